@@ -1,0 +1,75 @@
+//! What a tarball holds, as values: the only input of the index.
+
+use tier_types::{ChunkRange, Ino, Xid};
+
+use crate::TarballId;
+
+/// A part of one tarball's table of contents.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Contents {
+    /// Which tarball.
+    pub tarball: TarballId,
+    /// The filesystem's chunk size in bytes.
+    pub chunk_bytes: u32,
+    /// What is in it, in the order of its members.
+    pub entries: Vec<Entry>,
+}
+
+/// One thing that a tarball says. Places are a frame and a byte offset in the decompressed frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entry {
+    /// The metadata of an inode.
+    Inode {
+        /// Which inode.
+        ino: Ino,
+        /// Metadata xid.
+        xid: Xid,
+        /// The frame in which the member's header starts.
+        frame: u32,
+        /// Where it starts.
+        offset: u32,
+    },
+    /// Data of an inode that lies in one frame.
+    Data {
+        /// Which inode.
+        ino: Ino,
+        /// Which chunks; the last one may be cut by the end of the file.
+        chunks: ChunkRange,
+        /// The transaction that wrote them.
+        data_xid: Xid,
+        /// The frame.
+        frame: u32,
+        /// Where the first chunk starts.
+        offset: u32,
+        /// Bytes by which the last chunk is short of a whole one.
+        short_bytes: u32,
+    },
+    /// A range was unmapped.
+    Hole {
+        /// Which inode.
+        ino: Ino,
+        /// Which chunks.
+        chunks: ChunkRange,
+        /// The transaction that unmapped them.
+        data_xid: Xid,
+    },
+    /// The inode is gone for good.
+    Gone {
+        /// Which inode.
+        ino: Ino,
+        /// The transaction that ended it.
+        xid: Xid,
+    },
+}
+
+impl Entry {
+    /// The inode that it is about.
+    pub fn ino(&self) -> Ino {
+        match self {
+            Self::Inode { ino, .. }
+            | Self::Data { ino, .. }
+            | Self::Hole { ino, .. }
+            | Self::Gone { ino, .. } => *ino,
+        }
+    }
+}

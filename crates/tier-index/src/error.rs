@@ -1,0 +1,50 @@
+//! What can go wrong with an index.
+
+use std::path::PathBuf;
+
+use tier_types::{ErrorKind, PortError};
+
+/// The index could not be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IndexError {
+    /// The database below failed.
+    #[error("cannot {operation} the index {}", path.display())]
+    Database {
+        /// What was tried.
+        operation: &'static str,
+        /// The index.
+        path: PathBuf,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An entry is not what was written. The index can be rebuilt from the tarballs.
+    #[error("the index {} is damaged: {problem}; rebuild it", path.display())]
+    Damaged {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// Contents of a filesystem with another chunk size.
+    #[error("the index has chunks of {index} bytes, the contents of {contents}")]
+    ChunkSize {
+        /// The index's chunk size in bytes.
+        index: u32,
+        /// The contents' chunk size in bytes.
+        contents: u32,
+    },
+    /// The dump's sink failed.
+    #[error("cannot write the dump of the index")]
+    Dump(#[source] std::io::Error),
+}
+
+impl From<IndexError> for PortError {
+    fn from(error: IndexError) -> Self {
+        let kind = match error {
+            IndexError::Damaged { .. } | IndexError::ChunkSize { .. } => ErrorKind::Damaged,
+            IndexError::Database { .. } | IndexError::Dump(_) => ErrorKind::Failed,
+        };
+        Self::new(kind, "the index failed").with_source(error)
+    }
+}

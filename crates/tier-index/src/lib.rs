@@ -1,0 +1,28 @@
+//! Where everything is: from (inode, chunk) to a place in a tarball.
+//!
+//! An [`Index`] is a function of the committed tarballs. Its only input is [`Contents`], one part
+//! of a tarball's table of contents, whether that was just written, replayed after a crash, or
+//! found by scanning: every question is settled by transaction id, so that the order of
+//! application does not matter (`docs/formats/index.md`).
+//!
+//! [`Index::dump`] writes a canonical text form, and [`Index::persisted_until`] answers the
+//! [`Persisted`](tier_types::Persisted) port.
+//!
+//! This crate knows no tarball's bytes, no manifest's fields and no object store.
+
+mod contents;
+mod dump;
+mod edit;
+mod error;
+mod index;
+mod key;
+mod location;
+mod persisted;
+mod store;
+mod wire;
+
+pub use contents::{Contents, Entry};
+pub use error::IndexError;
+pub use index::{Applied, Index, IndexOptions};
+pub use location::{Extent, InodePlace, Place, TarballId};
+pub use persisted::PersistedUntil;

@@ -1,0 +1,158 @@
+//! The database below: the only file that says `rocksdb`.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, Direction,
+    IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
+};
+
+use crate::{IndexError, IndexOptions};
+
+/// A table of the database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Table {
+    Extents,
+    Inodes,
+    Tarballs,
+    Meta,
+}
+
+impl Table {
+    const ALL: [Self; 4] = [Self::Extents, Self::Inodes, Self::Tarballs, Self::Meta];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Extents => "extents",
+            Self::Inodes => "inodes",
+            Self::Tarballs => "tarballs",
+            Self::Meta => "meta",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Store {
+    db: DB,
+    path: PathBuf,
+}
+
+/// Changes that happen together.
+#[derive(Default)]
+pub(crate) struct Batch(Vec<(Table, Vec<u8>, Option<Vec<u8>>)>);
+
+impl Batch {
+    pub(crate) fn put(&mut self, table: Table, key: &[u8], value: Vec<u8>) {
+        self.0.push((table, key.to_vec(), Some(value)));
+    }
+
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        self.0.append(&mut other.0);
+    }
+
+    pub(crate) fn delete(&mut self, table: Table, key: &[u8]) {
+        self.0.push((table, key.to_vec(), None));
+    }
+}
+
+impl Store {
+    pub(crate) fn open(path: &Path, options: &IndexOptions) -> Result<Self, IndexError> {
+        let cache = Cache::new_lru_cache(options.cache_bytes);
+        let mut db_options = Options::default();
+        db_options.create_if_missing(true);
+        db_options.create_missing_column_families(true);
+        db_options.set_db_write_buffer_size(options.write_buffer_bytes);
+        db_options.set_max_open_files(256);
+        db_options.set_keep_log_file_num(2);
+        db_options.set_max_total_wal_size(64 << 20);
+        let tables = Table::ALL.map(|table| {
+            let mut blocks = BlockBasedOptions::default();
+            blocks.set_block_cache(&cache);
+            blocks.set_cache_index_and_filter_blocks(true);
+            blocks.set_format_version(5);
+            blocks.set_block_size(8 << 10);
+            let mut table_options = Options::default();
+            table_options.set_block_based_table_factory(&blocks);
+            table_options.set_compression_type(DBCompressionType::Lz4);
+            table_options.set_bottommost_compression_type(DBCompressionType::Zstd);
+            table_options.set_write_buffer_size(options.write_buffer_bytes / 2);
+            ColumnFamilyDescriptor::new(table.name(), table_options)
+        });
+        let db = DB::open_cf_descriptors(&db_options, path, tables);
+        let db = db.map_err(|source| database("open", path, source))?;
+        Ok(Self { db, path: path.to_path_buf() })
+    }
+
+    pub(crate) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        let family = self.family(table)?;
+        self.db.get_cf(family, key).map_err(|source| self.failed("read", source))
+    }
+
+    /// The pairs of a table from `from` on, up to and not including `until`.
+    pub(crate) fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        until: Option<&[u8]>,
+    ) -> Result<impl Iterator<Item = Result<Pair, IndexError>> + '_, IndexError> {
+        let family = self.family(table)?;
+        let mut options = ReadOptions::default();
+        if let Some(until) = until {
+            options.set_iterate_upper_bound(until);
+        }
+        let mode = IteratorMode::From(from, Direction::Forward);
+        let pairs = self.db.iterator_cf_opt(family, options, mode);
+        Ok(pairs.map(|pair| pair.map_err(|source| self.failed("scan", source))))
+    }
+
+    /// `durable`: on disk when this returns, with everything written before.
+    pub(crate) fn write(&self, batch: Batch, durable: bool) -> Result<(), IndexError> {
+        let mut changes = WriteBatch::default();
+        for (table, key, value) in batch.0 {
+            let family = self.family(table)?;
+            match value {
+                Some(value) => changes.put_cf(family, key, value),
+                None => changes.delete_cf(family, key),
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(durable);
+        self.db.write_opt(changes, &options).map_err(|source| self.failed("write", source))
+    }
+
+    /// The database's own statistics, for people.
+    pub(crate) fn statistics(&self) -> String {
+        let mut out = String::new();
+        for table in Table::ALL {
+            let property = |name| {
+                let family = self.family(table).ok()?;
+                self.db.property_int_value_cf(family, name).ok().flatten()
+            };
+            let entries = property(rocksdb::properties::ESTIMATE_NUM_KEYS).unwrap_or(0);
+            let bytes = property(rocksdb::properties::TOTAL_SST_FILES_SIZE).unwrap_or(0);
+            let name = table.name();
+            let _ = writeln!(out, "{name}: about {entries} entries, {bytes} bytes in tables");
+        }
+        out
+    }
+
+    pub(crate) fn damaged(&self, problem: &'static str) -> IndexError {
+        IndexError::Damaged { path: self.path.clone(), problem }
+    }
+
+    fn family(&self, table: Table) -> Result<&rocksdb::ColumnFamily, IndexError> {
+        self.db.cf_handle(table.name()).ok_or_else(|| self.damaged("a table is missing"))
+    }
+
+    fn failed(&self, operation: &'static str, source: rocksdb::Error) -> IndexError {
+        database(operation, &self.path, source)
+    }
+}
+
+/// Key and value.
+pub(crate) type Pair = (Box<[u8]>, Box<[u8]>);
+
+fn database(operation: &'static str, path: &Path, source: rocksdb::Error) -> IndexError {
+    IndexError::Database { operation, path: path.to_path_buf(), source: source.into() }
+}

@@ -1,0 +1,209 @@
+//! Reads a segment, trusting nothing.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use tier_types::{LogService, Xid, XidRange, to_u64, to_usize};
+
+use crate::format::{
+    BLOCK_HEADER_BYTES, BlockHeader, FOOTER_BYTES, FOOTER_MAGIC, Fields, Footer, HEADER_BYTES,
+    Header,
+};
+use crate::{LogError, LogRecord};
+
+/// What a segment says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SegmentHeader {
+    /// The transactions in it.
+    pub range: XidRange,
+    /// The filesystem's chunk size in bytes.
+    pub chunk_bytes: u32,
+}
+
+/// Iterates over the records of a segment in order. After an error it ends.
+#[derive(Debug)]
+pub struct SegmentReader<R> {
+    source: R,
+    name: PathBuf,
+    header: SegmentHeader,
+    offset_bytes: u64,
+    next_xid: u64,
+    n_blocks: u64,
+    block: Vec<u8>,
+    block_at: usize,
+    block_records_left: u32,
+    done: bool,
+}
+
+impl<R: Read> SegmentReader<R> {
+    /// Reads the header; `name` is for messages.
+    pub fn new(mut source: R, name: &Path) -> Result<Self, LogError> {
+        let mut bytes = [0; HEADER_BYTES];
+        fill(&mut source, name, 0, &mut bytes)?;
+        let header = Header::decode(&bytes).map_err(|problem| LogError::Damaged {
+            name: name.to_path_buf(),
+            offset_bytes: 0,
+            problem,
+        })?;
+        Ok(Self {
+            source,
+            name: name.to_path_buf(),
+            header: SegmentHeader { range: header.range, chunk_bytes: header.chunk_bytes },
+            offset_bytes: to_u64(HEADER_BYTES),
+            next_xid: header.range.start().get(),
+            n_blocks: 0,
+            block: Vec::new(),
+            block_at: 0,
+            block_records_left: 0,
+            done: false,
+        })
+    }
+
+    /// What the segment says of itself.
+    pub fn header(&self) -> SegmentHeader {
+        self.header
+    }
+
+    fn step(&mut self) -> Result<Option<LogRecord>, LogError> {
+        if self.block_records_left == 0 {
+            if self.block_at != self.block.len() {
+                return Err(self.damaged("bytes after the last record of a block"));
+            }
+            if self.next_xid == self.header.range.end().get() {
+                return self.read_footer().map(|()| None);
+            }
+            self.read_block()?;
+        }
+        self.read_record().map(Some)
+    }
+
+    fn read_block(&mut self) -> Result<(), LogError> {
+        let mut bytes = [0; BLOCK_HEADER_BYTES];
+        fill(&mut self.source, &self.name, self.offset_bytes, &mut bytes)?;
+        let header = BlockHeader::decode(&bytes).ok_or_else(|| self.damaged("no block"))?;
+        let mut block = std::mem::take(&mut self.block);
+        block.resize(to_usize(u64::from(header.payload_bytes)), 0);
+        let payload_at = self.offset_bytes + to_u64(BLOCK_HEADER_BYTES);
+        fill(&mut self.source, &self.name, payload_at, &mut block)?;
+        if !BlockHeader::checksum_fits(&bytes, &block) {
+            return Err(self.damaged("a block's checksum is wrong"));
+        }
+        if header.first_xid != self.next_xid || header.n_records == 0 {
+            return Err(self.damaged("a block out of order"));
+        }
+        self.block = block;
+        self.block_at = 0;
+        self.block_records_left = header.n_records;
+        self.offset_bytes = payload_at + u64::from(header.payload_bytes);
+        self.n_blocks += 1;
+        Ok(())
+    }
+
+    fn read_record(&mut self) -> Result<LogRecord, LogError> {
+        let mut fields = Fields(self.block.get(self.block_at..).unwrap_or_default());
+        let len = fields.u32().map(|len| to_usize(u64::from(len)));
+        let bytes = len.and_then(|len| fields.0.get(..len));
+        let bytes = bytes.ok_or_else(|| self.damaged("a record that its block does not hold"))?;
+        let record = crate::wire::decode(Xid::new(self.next_xid), bytes);
+        let record = record.map_err(|problem| self.damaged(problem))?;
+        if !self.header.range.contains(record.xid) {
+            return Err(self.damaged("more records than the header says"));
+        }
+        self.block_at += 4 + bytes.len();
+        self.block_records_left -= 1;
+        self.next_xid += 1;
+        Ok(record)
+    }
+
+    fn read_footer(&mut self) -> Result<(), LogError> {
+        let mut bytes = [0; FOOTER_BYTES];
+        fill(&mut self.source, &self.name, self.offset_bytes, &mut bytes)?;
+        if !bytes.starts_with(&FOOTER_MAGIC) {
+            return Err(self.damaged("no footer"));
+        }
+        let expected = Footer {
+            n_blocks: self.n_blocks,
+            n_records: self.header.range.len(),
+            file_bytes: self.offset_bytes + to_u64(FOOTER_BYTES),
+        };
+        if Footer::decode(&bytes) != Some(expected) {
+            return Err(self.damaged("the footer does not fit"));
+        }
+        let mut extra = [0];
+        match self.source.read(&mut extra) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(self.damaged("bytes after the footer")),
+            Err(source) => Err(read_failed(&self.name, source)),
+        }
+    }
+
+    fn damaged(&self, problem: &'static str) -> LogError {
+        LogError::Damaged { name: self.name.clone(), offset_bytes: self.offset_bytes, problem }
+    }
+}
+
+impl<R: Read> Iterator for SegmentReader<R> {
+    type Item = Result<LogRecord, LogError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let item = self.step().transpose();
+        self.done = !matches!(item, Some(Ok(_)));
+        item
+    }
+}
+
+/// Calls `visit` for each record of a published range in order. An error of `visit` ends it.
+pub fn read_range<E: From<LogError>>(
+    log: &dyn LogService,
+    range: XidRange,
+    mut visit: impl FnMut(SegmentHeader, LogRecord) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut next = range.start();
+    for info in log.segments(range).map_err(LogError::from)? {
+        if info.range.start() > next {
+            break;
+        }
+        let source = log.open_segment(&info).map_err(LogError::from)?;
+        let reader = SegmentReader::new(source, &info.name)?;
+        let header = reader.header();
+        if header.range != info.range {
+            let problem = "another segment's content";
+            return Err(LogError::Damaged { name: info.name, offset_bytes: 0, problem }.into());
+        }
+        for record in reader {
+            let record = record?;
+            if range.contains(record.xid) && record.xid >= next {
+                visit(header, record)?;
+            }
+        }
+        next = next.max(info.range.end());
+    }
+    if next < range.end() {
+        return Err(LogError::Gap { range, found_until: next.get() }.into());
+    }
+    Ok(())
+}
+
+/// Fills `buffer`; a file that ends before is damaged, not just short.
+fn fill(
+    source: &mut impl Read,
+    name: &Path,
+    offset_bytes: u64,
+    buffer: &mut [u8],
+) -> Result<(), LogError> {
+    source.read_exact(buffer).map_err(|error| {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            let problem = "the file ends too early";
+            LogError::Damaged { name: name.to_path_buf(), offset_bytes, problem }
+        } else {
+            read_failed(name, error)
+        }
+    })
+}
+
+fn read_failed(name: &Path, source: io::Error) -> LogError {
+    LogError::Io { operation: "read", name: name.to_path_buf(), source }
+}

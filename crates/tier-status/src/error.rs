@@ -1,0 +1,49 @@
+//! What can go wrong with a status log.
+
+use std::io;
+use std::path::PathBuf;
+
+use tier_types::{ErrorKind, PortError};
+
+/// A status log could not be written, read or understood.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StatusError {
+    /// The operating system said no. After a failed write the writer refuses further events until
+    /// the log is opened again.
+    #[error("cannot {operation} status log {}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A line is not what was written.
+    #[error("status log {} is damaged in line {line}: {problem}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: u64,
+        /// What is wrong there.
+        problem: &'static str,
+    },
+    /// An earlier write failed.
+    #[error("status log {} cannot be written any more after a failed write", path.display())]
+    Poisoned {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl From<StatusError> for PortError {
+    fn from(error: StatusError) -> Self {
+        let kind = match error {
+            StatusError::Damaged { .. } => ErrorKind::Damaged,
+            StatusError::Io { .. } | StatusError::Poisoned { .. } => ErrorKind::Failed,
+        };
+        Self::new(kind, "the status log failed").with_source(error)
+    }
+}

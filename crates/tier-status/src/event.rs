@@ -1,0 +1,99 @@
+//! Everything of interest that can happen to a snapshot.
+
+use tier_types::{Epoch, SnapshotId, Timestamp, XidRange};
+
+/// Which snapshot a status log is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StatusHeader {
+    /// The writer's reign.
+    pub epoch: Epoch,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+}
+
+/// How far from the key-value store data has got.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Tier {
+    /// The local store.
+    Local,
+    /// The cloud store.
+    Cloud,
+}
+
+/// Something that happened to a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Persisting these transactions began.
+    Started {
+        /// Which transactions.
+        range: XidRange,
+    },
+    /// Work went on after a crash or a stop.
+    Resumed,
+    /// A tarball is complete and durable under its final name.
+    TarballSealed {
+        /// Its name.
+        name: String,
+        /// Its length.
+        bytes: u64,
+        /// Its members.
+        n_members: u64,
+    },
+    /// An inode could not be persisted; the next snapshot tries again.
+    InodeFailed {
+        /// Which inode.
+        ino: u64,
+        /// Why.
+        error: String,
+    },
+    /// The manifest is durable: the snapshot exists.
+    Committed {
+        /// The manifest's name.
+        manifest: String,
+        /// Its tarballs.
+        n_tarballs: u64,
+        /// Inodes persisted.
+        n_inodes: u64,
+        /// File data persisted, before compression.
+        data_bytes: u64,
+        /// Length of all tarballs.
+        tarball_bytes: u64,
+    },
+    /// The index is brought up to the manifest.
+    Indexed,
+    /// An object was put into the cloud store.
+    Pushed {
+        /// Its name.
+        name: String,
+        /// Its length.
+        bytes: u64,
+    },
+    /// Every object was read back from this tier and compared.
+    Verified {
+        /// Which tier.
+        tier: Tier,
+    },
+    /// The evicter went through all of the snapshot's inodes.
+    Evicted {
+        /// Inodes that lost data to a detour.
+        n_inodes: u64,
+        /// Chunk bytes that left the key-value store.
+        bytes: u64,
+    },
+    /// A step failed; it is tried again.
+    Failed {
+        /// The step.
+        step: String,
+        /// Why.
+        error: String,
+    },
+}
+
+/// An event with its time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EventRecord {
+    /// When it was reported.
+    pub time: Timestamp,
+    /// What happened.
+    pub event: Event,
+}

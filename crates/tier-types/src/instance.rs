@@ -1,0 +1,149 @@
+//! The port through which a filesystem is read, evicted from and restored.
+
+use std::sync::Arc;
+
+use crate::{ChunkNo, ChunkRange, Ino, InodeState, PortError, Publication, Timestamp, Xid};
+
+/// Where a run of chunks is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ChunkState {
+    /// Nowhere: reads as zeros.
+    Hole,
+    /// In the KVS, and perhaps only there.
+    Hot,
+    /// In the KVS, recalled from a tarball and unchanged since.
+    Warm,
+    /// Evicted: a detour stands for it.
+    Cold,
+}
+
+/// A run of chunks of one file in one state.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ChunkRun {
+    /// Which chunks.
+    pub chunks: ChunkRange,
+    /// Where they are.
+    pub state: ChunkState,
+    /// The transaction that last changed their data, or unmapped them. Zero for what was never
+    /// written.
+    pub data_xid: Xid,
+}
+
+/// A run of chunks that is in the KVS and could be evicted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ResidentExtent {
+    /// Which inode.
+    pub ino: Ino,
+    /// Which chunks.
+    pub chunks: ChunkRange,
+    /// Which version of them.
+    pub data_xid: Xid,
+}
+
+/// What a policy may want to know of an inode.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EvictionFacts {
+    /// Which inode.
+    pub ino: Ino,
+    /// Its size in bytes, resident or not.
+    pub size_bytes: u64,
+    /// Bytes in the KVS.
+    pub resident_bytes: u64,
+    /// When it was last read or written.
+    pub last_used: Timestamp,
+    /// Whether an operator pinned it, or a directory above it.
+    pub pinned: bool,
+}
+
+/// What became of a conditional eviction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EvictOutcome {
+    /// This many bytes of chunk data left the KVS; detours are in their place.
+    Evicted {
+        /// Chunk bytes before compression.
+        bytes: u64,
+    },
+    /// Nothing to do: changed since, or already cold, or the inode is gone.
+    Skipped,
+}
+
+/// What a filesystem takes up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Bytes that the KVS takes on its disk.
+    pub physical_bytes: u64,
+    /// Inodes.
+    pub n_inodes: u64,
+    /// Bytes of chunks with data in the KVS.
+    pub resident_bytes: u64,
+    /// Bytes of chunks for which a detour stands.
+    pub cold_bytes: u64,
+}
+
+/// A read-only view of the filesystem at one transaction.
+pub trait MountedSnapshot: Send + Sync {
+    /// The last transaction that the view includes.
+    fn xid(&self) -> Xid;
+
+    /// The size of a chunk in bytes, the same for all files.
+    fn chunk_bytes(&self) -> u32;
+
+    /// Everything about an inode but its data; `None` if it does not exist.
+    fn inode(&self, ino: Ino) -> Result<Option<InodeState>, PortError>;
+
+    /// One path of the inode, without a leading slash, empty for the root; `None` if it has no
+    /// name.
+    fn path(&self, ino: Ino) -> Result<Option<Vec<u8>>, PortError>;
+
+    /// The first `n_max` runs of the chunk map from `from` on. The map is total: runs are
+    /// adjacent, the first one holds `from` (it is cut there) and the last one of the file ends at
+    /// [`ChunkNo::END`].
+    fn chunk_runs(&self, ino: Ino, from: ChunkNo, n_max: usize)
+    -> Result<Vec<ChunkRun>, PortError>;
+
+    /// Appends the bytes of these resident chunks, each filled up with zeros to a whole chunk. A
+    /// chunk that has no data is an error of kind `Damaged`, never zeros.
+    fn read_chunks(&self, ino: Ino, chunks: ChunkRange, out: &mut Vec<u8>)
+    -> Result<(), PortError>;
+}
+
+/// The live filesystem.
+pub trait MountedInstance: Send + Sync {
+    /// The KVS snapshot of a publication that was not released. `Missing` if a crash lost it: the
+    /// next publication then covers both.
+    fn open_snapshot(
+        &self,
+        publication: &Publication,
+    ) -> Result<Arc<dyn MountedSnapshot>, PortError>;
+
+    /// Evicts those of the chunks that are resident in exactly this version, and leaves detours.
+    fn evict_extent(&self, extent: &ResidentExtent) -> Result<EvictOutcome, PortError>;
+
+    /// Gives the space of what was evicted back to the disk, and says how many bytes it got.
+    fn reclaim(&self) -> Result<u64, PortError>;
+
+    /// Stores recalled chunks as warm, where a detour still stands for exactly this version.
+    /// `bytes` may end within the last chunk. Returns the bytes stored.
+    fn write_back(&self, extent: &ResidentExtent, bytes: &[u8]) -> Result<u64, PortError>;
+
+    /// The resident runs of one inode's data from `from` on, at most `n_max`.
+    fn resident_extents(
+        &self,
+        ino: Ino,
+        from: ChunkNo,
+        n_max: usize,
+    ) -> Result<Vec<ResidentExtent>, PortError>;
+
+    /// Inodes above `after` that have warm data, in order, at most `n_max`.
+    fn warm_inodes(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError>;
+
+    /// What a policy may want to know; `None` if the inode is gone.
+    fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError>;
+
+    /// Puts back an inode of a lost filesystem: its state, its names, and its chunk map, in which
+    /// every run is a hole or cold. Inodes may come in any order, each once.
+    fn restore_inode(&self, inode: &InodeState, runs: &[ChunkRun]) -> Result<(), PortError>;
+
+    /// What is taken up.
+    fn usage(&self) -> Result<Usage, PortError>;
+}

@@ -1,0 +1,35 @@
+//! The vocabulary of tiering, and the ports between its parts.
+//!
+//! Every other crate speaks in these words: an [`Ino`] names an inode, an [`Xid`] a logged
+//! operation, a [`ChunkRange`] a run of chunks, a [`FileUpdate`] what changed of one inode.
+//!
+//! A filesystem takes part by implementing two ports, [`LogService`] and [`MountedInstance`]
+//! (with its [`MountedSnapshot`]), and by being given a [`Recall`]. Stores of immutable objects
+//! implement [`ObjectStore`]; whoever knows what is safely archived answers [`Persisted`].
+//!
+//! This crate does no I/O and knows no format: no tarball, no index, no key-value store.
+
+mod attr;
+mod clock;
+mod error;
+mod ids;
+mod instance;
+mod log;
+mod num;
+mod recall;
+mod store;
+mod update;
+
+pub use attr::{DeviceNumber, FileAttr, FileKind, FileName, InodeState, Link, Timestamp, Xattr};
+pub use clock::{Clock, SystemClock};
+pub use error::{ErrorKind, PortError};
+pub use ids::{ChunkNo, ChunkRange, Epoch, Ino, SnapshotId, Xid, XidRange};
+pub use instance::{
+    ChunkRun, ChunkState, EvictOutcome, EvictionFacts, MountedInstance, MountedSnapshot,
+    ResidentExtent, Usage,
+};
+pub use log::{LogService, Publication, PublicationListener, SegmentInfo};
+pub use num::{to_u64, to_usize};
+pub use recall::{Persisted, Recall, RecallRequest, RecalledExtent};
+pub use store::{ObjectName, ObjectStore};
+pub use update::{Change, FileUpdate};
