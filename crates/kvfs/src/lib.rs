@@ -1,0 +1,40 @@
+//! A POSIX filesystem on RocksDB, made to be tiered.
+//!
+//! [`Kvfs`] keeps inodes, names, chunk maps, chunks and an operation log in one key-value store.
+//! Every operation and its log record go into one atomic batch, transaction ids are consecutive
+//! and in commit order, and [`fsync`](Kvfs::fsync) shares one sync of the write-ahead log among
+//! all who wait.
+//!
+//! It implements the two ports of a tiered filesystem, [`LogService`](tier_types::LogService) and
+//! [`MountedInstance`](tier_types::MountedInstance), and is given a
+//! [`Recall`](tier_types::Recall) for what was evicted. It knows no tarball, no index and no
+//! agent.
+
+mod chunk_map;
+mod commit;
+mod counters;
+mod db;
+mod dir;
+mod dump;
+mod error;
+mod evict;
+mod file;
+mod fs;
+mod inode;
+mod locks;
+mod publish;
+mod remove;
+mod rename;
+mod restore;
+mod schema;
+mod snapshot;
+mod value;
+mod view;
+mod xattr;
+
+pub use dir::DirEntry;
+pub use error::FsError;
+pub use fs::{Kvfs, KvfsOptions, OpenHandle, StatFs};
+pub use inode::{NewNode, SetAttr};
+pub use rename::RenameMode;
+pub use xattr::XattrMode;

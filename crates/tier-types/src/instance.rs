@@ -140,9 +140,14 @@ pub trait MountedInstance: Send + Sync {
     /// What a policy may want to know; `None` if the inode is gone.
     fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError>;
 
-    /// Puts back an inode of a lost filesystem: its state, its names, and its chunk map, in which
-    /// every run is a hole or cold. Inodes may come in any order, each once.
-    fn restore_inode(&self, inode: &InodeState, runs: &[ChunkRun]) -> Result<(), PortError>;
+    /// Puts back an inode of a lost filesystem: its state, its names, and its chunk map as runs in
+    /// order, each a hole or cold; what no run covers was never written. Inodes may come in any
+    /// order, each once.
+    fn restore_inode(
+        &self,
+        inode: &InodeState,
+        runs: &mut dyn Iterator<Item = Result<ChunkRun, PortError>>,
+    ) -> Result<(), PortError>;
 
     /// What is taken up.
     fn usage(&self) -> Result<Usage, PortError>;

@@ -1,0 +1,272 @@
+//! The port through which the filesystem is read, evicted from and filled again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tier_types::{
+    ChunkNo, ChunkRun, ChunkState, ErrorKind, EvictOutcome, EvictionFacts, Ino, InodeState,
+    MountedInstance, MountedSnapshot, PortError, Publication, ResidentExtent, Usage, to_usize,
+};
+
+use crate::FsError;
+use crate::chunk_map::{MapWindow, delete_chunks};
+use crate::fs::Kvfs;
+use crate::schema::{self, Table};
+use crate::snapshot::KvfsSnapshot;
+use crate::view::{N_RUNS, resident_bytes};
+
+impl Kvfs {
+    /// Keeps an inode, and for a directory everything below it, from being evicted, or not any
+    /// longer.
+    pub fn set_pin(&self, ino: Ino, pinned: bool) -> Result<(), FsError> {
+        let _guard = self.locks.lock(&[ino]);
+        self.live().attr(ino)?;
+        let key = schema::ino(ino);
+        if self.live().0.get(Table::Pins, &key)?.is_some() == pinned {
+            return Ok(());
+        }
+        self.committer.commit(0, move |draft| {
+            draft.counters.n_pins += if pinned { 1 } else { -1 };
+            match pinned {
+                true => draft.changes.put(Table::Pins, &key, Vec::new()),
+                false => draft.changes.delete(Table::Pins, &key),
+            }
+        })?;
+        Ok(())
+    }
+
+    fn evict(&self, extent: &ResidentExtent) -> Result<EvictOutcome, FsError> {
+        let ResidentExtent { ino, chunks, data_xid } = *extent;
+        let _guard = self.locks.lock(&[ino]);
+        let Some(attr) = self.live().find_attr(ino)? else { return Ok(EvictOutcome::Skipped) };
+        let window = MapWindow::load(self.live(), ino, chunks)?;
+        let goes = |run: &ChunkRun| {
+            run.data_xid == data_xid && matches!(run.state, ChunkState::Hot | ChunkState::Warm)
+        };
+        let going: Vec<_> = window.runs.iter().filter(|run| goes(run)).copied().collect();
+        if going.is_empty() {
+            return Ok(EvictOutcome::Skipped);
+        }
+        let bytes = resident_bytes(&going, self.chunk_bytes, attr.size_bytes);
+        let cold = |run: &ChunkRun| match goes(run) {
+            true => ChunkRun { state: ChunkState::Cold, ..*run },
+            false => *run,
+        };
+        let new: Vec<_> = window.runs.iter().map(cold).collect();
+        // An eviction is no operation: the filesystem's content stays what it is.
+        self.committer.commit(0, move |draft| {
+            for run in &going {
+                delete_chunks(ino, run.chunks, draft);
+            }
+            window.replace(&new, draft);
+        })?;
+        Ok(EvictOutcome::Evicted { bytes })
+    }
+
+    fn store_recalled(&self, extent: &ResidentExtent, bytes: &[u8]) -> Result<u64, FsError> {
+        let ResidentExtent { ino, chunks, data_xid } = *extent;
+        let _guard = self.locks.lock(&[ino]);
+        if self.live().find_attr(ino)?.is_none() {
+            return Ok(0);
+        }
+        let window = MapWindow::load(self.live(), ino, chunks)?;
+        let comes = |run: &ChunkRun| run.data_xid == data_xid && run.state == ChunkState::Cold;
+        let chunk_bytes = to_usize(u64::from(self.chunk_bytes));
+        let mut stored = Vec::new();
+        for run in window.runs.iter().filter(|run| comes(run)) {
+            for number in run.chunks.start().get()..run.chunks.end().get() {
+                let start = to_usize(number - chunks.start().get()) * chunk_bytes;
+                let end = (start + chunk_bytes).min(bytes.len());
+                let content = bytes.get(start..end).unwrap_or_default().to_vec();
+                stored.push((ChunkNo::new(number), content));
+            }
+        }
+        if stored.is_empty() {
+            return Ok(0);
+        }
+        let n_bytes = stored.iter().map(|(_, bytes)| tier_types::to_u64(bytes.len())).sum();
+        let warm = |run: &ChunkRun| match comes(run) {
+            true => ChunkRun { state: ChunkState::Warm, ..*run },
+            false => *run,
+        };
+        let new: Vec<_> = window.runs.iter().map(warm).collect();
+        self.committer.commit(0, move |draft| {
+            for (chunk, content) in stored {
+                draft.changes.put(Table::Chunks, &schema::chunk(ino, chunk), content);
+            }
+            draft.changes.put(Table::Warm, &schema::ino(ino), Vec::new());
+            window.replace(&new, draft);
+        })?;
+        Ok(n_bytes)
+    }
+
+    fn resident(
+        &self,
+        ino: Ino,
+        from: ChunkNo,
+        n_max: usize,
+    ) -> Result<Vec<ResidentExtent>, FsError> {
+        let mut extents = Vec::new();
+        let mut at = Some(from);
+        while let Some(start) = at {
+            let runs = self.live().runs(ino, start, N_RUNS)?;
+            at = runs.last().map(|run| run.chunks.end()).filter(|end| *end < ChunkNo::END);
+            for run in runs {
+                if matches!(run.state, ChunkState::Hot | ChunkState::Warm) {
+                    let ChunkRun { chunks, data_xid, .. } = run;
+                    extents.push(ResidentExtent { ino, chunks, data_xid });
+                    if extents.len() >= n_max {
+                        return Ok(extents);
+                    }
+                }
+            }
+        }
+        Ok(extents)
+    }
+
+    fn facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, FsError> {
+        let Some(attr) = self.live().find_attr(ino)? else { return Ok(None) };
+        let mut resident = 0;
+        let mut at = Some(ChunkNo::new(0));
+        while let Some(start) = at {
+            let runs = self.live().runs(ino, start, N_RUNS)?;
+            at = runs.last().map(|run| run.chunks.end()).filter(|end| *end < ChunkNo::END);
+            resident += resident_bytes(&runs, self.chunk_bytes, attr.size_bytes);
+        }
+        let last_used = self.last_use(ino).unwrap_or(attr.accessed.max(attr.modified));
+        Ok(Some(EvictionFacts {
+            ino,
+            size_bytes: attr.size_bytes,
+            resident_bytes: resident,
+            last_used,
+            pinned: self.is_pinned(ino)?,
+        }))
+    }
+
+    fn is_pinned(&self, ino: Ino) -> Result<bool, FsError> {
+        if self.committer.counters().n_pins == 0 {
+            return Ok(false);
+        }
+        let mut at = Some(ino);
+        while let Some(ino) = at {
+            if self.live().0.get(Table::Pins, &schema::ino(ino))?.is_some() {
+                return Ok(true);
+            }
+            at = self.live().first_link(ino)?.map(|link| link.parent);
+        }
+        Ok(false)
+    }
+
+    fn warm(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, FsError> {
+        let from = schema::ino(after.next());
+        let pairs = self.live().0.scan(Table::Warm, &from, &[0xff; 9])?;
+        let inos = pairs.take(n_max).map(|pair| {
+            let parsed = schema::take_number(&pair?.0).map(|(ino, _)| Ino::new(ino));
+            parsed.ok_or(FsError::Damaged { ino: after, problem: "a warm key cannot be read" })
+        });
+        inos.collect()
+    }
+
+    /// Forgets that an inode has warm data, if it has none.
+    fn settle_warm(&self, ino: Ino) -> Result<(), FsError> {
+        let _guard = self.locks.lock(&[ino]);
+        let key = schema::ino(ino);
+        if self.live().0.get(Table::Warm, &key)?.is_none() {
+            return Ok(());
+        }
+        let mut at = Some(ChunkNo::new(0));
+        while let Some(start) = at {
+            let runs = self.live().runs(ino, start, N_RUNS)?;
+            if runs.iter().any(|run| run.state == ChunkState::Warm) {
+                return Ok(());
+            }
+            at = runs.last().map(|run| run.chunks.end()).filter(|end| *end < ChunkNo::END);
+        }
+        self.committer.commit(0, move |draft| draft.changes.delete(Table::Warm, &key))?;
+        Ok(())
+    }
+
+    fn snapshot_at(&self, publication: &Publication) -> Result<KvfsSnapshot, PortError> {
+        let last = publication.range.last();
+        if self.publications.snapshot(last).is_none() {
+            // A crash let go of it. If nothing happened since, the present is the same.
+            let (view, now) = self.committer.snapshot();
+            if now == last {
+                self.publications.hold(last, Arc::new(view));
+            }
+        }
+        let view = self.publications.snapshot(last).ok_or_else(|| {
+            let message = format!("the snapshot at xid {last} is gone; publish again");
+            PortError::new(ErrorKind::Missing, message)
+        })?;
+        let paths = Mutex::new(HashMap::new());
+        Ok(KvfsSnapshot { view, xid: last, chunk_bytes: self.chunk_bytes, paths })
+    }
+}
+
+impl MountedInstance for Kvfs {
+    fn open_snapshot(
+        &self,
+        publication: &Publication,
+    ) -> Result<Arc<dyn MountedSnapshot>, PortError> {
+        Ok(Arc::new(self.snapshot_at(publication)?))
+    }
+
+    fn evict_extent(&self, extent: &ResidentExtent) -> Result<EvictOutcome, PortError> {
+        let outcome = self.evict(extent)?;
+        if matches!(outcome, EvictOutcome::Evicted { .. }) {
+            self.settle_warm(extent.ino)?;
+        }
+        Ok(outcome)
+    }
+
+    fn reclaim(&self) -> Result<u64, PortError> {
+        let before = self.db.physical_bytes()?;
+        self.fsync()?;
+        for table in [Table::Chunks, Table::Map, Table::Log] {
+            self.db.compact(table)?;
+        }
+        Ok(before.saturating_sub(self.db.physical_bytes()?))
+    }
+
+    fn write_back(&self, extent: &ResidentExtent, bytes: &[u8]) -> Result<u64, PortError> {
+        Ok(self.store_recalled(extent, bytes)?)
+    }
+
+    fn resident_extents(
+        &self,
+        ino: Ino,
+        from: ChunkNo,
+        n_max: usize,
+    ) -> Result<Vec<ResidentExtent>, PortError> {
+        Ok(self.resident(ino, from, n_max)?)
+    }
+
+    fn warm_inodes(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
+        Ok(self.warm(after, n_max)?)
+    }
+
+    fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
+        Ok(self.facts(ino)?)
+    }
+
+    fn restore_inode(
+        &self,
+        inode: &InodeState,
+        runs: &mut dyn Iterator<Item = Result<ChunkRun, PortError>>,
+    ) -> Result<(), PortError> {
+        self.put_back(inode, runs)
+    }
+
+    fn usage(&self) -> Result<Usage, PortError> {
+        let counters = self.committer.counters();
+        let bytes = |chunks: i64| u64::try_from(chunks).unwrap_or(0) * u64::from(self.chunk_bytes);
+        Ok(Usage {
+            physical_bytes: self.db.physical_bytes()?,
+            n_inodes: u64::try_from(counters.n_inodes).unwrap_or(0),
+            resident_bytes: bytes(counters.resident_chunks),
+            cold_bytes: bytes(counters.cold_chunks),
+        })
+    }
+}

@@ -1,0 +1,116 @@
+//! Tables and keys. Big-endian numbers, so that the store's order is numeric order.
+
+use tier_types::{ChunkNo, FileName, Ino, Xid};
+
+/// A column family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Table {
+    /// ino -> attributes.
+    Inodes,
+    /// directory, name -> ino, cookie.
+    Entries,
+    /// directory, cookie -> name.
+    Cookies,
+    /// ino, directory, name -> nothing.
+    Links,
+    /// ino, name -> value.
+    Xattrs,
+    /// ino, first chunk of a run -> state, data xid.
+    Map,
+    /// ino, chunk -> bytes.
+    Chunks,
+    /// xid -> log record.
+    Log,
+    /// ino -> nothing: no name left, or none yet.
+    Orphans,
+    /// ino -> nothing: has data that was recalled.
+    Warm,
+    /// ino -> nothing: an operator wants it, and all below it, to stay.
+    Pins,
+    /// Numbers about the whole.
+    Meta,
+}
+
+impl Table {
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Inodes,
+        Self::Entries,
+        Self::Cookies,
+        Self::Links,
+        Self::Xattrs,
+        Self::Map,
+        Self::Chunks,
+        Self::Log,
+        Self::Orphans,
+        Self::Warm,
+        Self::Pins,
+        Self::Meta,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Inodes => "inodes",
+            Self::Entries => "entries",
+            Self::Cookies => "cookies",
+            Self::Links => "links",
+            Self::Xattrs => "xattrs",
+            Self::Map => "map",
+            Self::Chunks => "chunks",
+            Self::Log => "log",
+            Self::Orphans => "orphans",
+            Self::Warm => "warm",
+            Self::Pins => "pins",
+            Self::Meta => "meta",
+        }
+    }
+}
+
+pub(crate) const META_CHUNK_BYTES: &[u8] = b"chunk-bytes";
+pub(crate) const META_COUNTERS: &[u8] = b"counters";
+/// No transaction id up to this one is given out again: set by a restore.
+pub(crate) const META_XID_FLOOR: &[u8] = b"xid-floor";
+
+/// First entries of every directory in a listing.
+pub(crate) const COOKIE_SELF: u64 = 1;
+pub(crate) const COOKIE_PARENT: u64 = 2;
+
+pub(crate) fn ino(ino: Ino) -> [u8; 8] {
+    ino.get().to_be_bytes()
+}
+
+pub(crate) fn xid(xid: Xid) -> [u8; 8] {
+    xid.get().to_be_bytes()
+}
+
+/// Key of a map run or a chunk, or of a directory's cookie.
+pub(crate) fn pair(first: u64, second: u64) -> [u8; 16] {
+    let mut key = [0; 16];
+    let (head, tail) = key.split_at_mut(8);
+    head.copy_from_slice(&first.to_be_bytes());
+    tail.copy_from_slice(&second.to_be_bytes());
+    key
+}
+
+pub(crate) fn chunk(ino: Ino, chunk: ChunkNo) -> [u8; 16] {
+    pair(ino.get(), chunk.get())
+}
+
+pub(crate) fn named(ino: Ino, name: &[u8]) -> Vec<u8> {
+    [&ino.get().to_be_bytes(), name].concat()
+}
+
+pub(crate) fn link(ino: Ino, parent: Ino, name: &FileName) -> Vec<u8> {
+    [&ino.get().to_be_bytes()[..], &parent.get().to_be_bytes(), name.as_bytes()].concat()
+}
+
+/// The number at the start of a key, and the rest.
+pub(crate) fn take_number(key: &[u8]) -> Option<(u64, &[u8])> {
+    let (number, rest) = key.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*number), rest))
+}
+
+pub(crate) fn parse_pair(key: &[u8]) -> Option<(u64, u64)> {
+    let (first, rest) = take_number(key)?;
+    let (second, rest) = take_number(rest)?;
+    rest.is_empty().then_some((first, second))
+}

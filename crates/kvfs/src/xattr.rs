@@ -1,0 +1,85 @@
+//! Extended attributes.
+
+use tier_log::Operation;
+use tier_types::Ino;
+
+use crate::FsError;
+use crate::fs::Kvfs;
+use crate::inode::put_changed;
+use crate::schema::{self, Table};
+
+/// Limits of Linux.
+const NAME_BYTES_MAX: usize = 255;
+const VALUE_BYTES_MAX: usize = 64 << 10;
+
+/// Whether an attribute must or must not be there before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum XattrMode {
+    /// Either.
+    Set,
+    /// It must not be there.
+    Create,
+    /// It must be there.
+    Replace,
+}
+
+impl Kvfs {
+    /// The value of an attribute.
+    pub fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, FsError> {
+        self.live().attr(ino)?;
+        self.live().0.get(Table::Xattrs, &schema::named(ino, name))?.ok_or(FsError::NoXattr)
+    }
+
+    /// The names of all attributes.
+    pub fn listxattr(&self, ino: Ino) -> Result<Vec<Vec<u8>>, FsError> {
+        self.live().attr(ino)?;
+        Ok(self.live().xattrs(ino)?.into_iter().map(|xattr| xattr.name).collect())
+    }
+
+    /// Sets an attribute.
+    pub fn setxattr(
+        &self,
+        ino: Ino,
+        name: &[u8],
+        value: &[u8],
+        mode: XattrMode,
+    ) -> Result<(), FsError> {
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(&0) {
+            return Err(FsError::TooLong("the name of an extended attribute"));
+        }
+        if value.len() > VALUE_BYTES_MAX {
+            return Err(FsError::TooLong("the value of an extended attribute"));
+        }
+        let _guard = self.locks.lock(&[ino]);
+        let mut attr = self.live().attr(ino)?;
+        let key = schema::named(ino, name);
+        let exists = self.live().0.get(Table::Xattrs, &key)?.is_some();
+        match mode {
+            XattrMode::Create if exists => return Err(FsError::Exists),
+            XattrMode::Replace if !exists => return Err(FsError::NoXattr),
+            XattrMode::Set | XattrMode::Create | XattrMode::Replace => {}
+        }
+        let (name, value) = (name.to_vec(), value.to_vec());
+        self.committer.commit(1, move |draft| {
+            draft.changes.put(Table::Xattrs, &key, value);
+            draft.operations.push(Operation::SetXattr { ino, name });
+            put_changed(draft, &mut attr);
+        })?;
+        Ok(())
+    }
+
+    /// Removes an attribute.
+    pub fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError> {
+        let _guard = self.locks.lock(&[ino]);
+        let mut attr = self.live().attr(ino)?;
+        let key = schema::named(ino, name);
+        self.live().0.get(Table::Xattrs, &key)?.ok_or(FsError::NoXattr)?;
+        let name = name.to_vec();
+        self.committer.commit(1, move |draft| {
+            draft.changes.delete(Table::Xattrs, &key);
+            draft.operations.push(Operation::RemoveXattr { ino, name });
+            put_changed(draft, &mut attr);
+        })?;
+        Ok(())
+    }
+}

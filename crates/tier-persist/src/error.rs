@@ -1,0 +1,122 @@
+//! What can go wrong with tarballs and manifests.
+
+use std::io;
+
+use tier_index::IndexError;
+use tier_status::StatusError;
+use tier_types::{ErrorKind, PortError};
+
+/// Persisting, reading or rebuilding failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PersistError {
+    /// An object's bytes are not what was written.
+    #[error("{object} is damaged: {problem}")]
+    Damaged {
+        /// The object, and where in it.
+        object: String,
+        /// What is wrong there.
+        problem: &'static str,
+    },
+    /// The archive does not have what was asked for.
+    #[error("{0} is missing from the archive")]
+    Missing(String),
+    /// The object was encrypted for other keys.
+    #[error("{object} cannot be decrypted with this identity; give the one it was encrypted for")]
+    WrongKey {
+        /// The object.
+        object: String,
+    },
+    /// Text that is not an identity or a recipient.
+    #[error("{0}")]
+    BadKey(String),
+    /// Two writers wrote the same snapshot, or a manifest was replaced.
+    #[error("manifest {name} does not continue the one before it: {problem}")]
+    BrokenChain {
+        /// The manifest.
+        name: String,
+        /// What does not fit.
+        problem: &'static str,
+    },
+    /// The operating system said no.
+    #[error("cannot {operation} {object}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        object: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The store of objects failed.
+    #[error(transparent)]
+    Store(PortError),
+    /// The snapshot could not be read, or the list of updates.
+    #[error("cannot read what is to be persisted")]
+    Source(#[source] PortError),
+    /// The filesystem did not take what was restored.
+    #[error("cannot restore into the filesystem")]
+    Restore(#[source] PortError),
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The event could not be recorded.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    /// A thread of the pipeline ended before its work did.
+    #[error("a thread of the pipeline ended early")]
+    Pipeline,
+    /// Stopped on request; nothing was committed.
+    #[error("stopped on request")]
+    Cancelled,
+}
+
+impl PersistError {
+    pub(crate) fn damaged(object: impl ToString, problem: &'static str) -> Self {
+        Self::Damaged { object: object.to_string(), problem }
+    }
+
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Damaged { .. } | Self::BrokenChain { .. } => ErrorKind::Damaged,
+            Self::Missing(_) => ErrorKind::Missing,
+            Self::WrongKey { .. } => ErrorKind::WrongKey,
+            Self::Store(error) | Self::Source(error) | Self::Restore(error) => error.kind(),
+            Self::Index(IndexError::Damaged { .. }) => ErrorKind::Damaged,
+            Self::Cancelled => ErrorKind::Cancelled,
+            Self::BadKey(_)
+            | Self::Io { .. }
+            | Self::Index(_)
+            | Self::Status(_)
+            | Self::Pipeline => ErrorKind::Failed,
+        }
+    }
+}
+
+impl From<PersistError> for PortError {
+    fn from(error: PersistError) -> Self {
+        if let PersistError::Store(port) = error {
+            return port;
+        }
+        let kind = error.kind();
+        let message = error.to_string();
+        let port = Self::new(kind, message);
+        match error {
+            PersistError::Io { source, .. } => port.with_source(source),
+            PersistError::Source(source) | PersistError::Restore(source) => {
+                port.with_source(source)
+            }
+            PersistError::Index(source) => port.with_source(source),
+            PersistError::Status(source) => port.with_source(source),
+            PersistError::Damaged { .. }
+            | PersistError::Missing(_)
+            | PersistError::WrongKey { .. }
+            | PersistError::BadKey(_)
+            | PersistError::BrokenChain { .. }
+            | PersistError::Store(_)
+            | PersistError::Pipeline
+            | PersistError::Cancelled => port,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! From a recall request to bytes: one lookup, one ranged read, one frame.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tier_index::{Extent, Index, Place, TarballId};
+use tier_types::{ErrorKind, ObjectName, ObjectStore, RecallRequest, RecalledExtent, to_usize};
+
+use crate::object::Envelope;
+use crate::tarball::{TarballRow, decompress};
+use crate::{FilesystemId, Keys, PersistError, names};
+
+/// How much a fetcher keeps in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FetcherOptions {
+    /// Decompressed frames.
+    pub cache_bytes: usize,
+    /// Tarballs whose frame table and key are kept.
+    pub n_tarballs: usize,
+}
+
+impl Default for FetcherOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 16 << 20, n_tarballs: 64 }
+    }
+}
+
+/// Reads archived data. Neighbours in a frame come along for free.
+pub struct Fetcher {
+    filesystem: FilesystemId,
+    index: Arc<Index>,
+    keys: Arc<Keys>,
+    /// Tried in order: a damaged or missing copy in one is no end.
+    stores: Vec<Arc<dyn ObjectStore>>,
+    frames: Mutex<Cache<(TarballId, u32), Vec<u8>>>,
+    tarballs: Mutex<Cache<TarballId, OpenTarball>>,
+}
+
+impl std::fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetcher").field("filesystem", &self.filesystem).finish_non_exhaustive()
+    }
+}
+
+struct OpenTarball {
+    name: ObjectName,
+    row: TarballRow,
+    envelope: Envelope,
+    plain_bytes: u64,
+}
+
+impl Fetcher {
+    /// Reads from these stores, in this order of preference.
+    pub fn new(
+        filesystem: FilesystemId,
+        index: Arc<Index>,
+        keys: Arc<Keys>,
+        stores: Vec<Arc<dyn ObjectStore>>,
+        options: FetcherOptions,
+    ) -> Self {
+        let frames = Mutex::new(Cache::new(options.cache_bytes));
+        let tarballs = Mutex::new(Cache::new(options.n_tarballs));
+        Self { filesystem, index, keys, stores, frames, tarballs }
+    }
+
+    /// The data of exactly the version asked for, as far as it lies in one frame.
+    pub fn fetch(&self, request: &RecallRequest) -> Result<RecalledExtent, PersistError> {
+        let chunk = request.chunks.start();
+        let found = self.index.find(request.ino, chunk)?;
+        let found = found.filter(|extent| extent.data_xid == request.data_xid);
+        let placed = found.and_then(|extent| extent.place.map(|place| (extent, place)));
+        let (extent, place) = placed.ok_or_else(|| {
+            let RecallRequest { ino, data_xid, .. } = request;
+            PersistError::Missing(format!("inode {ino}, chunk {chunk}, of xid {data_xid}"))
+        })?;
+        let frame = self.frame(&place)?;
+        self.cut_out(&extent, &place, &frame)
+    }
+
+    fn cut_out(
+        &self,
+        extent: &Extent,
+        place: &Place,
+        frame: &[u8],
+    ) -> Result<RecalledExtent, PersistError> {
+        let start = to_usize(u64::from(place.offset));
+        let len = to_usize(extent.data_bytes(self.index.chunk_bytes()));
+        let bytes = start.checked_add(len).and_then(|end| frame.get(start..end));
+        let bytes = bytes.ok_or_else(|| {
+            let object = format!("tarball {} in frame {}", place.tarball, place.frame);
+            PersistError::damaged(object, "it is shorter than the index says")
+        })?;
+        Ok(RecalledExtent { chunks: extent.chunks, bytes: bytes.to_vec() })
+    }
+
+    fn frame(&self, place: &Place) -> Result<Arc<Vec<u8>>, PersistError> {
+        let key = (place.tarball, place.frame);
+        if let Some(frame) = self.frames.lock().get(&key) {
+            return Ok(frame);
+        }
+        let tarball = self.tarball(place.tarball)?;
+        let mut first_error = None;
+        for store in &self.stores {
+            match tarball.read_frame(store.as_ref(), place.frame) {
+                Ok(plain) => {
+                    let frame = Arc::new(plain);
+                    self.frames.lock().insert(key, &frame, frame.len());
+                    return Ok(frame);
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing) => {
+                    // A damaged copy says more than one that was never there.
+                    let missing = |e: &PersistError| e.kind() == ErrorKind::Missing;
+                    if first_error.as_ref().is_none_or(missing) {
+                        first_error = Some(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(first_error.unwrap_or_else(|| PersistError::Missing(tarball.name.to_string())))
+    }
+
+    fn tarball(&self, id: TarballId) -> Result<Arc<OpenTarball>, PersistError> {
+        if let Some(tarball) = self.tarballs.lock().get(&id) {
+            return Ok(tarball);
+        }
+        let damaged = |problem| PersistError::damaged(format!("the index's row of {id}"), problem);
+        let row = self.index.tarball_row(id)?.ok_or_else(|| damaged("it is not there"))?;
+        let row = TarballRow::from_bytes(&row).ok_or_else(|| damaged("it cannot be read"))?;
+        let name = names::tarball_name(self.filesystem, id, row.encrypted);
+        let envelope = Envelope::from_header(&row.header, &self.keys, name.as_str())?;
+        let plain_bytes = envelope.plain_len(row.object_bytes);
+        let plain_bytes = plain_bytes.ok_or_else(|| damaged("its length cannot be right"))?;
+        let tarball = Arc::new(OpenTarball { name, row, envelope, plain_bytes });
+        self.tarballs.lock().insert(id, &tarball, 1);
+        Ok(tarball)
+    }
+}
+
+impl OpenTarball {
+    fn read_frame(&self, store: &dyn ObjectStore, number: u32) -> Result<Vec<u8>, PersistError> {
+        let object = || format!("{} in frame {number}", self.name);
+        let frame = self.row.frames.get(to_usize(u64::from(number)));
+        let frame = frame.ok_or_else(|| PersistError::damaged(object(), "no such frame"))?;
+        let len = to_usize(u64::from(frame.compressed));
+        let compressed =
+            self.envelope.read(store, &self.name, frame.offset, len, self.plain_bytes)?;
+        decompress(&compressed, frame, &object)
+    }
+}
+
+/// Keeps what was used last, up to a total cost. Few, large entries.
+struct Cache<K, V> {
+    entries: HashMap<K, Cached<V>>,
+    cost: usize,
+    cost_max: usize,
+    tick: u64,
+}
+
+struct Cached<V> {
+    value: Arc<V>,
+    cost: usize,
+    last_used: u64,
+}
+
+impl<K: Copy + Eq + Hash, V> Cache<K, V> {
+    fn new(cost_max: usize) -> Self {
+        Self { entries: HashMap::new(), cost: 0, cost_max, tick: 0 }
+    }
+
+    fn get(&mut self, key: &K) -> Option<Arc<V>> {
+        self.tick += 1;
+        let cached = self.entries.get_mut(key)?;
+        cached.last_used = self.tick;
+        Some(Arc::clone(&cached.value))
+    }
+
+    fn insert(&mut self, key: K, value: &Arc<V>, cost: usize) {
+        self.tick += 1;
+        let cached = Cached { value: Arc::clone(value), cost, last_used: self.tick };
+        self.cost += cost;
+        if let Some(old) = self.entries.insert(key, cached) {
+            self.cost -= old.cost;
+        }
+        while self.cost > self.cost_max && self.entries.len() > 1 {
+            let oldest = self.entries.iter().min_by_key(|(_, cached)| cached.last_used);
+            let Some(oldest) = oldest.map(|(key, _)| *key) else { break };
+            if let Some(old) = self.entries.remove(&oldest) {
+                self.cost -= old.cost;
+            }
+        }
+    }
+}

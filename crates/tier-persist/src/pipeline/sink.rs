@@ -1,0 +1,126 @@
+//! Appends sealed runs in order, and makes the tarball durable.
+
+use std::collections::BTreeMap;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use ring::digest::{Context, SHA256};
+use tier_types::to_u64;
+
+use super::sequencer::spawn;
+use crate::PersistError;
+use crate::local_store::NewObject;
+
+/// Runs on their way.
+const RUNS_IN_FLIGHT: usize = 6;
+/// Written bytes after which the disk is waited for, so that little is left for the end.
+const WRITE_BACK_BYTES: u64 = 32 << 20;
+
+/// A run with its number, from 0 without gaps.
+type Numbered = (u32, Result<Vec<u8>, PersistError>);
+
+/// What was written.
+pub(super) struct Written {
+    pub(super) object_bytes: u64,
+    pub(super) sha256: [u8; 32],
+}
+
+/// Where runs go. Dropped before its end is said, it leaves no object.
+pub(super) struct RunSink {
+    runs: Sender<Numbered>,
+    permits: Receiver<()>,
+    n_runs: u32,
+    total: Sender<u32>,
+}
+
+/// The place of one run in the order.
+pub(super) struct RunPlace {
+    number: u32,
+    runs: Sender<Numbered>,
+}
+
+impl RunPlace {
+    pub(super) fn put(self, bytes: Result<Vec<u8>, PersistError>) {
+        let _ = self.runs.send((self.number, bytes));
+    }
+}
+
+impl RunSink {
+    /// The place of the next run; waits while too many are under way.
+    pub(super) fn next(&mut self) -> Result<RunPlace, PersistError> {
+        self.permits.recv().map_err(|_| PersistError::Pipeline)?;
+        let number = self.n_runs;
+        self.n_runs += 1;
+        Ok(RunPlace { number, runs: self.runs.clone() })
+    }
+
+    /// Says that there are no more runs.
+    pub(super) fn end(&mut self) -> Result<(), PersistError> {
+        self.total.send(self.n_runs).map_err(|_| PersistError::Pipeline)
+    }
+}
+
+/// Starts the thread that writes `head` and then the runs.
+pub(super) fn start(
+    object: NewObject,
+    head: Vec<u8>,
+) -> Result<(RunSink, JoinHandle<Result<Written, PersistError>>), PersistError> {
+    let (runs, arrived) = unbounded();
+    let (permit, permits) = bounded(RUNS_IN_FLIGHT);
+    for _ in 0..RUNS_IN_FLIGHT {
+        let _ = permit.send(());
+    }
+    let (total, expected) = bounded(1);
+    let thread = spawn("tier-writer", move || {
+        let mut writer = Writer::new(object);
+        writer.write(&head)?;
+        let mut waiting: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+        let mut next = 0_u32;
+        for (number, run) in arrived {
+            waiting.insert(number, run?);
+            while let Some(run) = waiting.remove(&next) {
+                next += 1;
+                writer.write(&run)?;
+                let _ = permit.send(());
+            }
+        }
+        match expected.try_recv() {
+            Ok(n_runs) if n_runs == next => writer.finish(),
+            Ok(_) => Err(PersistError::Pipeline),
+            Err(_) => Err(PersistError::Cancelled),
+        }
+    })?;
+    Ok((RunSink { runs, permits, n_runs: 0, total }, thread))
+}
+
+struct Writer {
+    object: NewObject,
+    digest: Context,
+    object_bytes: u64,
+    not_written_back: u64,
+}
+
+impl Writer {
+    fn new(object: NewObject) -> Self {
+        Self { object, digest: Context::new(&SHA256), object_bytes: 0, not_written_back: 0 }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), PersistError> {
+        self.digest.update(bytes);
+        self.object.write(bytes).map_err(PersistError::Store)?;
+        self.object_bytes += to_u64(bytes.len());
+        self.not_written_back += to_u64(bytes.len());
+        if self.not_written_back >= WRITE_BACK_BYTES {
+            self.not_written_back = 0;
+            self.object.write_back().map_err(PersistError::Store)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Written, PersistError> {
+        self.object.finish().map_err(PersistError::Store)?;
+        let digest = self.digest.finish();
+        let sha256 = digest.as_ref().first_chunk().copied().unwrap_or_default();
+        Ok(Written { object_bytes: self.object_bytes, sha256 })
+    }
+}

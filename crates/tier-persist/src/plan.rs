@@ -1,0 +1,209 @@
+//! What to write of an inode: pure, from what changed and where its chunks are, to members.
+
+use tier_types::{Change, ChunkNo, ChunkRange, ChunkRun, ChunkState, FileKind, InodeState};
+
+use crate::tarball::{Member, Run, TIER_FOLDER};
+
+/// Limits of members.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PlanLimits {
+    /// Data bytes of one member; at least a chunk.
+    pub(crate) member_bytes_max: u64,
+    /// A file up to this size is written whole even if only part of it changed.
+    pub(crate) rewrite_bytes_max: u64,
+    /// Runs of one member.
+    pub(crate) n_runs_max: usize,
+}
+
+/// Longest path of a member; what is longer goes under a number.
+const PATH_BYTES_MAX: usize = 4000;
+
+/// The path under which an inode can be a member of its own, for people with stock tar: short
+/// enough, not ours, and of a kind that tar has.
+pub(crate) fn member_path(inode: &InodeState, path: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    let ours =
+        |path: &[u8]| path.split(|&byte| byte == b'/').next() == Some(TIER_FOLDER.as_bytes());
+    let path = path.filter(|path| path.len() <= PATH_BYTES_MAX && !ours(path));
+    path.filter(|_| !matches!(inode.attr.kind, FileKind::Socket))
+}
+
+/// The member for an inode that is written whole, if its runs allow it: all data is in the
+/// key-value store, not too much of it, and all changed or little. `runs` are all runs of the file
+/// up to its end.
+pub(crate) fn whole_member(
+    inode: &InodeState,
+    path: &[u8],
+    runs: &[ChunkRun],
+    touched: &[ChunkRange],
+    chunk_bytes: u32,
+    limits: &PlanLimits,
+) -> Option<Member> {
+    let attr = &inode.attr;
+    let mut member = Member {
+        metadata: Some(inode.clone()),
+        whole_path: Some(path.to_vec()),
+        ..Member::of(attr.ino)
+    };
+    if !matches!(attr.kind, FileKind::Regular) {
+        return Some(member);
+    }
+    let rewrite = attr.size_bytes <= limits.rewrite_bytes_max && !touched.is_empty();
+    for run in runs {
+        match run.state {
+            ChunkState::Cold => return None,
+            ChunkState::Hot | ChunkState::Warm => {
+                if !rewrite && !touched.iter().any(|range| range.covers(run.chunks)) {
+                    return None;
+                }
+                member.data.push(Run { chunks: run.chunks, data_xid: run.data_xid });
+                member.data_bytes += run.chunks.len_bytes(chunk_bytes, attr.size_bytes);
+            }
+            ChunkState::Hole => push_hole(&mut member.holes, run, touched),
+        }
+    }
+    let fits = member.data_bytes <= limits.member_bytes_max;
+    (fits && member.data.len() + member.holes.len() <= limits.n_runs_max).then_some(member)
+}
+
+/// Splits what changed of a file into members: the first one carries the metadata.
+pub(crate) struct PartMembers {
+    limits: PlanLimits,
+    chunk_bytes: u32,
+    file_bytes: u64,
+    current: Member,
+}
+
+impl PartMembers {
+    pub(crate) fn new(inode: &InodeState, chunk_bytes: u32, limits: PlanLimits) -> Self {
+        let current = Member { metadata: Some(inode.clone()), ..Member::of(inode.attr.ino) };
+        Self { limits, chunk_bytes, file_bytes: inode.attr.size_bytes, current }
+    }
+
+    /// Adds a run that changed, and returns the members that are full by it.
+    pub(crate) fn add(&mut self, run: &ChunkRun) -> Vec<Member> {
+        let mut full = Vec::new();
+        match run.state {
+            // What is cold was persisted before it was evicted.
+            ChunkState::Cold => {}
+            ChunkState::Hole => {
+                full.extend(self.make_room(0));
+                push_hole(&mut self.current.holes, run, &[run.chunks]);
+            }
+            ChunkState::Hot | ChunkState::Warm => {
+                let mut rest = Some(run.chunks);
+                while let Some(chunks) = rest {
+                    full.extend(self.make_room(u64::from(self.chunk_bytes)));
+                    let room = self.limits.member_bytes_max.saturating_sub(self.current.data_bytes);
+                    let n_chunks = (room / u64::from(self.chunk_bytes)).max(1);
+                    let end = chunks.start().get().saturating_add(n_chunks);
+                    let end = ChunkNo::new(end).min(chunks.end());
+                    rest = ChunkRange::new(end, chunks.end());
+                    let Some(now) = ChunkRange::new(chunks.start(), end) else { break };
+                    self.current.data.push(Run { chunks: now, data_xid: run.data_xid });
+                    self.current.data_bytes += now.len_bytes(self.chunk_bytes, self.file_bytes);
+                }
+            }
+        }
+        full
+    }
+
+    /// The last member.
+    pub(crate) fn finish(self) -> Option<Member> {
+        let Member { metadata, data, holes, .. } = &self.current;
+        let says_something = metadata.is_some() || !data.is_empty() || !holes.is_empty();
+        says_something.then_some(self.current)
+    }
+
+    fn make_room(&mut self, bytes: u64) -> Option<Member> {
+        let Member { data, holes, data_bytes, .. } = &self.current;
+        let full = data.len() + holes.len() >= self.limits.n_runs_max
+            || (*data_bytes > 0 && data_bytes + bytes > self.limits.member_bytes_max);
+        let next = Member::of(self.current.ino);
+        full.then(|| std::mem::replace(&mut self.current, next))
+    }
+}
+
+/// The ranges in which an update changed data; none for one that only ends the inode.
+pub(crate) fn touched(change: &Change) -> &[ChunkRange] {
+    match change {
+        Change::Gone(_) => &[],
+        Change::Touched(ranges) => ranges,
+    }
+}
+
+/// Notes that a range is unmapped, as far as it changed. What was never written needs no note.
+fn push_hole(holes: &mut Vec<Run>, run: &ChunkRun, touched: &[ChunkRange]) {
+    if run.data_xid.get() > 0 {
+        let parts = touched.iter().filter_map(|range| range.intersection(run.chunks));
+        holes.extend(parts.map(|chunks| Run { chunks, data_xid: run.data_xid }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tier_types::{FileAttr, Ino, Timestamp, Xid};
+
+    use super::*;
+
+    const LIMITS: PlanLimits =
+        PlanLimits { member_bytes_max: 40, rewrite_bytes_max: 20, n_runs_max: 100 };
+
+    fn inode(size_bytes: u64) -> InodeState {
+        let zero = Timestamp::default();
+        let attr = FileAttr {
+            ino: Ino::new(7),
+            kind: FileKind::Regular,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            size_bytes,
+            accessed: zero,
+            modified: zero,
+            changed: zero,
+            created: zero,
+            xid: Xid::new(9),
+        };
+        InodeState { attr, links: Vec::new(), xattrs: Vec::new() }
+    }
+
+    fn range(start: u64, end: u64) -> ChunkRange {
+        ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end)).unwrap()
+    }
+
+    fn run(start: u64, end: u64, state: ChunkState, xid: u64) -> ChunkRun {
+        ChunkRun { chunks: range(start, end), state, data_xid: Xid::new(xid) }
+    }
+
+    #[test]
+    fn a_file_is_whole_if_all_of_it_changed() {
+        let runs = [run(0, 3, ChunkState::Hot, 5), run(3, u64::MAX, ChunkState::Hole, 4)];
+        let whole =
+            |touched: &[ChunkRange]| whole_member(&inode(25), b"a", &runs, touched, 10, &LIMITS);
+        let member = whole(&[range(0, u64::MAX)]).unwrap();
+        assert_eq!((member.data_bytes, member.holes.len()), (25, 1));
+        assert_eq!(whole(&[range(0, 2)]), None);
+    }
+
+    #[test]
+    fn a_small_file_is_whole_if_any_of_it_changed_and_none_is_cold() {
+        let hot = [run(0, 1, ChunkState::Warm, 5), run(1, 2, ChunkState::Hot, 6)];
+        let cold = [run(0, 1, ChunkState::Cold, 5), run(1, 2, ChunkState::Hot, 6)];
+        let whole = |runs, touched| whole_member(&inode(15), b"a", runs, touched, 10, &LIMITS);
+        assert!(whole(&hot, &[range(1, 2)]).is_some());
+        assert!(whole(&cold, &[range(1, 2)]).is_none());
+        assert!(whole(&hot, &[]).is_none());
+    }
+
+    #[test]
+    fn parts_are_cut_at_the_limit_and_only_the_first_has_metadata() {
+        let mut parts = PartMembers::new(&inode(95), 10, LIMITS);
+        let mut members = parts.add(&run(0, 10, ChunkState::Hot, 5));
+        members.extend(parts.add(&run(10, 12, ChunkState::Cold, 5)));
+        members.extend(parts.finish());
+        let bytes: Vec<_> = members.iter().map(|member| member.data_bytes).collect();
+        assert_eq!(bytes, [40, 40, 15]);
+        let with_metadata: Vec<_> = members.iter().map(|m| m.metadata.is_some()).collect();
+        assert_eq!(with_metadata, [true, false, false]);
+    }
+}

@@ -1,0 +1,162 @@
+//! The index as a function of the committed tarballs: the one way in which contents reach it,
+//! after a snapshot, after a crash, and when it is regenerated.
+
+use tier_index::{Applied, Contents, Entry, Index, TarballId};
+use tier_types::ObjectStore;
+
+use crate::archive::Archive;
+use crate::manifest::{Manifest, ManifestRef};
+use crate::names::{self, ObjectKind};
+use crate::tarball::{TarballIdentity, TarballReader, TarballRow, TocEntry, scan};
+use crate::{FilesystemId, Keys, PersistError};
+
+/// Entries that are applied to the index at a time.
+const N_BATCH: usize = 4096;
+
+/// How the contents of tarballs are found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ScanMode {
+    /// From their tables of contents: a small part of the bytes.
+    Tables,
+    /// From their members, all of them.
+    Full,
+}
+
+impl Archive<'_> {
+    /// Brings an index up to the newest snapshot: applies the manifests after the last one that it
+    /// knows. An index of another history is an error.
+    pub fn catch_up(&self, index: &Index) -> Result<(), PersistError> {
+        let applied = index.applied()?;
+        let known = applied.map(|applied| {
+            self.links().iter().position(|link| {
+                link.reference.digest == applied.manifest_digest
+                    && link.reference.snapshot == applied.snapshot
+            })
+        });
+        let first = match known {
+            None => 0,
+            Some(Some(position)) => position + 1,
+            Some(None) => {
+                return Err(PersistError::damaged(
+                    "the index",
+                    "it belongs to another history than the manifests; rebuild it",
+                ));
+            }
+        };
+        self.apply_from(first, index, ScanMode::Tables)
+    }
+
+    /// Fills an empty index from all snapshots.
+    pub fn rebuild_index(&self, index: &Index, mode: ScanMode) -> Result<(), PersistError> {
+        self.apply_from(0, index, mode)
+    }
+
+    fn apply_from(&self, first: usize, index: &Index, mode: ScanMode) -> Result<(), PersistError> {
+        for link in self.links().iter().skip(first) {
+            let manifest = self.manifest(link)?;
+            apply_manifest(index, self.store(), self.keys(), &manifest, mode)?;
+            set_applied(index, &link.reference)?;
+        }
+        Ok(())
+    }
+}
+
+/// The emergency: fills an empty index from tarballs alone, because the manifests are lost.
+/// Returns how many tarballs there were.
+pub fn rebuild_without_manifests(
+    index: &Index,
+    store: &dyn ObjectStore,
+    keys: &Keys,
+    filesystem: FilesystemId,
+) -> Result<u64, PersistError> {
+    let mut n_tarballs = 0;
+    for name in store.list(&format!("{filesystem}/")).map_err(PersistError::Store)? {
+        if let Some((_, ObjectKind::Tarball(id))) = names::parse(&name) {
+            let row = TarballReader::recovered_row(store, &name, id, keys)?;
+            apply_tarball(index, store, keys, (filesystem, &row), ScanMode::Full)?;
+            n_tarballs += 1;
+        }
+    }
+    Ok(n_tarballs)
+}
+
+/// Applies all tarballs of a manifest.
+pub(crate) fn apply_manifest(
+    index: &Index,
+    store: &dyn ObjectStore,
+    keys: &Keys,
+    manifest: &Manifest,
+    mode: ScanMode,
+) -> Result<(), PersistError> {
+    for row in &manifest.tarballs {
+        apply_tarball(index, store, keys, (manifest.filesystem, row), mode)?;
+    }
+    Ok(())
+}
+
+/// Records that a manifest was applied.
+pub(crate) fn set_applied(index: &Index, manifest: &ManifestRef) -> Result<(), PersistError> {
+    Ok(index.set_applied(&Applied {
+        epoch: manifest.epoch,
+        snapshot: manifest.snapshot,
+        manifest_digest: manifest.digest,
+    })?)
+}
+
+fn apply_tarball(
+    index: &Index,
+    store: &dyn ObjectStore,
+    keys: &Keys,
+    (filesystem, row): (FilesystemId, &TarballRow),
+    mode: ScanMode,
+) -> Result<(), PersistError> {
+    index.add_tarball(row.id, &row.to_bytes())?;
+    let mut batch = Batch { index, id: row.id, entries: Vec::new() };
+    read_entries(store, keys, (filesystem, row), mode, &mut |entry| batch.add(&entry))?;
+    batch.flush()
+}
+
+/// Calls `visit` for everything that a tarball says of inodes.
+pub(crate) fn read_entries(
+    store: &dyn ObjectStore,
+    keys: &Keys,
+    (filesystem, row): (FilesystemId, &TarballRow),
+    mode: ScanMode,
+    visit: &mut dyn FnMut(TocEntry) -> Result<(), PersistError>,
+) -> Result<(), PersistError> {
+    let name = names::tarball_name(filesystem, row.id, row.encrypted);
+    let reader = TarballReader::with_row(store, &name, row, keys)?;
+    match mode {
+        ScanMode::Tables => {
+            reader.read_toc(&mut |entries| entries.into_iter().try_for_each(&mut *visit))?;
+        }
+        ScanMode::Full => {
+            let identity: TarballIdentity =
+                scan(reader.frames(), name.to_string(), &mut |_, entry| visit(entry))?;
+            if identity.id != row.id || identity.filesystem != filesystem {
+                return Err(PersistError::damaged(&name, "it is another tarball"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Collects entries of one tarball for the index.
+struct Batch<'a> {
+    index: &'a Index,
+    id: TarballId,
+    entries: Vec<Entry>,
+}
+
+impl Batch<'_> {
+    fn add(&mut self, entry: &TocEntry) -> Result<(), PersistError> {
+        self.entries.extend(entry.index_entries());
+        if self.entries.len() >= N_BATCH { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), PersistError> {
+        let entries = std::mem::take(&mut self.entries);
+        let chunk_bytes = self.index.chunk_bytes();
+        Ok(self.index.apply(&Contents { tarball: self.id, chunk_bytes, entries })?)
+    }
+}

@@ -1,0 +1,314 @@
+//! One member: what it says of an inode, and its header blocks.
+
+use tar::{EntryType, Header};
+use tier_types::{ChunkRange, FileAttr, FileKind, Ino, InodeState, Xid, to_u64};
+
+use super::pax::{self, PaxWriter};
+use super::{BLOCK_BYTES, TIER_FOLDER, padding};
+
+/// A run of chunks and the transaction that wrote or unmapped them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Run {
+    pub(crate) chunks: ChunkRange,
+    pub(crate) data_xid: Xid,
+}
+
+/// What one member says of an inode.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Member {
+    pub(crate) ino: Ino,
+    /// The transaction that ended the inode.
+    pub(crate) gone: Option<Xid>,
+    pub(crate) metadata: Option<InodeState>,
+    /// The inode's own path, if the member is the whole inode.
+    pub(crate) whole_path: Option<Vec<u8>>,
+    /// Runs whose data follows, in order.
+    pub(crate) data: Vec<Run>,
+    /// Length of that data: whole chunks but for the end of the file.
+    pub(crate) data_bytes: u64,
+    /// Runs that were unmapped.
+    pub(crate) holes: Vec<Run>,
+}
+
+impl Member {
+    /// A member that says nothing yet.
+    pub(crate) fn of(ino: Ino) -> Self {
+        Self {
+            ino,
+            gone: None,
+            metadata: None,
+            whole_path: None,
+            data: Vec::new(),
+            data_bytes: 0,
+            holes: Vec::new(),
+        }
+    }
+
+    /// The header blocks, up to where the data of the first run starts.
+    pub(crate) fn header_blocks(&self, chunk_bytes: u32) -> Vec<u8> {
+        let map = self.sparse_map(chunk_bytes);
+        let mut pax = PaxWriter::default();
+        let path = self.path();
+        let attr = self.metadata.as_ref().map(|inode| &inode.attr);
+        let whole = attr.filter(|_| self.whole_path.is_some());
+        put_path(&mut pax, &path, whole);
+        pax.number(pax::INO, self.ino.get());
+        if let Some(gone) = self.gone {
+            pax.number(pax::GONE, gone.get());
+        }
+        if let Some(inode) = &self.metadata {
+            put_metadata(&mut pax, inode);
+        }
+        put_runs(&mut pax, pax::DATA, &self.data);
+        put_runs(&mut pax, pax::HOLES, &self.holes);
+        if let (Some(map), Some(attr)) = (&map, attr) {
+            pax.number(pax::MAP_BYTES, to_u64(map.len()));
+            pax.add(b"GNU.sparse.major", b"1");
+            pax.add(b"GNU.sparse.minor", b"0");
+            pax.add(b"GNU.sparse.name", &path);
+            pax.number("GNU.sparse.realsize", attr.size_bytes);
+        }
+        let map = map.unwrap_or_default();
+        let mut header = new_header(&path, self.data_bytes + to_u64(map.len()));
+        if let Some(attr) = attr {
+            put_attributes(&mut header, attr, whole.is_some());
+        }
+        let mut out = with_pax(pax, header);
+        out.extend(map);
+        out
+    }
+
+    /// Members for the other names of a whole inode that is not a directory, so that stock tar
+    /// makes hard links. Readers of ours need them not.
+    pub(crate) fn link_blocks(&self, other_path: &[u8]) -> Vec<u8> {
+        let target = self.path();
+        let mut pax = PaxWriter::default();
+        put_path(&mut pax, other_path, None);
+        pax.add(b"linkpath", &target);
+        let mut header = new_header(other_path, 0);
+        header.set_entry_type(EntryType::Link);
+        put_link_name(&mut header, &target);
+        header.set_cksum();
+        with_pax(pax, header)
+    }
+
+    fn path(&self) -> Vec<u8> {
+        if let Some(path) = &self.whole_path {
+            let directory = self
+                .metadata
+                .as_ref()
+                .is_some_and(|inode| matches!(inode.attr.kind, FileKind::Directory));
+            return match (path.is_empty(), directory) {
+                (true, _) => b"./".to_vec(),
+                (false, true) => [path, &b"/"[..]].concat(),
+                (false, false) => path.clone(),
+            };
+        }
+        let ino = self.ino;
+        let first = self.data.first().or(self.holes.first()).map(|run| run.chunks.start());
+        match (self.gone, &self.metadata, first) {
+            (Some(_), _, _) => format!("{TIER_FOLDER}/gone/{ino}"),
+            (None, Some(_), _) | (None, None, None) => format!("{TIER_FOLDER}/inode/{ino}"),
+            (None, None, Some(first)) => format!("{TIER_FOLDER}/extent/{ino}/{first}"),
+        }
+        .into_bytes()
+    }
+
+    /// The map that starts the data of a sparse file in GNU tar's format 1.0, padded to a block;
+    /// none for a member that has no hole before its end.
+    fn sparse_map(&self, chunk_bytes: u32) -> Option<Vec<u8>> {
+        let attr = self.metadata.as_ref().map(|inode| &inode.attr)?;
+        self.whole_path.as_ref()?;
+        let size = attr.size_bytes;
+        if !matches!(attr.kind, FileKind::Regular) || self.data_bytes == size {
+            return None;
+        }
+        let mut entries: Vec<(u64, u64)> = Vec::new();
+        for run in &self.data {
+            let offset = run.chunks.offset_bytes(chunk_bytes);
+            let len = run.chunks.len_bytes(chunk_bytes, size);
+            match entries.last_mut() {
+                Some((start, n)) if *start + *n == offset => *n += len,
+                _ => entries.push((offset, len)),
+            }
+        }
+        if entries.last().is_none_or(|(offset, len)| offset + len < size) {
+            entries.push((size, 0));
+        }
+        let mut map = format!("{}\n", entries.len()).into_bytes();
+        for (offset, len) in entries {
+            map.extend(format!("{offset}\n{len}\n").bytes());
+        }
+        map.resize(map.len() + padding(to_u64(map.len())), 0);
+        Some(map)
+    }
+}
+
+/// Header blocks of a plain file of ours, such as a table of contents.
+pub(crate) fn header_blocks(path: &[u8], pax: PaxWriter, content_bytes: u64) -> Vec<u8> {
+    with_pax(pax, new_header(path, content_bytes))
+}
+
+/// A header with a checksum; attributes may still be set.
+fn new_header(path: &[u8], content_bytes: u64) -> Header {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(EntryType::Regular);
+    header.set_mode(0o600);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(content_bytes);
+    if let Some(ustar) = header.as_ustar_mut() {
+        fill(&mut ustar.name, path);
+    }
+    header.set_cksum();
+    header
+}
+
+/// As many bytes as fit; a pax record has the rest.
+fn fill(field: &mut [u8], bytes: &[u8]) {
+    for (slot, byte) in field.iter_mut().zip(bytes) {
+        *slot = *byte;
+    }
+}
+
+fn put_link_name(header: &mut Header, target: &[u8]) {
+    fill(&mut header.as_old_mut().linkname, target);
+}
+
+/// The largest number of a 7-digit octal field; a pax record has the true one.
+const OCTAL_MAX: u32 = 0o777_7777;
+
+fn put_attributes(header: &mut Header, attr: &FileAttr, whole: bool) {
+    header.set_mode(u32::from(attr.mode));
+    header.set_uid(u64::from(attr.uid.min(OCTAL_MAX)));
+    header.set_gid(u64::from(attr.gid.min(OCTAL_MAX)));
+    header.set_mtime(u64::try_from(attr.modified.seconds).unwrap_or(0).min(0o777_7777_7777));
+    if whole {
+        let device = match &attr.kind {
+            FileKind::Regular | FileKind::Socket => None,
+            FileKind::Directory => {
+                header.set_entry_type(EntryType::Directory);
+                None
+            }
+            FileKind::Symlink(target) => {
+                header.set_entry_type(EntryType::Symlink);
+                put_link_name(header, target);
+                None
+            }
+            FileKind::Fifo => {
+                header.set_entry_type(EntryType::Fifo);
+                None
+            }
+            FileKind::CharDevice(device) => {
+                header.set_entry_type(EntryType::Char);
+                Some(device)
+            }
+            FileKind::BlockDevice(device) => {
+                header.set_entry_type(EntryType::Block);
+                Some(device)
+            }
+        };
+        if let (Some(device), Some(ustar)) = (device, header.as_ustar_mut()) {
+            ustar.set_device_major(device.major.min(OCTAL_MAX));
+            ustar.set_device_minor(device.minor.min(OCTAL_MAX));
+        }
+    }
+    header.set_cksum();
+}
+
+/// Path, and for a symbolic link its target, if the plain header cannot hold them.
+fn put_path(pax: &mut PaxWriter, path: &[u8], whole: Option<&FileAttr>) {
+    let target = match whole.map(|attr| &attr.kind) {
+        Some(FileKind::Symlink(target)) => Some(target.as_slice()),
+        _ => None,
+    };
+    let plain = |text: &[u8]| text.len() < 100 && text.is_ascii();
+    let utf8 = |text: &[u8]| std::str::from_utf8(text).is_ok();
+    if !utf8(path) || !target.is_none_or(utf8) {
+        pax.add(b"hdrcharset", b"BINARY");
+    }
+    if !plain(path) {
+        pax.add(b"path", path);
+    }
+    if let Some(target) = target.filter(|target| !plain(target)) {
+        pax.add(b"linkpath", target);
+    }
+}
+
+fn put_metadata(pax: &mut PaxWriter, inode: &InodeState) {
+    let attr = &inode.attr;
+    pax.number(pax::XID, attr.xid.get());
+    pax.add(pax::TYPE.as_bytes(), type_name(&attr.kind).as_bytes());
+    pax.number(pax::SIZE, attr.size_bytes);
+    pax.number(pax::NLINK, u64::from(attr.nlink));
+    pax.add(pax::LINKS.as_bytes(), &pax::format_links(&inode.links));
+    match &attr.kind {
+        FileKind::Symlink(target) => pax.add(pax::TARGET.as_bytes(), target),
+        FileKind::CharDevice(device) | FileKind::BlockDevice(device) => {
+            let numbers = format!("{}:{}", device.major, device.minor);
+            pax.add(pax::DEVICE.as_bytes(), numbers.as_bytes());
+        }
+        FileKind::Regular | FileKind::Directory | FileKind::Fifo | FileKind::Socket => {}
+    }
+    if attr.uid > OCTAL_MAX {
+        pax.number("uid", u64::from(attr.uid));
+    }
+    if attr.gid > OCTAL_MAX {
+        pax.number("gid", u64::from(attr.gid));
+    }
+    pax.time("mtime", attr.modified);
+    pax.time("atime", attr.accessed);
+    pax.time("ctime", attr.changed);
+    pax.time(pax::CREATED, attr.created);
+    let mut unnameable = Vec::new();
+    for xattr in &inode.xattrs {
+        if xattr.name.contains(&b'=') {
+            pax::put_counted(&mut unnameable, &xattr.name);
+            pax::put_counted(&mut unnameable, &xattr.value);
+        } else {
+            pax.add(&[pax::XATTR_PREFIX.as_bytes(), &xattr.name].concat(), &xattr.value);
+        }
+    }
+    if !unnameable.is_empty() {
+        pax.add(pax::XATTRS.as_bytes(), &unnameable);
+    }
+}
+
+pub(crate) fn type_name(kind: &FileKind) -> &'static str {
+    match kind {
+        FileKind::Regular => "file",
+        FileKind::Directory => "directory",
+        FileKind::Symlink(_) => "symlink",
+        FileKind::Fifo => "fifo",
+        FileKind::Socket => "socket",
+        FileKind::CharDevice(_) => "char-device",
+        FileKind::BlockDevice(_) => "block-device",
+    }
+}
+
+/// `first-end@xid` for each run, joined by commas.
+fn put_runs(pax: &mut PaxWriter, key: &str, runs: &[Run]) {
+    if runs.is_empty() {
+        return;
+    }
+    let runs = runs
+        .iter()
+        .map(|run| format!("{}-{}@{}", run.chunks.start(), run.chunks.end(), run.data_xid));
+    pax.add(key.as_bytes(), runs.collect::<Vec<_>>().join(",").as_bytes());
+}
+
+fn with_pax(pax: PaxWriter, header: Header) -> Vec<u8> {
+    let records = pax.into_bytes();
+    let mut out = Vec::with_capacity(records.len() + 4 * BLOCK_BYTES);
+    if !records.is_empty() {
+        let mut extended = new_header(b"PaxHeaders/tier", to_u64(records.len()));
+        extended.set_entry_type(EntryType::XHeader);
+        extended.set_cksum();
+        out.extend(extended.as_bytes());
+        out.extend(&records);
+        out.resize(out.len() + padding(to_u64(records.len())), 0);
+    }
+    out.extend(header.as_bytes());
+    out
+}

@@ -1,0 +1,211 @@
+//! Records of a pax extended header: `length key=value\n`, where the length counts itself.
+//! Keys and values are read by length, because values may hold newlines.
+
+use tier_types::{FileName, Ino, Link, Timestamp, to_u64};
+
+pub(crate) const FILESYSTEM: &str = "TIER.filesystem";
+pub(crate) const VERSION: &str = "TIER.version";
+pub(crate) const EPOCH: &str = "TIER.epoch";
+pub(crate) const SNAPSHOT: &str = "TIER.snapshot";
+pub(crate) const PART: &str = "TIER.part";
+pub(crate) const RANGE: &str = "TIER.range";
+pub(crate) const CHUNK: &str = "TIER.chunk";
+pub(crate) const INO: &str = "TIER.ino";
+pub(crate) const XID: &str = "TIER.xid";
+pub(crate) const TYPE: &str = "TIER.type";
+pub(crate) const SIZE: &str = "TIER.size";
+pub(crate) const NLINK: &str = "TIER.nlink";
+pub(crate) const LINKS: &str = "TIER.links";
+pub(crate) const TARGET: &str = "TIER.target";
+pub(crate) const DEVICE: &str = "TIER.device";
+pub(crate) const CREATED: &str = "TIER.btime";
+pub(crate) const XATTRS: &str = "TIER.xattrs";
+pub(crate) const DATA: &str = "TIER.data";
+pub(crate) const HOLES: &str = "TIER.holes";
+pub(crate) const MAP_BYTES: &str = "TIER.map";
+pub(crate) const GONE: &str = "TIER.gone";
+/// Prefix of extended attributes, as GNU tar and bsdtar know it.
+pub(crate) const XATTR_PREFIX: &str = "SCHILY.xattr.";
+
+/// Longest set of records that a reader accepts: more than all extended attributes and links of
+/// an inode may take.
+pub(crate) const RECORDS_BYTES_MAX: u64 = 64 << 20;
+
+/// Records being written.
+#[derive(Debug, Default)]
+pub(crate) struct PaxWriter(Vec<u8>);
+
+impl PaxWriter {
+    pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
+        // " " + key + "=" + value + "\n"
+        let rest = key.len() + value.len() + 3;
+        let mut len = rest + decimal_digits(rest);
+        if rest + decimal_digits(len) != len {
+            len = rest + decimal_digits(len);
+        }
+        self.0.extend(len.to_string().bytes());
+        self.0.push(b' ');
+        self.0.extend(key);
+        self.0.push(b'=');
+        self.0.extend(value);
+        self.0.push(b'\n');
+    }
+
+    pub(crate) fn number(&mut self, key: &str, value: u64) {
+        self.add(key.as_bytes(), value.to_string().as_bytes());
+    }
+
+    pub(crate) fn time(&mut self, key: &str, time: Timestamp) {
+        self.add(key.as_bytes(), format_time(time).as_bytes());
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+fn decimal_digits(n: usize) -> usize {
+    n.to_string().len()
+}
+
+/// Records that were read, keys and values as they were.
+#[derive(Debug, Default)]
+pub(crate) struct PaxRecords(Vec<(Vec<u8>, Vec<u8>)>);
+
+impl PaxRecords {
+    pub(crate) fn parse(mut bytes: &[u8]) -> Option<Self> {
+        let mut records = Vec::new();
+        while !bytes.is_empty() {
+            let space = bytes.iter().take(20).position(|&byte| byte == b' ')?;
+            let len: usize = std::str::from_utf8(bytes.get(..space)?).ok()?.parse().ok()?;
+            let (record, rest) = bytes.split_at_checked(len)?;
+            let record = record.get(space + 1..)?.strip_suffix(b"\n")?;
+            let equals = record.iter().position(|&byte| byte == b'=')?;
+            let (key, value) = record.split_at_checked(equals)?;
+            records.push((key.to_vec(), value.get(1..)?.to_vec()));
+            bytes = rest;
+        }
+        Some(Self(records))
+    }
+
+    /// The last value of a key: later records win.
+    pub(crate) fn get(&self, key: &str) -> Option<&[u8]> {
+        let found = self.0.iter().rev().find(|(k, _)| k == key.as_bytes());
+        found.map(|(_, value)| value.as_slice())
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        std::str::from_utf8(self.get(key)?).ok()
+    }
+
+    pub(crate) fn number(&self, key: &str) -> Option<u64> {
+        self.text(key)?.parse().ok()
+    }
+
+    pub(crate) fn time(&self, key: &str) -> Option<Timestamp> {
+        parse_time(self.text(key)?)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.iter().map(|(key, value)| (key.as_slice(), value.as_slice()))
+    }
+}
+
+/// A decimal number of seconds; nine places after the point.
+fn format_time(time: Timestamp) -> String {
+    if time.seconds < 0 && time.nanos > 0 {
+        format!("-{}.{:09}", -(time.seconds + 1), 1_000_000_000 - time.nanos)
+    } else {
+        format!("{}.{:09}", time.seconds, time.nanos)
+    }
+}
+
+fn parse_time(text: &str) -> Option<Timestamp> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let nanos: u32 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    let whole: i64 = seconds.parse().ok()?;
+    Some(match (text.starts_with('-'), nanos) {
+        (false, _) | (true, 0) => Timestamp { seconds: whole, nanos },
+        (true, _) => Timestamp { seconds: whole.checked_sub(1)?, nanos: 1_000_000_000 - nanos },
+    })
+}
+
+/// `parent length:name` for each link, one after another.
+pub(crate) fn format_links(links: &[Link]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for link in links {
+        let name = link.name.as_bytes();
+        out.extend(format!("{} {}:", link.parent, name.len()).bytes());
+        out.extend(name);
+    }
+    out
+}
+
+pub(crate) fn parse_links(mut bytes: &[u8]) -> Option<Vec<Link>> {
+    let mut links = Vec::new();
+    while !bytes.is_empty() {
+        let parent = take_number(&mut bytes, b' ')?;
+        let name = FileName::new(take_counted(&mut bytes)?)?;
+        links.push(Link { parent: Ino::new(parent), name });
+    }
+    Some(links)
+}
+
+/// `length:bytes`.
+pub(crate) fn put_counted(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend(format!("{}:", bytes.len()).bytes());
+    out.extend(bytes);
+}
+
+pub(crate) fn take_counted<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = take_number(bytes, b':')?;
+    if len > to_u64(bytes.len()) {
+        return None;
+    }
+    let (head, rest) = bytes.split_at_checked(tier_types::to_usize(len))?;
+    *bytes = rest;
+    Some(head)
+}
+
+fn take_number(bytes: &mut &[u8], end: u8) -> Option<u64> {
+    let at = bytes.iter().take(21).position(|&byte| byte == end)?;
+    let (digits, rest) = bytes.split_at_checked(at)?;
+    *bytes = rest.get(1..)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_count_their_own_length() {
+        for value_len in (0..120).chain(985..1000) {
+            let mut writer = PaxWriter::default();
+            writer.add(b"key", &vec![b'\n'; value_len]);
+            writer.number("n", 7);
+            let records = PaxRecords::parse(&writer.into_bytes()).unwrap();
+            assert_eq!(records.get("key").unwrap().len(), value_len);
+            assert_eq!(records.number("n"), Some(7));
+        }
+    }
+
+    #[test]
+    fn times_before_the_epoch_survive() {
+        for (seconds, nanos) in [(0, 0), (5, 1), (-1, 500_000_000), (-1, 0), (-7, 999_999_999)] {
+            let time = Timestamp { seconds, nanos };
+            assert_eq!(parse_time(&format_time(time)), Some(time), "{}", format_time(time));
+        }
+        assert_eq!(format_time(Timestamp { seconds: -2, nanos: 500_000_000 }), "-1.500000000");
+    }
+
+    #[test]
+    fn links_hold_any_bytes() {
+        let link =
+            |parent, name| Link { parent: Ino::new(parent), name: FileName::new(name).unwrap() };
+        let links = vec![link(1, &b"a:b 7\n"[..]), link(u64::MAX, b"\xff")];
+        assert_eq!(parse_links(&format_links(&links)), Some(links));
+        assert_eq!(parse_links(b"1 99999999999999999999:a"), None);
+        assert_eq!(parse_links(b"1 9:a"), None);
+    }
+}

@@ -1,0 +1,171 @@
+//! Reads frames and tables of contents of a stored tarball.
+
+use tier_types::{ObjectName, ObjectStore, to_u64, to_usize};
+
+use super::row::{FrameRow, TarballRow, decompress_unchecked, frame_digest};
+use super::stream::FrameSource;
+use super::toc::{TocEntry, TocRoot};
+use super::{BLOCK_BYTES, decompress, padding};
+use crate::object::{SealedObject, read_header};
+use crate::seekable::{self, FOOTER_BYTES};
+use crate::{Keys, PersistError};
+
+/// The longest tail that may hold the last table of contents member.
+const TOC_PART_BYTES_MAX: u32 = 4 << 20;
+
+/// A tarball, open for reading.
+pub(crate) struct TarballReader<'a> {
+    object: SealedObject<'a>,
+    frames: Vec<FrameRow>,
+    /// Whether the frames' digests are known from a manifest.
+    trusted: bool,
+}
+
+impl<'a> TarballReader<'a> {
+    /// Opens a tarball that a manifest lists.
+    pub(crate) fn with_row(
+        store: &'a dyn ObjectStore,
+        name: &ObjectName,
+        row: &TarballRow,
+        keys: &Keys,
+    ) -> Result<Self, PersistError> {
+        let object = SealedObject::with_header(store, name, &row.header, row.object_bytes, keys)?;
+        Ok(Self { object, frames: row.frames.clone(), trusted: true })
+    }
+
+    /// Opens a tarball by what it says itself: header and seek table.
+    pub(crate) fn open(
+        store: &'a dyn ObjectStore,
+        name: &ObjectName,
+        keys: &Keys,
+    ) -> Result<Self, PersistError> {
+        let object = SealedObject::open(store, name, keys)?;
+        let damaged = |problem| PersistError::damaged(name, problem);
+        let total = object.plain_bytes();
+        let footer_at = total.checked_sub(to_u64(FOOTER_BYTES));
+        let footer_at = footer_at.ok_or_else(|| damaged("it is too short"))?;
+        let footer = object.read(footer_at, FOOTER_BYTES)?;
+        let footer = footer.first_chunk().ok_or_else(|| damaged("it is too short"))?;
+        let table_len = seekable::table_len(footer).map_err(damaged)?;
+        let table_at = total.checked_sub(table_len);
+        let table_at = table_at.ok_or_else(|| damaged("its seek table is longer than itself"))?;
+        let sizes = seekable::decode(&object.read(table_at, to_usize(table_len))?);
+        let mut offset = 0;
+        let mut frames = Vec::new();
+        for size in sizes.map_err(damaged)? {
+            let (compressed, decompressed) = (size.compressed, size.decompressed);
+            frames.push(FrameRow { offset, compressed, decompressed, digest: [0; 16] });
+            offset += u64::from(compressed);
+        }
+        if offset != table_at {
+            return Err(damaged("its seek table does not add up"));
+        }
+        Ok(Self { object, frames, trusted: false })
+    }
+
+    pub(crate) fn n_frames(&self) -> u32 {
+        u32::try_from(self.frames.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Decompressed content of one frame.
+    pub(crate) fn frame(&self, number: u32) -> Result<Vec<u8>, PersistError> {
+        let object = || format!("{} in frame {number}", self.object.name());
+        let frame = self.frames.get(to_usize(u64::from(number)));
+        let frame = frame.ok_or_else(|| PersistError::damaged(object(), "no such frame"))?;
+        let compressed = self.object.read(frame.offset, to_usize(u64::from(frame.compressed)))?;
+        if self.trusted {
+            decompress(&compressed, frame, &object)
+        } else {
+            decompress_unchecked(&compressed, frame.decompressed, &object)
+        }
+    }
+
+    /// All frames in order.
+    pub(crate) fn frames(&self) -> Frames<'_> {
+        Frames { reader: self, next: 0 }
+    }
+
+    /// Calls `visit` for the entries of each part of the table of contents.
+    pub(crate) fn read_toc(
+        &self,
+        visit: &mut dyn FnMut(Vec<TocEntry>) -> Result<(), PersistError>,
+    ) -> Result<u64, PersistError> {
+        let root = self.toc_root()?;
+        for (frame, offset, len) in root.parts {
+            let content = self.frame(frame)?;
+            let wrong = || self.damaged("its table of contents is wrong");
+            let start = to_usize(u64::from(offset));
+            let end = start + to_usize(u64::from(len));
+            let mut bytes = content.get(start..end).ok_or_else(wrong)?;
+            let mut entries = Vec::new();
+            while !bytes.is_empty() {
+                let (entry, rest) = TocEntry::take(bytes).ok_or_else(wrong)?;
+                entries.push(entry);
+                bytes = rest;
+            }
+            visit(entries)?;
+        }
+        Ok(root.n_members)
+    }
+
+    /// The last frame holds one member, the root of the table, and the end of the archive.
+    fn toc_root(&self) -> Result<TocRoot, PersistError> {
+        let wrong = || self.damaged("it has no table of contents");
+        let last = self.n_frames().checked_sub(1).ok_or_else(wrong)?;
+        let frame = self.frame(last)?;
+        let header = frame.first_chunk::<BLOCK_BYTES>().ok_or_else(wrong)?;
+        let header = tar::Header::from_byte_slice(header);
+        let len = header.entry_size().ok().filter(|&n| n <= u64::from(TOC_PART_BYTES_MAX));
+        let len = len.filter(|_| header.path_bytes().as_ref() == b".tier/toc/root");
+        let len = len.ok_or_else(wrong)?;
+        let end = BLOCK_BYTES + to_usize(len);
+        let content = frame.get(BLOCK_BYTES..end).ok_or_else(wrong)?;
+        let archive_end = frame.get(end + padding(len)..).ok_or_else(wrong)?;
+        if archive_end.len() != 2 * BLOCK_BYTES || archive_end.iter().any(|&byte| byte != 0) {
+            return Err(wrong());
+        }
+        TocRoot::from_bytes(content).ok_or_else(wrong)
+    }
+
+    fn damaged(&self, problem: &'static str) -> PersistError {
+        PersistError::damaged(self.object.name(), problem)
+    }
+
+    /// The row of a tarball whose manifest is lost, as far as it can be told: everything but the
+    /// digest of the whole object, which costs reading it.
+    pub(crate) fn recovered_row(
+        store: &dyn ObjectStore,
+        name: &ObjectName,
+        id: tier_index::TarballId,
+        keys: &Keys,
+    ) -> Result<TarballRow, PersistError> {
+        let reader = TarballReader::open(store, name, keys)?;
+        let (header, object_bytes) = read_header(store, name)?;
+        let mut frames = reader.frames.clone();
+        for frame in &mut frames {
+            let compressed =
+                reader.object.read(frame.offset, to_usize(u64::from(frame.compressed)))?;
+            frame.digest = frame_digest(&compressed);
+        }
+        let encrypted = !header.is_empty();
+        let sha256 = [0; 32];
+        Ok(TarballRow { id, encrypted, object_bytes, sha256, header, n_members: 0, frames })
+    }
+}
+
+/// The frames of a tarball, one after another.
+pub(crate) struct Frames<'a> {
+    reader: &'a TarballReader<'a>,
+    next: u32,
+}
+
+impl FrameSource for Frames<'_> {
+    fn next_frame(&mut self) -> Result<Option<(u32, Vec<u8>)>, PersistError> {
+        if self.next >= self.reader.n_frames() {
+            return Ok(None);
+        }
+        let number = self.next;
+        self.next += 1;
+        Ok(Some((number, self.reader.frame(number)?)))
+    }
+}
