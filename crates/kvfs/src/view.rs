@@ -2,7 +2,7 @@
 
 use tier_types::{
     ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, FileName, Ino, InodeState, Link, Xattr,
-    Xid, to_u64,
+    Xid,
 };
 
 use crate::db::Reader;
@@ -186,8 +186,3 @@ pub(crate) fn resident_bytes(runs: &[ChunkRun], chunk_bytes: u32, file_bytes: u6
 
 /// How many runs to ask for at a time.
 pub(crate) const N_RUNS: usize = 1024;
-
-/// The number of chunks as a length.
-pub(crate) fn n_chunks(len: usize, chunk_bytes: usize) -> u64 {
-    to_u64(len.div_ceil(chunk_bytes))
-}

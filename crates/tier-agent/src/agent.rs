@@ -1,0 +1,223 @@
+//! Thread control, and the loop that carries out steps.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use parking_lot::{Condvar, Mutex};
+use tier_evict::{EvictReport, PassGoal};
+use tier_types::SnapshotId;
+
+use crate::AgentError;
+use crate::stages::{Persisted, Stages};
+use crate::step::{AgentState, Step, next_step};
+
+/// Something that somebody wants done now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Task {
+    /// Persist everything done so far, and make it safe.
+    Snapshot,
+    /// Make everything that is persisted safe.
+    Secure,
+    /// Free space from what is safe.
+    Evict(PassGoal),
+    /// Say what [`Evict`](Self::Evict) would do.
+    EvictDryRun(PassGoal),
+}
+
+/// What a task came to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AgentReport {
+    /// The snapshot that was taken, if anything had changed.
+    pub persisted: Option<Persisted>,
+    /// Snapshots that became safe.
+    pub secured: Vec<SnapshotId>,
+    /// What was evicted.
+    pub evicted: Option<EvictReport>,
+}
+
+type Answer = Result<AgentReport, AgentError>;
+
+/// The agent's thread. Dropped, it is stopped and joined.
+#[derive(Debug)]
+pub struct TieringOutAgent {
+    tasks: Option<Sender<(Task, Sender<Answer>)>>,
+    stop: Arc<AtomicBool>,
+    waiting: Arc<Waiting>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How many tasks are not done.
+#[derive(Debug, Default)]
+struct Waiting {
+    n_tasks: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Waiting {
+    fn add(&self) {
+        *self.n_tasks.lock() += 1;
+    }
+
+    fn done(&self) {
+        let mut n_tasks = self.n_tasks.lock();
+        *n_tasks = n_tasks.saturating_sub(1);
+        self.changed.notify_all();
+    }
+}
+
+impl TieringOutAgent {
+    /// Recovers from what a crash left, then starts the thread.
+    pub fn start(mut stages: Box<dyn Stages>) -> Result<Self, AgentError> {
+        stages.recover()?;
+        let (tasks, queue) = unbounded();
+        let stop = Arc::new(AtomicBool::new(false));
+        let waiting = Arc::new(Waiting::default());
+        let worker = Worker { stages, stop: Arc::clone(&stop), waiting: Arc::clone(&waiting) };
+        let thread = thread::Builder::new().name("tier-agent".into());
+        let thread = thread.spawn(move || worker.run(&queue)).map_err(|source| {
+            let message = "cannot start the agent's thread";
+            tier_types::PortError::new(tier_types::ErrorKind::Failed, message).with_source(source)
+        })?;
+        Ok(Self { tasks: Some(tasks), stop, waiting, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Has a task done and waits for it.
+    pub fn perform(&self, task: Task) -> Answer {
+        self.submit(task)?.recv().unwrap_or(Err(AgentError::Panicked))
+    }
+
+    /// Has a task done in the background; the answer comes through the channel.
+    pub fn submit(&self, task: Task) -> Result<Receiver<Answer>, AgentError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(AgentError::Stopped);
+        }
+        let (answer, receiver) = bounded(1);
+        let tasks = self.tasks.as_ref().ok_or(AgentError::Stopped)?;
+        self.waiting.add();
+        if tasks.send((task, answer)).is_err() {
+            self.waiting.done();
+            return Err(AgentError::Panicked);
+        }
+        Ok(receiver)
+    }
+
+    /// Asks the thread to stop at the next safe point. What is under way is not lost.
+    pub fn request_stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// A flag that stops the thread when it becomes true, for a signal handler.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
+    /// Waits until every task so far is done, or the thread has ended.
+    pub fn wait(&self) -> Result<(), AgentError> {
+        let mut n_tasks = self.waiting.n_tasks.lock();
+        while *n_tasks > 0 {
+            if self.has_ended() {
+                return Err(AgentError::Panicked);
+            }
+            // The guard against a thread that died without a word.
+            self.waiting.changed.wait_for(&mut n_tasks, std::time::Duration::from_secs(1));
+        }
+        Ok(())
+    }
+
+    /// Waits until the thread has ended. To be asked to, see [`request_stop`](Self::request_stop);
+    /// tasks that are not begun by then are answered with [`AgentError::Stopped`].
+    pub fn join(mut self) -> Result<(), AgentError> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), AgentError> {
+        self.tasks = None;
+        match self.thread.get_mut().take() {
+            Some(thread) => thread.join().map_err(|_| AgentError::Panicked),
+            None => Ok(()),
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.thread.lock().as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for TieringOutAgent {
+    fn drop(&mut self) {
+        self.request_stop();
+        if let Err(error) = self.end() {
+            tracing::error!(%error, "the agent ended badly");
+        }
+    }
+}
+
+struct Worker {
+    stages: Box<dyn Stages>,
+    stop: Arc<AtomicBool>,
+    waiting: Arc<Waiting>,
+}
+
+impl Worker {
+    fn run(mut self, queue: &Receiver<(Task, Sender<Answer>)>) {
+        for (task, answer) in queue {
+            let done = if self.stop.load(Ordering::Relaxed) {
+                Err(AgentError::Stopped)
+            } else {
+                self.perform(task)
+            };
+            // Nobody may be waiting for it any more.
+            let _ = answer.send(done);
+            self.waiting.done();
+        }
+    }
+
+    fn perform(&mut self, task: Task) -> Answer {
+        let mut report = AgentReport::default();
+        let mut wanted = self.wanted(task)?;
+        loop {
+            let state = self.stages.state()?;
+            let state = AgentState {
+                snapshot_wanted: wanted.snapshot_wanted,
+                eviction_wanted: wanted.eviction_wanted,
+                ..state
+            };
+            if let Task::EvictDryRun(goal) = task {
+                report.evicted = Some(self.stages.evict_dry_run(state.safe_xid, goal)?);
+                return Ok(report);
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(AgentError::Stopped);
+            }
+            match next_step(&state) {
+                Step::Rest => return Ok(report),
+                Step::Persist => {
+                    report.persisted = self.stages.persist(&self.stop)?;
+                    // Nothing to persist after all: the wish is fulfilled.
+                    if report.persisted.is_none() {
+                        wanted.snapshot_wanted = None;
+                    }
+                }
+                Step::Secure(snapshot) => {
+                    self.stages.secure(snapshot, &self.stop)?;
+                    report.secured.push(snapshot);
+                }
+                Step::Evict { safe, goal } => {
+                    report.evicted = Some(self.stages.evict(safe, goal, &self.stop)?);
+                    wanted.eviction_wanted = None;
+                }
+            }
+        }
+    }
+
+    fn wanted(&self, task: Task) -> Result<AgentState, AgentError> {
+        let state = self.stages.state()?;
+        Ok(match task {
+            Task::Snapshot => AgentState { snapshot_wanted: Some(state.last_xid), ..state },
+            Task::Secure | Task::EvictDryRun(_) => state,
+            Task::Evict(goal) => AgentState { eviction_wanted: Some(goal), ..state },
+        })
+    }
+}

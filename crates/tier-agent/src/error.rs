@@ -1,0 +1,43 @@
+//! What can go wrong with a step.
+
+use tier_evict::EvictError;
+use tier_persist::PersistError;
+use tier_status::StatusError;
+use tier_types::{ErrorKind, PortError};
+
+/// A step failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// Persisting, reading or verifying failed.
+    #[error(transparent)]
+    Persist(#[from] PersistError),
+    /// Evicting failed.
+    #[error(transparent)]
+    Evict(#[from] EvictError),
+    /// A status log failed.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    /// A port failed.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// A thread of the agent panicked; nothing can be said of its work until a restart.
+    #[error("the agent's thread has panicked; restart the program")]
+    Panicked,
+    /// The agent was stopped before the work was done.
+    #[error("the agent was stopped")]
+    Stopped,
+}
+
+impl AgentError {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Persist(error) => error.kind(),
+            Self::Evict(EvictError::Port(error)) | Self::Port(error) => error.kind(),
+            Self::Evict(EvictError::Cancelled) | Self::Stopped => ErrorKind::Cancelled,
+            Self::Status(StatusError::Damaged { .. }) => ErrorKind::Damaged,
+            Self::Evict(_) | Self::Status(_) | Self::Panicked => ErrorKind::Failed,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The one way back for evicted data.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::{Condvar, Mutex};
+use tier_persist::Fetcher;
+use tier_types::{
+    ChunkNo, ErrorKind, Ino, MountedInstance, PortError, Recall, RecallRequest, RecalledExtent,
+    ResidentExtent, Xid,
+};
+
+/// How recalls are made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecallerOptions {
+    /// Threads that fetch.
+    pub n_threads: usize,
+    /// How long a reader waits.
+    pub timeout: Duration,
+}
+
+impl Default for RecallerOptions {
+    fn default() -> Self {
+        Self { n_threads: 4, timeout: Duration::from_secs(30) }
+    }
+}
+
+/// Fetches evicted data on threads of its own. Readers of one extent share one flight; what comes
+/// is stored as warm before they are answered.
+pub struct Recaller {
+    shared: Arc<Shared>,
+    requests: Sender<Flight>,
+    timeout: Duration,
+}
+
+type Key = (Ino, ChunkNo, Xid);
+
+struct Shared {
+    fetcher: Fetcher,
+    /// The filesystem holds the recaller, not the other way round.
+    instance: Mutex<Option<Weak<dyn MountedInstance>>>,
+    flights: Mutex<HashMap<Key, Arc<Landing>>>,
+}
+
+struct Flight {
+    request: RecallRequest,
+    landing: Arc<Landing>,
+}
+
+/// Where those who wait for a flight find what it brought.
+#[derive(Default)]
+struct Landing {
+    result: Mutex<Option<Result<Arc<RecalledExtent>, (ErrorKind, String)>>>,
+    landed: Condvar,
+}
+
+impl std::fmt::Debug for Recaller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recaller").finish_non_exhaustive()
+    }
+}
+
+impl Recaller {
+    /// Starts the threads.
+    pub fn start(fetcher: Fetcher, options: RecallerOptions) -> Result<Self, PortError> {
+        let (requests, queue) = unbounded();
+        let shared = Arc::new(Shared {
+            fetcher,
+            instance: Mutex::new(None),
+            flights: Mutex::new(HashMap::new()),
+        });
+        for number in 0..options.n_threads.max(1) {
+            let (shared, queue) = (Arc::clone(&shared), queue.clone());
+            let thread = thread::Builder::new().name(format!("tier-recall-{number}"));
+            thread.spawn(move || shared.work(&queue)).map_err(|source| {
+                PortError::new(ErrorKind::Failed, "cannot start a thread for recalls")
+                    .with_source(source)
+            })?;
+        }
+        Ok(Self { shared, requests, timeout: options.timeout })
+    }
+
+    /// Names the filesystem in which recalled data is stored as warm.
+    pub fn set_instance(&self, instance: &Arc<dyn MountedInstance>) {
+        *self.shared.instance.lock() = Some(Arc::downgrade(instance));
+    }
+
+    /// The flight for this request: one that is under way, or a new one.
+    fn board(&self, request: &RecallRequest) -> Result<Arc<Landing>, PortError> {
+        let key = (request.ino, request.chunks.start(), request.data_xid);
+        let mut flights = self.shared.flights.lock();
+        if let Some(landing) = flights.get(&key) {
+            return Ok(Arc::clone(landing));
+        }
+        let landing = Arc::new(Landing::default());
+        let flight = Flight { request: *request, landing: Arc::clone(&landing) };
+        if self.requests.send(flight).is_err() {
+            return Err(PortError::new(ErrorKind::Failed, "the threads for recalls have ended"));
+        }
+        flights.insert(key, Arc::clone(&landing));
+        Ok(landing)
+    }
+}
+
+impl Recall for Recaller {
+    fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError> {
+        let landing = self.board(request)?;
+        let deadline = Instant::now() + self.timeout;
+        let mut result = landing.result.lock();
+        loop {
+            match result.as_ref() {
+                Some(Ok(extent)) => return Ok(RecalledExtent::clone(extent)),
+                Some(Err((kind, message))) => return Err(PortError::new(*kind, message.clone())),
+                None => {}
+            }
+            if landing.landed.wait_until(&mut result, deadline).timed_out() && result.is_none() {
+                let message = format!(
+                    "the data of inode {} did not come within {} seconds",
+                    request.ino,
+                    self.timeout.as_secs()
+                );
+                return Err(PortError::new(ErrorKind::Unavailable, message));
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn work(&self, queue: &Receiver<Flight>) {
+        for Flight { request, landing } in queue {
+            let result = self.fetch(&request);
+            self.flights.lock().remove(&(request.ino, request.chunks.start(), request.data_xid));
+            *landing.result.lock() = Some(result);
+            landing.landed.notify_all();
+        }
+    }
+
+    fn fetch(&self, request: &RecallRequest) -> Result<Arc<RecalledExtent>, (ErrorKind, String)> {
+        let fetched = self.fetcher.fetch(request);
+        let extent = fetched.map_err(|error| (error.kind(), chain_text(&error)))?;
+        let instance = self.instance.lock().as_ref().and_then(Weak::upgrade);
+        if let Some(instance) = instance {
+            let RecallRequest { ino, data_xid, .. } = *request;
+            let warm = ResidentExtent { ino, chunks: extent.chunks, data_xid };
+            // The data is here all the same; the next reader fetches it again.
+            if let Err(error) = instance.write_back(&warm, &extent.bytes) {
+                tracing::warn!(%ino, error = %chain_text(&error), "recalled data is not stored");
+            }
+        }
+        Ok(Arc::new(extent))
+    }
+}
+
+/// An error with its causes, on one line.
+fn chain_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,281 @@
+//! The stages of a filesystem with a local store and, perhaps, a cloud.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tier_evict::{EvictReport, EvictRequest, Evicter, PassGoal};
+use tier_index::Index;
+use tier_log::{NetChanges, NetChangesOptions};
+use tier_persist::{
+    Archive, FilesystemId, Keys, LocalStore, PersistRequest, Persister, SnapshotSummary,
+    StoredObject,
+};
+use tier_status::{Event, NullSink, Stage, StatusHeader, StatusSink, Tier};
+use tier_types::{
+    Epoch, ErrorKind, LogService, MountedInstance, ObjectStore, Publication, SnapshotId, Xid,
+    XidRange,
+};
+
+use crate::push::{push, read_back};
+use crate::stages::{Persisted, Stages};
+use crate::updates::Updates;
+use crate::{AgentError, AgentState, StatusBook};
+
+/// The parts that the stages work with.
+pub struct StorePorts {
+    /// Which filesystem.
+    pub filesystem: FilesystemId,
+    /// The writer's reign.
+    pub epoch: Epoch,
+    /// Its operation log.
+    pub log: Arc<dyn LogService>,
+    /// The live filesystem.
+    pub instance: Arc<dyn MountedInstance>,
+    /// Where tarballs are written.
+    pub local: LocalStore,
+    /// Where they are pushed to.
+    pub cloud: Option<Arc<dyn ObjectStore>>,
+    /// Its keys.
+    pub keys: Arc<Keys>,
+    /// Its index.
+    pub index: Arc<Index>,
+    /// Its status logs.
+    pub book: Arc<StatusBook>,
+    /// Where temporary files go.
+    pub spill_dir: PathBuf,
+}
+
+/// [`Stages`] over a persister, an evicter and object stores.
+pub struct StoreStages {
+    ports: StorePorts,
+    persister: Persister,
+    evicter: Evicter,
+    progress: Arc<dyn StatusSink>,
+}
+
+impl StoreStages {
+    /// Stages of these parts. `progress` hears what the status logs hear, and more often.
+    pub fn new(
+        ports: StorePorts,
+        persister: Persister,
+        evicter: Evicter,
+        progress: Arc<dyn StatusSink>,
+    ) -> Self {
+        Self { ports, persister, evicter, progress }
+    }
+
+    fn archive(&self) -> Result<Archive<'_>, AgentError> {
+        let StorePorts { local, keys, filesystem, .. } = &self.ports;
+        Ok(Archive::open(local, keys, *filesystem)?)
+    }
+
+    /// The stage at which a snapshot is safe to evict from.
+    fn safe_stage(&self) -> Stage {
+        if self.ports.cloud.is_some() { Stage::VerifiedCloud } else { Stage::VerifiedLocal }
+    }
+
+    fn stage(&self, summary: &SnapshotSummary) -> Result<Option<Stage>, AgentError> {
+        Ok(self.ports.book.status(header(summary))?.map(|status| status.stage))
+    }
+
+    /// The snapshots up to the last one before which all are safe.
+    fn safe_snapshot(&self, archive: &Archive<'_>) -> Result<Option<SnapshotSummary>, AgentError> {
+        let mut safe = None;
+        for summary in archive.snapshots() {
+            if self.stage(summary)?.is_none_or(|stage| stage < self.safe_stage()) {
+                break;
+            }
+            safe = Some(summary.clone());
+        }
+        Ok(safe)
+    }
+
+    /// The publication to persist, and the range since the last snapshot.
+    fn publish(&self, first: Xid) -> Result<Option<(Publication, XidRange)>, AgentError> {
+        let published = self.ports.log.publish()?;
+        let last = published.map_or(self.ports.log.last_xid(), |p| p.range.last());
+        let Some(range) = XidRange::new(first, last.next()) else { return Ok(None) };
+        Ok(Some((published.unwrap_or(Publication { range }), range)))
+    }
+
+    fn tee(&self, header: StatusHeader) -> Result<Tee<'_>, AgentError> {
+        Ok(Tee { log: self.ports.book.writer(header)?, progress: self.progress.as_ref() })
+    }
+
+    fn secure_objects(
+        &self,
+        objects: &[StoredObject],
+        status: &dyn StatusSink,
+        stop: &AtomicBool,
+    ) -> Result<(), AgentError> {
+        let StorePorts { local, cloud, .. } = &self.ports;
+        match cloud {
+            None => {
+                read_back(objects, local, stop)?;
+                status.report(Event::Verified { tier: Tier::Local })?;
+            }
+            Some(cloud) => {
+                push(objects, local, cloud.as_ref(), status, stop)?;
+                status.report(Event::Verified { tier: Tier::Cloud })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn evict_request<'a>(
+        &'a self,
+        safe: Xid,
+        goal: PassGoal,
+        (persisted, status): (&'a dyn tier_types::Persisted, &'a dyn StatusSink),
+        stop: &'a AtomicBool,
+    ) -> EvictRequest<'a> {
+        let (log, instance) = (self.ports.log.as_ref(), self.ports.instance.as_ref());
+        EvictRequest { safe, goal, log, instance, persisted, status, stop }
+    }
+}
+
+impl Stages for StoreStages {
+    fn state(&self) -> Result<AgentState, AgentError> {
+        let archive = self.archive()?;
+        let persisted = archive.snapshots().next_back().map(|last| last.range.last());
+        let safe = self.safe_snapshot(&archive)?;
+        let safe_id = safe.as_ref().map(|safe| safe.snapshot);
+        let to_secure = archive.snapshots().find(|summary| Some(summary.snapshot) > safe_id);
+        Ok(AgentState {
+            last_xid: self.ports.log.last_xid(),
+            persisted_xid: persisted.unwrap_or_default(),
+            to_secure: to_secure.map(|summary| summary.snapshot),
+            safe_xid: safe.map(|safe| safe.range.last()).unwrap_or_default(),
+            snapshot_wanted: None,
+            eviction_wanted: None,
+        })
+    }
+
+    fn recover(&mut self) -> Result<(), AgentError> {
+        let archive = self.archive()?;
+        let last = archive.snapshots().next_back().map(|last| last.snapshot);
+        self.persister.discard_uncommitted(last.unwrap_or_default())?;
+        archive.catch_up(&self.ports.index)?;
+        for summary in archive.snapshots() {
+            // A crash came between the manifest and the event that says so.
+            if self.stage(summary)?.is_none_or(|stage| stage < Stage::Indexed) {
+                let status = self.tee(header(summary))?;
+                status.report(Event::Resumed)?;
+                status.report(committed(summary))?;
+                status.report(Event::Indexed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn persist(&mut self, stop: &AtomicBool) -> Result<Option<Persisted>, AgentError> {
+        let archive = self.archive()?;
+        let last = archive.snapshots().next_back();
+        let first = last.map_or(Xid::new(1), |last| last.range.end());
+        let snapshot = last.map_or(SnapshotId::new(1), |last| last.snapshot.next());
+        let failed = last.map(|last| last.failed.clone()).unwrap_or_default();
+        let Some((publication, range)) = self.publish(first)? else { return Ok(None) };
+        let mounted = self.ports.instance.open_snapshot(&publication)?;
+        let options = NetChangesOptions::new(&self.ports.spill_dir);
+        let changes = NetChanges::of_range(self.ports.log.as_ref(), range, &options)
+            .map_err(tier_types::PortError::from)?;
+        let epoch = self.ports.epoch;
+        let status = self.tee(StatusHeader { epoch, snapshot })?;
+        let report = self.persister.persist(PersistRequest {
+            epoch,
+            snapshot,
+            range,
+            mounted: mounted.as_ref(),
+            updates: &mut Updates::new(changes, failed),
+            status: &status,
+            stop,
+        });
+        if let Err(error) = &report
+            && error.kind() != ErrorKind::Cancelled
+        {
+            status.report(Event::Failed { step: "persist".into(), error: error.to_string() })?;
+        }
+        let report = report?;
+        drop(mounted);
+        self.ports.log.release(range.last())?;
+        Ok(Some(Persisted { snapshot, report }))
+    }
+
+    fn secure(&mut self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<(), AgentError> {
+        let archive = self.archive()?;
+        let summary = archive.snapshots().find(|summary| summary.snapshot == snapshot);
+        let Some(summary) = summary else { return Ok(()) };
+        let status = self.tee(header(summary))?;
+        let secured = self.secure_objects(&archive.objects(snapshot)?, &status, stop);
+        if let Err(error) = &secured
+            && error.kind() != ErrorKind::Cancelled
+        {
+            status.report(Event::Failed { step: "push".into(), error: error.to_string() })?;
+        }
+        secured
+    }
+
+    fn evict(
+        &mut self,
+        safe: Xid,
+        goal: PassGoal,
+        stop: &AtomicBool,
+    ) -> Result<EvictReport, AgentError> {
+        let archive = self.archive()?;
+        let Some(summary) = self.safe_snapshot(&archive)? else {
+            return Ok(EvictReport::default());
+        };
+        let status = self.tee(header(&summary))?;
+        let persisted = self.ports.index.persisted_until(summary.snapshot);
+        let request = self.evict_request(safe, goal, (&persisted, &status), stop);
+        let report = self.evicter.evict(&request)?;
+        if report.bytes > 0 {
+            self.ports.instance.reclaim()?;
+        }
+        self.ports.log.retire_segments(safe)?;
+        Ok(report)
+    }
+
+    fn evict_dry_run(&self, safe: Xid, goal: PassGoal) -> Result<EvictReport, AgentError> {
+        let archive = self.archive()?;
+        let Some(summary) = self.safe_snapshot(&archive)? else {
+            return Ok(EvictReport::default());
+        };
+        let persisted = self.ports.index.persisted_until(summary.snapshot);
+        let stop = AtomicBool::new(false);
+        let request = self.evict_request(safe, goal, (&persisted, &NullSink), &stop);
+        Ok(self.evicter.dry_run(&request)?)
+    }
+}
+
+/// Reports to the status log, and to whoever looks on.
+struct Tee<'a> {
+    log: tier_status::StatusWriter,
+    progress: &'a dyn StatusSink,
+}
+
+impl StatusSink for Tee<'_> {
+    fn report(&self, event: Event) -> Result<(), tier_status::StatusError> {
+        self.log.report(event.clone())?;
+        self.progress.report(event)
+    }
+
+    fn progress(&self, progress: tier_status::Progress) {
+        self.progress.progress(progress);
+    }
+}
+
+fn header(summary: &SnapshotSummary) -> StatusHeader {
+    StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot }
+}
+
+fn committed(summary: &SnapshotSummary) -> Event {
+    Event::Committed {
+        manifest: format!("snapshot {}", summary.snapshot),
+        n_tarballs: summary.n_tarballs,
+        n_inodes: summary.n_inodes,
+        data_bytes: summary.data_bytes,
+        tarball_bytes: summary.tarball_bytes,
+    }
+}

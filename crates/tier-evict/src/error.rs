@@ -1,0 +1,51 @@
+//! What can go wrong with an eviction.
+
+use std::io;
+use std::path::PathBuf;
+
+use tier_log::LogError;
+use tier_status::StatusError;
+use tier_types::{ErrorKind, PortError};
+
+/// An eviction pass could not go on. What it evicted so far stays evicted; the next pass starts
+/// over at the same cursor.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvictError {
+    /// The list of survivors cannot be read or written.
+    #[error("cannot {operation} the list of survivors {}", path.display())]
+    CarryOver {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The filesystem or the archive failed.
+    #[error("cannot evict")]
+    Port(#[from] PortError),
+    /// The event could not be recorded.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    /// Stopped on request.
+    #[error("stopped on request")]
+    Cancelled,
+}
+
+impl From<EvictError> for PortError {
+    fn from(error: EvictError) -> Self {
+        match error {
+            EvictError::Port(port) => port,
+            EvictError::Log(log) => log.into(),
+            EvictError::Status(status) => status.into(),
+            EvictError::Cancelled => Self::new(ErrorKind::Cancelled, "stopped on request"),
+            EvictError::CarryOver { .. } => {
+                Self::new(ErrorKind::Failed, "eviction failed").with_source(error)
+            }
+        }
+    }
+}
