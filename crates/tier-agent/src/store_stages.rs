@@ -28,6 +28,8 @@ pub struct StorePorts {
     pub filesystem: FilesystemId,
     /// The writer's reign.
     pub epoch: Epoch,
+    /// Where a restored filesystem begins: no transaction and no snapshot up to these is its own.
+    pub floor: (Xid, SnapshotId),
     /// Its operation log.
     pub log: Arc<dyn LogService>,
     /// The live filesystem.
@@ -173,7 +175,9 @@ impl Stages for StoreStages {
         let archive = self.archive()?;
         let last = archive.snapshots().next_back();
         let first = last.map_or(Xid::new(1), |last| last.range.end());
+        let first = first.max(self.ports.floor.0.next());
         let snapshot = last.map_or(SnapshotId::new(1), |last| last.snapshot.next());
+        let snapshot = snapshot.max(self.ports.floor.1.next());
         let failed = last.map(|last| last.failed.clone()).unwrap_or_default();
         let Some((publication, range)) = self.publish(first)? else { return Ok(None) };
         let mounted = self.ports.instance.open_snapshot(&publication)?;
@@ -233,7 +237,6 @@ impl Stages for StoreStages {
         if report.bytes > 0 {
             self.ports.instance.reclaim()?;
         }
-        self.ports.log.retire_segments(safe)?;
         Ok(report)
     }
 

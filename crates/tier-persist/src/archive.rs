@@ -65,9 +65,9 @@ pub(crate) struct Link {
 }
 
 impl<'a> Archive<'a> {
-    /// Reads and checks the manifests. With the identity of an extra recipient they are signed by
-    /// another key than these keys': then all must be signed by the same one, and
-    /// [`own_signature`](Self::own_signature) says so.
+    /// Reads and checks the manifests. Within an epoch all are signed by one key. With the identity
+    /// of an extra recipient that is another key than these keys' own, and so it is for a manifest
+    /// that somebody forged: [`own_signature`](Self::own_signature) tells, and the caller decides.
     pub fn open(
         store: &'a dyn ObjectStore,
         keys: &'a Keys,
@@ -91,7 +91,7 @@ impl<'a> Archive<'a> {
         }
         chain.reverse();
         check_chain(&chain)?;
-        let own_signature = chain.iter().all(|link| link.signer == keys.signer_public());
+        let own_signature = chain.last().is_none_or(|link| link.signer == keys.signer_public());
         Ok(Self { store, keys, filesystem, chain, own_signature })
     }
 
@@ -108,7 +108,7 @@ impl<'a> Archive<'a> {
         Ok(found)
     }
 
-    /// Whether the manifests are signed with these keys' own signing key.
+    /// Whether the newest manifest is signed with these keys' own signing key.
     pub fn own_signature(&self) -> bool {
         self.own_signature
     }
@@ -230,7 +230,7 @@ fn check_chain(chain: &[Link]) -> Result<(), PersistError> {
             "its parent is not the one that is there"
         } else if after.summary.range.start() < before.summary.range.end() {
             "its transactions begin before the end of its parent's"
-        } else if after.signer != before.signer {
+        } else if after.signer != before.signer && after.summary.epoch == before.summary.epoch {
             "it is signed by another key"
         } else if after.chunk_bytes != before.chunk_bytes {
             "its chunk size is another"

@@ -17,6 +17,8 @@ pub struct Damage {
     pub object: String,
     /// What is wrong with it.
     pub problem: String,
+    /// Whether it is not there at all.
+    pub missing: bool,
 }
 
 /// What was checked and found.
@@ -131,7 +133,9 @@ fn note(
 ) -> Result<(), PersistError> {
     match checked {
         Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing) => {
-            report.damages.push(Damage { object: object.to_string(), problem: error.to_string() });
+            let missing = error.kind() == ErrorKind::Missing;
+            let (object, problem) = (object.to_string(), error.to_string());
+            report.damages.push(Damage { object, problem, missing });
             Ok(())
         }
         other => other,

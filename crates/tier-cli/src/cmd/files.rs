@@ -1,0 +1,198 @@
+//! Files in and out, and looking at them.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use kvfs::{FsError, Kvfs, NewNode};
+use serde_json::{Value, json};
+use tier_types::{FileAttr, FileKind, Ino, to_u64};
+
+use super::{flush, stdout};
+use crate::host::{self, Copied};
+use crate::progress::Bar;
+use crate::store::Store;
+use crate::{output, walk};
+
+const READ_BYTES: usize = 1 << 20;
+
+pub(crate) fn import(store: &Path, dir: &Path, into: &str, as_json: bool) -> Result<()> {
+    let store = Store::open(store)?;
+    let copied = import_tree(&store, dir, into)?;
+    let text = format!(
+        "Imported {} files and folders, {}.\n",
+        copied.n_inodes,
+        output::bytes(copied.bytes)
+    );
+    output::report(as_json, &copied_json(&copied), &text)
+}
+
+pub(crate) fn import_tree(store: &Store, dir: &Path, into: &str) -> Result<Copied> {
+    let into = make_path(&store.fs, into)?;
+    let bar = Bar::new("importing");
+    let progress = |copied: &Copied| bar.files_and_bytes(copied.n_inodes, copied.bytes);
+    let copied = host::import(&store.fs, dir, into, &progress)?;
+    store.fs.fsync()?;
+    Ok(copied)
+}
+
+pub(crate) fn export(store: &Path, path: &str, dir: &Path, as_json: bool) -> Result<()> {
+    let store = Store::open(store)?;
+    let copied = export_tree(&store.fs, path, dir)?;
+    report_export(&copied, as_json)
+}
+
+pub(crate) fn export_tree(fs: &Kvfs, path: &str, dir: &Path) -> Result<Copied> {
+    let start = walk::resolve(fs, path)?;
+    let bar = Bar::new("exporting");
+    host::export(fs, start, dir, &|copied| bar.files_and_bytes(copied.n_inodes, copied.bytes))
+}
+
+pub(crate) fn report_export(copied: &Copied, as_json: bool) -> Result<()> {
+    let text = format!(
+        "Exported {} files and folders, {}.\n",
+        copied.n_inodes,
+        output::bytes(copied.bytes)
+    );
+    output::report(as_json, &copied_json(copied), &text)
+}
+
+fn copied_json(copied: &Copied) -> Value {
+    json!({ "inodes": copied.n_inodes, "bytes": copied.bytes })
+}
+
+pub(crate) fn cat(store: &Path, path: &str) -> Result<()> {
+    let store = Store::open(store)?;
+    let attr = walk::resolve(&store.fs, path)?;
+    let mut out = stdout();
+    let mut at = 0;
+    while at < attr.size_bytes || at == 0 {
+        let data = store.fs.read(attr.ino, at, READ_BYTES);
+        let data = data.with_context(|| format!("cannot read {path}"))?;
+        if data.is_empty() {
+            break;
+        }
+        out.write_all(&data).context("cannot write to standard output")?;
+        at += to_u64(data.len());
+    }
+    flush(out)
+}
+
+pub(crate) fn ls(
+    store: &Path,
+    path: &str,
+    (long, recursive): (bool, bool),
+    as_json: bool,
+) -> Result<()> {
+    let store = Store::open(store)?;
+    let start = walk::resolve(&store.fs, path)?;
+    let directory = matches!(start.kind, FileKind::Directory);
+    let mut out = stdout();
+    let mut rows = Vec::new();
+    let mut visit = |name: &[u8], attr: &FileAttr| -> Result<()> {
+        if as_json {
+            rows.push(row_json(&store.fs, name, attr)?);
+        } else if long {
+            writeln!(out, "{}", row_text(&store.fs, name, attr)?)?;
+        } else {
+            writeln!(out, "{}", name.escape_ascii())?;
+        }
+        Ok(())
+    };
+    if !directory {
+        visit(path.as_bytes(), &start)?;
+    } else if recursive {
+        walk::tree(&store.fs, start, |name, attr| match name {
+            b"" => Ok(()),
+            name => visit(name, attr),
+        })?;
+    } else {
+        walk::entries(&store.fs, start.ino, |name, entry| match store.fs.getattr(entry.ino) {
+            Ok(attr) => visit(name.as_bytes(), &attr),
+            Err(FsError::NotFound) => Ok(()),
+            Err(error) => Err(error.into()),
+        })?;
+    }
+    if as_json {
+        writeln!(out, "{:#}", Value::Array(rows))?;
+    }
+    flush(out)
+}
+
+/// The tier of a file's data.
+fn tier(fs: &Kvfs, attr: &FileAttr) -> Result<&'static str> {
+    if !matches!(attr.kind, FileKind::Regular) {
+        return Ok("-");
+    }
+    Ok(match fs.residency(attr.ino)? {
+        (0, 0) => "-",
+        (_, 0) => "hot",
+        (0, _) => "cold",
+        (_, _) => "partly cold",
+    })
+}
+
+fn row_text(fs: &Kvfs, name: &[u8], attr: &FileAttr) -> Result<String> {
+    let kind = kind_letter(&attr.kind);
+    let tier = tier(fs, attr)?;
+    let time = output::time(attr.modified);
+    let mut row = format!(
+        "{kind}{:04o} {:>3} {:>6} {:>6} {:>12} {time} {tier:<11} {}",
+        attr.mode,
+        attr.nlink,
+        attr.uid,
+        attr.gid,
+        attr.size_bytes,
+        name.escape_ascii()
+    );
+    if let FileKind::Symlink(target) = &attr.kind {
+        row.push_str(&format!(" -> {}", target.escape_ascii()));
+    }
+    Ok(row)
+}
+
+fn row_json(fs: &Kvfs, name: &[u8], attr: &FileAttr) -> Result<Value> {
+    Ok(json!({
+        "name": name.escape_ascii().to_string(),
+        "ino": attr.ino.get(),
+        "kind": kind_letter(&attr.kind).to_string(),
+        "mode": attr.mode,
+        "nlink": attr.nlink,
+        "uid": attr.uid,
+        "gid": attr.gid,
+        "size": attr.size_bytes,
+        "modified": output::time(attr.modified),
+        "tier": tier(fs, attr)?,
+    }))
+}
+
+fn kind_letter(kind: &FileKind) -> char {
+    match kind {
+        FileKind::Regular => '-',
+        FileKind::Directory => 'd',
+        FileKind::Symlink(_) => 'l',
+        FileKind::Fifo => 'p',
+        FileKind::Socket => 's',
+        FileKind::CharDevice(_) => 'c',
+        FileKind::BlockDevice(_) => 'b',
+    }
+}
+
+/// The directory at a path, made with those above it where they are missing.
+fn make_path(fs: &Kvfs, path: &str) -> Result<Ino> {
+    let mut dir = Ino::ROOT;
+    for name in walk::parts(path.as_bytes())? {
+        let attr = match fs.lookup(dir, &name) {
+            Err(FsError::NotFound) => {
+                let kind = FileKind::Directory;
+                fs.create_node(dir, &name, &NewNode { kind, mode: 0o755, uid: 0, gid: 0 })?
+            }
+            other => other?,
+        };
+        if !matches!(attr.kind, FileKind::Directory) {
+            bail!("{path}: {name} is not a folder");
+        }
+        dir = attr.ino;
+    }
+    Ok(dir)
+}

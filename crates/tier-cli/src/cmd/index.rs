@@ -1,0 +1,142 @@
+//! `tier index`.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use tier_index::Index;
+use tier_persist::{Archive, ScanMode, rebuild_without_manifests};
+use tier_types::{ErrorKind, ObjectStore};
+
+use super::{flush, stdout};
+use crate::exit::DamageFound;
+use crate::output;
+use crate::store::{Store, index_path, open_index};
+
+/// Differences that are printed.
+const N_SHOWN: usize = 20;
+
+pub(crate) fn dump(store: &Path) -> Result<()> {
+    let store = Store::open(store)?;
+    let mut out = stdout();
+    store.index.dump(&mut out)?;
+    flush(out)
+}
+
+pub(crate) fn rebuild(
+    path: &Path,
+    (full_scan, from_cloud): (bool, bool),
+    as_json: bool,
+) -> Result<()> {
+    let store = Store::open_behind(path)?;
+    let new_path = path.join("index.new");
+    remove(&new_path)?;
+    let index = open_index(&new_path, store.fs.chunk_bytes(), &store.config)?;
+    let mode = if full_scan { ScanMode::Full } else { ScanMode::Tables };
+    let n_tarballs = fill(&store, &index, mode, from_cloud)?;
+    drop(index);
+    drop(store);
+    // Between these two steps there is no index; opening the store then makes one from the
+    // manifests, so that a crash costs time only.
+    let live = index_path(path);
+    remove(&live)?;
+    fs::rename(&new_path, &live)
+        .with_context(|| format!("cannot put the new index in place at {}", live.display()))?;
+    let text = format!("Regenerated the index from {n_tarballs} tarballs.\n");
+    output::report(as_json, &json!({ "tarballs": n_tarballs }), &text)
+}
+
+/// Fills an empty index; returns from how many tarballs.
+pub(crate) fn fill(store: &Store, index: &Index, mode: ScanMode, from_cloud: bool) -> Result<u64> {
+    let cloud = || store.cloud.as_deref().context("this store has no cloud");
+    let source: &dyn ObjectStore = if from_cloud { cloud()? } else { &store.local };
+    match fill_from(store, source, index, mode) {
+        // A restored store has its tarballs in the cloud only.
+        Err(error) if !from_cloud && store.cloud.is_some() && crate::exit::code(&error) == 3 => {
+            tracing::warn!("local tarballs are incomplete ({error:#}); reading the cloud's");
+            fill_from(store, cloud()?, index, mode)
+        }
+        other => other,
+    }
+}
+
+fn fill_from(
+    store: &Store,
+    source: &dyn ObjectStore,
+    index: &Index,
+    mode: ScanMode,
+) -> Result<u64> {
+    match Archive::open(source, &store.keys, store.filesystem) {
+        Ok(archive) => {
+            let n_tarballs: u64 = archive.snapshots().map(|summary| summary.n_tarballs).sum();
+            if n_tarballs == 0 && mode == ScanMode::Full {
+                return without_manifests(store, source, index);
+            }
+            archive.rebuild_index(index, mode)?;
+            Ok(n_tarballs)
+        }
+        Err(error)
+            if mode == ScanMode::Full
+                && matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing) =>
+        {
+            tracing::warn!("the manifests cannot be used ({error}); scanning all tarballs");
+            without_manifests(store, source, index)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn without_manifests(store: &Store, source: &dyn ObjectStore, index: &Index) -> Result<u64> {
+    Ok(rebuild_without_manifests(index, source, &store.keys, store.filesystem)?)
+}
+
+pub(crate) fn check(path: &Path, as_json: bool) -> Result<()> {
+    let store = Store::open(path)?;
+    let work = tempfile::tempdir_in(path).context("cannot make a temporary folder")?;
+    let fresh = open_index(&work.path().join("index"), store.fs.chunk_bytes(), &store.config)?;
+    fill(&store, &fresh, ScanMode::Tables, false)?;
+    let dumps = ["live", "fresh"].map(|name| work.path().join(name));
+    for (index, path) in [store.index.as_ref(), &fresh].into_iter().zip(&dumps) {
+        let mut out = BufWriter::new(File::create(path).context("cannot write a dump")?);
+        index.dump(&mut out)?;
+        flush(out)?;
+    }
+    let [live, regenerated] = dumps;
+    let differences = compare(&live, &regenerated)?;
+    let report = json!({ "differences": differences.len(), "first": differences });
+    if differences.is_empty() {
+        return output::report(as_json, &report, "The index is what the tarballs say.\n");
+    }
+    let text: String = differences.iter().map(|line| format!("{line}\n")).collect();
+    output::report(as_json, &report, &text)?;
+    bail!(DamageFound("the index differs from the tarballs; run tier index rebuild".into()))
+}
+
+/// The first lines that differ.
+fn compare(live: &Path, fresh: &Path) -> Result<Vec<String>> {
+    let open = |path| File::open(path).map(|file| BufReader::new(file).lines());
+    let (mut live, mut fresh) = (open(live)?, open(fresh)?);
+    let mut differences = Vec::new();
+    while differences.len() < N_SHOWN {
+        let (a, b) = (live.next().transpose()?, fresh.next().transpose()?);
+        if a.is_none() && b.is_none() {
+            break;
+        }
+        if a != b {
+            let text = |line: Option<String>| line.unwrap_or_else(|| "nothing".into());
+            differences.push(format!("index has {}, tarballs say {}", text(a), text(b)));
+        }
+    }
+    Ok(differences)
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}

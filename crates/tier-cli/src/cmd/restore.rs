@@ -1,0 +1,183 @@
+//! `tier restore`, and looking at an old snapshot.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use kvfs::{Kvfs, KvfsOptions};
+use serde_json::json;
+use tier_agent::StatusBook;
+use tier_index::Index;
+use tier_persist::{Archive, FilesystemId, LocalStore, ScanMode, StoredObject};
+use tier_status::{Event, StatusHeader, StatusSink, Tier};
+use tier_types::{MountedInstance, ObjectStore, SnapshotId, Xid, to_usize};
+
+use super::files;
+use super::keys::{NewStore, make_folder, new_config, put_identity};
+use crate::config::Config;
+use crate::output;
+use crate::progress::Bar;
+use crate::store::{
+    Store, clock, index_path, kvfs_options, local_path, open_cloud, open_index, read_identity,
+    recaller,
+};
+
+/// What to restore.
+pub(crate) struct Source {
+    pub(crate) cloud: String,
+    pub(crate) identity: PathBuf,
+    pub(crate) snapshot: Option<u64>,
+    pub(crate) filesystem: Option<String>,
+    pub(crate) trust_signer: bool,
+}
+
+pub(crate) fn restore(store: &Path, source: &Source, as_json: bool) -> Result<()> {
+    let cloud = open_cloud(&source.cloud)?;
+    let keys = read_identity(&source.identity)?;
+    let filesystem = find_filesystem(cloud.as_ref(), source)?;
+    let archive = Archive::open(cloud.as_ref(), &keys, filesystem)?;
+    if !archive.own_signature() && !source.trust_signer {
+        bail!(
+            "the newest manifest is signed by another identity than {}; if that is an extra \
+             recipient's, say --trust-signer",
+            source.identity.display()
+        );
+    }
+    let newest = archive.snapshots().next_back().context("the cloud has no snapshot")?;
+    let floor = (newest.range.last(), newest.snapshot);
+    let epoch = newest.epoch.next();
+    let archive = until(archive, source.snapshot)?;
+    make_folder(store)?;
+    put_identity(store, &keys)?;
+    let encryption = encrypts(&archive)?;
+    let new = NewStore {
+        cloud: Some(source.cloud.clone()),
+        identity: None,
+        recipients: Vec::new(),
+        encryption,
+        level: crate::config::Persist::default().level,
+    };
+    let config = Config {
+        epoch: epoch.get(),
+        xid_floor: floor.0.get(),
+        snapshot_floor: floor.1.get(),
+        ..new_config(filesystem, &new)
+    };
+    let n_inodes = rebuild(store, &archive, &config, floor.0)?;
+    copy_manifests(&archive, cloud.as_ref(), &LocalStore::open(&local_path(store))?)?;
+    record(store, &archive)?;
+    config.write(store)?;
+    let snapshot = archive.snapshots().next_back().map(|last| last.snapshot.get());
+    let text = format!(
+        "Restored {n_inodes} inodes of snapshot {} into {}. Their data comes back as it is read.\n",
+        snapshot.unwrap_or(0),
+        store.display()
+    );
+    output::report(as_json, &json!({ "inodes": n_inodes, "snapshot": snapshot }), &text)
+}
+
+/// Copies a tree out as it was in a snapshot.
+pub(crate) fn export_snapshot(
+    path: &Path,
+    tree: &str,
+    dir: &Path,
+    (snapshot, as_json): (u64, bool),
+) -> Result<()> {
+    let store = Store::open(path)?;
+    let archive = until(store.archive()?, Some(snapshot))?;
+    let work = tempfile::tempdir_in(path).context("cannot make a temporary folder")?;
+    let last = archive.snapshots().next_back().map(|last| last.range.last()).unwrap_or_default();
+    rebuild(work.path(), &archive, &store.config, last)?;
+    let fs = Kvfs::open(work.path(), &kvfs_options(&store.config), clock())?;
+    let fs = Arc::new(fs);
+    let index = open_index(&index_path(work.path()), fs.chunk_bytes(), &store.config)?;
+    let ports = (store.filesystem, &Arc::new(index), &store.keys);
+    fs.set_recall(Arc::new(recaller(ports, store.stores(), &store.config)?));
+    let copied = files::export_tree(&fs, tree, dir)?;
+    files::report_export(&copied, as_json)
+}
+
+/// Fills an index and a filesystem below `path` from an archive. Returns the number of inodes.
+fn rebuild(path: &Path, archive: &Archive<'_>, config: &Config, floor: Xid) -> Result<u64> {
+    let chunk_bytes = archive.chunk_bytes().context("the archive has no snapshot")?;
+    let bar = Bar::new("restoring");
+    let index: Index = open_index(&index_path(path), chunk_bytes, config)?;
+    archive.rebuild_index(&index, ScanMode::Tables)?;
+    let options = KvfsOptions { chunk_bytes, ..kvfs_options(config) };
+    Kvfs::create_empty(path, &options)?;
+    let fs = Kvfs::open(path, &options, clock())?;
+    fs.set_xid_floor(floor)?;
+    let restored: &dyn MountedInstance = &fs;
+    let n_inodes =
+        archive.restore_into(&index, restored, &mut |n_inodes| bar.files_and_bytes(n_inodes, 0))?;
+    fs.fsync()?;
+    Ok(n_inodes)
+}
+
+fn until(archive: Archive<'_>, snapshot: Option<u64>) -> Result<Archive<'_>> {
+    let Some(snapshot) = snapshot.map(SnapshotId::new) else { return Ok(archive) };
+    if !archive.snapshots().any(|summary| summary.snapshot == snapshot) {
+        bail!("there is no snapshot {snapshot}; tier snapshots lists them");
+    }
+    Ok(archive.until(snapshot))
+}
+
+fn find_filesystem(cloud: &dyn ObjectStore, source: &Source) -> Result<FilesystemId> {
+    let found = Archive::filesystems(cloud)?;
+    if let Some(text) = &source.filesystem {
+        let wanted = FilesystemId::parse(text)
+            .ok_or_else(|| anyhow!("{text} is not the id of a filesystem"))?;
+        return Ok(wanted);
+    }
+    match found.as_slice() {
+        [] => bail!("there is no filesystem at {}", source.cloud),
+        [only] => Ok(*only),
+        several => {
+            let list: Vec<_> = several.iter().map(ToString::to_string).collect();
+            bail!("there are several filesystems; say --filesystem with one of {}", list.join(", "))
+        }
+    }
+}
+
+/// Whether the archive's tarballs are encrypted; a restored store goes on the same way.
+fn encrypts(archive: &Archive<'_>) -> Result<bool> {
+    for summary in archive.snapshots().rev() {
+        let objects = archive.objects(summary.snapshot)?;
+        if let Some(object) = objects.iter().find(|o| o.name.as_str().contains(".tar.zst")) {
+            let ending = Path::new(object.name.as_str()).extension();
+            return Ok(ending.is_some_and(|ending| ending == "age"));
+        }
+    }
+    Ok(true)
+}
+
+fn copy_manifests(archive: &Archive<'_>, from: &dyn ObjectStore, to: &LocalStore) -> Result<()> {
+    for StoredObject { name, len_bytes, .. } in archive.manifests() {
+        let mut bytes = vec![0; to_usize(len_bytes)];
+        from.read_range(&name, 0, &mut bytes)?;
+        to.put(&name, len_bytes, &mut bytes.as_slice())?;
+    }
+    Ok(())
+}
+
+/// Status logs that say where the snapshots are: where they were restored from.
+fn record(store: &Path, archive: &Archive<'_>) -> Result<()> {
+    let folder = store.join("status");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let book = StatusBook::open(&folder, clock())?;
+    for summary in archive.snapshots() {
+        let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
+        let status = book.writer(header)?;
+        status.report(Event::Committed {
+            manifest: format!("snapshot {}", summary.snapshot),
+            n_tarballs: summary.n_tarballs,
+            n_inodes: summary.n_inodes,
+            data_bytes: summary.data_bytes,
+            tarball_bytes: summary.tarball_bytes,
+        })?;
+        status.report(Event::Indexed)?;
+        status.report(Event::Verified { tier: Tier::Cloud })?;
+    }
+    Ok(())
+}

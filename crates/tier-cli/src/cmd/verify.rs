@@ -1,0 +1,64 @@
+//! `tier verify`.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use serde_json::json;
+use tier_persist::{Archive, Damage, VerifyReport};
+use tier_types::ObjectStore;
+
+use crate::exit::DamageFound;
+use crate::output;
+use crate::progress::Bar;
+use crate::store::Store;
+
+pub(crate) fn verify(path: &Path, read_data: bool, as_json: bool) -> Result<()> {
+    let store = Store::open_behind(path)?;
+    let mut report = verify_one(&store, &store.local, read_data)?;
+    if let Some(cloud) = &store.cloud {
+        // What is in the cloud need not be here.
+        report.damages.retain(|damage| !damage.missing);
+        let there = verify_one(&store, cloud.as_ref(), read_data)?;
+        report.n_objects += there.n_objects;
+        report.bytes += there.bytes;
+        report.n_members += there.n_members;
+        let in_cloud =
+            |damage: Damage| Damage { object: format!("cloud: {}", damage.object), ..damage };
+        report.damages.extend(there.damages.into_iter().map(in_cloud));
+    }
+    let damages: Vec<_> = report
+        .damages
+        .iter()
+        .map(|damage| json!({ "object": damage.object, "problem": damage.problem }))
+        .collect();
+    let json = json!({
+        "objects": report.n_objects,
+        "bytes": report.bytes,
+        "members": report.n_members,
+        "damages": damages,
+    });
+    let mut text: String =
+        report.damages.iter().map(|d| format!("{}: {}\n", d.object, d.problem)).collect();
+    text.push_str(&format!(
+        "Checked {} objects, {}; {} damaged or missing.\n",
+        report.n_objects,
+        output::bytes(report.bytes),
+        report.damages.len()
+    ));
+    output::report(as_json, &json, &text)?;
+    if report.damages.is_empty() {
+        return Ok(());
+    }
+    bail!(DamageFound(format!("{} objects are damaged or missing", report.damages.len())))
+}
+
+fn verify_one(store: &Store, objects: &dyn ObjectStore, read_data: bool) -> Result<VerifyReport> {
+    let archive = Archive::open(objects, &store.keys, store.filesystem)?;
+    let bar = Bar::new("verifying");
+    let (mut n_objects, mut bytes) = (0, 0);
+    Ok(archive.verify(read_data, &mut |n| {
+        n_objects += 1;
+        bytes += n;
+        bar.files_and_bytes(n_objects, bytes);
+    })?)
+}

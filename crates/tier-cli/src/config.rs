@@ -1,0 +1,131 @@
+//! `tier.toml`: a store's settings.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+const FILE: &str = "tier.toml";
+
+/// A store's settings, as the file has them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The filesystem, 32 hexadecimal digits.
+    pub(crate) filesystem: String,
+    /// The writer's reign: 1, and one more with each restore.
+    pub(crate) epoch: u64,
+    /// A restored filesystem begins after these.
+    #[serde(default)]
+    pub(crate) xid_floor: u64,
+    #[serde(default)]
+    pub(crate) snapshot_floor: u64,
+    /// The identity file, relative to the store.
+    pub(crate) identity: PathBuf,
+    #[serde(default)]
+    pub(crate) recipients: Vec<String>,
+    pub(crate) encryption: bool,
+    /// Where to push to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cloud: Option<String>,
+    #[serde(default)]
+    pub(crate) persist: Persist,
+    #[serde(default)]
+    pub(crate) memory: Memory,
+    #[serde(default)]
+    pub(crate) recall: Recall,
+    #[serde(default)]
+    pub(crate) evict: Evict,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Persist {
+    /// zstd level.
+    pub(crate) level: i32,
+    /// Bytes after which a tarball ends.
+    pub(crate) tarball_bytes: u64,
+    /// Bytes that a random read decompresses.
+    pub(crate) frame_bytes: u64,
+}
+
+impl Default for Persist {
+    fn default() -> Self {
+        Self { level: 3, tarball_bytes: 128 << 20, frame_bytes: 1 << 20 }
+    }
+}
+
+/// Bytes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Memory {
+    pub(crate) kvs_cache: usize,
+    pub(crate) kvs_write_buffer: usize,
+    pub(crate) index_cache: usize,
+    pub(crate) index_write_buffer: usize,
+    pub(crate) frame_cache: usize,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            kvs_cache: 32 << 20,
+            kvs_write_buffer: 48 << 20,
+            index_cache: 16 << 20,
+            index_write_buffer: 16 << 20,
+            frame_cache: 16 << 20,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Recall {
+    /// How long a reader waits for evicted data.
+    pub(crate) timeout_seconds: u64,
+}
+
+impl Default for Recall {
+    fn default() -> Self {
+        Self { timeout_seconds: 30 }
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Evict {
+    /// What was used in the last so many seconds stays.
+    pub(crate) age_seconds_min: i64,
+    /// Files with less data in the key-value store stay.
+    pub(crate) resident_bytes_min: u64,
+}
+
+impl Config {
+    pub(crate) fn read(store: &Path) -> Result<Self> {
+        let path = store.join(FILE);
+        let text = fs::read_to_string(&path).with_context(|| {
+            format!("cannot read {}; is {} a store?", path.display(), store.display())
+        })?;
+        let config: Self =
+            toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
+        if config.persist.frame_bytes > 16 << 20 || config.persist.frame_bytes < 4096 {
+            bail!("{}: persist.frame_bytes must be from 4096 to 16777216", path.display());
+        }
+        Ok(config)
+    }
+
+    /// Replaces the file as a whole.
+    pub(crate) fn write(&self, store: &Path) -> Result<()> {
+        let path = store.join(FILE);
+        let failed = || format!("cannot write {}", path.display());
+        let text = toml::to_string(self).with_context(failed)?;
+        let mut file = NamedTempFile::new_in(store).with_context(failed)?;
+        file.write_all(text.as_bytes()).with_context(failed)?;
+        file.as_file().sync_all().with_context(failed)?;
+        file.persist(&path).with_context(failed)?;
+        fs::File::open(store).and_then(|folder| folder.sync_all()).with_context(failed)
+    }
+}

@@ -1,0 +1,89 @@
+//! Exit codes: what a script can act on.
+
+use std::io;
+
+use kvfs::FsError;
+use tier_agent::AgentError;
+use tier_log::LogError;
+use tier_persist::PersistError;
+use tier_status::StatusError;
+use tier_types::{ErrorKind, PortError};
+
+pub(crate) const FAILED: u8 = 1;
+pub(crate) const USAGE: u8 = 2;
+pub(crate) const DAMAGED: u8 = 3;
+pub(crate) const BUSY: u8 = 4;
+
+/// Something is damaged or missing, found by a check that itself went well.
+#[derive(Debug)]
+pub(crate) struct DamageFound(pub(crate) String);
+
+impl std::fmt::Display for DamageFound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for DamageFound {}
+
+pub(crate) fn code(error: &anyhow::Error) -> u8 {
+    if error.downcast_ref::<DamageFound>().is_some() {
+        return DAMAGED;
+    }
+    let kinds = error.chain().filter_map(kind);
+    let telling = kinds.filter(|kind| *kind != ErrorKind::Failed).last();
+    match telling {
+        Some(ErrorKind::Damaged | ErrorKind::Missing) => DAMAGED,
+        Some(ErrorKind::Busy) => BUSY,
+        Some(
+            ErrorKind::WrongKey | ErrorKind::Unavailable | ErrorKind::Cancelled | ErrorKind::Failed,
+        )
+        | None => FAILED,
+    }
+}
+
+fn kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
+    if let Some(error) = error.downcast_ref::<PortError>() {
+        return Some(error.kind());
+    }
+    if let Some(error) = error.downcast_ref::<PersistError>() {
+        return Some(error.kind());
+    }
+    if let Some(error) = error.downcast_ref::<AgentError>() {
+        return Some(error.kind());
+    }
+    if let Some(error) = error.downcast_ref::<FsError>() {
+        return match error {
+            FsError::Damaged { .. } => Some(ErrorKind::Damaged),
+            FsError::Busy => Some(ErrorKind::Busy),
+            FsError::Recall { source, .. } => Some(source.kind()),
+            _ => None,
+        };
+    }
+    if let Some(LogError::Damaged { .. } | LogError::Gap { .. }) = error.downcast_ref() {
+        return Some(ErrorKind::Damaged);
+    }
+    if let Some(StatusError::Damaged { .. }) = error.downcast_ref() {
+        return Some(ErrorKind::Damaged);
+    }
+    None
+}
+
+/// The error with its causes, each said once.
+pub(crate) fn message(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
+        }
+    }
+    parts.join(": ")
+}
+
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let broken = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    };
+    error.chain().any(broken)
+}

@@ -1,0 +1,63 @@
+//! What commands print: for people, or as JSON.
+
+use std::io::{self, Write};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use tier_types::Timestamp;
+
+/// Prints a report: `text` for people, `json` for programs.
+pub(crate) fn report(as_json: bool, json: &Value, text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    let written = if as_json { writeln!(out, "{json:#}") } else { write!(out, "{text}") };
+    written.and_then(|()| out.flush()).context("cannot write the report")
+}
+
+/// Writes a line to standard error.
+pub(crate) fn note(text: &str) {
+    // If nobody can be told, the work goes on all the same.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Bytes with a binary unit, three digits.
+pub(crate) fn bytes(n: u64) -> String {
+    indicatif::HumanBytes(n).to_string()
+}
+
+/// A time in UTC, to the second.
+pub(crate) fn time(time: Timestamp) -> String {
+    let days = time.seconds.div_euclid(86_400);
+    let second = time.seconds.rem_euclid(86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Year, month and day of a day since 1970-01-01 in the proleptic Gregorian calendar
+/// (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`).
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        let text = |seconds| time(Timestamp { seconds, nanos: 0 });
+        assert_eq!(text(0), "1970-01-01T00:00:00Z");
+        assert_eq!(text(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(text(-1), "1969-12-31T23:59:59Z");
+        assert_eq!(text(1_482_019_445), "2016-12-18T00:04:05Z");
+    }
+}

@@ -1,0 +1,250 @@
+//! Opening a store: where concrete parts meet.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use kvfs::{Kvfs, KvfsOptions};
+use rustix::fs::{FlockOperation, flock};
+use tier_agent::{Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages, TieringOutAgent};
+use tier_evict::{AgeAndSize, Evicter};
+use tier_index::{Index, IndexOptions};
+use tier_persist::{
+    Archive, Fetcher, FetcherOptions, FilesystemId, Keys, LocalStore, PersistOptions, Persister,
+};
+use tier_status::StatusSink;
+use tier_types::{
+    Clock, Epoch, ErrorKind, MountedInstance, ObjectStore, PortError, SnapshotId, SystemClock, Xid,
+};
+
+use crate::config::Config;
+
+/// An open store. Only one process has it open.
+pub(crate) struct Store {
+    pub(crate) path: PathBuf,
+    pub(crate) config: Config,
+    pub(crate) filesystem: FilesystemId,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) fs: Arc<Kvfs>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) local: LocalStore,
+    pub(crate) cloud: Option<Arc<dyn ObjectStore>>,
+    pub(crate) book: Arc<StatusBook>,
+    _lock: File,
+}
+
+impl Store {
+    /// Opens a store with its index, brought up to the newest manifest.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let store = Self::open_behind(path)?;
+        store.archive()?.catch_up(&store.index)?;
+        Ok(store)
+    }
+
+    /// Opens a store whose index may be behind, or wrong.
+    pub(crate) fn open_behind(path: &Path) -> Result<Self> {
+        let config = Config::read(path)?;
+        let lock = lock(path)?;
+        let filesystem = FilesystemId::parse(&config.filesystem)
+            .ok_or_else(|| anyhow!("{}: the filesystem's id is not valid", path.display()))?;
+        let keys = Arc::new(load_keys(path, &config)?);
+        let fs = Kvfs::open(path, &kvfs_options(&config), clock())
+            .with_context(|| format!("cannot open the filesystem in {}", path.display()))?;
+        let fs = Arc::new(fs);
+        let index = Arc::new(open_index(&index_path(path), fs.chunk_bytes(), &config)?);
+        let local = LocalStore::open(&local_path(path))?;
+        let cloud = config.cloud.as_deref().map(open_cloud).transpose()?;
+        let book = Arc::new(StatusBook::open(&path.join("status"), clock())?);
+        let store = Self {
+            path: path.to_path_buf(),
+            config,
+            filesystem,
+            keys,
+            fs,
+            index,
+            local,
+            cloud,
+            book,
+            _lock: lock,
+        };
+        store.connect_recall()?;
+        Ok(store)
+    }
+
+    /// The snapshots in the local store.
+    pub(crate) fn archive(&self) -> Result<Archive<'_>> {
+        let archive = Archive::open(&self.local, &self.keys, self.filesystem)?;
+        if !archive.own_signature() {
+            let message = "the newest manifest is not signed by this store's identity";
+            return Err(PortError::new(ErrorKind::Damaged, message).into());
+        }
+        Ok(archive)
+    }
+
+    /// Stores in which tarballs are looked for, in this order.
+    pub(crate) fn stores(&self) -> Vec<Arc<dyn ObjectStore>> {
+        let mut stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(self.local.clone())];
+        stores.extend(self.cloud.clone());
+        stores
+    }
+
+    /// Starts the agent.
+    pub(crate) fn agent(&self, progress: Arc<dyn StatusSink>) -> Result<TieringOutAgent> {
+        let Self { config, .. } = self;
+        let spill_dir = self.path.join("tmp");
+        let evict_dir = self.path.join("evict");
+        for folder in [&spill_dir, &evict_dir] {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        let options = PersistOptions {
+            level: config.persist.level,
+            tarball_bytes: config.persist.tarball_bytes,
+            frame_bytes: tier_types::to_usize(config.persist.frame_bytes),
+            ..PersistOptions::default()
+        };
+        let persister = Persister::new(
+            self.filesystem,
+            self.local.clone(),
+            Arc::clone(&self.keys),
+            Arc::clone(&self.index),
+            (clock(), options),
+        );
+        let policy = AgeAndSize {
+            age_seconds_min: config.evict.age_seconds_min,
+            resident_bytes_min: config.evict.resident_bytes_min,
+        };
+        let evicter = Evicter::new(&evict_dir, Box::new(policy), clock());
+        let instance: Arc<dyn MountedInstance> = self.fs.clone();
+        let ports = StorePorts {
+            filesystem: self.filesystem,
+            epoch: Epoch::new(config.epoch),
+            floor: (Xid::new(config.xid_floor), SnapshotId::new(config.snapshot_floor)),
+            log: self.fs.clone(),
+            instance,
+            local: self.local.clone(),
+            cloud: self.cloud.clone(),
+            keys: Arc::clone(&self.keys),
+            index: Arc::clone(&self.index),
+            book: Arc::clone(&self.book),
+            spill_dir,
+        };
+        let stages = StoreStages::new(ports, persister, evicter, progress);
+        Ok(TieringOutAgent::start(Box::new(stages))?)
+    }
+
+    fn connect_recall(&self) -> Result<()> {
+        let recaller =
+            recaller((self.filesystem, &self.index, &self.keys), self.stores(), &self.config)?;
+        let instance: Arc<dyn MountedInstance> = self.fs.clone();
+        recaller.set_instance(&instance);
+        self.fs.set_recall(Arc::new(recaller));
+        Ok(())
+    }
+}
+
+/// The way back for the data of a filesystem.
+pub(crate) fn recaller(
+    (filesystem, index, keys): (FilesystemId, &Arc<Index>, &Arc<Keys>),
+    stores: Vec<Arc<dyn ObjectStore>>,
+    config: &Config,
+) -> Result<Recaller> {
+    let options = FetcherOptions { cache_bytes: config.memory.frame_cache, ..Default::default() };
+    let fetcher = Fetcher::new(filesystem, Arc::clone(index), Arc::clone(keys), stores, options);
+    let timeout = Duration::from_secs(config.recall.timeout_seconds);
+    Ok(Recaller::start(fetcher, RecallerOptions { timeout, ..RecallerOptions::default() })?)
+}
+
+pub(crate) fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
+
+pub(crate) fn kvfs_options(config: &Config) -> KvfsOptions {
+    KvfsOptions {
+        cache_bytes: config.memory.kvs_cache,
+        write_buffer_bytes: config.memory.kvs_write_buffer,
+        ..KvfsOptions::default()
+    }
+}
+
+pub(crate) fn open_index(path: &Path, chunk_bytes: u32, config: &Config) -> Result<Index> {
+    let options = IndexOptions {
+        cache_bytes: config.memory.index_cache,
+        write_buffer_bytes: config.memory.index_write_buffer,
+    };
+    Ok(Index::open(path, chunk_bytes, &options)?)
+}
+
+pub(crate) fn index_path(store: &Path) -> PathBuf {
+    store.join("index")
+}
+
+pub(crate) fn local_path(store: &Path) -> PathBuf {
+    store.join("tarballs")
+}
+
+/// The object store that a URL names.
+pub(crate) fn open_cloud(url: &str) -> Result<Arc<dyn ObjectStore>> {
+    match url.split_once("://") {
+        Some(("file", path)) if path.starts_with('/') => {
+            Ok(Arc::new(LocalStore::open(Path::new(path))?))
+        }
+        Some((scheme @ ("s3" | "gs" | "az"), _)) => {
+            bail!("this build of tier has no support for {scheme}:// yet; use file:///dir")
+        }
+        _ => bail!("{url} is not a URL of a cloud store; expected file:///dir"),
+    }
+}
+
+/// Reads an identity file.
+pub(crate) fn read_identity(path: &Path) -> Result<Keys> {
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("cannot read the identity file {}", path.display()))?;
+    Keys::from_identity_file(&text)
+        .with_context(|| format!("{} is not an identity file", path.display()))
+}
+
+/// Writes a new file with a secret, readable by the owner only.
+pub(crate) fn write_secret(path: &Path, text: &str) -> Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(failed)?;
+    file.write_all(text.as_bytes()).with_context(failed)?;
+    file.sync_all().with_context(failed)
+}
+
+fn load_keys(store: &Path, config: &Config) -> Result<Keys> {
+    let mut keys = read_identity(&store.join(&config.identity))?;
+    for recipient in &config.recipients {
+        keys.add_recipient(recipient)?;
+    }
+    Ok(if config.encryption { keys } else { keys.without_encryption() })
+}
+
+/// Takes the store's lock, which the system lets go of when the process ends.
+pub(crate) fn lock(store: &Path) -> Result<File> {
+    let path = store.join("lock");
+    let failed = || format!("cannot lock {}", path.display());
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).read(true).write(true).open(&path);
+    let mut file = file.with_context(failed)?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut holder = String::new();
+        // Without the holder's number the message is still true.
+        let _ = file.read_to_string(&mut holder);
+        let message = format!("{} is in use by process {}", store.display(), holder.trim());
+        return Err(PortError::new(ErrorKind::Busy, message).into());
+    }
+    file.set_len(0).with_context(failed)?;
+    file.rewind().with_context(failed)?;
+    writeln!(file, "{}", std::process::id()).with_context(failed)?;
+    Ok(file)
+}

@@ -1,0 +1,83 @@
+//! Paths in a store.
+
+use anyhow::{Context, Result, anyhow};
+use kvfs::{DirEntry, FsError, Kvfs};
+use tier_types::{FileAttr, FileKind, FileName, Ino};
+
+/// Entries that are asked for at a time.
+const N_ENTRIES: usize = 1024;
+
+/// The parts of a path; `.` and empty parts do not count.
+pub(crate) fn parts(path: &[u8]) -> Result<Vec<FileName>> {
+    path.split(|&byte| byte == b'/')
+        .filter(|part| !part.is_empty() && *part != b".")
+        .map(|part| {
+            FileName::new(part)
+                .ok_or_else(|| anyhow!("{} cannot be a path in a store", path.escape_ascii()))
+        })
+        .collect()
+}
+
+/// The inode at a path.
+pub(crate) fn resolve(fs: &Kvfs, path: &str) -> Result<FileAttr> {
+    let mut attr = fs.getattr(Ino::ROOT).context("the store has no root directory")?;
+    for name in parts(path.as_bytes())? {
+        attr = fs.lookup(attr.ino, &name).with_context(|| format!("{path}, at {name}"))?;
+    }
+    Ok(attr)
+}
+
+/// The entries of a folder but `.` and `..`, in order of their making.
+pub(crate) fn entries(
+    fs: &Kvfs,
+    dir: Ino,
+    mut visit: impl FnMut(FileName, DirEntry) -> Result<()>,
+) -> Result<()> {
+    let mut after = 0;
+    loop {
+        let page = fs.readdir(dir, after, N_ENTRIES)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.cookie;
+        for entry in page {
+            if let Some(name) = FileName::new(&entry.name) {
+                visit(name, entry)?;
+            }
+        }
+    }
+}
+
+/// Everything at and below a path, folders before what is in them. `visit` gets the path relative
+/// to the start.
+pub(crate) fn tree(
+    fs: &Kvfs,
+    start: FileAttr,
+    mut visit: impl FnMut(&[u8], &FileAttr) -> Result<()>,
+) -> Result<()> {
+    let mut todo = vec![(Vec::new(), start)];
+    while let Some((path, attr)) = todo.pop() {
+        visit(&path, &attr)?;
+        if !matches!(attr.kind, FileKind::Directory) {
+            continue;
+        }
+        let mut below = Vec::new();
+        entries(fs, attr.ino, |name, entry| {
+            let mut path = path.clone();
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name.as_bytes());
+            let attr = fs.getattr(entry.ino);
+            if matches!(entry.kind, FileKind::Directory) {
+                below.push((path, attr?));
+                return Ok(());
+            }
+            match attr {
+                Ok(attr) => visit(&path, &attr),
+                Err(FsError::NotFound) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        })?;
+        todo.extend(below.into_iter().rev());
+    }
+    Ok(())
+}
