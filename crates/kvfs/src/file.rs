@@ -390,9 +390,12 @@ enum Edges {
     Cold(ChunkRun),
 }
 
+/// Writes a change into its draft.
+type Fill = Box<dyn FnOnce(&mut Draft, &MapWindow) + Send>;
+
 /// How a change goes on.
 enum Step {
-    Commit(Box<dyn FnOnce(&mut Draft, &MapWindow) + Send>),
+    Commit(Fill),
     Recall(ChunkRun),
 }
 

@@ -201,15 +201,21 @@ fn check_node(node: &NewNode) -> Result<(), FsError> {
         FileKind::Symlink(target) if target.is_empty() || target.contains(&0) => {
             Err(FsError::Invalid("the target of a symbolic link"))
         }
-        _ => Ok(()),
+        FileKind::Symlink(_)
+        | FileKind::Regular
+        | FileKind::Directory
+        | FileKind::Fifo
+        | FileKind::Socket
+        | FileKind::CharDevice(_)
+        | FileKind::BlockDevice(_) => Ok(()),
     }
 }
 
 fn new_attr(node: &NewNode) -> FileAttr {
-    let size_bytes = match &node.kind {
-        FileKind::Symlink(target) => tier_types::to_u64(target.len()),
-        _ => 0,
-    };
+    let mut size_bytes = 0;
+    if let FileKind::Symlink(target) = &node.kind {
+        size_bytes = tier_types::to_u64(target.len());
+    }
     let zero = Timestamp::default();
     FileAttr {
         ino: Ino::new(0),

@@ -150,10 +150,8 @@ impl Kvfs {
 
     /// Takes one name off the count and says what becomes of the inode.
     pub(crate) fn lose_name(&self, attr: &mut FileAttr) -> Result<Option<Fate>, FsError> {
-        attr.nlink = match attr.kind {
-            FileKind::Directory => 0,
-            _ => attr.nlink.saturating_sub(1),
-        };
+        let directory = matches!(attr.kind, FileKind::Directory);
+        attr.nlink = if directory { 0 } else { attr.nlink.saturating_sub(1) };
         if attr.nlink > 0 {
             return Ok(None);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -32,7 +32,9 @@ impl Default for RecallerOptions {
 /// is stored as warm before they are answered.
 pub struct Recaller {
     shared: Arc<Shared>,
-    requests: Sender<Flight>,
+    /// Gone when the threads are to end.
+    requests: Option<Sender<Flight>>,
+    threads: Vec<JoinHandle<()>>,
     timeout: Duration,
 }
 
@@ -50,10 +52,13 @@ struct Flight {
     landing: Arc<Landing>,
 }
 
+/// What a flight brought. An error is kept as text, because all who wait get it.
+type Landed = Result<Arc<RecalledExtent>, (ErrorKind, String)>;
+
 /// Where those who wait for a flight find what it brought.
 #[derive(Default)]
 struct Landing {
-    result: Mutex<Option<Result<Arc<RecalledExtent>, (ErrorKind, String)>>>,
+    result: Mutex<Option<Landed>>,
     landed: Condvar,
 }
 
@@ -72,15 +77,17 @@ impl Recaller {
             instance: Mutex::new(None),
             flights: Mutex::new(HashMap::new()),
         });
+        let mut threads = Vec::new();
         for number in 0..options.n_threads.max(1) {
             let (shared, queue) = (Arc::clone(&shared), queue.clone());
             let thread = thread::Builder::new().name(format!("tier-recall-{number}"));
-            thread.spawn(move || shared.work(&queue)).map_err(|source| {
+            let thread = thread.spawn(move || shared.work(&queue)).map_err(|source| {
                 PortError::new(ErrorKind::Failed, "cannot start a thread for recalls")
                     .with_source(source)
             })?;
+            threads.push(thread);
         }
-        Ok(Self { shared, requests, timeout: options.timeout })
+        Ok(Self { shared, requests: Some(requests), threads, timeout: options.timeout })
     }
 
     /// Names the filesystem in which recalled data is stored as warm.
@@ -97,11 +104,24 @@ impl Recaller {
         }
         let landing = Arc::new(Landing::default());
         let flight = Flight { request: *request, landing: Arc::clone(&landing) };
-        if self.requests.send(flight).is_err() {
+        let sent = self.requests.as_ref().is_some_and(|requests| requests.send(flight).is_ok());
+        if !sent {
             return Err(PortError::new(ErrorKind::Failed, "the threads for recalls have ended"));
         }
         flights.insert(key, Arc::clone(&landing));
         Ok(landing)
+    }
+}
+
+impl Drop for Recaller {
+    fn drop(&mut self) {
+        self.requests = None;
+        // The index and the keys are let go of before the program ends. A thread that itself
+        // dropped the filesystem, and so this, cannot wait for itself.
+        let here = thread::current().id();
+        for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != here) {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -138,7 +158,7 @@ impl Shared {
         }
     }
 
-    fn fetch(&self, request: &RecallRequest) -> Result<Arc<RecalledExtent>, (ErrorKind, String)> {
+    fn fetch(&self, request: &RecallRequest) -> Landed {
         let fetched = self.fetcher.fetch(request);
         let extent = fetched.map_err(|error| (error.kind(), chain_text(&error)))?;
         let instance = self.instance.lock().as_ref().and_then(Weak::upgrade);

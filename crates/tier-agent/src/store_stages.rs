@@ -48,12 +48,24 @@ pub struct StorePorts {
     pub spill_dir: PathBuf,
 }
 
+impl std::fmt::Debug for StorePorts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StorePorts").field("filesystem", &self.filesystem).finish_non_exhaustive()
+    }
+}
+
 /// [`Stages`] over a persister, an evicter and object stores.
 pub struct StoreStages {
     ports: StorePorts,
     persister: Persister,
     evicter: Evicter,
     progress: Arc<dyn StatusSink>,
+}
+
+impl std::fmt::Debug for StoreStages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreStages").field("ports", &self.ports).finish_non_exhaustive()
+    }
 }
 
 impl StoreStages {
@@ -186,7 +198,7 @@ impl Stages for StoreStages {
             .map_err(tier_types::PortError::from)?;
         let epoch = self.ports.epoch;
         let status = self.tee(StatusHeader { epoch, snapshot })?;
-        let report = self.persister.persist(PersistRequest {
+        let report = self.persister.persist(&mut PersistRequest {
             epoch,
             snapshot,
             range,

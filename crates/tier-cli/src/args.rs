@@ -49,7 +49,7 @@ pub(crate) enum Command {
     Init {
         /// The store's folder, to be made.
         store: PathBuf,
-        /// Where to push to: file:///dir.
+        /// Where to push to, a URL such as `file:///dir`.
         #[arg(long)]
         cloud: Option<String>,
         /// The age identity to use; without it one is made inside the store.

@@ -52,13 +52,11 @@ fn kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     if let Some(error) = error.downcast_ref::<AgentError>() {
         return Some(error.kind());
     }
-    if let Some(error) = error.downcast_ref::<FsError>() {
-        return match error {
-            FsError::Damaged { .. } => Some(ErrorKind::Damaged),
-            FsError::Busy => Some(ErrorKind::Busy),
-            FsError::Recall { source, .. } => Some(source.kind()),
-            _ => None,
-        };
+    match error.downcast_ref::<FsError>() {
+        Some(FsError::Damaged { .. }) => return Some(ErrorKind::Damaged),
+        Some(FsError::Busy) => return Some(ErrorKind::Busy),
+        Some(FsError::Recall { source, .. }) => return Some(source.kind()),
+        Some(_) | None => {}
     }
     if let Some(LogError::Damaged { .. } | LogError::Gap { .. }) = error.downcast_ref() {
         return Some(ErrorKind::Damaged);

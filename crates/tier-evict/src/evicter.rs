@@ -37,6 +37,15 @@ pub struct EvictRequest<'a> {
     pub stop: &'a AtomicBool,
 }
 
+impl std::fmt::Debug for EvictRequest<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EvictRequest")
+            .field("safe", &self.safe)
+            .field("goal", &self.goal)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a pass did, or would do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct EvictReport {

@@ -63,10 +63,9 @@ pub(crate) fn open_header(
     let decryptor = Decryptor::new(header).map_err(|_| damaged())?;
     let opened = decryptor.decrypt(std::iter::once(&identity).map(|i| -> &dyn Identity { i }));
     if let Err(why) = opened {
-        return Err(match why {
-            DecryptError::NoMatchingKeys => PersistError::WrongKey { object: object.to_string() },
-            _ => damaged(),
-        });
+        let wrong_key = matches!(why, DecryptError::NoMatchingKeys);
+        let object = object.to_string();
+        return Err(if wrong_key { PersistError::WrongKey { object } } else { damaged() });
     }
     let file_key = seen.into_inner().ok_or_else(damaged)?;
     payload_key(&file_key, header).ok_or_else(damaged)
@@ -112,7 +111,7 @@ impl PayloadKey {
             Vec::with_capacity(plain.len() + (plain.len() / CHUNK_BYTES + 1) * TAG_BYTES);
         let mut chunks = plain.chunks(CHUNK_BYTES).peekable();
         let mut number = first_chunk;
-        let empty = plain.is_empty().then_some(&plain[..0]);
+        let empty = plain.is_empty().then_some(plain);
         while let Some(chunk) = chunks.next().or(empty.filter(|_| number == first_chunk)) {
             let start = sealed.len();
             sealed.extend_from_slice(chunk);

@@ -72,18 +72,20 @@ pub enum PersistError {
 }
 
 impl PersistError {
-    pub(crate) fn damaged(object: impl ToString, problem: &'static str) -> Self {
-        Self::Damaged { object: object.to_string(), problem }
+    pub(crate) fn damaged(object: impl std::fmt::Display, problem: &'static str) -> Self {
+        let object = format!("{object}");
+        Self::Damaged { object, problem }
     }
 
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Damaged { .. } | Self::BrokenChain { .. } => ErrorKind::Damaged,
+            Self::Damaged { .. }
+            | Self::BrokenChain { .. }
+            | Self::Index(IndexError::Damaged { .. }) => ErrorKind::Damaged,
             Self::Missing(_) => ErrorKind::Missing,
             Self::WrongKey { .. } => ErrorKind::WrongKey,
             Self::Store(error) | Self::Source(error) | Self::Restore(error) => error.kind(),
-            Self::Index(IndexError::Damaged { .. }) => ErrorKind::Damaged,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::BadKey(_)
             | Self::Io { .. }

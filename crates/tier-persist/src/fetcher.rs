@@ -146,7 +146,7 @@ impl OpenTarball {
         let frame = frame.ok_or_else(|| PersistError::damaged(object(), "no such frame"))?;
         let len = to_usize(u64::from(frame.compressed));
         let compressed =
-            self.envelope.read(store, &self.name, frame.offset, len, self.plain_bytes)?;
+            self.envelope.read((store, &self.name), (frame.offset, len), self.plain_bytes)?;
         decompress(&compressed, frame, &object)
     }
 }

@@ -188,15 +188,14 @@ fn walk(folder: &Path, visit: &mut dyn FnMut(&Path)) -> Result<(), PortError> {
 }
 
 fn failed(operation: &str, path: &Path, source: io::Error) -> PortError {
-    let kind = match source.kind() {
-        io::ErrorKind::NotFound => ErrorKind::Missing,
-        io::ErrorKind::UnexpectedEof => ErrorKind::Damaged,
-        _ => ErrorKind::Failed,
+    let object = path.display();
+    let kind = source.kind();
+    let error = if kind == io::ErrorKind::NotFound {
+        PortError::new(ErrorKind::Missing, format!("object {object} is missing"))
+    } else if kind == io::ErrorKind::UnexpectedEof {
+        PortError::new(ErrorKind::Damaged, format!("object {object} ends too early"))
+    } else {
+        PortError::new(ErrorKind::Failed, format!("cannot {operation} {object}"))
     };
-    let what = match kind {
-        ErrorKind::Missing => format!("object {} is missing", path.display()),
-        ErrorKind::Damaged => format!("object {} ends too early", path.display()),
-        _ => format!("cannot {operation} {}", path.display()),
-    };
-    PortError::new(kind, what).with_source(source)
+    error.with_source(source)
 }

@@ -75,6 +75,11 @@ pub(crate) fn tarball_name(filesystem: FilesystemId, id: TarballId, encrypted: b
     name(format!("{filesystem}/e{epoch:08}/s{snapshot:010}-p{part:06}.{ending}"))
 }
 
+/// Whether the name is that of an encrypted tarball.
+pub(crate) fn is_encrypted(name: &ObjectName) -> bool {
+    name.as_str().rsplit('.').next() == Some("age")
+}
+
 /// What this name says; `None` if it is not one of ours.
 pub(crate) fn parse(name: &ObjectName) -> Option<(FilesystemId, ObjectKind)> {
     let mut parts = name.as_str().split('/');

@@ -3,7 +3,7 @@
 use tier_types::{ObjectName, ObjectStore, to_u64};
 
 use crate::age_stream::{self, HEADER_BYTES_MAX, PayloadKey, SealedRange};
-use crate::{Keys, PersistError};
+use crate::{Keys, PersistError, names};
 
 /// An object with its key, if it is encrypted.
 pub(crate) struct SealedObject<'a> {
@@ -17,7 +17,7 @@ pub(crate) struct SealedObject<'a> {
 #[derive(Debug)]
 pub(crate) enum Envelope {
     Plain,
-    Age { header_bytes: u64, key: PayloadKey },
+    Age { header_bytes: u64, key: Box<PayloadKey> },
 }
 
 impl Envelope {
@@ -31,7 +31,7 @@ impl Envelope {
             return Ok(Self::Plain);
         }
         let key = age_stream::open_header(header, keys, object)?;
-        Ok(Self::Age { header_bytes: to_u64(header.len()), key })
+        Ok(Self::Age { header_bytes: to_u64(header.len()), key: Box::new(key) })
     }
 
     /// Bytes of plaintext in an object of this length.
@@ -47,10 +47,8 @@ impl Envelope {
     /// Reads `len` bytes of plaintext.
     pub(crate) fn read(
         &self,
-        store: &dyn ObjectStore,
-        name: &ObjectName,
-        offset: u64,
-        len: usize,
+        (store, name): (&dyn ObjectStore, &ObjectName),
+        (offset, len): (u64, usize),
         plain_bytes: u64,
     ) -> Result<Vec<u8>, PersistError> {
         let beyond = || PersistError::damaged(name, "it is shorter than its index says");
@@ -115,7 +113,7 @@ impl<'a> SealedObject<'a> {
     }
 
     pub(crate) fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, PersistError> {
-        self.envelope.read(self.store, &self.name, offset, len, self.plain_bytes)
+        self.envelope.read((self.store, &self.name), (offset, len), self.plain_bytes)
     }
 }
 
@@ -128,7 +126,7 @@ pub(crate) fn read_header(
     let start_bytes = object_bytes.min(to_u64(HEADER_BYTES_MAX));
     let mut start = vec![0; tier_types::to_usize(start_bytes)];
     store.read_range(name, 0, &mut start).map_err(PersistError::Store)?;
-    let encrypted = name.as_str().ends_with(".age");
+    let encrypted = names::is_encrypted(name);
     match age_stream::header_len(&start) {
         Some(len) if len <= start.len() => start.truncate(len),
         None if !encrypted => start.clear(),

@@ -77,6 +77,15 @@ pub struct PersistRequest<'a> {
     pub stop: &'a AtomicBool,
 }
 
+impl std::fmt::Debug for PersistRequest<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PersistRequest")
+            .field("snapshot", &self.snapshot)
+            .field("range", &self.range)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What was persisted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PersistReport {
@@ -122,7 +131,7 @@ impl Persister {
 
     /// Persists a snapshot. When this returns without an error it is durable in the local store,
     /// and the index includes it. An inode that cannot be read is left out and reported.
-    pub fn persist(&self, request: PersistRequest<'_>) -> Result<PersistReport, PersistError> {
+    pub fn persist(&self, request: &mut PersistRequest<'_>) -> Result<PersistReport, PersistError> {
         request.status.report(Event::Started { range: request.range })?;
         let pool = WorkerPool::new(self.options.n_workers, self.options.level)?;
         let context = WriterContext {
@@ -139,7 +148,7 @@ impl Persister {
             chunk_bytes: request.mounted.chunk_bytes(),
         };
         let mut run = Run::new(self, &context, identity, request.mounted, request.status);
-        while let Some(update) = request.updates.next() {
+        for update in &mut *request.updates {
             if request.stop.load(Ordering::Relaxed) {
                 return Err(PersistError::Cancelled);
             }
@@ -148,7 +157,7 @@ impl Persister {
         let (tarballs, mut report) = run.finish()?;
         report.n_tarballs = to_u64(tarballs.len());
         report.tarball_bytes = tarballs.iter().map(|row| row.object_bytes).sum();
-        let manifest = self.manifest(&request, tarballs, &report)?;
+        let manifest = self.manifest(request, tarballs, &report)?;
         self.commit(&manifest, request.status, &report)?;
         Ok(report)
     }
@@ -273,9 +282,10 @@ impl<'a> Run<'a> {
             mounted,
             status,
             limits: PlanLimits {
-                member_bytes_max: options.member_bytes_max.max(u64::from(chunk_bytes)),
-                rewrite_bytes_max: options.rewrite_bytes_max,
-                n_runs_max: 1000,
+                chunk_bytes,
+                member_bytes: options.member_bytes_max.max(u64::from(chunk_bytes)),
+                rewrite_bytes: options.rewrite_bytes_max,
+                n_runs: 1000,
             },
             writer: None,
             pending: VecDeque::new(),
@@ -334,12 +344,6 @@ impl<'a> Run<'a> {
         touched: &[ChunkRange],
     ) -> Result<Option<Member>, PortError> {
         let regular = matches!(inode.attr.kind, tier_types::FileKind::Regular);
-        let empty = inode.attr.size_bytes == 0;
-        if regular && touched.is_empty() && !(empty && inode.attr.xid.get() == inode.attr.ino.get())
-        {
-            // A change of metadata only, of a file that has data somewhere.
-            return Ok(None);
-        }
         let path = plan::member_path(inode, self.mounted.path(inode.attr.ino)?);
         let Some(path) = path else { return Ok(None) };
         let mut runs = Vec::new();
@@ -350,13 +354,12 @@ impl<'a> Run<'a> {
                 return Ok(None);
             }
         }
-        let chunk_bytes = self.identity.chunk_bytes;
-        Ok(plan::whole_member(inode, &path, &runs, touched, chunk_bytes, &self.limits))
+        Ok(plan::whole_member(inode, &path, &runs, touched, &self.limits))
     }
 
     fn add_parts(&mut self, inode: &InodeState, touched: &[ChunkRange]) -> Result<(), InodeError> {
         let ino = inode.attr.ino;
-        let mut parts = PartMembers::new(inode, self.identity.chunk_bytes, self.limits);
+        let mut parts = PartMembers::new(inode, self.limits);
         for range in touched {
             let mut at = Some(*range);
             while let Some(rest) = at {

@@ -4,15 +4,17 @@ use tier_types::{Change, ChunkNo, ChunkRange, ChunkRun, ChunkState, FileKind, In
 
 use crate::tarball::{Member, Run, TIER_FOLDER};
 
-/// Limits of members.
+/// The most that members hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct PlanLimits {
+    /// The filesystem's chunk size.
+    pub(crate) chunk_bytes: u32,
     /// Data bytes of one member; at least a chunk.
-    pub(crate) member_bytes_max: u64,
+    pub(crate) member_bytes: u64,
     /// A file up to this size is written whole even if only part of it changed.
-    pub(crate) rewrite_bytes_max: u64,
+    pub(crate) rewrite_bytes: u64,
     /// Runs of one member.
-    pub(crate) n_runs_max: usize,
+    pub(crate) n_runs: usize,
 }
 
 /// Longest path of a member; what is longer goes under a number.
@@ -35,7 +37,6 @@ pub(crate) fn whole_member(
     path: &[u8],
     runs: &[ChunkRun],
     touched: &[ChunkRange],
-    chunk_bytes: u32,
     limits: &PlanLimits,
 ) -> Option<Member> {
     let attr = &inode.attr;
@@ -47,7 +48,7 @@ pub(crate) fn whole_member(
     if !matches!(attr.kind, FileKind::Regular) {
         return Some(member);
     }
-    let rewrite = attr.size_bytes <= limits.rewrite_bytes_max && !touched.is_empty();
+    let rewrite = attr.size_bytes <= limits.rewrite_bytes && !touched.is_empty();
     for run in runs {
         match run.state {
             ChunkState::Cold => return None,
@@ -56,27 +57,26 @@ pub(crate) fn whole_member(
                     return None;
                 }
                 member.data.push(Run { chunks: run.chunks, data_xid: run.data_xid });
-                member.data_bytes += run.chunks.len_bytes(chunk_bytes, attr.size_bytes);
+                member.data_bytes += run.chunks.len_bytes(limits.chunk_bytes, attr.size_bytes);
             }
             ChunkState::Hole => push_hole(&mut member.holes, run, touched),
         }
     }
-    let fits = member.data_bytes <= limits.member_bytes_max;
-    (fits && member.data.len() + member.holes.len() <= limits.n_runs_max).then_some(member)
+    let fits = member.data_bytes <= limits.member_bytes;
+    (fits && member.data.len() + member.holes.len() <= limits.n_runs).then_some(member)
 }
 
 /// Splits what changed of a file into members: the first one carries the metadata.
 pub(crate) struct PartMembers {
     limits: PlanLimits,
-    chunk_bytes: u32,
     file_bytes: u64,
     current: Member,
 }
 
 impl PartMembers {
-    pub(crate) fn new(inode: &InodeState, chunk_bytes: u32, limits: PlanLimits) -> Self {
+    pub(crate) fn new(inode: &InodeState, limits: PlanLimits) -> Self {
         let current = Member { metadata: Some(inode.clone()), ..Member::of(inode.attr.ino) };
-        Self { limits, chunk_bytes, file_bytes: inode.attr.size_bytes, current }
+        Self { limits, file_bytes: inode.attr.size_bytes, current }
     }
 
     /// Adds a run that changed, and returns the members that are full by it.
@@ -92,15 +92,16 @@ impl PartMembers {
             ChunkState::Hot | ChunkState::Warm => {
                 let mut rest = Some(run.chunks);
                 while let Some(chunks) = rest {
-                    full.extend(self.make_room(u64::from(self.chunk_bytes)));
-                    let room = self.limits.member_bytes_max.saturating_sub(self.current.data_bytes);
-                    let n_chunks = (room / u64::from(self.chunk_bytes)).max(1);
+                    full.extend(self.make_room(u64::from(self.limits.chunk_bytes)));
+                    let room = self.limits.member_bytes.saturating_sub(self.current.data_bytes);
+                    let n_chunks = (room / u64::from(self.limits.chunk_bytes)).max(1);
                     let end = chunks.start().get().saturating_add(n_chunks);
                     let end = ChunkNo::new(end).min(chunks.end());
                     rest = ChunkRange::new(end, chunks.end());
                     let Some(now) = ChunkRange::new(chunks.start(), end) else { break };
                     self.current.data.push(Run { chunks: now, data_xid: run.data_xid });
-                    self.current.data_bytes += now.len_bytes(self.chunk_bytes, self.file_bytes);
+                    self.current.data_bytes +=
+                        now.len_bytes(self.limits.chunk_bytes, self.file_bytes);
                 }
             }
         }
@@ -116,8 +117,8 @@ impl PartMembers {
 
     fn make_room(&mut self, bytes: u64) -> Option<Member> {
         let Member { data, holes, data_bytes, .. } = &self.current;
-        let full = data.len() + holes.len() >= self.limits.n_runs_max
-            || (*data_bytes > 0 && data_bytes + bytes > self.limits.member_bytes_max);
+        let full = data.len() + holes.len() >= self.limits.n_runs
+            || (*data_bytes > 0 && data_bytes + bytes > self.limits.member_bytes);
         let next = Member::of(self.current.ino);
         full.then(|| std::mem::replace(&mut self.current, next))
     }
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     const LIMITS: PlanLimits =
-        PlanLimits { member_bytes_max: 40, rewrite_bytes_max: 20, n_runs_max: 100 };
+        PlanLimits { chunk_bytes: 10, member_bytes: 40, rewrite_bytes: 20, n_runs: 100 };
 
     fn inode(size_bytes: u64) -> InodeState {
         let zero = Timestamp::default();
@@ -179,7 +180,7 @@ mod tests {
     fn a_file_is_whole_if_all_of_it_changed() {
         let runs = [run(0, 3, ChunkState::Hot, 5), run(3, u64::MAX, ChunkState::Hole, 4)];
         let whole =
-            |touched: &[ChunkRange]| whole_member(&inode(25), b"a", &runs, touched, 10, &LIMITS);
+            |touched: &[ChunkRange]| whole_member(&inode(25), b"a", &runs, touched, &LIMITS);
         let member = whole(&[range(0, u64::MAX)]).unwrap();
         assert_eq!((member.data_bytes, member.holes.len()), (25, 1));
         assert_eq!(whole(&[range(0, 2)]), None);
@@ -189,15 +190,18 @@ mod tests {
     fn a_small_file_is_whole_if_any_of_it_changed_and_none_is_cold() {
         let hot = [run(0, 1, ChunkState::Warm, 5), run(1, 2, ChunkState::Hot, 6)];
         let cold = [run(0, 1, ChunkState::Cold, 5), run(1, 2, ChunkState::Hot, 6)];
-        let whole = |runs, touched| whole_member(&inode(15), b"a", runs, touched, 10, &LIMITS);
-        assert!(whole(&hot, &[range(1, 2)]).is_some());
-        assert!(whole(&cold, &[range(1, 2)]).is_none());
-        assert!(whole(&hot, &[]).is_none());
+        let inode = inode(15);
+        let whole = |runs: &[ChunkRun], touched: &[ChunkRange]| {
+            whole_member(&inode, b"a", runs, touched, &LIMITS).is_some()
+        };
+        assert!(whole(&hot, &[range(1, 2)]));
+        assert!(!whole(&cold, &[range(1, 2)]));
+        assert!(!whole(&hot, &[]));
     }
 
     #[test]
     fn parts_are_cut_at_the_limit_and_only_the_first_has_metadata() {
-        let mut parts = PartMembers::new(&inode(95), 10, LIMITS);
+        let mut parts = PartMembers::new(&inode(95), LIMITS);
         let mut members = parts.add(&run(0, 10, ChunkState::Hot, 5));
         members.extend(parts.add(&run(10, 12, ChunkState::Cold, 5)));
         members.extend(parts.finish());

@@ -35,10 +35,7 @@ pub struct VerifyReport {
 }
 
 /// The SHA-256 of a stored object, read through in pieces.
-pub fn object_sha256(
-    store: &dyn ObjectStore,
-    object: &StoredObject,
-) -> Result<[u8; 32], PersistError> {
+fn object_sha256(store: &dyn ObjectStore, object: &StoredObject) -> Result<[u8; 32], PersistError> {
     let mut digest = Context::new(&SHA256);
     let mut buffer = vec![0; READ_BYTES];
     let mut at = 0;

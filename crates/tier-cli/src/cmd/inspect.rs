@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tier_log::{LogError, LogRecord, read_range};
+use tier_log::{LogError, LogRecord, Operation, read_range};
 use tier_status::{SnapshotStatus, Stage};
 use tier_types::{LogService, MountedInstance, Xid, XidRange};
 
@@ -208,18 +208,25 @@ fn record_text(record: &LogRecord) -> String {
         text.push_str(&format!(" {}/{}", link.parent, link.name));
     }
     match operation {
-        tier_log::Operation::Write { offset, len, .. }
-        | tier_log::Operation::PunchHole { offset, len, .. } => {
+        Operation::Write { offset, len, .. } | Operation::PunchHole { offset, len, .. } => {
             text.push_str(&format!(" offset={offset} len={len}"));
         }
-        tier_log::Operation::Truncate { old_size, new_size, .. } => {
+        Operation::Truncate { old_size, new_size, .. } => {
             text.push_str(&format!(" size={old_size}->{new_size}"));
         }
-        tier_log::Operation::SetXattr { name, .. }
-        | tier_log::Operation::RemoveXattr { name, .. } => {
+        Operation::SetXattr { name, .. } | Operation::RemoveXattr { name, .. } => {
             text.push_str(&format!(" {}", name.escape_ascii()));
         }
-        _ => {}
+        Operation::Create { .. }
+        | Operation::Mkdir { .. }
+        | Operation::Mknod { .. }
+        | Operation::Symlink { .. }
+        | Operation::Link { .. }
+        | Operation::Unlink { .. }
+        | Operation::Rename { .. }
+        | Operation::Exchange { .. }
+        | Operation::SetAttr { .. }
+        | Operation::Gone { .. } => {}
     }
     text
 }

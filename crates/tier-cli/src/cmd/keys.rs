@@ -90,8 +90,7 @@ pub(crate) fn put_identity(store: &Path, keys: &Keys) -> Result<()> {
 }
 
 pub(crate) fn new_config(filesystem: FilesystemId, new: &NewStore) -> Config {
-    let mut persist = crate::config::Persist::default();
-    persist.level = new.level;
+    let persist = crate::config::Persist { level: new.level, ..Default::default() };
     Config {
         filesystem: filesystem.to_string(),
         epoch: 1,

@@ -79,7 +79,7 @@ fn work(mut worker: Worker, compress: &Receiver<Job>, seal: &Receiver<Job>) {
 
 impl std::fmt::Debug for WorkerPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WorkerPool").field("n_workers", &self.threads.len()).finish()
+        f.debug_struct("WorkerPool").field("n_workers", &self.threads.len()).finish_non_exhaustive()
     }
 }
 

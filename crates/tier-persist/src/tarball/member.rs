@@ -73,7 +73,7 @@ impl Member {
         if let Some(attr) = attr {
             put_attributes(&mut header, attr, whole.is_some());
         }
-        let mut out = with_pax(pax, header);
+        let mut out = with_pax(pax, &header);
         out.extend(map);
         out
     }
@@ -89,7 +89,7 @@ impl Member {
         header.set_entry_type(EntryType::Link);
         put_link_name(&mut header, &target);
         header.set_cksum();
-        with_pax(pax, header)
+        with_pax(pax, &header)
     }
 
     fn path(&self) -> Vec<u8> {
@@ -146,7 +146,7 @@ impl Member {
 
 /// Header blocks of a plain file of ours, such as a table of contents.
 pub(crate) fn header_blocks(path: &[u8], pax: PaxWriter, content_bytes: u64) -> Vec<u8> {
-    with_pax(pax, new_header(path, content_bytes))
+    with_pax(pax, &new_header(path, content_bytes))
 }
 
 /// A header with a checksum; attributes may still be set.
@@ -221,7 +221,15 @@ fn put_attributes(header: &mut Header, attr: &FileAttr, whole: bool) {
 fn put_path(pax: &mut PaxWriter, path: &[u8], whole: Option<&FileAttr>) {
     let target = match whole.map(|attr| &attr.kind) {
         Some(FileKind::Symlink(target)) => Some(target.as_slice()),
-        _ => None,
+        Some(
+            FileKind::Regular
+            | FileKind::Directory
+            | FileKind::Fifo
+            | FileKind::Socket
+            | FileKind::CharDevice(_)
+            | FileKind::BlockDevice(_),
+        )
+        | None => None,
     };
     let plain = |text: &[u8]| text.len() < 100 && text.is_ascii();
     let utf8 = |text: &[u8]| std::str::from_utf8(text).is_ok();
@@ -298,7 +306,7 @@ fn put_runs(pax: &mut PaxWriter, key: &str, runs: &[Run]) {
     pax.add(key.as_bytes(), runs.collect::<Vec<_>>().join(",").as_bytes());
 }
 
-fn with_pax(pax: PaxWriter, header: Header) -> Vec<u8> {
+fn with_pax(pax: PaxWriter, header: &Header) -> Vec<u8> {
     let records = pax.into_bytes();
     let mut out = Vec::with_capacity(records.len() + 4 * BLOCK_BYTES);
     if !records.is_empty() {

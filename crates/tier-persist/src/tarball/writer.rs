@@ -162,10 +162,8 @@ impl<'a> TarballWriter<'a> {
 
     /// The error that ended the pipeline below, for one that says only that it ended.
     pub(crate) fn explain(self, error: PersistError) -> PersistError {
-        match error {
-            PersistError::Pipeline => self.sink.into_error(),
-            other => other,
-        }
+        let unexplained = matches!(error, PersistError::Pipeline);
+        if unexplained { self.sink.into_error() } else { error }
     }
 
     fn offset(&self) -> u32 {

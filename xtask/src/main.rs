@@ -1,0 +1,56 @@
+//! Everything a developer runs. `cargo xtask help` lists it.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
+
+mod ci;
+mod demo;
+mod layering;
+mod process;
+mod setup;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+const HELP: &str = "\
+cargo xtask ci          format, clippy, layering, tidy, all tests, documentation
+cargo xtask demo [DIR]  build in release, run the whole life cycle on a real tree
+cargo xtask setup       install what is missing, compile RocksDB once for all
+cargo xtask layering    which crate may depend on which
+cargo xtask tidy        rules of the house that no other tool checks
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let root = root()?;
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (task, rest) = args.split_first().map_or(("help", &args[..]), |(t, rest)| (t, rest));
+    match task {
+        "ci" => ci::ci(&root),
+        "demo" => demo::demo(&root, rest),
+        "setup" => setup::setup(&root).map(drop),
+        "layering" => layering::check(&root),
+        "tidy" => tidy::check(&root),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => bail!("there is no task {other}\n{HELP}"),
+    }
+}
+
+/// The workspace's folder.
+fn root() -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map(Path::to_path_buf).context("xtask lies in the workspace")
+}
