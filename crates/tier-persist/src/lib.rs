@@ -26,6 +26,7 @@ mod plan;
 mod rebuild;
 mod restore;
 mod seekable;
+mod snapshot_writer;
 mod tarball;
 mod verify;
 

@@ -1,30 +1,22 @@
 //! Persists one snapshot: tarballs, manifest, index, in this order.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tier_index::{Index, TarballId};
-use tier_status::{Event, Progress, StatusSink};
+use tier_status::{Event, StatusSink};
 use tier_types::{
-    Change, ChunkNo, ChunkRange, ChunkRun, Clock, Epoch, ErrorKind, FileUpdate, Ino, InodeState,
-    MountedSnapshot, ObjectStore, PortError, SnapshotId, XidRange, to_u64, to_usize,
+    Clock, Epoch, FileUpdate, Ino, MountedSnapshot, ObjectStore, PortError, SnapshotId, XidRange,
+    to_u64,
 };
 
 use crate::manifest::{Manifest, ManifestRef};
 use crate::names::{self, ObjectKind};
 use crate::pipeline::WorkerPool;
-use crate::plan::{self, PartMembers, PlanLimits};
 use crate::rebuild::{apply_manifest, set_applied};
-use crate::tarball::{
-    Member, PendingTarball, TarballIdentity, TarballRow, TarballWriter, WriterContext,
-};
+use crate::snapshot_writer::SnapshotWriter;
+use crate::tarball::{TarballIdentity, TarballRow, WriterContext};
 use crate::{FilesystemId, Keys, LocalStore, PersistError, ScanMode};
-
-/// Runs that are asked of the snapshot at a time.
-const N_RUNS: usize = 1024;
-/// Tarballs whose last bytes are still on their way while the next one is built.
-const N_PENDING_MAX: usize = 1;
 
 /// How tarballs are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,7 +139,8 @@ impl Persister {
             range: request.range,
             chunk_bytes: request.mounted.chunk_bytes(),
         };
-        let mut run = Run::new(self, &context, identity, request.mounted, request.status);
+        let (mounted, status) = (request.mounted, request.status);
+        let mut run = SnapshotWriter::new(self.options, &context, identity, mounted, status);
         for update in &mut *request.updates {
             if request.stop.load(Ordering::Relaxed) {
                 return Err(PersistError::Cancelled);
@@ -236,276 +229,4 @@ impl Persister {
         set_applied(&self.index, &manifest.reference(&object))?;
         Ok(status.report(Event::Indexed)?)
     }
-}
-
-/// One snapshot on its way.
-struct Run<'a> {
-    persister: &'a Persister,
-    context: &'a WriterContext<'a>,
-    identity: TarballIdentity,
-    mounted: &'a dyn MountedSnapshot,
-    status: &'a dyn StatusSink,
-    limits: PlanLimits,
-    writer: Option<TarballWriter<'a>>,
-    pending: VecDeque<PendingTarball>,
-    done: Vec<TarballRow>,
-    report: PersistReport,
-    data: Vec<u8>,
-}
-
-/// Why an inode is not in the snapshot: its own fault, or the end of the work.
-enum InodeError {
-    Inode(PortError),
-    Fatal(PersistError),
-}
-
-impl From<PersistError> for InodeError {
-    fn from(error: PersistError) -> Self {
-        Self::Fatal(error)
-    }
-}
-
-impl<'a> Run<'a> {
-    fn new(
-        persister: &'a Persister,
-        context: &'a WriterContext<'a>,
-        identity: TarballIdentity,
-        mounted: &'a dyn MountedSnapshot,
-        status: &'a dyn StatusSink,
-    ) -> Self {
-        let options = &persister.options;
-        let chunk_bytes = identity.chunk_bytes;
-        Self {
-            persister,
-            context,
-            identity,
-            mounted,
-            status,
-            limits: PlanLimits {
-                chunk_bytes,
-                member_bytes: options.member_bytes_max.max(u64::from(chunk_bytes)),
-                rewrite_bytes: options.rewrite_bytes_max,
-                n_runs: 1000,
-            },
-            writer: None,
-            pending: VecDeque::new(),
-            done: Vec::new(),
-            report: PersistReport::default(),
-            data: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, update: &FileUpdate) -> Result<(), PersistError> {
-        let added = match &update.change {
-            Change::Gone(xid) => {
-                let member = Member { gone: Some(*xid), ..Member::of(update.ino) };
-                self.append(&member).map_err(InodeError::from)
-            }
-            Change::Touched(_) => self.add_inode(update),
-        };
-        match added {
-            Ok(()) => {
-                self.report.n_inodes += 1;
-                let Self { report, .. } = self;
-                let progress = Progress { n_inodes: report.n_inodes, bytes: report.data_bytes };
-                self.status.progress(progress);
-                Ok(())
-            }
-            Err(InodeError::Inode(error)) if error.kind() != ErrorKind::Cancelled => {
-                let ino = update.ino.get();
-                self.status.report(Event::InodeFailed { ino, error: chain_text(&error) })?;
-                self.report.failed.push(update.ino);
-                Ok(())
-            }
-            Err(InodeError::Inode(error)) => Err(PersistError::Source(error)),
-            Err(InodeError::Fatal(error)) => Err(error),
-        }
-    }
-
-    fn add_inode(&mut self, update: &FileUpdate) -> Result<(), InodeError> {
-        let ino = update.ino;
-        let inode = self.mounted.inode(ino).map_err(InodeError::Inode)?.ok_or_else(|| {
-            let message = format!("inode {ino} changed but is not in the snapshot");
-            InodeError::Inode(PortError::new(ErrorKind::Missing, message))
-        })?;
-        let touched = plan::touched(&update.change);
-        if let Some(member) = self.whole(&inode, touched).map_err(InodeError::Inode)? {
-            self.read_data(&member).map_err(InodeError::Inode)?;
-            self.append(&member)?;
-            return Ok(self.append_links(&inode, &member)?);
-        }
-        self.add_parts(&inode, touched)
-    }
-
-    /// The inode as one member under its own path, if it can be.
-    fn whole(
-        &self,
-        inode: &InodeState,
-        touched: &[ChunkRange],
-    ) -> Result<Option<Member>, PortError> {
-        let regular = matches!(inode.attr.kind, tier_types::FileKind::Regular);
-        let path = plan::member_path(inode, self.mounted.path(inode.attr.ino)?);
-        let Some(path) = path else { return Ok(None) };
-        let mut runs = Vec::new();
-        if regular {
-            runs = self.mounted.chunk_runs(inode.attr.ino, ChunkNo::new(0), N_RUNS)?;
-            let complete = runs.last().is_some_and(|run| run.chunks.end() == ChunkNo::END);
-            if !complete {
-                return Ok(None);
-            }
-        }
-        Ok(plan::whole_member(inode, &path, &runs, touched, &self.limits))
-    }
-
-    fn add_parts(&mut self, inode: &InodeState, touched: &[ChunkRange]) -> Result<(), InodeError> {
-        let ino = inode.attr.ino;
-        let mut parts = PartMembers::new(inode, self.limits);
-        for range in touched {
-            let mut at = Some(*range);
-            while let Some(rest) = at {
-                let runs = self.mounted.chunk_runs(ino, rest.start(), N_RUNS);
-                let runs = runs.map_err(InodeError::Inode)?;
-                let end = runs.last().map_or(rest.end(), |run| run.chunks.end());
-                for run in runs {
-                    let Some(chunks) = run.chunks.intersection(rest) else { continue };
-                    for member in parts.add(&ChunkRun { chunks, ..run }) {
-                        self.read_data(&member).map_err(InodeError::Inode)?;
-                        self.append(&member)?;
-                    }
-                }
-                at = ChunkRange::new(end, rest.end());
-            }
-        }
-        if let Some(member) = parts.finish() {
-            self.read_data(&member).map_err(InodeError::Inode)?;
-            self.append(&member)?;
-        }
-        Ok(())
-    }
-
-    /// Reads all data of a member before any of it is written, so that one that cannot be read
-    /// leaves nothing behind.
-    fn read_data(&mut self, member: &Member) -> Result<(), PortError> {
-        self.data.clear();
-        for run in &member.data {
-            self.mounted.read_chunks(member.ino, run.chunks, &mut self.data)?;
-        }
-        let data_bytes = to_usize(member.data_bytes);
-        if self.data.len() < data_bytes {
-            let message = format!("inode {} has fewer bytes than its map says", member.ino);
-            return Err(PortError::new(ErrorKind::Damaged, message));
-        }
-        // The last chunk is filled up beyond the end of the file.
-        self.data.truncate(data_bytes);
-        Ok(())
-    }
-
-    fn append(&mut self, member: &Member) -> Result<(), PersistError> {
-        if member.data.is_empty() {
-            self.data.clear();
-        }
-        self.roll_if_full()?;
-        let mut writer = self.writer()?;
-        let appended = writer.append(member, &self.data);
-        self.report.data_bytes += member.data_bytes;
-        self.keep(writer, appended)
-    }
-
-    /// Hard links for stock tar.
-    fn append_links(&mut self, inode: &InodeState, member: &Member) -> Result<(), PersistError> {
-        let directory = matches!(inode.attr.kind, tier_types::FileKind::Directory);
-        if inode.links.len() < 2 || directory {
-            return Ok(());
-        }
-        for link in &inode.links {
-            let parent = self.mounted.path(link.parent).map_err(PersistError::Source)?;
-            let Some(mut path) = parent else { continue };
-            if !path.is_empty() {
-                path.push(b'/');
-            }
-            path.extend(link.name.as_bytes());
-            let path = plan::member_path(inode, Some(path));
-            let Some(path) = path.filter(|path| Some(path) != member.whole_path.as_ref()) else {
-                continue;
-            };
-            let mut writer = self.writer()?;
-            let appended = writer.append_help(&member.link_blocks(&path));
-            self.keep(writer, appended)?;
-        }
-        Ok(())
-    }
-
-    fn writer(&mut self) -> Result<TarballWriter<'a>, PersistError> {
-        match self.writer.take() {
-            Some(writer) => Ok(writer),
-            None => TarballWriter::start(self.context, self.identity),
-        }
-    }
-
-    fn keep(
-        &mut self,
-        writer: TarballWriter<'a>,
-        done: Result<(), PersistError>,
-    ) -> Result<(), PersistError> {
-        match done {
-            Ok(()) => {
-                self.writer = Some(writer);
-                Ok(())
-            }
-            Err(error) => Err(writer.explain(error)),
-        }
-    }
-
-    fn roll_if_full(&mut self) -> Result<(), PersistError> {
-        let options = &self.persister.options;
-        let full = self.writer.as_ref().is_some_and(|writer| {
-            writer.object_bytes() >= options.tarball_bytes
-                || writer.n_members() >= options.tarball_members
-        });
-        if full { self.end_tarball() } else { Ok(()) }
-    }
-
-    fn end_tarball(&mut self) -> Result<(), PersistError> {
-        if let Some(writer) = self.writer.take() {
-            self.pending.push_back(writer.finish()?);
-            self.identity.id.part += 1;
-        }
-        while self.pending.len() > N_PENDING_MAX {
-            self.wait_for_oldest()?;
-        }
-        Ok(())
-    }
-
-    fn wait_for_oldest(&mut self) -> Result<(), PersistError> {
-        let Some(pending) = self.pending.pop_front() else { return Ok(()) };
-        let row = pending.wait()?;
-        let name = names::tarball_name(self.persister.filesystem, row.id, row.encrypted);
-        self.status.report(Event::TarballSealed {
-            name: name.to_string(),
-            bytes: row.object_bytes,
-            n_members: row.n_members,
-        })?;
-        self.done.push(row);
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<(Vec<TarballRow>, PersistReport), PersistError> {
-        self.end_tarball()?;
-        while !self.pending.is_empty() {
-            self.wait_for_oldest()?;
-        }
-        Ok((self.done, self.report))
-    }
-}
-
-/// An error with its causes, on one line.
-fn chain_text(error: &PortError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
