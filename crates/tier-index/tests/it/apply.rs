@@ -1,0 +1,152 @@
+//! The index against a naive one that keeps every chunk by itself.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use tier_index::{Applied, Contents, Entry, Index, IndexOptions, TarballId};
+use tier_types::{ChunkNo, ChunkRange, Epoch, Ino, Persisted, SnapshotId, Xid};
+
+const CHUNK: u32 = 16;
+
+fn tarball(snapshot: u64) -> TarballId {
+    TarballId { epoch: Epoch::new(1), snapshot: SnapshotId::new(snapshot), part: 0 }
+}
+
+fn range(start: u64, end: u64) -> ChunkRange {
+    ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end)).unwrap()
+}
+
+/// For one inode: what each snapshot says, with transactions that grow with the snapshots.
+#[derive(Clone, Debug)]
+struct Said {
+    snapshot: u64,
+    ino: u64,
+    start: u64,
+    len: u64,
+    hole: bool,
+}
+
+fn said() -> impl Strategy<Value = Said> {
+    (1..4_u64, 0..30_u64, 1..12_u64, any::<bool>()).prop_map(|(ino, start, len, hole)| Said {
+        snapshot: 0,
+        ino,
+        start,
+        len,
+        hole,
+    })
+}
+
+fn contents(said: &Said) -> Contents {
+    let (ino, data_xid) = (Ino::new(said.ino), Xid::new(said.snapshot * 10));
+    let chunks = range(said.start, said.start + said.len);
+    let (frame, offset) = (u32::try_from(said.snapshot).unwrap(), 1000);
+    let entry = match said.hole {
+        true => Entry::Hole { ino, chunks, data_xid },
+        false => Entry::Data { ino, chunks, data_xid, frame, offset, short_bytes: 0 },
+    };
+    let inode = Entry::Inode { ino, xid: data_xid, frame, offset: 0 };
+    let entries = vec![inode, entry];
+    Contents { tarball: tarball(said.snapshot), chunk_bytes: CHUNK, entries }
+}
+
+fn fill(all: &[Contents]) -> (tempfile::TempDir, Index) {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
+    for contents in all {
+        index.add_tarball(contents.tarball, b"row").unwrap();
+        index.apply(contents).unwrap();
+    }
+    (dir, index)
+}
+
+fn dump(index: &Index) -> String {
+    let mut out = Vec::new();
+    index.dump(&mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn the_newest_transaction_wins_in_any_order(
+        said in prop::collection::vec(said(), 1..14),
+        order in any::<u64>(),
+    ) {
+        let said: Vec<_> = said.into_iter().zip(1..).map(|(s, snapshot)| Said { snapshot, ..s }).collect();
+        let mut all: Vec<_> = said.iter().map(contents).collect();
+        let (_dir, index) = fill(&all);
+        let mut naive: BTreeMap<(u64, u64), &Said> = BTreeMap::new();
+        for s in &said {
+            naive.extend((s.start..s.start + s.len).map(|chunk| ((s.ino, chunk), s)));
+        }
+        for ino in 1..4 {
+            for chunk in 0..45 {
+                let found = index.find(Ino::new(ino), ChunkNo::new(chunk)).unwrap();
+                let expected = naive.get(&(ino, chunk));
+                prop_assert_eq!(found.map(|e| e.data_xid.get()), expected.map(|s| s.snapshot * 10));
+                let offset = found.and_then(|extent| {
+                    let skipped = chunk - extent.chunks.start().get();
+                    Some(u64::from(extent.place?.offset) + skipped * u64::from(CHUNK))
+                });
+                let expected = expected.filter(|s| !s.hole);
+                prop_assert_eq!(offset, expected.map(|s| 1000 + (chunk - s.start) * u64::from(CHUNK)));
+            }
+        }
+        let live: u64 = index.tarballs().unwrap().iter().map(|(_, live)| live).sum();
+        prop_assert_eq!(live, u64::try_from(naive.values().filter(|s| !s.hole).count()).unwrap());
+        // Another order, and everything twice: the same index.
+        let n = all.len();
+        all.rotate_left(usize::try_from(order).unwrap() % n);
+        all.reverse();
+        let twice = [all.clone(), all].concat();
+        let (_dir, other) = fill(&twice);
+        prop_assert_eq!(dump(&other), dump(&index));
+    }
+}
+
+#[test]
+fn an_inode_that_is_gone_stays_gone() {
+    let data = contents(&Said { snapshot: 1, ino: 5, start: 0, len: 4, hole: false });
+    let gone = Contents {
+        tarball: tarball(2),
+        chunk_bytes: CHUNK,
+        entries: vec![Entry::Gone { ino: Ino::new(5), xid: Xid::new(20) }],
+    };
+    let (_dir, index) = fill(&[data.clone(), gone.clone()]);
+    let (_dir, late) = fill(&[gone, data]);
+    assert_eq!(dump(&index), dump(&late));
+    assert_eq!(index.find(Ino::new(5), ChunkNo::new(0)).unwrap(), None);
+    insta::assert_snapshot!(dump(&index));
+}
+
+#[test]
+fn only_exactly_the_archived_version_counts_as_persisted() {
+    let said = Said { snapshot: 3, ino: 5, start: 2, len: 4, hole: false };
+    let (_dir, index) = fill(&[contents(&said)]);
+    let asked = |snapshot, start, end, xid| {
+        let until = index.persisted_until(SnapshotId::new(snapshot));
+        until.is_persisted(Ino::new(5), range(start, end), Xid::new(xid)).unwrap()
+    };
+    assert!(asked(3, 2, 6, 30));
+    assert!(asked(9, 3, 4, 30));
+    assert!(!asked(2, 2, 6, 30), "the snapshot is not safe yet");
+    assert!(!asked(3, 2, 6, 29), "another version");
+    assert!(!asked(3, 1, 6, 30), "more than is archived");
+}
+
+#[test]
+fn an_index_remembers_how_far_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let applied =
+        Applied { epoch: Epoch::new(1), snapshot: SnapshotId::new(4), manifest_digest: [7; 32] };
+    {
+        let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
+        assert_eq!(index.applied().unwrap(), None);
+        index.set_applied(&applied).unwrap();
+    }
+    let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
+    assert_eq!(index.applied().unwrap(), Some(applied));
+    drop(index);
+    assert!(Index::open(dir.path(), 2 * CHUNK, &IndexOptions::default()).is_err());
+}

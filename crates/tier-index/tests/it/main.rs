@@ -1,0 +1,4 @@
+//! Integration tests of the index.
+
+#[cfg(test)]
+mod apply;

@@ -1,0 +1,109 @@
+//! What a status log keeps, and what it does not take.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use tier_status::{
+    Event, Stage, StatusError, StatusHeader, StatusLog, StatusSink, StatusWriter, Tier,
+};
+use tier_types::{Clock, Epoch, SnapshotId, Timestamp, Xid, XidRange};
+
+struct Stopped;
+
+impl Clock for Stopped {
+    fn now(&self) -> Timestamp {
+        Timestamp { seconds: 1_480_000_000, nanos: 5 }
+    }
+}
+
+const HEADER: StatusHeader = StatusHeader { epoch: Epoch::new(1), snapshot: SnapshotId::new(12) };
+
+fn events() -> Vec<Event> {
+    vec![
+        Event::Started { range: XidRange::new(Xid::new(3), Xid::new(90)).unwrap() },
+        Event::InodeFailed { ino: 7, error: "no chunk\nat all = 100 %".into() },
+        Event::TarballSealed { name: "t0".into(), bytes: 1000, n_members: 3 },
+        Event::Resumed,
+        Event::Committed {
+            manifest: "m".into(),
+            n_tarballs: 1,
+            n_inodes: 3,
+            data_bytes: 5000,
+            tarball_bytes: 1000,
+        },
+        Event::Indexed,
+        Event::Failed { step: "push".into(), error: "away".into() },
+        Event::Pushed { name: "t0".into(), bytes: 1000 },
+        Event::Verified { tier: Tier::Cloud },
+        Event::Evicted { n_inodes: 2, bytes: 4000 },
+    ]
+}
+
+fn written(path: &Path) -> Vec<u8> {
+    let writer = StatusWriter::open(path, HEADER, Arc::new(Stopped)).unwrap();
+    events().into_iter().for_each(|event| writer.report(event).unwrap());
+    fs::read(path).unwrap()
+}
+
+#[test]
+fn events_survive_a_round_trip() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = written(&dir.path().join("s"));
+    let log = StatusLog::parse(&bytes, Path::new("s")).unwrap().unwrap();
+    assert_eq!(log.header(), HEADER);
+    let read: Vec<_> = log.records().iter().map(|record| record.event.clone()).collect();
+    assert_eq!(read, events());
+    let status = log.status();
+    assert_eq!((status.stage, status.evicted_bytes), (Stage::Evicted, 4000));
+    assert_eq!((status.failed_inodes, status.last_error), (vec![7], None));
+    insta::assert_snapshot!(String::from_utf8(bytes).unwrap());
+}
+
+#[test]
+fn a_torn_last_line_did_not_happen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let bytes = written(&path);
+    for len in 0..bytes.len() {
+        let n_whole = bytes[..len].iter().filter(|&&byte| byte == b'\n').count();
+        let log = StatusLog::parse(&bytes[..len], &path).unwrap();
+        assert_eq!(log.map_or(0, |log| log.records().len() + 1), n_whole);
+    }
+    // The writer cuts it off and goes on.
+    fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
+    let writer = StatusWriter::open(&path, HEADER, Arc::new(Stopped)).unwrap();
+    writer.report(Event::Resumed).unwrap();
+    let log = StatusLog::read(&path).unwrap().unwrap();
+    assert_eq!(log.records().len(), events().len());
+    assert_eq!(log.records().last().unwrap().event, Event::Resumed);
+}
+
+#[test]
+fn a_changed_or_missing_line_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = written(&dir.path().join("s"));
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        let parsed = StatusLog::parse(&damaged, Path::new("s"));
+        // A changed newline at the end makes a torn line.
+        let torn = at == bytes.len() - 1;
+        assert!(torn || matches!(parsed, Err(StatusError::Damaged { .. })), "byte {at}");
+    }
+    let lines: Vec<_> = bytes.split_inclusive(|&byte| byte == b'\n').collect();
+    for missing in 0..lines.len() - 1 {
+        let rest: Vec<_> = (0..lines.len()).filter(|i| *i != missing).map(|i| lines[i]).collect();
+        let parsed = StatusLog::parse(&rest.concat(), Path::new("s"));
+        assert!(matches!(parsed, Err(StatusError::Damaged { .. })), "line {missing}");
+    }
+}
+
+#[test]
+fn a_log_of_another_snapshot_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    written(&path);
+    let other = StatusHeader { snapshot: SnapshotId::new(13), ..HEADER };
+    assert!(StatusWriter::open(&path, other, Arc::new(Stopped)).is_err());
+}

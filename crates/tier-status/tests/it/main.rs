@@ -1,0 +1,4 @@
+//! Integration tests of status logs.
+
+#[cfg(test)]
+mod log;
