@@ -112,7 +112,14 @@ impl Committer {
         if *synced >= wanted {
             return Ok(());
         }
-        let covered = self.leader.lock().n_batches;
+        let covered = {
+            let leader = self.leader.lock();
+            // After a failed sync nobody can say what is on disk.
+            if leader.poisoned {
+                return Err(FsError::Poisoned);
+            }
+            leader.n_batches
+        };
         if let Err(error) = self.db.sync() {
             self.leader.lock().poisoned = true;
             return Err(error);

@@ -148,12 +148,13 @@ impl Kvfs {
         if self.committer.counters().n_pins == 0 {
             return Ok(false);
         }
-        let mut at = Some(ino);
-        while let Some(ino) = at {
+        // A file with several names is pinned through any of them.
+        let mut todo = vec![ino];
+        while let Some(ino) = todo.pop() {
             if self.live().0.get(Table::Pins, &schema::ino(ino))?.is_some() {
                 return Ok(true);
             }
-            at = self.live().first_link(ino)?.map(|link| link.parent);
+            todo.extend(self.live().links(ino)?.into_iter().map(|link| link.parent));
         }
         Ok(false)
     }

@@ -137,6 +137,9 @@ impl Kvfs {
                 source: source.into(),
             })?;
         }
+        std::fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(|source| {
+            FsError::Store { operation: "sync the folder of", source: source.into() }
+        })?;
         let db = Db::open(&kvs_path(path), options, true)?;
         let mut changes = Changes::default();
         let chunk_bytes = options.chunk_bytes.to_le_bytes().to_vec();

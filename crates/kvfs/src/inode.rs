@@ -67,7 +67,7 @@ impl Kvfs {
     ) -> Result<FileAttr, FsError> {
         check_node(node)?;
         let _guard = self.locks.lock(&[dir]);
-        let mut parent = self.directory(dir)?;
+        let mut parent = self.linked_directory(dir)?;
         if self.live().entry(dir, name)?.is_some() {
             return Err(FsError::Exists);
         }
@@ -135,6 +135,13 @@ impl Kvfs {
         attr.changed = committed.time;
         attr.xid = committed.xid;
         Ok(attr)
+    }
+
+    /// The same for a directory that is to get an entry: one that was removed while somebody holds
+    /// it open gets none.
+    pub(crate) fn linked_directory(&self, ino: Ino) -> Result<FileAttr, FsError> {
+        let attr = self.directory(ino)?;
+        if attr.nlink == 0 { Err(FsError::NotFound) } else { Ok(attr) }
     }
 
     /// A directory's attributes; an error if it is something else.

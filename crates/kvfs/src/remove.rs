@@ -59,7 +59,7 @@ impl Kvfs {
     pub fn link(&self, ino: Ino, dir: Ino, name: &FileName) -> Result<FileAttr, FsError> {
         let _guard = self.locks.lock(&[ino, dir]);
         let mut attr = self.live().attr(ino)?;
-        let mut parent = self.directory(dir)?;
+        let mut parent = self.linked_directory(dir)?;
         if matches!(attr.kind, FileKind::Directory) {
             return Err(FsError::IsDirectory);
         }

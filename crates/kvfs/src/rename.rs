@@ -70,10 +70,10 @@ impl Kvfs {
         mode: RenameMode,
     ) -> Result<(), FsError> {
         let parents = Parents {
-            from: self.directory(from.parent)?,
+            from: self.linked_directory(from.parent)?,
             to: match from.parent == to.parent {
                 true => None,
-                false => Some(self.directory(to.parent)?),
+                false => Some(self.linked_directory(to.parent)?),
             },
         };
         let attr = self.live().attr(source.0)?;

@@ -11,6 +11,8 @@ use crate::schema::{self, Table};
 /// Limits of Linux.
 const NAME_BYTES_MAX: usize = 255;
 const VALUE_BYTES_MAX: usize = 64 << 10;
+/// Names and values of one inode together: they are archived in one piece.
+const XATTRS_BYTES_MAX: usize = 1 << 20;
 
 /// Whether an attribute must or must not be there before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +56,12 @@ impl Kvfs {
         let mut attr = self.live().attr(ino)?;
         let key = schema::named(ino, name);
         let exists = self.live().0.get(Table::Xattrs, &key)?.is_some();
+        let others = self.live().xattrs(ino)?;
+        let others = others.iter().filter(|other| other.name != name);
+        let others: usize = others.map(|other| other.name.len() + other.value.len()).sum();
+        if others + name.len() + value.len() > XATTRS_BYTES_MAX {
+            return Err(FsError::TooLong("all extended attributes of a file together"));
+        }
         match mode {
             XattrMode::Create if exists => return Err(FsError::Exists),
             XattrMode::Replace if !exists => return Err(FsError::NoXattr),

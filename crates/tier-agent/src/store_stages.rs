@@ -11,7 +11,7 @@ use tier_persist::{
     Archive, FilesystemId, Keys, LocalStore, PersistRequest, Persister, SnapshotSummary,
     StoredObject,
 };
-use tier_status::{Event, NullSink, Stage, StatusHeader, StatusSink, Tier};
+use tier_status::{Event, NullSink, SnapshotStatus, Stage, StatusHeader, StatusSink, Tier};
 use tier_types::{
     Epoch, ErrorKind, LogService, MountedInstance, ObjectStore, Publication, SnapshotId, Xid,
     XidRange,
@@ -84,20 +84,21 @@ impl StoreStages {
         Ok(Archive::open(local, keys, *filesystem)?)
     }
 
-    /// The stage at which a snapshot is safe to evict from.
-    fn safe_stage(&self) -> Stage {
-        if self.ports.cloud.is_some() { Stage::VerifiedCloud } else { Stage::VerifiedLocal }
+    /// The tier from which a snapshot must have been read back before anything of it is evicted.
+    fn safe_tier(&self) -> Tier {
+        if self.ports.cloud.is_some() { Tier::Cloud } else { Tier::Local }
     }
 
-    fn stage(&self, summary: &SnapshotSummary) -> Result<Option<Stage>, AgentError> {
-        Ok(self.ports.book.status(header(summary))?.map(|status| status.stage))
+    fn status(&self, summary: &SnapshotSummary) -> Result<Option<SnapshotStatus>, AgentError> {
+        Ok(self.ports.book.status(header(summary))?)
     }
 
     /// The snapshots up to the last one before which all are safe.
     fn safe_snapshot(&self, archive: &Archive<'_>) -> Result<Option<SnapshotSummary>, AgentError> {
         let mut safe = None;
         for summary in archive.snapshots() {
-            if self.stage(summary)?.is_none_or(|stage| stage < self.safe_stage()) {
+            let verified = self.status(summary)?.and_then(|status| status.verified);
+            if verified < Some(self.safe_tier()) {
                 break;
             }
             safe = Some(summary.clone());
@@ -107,10 +108,16 @@ impl StoreStages {
 
     /// The publication to persist, and the range since the last snapshot.
     fn publish(&self, first: Xid) -> Result<Option<(Publication, XidRange)>, AgentError> {
-        let published = self.ports.log.publish()?;
-        let last = published.map_or(self.ports.log.last_xid(), |p| p.range.last());
-        let Some(range) = XidRange::new(first, last.next()) else { return Ok(None) };
-        Ok(Some((published.unwrap_or(Publication { range }), range)))
+        let published = match self.ports.log.publish()? {
+            Some(publication) => Some(publication.range.last()),
+            // Published earlier, but not persisted.
+            None => match XidRange::new(first, Xid::new(u64::MAX)) {
+                Some(rest) => self.ports.log.segments(rest)?.last().map(|info| info.range.last()),
+                None => None,
+            },
+        };
+        let range = published.and_then(|last| XidRange::new(first, last.next()));
+        Ok(range.map(|range| (Publication { range }, range)))
     }
 
     fn tee(&self, header: StatusHeader) -> Result<Tee<'_>, AgentError> {
@@ -145,7 +152,8 @@ impl StoreStages {
         stop: &'a AtomicBool,
     ) -> EvictRequest<'a> {
         let (log, instance) = (self.ports.log.as_ref(), self.ports.instance.as_ref());
-        EvictRequest { safe, goal, log, instance, persisted, status, stop }
+        let first = self.ports.floor.0.next();
+        EvictRequest { first, safe, goal, log, instance, persisted, status, stop }
     }
 }
 
@@ -173,7 +181,7 @@ impl Stages for StoreStages {
         archive.catch_up(&self.ports.index)?;
         for summary in archive.snapshots() {
             // A crash came between the manifest and the event that says so.
-            if self.stage(summary)?.is_none_or(|stage| stage < Stage::Indexed) {
+            if self.status(summary)?.is_none_or(|status| status.stage < Stage::Indexed) {
                 let status = self.tee(header(summary))?;
                 status.report(Event::Resumed)?;
                 status.report(committed(summary))?;
@@ -185,6 +193,8 @@ impl Stages for StoreStages {
 
     fn persist(&mut self, stop: &AtomicBool) -> Result<Option<Persisted>, AgentError> {
         let archive = self.archive()?;
+        // An attempt that failed after its manifest was durable left the index behind.
+        archive.catch_up(&self.ports.index)?;
         let last = archive.snapshots().next_back();
         let first = last.map_or(Xid::new(1), |last| last.range.end());
         let first = first.max(self.ports.floor.0.next());

@@ -21,6 +21,8 @@ const N_PAGE: usize = 4096;
 
 /// What a pass is to go through.
 pub struct EvictRequest<'a> {
+    /// The first transaction that the log has: in a restored filesystem it begins late.
+    pub first: Xid,
     /// All transactions up to and including this one are safely persisted.
     pub safe: Xid,
     /// What is to be achieved.
@@ -135,7 +137,7 @@ impl Evicter {
         before: CarryOver,
     ) -> Result<Candidates<'a>, EvictError> {
         let options = NetChangesOptions::new(&self.folder);
-        let changed = XidRange::new(before.cursor, request.safe.next())
+        let changed = XidRange::new(before.cursor.max(request.first), request.safe.next())
             .map(|range| NetChanges::of_range(request.log, range, &options))
             .transpose()?;
         Ok(Candidates::new(changed, before, request.instance))

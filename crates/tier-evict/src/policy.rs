@@ -90,7 +90,9 @@ impl EvictPolicy for AgeAndSize {
 
 impl AgeAndSize {
     fn spare(&self, facts: &EvictionFacts, now: Timestamp) -> Option<SpareReason> {
+        // A time in the future is no reason to stay.
         let age_seconds = now.seconds.saturating_sub(facts.last_used.seconds);
+        let age_seconds = if age_seconds < 0 { i64::MAX } else { age_seconds };
         if facts.pinned {
             Some(SpareReason::Pinned)
         } else if age_seconds < self.age_seconds_min {

@@ -230,6 +230,10 @@ fn check_chain(chain: &[Link]) -> Result<(), PersistError> {
             "its parent is not the one that is there"
         } else if after.summary.range.start() < before.summary.range.end() {
             "its transactions begin before the end of its parent's"
+        } else if after.summary.epoch == before.summary.epoch
+            && after.summary.range.start() > before.summary.range.end()
+        {
+            "transactions between its parent and itself are missing"
         } else if after.signer != before.signer && after.summary.epoch == before.summary.epoch {
             "it is signed by another key"
         } else if after.chunk_bytes != before.chunk_bytes {

@@ -109,14 +109,14 @@ impl Fetcher {
                     self.frames.lock().insert(key, &frame, frame.len());
                     return Ok(frame);
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing) => {
-                    // A damaged copy says more than one that was never there.
+                // Another copy may be better, whatever is wrong with this one. A damaged copy says
+                // more than one that was never there.
+                Err(error) => {
                     let missing = |e: &PersistError| e.kind() == ErrorKind::Missing;
                     if first_error.as_ref().is_none_or(missing) {
                         first_error = Some(error);
                     }
                 }
-                Err(error) => return Err(error),
             }
         }
         Err(first_error.unwrap_or_else(|| PersistError::Missing(tarball.name.to_string())))

@@ -4,12 +4,15 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tier_types::{ErrorKind, ObjectName, ObjectStore, PortError};
 
 /// Files of this ending are not objects: a crash may leave them.
 const TEMPORARY: &str = ".tmp";
 const COPY_BYTES: usize = 1 << 20;
+/// Temporary files made by this process.
+static N_TEMPORARIES: AtomicU64 = AtomicU64::new(0);
 
 /// A folder of objects. The slashes of names are folders.
 #[derive(Clone, Debug)]
@@ -21,6 +24,10 @@ impl LocalStore {
     /// Objects below `root`, which is made if it is not there.
     pub fn open(root: &Path) -> Result<Self, PortError> {
         fs::create_dir_all(root).map_err(|source| failed("create folder", root, source))?;
+        if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            let synced = File::open(parent).and_then(|folder| folder.sync_all());
+            synced.map_err(|source| failed("sync folder", parent, source))?;
+        }
         Ok(Self { root: root.to_path_buf() })
     }
 
@@ -29,10 +36,12 @@ impl LocalStore {
         let path = self.path(name);
         let folder = path.parent().unwrap_or(&self.root).to_path_buf();
         fs::create_dir_all(&folder).map_err(|source| failed("create folder", &folder, source))?;
+        // No two writers ever share a temporary file.
+        let number = N_TEMPORARIES.fetch_add(1, Ordering::Relaxed);
         let mut temporary = path.clone().into_os_string();
-        temporary.push(TEMPORARY);
+        temporary.push(format!(".{}-{number}{TEMPORARY}", std::process::id()));
         let temporary = PathBuf::from(temporary);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary);
+        let file = OpenOptions::new().write(true).create_new(true).open(&temporary);
         let file = file.map_err(|source| failed("create", &temporary, source))?;
         Ok(NewObject { file, temporary, path, root: self.root.clone() })
     }

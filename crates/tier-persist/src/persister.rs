@@ -125,6 +125,7 @@ impl Persister {
     /// and the index includes it. An inode that cannot be read is left out and reported.
     pub fn persist(&self, request: &mut PersistRequest<'_>) -> Result<PersistReport, PersistError> {
         request.status.report(Event::Started { range: request.range })?;
+        self.remove_parts(request.epoch, request.snapshot)?;
         let pool = WorkerPool::new(self.options.n_workers, self.options.level)?;
         let context = WriterContext {
             pool: &pool,
@@ -176,6 +177,19 @@ impl Persister {
                 && !committed(*id)
             {
                 self.store.delete(name).map_err(PersistError::Store)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the tarballs of an earlier attempt, which may have had more of them.
+    fn remove_parts(&self, epoch: Epoch, snapshot: SnapshotId) -> Result<(), PersistError> {
+        let names = self.store.list(&format!("{}/", self.filesystem));
+        for name in names.map_err(PersistError::Store)? {
+            if let Some((_, ObjectKind::Tarball(id))) = names::parse(&name)
+                && (id.epoch, id.snapshot) == (epoch, snapshot)
+            {
+                self.store.delete(&name).map_err(PersistError::Store)?;
             }
         }
         Ok(())

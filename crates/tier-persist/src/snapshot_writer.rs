@@ -105,10 +105,10 @@ impl<'a> SnapshotWriter<'a> {
 
     fn add_inode(&mut self, update: &FileUpdate) -> Result<(), InodeError> {
         let ino = update.ino;
-        let inode = self.mounted.inode(ino).map_err(InodeError::Inode)?.ok_or_else(|| {
-            let message = format!("inode {ino} changed but is not in the snapshot");
-            InodeError::Inode(PortError::new(ErrorKind::Missing, message))
-        })?;
+        // One that failed in an earlier snapshot may be gone by now.
+        let Some(inode) = self.mounted.inode(ino).map_err(InodeError::Inode)? else {
+            return Ok(());
+        };
         let touched = plan::touched(&update.change);
         if let Some(member) = self.whole(&inode, touched).map_err(InodeError::Inode)? {
             self.read_data(&member).map_err(InodeError::Inode)?;

@@ -28,6 +28,8 @@ pub struct SnapshotStatus {
     pub header: StatusHeader,
     /// How far it has got.
     pub stage: Stage,
+    /// The farthest tier from which all of it was read back.
+    pub verified: Option<Tier>,
     /// Its transactions, once it started.
     pub range: Option<XidRange>,
     /// When it started.
@@ -56,6 +58,7 @@ impl SnapshotStatus {
         let mut status = Self {
             header,
             stage: Stage::Persisting,
+            verified: None,
             range: None,
             started: None,
             last_event: None,
@@ -103,8 +106,13 @@ impl SnapshotStatus {
                 self.reach(Stage::Committed);
             }
             Event::Indexed => self.reach(Stage::Indexed),
-            Event::Verified { tier: Tier::Local } => self.reach(Stage::VerifiedLocal),
-            Event::Verified { tier: Tier::Cloud } => self.reach(Stage::VerifiedCloud),
+            Event::Verified { tier } => {
+                self.verified = self.verified.max(Some(*tier));
+                self.reach(match tier {
+                    Tier::Local => Stage::VerifiedLocal,
+                    Tier::Cloud => Stage::VerifiedCloud,
+                });
+            }
             Event::Evicted { bytes, .. } => {
                 self.evicted_bytes = self.evicted_bytes.saturating_add(*bytes);
                 self.reach(Stage::Evicted);

@@ -69,6 +69,9 @@ pub(crate) fn restore(store: &Path, source: &Source, as_json: bool) -> Result<()
     record(store, &archive)?;
     config.write(store)?;
     let snapshot = archive.snapshots().next_back().map(|last| last.snapshot.get());
+    for ino in archive.snapshots().next_back().iter().flat_map(|last| &last.failed) {
+        tracing::warn!("inode {ino} could not be read when this snapshot was taken");
+    }
     let text = format!(
         "Restored {n_inodes} inodes of snapshot {} into {}. Their data comes back as it is read.\n",
         snapshot.unwrap_or(0),

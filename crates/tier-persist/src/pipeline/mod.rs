@@ -10,4 +10,4 @@ mod sequencer;
 mod sink;
 
 pub(crate) use pool::WorkerPool;
-pub(crate) use sequencer::{FrameSink, SealedTarball, start};
+pub(crate) use sequencer::{FrameSink, PendingSeal, start};

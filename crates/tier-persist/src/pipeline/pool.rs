@@ -1,5 +1,6 @@
 //! Worker threads that compress and seal.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
@@ -71,7 +72,10 @@ fn work(mut worker: Worker, compress: &Receiver<Job>, seal: &Receiver<Job>) {
             recv(compress) -> job => job,
         };
         match job {
-            Ok(job) => job(&mut worker),
+            Ok(job) => {
+                // Whoever waits for the result hears of a panic through what the job held.
+                let _ = catch_unwind(AssertUnwindSafe(|| job(&mut worker)));
+            }
             Err(_) => return,
         }
     }

@@ -38,14 +38,35 @@ pub(crate) struct SealedTarball {
 
 /// Takes the frames of one tarball. Dropped before it is finished, it leaves no object.
 pub(crate) struct FrameSink {
-    frames: Sender<Numbered>,
+    frames: Option<Sender<Numbered>>,
     /// One for each frame that may be under way; each says the compressed length of one that
     /// arrived, in order, so that their sum does not depend on the threads' timing.
     permits: Receiver<u64>,
     n_frames: u32,
     compressed_bytes: u64,
-    total: Sender<u32>,
-    thread: JoinHandle<Result<SealedTarball, PersistError>>,
+    total: Option<Sender<u32>>,
+    thread: Option<PendingSeal>,
+}
+
+/// A tarball whose last bytes are on their way. Dropped, it is waited for: no thread of an attempt
+/// that was given up meets the next attempt's.
+pub(crate) struct PendingSeal(Option<JoinHandle<Result<SealedTarball, PersistError>>>);
+
+impl PendingSeal {
+    pub(crate) fn wait(mut self) -> Result<SealedTarball, PersistError> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<SealedTarball, PersistError> {
+        let joined = self.0.take().map(JoinHandle::join);
+        joined.and_then(Result::ok).unwrap_or(Err(PersistError::Pipeline))
+    }
+}
+
+impl Drop for PendingSeal {
+    fn drop(&mut self) {
+        let _ = self.join();
+    }
 }
 
 /// Starts a tarball with its age header (empty for one in clear) and key.
@@ -79,10 +100,21 @@ pub(crate) fn start(
         let frames = std::mem::take(&mut sequencer.frames);
         drop(sequencer);
         let written = writer.join().unwrap_or(Err(PersistError::Pipeline));
-        finished?;
-        let Written { object_bytes, sha256 } = written?;
-        Ok(SealedTarball { object_bytes, sha256, frames })
+        match (finished, written) {
+            (Ok(()), Ok(Written { object_bytes, sha256 })) => {
+                Ok(SealedTarball { object_bytes, sha256, frames })
+            }
+            // What stopped the writer stopped the sequencer, and not the other way round.
+            (Err(PersistError::Pipeline) | Ok(()), Err(why))
+                if !matches!(why, PersistError::Cancelled) =>
+            {
+                Err(why)
+            }
+            (Err(why), _) | (Ok(()), Err(why)) => Err(why),
+        }
     })?;
+    let thread = Some(PendingSeal(Some(thread)));
+    let (frames, total) = (Some(frames), Some(total));
     Ok(FrameSink { frames, permits, n_frames: 0, compressed_bytes: 0, total, thread })
 }
 
@@ -93,7 +125,8 @@ impl FrameSink {
         self.compressed_bytes += arrived;
         let number = self.n_frames;
         self.n_frames += 1;
-        let frames = self.frames.clone();
+        let frames = self.frames.clone().ok_or(PersistError::Pipeline)?;
+        let reply = FrameReply { number, frames: Some(frames) };
         pool.compress(move |worker| {
             let bytes = worker.compressor.compress(&plain);
             let frame = bytes
@@ -107,7 +140,7 @@ impl FrameSink {
                     object: format!("frame {number}"),
                     source,
                 });
-            let _ = frames.send((number, frame));
+            reply.send(frame);
         });
         Ok(())
     }
@@ -122,19 +155,50 @@ impl FrameSink {
         self.compressed_bytes
     }
 
-    /// Says that there are no more frames. The tarball is durable when the thread ends.
-    pub(crate) fn finish(self) -> JoinHandle<Result<SealedTarball, PersistError>> {
-        let _ = self.total.send(self.n_frames);
-        self.thread
+    /// Says that there are no more frames.
+    pub(crate) fn finish(mut self) -> PendingSeal {
+        if let Some(total) = &self.total {
+            let _ = total.send(self.n_frames);
+        }
+        self.frames = None;
+        self.thread.take().unwrap_or(PendingSeal(None))
     }
 
     /// The error that ended the tarball early.
-    pub(crate) fn into_error(self) -> PersistError {
-        let Self { frames, total, thread, .. } = self;
-        drop((frames, total));
-        match thread.join() {
-            Ok(Err(error)) => error,
-            Ok(Ok(_)) | Err(_) => PersistError::Pipeline,
+    pub(crate) fn into_error(mut self) -> PersistError {
+        (self.frames, self.total) = (None, None);
+        match self.thread.take().map(PendingSeal::wait) {
+            Some(Err(error)) => error,
+            Some(Ok(_)) | None => PersistError::Pipeline,
+        }
+    }
+}
+
+impl Drop for FrameSink {
+    fn drop(&mut self) {
+        // Without its senders the thread ends, and the field that is dropped next waits for it.
+        (self.frames, self.total) = (None, None);
+    }
+}
+
+/// The answer for one frame. Dropped unsent, it ends the tarball with an error.
+struct FrameReply {
+    number: u32,
+    frames: Option<Sender<Numbered>>,
+}
+
+impl FrameReply {
+    fn send(mut self, frame: Result<CompressedFrame, PersistError>) {
+        if let Some(frames) = self.frames.take() {
+            let _ = frames.send((self.number, frame));
+        }
+    }
+}
+
+impl Drop for FrameReply {
+    fn drop(&mut self) {
+        if let Some(frames) = self.frames.take() {
+            let _ = frames.send((self.number, Err(PersistError::Pipeline)));
         }
     }
 }

@@ -33,15 +33,27 @@ pub(super) struct RunSink {
     total: Sender<u32>,
 }
 
-/// The place of one run in the order.
+/// The place of one run in the order. Dropped empty, it ends the tarball with an error.
 pub(super) struct RunPlace {
     number: u32,
-    runs: Sender<Numbered>,
+    runs: Option<Sender<Numbered>>,
 }
 
 impl RunPlace {
-    pub(super) fn put(self, bytes: Result<Vec<u8>, PersistError>) {
-        let _ = self.runs.send((self.number, bytes));
+    pub(super) fn put(mut self, bytes: Result<Vec<u8>, PersistError>) {
+        self.send(bytes);
+    }
+
+    fn send(&mut self, bytes: Result<Vec<u8>, PersistError>) {
+        if let Some(runs) = self.runs.take() {
+            let _ = runs.send((self.number, bytes));
+        }
+    }
+}
+
+impl Drop for RunPlace {
+    fn drop(&mut self) {
+        self.send(Err(PersistError::Pipeline));
     }
 }
 
@@ -51,7 +63,7 @@ impl RunSink {
         self.permits.recv().map_err(|_| PersistError::Pipeline)?;
         let number = self.n_runs;
         self.n_runs += 1;
-        Ok(RunPlace { number, runs: self.runs.clone() })
+        Ok(RunPlace { number, runs: Some(self.runs.clone()) })
     }
 
     /// Says that there are no more runs.

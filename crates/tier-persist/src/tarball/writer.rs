@@ -1,7 +1,5 @@
 //! Builds one tarball: members into frames, frames into the pipeline, the table of contents last.
 
-use std::thread::JoinHandle;
-
 use tier_types::{ChunkNo, ChunkRange, to_u64, to_usize};
 
 use super::member::{Member, Run, header_blocks};
@@ -10,7 +8,7 @@ use super::row::TarballRow;
 use super::toc::{Piece, TocEntry, TocRoot};
 use super::{BLOCK_BYTES, TarballIdentity, padding};
 use crate::local_store::LocalStore;
-use crate::pipeline::{FrameSink, SealedTarball, WorkerPool, start};
+use crate::pipeline::{FrameSink, PendingSeal, WorkerPool, start};
 use crate::{Keys, PersistError, age_stream, names};
 
 /// Longest part of a table of contents.
@@ -43,13 +41,13 @@ pub(crate) struct PendingTarball {
     identity: TarballIdentity,
     header: Vec<u8>,
     n_members: u64,
-    thread: JoinHandle<Result<SealedTarball, PersistError>>,
+    seal: PendingSeal,
 }
 
 impl PendingTarball {
     /// Waits until the tarball is durable.
     pub(crate) fn wait(self) -> Result<TarballRow, PersistError> {
-        let sealed = self.thread.join().unwrap_or(Err(PersistError::Pipeline))?;
+        let sealed = self.seal.wait()?;
         Ok(TarballRow {
             id: self.identity.id,
             encrypted: !self.header.is_empty(),
@@ -156,7 +154,7 @@ impl<'a> TarballWriter<'a> {
             identity: self.identity,
             header: self.header,
             n_members: self.n_members,
-            thread: self.sink.finish(),
+            seal: self.sink.finish(),
         })
     }
 

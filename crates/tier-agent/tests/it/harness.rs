@@ -1,0 +1,371 @@
+//! A store of real parts, with small chunks, frames and tarballs, a cloud in memory, and ways to
+//! crash it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use kvfs::{Kvfs, KvfsOptions, NewNode, RenameMode, SetAttr, XattrMode};
+use tier_agent::{
+    AgentError, AgentReport, Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages, Task,
+    TieringOutAgent,
+};
+use tier_evict::{AgeAndSize, Evicter};
+use tier_index::{Index, IndexOptions};
+use tier_persist::{
+    Archive, Fetcher, FetcherOptions, FilesystemId, Keys, LocalStore, PersistOptions, Persister,
+    ScanMode,
+};
+use tier_status::{Event, StatusError, StatusSink};
+use tier_testkit::{Fault, FaultyStore, FsOp, MemoryStore, Name, TreeEntry, VirtualClock};
+use tier_types::{
+    Clock, Epoch, FileKind, FileName, Ino, MountedInstance, ObjectStore, SnapshotId, Xid,
+};
+
+pub(crate) const CHUNK: u32 = 512;
+const XATTR: &[u8] = b"user.test";
+
+/// Fails at a chosen event, as if the process had ended there.
+pub(crate) struct CrashingSink(AtomicI64);
+
+impl StatusSink for CrashingSink {
+    fn report(&self, _: Event) -> Result<(), StatusError> {
+        if self.0.fetch_sub(1, Ordering::Relaxed) == 0 {
+            let source = std::io::Error::other("injected crash");
+            return Err(StatusError::Io { operation: "report to", path: "sink".into(), source });
+        }
+        Ok(())
+    }
+}
+
+pub(crate) struct Harness {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) filesystem: FilesystemId,
+    pub(crate) memory: Arc<MemoryStore>,
+    pub(crate) cloud: Arc<FaultyStore>,
+    clock: Arc<dyn Clock>,
+    live: Option<Live>,
+}
+
+pub(crate) struct Live {
+    pub(crate) fs: Arc<Kvfs>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) agent: TieringOutAgent,
+    sink: Arc<CrashingSink>,
+}
+
+impl Harness {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(VirtualClock::at(1_480_000_000));
+        drop(Kvfs::create(dir.path(), &kvfs_options(), Arc::clone(&clock)).unwrap());
+        let memory = Arc::new(MemoryStore::default());
+        let cloud = Arc::new(FaultyStore::new(memory.clone()));
+        let mut harness = Self {
+            dir,
+            keys: Arc::new(Keys::generate().unwrap()),
+            filesystem: FilesystemId::from_bytes([7; 16]),
+            memory,
+            cloud,
+            clock,
+            live: None,
+        };
+        harness.reopen();
+        harness
+    }
+
+    pub(crate) fn live(&self) -> &Live {
+        self.live.as_ref().unwrap()
+    }
+
+    pub(crate) fn fs(&self) -> &Arc<Kvfs> {
+        &self.live().fs
+    }
+
+    /// Drops everything that is open and opens it again: a new process.
+    pub(crate) fn reopen(&mut self) {
+        drop(self.live.take());
+        // The process that crashed took the fault with it.
+        self.cloud.break_at(u64::MAX / 2, Fault::Error);
+        let path = self.dir.path();
+        let fs = Kvfs::open(path, &kvfs_options(), Arc::clone(&self.clock)).unwrap();
+        let fs = Arc::new(fs);
+        let index = Arc::new(open_index(&path.join("index")));
+        let local = LocalStore::open(&path.join("tarballs")).unwrap();
+        let recaller = self.recaller(&index, vec![Arc::new(local.clone()), self.cloud.clone()]);
+        let instance: Arc<dyn MountedInstance> = fs.clone();
+        recaller.set_instance(&instance);
+        fs.set_recall(Arc::new(recaller));
+        let sink = Arc::new(CrashingSink(AtomicI64::new(i64::MAX)));
+        let agent = self.agent(&fs, &index, local, sink.clone());
+        self.live = Some(Live { fs, index, agent, sink });
+    }
+
+    fn agent(
+        &self,
+        fs: &Arc<Kvfs>,
+        index: &Arc<Index>,
+        local: LocalStore,
+        sink: Arc<CrashingSink>,
+    ) -> TieringOutAgent {
+        let path = self.dir.path();
+        let options = PersistOptions {
+            n_workers: 2,
+            frame_bytes: 4096,
+            tarball_bytes: 8192,
+            member_bytes_max: 2048,
+            rewrite_bytes_max: 1024,
+            ..PersistOptions::default()
+        };
+        let persister = Persister::new(
+            self.filesystem,
+            local.clone(),
+            Arc::clone(&self.keys),
+            Arc::clone(index),
+            (Arc::clone(&self.clock), options),
+        );
+        let policy = Box::new(AgeAndSize::default());
+        let evicter = Evicter::new(path, policy, Arc::clone(&self.clock));
+        let book = StatusBook::open(&path.join("status"), Arc::clone(&self.clock)).unwrap();
+        let ports = StorePorts {
+            filesystem: self.filesystem,
+            epoch: Epoch::new(1),
+            floor: (Xid::new(0), SnapshotId::new(0)),
+            log: fs.clone(),
+            instance: fs.clone(),
+            local,
+            cloud: Some(self.cloud.clone()),
+            keys: Arc::clone(&self.keys),
+            index: Arc::clone(index),
+            book: Arc::new(book),
+            spill_dir: path.to_path_buf(),
+        };
+        let stages = StoreStages::new(ports, persister, evicter, sink);
+        TieringOutAgent::start(Box::new(stages)).unwrap()
+    }
+
+    fn recaller(&self, index: &Arc<Index>, stores: Vec<Arc<dyn ObjectStore>>) -> Recaller {
+        let options = FetcherOptions { cache_bytes: 20_000, n_tarballs: 2 };
+        let (index, keys) = (Arc::clone(index), Arc::clone(&self.keys));
+        let fetcher = Fetcher::new(self.filesystem, index, keys, stores, options);
+        Recaller::start(fetcher, RecallerOptions { n_threads: 2, ..Default::default() }).unwrap()
+    }
+
+    pub(crate) fn perform(&self, task: Task) -> Result<AgentReport, AgentError> {
+        self.live().agent.perform(task)
+    }
+
+    pub(crate) fn snapshot(&self) -> Option<SnapshotId> {
+        let report = self.perform(Task::Snapshot).unwrap();
+        report.persisted.map(|persisted| persisted.snapshot)
+    }
+
+    pub(crate) fn evict(&self) {
+        self.perform(Task::Evict(tier_evict::PassGoal::Everything)).unwrap();
+    }
+
+    /// Takes a snapshot that ends at its n-th event, or at the n-th access to the cloud.
+    pub(crate) fn crash_in_snapshot(&mut self, n: u64) {
+        if n % 3 == 2 {
+            self.cloud.break_at(n / 3, Fault::Crash);
+        } else {
+            self.live().sink.0.store(i64::try_from(n).unwrap(), Ordering::Relaxed);
+        }
+        // Whether it got through depends on how much there was to do.
+        drop(self.perform(Task::Snapshot));
+        self.reopen();
+    }
+
+    /// Evicts without having a snapshot made safe first.
+    pub(crate) fn evict_what_is_safe_now(&self) {
+        self.cloud.break_at(0, Fault::Crash);
+        // What is persisted is to be made safe first, and cannot be.
+        self.perform(Task::Evict(tier_evict::PassGoal::Everything)).unwrap_err();
+        self.cloud.break_at(u64::MAX / 2, Fault::Error);
+    }
+
+    /// Opens the store again although something of the old process still holds on to it.
+    pub(crate) fn leak_and_reopen(&mut self) {
+        let copy = tempfile::tempdir().unwrap();
+        copy_tree(self.dir.path(), copy.path());
+        std::mem::forget(self.live.take());
+        std::mem::forget(std::mem::replace(&mut self.dir, copy));
+        self.reopen();
+    }
+
+    pub(crate) fn local_tarballs(&self) -> Vec<PathBuf> {
+        let root = self.dir.path().join("tarballs");
+        let names = LocalStore::open(&root).unwrap().list("").unwrap();
+        let tarballs = names.iter().filter(|name| name.as_str().contains(".tar.zst"));
+        tarballs.map(|name| root.join(name.as_str())).collect()
+    }
+
+    /// Flips a bit in every tarball of the cloud.
+    pub(crate) fn damage_cloud(&self) {
+        for name in self.memory.list("").unwrap() {
+            if name.as_str().contains(".tar.zst") {
+                self.memory.tamper(&name, |bytes| {
+                    let at = bytes.len() / 4;
+                    bytes[at] ^= 1;
+                });
+            }
+        }
+    }
+
+    /// The index as it must be, from the tarballs: by their tables, and by scanning them.
+    pub(crate) fn check_index(&self) {
+        let local = LocalStore::open(&self.dir.path().join("tarballs")).unwrap();
+        let archive = Archive::open(&local, &self.keys, self.filesystem).unwrap();
+        let live = dump(&self.live().index);
+        for mode in [ScanMode::Tables, ScanMode::Full] {
+            let dir = tempfile::tempdir().unwrap();
+            let fresh = open_index(dir.path());
+            archive.rebuild_index(&fresh, mode).unwrap();
+            assert_eq!(dump(&fresh), live, "{mode:?}");
+        }
+    }
+
+    /// The tree of a filesystem that is restored from the cloud alone.
+    pub(crate) fn restored_tree(&self, until: Option<SnapshotId>) -> BTreeMap<String, TreeEntry> {
+        let dir = tempfile::tempdir().unwrap();
+        let cloud: &dyn ObjectStore = self.memory.as_ref();
+        let archive = Archive::open(cloud, &self.keys, self.filesystem).unwrap();
+        let archive = match until {
+            Some(snapshot) => archive.until(snapshot),
+            None => archive,
+        };
+        let index = Arc::new(open_index(&dir.path().join("index")));
+        archive.rebuild_index(&index, ScanMode::Tables).unwrap();
+        Kvfs::create_empty(dir.path(), &kvfs_options()).unwrap();
+        let fs = Kvfs::open(dir.path(), &kvfs_options(), Arc::clone(&self.clock)).unwrap();
+        archive.restore_into(&index, &fs, &mut |_| {}).unwrap();
+        fs.set_recall(Arc::new(self.recaller(&index, vec![self.memory.clone()])));
+        tree(&fs)
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&to).unwrap();
+            copy_tree(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+fn kvfs_options() -> KvfsOptions {
+    KvfsOptions { chunk_bytes: CHUNK, ..KvfsOptions::default() }
+}
+
+fn open_index(path: &Path) -> Index {
+    Index::open(path, CHUNK, &IndexOptions::default()).unwrap()
+}
+
+pub(crate) fn dump(index: &Index) -> String {
+    let mut out = Vec::new();
+    index.dump(&mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+pub(crate) fn file_name(name: &str) -> FileName {
+    FileName::new(name.as_bytes()).unwrap()
+}
+
+pub(crate) fn node(kind: FileKind, mode: u16) -> NewNode {
+    NewNode { kind, mode, uid: 0, gid: 0 }
+}
+
+/// Everything in a filesystem, by path.
+pub(crate) fn tree(fs: &Kvfs) -> BTreeMap<String, TreeEntry> {
+    let mut tree = BTreeMap::new();
+    walk(fs, Ino::ROOT, "", &mut tree);
+    tree
+}
+
+fn walk(fs: &Kvfs, ino: Ino, path: &str, tree: &mut BTreeMap<String, TreeEntry>) {
+    let attr = fs.getattr(ino).unwrap();
+    let directory = matches!(attr.kind, FileKind::Directory);
+    let content = match &attr.kind {
+        FileKind::Symlink(target) => Some(target.clone()),
+        FileKind::Regular => Some(fs.read(ino, 0, 1 << 20).unwrap()),
+        _ => None,
+    };
+    if let Some(content) = &content {
+        assert_eq!(content.len() as u64, attr.size_bytes, "{path}");
+    }
+    let nlink = if directory { usize::from(ino != Ino::ROOT) } else { attr.nlink as usize };
+    let xattr = fs.getxattr(ino, XATTR).ok();
+    tree.insert(path.to_string(), TreeEntry { content, mode: attr.mode, xattr, nlink });
+    if directory {
+        let n_dirs = fs
+            .readdir(ino, 0, 1000)
+            .unwrap()
+            .into_iter()
+            .skip(2)
+            .filter(|entry| {
+                let name = String::from_utf8(entry.name.clone()).unwrap();
+                walk(fs, entry.ino, &format!("{path}/{name}"), tree);
+                matches!(entry.kind, FileKind::Directory)
+            })
+            .count();
+        assert_eq!(attr.nlink as usize, 2 + n_dirs, "links of directory {path}");
+    }
+}
+
+/// Does to a filesystem what a model does; whether it was allowed.
+pub(crate) fn apply(fs: &Kvfs, op: &FsOp) -> Result<(), kvfs::FsError> {
+    let place = |name: &Name| {
+        let dir = match name.dir() {
+            None => Ino::ROOT,
+            Some(dir) => fs.lookup(Ino::ROOT, &file_name(dir))?.ino,
+        };
+        Ok::<_, kvfs::FsError>((dir, file_name(name.base())))
+    };
+    let ino = |name: &Name| {
+        let (dir, base) = place(name)?;
+        Ok::<_, kvfs::FsError>(fs.lookup(dir, &base)?.ino)
+    };
+    let make = |name: &Name, kind, mode| {
+        let (dir, base) = place(name)?;
+        fs.create_node(dir, &base, &node(kind, mode)).map(drop)
+    };
+    match op {
+        FsOp::Create(name) => make(name, FileKind::Regular, 0o644),
+        FsOp::Mkdir(name) => make(name, FileKind::Directory, 0o755),
+        FsOp::Symlink(name, byte) => make(name, FileKind::Symlink(vec![*byte; 5]), 0o777),
+        FsOp::Link(from, to) => {
+            let (dir, base) = place(to)?;
+            fs.link(ino(from)?, dir, &base).map(drop)
+        }
+        FsOp::Unlink(name) => {
+            let (dir, base) = place(name)?;
+            fs.unlink(dir, &base)
+        }
+        FsOp::Rmdir(name) => {
+            let (dir, base) = place(name)?;
+            fs.rmdir(dir, &base)
+        }
+        FsOp::Rename(from, to) | FsOp::Exchange(from, to) => {
+            let ((a, from), (b, to)) = (place(from)?, place(to)?);
+            let exchange = matches!(op, FsOp::Exchange(..));
+            let mode = if exchange { RenameMode::Exchange } else { RenameMode::Replace };
+            fs.rename((a, &from), (b, &to), mode)
+        }
+        FsOp::Write { name, offset, len, byte } => {
+            fs.write(ino(name)?, *offset as u64, &vec![*byte; *len])
+        }
+        FsOp::Truncate { name, size } => fs.truncate(ino(name)?, *size as u64),
+        FsOp::Punch { name, offset, len } => fs.punch_hole(ino(name)?, *offset as u64, *len as u64),
+        FsOp::Chmod(name, mode) => {
+            let set = SetAttr { mode: Some(*mode), ..SetAttr::default() };
+            fs.setattr(ino(name)?, &set).map(drop)
+        }
+        FsOp::SetXattr(name, byte) => fs.setxattr(ino(name)?, XATTR, &[*byte; 10], XattrMode::Set),
+    }
+}

@@ -1,0 +1,19 @@
+//! Integration tests of the whole life cycle, on real parts.
+#![cfg_attr(
+    test,
+    expect(
+        clippy::as_conversions,
+        clippy::cast_possible_truncation,
+        clippy::wildcard_enum_match_arm,
+        reason = "small numbers made up here"
+    )
+)]
+
+#[cfg(test)]
+mod agent;
+#[cfg(test)]
+mod edges;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod life;
