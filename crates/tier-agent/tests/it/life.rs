@@ -47,7 +47,7 @@ fn run(ops: &[WorkloadOp]) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 60,
+        cases: 600,
         max_shrink_iters: 200,
         ..ProptestConfig::default()
     })]

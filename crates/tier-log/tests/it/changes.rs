@@ -47,7 +47,8 @@ fn naive(operations: &[Operation]) -> BTreeMap<Ino, Option<BTreeSet<u64>>> {
             }
             Operation::Create { .. } => drop(created.insert(ino)),
             Operation::Gone { .. } => drop(gone.insert(ino)),
-            _ => {}
+            Operation::Truncate { .. } | Operation::SetAttr { .. } => {}
+            other => unreachable!("{other:?} is not generated"),
         }
     }
     touched
@@ -61,7 +62,9 @@ fn net(operations: &[Operation], n_in_memory_max: usize) -> BTreeMap<Ino, Option
     let log = FakeLog::new(u32::try_from(CHUNK).unwrap());
     let mut range: Option<XidRange> = None;
     for part in operations.chunks(7) {
-        part.iter().for_each(|operation| drop(log.append(operation.clone())));
+        for operation in part {
+            log.append(operation.clone());
+        }
         let published = log.publish().unwrap().unwrap().range;
         let start = range.map_or(published.start(), XidRange::start);
         range = XidRange::new(start, published.end());

@@ -27,7 +27,9 @@ fn records(n: u64) -> Vec<LogRecord> {
 fn segment(records: &[LogRecord]) -> Vec<u8> {
     let range = XidRange::new(records[0].xid, records.last().unwrap().xid.next()).unwrap();
     let mut writer = SegmentWriter::new(Vec::new(), Path::new("test"), range, 4096).unwrap();
-    records.iter().for_each(|record| writer.append(record).unwrap());
+    for record in records {
+        writer.append(record).unwrap();
+    }
     writer.finish().unwrap()
 }
 
@@ -79,6 +81,8 @@ fn the_golden_segment_of_version_1_is_read() {
 #[test]
 fn the_fake_keeps_the_contract() {
     let log = FakeLog::new(4096);
-    let act = || drop(log.append(Operation::SetAttr { ino: Ino::new(1) }));
+    let act = || {
+        log.append(Operation::SetAttr { ino: Ino::new(1) });
+    };
     check_log_service(&log, &act);
 }

@@ -1,0 +1,54 @@
+//! Integration tests of the filesystem by itself.
+
+#[cfg(test)]
+mod commit;
+#[cfg(test)]
+mod posix;
+#[cfg(test)]
+mod publish;
+
+#[cfg(test)]
+mod common {
+    //! A filesystem in a temporary folder.
+
+    use std::sync::Arc;
+
+    use kvfs::{Kvfs, KvfsOptions, NewNode};
+    use tier_testkit::VirtualClock;
+    use tier_types::{FileKind, FileName, Ino};
+
+    pub(crate) const CHUNK: u32 = 512;
+
+    pub(crate) fn options() -> KvfsOptions {
+        KvfsOptions { chunk_bytes: CHUNK, ..KvfsOptions::default() }
+    }
+
+    pub(crate) fn open(dir: &tempfile::TempDir) -> Arc<Kvfs> {
+        let clock = Arc::new(VirtualClock::at(1_480_000_000));
+        Arc::new(Kvfs::open(dir.path(), &options(), clock).unwrap())
+    }
+
+    pub(crate) fn create() -> (tempfile::TempDir, Arc<Kvfs>) {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(VirtualClock::at(1_480_000_000));
+        drop(Kvfs::create(dir.path(), &options(), clock).unwrap());
+        let fs = open(&dir);
+        (dir, fs)
+    }
+
+    pub(crate) fn name(text: &str) -> FileName {
+        FileName::new(text.as_bytes()).unwrap()
+    }
+
+    pub(crate) fn node(kind: FileKind) -> NewNode {
+        NewNode { kind, mode: 0o644, uid: 1, gid: 2 }
+    }
+
+    pub(crate) fn file(fs: &Kvfs, dir: Ino, text: &str) -> Ino {
+        fs.create_node(dir, &name(text), &node(FileKind::Regular)).unwrap().ino
+    }
+
+    pub(crate) fn directory(fs: &Kvfs, dir: Ino, text: &str) -> Ino {
+        fs.create_node(dir, &name(text), &node(FileKind::Directory)).unwrap().ino
+    }
+}

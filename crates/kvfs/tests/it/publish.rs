@@ -1,0 +1,99 @@
+//! Publication: snapshot and segment of one moment, repaired after a crash at any step.
+
+use std::fs;
+
+use tier_testkit::check_log_service;
+use tier_types::{ErrorKind, Ino, LogService, MountedInstance, Xid, XidRange};
+
+use crate::common::{create, file, name, open};
+
+#[test]
+fn the_contract_of_logs_is_kept() {
+    let (_dir, fs) = create();
+    let act = || fs.setattr(Ino::ROOT, &kvfs::SetAttr::default()).map(drop).unwrap();
+    check_log_service(fs.as_ref(), &act);
+}
+
+#[test]
+fn a_snapshot_shows_the_moment_of_its_publication() {
+    let (_dir, fs) = create();
+    let ino = file(&fs, Ino::ROOT, "f");
+    fs.write(ino, 0, b"before").unwrap();
+    let publication = fs.publish().unwrap().unwrap();
+    fs.write(ino, 0, b"after!").unwrap();
+    fs.unlink(Ino::ROOT, &name("f")).unwrap();
+    let snapshot = fs.open_snapshot(&publication).unwrap();
+    assert_eq!(snapshot.path(ino).unwrap().unwrap(), b"f");
+    let mut data = Vec::new();
+    let chunks = snapshot.chunk_runs(ino, tier_types::ChunkNo::new(0), 1).unwrap()[0].chunks;
+    snapshot.read_chunks(ino, chunks, &mut data).unwrap();
+    assert_eq!(&data[..6], b"before");
+    fs.release(publication.range.last()).unwrap();
+    let gone = fs.open_snapshot(&publication).err().unwrap();
+    assert_eq!(gone.kind(), ErrorKind::Missing);
+}
+
+/// What each crash leaves: only the temporary file; the segment but not yet the release of its
+/// records; everything.
+#[test]
+fn a_crash_between_two_steps_of_a_publication_is_repaired() {
+    let (dir, fs) = create();
+    file(&fs, Ino::ROOT, "a");
+    let segments = dir.path().join("segments");
+    drop(fs);
+    let before = copy(&dir);
+    let fs = open(&dir);
+    let publication = fs.publish().unwrap().unwrap();
+    drop(fs);
+    let segment = fs::read_dir(&segments).unwrap().next().unwrap().unwrap();
+    // Records are still in the store, and the segment is there as well.
+    let to = before.path().join("segments").join(segment.file_name());
+    fs::copy(segment.path(), &to).unwrap();
+    fs::write(before.path().join("segments/half.tmp"), b"half a segment").unwrap();
+    for crashed in [&before, &dir] {
+        let fs = open(crashed);
+        assert_eq!(fs.last_xid(), publication.range.last());
+        assert_eq!(fs.publish().unwrap(), None, "nothing twice");
+        file(&fs, Ino::ROOT, "b");
+        let second = fs.publish().unwrap().unwrap();
+        assert_eq!(second.range.start(), publication.range.end(), "nothing missing");
+        let all = XidRange::new(Xid::new(1), second.range.end()).unwrap();
+        let mut n_records = 0;
+        tier_log::read_range(fs.as_ref(), all, |_, _| {
+            n_records += 1;
+            Ok::<(), tier_log::LogError>(())
+        })
+        .unwrap();
+        assert_eq!(n_records, all.len());
+        assert!(!crashed.path().join("segments/half.tmp").exists());
+    }
+}
+
+#[test]
+fn a_missing_segment_is_noticed() {
+    let (dir, fs) = create();
+    for text in ["a", "b", "c"] {
+        file(&fs, Ino::ROOT, text);
+        fs.publish().unwrap();
+    }
+    drop(fs);
+    let mut names: Vec<_> =
+        fs::read_dir(dir.path().join("segments")).unwrap().map(|e| e.unwrap().path()).collect();
+    names.sort();
+    fs::remove_file(&names[1]).unwrap();
+    let clock = std::sync::Arc::new(tier_testkit::VirtualClock::at(0));
+    let opened = kvfs::Kvfs::open(dir.path(), &crate::common::options(), clock);
+    assert!(matches!(opened, Err(kvfs::FsError::Damaged { .. })), "{opened:?}");
+}
+
+fn copy(from: &tempfile::TempDir) -> tempfile::TempDir {
+    let to = tempfile::tempdir().unwrap();
+    for folder in ["kvs", "segments"] {
+        fs::create_dir(to.path().join(folder)).unwrap();
+        for entry in fs::read_dir(from.path().join(folder)).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), to.path().join(folder).join(entry.file_name())).unwrap();
+        }
+    }
+    to
+}

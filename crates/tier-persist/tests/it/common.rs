@@ -1,0 +1,126 @@
+//! A persister over a fake filesystem.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tier_index::{Index, IndexOptions};
+use tier_log::{NetChanges, NetChangesOptions};
+use tier_persist::{
+    Archive, Fetcher, FetcherOptions, FilesystemId, Keys, LocalStore, PersistError, PersistOptions,
+    PersistReport, PersistRequest, Persister, ScanMode,
+};
+use tier_testkit::{FakeKvs, RecordingSink, VirtualClock};
+use tier_types::{
+    Epoch, LogService, MountedInstance, ObjectName, ObjectStore, PortError, SnapshotId,
+};
+
+pub(crate) const CHUNK: u32 = 512;
+
+pub(crate) struct Fixture {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) kvs: FakeKvs,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) sink: RecordingSink,
+    options: PersistOptions,
+    n_snapshots: u64,
+}
+
+pub(crate) const FILESYSTEM: FilesystemId = FilesystemId::from_bytes([0x5a; 16]);
+
+impl Fixture {
+    pub(crate) fn new(kvs: FakeKvs, keys: Keys) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index");
+        let index = Arc::new(Index::open(&path, CHUNK, &IndexOptions::default()).unwrap());
+        let options = PersistOptions {
+            n_workers: 2,
+            frame_bytes: 4096,
+            member_bytes_max: 8192,
+            rewrite_bytes_max: 600,
+            ..PersistOptions::default()
+        };
+        let (keys, sink) = (Arc::new(keys), RecordingSink::default());
+        Self { dir, kvs, keys, index, sink, options, n_snapshots: 0 }
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.dir.path().join("objects")
+    }
+
+    pub(crate) fn store(&self) -> LocalStore {
+        LocalStore::open(&self.root()).unwrap()
+    }
+
+    pub(crate) fn change(&mut self, change: impl FnOnce(FakeKvs) -> FakeKvs) {
+        self.kvs = change(self.kvs.clone());
+    }
+
+    pub(crate) fn persist(&mut self) -> PersistReport {
+        self.try_persist(&AtomicBool::new(false)).unwrap()
+    }
+
+    pub(crate) fn try_persist(&mut self, stop: &AtomicBool) -> Result<PersistReport, PersistError> {
+        self.n_snapshots += 1;
+        let publication = self.kvs.log().publish().unwrap().unwrap();
+        let mounted = self.kvs.open_snapshot(&publication).unwrap();
+        let options = NetChangesOptions::new(self.dir.path());
+        let changes = NetChanges::of_range(self.kvs.log(), publication.range, &options).unwrap();
+        let clock = Arc::new(VirtualClock::at(1_480_000_000));
+        let (keys, index) = (Arc::clone(&self.keys), Arc::clone(&self.index));
+        let persister =
+            Persister::new(FILESYSTEM, self.store(), keys, index, (clock, self.options));
+        persister.persist(&mut PersistRequest {
+            epoch: Epoch::new(1),
+            snapshot: SnapshotId::new(self.n_snapshots),
+            range: publication.range,
+            mounted: mounted.as_ref(),
+            updates: &mut changes.map(|update| update.map_err(PortError::from)),
+            status: &self.sink,
+            stop,
+        })
+    }
+
+    pub(crate) fn fetcher(&self) -> Fetcher {
+        let (index, keys) = (Arc::clone(&self.index), Arc::clone(&self.keys));
+        let stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(self.store())];
+        Fetcher::new(FILESYSTEM, index, keys, stores, FetcherOptions::default())
+    }
+
+    pub(crate) fn tarballs(&self) -> Vec<ObjectName> {
+        let names = self.store().list("").unwrap();
+        names.into_iter().filter(|name| name.as_str().contains(".tar.zst")).collect()
+    }
+
+    pub(crate) fn dump(&self) -> String {
+        dump(&self.index)
+    }
+
+    pub(crate) fn regenerated(&self, mode: ScanMode) -> Result<String, PersistError> {
+        let store = self.store();
+        let archive = Archive::open(&store, &self.keys, FILESYSTEM)?;
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
+        archive.rebuild_index(&index, mode)?;
+        Ok(dump(&index))
+    }
+}
+
+pub(crate) fn dump(index: &Index) -> String {
+    let mut out = Vec::new();
+    index.dump(&mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// Bytes that do not compress, always the same.
+pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}

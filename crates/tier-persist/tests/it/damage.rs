@@ -1,0 +1,195 @@
+//! Whatever happens to an object: a typed error that names it, never a panic, never wrong bytes.
+
+use tier_index::{Index, IndexOptions};
+use tier_persist::{Archive, Keys, PersistError, ScanMode};
+use tier_testkit::FakeKvs;
+use tier_types::{ChunkNo, ErrorKind, MountedInstance, RecallRequest};
+
+use crate::common::{CHUNK, FILESYSTEM, Fixture, dump, noise};
+
+fn fixture(keys: Keys) -> Fixture {
+    let kvs = FakeKvs::new(CHUNK)
+        .file("a", &noise(6000, 1))
+        .file("b", &[3; 3000])
+        .symlink("c", "a")
+        .file("d", &noise(700, 2));
+    let mut fixture = Fixture::new(kvs, keys);
+    fixture.persist();
+    fixture.change(|kvs| kvs.write("a", 512, &[1; 512]).remove("d"));
+    fixture.persist();
+    fixture
+}
+
+/// Every byte that a reader gets is right, or it gets an error of a kind that says damage.
+fn check_everything(fixture: &Fixture, what: &str) -> usize {
+    let good = |error: &PersistError| {
+        matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing | ErrorKind::WrongKey)
+    };
+    let mut n_errors = 0;
+    let mut expected = noise(6000, 1);
+    expected[512..1024].fill(1);
+    let fetcher = fixture.fetcher();
+    for (name, content) in [("a", expected), ("b", vec![3; 3000])] {
+        let ino = fixture.kvs.ino(name);
+        for extent in fixture.kvs.resident_extents(ino, ChunkNo::new(0), 100).unwrap() {
+            let (chunks, data_xid) = (extent.chunks, extent.data_xid);
+            match fetcher.fetch(&RecallRequest { ino, chunks, data_xid }) {
+                Ok(recalled) => {
+                    let start = recalled.chunks.offset_bytes(CHUNK) as usize;
+                    let end = start + recalled.bytes.len();
+                    assert!(recalled.bytes == content[start..end], "wrong bytes: {what}");
+                }
+                Err(error) => {
+                    assert!(good(&error), "{what}: {error}");
+                    n_errors += 1;
+                }
+            }
+        }
+    }
+    for mode in [ScanMode::Tables, ScanMode::Full] {
+        match fixture.regenerated(mode) {
+            Ok(dump) => assert!(dump == fixture.dump(), "wrong index: {what}, {mode:?}"),
+            Err(error) => {
+                assert!(good(&error), "{what}: {error}");
+                n_errors += 1;
+            }
+        }
+    }
+    n_errors
+}
+
+/// Verifying finds the damage and names the object.
+fn check_verify(fixture: &Fixture, object: &str, what: &str) {
+    let store = fixture.store();
+    let named = match Archive::open(&store, &fixture.keys, FILESYSTEM) {
+        Err(error) => error.to_string(),
+        Ok(archive) => {
+            let report = archive.verify(true, &mut |_| {}).unwrap();
+            report.damages.first().map(|damage| damage.object.clone()).unwrap_or_default()
+        }
+    };
+    assert!(named.contains(object), "{what}: {named}");
+}
+
+/// Verifying names what is missing; for the newest manifest, which nothing else points at, the
+/// index knows that it was there.
+fn check_missing(fixture: &Fixture, object: &str) {
+    let store = fixture.store();
+    let error = match Archive::open(&store, &fixture.keys, FILESYSTEM) {
+        Err(error) => error.to_string(),
+        Ok(archive) => match archive.catch_up(&fixture.index) {
+            Err(error) => {
+                assert!(object.contains("s0000000002.manifest"), "{object}: {error}");
+                return;
+            }
+            Ok(()) => {
+                let report = archive.verify(false, &mut |_| {}).unwrap();
+                assert!(report.damages.iter().all(|damage| damage.missing));
+                report.damages.first().map(|damage| damage.object.clone()).unwrap_or_default()
+            }
+        },
+    };
+    assert!(error.contains(object), "{object}: {error}");
+}
+
+fn damage_matrix(keys: Keys) {
+    let fixture = fixture(keys);
+    assert_eq!(check_everything(&fixture, "nothing"), 0);
+    let objects = tier_types::ObjectStore::list(&fixture.store(), "").unwrap();
+    assert_eq!(objects.len(), 4, "two tarballs and two manifests");
+    for object in &objects {
+        let path = fixture.root().join(object.as_str());
+        let whole = std::fs::read(&path).unwrap();
+        let other = objects.iter().find(|other| *other != object).unwrap();
+        let other = std::fs::read(fixture.root().join(other.as_str())).unwrap();
+        let step = (whole.len() / 40).max(1);
+        let mut damages: Vec<(String, Vec<u8>)> = Vec::new();
+        for at in (0..whole.len()).step_by(step) {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1 << (at % 8);
+            damages.push((format!("bit flip at {at}"), flipped));
+            damages.push((format!("cut at {at}"), whole[..at].to_vec()));
+        }
+        let mut zeroed = whole.clone();
+        let quarter = whole.len() / 4;
+        zeroed[quarter..2 * quarter].fill(0);
+        damages.push(("zeroed block".into(), zeroed));
+        let mut swapped = whole[quarter..2 * quarter].to_vec();
+        swapped.extend(&whole[..quarter]);
+        swapped.extend(&whole[2 * quarter..]);
+        damages.push(("swapped blocks".into(), swapped));
+        damages.push(("another object".into(), other));
+        damages.push(("longer".into(), [&whole[..], b"x"].concat()));
+        for (what, bytes) in damages {
+            std::fs::write(&path, bytes).unwrap();
+            let what = format!("{object}, {what}");
+            check_everything(&fixture, &what);
+            check_verify(&fixture, object.as_str(), &what);
+        }
+        std::fs::remove_file(&path).unwrap();
+        check_missing(&fixture, object.as_str());
+        std::fs::write(&path, whole).unwrap();
+    }
+    assert_eq!(check_everything(&fixture, "repaired"), 0);
+}
+
+#[test]
+fn damage_of_encrypted_objects_is_found() {
+    damage_matrix(Keys::generate().unwrap());
+}
+
+#[test]
+fn damage_of_objects_in_clear_is_found() {
+    damage_matrix(Keys::generate().unwrap().without_encryption());
+}
+
+#[test]
+fn the_header_is_in_the_manifest_so_that_a_damaged_one_loses_nothing() {
+    let fixture = fixture(Keys::generate().unwrap());
+    for name in fixture.tarballs() {
+        let path = fixture.root().join(name.as_str());
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[50] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+    assert_eq!(check_everything(&fixture, "damaged headers"), 0);
+}
+
+#[test]
+fn another_identity_opens_nothing() {
+    let fixture = fixture(Keys::generate().unwrap());
+    let store = fixture.store();
+    let other = Keys::generate().unwrap();
+    let error = Archive::open(&store, &other, FILESYSTEM).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongKey, "{error}");
+}
+
+#[test]
+fn a_forged_removed_or_rolled_back_manifest_is_noticed() {
+    let recovery = Keys::generate().unwrap();
+    let mut keys = Keys::generate().unwrap();
+    keys.add_recipient(&recovery.public_key()).unwrap();
+    let mut fixture = fixture(keys);
+    fixture.change(|kvs| kvs.file("e", b"third"));
+    fixture.persist();
+    let store = fixture.store();
+    // An extra recipient reads everything, and sees that it did not sign.
+    let archive = Archive::open(&store, &recovery, FILESYSTEM).unwrap();
+    assert!(!archive.own_signature());
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
+    archive.rebuild_index(&index, ScanMode::Full).unwrap();
+    assert_eq!(dump(&index), fixture.dump());
+    let manifests = archive.manifests();
+    let path = |n: usize| fixture.root().join(manifests[n].name.as_str());
+    let first = std::fs::read(path(0)).unwrap();
+    let second = std::fs::read(path(1)).unwrap();
+    std::fs::remove_file(path(1)).unwrap();
+    let error = Archive::open(&store, &fixture.keys, FILESYSTEM).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
+    std::fs::write(path(1), &first).unwrap();
+    let error = Archive::open(&store, &fixture.keys, FILESYSTEM).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+    std::fs::write(path(1), second).unwrap();
+    Archive::open(&store, &fixture.keys, FILESYSTEM).unwrap();
+}

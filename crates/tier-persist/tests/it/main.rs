@@ -1,0 +1,16 @@
+//! Integration tests of tarballs, manifests and what is read from them.
+#![cfg_attr(
+    test,
+    expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "small test data")
+)]
+
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod persist;
+#[cfg(test)]
+mod standards;
+#[cfg(test)]
+mod stores;
