@@ -47,7 +47,7 @@ fn run(ops: &[WorkloadOp]) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 600,
+        cases: 60,
         max_shrink_iters: 200,
         ..ProptestConfig::default()
     })]

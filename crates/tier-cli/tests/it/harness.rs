@@ -1,0 +1,150 @@
+//! Running the program on a store in a temporary folder.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+pub(crate) struct Store {
+    dir: tempfile::TempDir,
+}
+
+/// What a run came to.
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Run {
+    fn of(output: &Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{}{}", self.out, self.err);
+        self.out
+    }
+}
+
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tier"));
+    command.args(args);
+    command
+}
+
+pub(crate) fn tier(args: &[&str]) -> Run {
+    Run::of(&command(args).output().unwrap())
+}
+
+impl Store {
+    /// A store with a cloud folder, and a tree in it.
+    pub(crate) fn new(extra: &[&str]) -> Self {
+        let store = Self { dir: tempfile::tempdir().unwrap() };
+        let cloud = store.cloud_url();
+        tier(&[&["init", &store.path(), "--cloud", &cloud], extra].concat()).ok();
+        make_tree(&store.tree());
+        store
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.at("store")
+    }
+
+    pub(crate) fn at(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    pub(crate) fn tree(&self) -> PathBuf {
+        self.dir.path().join("tree")
+    }
+
+    pub(crate) fn cloud_url(&self) -> String {
+        format!("file://{}", self.at("cloud"))
+    }
+
+    /// Runs a command whose first argument is the store.
+    pub(crate) fn run(&self, command: &str, args: &[&str]) -> Run {
+        let mut all: Vec<&str> = command.split(' ').collect();
+        let path = self.path();
+        all.push(&path);
+        all.extend(args);
+        tier(&all)
+    }
+
+    pub(crate) fn import(&self) {
+        self.run("import", &[&self.tree().display().to_string()]).ok();
+    }
+
+    /// Exports everything, and compares it with the tree.
+    pub(crate) fn check_export(&self, store: &str, name: &str) {
+        let out = self.at(name);
+        tier(&["export", store, "/", &out]).ok();
+        assert_same(&self.tree(), Path::new(&out));
+    }
+
+    /// The tarballs below a folder of this test.
+    pub(crate) fn tarballs(&self, folder: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        find(&self.dir.path().join(folder), &mut found);
+        found.retain(|path| path.to_string_lossy().contains(".tar.zst"));
+        found.sort();
+        found
+    }
+
+    /// What differs from run to run is replaced.
+    pub(crate) fn stable(&self, text: &str) -> String {
+        let id = self.filesystem();
+        let text = text.replace(&id, "FILESYSTEM").replace(&self.at(""), "DIR/");
+        let blank = |line: &str| match line.starts_with("kvs on disk") {
+            true => "kvs on disk  SIZE".to_string(),
+            false => line.to_string(),
+        };
+        text.lines().map(|line| blank(line) + "\n").collect()
+    }
+
+    fn filesystem(&self) -> String {
+        let config = fs::read_to_string(self.dir.path().join("store/tier.toml")).unwrap();
+        config.split('"').nth(1).unwrap().to_string()
+    }
+}
+
+fn find(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { find(&path, found) } else { found.push(path) }
+    }
+}
+
+fn make_tree(tree: &Path) {
+    fs::create_dir_all(tree.join("dir/sub")).unwrap();
+    fs::write(tree.join("hello"), "hello\n").unwrap();
+    fs::write(tree.join("empty"), "").unwrap();
+    fs::write(tree.join("dir/text"), "some text\n".repeat(30_000)).unwrap();
+    let noise: Vec<u8> =
+        (0..2_000_000_u32).map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    fs::write(tree.join("dir/sub/noise"), noise).unwrap();
+    fs::write(tree.join("new\nline"), "odd\n").unwrap();
+    fs::hard_link(tree.join("hello"), tree.join("dir/hard")).unwrap();
+    symlink("../hello", tree.join("dir/link")).unwrap();
+}
+
+fn assert_same(a: &Path, b: &Path) {
+    let script = "cd \"$1\" && find . -printf '%p %y %m %s %l %n\\n' | LC_ALL=C sort";
+    let list = |dir: &Path| {
+        let output = Command::new("sh").args(["-c", script, "sh"]).arg(dir).output().unwrap();
+        String::from_utf8_lossy(&output.stdout)
+            .replace("./ d", ". d")
+            .lines()
+            .filter(|l| !l.contains(" d "))
+            .map(str::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(list(a), list(b));
+    let output = Command::new("diff").arg("-r").args([a, b]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}

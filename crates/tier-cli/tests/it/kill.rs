@@ -1,0 +1,79 @@
+//! The process is killed half way; whoever comes next goes on as if nothing had been.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use crate::harness::{Store, command};
+
+/// Kills the process as soon as a condition holds, or lets it end.
+fn kill_when(mut child: Child, condition: impl Fn() -> bool) {
+    while child.try_wait().unwrap().is_none() {
+        if condition() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return;
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn start(store: &Store, args: &[&str]) -> Child {
+    let path = store.path();
+    let (name, rest) = args.split_first().unwrap();
+    let mut command = command(&[&[*name, path.as_str()], rest].concat());
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn any_file(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> bool {
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    entries.flatten().any(|entry| {
+        let path = entry.path();
+        wanted(&path.to_string_lossy()) || (path.is_dir() && any_file(&path, wanted))
+    })
+}
+
+#[test]
+fn a_snapshot_that_is_killed_at_any_step_is_finished_by_the_next_one() {
+    type Condition<'a> = &'a dyn Fn(&str) -> bool;
+    let steps: [(&str, Condition<'_>); 6] = [
+        ("store/segments", &|path| path.ends_with(".segment")),
+        ("store/status", &|path| path.ends_with(".status")),
+        ("store/tarballs", &|path| path.ends_with(".tmp")),
+        ("store/tarballs", &|path| path.ends_with(".tar.zst.age")),
+        ("store/tarballs", &|path| path.ends_with(".manifest")),
+        ("cloud", &|path| path.contains(".tar.zst")),
+    ];
+    for (folder, wanted) in steps {
+        let store = Store::new(&[]);
+        store.import();
+        let folder = store.at(folder);
+        kill_when(start(&store, &["snapshot"]), || any_file(Path::new(&folder), wanted));
+        store.run("snapshot", &[]).ok();
+        store.run("verify", &["--read-data"]).ok();
+        store.run("index check", &[]).ok();
+        store.run("evict", &["--all"]).ok();
+        store.check_export(&store.path(), "out");
+        assert!(!any_file(Path::new(&store.at("store/tarballs")), &|p| p.ends_with(".tmp")));
+    }
+}
+
+#[test]
+fn an_eviction_or_an_import_that_is_killed_loses_nothing() {
+    for kill_after in [0, 50, 500, 5_000] {
+        let store = Store::new(&[]);
+        let tree = store.tree().display().to_string();
+        let polls = std::cell::Cell::new(0);
+        let count = || polls.replace(polls.get() + 1) >= kill_after;
+        kill_when(start(&store, &["import", &tree]), count);
+        // Whatever came in is whole; the rest comes under another name.
+        store.run("import", &[&tree, "--into", "/again"]).ok();
+        store.run("snapshot", &[]).ok();
+        polls.set(0);
+        kill_when(start(&store, &["evict", "--all"]), count);
+        let out = store.at("out");
+        store.run("export", &["/again", &out]).ok();
+        store.run("evict", &["--all"]).ok();
+        assert!(!store.run("ls", &["/again", "-l", "-R"]).ok().contains(" hot "));
+    }
+}

@@ -1,0 +1,127 @@
+//! The commands, one after another, as an operator types them.
+
+use std::fs;
+
+use crate::harness::{Store, tier};
+
+#[test]
+fn the_whole_life_of_a_store() {
+    let store = Store::new(&[]);
+    store.import();
+    store.run("snapshot", &[]).ok();
+    insta::assert_snapshot!("status", store.stable(&store.run("status", &[]).ok()));
+    let evicted = store.run("evict", &["--all", "--dry-run"]).ok();
+    assert!(evicted.starts_with("Would evict"), "{evicted}");
+    assert!(store.run("ls", &["/", "-l"]).ok().contains(" hot "));
+    store.run("evict", &["--all"]).ok();
+    insta::assert_snapshot!("index", store.run("index dump", &[]).ok());
+    assert!(!store.run("ls", &["/", "-l", "-R"]).ok().contains(" hot "));
+    assert_eq!(store.run("cat", &["/hello"]).ok(), "hello\n");
+    store.check_export(&store.path(), "out");
+    store.run("evict", &["--all"]).ok();
+    for rebuild in [&[][..], &["--full-scan"], &["--from-cloud"]] {
+        store.run("index rebuild", rebuild).ok();
+        store.run("index check", &[]).ok();
+    }
+    store.run("verify", &["--read-data"]).ok();
+    let restored = store.at("restored");
+    let identity = store.at("store/identity.key");
+    tier(&["restore", &restored, "--cloud", &store.cloud_url(), "--identity", &identity]).ok();
+    store.check_export(&restored, "out-restored");
+    // The restored store lives on: it evicts what it recalled, and takes snapshots of its own.
+    tier(&["evict", &restored, "--all"]).ok();
+    let tree = store.tree().display().to_string();
+    tier(&["import", &restored, &tree, "--into", "/again"]).ok();
+    tier(&["snapshot", &restored]).ok();
+    tier(&["verify", &restored]).ok();
+    let listed = tier(&["snapshots", &restored, "--json"]).ok();
+    assert_eq!(listed.matches("\"snapshot\"").count(), 2, "{listed}");
+    assert!(listed.contains("\"epoch\": 2"), "{listed}");
+}
+
+#[test]
+fn an_old_snapshot_is_exported_and_restored_as_it_was() {
+    let store = Store::new(&["--no-encryption"]);
+    store.import();
+    store.run("snapshot", &[]).ok();
+    fs::create_dir(store.at("more")).unwrap();
+    fs::write(store.at("more/late"), "late\n").unwrap();
+    store.run("import", &[&store.at("more")]).ok();
+    store.run("snapshot", &[]).ok();
+    store.run("evict", &["--all"]).ok();
+    store.run("export", &["/", &store.at("old"), "--snapshot", "1"]).ok();
+    assert!(!fs::exists(store.at("old/late")).unwrap());
+    store.run("export", &["/", &store.at("new")]).ok();
+    assert_eq!(fs::read_to_string(store.at("new/late")).unwrap(), "late\n");
+    let (cloud, identity) = (store.cloud_url(), store.at("store/identity.key"));
+    let restored = store.at("restored");
+    let base = ["restore", &restored, "--cloud", &cloud, "--identity", &identity];
+    tier(&[&base[..], &["--snapshot", "1"]].concat()).ok();
+    store.check_export(&restored, "restored-out");
+    tier(&["import", &restored, &store.at("more")]).ok();
+    tier(&["snapshot", &restored]).ok();
+    tier(&["evict", &restored, "--all"]).ok();
+    assert_eq!(tier(&["cat", &restored, "/late"]).ok(), "late\n");
+}
+
+#[test]
+fn reports_are_json_where_asked() {
+    let store = Store::new(&[]);
+    store.import();
+    for (command, args) in [
+        ("snapshot", &[][..]),
+        ("status", &[]),
+        ("snapshots", &[]),
+        ("stats", &[]),
+        ("ls", &["/"]),
+        ("evict", &["--all"]),
+        ("recall", &["/"]),
+        ("index check", &[]),
+        ("verify", &[]),
+    ] {
+        let out = store.run(command, &[args, &["--json"]].concat()).ok();
+        let parsed: Result<serde_json::Value, _> = serde_json::from_str(&out);
+        assert!(parsed.is_ok(), "{command}: {out}");
+    }
+    let log = store.run("log", &["--json"]).ok();
+    assert!(log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
+}
+
+#[test]
+fn pinned_files_stay() {
+    let store = Store::new(&[]);
+    store.import();
+    store.run("snapshot", &[]).ok();
+    store.run("pin", &["/dir"]).ok();
+    store.run("evict", &["--all"]).ok();
+    let listed = store.run("ls", &["/", "-l", "-R"]).ok();
+    let tier_of = |name: &str| listed.lines().find(|line| line.ends_with(name)).unwrap();
+    assert!(tier_of("dir/text").contains(" hot "), "{listed}");
+    assert!(tier_of("dir/hard").contains(" hot "), "{listed}");
+    assert!(tier_of("new\\nline").contains(" cold "), "{listed}");
+    store.run("unpin", &["/dir"]).ok();
+    store.run("evict", &["--all"]).ok();
+    assert!(!store.run("ls", &["/", "-l", "-R"]).ok().contains(" hot "));
+}
+
+#[test]
+fn wrong_input_is_told_apart_by_its_exit_code() {
+    let store = Store::new(&[]);
+    let check = |args: &[&str], code: i32, says: &str| {
+        let run = tier(args);
+        assert_eq!(run.code, code, "{args:?}: {}{}", run.out, run.err);
+        assert!(run.err.contains(says), "{args:?}: {}", run.err);
+    };
+    check(&["nonsense"], 2, "unrecognized subcommand");
+    check(&["evict", &store.path()], 2, "--bytes");
+    check(&["status", &store.at("nowhere")], 1, "is");
+    check(&["init", &store.path()], 1, "is not empty");
+    check(&["init", &store.at("x"), "--cloud", "ftp://x"], 1, "not a URL");
+    check(&["cat", &store.path(), "/no"], 1, "no such file");
+    check(&["cat", &store.path(), "/"], 1, "is a directory");
+    check(&["import", &store.path(), &store.at("no")], 1, "cannot look at");
+    check(&["tarball", "ls", &store.at("store/tier.toml")], 3, "tier.toml");
+    let lock = fs::File::options().write(true).open(store.at("store/lock")).unwrap();
+    lock.lock().unwrap();
+    check(&["status", &store.path()], 4, "in use by process");
+}

@@ -1,0 +1,10 @@
+//! Integration tests of the program, as its users run it.
+
+#[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod kill;
+#[cfg(test)]
+mod life;
