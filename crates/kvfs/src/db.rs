@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rocksdb::{
-    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
-    CompactOptions, DB, DBCompressionType, Direction, IteratorMode, Options, ReadOptions,
-    WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily,
+    ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType, Direction, IteratorMode,
+    Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use self_cell::self_cell;
 use tier_types::{Ino, to_u64};
@@ -247,8 +247,15 @@ fn table_options(table: Table, cache: &Cache, options: &KvfsOptions) -> Options 
     blocks.set_block_cache(cache);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_format_version(5);
-    blocks.set_bloom_filter(10.0, false);
     blocks.set_block_size(8 << 10);
+    // Index and filter come in small pieces: as wholes they are larger than the cache and would
+    // push each other out of it.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_pin_top_level_index_and_filter(true);
+    if table.has_point_reads() {
+        blocks.set_bloom_filter(10.0, false);
+        blocks.set_partition_filters(true);
+    }
     let mut table_options = Options::default();
     table_options.set_block_based_table_factory(&blocks);
     table_options.set_compression_type(DBCompressionType::Lz4);

@@ -47,6 +47,12 @@ impl Table {
         Self::Meta,
     ];
 
+    /// Whether single keys are looked up that may not be there: where only ranges are read, a
+    /// filter is of no use.
+    pub(crate) fn has_point_reads(self) -> bool {
+        matches!(self, Self::Inodes | Self::Entries | Self::Xattrs | Self::Orphans | Self::Pins)
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Inodes => "inodes",

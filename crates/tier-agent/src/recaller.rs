@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use tier_persist::Fetcher;
 use tier_types::{
     ChunkNo, ErrorKind, Ino, MountedInstance, PortError, Recall, RecallRequest, RecalledExtent,
-    ResidentExtent, Xid,
+    ResidentExtent, Xid, with_causes,
 };
 
 /// How recalls are made.
@@ -160,28 +160,16 @@ impl Shared {
 
     fn fetch(&self, request: &RecallRequest) -> Landed {
         let fetched = self.fetcher.fetch(request);
-        let extent = fetched.map_err(|error| (error.kind(), chain_text(&error)))?;
+        let extent = fetched.map_err(|error| (error.kind(), with_causes(&error)))?;
         let instance = self.instance.lock().as_ref().and_then(Weak::upgrade);
         if let Some(instance) = instance {
             let RecallRequest { ino, data_xid, .. } = *request;
             let warm = ResidentExtent { ino, chunks: extent.chunks, data_xid };
             // The data is here all the same; the next reader fetches it again.
             if let Err(error) = instance.write_back(&warm, &extent.bytes) {
-                tracing::warn!(%ino, error = %chain_text(&error), "recalled data is not stored");
+                tracing::warn!(%ino, error = %with_causes(&error), "recalled data is not stored");
             }
         }
         Ok(Arc::new(extent))
     }
-}
-
-/// An error with its causes, on one line.
-fn chain_text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -14,7 +14,7 @@ use tier_persist::{
 use tier_status::{Event, NullSink, SnapshotStatus, Stage, StatusHeader, StatusSink, Tier};
 use tier_types::{
     Epoch, ErrorKind, LogService, MountedInstance, ObjectStore, Publication, SnapshotId, Xid,
-    XidRange,
+    XidRange, with_causes,
 };
 
 use crate::push::{push, read_back};
@@ -220,7 +220,7 @@ impl Stages for StoreStages {
         if let Err(error) = &report
             && error.kind() != ErrorKind::Cancelled
         {
-            status.report(Event::Failed { step: "persist".into(), error: error.to_string() })?;
+            status.report(Event::Failed { step: "persist".into(), error: with_causes(error) })?;
         }
         let report = report?;
         drop(mounted);
@@ -237,7 +237,7 @@ impl Stages for StoreStages {
         if let Err(error) = &secured
             && error.kind() != ErrorKind::Cancelled
         {
-            status.report(Event::Failed { step: "push".into(), error: error.to_string() })?;
+            status.report(Event::Failed { step: "push".into(), error: with_causes(error) })?;
         }
         secured
     }

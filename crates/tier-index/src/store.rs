@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, Direction,
-    IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
+    Direction, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::{IndexError, IndexOptions};
@@ -72,6 +72,9 @@ impl Store {
             blocks.set_cache_index_and_filter_blocks(true);
             blocks.set_format_version(5);
             blocks.set_block_size(8 << 10);
+            // In small pieces, so that the cache holds those that are used.
+            blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+            blocks.set_pin_top_level_index_and_filter(true);
             let mut table_options = Options::default();
             table_options.set_block_based_table_factory(&blocks);
             table_options.set_compression_type(DBCompressionType::Lz4);

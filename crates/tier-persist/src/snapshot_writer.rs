@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use tier_status::{Event, Progress, StatusSink};
 use tier_types::{
     Change, ChunkNo, ChunkRange, ChunkRun, ErrorKind, FileKind, FileUpdate, InodeState,
-    MountedSnapshot, PortError, to_usize,
+    MountedSnapshot, PortError, to_usize, with_causes,
 };
 
 use crate::persister::{PersistOptions, PersistReport};
@@ -94,7 +94,7 @@ impl<'a> SnapshotWriter<'a> {
             }
             Err(InodeError::Inode(error)) if error.kind() != ErrorKind::Cancelled => {
                 let ino = update.ino.get();
-                self.status.report(Event::InodeFailed { ino, error: chain_text(&error) })?;
+                self.status.report(Event::InodeFailed { ino, error: with_causes(&error) })?;
                 self.report.failed.push(update.ino);
                 Ok(())
             }
@@ -277,16 +277,4 @@ impl<'a> SnapshotWriter<'a> {
         }
         Ok((self.done, self.report))
     }
-}
-
-/// An error with its causes, on one line.
-fn chain_text(error: &PortError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -60,3 +60,15 @@ impl Error for PortError {
         self.source.as_deref().map(|source| -> &(dyn Error + 'static) { source })
     }
 }
+
+/// An error with its causes, on one line, for a log or a status.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

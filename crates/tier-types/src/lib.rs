@@ -22,7 +22,7 @@ mod update;
 
 pub use attr::{DeviceNumber, FileAttr, FileKind, FileName, InodeState, Link, Timestamp, Xattr};
 pub use clock::{Clock, SystemClock};
-pub use error::{ErrorKind, PortError};
+pub use error::{ErrorKind, PortError, with_causes};
 pub use ids::{ChunkNo, ChunkRange, Epoch, Ino, SnapshotId, Xid, XidRange};
 pub use instance::{
     ChunkRun, ChunkState, EvictOutcome, EvictionFacts, MountedInstance, MountedSnapshot,

@@ -15,8 +15,8 @@ use tier_types::MountedInstance;
 use super::keys::NewStore;
 use super::{files, index, keys, restore, tiering};
 use crate::exit::DamageFound;
-use crate::output;
 use crate::store::{Store, index_path, open_index};
+use crate::{host, output};
 
 const COMPARE_BYTES: usize = 1 << 16;
 
@@ -179,8 +179,8 @@ fn timed(what: &str, work: impl FnOnce() -> Result<String>) -> Result<()> {
     say(&format!("{:>8.2} s  {what:<38} {result}", start.elapsed().as_secs_f64()))
 }
 
-/// Compares two trees of the host: names, kinds, modes, owners, times, links, content. Returns the
-/// number of entries.
+/// Compares two trees of the host: names, kinds, modes, owners, times, links, extended attributes,
+/// content. Returns the number of entries.
 fn compare_trees(a: &Path, b: &Path) -> Result<u64> {
     let mut n_entries = 1;
     let mut todo = vec![(a.to_path_buf(), b.to_path_buf())];
@@ -218,6 +218,12 @@ fn compare_entry(a: &Path, b: &Path) -> Result<()> {
     if (of_a.mtime(), of_a.mtime_nsec()) != (of_b.mtime(), of_b.mtime_nsec()) {
         bail!(differs("time of change"));
     }
+    if !of_a.is_dir() && of_a.nlink() != of_b.nlink() {
+        bail!(differs("number of links"));
+    }
+    if sorted_xattrs(a)? != sorted_xattrs(b)? {
+        bail!(differs("an extended attribute or ACL"));
+    }
     let kind = of_a.file_type();
     if kind.is_symlink() && fs::read_link(a)? != fs::read_link(b)? {
         bail!(differs("target"));
@@ -234,6 +240,12 @@ fn compare_entry(a: &Path, b: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn sorted_xattrs(path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut xattrs = host::read_xattrs(path)?;
+    xattrs.sort();
+    Ok(xattrs)
 }
 
 fn same_content(a: &Path, b: &Path) -> Result<bool> {

@@ -6,6 +6,7 @@ mod xattrs;
 
 pub(crate) use export::export;
 pub(crate) use import::import;
+pub(crate) use xattrs::read as read_xattrs;
 
 /// What was copied.
 #[derive(Clone, Copy, Debug, Default)]

@@ -48,7 +48,15 @@ fn naive(operations: &[Operation]) -> BTreeMap<Ino, Option<BTreeSet<u64>>> {
             Operation::Create { .. } => drop(created.insert(ino)),
             Operation::Gone { .. } => drop(gone.insert(ino)),
             Operation::Truncate { .. } | Operation::SetAttr { .. } => {}
-            other => unreachable!("{other:?} is not generated"),
+            Operation::Mkdir { .. }
+            | Operation::Mknod { .. }
+            | Operation::Symlink { .. }
+            | Operation::Link { .. }
+            | Operation::Unlink { .. }
+            | Operation::Rename { .. }
+            | Operation::Exchange { .. }
+            | Operation::SetXattr { .. }
+            | Operation::RemoveXattr { .. } => unreachable!("not generated"),
         }
     }
     touched
