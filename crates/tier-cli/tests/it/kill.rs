@@ -28,8 +28,8 @@ fn start(store: &Store, args: &[&str]) -> Child {
 fn any_file(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> bool {
     let Ok(entries) = fs::read_dir(folder) else { return false };
     entries.flatten().any(|entry| {
-        let path = entry.path();
-        wanted(&path.to_string_lossy()) || (path.is_dir() && any_file(&path, wanted))
+        let (name, path) = (entry.file_name(), entry.path());
+        wanted(&name.to_string_lossy()) || (path.is_dir() && any_file(&path, wanted))
     })
 }
 
@@ -37,12 +37,12 @@ fn any_file(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> bool {
 fn a_snapshot_that_is_killed_at_any_step_is_finished_by_the_next_one() {
     type Condition<'a> = &'a dyn Fn(&str) -> bool;
     let steps: [(&str, Condition<'_>); 6] = [
-        ("store/segments", &|path| path.ends_with(".segment")),
-        ("store/status", &|path| path.ends_with(".status")),
-        ("store/tarballs", &|path| path.contains(".tmp")),
-        ("store/tarballs", &|path| path.ends_with(".tar.zst.age")),
-        ("store/tarballs", &|path| path.ends_with(".manifest")),
-        ("cloud", &|path| path.contains(".tar.zst")),
+        ("store/segments", &|name| name.ends_with(".segment")),
+        ("store/status", &|name| name.ends_with(".status")),
+        ("store/tarballs", &|name| name.contains(".tmp")),
+        ("store/tarballs", &|name| name.ends_with(".tar.zst.age")),
+        ("store/tarballs", &|name| name.ends_with(".manifest")),
+        ("cloud", &|name| name.contains(".tar.zst")),
     ];
     for (folder, wanted) in steps {
         let store = Store::new(&[]);
@@ -54,7 +54,7 @@ fn a_snapshot_that_is_killed_at_any_step_is_finished_by_the_next_one() {
         store.run("index check", &[]).ok();
         store.run("evict", &["--all"]).ok();
         store.check_export(&store.path(), "out");
-        assert!(!any_file(Path::new(&store.at("store/tarballs")), &|p| p.contains(".tmp")));
+        assert!(!any_file(Path::new(&store.at("store/tarballs")), &|name| name.contains(".tmp")));
     }
 }
 
