@@ -43,8 +43,8 @@ struct Package {
 }
 
 const PACKAGES: [Package; 6] = [
-    Package { name: "g++", present: || exists("g++"), why: "compiles RocksDB" },
-    Package { name: "libclang-dev", present: has_libclang, why: "generates RocksDB's bindings" },
+    Package { name: "g++", present: || exists("g++"), why: "it compiles RocksDB" },
+    Package { name: "libclang-dev", present: has_libclang, why: "it generates RocksDB's bindings" },
     Package { name: "age", present: || exists("age"), why: "tests read our archives with it" },
     Package { name: "zstd", present: || exists("zstd"), why: "tests read our archives with it" },
     Package { name: "tar", present: || exists("tar"), why: "tests read our archives with it" },
@@ -58,7 +58,7 @@ fn install_missing() -> Result<()> {
     }
     let names: Vec<_> = missing.iter().map(|package| package.name).collect();
     for package in &missing {
-        println!("==> {} is missing: it {}", package.name, package.why);
+        println!("==> {} is missing: {}", package.name, package.why);
     }
     let by_hand = format!("apt-get update && apt-get install -y {}", names.join(" "));
     if !exists("apt-get") || !is_root() {
@@ -91,7 +91,9 @@ fn has_libclang() -> bool {
             entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("llvm-"));
         folders.extend(llvm.map(|entry| entry.path().join("lib")));
     }
-    let is_libclang = |name: &str| name.starts_with("libclang") && name.contains(".so");
+    let is_libclang = |name: &str| {
+        name.starts_with("libclang") && name.contains(".so") && !name.starts_with("libclang-cpp")
+    };
     folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).any(|entries| {
         entries.flatten().any(|entry| is_libclang(&entry.file_name().to_string_lossy()))
     })
@@ -110,7 +112,9 @@ fn rocksdb(root: &Path) -> Result<PathBuf> {
     );
     let target = cache.join("rocksdb-build");
     let mut build = cargo(root);
-    build.args(["build", "--release", "--package", "librocksdb-sys", "--target-dir"]).arg(&target);
+    build
+        .args(["build", "--release", "--locked", "--package", "librocksdb-sys", "--target-dir"])
+        .arg(&target);
     build.env_remove("ROCKSDB_LIB_DIR").env_remove("CARGO_TARGET_DIR");
     run("compiling RocksDB", &mut build)?;
     let library = find_library(&target)?;

@@ -8,8 +8,8 @@ use tier_evict::{EvictReport, EvictRequest, Evicter, PassGoal};
 use tier_index::Index;
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
-    Archive, FilesystemId, Keys, LocalStore, PersistRequest, Persister, SnapshotSummary,
-    StoredObject,
+    Archive, FilesystemId, Keys, LocalStore, PersistError, PersistRequest, Persister,
+    SnapshotSummary, StoredObject,
 };
 use tier_status::{Event, NullSink, SnapshotStatus, Stage, StatusHeader, StatusSink, Tier};
 use tier_types::{
@@ -120,6 +120,23 @@ impl StoreStages {
         Ok(range.map(|range| (Publication { range }, range)))
     }
 
+    /// Every snapshot that was ever committed still has its manifest. Without it nobody may take its
+    /// tarballs for leftovers, or give its number to another snapshot.
+    fn check_nothing_is_lost(&self, archive: &Archive<'_>) -> Result<(), AgentError> {
+        for status in self.ports.book.all()? {
+            let there = |s: &SnapshotSummary| header(s) == status.header;
+            if status.stage >= Stage::Committed && !archive.snapshots().any(there) {
+                let StatusHeader { epoch, snapshot } = status.header;
+                let what = format!(
+                    "the manifest of snapshot {snapshot} (epoch {epoch}), which was committed, \
+                     is not in the local store; copy it back from the cloud. It"
+                );
+                return Err(PersistError::Missing(what).into());
+            }
+        }
+        Ok(())
+    }
+
     fn tee(&self, header: StatusHeader) -> Result<Tee<'_>, AgentError> {
         Ok(Tee { log: self.ports.book.writer(header)?, progress: self.progress.as_ref() })
     }
@@ -176,9 +193,10 @@ impl Stages for StoreStages {
 
     fn recover(&mut self) -> Result<(), AgentError> {
         let archive = self.archive()?;
+        self.check_nothing_is_lost(&archive)?;
+        archive.catch_up(&self.ports.index)?;
         let last = archive.snapshots().next_back().map(|last| last.snapshot);
         self.persister.discard_uncommitted(last.unwrap_or_default())?;
-        archive.catch_up(&self.ports.index)?;
         for summary in archive.snapshots() {
             // A crash came between the manifest and the event that says so.
             if self.status(summary)?.is_none_or(|status| status.stage < Stage::Indexed) {

@@ -232,6 +232,9 @@ pub(crate) enum Command {
         /// Which filesystem, if there are several.
         #[arg(long)]
         filesystem: Option<String>,
+        /// Also encrypt for this recipient from now on, such as an offline recovery key.
+        #[arg(long = "recipient")]
+        recipients: Vec<String>,
         /// Accept manifests that were signed by another identity than this one, as they are for
         /// an extra recipient.
         #[arg(long)]

@@ -4,6 +4,7 @@ use std::io;
 
 use kvfs::FsError;
 use tier_agent::AgentError;
+use tier_index::IndexError;
 use tier_log::LogError;
 use tier_persist::PersistError;
 use tier_status::StatusError;
@@ -56,7 +57,13 @@ fn kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
         Some(FsError::Damaged { .. }) => return Some(ErrorKind::Damaged),
         Some(FsError::Busy) => return Some(ErrorKind::Busy),
         Some(FsError::Recall { source, .. }) => return Some(source.kind()),
+        Some(FsError::Log(LogError::Damaged { .. } | LogError::Gap { .. })) => {
+            return Some(ErrorKind::Damaged);
+        }
         Some(_) | None => {}
+    }
+    if let Some(IndexError::Damaged { .. } | IndexError::ChunkSize { .. }) = error.downcast_ref() {
+        return Some(ErrorKind::Damaged);
     }
     if let Some(LogError::Damaged { .. } | LogError::Gap { .. }) = error.downcast_ref() {
         return Some(ErrorKind::Damaged);

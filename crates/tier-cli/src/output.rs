@@ -24,6 +24,16 @@ pub(crate) fn bytes(n: u64) -> String {
     indicatif::HumanBytes(n).to_string()
 }
 
+/// A name for people: as it is, but for control characters; if it is not UTF-8, escaped.
+pub(crate) fn name(name: &[u8]) -> String {
+    let Ok(text) = std::str::from_utf8(name) else { return name.escape_ascii().to_string() };
+    let escaped = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
 /// A time in UTC, to the second.
 pub(crate) fn time(time: Timestamp) -> String {
     let days = time.seconds.div_euclid(86_400);
@@ -51,6 +61,12 @@ fn civil(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_readable() {
+        assert_eq!(name("Müller's\n".as_bytes()), "Müller's\\n");
+        assert_eq!(name(b"\xff"), "\\xff");
+    }
 
     #[test]
     fn times_are_those_of_the_calendar() {

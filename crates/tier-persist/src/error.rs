@@ -82,7 +82,8 @@ impl PersistError {
         match self {
             Self::Damaged { .. }
             | Self::BrokenChain { .. }
-            | Self::Index(IndexError::Damaged { .. }) => ErrorKind::Damaged,
+            | Self::Index(IndexError::Damaged { .. } | IndexError::ChunkSize { .. })
+            | Self::Status(StatusError::Damaged { .. }) => ErrorKind::Damaged,
             Self::Missing(_) => ErrorKind::Missing,
             Self::WrongKey { .. } => ErrorKind::WrongKey,
             Self::Store(error) | Self::Source(error) | Self::Restore(error) => error.kind(),

@@ -175,6 +175,7 @@ impl Persister {
             if let ObjectKind::Tarball(id) = kind
                 && id.snapshot > last
                 && !committed(*id)
+                && self.index.tarball_row(*id)?.is_none()
             {
                 self.store.delete(name).map_err(PersistError::Store)?;
             }

@@ -38,8 +38,9 @@ impl Archive<'_> {
             Some(Some(position)) => position + 1,
             Some(None) => {
                 return Err(PersistError::damaged(
-                    "the index",
-                    "it belongs to another history than the manifests; rebuild it",
+                    "the archive",
+                    "the newest manifest that the index knows is not in it; copy it back from the \
+                     cloud, or rebuild the index without it",
                 ));
             }
         };

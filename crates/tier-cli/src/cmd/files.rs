@@ -1,6 +1,8 @@
 //! Files in and out, and looking at them.
 
+use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -45,6 +47,11 @@ pub(crate) fn export(store: &Path, path: &str, dir: &Path, as_json: bool) -> Res
 pub(crate) fn export_tree(fs: &Kvfs, path: &str, dir: &Path) -> Result<Copied> {
     let start = walk::resolve(fs, path)?;
     let bar = Bar::new("exporting");
+    // A file goes into a folder that is there, as with cp.
+    let into = walk::parts(path.as_bytes())?.pop().filter(|_| dir.is_dir());
+    let into = into.filter(|_| !matches!(start.kind, FileKind::Directory));
+    let target = into.map(|name| dir.join(OsStr::from_bytes(name.as_bytes())));
+    let dir = target.as_deref().unwrap_or(dir);
     host::export(fs, start, dir, &|copied| bar.files_and_bytes(copied.n_inodes, copied.bytes))
 }
 
@@ -95,7 +102,7 @@ pub(crate) fn ls(
         } else if long {
             writeln!(out, "{}", row_text(&store.fs, name, attr)?)?;
         } else {
-            writeln!(out, "{}", name.escape_ascii())?;
+            writeln!(out, "{}", output::name(name))?;
         }
         Ok(())
     };
@@ -143,17 +150,18 @@ fn row_text(fs: &Kvfs, name: &[u8], attr: &FileAttr) -> Result<String> {
         attr.uid,
         attr.gid,
         attr.size_bytes,
-        name.escape_ascii()
+        output::name(name)
     );
     if let FileKind::Symlink(target) = &attr.kind {
-        row.push_str(&format!(" -> {}", target.escape_ascii()));
+        row.push_str(&format!(" -> {}", output::name(target)));
     }
     Ok(row)
 }
 
 fn row_json(fs: &Kvfs, name: &[u8], attr: &FileAttr) -> Result<Value> {
     Ok(json!({
-        "name": name.escape_ascii().to_string(),
+        "name": String::from_utf8_lossy(name),
+        "name_bytes": name,
         "ino": attr.ino.get(),
         "kind": kind_letter(&attr.kind).to_string(),
         "mode": attr.mode,

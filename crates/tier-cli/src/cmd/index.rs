@@ -37,7 +37,7 @@ pub(crate) fn rebuild(
     let mode = if full_scan { ScanMode::Full } else { ScanMode::Tables };
     let n_tarballs = fill(&store, &index, mode, from_cloud)?;
     drop(index);
-    drop(store);
+    let _lock = store.close_but_lock();
     // Between these two steps there is no index; opening the store then makes one from the
     // manifests, so that a crash costs time only.
     let live = index_path(path);

@@ -59,12 +59,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         Command::Index(IndexCommand::Check { store }) => index::check(store, json),
         Command::Verify { store, read_data } => verify::verify(store, *read_data, json),
-        Command::Restore { store, cloud, identity, snapshot, filesystem, trust_signer } => {
+        Command::Restore {
+            store,
+            cloud,
+            identity,
+            snapshot,
+            filesystem,
+            recipients,
+            trust_signer,
+        } => {
             let source = restore::Source {
                 cloud: cloud.clone(),
                 identity: identity.clone(),
                 snapshot: *snapshot,
                 filesystem: filesystem.clone(),
+                recipients: recipients.clone(),
                 trust_signer: *trust_signer,
             };
             restore::restore(store, &source, json)

@@ -29,12 +29,16 @@ pub(crate) struct Source {
     pub(crate) identity: PathBuf,
     pub(crate) snapshot: Option<u64>,
     pub(crate) filesystem: Option<String>,
+    pub(crate) recipients: Vec<String>,
     pub(crate) trust_signer: bool,
 }
 
 pub(crate) fn restore(store: &Path, source: &Source, as_json: bool) -> Result<()> {
     let cloud = open_cloud(&source.cloud)?;
-    let keys = read_identity(&source.identity)?;
+    let mut keys = read_identity(&source.identity)?;
+    for recipient in &source.recipients {
+        keys.add_recipient(recipient)?;
+    }
     let filesystem = find_filesystem(cloud.as_ref(), source)?;
     let archive = Archive::open(cloud.as_ref(), &keys, filesystem)?;
     if !archive.own_signature() && !source.trust_signer {
@@ -54,7 +58,7 @@ pub(crate) fn restore(store: &Path, source: &Source, as_json: bool) -> Result<()
     let new = NewStore {
         cloud: Some(source.cloud.clone()),
         identity: None,
-        recipients: Vec::new(),
+        recipients: source.recipients.clone(),
         encryption,
         level: crate::config::Persist::default().level,
     };

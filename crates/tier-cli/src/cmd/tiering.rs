@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tier_agent::{AgentReport, Task, TieringOutAgent};
@@ -11,6 +11,7 @@ use tier_evict::{EvictReport, PassGoal};
 use tier_types::{FileKind, MountedInstance};
 
 use crate::args::EvictGoal;
+use crate::exit::DamageFound;
 use crate::progress::Bar;
 use crate::store::Store;
 use crate::{output, walk};
@@ -18,7 +19,12 @@ use crate::{output, walk};
 pub(crate) fn snapshot(store: &Path, as_json: bool) -> Result<()> {
     let store = Store::open(store)?;
     let report = perform(&store, Task::Snapshot, "taking a snapshot")?;
-    output::report(as_json, &snapshot_json(&report), &snapshot_text(&report))
+    output::report(as_json, &snapshot_json(&report), &snapshot_text(&report))?;
+    let failed = report.persisted.map_or(0, |persisted| persisted.report.failed.len());
+    if failed > 0 {
+        bail!(DamageFound(format!("{failed} inodes could not be read")));
+    }
+    Ok(())
 }
 
 pub(crate) fn push(store: &Path, as_json: bool) -> Result<()> {
@@ -33,14 +39,19 @@ pub(crate) fn push(store: &Path, as_json: bool) -> Result<()> {
 pub(crate) fn perform(store: &Store, task: Task, what: &str) -> Result<AgentReport> {
     let bar = Arc::new(Bar::new(what));
     let agent: TieringOutAgent = store.agent(bar)?;
+    let mut signals = Vec::new();
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, agent.stop_flag())
-            .context("cannot listen to signals")?;
+        let registered = signal_hook::flag::register(signal, agent.stop_flag());
+        signals.push(registered.context("cannot listen to signals")?);
     }
-    let report = agent.perform(task)?;
+    let report = agent.perform(task);
+    // From here on a signal ends the program again.
+    for signal in signals {
+        signal_hook::low_level::unregister(signal);
+    }
     agent.request_stop();
     agent.join()?;
-    Ok(report)
+    Ok(report?)
 }
 
 fn snapshot_text(report: &AgentReport) -> String {
@@ -150,7 +161,7 @@ pub(crate) fn recall(store: &Path, paths: &[String], as_json: bool) -> Result<()
             if matches!(attr.kind, FileKind::Regular) {
                 let came = store.fs.recall_file(attr.ino);
                 let came =
-                    came.with_context(|| format!("cannot recall {}", name.escape_ascii()))?;
+                    came.with_context(|| format!("cannot recall {path}/{}", output::name(name)))?;
                 n_files += u64::from(came > 0);
                 bytes += came;
                 bar.files_and_bytes(n_files, bytes);

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use serde_json::json;
 use tier_persist::{Archive, Damage, VerifyReport};
+use tier_status::{SnapshotStatus, Stage, StatusHeader, Tier};
 use tier_types::ObjectStore;
 
 use crate::exit::DamageFound;
@@ -15,6 +16,8 @@ use crate::store::Store;
 pub(crate) fn verify(path: &Path, read_data: bool, as_json: bool) -> Result<()> {
     let store = Store::open_behind(path)?;
     let mut report = verify_one(&store, &store.local, read_data)?;
+    let committed = |status: &SnapshotStatus| status.stage >= Stage::Committed;
+    let mut lost = lost_manifests(&store, &store.local, &committed)?;
     if let Some(cloud) = &store.cloud {
         // What is in the cloud need not be here.
         report.damages.retain(|damage| !damage.missing);
@@ -25,7 +28,11 @@ pub(crate) fn verify(path: &Path, read_data: bool, as_json: bool) -> Result<()> 
         let in_cloud =
             |damage: Damage| Damage { object: format!("cloud: {}", damage.object), ..damage };
         report.damages.extend(there.damages.into_iter().map(in_cloud));
+        let pushed = |status: &SnapshotStatus| status.verified == Some(Tier::Cloud);
+        let gone = lost_manifests(&store, cloud.as_ref(), &pushed)?;
+        lost.extend(gone.into_iter().map(in_cloud));
     }
+    report.damages.extend(lost);
     let damages: Vec<_> = report
         .damages
         .iter()
@@ -50,6 +57,27 @@ pub(crate) fn verify(path: &Path, read_data: bool, as_json: bool) -> Result<()> 
         return Ok(());
     }
     bail!(DamageFound(format!("{} objects are damaged or missing", report.damages.len())))
+}
+
+/// Snapshots that were once in a store, and are not any more.
+fn lost_manifests(
+    store: &Store,
+    objects: &dyn ObjectStore,
+    was_there: &dyn Fn(&SnapshotStatus) -> bool,
+) -> Result<Vec<Damage>> {
+    let archive = Archive::open(objects, &store.keys, store.filesystem)?;
+    let mut lost = Vec::new();
+    for status in store.book.all()?.iter().filter(|status| was_there(status)) {
+        let StatusHeader { epoch, snapshot } = status.header;
+        if !archive.snapshots().any(|s| (s.epoch, s.snapshot) == (epoch, snapshot)) {
+            lost.push(Damage {
+                object: format!("the manifest of snapshot {snapshot} (epoch {epoch})"),
+                problem: "it was committed and is missing".into(),
+                missing: true,
+            });
+        }
+    }
+    Ok(lost)
 }
 
 fn verify_one(store: &Store, objects: &dyn ObjectStore, read_data: bool) -> Result<VerifyReport> {

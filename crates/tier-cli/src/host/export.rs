@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use kvfs::Kvfs;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
+use rustix::io::Errno;
 use tier_types::{FileAttr, FileKind, Ino, Timestamp, to_u64, to_usize};
 
 use super::{COPY_BYTES, Copied, xattrs};
+use crate::exit::{self, DamageFound};
 use crate::walk;
 
 /// Blocks of a sparse file that are all zeros stay holes.
@@ -28,10 +31,12 @@ pub(crate) fn export(
     progress: &dyn Fn(&Copied),
 ) -> Result<Copied> {
     let is_dir = matches!(start.kind, FileKind::Directory);
+    let root = rustix::process::geteuid().is_root();
     if is_dir && dir.exists() && fs::read_dir(dir).is_ok_and(|mut d| d.next().is_some()) {
         bail!("{} is not empty", dir.display());
     }
-    let mut export = Export { fs, links: HashMap::new(), copied: Copied::default(), progress };
+    let copied = Copied::default();
+    let mut export = Export { fs, links: HashMap::new(), copied, progress, root, n_damaged: 0 };
     let mut dirs: Vec<(PathBuf, FileAttr)> = Vec::new();
     walk::tree(fs, start, |relative, attr| {
         let path = match relative {
@@ -39,7 +44,8 @@ pub(crate) fn export(
             relative => dir.join(OsStr::from_bytes(relative)),
         };
         let made = export.node(&path, attr);
-        made.with_context(|| format!("cannot export to {}", path.display()))?;
+        let made = made.with_context(|| format!("cannot export to {}", path.display()));
+        export.go_on_if_damaged(made)?;
         if matches!(attr.kind, FileKind::Directory) {
             dirs.push((path, attr.clone()));
         }
@@ -49,7 +55,10 @@ pub(crate) fn export(
     for (path, attr) in dirs.iter().rev() {
         export.attributes(path, attr)?;
     }
-    Ok(export.copied)
+    match export.n_damaged {
+        0 => Ok(export.copied),
+        n => bail!(DamageFound(format!("{n} files could not be read; all others are exported"))),
+    }
 }
 
 struct Export<'a> {
@@ -57,27 +66,60 @@ struct Export<'a> {
     links: HashMap<Ino, PathBuf>,
     copied: Copied,
     progress: &'a dyn Fn(&Copied),
+    /// Who is not root keeps what it can.
+    root: bool,
+    n_damaged: u64,
 }
 
 impl Export<'_> {
+    /// One file that cannot be read does not keep the others from coming out.
+    fn go_on_if_damaged(&mut self, made: Result<()>) -> Result<()> {
+        match made {
+            Err(error) if exit::code(&error) == exit::DAMAGED => {
+                tracing::error!("{}", exit::message(&error));
+                self.n_damaged += 1;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// What only root may do is left undone by others, and said.
+    fn tolerate(&self, done: Result<()>) -> Result<()> {
+        let denied = |error: &anyhow::Error| {
+            let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+            let errno = error.chain().find_map(|cause| cause.downcast_ref::<Errno>().copied());
+            io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied)
+                || matches!(errno, Some(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP))
+        };
+        match done {
+            Err(error) if !self.root && denied(&error) => {
+                tracing::warn!("{}", exit::message(&error));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     fn node(&mut self, path: &Path, attr: &FileAttr) -> Result<()> {
         self.copied.n_inodes += 1;
         if let FileKind::Directory = attr.kind {
-            return match fs::create_dir(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                    Err(error.into())
-                }
+            return match DirBuilder::new().mode(0o700).create(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
                 _ => Ok(()),
             };
         }
         if let Some(first) = self.links.get(&attr.ino) {
             return Ok(fs::hard_link(first, path)?);
         }
-        if attr.nlink > 1 {
-            self.links.insert(attr.ino, path.to_path_buf());
+        let made = self.make(path, attr);
+        self.tolerate(made)?;
+        if fs::symlink_metadata(path).is_ok() {
+            self.attributes(path, attr)?;
+            if attr.nlink > 1 {
+                self.links.insert(attr.ino, path.to_path_buf());
+            }
         }
-        self.make(path, attr)?;
-        self.attributes(path, attr)?;
         (self.progress)(&self.copied);
         Ok(())
     }
@@ -102,14 +144,23 @@ impl Export<'_> {
         }
     }
 
+    /// The file gets its name when all of it is there: nobody takes a part of it for the whole.
     fn content(&mut self, path: &Path, attr: &FileAttr) -> Result<()> {
-        let file = File::options().write(true).create_new(true).open(path)?;
+        let part = path.with_file_name(format!(".tier-export-{}", std::process::id()));
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&part)?;
+        let copied = self.copy_all(&file, attr);
+        let named = copied.and_then(|()| Ok(fs::hard_link(&part, path)?));
+        fs::remove_file(&part)?;
+        named
+    }
+
+    fn copy_all(&mut self, file: &File, attr: &FileAttr) -> Result<()> {
         file.set_len(attr.size_bytes)?;
         let mut ranges = self.fs.data_ranges(attr.ino, 0, N_RANGES)?;
         let sparse = ranges != [(0, attr.size_bytes)];
         while let Some(&(_, last_end)) = ranges.last() {
             for &(start, end) in &ranges {
-                self.copy_range(&file, attr.ino, (start, end), sparse)?;
+                self.copy_range(file, attr.ino, (start, end), sparse)?;
             }
             ranges = match ranges.len() < N_RANGES {
                 true => Vec::new(),
@@ -145,10 +196,11 @@ impl Export<'_> {
     }
 
     fn attributes(&self, path: &Path, attr: &FileAttr) -> Result<()> {
-        lchown(path, Some(attr.uid), Some(attr.gid))
-            .with_context(|| format!("cannot set the owner of {}", path.display()))?;
+        let owned = lchown(path, Some(attr.uid), Some(attr.gid))
+            .with_context(|| format!("cannot set the owner of {}", path.display()));
+        self.tolerate(owned)?;
         for name in self.fs.listxattr(attr.ino)? {
-            xattrs::write(path, &name, &self.fs.getxattr(attr.ino, &name)?)?;
+            self.tolerate(xattrs::write(path, &name, &self.fs.getxattr(attr.ino, &name)?))?;
         }
         if !matches!(attr.kind, FileKind::Symlink(_)) {
             let mode = Permissions::from_mode(u32::from(attr.mode));

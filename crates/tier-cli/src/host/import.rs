@@ -22,7 +22,7 @@ pub(crate) fn import(
     into: Ino,
     progress: &dyn Fn(&Copied),
 ) -> Result<Copied> {
-    let metadata = fs::symlink_metadata(dir);
+    let metadata = fs::metadata(dir);
     let metadata = metadata.with_context(|| format!("cannot look at {}", dir.display()))?;
     if !metadata.is_dir() {
         bail!("{} is not a folder", dir.display());
@@ -69,8 +69,9 @@ impl Import<'_> {
                     }
                 }
                 Todo::Leave(path, ino) => {
-                    let metadata = look_at(&path)?;
-                    self.attributes(&path, ino, &metadata)?;
+                    // The start may be a symbolic link to a folder.
+                    let path = path.canonicalize().with_context(|| path.display().to_string())?;
+                    self.attributes(&path, ino, &look_at(&path)?)?;
                 }
             }
         }

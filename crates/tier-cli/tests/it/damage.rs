@@ -63,9 +63,8 @@ fn a_missing_tarball() {
 }
 
 #[test]
-fn a_detour_to_another_version() {
+fn all_tarballs_and_the_index_lost() {
     let store = evicted();
-    // The index of a store that never had the first snapshot's data.
     fs::remove_dir_all(store.at("store/index")).unwrap();
     for folder in ["store/tarballs", "cloud"] {
         for tarball in store.tarballs(folder) {
@@ -90,4 +89,72 @@ fn a_wrong_identity() {
     assert_eq!(run.code, 1, "{}", run.err);
     let own = store.at("store/identity.key");
     assert!(tier(&["tarball", "cat", &tarball, "-i", &own]).ok().contains("ustar"));
+}
+
+#[test]
+fn an_export_goes_on_after_a_damaged_file_and_leaves_no_part_of_it() {
+    let store = evicted();
+    break_first_tarball(&store, |path| {
+        let mut bytes = fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        fs::write(path, bytes).unwrap();
+    });
+    let run = store.run("export", &["/", &store.at("out")]);
+    assert_eq!(run.code, 3, "{}", run.err);
+    assert!(run.err.contains("could not be read; all others are exported"), "{}", run.err);
+    assert!(!fs::exists(store.at("out/dir/sub/noise")).unwrap());
+    assert_eq!(fs::read_to_string(store.at("out/late")).unwrap(), "late\n".repeat(100));
+    assert_eq!(fs::read_dir(store.at("out/dir/sub")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_lost_manifest_is_named_and_its_tarballs_are_left_alone() {
+    let store = evicted();
+    let manifests = |folder: &str| {
+        let mut found = store.objects(folder);
+        found.retain(|path| path.to_string_lossy().ends_with("s0000000002.manifest"));
+        found
+    };
+    let (local, cloud) = (manifests("store").remove(0), manifests("cloud").remove(0));
+    fs::remove_file(&local).unwrap();
+    let before = store.tarballs("store");
+    for command in ["index rebuild", "verify", "snapshot", "push"] {
+        drop(store.run(command, &[]));
+    }
+    let run = store.run("evict", &["--all"]);
+    assert_eq!(run.code, 3, "{}", run.err);
+    assert!(run.err.contains("manifest of snapshot 2"), "{}", run.err);
+    let run = store.run("verify", &[]);
+    assert_eq!(run.code, 3, "{}", run.out);
+    assert!(run.out.contains("manifest of snapshot 2"), "{}", run.out);
+    assert_eq!(store.tarballs("store"), before);
+    fs::copy(cloud, local).unwrap();
+    assert_eq!(store.run("cat", &["/late"]).ok(), "late\n".repeat(100));
+    store.run("verify", &[]).ok();
+}
+
+#[test]
+fn an_extra_recipient_restores_a_store_that_lives_on() {
+    let key = tempfile::tempdir().unwrap();
+    let recovery = key.path().join("recovery.key").display().to_string();
+    let public = tier(&["keygen", "-o", &recovery]);
+    let public = public.err.trim().rsplit(' ').next().unwrap().to_string();
+    let store = Store::new(&["--recipient", &public]);
+    store.import();
+    store.run("snapshot", &[]).ok();
+    let (restored, cloud) = (store.at("restored"), store.cloud_url());
+    let base = ["restore", &restored, "--cloud", &cloud, "--identity", &recovery];
+    let refused = tier(&base);
+    assert_eq!(refused.code, 1, "{}", refused.err);
+    assert!(refused.err.contains("--trust-signer"), "{}", refused.err);
+    tier(&[&base[..], &["--trust-signer"]].concat()).ok();
+    store.check_export(&restored, "out");
+    fs::create_dir(store.at("more")).unwrap();
+    fs::write(store.at("more/late"), "late\n").unwrap();
+    tier(&["import", &restored, &store.at("more")]).ok();
+    tier(&["snapshot", &restored]).ok();
+    tier(&["evict", &restored, "--all"]).ok();
+    assert_eq!(tier(&["cat", &restored, "/late"]).ok(), "late\n");
+    tier(&["verify", &restored]).ok();
 }

@@ -87,11 +87,24 @@ impl Store {
         assert_same(&self.tree(), Path::new(&out));
     }
 
+    /// Exports a folder, and compares it with the tree.
+    pub(crate) fn check_export_of(&self, path: &str, name: &str) {
+        let out = self.at(name);
+        self.run("export", &[path, &out]).ok();
+        assert_same(&self.tree(), Path::new(&out));
+    }
+
     /// The tarballs below a folder of this test.
     pub(crate) fn tarballs(&self, folder: &str) -> Vec<PathBuf> {
+        let mut found = self.objects(folder);
+        found.retain(|path| path.to_string_lossy().contains(".tar.zst"));
+        found
+    }
+
+    /// All files below a folder of this test.
+    pub(crate) fn objects(&self, folder: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
         find(&self.dir.path().join(folder), &mut found);
-        found.retain(|path| path.to_string_lossy().contains(".tar.zst"));
         found.sort();
         found
     }

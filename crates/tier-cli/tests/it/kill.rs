@@ -71,8 +71,7 @@ fn an_eviction_or_an_import_that_is_killed_loses_nothing() {
         store.run("snapshot", &[]).ok();
         polls.set(0);
         kill_when(start(&store, &["evict", "--all"]), count);
-        let out = store.at("out");
-        store.run("export", &["/again", &out]).ok();
+        store.check_export_of("/again", "out");
         store.run("evict", &["--all"]).ok();
         assert!(!store.run("ls", &["/again", "-l", "-R"]).ok().contains(" hot "));
     }

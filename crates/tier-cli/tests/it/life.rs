@@ -125,7 +125,7 @@ fn wrong_input_is_told_apart_by_its_exit_code() {
     };
     check(&["nonsense"], 2, "unrecognized subcommand");
     check(&["evict", &store.path()], 2, "--bytes");
-    check(&["status", &store.at("nowhere")], 1, "is");
+    check(&["status", &store.at("nowhere")], 1, "nowhere a store?");
     check(&["init", &store.path()], 1, "is not empty");
     check(&["init", &store.at("x"), "--cloud", "ftp://x"], 1, "not a URL");
     check(&["cat", &store.path(), "/no"], 1, "no such file");

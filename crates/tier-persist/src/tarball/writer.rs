@@ -128,6 +128,18 @@ impl<'a> TarballWriter<'a> {
 
     /// Ends the tarball: table of contents, end of archive, seek table.
     pub(crate) fn finish(mut self) -> Result<PendingTarball, PersistError> {
+        if let Err(error) = self.append_toc() {
+            return Err(self.explain(error));
+        }
+        Ok(PendingTarball {
+            identity: self.identity,
+            header: self.header,
+            n_members: self.n_members,
+            seal: self.sink.finish(),
+        })
+    }
+
+    fn append_toc(&mut self) -> Result<(), PersistError> {
         self.cut()?;
         let mut parts = Vec::new();
         let toc = std::mem::take(&mut self.toc);
@@ -149,13 +161,7 @@ impl<'a> TarballWriter<'a> {
         let root = TocRoot { parts, n_members: self.n_members };
         self.append_plain(b".tier/toc/root", &root.to_bytes());
         self.frame.resize(self.frame.len() + 2 * BLOCK_BYTES, 0);
-        self.cut()?;
-        Ok(PendingTarball {
-            identity: self.identity,
-            header: self.header,
-            n_members: self.n_members,
-            seal: self.sink.finish(),
-        })
+        self.cut()
     }
 
     /// The error that ended the pipeline below, for one that says only that it ended.
