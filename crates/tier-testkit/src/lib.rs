@@ -5,7 +5,7 @@
 //! [`FaultyStore`] breaks another store at a chosen operation, and says which it was.
 //! [`VirtualClock`] makes times reproducible, [`RecordingSink`] remembers events.
 //!
-//! [`Model`] is a naive filesystem to compare a real one with; [`workload`] generates what is done
+//! [`Model`] is a naive filesystem to compare a real one with; [`workload()`] generates what is done
 //! to both. [`check_log_service`] and [`check_object_store`] are contracts: what every
 //! implementation of a port must do, run on the fakes here and on the real ones in their crates.
 //!
