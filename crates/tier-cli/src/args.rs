@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand};
@@ -74,7 +75,7 @@ pub(crate) enum Command {
         dir: PathBuf,
         /// The folder in the store that its content goes into; made if it is not there.
         #[arg(long, default_value = "/")]
-        into: String,
+        into: OsString,
     },
     /// Copy a tree out, bringing back what was evicted.
     #[command(after_help = "Example: tier export /srv/store /photos /tmp/photos")]
@@ -82,7 +83,7 @@ pub(crate) enum Command {
         /// The store.
         store: PathBuf,
         /// What to copy.
-        path: String,
+        path: OsString,
         /// The host's folder, to be made or empty.
         dir: PathBuf,
         /// As it was in this snapshot.
@@ -96,7 +97,7 @@ pub(crate) enum Command {
         store: PathBuf,
         /// What to list.
         #[arg(default_value = "/")]
-        path: String,
+        path: OsString,
         /// With mode, owner, size, time and tier.
         #[arg(short)]
         long: bool,
@@ -110,7 +111,7 @@ pub(crate) enum Command {
         /// The store.
         store: PathBuf,
         /// The file.
-        path: String,
+        path: OsString,
     },
     /// Publish, persist, push and verify now.
     #[command(after_help = "Example: tier snapshot /srv/store")]
@@ -142,7 +143,7 @@ pub(crate) enum Command {
         store: PathBuf,
         /// Files or folders.
         #[arg(required = true)]
-        paths: Vec<String>,
+        paths: Vec<OsString>,
     },
     /// Keep files or folders from being evicted.
     #[command(after_help = "Example: tier pin /srv/store /mail")]
@@ -151,7 +152,7 @@ pub(crate) enum Command {
         store: PathBuf,
         /// Files or folders.
         #[arg(required = true)]
-        paths: Vec<String>,
+        paths: Vec<OsString>,
     },
     /// Let files or folders be evicted again.
     #[command(after_help = "Example: tier unpin /srv/store /mail")]
@@ -160,7 +161,7 @@ pub(crate) enum Command {
         store: PathBuf,
         /// Files or folders.
         #[arg(required = true)]
-        paths: Vec<String>,
+        paths: Vec<OsString>,
     },
     /// Where snapshots stand, what is where, what went wrong.
     #[command(after_help = "Example: tier status /srv/store --json")]

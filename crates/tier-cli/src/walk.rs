@@ -1,5 +1,8 @@
 //! Paths in a store.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use anyhow::{Context, Result, anyhow};
 use kvfs::{DirEntry, FsError, Kvfs};
 use tier_types::{FileAttr, FileKind, FileName, Ino};
@@ -19,10 +22,11 @@ pub(crate) fn parts(path: &[u8]) -> Result<Vec<FileName>> {
 }
 
 /// The inode at a path.
-pub(crate) fn resolve(fs: &Kvfs, path: &str) -> Result<FileAttr> {
+pub(crate) fn resolve(fs: &Kvfs, path: &OsStr) -> Result<FileAttr> {
     let mut attr = fs.getattr(Ino::ROOT).context("the store has no root directory")?;
+    let shown = path.display();
     for name in parts(path.as_bytes())? {
-        attr = fs.lookup(attr.ino, &name).with_context(|| format!("{path}, at {name}"))?;
+        attr = fs.lookup(attr.ino, &name).with_context(|| format!("{shown}, at {name}"))?;
     }
     Ok(attr)
 }

@@ -1,6 +1,7 @@
 //! `tier demo`: the whole life cycle on a throw-away store, with every step compared.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -79,7 +80,7 @@ impl Demo {
     fn out(&self, store: &Path) -> Result<()> {
         let store = Store::open(store)?;
         timed("import", || {
-            let copied = files::import_tree(&store, &self.source, "/")?;
+            let copied = files::import_tree(&store, &self.source, OsStr::new("/"))?;
             Ok(format!("{} inodes, {}", copied.n_inodes, output::bytes(copied.bytes)))
         })?;
         timed("snapshot, push, read back", || {
@@ -117,7 +118,7 @@ impl Demo {
         let store = Store::open(store)?;
         let dir = self.work.join(format!("out-{name}"));
         timed(&format!("read everything back ({name})"), || {
-            let copied = files::export_tree(&store.fs, "/", &dir)?;
+            let copied = files::export_tree(&store.fs, OsStr::new("/"), &dir)?;
             Ok(format!("{} inodes, {}", copied.n_inodes, output::bytes(copied.bytes)))
         })?;
         timed("compare content and metadata", || {

@@ -18,7 +18,7 @@ use crate::{output, walk};
 
 const READ_BYTES: usize = 1 << 20;
 
-pub(crate) fn import(store: &Path, dir: &Path, into: &str, as_json: bool) -> Result<()> {
+pub(crate) fn import(store: &Path, dir: &Path, into: &OsStr, as_json: bool) -> Result<()> {
     let store = Store::open(store)?;
     let copied = import_tree(&store, dir, into)?;
     let text = format!(
@@ -29,7 +29,7 @@ pub(crate) fn import(store: &Path, dir: &Path, into: &str, as_json: bool) -> Res
     output::report(as_json, &copied_json(&copied), &text)
 }
 
-pub(crate) fn import_tree(store: &Store, dir: &Path, into: &str) -> Result<Copied> {
+pub(crate) fn import_tree(store: &Store, dir: &Path, into: &OsStr) -> Result<Copied> {
     let into = make_path(&store.fs, into)?;
     let bar = Bar::new("importing");
     let progress = |copied: &Copied| bar.files_and_bytes(copied.n_inodes, copied.bytes);
@@ -38,13 +38,13 @@ pub(crate) fn import_tree(store: &Store, dir: &Path, into: &str) -> Result<Copie
     Ok(copied)
 }
 
-pub(crate) fn export(store: &Path, path: &str, dir: &Path, as_json: bool) -> Result<()> {
+pub(crate) fn export(store: &Path, path: &OsStr, dir: &Path, as_json: bool) -> Result<()> {
     let store = Store::open(store)?;
     let copied = export_tree(&store.fs, path, dir)?;
     report_export(&copied, as_json)
 }
 
-pub(crate) fn export_tree(fs: &Kvfs, path: &str, dir: &Path) -> Result<Copied> {
+pub(crate) fn export_tree(fs: &Kvfs, path: &OsStr, dir: &Path) -> Result<Copied> {
     let start = walk::resolve(fs, path)?;
     let bar = Bar::new("exporting");
     // A file goes into a folder that is there, as with cp.
@@ -68,14 +68,14 @@ fn copied_json(copied: &Copied) -> Value {
     json!({ "inodes": copied.n_inodes, "bytes": copied.bytes })
 }
 
-pub(crate) fn cat(store: &Path, path: &str) -> Result<()> {
+pub(crate) fn cat(store: &Path, path: &OsStr) -> Result<()> {
     let store = Store::open(store)?;
     let attr = walk::resolve(&store.fs, path)?;
     let mut out = stdout();
     let mut at = 0;
     while at < attr.size_bytes || at == 0 {
         let data = store.fs.read(attr.ino, at, READ_BYTES);
-        let data = data.with_context(|| format!("cannot read {path}"))?;
+        let data = data.with_context(|| format!("cannot read {}", path.display()))?;
         if data.is_empty() {
             break;
         }
@@ -87,7 +87,7 @@ pub(crate) fn cat(store: &Path, path: &str) -> Result<()> {
 
 pub(crate) fn ls(
     store: &Path,
-    path: &str,
+    path: &OsStr,
     (long, recursive): (bool, bool),
     as_json: bool,
 ) -> Result<()> {
@@ -187,7 +187,7 @@ fn kind_letter(kind: &FileKind) -> char {
 }
 
 /// The directory at a path, made with those above it where they are missing.
-fn make_path(fs: &Kvfs, path: &str) -> Result<Ino> {
+fn make_path(fs: &Kvfs, path: &OsStr) -> Result<Ino> {
     let mut dir = Ino::ROOT;
     for name in walk::parts(path.as_bytes())? {
         let attr = match fs.lookup(dir, &name) {
@@ -198,7 +198,7 @@ fn make_path(fs: &Kvfs, path: &str) -> Result<Ino> {
             other => other?,
         };
         if !matches!(attr.kind, FileKind::Directory) {
-            bail!("{path}: {name} is not a folder");
+            bail!("{}: {name} is not a folder", path.display());
         }
         dir = attr.ino;
     }

@@ -1,5 +1,6 @@
 //! `tier restore`, and looking at an old snapshot.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -87,7 +88,7 @@ pub(crate) fn restore(store: &Path, source: &Source, as_json: bool) -> Result<()
 /// Copies a tree out as it was in a snapshot.
 pub(crate) fn export_snapshot(
     path: &Path,
-    tree: &str,
+    tree: &OsStr,
     dir: &Path,
     (snapshot, as_json): (u64, bool),
 ) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Moving data between tiers.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -151,7 +152,7 @@ fn pass_goal(store: &Store, goal: &EvictGoal) -> Result<PassGoal> {
     })
 }
 
-pub(crate) fn recall(store: &Path, paths: &[String], as_json: bool) -> Result<()> {
+pub(crate) fn recall(store: &Path, paths: &[OsString], as_json: bool) -> Result<()> {
     let store = Store::open(store)?;
     let bar = Bar::new("recalling");
     let (mut n_files, mut bytes) = (0_u64, 0_u64);
@@ -160,8 +161,9 @@ pub(crate) fn recall(store: &Path, paths: &[String], as_json: bool) -> Result<()
         walk::tree(&store.fs, start, |name, attr| {
             if matches!(attr.kind, FileKind::Regular) {
                 let came = store.fs.recall_file(attr.ino);
-                let came =
-                    came.with_context(|| format!("cannot recall {path}/{}", output::name(name)))?;
+                let came = came.with_context(|| {
+                    format!("cannot recall {}/{}", path.display(), output::name(name))
+                })?;
                 n_files += u64::from(came > 0);
                 bytes += came;
                 bar.files_and_bytes(n_files, bytes);
@@ -175,7 +177,7 @@ pub(crate) fn recall(store: &Path, paths: &[String], as_json: bool) -> Result<()
     output::report(as_json, &json!({ "files": n_files, "bytes": bytes }), &text)
 }
 
-pub(crate) fn pin(store: &Path, paths: &[String], pinned: bool) -> Result<()> {
+pub(crate) fn pin(store: &Path, paths: &[OsString], pinned: bool) -> Result<()> {
     let store = Store::open(store)?;
     for path in paths {
         let attr = walk::resolve(&store.fs, path)?;
