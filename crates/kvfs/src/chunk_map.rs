@@ -1,7 +1,7 @@
 //! Changes of a chunk map. The map is total: every chunk of the address space lies in a run, and a
 //! run is stored by its first chunk and reaches to the next one.
 
-use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, Xid};
+use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino};
 
 use crate::FsError;
 use crate::commit::Draft;
@@ -23,10 +23,33 @@ pub(crate) struct MapWindow {
     before: Option<Place>,
     /// The chunk after the range.
     after: Option<Place>,
+    size: FileSize,
+    /// The state of the chunk in which the file ends, if it ends within one.
+    end_state: ChunkState,
+}
+
+/// The size of a file before a change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileSize {
+    pub(crate) bytes: u64,
+    pub(crate) chunk_bytes: u32,
+}
+
+impl FileSize {
+    /// The chunk in which the file ends.
+    fn end_chunk(self) -> ChunkNo {
+        ChunkNo::new(self.bytes / u64::from(self.chunk_bytes))
+    }
 }
 
 impl MapWindow {
-    pub(crate) fn load(view: View<'_>, ino: Ino, range: ChunkRange) -> Result<Self, FsError> {
+    pub(crate) fn load(
+        view: View<'_>,
+        ino: Ino,
+        range: ChunkRange,
+        size: FileSize,
+    ) -> Result<Self, FsError> {
+        let (end_state, _) = view.run_start(ino, size.end_chunk())?.1;
         let before = match range.start().get().checked_sub(1) {
             Some(chunk) => Some(view.run_start(ino, ChunkNo::new(chunk))?.1),
             None => None,
@@ -35,7 +58,8 @@ impl MapWindow {
             ChunkNo::END => None,
             end => Some(view.run_start(ino, end)?.1),
         };
-        Ok(Self { ino, range, runs: view.runs_in(ino, range)?, before, after })
+        let runs = view.runs_in(ino, range)?;
+        Ok(Self { ino, range, runs, before, after, size, end_state })
     }
 
     /// Whose map it is.
@@ -43,14 +67,35 @@ impl MapWindow {
         self.ino
     }
 
-    /// Puts new runs in place of the old ones. They are adjacent and fill the range.
-    pub(crate) fn replace(&self, new: &[ChunkRun], draft: &mut Draft) {
+    /// Counts what a file gains that grows beyond a chunk in which it ended, as far as that chunk is
+    /// not replaced.
+    pub(crate) fn grow(&self, new_bytes: u64, replaced: Option<ChunkRange>, draft: &mut Draft) {
+        let end_chunk = self.size.end_chunk();
+        let covered = replaced.is_some_and(|range| range.contains(end_chunk));
+        if let Some(chunk) = ChunkRange::one(end_chunk).filter(|_| !covered) {
+            let bytes = |size| chunk.len_bytes(self.size.chunk_bytes, size);
+            let grown = bytes(new_bytes).saturating_sub(bytes(self.size.bytes));
+            draft.counters.count(self.end_state, grown, 1);
+        }
+    }
+
+    /// Takes all runs off the count.
+    pub(crate) fn uncount(&self, draft: &mut Draft) {
+        let FileSize { bytes, chunk_bytes } = self.size;
         for run in &self.runs {
-            draft.counters.count(run.state, run.chunks.len(), -1);
+            draft.counters.count(run.state, run.chunks.len_bytes(chunk_bytes, bytes), -1);
         }
+    }
+
+    /// Puts new runs in place of the old ones, in a file that now has `new_bytes`. They are
+    /// adjacent and fill the range.
+    pub(crate) fn replace(&self, new: &[ChunkRun], new_bytes: u64, draft: &mut Draft) {
+        self.uncount(draft);
         for run in new {
-            draft.counters.count(run.state, run.chunks.len(), 1);
+            let bytes = run.chunks.len_bytes(self.size.chunk_bytes, new_bytes);
+            draft.counters.count(run.state, bytes, 1);
         }
+        self.grow(new_bytes, Some(self.range), draft);
         let first = schema::chunk(self.ino, self.range.start());
         if self.runs.len() > N_DELETES_MAX {
             draft.changes.delete_range(
@@ -78,8 +123,9 @@ impl MapWindow {
     }
 
     /// Puts one run in place of all.
-    pub(crate) fn set(&self, state: ChunkState, data_xid: Xid, draft: &mut Draft) {
-        self.replace(&[ChunkRun { chunks: self.range, state, data_xid }], draft);
+    pub(crate) fn set(&self, state: ChunkState, new_bytes: u64, draft: &mut Draft) {
+        let data_xid = draft.xid;
+        self.replace(&[ChunkRun { chunks: self.range, state, data_xid }], new_bytes, draft);
     }
 
     /// Deletes the chunks that are in the store.

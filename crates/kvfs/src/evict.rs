@@ -40,7 +40,7 @@ impl Kvfs {
         let ResidentExtent { ino, chunks, data_xid } = *extent;
         let _guard = self.locks.lock(&[ino]);
         let Some(attr) = self.live().find_attr(ino)? else { return Ok(EvictOutcome::Skipped) };
-        let window = MapWindow::load(self.live(), ino, chunks)?;
+        let window = MapWindow::load(self.live(), ino, chunks, self.size_of(&attr))?;
         let goes = |run: &ChunkRun| {
             run.data_xid == data_xid && matches!(run.state, ChunkState::Hot | ChunkState::Warm)
         };
@@ -59,7 +59,7 @@ impl Kvfs {
             for run in &going {
                 delete_chunks(ino, run.chunks, draft);
             }
-            window.replace(&new, draft);
+            window.replace(&new, attr.size_bytes, draft);
         })?;
         Ok(EvictOutcome::Evicted { bytes })
     }
@@ -67,10 +67,8 @@ impl Kvfs {
     fn store_recalled(&self, extent: &ResidentExtent, bytes: &[u8]) -> Result<u64, FsError> {
         let ResidentExtent { ino, chunks, data_xid } = *extent;
         let _guard = self.locks.lock(&[ino]);
-        if self.live().find_attr(ino)?.is_none() {
-            return Ok(0);
-        }
-        let window = MapWindow::load(self.live(), ino, chunks)?;
+        let Some(attr) = self.live().find_attr(ino)? else { return Ok(0) };
+        let window = MapWindow::load(self.live(), ino, chunks, self.size_of(&attr))?;
         let comes = |run: &ChunkRun| run.data_xid == data_xid && run.state == ChunkState::Cold;
         let chunk_bytes = to_usize(u64::from(self.chunk_bytes));
         let mut stored = Vec::new();
@@ -96,7 +94,7 @@ impl Kvfs {
                 draft.changes.put(Table::Chunks, &schema::chunk(ino, chunk), content);
             }
             draft.changes.put(Table::Warm, &schema::ino(ino), Vec::new());
-            window.replace(&new, draft);
+            window.replace(&new, attr.size_bytes, draft);
         })?;
         Ok(n_bytes)
     }
@@ -262,12 +260,12 @@ impl MountedInstance for Kvfs {
 
     fn usage(&self) -> Result<Usage, PortError> {
         let counters = self.committer.counters();
-        let bytes = |chunks: i64| u64::try_from(chunks).unwrap_or(0) * u64::from(self.chunk_bytes);
+        let bytes = |counted: i64| u64::try_from(counted).unwrap_or(0);
         Ok(Usage {
             physical_bytes: self.db.physical_bytes()?,
             n_inodes: u64::try_from(counters.n_inodes).unwrap_or(0),
-            resident_bytes: bytes(counters.resident_chunks),
-            cold_bytes: bytes(counters.cold_chunks),
+            resident_bytes: bytes(counters.resident_bytes),
+            cold_bytes: bytes(counters.cold_bytes),
         })
     }
 }

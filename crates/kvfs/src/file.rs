@@ -7,7 +7,7 @@ use tier_types::{
 };
 
 use crate::FsError;
-use crate::chunk_map::MapWindow;
+use crate::chunk_map::{FileSize, MapWindow};
 use crate::commit::Draft;
 use crate::db::SnapshotView;
 use crate::fs::Kvfs;
@@ -83,22 +83,24 @@ impl Kvfs {
         Ok(ranges)
     }
 
-    /// Whether the file's data is in the store, evicted, or both: bytes of each, by chunks.
+    /// How many bytes of the file's data are in the store, and how many are evicted.
     pub fn residency(&self, ino: Ino) -> Result<(u64, u64), FsError> {
+        let size = regular(self.live(), ino)?.size_bytes;
         let (mut resident, mut cold) = (0, 0);
         let mut at = Some(ChunkNo::new(0));
         while let Some(from) = at {
             let runs = self.live().runs(ino, from, N_RUNS)?;
             at = runs.last().map(|run| run.chunks.end()).filter(|end| *end < ChunkNo::END);
             for run in runs {
+                let bytes = run.chunks.len_bytes(self.chunk_bytes, size);
                 match run.state {
                     ChunkState::Hole => {}
-                    ChunkState::Hot | ChunkState::Warm => resident += run.chunks.len(),
-                    ChunkState::Cold => cold += run.chunks.len(),
+                    ChunkState::Hot | ChunkState::Warm => resident += bytes,
+                    ChunkState::Cold => cold += bytes,
                 }
             }
         }
-        Ok((resident * u64::from(self.chunk_bytes), cold * u64::from(self.chunk_bytes)))
+        Ok((resident, cold))
     }
 
     /// Brings all evicted data of a file back. Returns the bytes that came.
@@ -146,7 +148,7 @@ impl Kvfs {
             attr.size_bytes = size.max(end);
             Ok(Step::Commit(Box::new(move |draft, window| {
                 draft.operations.push(Operation::Write { ino, offset, len });
-                window.set(ChunkState::Hot, draft.xid, draft);
+                window.set(ChunkState::Hot, attr.size_bytes, draft);
                 for (chunk, bytes) in new {
                     draft.changes.put(Table::Chunks, &schema::chunk(ino, chunk), bytes);
                 }
@@ -184,7 +186,9 @@ impl Kvfs {
             Ok(Step::Commit(Box::new(move |draft, window| {
                 draft.operations.push(Operation::Truncate { ino, old_size, new_size });
                 if new_size < old_size {
-                    cut_tail(window, tail, (kept_bytes, edge), draft);
+                    cut_tail(window, (tail, new_size), (kept_bytes, edge), draft);
+                } else {
+                    window.grow(new_size, None, draft);
                 }
                 attr.modified = draft.time;
                 put_changed(draft, &mut attr);
@@ -227,7 +231,7 @@ impl Kvfs {
             let mut attr = attr.clone();
             Ok(Step::Commit(Box::new(move |draft, window| {
                 draft.operations.push(Operation::PunchHole { ino, offset, len: bytes });
-                unmap(window, chunks, edges, draft);
+                unmap(window, (chunks, attr.size_bytes), edges, draft);
                 attr.modified = draft.time;
                 put_changed(draft, &mut attr);
             })))
@@ -244,7 +248,7 @@ impl Kvfs {
         for _ in 0..N_ATTEMPTS {
             let guard = self.locks.lock(&[ino]);
             let attr = regular(self.live(), ino)?;
-            let window = MapWindow::load(self.live(), ino, chunks)?;
+            let window = MapWindow::load(self.live(), ino, chunks, self.size_of(&attr))?;
             match prepare(&attr, &window)? {
                 Step::Commit(fill) => {
                     self.committer.commit(1, move |draft| fill(draft, &window))?;
@@ -377,6 +381,10 @@ impl Kvfs {
         Ok(recalled)
     }
 
+    pub(crate) fn size_of(&self, attr: &FileAttr) -> FileSize {
+        FileSize { bytes: attr.size_bytes, chunk_bytes: self.chunk_bytes }
+    }
+
     fn has_changed(&self, before: &FileAttr) -> Result<bool, FsError> {
         let now = self.live().find_attr(before.ino)?;
         Ok(now.is_none_or(|now| now.xid != before.xid))
@@ -415,7 +423,7 @@ fn regular(view: View<'_>, ino: Ino) -> Result<FileAttr, FsError> {
 /// Cuts a file: the first chunk of the tail keeps some bytes, the rest is a hole.
 fn cut_tail(
     window: &MapWindow,
-    tail: ChunkRange,
+    (tail, new_bytes): (ChunkRange, u64),
     (kept_bytes, edge): (usize, Option<Vec<u8>>),
     draft: &mut Draft,
 ) {
@@ -436,13 +444,13 @@ fn cut_tail(
     }
     runs.push(ChunkRun { chunks: gone, state: ChunkState::Hole, data_xid: draft.xid });
     window.delete_chunks(gone, draft);
-    window.replace(&runs, draft);
+    window.replace(&runs, new_bytes, draft);
 }
 
 /// Makes a range a hole but for chunks at its ends that keep some of their bytes.
 fn unmap(
     window: &MapWindow,
-    chunks: ChunkRange,
+    (chunks, file_bytes): (ChunkRange, u64),
     edges: Vec<(ChunkNo, Vec<u8>)>,
     draft: &mut Draft,
 ) {
@@ -467,5 +475,5 @@ fn unmap(
         window.delete_chunks(run.chunks, draft);
         runs.push(run);
     }
-    window.replace(&runs, draft);
+    window.replace(&runs, file_bytes, draft);
 }

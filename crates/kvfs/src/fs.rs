@@ -208,10 +208,10 @@ impl Kvfs {
     /// What is in it.
     pub fn statfs(&self) -> StatFs {
         let counters = self.committer.counters();
-        let chunks = counters.resident_chunks + counters.cold_chunks;
+        let data_bytes = counters.resident_bytes + counters.cold_bytes;
         StatFs {
             n_inodes: u64::try_from(counters.n_inodes).unwrap_or(0),
-            data_bytes: u64::try_from(chunks).unwrap_or(0) * u64::from(self.chunk_bytes),
+            data_bytes: u64::try_from(data_bytes).unwrap_or(0),
             chunk_bytes: self.chunk_bytes,
             name_bytes_max: 255,
         }

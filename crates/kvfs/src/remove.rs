@@ -4,7 +4,7 @@ use tier_log::Operation;
 use tier_types::{ChunkRange, FileAttr, FileKind, FileName, Ino, Link};
 
 use crate::FsError;
-use crate::chunk_map::MapWindow;
+use crate::chunk_map::{FileSize, MapWindow};
 use crate::commit::Draft;
 use crate::fs::Kvfs;
 use crate::inode::{delete_link, put_changed, touch_directory};
@@ -23,8 +23,8 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    pub(crate) fn load(view: View<'_>, ino: Ino) -> Result<Self, FsError> {
-        let map = MapWindow::load(view, ino, ChunkRange::ALL)?;
+    pub(crate) fn load(view: View<'_>, ino: Ino, size: FileSize) -> Result<Self, FsError> {
+        let map = MapWindow::load(view, ino, ChunkRange::ALL, size)?;
         let xattr_names = view.xattrs(ino)?.into_iter().map(|xattr| xattr.name).collect();
         let pinned = view.0.get(Table::Pins, &schema::ino(ino))?.is_some();
         Ok(Self { ino, map, xattr_names, pinned })
@@ -47,8 +47,8 @@ impl Ending {
             draft.changes.delete(Table::Xattrs, &schema::named(ino, name));
         }
         self.map.delete_chunks(ChunkRange::ALL, draft);
+        self.map.uncount(draft);
         for run in &self.map.runs {
-            draft.counters.count(run.state, run.chunks.len(), -1);
             draft.changes.delete(Table::Map, &schema::chunk(ino, run.chunks.start()));
         }
     }
@@ -158,12 +158,13 @@ impl Kvfs {
         if self.is_open(attr.ino) {
             return Ok(Some(Fate::Orphan));
         }
-        Ok(Some(Fate::Ends(Ending::load(self.live(), attr.ino)?)))
+        Ok(Some(Fate::Ends(Ending::load(self.live(), attr.ino, self.size_of(attr))?)))
     }
 
     /// Ends an orphan. Its lock is held.
     pub(crate) fn end_inode(&self, ino: Ino) -> Result<(), FsError> {
-        let ending = Ending::load(self.live(), ino)?;
+        let attr = self.live().attr(ino)?;
+        let ending = Ending::load(self.live(), ino, self.size_of(&attr))?;
         self.committer.commit(1, move |draft| ending.apply(draft))?;
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Putting a lost filesystem back, inode by inode.
 
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, Ino, InodeState, Link, PortError, Xid,
+    ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, FileAttr, Ino, InodeState, Link,
+    PortError, Xid,
 };
 
 use crate::FsError;
@@ -48,18 +49,20 @@ impl Kvfs {
             at = run.chunks.end();
             batch.push(run);
             if batch.len() >= N_RUNS_BATCH {
-                self.put_runs(ino, std::mem::take(&mut batch))?;
+                self.put_runs(&inode.attr, std::mem::take(&mut batch))?;
             }
         }
         batch.extend(never_written(at, ChunkNo::END));
-        self.put_runs(ino, batch)?;
+        self.put_runs(&inode.attr, batch)?;
         self.put_state(inode)
     }
 
-    fn put_runs(&self, ino: Ino, runs: Vec<ChunkRun>) -> Result<(), PortError> {
+    fn put_runs(&self, attr: &FileAttr, runs: Vec<ChunkRun>) -> Result<(), PortError> {
+        let (ino, file_bytes, chunk_bytes) = (attr.ino, attr.size_bytes, self.chunk_bytes);
         self.committer.commit(0, move |draft| {
             for run in &runs {
-                draft.counters.count(run.state, run.chunks.len(), 1);
+                let bytes = run.chunks.len_bytes(chunk_bytes, file_bytes);
+                draft.counters.count(run.state, bytes, 1);
                 let key = schema::chunk(ino, run.chunks.start());
                 draft.changes.put(Table::Map, &key, value::run_to_bytes(run.state, run.data_xid));
             }

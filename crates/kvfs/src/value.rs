@@ -144,11 +144,11 @@ pub(crate) fn run_from_bytes(bytes: &[u8]) -> Option<(ChunkState, Xid)> {
 }
 
 pub(crate) fn counters_to_bytes(counters: &Counters) -> Vec<u8> {
-    let Counters { n_inodes, resident_chunks, cold_chunks, n_pins } = *counters;
-    encode(&(n_inodes, resident_chunks, cold_chunks, n_pins))
+    let Counters { n_inodes, resident_bytes, cold_bytes, n_pins } = *counters;
+    encode(&(n_inodes, resident_bytes, cold_bytes, n_pins))
 }
 
 pub(crate) fn counters_from_bytes(bytes: &[u8]) -> Option<Counters> {
-    let (n_inodes, resident_chunks, cold_chunks, n_pins) = decode(bytes)?;
-    Some(Counters { n_inodes, resident_chunks, cold_chunks, n_pins })
+    let (n_inodes, resident_bytes, cold_bytes, n_pins) = decode(bytes)?;
+    Some(Counters { n_inodes, resident_bytes, cold_bytes, n_pins })
 }

@@ -4,7 +4,7 @@ use tier_agent::Task;
 use tier_testkit::Fault;
 use tier_types::{ErrorKind, FileKind, Ino, MountedInstance};
 
-use crate::harness::{CHUNK, Harness, file_name, node, tree};
+use crate::harness::{CHUNK, Harness, check_usage, file_name, node, tree};
 
 fn make(harness: &Harness, name: &str, content: &[u8]) -> Ino {
     let fs = harness.fs();
@@ -55,6 +55,7 @@ fn what_an_operation_does_not_need_is_not_recalled() {
     assert_eq!(resident(), 2);
     harness.fs().truncate(ino, 0).unwrap();
     assert_eq!(harness.fs().residency(ino).unwrap(), (0, 0));
+    check_usage(harness.fs());
 }
 
 #[test]
