@@ -168,6 +168,9 @@ pub(crate) enum Command {
     Status {
         /// The store.
         store: PathBuf,
+        /// Again every two seconds, until Ctrl-C.
+        #[arg(long)]
+        watch: bool,
     },
     /// List snapshots.
     #[command(after_help = "Example: tier snapshots /srv/store")]

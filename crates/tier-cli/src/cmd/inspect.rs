@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -10,8 +11,21 @@ use tier_status::{SnapshotStatus, Stage};
 use tier_types::{LogService, MountedInstance, Xid, XidRange};
 
 use super::{flush, stdout};
-use crate::output;
 use crate::store::Store;
+use crate::{exit, output};
+
+/// Prints the status again and again. The store is open only meanwhile, so that others can work.
+pub(crate) fn watch(store: &Path, as_json: bool) -> Result<()> {
+    let (_never, timer) = std::sync::mpsc::channel::<()>();
+    loop {
+        match status(store, as_json) {
+            Err(error) if exit::code(&error) == exit::BUSY => output::note(&exit::message(&error)),
+            other => other?,
+        }
+        // Nobody sends: this waits for the time to pass.
+        let _ = timer.recv_timeout(Duration::from_secs(2));
+    }
+}
 
 pub(crate) fn status(store: &Path, as_json: bool) -> Result<()> {
     let store = Store::open(store)?;
