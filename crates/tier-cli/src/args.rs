@@ -78,7 +78,7 @@ pub(crate) enum Command {
         into: OsString,
     },
     /// Copy a tree out, bringing back what was evicted.
-    #[command(after_help = "Example: tier export /srv/store /photos /tmp/photos")]
+    #[command(after_help = "Example: tier export /srv/store /photos ~/photos-again")]
     Export {
         /// The store.
         store: PathBuf,

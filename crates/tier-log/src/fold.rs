@@ -104,24 +104,10 @@ impl Folder {
             let after = folded.touched.len();
             self.n_held = (self.n_held + after).saturating_sub(before);
         }
-        match operation {
-            Operation::Rename { replaced: Some(other), .. } | Operation::Exchange { other, .. } => {
-                self.inode(*other);
-            }
-            Operation::Rename { replaced: None, .. }
-            | Operation::Create { .. }
-            | Operation::Mkdir { .. }
-            | Operation::Mknod { .. }
-            | Operation::Symlink { .. }
-            | Operation::Link { .. }
-            | Operation::Unlink { .. }
-            | Operation::Write { .. }
-            | Operation::Truncate { .. }
-            | Operation::PunchHole { .. }
-            | Operation::SetAttr { .. }
-            | Operation::SetXattr { .. }
-            | Operation::RemoveXattr { .. }
-            | Operation::Gone { .. } => {}
+        if let Operation::Rename { replaced: Some(other), .. } | Operation::Exchange { other, .. } =
+            operation
+        {
+            self.inode(*other);
         }
     }
 

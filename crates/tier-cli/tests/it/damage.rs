@@ -1,6 +1,13 @@
 //! Damage is told with exit code 3 and the name of the object; everything else is still readable.
 
 use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tier_types::{
+    ChunkNo, ChunkRange, ChunkRun, ChunkState, FileName, Ino, InodeState, Link, MountedInstance,
+    Xid,
+};
 
 use crate::harness::{Store, tier};
 
@@ -157,4 +164,30 @@ fn an_extra_recipient_restores_a_store_that_lives_on() {
     tier(&["evict", &restored, "--all"]).ok();
     assert_eq!(tier(&["cat", &restored, "/late"]).ok(), "late\n");
     tier(&["verify", &restored]).ok();
+}
+
+#[test]
+fn a_detour_to_another_version_is_an_error_and_never_other_data() {
+    let store = evicted();
+    let path = PathBuf::from(store.path());
+    {
+        let clock = Arc::new(tier_types::SystemClock);
+        let fs = kvfs::Kvfs::open(&path, &kvfs::KvfsOptions::default(), clock).unwrap();
+        let late = FileName::new(b"late").unwrap();
+        let attr = fs.lookup(Ino::ROOT, &late).unwrap();
+        // The inode goes and comes back with a detour to a version that was never archived, while
+        // the index still knows the one that was.
+        fs.unlink(Ino::ROOT, &late).unwrap();
+        let links = vec![Link { parent: Ino::ROOT, name: late }];
+        let (chunks, state) = (ChunkRange::one(ChunkNo::new(0)).unwrap(), ChunkState::Cold);
+        let data_xid = Xid::new(attr.xid.get() + 1000);
+        let inode = InodeState { attr, links, xattrs: Vec::new() };
+        let run = ChunkRun { chunks, state, data_xid };
+        fs.restore_inode(&inode, &mut std::iter::once(Ok(run))).unwrap();
+        fs.fsync().unwrap();
+    }
+    let run = store.run("cat", &["/late"]);
+    assert_eq!((run.code, run.out.as_str()), (3, ""), "{}", run.err);
+    assert!(run.err.contains("is missing from the archive"), "{}", run.err);
+    assert_eq!(store.run("cat", &["/hello"]).ok(), "hello\n");
 }

@@ -94,7 +94,8 @@ impl<'a> TarballWriter<'a> {
     pub(crate) fn append(&mut self, member: &Member, data: &[u8]) -> Result<(), PersistError> {
         assert_eq!(to_u64(data.len()), member.data_bytes, "the data is what the member says");
         let header = member.header_blocks(self.identity.chunk_bytes);
-        let content_bytes = content_bytes(&header, data.len());
+        // The header, with the map of a sparse file, fills whole blocks: only the data needs padding.
+        let content_bytes = member.data_bytes;
         let whole = header.len() + data.len() + padding(content_bytes);
         let room = self.context.frame_bytes.saturating_sub(self.frame.len());
         if whole > room && (whole <= self.context.frame_bytes || header.len() > room) {
@@ -238,11 +239,4 @@ impl<'a> TarballWriter<'a> {
         let frame = std::mem::replace(&mut self.frame, next);
         self.sink.push(self.context.pool, frame)
     }
-}
-
-/// The content that the header announces: what follows its last block, and the data.
-fn content_bytes(header: &[u8], data_bytes: usize) -> u64 {
-    // The padding is that of data and map together; the map fills whole blocks.
-    debug_assert_eq!(header.len() % BLOCK_BYTES, 0, "headers and maps are whole blocks");
-    to_u64(data_bytes)
 }
