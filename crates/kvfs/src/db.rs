@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily,
-    ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType, Direction, IteratorMode,
-    Options, ReadOptions, WriteBatch, WriteOptions,
+    ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType, DBRawIterator, Direction,
+    IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use self_cell::self_cell;
 use tier_types::{Ino, to_u64};
@@ -190,6 +190,76 @@ impl Db {
 impl SnapshotView {
     pub(crate) fn take(db: &Arc<Db>) -> Self {
         Self::new(Arc::clone(db), |db| db.db.snapshot())
+    }
+
+    /// A place in a table, for a reader that goes through it in order.
+    pub(crate) fn cursor(&self, table: Table) -> Result<Cursor<'_>, FsError> {
+        let mut options = ReadOptions::default();
+        // What is read once must not push out what is read often.
+        options.fill_cache(false);
+        options.set_readahead_size(READ_AHEAD_BYTES);
+        let family = self.borrow_owner().family(table)?;
+        let iterator = self.borrow_dependent().raw_iterator_cf_opt(family, options);
+        Ok(Cursor { iterator, empty_from: None })
+    }
+}
+
+/// Bytes that a cursor reads ahead of its place.
+const READ_AHEAD_BYTES: usize = 256 << 10;
+/// Pairs that a cursor steps over before it seeks.
+const N_STEPS_MAX: usize = 16;
+
+/// A place in a table of a snapshot that mostly moves forward: a step there is far cheaper than a
+/// seek, and no move at all where the table is known to be empty.
+pub(crate) struct Cursor<'a> {
+    iterator: DBRawIterator<'a>,
+    /// The table holds nothing from this key up to the place; `None` before the first move.
+    empty_from: Option<Vec<u8>>,
+}
+
+impl Cursor<'_> {
+    /// Moves to the first pair at or after `key`, and returns it.
+    pub(crate) fn at_or_after(&mut self, key: &[u8]) -> Result<Option<(&[u8], &[u8])>, FsError> {
+        let forward = self.empty_from.as_ref().is_some_and(|from| from.as_slice() <= key);
+        let mut n_steps = 0;
+        while forward && n_steps < N_STEPS_MAX && self.iterator.key().is_some_and(|at| at < key) {
+            self.iterator.next();
+            n_steps += 1;
+        }
+        if !forward || self.iterator.key().is_some_and(|at| at < key) {
+            self.iterator.seek(key);
+        }
+        let empty_from = self.empty_from.get_or_insert_default();
+        empty_from.clear();
+        empty_from.extend_from_slice(key);
+        self.item()
+    }
+
+    /// Moves to the pair after the one it is at, and returns it.
+    pub(crate) fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, FsError> {
+        if let (Some(key), Some(empty_from)) = (self.iterator.key(), &mut self.empty_from) {
+            empty_from.clear();
+            empty_from.extend_from_slice(key);
+            empty_from.push(0);
+            self.iterator.next();
+        }
+        self.item()
+    }
+
+    /// Moves to the last pair at or before `key`, and returns it.
+    pub(crate) fn at_or_before(&mut self, key: &[u8]) -> Result<Option<(&[u8], &[u8])>, FsError> {
+        self.iterator.seek_for_prev(key);
+        self.empty_from = self.iterator.key().map(<[u8]>::to_vec);
+        self.item()
+    }
+
+    fn item(&mut self) -> Result<Option<(&[u8], &[u8])>, FsError> {
+        if let (None, Err(source)) = (self.iterator.key(), self.iterator.status()) {
+            // What lies behind the damage is found by a seek.
+            self.empty_from = None;
+            return Err(failed("scan", source));
+        }
+        Ok(self.iterator.item())
     }
 }
 

@@ -199,8 +199,7 @@ impl Kvfs {
             let message = format!("the snapshot at xid {last} is gone; publish again");
             PortError::new(ErrorKind::Missing, message)
         })?;
-        let paths = Mutex::new(HashMap::new());
-        Ok(KvfsSnapshot { view, xid: last, chunk_bytes: self.chunk_bytes, paths })
+        Ok(KvfsSnapshot { view, xid: last, chunk_bytes: self.chunk_bytes })
     }
 }
 

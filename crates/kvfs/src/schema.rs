@@ -3,7 +3,7 @@
 use tier_types::{ChunkNo, FileName, Ino, Xid};
 
 /// A column family.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Table {
     /// ino -> attributes.
     Inodes,

@@ -157,18 +157,18 @@ impl View<'_> {
 /// State and data xid of a run.
 pub(crate) type Place = (ChunkState, Xid);
 
-fn run(start: ChunkNo, end: ChunkNo, (state, data_xid): Place) -> Option<ChunkRun> {
+pub(crate) fn run(start: ChunkNo, end: ChunkNo, (state, data_xid): Place) -> Option<ChunkRun> {
     ChunkRange::new(start, end).map(|chunks| ChunkRun { chunks, state, data_xid })
 }
 
-fn parse_run(ino: Ino, key: &[u8], bytes: &[u8]) -> Result<(ChunkNo, Place), FsError> {
+pub(crate) fn parse_run(ino: Ino, key: &[u8], bytes: &[u8]) -> Result<(ChunkNo, Place), FsError> {
     let parsed = schema::parse_pair(key).zip(value::run_from_bytes(bytes));
     let ((_, start), place) =
         parsed.ok_or(FsError::Damaged { ino, problem: "its chunk map cannot be read" })?;
     Ok((ChunkNo::new(start), place))
 }
 
-fn parse_link(ino: Ino, key: &[u8]) -> Result<Link, FsError> {
+pub(crate) fn parse_link(ino: Ino, key: &[u8]) -> Result<Link, FsError> {
     let parse = || {
         let (_, rest) = schema::take_number(key)?;
         let (parent, name) = schema::take_number(rest)?;

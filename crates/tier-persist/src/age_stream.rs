@@ -7,7 +7,6 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::io::Write;
 
 use age::secrecy::ExposeSecret;
 use age::{DecryptError, Decryptor, EncryptError, Encryptor, Identity, Recipient};
@@ -21,7 +20,7 @@ use crate::{Keys, PersistError};
 
 /// Plaintext bytes of every chunk but the last.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
-const TAG_BYTES: usize = 16;
+pub(crate) const TAG_BYTES: usize = 16;
 const NONCE_BYTES: usize = 16;
 /// A longer header is refused; one recipient takes about 100 bytes.
 pub(crate) const HEADER_BYTES_MAX: usize = 64 * 1024;
@@ -99,29 +98,26 @@ fn n_chunks(plain_bytes: u64) -> u64 {
 }
 
 impl PayloadKey {
-    /// Seals consecutive chunks, the first of which is number `first_chunk`. Every chunk is whole;
-    /// only with `last` the last one may be shorter.
-    pub(crate) fn seal(
+    /// Seals consecutive chunks, the first of which is number `first_chunk`. Each has
+    /// [`CHUNK_BYTES`] and room for its tag behind them; only with `last` the last one may be
+    /// shorter.
+    pub(crate) fn seal_in_place(
         &self,
-        plain: &[u8],
+        run: &mut [u8],
         first_chunk: u64,
         last: bool,
-    ) -> Result<Vec<u8>, PersistError> {
-        let mut sealed =
-            Vec::with_capacity(plain.len() + (plain.len() / CHUNK_BYTES + 1) * TAG_BYTES);
-        let mut chunks = plain.chunks(CHUNK_BYTES).peekable();
-        let mut number = first_chunk;
-        let empty = plain.is_empty().then_some(plain);
-        while let Some(chunk) = chunks.next().or(empty.filter(|_| number == first_chunk)) {
-            let start = sealed.len();
-            sealed.extend_from_slice(chunk);
+    ) -> Result<(), PersistError> {
+        let mut chunks = run.chunks_mut(CHUNK_BYTES + TAG_BYTES).zip(first_chunk..).peekable();
+        while let Some((chunk, number)) = chunks.next() {
             let is_last = last && chunks.peek().is_none();
-            let room = sealed.get_mut(start..).unwrap_or_default();
-            let tag = self.0.seal_in_place_separate_tag(nonce(number, is_last), Aad::empty(), room);
-            sealed.extend_from_slice(tag.map_err(|_| PersistError::Pipeline)?.as_ref());
-            number += 1;
+            let plain_bytes = chunk.len().checked_sub(TAG_BYTES).ok_or(PersistError::Pipeline)?;
+            let (plain, room) =
+                chunk.split_at_mut_checked(plain_bytes).ok_or(PersistError::Pipeline)?;
+            let nonce = nonce(number, is_last);
+            let tag = self.0.seal_in_place_separate_tag(nonce, Aad::empty(), plain);
+            room.copy_from_slice(tag.map_err(|_| PersistError::Pipeline)?.as_ref());
         }
-        Ok(sealed)
+        Ok(())
     }
 
     /// Opens consecutive sealed chunks; `None` if any byte of them, or their place in the object,
@@ -231,8 +227,17 @@ impl<T: Identity> Identity for LookingOn<'_, T> {
 /// A whole small object: header and sealed payload.
 pub(crate) fn seal_all(plain: &[u8], keys: &Keys) -> Result<Vec<u8>, PersistError> {
     let (mut out, key) = new_header(keys)?;
-    let sealed = key.seal(plain, 0, true)?;
-    out.write_all(&sealed).map_err(|_| PersistError::Pipeline)?;
+    let start = out.len();
+    let mut chunks = plain.chunks(CHUNK_BYTES).peekable();
+    loop {
+        // Empty plaintext is one empty chunk.
+        out.extend_from_slice(chunks.next().unwrap_or_default());
+        out.resize(out.len() + TAG_BYTES, 0);
+        if chunks.peek().is_none() {
+            break;
+        }
+    }
+    key.seal_in_place(out.get_mut(start..).unwrap_or_default(), 0, true)?;
     Ok(out)
 }
 

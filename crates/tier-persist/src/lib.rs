@@ -13,6 +13,7 @@
 
 mod age_stream;
 mod archive;
+mod compress;
 mod error;
 mod fetcher;
 mod keys;
@@ -23,10 +24,10 @@ mod object;
 mod persister;
 mod pipeline;
 mod plan;
+mod planner;
 mod rebuild;
 mod restore;
 mod seekable;
-mod snapshot_writer;
 mod tarball;
 mod verify;
 

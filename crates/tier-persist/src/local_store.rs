@@ -81,10 +81,11 @@ impl NewObject {
         written.map_err(|source| failed("write", &self.temporary, source))
     }
 
-    /// Waits until what was written is on disk, so that not all of it is written at the end.
-    pub(crate) fn write_back(&mut self) -> Result<(), PortError> {
-        let synced = self.file.sync_data();
-        synced.map_err(|source| failed("sync", &self.temporary, source))
+    /// The same file, for a thread that sends it to the disk while more is written.
+    pub(crate) fn duplicate(&self) -> Result<WriteBack, PortError> {
+        let file = self.file.try_clone();
+        let file = file.map_err(|source| failed("duplicate", &self.temporary, source))?;
+        Ok(WriteBack { file, path: self.temporary.clone() })
     }
 
     /// Makes the object durable under its name.
@@ -100,6 +101,20 @@ impl NewObject {
             folder = path.parent();
         }
         Ok(())
+    }
+}
+
+/// Another handle on an object that is being written.
+#[derive(Debug)]
+pub(crate) struct WriteBack {
+    file: File,
+    path: PathBuf,
+}
+
+impl WriteBack {
+    /// Waits until what was written so far is on disk, so that not all of it is written at the end.
+    pub(crate) fn write_back(&self) -> Result<(), PortError> {
+        self.file.sync_data().map_err(|source| failed("sync", &self.path, source))
     }
 }
 

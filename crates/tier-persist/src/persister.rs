@@ -1,5 +1,6 @@
 //! Persists one snapshot: tarballs, manifest, index, in this order.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,10 +13,10 @@ use tier_types::{
 
 use crate::manifest::{Manifest, ManifestRef};
 use crate::names::{self, ObjectKind};
-use crate::pipeline::WorkerPool;
+use crate::pipeline::{self, Sequenced};
+use crate::planner::Planner;
 use crate::rebuild::{apply_manifest, set_applied};
-use crate::snapshot_writer::SnapshotWriter;
-use crate::tarball::{TarballIdentity, TarballRow, WriterContext};
+use crate::tarball::{TarballIdentity, TarballRow};
 use crate::{FilesystemId, Keys, LocalStore, PersistError, ScanMode};
 
 /// How tarballs are written.
@@ -31,7 +32,8 @@ pub struct PersistOptions {
     pub tarball_bytes: u64,
     /// … or this many members.
     pub tarball_members: u64,
-    /// Data bytes of one member: what is held in memory.
+    /// A file with more data than this is written in parts of a frame each; up to it, it is one
+    /// member under its own path, and held in memory as a whole.
     pub member_bytes_max: u64,
     /// A file up to this size is written whole even if only part of it changed.
     pub rewrite_bytes_max: u64,
@@ -109,6 +111,20 @@ impl std::fmt::Debug for Persister {
     }
 }
 
+/// The tarballs, and what the snapshot comes to.
+fn report(planner: &Planner<'_>, sequenced: Sequenced) -> (Vec<TarballRow>, PersistReport) {
+    let Sequenced { tarballs, data_bytes, failed } = sequenced;
+    let failed: BTreeSet<_> = failed.into_iter().chain(planner.failed.iter().copied()).collect();
+    let report = PersistReport {
+        n_inodes: planner.n_inodes.saturating_sub(to_u64(failed.len())),
+        data_bytes,
+        n_tarballs: to_u64(tarballs.len()),
+        tarball_bytes: tarballs.iter().map(|row| row.object_bytes).sum(),
+        failed: failed.into_iter().collect(),
+    };
+    (tarballs, report)
+}
+
 impl Persister {
     /// Components and settings of a persister.
     pub fn new(
@@ -126,13 +142,6 @@ impl Persister {
     pub fn persist(&self, request: &mut PersistRequest<'_>) -> Result<PersistReport, PersistError> {
         request.status.report(Event::Started { range: request.range })?;
         self.remove_parts(request.epoch, request.snapshot)?;
-        let pool = WorkerPool::new(self.options.n_workers, self.options.level)?;
-        let context = WriterContext {
-            pool: &pool,
-            store: &self.store,
-            keys: &self.keys,
-            frame_bytes: self.options.frame_bytes,
-        };
         let id = TarballId { epoch: request.epoch, snapshot: request.snapshot, part: 0 };
         let identity = TarballIdentity {
             filesystem: self.filesystem,
@@ -140,17 +149,25 @@ impl Persister {
             range: request.range,
             chunk_bytes: request.mounted.chunk_bytes(),
         };
-        let (mounted, status) = (request.mounted, request.status);
-        let mut run = SnapshotWriter::new(self.options, &context, identity, mounted, status);
-        for update in &mut *request.updates {
-            if request.stop.load(Ordering::Relaxed) {
-                return Err(PersistError::Cancelled);
+        let context = pipeline::Context {
+            store: &self.store,
+            keys: &self.keys,
+            options: self.options,
+            identity,
+            mounted: request.mounted,
+            status: request.status,
+        };
+        let mut planner = Planner::new(&self.options, request.mounted, request.status);
+        let sequenced = pipeline::run(&context, |jobs| {
+            for update in &mut *request.updates {
+                if request.stop.load(Ordering::Relaxed) {
+                    return Err(PersistError::Cancelled);
+                }
+                planner.add(&update.map_err(PersistError::Source)?, jobs)?;
             }
-            run.add(&update.map_err(PersistError::Source)?)?;
-        }
-        let (tarballs, mut report) = run.finish()?;
-        report.n_tarballs = to_u64(tarballs.len());
-        report.tarball_bytes = tarballs.iter().map(|row| row.object_bytes).sum();
+            planner.finish(jobs)
+        })?;
+        let (tarballs, report) = report(&planner, sequenced);
         let manifest = self.manifest(request, tarballs, &report)?;
         self.commit(&manifest, request.status, &report)?;
         Ok(report)

@@ -1,6 +1,6 @@
 //! What to write of an inode: pure, from what changed and where its chunks are, to members.
 
-use tier_types::{Change, ChunkNo, ChunkRange, ChunkRun, ChunkState, FileKind, InodeState};
+use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, FileKind, Ino, InodeState};
 
 use crate::tarball::{Member, Run, TIER_FOLDER};
 
@@ -9,8 +9,10 @@ use crate::tarball::{Member, Run, TIER_FOLDER};
 pub(crate) struct PlanLimits {
     /// The filesystem's chunk size.
     pub(crate) chunk_bytes: u32,
-    /// Data bytes of one member; at least a chunk.
-    pub(crate) member_bytes: u64,
+    /// A file up to this size can be one member.
+    pub(crate) whole_bytes: u64,
+    /// Data bytes of one member with a part of a file; at least a chunk.
+    pub(crate) part_bytes: u64,
     /// A file up to this size is written whole even if only part of it changed.
     pub(crate) rewrite_bytes: u64,
     /// Runs of one member.
@@ -34,7 +36,7 @@ pub(crate) fn member_path(inode: &InodeState, path: Option<Vec<u8>>) -> Option<V
 /// up to its end.
 pub(crate) fn whole_member(
     inode: &InodeState,
-    path: &[u8],
+    path: Vec<u8>,
     runs: &[ChunkRun],
     touched: &[ChunkRange],
     limits: &PlanLimits,
@@ -42,7 +44,7 @@ pub(crate) fn whole_member(
     let attr = &inode.attr;
     let mut member = Member {
         metadata: Some(inode.clone()),
-        whole_path: Some(path.to_vec()),
+        whole_path: Some(path),
         ..Member::of(attr.ino)
     };
     if !matches!(attr.kind, FileKind::Regular) {
@@ -62,7 +64,7 @@ pub(crate) fn whole_member(
             ChunkState::Hole => push_hole(&mut member.holes, run, touched),
         }
     }
-    let fits = member.data_bytes <= limits.member_bytes;
+    let fits = member.data_bytes <= limits.whole_bytes;
     (fits && member.data.len() + member.holes.len() <= limits.n_runs).then_some(member)
 }
 
@@ -93,7 +95,7 @@ impl PartMembers {
                 let mut rest = Some(run.chunks);
                 while let Some(chunks) = rest {
                     full.extend(self.make_room(u64::from(self.limits.chunk_bytes)));
-                    let room = self.limits.member_bytes.saturating_sub(self.current.data_bytes);
+                    let room = self.limits.part_bytes.saturating_sub(self.current.data_bytes);
                     let n_chunks = (room / u64::from(self.limits.chunk_bytes)).max(1);
                     let end = chunks.start().get().saturating_add(n_chunks);
                     let end = ChunkNo::new(end).min(chunks.end());
@@ -118,18 +120,18 @@ impl PartMembers {
     fn make_room(&mut self, bytes: u64) -> Option<Member> {
         let Member { data, holes, data_bytes, .. } = &self.current;
         let full = data.len() + holes.len() >= self.limits.n_runs
-            || (*data_bytes > 0 && data_bytes + bytes > self.limits.member_bytes);
+            || (*data_bytes > 0 && data_bytes + bytes > self.limits.part_bytes);
         let next = Member::of(self.current.ino);
         full.then(|| std::mem::replace(&mut self.current, next))
     }
 }
 
-/// The ranges in which an update changed data; none for one that only ends the inode.
-pub(crate) fn touched(change: &Change) -> &[ChunkRange] {
-    match change {
-        Change::Gone(_) => &[],
-        Change::Touched(ranges) => ranges,
-    }
+/// What orders small members: directory, type as the name's ending tells it, inode.
+pub(crate) fn place_of(member: &Member) -> (Option<Ino>, &[u8], Ino) {
+    let link = member.metadata.as_ref().and_then(|inode| inode.links.first());
+    let name = link.map_or(&b""[..], |link| link.name.as_bytes());
+    let ending = name.iter().rposition(|&byte| byte == b'.').and_then(|dot| name.get(dot..));
+    (link.map(|link| link.parent), ending.unwrap_or_default(), member.ino)
 }
 
 /// Notes that a range is unmapped, as far as it changed. What was never written needs no note.
@@ -142,12 +144,18 @@ fn push_hole(holes: &mut Vec<Run>, run: &ChunkRun, touched: &[ChunkRange]) {
 
 #[cfg(test)]
 mod tests {
-    use tier_types::{FileAttr, Ino, Timestamp, Xid};
+    use tier_types::{FileAttr, Timestamp, Xid};
 
     use super::*;
 
     const LIMITS: PlanLimits =
-        PlanLimits { chunk_bytes: 10, member_bytes: 40, rewrite_bytes: 20, n_runs: 100 };
+        PlanLimits {
+        chunk_bytes: 10,
+        whole_bytes: 50,
+        part_bytes: 40,
+        rewrite_bytes: 20,
+        n_runs: 100,
+    };
 
     fn inode(size_bytes: u64) -> InodeState {
         let zero = Timestamp::default();
@@ -180,7 +188,7 @@ mod tests {
     fn a_file_is_whole_if_all_of_it_changed() {
         let runs = [run(0, 3, ChunkState::Hot, 5), run(3, u64::MAX, ChunkState::Hole, 4)];
         let whole =
-            |touched: &[ChunkRange]| whole_member(&inode(25), b"a", &runs, touched, &LIMITS);
+            |touched: &[ChunkRange]| whole_member(&inode(25), b"a".to_vec(), &runs, touched, &LIMITS);
         let member = whole(&[range(0, u64::MAX)]).unwrap();
         assert_eq!((member.data_bytes, member.holes.len()), (25, 1));
         assert_eq!(whole(&[range(0, 2)]), None);
@@ -192,7 +200,7 @@ mod tests {
         let cold = [run(0, 1, ChunkState::Cold, 5), run(1, 2, ChunkState::Hot, 6)];
         let inode = inode(15);
         let whole = |runs: &[ChunkRun], touched: &[ChunkRange]| {
-            whole_member(&inode, b"a", runs, touched, &LIMITS).is_some()
+            whole_member(&inode, b"a".to_vec(), runs, touched, &LIMITS).is_some()
         };
         assert!(whole(&hot, &[range(1, 2)]));
         assert!(!whole(&cold, &[range(1, 2)]));

@@ -129,7 +129,7 @@ pub(crate) fn read_entries(
     let reader = TarballReader::with_row(store, &name, row, keys)?;
     match mode {
         ScanMode::Tables => {
-            reader.read_toc(&mut |entries| entries.into_iter().try_for_each(&mut *visit))?;
+            reader.read_toc(visit)?;
         }
         ScanMode::Full => {
             let identity: TarballIdentity =

@@ -1,7 +1,7 @@
 //! Whether everything that was committed is still what it was.
 
 use ring::digest::{Context, SHA256};
-use tier_types::{ErrorKind, ObjectStore, to_u64, to_usize};
+use tier_types::{ErrorKind, Ino, ObjectStore, to_u64, to_usize};
 
 use crate::archive::{Archive, Link, StoredObject};
 use crate::rebuild::read_entries;
@@ -104,9 +104,12 @@ impl Archive<'_> {
         let tarball = (self.filesystem(), row);
         let mut digests =
             [ScanMode::Tables, ScanMode::Full].map(|mode| (mode, Context::new(&SHA256), 0));
+        let mut bytes = Vec::new();
         for (mode, digest, n_members) in &mut digests {
             read_entries(self.store(), self.keys(), tarball, *mode, &mut |entry| {
-                digest.update(&entry.to_bytes());
+                bytes.clear();
+                entry.append_to(Ino::new(0), &mut bytes);
+                digest.update(&bytes);
                 *n_members += 1;
                 Ok(())
             })?;

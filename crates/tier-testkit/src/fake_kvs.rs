@@ -8,7 +8,7 @@ use tier_log::Operation;
 use tier_types::{
     ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, EvictOutcome, EvictionFacts, FileAttr,
     FileKind, FileName, Ino, InodeState, Link, LogService, MountedInstance, MountedSnapshot,
-    PortError, Publication, ResidentExtent, Timestamp, Usage, Xid, to_u64, to_usize,
+    PortError, Publication, ResidentExtent, SnapshotReader, Timestamp, Usage, Xid, to_u64, to_usize,
 };
 
 use crate::FakeLog;
@@ -236,11 +236,17 @@ impl MountedSnapshot for FakeSnapshot {
         self.chunk_bytes
     }
 
-    fn inode(&self, ino: Ino) -> Result<Option<InodeState>, PortError> {
+    fn reader(&self) -> Box<dyn SnapshotReader + '_> {
+        Box::new(self)
+    }
+}
+
+impl SnapshotReader for &FakeSnapshot {
+    fn inode(&mut self, ino: Ino) -> Result<Option<InodeState>, PortError> {
         Ok(self.inodes.get(&ino).map(|inode| inode.state.clone()))
     }
 
-    fn path(&self, ino: Ino) -> Result<Option<Vec<u8>>, PortError> {
+    fn path(&mut self, ino: Ino) -> Result<Option<Vec<u8>>, PortError> {
         if ino == Ino::ROOT {
             return Ok(Some(Vec::new()));
         }
@@ -249,7 +255,7 @@ impl MountedSnapshot for FakeSnapshot {
     }
 
     fn chunk_runs(
-        &self,
+        &mut self,
         ino: Ino,
         from: ChunkNo,
         n_max: usize,
@@ -260,7 +266,7 @@ impl MountedSnapshot for FakeSnapshot {
     }
 
     fn read_chunks(
-        &self,
+        &mut self,
         ino: Ino,
         chunks: ChunkRange,
         out: &mut Vec<u8>,

@@ -88,23 +88,38 @@ pub trait MountedSnapshot: Send + Sync {
     /// The size of a chunk in bytes, the same for all files.
     fn chunk_bytes(&self) -> u32;
 
+    /// A way to read it, for one thread; there may be several at a time.
+    fn reader(&self) -> Box<dyn SnapshotReader + '_>;
+}
+
+/// Reads a mounted snapshot. Whoever goes through many inodes does it in ascending order, and an
+/// implementation makes that cheap: it keeps its place and reads ahead.
+pub trait SnapshotReader: Send {
     /// Everything about an inode but its data; `None` if it does not exist.
-    fn inode(&self, ino: Ino) -> Result<Option<InodeState>, PortError>;
+    fn inode(&mut self, ino: Ino) -> Result<Option<InodeState>, PortError>;
 
     /// One path of the inode, without a leading slash, empty for the root; `None` if it has no
     /// name.
-    fn path(&self, ino: Ino) -> Result<Option<Vec<u8>>, PortError>;
+    fn path(&mut self, ino: Ino) -> Result<Option<Vec<u8>>, PortError>;
 
     /// The first `n_max` runs of the chunk map from `from` on. The map is total: runs are
     /// adjacent, the first one holds `from` (it is cut there) and the last one of the file ends at
     /// [`ChunkNo::END`].
-    fn chunk_runs(&self, ino: Ino, from: ChunkNo, n_max: usize)
-    -> Result<Vec<ChunkRun>, PortError>;
+    fn chunk_runs(
+        &mut self,
+        ino: Ino,
+        from: ChunkNo,
+        n_max: usize,
+    ) -> Result<Vec<ChunkRun>, PortError>;
 
     /// Appends the bytes of these resident chunks, each filled up with zeros to a whole chunk. A
     /// chunk that has no data is an error of kind `Damaged`, never zeros.
-    fn read_chunks(&self, ino: Ino, chunks: ChunkRange, out: &mut Vec<u8>)
-    -> Result<(), PortError>;
+    fn read_chunks(
+        &mut self,
+        ino: Ino,
+        chunks: ChunkRange,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PortError>;
 }
 
 /// The live filesystem.

@@ -26,7 +26,7 @@ pub use error::{ErrorKind, PortError, with_causes};
 pub use ids::{ChunkNo, ChunkRange, Epoch, Ino, SnapshotId, Xid, XidRange};
 pub use instance::{
     ChunkRun, ChunkState, EvictOutcome, EvictionFacts, MountedInstance, MountedSnapshot,
-    ResidentExtent, Usage,
+    ResidentExtent, SnapshotReader, Usage,
 };
 pub use log::{LogService, Publication, PublicationListener, SegmentInfo};
 pub use num::{to_u64, to_usize};

@@ -23,11 +23,13 @@ fn a_snapshot_shows_the_moment_of_its_publication() {
     fs.write(ino, 0, b"after!").unwrap();
     fs.unlink(Ino::ROOT, &name("f")).unwrap();
     let snapshot = fs.open_snapshot(&publication).unwrap();
-    assert_eq!(snapshot.path(ino).unwrap().unwrap(), b"f");
+    let mut reader = snapshot.reader();
+    assert_eq!(reader.path(ino).unwrap().unwrap(), b"f");
     let mut data = Vec::new();
-    let chunks = snapshot.chunk_runs(ino, tier_types::ChunkNo::new(0), 1).unwrap()[0].chunks;
-    snapshot.read_chunks(ino, chunks, &mut data).unwrap();
+    let chunks = reader.chunk_runs(ino, tier_types::ChunkNo::new(0), 1).unwrap()[0].chunks;
+    reader.read_chunks(ino, chunks, &mut data).unwrap();
     assert_eq!(&data[..6], b"before");
+    drop(reader);
     fs.release(publication.range.last()).unwrap();
     let gone = fs.open_snapshot(&publication).err().unwrap();
     assert_eq!(gone.kind(), ErrorKind::Missing);

@@ -1,13 +1,135 @@
-//! From frames of plaintext to a durable tarball, on all cores.
+//! From members to tarballs, on all cores.
 //!
-//! Whoever builds frames hands them to a pool of workers that compress; a sequencer joins them in
-//! order and hands runs of whole age chunks back to the pool to be sealed; a writer appends them
-//! in order. Each of the two round trips is bounded by permits that come back only when its
-//! results were used, so no queue grows beyond them.
+//! The planner's thread hands out jobs, each some members that become one frame; workers read
+//! their data, build the frame and compress it; the sequencer joins the frames in order, cuts them
+//! into runs, and decides where a tarball ends; workers seal the runs; each tarball has a thread
+//! that writes them. There is a bound on everything that is under way: on jobs, on runs, and on
+//! tarballs that are not durable yet.
 
-mod pool;
+mod assembler;
+mod job;
+mod payload;
 mod sequencer;
 mod sink;
+mod workers;
 
-pub(crate) use pool::WorkerPool;
-pub(crate) use sequencer::{FrameSink, PendingSeal, start};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use tier_status::StatusSink;
+use tier_types::MountedSnapshot;
+
+use crate::tarball::{FrameBuilder, FrameMark, Member, TarballIdentity};
+use crate::{Keys, LocalStore, PersistError, PersistOptions};
+
+pub(crate) use sequencer::Sequenced;
+
+use job::{Job, Numbered, Reply};
+
+/// What all tarballs of a snapshot share.
+pub(crate) struct Context<'a> {
+    pub(crate) store: &'a LocalStore,
+    pub(crate) keys: &'a Keys,
+    pub(crate) options: PersistOptions,
+    /// Of the first tarball.
+    pub(crate) identity: TarballIdentity,
+    pub(crate) mounted: &'a dyn MountedSnapshot,
+    pub(crate) status: &'a dyn StatusSink,
+}
+
+impl Context<'_> {
+    fn mark(&self) -> FrameMark {
+        let TarballIdentity { filesystem, id, .. } = self.identity;
+        FrameMark { filesystem, epoch: id.epoch, snapshot: id.snapshot, place: 0 }
+    }
+
+    fn builder(&self) -> Result<FrameBuilder, PersistError> {
+        let PersistOptions { level, frame_bytes, .. } = self.options;
+        FrameBuilder::new(level, self.identity.chunk_bytes, frame_bytes)
+    }
+}
+
+/// Where a planner puts its jobs.
+pub(crate) struct Jobs {
+    jobs: Sender<Job>,
+    built: Sender<Numbered>,
+    done: Receiver<()>,
+    n_jobs: u64,
+    n_under_way: usize,
+    n_under_way_max: usize,
+}
+
+impl Jobs {
+    /// Hands over members that are to become one frame; waits while too much is under way.
+    pub(crate) fn push(&mut self, members: Vec<Member>) -> Result<(), PersistError> {
+        while self.n_under_way >= self.n_under_way_max {
+            self.done.recv().map_err(|_| PersistError::Pipeline)?;
+            self.n_under_way -= 1;
+        }
+        let reply = Reply { number: self.n_jobs, built: Some(self.built.clone()) };
+        self.n_jobs += 1;
+        self.n_under_way += 1;
+        self.jobs.send(Job { members, reply }).map_err(|_| PersistError::Pipeline)
+    }
+}
+
+/// Starts the threads, lets `plan` hand out jobs, and waits for the tarballs to be durable.
+pub(crate) fn run(
+    context: &Context<'_>,
+    plan: impl FnOnce(&mut Jobs) -> Result<(), PersistError>,
+) -> Result<Sequenced, PersistError> {
+    let n_workers = context.options.n_workers.max(1);
+    // The queues are bounded by the number of jobs that may be under way, and by that of runs.
+    let (jobs, job_queue) = unbounded();
+    let (sealer, seal_queue) = unbounded();
+    let (built, arrived) = unbounded();
+    let (done, jobs_done) = unbounded();
+    let (total, n_jobs) = bounded(1);
+    let mut builders = Vec::new();
+    for _ in 0..=n_workers {
+        builders.push(context.builder()?);
+    }
+    thread::scope(|scope| {
+        let ends = sequencer::Ends { built: arrived, done, total: n_jobs, sealer };
+        let mut builders = builders.into_iter();
+        let sequencer = builders.next().ok_or(PersistError::Pipeline)?;
+        let sequencer = start(scope, "tier-sequencer", move || {
+            sequencer::run(context, sequencer, ends)
+        })?;
+        for builder in builders {
+            let (job_queue, seal_queue) = (job_queue.clone(), seal_queue.clone());
+            start(scope, "tier-worker", move || {
+                workers::work(builder, context.mounted, context.mark(), job_queue, seal_queue);
+            })?;
+        }
+        drop((job_queue, seal_queue));
+        let n_under_way_max = 3 * n_workers + 1;
+        let (n_jobs, n_under_way) = (0, 0);
+        let mut jobs = Jobs { jobs, built, done: jobs_done, n_jobs, n_under_way, n_under_way_max };
+        let planned = plan(&mut jobs);
+        if planned.is_ok() {
+            let _ = total.send(jobs.n_jobs);
+        }
+        drop((jobs, total));
+        let sequenced = sequencer.join().unwrap_or(Err(PersistError::Pipeline));
+        match (planned, sequenced) {
+            (Ok(()), sequenced) => sequenced,
+            // What stopped the sequencer stopped the planner, and not the other way round.
+            (Err(PersistError::Pipeline), Err(cause)) => Err(cause),
+            (Err(error), _) => Err(error),
+        }
+    })
+}
+
+fn start<'scope, T: Send + 'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<thread::ScopedJoinHandle<'scope, T>, PersistError> {
+    let started = thread::Builder::new().name(name.into()).spawn_scoped(scope, work);
+    started.map_err(|source| PersistError::Io {
+        operation: "start thread",
+        object: name.into(),
+        source,
+    })
+}

@@ -1,299 +1,165 @@
-//! Joins compressed frames in order and cuts them into runs to be sealed.
+//! Brings what the workers built into order and into tarballs.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::collections::{BTreeMap, VecDeque};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use tier_types::to_u64;
+use crossbeam_channel::{Receiver, Sender};
+use tier_status::{Event, Progress};
+use tier_types::{Ino, with_causes};
 
-use super::pool::{Sealer, WorkerPool};
-use super::sink::{self, RunSink, Written};
-use crate::PersistError;
-use crate::age_stream::{CHUNK_BYTES, PayloadKey};
-use crate::local_store::NewObject;
-use crate::seekable::{self, FrameSize};
-use crate::tarball::{FrameRow, frame_digest};
+use super::Context;
+use super::assembler::{Assembler, PendingTarball};
+use super::job::Numbered;
+use super::payload::SealJob;
+use crate::tarball::{BuiltFrames, FrameBuilder, FrameMark, TarballIdentity, TarballRow};
+use crate::{PersistError, names};
 
-/// Plaintext that is sealed in one job: whole age chunks.
-const RUN_CHUNKS: usize = 16;
-const RUN_BYTES: usize = RUN_CHUNKS * CHUNK_BYTES;
+/// Tarballs whose last bytes are still on their way while the next one is built.
+const N_PENDING_MAX: usize = 2;
 
-struct CompressedFrame {
-    bytes: Vec<u8>,
-    decompressed: u32,
-    digest: [u8; 16],
+/// What the snapshot came to.
+#[derive(Default)]
+pub(crate) struct Sequenced {
+    pub(crate) tarballs: Vec<TarballRow>,
+    pub(crate) data_bytes: u64,
+    /// Inodes that could not be read.
+    pub(crate) failed: Vec<Ino>,
 }
 
-/// A frame with its number, from 0 without gaps.
-type Numbered = (u32, Result<CompressedFrame, PersistError>);
-
-/// A tarball that is complete and durable.
-#[derive(Debug)]
-pub(crate) struct SealedTarball {
-    pub(crate) object_bytes: u64,
-    pub(crate) sha256: [u8; 32],
-    pub(crate) frames: Vec<FrameRow>,
+/// The channels of a sequencer.
+pub(super) struct Ends {
+    pub(super) built: Receiver<Numbered>,
+    /// Told after each job.
+    pub(super) done: Sender<()>,
+    /// Says how many jobs there are, once that is known.
+    pub(super) total: Receiver<u64>,
+    pub(super) sealer: Sender<SealJob>,
 }
 
-/// Takes the frames of one tarball. Dropped before it is finished, it leaves no object.
-pub(crate) struct FrameSink {
-    frames: Option<Sender<Numbered>>,
-    /// One for each frame that may be under way; each says the compressed length of one that
-    /// arrived, in order, so that their sum does not depend on the threads' timing.
-    permits: Receiver<u64>,
-    n_frames: u32,
-    compressed_bytes: u64,
-    total: Option<Sender<u32>>,
-    thread: Option<PendingSeal>,
+pub(super) struct Sequencer<'a> {
+    context: &'a Context<'a>,
+    identity: TarballIdentity,
+    builder: FrameBuilder,
+    sealer: Sender<SealJob>,
+    open: Option<Assembler>,
+    pending: VecDeque<PendingTarball>,
+    next: u64,
+    n_members: u64,
+    result: Sequenced,
 }
 
-/// A tarball whose last bytes are on their way. Dropped, it is waited for: no thread of an attempt
-/// that was given up meets the next attempt's.
-pub(crate) struct PendingSeal(Option<JoinHandle<Result<SealedTarball, PersistError>>>);
-
-impl PendingSeal {
-    pub(crate) fn wait(mut self) -> Result<SealedTarball, PersistError> {
-        self.join()
-    }
-
-    fn join(&mut self) -> Result<SealedTarball, PersistError> {
-        let joined = self.0.take().map(JoinHandle::join);
-        joined.and_then(Result::ok).unwrap_or(Err(PersistError::Pipeline))
-    }
-}
-
-impl Drop for PendingSeal {
-    fn drop(&mut self) {
-        let _ = self.join();
-    }
-}
-
-/// Starts a tarball with its age header (empty for one in clear) and key.
-pub(crate) fn start(
-    pool: &WorkerPool,
-    object: NewObject,
-    header: Vec<u8>,
-    key: Option<PayloadKey>,
-) -> Result<FrameSink, PersistError> {
-    let (frames, arrived) = unbounded();
-    let n_permits = 2 * pool.n_workers() + 2;
-    let (permit, permits) = bounded(n_permits);
-    for _ in 0..n_permits {
-        let _ = permit.send(0);
-    }
-    let (total, expected) = bounded(1);
-    let (runs, writer) = sink::start(object, header)?;
-    let sealer = pool.sealer();
+/// Takes jobs in order until there are no more, and ends the last tarball.
+pub(super) fn run(
+    context: &Context<'_>,
+    builder: FrameBuilder,
+    ends: Ends,
+) -> Result<Sequenced, PersistError> {
+    let Ends { built, done, total, sealer } = ends;
     let mut sequencer = Sequencer {
-        runs,
+        context,
+        identity: context.identity,
+        builder,
         sealer,
-        key: key.map(Arc::new),
-        plain: Vec::with_capacity(2 * RUN_BYTES),
-        next_chunk: 0,
-        frames: Vec::new(),
-        offset: 0,
+        open: None,
+        pending: VecDeque::new(),
+        next: 0,
+        n_members: 0,
+        result: Sequenced::default(),
     };
-    let thread = spawn("tier-sequencer", move || {
-        let finished =
-            sequencer.run(&arrived, &permit, &expected).and_then(|()| sequencer.finish());
-        let frames = std::mem::take(&mut sequencer.frames);
-        drop(sequencer);
-        let written = writer.join().unwrap_or(Err(PersistError::Pipeline));
-        match (finished, written) {
-            (Ok(()), Ok(Written { object_bytes, sha256 })) => {
-                Ok(SealedTarball { object_bytes, sha256, frames })
-            }
-            // What stopped the writer stopped the sequencer, and not the other way round.
-            (Err(PersistError::Pipeline) | Ok(()), Err(why))
-                if !matches!(why, PersistError::Cancelled) =>
-            {
-                Err(why)
-            }
-            (Err(why), _) | (Ok(()), Err(why)) => Err(why),
+    let mut waiting = BTreeMap::new();
+    // Ends when the planner and every job under way is gone.
+    for (number, result) in built {
+        waiting.insert(number, result?);
+        while let Some(built) = waiting.remove(&sequencer.next) {
+            sequencer.next += 1;
+            sequencer.take(built)?;
+            let _ = done.send(());
         }
-    })?;
-    let thread = Some(PendingSeal(Some(thread)));
-    let (frames, total) = (Some(frames), Some(total));
-    Ok(FrameSink { frames, permits, n_frames: 0, compressed_bytes: 0, total, thread })
+    }
+    match total.try_recv() {
+        Ok(n_jobs) if n_jobs == sequencer.next => sequencer.finish(),
+        Ok(_) => Err(PersistError::Pipeline),
+        Err(_) => Err(PersistError::Cancelled),
+    }
 }
 
-impl FrameSink {
-    /// Hands over a frame; waits while too many are under way.
-    pub(crate) fn push(&mut self, pool: &WorkerPool, plain: Vec<u8>) -> Result<(), PersistError> {
-        let arrived = self.permits.recv().map_err(|_| PersistError::Pipeline)?;
-        self.compressed_bytes += arrived;
-        let number = self.n_frames;
-        self.n_frames += 1;
-        let frames = self.frames.clone().ok_or(PersistError::Pipeline)?;
-        let reply = FrameReply { number, frames: Some(frames) };
-        pool.compress(move |worker| {
-            let bytes = worker.compressor.compress(&plain);
-            let frame = bytes
-                .map(|bytes| CompressedFrame {
-                    digest: frame_digest(&bytes),
-                    decompressed: u32::try_from(plain.len()).unwrap_or(u32::MAX),
-                    bytes,
-                })
-                .map_err(|source| PersistError::Io {
-                    operation: "compress",
-                    object: format!("frame {number}"),
-                    source,
-                });
-            reply.send(frame);
-        });
+impl Sequencer<'_> {
+    fn take(&mut self, built: BuiltFrames) -> Result<(), PersistError> {
+        self.result.data_bytes += built.data_bytes;
+        self.n_members += built.n_members;
+        for (ino, error) in &built.failed {
+            if self.result.failed.last() != Some(ino) {
+                let (ino, error) = (ino.get(), with_causes(error));
+                self.context.status.report(Event::InodeFailed { ino, error })?;
+            }
+            self.result.failed.push(*ino);
+        }
+        let bytes = self.result.data_bytes;
+        self.context.status.progress(Progress { n_inodes: self.n_members, bytes });
+        if built.frames.is_empty() {
+            return Ok(());
+        }
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.start()?,
+        };
+        if let Err(error) = open.add(&built) {
+            return Err(open.explain(error));
+        }
+        let options = self.context.options;
+        let full = open.object_bytes() >= options.tarball_bytes
+            || open.n_members() >= options.tarball_members;
+        if full { self.end(open) } else { self.keep(open) }
+    }
+
+    fn keep(&mut self, open: Assembler) -> Result<(), PersistError> {
+        self.open = Some(open);
         Ok(())
     }
 
-    /// Number that the next frame will have.
-    pub(crate) fn n_frames(&self) -> u32 {
-        self.n_frames
+    fn mark(&self) -> FrameMark {
+        FrameMark { place: self.next, ..self.context.mark() }
     }
 
-    /// Compressed length of the frames but the last few.
-    pub(crate) fn compressed_bytes(&self) -> u64 {
-        self.compressed_bytes
-    }
-
-    /// Says that there are no more frames.
-    pub(crate) fn finish(mut self) -> PendingSeal {
-        if let Some(total) = &self.total {
-            let _ = total.send(self.n_frames);
-        }
-        self.frames = None;
-        self.thread.take().unwrap_or(PendingSeal(None))
-    }
-
-    /// The error that ended the tarball early.
-    pub(crate) fn into_error(mut self) -> PersistError {
-        (self.frames, self.total) = (None, None);
-        match self.thread.take().map(PendingSeal::wait) {
-            Some(Err(error)) => error,
-            Some(Ok(_)) | None => PersistError::Pipeline,
-        }
-    }
-}
-
-impl Drop for FrameSink {
-    fn drop(&mut self) {
-        // Without its senders the thread ends, and the field that is dropped next waits for it.
-        (self.frames, self.total) = (None, None);
-    }
-}
-
-/// The answer for one frame. Dropped unsent, it ends the tarball with an error.
-struct FrameReply {
-    number: u32,
-    frames: Option<Sender<Numbered>>,
-}
-
-impl FrameReply {
-    fn send(mut self, frame: Result<CompressedFrame, PersistError>) {
-        if let Some(frames) = self.frames.take() {
-            let _ = frames.send((self.number, frame));
-        }
-    }
-}
-
-impl Drop for FrameReply {
-    fn drop(&mut self) {
-        if let Some(frames) = self.frames.take() {
-            let _ = frames.send((self.number, Err(PersistError::Pipeline)));
-        }
-    }
-}
-
-struct Sequencer {
-    runs: RunSink,
-    sealer: Sealer,
-    key: Option<Arc<PayloadKey>>,
-    plain: Vec<u8>,
-    next_chunk: u64,
-    frames: Vec<FrameRow>,
-    offset: u64,
-}
-
-impl Sequencer {
-    fn run(
-        &mut self,
-        arrived: &Receiver<Numbered>,
-        permit: &Sender<u64>,
-        expected: &Receiver<u32>,
-    ) -> Result<(), PersistError> {
-        let mut waiting = BTreeMap::new();
-        let mut next = 0;
-        // Ends when the frame sink and every job under way is gone.
-        for (number, frame) in arrived {
-            waiting.insert(number, frame?);
-            while let Some(frame) = waiting.remove(&next) {
-                next += 1;
-                self.add(&frame)?;
-                let _ = permit.send(to_u64(frame.bytes.len()));
-            }
-        }
-        match expected.try_recv() {
-            Ok(n_frames) if n_frames == next => Ok(()),
-            Ok(_) => Err(PersistError::Pipeline),
-            Err(_) => Err(PersistError::Cancelled),
+    fn start(&mut self) -> Result<Assembler, PersistError> {
+        let (store, keys) = (self.context.store, self.context.keys);
+        let mut open = Assembler::start((store, keys), self.identity, self.sealer.clone())?;
+        let identity = self.builder.plain_frame(&self.identity.to_blocks())?;
+        match open.add_frame(&identity) {
+            Ok(()) => Ok(open),
+            Err(error) => Err(open.explain(error)),
         }
     }
 
-    fn add(&mut self, frame: &CompressedFrame) -> Result<(), PersistError> {
-        self.frames.push(FrameRow {
-            offset: self.offset,
-            compressed: u32::try_from(frame.bytes.len()).unwrap_or(u32::MAX),
-            decompressed: frame.decompressed,
-            digest: frame.digest,
-        });
-        self.offset += to_u64(frame.bytes.len());
-        self.plain.extend_from_slice(&frame.bytes);
-        // The last chunk of the payload is never empty: what is kept back is at least one byte.
-        while self.plain.len() > RUN_BYTES {
-            let rest = self.plain.split_off(RUN_BYTES);
-            let run = std::mem::replace(&mut self.plain, rest);
-            self.seal(run, false)?;
+    fn end(&mut self, open: Assembler) -> Result<(), PersistError> {
+        let mark = self.mark();
+        self.pending.push_back(open.finish(&mut self.builder, &mark)?);
+        self.identity.id.part += 1;
+        while self.pending.len() > N_PENDING_MAX {
+            self.wait_for_oldest()?;
         }
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), PersistError> {
-        let sizes: Vec<_> = self
-            .frames
-            .iter()
-            .map(|frame| FrameSize {
-                compressed: frame.compressed,
-                decompressed: frame.decompressed,
-            })
-            .collect();
-        let table = seekable::encode(&sizes).ok_or(PersistError::Pipeline)?;
-        self.plain.extend_from_slice(&table);
-        let run = std::mem::take(&mut self.plain);
-        self.seal(run, true)?;
-        self.runs.end()
-    }
-
-    fn seal(&mut self, run: Vec<u8>, last: bool) -> Result<(), PersistError> {
-        let place = self.runs.next()?;
-        let first_chunk = self.next_chunk;
-        self.next_chunk += to_u64(RUN_CHUNKS);
-        match &self.key {
-            None => place.put(Ok(run)),
-            Some(key) => {
-                let key = Arc::clone(key);
-                self.sealer.seal(move || place.put(key.seal(&run, first_chunk, last)));
-            }
-        }
+    fn wait_for_oldest(&mut self) -> Result<(), PersistError> {
+        let Some(pending) = self.pending.pop_front() else { return Ok(()) };
+        let row = pending.wait()?;
+        let name = names::tarball_name(self.identity.filesystem, row.id, row.encrypted);
+        self.context.status.report(Event::TarballSealed {
+            name: name.to_string(),
+            bytes: row.object_bytes,
+            n_members: row.n_members,
+        })?;
+        self.result.tarballs.push(row);
         Ok(())
     }
-}
 
-pub(super) fn spawn<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>, PersistError> {
-    thread::Builder::new().name(name.into()).spawn(work).map_err(|source| PersistError::Io {
-        operation: "start thread",
-        object: name.into(),
-        source,
-    })
+    fn finish(mut self) -> Result<Sequenced, PersistError> {
+        if let Some(open) = self.open.take() {
+            self.end(open)?;
+        }
+        while !self.pending.is_empty() {
+            self.wait_for_oldest()?;
+        }
+        Ok(self.result)
+    }
 }

@@ -1,20 +1,19 @@
 //! Appends sealed runs in order, and makes the tarball durable.
 
 use std::collections::BTreeMap;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use ring::digest::{Context, SHA256};
 use tier_types::to_u64;
 
-use super::sequencer::spawn;
 use crate::PersistError;
 use crate::local_store::NewObject;
 
 /// Runs on their way.
-const RUNS_IN_FLIGHT: usize = 6;
-/// Written bytes after which the disk is waited for, so that little is left for the end.
-const WRITE_BACK_BYTES: u64 = 32 << 20;
+const RUNS_IN_FLIGHT: usize = 8;
+/// Written bytes after which they are sent on to the disk, so that little is left for the end.
+const WRITE_BACK_BYTES: u64 = 16 << 20;
 
 /// A run with its number, from 0 without gaps.
 type Numbered = (u32, Result<Vec<u8>, PersistError>);
@@ -72,11 +71,32 @@ impl RunSink {
     }
 }
 
+/// An object whose last bytes are on their way. Dropped, it is waited for: no thread of an attempt
+/// that was given up meets the next attempt's.
+pub(super) struct PendingWrite(Option<JoinHandle<Result<Written, PersistError>>>);
+
+impl PendingWrite {
+    pub(super) fn wait(mut self) -> Result<Written, PersistError> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<Written, PersistError> {
+        let joined = self.0.take().map(JoinHandle::join);
+        joined.and_then(Result::ok).unwrap_or(Err(PersistError::Pipeline))
+    }
+}
+
+impl Drop for PendingWrite {
+    fn drop(&mut self) {
+        let _ = self.join();
+    }
+}
+
 /// Starts the thread that writes `head` and then the runs.
 pub(super) fn start(
     object: NewObject,
     head: Vec<u8>,
-) -> Result<(RunSink, JoinHandle<Result<Written, PersistError>>), PersistError> {
+) -> Result<(RunSink, PendingWrite), PersistError> {
     let (runs, arrived) = unbounded();
     let (permit, permits) = bounded(RUNS_IN_FLIGHT);
     for _ in 0..RUNS_IN_FLIGHT {
@@ -84,7 +104,7 @@ pub(super) fn start(
     }
     let (total, expected) = bounded(1);
     let thread = spawn("tier-writer", move || {
-        let mut writer = Writer::new(object);
+        let mut writer = Writer::new(object)?;
         writer.write(&head)?;
         let mut waiting: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
         let mut next = 0_u32;
@@ -102,7 +122,19 @@ pub(super) fn start(
             Err(_) => Err(PersistError::Cancelled),
         }
     })?;
-    Ok((RunSink { runs, permits, n_runs: 0, total }, thread))
+    let runs = RunSink { runs, permits, n_runs: 0, total };
+    Ok((runs, PendingWrite(Some(thread))))
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, PersistError> {
+    thread::Builder::new().name(name.into()).spawn(work).map_err(|source| PersistError::Io {
+        operation: "start thread",
+        object: name.into(),
+        source,
+    })
 }
 
 struct Writer {
@@ -110,11 +142,30 @@ struct Writer {
     digest: Context,
     object_bytes: u64,
     not_written_back: u64,
+    /// Asks for what was written so far to be sent to the disk.
+    write_back: Option<Sender<()>>,
+    flusher: Option<JoinHandle<Result<(), PersistError>>>,
 }
 
 impl Writer {
-    fn new(object: NewObject) -> Self {
-        Self { object, digest: Context::new(&SHA256), object_bytes: 0, not_written_back: 0 }
+    fn new(object: NewObject) -> Result<Self, PersistError> {
+        let file = object.duplicate().map_err(PersistError::Store)?;
+        // One request at a time: while the disk is busy with one, more bytes gather for the next.
+        let (write_back, requests) = bounded::<()>(1);
+        let flusher = spawn("tier-flusher", move || {
+            for () in requests {
+                file.write_back().map_err(PersistError::Store)?;
+            }
+            Ok(())
+        })?;
+        Ok(Self {
+            object,
+            digest: Context::new(&SHA256),
+            object_bytes: 0,
+            not_written_back: 0,
+            write_back: Some(write_back),
+            flusher: Some(flusher),
+        })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), PersistError> {
@@ -124,12 +175,20 @@ impl Writer {
         self.not_written_back += to_u64(bytes.len());
         if self.not_written_back >= WRITE_BACK_BYTES {
             self.not_written_back = 0;
-            self.object.write_back().map_err(PersistError::Store)?;
+            if let Some(write_back) = &self.write_back {
+                // Full: a request waits already. Closed: the last fsync will meet the same error.
+                let _ = write_back.try_send(());
+            }
         }
         Ok(())
     }
 
-    fn finish(self) -> Result<Written, PersistError> {
+    fn finish(mut self) -> Result<Written, PersistError> {
+        self.write_back = None;
+        if let Some(flusher) = self.flusher.take() {
+            // An error of writing back is reported once: it may not come again with the fsync.
+            flusher.join().unwrap_or(Err(PersistError::Pipeline))?;
+        }
         self.object.finish().map_err(PersistError::Store)?;
         let digest = self.digest.finish();
         let sha256 = digest.as_ref().first_chunk().copied().unwrap_or_default();

@@ -3,7 +3,8 @@
 use tier_index::TarballId;
 use tier_types::{Epoch, SnapshotId, Xid, XidRange};
 
-use super::member::header_blocks;
+use super::mark::FrameMark;
+use super::member::append_plain_header;
 use super::pax::{self, PaxRecords, PaxWriter};
 use crate::FilesystemId;
 
@@ -31,7 +32,11 @@ impl TarballIdentity {
         let range = format!("{}-{}", self.range.start(), self.range.end());
         pax.add(pax::RANGE.as_bytes(), range.as_bytes());
         pax.number(pax::CHUNK, u64::from(self.chunk_bytes));
-        header_blocks(PATH, pax, 0)
+        let TarballId { epoch, snapshot, .. } = self.id;
+        FrameMark { filesystem: self.filesystem, epoch, snapshot, place: 0 }.put(&mut pax);
+        let mut out = Vec::new();
+        append_plain_header(PATH, pax, 0, &mut out);
+        out
     }
 
     pub(crate) fn from_records(records: &PaxRecords) -> Result<Self, &'static str> {

@@ -3,6 +3,7 @@
 use tar::{EntryType, Header};
 use tier_types::{ChunkRange, FileAttr, FileKind, Ino, InodeState, Xid, to_u64};
 
+use super::mark::FrameMark;
 use super::pax::{self, PaxWriter};
 use super::{BLOCK_BYTES, TIER_FOLDER, padding};
 
@@ -22,6 +23,8 @@ pub(crate) struct Member {
     pub(crate) metadata: Option<InodeState>,
     /// The inode's own path, if the member is the whole inode.
     pub(crate) whole_path: Option<Vec<u8>>,
+    /// Its other paths, which stock tar makes hard links of.
+    pub(crate) other_paths: Vec<Vec<u8>>,
     /// Runs whose data follows, in order.
     pub(crate) data: Vec<Run>,
     /// Length of that data: whole chunks but for the end of the file.
@@ -38,20 +41,30 @@ impl Member {
             gone: None,
             metadata: None,
             whole_path: None,
+            other_paths: Vec::new(),
             data: Vec::new(),
             data_bytes: 0,
             holes: Vec::new(),
         }
     }
 
-    /// The header blocks, up to where the data of the first run starts.
-    pub(crate) fn header_blocks(&self, chunk_bytes: u32) -> Vec<u8> {
+    /// Appends the header blocks, up to where the data of the first run starts. `mark` is for the
+    /// first member of a frame.
+    pub(crate) fn append_header(
+        &self,
+        chunk_bytes: u32,
+        mark: Option<&FrameMark>,
+        out: &mut Vec<u8>,
+    ) {
         let map = self.sparse_map(chunk_bytes);
         let mut pax = PaxWriter::default();
         let path = self.path();
         let attr = self.metadata.as_ref().map(|inode| &inode.attr);
         let whole = attr.filter(|_| self.whole_path.is_some());
         put_path(&mut pax, &path, whole);
+        if let Some(mark) = mark {
+            mark.put(&mut pax);
+        }
         pax.number(pax::INO, self.ino.get());
         if let Some(gone) = self.gone {
             pax.number(pax::GONE, gone.get());
@@ -73,23 +86,23 @@ impl Member {
         if let Some(attr) = attr {
             put_attributes(&mut header, attr, whole.is_some());
         }
-        let mut out = with_pax(pax, &header);
+        append_with_pax(pax, &mut header, out);
         out.extend(map);
-        out
     }
 
-    /// Members for the other names of a whole inode that is not a directory, so that stock tar
-    /// makes hard links. Readers of ours need them not.
-    pub(crate) fn link_blocks(&self, other_path: &[u8]) -> Vec<u8> {
-        let target = self.path();
-        let mut pax = PaxWriter::default();
-        put_path(&mut pax, other_path, None);
-        pax.add(b"linkpath", &target);
-        let mut header = new_header(other_path, 0);
-        header.set_entry_type(EntryType::Link);
-        put_link_name(&mut header, &target);
-        header.set_cksum();
-        with_pax(pax, &header)
+    /// Appends members for the other names of a whole inode, so that stock tar makes hard links.
+    /// Readers of ours need them not.
+    pub(crate) fn append_links(&self, out: &mut Vec<u8>) {
+        for other_path in &self.other_paths {
+            let target = self.path();
+            let mut pax = PaxWriter::default();
+            put_path(&mut pax, other_path, None);
+            pax.add(b"linkpath", &target);
+            let mut header = new_header(other_path, 0);
+            header.set_entry_type(EntryType::Link);
+            put_link_name(&mut header, &target);
+            append_with_pax(pax, &mut header, out);
+        }
     }
 
     fn path(&self) -> Vec<u8> {
@@ -144,12 +157,27 @@ impl Member {
     }
 }
 
-/// Header blocks of a plain file of ours, such as a table of contents.
-pub(crate) fn header_blocks(path: &[u8], pax: PaxWriter, content_bytes: u64) -> Vec<u8> {
-    with_pax(pax, &new_header(path, content_bytes))
+/// How many bytes a member's header blocks will about take.
+pub(crate) fn header_bytes_about(member: &Member) -> usize {
+    let more = member.metadata.as_ref().map_or(0, |inode| {
+        let xattrs = inode.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len() + 32);
+        let links = inode.links.iter().map(|link| link.name.as_bytes().len() + 32);
+        xattrs.chain(links.skip(1)).sum::<usize>()
+    });
+    3 * BLOCK_BYTES + more + member.other_paths.len() * 3 * BLOCK_BYTES
 }
 
-/// A header with a checksum; attributes may still be set.
+/// Appends header blocks of a plain file of ours, such as a table of contents.
+pub(crate) fn append_plain_header(
+    path: &[u8],
+    pax: PaxWriter,
+    content_bytes: u64,
+    out: &mut Vec<u8>,
+) {
+    append_with_pax(pax, &mut new_header(path, content_bytes), out);
+}
+
+/// A header that has no checksum yet.
 fn new_header(path: &[u8], content_bytes: u64) -> Header {
     let mut header = Header::new_ustar();
     header.set_entry_type(EntryType::Regular);
@@ -161,7 +189,6 @@ fn new_header(path: &[u8], content_bytes: u64) -> Header {
     if let Some(ustar) = header.as_ustar_mut() {
         fill(&mut ustar.name, path);
     }
-    header.set_cksum();
     header
 }
 
@@ -214,7 +241,6 @@ fn put_attributes(header: &mut Header, attr: &FileAttr, whole: bool) {
             ustar.set_device_minor(device.minor.min(OCTAL_MAX));
         }
     }
-    header.set_cksum();
 }
 
 /// Path, and for a symbolic link its target, if the plain header cannot hold them.
@@ -300,23 +326,30 @@ fn put_runs(pax: &mut PaxWriter, key: &str, runs: &[Run]) {
     if runs.is_empty() {
         return;
     }
-    let runs = runs
-        .iter()
-        .map(|run| format!("{}-{}@{}", run.chunks.start(), run.chunks.end(), run.data_xid));
-    pax.add(key.as_bytes(), runs.collect::<Vec<_>>().join(",").as_bytes());
+    let mut value = Vec::new();
+    for run in runs {
+        if !value.is_empty() {
+            value.push(b',');
+        }
+        pax::push_number(&mut value, run.chunks.start().get());
+        value.push(b'-');
+        pax::push_number(&mut value, run.chunks.end().get());
+        value.push(b'@');
+        pax::push_number(&mut value, run.data_xid.get());
+    }
+    pax.add(key.as_bytes(), &value);
 }
 
-fn with_pax(pax: PaxWriter, header: &Header) -> Vec<u8> {
+fn append_with_pax(pax: PaxWriter, header: &mut Header, out: &mut Vec<u8>) {
     let records = pax.into_bytes();
-    let mut out = Vec::with_capacity(records.len() + 4 * BLOCK_BYTES);
     if !records.is_empty() {
         let mut extended = new_header(b"PaxHeaders/tier", to_u64(records.len()));
         extended.set_entry_type(EntryType::XHeader);
         extended.set_cksum();
-        out.extend(extended.as_bytes());
-        out.extend(&records);
+        out.extend_from_slice(extended.as_bytes());
+        out.extend_from_slice(&records);
         out.resize(out.len() + padding(to_u64(records.len())), 0);
     }
-    out.extend(header.as_bytes());
-    out
+    header.set_cksum();
+    out.extend_from_slice(header.as_bytes());
 }

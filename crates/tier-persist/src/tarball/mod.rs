@@ -1,8 +1,10 @@
 //! One tarball: pax tar in independent zstd frames, with a table of contents at its end
 //! (`docs/formats/tarball.md`).
 
+mod frames;
 mod identity;
 mod listing;
+mod mark;
 mod member;
 mod parse;
 mod pax;
@@ -11,17 +13,17 @@ mod row;
 mod scanner;
 mod stream;
 mod toc;
-mod writer;
 
 pub use listing::{list_members, write_tar};
 
+pub(crate) use frames::{BuiltFrames, CompressedFrame, FrameBuilder};
 pub(crate) use identity::TarballIdentity;
-pub(crate) use member::{Member, Run};
+pub(crate) use mark::FrameMark;
+pub(crate) use member::{Member, Run, header_bytes_about};
 pub(crate) use reader::TarballReader;
 pub(crate) use row::{FrameRow, TarballRow, WireRow, decompress, frame_digest};
 pub(crate) use scanner::scan;
-pub(crate) use toc::TocEntry;
-pub(crate) use writer::{PendingTarball, TarballWriter, WriterContext};
+pub(crate) use toc::{TocEntry, TocWriter};
 
 /// Unit of the tar format.
 pub(crate) const BLOCK_BYTES: usize = 512;

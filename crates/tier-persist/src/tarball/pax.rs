@@ -24,6 +24,7 @@ pub(crate) const DATA: &str = "TIER.data";
 pub(crate) const HOLES: &str = "TIER.holes";
 pub(crate) const MAP_BYTES: &str = "TIER.map";
 pub(crate) const GONE: &str = "TIER.gone";
+pub(crate) const MARK: &str = "TIER.frame";
 /// Prefix of extended attributes, as GNU tar and bsdtar know it.
 pub(crate) const XATTR_PREFIX: &str = "SCHILY.xattr.";
 
@@ -43,20 +44,20 @@ impl PaxWriter {
         if rest + decimal_digits(len) != len {
             len = rest + decimal_digits(len);
         }
-        self.0.extend(len.to_string().bytes());
+        push_number(&mut self.0, to_u64(len));
         self.0.push(b' ');
-        self.0.extend(key);
+        self.0.extend_from_slice(key);
         self.0.push(b'=');
-        self.0.extend(value);
+        self.0.extend_from_slice(value);
         self.0.push(b'\n');
     }
 
     pub(crate) fn number(&mut self, key: &str, value: u64) {
-        self.add(key.as_bytes(), value.to_string().as_bytes());
+        self.add(key.as_bytes(), itoa::Buffer::new().format(value).as_bytes());
     }
 
     pub(crate) fn time(&mut self, key: &str, time: Timestamp) {
-        self.add(key.as_bytes(), format_time(time).as_bytes());
+        self.add(key.as_bytes(), &format_time(time));
     }
 
     pub(crate) fn into_bytes(self) -> Vec<u8> {
@@ -65,7 +66,12 @@ impl PaxWriter {
 }
 
 fn decimal_digits(n: usize) -> usize {
-    n.to_string().len()
+    itoa::Buffer::new().format(n).len()
+}
+
+/// Appends a decimal number.
+pub(crate) fn push_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Records that were read, keys and values as they were.
@@ -112,12 +118,23 @@ impl PaxRecords {
 }
 
 /// A decimal number of seconds; nine places after the point.
-fn format_time(time: Timestamp) -> String {
-    if time.seconds < 0 && time.nanos > 0 {
-        format!("-{}.{:09}", -(time.seconds + 1), 1_000_000_000 - time.nanos)
-    } else {
-        format!("{}.{:09}", time.seconds, time.nanos)
+fn format_time(time: Timestamp) -> Vec<u8> {
+    let mut out = Vec::with_capacity(32);
+    let before_epoch = time.seconds < 0 && time.nanos > 0;
+    let (seconds, nanos) = match before_epoch {
+        true => (-(time.seconds + 1), 1_000_000_000 - time.nanos),
+        false => (time.seconds, time.nanos),
+    };
+    if before_epoch {
+        out.push(b'-');
     }
+    out.extend_from_slice(itoa::Buffer::new().format(seconds).as_bytes());
+    out.push(b'.');
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(nanos).as_bytes();
+    out.resize(out.len() + 9_usize.saturating_sub(digits.len()), b'0');
+    out.extend_from_slice(digits);
+    out
 }
 
 fn parse_time(text: &str) -> Option<Timestamp> {
@@ -135,8 +152,9 @@ pub(crate) fn format_links(links: &[Link]) -> Vec<u8> {
     let mut out = Vec::new();
     for link in links {
         let name = link.name.as_bytes();
-        out.extend(format!("{} {}:", link.parent, name.len()).bytes());
-        out.extend(name);
+        push_number(&mut out, link.parent.get());
+        out.push(b' ');
+        put_counted(&mut out, name);
     }
     out
 }
@@ -153,8 +171,9 @@ pub(crate) fn parse_links(mut bytes: &[u8]) -> Option<Vec<Link>> {
 
 /// `length:bytes`.
 pub(crate) fn put_counted(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend(format!("{}:", bytes.len()).bytes());
-    out.extend(bytes);
+    push_number(out, to_u64(bytes.len()));
+    out.push(b':');
+    out.extend_from_slice(bytes);
 }
 
 pub(crate) fn take_counted<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
@@ -194,9 +213,11 @@ mod tests {
     fn times_before_the_epoch_survive() {
         for (seconds, nanos) in [(0, 0), (5, 1), (-1, 500_000_000), (-1, 0), (-7, 999_999_999)] {
             let time = Timestamp { seconds, nanos };
-            assert_eq!(parse_time(&format_time(time)), Some(time), "{}", format_time(time));
+            let text = String::from_utf8(format_time(time)).unwrap();
+            assert_eq!(parse_time(&text), Some(time), "{text}");
         }
-        assert_eq!(format_time(Timestamp { seconds: -2, nanos: 500_000_000 }), "-1.500000000");
+        let time = Timestamp { seconds: -2, nanos: 500_000_000 };
+        assert_eq!(format_time(time), b"-1.500000000");
     }
 
     #[test]

@@ -3,14 +3,14 @@
 use tier_types::{ObjectName, ObjectStore, to_u64, to_usize};
 
 use super::row::{FrameRow, TarballRow, decompress_unchecked, frame_digest};
-use super::stream::FrameSource;
-use super::toc::{TocEntry, TocRoot};
-use super::{BLOCK_BYTES, decompress, padding};
+use super::stream::{FrameSource, TarStream};
+use super::toc::{self, TocEntry, TocRoot};
+use super::{decompress, padding};
 use crate::object::{SealedObject, read_header};
 use crate::seekable::{self, FOOTER_BYTES};
 use crate::{Keys, PersistError};
 
-/// The longest tail that may hold the last table of contents member.
+/// The longest root of a table of contents.
 const TOC_PART_BYTES_MAX: u32 = 4 << 20;
 
 /// A tarball, open for reading.
@@ -85,46 +85,48 @@ impl<'a> TarballReader<'a> {
         Frames { reader: self, next: 0 }
     }
 
-    /// Calls `visit` for the entries of each part of the table of contents.
+    /// Calls `visit` for the entries of the table of contents, and returns how many there are.
     pub(crate) fn read_toc(
         &self,
-        visit: &mut dyn FnMut(Vec<TocEntry>) -> Result<(), PersistError>,
+        visit: &mut dyn FnMut(TocEntry) -> Result<(), PersistError>,
     ) -> Result<u64, PersistError> {
         let root = self.toc_root()?;
+        let mut n_members = 0;
         for (frame, offset, len) in root.parts {
             let content = self.frame(frame)?;
             let wrong = || self.damaged("its table of contents is wrong");
             let start = to_usize(u64::from(offset));
             let end = start + to_usize(u64::from(len));
-            let mut bytes = content.get(start..end).ok_or_else(wrong)?;
-            let mut entries = Vec::new();
-            while !bytes.is_empty() {
-                let (entry, rest) = TocEntry::take(bytes).ok_or_else(wrong)?;
-                entries.push(entry);
-                bytes = rest;
-            }
-            visit(entries)?;
+            let part = content.get(start..end).ok_or_else(wrong)?;
+            let read = toc::read_groups(part, &mut |entry| {
+                n_members += 1;
+                visit(entry)
+            });
+            read.ok_or_else(wrong)??;
         }
-        Ok(root.n_members)
+        if n_members != root.n_members {
+            return Err(self.damaged("its table of contents is not complete"));
+        }
+        Ok(n_members)
     }
 
     /// The last frame holds one member, the root of the table, and the end of the archive.
     fn toc_root(&self) -> Result<TocRoot, PersistError> {
         let wrong = || self.damaged("it has no table of contents");
         let last = self.n_frames().checked_sub(1).ok_or_else(wrong)?;
-        let frame = self.frame(last)?;
-        let header = frame.first_chunk::<BLOCK_BYTES>().ok_or_else(wrong)?;
-        let header = tar::Header::from_byte_slice(header);
-        let len = header.entry_size().ok().filter(|&n| n <= u64::from(TOC_PART_BYTES_MAX));
-        let len = len.filter(|_| header.path_bytes().as_ref() == b".tier/toc/root");
-        let len = len.ok_or_else(wrong)?;
-        let end = BLOCK_BYTES + to_usize(len);
-        let content = frame.get(BLOCK_BYTES..end).ok_or_else(wrong)?;
-        let archive_end = frame.get(end + padding(len)..).ok_or_else(wrong)?;
-        if archive_end.len() != 2 * BLOCK_BYTES || archive_end.iter().any(|&byte| byte != 0) {
+        let frame = OneFrame(Some((last, self.frame(last)?)));
+        let mut stream = TarStream::new(frame, self.object.name().to_string());
+        let member = stream.next_member()?.filter(|member| member.path == toc::ROOT_PATH);
+        let member = member.ok_or_else(wrong)?;
+        if member.content_bytes > u64::from(TOC_PART_BYTES_MAX) {
             return Err(wrong());
         }
-        TocRoot::from_bytes(content).ok_or_else(wrong)
+        let content = stream.take(to_usize(member.content_bytes))?;
+        stream.skip(to_u64(padding(member.content_bytes)))?;
+        if stream.next_member()?.is_some() {
+            return Err(wrong());
+        }
+        TocRoot::from_bytes(&content).ok_or_else(wrong)
     }
 
     fn damaged(&self, problem: &'static str) -> PersistError {
@@ -150,6 +152,15 @@ impl<'a> TarballReader<'a> {
         let encrypted = !header.is_empty();
         let sha256 = [0; 32];
         Ok(TarballRow { id, encrypted, object_bytes, sha256, header, n_members: 0, frames })
+    }
+}
+
+/// A source of a single frame.
+struct OneFrame(Option<(u32, Vec<u8>)>);
+
+impl FrameSource for OneFrame {
+    fn next_frame(&mut self) -> Result<Option<(u32, Vec<u8>)>, PersistError> {
+        Ok(self.0.take())
     }
 }
 

@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 use tier_index::Entry;
 use tier_types::{
     ChunkNo, ChunkRange, DeviceNumber, FileAttr, FileKind, FileName, Ino, InodeState, Link,
-    Timestamp, Xattr, Xid,
+    Timestamp, Xattr, Xid, to_u64, to_usize,
 };
 
-use super::member::Run;
+use super::mark::FrameMark;
+use super::member::{Run, append_plain_header};
+use super::pax::PaxWriter;
+use super::{BLOCK_BYTES, padding};
 
 /// Where a piece of data lies: a run of chunks within one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,16 +62,119 @@ impl TocEntry {
         gone.into_iter().chain(inode).chain(data).chain(holes)
     }
 
-    /// Serialising plain values into memory has no way to fail.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        postcard::to_allocvec(&WireEntry::from(self)).unwrap_or_default()
+    /// Appends the entry as it follows `before` in a group: with numbers that are relative to each
+    /// other, because they are small and much the same from file to file.
+    pub(crate) fn append_to(&self, before: Ino, out: &mut Vec<u8>) {
+        // Serialising plain values into memory has no way to fail.
+        let wire = WireEntry::of(self, before);
+        let written = postcard::to_extend(&wire, std::mem::take(out));
+        *out = written.unwrap_or_default();
     }
 
     /// The entry at the start of `bytes`, and what follows it.
-    pub(crate) fn take(bytes: &[u8]) -> Option<(Self, &[u8])> {
+    fn take(bytes: &[u8], base_frame: u32, before: Ino) -> Option<(Self, &[u8])> {
         let (wire, rest) = postcard::take_from_bytes::<WireEntry>(bytes).ok()?;
-        Some((wire.into_entry()?, rest))
+        Some((wire.into_entry(base_frame, before)?, rest))
     }
+}
+
+/// Appends a group: entries whose frames are counted from `base_frame`.
+fn append_group(base_frame: u32, entries: &[u8], out: &mut Vec<u8>) {
+    let head = (base_frame, to_u64(entries.len()));
+    let written = postcard::to_extend(&head, std::mem::take(out));
+    *out = written.unwrap_or_default();
+    out.extend_from_slice(entries);
+}
+
+/// Longest part of a table of contents that a writer makes, but for a longer entry.
+const PART_BYTES: usize = 1 << 20;
+
+/// The table of contents of a tarball that is being built.
+#[derive(Debug, Default)]
+pub(crate) struct TocWriter {
+    bytes: Vec<u8>,
+    /// Where each part but the last ends in `bytes`.
+    cuts: Vec<usize>,
+}
+
+impl TocWriter {
+    /// Adds entries whose frames are counted from `base_frame`.
+    pub(crate) fn add(&mut self, base_frame: u32, entries: &[u8]) {
+        let start = self.cuts.last().copied().unwrap_or(0);
+        let part_bytes = self.bytes.len() - start;
+        if part_bytes > 0 && part_bytes + entries.len() > PART_BYTES {
+            self.cuts.push(self.bytes.len());
+        }
+        append_group(base_frame, entries, &mut self.bytes);
+    }
+
+    /// The members that hold the table, one frame each; the last one also ends the archive.
+    pub(crate) fn into_frames(
+        self,
+        first_frame: u32,
+        n_members: u64,
+        mark: &FrameMark,
+    ) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        let mut parts = Vec::new();
+        let mut start = 0;
+        for end in self.cuts.iter().copied().chain([self.bytes.len()]) {
+            let part = self.bytes.get(start..end).unwrap_or_default();
+            start = end;
+            let number = u32::try_from(frames.len()).unwrap_or(u32::MAX);
+            let path = format!(".tier/toc/{number:06}");
+            let (frame, offset) = plain_member(path.as_bytes(), part, mark);
+            let len = u32::try_from(part.len()).unwrap_or(u32::MAX);
+            parts.push((first_frame.saturating_add(number), offset, len));
+            frames.push(frame);
+        }
+        let root = TocRoot { parts, n_members };
+        let (mut last, _) = plain_member(ROOT_PATH, &root.to_bytes(), mark);
+        last.resize(last.len() + 2 * BLOCK_BYTES, 0);
+        frames.push(last);
+        frames
+    }
+}
+
+pub(crate) const ROOT_PATH: &[u8] = b".tier/toc/root";
+
+/// A plain file as a member, and where its content starts.
+fn plain_member(path: &[u8], content: &[u8], mark: &FrameMark) -> (Vec<u8>, u32) {
+    let mut pax = PaxWriter::default();
+    mark.put(&mut pax);
+    let content_bytes = to_u64(content.len());
+    let mut out = Vec::with_capacity(content.len() + 4 * BLOCK_BYTES);
+    append_plain_header(path, pax, content_bytes, &mut out);
+    let offset = u32::try_from(out.len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(content);
+    out.resize(out.len() + padding(content_bytes), 0);
+    (out, offset)
+}
+
+/// Calls `visit` for all entries of the groups in one part of a table. `None` if it cannot be read.
+pub(crate) fn read_groups<E>(
+    mut bytes: &[u8],
+    visit: &mut dyn FnMut(TocEntry) -> Result<(), E>,
+) -> Option<Result<(), E>> {
+    while !bytes.is_empty() {
+        let (head, rest) = postcard::take_from_bytes::<(u32, u64)>(bytes).ok()?;
+        let (base_frame, len) = head;
+        if len > to_u64(rest.len()) {
+            return None;
+        }
+        let (mut group, rest) = rest.split_at_checked(to_usize(len))?;
+        let mut before = Ino::new(0);
+        while !group.is_empty() {
+            let (entry, after) = TocEntry::take(group, base_frame, before)?;
+            before = entry.ino;
+            if let Err(error) = visit(entry) {
+                return Some(Err(error));
+            }
+            group = after;
+        }
+        bytes = rest;
+    }
+    Some(Ok(()))
 }
 
 /// The frames of the other parts of the table, as the last member lists them.
@@ -89,8 +195,10 @@ impl TocRoot {
     }
 }
 
-type WireRun = (u64, u64, u64);
-type WireTime = (i64, u32);
+/// First chunk, number of chunks, transaction less the inode number.
+type WireRun = (u64, u64, i64);
+/// Seconds and nanoseconds.
+type WireTime = (i64, i32);
 
 #[derive(Serialize, Deserialize)]
 enum WireKind {
@@ -111,64 +219,93 @@ struct WireInode {
     gid: u32,
     nlink: u32,
     size_bytes: u64,
-    accessed: WireTime,
     modified: WireTime,
+    /// Less the time of modification.
+    accessed: WireTime,
+    /// Less the time of modification.
     changed: WireTime,
+    /// Less the time of change.
     created: WireTime,
-    xid: u64,
+    /// Less the inode number.
+    xid: i64,
     links: Vec<(u64, Vec<u8>)>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct WireEntry {
-    ino: u64,
+    /// Less that of the entry before.
+    ino: i64,
+    /// Less the group's.
     frame: u32,
     offset: u32,
-    gone: Option<u64>,
+    /// Less the inode number.
+    gone: Option<i64>,
     metadata: Option<WireInode>,
-    data: Vec<(WireRun, u32, u32, u32)>,
+    /// Run, frame less the entry's, offset less the entry's, bytes short of a whole chunk.
+    data: Vec<(WireRun, u32, i32, u32)>,
     holes: Vec<WireRun>,
 }
 
-fn run_to_wire(run: &Run) -> WireRun {
-    (run.chunks.start().get(), run.chunks.len(), run.data_xid.get())
+/// `a - b`, and back: what wraps on the way there wraps on the way back.
+fn less(a: u64, b: Ino) -> i64 {
+    a.wrapping_sub(b.get()).cast_signed()
 }
 
-fn run_from_wire((start, len, xid): WireRun) -> Option<Run> {
+fn more(delta: i64, b: Ino) -> u64 {
+    b.get().wrapping_add(delta.cast_unsigned())
+}
+
+fn run_to_wire(run: &Run, ino: Ino) -> WireRun {
+    (run.chunks.start().get(), run.chunks.len(), less(run.data_xid.get(), ino))
+}
+
+fn run_from_wire((start, len, xid): WireRun, ino: Ino) -> Option<Run> {
     let end = start.checked_add(len)?;
     let chunks = ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end))?;
-    Some(Run { chunks, data_xid: Xid::new(xid) })
+    Some(Run { chunks, data_xid: Xid::new(more(xid, ino)) })
 }
 
-fn time_to_wire(time: Timestamp) -> WireTime {
-    (time.seconds, time.nanos)
+fn time_to_wire(time: Timestamp, before: Timestamp) -> WireTime {
+    let nanos = time.nanos.wrapping_sub(before.nanos).cast_signed();
+    (time.seconds.wrapping_sub(before.seconds), nanos)
 }
 
-fn time_from_wire((seconds, nanos): WireTime) -> Option<Timestamp> {
+fn time_from_wire((seconds, nanos): WireTime, before: Timestamp) -> Option<Timestamp> {
+    let nanos = before.nanos.wrapping_add(nanos.cast_unsigned());
+    let seconds = before.seconds.wrapping_add(seconds);
     (nanos < 1_000_000_000).then_some(Timestamp { seconds, nanos })
 }
 
-impl From<&TocEntry> for WireEntry {
-    fn from(entry: &TocEntry) -> Self {
-        let piece = |p: &Piece| (run_to_wire(&p.run), p.frame, p.offset, p.short_bytes);
+impl WireEntry {
+    fn of(entry: &TocEntry, before: Ino) -> Self {
+        let ino = entry.ino;
+        let piece = |p: &Piece| {
+            let frame = p.frame.wrapping_sub(entry.frame);
+            let offset = p.offset.wrapping_sub(entry.offset).cast_signed();
+            (run_to_wire(&p.run, ino), frame, offset, p.short_bytes)
+        };
         Self {
-            ino: entry.ino.get(),
+            ino: less(ino.get(), before),
             frame: entry.frame,
             offset: entry.offset,
-            gone: entry.gone.map(Xid::get),
+            gone: entry.gone.map(|xid| less(xid.get(), ino)),
             metadata: entry.metadata.as_ref().map(WireInode::from),
             data: entry.data.iter().map(piece).collect(),
-            holes: entry.holes.iter().map(run_to_wire).collect(),
+            holes: entry.holes.iter().map(|run| run_to_wire(run, ino)).collect(),
         }
     }
-}
 
-impl WireEntry {
-    fn into_entry(self) -> Option<TocEntry> {
-        let ino = Ino::new(self.ino);
-        let piece = |(run, frame, offset, short_bytes)| {
-            Some(Piece { run: run_from_wire(run)?, frame, offset, short_bytes })
+    fn into_entry(self, base_frame: u32, before: Ino) -> Option<TocEntry> {
+        let ino = Ino::new(more(self.ino, before));
+        let entry_frame = base_frame.checked_add(self.frame)?;
+        let piece = |(run, frame, offset, short_bytes): (WireRun, u32, i32, u32)| {
+            Some(Piece {
+                run: run_from_wire(run, ino)?,
+                frame: entry_frame.checked_add(frame)?,
+                offset: self.offset.wrapping_add(offset.cast_unsigned()),
+                short_bytes,
+            })
         };
         let metadata = match self.metadata {
             Some(wire) => Some(wire.into_inode(ino)?),
@@ -176,12 +313,16 @@ impl WireEntry {
         };
         Some(TocEntry {
             ino,
-            frame: self.frame,
+            frame: entry_frame,
             offset: self.offset,
-            gone: self.gone.map(Xid::new),
+            gone: self.gone.map(|xid| Xid::new(more(xid, ino))),
             metadata,
             data: self.data.into_iter().map(piece).collect::<Option<_>>()?,
-            holes: self.holes.into_iter().map(run_from_wire).collect::<Option<_>>()?,
+            holes: self
+                .holes
+                .into_iter()
+                .map(|run| run_from_wire(run, ino))
+                .collect::<Option<_>>()?,
         })
     }
 }
@@ -207,11 +348,11 @@ impl From<&InodeState> for WireInode {
             gid: attr.gid,
             nlink: attr.nlink,
             size_bytes: attr.size_bytes,
-            accessed: time_to_wire(attr.accessed),
-            modified: time_to_wire(attr.modified),
-            changed: time_to_wire(attr.changed),
-            created: time_to_wire(attr.created),
-            xid: attr.xid.get(),
+            modified: time_to_wire(attr.modified, Timestamp::default()),
+            accessed: time_to_wire(attr.accessed, attr.modified),
+            changed: time_to_wire(attr.changed, attr.modified),
+            created: time_to_wire(attr.created, attr.changed),
+            xid: less(attr.xid.get(), attr.ino),
             links: inode.links.iter().map(link).collect(),
             xattrs: inode.xattrs.iter().map(xattr).collect(),
         }
@@ -230,6 +371,8 @@ impl WireInode {
             WireKind::CharDevice(major, minor) => FileKind::CharDevice(device(major, minor)),
             WireKind::BlockDevice(major, minor) => FileKind::BlockDevice(device(major, minor)),
         };
+        let modified = time_from_wire(self.modified, Timestamp::default())?;
+        let changed = time_from_wire(self.changed, modified)?;
         let attr = FileAttr {
             ino,
             kind,
@@ -238,11 +381,11 @@ impl WireInode {
             gid: self.gid,
             nlink: self.nlink,
             size_bytes: self.size_bytes,
-            accessed: time_from_wire(self.accessed)?,
-            modified: time_from_wire(self.modified)?,
-            changed: time_from_wire(self.changed)?,
-            created: time_from_wire(self.created)?,
-            xid: Xid::new(self.xid),
+            accessed: time_from_wire(self.accessed, modified)?,
+            modified,
+            changed,
+            created: time_from_wire(self.created, changed)?,
+            xid: Xid::new(more(self.xid, ino)),
         };
         let link = |(parent, name): (u64, Vec<u8>)| {
             Some(Link { parent: Ino::new(parent), name: FileName::new(&name)? })

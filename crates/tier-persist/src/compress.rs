@@ -1,0 +1,145 @@
+//! Frames: compressed, or stored as raw blocks where compressing would be wasted time.
+//!
+//! The frame format is that of RFC 8878.
+
+use tier_types::to_u64;
+
+/// Samples are taken of frames of this many bytes and more; smaller ones are just compressed.
+const SAMPLED_BYTES_MIN: usize = 64 << 10;
+const N_SAMPLES: usize = 8;
+const SAMPLE_BYTES: usize = 4 << 10;
+/// Largest block of a frame.
+const BLOCK_BYTES_MAX: usize = 128 << 10;
+const FRAME_MAGIC: u32 = 0xFD2F_B528;
+/// A single segment, with the content's size in four bytes; no checksum, no dictionary.
+const FRAME_DESCRIPTOR: u8 = 0b1010_0000;
+const FRAME_HEADER_BYTES: usize = 9;
+const BLOCK_HEADER_BYTES: usize = 3;
+
+/// Compresses frames one after another, reusing its tables.
+pub(crate) struct FrameCompressor {
+    compressor: zstd::bulk::Compressor<'static>,
+    /// Fast, for samples.
+    sampler: zstd::bulk::Compressor<'static>,
+    sample: Vec<u8>,
+    sample_out: Vec<u8>,
+}
+
+impl FrameCompressor {
+    pub(crate) fn new(level: i32) -> std::io::Result<Self> {
+        Ok(Self {
+            compressor: zstd::bulk::Compressor::new(level)?,
+            sampler: zstd::bulk::Compressor::new(1)?,
+            sample: Vec::new(),
+            sample_out: Vec::new(),
+        })
+    }
+
+    /// One frame that holds `plain`.
+    pub(crate) fn frame(&mut self, plain: &[u8]) -> std::io::Result<Vec<u8>> {
+        if self.is_incompressible(plain)
+            && let Some(stored) = stored_frame(plain)
+        {
+            return Ok(stored);
+        }
+        let mut out = Vec::with_capacity(zstd::zstd_safe::compress_bound(plain.len()));
+        self.compressor.compress_to_buffer(plain, &mut out)?;
+        Ok(out)
+    }
+
+    /// Whether samples from all over `plain` look like what was compressed or encrypted before.
+    fn is_incompressible(&mut self, plain: &[u8]) -> bool {
+        if plain.len() < SAMPLED_BYTES_MIN {
+            return false;
+        }
+        self.sample.clear();
+        let stride = plain.len() / N_SAMPLES;
+        for sample in plain.chunks(stride).take(N_SAMPLES) {
+            // From the middle: headers of files and members are at the start.
+            let start = (sample.len() / 2).saturating_sub(SAMPLE_BYTES / 2);
+            let sample = sample.get(start..).unwrap_or_default();
+            let sample = sample.get(..SAMPLE_BYTES).unwrap_or(sample);
+            self.sample.extend_from_slice(sample);
+        }
+        if !all_bytes_are_as_frequent(&self.sample) {
+            return false;
+        }
+        // Bytes that are equally frequent may still repeat.
+        self.sample_out.clear();
+        self.sample_out.reserve(zstd::zstd_safe::compress_bound(self.sample.len()));
+        let compressed = self.sampler.compress_to_buffer(&self.sample[..], &mut self.sample_out);
+        compressed.is_ok_and(|len| len >= self.sample.len())
+    }
+}
+
+/// A coarse test on the histogram: chi-squared of random bytes is 255 +- 23; text has thousands.
+fn all_bytes_are_as_frequent(sample: &[u8]) -> bool {
+    let mut counts = [0_u32; 256];
+    for &byte in sample {
+        if let Some(count) = counts.get_mut(usize::from(byte)) {
+            *count += 1;
+        }
+    }
+    let expected = to_u64(sample.len()) / 256;
+    let squares: u64 = counts.iter().map(|&n| u64::from(n).abs_diff(expected).pow(2)).sum();
+    squares < 1024 * expected.max(1)
+}
+
+/// A frame of raw blocks; `None` for more bytes than such a frame can say it holds.
+fn stored_frame(plain: &[u8]) -> Option<Vec<u8>> {
+    let n_blocks = plain.len().div_ceil(BLOCK_BYTES_MAX).max(1);
+    let room = FRAME_HEADER_BYTES + n_blocks * BLOCK_HEADER_BYTES + plain.len();
+    let mut out = Vec::with_capacity(room);
+    out.extend_from_slice(&FRAME_MAGIC.to_le_bytes());
+    out.push(FRAME_DESCRIPTOR);
+    out.extend_from_slice(&u32::try_from(plain.len()).ok()?.to_le_bytes());
+    for (number, block) in plain.chunks(BLOCK_BYTES_MAX).enumerate() {
+        let last = u32::from(number + 1 == n_blocks);
+        // Type 0, raw, in the two bits between.
+        let header = last | u32::try_from(block.len()).ok()? << 3;
+        let [a, b, c, _] = header.to_le_bytes();
+        out.extend_from_slice(&[a, b, c]);
+        out.extend_from_slice(block);
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            u8::try_from(state >> 56).unwrap()
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn noise_is_stored_and_read_back() {
+        let mut compressor = FrameCompressor::new(3).unwrap();
+        for len in [SAMPLED_BYTES_MIN, BLOCK_BYTES_MAX, BLOCK_BYTES_MAX + 1, (1 << 20) + 1536] {
+            let plain = noise(len);
+            let frame = compressor.frame(&plain).unwrap();
+            assert_eq!(frame, stored_frame(&plain).unwrap(), "{len}");
+            assert!(zstd::bulk::decompress(&frame, len).unwrap() == plain, "{len}");
+        }
+    }
+
+    #[test]
+    fn what_compresses_is_compressed() {
+        let mut compressor = FrameCompressor::new(3).unwrap();
+        let text: Vec<u8> = (0..40_000).flat_map(|n: u32| n.to_string().into_bytes()).collect();
+        // Every byte is as frequent as any other, and yet it repeats.
+        let repeating = noise(SAMPLE_BYTES).repeat(64);
+        for plain in [text, repeating] {
+            let frame = compressor.frame(&plain).unwrap();
+            assert!(frame.len() < plain.len() / 2);
+            assert!(zstd::bulk::decompress(&frame, plain.len()).unwrap() == plain);
+        }
+    }
+}

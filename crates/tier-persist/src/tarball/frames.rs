@@ -1,0 +1,233 @@
+//! From members to frames: reads the data, writes the tar blocks, compresses. One worker's part.
+
+use std::ops::Range;
+
+use tier_types::{
+    ChunkNo, ChunkRange, ErrorKind, Ino, PortError, SnapshotReader, to_u64, to_usize,
+};
+
+use super::mark::FrameMark;
+use super::member::{Member, Run};
+use super::toc::{Piece, TocEntry};
+use super::{frame_digest, padding};
+use crate::PersistError;
+use crate::compress::FrameCompressor;
+
+/// One frame of a tarball, compressed.
+#[derive(Debug)]
+pub(crate) struct CompressedFrame {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) decompressed: u32,
+    pub(crate) digest: [u8; 16],
+}
+
+/// What some members came to.
+#[derive(Debug, Default)]
+pub(crate) struct BuiltFrames {
+    pub(crate) frames: Vec<CompressedFrame>,
+    /// Entries of the table of contents, their frames counted from the first of these.
+    pub(crate) toc: Vec<u8>,
+    pub(crate) n_members: u64,
+    pub(crate) data_bytes: u64,
+    /// Members that could not be read, and are left out.
+    pub(crate) failed: Vec<(Ino, PortError)>,
+}
+
+/// Builds frames. Keeps its buffers.
+pub(crate) struct FrameBuilder {
+    compressor: FrameCompressor,
+    chunk_bytes: u32,
+    frame_bytes: usize,
+    plain: Vec<u8>,
+}
+
+impl FrameBuilder {
+    pub(crate) fn new(
+        level: i32,
+        chunk_bytes: u32,
+        frame_bytes: usize,
+    ) -> Result<Self, PersistError> {
+        let compressor = FrameCompressor::new(level).map_err(failed_to("start"))?;
+        Ok(Self { compressor, chunk_bytes, frame_bytes, plain: Vec::new() })
+    }
+
+    /// Frames with these members. A member starts a frame or lies in one with others; only one that
+    /// is too large for a frame goes on in frames of its own. All data of a member is read before
+    /// any of it counts, so that one that cannot be read leaves nothing behind.
+    pub(crate) fn build(
+        &mut self,
+        members: &[Member],
+        mark: &FrameMark,
+        reader: &mut dyn SnapshotReader,
+    ) -> Result<BuiltFrames, PersistError> {
+        let mut built = BuiltFrames::default();
+        let mut cuts = Cuts::default();
+        let mut before = Ino::new(0);
+        self.plain.clear();
+        for member in members {
+            let saved = (self.plain.len(), cuts.clone());
+            let room = (self.frame_bytes + self.frame_bytes / 8)
+                .saturating_sub(self.plain.len() - cuts.frame_start);
+            if cuts.within_member || to_usize(member.data_bytes) > room {
+                cuts.cut(self.plain.len());
+            }
+            match self.append(member, mark, &mut cuts, reader) {
+                Ok(entry) => {
+                    entry.append_to(before, &mut built.toc);
+                    before = member.ino;
+                    built.n_members += 1;
+                    built.data_bytes += member.data_bytes;
+                }
+                Err(error) => {
+                    self.plain.truncate(saved.0);
+                    cuts = saved.1;
+                    built.failed.push((member.ino, error));
+                }
+            }
+        }
+        cuts.cut(self.plain.len());
+        let mut start = 0;
+        for end in cuts.ends {
+            let plain = self.plain.get(start..end).unwrap_or_default();
+            built.frames.push(compress(&mut self.compressor, plain)?);
+            start = end;
+        }
+        Ok(built)
+    }
+
+    /// One frame of bytes that are at hand.
+    pub(crate) fn plain_frame(&mut self, plain: &[u8]) -> Result<CompressedFrame, PersistError> {
+        compress(&mut self.compressor, plain)
+    }
+
+    /// Appends a member and says where it is.
+    fn append(
+        &mut self,
+        member: &Member,
+        mark: &FrameMark,
+        cuts: &mut Cuts,
+        reader: &mut dyn SnapshotReader,
+    ) -> Result<TocEntry, PortError> {
+        let start = self.plain.len();
+        let (frame, offset) = cuts.place_of(start);
+        let mark = (offset == 0).then_some(mark);
+        member.append_header(self.chunk_bytes, mark, &mut self.plain);
+        let chunk_bytes = to_usize(u64::from(self.chunk_bytes));
+        let mut left = to_usize(member.data_bytes);
+        let limits = (chunk_bytes, self.frame_bytes);
+        let mut pieces = Pieces { cuts, limits, frame_data: 0, found: Vec::new() };
+        for run in &member.data {
+            let run_start = self.plain.len();
+            reader.read_chunks(member.ino, run.chunks, &mut self.plain)?;
+            // The last chunk may be stored shorter than the file is, and longer too.
+            let run_bytes = to_usize(run.chunks.len()).saturating_mul(chunk_bytes).min(left);
+            let stored = self.plain.len() - run_start;
+            if run_bytes.saturating_sub(stored) >= chunk_bytes {
+                let message = format!("inode {} has fewer bytes than its map says", member.ino);
+                return Err(PortError::new(ErrorKind::Damaged, message));
+            }
+            self.plain.resize(run_start + run_bytes, 0);
+            left -= run_bytes;
+            pieces.add(*run, run_start..self.plain.len());
+        }
+        let data = pieces.found;
+        self.plain.resize(self.plain.len() + padding(member.data_bytes), 0);
+        member.append_links(&mut self.plain);
+        Ok(TocEntry {
+            ino: member.ino,
+            frame,
+            offset,
+            gone: member.gone,
+            metadata: member.metadata.clone(),
+            data,
+            holes: member.holes.clone(),
+        })
+    }
+}
+
+fn compress(
+    compressor: &mut FrameCompressor,
+    plain: &[u8],
+) -> Result<CompressedFrame, PersistError> {
+    let bytes = compressor.frame(plain).map_err(failed_to("compress"))?;
+    let digest = frame_digest(&bytes);
+    Ok(CompressedFrame { bytes, decompressed: offset(plain.len()), digest })
+}
+
+/// Frames are smaller than 4 GiB: their size is checked against a limit far below.
+fn offset(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+fn failed_to(operation: &'static str) -> impl Fn(std::io::Error) -> PersistError {
+    move |source| PersistError::Io { operation, object: "a frame's compression".into(), source }
+}
+
+/// Where frames end in the bytes that are being built.
+#[derive(Clone, Default)]
+struct Cuts {
+    ends: Vec<usize>,
+    frame_start: usize,
+    /// Whether the last one was within a member.
+    within_member: bool,
+}
+
+impl Cuts {
+    /// Ends the frame here, unless it is empty.
+    fn cut(&mut self, at: usize) {
+        if at > self.frame_start {
+            self.ends.push(at);
+            self.frame_start = at;
+        }
+        self.within_member = false;
+    }
+
+    /// Frame and offset of a byte.
+    fn place_of(&self, at: usize) -> (u32, u32) {
+        (offset(self.ends.len()), offset(at - self.frame_start))
+    }
+}
+
+/// Where the pieces of one member's data lie.
+struct Pieces<'a> {
+    cuts: &'a mut Cuts,
+    /// Bytes of a chunk, and data bytes after which a frame ends.
+    limits: (usize, usize),
+    /// Data bytes of this member in the current frame.
+    frame_data: usize,
+    found: Vec<Piece>,
+}
+
+impl Pieces<'_> {
+    /// Notes a run whose data has these bytes, and ends frames between its chunks.
+    fn add(&mut self, run: Run, bytes: Range<usize>) {
+        let (chunk_bytes, frame_bytes) = self.limits;
+        let mut at = bytes.start;
+        let mut rest = Some(run.chunks);
+        while let Some(chunks) = rest {
+            let left = bytes.end - at;
+            let room = frame_bytes.saturating_sub(self.frame_data);
+            if left.min(chunk_bytes) > room && self.frame_data > 0 {
+                self.cuts.cut(at);
+                self.cuts.within_member = true;
+                self.frame_data = 0;
+                continue;
+            }
+            let whole_chunks = (room / chunk_bytes).max(1) * chunk_bytes;
+            let n_bytes = if left <= room { left } else { whole_chunks.min(left) };
+            let n_chunks = n_bytes.div_ceil(chunk_bytes).max(1);
+            let end = ChunkNo::new(chunks.start().get().saturating_add(to_u64(n_chunks)));
+            let here = ChunkRange::new(chunks.start(), end).unwrap_or(chunks);
+            let (frame, offset_in_frame) = self.cuts.place_of(at);
+            self.found.push(Piece {
+                run: Run { chunks: here, ..run },
+                frame,
+                offset: offset_in_frame,
+                short_bytes: offset((n_chunks * chunk_bytes).saturating_sub(n_bytes)),
+            });
+            at += n_bytes;
+            self.frame_data += n_bytes;
+            rest = ChunkRange::new(end, chunks.end());
+        }
+    }
+}
