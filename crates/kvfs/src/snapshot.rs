@@ -162,21 +162,17 @@ impl<'a> KvfsReader<'a> {
     ) -> Result<Vec<ChunkRun>, FsError> {
         let key = schema::chunk(ino, from);
         let cursor = self.cursor(Table::Map)?;
-        // The map starts at chunk 0: only from there on it can be read without looking back.
-        let first = match from == ChunkNo::new(0) {
-            true => cursor.at_or_after(&key)?,
-            false => cursor.at_or_before(&key)?,
-        };
         let prefix = schema::ino(ino);
-        let first = first.filter(|(at, _)| at.starts_with(&prefix));
-        let mut place = (ChunkState::Hole, Xid::new(0));
-        if let Some((at, bytes)) = first {
-            let (start, found) = parse_run(ino, at, bytes)?;
-            if start > from {
-                return Err(FsError::Damaged { ino, problem: "its chunk map has no start" });
-            }
-            place = found;
-        }
+        // From the start on it can be read without looking back.
+        let holds_from = match from == ChunkNo::new(0) {
+            true => cursor.at_or_after(&key)?.filter(|(at, _)| *at == key),
+            false => cursor.at_or_before(&key)?.filter(|(at, _)| at.starts_with(&prefix)),
+        };
+        let mut place = match holds_from {
+            Some((at, bytes)) => parse_run(ino, at, bytes)?.1,
+            // Nothing was ever written.
+            None => (ChunkState::Hole, Xid::new(0)),
+        };
         let mut start = from;
         let mut runs = Vec::new();
         while runs.len() < n_max {
@@ -195,6 +191,7 @@ impl<'a> KvfsReader<'a> {
     fn read(&mut self, ino: Ino, chunks: ChunkRange, out: &mut Vec<u8>) -> Result<(), FsError> {
         let chunk_bytes = to_usize(u64::from(self.snapshot.chunk_bytes));
         let cursor = self.cursor(Table::Chunks)?;
+        let mut end = out.len();
         for number in chunks.start().get()..chunks.end().get() {
             let key = schema::pair(ino.get(), number);
             let found = cursor.at_or_after(&key)?.filter(|(at, _)| *at == key);
@@ -202,9 +199,9 @@ impl<'a> KvfsReader<'a> {
                 ino,
                 problem: "a chunk has neither data nor detour",
             })?;
-            let end = out.len() + chunk_bytes;
-            out.extend_from_slice(bytes.get(..chunk_bytes).unwrap_or(bytes));
             out.resize(end, 0);
+            out.extend_from_slice(bytes.get(..chunk_bytes).unwrap_or(bytes));
+            end += chunk_bytes;
         }
         Ok(())
     }

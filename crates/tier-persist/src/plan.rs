@@ -126,12 +126,22 @@ impl PartMembers {
     }
 }
 
-/// What orders small members: directory, type as the name's ending tells it, inode.
-pub(crate) fn place_of(member: &Member) -> (Option<Ino>, &[u8], Ino) {
-    let link = member.metadata.as_ref().and_then(|inode| inode.links.first());
-    let name = link.map_or(&b""[..], |link| link.name.as_bytes());
-    let ending = name.iter().rposition(|&byte| byte == b'.').and_then(|dot| name.get(dot..));
-    (link.map(|link| link.parent), ending.unwrap_or_default(), member.ino)
+/// What orders members: directory, type as the name's ending tells it, inode.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) directory: Option<Ino>,
+    pub(crate) ending: Vec<u8>,
+    pub(crate) ino: Ino,
+}
+
+impl Place {
+    pub(crate) fn of(inode: &InodeState) -> Self {
+        let link = inode.links.first();
+        let name = link.map_or(&b""[..], |link| link.name.as_bytes());
+        let dot = name.iter().rposition(|&byte| byte == b'.');
+        let ending = dot.and_then(|dot| name.get(dot..)).unwrap_or_default().to_vec();
+        Self { directory: link.map(|link| link.parent), ending, ino: inode.attr.ino }
+    }
 }
 
 /// Notes that a range is unmapped, as far as it changed. What was never written needs no note.

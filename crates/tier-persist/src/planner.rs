@@ -7,13 +7,13 @@ use tier_types::{
 };
 
 use crate::pipeline::Jobs;
-use crate::plan::{self, PartMembers, PlanLimits};
+use crate::plan::{self, PartMembers, Place, PlanLimits};
 use crate::tarball::{Member, header_bytes_about};
 use crate::{PersistError, PersistOptions};
 
 /// Runs that are asked of the snapshot at a time.
 const N_RUNS: usize = 1024;
-/// Small members that are put into a better order before they are cut into frames.
+/// Members that are put into a better order before they are cut into frames.
 const WINDOW_MEMBERS: usize = 4096;
 
 /// One snapshot's planning.
@@ -22,7 +22,7 @@ pub(crate) struct Planner<'a> {
     status: &'a dyn StatusSink,
     limits: PlanLimits,
     frame_bytes: usize,
-    window: Vec<Member>,
+    window: Vec<(Place, Member)>,
     pub(crate) n_inodes: u64,
     /// Inodes that could not be read.
     pub(crate) failed: Vec<Ino>,
@@ -73,7 +73,8 @@ impl<'a> Planner<'a> {
         let added = match &update.change {
             Change::Gone(xid) => {
                 let member = Member { gone: Some(*xid), ..Member::of(update.ino) };
-                self.put(member, jobs).map_err(InodeError::from)
+                let place = Place { ino: update.ino, ..Place::default() };
+                self.put(place, member, jobs).map_err(InodeError::from)
             }
             Change::Touched(ranges) => self.add_inode(update.ino, ranges, jobs),
         };
@@ -107,7 +108,7 @@ impl<'a> Planner<'a> {
             return Ok(());
         };
         match self.whole(&inode, touched).map_err(InodeError::Inode)? {
-            Some(member) => Ok(self.put(member, jobs)?),
+            Some(member) => Ok(self.put(Place::of(&inode), member, jobs)?),
             None => self.add_parts(&inode, touched, jobs),
         }
     }
@@ -164,6 +165,7 @@ impl<'a> Planner<'a> {
         jobs: &mut Jobs,
     ) -> Result<(), InodeError> {
         let ino = inode.attr.ino;
+        let place = Place::of(inode);
         let mut parts = PartMembers::new(inode, self.limits);
         for range in touched {
             let mut at = Some(*range);
@@ -174,43 +176,58 @@ impl<'a> Planner<'a> {
                 for run in runs {
                     let Some(chunks) = run.chunks.intersection(rest) else { continue };
                     for member in parts.add(&ChunkRun { chunks, ..run }) {
-                        self.put(member, jobs)?;
+                        self.put(place.clone(), member, jobs)?;
                     }
                 }
                 at = ChunkRange::new(end, rest.end());
             }
         }
         if let Some(member) = parts.finish() {
-            self.put(member, jobs)?;
+            self.put(place, member, jobs)?;
         }
         Ok(())
     }
 
-    /// Small members share a frame; a large one has its own.
-    fn put(&mut self, member: Member, jobs: &mut Jobs) -> Result<(), PersistError> {
-        if to_usize(member.data_bytes) >= self.frame_bytes / 2 {
-            return jobs.push(vec![member]);
-        }
-        self.window.push(member);
+    fn put(&mut self, place: Place, member: Member, jobs: &mut Jobs) -> Result<(), PersistError> {
+        self.window.push((place, member));
         if self.window.len() >= WINDOW_MEMBERS { self.flush_window(jobs) } else { Ok(()) }
     }
 
-    /// Cuts the small members into frames, by directory and then by type: what is alike compresses
-    /// better next to each other, and what lies together is often read together.
+    /// Cuts members into frames, by directory and then by type: what is alike compresses better
+    /// next to each other, and what lies together is often read together. Small members share a
+    /// frame, a large one has its own.
     fn flush_window(&mut self, jobs: &mut Jobs) -> Result<(), PersistError> {
-        let mut window = std::mem::take(&mut self.window);
-        window.sort_by(|a, b| plan::place_of(a).cmp(&plan::place_of(b)));
-        let mut frame = Vec::new();
-        let mut bytes = 0;
-        for member in window {
-            let member_bytes = header_bytes_about(&member) + to_usize(member.data_bytes);
-            if bytes + member_bytes > self.frame_bytes && !frame.is_empty() {
-                jobs.push(std::mem::take(&mut frame))?;
-                bytes = 0;
+        self.window.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut frame = Frame::default();
+        for (_, member) in self.window.drain(..) {
+            if to_usize(member.data_bytes) >= self.frame_bytes / 2 {
+                frame.large.push(member);
+                continue;
             }
-            bytes += member_bytes;
-            frame.push(member);
+            let member_bytes = header_bytes_about(&member) + to_usize(member.data_bytes);
+            if frame.bytes + member_bytes > self.frame_bytes {
+                std::mem::take(&mut frame).push_to(jobs)?;
+            }
+            frame.bytes += member_bytes;
+            frame.small.push(member);
         }
-        if frame.is_empty() { Ok(()) } else { jobs.push(frame) }
+        frame.push_to(jobs)
+    }
+}
+
+/// A frame that is being put together, and the large members that come after it.
+#[derive(Default)]
+struct Frame {
+    small: Vec<Member>,
+    bytes: usize,
+    large: Vec<Member>,
+}
+
+impl Frame {
+    fn push_to(self, jobs: &mut Jobs) -> Result<(), PersistError> {
+        if !self.small.is_empty() {
+            jobs.push(self.small)?;
+        }
+        self.large.into_iter().try_for_each(|member| jobs.push(vec![member]))
     }
 }

@@ -271,15 +271,16 @@ impl SnapshotReader for &FakeSnapshot {
         chunks: ChunkRange,
         out: &mut Vec<u8>,
     ) -> Result<(), PortError> {
+        let mut end = out.len();
         for chunk in chunks.start().get()..chunks.end().get() {
             let found =
                 self.inodes[&ino].chunks.get(&chunk).filter(|(_, _, data)| !data.is_empty());
             let (_, _, data) = found.ok_or_else(|| {
                 PortError::new(ErrorKind::Damaged, format!("inode {ino} has no chunk {chunk}"))
             })?;
-            let end = out.len() + to_usize(u64::from(self.chunk_bytes));
-            out.extend(data);
             out.resize(end, 0);
+            out.extend(data);
+            end += to_usize(u64::from(self.chunk_bytes));
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ enum Content {
 }
 
 /// An entry of a tree, for comparing: what a walk of the real filesystem finds.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TreeEntry {
     /// Content; a directory's is empty.
     pub content: Option<Vec<u8>>,
@@ -51,6 +51,18 @@ pub struct TreeEntry {
     pub xattr: Option<Vec<u8>>,
     /// Names of the same inode.
     pub nlink: usize,
+}
+
+impl std::fmt::Debug for TreeEntry {
+    /// Content as runs of equal bytes: a failed comparison is to be read by people.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let content = self.content.as_ref().map(|bytes| {
+            let runs = bytes.chunk_by(|a, b| a == b).take(20);
+            runs.map(|run| (run[0], run.len())).collect::<Vec<_>>()
+        });
+        let Self { mode, xattr, nlink, .. } = self;
+        write!(f, "{content:?} {mode:o} {xattr:?} {nlink}")
+    }
 }
 
 /// The model.

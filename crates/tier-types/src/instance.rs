@@ -112,8 +112,9 @@ pub trait SnapshotReader: Send {
         n_max: usize,
     ) -> Result<Vec<ChunkRun>, PortError>;
 
-    /// Appends the bytes of these resident chunks, each filled up with zeros to a whole chunk. A
-    /// chunk that has no data is an error of kind `Damaged`, never zeros.
+    /// Appends the bytes of these resident chunks, each but the last filled up with zeros to a
+    /// whole chunk; the last one may end where its stored bytes do, and zeros follow. A chunk that
+    /// has no data is an error of kind `Damaged`, never zeros.
     fn read_chunks(
         &mut self,
         ino: Ino,

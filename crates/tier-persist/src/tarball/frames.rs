@@ -38,6 +38,8 @@ pub(crate) struct FrameBuilder {
     compressor: FrameCompressor,
     chunk_bytes: u32,
     frame_bytes: usize,
+    /// File data as it was read, and the tar stream that is made of it.
+    data: Vec<u8>,
     plain: Vec<u8>,
 }
 
@@ -48,7 +50,8 @@ impl FrameBuilder {
         frame_bytes: usize,
     ) -> Result<Self, PersistError> {
         let compressor = FrameCompressor::new(level).map_err(failed_to("start"))?;
-        Ok(Self { compressor, chunk_bytes, frame_bytes, plain: Vec::new() })
+        let (data, plain) = (Vec::new(), Vec::new());
+        Ok(Self { compressor, chunk_bytes, frame_bytes, data, plain })
     }
 
     /// Frames with these members. A member starts a frame or lies in one with others; only one that
@@ -64,26 +67,25 @@ impl FrameBuilder {
         let mut cuts = Cuts::default();
         let mut before = Ino::new(0);
         self.plain.clear();
-        for member in members {
-            let saved = (self.plain.len(), cuts.clone());
+        let data = self.read_data(members, reader);
+        for (member, data) in members.iter().zip(data) {
+            let data = match data {
+                Ok(data) => data,
+                Err(error) => {
+                    built.failed.push((member.ino, error));
+                    continue;
+                }
+            };
             let room = (self.frame_bytes + self.frame_bytes / 8)
                 .saturating_sub(self.plain.len() - cuts.frame_start);
-            if cuts.within_member || to_usize(member.data_bytes) > room {
+            if cuts.within_member || data.len() > room {
                 cuts.cut(self.plain.len());
             }
-            match self.append(member, mark, &mut cuts, reader) {
-                Ok(entry) => {
-                    entry.append_to(before, &mut built.toc);
-                    before = member.ino;
-                    built.n_members += 1;
-                    built.data_bytes += member.data_bytes;
-                }
-                Err(error) => {
-                    self.plain.truncate(saved.0);
-                    cuts = saved.1;
-                    built.failed.push((member.ino, error));
-                }
-            }
+            let entry = self.append(member, data, mark, &mut cuts);
+            entry.append_to(before, &mut built.toc);
+            before = member.ino;
+            built.n_members += 1;
+            built.data_bytes += member.data_bytes;
         }
         cuts.cut(self.plain.len());
         let mut start = 0;
@@ -100,40 +102,79 @@ impl FrameBuilder {
         compress(&mut self.compressor, plain)
     }
 
-    /// Appends a member and says where it is.
-    fn append(
+    /// Reads the data of all members, in the order that suits the reader, and says where in
+    /// `self.data` that of each lies.
+    fn read_data(
+        &mut self,
+        members: &[Member],
+        reader: &mut dyn SnapshotReader,
+    ) -> Vec<Result<Range<usize>, PortError>> {
+        self.data.clear();
+        let mut order: Vec<_> = members.iter().enumerate().collect();
+        order.sort_by_key(|(_, member)| member.ino);
+        let mut found: Vec<_> = members.iter().map(|_| Ok(0..0)).collect();
+        for (number, member) in order {
+            if let Some(place) = found.get_mut(number) {
+                let start = self.data.len();
+                *place = self.read_member(member, reader).map(|()| start..self.data.len());
+                if place.is_err() {
+                    self.data.truncate(start);
+                }
+            }
+        }
+        found
+    }
+
+    /// Reads all data of a member.
+    fn read_member(
         &mut self,
         member: &Member,
-        mark: &FrameMark,
-        cuts: &mut Cuts,
         reader: &mut dyn SnapshotReader,
-    ) -> Result<TocEntry, PortError> {
-        let start = self.plain.len();
-        let (frame, offset) = cuts.place_of(start);
-        let mark = (offset == 0).then_some(mark);
-        member.append_header(self.chunk_bytes, mark, &mut self.plain);
+    ) -> Result<(), PortError> {
         let chunk_bytes = to_usize(u64::from(self.chunk_bytes));
         let mut left = to_usize(member.data_bytes);
-        let limits = (chunk_bytes, self.frame_bytes);
-        let mut pieces = Pieces { cuts, limits, frame_data: 0, found: Vec::new() };
         for run in &member.data {
-            let run_start = self.plain.len();
-            reader.read_chunks(member.ino, run.chunks, &mut self.plain)?;
+            let start = self.data.len();
+            reader.read_chunks(member.ino, run.chunks, &mut self.data)?;
             // The last chunk may be stored shorter than the file is, and longer too.
             let run_bytes = to_usize(run.chunks.len()).saturating_mul(chunk_bytes).min(left);
-            let stored = self.plain.len() - run_start;
+            let stored = self.data.len() - start;
             if run_bytes.saturating_sub(stored) >= chunk_bytes {
                 let message = format!("inode {} has fewer bytes than its map says", member.ino);
                 return Err(PortError::new(ErrorKind::Damaged, message));
             }
-            self.plain.resize(run_start + run_bytes, 0);
+            self.data.resize(start + run_bytes, 0);
             left -= run_bytes;
-            pieces.add(*run, run_start..self.plain.len());
+        }
+        Ok(())
+    }
+
+    /// Appends a member with its data and says where it is.
+    fn append(
+        &mut self,
+        member: &Member,
+        data: Range<usize>,
+        mark: &FrameMark,
+        cuts: &mut Cuts,
+    ) -> TocEntry {
+        let (frame, offset) = cuts.place_of(self.plain.len());
+        let mark = (offset == 0).then_some(mark);
+        member.append_header(self.chunk_bytes, mark, &mut self.plain);
+        let chunk_bytes = to_usize(u64::from(self.chunk_bytes));
+        let limits = (chunk_bytes, self.frame_bytes);
+        let mut pieces = Pieces { cuts, limits, frame_data: 0, found: Vec::new() };
+        let mut at = self.plain.len();
+        self.plain.extend_from_slice(self.data.get(data).unwrap_or_default());
+        for run in &member.data {
+            let run_bytes = to_usize(run.chunks.len()).saturating_mul(chunk_bytes);
+            let end = at.saturating_add(run_bytes).min(self.plain.len());
+            pieces.add(*run, at..end);
+            at = end;
         }
         let data = pieces.found;
         self.plain.resize(self.plain.len() + padding(member.data_bytes), 0);
         member.append_links(&mut self.plain);
-        Ok(TocEntry {
+        TocEntry {
             ino: member.ino,
             frame,
             offset,
@@ -141,7 +182,7 @@ impl FrameBuilder {
             metadata: member.metadata.clone(),
             data,
             holes: member.holes.clone(),
-        })
+        }
     }
 }
 
@@ -164,7 +205,7 @@ fn failed_to(operation: &'static str) -> impl Fn(std::io::Error) -> PersistError
 }
 
 /// Where frames end in the bytes that are being built.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Cuts {
     ends: Vec<usize>,
     frame_start: usize,
