@@ -19,6 +19,10 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::Args;
 
+/// For the database as well, which allocates from many threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,

@@ -21,13 +21,15 @@ impl Index {
             let until = key::extent(ino, ChunkNo::new(0));
             while let Some(pair) = extents.next_if(|p| !matches!(p, Ok((k, _)) if **k >= until[..]))
             {
-                self.dump_extent(out, &mut pending, self.parse_extent(&pair?)?)?;
+                let (key, value) = pair?;
+                self.dump_extent(out, &mut pending, self.parse_extent((&key, &value))?)?;
             }
             write_pending(out, &mut pending).map_err(IndexError::Dump)?;
             write_inode(out, ino, &inode).map_err(IndexError::Dump)?;
         }
         for pair in extents {
-            self.dump_extent(out, &mut pending, self.parse_extent(&pair?)?)?;
+            let (key, value) = pair?;
+            self.dump_extent(out, &mut pending, self.parse_extent((&key, &value))?)?;
         }
         write_pending(out, &mut pending).map_err(IndexError::Dump)
     }

@@ -1,13 +1,13 @@
 //! The index: what it answers, and how contents come in.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use parking_lot::Mutex;
 use tier_types::{ChunkNo, ChunkRange, Epoch, Ino, SnapshotId, Xid};
 
 use crate::edit::ExtentMap;
-use crate::store::{Batch, Store, Table};
+use crate::store::{Cursor, Pair, Store, Table};
 use crate::{Contents, Entry, Extent, IndexError, InodePlace, Place, TarballId, key, wire};
 
 const META_APPLIED: &[u8] = b"applied";
@@ -56,9 +56,9 @@ impl Index {
             Some(stored) if stored == chunk_bytes.to_le_bytes() => {}
             Some(_) => return Err(store.damaged("it was made for another chunk size")),
             None => {
-                let mut batch = Batch::default();
-                batch.put(Table::Meta, META_CHUNK_BYTES, chunk_bytes.to_le_bytes().to_vec());
-                store.write(batch, true)?;
+                let mut batch = store.batch();
+                batch.put(Table::Meta, META_CHUNK_BYTES, &chunk_bytes.to_le_bytes())?;
+                batch.write(true)?;
             }
         }
         Ok(Self { store, chunk_bytes, writer: Mutex::new(()) })
@@ -79,9 +79,9 @@ impl Index {
 
     /// Says that all contents of a manifest were applied. Durable on return, with them.
     pub fn set_applied(&self, applied: &Applied) -> Result<(), IndexError> {
-        let mut batch = Batch::default();
-        batch.put(Table::Meta, META_APPLIED, wire::applied_to_bytes(applied));
-        self.store.write(batch, true)
+        let mut batch = self.store.batch();
+        batch.put(Table::Meta, META_APPLIED, &wire::applied_to_bytes(applied))?;
+        batch.write(true)
     }
 
     /// Makes a tarball known, with the bytes that its reader will need. To be called before its
@@ -89,9 +89,9 @@ impl Index {
     pub fn add_tarball(&self, id: TarballId, row: &[u8]) -> Result<(), IndexError> {
         let _writer = self.writer.lock();
         let live_chunks = self.tarball(id)?.map_or(0, |(live_chunks, _)| live_chunks);
-        let mut batch = Batch::default();
-        batch.put(Table::Tarballs, &key::tarball(id), wire::tarball_to_bytes(live_chunks, row));
-        self.store.write(batch, false)
+        let mut batch = self.store.batch();
+        batch.put(Table::Tarballs, &key::tarball(id), &wire::tarball_to_bytes(live_chunks, row))?;
+        batch.write(false)
     }
 
     /// The row given to [`add_tarball`](Self::add_tarball).
@@ -124,15 +124,17 @@ impl Index {
             });
         }
         let _writer = self.writer.lock();
-        let mut seen = HashSet::new();
+        // In order, so that what is known is read with two cursors that only move forward.
+        let mut entries: Vec<_> = contents.entries.iter().collect();
+        entries.sort_by_key(|entry| entry.ino());
+        let mut known = Known {
+            inodes: self.store.cursor(Table::Inodes)?,
+            extents: self.store.cursor(Table::Extents)?,
+        };
         let mut changes = Changes::default();
-        for entries in contents.entries.chunk_by(|a, b| a.ino() == b.ino()) {
-            let Some(ino) = entries.first().map(Entry::ino) else { continue };
-            if !seen.insert(ino) {
-                // A change that is not written yet would not be seen.
-                self.write_changes(std::mem::take(&mut changes))?;
-            }
-            self.apply_inode(contents.tarball, ino, entries, &mut changes)?;
+        for entries in entries.chunk_by(|a, b| a.ino() == b.ino()) {
+            let Some(ino) = entries.first().map(|entry| entry.ino()) else { continue };
+            self.apply_inode((contents.tarball, ino), entries, &mut known, &mut changes)?;
         }
         self.write_changes(changes)
     }
@@ -152,7 +154,8 @@ impl Index {
     ) -> Result<Vec<Extent>, IndexError> {
         let until = key::inode(ino.next());
         let pairs = self.store.scan(Table::Extents, &key::extent(ino, from), Some(&until))?;
-        pairs.take(n_max).map(|pair| self.parse_extent(&pair?)).collect()
+        let extent = |(key, value): Pair| self.parse_extent((&key, &value));
+        pairs.take(n_max).map(|pair| extent(pair?)).collect()
     }
 
     /// The newest state of the inode.
@@ -175,7 +178,7 @@ impl Index {
 
     pub(crate) fn parse_extent(
         &self,
-        (key, value): &(Box<[u8]>, Box<[u8]>),
+        (key, value): (&[u8], &[u8]),
     ) -> Result<Extent, IndexError> {
         key::parse_extent(key)
             .and_then(|(ino, last)| wire::extent_from_bytes(ino, last, value))
@@ -192,32 +195,30 @@ impl Index {
 
     fn apply_inode(
         &self,
-        tarball: TarballId,
-        ino: Ino,
-        entries: &[Entry],
+        (tarball, ino): (TarballId, Ino),
+        entries: &[&Entry],
+        known: &mut Known<'_>,
         changes: &mut Changes,
     ) -> Result<(), IndexError> {
-        let known = self.inode(ino)?;
+        let before = self.known_inode(ino, known)?;
         let newest = entries.iter().filter_map(|entry| inode_place(tarball, entry));
-        let newest = newest.chain(known).max_by_key(InodePlace::rank);
-        if let Some(inode) = newest.filter(|_| newest != known) {
-            changes.batch.put(Table::Inodes, &key::inode(ino), wire::inode_to_bytes(&inode));
-        }
-        let gone = match newest {
-            Some(InodePlace::Gone { xid }) => Some(xid),
-            Some(InodePlace::At { .. }) | None => None,
-        };
-        if gone.is_some() {
+        let newest = newest.chain(before).max_by_key(InodePlace::rank);
+        changes.inodes.extend(newest.filter(|_| newest != before).map(|inode| (ino, inode)));
+        if let Some(InodePlace::Gone { .. }) = newest {
             // Nothing can come after the end of an inode.
-            for extent in self.extents(ino, ChunkNo::new(0), usize::MAX)? {
-                changes.remove(&extent);
-            }
+            let mut before = BTreeMap::new();
+            self.load_overlapping(ino, ChunkRange::ALL, known, &mut before)?;
+            before.values().for_each(|extent| changes.remove(extent));
             return Ok(());
         }
         let new: Vec<_> = entries.iter().filter_map(|entry| extent(tarball, entry)).collect();
         let mut before = BTreeMap::new();
         for chunks in new.iter().map(|extent| extent.chunks) {
-            self.load_overlapping(ino, chunks, &mut before)?;
+            self.load_overlapping(ino, chunks, known, &mut before)?;
+        }
+        if let (true, [only]) = (before.is_empty(), new.as_slice()) {
+            changes.insert(only);
+            return Ok(());
         }
         let mut map = ExtentMap::default();
         for extent in before.values() {
@@ -237,51 +238,72 @@ impl Index {
         Ok(())
     }
 
+    fn known_inode(
+        &self,
+        ino: Ino,
+        known: &mut Known<'_>,
+    ) -> Result<Option<InodePlace>, IndexError> {
+        let key = key::inode(ino);
+        let found = known.inodes.at_or_after(&key)?.filter(|(at, _)| *at == key);
+        let Some((_, value)) = found else { return Ok(None) };
+        let inode = wire::inode_from_bytes(value);
+        inode.map(Some).ok_or_else(|| self.store.damaged("an inode's entry cannot be read"))
+    }
+
     fn load_overlapping(
         &self,
         ino: Ino,
         chunks: ChunkRange,
+        known: &mut Known<'_>,
         into: &mut BTreeMap<ChunkNo, Extent>,
     ) -> Result<(), IndexError> {
-        let until = key::inode(ino.next());
-        let from = key::extent(ino, chunks.start());
-        for pair in self.store.scan(Table::Extents, &from, Some(&until))? {
-            let extent = self.parse_extent(&pair?)?;
-            if extent.chunks.start() >= chunks.end() {
+        let mut from = chunks.start();
+        while let Some(pair) = known.extents.at_or_after(&key::extent(ino, from))? {
+            let extent = self.parse_extent(pair)?;
+            if extent.ino != ino || extent.chunks.start() >= chunks.end() {
                 break;
             }
             into.insert(extent.chunks.start(), extent);
+            from = extent.chunks.end();
         }
         Ok(())
     }
 
     fn write_changes(&self, changes: Changes) -> Result<(), IndexError> {
-        let Changes { mut batch, live_chunks, inserted, removed } = changes;
+        let Changes { inodes, live_chunks, inserted, removed } = changes;
+        let mut batch = self.store.batch();
         // Removals first: a new extent may have the key of an old one.
-        let mut all = Batch::default();
         for extent in removed {
-            all.delete(Table::Extents, &key::extent(extent.ino, extent.chunks.last()));
+            batch.delete(Table::Extents, &key::extent(extent.ino, extent.chunks.last()))?;
         }
         for extent in inserted {
             let key = key::extent(extent.ino, extent.chunks.last());
-            all.put(Table::Extents, &key, wire::extent_to_bytes(&extent));
+            batch.put(Table::Extents, &key, &wire::extent_to_bytes(&extent))?;
+        }
+        for (ino, inode) in inodes {
+            batch.put(Table::Inodes, &key::inode(ino), &wire::inode_to_bytes(&inode))?;
         }
         for (id, delta) in live_chunks {
             let row = self.tarball(id)?;
             let (live, row) = row.ok_or_else(|| self.store.damaged("a tarball is not known"))?;
             let live = live.checked_add_signed(delta);
             let live = live.ok_or_else(|| self.store.damaged("live chunks do not add up"))?;
-            all.put(Table::Tarballs, &key::tarball(id), wire::tarball_to_bytes(live, &row));
+            batch.put(Table::Tarballs, &key::tarball(id), &wire::tarball_to_bytes(live, &row))?;
         }
-        all.append(&mut batch);
-        self.store.write(all, false)
+        batch.write(false)
     }
+}
+
+/// What an index knew before a batch, read in order.
+struct Known<'a> {
+    inodes: Cursor<'a>,
+    extents: Cursor<'a>,
 }
 
 /// Changes to be written together.
 #[derive(Default)]
 struct Changes {
-    batch: Batch,
+    inodes: Vec<(Ino, InodePlace)>,
     removed: Vec<Extent>,
     inserted: Vec<Extent>,
     live_chunks: BTreeMap<TarballId, i64>,

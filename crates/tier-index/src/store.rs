@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
-    Direction, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
+    DBRawIterator, Direction, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::{IndexError, IndexOptions};
@@ -39,20 +39,55 @@ pub(crate) struct Store {
 }
 
 /// Changes that happen together.
-#[derive(Default)]
-pub(crate) struct Batch(Vec<(Table, Vec<u8>, Option<Vec<u8>>)>);
+pub(crate) struct Batch<'a> {
+    store: &'a Store,
+    changes: WriteBatch,
+}
 
-impl Batch {
-    pub(crate) fn put(&mut self, table: Table, key: &[u8], value: Vec<u8>) {
-        self.0.push((table, key.to_vec(), Some(value)));
+impl Batch<'_> {
+    pub(crate) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), IndexError> {
+        self.changes.put_cf(self.store.family(table)?, key, value);
+        Ok(())
     }
 
-    pub(crate) fn append(&mut self, other: &mut Self) {
-        self.0.append(&mut other.0);
+    pub(crate) fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), IndexError> {
+        self.changes.delete_cf(self.store.family(table)?, key);
+        Ok(())
     }
 
-    pub(crate) fn delete(&mut self, table: Table, key: &[u8]) {
-        self.0.push((table, key.to_vec(), None));
+    /// `durable`: on disk when this returns, with everything written before.
+    pub(crate) fn write(self, durable: bool) -> Result<(), IndexError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(durable);
+        let written = self.store.db.write_opt(self.changes, &options);
+        written.map_err(|source| self.store.failed("write", source))
+    }
+}
+
+/// A place in a table as it is when the cursor is made. Moving on is cheap; where the table holds
+/// nothing it costs nothing.
+pub(crate) struct Cursor<'a> {
+    store: &'a Store,
+    iterator: DBRawIterator<'a>,
+    /// The table holds nothing from this key up to the place.
+    empty_from: Option<Vec<u8>>,
+}
+
+impl Cursor<'_> {
+    /// Moves to the first pair at or after `key`, and returns it.
+    pub(crate) fn at_or_after(&mut self, key: &[u8]) -> Result<Option<(&[u8], &[u8])>, IndexError> {
+        let behind = self.empty_from.as_ref().is_none_or(|from| from.as_slice() > key);
+        if behind || self.iterator.key().is_some_and(|at| at < key) {
+            self.iterator.seek(key);
+        }
+        let empty_from = self.empty_from.get_or_insert_default();
+        empty_from.clear();
+        empty_from.extend_from_slice(key);
+        if !self.iterator.valid() {
+            let status = self.iterator.status();
+            status.map_err(|source| self.store.failed("scan", source))?;
+        }
+        Ok(self.iterator.item())
     }
 }
 
@@ -109,19 +144,13 @@ impl Store {
         Ok(pairs.map(|pair| pair.map_err(|source| self.failed("scan", source))))
     }
 
-    /// `durable`: on disk when this returns, with everything written before.
-    pub(crate) fn write(&self, batch: Batch, durable: bool) -> Result<(), IndexError> {
-        let mut changes = WriteBatch::default();
-        for (table, key, value) in batch.0 {
-            let family = self.family(table)?;
-            match value {
-                Some(value) => changes.put_cf(family, key, value),
-                None => changes.delete_cf(family, key),
-            }
-        }
-        let mut options = WriteOptions::default();
-        options.set_sync(durable);
-        self.db.write_opt(changes, &options).map_err(|source| self.failed("write", source))
+    pub(crate) fn batch(&self) -> Batch<'_> {
+        Batch { store: self, changes: WriteBatch::default() }
+    }
+
+    pub(crate) fn cursor(&self, table: Table) -> Result<Cursor<'_>, IndexError> {
+        let iterator = self.db.raw_iterator_cf(self.family(table)?);
+        Ok(Cursor { store: self, iterator, empty_from: None })
     }
 
     /// The database's own statistics, for people.

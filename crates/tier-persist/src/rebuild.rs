@@ -1,7 +1,10 @@
 //! The index as a function of the committed tarballs: the one way in which contents reach it,
 //! after a snapshot, after a crash, and when it is regenerated.
 
-use tier_index::{Applied, Contents, Entry, Index, TarballId};
+use std::thread;
+
+use crossbeam_channel::{Sender, bounded};
+use tier_index::{Applied, Contents, Index};
 use tier_types::ObjectStore;
 
 use crate::archive::Archive;
@@ -11,7 +14,9 @@ use crate::tarball::{TarballIdentity, TarballReader, TarballRow, TocEntry, scan}
 use crate::{FilesystemId, Keys, PersistError};
 
 /// Entries that are applied to the index at a time.
-const N_BATCH: usize = 4096;
+const N_BATCH: usize = 16 << 10;
+/// Batches that are read while one is applied.
+const N_BATCHES_AHEAD: usize = 2;
 
 /// How the contents of tarballs are found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,7 +79,8 @@ pub fn rebuild_without_manifests(
     for name in store.list(&format!("{filesystem}/")).map_err(PersistError::Store)? {
         if let Some((_, ObjectKind::Tarball(id))) = names::parse(&name) {
             let row = TarballReader::recovered_row(store, &name, id, keys)?;
-            apply_tarball(index, store, keys, (filesystem, &row), ScanMode::Full)?;
+            let rows = std::slice::from_ref(&row);
+            apply_tarballs(index, (store, keys), filesystem, rows, ScanMode::Full)?;
             n_tarballs += 1;
         }
     }
@@ -89,10 +95,7 @@ pub(crate) fn apply_manifest(
     manifest: &Manifest,
     mode: ScanMode,
 ) -> Result<(), PersistError> {
-    for row in &manifest.tarballs {
-        apply_tarball(index, store, keys, (manifest.filesystem, row), mode)?;
-    }
-    Ok(())
+    apply_tarballs(index, (store, keys), manifest.filesystem, &manifest.tarballs, mode)
 }
 
 /// Records that a manifest was applied.
@@ -104,17 +107,47 @@ pub(crate) fn set_applied(index: &Index, manifest: &ManifestRef) -> Result<(), P
     })?)
 }
 
-fn apply_tarball(
+/// One thread reads while this one writes the index.
+fn apply_tarballs(
     index: &Index,
-    store: &dyn ObjectStore,
-    keys: &Keys,
-    (filesystem, row): (FilesystemId, &TarballRow),
+    (store, keys): (&dyn ObjectStore, &Keys),
+    filesystem: FilesystemId,
+    tarballs: &[TarballRow],
     mode: ScanMode,
 ) -> Result<(), PersistError> {
-    index.add_tarball(row.id, &row.to_bytes())?;
-    let mut batch = Batch { index, id: row.id, entries: Vec::new() };
-    read_entries(store, keys, (filesystem, row), mode, &mut |entry| batch.add(&entry))?;
-    batch.flush()
+    let chunk_bytes = index.chunk_bytes();
+    let (batches, arrived) = bounded::<Contents>(N_BATCHES_AHEAD);
+    thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            for row in tarballs {
+                let (tarball, entries) = (row.id, Vec::new());
+                let contents = Contents { tarball, chunk_bytes, entries };
+                let mut batch = Batch { batches: &batches, contents };
+                // An empty one first: it makes the tarball known.
+                batch.flush()?;
+                let mut add = |entry: TocEntry| batch.add(&entry);
+                read_entries(store, keys, (filesystem, row), mode, &mut add)?;
+                batch.flush()?;
+            }
+            Ok(())
+        });
+        let applied = arrived.iter().try_for_each(|contents| apply(index, tarballs, &contents));
+        // A reader that waits for room sees that nobody wants more.
+        drop(arrived);
+        let read = reader.join().unwrap_or(Err(PersistError::Pipeline));
+        match (applied, read) {
+            (Err(error), _) => Err(error),
+            (Ok(()), read) => read,
+        }
+    })
+}
+
+fn apply(index: &Index, tarballs: &[TarballRow], contents: &Contents) -> Result<(), PersistError> {
+    if contents.entries.is_empty() {
+        let row = tarballs.iter().find(|row| row.id == contents.tarball);
+        return row.map_or(Ok(()), |row| Ok(index.add_tarball(row.id, &row.to_bytes())?));
+    }
+    Ok(index.apply(contents)?)
 }
 
 /// Calls `visit` for everything that a tarball says of inodes.
@@ -144,20 +177,19 @@ pub(crate) fn read_entries(
 
 /// Collects entries of one tarball for the index.
 struct Batch<'a> {
-    index: &'a Index,
-    id: TarballId,
-    entries: Vec<Entry>,
+    batches: &'a Sender<Contents>,
+    contents: Contents,
 }
 
 impl Batch<'_> {
     fn add(&mut self, entry: &TocEntry) -> Result<(), PersistError> {
-        self.entries.extend(entry.index_entries());
-        if self.entries.len() >= N_BATCH { self.flush() } else { Ok(()) }
+        self.contents.entries.extend(entry.index_entries());
+        if self.contents.entries.len() >= N_BATCH { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), PersistError> {
-        let entries = std::mem::take(&mut self.entries);
-        let chunk_bytes = self.index.chunk_bytes();
-        Ok(self.index.apply(&Contents { tarball: self.id, chunk_bytes, entries })?)
+        let next = Contents { entries: Vec::with_capacity(N_BATCH), ..self.contents };
+        let contents = std::mem::replace(&mut self.contents, next);
+        self.batches.send(contents).map_err(|_| PersistError::Pipeline)
     }
 }

@@ -64,10 +64,6 @@ impl Assembler {
         self.n_members
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
-    }
-
     pub(super) fn add(&mut self, built: &BuiltFrames) -> Result<(), PersistError> {
         self.toc.add(u32::try_from(self.frames.len()).unwrap_or(u32::MAX), &built.toc);
         self.n_members += built.n_members;

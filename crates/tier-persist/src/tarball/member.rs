@@ -181,15 +181,34 @@ pub(crate) fn append_plain_header(
 fn new_header(path: &[u8], content_bytes: u64) -> Header {
     let mut header = Header::new_ustar();
     header.set_entry_type(EntryType::Regular);
-    header.set_mode(0o600);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(content_bytes);
-    if let Some(ustar) = header.as_ustar_mut() {
-        fill(&mut ustar.name, path);
-    }
+    let old = header.as_old_mut();
+    octal(&mut old.mode, 0o600);
+    octal(&mut old.uid, 0);
+    octal(&mut old.gid, 0);
+    octal(&mut old.mtime, 0);
+    octal(&mut old.size, content_bytes);
+    fill(&mut old.name, path);
     header
+}
+
+/// A number in octal digits, as many as the field has but for the NUL at its end. What does not
+/// fit has a pax record.
+fn octal(field: &mut [u8], mut number: u64) {
+    if let Some((_, digits)) = field.split_last_mut() {
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0' + u8::try_from(number % 8).unwrap_or(0);
+            number /= 8;
+        }
+    }
+}
+
+/// The sum of all bytes, those of the checksum itself taken as spaces.
+fn set_checksum(header: &mut Header) {
+    header.as_old_mut().cksum = *b"        ";
+    let sum: u32 = header.as_bytes().iter().map(|&byte| u32::from(byte)).sum();
+    let (digits, end) = header.as_old_mut().cksum.split_at_mut(7);
+    octal(digits, u64::from(sum));
+    end.copy_from_slice(b" ");
 }
 
 /// As many bytes as fit; a pax record has the rest.
@@ -207,10 +226,12 @@ fn put_link_name(header: &mut Header, target: &[u8]) {
 const OCTAL_MAX: u32 = 0o777_7777;
 
 fn put_attributes(header: &mut Header, attr: &FileAttr, whole: bool) {
-    header.set_mode(u32::from(attr.mode));
-    header.set_uid(u64::from(attr.uid.min(OCTAL_MAX)));
-    header.set_gid(u64::from(attr.gid.min(OCTAL_MAX)));
-    header.set_mtime(u64::try_from(attr.modified.seconds).unwrap_or(0).min(0o777_7777_7777));
+    let old = header.as_old_mut();
+    octal(&mut old.mode, u64::from(attr.mode));
+    octal(&mut old.uid, u64::from(attr.uid.min(OCTAL_MAX)));
+    octal(&mut old.gid, u64::from(attr.gid.min(OCTAL_MAX)));
+    let modified = u64::try_from(attr.modified.seconds).unwrap_or(0);
+    octal(&mut old.mtime, modified.min(0o777_7777_7777));
     if whole {
         let device = match &attr.kind {
             FileKind::Regular | FileKind::Socket => None,
@@ -276,7 +297,10 @@ fn put_metadata(pax: &mut PaxWriter, inode: &InodeState) {
     pax.add(pax::TYPE.as_bytes(), type_name(&attr.kind).as_bytes());
     pax.number(pax::SIZE, attr.size_bytes);
     pax.number(pax::NLINK, u64::from(attr.nlink));
-    pax.add(pax::LINKS.as_bytes(), &pax::format_links(&inode.links));
+    let links_bytes = inode.links.iter().map(|link| link.name.as_bytes().len() + 24).sum();
+    let mut links = Vec::with_capacity(links_bytes);
+    pax::put_links(&mut links, &inode.links);
+    pax.add(pax::LINKS.as_bytes(), &links);
     match &attr.kind {
         FileKind::Symlink(target) => pax.add(pax::TARGET.as_bytes(), target),
         FileKind::CharDevice(device) | FileKind::BlockDevice(device) => {
@@ -345,11 +369,11 @@ fn append_with_pax(pax: PaxWriter, header: &mut Header, out: &mut Vec<u8>) {
     if !records.is_empty() {
         let mut extended = new_header(b"PaxHeaders/tier", to_u64(records.len()));
         extended.set_entry_type(EntryType::XHeader);
-        extended.set_cksum();
+        set_checksum(&mut extended);
         out.extend_from_slice(extended.as_bytes());
         out.extend_from_slice(&records);
         out.resize(out.len() + padding(to_u64(records.len())), 0);
     }
-    header.set_cksum();
+    set_checksum(header);
     out.extend_from_slice(header.as_bytes());
 }

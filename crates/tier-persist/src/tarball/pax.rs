@@ -33,8 +33,17 @@ pub(crate) const XATTR_PREFIX: &str = "SCHILY.xattr.";
 pub(crate) const RECORDS_BYTES_MAX: u64 = 64 << 20;
 
 /// Records being written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PaxWriter(Vec<u8>);
+
+impl Default for PaxWriter {
+    fn default() -> Self {
+        Self(Vec::with_capacity(USUAL_BYTES))
+    }
+}
+
+/// Room for the records of most members.
+const USUAL_BYTES: usize = 512;
 
 impl PaxWriter {
     pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
@@ -148,15 +157,12 @@ fn parse_time(text: &str) -> Option<Timestamp> {
 }
 
 /// `parent length:name` for each link, one after another.
-pub(crate) fn format_links(links: &[Link]) -> Vec<u8> {
-    let mut out = Vec::new();
+pub(crate) fn put_links(out: &mut Vec<u8>, links: &[Link]) {
     for link in links {
-        let name = link.name.as_bytes();
-        push_number(&mut out, link.parent.get());
+        push_number(out, link.parent.get());
         out.push(b' ');
-        put_counted(&mut out, name);
+        put_counted(out, link.name.as_bytes());
     }
-    out
 }
 
 pub(crate) fn parse_links(mut bytes: &[u8]) -> Option<Vec<Link>> {
@@ -225,7 +231,9 @@ mod tests {
         let link =
             |parent, name| Link { parent: Ino::new(parent), name: FileName::new(name).unwrap() };
         let links = vec![link(1, &b"a:b 7\n"[..]), link(u64::MAX, b"\xff")];
-        assert_eq!(parse_links(&format_links(&links)), Some(links));
+        let mut text = Vec::new();
+        put_links(&mut text, &links);
+        assert_eq!(parse_links(&text), Some(links));
         assert_eq!(parse_links(b"1 99999999999999999999:a"), None);
         assert_eq!(parse_links(b"1 9:a"), None);
     }
