@@ -1,9 +1,7 @@
 //! The port through which the filesystem is read, evicted from and filled again.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tier_types::{
     ChunkNo, ChunkRun, ChunkState, ErrorKind, EvictOutcome, EvictionFacts, Ino, InodeState,
     MountedInstance, MountedSnapshot, PortError, Publication, ResidentExtent, Usage, to_usize,

@@ -1,8 +1,7 @@
 //! Typed reads, the same for the live store and for a snapshot of it.
 
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, FileName, Ino, InodeState, Link, Xattr,
-    Xid,
+    ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, FileName, Ino, Link, Xattr, Xid,
 };
 
 use crate::db::Reader;
@@ -61,11 +60,6 @@ impl View<'_> {
                 Ok(Xattr { name, value: value.into_vec() })
             })
             .collect()
-    }
-
-    pub(crate) fn inode(&self, ino: Ino) -> Result<Option<InodeState>, FsError> {
-        let Some(attr) = self.find_attr(ino)? else { return Ok(None) };
-        Ok(Some(InodeState { attr, links: self.links(ino)?, xattrs: self.xattrs(ino)? }))
     }
 
     /// The run that holds the chunk, from its own start.

@@ -5,11 +5,11 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tier_index::{Extent, Index, Place, TarballId};
+use tier_index::{Index, Place, TarballId};
 use tier_types::{ErrorKind, ObjectName, ObjectStore, RecallRequest, RecalledExtent, to_usize};
 
 use crate::object::Envelope;
-use crate::tarball::{TarballRow, decompress};
+use crate::tarball::{TarballRow, decompress_start};
 use crate::{FilesystemId, Keys, PersistError, names};
 
 /// How much a fetcher keeps in memory.
@@ -75,35 +75,30 @@ impl Fetcher {
             let RecallRequest { ino, data_xid, .. } = request;
             PersistError::Missing(format!("inode {ino}, chunk {chunk}, of xid {data_xid}"))
         })?;
-        let frame = self.frame(&place)?;
-        self.cut_out(&extent, &place, &frame)
-    }
-
-    fn cut_out(
-        &self,
-        extent: &Extent,
-        place: &Place,
-        frame: &[u8],
-    ) -> Result<RecalledExtent, PersistError> {
         let start = to_usize(u64::from(place.offset));
-        let len = to_usize(extent.data_bytes(self.index.chunk_bytes()));
-        let bytes = start.checked_add(len).and_then(|end| frame.get(start..end));
-        let bytes = bytes.ok_or_else(|| {
+        let end = start.saturating_add(to_usize(extent.data_bytes(self.index.chunk_bytes())));
+        let frame = self.frame(&place, end)?;
+        let bytes = frame.get(start..end).ok_or_else(|| {
             let object = format!("tarball {} in frame {}", place.tarball, place.frame);
             PersistError::damaged(object, "it is shorter than the index says")
         })?;
         Ok(RecalledExtent { chunks: extent.chunks, bytes: bytes.to_vec() })
     }
 
-    fn frame(&self, place: &Place) -> Result<Arc<Vec<u8>>, PersistError> {
+    /// The frame's plaintext up to `end` at least, if it has as much. The first time no more is
+    /// decompressed than that; who comes back for what lies behind it gets all.
+    fn frame(&self, place: &Place, end: usize) -> Result<Arc<Vec<u8>>, PersistError> {
         let key = (place.tarball, place.frame);
-        if let Some(frame) = self.frames.lock().get(&key) {
-            return Ok(frame);
-        }
+        let known = self.frames.lock().get(&key);
+        let len = match known {
+            Some(frame) if frame.len() >= end => return Ok(frame),
+            Some(_) => usize::MAX,
+            None => end,
+        };
         let tarball = self.tarball(place.tarball)?;
         let mut first_error = None;
         for store in &self.stores {
-            match tarball.read_frame(store.as_ref(), place.frame) {
+            match tarball.read_frame(store.as_ref(), place.frame, len) {
                 Ok(plain) => {
                     let frame = Arc::new(plain);
                     self.frames.lock().insert(key, &frame, frame.len());
@@ -140,14 +135,20 @@ impl Fetcher {
 }
 
 impl OpenTarball {
-    fn read_frame(&self, store: &dyn ObjectStore, number: u32) -> Result<Vec<u8>, PersistError> {
+    /// The first `n_bytes` of a frame, or all of it.
+    fn read_frame(
+        &self,
+        store: &dyn ObjectStore,
+        number: u32,
+        n_bytes: usize,
+    ) -> Result<Vec<u8>, PersistError> {
         let object = || format!("{} in frame {number}", self.name);
         let frame = self.row.frames.get(to_usize(u64::from(number)));
         let frame = frame.ok_or_else(|| PersistError::damaged(object(), "no such frame"))?;
         let len = to_usize(u64::from(frame.compressed));
         let compressed =
             self.envelope.read((store, &self.name), (frame.offset, len), self.plain_bytes)?;
-        decompress(&compressed, frame, &object)
+        decompress_start(&compressed, frame, n_bytes, &object)
     }
 }
 

@@ -5,12 +5,13 @@ use std::thread;
 
 use crossbeam_channel::{Sender, bounded};
 use tier_index::{Applied, Contents, Index};
-use tier_types::ObjectStore;
+use tier_types::{ObjectName, ObjectStore};
 
 use crate::archive::Archive;
 use crate::manifest::{Manifest, ManifestRef};
 use crate::names::{self, ObjectKind};
-use crate::tarball::{TarballIdentity, TarballReader, TarballRow, TocEntry, scan};
+use crate::tarball::{Expected, ScanVisitor, TarballReader, TarballRow, TocEntry, scan};
+use crate::verify::Damage;
 use crate::{FilesystemId, Keys, PersistError};
 
 /// Entries that are applied to the index at a time.
@@ -49,42 +50,59 @@ impl Archive<'_> {
                 ));
             }
         };
-        self.apply_from(first, index, ScanMode::Tables)
+        self.apply_from(first, index, ScanMode::Tables).map(drop)
     }
 
-    /// Fills an empty index from all snapshots.
-    pub fn rebuild_index(&self, index: &Index, mode: ScanMode) -> Result<(), PersistError> {
+    /// Fills an empty index from all snapshots. A full scan goes past what is damaged or missing,
+    /// and returns it; by tables, damage is an error.
+    pub fn rebuild_index(
+        &self,
+        index: &Index,
+        mode: ScanMode,
+    ) -> Result<Vec<Damage>, PersistError> {
         self.apply_from(0, index, mode)
     }
 
-    fn apply_from(&self, first: usize, index: &Index, mode: ScanMode) -> Result<(), PersistError> {
+    fn apply_from(
+        &self,
+        first: usize,
+        index: &Index,
+        mode: ScanMode,
+    ) -> Result<Vec<Damage>, PersistError> {
+        let mut damages = Vec::new();
         for link in self.links().iter().skip(first) {
             let manifest = self.manifest(link)?;
-            apply_manifest(index, self.store(), self.keys(), &manifest, mode)?;
+            let applied = apply_manifest(index, self.store(), self.keys(), &manifest, mode)?;
+            damages.extend(applied);
             set_applied(index, &link.reference)?;
         }
-        Ok(())
+        Ok(damages)
     }
 }
 
 /// The emergency: fills an empty index from tarballs alone, because the manifests are lost.
-/// Returns how many tarballs there were.
+/// Returns how many tarballs there were, and what is damaged.
 pub fn rebuild_without_manifests(
     index: &Index,
     store: &dyn ObjectStore,
     keys: &Keys,
     filesystem: FilesystemId,
-) -> Result<u64, PersistError> {
-    let mut n_tarballs = 0;
+) -> Result<(u64, Vec<Damage>), PersistError> {
+    let (mut n_tarballs, mut damages) = (0, Vec::new());
     for name in store.list(&format!("{filesystem}/")).map_err(PersistError::Store)? {
         if let Some((_, ObjectKind::Tarball(id))) = names::parse(&name) {
-            let row = TarballReader::recovered_row(store, &name, id, keys)?;
-            let rows = std::slice::from_ref(&row);
-            apply_tarballs(index, (store, keys), filesystem, rows, ScanMode::Full)?;
             n_tarballs += 1;
+            match TarballReader::recovered_row(store, &name, id, keys) {
+                Ok(row) => {
+                    let rows = std::slice::from_ref(&row);
+                    let source = (store, keys);
+                    damages.extend(apply_tarballs(index, source, filesystem, rows, ScanMode::Full)?);
+                }
+                Err(error) => damages.push(Damage::of(&name, error)?),
+            }
         }
     }
-    Ok(n_tarballs)
+    Ok((n_tarballs, damages))
 }
 
 /// Applies all tarballs of a manifest.
@@ -94,7 +112,7 @@ pub(crate) fn apply_manifest(
     keys: &Keys,
     manifest: &Manifest,
     mode: ScanMode,
-) -> Result<(), PersistError> {
+) -> Result<Vec<Damage>, PersistError> {
     apply_tarballs(index, (store, keys), manifest.filesystem, &manifest.tarballs, mode)
 }
 
@@ -114,22 +132,24 @@ fn apply_tarballs(
     filesystem: FilesystemId,
     tarballs: &[TarballRow],
     mode: ScanMode,
-) -> Result<(), PersistError> {
+) -> Result<Vec<Damage>, PersistError> {
     let chunk_bytes = index.chunk_bytes();
     let (batches, arrived) = bounded::<Contents>(N_BATCHES_AHEAD);
     thread::scope(|scope| {
         let reader = scope.spawn(move || {
+            let mut damages = Vec::new();
             for row in tarballs {
                 let (tarball, entries) = (row.id, Vec::new());
                 let contents = Contents { tarball, chunk_bytes, entries };
-                let mut batch = Batch { batches: &batches, contents };
+                let name = names::tarball_name(filesystem, row.id, row.encrypted);
+                let mut batch = Batch { batches: &batches, contents, name, damages: Vec::new() };
                 // An empty one first: it makes the tarball known.
                 batch.flush()?;
-                let mut add = |entry: TocEntry| batch.add(&entry);
-                read_entries(store, keys, (filesystem, row), mode, &mut add)?;
+                batch.read((store, keys), (filesystem, row), mode)?;
                 batch.flush()?;
+                damages.append(&mut batch.damages);
             }
-            Ok(())
+            Ok(damages)
         });
         let applied = arrived.iter().try_for_each(|contents| apply(index, tarballs, &contents));
         // A reader that waits for room sees that nobody wants more.
@@ -150,46 +170,57 @@ fn apply(index: &Index, tarballs: &[TarballRow], contents: &Contents) -> Result<
     Ok(index.apply(contents)?)
 }
 
-/// Calls `visit` for everything that a tarball says of inodes.
-pub(crate) fn read_entries(
-    store: &dyn ObjectStore,
-    keys: &Keys,
+/// Calls `visit` for everything that the table of contents of a tarball says of inodes.
+pub(crate) fn read_table(
+    (store, keys): (&dyn ObjectStore, &Keys),
     (filesystem, row): (FilesystemId, &TarballRow),
-    mode: ScanMode,
     visit: &mut dyn FnMut(TocEntry) -> Result<(), PersistError>,
 ) -> Result<(), PersistError> {
     let name = names::tarball_name(filesystem, row.id, row.encrypted);
-    let reader = TarballReader::with_row(store, &name, row, keys)?;
-    match mode {
-        ScanMode::Tables => {
-            reader.read_toc(visit)?;
-        }
-        ScanMode::Full => {
-            let identity: TarballIdentity =
-                scan(reader.frames(), name.to_string(), &mut |_, entry| visit(entry))?;
-            if identity.id != row.id || identity.filesystem != filesystem {
-                return Err(PersistError::damaged(&name, "it is another tarball"));
-            }
-        }
-    }
-    Ok(())
+    TarballReader::with_row(store, &name, row, keys)?.read_toc(visit).map(drop)
 }
 
 /// Collects entries of one tarball for the index.
 struct Batch<'a> {
     batches: &'a Sender<Contents>,
     contents: Contents,
+    name: ObjectName,
+    damages: Vec<Damage>,
 }
 
 impl Batch<'_> {
-    fn add(&mut self, entry: &TocEntry) -> Result<(), PersistError> {
-        self.contents.entries.extend(entry.index_entries());
-        if self.contents.entries.len() >= N_BATCH { self.flush() } else { Ok(()) }
+    fn read(
+        &mut self,
+        (store, keys): (&dyn ObjectStore, &Keys),
+        (filesystem, row): (FilesystemId, &TarballRow),
+        mode: ScanMode,
+    ) -> Result<(), PersistError> {
+        if mode == ScanMode::Tables {
+            return read_table((store, keys), (filesystem, row), &mut |entry| self.entry(entry));
+        }
+        let chunk_bytes = self.contents.chunk_bytes;
+        let expected = Expected { filesystem, id: row.id, chunk_bytes };
+        let name = self.name.clone();
+        let scanned = TarballReader::with_row(store, &name, row, keys)
+            .and_then(|reader| scan(&reader, Some(expected), self));
+        scanned.map(drop).or_else(|error| self.damage(error))
     }
 
     fn flush(&mut self) -> Result<(), PersistError> {
         let next = Contents { entries: Vec::with_capacity(N_BATCH), ..self.contents };
         let contents = std::mem::replace(&mut self.contents, next);
         self.batches.send(contents).map_err(|_| PersistError::Pipeline)
+    }
+}
+
+impl ScanVisitor for Batch<'_> {
+    fn entry(&mut self, entry: TocEntry) -> Result<(), PersistError> {
+        self.contents.entries.extend(entry.index_entries());
+        if self.contents.entries.len() >= N_BATCH { self.flush() } else { Ok(()) }
+    }
+
+    fn damage(&mut self, damage: PersistError) -> Result<(), PersistError> {
+        self.damages.push(Damage::of(&self.name, damage)?);
+        Ok(())
     }
 }

@@ -4,9 +4,9 @@ use tier_index::{Extent, Index, InodePlace, Place};
 use tier_types::{ChunkNo, ChunkRun, ChunkState, Ino, MountedInstance, PortError};
 
 use crate::archive::Archive;
-use crate::rebuild::read_entries;
+use crate::rebuild::read_table;
 use crate::tarball::TocEntry;
-use crate::{PersistError, ScanMode};
+use crate::PersistError;
 
 /// Extents that are asked of the index at a time.
 const N_EXTENTS: usize = 1024;
@@ -31,7 +31,7 @@ impl Archive<'_> {
                     progress(n_inodes);
                     Ok(())
                 };
-                read_entries(self.store(), self.keys(), tarball, ScanMode::Tables, &mut restore)?;
+                read_table((self.store(), self.keys()), tarball, &mut restore)?;
             }
         }
         Ok(n_inodes)

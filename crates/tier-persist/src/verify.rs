@@ -1,12 +1,12 @@
 //! Whether everything that was committed is still what it was.
 
 use ring::digest::{Context, SHA256};
-use tier_types::{ErrorKind, Ino, ObjectStore, to_u64, to_usize};
+use tier_types::{ErrorKind, Ino, ObjectName, ObjectStore, to_u64, to_usize};
 
 use crate::archive::{Archive, Link, StoredObject};
-use crate::rebuild::read_entries;
-use crate::tarball::TarballRow;
-use crate::{PersistError, ScanMode};
+use crate::PersistError;
+use crate::rebuild::read_table;
+use crate::tarball::{Expected, ScanVisitor, TarballReader, TarballRow, TocEntry, scan};
 
 const READ_BYTES: usize = 1 << 20;
 
@@ -77,7 +77,7 @@ impl Archive<'_> {
                 report.n_objects += 1;
                 report.bytes += object.len_bytes;
                 let checked = check_object(self.store(), &object);
-                note(&mut report, object.name.as_str(), checked)?;
+                note(&mut report, &object.name, checked)?;
                 progress(object.len_bytes);
             }
             if read_data {
@@ -92,52 +92,76 @@ impl Archive<'_> {
             let name = crate::names::tarball_name(self.filesystem(), row.id, row.encrypted);
             let known = report.damages.iter().any(|damage| damage.object == name.as_str());
             if !known {
-                let checked = self.compare_members(row).map(|n| report.n_members += n);
-                note(report, name.as_str(), checked)?;
+                let checked = self.compare_members(row, link.chunk_bytes);
+                let checked = checked.map(|n_members| report.n_members += n_members);
+                note(report, &name, checked)?;
             }
         }
         Ok(())
     }
 
     /// The members of a tarball, which must be what its table of contents says.
-    fn compare_members(&self, row: &TarballRow) -> Result<u64, PersistError> {
-        let tarball = (self.filesystem(), row);
-        let mut digests =
-            [ScanMode::Tables, ScanMode::Full].map(|mode| (mode, Context::new(&SHA256), 0));
-        let mut bytes = Vec::new();
-        for (mode, digest, n_members) in &mut digests {
-            read_entries(self.store(), self.keys(), tarball, *mode, &mut |entry| {
-                bytes.clear();
-                entry.append_to(Ino::new(0), &mut bytes);
-                digest.update(&bytes);
-                *n_members += 1;
-                Ok(())
-            })?;
+    fn compare_members(&self, row: &TarballRow, chunk_bytes: u32) -> Result<u64, PersistError> {
+        let (filesystem, source) = (self.filesystem(), (self.store(), self.keys()));
+        let name = crate::names::tarball_name(filesystem, row.id, row.encrypted);
+        let (mut tables, mut members) = (Digester::default(), Digester::default());
+        read_table(source, (filesystem, row), &mut |entry| tables.entry(entry))?;
+        let reader = TarballReader::with_row(self.store(), &name, row, self.keys())?;
+        scan(&reader, Some(Expected { filesystem, id: row.id, chunk_bytes }), &mut members)?;
+        if tables.digest.finish().as_ref() != members.digest.finish().as_ref() {
+            let problem = "its table of contents does not fit its members";
+            return Err(PersistError::damaged(name, problem));
         }
-        let [(_, tables, _), (_, members, n_members)] = digests;
-        if tables.finish().as_ref() != members.finish().as_ref() {
-            let name = crate::names::tarball_name(self.filesystem(), row.id, row.encrypted);
-            return Err(PersistError::damaged(
-                name,
-                "its table of contents does not fit its members",
-            ));
+        Ok(members.n_members)
+    }
+}
+
+/// Digests what was found, in order.
+struct Digester {
+    digest: Context,
+    bytes: Vec<u8>,
+    n_members: u64,
+}
+
+impl Default for Digester {
+    fn default() -> Self {
+        Self { digest: Context::new(&SHA256), bytes: Vec::new(), n_members: 0 }
+    }
+}
+
+impl ScanVisitor for Digester {
+    fn entry(&mut self, entry: TocEntry) -> Result<(), PersistError> {
+        self.bytes.clear();
+        entry.append_to(Ino::new(0), &mut self.bytes);
+        self.digest.update(&self.bytes);
+        self.n_members += 1;
+        Ok(())
+    }
+
+    fn damage(&mut self, damage: PersistError) -> Result<(), PersistError> {
+        Err(damage)
+    }
+}
+
+impl Damage {
+    /// The error as damage of an object, if it is one of its own.
+    pub(crate) fn of(object: &ObjectName, error: PersistError) -> Result<Self, PersistError> {
+        let missing = error.kind() == ErrorKind::Missing;
+        if missing || error.kind() == ErrorKind::Damaged {
+            let (object, problem) = (object.to_string(), error.to_string());
+            return Ok(Self { object, problem, missing });
         }
-        Ok(n_members)
+        Err(error)
     }
 }
 
 fn note(
     report: &mut VerifyReport,
-    object: &str,
+    object: &ObjectName,
     checked: Result<(), PersistError>,
 ) -> Result<(), PersistError> {
-    match checked {
-        Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing) => {
-            let missing = error.kind() == ErrorKind::Missing;
-            let (object, problem) = (object.to_string(), error.to_string());
-            report.damages.push(Damage { object, problem, missing });
-            Ok(())
-        }
-        other => other,
+    if let Err(error) = checked {
+        report.damages.push(Damage::of(object, error)?);
     }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use tier_index::Index;
-use tier_persist::{Archive, ScanMode, rebuild_without_manifests};
+use tier_persist::{Archive, Damage, ScanMode, rebuild_without_manifests};
 use tier_types::{ErrorKind, ObjectStore};
 
 use super::{flush, stdout};
@@ -35,7 +35,7 @@ pub(crate) fn rebuild(
     remove(&new_path)?;
     let index = open_index(&new_path, store.fs.chunk_bytes(), &store.config)?;
     let mode = if full_scan { ScanMode::Full } else { ScanMode::Tables };
-    let n_tarballs = fill(&store, &index, mode, from_cloud)?;
+    let (n_tarballs, damages) = fill(&store, &index, mode, from_cloud)?;
     drop(index);
     let _lock = store.close_but_lock();
     // Between these two steps there is no index; opening the store then makes one from the
@@ -44,18 +44,36 @@ pub(crate) fn rebuild(
     remove(&live)?;
     fs::rename(&new_path, &live)
         .with_context(|| format!("cannot put the new index in place at {}", live.display()))?;
-    let text = format!("Regenerated the index from {n_tarballs} tarballs.\n");
-    output::report(as_json, &json!({ "tarballs": n_tarballs }), &text)
+    let lines: String = damages.iter().map(|d| format!("{}: {}\n", d.object, d.problem)).collect();
+    let text = format!("{lines}Regenerated the index from {n_tarballs} tarballs.\n");
+    let damaged: Vec<_> = damages.iter().map(|d| json!([d.object, d.problem])).collect();
+    output::report(as_json, &json!({ "tarballs": n_tarballs, "damages": damaged }), &text)?;
+    if damages.is_empty() {
+        return Ok(());
+    }
+    let n = damages.len();
+    bail!(DamageFound(format!("the index lacks what {n} damaged places of tarballs held")))
 }
 
-/// Fills an empty index; returns from how many tarballs.
-pub(crate) fn fill(store: &Store, index: &Index, mode: ScanMode, from_cloud: bool) -> Result<u64> {
+/// Fills an empty index; returns from how many tarballs, and what is damaged in all copies.
+pub(crate) fn fill(
+    store: &Store,
+    index: &Index,
+    mode: ScanMode,
+    from_cloud: bool,
+) -> Result<(u64, Vec<Damage>)> {
     let cloud = || store.cloud.as_deref().context("this store has no cloud");
     let source: &dyn ObjectStore = if from_cloud { cloud()? } else { &store.local };
+    let other_copy = !from_cloud && store.cloud.is_some();
     match fill_from(store, source, index, mode) {
         // A restored store has its tarballs in the cloud only.
-        Err(error) if !from_cloud && store.cloud.is_some() && crate::exit::code(&error) == 3 => {
+        Err(error) if other_copy && crate::exit::code(&error) == 3 => {
             tracing::warn!("local tarballs are incomplete ({error:#}); reading the cloud's");
+            fill_from(store, cloud()?, index, mode)
+        }
+        Ok((_, damages)) if other_copy && !damages.is_empty() => {
+            let n = damages.len();
+            tracing::warn!("{n} places of local tarballs are damaged; reading the cloud's as well");
             fill_from(store, cloud()?, index, mode)
         }
         other => other,
@@ -67,15 +85,14 @@ fn fill_from(
     source: &dyn ObjectStore,
     index: &Index,
     mode: ScanMode,
-) -> Result<u64> {
+) -> Result<(u64, Vec<Damage>)> {
     match Archive::open(source, &store.keys, store.filesystem) {
         Ok(archive) => {
             let n_tarballs: u64 = archive.snapshots().map(|summary| summary.n_tarballs).sum();
             if n_tarballs == 0 && mode == ScanMode::Full {
                 return without_manifests(store, source, index);
             }
-            archive.rebuild_index(index, mode)?;
-            Ok(n_tarballs)
+            Ok((n_tarballs, archive.rebuild_index(index, mode)?))
         }
         Err(error)
             if mode == ScanMode::Full
@@ -88,7 +105,11 @@ fn fill_from(
     }
 }
 
-fn without_manifests(store: &Store, source: &dyn ObjectStore, index: &Index) -> Result<u64> {
+fn without_manifests(
+    store: &Store,
+    source: &dyn ObjectStore,
+    index: &Index,
+) -> Result<(u64, Vec<Damage>)> {
     Ok(rebuild_without_manifests(index, source, &store.keys, store.filesystem)?)
 }
 

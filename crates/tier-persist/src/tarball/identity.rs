@@ -39,14 +39,14 @@ impl TarballIdentity {
         out
     }
 
-    pub(crate) fn from_records(records: &PaxRecords) -> Result<Self, &'static str> {
+    pub(crate) fn from_records(records: &PaxRecords<'_>) -> Result<Self, &'static str> {
         if records.number(pax::VERSION) != Some(VERSION) {
             return Err("a version of the format that this program does not know");
         }
         Self::parse(records).ok_or("its first member does not say what it is")
     }
 
-    fn parse(records: &PaxRecords) -> Option<Self> {
+    fn parse(records: &PaxRecords<'_>) -> Option<Self> {
         let (start, end) = records.text(pax::RANGE)?.split_once('-')?;
         let range = XidRange::new(Xid::new(start.parse().ok()?), Xid::new(end.parse().ok()?))?;
         let chunk_bytes = u32::try_from(records.number(pax::CHUNK)?).ok().filter(|&n| n > 0)?;

@@ -2,12 +2,13 @@
 
 use std::io::Write;
 
-use tier_types::{FileKind, ObjectName, ObjectStore, to_u64};
+use tier_types::{FileKind, ObjectName, ObjectStore, to_u64, to_usize};
 
+use super::TocEntry;
+use super::blocks::Blocks;
+use super::identity::TarballIdentity;
 use super::reader::TarballReader;
-use super::scanner::scan;
-use super::stream::{FrameSource, TarStream};
-use super::{TocEntry, padding};
+use super::scanner::{ScanVisitor, scan};
 use crate::{Keys, PersistError};
 
 /// Writes one line for each member: frame and offset, path, what it says.
@@ -18,37 +19,58 @@ pub fn list_members(
     out: &mut dyn Write,
 ) -> Result<(), PersistError> {
     let reader = TarballReader::open(store, name, keys)?;
-    let mut lines = Vec::new();
-    let identity = scan(reader.frames(), name.to_string(), &mut |_, entry| {
-        lines.push(describe(&entry));
-        Ok(())
-    })?;
-    let mut lines = lines.into_iter();
-    let failed =
-        |source| PersistError::Io { operation: "write", object: "the list".into(), source };
-    writeln!(
-        out,
-        "tarball {} of filesystem {}, xids {}, chunks of {} bytes, {} frames",
-        identity.id,
-        identity.filesystem,
-        identity.range,
-        identity.chunk_bytes,
-        reader.n_frames()
-    )
-    .map_err(failed)?;
-    let mut stream = TarStream::new(reader.frames(), name.to_string());
-    while let Some(member) = stream.next_member()? {
-        let path = member.path.escape_ascii();
-        let about = if member.records.get(super::pax::INO).is_some() {
-            lines.next().unwrap_or_default()
-        } else {
-            String::new()
-        };
-        let place = format!("{}+{}", member.start.frame, member.start.offset);
-        writeln!(out, "{place:>12} {:>10} {path}{about}", member.content_bytes).map_err(failed)?;
-        stream.skip(member.content_bytes + to_u64(padding(member.content_bytes)))?;
+    let mut entries = Entries::default();
+    let identity = scan(&reader, None, &mut entries)?;
+    if let Some(identity) = identity {
+        let TarballIdentity { filesystem, id, range, chunk_bytes } = identity;
+        let n_frames = reader.n_frames();
+        writeln!(
+            out,
+            "tarball {id} of filesystem {filesystem}, xids {range}, chunks of {chunk_bytes} \
+             bytes, {n_frames} frames"
+        )
+        .map_err(cannot_write)?;
+    }
+    let mut lines = entries.0.into_iter();
+    let mut beyond = 0;
+    for number in 0..reader.n_frames() {
+        let frame = reader.frame(number)?;
+        let content = to_usize(beyond).min(frame.len());
+        beyond -= to_u64(content);
+        let mut blocks = Blocks::new(&frame, content);
+        let damaged = |problem| PersistError::damaged(name, problem);
+        while let Some(member) = blocks.next_member().map_err(damaged)? {
+            let path = member.path.escape_ascii();
+            let about = match member.records.get(super::pax::INO) {
+                Some(_) => lines.next().unwrap_or_default(),
+                None => String::new(),
+            };
+            let place = format!("{number}+{}", member.start);
+            let content_bytes = member.content_bytes;
+            writeln!(out, "{place:>12} {content_bytes:>10} {path}{about}").map_err(cannot_write)?;
+            beyond = member.bytes_beyond(frame.len());
+        }
     }
     Ok(())
+}
+
+fn cannot_write(source: std::io::Error) -> PersistError {
+    PersistError::Io { operation: "write", object: "the list".into(), source }
+}
+
+/// What the members say, as text.
+#[derive(Default)]
+struct Entries(Vec<String>);
+
+impl ScanVisitor for Entries {
+    fn entry(&mut self, entry: TocEntry) -> Result<(), PersistError> {
+        self.0.push(describe(&entry));
+        Ok(())
+    }
+
+    fn damage(&mut self, damage: PersistError) -> Result<(), PersistError> {
+        Err(damage)
+    }
 }
 
 /// Writes the plain tar stream.
@@ -59,9 +81,8 @@ pub fn write_tar(
     out: &mut dyn Write,
 ) -> Result<(), PersistError> {
     let reader = TarballReader::open(store, name, keys)?;
-    let mut frames = reader.frames();
-    while let Some((_, frame)) = frames.next_frame()? {
-        out.write_all(&frame).map_err(|source| PersistError::Io {
+    for number in 0..reader.n_frames() {
+        out.write_all(&reader.frame(number)?).map_err(|source| PersistError::Io {
             operation: "write",
             object: "the tar stream".into(),
             source,

@@ -25,7 +25,7 @@ impl FrameMark {
         pax.add(pax::MARK.as_bytes(), text.as_bytes());
     }
 
-    pub(crate) fn from_records(records: &PaxRecords) -> Option<Self> {
+    pub(crate) fn from_records(records: &PaxRecords<'_>) -> Option<Self> {
         let mut parts = records.text(pax::MARK)?.split('/');
         let filesystem = FilesystemId::parse(parts.next()?)?;
         let mut number = || parts.next()?.parse().ok();

@@ -1,9 +1,11 @@
 //! One tarball: pax tar in independent zstd frames, with a table of contents at its end
 //! (`docs/formats/tarball.md`).
 
+mod blocks;
 mod frames;
 mod identity;
 mod listing;
+mod locate;
 mod mark;
 mod member;
 mod parse;
@@ -11,7 +13,6 @@ mod pax;
 mod reader;
 mod row;
 mod scanner;
-mod stream;
 mod toc;
 
 pub use listing::{list_members, write_tar};
@@ -21,8 +22,8 @@ pub(crate) use identity::TarballIdentity;
 pub(crate) use mark::FrameMark;
 pub(crate) use member::{Member, Run, header_bytes_about};
 pub(crate) use reader::TarballReader;
-pub(crate) use row::{FrameRow, TarballRow, WireRow, decompress, frame_digest};
-pub(crate) use scanner::scan;
+pub(crate) use row::{FrameRow, TarballRow, WireRow, decompress, decompress_start, frame_digest};
+pub(crate) use scanner::{Expected, ScanVisitor, scan};
 pub(crate) use toc::{TocEntry, TocWriter};
 
 /// Unit of the tar format.

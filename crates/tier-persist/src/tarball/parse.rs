@@ -15,23 +15,19 @@ pub(crate) struct ParsedMember {
     pub(crate) map_bytes: u64,
 }
 
-/// The member, or `None` if it is not about an inode. `content_bytes` is what follows the header.
+/// The member. `content_bytes` is what follows the header.
 pub(crate) fn parse_member(
-    records: &PaxRecords,
+    records: &PaxRecords<'_>,
     header: &Header,
     content_bytes: u64,
-) -> Result<Option<ParsedMember>, &'static str> {
-    if records.get(pax::INO).is_none() {
-        return Ok(None);
-    }
+) -> Result<ParsedMember, &'static str> {
     let parsed = parse_records(records, header).ok_or("a member's records cannot be read")?;
     let map_bytes = records.number(pax::MAP_BYTES).unwrap_or(0);
     let data_bytes = content_bytes.checked_sub(map_bytes).ok_or("a member is too short")?;
-    let member = Member { data_bytes, ..parsed };
-    Ok(Some(ParsedMember { member, map_bytes }))
+    Ok(ParsedMember { member: Member { data_bytes, ..parsed }, map_bytes })
 }
 
-fn parse_records(records: &PaxRecords, header: &Header) -> Option<Member> {
+fn parse_records(records: &PaxRecords<'_>, header: &Header) -> Option<Member> {
     let ino = Ino::new(records.number(pax::INO)?);
     let gone = match records.get(pax::GONE) {
         Some(_) => Some(Xid::new(records.number(pax::GONE)?)),
@@ -46,7 +42,7 @@ fn parse_records(records: &PaxRecords, header: &Header) -> Option<Member> {
     Some(Member { gone, metadata, data, holes, ..Member::of(ino) })
 }
 
-fn parse_metadata(ino: Ino, records: &PaxRecords, header: &Header) -> Option<InodeState> {
+fn parse_metadata(ino: Ino, records: &PaxRecords<'_>, header: &Header) -> Option<InodeState> {
     let id = |key, field: std::io::Result<u64>| match records.get(key) {
         Some(_) => u32::try_from(records.number(key)?).ok(),
         None => u32::try_from(field.ok()?).ok(),
@@ -69,7 +65,7 @@ fn parse_metadata(ino: Ino, records: &PaxRecords, header: &Header) -> Option<Ino
     Some(InodeState { attr, links, xattrs: parse_xattrs(records)? })
 }
 
-fn parse_kind(records: &PaxRecords) -> Option<FileKind> {
+fn parse_kind(records: &PaxRecords<'_>) -> Option<FileKind> {
     Some(match records.text(pax::TYPE)? {
         "file" => FileKind::Regular,
         "directory" => FileKind::Directory,
@@ -82,12 +78,12 @@ fn parse_kind(records: &PaxRecords) -> Option<FileKind> {
     })
 }
 
-fn parse_device(records: &PaxRecords) -> Option<DeviceNumber> {
+fn parse_device(records: &PaxRecords<'_>) -> Option<DeviceNumber> {
     let (major, minor) = records.text(pax::DEVICE)?.split_once(':')?;
     Some(DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? })
 }
 
-fn parse_xattrs(records: &PaxRecords) -> Option<Vec<Xattr>> {
+fn parse_xattrs(records: &PaxRecords<'_>) -> Option<Vec<Xattr>> {
     let prefix = pax::XATTR_PREFIX.as_bytes();
     let mut xattrs: Vec<_> = records
         .iter()
@@ -107,7 +103,7 @@ fn parse_xattrs(records: &PaxRecords) -> Option<Vec<Xattr>> {
 }
 
 /// Sorted, disjoint runs.
-fn parse_runs(records: &PaxRecords, key: &str) -> Option<Vec<Run>> {
+fn parse_runs(records: &PaxRecords<'_>, key: &str) -> Option<Vec<Run>> {
     if records.get(key).is_none() {
         return Some(Vec::new());
     }

@@ -28,10 +28,6 @@ pub(crate) const MARK: &str = "TIER.frame";
 /// Prefix of extended attributes, as GNU tar and bsdtar know it.
 pub(crate) const XATTR_PREFIX: &str = "SCHILY.xattr.";
 
-/// Longest set of records that a reader accepts: more than all extended attributes and links of
-/// an inode may take.
-pub(crate) const RECORDS_BYTES_MAX: u64 = 64 << 20;
-
 /// Records being written.
 #[derive(Debug)]
 pub(crate) struct PaxWriter(Vec<u8>);
@@ -85,11 +81,11 @@ pub(crate) fn push_number(out: &mut Vec<u8>, number: u64) {
 
 /// Records that were read, keys and values as they were.
 #[derive(Debug, Default)]
-pub(crate) struct PaxRecords(Vec<(Vec<u8>, Vec<u8>)>);
+pub(crate) struct PaxRecords<'a>(Vec<(&'a [u8], &'a [u8])>);
 
-impl PaxRecords {
-    pub(crate) fn parse(mut bytes: &[u8]) -> Option<Self> {
-        let mut records = Vec::new();
+impl<'a> PaxRecords<'a> {
+    pub(crate) fn parse(mut bytes: &'a [u8]) -> Option<Self> {
+        let mut records = Vec::with_capacity(16);
         while !bytes.is_empty() {
             let space = bytes.iter().take(20).position(|&byte| byte == b' ')?;
             let len: usize = std::str::from_utf8(bytes.get(..space)?).ok()?.parse().ok()?;
@@ -97,19 +93,19 @@ impl PaxRecords {
             let record = record.get(space + 1..)?.strip_suffix(b"\n")?;
             let equals = record.iter().position(|&byte| byte == b'=')?;
             let (key, value) = record.split_at_checked(equals)?;
-            records.push((key.to_vec(), value.get(1..)?.to_vec()));
+            records.push((key, value.get(1..)?));
             bytes = rest;
         }
         Some(Self(records))
     }
 
     /// The last value of a key: later records win.
-    pub(crate) fn get(&self, key: &str) -> Option<&[u8]> {
-        let found = self.0.iter().rev().find(|(k, _)| k == key.as_bytes());
-        found.map(|(_, value)| value.as_slice())
+    pub(crate) fn get(&self, key: &str) -> Option<&'a [u8]> {
+        let found = self.0.iter().rev().find(|(k, _)| *k == key.as_bytes());
+        found.map(|(_, value)| *value)
     }
 
-    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+    pub(crate) fn text(&self, key: &str) -> Option<&'a str> {
         std::str::from_utf8(self.get(key)?).ok()
     }
 
@@ -121,8 +117,8 @@ impl PaxRecords {
         parse_time(self.text(key)?)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0.iter().map(|(key, value)| (key.as_slice(), value.as_slice()))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.0.iter().copied()
     }
 }
 
@@ -209,7 +205,8 @@ mod tests {
             let mut writer = PaxWriter::default();
             writer.add(b"key", &vec![b'\n'; value_len]);
             writer.number("n", 7);
-            let records = PaxRecords::parse(&writer.into_bytes()).unwrap();
+            let bytes = writer.into_bytes();
+            let records = PaxRecords::parse(&bytes).unwrap();
             assert_eq!(records.get("key").unwrap().len(), value_len);
             assert_eq!(records.number("n"), Some(7));
         }

@@ -3,15 +3,12 @@
 use tier_types::{ObjectName, ObjectStore, to_u64, to_usize};
 
 use super::row::{FrameRow, TarballRow, decompress_unchecked, frame_digest};
-use super::stream::{FrameSource, TarStream};
+use super::blocks::Blocks;
 use super::toc::{self, TocEntry, TocRoot};
-use super::{decompress, padding};
+use super::decompress;
 use crate::object::{SealedObject, read_header};
 use crate::seekable::{self, FOOTER_BYTES};
 use crate::{Keys, PersistError};
-
-/// The longest root of a table of contents.
-const TOC_PART_BYTES_MAX: u32 = 4 << 20;
 
 /// A tarball, open for reading.
 pub(crate) struct TarballReader<'a> {
@@ -72,7 +69,11 @@ impl<'a> TarballReader<'a> {
         let object = || format!("{} in frame {number}", self.object.name());
         let frame = self.frames.get(to_usize(u64::from(number)));
         let frame = frame.ok_or_else(|| PersistError::damaged(object(), "no such frame"))?;
-        let compressed = self.object.read(frame.offset, to_usize(u64::from(frame.compressed)))?;
+        let compressed = self.object.read(frame.offset, to_usize(u64::from(frame.compressed)));
+        let compressed = compressed.map_err(|error| match error {
+            PersistError::Damaged { problem, .. } => PersistError::damaged(object(), problem),
+            other => other,
+        })?;
         if self.trusted {
             decompress(&compressed, frame, &object)
         } else {
@@ -80,9 +81,8 @@ impl<'a> TarballReader<'a> {
         }
     }
 
-    /// All frames in order.
-    pub(crate) fn frames(&self) -> Frames<'_> {
-        Frames { reader: self, next: 0 }
+    pub(crate) fn name(&self) -> &ObjectName {
+        self.object.name()
     }
 
     /// Calls `visit` for the entries of the table of contents, and returns how many there are.
@@ -114,19 +114,19 @@ impl<'a> TarballReader<'a> {
     fn toc_root(&self) -> Result<TocRoot, PersistError> {
         let wrong = || self.damaged("it has no table of contents");
         let last = self.n_frames().checked_sub(1).ok_or_else(wrong)?;
-        let frame = OneFrame(Some((last, self.frame(last)?)));
-        let mut stream = TarStream::new(frame, self.object.name().to_string());
-        let member = stream.next_member()?.filter(|member| member.path == toc::ROOT_PATH);
+        let frame = self.frame(last)?;
+        let mut blocks = Blocks::new(&frame, 0);
+        let damaged = |problem| self.damaged(problem);
+        let member = blocks.next_member().map_err(damaged)?;
+        let member = member.filter(|member| member.path.as_ref() == toc::ROOT_PATH);
+        let member = member.filter(|member| member.bytes_beyond(frame.len()) == 0);
         let member = member.ok_or_else(wrong)?;
-        if member.content_bytes > u64::from(TOC_PART_BYTES_MAX) {
+        if blocks.next_member().map_err(damaged)?.is_some() {
             return Err(wrong());
         }
-        let content = stream.take(to_usize(member.content_bytes))?;
-        stream.skip(to_u64(padding(member.content_bytes)))?;
-        if stream.next_member()?.is_some() {
-            return Err(wrong());
-        }
-        TocRoot::from_bytes(&content).ok_or_else(wrong)
+        let content_end = member.content_at + to_usize(member.content_bytes);
+        let content = frame.get(member.content_at..content_end).ok_or_else(wrong)?;
+        TocRoot::from_bytes(content).ok_or_else(wrong)
     }
 
     fn damaged(&self, problem: &'static str) -> PersistError {
@@ -152,31 +152,5 @@ impl<'a> TarballReader<'a> {
         let encrypted = !header.is_empty();
         let sha256 = [0; 32];
         Ok(TarballRow { id, encrypted, object_bytes, sha256, header, n_members: 0, frames })
-    }
-}
-
-/// A source of a single frame.
-struct OneFrame(Option<(u32, Vec<u8>)>);
-
-impl FrameSource for OneFrame {
-    fn next_frame(&mut self) -> Result<Option<(u32, Vec<u8>)>, PersistError> {
-        Ok(self.0.take())
-    }
-}
-
-/// The frames of a tarball, one after another.
-pub(crate) struct Frames<'a> {
-    reader: &'a TarballReader<'a>,
-    next: u32,
-}
-
-impl FrameSource for Frames<'_> {
-    fn next_frame(&mut self) -> Result<Option<(u32, Vec<u8>)>, PersistError> {
-        if self.next >= self.reader.n_frames() {
-            return Ok(None);
-        }
-        let number = self.next;
-        self.next += 1;
-        Ok(Some((number, self.reader.frame(number)?)))
     }
 }

@@ -5,6 +5,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tier_index::TarballId;
 use tier_types::{Epoch, SnapshotId, to_u64, to_usize};
+use zstd::stream::raw::{InBuffer, Operation, OutBuffer};
 
 use super::FRAME_BYTES_MAX;
 use crate::PersistError;
@@ -109,10 +110,50 @@ pub(crate) fn decompress(
     frame: &FrameRow,
     object: &dyn Fn() -> String,
 ) -> Result<Vec<u8>, PersistError> {
+    check_frame(compressed, frame, object)?;
+    decompress_unchecked(compressed, frame.decompressed, object)
+}
+
+/// The first `len` bytes of the frame's plaintext, or all of it if it has fewer.
+pub(crate) fn decompress_start(
+    compressed: &[u8],
+    frame: &FrameRow,
+    len: usize,
+    object: &dyn Fn() -> String,
+) -> Result<Vec<u8>, PersistError> {
+    let whole = to_usize(u64::from(frame.decompressed));
+    // Ending early saves less than streaming costs if it is not early enough.
+    if len >= whole - whole / 8 {
+        return decompress(compressed, frame, object);
+    }
+    check_frame(compressed, frame, object)?;
+    let damaged = || PersistError::damaged(object(), "a frame cannot be decompressed");
+    let mut decoder = zstd::stream::raw::Decoder::new().map_err(|_| damaged())?;
+    let mut plain = vec![0; len];
+    let mut input = InBuffer::around(compressed);
+    let mut output = OutBuffer::around(plain.as_mut_slice());
+    while output.pos() < len {
+        let before = (input.pos(), output.pos());
+        decoder.run(&mut input, &mut output).map_err(|_| damaged())?;
+        if before == (input.pos(), output.pos()) {
+            return Err(damaged());
+        }
+    }
+    Ok(plain)
+}
+
+fn check_frame(
+    compressed: &[u8],
+    frame: &FrameRow,
+    object: &dyn Fn() -> String,
+) -> Result<(), PersistError> {
     if frame_digest(compressed) != frame.digest {
         return Err(PersistError::damaged(object(), "a frame's digest is wrong"));
     }
-    decompress_unchecked(compressed, frame.decompressed, object)
+    if frame.decompressed > FRAME_BYTES_MAX {
+        return Err(PersistError::damaged(object(), "a frame is larger than any may be"));
+    }
+    Ok(())
 }
 
 /// The same for a frame whose digest is not known.

@@ -1,99 +1,247 @@
 //! Reads a tarball from its first member to its last and says what is in it, without its table of
-//! contents.
+//! contents: on all cores, and past what is damaged.
 
+use std::thread;
+
+use crossbeam_channel::bounded;
+use tier_index::TarballId;
 use tier_types::to_u64;
 
+use super::blocks::Blocks;
 use super::identity::{self, TarballIdentity};
-use super::parse::{ParsedMember, parse_member};
-use super::stream::{FrameSource, RawMember, TarStream};
-use super::toc::Piece;
-use super::{Run, TocEntry, padding};
-use crate::PersistError;
+use super::locate::{Located, Locator};
+use super::mark::FrameMark;
+use super::parse::parse_member;
+use super::reader::TarballReader;
+use super::{TocEntry, pax};
+use crate::{FilesystemId, PersistError};
 
-/// Calls `visit` for every member that is about an inode, and returns what the tarball says it is.
+/// What is known of a tarball before it is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    pub(crate) filesystem: FilesystemId,
+    pub(crate) id: TarballId,
+    pub(crate) chunk_bytes: u32,
+}
+
+/// Takes what a scan finds.
+pub(crate) trait ScanVisitor {
+    /// A member that is about an inode.
+    fn entry(&mut self, entry: TocEntry) -> Result<(), PersistError>;
+
+    /// Something that cannot be read. Returning it ends the scan.
+    fn damage(&mut self, damage: PersistError) -> Result<(), PersistError>;
+}
+
+/// What one frame holds.
+struct ScannedFrame {
+    len: u64,
+    /// Whether a member starts it, or one of an earlier frame goes on.
+    starts: bool,
+    entries: Vec<TocEntry>,
+    /// The last member, if it goes on in the next frame.
+    open: Option<Locator>,
+    problem: Option<&'static str>,
+}
+
+/// Goes through all frames. Returns what the tarball says it is, if that can be read.
 pub(crate) fn scan(
-    source: impl FrameSource,
-    object: String,
-    visit: &mut dyn FnMut(&TarballIdentity, TocEntry) -> Result<(), PersistError>,
-) -> Result<TarballIdentity, PersistError> {
-    let mut stream = TarStream::new(source, object);
-    let first = stream.next_member()?.filter(|member| member.path == identity::PATH);
-    let first = first.ok_or_else(|| stream.damaged("its first member is not .tier/tarball"))?;
-    let identity = TarballIdentity::from_records(&first.records);
-    let identity = identity.map_err(|problem| stream.damaged(problem))?;
-    while let Some(raw) = stream.next_member()? {
-        let parsed = parse_member(&raw.records, &raw.header, raw.content_bytes);
-        match parsed.map_err(|problem| stream.damaged(problem))? {
-            Some(parsed) => {
-                let entry = locate(&mut stream, &raw, parsed, identity.chunk_bytes)?;
-                visit(&identity, entry)?;
-            }
-            None => stream.skip(raw.content_bytes + to_u64(padding(raw.content_bytes)))?,
+    reader: &TarballReader<'_>,
+    expected: Option<Expected>,
+    visitor: &mut dyn ScanVisitor,
+) -> Result<Option<TarballIdentity>, PersistError> {
+    let identity = read_identity(reader);
+    let identity = match (identity, expected) {
+        (Ok(identity), Some(Expected { filesystem, id, .. }))
+            if (identity.filesystem, identity.id) != (filesystem, id) =>
+        {
+            return Err(PersistError::damaged(reader.name(), "it is another tarball"));
         }
+        (Ok(identity), _) => Some(identity),
+        (Err(damage), Some(_)) => {
+            visitor.damage(damage)?;
+            None
+        }
+        (Err(damage), None) => return Err(damage),
+    };
+    let says = identity.map(|TarballIdentity { filesystem, id, chunk_bytes, .. }| Expected {
+        filesystem,
+        id,
+        chunk_bytes,
+    });
+    if let Some(known) = says.or(expected) {
+        scan_frames(reader, known, visitor)?;
     }
     Ok(identity)
 }
 
-/// Passes over the member's content and notes where each run of it lies.
-fn locate<S: FrameSource>(
-    stream: &mut TarStream<S>,
-    raw: &RawMember,
-    parsed: ParsedMember,
-    chunk_bytes: u32,
-) -> Result<TocEntry, PersistError> {
-    let ParsedMember { member, map_bytes } = parsed;
-    stream.skip(map_bytes)?;
-    let mut data = Vec::new();
-    let mut left = member.data_bytes;
-    for run in &member.data {
-        let run_bytes = run.chunks.len().saturating_mul(u64::from(chunk_bytes)).min(left);
-        left -= run_bytes;
-        locate_run(stream, *run, run_bytes, chunk_bytes, &mut data)?;
-    }
-    if left > 0 {
-        return Err(stream.damaged("a member has more data than its runs"));
-    }
-    stream.skip(to_u64(padding(raw.content_bytes)))?;
-    Ok(TocEntry {
-        ino: member.ino,
-        frame: raw.start.frame,
-        offset: raw.start.offset,
-        gone: member.gone,
-        metadata: member.metadata,
-        data,
-        holes: member.holes,
+fn read_identity(reader: &TarballReader<'_>) -> Result<TarballIdentity, PersistError> {
+    let frame = reader.frame(0)?;
+    let damaged = |problem| PersistError::damaged(frame_name(reader, 0), problem);
+    let first = Blocks::new(&frame, 0).next_member().map_err(damaged)?;
+    let first = first.filter(|member| member.path.as_ref() == identity::PATH);
+    let first = first.ok_or_else(|| damaged("its first member is not .tier/tarball"))?;
+    TarballIdentity::from_records(&first.records).map_err(damaged)
+}
+
+fn frame_name(reader: &TarballReader<'_>, number: u32) -> String {
+    format!("{} in frame {number}", reader.name())
+}
+
+/// Threads take turns with the frames, each a few ahead, so that the order is kept and little
+/// waits.
+fn scan_frames(
+    reader: &TarballReader<'_>,
+    known: Expected,
+    visitor: &mut dyn ScanVisitor,
+) -> Result<(), PersistError> {
+    let n_threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let mut turns = Vec::new();
+        for (_, first) in (0..n_threads).zip(1..) {
+            let (found, arrived) = bounded(2);
+            turns.push(arrived);
+            scope.spawn(move || {
+                for number in (first..reader.n_frames()).step_by(n_threads.max(1)) {
+                    let frame = reader.frame(number).map(|f| scan_frame(&f, number, known));
+                    // Nobody waits any more when the scan was ended.
+                    if found.send(frame).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        let mut merger = Merger { reader, visitor, open: None, lost: false };
+        for (number, turn) in (1..reader.n_frames()).zip(turns.iter().cycle()) {
+            merger.take(number, turn.recv().map_err(|_| PersistError::Pipeline)?)?;
+        }
+        merger.finish()
     })
 }
 
-fn locate_run<S: FrameSource>(
-    stream: &mut TarStream<S>,
-    run: Run,
-    mut bytes: u64,
-    chunk_bytes: u32,
-    pieces: &mut Vec<Piece>,
-) -> Result<(), PersistError> {
-    let mut rest = Some(run.chunks);
-    while let Some(chunks) = rest {
-        let position = stream.position()?;
-        let n_bytes = stream.left_in_frame()?.min(bytes);
-        let n_chunks = n_bytes.div_ceil(u64::from(chunk_bytes));
-        let short = n_chunks * u64::from(chunk_bytes) - n_bytes;
-        let end = tier_types::ChunkNo::new(chunks.start().get().saturating_add(n_chunks));
-        let here = tier_types::ChunkRange::new(chunks.start(), end);
-        let here = here.filter(|here| chunks.covers(*here));
-        let here = here.ok_or_else(|| stream.damaged("a run has no data"))?;
-        if short > 0 && (n_bytes < bytes || end < chunks.end()) {
-            return Err(stream.damaged("a chunk is cut within a file"));
+fn scan_frame(frame: &[u8], number: u32, known: Expected) -> ScannedFrame {
+    let mut scanned = ScannedFrame {
+        len: to_u64(frame.len()),
+        starts: false,
+        entries: Vec::new(),
+        open: None,
+        problem: None,
+    };
+    if let Err(problem) = scan_members(frame, number, known, &mut scanned) {
+        scanned.problem = Some(problem);
+    }
+    scanned
+}
+
+fn scan_members(
+    frame: &[u8],
+    number: u32,
+    known: Expected,
+    scanned: &mut ScannedFrame,
+) -> Result<(), &'static str> {
+    let mut blocks = Blocks::new(frame, 0);
+    // What has no mark of this snapshot is the content of a file, whatever it looks like.
+    let first = blocks.next_member().ok().flatten();
+    let mark = first.as_ref().and_then(|member| FrameMark::from_records(&member.records));
+    let ours = mark.is_some_and(|mark| {
+        mark.filesystem == known.filesystem
+            && (mark.epoch, mark.snapshot) == (known.id.epoch, known.id.snapshot)
+    });
+    if !ours {
+        return Ok(());
+    }
+    scanned.starts = true;
+    let mut next = first;
+    while let Some(raw) = next {
+        if raw.records.get(pax::INO).is_some() {
+            let parsed = parse_member(&raw.records, raw.header, raw.content_bytes)?;
+            let start = (number, u32::try_from(raw.start).unwrap_or(u32::MAX));
+            let locator = Locator::new(parsed, start, raw.content_bytes, known.chunk_bytes)?;
+            let offset = to_u64(raw.content_at);
+            match locator.advance(number, offset, scanned.len.saturating_sub(offset))? {
+                Located::All(entry) => scanned.entries.push(entry),
+                Located::More(open) => {
+                    scanned.open = Some(open);
+                    return Ok(());
+                }
+            }
+        } else if raw.bytes_beyond(frame.len()) > 0 {
+            return Err("a member of no inode goes beyond its frame");
         }
-        pieces.push(Piece {
-            run: Run { chunks: here, ..run },
-            frame: position.frame,
-            offset: position.offset,
-            short_bytes: u32::try_from(short).unwrap_or(0),
-        });
-        stream.skip(n_bytes)?;
-        bytes -= n_bytes;
-        rest = tier_types::ChunkRange::new(end, chunks.end());
+        next = blocks.next_member()?;
     }
     Ok(())
+}
+
+/// Puts frames together again.
+struct Merger<'a> {
+    reader: &'a TarballReader<'a>,
+    visitor: &'a mut dyn ScanVisitor,
+    /// The member that goes on in the next frame.
+    open: Option<Locator>,
+    /// Whether the member that goes on was lost with its header.
+    lost: bool,
+}
+
+impl Merger<'_> {
+    fn take(
+        &mut self,
+        number: u32,
+        frame: Result<ScannedFrame, PersistError>,
+    ) -> Result<(), PersistError> {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(damage) => {
+                (self.open, self.lost) = (None, true);
+                return self.visitor.damage(damage);
+            }
+        };
+        if !frame.starts {
+            return self.go_on(number, frame.len);
+        }
+        if self.open.take().is_some() {
+            self.damage(number, "the member before it is cut short")?;
+        }
+        self.lost = false;
+        frame.entries.into_iter().try_for_each(|entry| self.visitor.entry(entry))?;
+        self.open = frame.open;
+        if let Some(problem) = frame.problem {
+            self.lost = true;
+            self.damage(number, problem)?;
+        }
+        Ok(())
+    }
+
+    /// A frame with nothing but content of the open member.
+    fn go_on(&mut self, number: u32, len: u64) -> Result<(), PersistError> {
+        let Some(open) = self.open.take() else {
+            if self.lost {
+                return Ok(());
+            }
+            self.lost = true;
+            return self.damage(number, "it does not start with a member");
+        };
+        match open.advance(number, 0, len) {
+            Ok(Located::All(entry)) => self.visitor.entry(entry),
+            Ok(Located::More(open)) => {
+                self.open = Some(open);
+                Ok(())
+            }
+            Err(problem) => {
+                self.lost = true;
+                self.damage(number, problem)
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), PersistError> {
+        match self.open.take() {
+            Some(_) => self.damage(self.reader.n_frames(), "the last member is cut short"),
+            None => Ok(()),
+        }
+    }
+
+    fn damage(&mut self, number: u32, problem: &'static str) -> Result<(), PersistError> {
+        self.visitor.damage(PersistError::damaged(frame_name(self.reader, number), problem))
+    }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Fixture {
     pub(crate) index: Arc<Index>,
     pub(crate) sink: RecordingSink,
     options: PersistOptions,
-    n_snapshots: u64,
+    pub(crate) n_snapshots: u64,
 }
 
 pub(crate) const FILESYSTEM: FilesystemId = FilesystemId::from_bytes([0x5a; 16]);
@@ -102,8 +102,21 @@ impl Fixture {
         let archive = Archive::open(&store, &self.keys, FILESYSTEM)?;
         let dir = tempfile::tempdir().unwrap();
         let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
-        archive.rebuild_index(&index, mode)?;
-        Ok(dump(&index))
+        let damages = archive.rebuild_index(&index, mode)?;
+        match damages.into_iter().next() {
+            Some(damage) => Err(PersistError::Missing(format!("{}", damage.problem))),
+            None => Ok(dump(&index)),
+        }
+    }
+
+    /// What a full scan finds, and what it finds to be damaged.
+    pub(crate) fn scanned(&self) -> (String, Vec<tier_persist::Damage>) {
+        let store = self.store();
+        let archive = Archive::open(&store, &self.keys, FILESYSTEM).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
+        let damages = archive.rebuild_index(&index, ScanMode::Full).unwrap();
+        (dump(&index), damages)
     }
 }
 

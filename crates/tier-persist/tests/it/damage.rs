@@ -155,6 +155,90 @@ fn the_header_is_in_the_manifest_so_that_a_damaged_one_loses_nothing() {
     assert_eq!(check_everything(&fixture, "damaged headers"), 0);
 }
 
+/// The inode numbers of the lines of a dump, with the lines.
+fn by_inode(dump: &str) -> Vec<(&str, &str)> {
+    let number = |line| str::split(line, ' ').nth(1).unwrap();
+    dump.lines()
+        .filter(|line| !line.starts_with("tier") && !line.starts_with("tarball"))
+        .map(|line| (number(line), line))
+        .collect()
+}
+
+/// A scan goes on at the next frame: whatever is not in a damaged one is found.
+fn scan_past_damage(keys: Keys) {
+    let mut kvs = FakeKvs::new(CHUNK);
+    // More than a few chunks of the encryption.
+    for n in 0..150 {
+        let size = if n % 10 == 7 { 7000 } else { 900 };
+        kvs = kvs.file(&format!("f{n}"), &noise(size, n));
+    }
+    let mut fixture = Fixture::new(kvs, keys);
+    fixture.persist();
+    let name = fixture.tarballs().remove(0);
+    let path = fixture.root().join(name.as_str());
+    let whole = std::fs::read(&path).unwrap();
+    let expected = fixture.dump();
+    let mut n_partial = 0;
+    for at in (0..whole.len()).step_by(whole.len() / 50) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 4;
+        std::fs::write(&path, &flipped).unwrap();
+        let (found, damages) = fixture.scanned();
+        let hit = |line: &str| {
+            damages.iter().any(|damage| {
+                let frame = damage.problem.split(" in frame ").nth(1).unwrap_or("none");
+                let frame = frame.split(' ').next().unwrap();
+                line.contains(&format!(" frame={frame} "))
+            })
+        };
+        let expected = by_inode(&expected);
+        let lost: Vec<_> = expected.iter().filter(|(_, line)| hit(line)).map(|(n, _)| n).collect();
+        let found = by_inode(&found);
+        for entry in &expected {
+            assert!(found.contains(entry) || lost.contains(&&entry.0), "flip at {at}: {entry:?}");
+        }
+        assert!(found.iter().all(|entry| expected.contains(entry)), "flip at {at}: invented");
+        n_partial += usize::from(!lost.is_empty() && !found.is_empty());
+    }
+    assert!(n_partial > 10, "some damage hits members, and others are still found: {n_partial}");
+}
+
+#[test]
+fn a_scan_finds_all_members_behind_the_damage() {
+    scan_past_damage(Keys::generate().unwrap().without_encryption());
+    scan_past_damage(Keys::generate().unwrap());
+}
+
+/// A file that holds one of our own tarballs is a file: none of its members is taken for one of
+/// the tarball in which it lies, not even when the frame with its header is lost.
+#[test]
+fn a_tarball_within_a_file_is_not_mistaken() {
+    let keys = Keys::generate().unwrap().without_encryption();
+    let mut inner = Fixture::new(FakeKvs::new(CHUNK).file("inner", &noise(6000, 9)), keys);
+    inner.persist();
+    let name = inner.tarballs().remove(0);
+    let mut tar = Vec::new();
+    tier_persist::write_tar(&inner.store(), &name, &inner.keys, &mut tar).unwrap();
+    assert!(tar.len() > 4096 && tar.len() < 3 * 8192);
+    let keys = Keys::generate().unwrap().without_encryption();
+    let kvs = FakeKvs::new(CHUNK).file("x", b"x").file("tar", &tar[..8192]).file("y", b"y");
+    let mut fixture = Fixture::new(kvs, keys);
+    fixture.n_snapshots = 5;
+    fixture.persist();
+    assert_eq!(fixture.scanned(), (fixture.dump(), Vec::new()));
+    let path = fixture.root().join(fixture.tarballs()[0].as_str());
+    let whole = std::fs::read(&path).unwrap();
+    for at in (0..whole.len()).step_by(97) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1;
+        std::fs::write(&path, &flipped).unwrap();
+        let (found, _) = fixture.scanned();
+        let (found, expected) = (by_inode(&found), fixture.dump());
+        let expected = by_inode(&expected);
+        assert!(found.iter().all(|entry| expected.contains(entry)), "flip at {at}: {found:?}");
+    }
+}
+
 #[test]
 fn another_identity_opens_nothing() {
     let fixture = fixture(Keys::generate().unwrap());
