@@ -154,12 +154,7 @@ impl<'a> KvfsReader<'a> {
         Ok(Some(path))
     }
 
-    fn runs(
-        &mut self,
-        ino: Ino,
-        from: ChunkNo,
-        n_max: usize,
-    ) -> Result<Vec<ChunkRun>, FsError> {
+    fn runs(&mut self, ino: Ino, from: ChunkNo, n_max: usize) -> Result<Vec<ChunkRun>, FsError> {
         let key = schema::chunk(ino, from);
         let cursor = self.cursor(Table::Map)?;
         let prefix = schema::ino(ino);
@@ -195,10 +190,8 @@ impl<'a> KvfsReader<'a> {
         for number in chunks.start().get()..chunks.end().get() {
             let key = schema::pair(ino.get(), number);
             let found = cursor.at_or_after(&key)?.filter(|(at, _)| *at == key);
-            let (_, bytes) = found.ok_or(FsError::Damaged {
-                ino,
-                problem: "a chunk has neither data nor detour",
-            })?;
+            let (_, bytes) = found
+                .ok_or(FsError::Damaged { ino, problem: "a chunk has neither data nor detour" })?;
             out.resize(end, 0);
             out.extend_from_slice(bytes.get(..chunk_bytes).unwrap_or(bytes));
             end += chunk_bytes;

@@ -75,7 +75,7 @@ impl Default for Memory {
             kvs_cache: 32 << 20,
             kvs_write_buffer: 48 << 20,
             index_cache: 16 << 20,
-            index_write_buffer: 16 << 20,
+            index_write_buffer: 32 << 20,
             frame_cache: 16 << 20,
         }
     }

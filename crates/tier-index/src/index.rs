@@ -24,7 +24,7 @@ pub struct IndexOptions {
 
 impl Default for IndexOptions {
     fn default() -> Self {
-        Self { cache_bytes: 16 << 20, write_buffer_bytes: 16 << 20 }
+        Self { cache_bytes: 16 << 20, write_buffer_bytes: 32 << 20 }
     }
 }
 
@@ -58,7 +58,8 @@ impl Index {
             None => {
                 let mut batch = store.batch();
                 batch.put(Table::Meta, META_CHUNK_BYTES, &chunk_bytes.to_le_bytes())?;
-                batch.write(true)?;
+                batch.write()?;
+                store.flush()?;
             }
         }
         Ok(Self { store, chunk_bytes, writer: Mutex::new(()) })
@@ -81,7 +82,8 @@ impl Index {
     pub fn set_applied(&self, applied: &Applied) -> Result<(), IndexError> {
         let mut batch = self.store.batch();
         batch.put(Table::Meta, META_APPLIED, &wire::applied_to_bytes(applied))?;
-        batch.write(true)
+        batch.write()?;
+        self.store.flush()
     }
 
     /// Makes a tarball known, with the bytes that its reader will need. To be called before its
@@ -91,7 +93,7 @@ impl Index {
         let live_chunks = self.tarball(id)?.map_or(0, |(live_chunks, _)| live_chunks);
         let mut batch = self.store.batch();
         batch.put(Table::Tarballs, &key::tarball(id), &wire::tarball_to_bytes(live_chunks, row))?;
-        batch.write(false)
+        batch.write()
     }
 
     /// The row given to [`add_tarball`](Self::add_tarball).
@@ -176,10 +178,7 @@ impl Index {
         &self.store
     }
 
-    pub(crate) fn parse_extent(
-        &self,
-        (key, value): (&[u8], &[u8]),
-    ) -> Result<Extent, IndexError> {
+    pub(crate) fn parse_extent(&self, (key, value): (&[u8], &[u8])) -> Result<Extent, IndexError> {
         key::parse_extent(key)
             .and_then(|(ino, last)| wire::extent_from_bytes(ino, last, value))
             .ok_or_else(|| self.store.damaged("an extent's entry cannot be read"))
@@ -290,7 +289,7 @@ impl Index {
             let live = live.ok_or_else(|| self.store.damaged("live chunks do not add up"))?;
             batch.put(Table::Tarballs, &key::tarball(id), &wire::tarball_to_bytes(live, &row))?;
         }
-        batch.write(false)
+        batch.write()
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, Direction, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
+    DBRawIterator, Direction, FlushOptions, IteratorMode, Options, ReadOptions, WriteBatch,
+    WriteOptions,
 };
 
 use crate::{IndexError, IndexOptions};
@@ -55,10 +56,10 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// `durable`: on disk when this returns, with everything written before.
-    pub(crate) fn write(self, durable: bool) -> Result<(), IndexError> {
+    /// Not on disk before the next [`Store::flush`]; until then a crash takes it as a whole.
+    pub(crate) fn write(self) -> Result<(), IndexError> {
         let mut options = WriteOptions::default();
-        options.set_sync(durable);
+        options.disable_wal(true);
         let written = self.store.db.write_opt(self.changes, &options);
         written.map_err(|source| self.store.failed("write", source))
     }
@@ -100,7 +101,9 @@ impl Store {
         db_options.set_db_write_buffer_size(options.write_buffer_bytes);
         db_options.set_max_open_files(256);
         db_options.set_keep_log_file_num(2);
-        db_options.set_max_total_wal_size(64 << 20);
+        // There is no log to replay: what a crash takes is applied again from the manifests, and
+        // so all tables must reach the disk together.
+        db_options.set_atomic_flush(true);
         let tables = Table::ALL.map(|table| {
             let mut blocks = BlockBasedOptions::default();
             blocks.set_block_cache(&cache);
@@ -114,7 +117,9 @@ impl Store {
             table_options.set_block_based_table_factory(&blocks);
             table_options.set_compression_type(DBCompressionType::Lz4);
             table_options.set_bottommost_compression_type(DBCompressionType::Zstd);
-            table_options.set_write_buffer_size(options.write_buffer_bytes / 2);
+            table_options.set_write_buffer_size(options.write_buffer_bytes);
+            // Inodes come in order: new files hardly overlap, and few of them need no merging.
+            table_options.set_level_zero_file_num_compaction_trigger(8);
             ColumnFamilyDescriptor::new(table.name(), table_options)
         });
         let db = DB::open_cf_descriptors(&db_options, path, tables);
@@ -142,6 +147,14 @@ impl Store {
         let mode = IteratorMode::From(from, Direction::Forward);
         let pairs = self.db.iterator_cf_opt(family, options, mode);
         Ok(pairs.map(|pair| pair.map_err(|source| self.failed("scan", source))))
+    }
+
+    /// Makes everything durable.
+    pub(crate) fn flush(&self) -> Result<(), IndexError> {
+        let families = Table::ALL.map(|table| self.family(table));
+        let families: Vec<_> = families.into_iter().collect::<Result<_, _>>()?;
+        let flushed = self.db.flush_cfs_opt(&families, &FlushOptions::default());
+        flushed.map_err(|source| self.failed("flush", source))
     }
 
     pub(crate) fn batch(&self) -> Batch<'_> {

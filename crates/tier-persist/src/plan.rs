@@ -42,11 +42,8 @@ pub(crate) fn whole_member(
     limits: &PlanLimits,
 ) -> Option<Member> {
     let attr = &inode.attr;
-    let mut member = Member {
-        metadata: Some(inode.clone()),
-        whole_path: Some(path),
-        ..Member::of(attr.ino)
-    };
+    let mut member =
+        Member { metadata: Some(inode.clone()), whole_path: Some(path), ..Member::of(attr.ino) };
     if !matches!(attr.kind, FileKind::Regular) {
         return Some(member);
     }
@@ -158,8 +155,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: PlanLimits =
-        PlanLimits {
+    const LIMITS: PlanLimits = PlanLimits {
         chunk_bytes: 10,
         whole_bytes: 50,
         part_bytes: 40,
@@ -197,8 +193,9 @@ mod tests {
     #[test]
     fn a_file_is_whole_if_all_of_it_changed() {
         let runs = [run(0, 3, ChunkState::Hot, 5), run(3, u64::MAX, ChunkState::Hole, 4)];
-        let whole =
-            |touched: &[ChunkRange]| whole_member(&inode(25), b"a".to_vec(), &runs, touched, &LIMITS);
+        let whole = |touched: &[ChunkRange]| {
+            whole_member(&inode(25), b"a".to_vec(), &runs, touched, &LIMITS)
+        };
         let member = whole(&[range(0, u64::MAX)]).unwrap();
         assert_eq!((member.data_bytes, member.holes.len()), (25, 1));
         assert_eq!(whole(&[range(0, 2)]), None);

@@ -65,11 +65,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    pub(crate) fn add(
-        &mut self,
-        update: &FileUpdate,
-        jobs: &mut Jobs,
-    ) -> Result<(), PersistError> {
+    pub(crate) fn add(&mut self, update: &FileUpdate, jobs: &mut Jobs) -> Result<(), PersistError> {
         let added = match &update.change {
             Change::Gone(xid) => {
                 let member = Member { gone: Some(*xid), ..Member::of(update.ino) };

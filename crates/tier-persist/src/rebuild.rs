@@ -96,7 +96,13 @@ pub fn rebuild_without_manifests(
                 Ok(row) => {
                     let rows = std::slice::from_ref(&row);
                     let source = (store, keys);
-                    damages.extend(apply_tarballs(index, source, filesystem, rows, ScanMode::Full)?);
+                    damages.extend(apply_tarballs(
+                        index,
+                        source,
+                        filesystem,
+                        rows,
+                        ScanMode::Full,
+                    )?);
                 }
                 Err(error) => damages.push(Damage::of(&name, error)?),
             }

@@ -3,10 +3,10 @@
 use tier_index::{Extent, Index, InodePlace, Place};
 use tier_types::{ChunkNo, ChunkRun, ChunkState, Ino, MountedInstance, PortError};
 
+use crate::PersistError;
 use crate::archive::Archive;
 use crate::rebuild::read_table;
 use crate::tarball::TocEntry;
-use crate::PersistError;
 
 /// Extents that are asked of the index at a time.
 const N_EXTENTS: usize = 1024;

@@ -3,8 +3,8 @@
 use ring::digest::{Context, SHA256};
 use tier_types::{ErrorKind, Ino, ObjectName, ObjectStore, to_u64, to_usize};
 
-use crate::archive::{Archive, Link, StoredObject};
 use crate::PersistError;
+use crate::archive::{Archive, Link, StoredObject};
 use crate::rebuild::read_table;
 use crate::tarball::{Expected, ScanVisitor, TarballReader, TarballRow, TocEntry, scan};
 

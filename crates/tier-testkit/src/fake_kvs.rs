@@ -8,7 +8,8 @@ use tier_log::Operation;
 use tier_types::{
     ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, EvictOutcome, EvictionFacts, FileAttr,
     FileKind, FileName, Ino, InodeState, Link, LogService, MountedInstance, MountedSnapshot,
-    PortError, Publication, ResidentExtent, SnapshotReader, Timestamp, Usage, Xid, to_u64, to_usize,
+    PortError, Publication, ResidentExtent, SnapshotReader, Timestamp, Usage, Xid, to_u64,
+    to_usize,
 };
 
 use crate::FakeLog;

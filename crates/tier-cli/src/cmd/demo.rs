@@ -17,7 +17,7 @@ use tier_types::MountedInstance;
 use super::keys::NewStore;
 use super::{files, index, keys, restore, tiering};
 use crate::exit::DamageFound;
-use crate::store::{Store, index_path, open_index};
+use crate::store::{Store, index_path, open_new_index};
 use crate::{host, output};
 
 const COMPARE_BYTES: usize = 1 << 16;
@@ -135,8 +135,11 @@ impl Demo {
         for (what, mode) in [("tables", ScanMode::Tables), ("full-scan", ScanMode::Full)] {
             timed(&format!("regenerate the index ({what})"), || {
                 let folder = self.work.join(format!("index-{what}"));
-                let fresh = open_index(&folder, store.fs.chunk_bytes(), &store.config)?;
-                let n_tarballs = index::fill(&store, &fresh, mode, false)?;
+                let fresh = open_new_index(&folder, store.fs.chunk_bytes(), &store.config)?;
+                let (n_tarballs, damages) = index::fill(&store, &fresh, mode, false)?;
+                if let Some(damage) = damages.first() {
+                    bail!(DamageFound(damage.problem.clone()));
+                }
                 let mut dump = Vec::new();
                 fresh.dump(&mut dump)?;
                 if dump != live {

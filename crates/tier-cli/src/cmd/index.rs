@@ -13,7 +13,7 @@ use tier_types::{ErrorKind, ObjectStore};
 use super::{flush, stdout};
 use crate::exit::DamageFound;
 use crate::output;
-use crate::store::{Store, index_path, open_index};
+use crate::store::{Store, index_path, open_new_index};
 
 /// Differences that are printed.
 const N_SHOWN: usize = 20;
@@ -33,7 +33,7 @@ pub(crate) fn rebuild(
     let store = Store::open_behind(path)?;
     let new_path = path.join("index.new");
     remove(&new_path)?;
-    let index = open_index(&new_path, store.fs.chunk_bytes(), &store.config)?;
+    let index = open_new_index(&new_path, store.fs.chunk_bytes(), &store.config)?;
     let mode = if full_scan { ScanMode::Full } else { ScanMode::Tables };
     let (n_tarballs, damages) = fill(&store, &index, mode, from_cloud)?;
     drop(index);
@@ -116,7 +116,7 @@ fn without_manifests(
 pub(crate) fn check(path: &Path, as_json: bool) -> Result<()> {
     let store = Store::open(path)?;
     let work = tempfile::tempdir_in(path).context("cannot make a temporary folder")?;
-    let fresh = open_index(&work.path().join("index"), store.fs.chunk_bytes(), &store.config)?;
+    let fresh = open_new_index(&work.path().join("index"), store.fs.chunk_bytes(), &store.config)?;
     fill(&store, &fresh, ScanMode::Tables, false)?;
     let dumps = ["live", "fresh"].map(|name| work.path().join(name));
     for (index, path) in [store.index.as_ref(), &fresh].into_iter().zip(&dumps) {

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::output;
 use crate::progress::Bar;
 use crate::store::{
-    Store, clock, index_path, kvfs_options, local_path, open_cloud, open_index, read_identity,
+    Store, clock, index_path, kvfs_options, local_path, open_cloud, open_new_index, read_identity,
     recaller,
 };
 
@@ -99,7 +99,7 @@ pub(crate) fn export_snapshot(
     rebuild(work.path(), &archive, &store.config, last)?;
     let fs = Kvfs::open(work.path(), &kvfs_options(&store.config), clock())?;
     let fs = Arc::new(fs);
-    let index = open_index(&index_path(work.path()), fs.chunk_bytes(), &store.config)?;
+    let index = open_new_index(&index_path(work.path()), fs.chunk_bytes(), &store.config)?;
     let ports = (store.filesystem, &Arc::new(index), &store.keys);
     fs.set_recall(Arc::new(recaller(ports, store.stores(), &store.config)?));
     let copied = files::export_tree(&fs, tree, dir)?;
@@ -110,7 +110,7 @@ pub(crate) fn export_snapshot(
 fn rebuild(path: &Path, archive: &Archive<'_>, config: &Config, floor: Xid) -> Result<u64> {
     let chunk_bytes = archive.chunk_bytes().context("the archive has no snapshot")?;
     let bar = Bar::new("restoring");
-    let index: Index = open_index(&index_path(path), chunk_bytes, config)?;
+    let index: Index = open_new_index(&index_path(path), chunk_bytes, config)?;
     archive.rebuild_index(&index, ScanMode::Tables)?;
     let options = KvfsOptions { chunk_bytes, ..kvfs_options(config) };
     Kvfs::create_empty(path, &options)?;

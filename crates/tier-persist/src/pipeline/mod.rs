@@ -93,9 +93,8 @@ pub(crate) fn run(
         let ends = sequencer::Ends { built: arrived, done, total: n_jobs, sealer };
         let mut builders = builders.into_iter();
         let sequencer = builders.next().ok_or(PersistError::Pipeline)?;
-        let sequencer = start(scope, "tier-sequencer", move || {
-            sequencer::run(context, sequencer, ends)
-        })?;
+        let sequencer =
+            start(scope, "tier-sequencer", move || sequencer::run(context, sequencer, ends))?;
         for builder in builders {
             let (job_queue, seal_queue) = (job_queue.clone(), seal_queue.clone());
             start(scope, "tier-worker", move || {

@@ -84,7 +84,11 @@ impl Locator {
             (offset, available) = (offset + n_bytes, available - n_bytes);
             if let Some(chunks) = rest {
                 self.runs.push_front((Run { chunks, ..run }, bytes - n_bytes));
-                return if available == 0 { Ok(Located::More(self)) } else { Err("a run has no data") };
+                return if available == 0 {
+                    Ok(Located::More(self))
+                } else {
+                    Err("a run has no data")
+                };
             }
         }
         let padding = self.padding.min(available);

@@ -2,10 +2,10 @@
 
 use tier_types::{ObjectName, ObjectStore, to_u64, to_usize};
 
-use super::row::{FrameRow, TarballRow, decompress_unchecked, frame_digest};
 use super::blocks::Blocks;
-use super::toc::{self, TocEntry, TocRoot};
 use super::decompress;
+use super::row::{FrameRow, TarballRow, decompress_unchecked, frame_digest};
+use super::toc::{self, TocEntry, TocRoot};
 use crate::object::{SealedObject, read_header};
 use crate::seekable::{self, FOOTER_BYTES};
 use crate::{Keys, PersistError};
