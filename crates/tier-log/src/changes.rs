@@ -1,5 +1,7 @@
 //! Which inodes a range of transactions changed, and what of them.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::path::PathBuf;
 
 use tier_types::{FileUpdate, Ino, LogService, XidRange};
@@ -30,6 +32,9 @@ impl NetChangesOptions {
 #[derive(Debug)]
 pub struct NetChanges {
     runs: Vec<Run>,
+    /// The first inode of each run that is not at its end, and the run's number: smallest first,
+    /// and of the same inode the oldest run.
+    heads: BinaryHeap<Reverse<(Ino, usize)>>,
 }
 
 impl NetChanges {
@@ -49,22 +54,29 @@ impl NetChanges {
             Ok::<(), LogError>(())
         })?;
         runs.push(Run::in_memory(folder.take()));
-        Ok(Self { runs })
+        let heads = runs.iter().enumerate();
+        let heads = heads.filter_map(|(number, run)| Some(Reverse((run.head.as_ref()?.0, number))));
+        Ok(Self { heads: heads.collect(), runs })
     }
 
     /// The smallest inode's changes, from all runs, oldest first.
     fn step(&mut self) -> Result<Option<(Ino, Folded)>, LogError> {
-        let heads = self.runs.iter().filter_map(|run| run.head.as_ref());
-        let Some(ino) = heads.map(|(ino, _)| *ino).min() else { return Ok(None) };
-        let mut all = Folded::default();
-        for run in &mut self.runs {
-            if run.head.as_ref().is_some_and(|(head, _)| *head == ino)
-                && let Some((_, folded)) = run.advance()?
-            {
-                all.then(&folded);
+        let Some(Reverse((ino, _))) = self.heads.peek().copied() else { return Ok(None) };
+        let mut all: Option<Folded> = None;
+        while let Some(Reverse((_, number))) = self.heads.peek().filter(|head| head.0.0 == ino) {
+            let number = *number;
+            self.heads.pop();
+            let Some(run) = self.runs.get_mut(number) else { continue };
+            if let Some((_, folded)) = run.advance()? {
+                match &mut all {
+                    Some(all) => all.then(&folded),
+                    None => all = Some(folded),
+                }
             }
+            let next = run.head.as_ref().map(|(ino, _)| Reverse((*ino, number)));
+            self.heads.extend(next);
         }
-        Ok(Some((ino, all)))
+        Ok(Some((ino, all.unwrap_or_default())))
     }
 }
 
@@ -81,7 +93,7 @@ impl Iterator for NetChanges {
                 }
                 Ok(None) => return None,
                 Err(error) => {
-                    self.runs.clear();
+                    self.heads.clear();
                     return Some(Err(error));
                 }
             }

@@ -1,0 +1,134 @@
+//! Frames: built by persisting, read by fetching.
+#![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use tier_index::{Index, IndexOptions};
+use tier_log::{NetChanges, NetChangesOptions};
+use tier_persist::{
+    Fetcher, FetcherOptions, FilesystemId, Keys, LocalStore, PersistOptions, PersistRequest,
+    Persister,
+};
+use tier_status::NullSink;
+use tier_testkit::{FakeKvs, VirtualClock};
+use tier_types::{
+    ChunkNo, ChunkRange, Epoch, Ino, LogService, MountedInstance, ObjectStore, PortError,
+    Publication, RecallRequest, SnapshotId,
+};
+
+const CHUNK_BYTES: u32 = 65536;
+const FILESYSTEM: FilesystemId = FilesystemId::from_bytes([7; 16]);
+const N_FILES: usize = 4000;
+const FILE_BYTES: usize = 2500;
+
+/// Text that compresses about as source code does.
+fn text(seed: usize) -> Vec<u8> {
+    const WORDS: [&str; 16] = [
+        "let ", "self", ".", "match ", "Result", "(", ")", "{\n    ", "}\n", "index", "frame",
+        " = ", "&", "mut ", "::", ";\n",
+    ];
+    let mut state = seed as u64 + 1;
+    let mut out = Vec::new();
+    while out.len() < FILE_BYTES {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        out.extend_from_slice(WORDS[(state >> 60) as usize].as_bytes());
+        if state >> 40 & 7 == 0 {
+            out.extend_from_slice(format!("v{} ", state >> 48 & 0xfff).as_bytes());
+        }
+    }
+    out
+}
+
+fn files() -> (FakeKvs, Publication) {
+    let mut kvs = FakeKvs::new(CHUNK_BYTES);
+    for number in 0..N_FILES {
+        kvs = kvs.file(&format!("file-{number}.rs"), &text(number));
+    }
+    let publication = kvs.log().publish().unwrap().unwrap();
+    (kvs, publication)
+}
+
+fn persist(folder: &Path, kvs: &FakeKvs, publication: &Publication, keys: &Arc<Keys>) -> Arc<Index> {
+    let index = Index::open(&folder.join("index"), CHUNK_BYTES, &IndexOptions::default());
+    let index = Arc::new(index.unwrap());
+    let store = LocalStore::open(&folder.join("objects")).unwrap();
+    let clock = Arc::new(VirtualClock::at(1_480_000_000));
+    let options = PersistOptions::default();
+    let persister =
+        Persister::new(FILESYSTEM, store, Arc::clone(keys), Arc::clone(&index), (clock, options));
+    let changes = NetChangesOptions::new(folder);
+    let changes = NetChanges::of_range(kvs.log(), publication.range, &changes).unwrap();
+    let mounted = kvs.open_snapshot(publication).unwrap();
+    persister
+        .persist(&mut PersistRequest {
+            epoch: Epoch::new(1),
+            snapshot: SnapshotId::new(1),
+            range: publication.range,
+            mounted: mounted.as_ref(),
+            updates: &mut changes.map(|update| update.map_err(PortError::from)),
+            status: &NullSink,
+            stop: &AtomicBool::new(false),
+        })
+        .unwrap();
+    index
+}
+
+fn request(number: usize) -> RecallRequest {
+    // The root has the first transaction; each file is created, and then written.
+    let ino = Ino::new(2 + 2 * number as u64);
+    let chunks = ChunkRange::new(ChunkNo::new(0), ChunkNo::new(1)).unwrap();
+    RecallRequest { ino, chunks, data_xid: tier_types::Xid::new(ino.get() + 1) }
+}
+
+fn frames(criterion: &mut Criterion) {
+    let (kvs, publication) = files();
+    let keys = Arc::new(Keys::generate().unwrap());
+    let mut group = criterion.benchmark_group("frames");
+    group.sample_size(20);
+    group.throughput(Throughput::Bytes((N_FILES * FILE_BYTES) as u64));
+    group.bench_function("build", |bencher| {
+        bencher.iter_batched(
+            || tempfile::tempdir().unwrap(),
+            |folder| {
+                persist(folder.path(), &kvs, &publication, &keys);
+                folder
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+
+    let folder = tempfile::tempdir().unwrap();
+    let index = persist(folder.path(), &kvs, &publication, &keys);
+    let store = LocalStore::open(&folder.path().join("objects")).unwrap();
+    let stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(store)];
+    let fetcher = |cache_bytes| {
+        let options = FetcherOptions { cache_bytes, ..FetcherOptions::default() };
+        Fetcher::new(FILESYSTEM, Arc::clone(&index), Arc::clone(&keys), stores.clone(), options)
+    };
+    let mut group = criterion.benchmark_group("fetch");
+    let cold = fetcher(1);
+    let mut number = 0;
+    group.bench_function("a file in a cold frame", |bencher| {
+        bencher.iter(|| {
+            // Never the same frame twice in a row.
+            number = (number + 1237) % N_FILES;
+            cold.fetch(&request(number)).unwrap()
+        });
+    });
+    let warm = fetcher(64 << 20);
+    (0..N_FILES).rev().for_each(|number| drop(warm.fetch(&request(number)).unwrap()));
+    group.bench_function("a neighbour in a frame at hand", |bencher| {
+        bencher.iter(|| {
+            number = (number + 1237) % N_FILES;
+            warm.fetch(&request(number)).unwrap()
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, frames);
+criterion_main!(benches);
