@@ -1,8 +1,10 @@
 //! Everything a developer runs. `cargo xtask help` lists it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
+mod bench;
 mod ci;
 mod demo;
+mod fuzz;
 mod layering;
 mod process;
 mod setup;
@@ -16,6 +18,8 @@ use anyhow::{Context, Result, bail};
 const HELP: &str = "\
 cargo xtask ci          format, clippy, layering, tidy, all tests, documentation
 cargo xtask demo [DIR]  build in release, run the whole life cycle on a real tree
+cargo xtask bench       measure against other programs; cargo xtask bench help says what
+cargo xtask fuzz [SECONDS] [TARGET]…  every decoder for 60 seconds each
 cargo xtask setup       install what is missing, compile RocksDB once for all
 cargo xtask layering    which crate may depend on which
 cargo xtask tidy        rules of the house that no other tool checks
@@ -36,9 +40,11 @@ fn run() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let (task, rest) = args.split_first().map_or(("help", &args[..]), |(t, rest)| (t, rest));
     match task {
+        "bench" => bench::bench(&root, rest),
         "ci" => ci::ci(&root),
         "demo" => demo::demo(&root, rest),
         "setup" => setup::setup(&root).map(drop),
+        "fuzz" => fuzz::fuzz(&root, rest),
         "layering" => layering::check(&root),
         "tidy" => tidy::check(&root),
         "help" | "--help" | "-h" => {

@@ -38,3 +38,20 @@ pub use fs::{Kvfs, KvfsOptions, OpenHandle, StatFs};
 pub use inode::{NewNode, SetAttr};
 pub use rename::RenameMode;
 pub use xattr::XattrMode;
+
+/// Decoders of untrusted bytes, for the fuzz targets: there only in a build for fuzzing.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use tier_types::Ino;
+
+    /// A key and the value of any table.
+    pub fn pair(key: &[u8], value: &[u8]) {
+        drop(crate::value::attr_from_bytes(Ino::new(1), value));
+        let _ = crate::value::entry_from_bytes(value);
+        let _ = crate::value::run_from_bytes(value);
+        let _ = crate::value::counters_from_bytes(value).is_some();
+        let _ = crate::schema::parse_pair(key);
+        drop(crate::view::parse_link(Ino::new(1), key));
+        let _ = crate::view::parse_run(Ino::new(1), key, value).is_ok();
+    }
+}

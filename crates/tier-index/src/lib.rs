@@ -26,3 +26,17 @@ pub use error::IndexError;
 pub use index::{Applied, Index, IndexOptions};
 pub use location::{Extent, InodePlace, Place, TarballId};
 pub use persisted::PersistedUntil;
+
+/// Decoders of untrusted bytes, for the fuzz targets: there only in a build for fuzzing.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// A key and the value of any table.
+    pub fn pair(key: &[u8], value: &[u8]) {
+        if let Some((ino, last)) = crate::key::parse_extent(key) {
+            drop(crate::wire::extent_from_bytes(ino, last, value));
+        }
+        let _ = (crate::key::parse_inode(key), crate::key::parse_tarball(key));
+        let _ = (crate::wire::inode_from_bytes(value), crate::wire::applied_from_bytes(value));
+        drop(crate::wire::tarball_from_bytes(value));
+    }
+}

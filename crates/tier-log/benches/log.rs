@@ -49,7 +49,9 @@ fn net_changes(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter_batched(
                 || (),
-                |()| NetChanges::of_range(&log, range, &options).unwrap().map(Result::unwrap).count(),
+                |()| {
+                    NetChanges::of_range(&log, range, &options).unwrap().map(Result::unwrap).count()
+                },
                 BatchSize::PerIteration,
             );
         });

@@ -33,7 +33,8 @@ fn text(seed: usize) -> Vec<u8> {
     let mut state = seed as u64 + 1;
     let mut out = Vec::new();
     while out.len() < FILE_BYTES {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         out.extend_from_slice(WORDS[(state >> 60) as usize].as_bytes());
         if state >> 40 & 7 == 0 {
             out.extend_from_slice(format!("v{} ", state >> 48 & 0xfff).as_bytes());
@@ -51,7 +52,12 @@ fn files() -> (FakeKvs, Publication) {
     (kvs, publication)
 }
 
-fn persist(folder: &Path, kvs: &FakeKvs, publication: &Publication, keys: &Arc<Keys>) -> Arc<Index> {
+fn persist(
+    folder: &Path,
+    kvs: &FakeKvs,
+    publication: &Publication,
+    keys: &Arc<Keys>,
+) -> Arc<Index> {
     let index = Index::open(&folder.join("index"), CHUNK_BYTES, &IndexOptions::default());
     let index = Arc::new(index.unwrap());
     let store = LocalStore::open(&folder.join("objects")).unwrap();

@@ -16,6 +16,8 @@ mod archive;
 mod compress;
 mod error;
 mod fetcher;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod keys;
 mod local_store;
 mod manifest;

@@ -108,10 +108,8 @@ impl Manifest {
             return Err(damaged("it is larger than any may be"));
         }
         let content = decompress(compressed, len).ok_or_else(|| damaged("decompression failed"))?;
-        let wire = postcard::from_bytes::<WireManifest>(&content);
-        let wire = wire.map_err(|_| damaged("its content cannot be read"))?;
-        let manifest =
-            Self::from_wire(wire).ok_or_else(|| damaged("its content cannot be right"))?;
+        let manifest = Self::from_content(&content);
+        let manifest = manifest.ok_or_else(|| damaged("its content cannot be read"))?;
         UnparsedPublicKey::new(&ED25519, &manifest.signer)
             .verify(signed, signature)
             .map_err(|_| damaged("its signature is wrong"))?;
@@ -119,6 +117,11 @@ impl Manifest {
             return Err(damaged("it is another snapshot's manifest"));
         }
         Ok(manifest)
+    }
+
+    /// The manifest that was serialised as these bytes.
+    pub(crate) fn from_content(content: &[u8]) -> Option<Self> {
+        Self::from_wire(postcard::from_bytes(content).ok()?)
     }
 
     /// Reads a manifest and its digest from a store.

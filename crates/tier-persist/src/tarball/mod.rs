@@ -38,3 +38,39 @@ pub(crate) fn padding(len: u64) -> usize {
     let block = tier_types::to_u64(BLOCK_BYTES);
     tier_types::to_usize((block - len % block) % block)
 }
+
+/// Reads bytes as a table of contents.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_table(bytes: &[u8]) {
+    let mut again = Vec::new();
+    let mut before = tier_types::Ino::new(0);
+    let _ = toc::read_groups(bytes, &mut |entry: TocEntry| {
+        entry.append_to(before, &mut again);
+        before = entry.ino;
+        Ok::<(), ()>(())
+    });
+    drop(toc::TocRoot::from_bytes(bytes));
+}
+
+/// Reads bytes as the members of a frame.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_frame(bytes: &[u8], known: Expected) {
+    scanner::fuzz_frame(bytes, known);
+    let mut blocks = blocks::Blocks::new(bytes, 0);
+    while let Ok(Some(member)) = blocks.next_member() {
+        drop(parse::parse_member(&member.records, member.header, member.content_bytes));
+        drop(TarballIdentity::from_records(&member.records));
+    }
+}
+
+/// Decompresses bytes as far as a row says that is forged to fit them.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_decompress(bytes: &[u8]) {
+    let (digest, object) = (frame_digest(bytes), || "fuzz".to_string());
+    for decompressed in [0, 1000, 100_000, u32::MAX] {
+        let compressed = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let frame = FrameRow { offset: 0, compressed, decompressed, digest };
+        drop(decompress(bytes, &frame, &object));
+        drop(decompress_start(bytes, &frame, 700, &object));
+    }
+}

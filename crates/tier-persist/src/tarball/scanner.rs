@@ -245,3 +245,12 @@ impl Merger<'_> {
         self.visitor.damage(PersistError::damaged(frame_name(self.reader, number), problem))
     }
 }
+
+/// Reads bytes as a frame.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_frame(bytes: &[u8], known: Expected) {
+    let scanned = scan_frame(bytes, 1, known);
+    if let Some(open) = scanned.open {
+        drop(open.advance(2, 0, to_u64(bytes.len())));
+    }
+}

@@ -1,0 +1,8 @@
+//! Objects' names and identity files.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    tier_persist::fuzzing::names(bytes);
+});

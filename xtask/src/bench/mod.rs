@@ -1,0 +1,107 @@
+//! Measurements against other programs, on the same data in the same run.
+
+mod archive;
+mod data;
+mod measure;
+mod persist;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{cargo, exists, run};
+use crate::setup::{self, Environment};
+
+const HELP: &str = "\
+cargo xtask bench persist [OPTIONS]   persisting, against tar | zstd | age, restic, borg and others
+cargo xtask bench archive [OPTIONS]   second snapshot, rebuild, full scan, one cold file, against restic
+cargo xtask bench micro [ARGS]        the criterion benches
+
+  --data DIR   where test data and stores are kept (about 15 GB); default target/bench
+  --tree DIR   a tree of sources to measure with, may be given several times
+  --set X      only this set: a (sources), b (incompressible), c (small files)
+  --files N    files of set c; default 1000000
+  --runs N     runs of each program; default 3
+";
+
+/// What to measure, and with what.
+pub(crate) struct Plan {
+    /// The program that is measured.
+    pub(crate) tier: PathBuf,
+    pub(crate) data: PathBuf,
+    pub(crate) trees: Vec<PathBuf>,
+    pub(crate) sets: Vec<String>,
+    pub(crate) n_files: u32,
+    pub(crate) n_runs: usize,
+}
+
+pub(crate) fn bench(root: &Path, args: &[String]) -> Result<()> {
+    let (what, rest) = args.split_first().map_or(("help", args), |(w, rest)| (w.as_str(), rest));
+    match what {
+        "persist" => persist::persist(&prepare(root, rest)?),
+        "archive" => archive::archive(&prepare(root, rest)?),
+        "micro" => {
+            let environment = setup::setup(root)?;
+            let mut bench = cargo(root);
+            environment.apply(&mut bench).args(["bench", "--workspace", "--locked", "--benches"]);
+            run("criterion benches", bench.args(rest))
+        }
+        "help" | "--help" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => bail!("there is no bench {other}\n{HELP}"),
+    }
+}
+
+fn prepare(root: &Path, args: &[String]) -> Result<Plan> {
+    let mut plan = Plan {
+        tier: PathBuf::new(),
+        data: root.join("target/bench"),
+        trees: Vec::new(),
+        sets: Vec::new(),
+        n_files: 1_000_000,
+        n_runs: 3,
+    };
+    let mut args = args.iter();
+    while let Some(option) = args.next() {
+        let value = args.next().with_context(|| format!("{option} wants a value\n{HELP}"))?;
+        match option.as_str() {
+            "--data" => plan.data = value.into(),
+            "--tree" => plan.trees.push(value.into()),
+            "--set" => plan.sets.push(value.clone()),
+            "--files" => plan.n_files = value.parse().context("--files wants a number")?,
+            "--runs" => plan.n_runs = value.parse().context("--runs wants a number")?,
+            other => bail!("there is no option {other}\n{HELP}"),
+        }
+    }
+    if plan.trees.is_empty() {
+        let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+        plan.trees.push(home.context("HOME is not set")?.join("registry/src"));
+    }
+    require(&["time", "tar", "zstd", "age", "age-keygen", "restic", "borg", "dd"])?;
+    let environment = setup::setup(root)?;
+    plan.tier = build(root, &environment)?;
+    std::fs::create_dir_all(&plan.data)
+        .with_context(|| format!("cannot create {}", plan.data.display()))?;
+    Ok(plan)
+}
+
+fn require(programs: &[&str]) -> Result<()> {
+    let missing: Vec<_> = programs.iter().filter(|program| !exists(program)).copied().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(", ");
+    bail!("{missing} missing; as root: apt-get install -y time age zstd tar restic borgbackup")
+}
+
+fn build(root: &Path, environment: &Environment) -> Result<PathBuf> {
+    let mut build = cargo(root);
+    environment.apply(&mut build).args(["build", "--release", "--locked", "--package", "tier-cli"]);
+    run("building tier in release", &mut build)?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    Ok(root.join(target).join("release/tier"))
+}

@@ -1,0 +1,62 @@
+//! Fuzzing of every decoder of untrusted bytes, with libFuzzer and stable Rust: there is no unsafe
+//! code of ours that a sanitizer could watch.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{cargo, run};
+use crate::setup;
+
+/// What libFuzzer needs of the compiler.
+const RUSTFLAGS: &str = "--cfg fuzzing -Ctarget-cpu=x86-64-v2 -Cpasses=sancov-module \
+    -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
+const SECONDS: u32 = 60;
+
+/// Runs each target, or only those that are named, for 60 seconds or as many as are given.
+pub(crate) fn fuzz(root: &Path, args: &[String]) -> Result<()> {
+    let (numbers, names): (Vec<&String>, Vec<&String>) =
+        args.iter().partition(|arg| arg.parse::<u32>().is_ok());
+    let seconds = numbers.first().map_or(Ok(SECONDS), |seconds| seconds.parse())?;
+    let folder = root.join("fuzz");
+    let environment = setup::setup(root)?;
+    let mut build = cargo(&folder);
+    environment.apply(&mut build).args(["build", "--release", "--locked"]);
+    build.env("RUSTFLAGS", RUSTFLAGS).env("CARGO_TARGET_DIR", folder.join("target"));
+    run("building the fuzz targets", &mut build)?;
+    let mut n_run = 0;
+    for target in targets(&folder)? {
+        if !names.is_empty() && !names.contains(&&target) {
+            continue;
+        }
+        let corpus = folder.join("corpus").join(&target);
+        fs::create_dir_all(&corpus).with_context(|| format!("no {}", corpus.display()))?;
+        let found = folder.join("target/corpus").join(&target);
+        fs::create_dir_all(&found).with_context(|| format!("no {}", found.display()))?;
+        // What is found goes into the first folder; the kept corpus only feeds it.
+        let mut fuzz = Command::new(folder.join("target/release").join(&target));
+        fuzz.current_dir(&folder).arg(found).arg(corpus);
+        fuzz.arg(format!("-max_total_time={seconds}"));
+        fuzz.args(["-max_len=65536", "-rss_limit_mb=2048", "-timeout=10", "-verbosity=0"]);
+        fuzz.arg(format!("-artifact_prefix=target/crash-{target}-"));
+        run(&format!("fuzzing {target} for {seconds} s"), &mut fuzz)?;
+        n_run += 1;
+    }
+    if n_run == 0 {
+        bail!("there is no such target; fuzz/targets has them all");
+    }
+    Ok(())
+}
+
+fn targets(folder: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder.join("targets")).context("cannot list fuzz/targets")?;
+    let mut names: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| entry.path().file_stem()?.to_str().map(String::from))
+        .collect();
+    names.sort();
+    Ok(names)
+}
