@@ -42,12 +42,17 @@ struct Package {
     why: &'static str,
 }
 
-const PACKAGES: [Package; 6] = [
+const PACKAGES: [Package; 7] = [
     Package { name: "g++", present: || exists("g++"), why: "it compiles RocksDB" },
     Package { name: "libclang-dev", present: has_libclang, why: "it generates RocksDB's bindings" },
     Package { name: "age", present: || exists("age"), why: "tests read our archives with it" },
     Package { name: "zstd", present: || exists("zstd"), why: "tests read our archives with it" },
     Package { name: "tar", present: || exists("tar"), why: "tests read our archives with it" },
+    Package {
+        name: "libarchive-tools",
+        present: || exists("bsdtar"),
+        why: "tests read our archives with bsdtar",
+    },
     Package { name: "attr", present: || exists("setfattr"), why: "tests look at attributes" },
 ];
 

@@ -229,6 +229,17 @@ impl Harness {
 
     /// The tree of a filesystem that is restored from the cloud alone.
     pub(crate) fn restored_tree(&self, until: Option<SnapshotId>) -> BTreeMap<String, TreeEntry> {
+        let (_dir, fs) = self.restored(until);
+        tree(&fs)
+    }
+
+    /// Looks at a filesystem that is restored from the cloud alone.
+    pub(crate) fn with_restored(&self, look: impl FnOnce(&Arc<Kvfs>)) {
+        let (_dir, fs) = self.restored(None);
+        look(&Arc::new(fs));
+    }
+
+    fn restored(&self, until: Option<SnapshotId>) -> (tempfile::TempDir, Kvfs) {
         let dir = tempfile::tempdir().unwrap();
         let cloud: &dyn ObjectStore = self.memory.as_ref();
         let archive = Archive::open(cloud, &self.keys, self.filesystem).unwrap();
@@ -242,7 +253,7 @@ impl Harness {
         let fs = Kvfs::open(dir.path(), &kvfs_options(), Arc::clone(&self.clock)).unwrap();
         archive.restore_into(&index, &fs, &mut |_| {}).unwrap();
         fs.set_recall(Arc::new(self.recaller(&index, vec![self.memory.clone()])));
-        tree(&fs)
+        (dir, fs)
     }
 }
 

@@ -15,4 +15,6 @@ mod edges;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod kinds;
+#[cfg(test)]
 mod life;

@@ -9,6 +9,8 @@ mod common;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod persist;
 #[cfg(test)]
 mod standards;

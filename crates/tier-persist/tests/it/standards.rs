@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use tier_persist::Keys;
+use tier_index::{Index, IndexOptions};
+use tier_persist::{Keys, list_members, rebuild_without_manifests, write_tar};
 use tier_testkit::FakeKvs;
 
-use crate::common::{CHUNK, Fixture, noise};
+use crate::common::{CHUNK, FILESYSTEM, Fixture, dump, noise};
 
 fn run(script: &str, dir: &Path) -> String {
     let output = Command::new("sh")
@@ -31,16 +32,78 @@ fn check_extracted(dir: &Path) {
 }
 
 #[test]
-fn stock_tar_and_zstd_read_a_tarball_in_clear() {
+fn stock_programs_read_every_tarball_in_clear() {
     let mut fixture = Fixture::new(sample(), Keys::generate().unwrap().without_encryption());
     fixture.persist();
-    let tarball = fixture.root().join(fixture.tarballs()[0].as_str());
+    fixture.change(|kvs| kvs.write("noise", 512, &[1; 512]).remove("small"));
+    fixture.persist();
+    let tarballs = fixture.tarballs();
+    assert_eq!(tarballs.len(), 2);
+    for program in ["tar --zstd", "bsdtar"] {
+        let out = tempfile::tempdir().unwrap();
+        for tarball in &tarballs {
+            let path = fixture.root().join(tarball.as_str());
+            let path = path.display();
+            let listed = run(&format!("{program} -tvf '{path}'"), out.path());
+            assert!(listed.contains(".tier/tarball"), "{program}: {listed}");
+            assert!(listed.contains(".tier/toc/root"), "{program}: {listed}");
+            run(&format!("{program} -xf '{path}'"), out.path());
+            run(&format!("zstd -dc '{path}' | tar -tf -"), out.path());
+        }
+        // Later tarballs overwrite nothing with less than it was.
+        check_extracted(out.path());
+    }
+}
+
+/// Any byte of the tar stream, through the seek table, by a reader that is not ours.
+#[test]
+fn an_independent_reader_accepts_the_seek_table() {
+    let mut fixture = Fixture::new(sample(), Keys::generate().unwrap().without_encryption());
+    fixture.persist();
+    let name = fixture.tarballs().remove(0);
+    let mut tar = Vec::new();
+    write_tar(&fixture.store(), &name, &fixture.keys, &mut tar).unwrap();
+    let file = std::fs::File::open(fixture.root().join(name.as_str())).unwrap();
+    let mut decoder = zeekstd::Decoder::new(file).unwrap();
+    assert!(decoder.seek_table().num_frames() > 3);
+    for offset in [0, 1, tar.len() / 3, tar.len() - 10] {
+        let end = (offset + 3000).min(tar.len());
+        decoder.set_offset(offset as u64).unwrap();
+        decoder.set_offset_limit(end as u64).unwrap();
+        let mut read = Vec::new();
+        std::io::Read::read_to_end(&mut decoder, &mut read).unwrap();
+        assert!(read == tar[offset..end], "{offset}");
+    }
+}
+
+/// What the age program encrypts, our reader opens: a tarball that somebody decrypted and encrypted
+/// again is the same tarball to it.
+#[test]
+fn a_tarball_that_the_age_program_encrypted_is_read() {
+    let mut fixture = Fixture::new(sample(), Keys::generate().unwrap());
+    fixture.persist();
+    let name = fixture.tarballs().remove(0);
     let out = tempfile::tempdir().unwrap();
-    let path = tarball.display();
-    run(&format!("zstd -dc '{path}' | tar -xf -"), out.path());
-    check_extracted(out.path());
-    let listed = run(&format!("zstd -dc '{path}' | tar -tf -"), out.path());
-    assert!(listed.starts_with(".tier/tarball\n./\n"), "{listed}");
+    let key = out.path().join("key");
+    std::fs::write(&key, fixture.keys.to_identity_file("now")).unwrap();
+    let tarball = fixture.root().join(name.as_str());
+    let (recipient, tarball, key) =
+        (fixture.keys.public_key(), tarball.display(), key.display().to_string());
+    let mut ours = Vec::new();
+    write_tar(&fixture.store(), &name, &fixture.keys, &mut ours).unwrap();
+    let script = format!(
+        "age -d -i '{key}' -o plain '{tarball}'; rm '{tarball}'; age -r {recipient} -o '{tarball}' plain"
+    );
+    run(&script, out.path());
+    let mut theirs = Vec::new();
+    write_tar(&fixture.store(), &name, &fixture.keys, &mut theirs).unwrap();
+    assert!(ours == theirs);
+    list_members(&fixture.store(), &name, &fixture.keys, &mut Vec::new()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
+    let (_, damages) =
+        rebuild_without_manifests(&index, &fixture.store(), &fixture.keys, FILESYSTEM).unwrap();
+    assert_eq!((damages, dump(&index)), (Vec::new(), fixture.dump()));
 }
 
 #[test]
