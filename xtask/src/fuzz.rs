@@ -11,7 +11,7 @@ use crate::process::{cargo, run};
 use crate::setup;
 
 /// What libFuzzer needs of the compiler.
-const RUSTFLAGS: &str = "--cfg fuzzing -Ctarget-cpu=x86-64-v2 -Cpasses=sancov-module \
+const RUSTFLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
 const SECONDS: u32 = 60;
@@ -24,7 +24,9 @@ pub(crate) fn fuzz(root: &Path, args: &[String]) -> Result<()> {
     let folder = root.join("fuzz");
     let environment = setup::setup(root)?;
     let mut build = cargo(&folder);
-    environment.apply(&mut build).args(["build", "--release", "--locked"]);
+    // With a target, the flags are not for build scripts and macros.
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    environment.apply(&mut build).args(["build", "--release", "--locked", "--target", &triple]);
     build.env("RUSTFLAGS", RUSTFLAGS).env("CARGO_TARGET_DIR", folder.join("target"));
     run("building the fuzz targets", &mut build)?;
     let mut n_run = 0;
@@ -37,7 +39,8 @@ pub(crate) fn fuzz(root: &Path, args: &[String]) -> Result<()> {
         let found = folder.join("target/corpus").join(&target);
         fs::create_dir_all(&found).with_context(|| format!("no {}", found.display()))?;
         // What is found goes into the first folder; the kept corpus only feeds it.
-        let mut fuzz = Command::new(folder.join("target/release").join(&target));
+        let program = folder.join("target").join(&triple).join("release").join(&target);
+        let mut fuzz = Command::new(program);
         fuzz.current_dir(&folder).arg(found).arg(corpus);
         fuzz.arg(format!("-max_total_time={seconds}"));
         fuzz.args(["-max_len=65536", "-rss_limit_mb=2048", "-timeout=10", "-verbosity=0"]);

@@ -34,10 +34,11 @@ impl AgentError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Persist(error) => error.kind(),
-            Self::Evict(EvictError::Port(error)) | Self::Port(error) => error.kind(),
-            Self::Evict(EvictError::Cancelled) | Self::Stopped => ErrorKind::Cancelled,
+            Self::Evict(error) => error.kind(),
+            Self::Port(error) => error.kind(),
+            Self::Stopped => ErrorKind::Cancelled,
             Self::Status(StatusError::Damaged { .. }) => ErrorKind::Damaged,
-            Self::Evict(_) | Self::Status(_) | Self::Panicked => ErrorKind::Failed,
+            Self::Status(_) | Self::Panicked => ErrorKind::Failed,
         }
     }
 }

@@ -36,6 +36,19 @@ pub enum EvictError {
     Cancelled,
 }
 
+impl EvictError {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Log(LogError::Damaged { .. } | LogError::Gap { .. })
+            | Self::Status(StatusError::Damaged { .. }) => ErrorKind::Damaged,
+            Self::Port(error) => error.kind(),
+            Self::Cancelled => ErrorKind::Cancelled,
+            Self::CarryOver { .. } | Self::Log(_) | Self::Status(_) => ErrorKind::Failed,
+        }
+    }
+}
+
 impl From<EvictError> for PortError {
     fn from(error: EvictError) -> Self {
         match error {

@@ -21,7 +21,10 @@ pub enum StatusError {
         source: io::Error,
     },
     /// A line is not what was written.
-    #[error("status log {} is damaged in line {line}: {problem}", path.display())]
+    #[error(
+        "status log {} is damaged in line {line}: {problem}; move it away, and what it said of the \
+         snapshot is found out again", path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,

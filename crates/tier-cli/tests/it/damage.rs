@@ -191,3 +191,57 @@ fn a_detour_to_another_version_is_an_error_and_never_other_data() {
     assert!(run.err.contains("is missing from the archive"), "{}", run.err);
     assert_eq!(store.run("cat", &["/hello"]).ok(), "hello\n");
 }
+
+/// Flips a bit in the middle of every file of a folder of the store.
+fn break_files(store: &Store, folder: &str) -> Vec<String> {
+    let files = fs::read_dir(store.at(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let mut names = Vec::new();
+    for path in files {
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        names.push(path.file_name().unwrap().to_str().unwrap().to_string());
+    }
+    names
+}
+
+#[test]
+fn a_damaged_log_segment_is_named_and_all_data_is_still_there() {
+    let store = Store::new(&[]);
+    store.import();
+    store.run("snapshot", &[]).ok();
+    let names = break_files(&store, "store/segments");
+    for (command, args) in [("log", &[][..]), ("evict", &["--all"])] {
+        let run = store.run(command, args);
+        assert_eq!(run.code, 3, "{command}: {}", run.err);
+        assert!(run.err.contains(&names[0]), "{command}: {}", run.err);
+        assert!(run.err.contains("at offset"), "{command}: {}", run.err);
+    }
+    for command in ["status", "snapshot", "verify"] {
+        store.run(command, &[]).ok();
+    }
+    let own = store.at("store/identity.key");
+    let restored = store.at("restored");
+    tier(&["restore", &restored, "--cloud", &store.cloud_url(), "--identity", &own]).ok();
+    let noise = store.run("cat", &["/dir/sub/noise"]).ok();
+    assert_eq!(tier(&["cat", &restored, "/dir/sub/noise"]).ok(), noise);
+}
+
+#[test]
+fn a_damaged_status_log_is_named_and_can_be_done_without() {
+    let store = evicted();
+    let names = break_files(&store, "store/status");
+    for command in ["status", "snapshot", "verify"] {
+        let run = store.run(command, &[]);
+        assert_eq!(run.code, 3, "{command}: {}", run.err);
+        assert!(names.iter().any(|name| run.err.contains(name)), "{command}: {}", run.err);
+        assert!(run.err.contains("move it away"), "{command}: {}", run.err);
+    }
+    assert_eq!(store.run("cat", &["/late"]).ok(), "late\n".repeat(100));
+    for name in names {
+        fs::remove_file(store.at(&format!("store/status/{name}"))).unwrap();
+    }
+    store.run("snapshot", &[]).ok();
+    assert!(store.run("status", &[]).ok().contains("in the cloud"));
+}

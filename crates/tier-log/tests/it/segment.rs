@@ -71,6 +71,43 @@ fn a_zeroed_block_is_found() {
     assert!(matches!(read(&bytes), Err(LogError::Damaged { offset_bytes: 48, .. })));
 }
 
+/// Blocks that are swapped, replaced, or of an older file of the same name.
+#[test]
+fn no_mixture_of_segments_is_a_segment() {
+    // Long names, so that there is more than one block.
+    let long = |n: u64, first: u64| {
+        let name = FileName::new(&[b'n'; 255]).unwrap();
+        let link = Link { parent: Ino::new(1), name };
+        let record = |i: u64| LogRecord {
+            xid: Xid::new(first + i),
+            time: Timestamp::default(),
+            operation: Operation::Create { ino: Ino::new(i), link: Some(link.clone()) },
+        };
+        segment(&(0..n).map(record).collect::<Vec<_>>())
+    };
+    let (whole, other) = (long(9000, 10), long(9000, 20));
+    let starts: Vec<_> = (0..whole.len() - 4).filter(|&at| &whole[at..at + 4] == b"BLCK").collect();
+    assert!(starts.len() > 2, "{starts:?}");
+    let (first, second, third) = (starts[0], starts[1], starts[2]);
+    let swapped =
+        [&whole[..first], &whole[second..third], &whole[first..second], &whole[third..]].concat();
+    let doubled = [&whole[..second], &whole[first..]].concat();
+    let dropped = [&whole[..first], &whole[second..]].concat();
+    let mixed = [&whole[..second], &other[second..]].concat();
+    let headed = [&whole[..first], &other[first..]].concat();
+    for (what, bytes) in [
+        ("swapped", swapped),
+        ("doubled", doubled),
+        ("dropped", dropped),
+        ("mixed", mixed),
+        ("another's blocks", headed),
+    ] {
+        let error = read(&bytes).unwrap_err();
+        assert!(matches!(error, LogError::Damaged { .. }), "{what}: {error}");
+        assert!(error.to_string().contains("test"), "it names the file: {error}");
+    }
+}
+
 #[test]
 fn the_golden_segment_of_version_1_is_read() {
     let golden = include_bytes!("../../../../testdata/formats/v1/log.segment");

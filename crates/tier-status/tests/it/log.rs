@@ -102,6 +102,34 @@ fn a_changed_or_missing_line_is_found() {
 }
 
 #[test]
+fn lines_that_are_swapped_or_from_another_log_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = written(&dir.path().join("s"));
+    let other = StatusHeader { snapshot: SnapshotId::new(13), ..HEADER };
+    let path = dir.path().join("t");
+    let writer = StatusWriter::open(&path, other, Arc::new(Stopped)).unwrap();
+    events().into_iter().for_each(|event| writer.report(event).unwrap());
+    let theirs = fs::read(&path).unwrap();
+    let lines = |bytes: &[u8]| -> Vec<Vec<u8>> {
+        bytes.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect()
+    };
+    let (ours, theirs) = (lines(&bytes), lines(&theirs));
+    for at in 0..ours.len() - 1 {
+        let mut swapped = ours.clone();
+        swapped.swap(at, at + 1);
+        let mut foreign = ours.clone();
+        foreign[at + 1] = theirs[at + 1].clone();
+        let mut zeroed = bytes.clone();
+        let start: usize = ours[..at].iter().map(Vec::len).sum();
+        zeroed[start..start + ours[at].len()].fill(0);
+        for damaged in [swapped.concat(), foreign.concat(), zeroed] {
+            let parsed = StatusLog::parse(&damaged, Path::new("s"));
+            assert!(matches!(parsed, Err(StatusError::Damaged { .. })), "line {at}: {parsed:?}");
+        }
+    }
+}
+
+#[test]
 fn a_log_of_another_snapshot_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
