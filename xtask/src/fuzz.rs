@@ -29,11 +29,12 @@ pub(crate) fn fuzz(root: &Path, args: &[String]) -> Result<()> {
     environment.apply(&mut build).args(["build", "--release", "--locked", "--target", &triple]);
     build.env("RUSTFLAGS", RUSTFLAGS).env("CARGO_TARGET_DIR", folder.join("target"));
     run("building the fuzz targets", &mut build)?;
-    let mut n_run = 0;
-    for target in targets(&folder)? {
-        if !names.is_empty() && !names.contains(&&target) {
-            continue;
-        }
+    let mut all = targets(&folder)?;
+    if let Some(unknown) = names.iter().find(|name| !all.contains(name)) {
+        bail!("there is no target {unknown}; fuzz/targets has them all");
+    }
+    all.retain(|target| names.is_empty() || names.contains(&target));
+    for target in all {
         let corpus = folder.join("corpus").join(&target);
         fs::create_dir_all(&corpus).with_context(|| format!("no {}", corpus.display()))?;
         let found = folder.join("target/corpus").join(&target);
@@ -46,10 +47,6 @@ pub(crate) fn fuzz(root: &Path, args: &[String]) -> Result<()> {
         fuzz.args(["-max_len=65536", "-rss_limit_mb=2048", "-timeout=10", "-verbosity=0"]);
         fuzz.arg(format!("-artifact_prefix=target/crash-{target}-"));
         run(&format!("fuzzing {target} for {seconds} s"), &mut fuzz)?;
-        n_run += 1;
-    }
-    if n_run == 0 {
-        bail!("there is no such target; fuzz/targets has them all");
     }
     Ok(())
 }

@@ -195,17 +195,17 @@ impl SnapshotView {
     /// A place in a table, for a reader that goes through it in order.
     pub(crate) fn cursor(&self, table: Table) -> Result<Cursor<'_>, FsError> {
         let mut options = ReadOptions::default();
-        // What is read once must not push out what is read often.
+        // What is read once must not push out what is read often. The store reads ahead by itself
+        // where it is read in sequence.
         options.fill_cache(false);
-        options.set_readahead_size(READ_AHEAD_BYTES);
         let family = self.borrow_owner().family(table)?;
         let iterator = self.borrow_dependent().raw_iterator_cf_opt(family, options);
-        Ok(Cursor { iterator, empty_from: None })
+        // A step over a chunk reads it.
+        let n_steps_max = if table == Table::Chunks { 1 } else { N_STEPS_MAX };
+        Ok(Cursor { iterator, n_steps_max, empty_from: None })
     }
 }
 
-/// Bytes that a cursor reads ahead of its place.
-const READ_AHEAD_BYTES: usize = 256 << 10;
 /// Pairs that a cursor steps over before it seeks.
 const N_STEPS_MAX: usize = 16;
 
@@ -213,6 +213,7 @@ const N_STEPS_MAX: usize = 16;
 /// seek, and no move at all where the table is known to be empty.
 pub(crate) struct Cursor<'a> {
     iterator: DBRawIterator<'a>,
+    n_steps_max: usize,
     /// The table holds nothing from this key up to the place; `None` before the first move.
     empty_from: Option<Vec<u8>>,
 }
@@ -222,11 +223,13 @@ impl Cursor<'_> {
     pub(crate) fn at_or_after(&mut self, key: &[u8]) -> Result<Option<(&[u8], &[u8])>, FsError> {
         let forward = self.empty_from.as_ref().is_some_and(|from| from.as_slice() <= key);
         let mut n_steps = 0;
-        while forward && n_steps < N_STEPS_MAX && self.iterator.key().is_some_and(|at| at < key) {
+        let behind = |iterator: &DBRawIterator<'_>| iterator.key().is_some_and(|at| at < key);
+        while forward && n_steps < self.n_steps_max && behind(&self.iterator) {
             self.iterator.next();
             n_steps += 1;
         }
-        if !forward || self.iterator.key().is_some_and(|at| at < key) {
+        // An error of a pair that was only stepped over is not one of this key.
+        if !forward || behind(&self.iterator) || self.iterator.status().is_err() {
             self.iterator.seek(key);
         }
         let empty_from = self.empty_from.get_or_insert_default();

@@ -177,6 +177,12 @@ impl<'a> KvfsReader<'a> {
                 break;
             };
             let (next, next_place) = parse_run(ino, at, bytes)?;
+            if next == ChunkNo::END {
+                return Err(FsError::Damaged {
+                    ino,
+                    problem: "a run starts beyond the last chunk",
+                });
+            }
             runs.extend(run(start, next, place));
             (start, place) = (next, next_place);
         }

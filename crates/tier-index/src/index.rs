@@ -78,11 +78,16 @@ impl Index {
             .ok_or_else(|| self.store.damaged("the last applied manifest cannot be read"))
     }
 
-    /// Says that all contents of a manifest were applied. Durable on return, with them.
+    /// Says that all contents of a manifest were applied. It reaches the disk with them, or not at
+    /// all: at the latest with the next [`flush`](Self::flush).
     pub fn set_applied(&self, applied: &Applied) -> Result<(), IndexError> {
         let mut batch = self.store.batch();
         batch.put(Table::Meta, META_APPLIED, &wire::applied_to_bytes(applied))?;
-        batch.write()?;
+        batch.write()
+    }
+
+    /// Makes everything that was applied durable.
+    pub fn flush(&self) -> Result<(), IndexError> {
         self.store.flush()
     }
 

@@ -259,6 +259,7 @@ impl Persister {
         })?;
         apply_manifest(&self.index, &self.store, &self.keys, manifest, ScanMode::Tables)?;
         set_applied(&self.index, &manifest.reference(&object))?;
+        self.index.flush()?;
         Ok(status.report(Event::Indexed)?)
     }
 }

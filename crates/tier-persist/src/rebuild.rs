@@ -76,6 +76,20 @@ impl Archive<'_> {
             damages.extend(applied);
             set_applied(index, &link.reference)?;
         }
+        index.flush()?;
+        Ok(damages)
+    }
+
+    /// Adds what can be read of all members to an index that was filled from another copy of these
+    /// tarballs, and returns what is damaged in this one. What the index says it includes stays.
+    pub fn add_to_index(&self, index: &Index) -> Result<Vec<Damage>, PersistError> {
+        let mut damages = Vec::new();
+        for link in self.links() {
+            let manifest = self.manifest(link)?;
+            let (store, keys) = (self.store(), self.keys());
+            damages.extend(apply_manifest(index, store, keys, &manifest, ScanMode::Full)?);
+        }
+        index.flush()?;
         Ok(damages)
     }
 }
@@ -108,6 +122,7 @@ pub fn rebuild_without_manifests(
             }
         }
     }
+    index.flush()?;
     Ok((n_tarballs, damages))
 }
 

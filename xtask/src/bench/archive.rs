@@ -22,10 +22,6 @@ struct Task {
 pub(crate) fn archive(plan: &Plan) -> Result<()> {
     for set in sets(plan)?.into_iter().filter(|set| set.name == "c") {
         println!("\n## {}: {}\n", set.name, set.about);
-        let n_more = (plan.n_files / 100).max(1);
-        let more = plan.data.join(format!("more-{n_more}"));
-        let sources = plan.data.join("a");
-        let more = made(&more, |folder| small_files(&sources, n_more, folder))?;
         let (store, _) = imported(plan, &set)?;
         let tier = plan.tier.display().to_string();
         shell(&format!("{tier} snapshot -q {}", store.display()))?;
@@ -33,13 +29,12 @@ pub(crate) fn archive(plan: &Plan) -> Result<()> {
         fresh(&repo)?;
         let restic = format!("export RESTIC_PASSWORD=x; restic -q -r {}", repo.display());
         // Both see one tree that grows by one part in a hundred.
-        let tree = plan.data.join("tree");
+        let tree = plan.data.join("tree-of-links");
         fresh(&tree)?;
-        shell(&format!("ln -s {} {}/first", set.folder.display(), tree.display()))?;
-        let source = format!("$(realpath {}/*)", tree.display());
-        shell(&format!("{restic} init; {restic} backup {source}"))?;
-        second(plan, (&store, &more, &tree), (&tier, &restic, &source))?;
-        for task in tasks(&store, &set.folder, (&tier, &restic))? {
+        let (first, text) = (set.folder.display(), tree.display());
+        shell(&format!("cp -al {first} {text}/first; {restic} init; {restic} backup {text}"))?;
+        second(plan, (&store, &tree), (&tier, &restic))?;
+        for task in tasks((&store, &tree), &set.folder, (&tier, &restic))? {
             row(plan, &task)?;
         }
     }
@@ -47,30 +42,31 @@ pub(crate) fn archive(plan: &Plan) -> Result<()> {
 }
 
 /// The second snapshot, after one file in a hundred was added.
-fn second(
-    plan: &Plan,
-    (store, more, tree): (&Path, &Path, &Path),
-    (tier, restic, source): (&str, &str, &str),
-) -> Result<()> {
+fn second(plan: &Plan, (store, tree): (&Path, &Path), (tier, restic): (&str, &str)) -> Result<()> {
     println!("| | tier s | restic s | ratio |");
     println!("| --- | ---: | ---: | ---: |");
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for run in 0..plan.n_runs {
-        let (store, more) = (store.display(), more.display());
+    let n_more = (plan.n_files / 100).max(1);
+    let sources = plan.data.join("a");
+    for run in 0..u32::try_from(plan.n_runs)? {
+        let more = tree.join(format!("more-{run}"));
+        made(&more, |folder| small_files(&sources, (n_more, run + 1), folder))?;
+        let (store, more, tree) = (store.display(), more.display(), tree.display());
         shell(&format!("{tier} import -q {store} {more} --into /more-{run}"))?;
         ours.push(shell(&format!("{tier} snapshot -q {store}"))?);
-        let copy = plan.data.join(format!("copy-{run}"));
-        fresh(&copy)?;
-        shell(&format!("cp -a {more} {}", copy.display()))?;
-        shell(&format!("ln -s {} {}/more-{run}", copy.display(), tree.display()))?;
-        theirs.push(shell(&format!("{restic} backup {source}; sync"))?);
+        theirs.push(shell(&format!("{restic} backup {tree}; sync"))?);
     }
     print("second snapshot, 1 % of the files added", median(&ours), median(&theirs).wall_s);
     Ok(())
 }
 
-fn tasks(store: &Path, source: &Path, (tier, restic): (&str, &str)) -> Result<Vec<Task>> {
+fn tasks(
+    (store, tree): (&Path, &Path),
+    source: &Path,
+    (tier, restic): (&str, &str),
+) -> Result<Vec<Task>> {
     let store = store.display();
+    let tree = tree.canonicalize()?;
     let mut file = source.to_path_buf();
     while file.is_dir() {
         let mut entries: Vec<_> = std::fs::read_dir(&file)?.flatten().map(|e| e.path()).collect();
@@ -105,7 +101,7 @@ fn tasks(store: &Path, source: &Path, (tier, restic): (&str, &str)) -> Result<Ve
             name: "one cold file; restic dump less restic cat config",
             prepare: Some(format!("{tier} evict --all {store}")),
             ours: format!("{tier} cat {store} '/{inside}'"),
-            theirs: format!("{restic} dump latest '{}'", file.display()),
+            theirs: format!("{restic} dump latest '{}/first/{inside}'", tree.display()),
             overhead: Some(format!("{restic} cat config")),
         },
     ])
@@ -113,10 +109,10 @@ fn tasks(store: &Path, source: &Path, (tier, restic): (&str, &str)) -> Result<Ve
 
 fn row(plan: &Plan, task: &Task) -> Result<()> {
     let (mut ours, mut theirs, mut overhead) = (Vec::new(), Vec::new(), Vec::new());
-    if let Some(script) = &task.prepare {
-        shell(script)?;
-    }
     for _ in 0..plan.n_runs {
+        if let Some(script) = &task.prepare {
+            shell(script)?;
+        }
         ours.push(shell(&task.ours)?);
         theirs.push(shell(&task.theirs)?);
         if let Some(script) = &task.overhead {

@@ -36,7 +36,7 @@ pub(crate) fn sets(plan: &Plan) -> Result<Vec<Set>> {
     if wanted("c") {
         let n_files = plan.n_files;
         let folder = plan.data.join(format!("c-{n_files}"));
-        let folder = made(&folder, |folder| small_files(&sources, n_files, folder))?;
+        let folder = made(&folder, |folder| small_files(&sources, (n_files, 0), folder))?;
         let about = format!("{n_files} files of 1 to 4 KiB of source text");
         sets.push(Set { name: "c", about, folder });
     }
@@ -116,8 +116,12 @@ fn large_files(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Pieces of the sources, a hundred to a folder.
-pub(crate) fn small_files(sources: &Path, n_files: u32, folder: &Path) -> Result<()> {
+/// Pieces of the sources, a hundred to a folder; other ones for each seed.
+pub(crate) fn small_files(
+    sources: &Path,
+    (n_files, seed): (u32, u32),
+    folder: &Path,
+) -> Result<()> {
     let mut text = Vec::new();
     for (path, _) in walk(sources)? {
         text.extend(fs::read(path)?);
@@ -126,8 +130,8 @@ pub(crate) fn small_files(sources: &Path, n_files: u32, folder: &Path) -> Result
         bail!("{} has too few sources", sources.display());
     }
     let endings = ["c", "h", "py", "txt", "rs"];
-    let mut noise = Noise(u64::from(n_files) + 1);
-    let mut at = 0;
+    let mut noise = Noise(u64::from(n_files) + u64::from(seed) + 1);
+    let mut at = usize::try_from(seed)?.wrapping_mul(7919) % (text.len() / 2);
     for number in 0..n_files {
         let dir = folder.join(format!("{:03}/{:02}", number / 10_000, number / 100 % 100));
         if number % 100 == 0 {

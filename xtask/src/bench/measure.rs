@@ -23,7 +23,7 @@ pub(crate) fn shell(script: &str) -> Result<Figures> {
     let status = Command::new("time")
         .args(["-f", "%e %U %S %M", "-o"])
         .arg(report.path())
-        .args(["sh", "-euc", script])
+        .args(["bash", "-o", "pipefail", "-euc", script])
         .stdout(Stdio::null())
         .status()
         .context("cannot start time")?;

@@ -1,5 +1,6 @@
 //! `tier index`.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter};
 use std::path::Path;
@@ -36,6 +37,14 @@ pub(crate) fn rebuild(
     let index = open_new_index(&new_path, store.fs.chunk_bytes(), &store.config)?;
     let mode = if full_scan { ScanMode::Full } else { ScanMode::Tables };
     let (n_tarballs, damages) = fill(&store, &index, mode, from_cloud)?;
+    let newest = |index: &Index| index.applied().ok().flatten().map(|applied| applied.snapshot);
+    // Without manifests there is no newest one, and whatever is found is better than nothing.
+    if newest(&index).is_some() && newest(&index) < newest(&store.index) {
+        bail!(DamageFound(
+            "what can be read ends before the snapshots that the index has; it was left as it is"
+                .into()
+        ));
+    }
     drop(index);
     let _lock = store.close_but_lock();
     // Between these two steps there is no index; opening the store then makes one from the
@@ -69,15 +78,42 @@ pub(crate) fn fill(
         // A restored store has its tarballs in the cloud only.
         Err(error) if other_copy && crate::exit::code(&error) == 3 => {
             tracing::warn!("local tarballs are incomplete ({error:#}); reading the cloud's");
-            fill_from(store, cloud()?, index, mode)
+            match fill_from(store, cloud()?, index, mode)? {
+                (0, _) => Err(error.context("and the cloud has none")),
+                filled => Ok(filled),
+            }
         }
-        Ok((_, damages)) if other_copy && !damages.is_empty() => {
+        Ok((n_tarballs, damages)) if other_copy && !damages.is_empty() => {
             let n = damages.len();
             tracing::warn!("{n} places of local tarballs are damaged; reading the cloud's as well");
-            fill_from(store, cloud()?, index, mode)
+            let left = made_up_for(store, cloud()?, index, &damages).unwrap_or_else(|error| {
+                tracing::warn!("the cloud's cannot be read: {error:#}");
+                damages
+            });
+            Ok((n_tarballs, left))
         }
         other => other,
     }
+}
+
+/// Adds what another copy has, and returns the damages for which that did not make up.
+fn made_up_for(
+    store: &Store,
+    cloud: &dyn ObjectStore,
+    index: &Index,
+    damages: &[Damage],
+) -> Result<Vec<Damage>> {
+    let archive = Archive::open(cloud, &store.keys, store.filesystem)?;
+    let theirs = archive.add_to_index(index)?;
+    let mut there = HashSet::new();
+    let snapshots: Vec<_> = archive.snapshots().map(|summary| summary.snapshot).collect();
+    for snapshot in snapshots {
+        there.extend(archive.objects(snapshot)?.into_iter().map(|o| o.name.to_string()));
+    }
+    let whole = |object: &str| {
+        there.contains(object) && !theirs.iter().any(|damage| damage.object == object)
+    };
+    Ok(damages.iter().filter(|damage| !whole(&damage.object)).cloned().collect())
 }
 
 fn fill_from(
