@@ -1,6 +1,5 @@
-//! Frames: compressed, or stored as raw blocks where compressing would be wasted time.
-//!
-//! The frame format is that of RFC 8878.
+//! Frames: compressed, or stored as raw blocks where compressing would be wasted time. Each carries
+//! the format's own checksum, so that a flipped bit is found without a manifest as well.
 
 use tier_types::to_u64;
 
@@ -8,17 +7,13 @@ use tier_types::to_u64;
 const SAMPLED_BYTES_MIN: usize = 64 << 10;
 const N_SAMPLES: usize = 8;
 const SAMPLE_BYTES: usize = 4 << 10;
-/// Largest block of a frame.
-const BLOCK_BYTES_MAX: usize = 128 << 10;
-const FRAME_MAGIC: u32 = 0xFD2F_B528;
-/// A single segment, with the content's size in four bytes; no checksum, no dictionary.
-const FRAME_DESCRIPTOR: u8 = 0b1010_0000;
-const FRAME_HEADER_BYTES: usize = 9;
-const BLOCK_HEADER_BYTES: usize = 3;
+/// So little effort that zstd finds nothing and stores raw blocks, about as fast as memory.
+const STORING_LEVEL: i32 = -10_000;
 
 /// Compresses frames one after another, reusing its tables.
 pub(crate) struct FrameCompressor {
     compressor: zstd::bulk::Compressor<'static>,
+    storing: zstd::bulk::Compressor<'static>,
     /// Fast, for samples.
     sampler: zstd::bulk::Compressor<'static>,
     sample: Vec<u8>,
@@ -27,8 +22,14 @@ pub(crate) struct FrameCompressor {
 
 impl FrameCompressor {
     pub(crate) fn new(level: i32) -> std::io::Result<Self> {
+        let with_checksum = |level| {
+            let mut compressor = zstd::bulk::Compressor::new(level)?;
+            compressor.include_checksum(true)?;
+            Ok::<_, std::io::Error>(compressor)
+        };
         Ok(Self {
-            compressor: zstd::bulk::Compressor::new(level)?,
+            compressor: with_checksum(level)?,
+            storing: with_checksum(STORING_LEVEL)?,
             sampler: zstd::bulk::Compressor::new(1)?,
             sample: Vec::new(),
             sample_out: Vec::new(),
@@ -37,13 +38,11 @@ impl FrameCompressor {
 
     /// One frame that holds `plain`.
     pub(crate) fn frame(&mut self, plain: &[u8]) -> std::io::Result<Vec<u8>> {
-        if self.is_incompressible(plain)
-            && let Some(stored) = stored_frame(plain)
-        {
-            return Ok(stored);
-        }
+        let incompressible = self.is_incompressible(plain);
+        let compressor = if incompressible { &mut self.storing } else { &mut self.compressor };
         let mut out = Vec::with_capacity(zstd::zstd_safe::compress_bound(plain.len()));
-        self.compressor.compress_to_buffer(plain, &mut out)?;
+        compressor.compress_to_buffer(plain, &mut out)?;
+        out.shrink_to_fit();
         Ok(out)
     }
 
@@ -85,25 +84,6 @@ fn all_bytes_are_as_frequent(sample: &[u8]) -> bool {
     squares < 1024 * expected.max(1)
 }
 
-/// A frame of raw blocks; `None` for more bytes than such a frame can say it holds.
-fn stored_frame(plain: &[u8]) -> Option<Vec<u8>> {
-    let n_blocks = plain.len().div_ceil(BLOCK_BYTES_MAX).max(1);
-    let room = FRAME_HEADER_BYTES + n_blocks * BLOCK_HEADER_BYTES + plain.len();
-    let mut out = Vec::with_capacity(room);
-    out.extend_from_slice(&FRAME_MAGIC.to_le_bytes());
-    out.push(FRAME_DESCRIPTOR);
-    out.extend_from_slice(&u32::try_from(plain.len()).ok()?.to_le_bytes());
-    for (number, block) in plain.chunks(BLOCK_BYTES_MAX).enumerate() {
-        let last = u32::from(number + 1 == n_blocks);
-        // Type 0, raw, in the two bits between.
-        let header = last | u32::try_from(block.len()).ok()? << 3;
-        let [a, b, c, _] = header.to_le_bytes();
-        out.extend_from_slice(&[a, b, c]);
-        out.extend_from_slice(block);
-    }
-    Some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,11 +102,16 @@ mod tests {
     #[test]
     fn noise_is_stored_and_read_back() {
         let mut compressor = FrameCompressor::new(3).unwrap();
-        for len in [SAMPLED_BYTES_MIN, BLOCK_BYTES_MAX, BLOCK_BYTES_MAX + 1, (1 << 20) + 1536] {
+        for len in [SAMPLED_BYTES_MIN, 128 << 10, (128 << 10) + 1, (1 << 20) + 1536] {
             let plain = noise(len);
+            assert!(compressor.is_incompressible(&plain), "{len}");
             let frame = compressor.frame(&plain).unwrap();
-            assert_eq!(frame, stored_frame(&plain).unwrap(), "{len}");
+            // Raw blocks: the first bytes lie there as they are.
+            assert!(frame.windows(100).any(|window| *window == plain[..100]), "{len}");
             assert!(zstd::bulk::decompress(&frame, len).unwrap() == plain, "{len}");
+            let mut flipped = frame.clone();
+            flipped[len / 2] ^= 1;
+            assert!(zstd::bulk::decompress(&flipped, len).is_err(), "the checksum tells");
         }
     }
 

@@ -9,7 +9,7 @@ use tier_index::{Index, Place, TarballId};
 use tier_types::{ErrorKind, ObjectName, ObjectStore, RecallRequest, RecalledExtent, to_usize};
 
 use crate::object::Envelope;
-use crate::tarball::{TarballRow, decompress_start};
+use crate::tarball::{FrameRow, TarballRow, decompress_start};
 use crate::{FilesystemId, Keys, PersistError, names};
 
 /// How much a fetcher keeps in memory.
@@ -34,7 +34,7 @@ pub struct Fetcher {
     keys: Arc<Keys>,
     /// Tried in order: a damaged or missing copy in one is no end.
     stores: Vec<Arc<dyn ObjectStore>>,
-    frames: Mutex<Cache<(TarballId, u32), Vec<u8>>>,
+    frames: Mutex<Cache<(TarballId, u32), CachedFrame>>,
     tarballs: Mutex<Cache<TarballId, OpenTarball>>,
 }
 
@@ -42,6 +42,13 @@ impl std::fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Fetcher").field("filesystem", &self.filesystem).finish_non_exhaustive()
     }
+}
+
+/// A frame, or the start of one with what the rest can be made from.
+struct CachedFrame {
+    plain: Vec<u8>,
+    /// None if `plain` is all of it.
+    compressed: Option<Vec<u8>>,
 }
 
 struct OpenTarball {
@@ -78,7 +85,7 @@ impl Fetcher {
         let start = to_usize(u64::from(place.offset));
         let end = start.saturating_add(to_usize(extent.data_bytes(self.index.chunk_bytes())));
         let frame = self.frame(&place, end)?;
-        let bytes = frame.get(start..end).ok_or_else(|| {
+        let bytes = frame.plain.get(start..end).ok_or_else(|| {
             let object = format!("tarball {} in frame {}", place.tarball, place.frame);
             PersistError::damaged(object, "it is shorter than the index says")
         })?;
@@ -86,23 +93,47 @@ impl Fetcher {
     }
 
     /// The frame's plaintext up to `end` at least, if it has as much. The first time no more is
-    /// decompressed than that; who comes back for what lies behind it gets all.
-    fn frame(&self, place: &Place, end: usize) -> Result<Arc<Vec<u8>>, PersistError> {
+    /// decompressed than that; who comes back for what lies behind it gets all, and nothing is
+    /// read again.
+    fn frame(&self, place: &Place, end: usize) -> Result<Arc<CachedFrame>, PersistError> {
         let key = (place.tarball, place.frame);
         let known = self.frames.lock().get(&key);
-        let len = match known {
-            Some(frame) if frame.len() >= end => return Ok(frame),
-            Some(_) => usize::MAX,
-            None => end,
-        };
+        if let Some(frame) = &known
+            && (frame.plain.len() >= end || frame.compressed.is_none())
+        {
+            return Ok(Arc::clone(frame));
+        }
         let tarball = self.tarball(place.tarball)?;
+        let frame = match known.as_ref().and_then(|frame| frame.compressed.as_ref()) {
+            Some(compressed) => {
+                let plain = tarball.decompress(place.frame, compressed, usize::MAX)?;
+                CachedFrame { plain, compressed: None }
+            }
+            None => self.read_frame(&tarball, place.frame, end)?,
+        };
+        let cost = frame.plain.len() + frame.compressed.as_ref().map_or(0, Vec::len);
+        let frame = Arc::new(frame);
+        self.frames.lock().insert(key, &frame, cost);
+        Ok(frame)
+    }
+
+    /// Reads a frame from the first store that has it undamaged.
+    fn read_frame(
+        &self,
+        tarball: &OpenTarball,
+        number: u32,
+        end: usize,
+    ) -> Result<CachedFrame, PersistError> {
         let mut first_error = None;
         for store in &self.stores {
-            match tarball.read_frame(store.as_ref(), place.frame, len) {
-                Ok(plain) => {
-                    let frame = Arc::new(plain);
-                    self.frames.lock().insert(key, &frame, frame.len());
-                    return Ok(frame);
+            let read = tarball.read(store.as_ref(), number).and_then(|compressed| {
+                let plain = tarball.decompress(number, &compressed, end)?;
+                Ok((plain, compressed))
+            });
+            match read {
+                Ok((plain, compressed)) => {
+                    let whole = tarball.frame_bytes(number) == Some(plain.len());
+                    return Ok(CachedFrame { plain, compressed: (!whole).then_some(compressed) });
                 }
                 // Another copy may be better, whatever is wrong with this one. A damaged copy says
                 // more than one that was never there.
@@ -135,20 +166,35 @@ impl Fetcher {
 }
 
 impl OpenTarball {
-    /// The first `n_bytes` of a frame, or all of it.
-    fn read_frame(
+    fn row_of(&self, number: u32) -> Result<&FrameRow, PersistError> {
+        let frame = self.row.frames.get(to_usize(u64::from(number)));
+        frame.ok_or_else(|| PersistError::damaged(self.frame_name(number), "no such frame"))
+    }
+
+    fn frame_name(&self, number: u32) -> String {
+        format!("{} in frame {number}", self.name)
+    }
+
+    /// Length of the frame's plaintext.
+    fn frame_bytes(&self, number: u32) -> Option<usize> {
+        self.row_of(number).ok().map(|frame| to_usize(u64::from(frame.decompressed)))
+    }
+
+    /// The compressed frame.
+    fn read(&self, store: &dyn ObjectStore, number: u32) -> Result<Vec<u8>, PersistError> {
+        let frame = self.row_of(number)?;
+        let len = to_usize(u64::from(frame.compressed));
+        self.envelope.read((store, &self.name), (frame.offset, len), self.plain_bytes)
+    }
+
+    /// The first `n_bytes` of the frame, or all of it.
+    fn decompress(
         &self,
-        store: &dyn ObjectStore,
         number: u32,
+        compressed: &[u8],
         n_bytes: usize,
     ) -> Result<Vec<u8>, PersistError> {
-        let object = || format!("{} in frame {number}", self.name);
-        let frame = self.row.frames.get(to_usize(u64::from(number)));
-        let frame = frame.ok_or_else(|| PersistError::damaged(object(), "no such frame"))?;
-        let len = to_usize(u64::from(frame.compressed));
-        let compressed =
-            self.envelope.read((store, &self.name), (frame.offset, len), self.plain_bytes)?;
-        decompress_start(&compressed, frame, n_bytes, &object)
+        decompress_start(compressed, self.row_of(number)?, n_bytes, &|| self.frame_name(number))
     }
 }
 

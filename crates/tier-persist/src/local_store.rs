@@ -43,7 +43,7 @@ impl LocalStore {
         let temporary = PathBuf::from(temporary);
         let file = OpenOptions::new().write(true).create_new(true).open(&temporary);
         let file = file.map_err(|source| failed("create", &temporary, source))?;
-        Ok(NewObject { file, temporary, path, root: self.root.clone() })
+        Ok(NewObject { file, temporary, path, root: self.root.clone(), finished: false })
     }
 
     /// Removes what a crash left half written, below the objects that start with `prefix`.
@@ -65,14 +65,24 @@ impl LocalStore {
     }
 }
 
-/// An object that is being written. Dropped before it is finished, it leaves a temporary file
-/// that no reader takes for an object.
+/// An object that is being written. Dropped before it is finished, it leaves nothing; a crash leaves a
+/// temporary file that no reader takes for an object.
 #[derive(Debug)]
 pub(crate) struct NewObject {
     file: File,
     temporary: PathBuf,
     path: PathBuf,
     root: PathBuf,
+    finished: bool,
+}
+
+impl Drop for NewObject {
+    fn drop(&mut self) {
+        if !self.finished {
+            // What cannot be removed is removed at the next start.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
 }
 
 impl NewObject {
@@ -89,10 +99,11 @@ impl NewObject {
     }
 
     /// Makes the object durable under its name.
-    pub(crate) fn finish(self) -> Result<(), PortError> {
+    pub(crate) fn finish(mut self) -> Result<(), PortError> {
         self.file.sync_all().map_err(|source| failed("sync", &self.temporary, source))?;
         fs::rename(&self.temporary, &self.path)
             .map_err(|source| failed("rename", &self.temporary, source))?;
+        self.finished = true;
         let mut folder = self.path.parent();
         // A folder that is new must itself be found again.
         while let Some(path) = folder.filter(|path| path.starts_with(&self.root)) {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ring::rand::{SecureRandom, SystemRandom};
 use tier_index::{Index, TarballId};
 use tier_status::{Event, StatusSink};
 use tier_types::{
@@ -111,6 +112,14 @@ impl std::fmt::Debug for Persister {
     }
 }
 
+/// What nobody could know when the files were written.
+fn random_token() -> Result<u64, PersistError> {
+    let mut bytes = [0; 8];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| PersistError::BadKey("the system has no random bytes".into()))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
 /// The tarballs, and what the snapshot comes to.
 fn report(planner: &Planner<'_>, sequenced: Sequenced) -> (Vec<TarballRow>, PersistReport) {
     let Sequenced { tarballs, data_bytes, failed } = sequenced;
@@ -138,7 +147,8 @@ impl Persister {
     }
 
     /// Persists a snapshot. When this returns without an error it is durable in the local store,
-    /// and the index includes it. An inode that cannot be read is left out and reported.
+    /// and the index includes it. An inode that cannot be read is left out and reported; of a large
+    /// file that is written in parts, only those that cannot be read are left out.
     pub fn persist(&self, request: &mut PersistRequest<'_>) -> Result<PersistReport, PersistError> {
         request.status.report(Event::Started { range: request.range })?;
         self.remove_parts(request.epoch, request.snapshot)?;
@@ -148,6 +158,7 @@ impl Persister {
             id,
             range: request.range,
             chunk_bytes: request.mounted.chunk_bytes(),
+            token: random_token()?,
         };
         let context = pipeline::Context {
             store: &self.store,

@@ -65,7 +65,8 @@ pub(crate) fn whole_member(
     (fits && member.data.len() + member.holes.len() <= limits.n_runs).then_some(member)
 }
 
-/// Splits what changed of a file into members: the first one carries the metadata.
+/// Splits what changed of a file into members. The metadata is one of its own: it does not depend on
+/// whether data can be read.
 pub(crate) struct PartMembers {
     limits: PlanLimits,
     file_bytes: u64,
@@ -115,8 +116,9 @@ impl PartMembers {
     }
 
     fn make_room(&mut self, bytes: u64) -> Option<Member> {
-        let Member { data, holes, data_bytes, .. } = &self.current;
+        let Member { metadata, data, holes, data_bytes, .. } = &self.current;
         let full = data.len() + holes.len() >= self.limits.n_runs
+            || (metadata.is_some() && bytes > 0)
             || (*data_bytes > 0 && data_bytes + bytes > self.limits.part_bytes);
         let next = Member::of(self.current.ino);
         full.then(|| std::mem::replace(&mut self.current, next))
@@ -125,13 +127,13 @@ impl PartMembers {
 
 /// What orders members: directory, type as the name's ending tells it, inode.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub(crate) struct Place {
+pub(crate) struct SortKey {
     pub(crate) directory: Option<Ino>,
     pub(crate) ending: Vec<u8>,
     pub(crate) ino: Ino,
 }
 
-impl Place {
+impl SortKey {
     pub(crate) fn of(inode: &InodeState) -> Self {
         let link = inode.links.first();
         let name = link.map_or(&b""[..], |link| link.name.as_bytes());
@@ -215,14 +217,14 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_cut_at_the_limit_and_only_the_first_has_metadata() {
+    fn parts_are_cut_at_the_limit_and_the_metadata_is_alone() {
         let mut parts = PartMembers::new(&inode(95), LIMITS);
         let mut members = parts.add(&run(0, 10, ChunkState::Hot, 5));
         members.extend(parts.add(&run(10, 12, ChunkState::Cold, 5)));
         members.extend(parts.finish());
         let bytes: Vec<_> = members.iter().map(|member| member.data_bytes).collect();
-        assert_eq!(bytes, [40, 40, 15]);
+        assert_eq!(bytes, [0, 40, 40, 15]);
         let with_metadata: Vec<_> = members.iter().map(|m| m.metadata.is_some()).collect();
-        assert_eq!(with_metadata, [true, false, false]);
+        assert_eq!(with_metadata, [true, false, false, false]);
     }
 }

@@ -7,7 +7,7 @@ use tier_types::{
 };
 
 use crate::pipeline::Jobs;
-use crate::plan::{self, PartMembers, Place, PlanLimits};
+use crate::plan::{self, PartMembers, PlanLimits, SortKey};
 use crate::tarball::{Member, header_bytes_about};
 use crate::{PersistError, PersistOptions};
 
@@ -15,6 +15,8 @@ use crate::{PersistError, PersistOptions};
 const N_RUNS: usize = 1024;
 /// Members that are put into a better order before they are cut into frames.
 const WINDOW_MEMBERS: usize = 4096;
+/// What their headers may take in memory.
+const WINDOW_BYTES: usize = 16 << 20;
 
 /// One snapshot's planning.
 pub(crate) struct Planner<'a> {
@@ -22,7 +24,8 @@ pub(crate) struct Planner<'a> {
     status: &'a dyn StatusSink,
     limits: PlanLimits,
     frame_bytes: usize,
-    window: Vec<(Place, Member)>,
+    window: Vec<(SortKey, Member)>,
+    window_bytes: usize,
     pub(crate) n_inodes: u64,
     /// Inodes that could not be read.
     pub(crate) failed: Vec<Ino>,
@@ -60,6 +63,7 @@ impl<'a> Planner<'a> {
             },
             frame_bytes: options.frame_bytes,
             window: Vec::new(),
+            window_bytes: 0,
             n_inodes: 0,
             failed: Vec::new(),
         }
@@ -69,8 +73,8 @@ impl<'a> Planner<'a> {
         let added = match &update.change {
             Change::Gone(xid) => {
                 let member = Member { gone: Some(*xid), ..Member::of(update.ino) };
-                let place = Place { ino: update.ino, ..Place::default() };
-                self.put(place, member, jobs).map_err(InodeError::from)
+                let key = SortKey { ino: update.ino, ..SortKey::default() };
+                self.put(key, member, jobs).map_err(InodeError::from)
             }
             Change::Touched(ranges) => self.add_inode(update.ino, ranges, jobs),
         };
@@ -104,7 +108,7 @@ impl<'a> Planner<'a> {
             return Ok(());
         };
         match self.whole(&inode, touched).map_err(InodeError::Inode)? {
-            Some(member) => Ok(self.put(Place::of(&inode), member, jobs)?),
+            Some(member) => Ok(self.put(SortKey::of(&inode), member, jobs)?),
             None => self.add_parts(&inode, touched, jobs),
         }
     }
@@ -161,7 +165,7 @@ impl<'a> Planner<'a> {
         jobs: &mut Jobs,
     ) -> Result<(), InodeError> {
         let ino = inode.attr.ino;
-        let place = Place::of(inode);
+        let key = SortKey::of(inode);
         let mut parts = PartMembers::new(inode, self.limits);
         for range in touched {
             let mut at = Some(*range);
@@ -172,21 +176,24 @@ impl<'a> Planner<'a> {
                 for run in runs {
                     let Some(chunks) = run.chunks.intersection(rest) else { continue };
                     for member in parts.add(&ChunkRun { chunks, ..run }) {
-                        self.put(place.clone(), member, jobs)?;
+                        self.put(key.clone(), member, jobs)?;
                     }
                 }
                 at = ChunkRange::new(end, rest.end());
             }
         }
         if let Some(member) = parts.finish() {
-            self.put(place, member, jobs)?;
+            self.put(key, member, jobs)?;
         }
         Ok(())
     }
 
-    fn put(&mut self, place: Place, member: Member, jobs: &mut Jobs) -> Result<(), PersistError> {
-        self.window.push((place, member));
-        if self.window.len() >= WINDOW_MEMBERS { self.flush_window(jobs) } else { Ok(()) }
+    fn put(&mut self, key: SortKey, member: Member, jobs: &mut Jobs) -> Result<(), PersistError> {
+        let path_bytes = member.other_paths.iter().map(Vec::len).sum::<usize>();
+        self.window_bytes += header_bytes_about(&member) + path_bytes;
+        self.window.push((key, member));
+        let full = self.window.len() >= WINDOW_MEMBERS || self.window_bytes >= WINDOW_BYTES;
+        if full { self.flush_window(jobs) } else { Ok(()) }
     }
 
     /// Cuts members into frames, by directory and then by type: what is alike compresses better
@@ -194,6 +201,7 @@ impl<'a> Planner<'a> {
     /// frame, a large one has its own.
     fn flush_window(&mut self, jobs: &mut Jobs) -> Result<(), PersistError> {
         self.window.sort_by(|(a, _), (b, _)| a.cmp(b));
+        self.window_bytes = 0;
         let mut frame = Frame::default();
         for (_, member) in self.window.drain(..) {
             if to_usize(member.data_bytes) >= self.frame_bytes / 2 {

@@ -142,6 +142,19 @@ fn an_update_writes_what_changed_and_no_more() {
 }
 
 #[test]
+fn a_file_with_thousands_of_names_needs_no_giant_frame() {
+    let harness = Harness::new();
+    let fs = harness.fs();
+    let file = make(fs, Ino::ROOT, b"first", FileKind::Regular);
+    fs.write(file, 0, &[7; 1000]).unwrap();
+    for number in 0..900 {
+        fs.link(file, Ino::ROOT, &name(format!("name {number}").as_bytes())).unwrap();
+    }
+    assert_eq!(snapshot(&harness).failed, Vec::new());
+    check_restored(&harness);
+}
+
+#[test]
 fn a_file_of_many_tib_lies_across_tarballs() {
     let harness = Harness::new();
     let fs = harness.fs();

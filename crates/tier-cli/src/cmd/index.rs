@@ -37,14 +37,6 @@ pub(crate) fn rebuild(
     let index = open_new_index(&new_path, store.fs.chunk_bytes(), &store.config)?;
     let mode = if full_scan { ScanMode::Full } else { ScanMode::Tables };
     let (n_tarballs, damages) = fill(&store, &index, mode, from_cloud)?;
-    let newest = |index: &Index| index.applied().ok().flatten().map(|applied| applied.snapshot);
-    // Without manifests there is no newest one, and whatever is found is better than nothing.
-    if newest(&index).is_some() && newest(&index) < newest(&store.index) {
-        bail!(DamageFound(
-            "what can be read ends before the snapshots that the index has; it was left as it is"
-                .into()
-        ));
-    }
     drop(index);
     let _lock = store.close_but_lock();
     // Between these two steps there is no index; opening the store then makes one from the
@@ -78,10 +70,12 @@ pub(crate) fn fill(
         // A restored store has its tarballs in the cloud only.
         Err(error) if other_copy && crate::exit::code(&error) == 3 => {
             tracing::warn!("local tarballs are incomplete ({error:#}); reading the cloud's");
-            match fill_from(store, cloud()?, index, mode)? {
-                (0, _) => Err(error.context("and the cloud has none")),
-                filled => Ok(filled),
+            let filled = fill_from(store, cloud()?, index, mode)?;
+            let newest = |index: &Index| index.applied().ok().flatten().map(|a| a.snapshot);
+            if newest(index) < newest(&store.index) {
+                return Err(error.context("the cloud has not all of these snapshots"));
             }
+            Ok(filled)
         }
         Ok((n_tarballs, damages)) if other_copy && !damages.is_empty() => {
             let n = damages.len();

@@ -8,12 +8,12 @@ use crate::age_stream::{self, PayloadKey};
 use crate::local_store::NewObject;
 use crate::seekable::{self, FrameSize};
 use crate::tarball::{
-    BuiltFrames, CompressedFrame, FrameBuilder, FrameMark, FrameRow, TarballIdentity, TarballRow,
-    TocWriter,
+    BuiltFrames, CompressedFrame, FrameBuilder, FrameRow, TarballIdentity, TarballRow, TocWriter,
 };
 use crate::{Keys, LocalStore, PersistError, names};
 
-/// A tarball that takes frames. Dropped before it is finished, it leaves no object.
+/// A tarball that takes frames. Dropped before it is finished, it leaves no object. The payload comes
+/// before the write in the order of the fields, so that it is dropped first: the writer waits for it.
 pub(super) struct Assembler {
     identity: TarballIdentity,
     header: Vec<u8>,
@@ -83,21 +83,10 @@ impl Assembler {
     pub(super) fn finish(
         mut self,
         builder: &mut FrameBuilder,
-        mark: &FrameMark,
     ) -> Result<PendingTarball, PersistError> {
-        let toc = std::mem::take(&mut self.toc);
-        let first_frame = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
-        for plain in toc.into_frames(first_frame, self.n_members, mark) {
-            self.add_frame(&builder.plain_frame(&plain)?)?;
+        if let Err(error) = self.append_end(builder) {
+            return Err(self.explain(error));
         }
-        let sizes = self.frames.iter().map(|frame| FrameSize {
-            compressed: frame.compressed,
-            decompressed: frame.decompressed,
-        });
-        let sizes: Vec<_> = sizes.collect();
-        let table = seekable::encode(&sizes).ok_or(PersistError::Pipeline)?;
-        self.payload.append(&table)?;
-        self.payload.finish()?;
         let row = TarballRow {
             id: self.identity.id,
             encrypted: !self.header.is_empty(),
@@ -110,15 +99,32 @@ impl Assembler {
         Ok(PendingTarball { row, write: self.write })
     }
 
+    fn append_end(&mut self, builder: &mut FrameBuilder) -> Result<(), PersistError> {
+        let toc = std::mem::take(&mut self.toc);
+        let first_frame = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
+        for plain in toc.into_frames(first_frame, self.n_members, &self.identity.mark()) {
+            self.add_frame(&builder.plain_frame(&plain)?)?;
+        }
+        let sizes = self.frames.iter().map(|frame| FrameSize {
+            compressed: frame.compressed,
+            decompressed: frame.decompressed,
+        });
+        let sizes: Vec<_> = sizes.collect();
+        let table = seekable::encode(&sizes).ok_or(PersistError::Pipeline)?;
+        self.payload.append(&table)?;
+        self.payload.finish()
+    }
+
     /// The error that ended the tarball, if this one says only that it ended.
     pub(super) fn explain(self, error: PersistError) -> PersistError {
         let Self { payload, write, .. } = self;
-        if !matches!(error, PersistError::Pipeline) {
-            return error;
-        }
+        // The writer ends when nobody can give it more.
         drop(payload);
         match write.wait() {
-            Err(cause) if !matches!(cause, PersistError::Cancelled) => cause,
+            Err(cause) if matches!(error, PersistError::Pipeline) => match cause {
+                PersistError::Cancelled => error,
+                cause => cause,
+            },
             Err(_) | Ok(_) => error,
         }
     }

@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tier_status::StatusSink;
 use tier_types::MountedSnapshot;
 
-use crate::tarball::{FrameBuilder, FrameMark, Member, TarballIdentity};
+use crate::tarball::{FrameBuilder, Member, TarballIdentity};
 use crate::{Keys, LocalStore, PersistError, PersistOptions};
 
 pub(crate) use sequencer::Sequenced;
@@ -38,11 +38,6 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn mark(&self) -> FrameMark {
-        let TarballIdentity { filesystem, id, .. } = self.identity;
-        FrameMark { filesystem, epoch: id.epoch, snapshot: id.snapshot, place: 0 }
-    }
-
     fn builder(&self) -> Result<FrameBuilder, PersistError> {
         let PersistOptions { level, frame_bytes, .. } = self.options;
         FrameBuilder::new(level, self.identity.chunk_bytes, frame_bytes)
@@ -98,7 +93,8 @@ pub(crate) fn run(
         for builder in builders {
             let (job_queue, seal_queue) = (job_queue.clone(), seal_queue.clone());
             start(scope, "tier-worker", move || {
-                workers::work(builder, context.mounted, context.mark(), job_queue, seal_queue);
+                let mark = context.identity.mark();
+                workers::work(builder, context.mounted, mark, job_queue, seal_queue);
             })?;
         }
         drop((job_queue, seal_queue));

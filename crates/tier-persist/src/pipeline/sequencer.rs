@@ -10,7 +10,7 @@ use super::Context;
 use super::assembler::{Assembler, PendingTarball};
 use super::job::Numbered;
 use super::payload::SealJob;
-use crate::tarball::{BuiltFrames, FrameBuilder, FrameMark, TarballIdentity, TarballRow};
+use crate::tarball::{BuiltFrames, FrameBuilder, TarballIdentity, TarballRow};
 use crate::{PersistError, names};
 
 /// Tarballs whose last bytes are still on their way while the next one is built.
@@ -43,7 +43,7 @@ pub(super) struct Sequencer<'a> {
     open: Option<Assembler>,
     pending: VecDeque<PendingTarball>,
     next: u64,
-    n_members: u64,
+    n_inodes: u64,
     result: Sequenced,
 }
 
@@ -62,7 +62,7 @@ pub(super) fn run(
         open: None,
         pending: VecDeque::new(),
         next: 0,
-        n_members: 0,
+        n_inodes: 0,
         result: Sequenced::default(),
     };
     let mut waiting = BTreeMap::new();
@@ -85,7 +85,7 @@ pub(super) fn run(
 impl Sequencer<'_> {
     fn take(&mut self, built: BuiltFrames) -> Result<(), PersistError> {
         self.result.data_bytes += built.data_bytes;
-        self.n_members += built.n_members;
+        self.n_inodes += built.n_inodes;
         for (ino, error) in &built.failed {
             if self.result.failed.last() != Some(ino) {
                 let (ino, error) = (ino.get(), with_causes(error));
@@ -94,7 +94,7 @@ impl Sequencer<'_> {
             self.result.failed.push(*ino);
         }
         let bytes = self.result.data_bytes;
-        self.context.status.progress(Progress { n_inodes: self.n_members, bytes });
+        self.context.status.progress(Progress { n_inodes: self.n_inodes, bytes });
         if built.frames.is_empty() {
             return Ok(());
         }
@@ -116,10 +116,6 @@ impl Sequencer<'_> {
         Ok(())
     }
 
-    fn mark(&self) -> FrameMark {
-        FrameMark { place: self.next, ..self.context.mark() }
-    }
-
     fn start(&mut self) -> Result<Assembler, PersistError> {
         let (store, keys) = (self.context.store, self.context.keys);
         let mut open = Assembler::start((store, keys), self.identity, self.sealer.clone())?;
@@ -131,8 +127,7 @@ impl Sequencer<'_> {
     }
 
     fn end(&mut self, open: Assembler) -> Result<(), PersistError> {
-        let mark = self.mark();
-        self.pending.push_back(open.finish(&mut self.builder, &mark)?);
+        self.pending.push_back(open.finish(&mut self.builder)?);
         self.identity.id.part += 1;
         while self.pending.len() > N_PENDING_MAX {
             self.wait_for_oldest()?;

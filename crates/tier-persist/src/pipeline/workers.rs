@@ -28,7 +28,6 @@ pub(super) fn work(
             },
             recv(jobs) -> job => match job {
                 Ok(job) => drop(catch_unwind(AssertUnwindSafe(|| {
-                    let mark = FrameMark { place: job.reply.number, ..mark };
                     let built = builder.build(&job.members, &mark, reader.as_mut());
                     job.reply.send(built);
                 }))),

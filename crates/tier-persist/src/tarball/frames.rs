@@ -7,9 +7,9 @@ use tier_types::{
 };
 
 use super::mark::FrameMark;
-use super::member::{Member, Run};
+use super::member::{Member, Run, header_bytes_about};
 use super::toc::{Piece, TocEntry};
-use super::{frame_digest, padding};
+use super::{FRAME_BYTES_MAX, frame_digest, padding};
 use crate::PersistError;
 use crate::compress::FrameCompressor;
 
@@ -28,6 +28,8 @@ pub(crate) struct BuiltFrames {
     /// Entries of the table of contents, their frames counted from the first of these.
     pub(crate) toc: Vec<u8>,
     pub(crate) n_members: u64,
+    /// Members that say what an inode is, or that it is gone.
+    pub(crate) n_inodes: u64,
     pub(crate) data_bytes: u64,
     /// Members that could not be read, and are left out.
     pub(crate) failed: Vec<(Ino, PortError)>,
@@ -71,20 +73,23 @@ impl FrameBuilder {
         for (member, data) in members.iter().zip(data) {
             let data = match data {
                 Ok(data) => data,
+                Err(error) if error.kind() == ErrorKind::Cancelled => {
+                    return Err(PersistError::Source(error));
+                }
                 Err(error) => {
                     built.failed.push((member.ino, error));
                     continue;
                 }
             };
-            let room = (self.frame_bytes + self.frame_bytes / 8)
-                .saturating_sub(self.plain.len() - cuts.frame_start);
-            if cuts.within_member || data.len() > room {
+            let room = self.room(&cuts);
+            if cuts.within_member || header_bytes_about(member) + data.len() > room {
                 cuts.cut(self.plain.len());
             }
             let entry = self.append(member, data, mark, &mut cuts);
             entry.append_to(before, &mut built.toc);
             before = member.ino;
             built.n_members += 1;
+            built.n_inodes += u64::from(member.metadata.is_some() || member.gone.is_some());
             built.data_bytes += member.data_bytes;
         }
         cuts.cut(self.plain.len());
@@ -100,6 +105,12 @@ impl FrameBuilder {
     /// One frame of bytes that are at hand.
     pub(crate) fn plain_frame(&mut self, plain: &[u8]) -> Result<CompressedFrame, PersistError> {
         compress(&mut self.compressor, plain)
+    }
+
+    /// Bytes for which there is room in the current frame; a little more than it is meant to have.
+    fn room(&self, cuts: &Cuts) -> usize {
+        let room = self.frame_bytes + self.frame_bytes / 8;
+        room.saturating_sub(self.plain.len() - cuts.frame_start)
     }
 
     /// Reads the data of all members, in the order that suits the reader, and says where in
@@ -158,8 +169,8 @@ impl FrameBuilder {
         cuts: &mut Cuts,
     ) -> TocEntry {
         let (frame, offset) = cuts.place_of(self.plain.len());
-        let mark = (offset == 0).then_some(mark);
-        member.append_header(self.chunk_bytes, mark, &mut self.plain);
+        let first_mark = (offset == 0).then_some(mark);
+        member.append_header(self.chunk_bytes, first_mark, &mut self.plain);
         let chunk_bytes = to_usize(u64::from(self.chunk_bytes));
         let limits = (chunk_bytes, self.frame_bytes);
         let mut pieces = Pieces { cuts, limits, frame_data: 0, found: Vec::new() };
@@ -173,7 +184,13 @@ impl FrameBuilder {
         }
         let data = pieces.found;
         self.plain.resize(self.plain.len() + padding(member.data_bytes), 0);
-        member.append_links(&mut self.plain);
+        for other_path in &member.other_paths {
+            if self.room(cuts) == 0 {
+                cuts.cut(self.plain.len());
+            }
+            let (_, offset) = cuts.place_of(self.plain.len());
+            member.append_link(other_path, (offset == 0).then_some(mark), &mut self.plain);
+        }
         TocEntry {
             ino: member.ino,
             frame,
@@ -190,18 +207,22 @@ fn compress(
     compressor: &mut FrameCompressor,
     plain: &[u8],
 ) -> Result<CompressedFrame, PersistError> {
+    if plain.len() > to_usize(u64::from(FRAME_BYTES_MAX)) {
+        let source = std::io::Error::other("its header and data are larger than a frame may be");
+        return Err(failed_to("build")(source));
+    }
     let bytes = compressor.frame(plain).map_err(failed_to("compress"))?;
     let digest = frame_digest(&bytes);
     Ok(CompressedFrame { bytes, decompressed: offset(plain.len()), digest })
 }
 
-/// Frames are smaller than 4 GiB: their size is checked against a limit far below.
+/// Frames are far smaller than 4 GiB: `compress` sees to it.
 fn offset(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 fn failed_to(operation: &'static str) -> impl Fn(std::io::Error) -> PersistError {
-    move |source| PersistError::Io { operation, object: "a frame's compression".into(), source }
+    move |source| PersistError::Io { operation, object: "a frame".into(), source }
 }
 
 /// Where frames end in the bytes that are being built.

@@ -15,12 +15,22 @@ pub(crate) struct TarballIdentity {
     pub(crate) id: TarballId,
     pub(crate) range: XidRange,
     pub(crate) chunk_bytes: u32,
+    /// What the marks of all its frames have.
+    pub(crate) token: u64,
 }
 
 pub(crate) const PATH: &[u8] = b".tier/tarball";
 const VERSION: u64 = 1;
+/// What is said of a later one.
+pub(crate) const UNKNOWN_VERSION: &str = "a version of the format that this program does not know";
 
 impl TarballIdentity {
+    /// The mark of its frames.
+    pub(crate) fn mark(&self) -> FrameMark {
+        let TarballId { epoch, snapshot, .. } = self.id;
+        FrameMark { filesystem: self.filesystem, epoch, snapshot, token: self.token }
+    }
+
     /// The member: pax header and an empty file.
     pub(crate) fn to_blocks(self) -> Vec<u8> {
         let mut pax = PaxWriter::default();
@@ -32,8 +42,7 @@ impl TarballIdentity {
         let range = format!("{}-{}", self.range.start(), self.range.end());
         pax.add(pax::RANGE.as_bytes(), range.as_bytes());
         pax.number(pax::CHUNK, u64::from(self.chunk_bytes));
-        let TarballId { epoch, snapshot, .. } = self.id;
-        FrameMark { filesystem: self.filesystem, epoch, snapshot, place: 0 }.put(&mut pax);
+        self.mark().put(&mut pax);
         let mut out = Vec::new();
         append_plain_header(PATH, pax, 0, &mut out);
         out
@@ -41,7 +50,7 @@ impl TarballIdentity {
 
     pub(crate) fn from_records(records: &PaxRecords<'_>) -> Result<Self, &'static str> {
         if records.number(pax::VERSION) != Some(VERSION) {
-            return Err("a version of the format that this program does not know");
+            return Err(UNKNOWN_VERSION);
         }
         Self::parse(records).ok_or("its first member does not say what it is")
     }
@@ -56,6 +65,7 @@ impl TarballIdentity {
             part: u32::try_from(records.number(pax::PART)?).ok()?,
         };
         let filesystem = FilesystemId::parse(records.text(pax::FILESYSTEM)?)?;
-        Some(Self { filesystem, id, range, chunk_bytes })
+        let token = FrameMark::from_records(records)?.token;
+        Some(Self { filesystem, id, range, chunk_bytes, token })
     }
 }

@@ -22,7 +22,7 @@ pub fn list_members(
     let mut entries = Entries::default();
     let identity = scan(&reader, None, &mut entries)?;
     if let Some(identity) = identity {
-        let TarballIdentity { filesystem, id, range, chunk_bytes } = identity;
+        let TarballIdentity { filesystem, id, range, chunk_bytes, .. } = identity;
         let n_frames = reader.n_frames();
         writeln!(
             out,

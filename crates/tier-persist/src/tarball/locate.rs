@@ -99,6 +99,11 @@ impl Locator {
         Ok(Located::All(self.entry))
     }
 
+    /// What was found so far.
+    pub(crate) fn into_found(self) -> TocEntry {
+        self.entry
+    }
+
     /// Notes `n_bytes` of a run, and returns the chunks of it that are still to come.
     fn note(
         &mut self,

@@ -90,19 +90,25 @@ impl Member {
         out.extend(map);
     }
 
-    /// Appends members for the other names of a whole inode, so that stock tar makes hard links.
-    /// Readers of ours need them not.
-    pub(crate) fn append_links(&self, out: &mut Vec<u8>) {
-        for other_path in &self.other_paths {
-            let target = self.path();
-            let mut pax = PaxWriter::default();
-            put_path(&mut pax, other_path, None);
-            pax.add(b"linkpath", &target);
-            let mut header = new_header(other_path, 0);
-            header.set_entry_type(EntryType::Link);
-            put_link_name(&mut header, &target);
-            append_with_pax(pax, &mut header, out);
+    /// Appends a member for another name of a whole inode, so that stock tar makes a hard link.
+    /// Readers of ours need it not.
+    pub(crate) fn append_link(
+        &self,
+        other_path: &[u8],
+        mark: Option<&FrameMark>,
+        out: &mut Vec<u8>,
+    ) {
+        let target = self.path();
+        let mut pax = PaxWriter::default();
+        put_path(&mut pax, other_path, None);
+        if let Some(mark) = mark {
+            mark.put(&mut pax);
         }
+        pax.add(b"linkpath", &target);
+        let mut header = new_header(other_path, 0);
+        header.set_entry_type(EntryType::Link);
+        put_link_name(&mut header, &target);
+        append_with_pax(pax, &mut header, out);
     }
 
     fn path(&self) -> Vec<u8> {
@@ -164,8 +170,12 @@ pub(crate) fn header_bytes_about(member: &Member) -> usize {
         let links = inode.links.iter().map(|link| link.name.as_bytes().len() + 32);
         xattrs.chain(links.skip(1)).sum::<usize>()
     });
-    3 * BLOCK_BYTES + more + member.other_paths.len() * 3 * BLOCK_BYTES
+    let runs = (member.data.len() + member.holes.len()) * RUN_BYTES_ABOUT;
+    3 * BLOCK_BYTES + more + runs
 }
+
+/// A run in a pax record, twice for one that is in the map of a sparse file.
+const RUN_BYTES_ABOUT: usize = 64;
 
 /// Appends header blocks of a plain file of ours, such as a table of contents.
 pub(crate) fn append_plain_header(
@@ -191,8 +201,8 @@ fn new_header(path: &[u8], content_bytes: u64) -> Header {
     header
 }
 
-/// A number in octal digits, as many as the field has but for the NUL at its end. What does not
-/// fit has a pax record.
+/// A number in octal digits, as many as the field has but for the NUL at its end. Sizes fit, because
+/// members do; for owners that do not there is a pax record.
 fn octal(field: &mut [u8], mut number: u64) {
     if let Some((_, digits)) = field.split_last_mut() {
         for digit in digits.iter_mut().rev() {

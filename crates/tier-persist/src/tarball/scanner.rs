@@ -5,7 +5,7 @@ use std::thread;
 
 use crossbeam_channel::bounded;
 use tier_index::TarballId;
-use tier_types::to_u64;
+use tier_types::{ErrorKind, to_u64};
 
 use super::blocks::Blocks;
 use super::identity::{self, TarballIdentity};
@@ -58,11 +58,11 @@ pub(crate) fn scan(
             return Err(PersistError::damaged(reader.name(), "it is another tarball"));
         }
         (Ok(identity), _) => Some(identity),
-        (Err(damage), Some(_)) => {
+        (Err(damage), Some(_)) if !ends_the_scan(&damage) => {
             visitor.damage(damage)?;
             None
         }
-        (Err(damage), None) => return Err(damage),
+        (Err(damage), _) => return Err(damage),
     };
     let says = identity.map(|TarballIdentity { filesystem, id, chunk_bytes, .. }| Expected {
         filesystem,
@@ -70,9 +70,18 @@ pub(crate) fn scan(
         chunk_bytes,
     });
     if let Some(known) = says.or(expected) {
-        scan_frames(reader, known, visitor)?;
+        scan_frames(reader, (known, identity.map(|identity| identity.token)), visitor)?;
     }
     Ok(identity)
+}
+
+/// Whether there is no point in looking at other frames.
+fn ends_the_scan(damage: &PersistError) -> bool {
+    let newer = matches!(
+        damage,
+        PersistError::Damaged { problem, .. } if *problem == identity::UNKNOWN_VERSION
+    );
+    newer || damage.kind() != ErrorKind::Damaged
 }
 
 fn read_identity(reader: &TarballReader<'_>) -> Result<TarballIdentity, PersistError> {
@@ -92,7 +101,7 @@ fn frame_name(reader: &TarballReader<'_>, number: u32) -> String {
 /// waits.
 fn scan_frames(
     reader: &TarballReader<'_>,
-    known: Expected,
+    known: (Expected, Option<u64>),
     visitor: &mut dyn ScanVisitor,
 ) -> Result<(), PersistError> {
     let n_threads = thread::available_parallelism().map_or(1, usize::from);
@@ -119,7 +128,8 @@ fn scan_frames(
     })
 }
 
-fn scan_frame(frame: &[u8], number: u32, known: Expected) -> ScannedFrame {
+/// `known` has the token of the marks, if the first frame could be read.
+fn scan_frame(frame: &[u8], number: u32, known: (Expected, Option<u64>)) -> ScannedFrame {
     let mut scanned = ScannedFrame {
         len: to_u64(frame.len()),
         starts: false,
@@ -136,7 +146,7 @@ fn scan_frame(frame: &[u8], number: u32, known: Expected) -> ScannedFrame {
 fn scan_members(
     frame: &[u8],
     number: u32,
-    known: Expected,
+    (known, token): (Expected, Option<u64>),
     scanned: &mut ScannedFrame,
 ) -> Result<(), &'static str> {
     let mut blocks = Blocks::new(frame, 0);
@@ -146,6 +156,7 @@ fn scan_members(
     let ours = mark.is_some_and(|mark| {
         mark.filesystem == known.filesystem
             && (mark.epoch, mark.snapshot) == (known.id.epoch, known.id.snapshot)
+            && token.is_none_or(|token| mark.token == token)
     });
     if !ours {
         return Ok(());
@@ -191,16 +202,22 @@ impl Merger<'_> {
     ) -> Result<(), PersistError> {
         let frame = match frame {
             Ok(frame) => frame,
+            Err(damage) if ends_the_scan(&damage) => return Err(damage),
             Err(damage) => {
-                (self.open, self.lost) = (None, true);
+                self.give_up()?;
                 return self.visitor.damage(damage);
             }
         };
-        if !frame.starts {
-            return self.go_on(number, frame.len);
+        // What still belongs to a member is its content, whatever it looks like.
+        if let Some(open) = self.open.take() {
+            return self.go_on(open, number, frame.len);
         }
-        if self.open.take().is_some() {
-            self.damage(number, "the member before it is cut short")?;
+        if !frame.starts {
+            if self.lost {
+                return Ok(());
+            }
+            self.lost = true;
+            return self.damage(number, "it does not start with a member");
         }
         self.lost = false;
         frame.entries.into_iter().try_for_each(|entry| self.visitor.entry(entry))?;
@@ -213,14 +230,7 @@ impl Merger<'_> {
     }
 
     /// A frame with nothing but content of the open member.
-    fn go_on(&mut self, number: u32, len: u64) -> Result<(), PersistError> {
-        let Some(open) = self.open.take() else {
-            if self.lost {
-                return Ok(());
-            }
-            self.lost = true;
-            return self.damage(number, "it does not start with a member");
-        };
+    fn go_on(&mut self, open: Locator, number: u32, len: u64) -> Result<(), PersistError> {
         match open.advance(number, 0, len) {
             Ok(Located::All(entry)) => self.visitor.entry(entry),
             Ok(Located::More(open)) => {
@@ -234,11 +244,18 @@ impl Merger<'_> {
         }
     }
 
+    /// The open member ends here: what was found of it counts.
+    fn give_up(&mut self) -> Result<(), PersistError> {
+        self.lost = true;
+        self.open.take().map_or(Ok(()), |open| self.visitor.entry(open.into_found()))
+    }
+
     fn finish(&mut self) -> Result<(), PersistError> {
-        match self.open.take() {
-            Some(_) => self.damage(self.reader.n_frames(), "the last member is cut short"),
-            None => Ok(()),
+        if self.open.is_none() {
+            return Ok(());
         }
+        self.give_up()?;
+        self.damage(self.reader.n_frames(), "the last member is cut short")
     }
 
     fn damage(&mut self, number: u32, problem: &'static str) -> Result<(), PersistError> {
@@ -249,7 +266,7 @@ impl Merger<'_> {
 /// Reads bytes as a frame.
 #[cfg(fuzzing)]
 pub(crate) fn fuzz_frame(bytes: &[u8], known: Expected) {
-    let scanned = scan_frame(bytes, 1, known);
+    let scanned = scan_frame(bytes, 1, (known, None));
     if let Some(open) = scanned.open {
         drop(open.advance(2, 0, to_u64(bytes.len())));
     }
