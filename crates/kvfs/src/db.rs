@@ -17,6 +17,9 @@ use crate::{FsError, KvfsOptions};
 /// Key and value.
 pub(crate) type Pair = (Box<[u8]>, Box<[u8]>);
 
+/// Key and value, where they are.
+pub(crate) type Item<'a> = (&'a [u8], &'a [u8]);
+
 /// Pairs in order of keys.
 pub(crate) type Pairs<'a> = Box<dyn Iterator<Item = Result<Pair, FsError>> + 'a>;
 
@@ -220,7 +223,7 @@ pub(crate) struct Cursor<'a> {
 
 impl Cursor<'_> {
     /// Moves to the first pair at or after `key`, and returns it.
-    pub(crate) fn at_or_after(&mut self, key: &[u8]) -> Result<Option<(&[u8], &[u8])>, FsError> {
+    pub(crate) fn at_or_after(&mut self, key: &[u8]) -> Result<Option<Item<'_>>, FsError> {
         let forward = self.empty_from.as_ref().is_some_and(|from| from.as_slice() <= key);
         let mut n_steps = 0;
         let behind = |iterator: &DBRawIterator<'_>| iterator.key().is_some_and(|at| at < key);
@@ -239,7 +242,7 @@ impl Cursor<'_> {
     }
 
     /// Moves to the pair after the one it is at, and returns it.
-    pub(crate) fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, FsError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Item<'_>>, FsError> {
         if let (Some(key), Some(empty_from)) = (self.iterator.key(), &mut self.empty_from) {
             empty_from.clear();
             empty_from.extend_from_slice(key);
@@ -250,13 +253,13 @@ impl Cursor<'_> {
     }
 
     /// Moves to the last pair at or before `key`, and returns it.
-    pub(crate) fn at_or_before(&mut self, key: &[u8]) -> Result<Option<(&[u8], &[u8])>, FsError> {
+    pub(crate) fn at_or_before(&mut self, key: &[u8]) -> Result<Option<Item<'_>>, FsError> {
         self.iterator.seek_for_prev(key);
         self.empty_from = self.iterator.key().map(<[u8]>::to_vec);
         self.item()
     }
 
-    fn item(&mut self) -> Result<Option<(&[u8], &[u8])>, FsError> {
+    fn item(&mut self) -> Result<Option<Item<'_>>, FsError> {
         if let (None, Err(source)) = (self.iterator.key(), self.iterator.status()) {
             // What lies behind the damage is found by a seek.
             self.empty_from = None;

@@ -212,7 +212,9 @@ impl Index {
             // Nothing can come after the end of an inode.
             let mut before = BTreeMap::new();
             self.load_overlapping(ino, ChunkRange::ALL, known, &mut before)?;
-            before.values().for_each(|extent| changes.remove(extent));
+            for extent in before.values() {
+                changes.remove(extent);
+            }
             return Ok(());
         }
         let new: Vec<_> = entries.iter().filter_map(|entry| extent(tarball, entry)).collect();

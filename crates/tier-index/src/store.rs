@@ -65,6 +65,9 @@ impl Batch<'_> {
     }
 }
 
+/// Key and value, where they are.
+pub(crate) type Item<'a> = (&'a [u8], &'a [u8]);
+
 /// A place in a table as it is when the cursor is made. Moving on is cheap; where the table holds
 /// nothing it costs nothing.
 pub(crate) struct Cursor<'a> {
@@ -76,7 +79,7 @@ pub(crate) struct Cursor<'a> {
 
 impl Cursor<'_> {
     /// Moves to the first pair at or after `key`, and returns it.
-    pub(crate) fn at_or_after(&mut self, key: &[u8]) -> Result<Option<(&[u8], &[u8])>, IndexError> {
+    pub(crate) fn at_or_after(&mut self, key: &[u8]) -> Result<Option<Item<'_>>, IndexError> {
         let behind = self.empty_from.as_ref().is_none_or(|from| from.as_slice() > key);
         if behind || self.iterator.key().is_some_and(|at| at < key) {
             self.iterator.seek(key);

@@ -16,7 +16,7 @@ use tier_status::NullSink;
 use tier_testkit::{FakeKvs, VirtualClock};
 use tier_types::{
     ChunkNo, ChunkRange, Epoch, Ino, LogService, MountedInstance, ObjectStore, PortError,
-    Publication, RecallRequest, SnapshotId,
+    Publication, RecallRequest, SnapshotId, to_u64, to_usize,
 };
 
 const CHUNK_BYTES: u32 = 65536;
@@ -30,14 +30,15 @@ fn text(seed: usize) -> Vec<u8> {
         "let ", "self", ".", "match ", "Result", "(", ")", "{\n    ", "}\n", "index", "frame",
         " = ", "&", "mut ", "::", ";\n",
     ];
-    let mut state = seed as u64 + 1;
+    let mut state = to_u64(seed) + 1;
     let mut out = Vec::new();
     while out.len() < FILE_BYTES {
         state =
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        out.extend_from_slice(WORDS[(state >> 60) as usize].as_bytes());
-        if state >> 40 & 7 == 0 {
-            out.extend_from_slice(format!("v{} ", state >> 48 & 0xfff).as_bytes());
+        let word = WORDS.iter().cycle().nth(to_usize(state >> 60));
+        out.extend_from_slice(word.unwrap_or(&"").as_bytes());
+        if (state >> 40).is_multiple_of(8) {
+            out.extend_from_slice(format!("v{} ", (state >> 48) % 4096).as_bytes());
         }
     }
     out
@@ -84,7 +85,7 @@ fn persist(
 
 fn request(number: usize) -> RecallRequest {
     // The root has the first transaction; each file is created, and then written.
-    let ino = Ino::new(2 + 2 * number as u64);
+    let ino = Ino::new(2 + 2 * to_u64(number));
     let chunks = ChunkRange::new(ChunkNo::new(0), ChunkNo::new(1)).unwrap();
     RecallRequest { ino, chunks, data_xid: tier_types::Xid::new(ino.get() + 1) }
 }
@@ -94,7 +95,7 @@ fn frames(criterion: &mut Criterion) {
     let keys = Arc::new(Keys::generate().unwrap());
     let mut group = criterion.benchmark_group("frames");
     group.sample_size(20);
-    group.throughput(Throughput::Bytes((N_FILES * FILE_BYTES) as u64));
+    group.throughput(Throughput::Bytes(to_u64(N_FILES * FILE_BYTES)));
     group.bench_function("build", |bencher| {
         bencher.iter_batched(
             || tempfile::tempdir().unwrap(),

@@ -3,6 +3,7 @@
     test,
     expect(
         clippy::as_conversions,
+        clippy::cast_possible_truncation,
         clippy::wildcard_enum_match_arm,
         reason = "small numbers made up here"
     )

@@ -120,13 +120,8 @@ impl Assembler {
         let Self { payload, write, .. } = self;
         // The writer ends when nobody can give it more.
         drop(payload);
-        match write.wait() {
-            Err(cause) if matches!(error, PersistError::Pipeline) => match cause {
-                PersistError::Cancelled => error,
-                cause => cause,
-            },
-            Err(_) | Ok(_) => error,
-        }
+        let cause = write.wait().err().filter(|cause| !matches!(cause, PersistError::Cancelled));
+        cause.filter(|_| matches!(error, PersistError::Pipeline)).unwrap_or(error)
     }
 }
 

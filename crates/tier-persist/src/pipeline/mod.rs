@@ -46,10 +46,10 @@ impl Context<'_> {
 
 /// Where a planner puts its jobs.
 pub(crate) struct Jobs {
-    jobs: Sender<Job>,
+    queue: Sender<Job>,
     built: Sender<Numbered>,
     done: Receiver<()>,
-    n_jobs: u64,
+    n_pushed: u64,
     n_under_way: usize,
     n_under_way_max: usize,
 }
@@ -61,10 +61,10 @@ impl Jobs {
             self.done.recv().map_err(|_| PersistError::Pipeline)?;
             self.n_under_way -= 1;
         }
-        let reply = Reply { number: self.n_jobs, built: Some(self.built.clone()) };
-        self.n_jobs += 1;
+        let reply = Reply { number: self.n_pushed, built: Some(self.built.clone()) };
+        self.n_pushed += 1;
         self.n_under_way += 1;
-        self.jobs.send(Job { members, reply }).map_err(|_| PersistError::Pipeline)
+        self.queue.send(Job { members, reply }).map_err(|_| PersistError::Pipeline)
     }
 }
 
@@ -99,11 +99,11 @@ pub(crate) fn run(
         }
         drop((job_queue, seal_queue));
         let n_under_way_max = 3 * n_workers + 1;
-        let (n_jobs, n_under_way) = (0, 0);
-        let mut jobs = Jobs { jobs, built, done: jobs_done, n_jobs, n_under_way, n_under_way_max };
+        let (queue, done, n_pushed, n_under_way) = (jobs, jobs_done, 0, 0);
+        let mut jobs = Jobs { queue, built, done, n_pushed, n_under_way, n_under_way_max };
         let planned = plan(&mut jobs);
         if planned.is_ok() {
-            let _ = total.send(jobs.n_jobs);
+            let _ = total.send(jobs.n_pushed);
         }
         drop((jobs, total));
         let sequenced = sequencer.join().unwrap_or(Err(PersistError::Pipeline));

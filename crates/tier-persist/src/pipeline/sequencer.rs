@@ -71,7 +71,7 @@ pub(super) fn run(
         waiting.insert(number, result?);
         while let Some(built) = waiting.remove(&sequencer.next) {
             sequencer.next += 1;
-            sequencer.take(built)?;
+            sequencer.take(&built)?;
             let _ = done.send(());
         }
     }
@@ -83,7 +83,7 @@ pub(super) fn run(
 }
 
 impl Sequencer<'_> {
-    fn take(&mut self, built: BuiltFrames) -> Result<(), PersistError> {
+    fn take(&mut self, built: &BuiltFrames) -> Result<(), PersistError> {
         self.result.data_bytes += built.data_bytes;
         self.n_inodes += built.n_inodes;
         for (ino, error) in &built.failed {
@@ -102,16 +102,15 @@ impl Sequencer<'_> {
             Some(open) => open,
             None => self.start()?,
         };
-        if let Err(error) = open.add(&built) {
+        if let Err(error) = open.add(built) {
             return Err(open.explain(error));
         }
         let options = self.context.options;
         let full = open.object_bytes() >= options.tarball_bytes
             || open.n_members() >= options.tarball_members;
-        if full { self.end(open) } else { self.keep(open) }
-    }
-
-    fn keep(&mut self, open: Assembler) -> Result<(), PersistError> {
+        if full {
+            return self.end(open);
+        }
         self.open = Some(open);
         Ok(())
     }

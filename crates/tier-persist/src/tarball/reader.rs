@@ -70,10 +70,13 @@ impl<'a> TarballReader<'a> {
         let frame = self.frames.get(to_usize(u64::from(number)));
         let frame = frame.ok_or_else(|| PersistError::damaged(object(), "no such frame"))?;
         let compressed = self.object.read(frame.offset, to_usize(u64::from(frame.compressed)));
-        let compressed = compressed.map_err(|error| match error {
-            PersistError::Damaged { problem, .. } => PersistError::damaged(object(), problem),
-            other => other,
-        })?;
+        // Said of the frame, not of the bytes in which it lies.
+        let compressed = match compressed {
+            Err(PersistError::Damaged { problem, .. }) => {
+                return Err(PersistError::damaged(object(), problem));
+            }
+            compressed => compressed?,
+        };
         if self.trusted {
             decompress(&compressed, frame, &object)
         } else {

@@ -104,7 +104,7 @@ impl Fixture {
         let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
         let damages = archive.rebuild_index(&index, mode)?;
         match damages.into_iter().next() {
-            Some(damage) => Err(PersistError::Missing(format!("{}", damage.problem))),
+            Some(damage) => Err(PersistError::Missing(damage.problem)),
             None => Ok(dump(&index)),
         }
     }

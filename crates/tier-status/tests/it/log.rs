@@ -108,7 +108,9 @@ fn lines_that_are_swapped_or_from_another_log_are_found() {
     let other = StatusHeader { snapshot: SnapshotId::new(13), ..HEADER };
     let path = dir.path().join("t");
     let writer = StatusWriter::open(&path, other, Arc::new(Stopped)).unwrap();
-    events().into_iter().for_each(|event| writer.report(event).unwrap());
+    for event in events() {
+        writer.report(event).unwrap();
+    }
     let theirs = fs::read(&path).unwrap();
     let lines = |bytes: &[u8]| -> Vec<Vec<u8>> {
         bytes.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect()
