@@ -23,6 +23,7 @@ const CHUNK_BYTES: u32 = 65536;
 const FILESYSTEM: FilesystemId = FilesystemId::from_bytes([7; 16]);
 const N_FILES: usize = 4000;
 const FILE_BYTES: usize = 2500;
+const MIB: usize = 1 << 20;
 
 /// Text that compresses about as source code does.
 fn text(seed: usize) -> Vec<u8> {
@@ -55,15 +56,15 @@ fn files() -> (FakeKvs, Publication) {
 
 fn persist(
     folder: &Path,
-    kvs: &FakeKvs,
-    publication: &Publication,
+    (kvs, publication): (&FakeKvs, &Publication),
     keys: &Arc<Keys>,
+    frame_bytes: usize,
 ) -> Arc<Index> {
     let index = Index::open(&folder.join("index"), CHUNK_BYTES, &IndexOptions::default());
     let index = Arc::new(index.unwrap());
     let store = LocalStore::open(&folder.join("objects")).unwrap();
     let clock = Arc::new(VirtualClock::at(1_480_000_000));
-    let options = PersistOptions::default();
+    let options = PersistOptions { frame_bytes, ..PersistOptions::default() };
     let persister =
         Persister::new(FILESYSTEM, store, Arc::clone(keys), Arc::clone(&index), (clock, options));
     let changes = NetChangesOptions::new(folder);
@@ -100,7 +101,7 @@ fn frames(criterion: &mut Criterion) {
         bencher.iter_batched(
             || tempfile::tempdir().unwrap(),
             |folder| {
-                persist(folder.path(), &kvs, &publication, &keys);
+                persist(folder.path(), (&kvs, &publication), &keys, MIB);
                 folder
             },
             BatchSize::PerIteration,
@@ -108,32 +109,39 @@ fn frames(criterion: &mut Criterion) {
     });
     group.finish();
 
-    let folder = tempfile::tempdir().unwrap();
-    let index = persist(folder.path(), &kvs, &publication, &keys);
-    let store = LocalStore::open(&folder.path().join("objects")).unwrap();
-    let stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(store)];
-    let fetcher = |cache_bytes| {
-        let options = FetcherOptions { cache_bytes, ..FetcherOptions::default() };
-        Fetcher::new(FILESYSTEM, Arc::clone(&index), Arc::clone(&keys), stores.clone(), options)
-    };
     let mut group = criterion.benchmark_group("fetch");
-    let cold = fetcher(1);
-    let mut number = 0;
-    group.bench_function("a file in a cold frame", |bencher| {
-        bencher.iter(|| {
-            // Never the same frame twice in a row.
-            number = (number + 1237) % N_FILES;
-            cold.fetch(&request(number)).unwrap()
+    for frame_bytes in [MIB / 8, MIB / 4, MIB / 2, MIB, 2 * MIB, 4 * MIB] {
+        let folder = tempfile::tempdir().unwrap();
+        let index = persist(folder.path(), (&kvs, &publication), &keys, frame_bytes);
+        let store = LocalStore::open(&folder.path().join("objects")).unwrap();
+        let stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(store)];
+        let fetcher = |cache_bytes| {
+            let options = FetcherOptions { cache_bytes, ..FetcherOptions::default() };
+            let (index, keys) = (Arc::clone(&index), Arc::clone(&keys));
+            Fetcher::new(FILESYSTEM, index, keys, stores.clone(), options)
+        };
+        let cold = fetcher(1);
+        let mut number = 0;
+        let name = format!("a file in a cold frame of {} KiB", frame_bytes >> 10);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                // Never the same frame twice in a row.
+                number = (number + 1237) % N_FILES;
+                cold.fetch(&request(number)).unwrap()
+            });
         });
-    });
-    let warm = fetcher(64 << 20);
-    (0..N_FILES).rev().for_each(|number| drop(warm.fetch(&request(number)).unwrap()));
-    group.bench_function("a neighbour in a frame at hand", |bencher| {
-        bencher.iter(|| {
-            number = (number + 1237) % N_FILES;
-            warm.fetch(&request(number)).unwrap()
+        if frame_bytes != MIB {
+            continue;
+        }
+        let warm = fetcher(64 << 20);
+        (0..N_FILES).rev().for_each(|number| drop(warm.fetch(&request(number)).unwrap()));
+        group.bench_function("a neighbour in a frame at hand", |bencher| {
+            bencher.iter(|| {
+                number = (number + 1237) % N_FILES;
+                warm.fetch(&request(number)).unwrap()
+            });
         });
-    });
+    }
     group.finish();
 }
 
