@@ -5,7 +5,7 @@ use std::thread;
 
 use crossbeam_channel::{Sender, bounded};
 use tier_index::{Applied, Contents, Index};
-use tier_types::{ObjectName, ObjectStore};
+use tier_types::{ErrorKind, ObjectName, ObjectStore};
 
 use crate::archive::Archive;
 use crate::manifest::{Manifest, ManifestRef};
@@ -224,7 +224,22 @@ impl Batch<'_> {
         let name = self.name.clone();
         let scanned = TarballReader::with_row(store, &name, row, keys)
             .and_then(|reader| scan(&reader, Some(expected), self));
-        scanned.map(drop).or_else(|error| self.damage(error))
+        scanned.map(drop).or_else(|error| self.damage(error))?;
+        if self.damages.is_empty() {
+            return Ok(());
+        }
+        // The table of contents, if it can be read, knows what the damaged frames hold: with it the
+        // index finds that in another copy, or in this one when it is repaired.
+        read_table((store, keys), (filesystem, row), &mut |entry| self.entry(entry)).or_else(
+            |error| match error.kind() {
+                ErrorKind::Damaged | ErrorKind::Missing => Ok(()),
+                ErrorKind::WrongKey
+                | ErrorKind::Busy
+                | ErrorKind::Unavailable
+                | ErrorKind::Cancelled
+                | ErrorKind::Failed => Err(error),
+            },
+        )
     }
 
     fn flush(&mut self) -> Result<(), PersistError> {
