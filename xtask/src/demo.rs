@@ -9,16 +9,21 @@ use crate::process::{cargo, run};
 use crate::setup;
 
 pub(crate) fn demo(root: &Path, args: &[String]) -> Result<()> {
+    let mut demo = Command::new(release_program(root)?);
+    demo.arg("demo");
+    if args.is_empty() {
+        demo.arg(root.join("crates"));
+    }
+    run("tier demo", demo.args(args))
+}
+
+/// The program, built in release.
+pub(crate) fn release_program(root: &Path) -> Result<PathBuf> {
     let environment = setup::setup(root)?;
     let mut build = cargo(root);
     environment.apply(&mut build).args(["build", "--release", "--locked", "--package", "tier-cli"]);
     run("building tier in release", &mut build)?;
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let mut demo = Command::new(root.join(target).join("release/tier"));
-    demo.arg("demo");
-    if args.is_empty() {
-        demo.arg(root.join("crates"));
-    }
-    run("tier demo", demo.args(args))
+    Ok(root.join(target).join("release/tier"))
 }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::demo::release_program;
 use crate::process::{cargo, exists, run};
-use crate::setup::{self, Environment};
+use crate::setup;
 
 const HELP: &str = "\
 cargo xtask bench persist [OPTIONS]   persisting, against tar | zstd | age, restic, borg and others
@@ -81,8 +82,7 @@ fn prepare(root: &Path, args: &[String]) -> Result<Plan> {
         plan.trees.push(home.context("HOME is not set")?.join("registry/src"));
     }
     require(&["time", "tar", "zstd", "age", "age-keygen", "restic", "borg", "dd"])?;
-    let environment = setup::setup(root)?;
-    plan.tier = build(root, &environment)?;
+    plan.tier = release_program(root)?;
     std::fs::create_dir_all(&plan.data)
         .with_context(|| format!("cannot create {}", plan.data.display()))?;
     Ok(plan)
@@ -95,13 +95,4 @@ fn require(programs: &[&str]) -> Result<()> {
     }
     let missing = missing.join(", ");
     bail!("{missing} missing; as root: apt-get install -y time age zstd tar restic borgbackup")
-}
-
-fn build(root: &Path, environment: &Environment) -> Result<PathBuf> {
-    let mut build = cargo(root);
-    environment.apply(&mut build).args(["build", "--release", "--locked", "--package", "tier-cli"]);
-    run("building tier in release", &mut build)?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(root.join(target).join("release/tier"))
 }

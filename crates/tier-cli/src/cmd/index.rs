@@ -45,10 +45,9 @@ pub(crate) fn rebuild(
     remove(&live)?;
     fs::rename(&new_path, &live)
         .with_context(|| format!("cannot put the new index in place at {}", live.display()))?;
-    let lines: String = damages.iter().map(|d| format!("{}: {}\n", d.object, d.problem)).collect();
+    let (lines, objects) = output::damages(&damages);
     let text = format!("{lines}Regenerated the index from {n_tarballs} tarballs.\n");
-    let damaged: Vec<_> = damages.iter().map(|d| json!([d.object, d.problem])).collect();
-    output::report(as_json, &json!({ "tarballs": n_tarballs, "damages": damaged }), &text)?;
+    output::report(as_json, &json!({ "tarballs": n_tarballs, "damages": objects }), &text)?;
     if damages.is_empty() {
         return Ok(());
     }

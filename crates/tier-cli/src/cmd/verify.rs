@@ -33,19 +33,13 @@ pub(crate) fn verify(path: &Path, read_data: bool, as_json: bool) -> Result<()> 
         lost.extend(gone.into_iter().map(in_cloud));
     }
     report.damages.extend(lost);
-    let damages: Vec<_> = report
-        .damages
-        .iter()
-        .map(|damage| json!({ "object": damage.object, "problem": damage.problem }))
-        .collect();
+    let (mut text, damages) = output::damages(&report.damages);
     let json = json!({
         "objects": report.n_objects,
         "bytes": report.bytes,
         "members": report.n_members,
         "damages": damages,
     });
-    let mut text: String =
-        report.damages.iter().map(|d| format!("{}: {}\n", d.object, d.problem)).collect();
     text.push_str(&format!(
         "Checked {} objects, {}; {} damaged or missing.\n",
         report.n_objects,

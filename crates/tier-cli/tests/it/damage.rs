@@ -1,7 +1,7 @@
 //! Damage is told with exit code 3 and the name of the object; everything else is still readable.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tier_types::{
@@ -24,7 +24,14 @@ fn evicted() -> Store {
     store
 }
 
-fn break_first_tarball(store: &Store, damage: impl Fn(&std::path::Path)) {
+fn flip_a_bit(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn break_first_tarball(store: &Store, damage: impl Fn(&Path)) {
     for folder in ["store", "cloud"] {
         damage(&store.tarballs(folder)[0]);
     }
@@ -43,12 +50,7 @@ fn check(store: &Store) {
 #[test]
 fn a_flipped_bit() {
     let store = evicted();
-    break_first_tarball(&store, |path| {
-        let mut bytes = fs::read(path).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 4;
-        fs::write(path, bytes).unwrap();
-    });
+    break_first_tarball(&store, flip_a_bit);
     check(&store);
 }
 
@@ -101,12 +103,7 @@ fn a_wrong_identity() {
 #[test]
 fn an_export_goes_on_after_a_damaged_file_and_leaves_no_part_of_it() {
     let store = evicted();
-    break_first_tarball(&store, |path| {
-        let mut bytes = fs::read(path).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 4;
-        fs::write(path, bytes).unwrap();
-    });
+    break_first_tarball(&store, flip_a_bit);
     let run = store.run("export", &["/", &store.at("out")]);
     assert_eq!(run.code, 3, "{}", run.err);
     assert!(run.err.contains("could not be read; all others are exported"), "{}", run.err);
@@ -197,10 +194,7 @@ fn break_files(store: &Store, folder: &str) -> Vec<String> {
     let files = fs::read_dir(store.at(folder)).unwrap().map(|entry| entry.unwrap().path());
     let mut names = Vec::new();
     for path in files {
-        let mut bytes = fs::read(&path).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(&path, bytes).unwrap();
+        flip_a_bit(&path);
         names.push(path.file_name().unwrap().to_str().unwrap().to_string());
     }
     names

@@ -7,7 +7,7 @@ use tier_types::{
 };
 
 use super::mark::FrameMark;
-use super::member::{Member, Run, header_bytes_about};
+use super::member::{Member, Run};
 use super::toc::{Piece, TocEntry};
 use super::{FRAME_BYTES_MAX, frame_digest, padding};
 use crate::PersistError;
@@ -56,9 +56,9 @@ impl FrameBuilder {
         Ok(Self { compressor, chunk_bytes, frame_bytes, data, plain })
     }
 
-    /// Frames with these members. A member starts a frame or lies in one with others; only one that
-    /// is too large for a frame goes on in frames of its own. All data of a member is read before
-    /// any of it counts, so that one that cannot be read leaves nothing behind.
+    /// One frame with these members; several for a single member that is too large for one. All data
+    /// of a member is read before any of it counts, so that one that cannot be read leaves nothing
+    /// behind.
     pub(crate) fn build(
         &mut self,
         members: &[Member],
@@ -81,10 +81,6 @@ impl FrameBuilder {
                     continue;
                 }
             };
-            let room = self.room(&cuts);
-            if cuts.within_member || header_bytes_about(member) + data.len() > room {
-                cuts.cut(self.plain.len());
-            }
             let entry = self.append(member, data, mark, &mut cuts);
             entry.append_to(before, &mut built.toc);
             before = member.ino;
@@ -105,12 +101,6 @@ impl FrameBuilder {
     /// One frame of bytes that are at hand.
     pub(crate) fn plain_frame(&mut self, plain: &[u8]) -> Result<CompressedFrame, PersistError> {
         compress(&mut self.compressor, plain)
-    }
-
-    /// Bytes for which there is room in the current frame; a little more than it is meant to have.
-    fn room(&self, cuts: &Cuts) -> usize {
-        let room = self.frame_bytes + self.frame_bytes / 8;
-        room.saturating_sub(self.plain.len() - cuts.frame_start)
     }
 
     /// Reads the data of all members, in the order that suits the reader, and says where in
@@ -185,7 +175,8 @@ impl FrameBuilder {
         let data = pieces.found;
         self.plain.resize(self.plain.len() + padding(member.data_bytes), 0);
         for other_path in &member.other_paths {
-            if self.room(cuts) == 0 {
+            // There may be thousands of them.
+            if self.plain.len() - cuts.frame_start > 2 * self.frame_bytes {
                 cuts.cut(self.plain.len());
             }
             let (_, offset) = cuts.place_of(self.plain.len());
@@ -230,8 +221,6 @@ fn failed_to(operation: &'static str) -> impl Fn(std::io::Error) -> PersistError
 struct Cuts {
     ends: Vec<usize>,
     frame_start: usize,
-    /// Whether the last one was within a member.
-    within_member: bool,
 }
 
 impl Cuts {
@@ -241,7 +230,6 @@ impl Cuts {
             self.ends.push(at);
             self.frame_start = at;
         }
-        self.within_member = false;
     }
 
     /// Frame and offset of a byte.
@@ -271,7 +259,6 @@ impl Pieces<'_> {
             let room = frame_bytes.saturating_sub(self.frame_data);
             if left.min(chunk_bytes) > room && self.frame_data > 0 {
                 self.cuts.cut(at);
-                self.cuts.within_member = true;
                 self.frame_data = 0;
                 continue;
             }

@@ -146,10 +146,18 @@ impl<'a> TarballReader<'a> {
     ) -> Result<TarballRow, PersistError> {
         let reader = TarballReader::open(store, name, keys)?;
         let (header, object_bytes) = read_header(store, name)?;
+        let encrypted = !header.is_empty();
         let mut frames = reader.frames.clone();
         for frame in &mut frames {
-            let compressed =
-                reader.object.read(frame.offset, to_usize(u64::from(frame.compressed)));
+            let len = to_usize(u64::from(frame.compressed));
+            let compressed = reader.object.read(frame.offset, len).and_then(|compressed| {
+                // Without encryption nothing but the frame's own checksum tells whether it is what
+                // was written.
+                if !encrypted {
+                    decompress_unchecked(&compressed, frame.decompressed, &|| name.to_string())?;
+                }
+                Ok(compressed)
+            });
             // A damaged one keeps a digest that it cannot have; whoever reads it hears of it.
             match compressed {
                 Ok(compressed) => frame.digest = frame_digest(&compressed),
@@ -157,7 +165,6 @@ impl<'a> TarballReader<'a> {
                 Err(error) => return Err(error),
             }
         }
-        let encrypted = !header.is_empty();
         let sha256 = [0; 32];
         Ok(TarballRow { id, encrypted, object_bytes, sha256, header, n_members: 0, frames })
     }

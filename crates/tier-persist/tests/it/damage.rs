@@ -1,9 +1,13 @@
 //! Whatever happens to an object: a typed error that names it, never a panic, never wrong bytes.
 
+use std::sync::Arc;
+
 use tier_index::{Index, IndexOptions};
-use tier_persist::{Archive, Keys, PersistError, ScanMode, rebuild_without_manifests};
+use tier_persist::{
+    Archive, Fetcher, FetcherOptions, Keys, PersistError, ScanMode, rebuild_without_manifests,
+};
 use tier_testkit::FakeKvs;
-use tier_types::{ChunkNo, ErrorKind, MountedInstance, RecallRequest};
+use tier_types::{ChunkNo, ErrorKind, MountedInstance, ObjectStore, RecallRequest};
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, dump, noise};
 
@@ -274,6 +278,24 @@ fn a_rebuild_without_manifests_goes_past_damage() {
             rebuild_without_manifests(&index, &store, &fixture.keys, FILESYSTEM).unwrap();
         assert!(!damages.is_empty(), "a flipped bit is found without a digest as well");
         assert_eq!(dump(&index), fixture.dump(), "the table of contents knows the rest");
+        // What it knows of the damaged frame is an error to who reads it, never wrong bytes.
+        let stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(store)];
+        let (index, keys) = (Arc::new(index), Arc::clone(&fixture.keys));
+        let fetcher = Fetcher::new(FILESYSTEM, index, keys, stores, FetcherOptions::default());
+        let mut n_damaged = 0;
+        for n in 0..200 {
+            let ino = fixture.kvs.ino(&format!("f{n}"));
+            let extent = fixture.kvs.resident_extents(ino, ChunkNo::new(0), 1).unwrap().remove(0);
+            let (chunks, data_xid) = (extent.chunks, extent.data_xid);
+            match fetcher.fetch(&RecallRequest { ino, chunks, data_xid }) {
+                Ok(recalled) => assert!(recalled.bytes == noise(900, n), "wrong bytes of f{n}"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+                    n_damaged += 1;
+                }
+            }
+        }
+        assert!(n_damaged > 0);
     }
 }
 
