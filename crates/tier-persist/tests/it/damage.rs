@@ -99,7 +99,7 @@ fn check_missing(fixture: &Fixture, object: &str) {
 fn damage_matrix(keys: Keys) {
     let fixture = fixture(keys);
     assert_eq!(check_everything(&fixture, "nothing"), 0);
-    let objects = tier_types::ObjectStore::list(&fixture.store(), "").unwrap();
+    let objects = fixture.store().list("").unwrap();
     assert_eq!(objects.len(), 4, "two tarballs and two manifests");
     for object in &objects {
         let path = fixture.root().join(object.as_str());
@@ -261,42 +261,53 @@ fn a_tarball_within_a_file_is_not_mistaken() {
 fn a_rebuild_without_manifests_goes_past_damage() {
     for keys in [Keys::generate().unwrap(), Keys::generate().unwrap().without_encryption()] {
         let mut kvs = FakeKvs::new(CHUNK);
-        for n in 0..200 {
-            kvs = kvs.file(&format!("f{n}"), &noise(900, n));
+        for n in 0..50 {
+            kvs = kvs.file(&format!("f{n}"), &noise(300, n));
         }
         let mut fixture = Fixture::new(kvs, keys);
         fixture.persist();
         let path = fixture.root().join(fixture.tarballs()[0].as_str());
-        let mut bytes = std::fs::read(&path).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
-        let store = fixture.store();
-        let (_, damages) =
-            rebuild_without_manifests(&index, &store, &fixture.keys, FILESYSTEM).unwrap();
-        assert!(!damages.is_empty(), "a flipped bit is found without a digest as well");
-        assert_eq!(dump(&index), fixture.dump(), "the table of contents knows the rest");
-        // What it knows of the damaged frame is an error to who reads it, never wrong bytes.
-        let stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(store)];
-        let (index, keys) = (Arc::new(index), Arc::clone(&fixture.keys));
-        let fetcher = Fetcher::new(FILESYSTEM, index, keys, stores, FetcherOptions::default());
-        let mut n_damaged = 0;
-        for n in 0..200 {
-            let ino = fixture.kvs.ino(&format!("f{n}"));
-            let extent = fixture.kvs.resident_extents(ino, ChunkNo::new(0), 1).unwrap().remove(0);
-            let (chunks, data_xid) = (extent.chunks, extent.data_xid);
-            match fetcher.fetch(&RecallRequest { ino, chunks, data_xid }) {
-                Ok(recalled) => assert!(recalled.bytes == noise(900, n), "wrong bytes of f{n}"),
-                Err(error) => {
-                    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
-                    n_damaged += 1;
-                }
+        let whole = std::fs::read(&path).unwrap();
+        for sixteenth in 2..12 {
+            let mut flipped = whole.clone();
+            flipped[whole.len() * sixteenth / 16] ^= 1;
+            std::fs::write(&path, flipped).unwrap();
+            check_rebuilt_without_manifests(&fixture);
+        }
+    }
+}
+
+/// What the table of contents knows of a damaged frame is in the index, and an error to who reads
+/// it: never wrong bytes.
+fn check_rebuilt_without_manifests(fixture: &Fixture) {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
+    let store = fixture.store();
+    let (_, damages) =
+        rebuild_without_manifests(&index, &store, &fixture.keys, FILESYSTEM).unwrap();
+    assert!(!damages.is_empty(), "a flipped bit is found without a digest as well");
+    if fixture.keys.encrypts() {
+        // The bit may lie in the chunk of the encryption that holds the table.
+        return;
+    }
+    assert_eq!(dump(&index), fixture.dump());
+    let stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(store)];
+    let (index, keys) = (Arc::new(index), Arc::clone(&fixture.keys));
+    let fetcher = Fetcher::new(FILESYSTEM, index, keys, stores, FetcherOptions::default());
+    let mut n_damaged = 0;
+    for n in 0..50 {
+        let ino = fixture.kvs.ino(&format!("f{n}"));
+        let extent = fixture.kvs.resident_extents(ino, ChunkNo::new(0), 1).unwrap().remove(0);
+        let (chunks, data_xid) = (extent.chunks, extent.data_xid);
+        match fetcher.fetch(&RecallRequest { ino, chunks, data_xid }) {
+            Ok(recalled) => assert!(recalled.bytes == noise(300, n), "wrong bytes of f{n}"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+                n_damaged += 1;
             }
         }
-        assert!(n_damaged > 0);
     }
+    assert!(n_damaged > 0);
 }
 
 #[test]
