@@ -24,6 +24,8 @@ pub(crate) struct MapWindow {
     /// The chunk after the range.
     after: Option<Place>,
     size: FileSize,
+    /// Bytes of the whole file that are in the store.
+    resident_bytes: u64,
     /// The state of the chunk in which the file ends, if it ends within one.
     end_state: ChunkState,
 }
@@ -59,12 +61,24 @@ impl MapWindow {
             end => Some(view.run_start(ino, end)?.1),
         };
         let runs = view.runs_in(ino, range)?;
-        Ok(Self { ino, range, runs, before, after, size, end_state })
+        let resident_bytes = view.resident_bytes(ino)?;
+        Ok(Self { ino, range, runs, before, after, size, resident_bytes, end_state })
     }
 
     /// Whose map it is.
     pub(crate) fn ino(&self) -> Ino {
         self.ino
+    }
+
+    /// Writes how many bytes of the file are in the store after all changes of a draft, which
+    /// concern this file alone.
+    pub(crate) fn put_resident(&self, draft: &mut Draft) {
+        let delta = draft.counters.resident_bytes;
+        if delta != 0 {
+            let bytes = self.resident_bytes.saturating_add_signed(delta);
+            let value = bytes.to_le_bytes().to_vec();
+            draft.changes.put(Table::Resident, &schema::ino(self.ino), value);
+        }
     }
 
     /// Counts what a file gains that grows beyond a chunk in which it ended, as far as that chunk is

@@ -12,7 +12,7 @@ use self_cell::self_cell;
 use tier_types::{Ino, to_u64};
 
 use crate::schema::Table;
-use crate::{FsError, KvfsOptions};
+use crate::{FsError, KvfsOptions, patch};
 
 /// Key and value.
 pub(crate) type Pair = (Box<[u8]>, Box<[u8]>);
@@ -58,6 +58,7 @@ pub(crate) struct Changes(Vec<Change>);
 #[derive(Debug)]
 enum Change {
     Put(Table, Vec<u8>, Vec<u8>),
+    Merge(Table, Vec<u8>, Vec<u8>),
     Delete(Table, Vec<u8>),
     DeleteRange(Table, Vec<u8>, Vec<u8>),
 }
@@ -65,6 +66,11 @@ enum Change {
 impl Changes {
     pub(crate) fn put(&mut self, table: Table, key: &[u8], value: Vec<u8>) {
         self.0.push(Change::Put(table, key.to_vec(), value));
+    }
+
+    /// Changes a value by a [`patch`].
+    pub(crate) fn merge(&mut self, table: Table, key: &[u8], patch: Vec<u8>) {
+        self.0.push(Change::Merge(table, key.to_vec(), patch));
     }
 
     pub(crate) fn delete(&mut self, table: Table, key: &[u8]) {
@@ -81,7 +87,7 @@ impl Changes {
 
     pub(crate) fn bytes(&self) -> usize {
         let bytes = |change: &Change| match change {
-            Change::Put(_, key, value) => key.len() + value.len(),
+            Change::Put(_, key, value) | Change::Merge(_, key, value) => key.len() + value.len(),
             Change::Delete(_, key) => key.len(),
             Change::DeleteRange(_, from, until) => from.len() + until.len(),
         };
@@ -116,6 +122,7 @@ impl Db {
         for change in changes.0 {
             match change {
                 Change::Put(table, key, value) => batch.put_cf(self.family(table)?, key, value),
+                Change::Merge(table, key, patch) => batch.merge_cf(self.family(table)?, key, patch),
                 Change::Delete(table, key) => batch.delete_cf(self.family(table)?, key),
                 Change::DeleteRange(table, from, until) => {
                     batch.delete_range_cf(self.family(table)?, from, until);
@@ -167,6 +174,16 @@ impl Db {
             }
         }
         Ok(bytes)
+    }
+
+    /// Bytes that its disk has left for those who are not root.
+    pub(crate) fn free_bytes(&self) -> Result<u64, FsError> {
+        let stat = rustix::fs::statvfs(&self.path);
+        let stat = stat.map_err(|errno| FsError::Store {
+            operation: "measure the disk of",
+            source: std::io::Error::from(errno).into(),
+        })?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     /// The store's own statistics, for people.
@@ -318,6 +335,9 @@ const BLOB_AGE_CUTOFF: &str = "0.25";
 /// them.
 const BLOB_BYTES_MIN: u64 = 4096;
 
+/// Patches of one chunk in memory that are put together before they are read.
+const N_PATCHES_MAX: usize = 32;
+
 fn table_options(table: Table, cache: &Cache, options: &KvfsOptions) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
@@ -342,6 +362,8 @@ fn table_options(table: Table, cache: &Cache, options: &KvfsOptions) -> Options 
         table_options.set_blob_compression_type(DBCompressionType::Lz4);
         table_options.set_blob_file_size(64 << 20);
         table_options.set_enable_blob_gc(true);
+        table_options.set_merge_operator("patch", patch::apply, patch::combine);
+        table_options.set_max_successive_merges(N_PATCHES_MAX);
     }
     table_options
 }

@@ -1,6 +1,6 @@
 //! Listing directories.
 
-use tier_types::{FileKind, FileName, Ino};
+use tier_types::{FileAttr, FileName, Ino};
 
 use crate::FsError;
 use crate::fs::Kvfs;
@@ -12,9 +12,7 @@ pub struct DirEntry {
     /// Its name, `.` and `..` included.
     pub name: Vec<u8>,
     /// Its inode.
-    pub ino: Ino,
-    /// What that is.
-    pub kind: FileKind,
+    pub attr: FileAttr,
     /// Where a listing goes on after it: the same as long as the entry exists, and no other entry
     /// of the directory ever has it.
     pub cookie: u64,
@@ -26,13 +24,13 @@ impl Kvfs {
         let attr = self.directory(dir)?;
         let mut entries = Vec::new();
         if after < COOKIE_SELF && n_max > 0 {
-            let (name, kind) = (b".".to_vec(), attr.kind);
-            entries.push(DirEntry { name, ino: dir, kind, cookie: COOKIE_SELF });
+            let name = b".".to_vec();
+            entries.push(DirEntry { name, attr: attr.clone(), cookie: COOKIE_SELF });
         }
         if after < COOKIE_PARENT && entries.len() < n_max {
             let parent = self.live().first_link(dir)?.map_or(dir, |link| link.parent);
-            let (name, kind) = (b"..".to_vec(), FileKind::Directory);
-            entries.push(DirEntry { name, ino: parent, kind, cookie: COOKIE_PARENT });
+            let attr = self.live().find_attr(parent)?.unwrap_or(attr);
+            entries.push(DirEntry { name: b"..".to_vec(), attr, cookie: COOKIE_PARENT });
         }
         let from = schema::pair(dir.get(), after.max(COOKIE_PARENT) + 1);
         let until = schema::ino(dir.next());
@@ -47,7 +45,7 @@ impl Kvfs {
             let Some(file_name) = FileName::new(&name) else { continue };
             let Some((ino, _)) = self.live().entry(dir, &file_name)? else { continue };
             let Some(attr) = self.live().find_attr(ino)? else { continue };
-            entries.push(DirEntry { name: name.into_vec(), ino, kind: attr.kind, cookie });
+            entries.push(DirEntry { name: name.into_vec(), attr, cookie });
         }
         Ok(entries)
     }

@@ -51,9 +51,12 @@ fn key_text(table: Table, key: &[u8]) -> String {
     let (first, rest) = number(key);
     match table {
         Table::Meta => key.escape_ascii().to_string(),
-        Table::Inodes | Table::Log | Table::Orphans | Table::Warm | Table::Pins => {
-            first.to_string()
-        }
+        Table::Inodes
+        | Table::Resident
+        | Table::Log
+        | Table::Orphans
+        | Table::Warm
+        | Table::Pins => first.to_string(),
         Table::Entries | Table::Xattrs => format!("{first} {}", rest.escape_ascii()),
         Table::Cookies | Table::Map | Table::Chunks => format!("{first} {}", number(rest).0),
         Table::Links => {
@@ -79,6 +82,9 @@ fn value_text(table: Table, key: &[u8], bytes: &[u8]) -> String {
             .ok()
             .map(|record| format!("{:?}", record.operation)),
         Table::Chunks => Some(format!("{} bytes", bytes.len())),
+        Table::Resident => {
+            <[u8; 8]>::try_from(bytes).ok().map(|n| format!("{} bytes", u64::from_le_bytes(n)))
+        }
         Table::Xattrs | Table::Cookies => Some(bytes.escape_ascii().to_string()),
         Table::Links | Table::Orphans | Table::Warm | Table::Pins => Some(String::new()),
         Table::Meta => None,

@@ -25,6 +25,12 @@ pub enum FsError {
     /// The name, a value or a file is longer than it may be.
     #[error("too long: {0}")]
     TooLong(&'static str),
+    /// A file would be larger than it may be.
+    #[error("too large: {0}")]
+    TooLarge(&'static str),
+    /// There is no room for it.
+    #[error("no room: {0}")]
+    NoSpace(&'static str),
     /// An argument makes no sense.
     #[error("invalid argument: {0}")]
     Invalid(&'static str),
@@ -34,6 +40,12 @@ pub enum FsError {
     /// No such extended attribute.
     #[error("no such extended attribute")]
     NoXattr,
+    /// It needs evicted data, and was not to wait for it.
+    #[error("inode {ino} is evicted")]
+    Cold {
+        /// The inode.
+        ino: Ino,
+    },
     /// Evicted data did not come back.
     #[error("cannot recall the data of inode {ino}")]
     Recall {
@@ -76,11 +88,14 @@ impl From<FsError> for PortError {
             FsError::Damaged { .. } => ErrorKind::Damaged,
             FsError::Recall { source, .. } => source.kind(),
             FsError::Busy => ErrorKind::Busy,
+            FsError::Cold { .. } => ErrorKind::Unavailable,
             FsError::Exists
             | FsError::NotDirectory
             | FsError::IsDirectory
             | FsError::NotEmpty
             | FsError::TooLong(_)
+            | FsError::TooLarge(_)
+            | FsError::NoSpace(_)
             | FsError::Invalid(_)
             | FsError::TooManyLinks
             | FsError::NoXattr

@@ -58,6 +58,7 @@ impl Kvfs {
                 delete_chunks(ino, run.chunks, draft);
             }
             window.replace(&new, attr.size_bytes, draft);
+            window.put_resident(draft);
         })?;
         Ok(EvictOutcome::Evicted { bytes })
     }
@@ -93,6 +94,7 @@ impl Kvfs {
             }
             draft.changes.put(Table::Warm, &schema::ino(ino), Vec::new());
             window.replace(&new, attr.size_bytes, draft);
+            window.put_resident(draft);
         })?;
         Ok(n_bytes)
     }
@@ -123,24 +125,18 @@ impl Kvfs {
 
     fn facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, FsError> {
         let Some(attr) = self.live().find_attr(ino)? else { return Ok(None) };
-        let mut resident = 0;
-        let mut at = Some(ChunkNo::new(0));
-        while let Some(start) = at {
-            let runs = self.live().runs(ino, start, N_RUNS)?;
-            at = runs.last().map(|run| run.chunks.end()).filter(|end| *end < ChunkNo::END);
-            resident += resident_bytes(&runs, self.chunk_bytes, attr.size_bytes);
-        }
         let last_used = self.last_use(ino).unwrap_or(attr.accessed.max(attr.modified));
         Ok(Some(EvictionFacts {
             ino,
             size_bytes: attr.size_bytes,
-            resident_bytes: resident,
+            resident_bytes: self.live().resident_bytes(ino)?,
             last_used,
             pinned: self.is_pinned(ino)?,
         }))
     }
 
-    fn is_pinned(&self, ino: Ino) -> Result<bool, FsError> {
+    /// Whether an operator wants the inode, or a directory above it, to stay.
+    pub fn is_pinned(&self, ino: Ino) -> Result<bool, FsError> {
         if self.committer.counters().n_pins == 0 {
             return Ok(false);
         }
@@ -212,6 +208,7 @@ impl MountedInstance for Kvfs {
     fn evict_extent(&self, extent: &ResidentExtent) -> Result<EvictOutcome, PortError> {
         let outcome = self.evict(extent)?;
         if matches!(outcome, EvictOutcome::Evicted { .. }) {
+            self.residency_changed(extent.ino);
             self.settle_warm(extent.ino)?;
         }
         Ok(outcome)
@@ -227,7 +224,11 @@ impl MountedInstance for Kvfs {
     }
 
     fn write_back(&self, extent: &ResidentExtent, bytes: &[u8]) -> Result<u64, PortError> {
-        Ok(self.store_recalled(extent, bytes)?)
+        let stored = self.store_recalled(extent, bytes)?;
+        if stored > 0 {
+            self.residency_changed(extent.ino);
+        }
+        Ok(stored)
     }
 
     fn resident_extents(

@@ -12,8 +12,18 @@ use crate::commit::Draft;
 use crate::db::SnapshotView;
 use crate::fs::Kvfs;
 use crate::inode::put_changed;
+use crate::patch;
 use crate::schema::{self, Table};
-use crate::view::{N_RUNS, View};
+use crate::view::{LOST, N_RUNS, View};
+
+/// Whether an operation may wait for evicted data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Patience {
+    /// It waits until the data is there, or does not come.
+    Wait,
+    /// It ends with [`FsError::Cold`] at once, and has changed nothing.
+    Never,
+}
 
 /// Largest offset, as Linux has it.
 const FILE_BYTES_MAX: u64 = i64::MAX.unsigned_abs();
@@ -24,6 +34,17 @@ impl Kvfs {
     /// Up to `len` bytes from `offset` on; fewer at the end of the file. What was evicted comes
     /// back.
     pub fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, FsError> {
+        self.read_with(Patience::Wait, ino, offset, len)
+    }
+
+    /// The same with a say in whether it waits for what was evicted.
+    pub fn read_with(
+        &self,
+        patience: Patience,
+        ino: Ino,
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<u8>, FsError> {
         self.note_use(ino);
         for _ in 0..N_ATTEMPTS {
             // A snapshot, so that no eviction comes between the map and the data.
@@ -35,7 +56,7 @@ impl Kvfs {
             let Some(chunks) = ChunkRange::touching(offset, bytes, self.chunk_bytes) else {
                 return Ok(Vec::new());
             };
-            match self.read_runs(view, ino, chunks) {
+            match self.read_runs(view, patience, ino, chunks) {
                 Ok(mut data) => {
                     let skip = to_usize(offset - chunks.offset_bytes(self.chunk_bytes));
                     data.truncate(skip + to_usize(bytes));
@@ -49,58 +70,6 @@ impl Kvfs {
             }
         }
         Err(FsError::Damaged { ino, problem: "it changes faster than it can be read" })
-    }
-
-    /// The byte ranges of a file that are not holes, in order, from `offset` on, at most `n_max`.
-    /// Holes are whole chunks.
-    pub fn data_ranges(
-        &self,
-        ino: Ino,
-        offset: u64,
-        n_max: usize,
-    ) -> Result<Vec<(u64, u64)>, FsError> {
-        let attr = regular(self.live(), ino)?;
-        let mut at = Some(ChunkNo::new(offset / u64::from(self.chunk_bytes)));
-        let mut ranges: Vec<(u64, u64)> = Vec::new();
-        while let Some(from) = at {
-            let runs = self.live().runs(ino, from, N_RUNS)?;
-            at = runs.last().map(|run| run.chunks.end()).filter(|end| *end < ChunkNo::END);
-            for run in runs.iter().filter(|run| run.state != ChunkState::Hole) {
-                let start = run.chunks.offset_bytes(self.chunk_bytes).max(offset);
-                let len = run.chunks.len_bytes(self.chunk_bytes, attr.size_bytes);
-                let end = run.chunks.offset_bytes(self.chunk_bytes) + len;
-                match ranges.last_mut() {
-                    Some((_, last_end)) if *last_end == start => *last_end = end,
-                    _ if start < end => ranges.push((start, end)),
-                    _ => {}
-                }
-                if ranges.len() > n_max {
-                    ranges.truncate(n_max);
-                    return Ok(ranges);
-                }
-            }
-        }
-        Ok(ranges)
-    }
-
-    /// How many bytes of the file's data are in the store, and how many are evicted.
-    pub fn residency(&self, ino: Ino) -> Result<(u64, u64), FsError> {
-        let size = regular(self.live(), ino)?.size_bytes;
-        let (mut resident, mut cold) = (0, 0);
-        let mut at = Some(ChunkNo::new(0));
-        while let Some(from) = at {
-            let runs = self.live().runs(ino, from, N_RUNS)?;
-            at = runs.last().map(|run| run.chunks.end()).filter(|end| *end < ChunkNo::END);
-            for run in runs {
-                let bytes = run.chunks.len_bytes(self.chunk_bytes, size);
-                match run.state {
-                    ChunkState::Hole => {}
-                    ChunkState::Hot | ChunkState::Warm => resident += bytes,
-                    ChunkState::Cold => cold += bytes,
-                }
-            }
-        }
-        Ok((resident, cold))
     }
 
     /// Brings all evicted data of a file back. Returns the bytes that came.
@@ -124,33 +93,52 @@ impl Kvfs {
 
     /// Writes all of `data` at `offset`.
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8]) -> Result<(), FsError> {
+        self.write_with(Patience::Wait, ino, offset, data)
+    }
+
+    /// The same with a say in whether it waits for what was evicted.
+    pub fn write_with(
+        &self,
+        patience: Patience,
+        ino: Ino,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), FsError> {
         let len = to_u64(data.len());
         let end = offset.checked_add(len).filter(|&end| end <= FILE_BYTES_MAX);
-        let end = end.ok_or(FsError::TooLong("the file"))?;
+        let end = end.ok_or(FsError::TooLarge("the file"))?;
         let Some(chunks) = ChunkRange::touching(offset, len, self.chunk_bytes) else {
             return Ok(());
         };
         self.note_use(ino);
-        self.change(ino, chunks, |attr, window| {
+        self.change(patience, ino, chunks, |attr, window| {
             let size = attr.size_bytes;
-            let keeps = |run: &ChunkRun, chunk: ChunkNo| {
+            // What is at the edges of the write stays; if it is in the store, nobody looks at it.
+            let stays = |chunk: ChunkNo| {
                 let start = chunk.get() * u64::from(self.chunk_bytes);
                 let chunk_end = (start + u64::from(self.chunk_bytes)).min(size);
-                run.state != ChunkState::Hole && (start < offset || end < chunk_end)
+                start < chunk_end && (start < offset || end < chunk_end)
             };
-            let old = self.load_edges(ino, window, keeps)?;
-            let old = match old {
-                Edges::Cold(run) => return Ok(Step::Recall(run)),
-                Edges::Loaded(old) => old,
-            };
-            let new = self.overlay(chunks, offset, data, old);
+            let mut patched = Vec::new();
+            for (chunk, run) in edges(window).into_iter().filter(|(chunk, _)| stays(*chunk)) {
+                match run.state {
+                    ChunkState::Hole => {}
+                    ChunkState::Hot | ChunkState::Warm => patched.push(chunk),
+                    ChunkState::Cold => return Ok(Step::Recall(only(chunk, run))),
+                }
+            }
+            let new = self.pieces(chunks, offset, data, &patched);
             let mut attr = attr.clone();
             attr.size_bytes = size.max(end);
             Ok(Step::Commit(Box::new(move |draft, window| {
                 draft.operations.push(Operation::Write { ino, offset, len });
                 window.set(ChunkState::Hot, attr.size_bytes, draft);
-                for (chunk, bytes) in new {
-                    draft.changes.put(Table::Chunks, &schema::chunk(ino, chunk), bytes);
+                for (chunk, piece) in new {
+                    let key = schema::chunk(ino, chunk);
+                    match piece {
+                        Piece::Whole(bytes) => draft.changes.put(Table::Chunks, &key, bytes),
+                        Piece::Patch(patch) => draft.changes.merge(Table::Chunks, &key, patch),
+                    }
                 }
                 attr.modified = draft.time;
                 put_changed(draft, &mut attr);
@@ -160,13 +148,24 @@ impl Kvfs {
 
     /// Sets the size of a file. What is cut off is gone; what is added reads as zeros.
     pub fn truncate(&self, ino: Ino, new_size: u64) -> Result<(), FsError> {
+        self.truncate_with(Patience::Wait, ino, new_size)
+    }
+
+    /// The same with a say in whether it waits for what was evicted: it does where the new end lies
+    /// within a chunk.
+    pub fn truncate_with(
+        &self,
+        patience: Patience,
+        ino: Ino,
+        new_size: u64,
+    ) -> Result<(), FsError> {
         if new_size > FILE_BYTES_MAX {
-            return Err(FsError::TooLong("the file"));
+            return Err(FsError::TooLarge("the file"));
         }
         let first = ChunkNo::new(new_size / u64::from(self.chunk_bytes));
-        let tail = ChunkRange::from(first).ok_or(FsError::TooLong("the file"))?;
+        let tail = ChunkRange::from(first).ok_or(FsError::TooLarge("the file"))?;
         let kept_bytes = to_usize(new_size % u64::from(self.chunk_bytes));
-        self.change(ino, tail, |attr, window| {
+        self.change(patience, ino, tail, |attr, window| {
             let old_size = attr.size_bytes;
             let cuts = |run: &ChunkRun, chunk: ChunkNo| {
                 new_size < old_size
@@ -196,51 +195,10 @@ impl Kvfs {
         })
     }
 
-    /// Unmaps a range: it reads as zeros. The size stays.
-    pub fn punch_hole(&self, ino: Ino, offset: u64, len: u64) -> Result<(), FsError> {
-        let size = regular(self.live(), ino)?.size_bytes;
-        let end = offset.saturating_add(len).min(size);
-        let bytes = end.saturating_sub(offset);
-        let Some(chunks) = ChunkRange::touching(offset, bytes, self.chunk_bytes) else {
-            return Ok(());
-        };
-        self.change(ino, chunks, |attr, window| {
-            let chunk_bytes = u64::from(self.chunk_bytes);
-            let file_end = attr.size_bytes;
-            let partly = |run: &ChunkRun, chunk: ChunkNo| {
-                let start = chunk.get() * chunk_bytes;
-                let chunk_end = (start + chunk_bytes).min(file_end);
-                run.state != ChunkState::Hole && (start < offset || end < chunk_end)
-            };
-            let edges = match self.load_edges(ino, window, partly)? {
-                Edges::Cold(run) => return Ok(Step::Recall(run)),
-                Edges::Loaded(edges) => edges,
-            };
-            let edges: Vec<_> = edges
-                .into_iter()
-                .map(|(chunk, mut bytes)| {
-                    let start = chunk.get() * chunk_bytes;
-                    let from = to_usize(offset.saturating_sub(start)).min(bytes.len());
-                    let until = to_usize(end - start).min(bytes.len());
-                    if let Some(hole) = bytes.get_mut(from..until) {
-                        hole.fill(0);
-                    }
-                    (chunk, bytes)
-                })
-                .collect();
-            let mut attr = attr.clone();
-            Ok(Step::Commit(Box::new(move |draft, window| {
-                draft.operations.push(Operation::PunchHole { ino, offset, len: bytes });
-                unmap(window, (chunks, attr.size_bytes), edges, draft);
-                attr.modified = draft.time;
-                put_changed(draft, &mut attr);
-            })))
-        })
-    }
-
     /// Runs `prepare` under the inode's lock until it has all it needs, then commits what it made.
-    fn change(
+    pub(crate) fn change(
         &self,
+        patience: Patience,
         ino: Ino,
         chunks: ChunkRange,
         prepare: impl Fn(&FileAttr, &MapWindow) -> Result<Step, FsError>,
@@ -251,8 +209,14 @@ impl Kvfs {
             let window = MapWindow::load(self.live(), ino, chunks, self.size_of(&attr))?;
             match prepare(&attr, &window)? {
                 Step::Commit(fill) => {
-                    self.committer.commit(1, move |draft| fill(draft, &window))?;
+                    self.committer.commit(1, move |draft| {
+                        fill(draft, &window);
+                        window.put_resident(draft);
+                    })?;
                     return Ok(());
+                }
+                Step::Recall(_) if patience == Patience::Never => {
+                    return Err(FsError::Cold { ino });
                 }
                 Step::Recall(run) => {
                     // Nobody waits for the archive with a lock held.
@@ -270,40 +234,34 @@ impl Kvfs {
     }
 
     /// The content of the first and the last chunk of a window, where it is needed.
-    fn load_edges(
+    pub(crate) fn load_edges(
         &self,
         ino: Ino,
         window: &MapWindow,
         needed: impl Fn(&ChunkRun, ChunkNo) -> bool,
     ) -> Result<Edges, FsError> {
-        let (first, last) = (window.runs.first(), window.runs.last());
-        let mut edges: Vec<(ChunkNo, &ChunkRun)> = Vec::new();
-        edges.extend(first.map(|run| (run.chunks.start(), run)));
-        edges.extend(last.map(|run| (run.chunks.last(), run)));
-        edges.dedup_by_key(|(chunk, _)| *chunk);
         let mut loaded = Vec::new();
-        for (chunk, run) in edges.into_iter().filter(|(chunk, run)| needed(run, *chunk)) {
+        for (chunk, run) in edges(window).into_iter().filter(|(chunk, run)| needed(run, *chunk)) {
             if run.state == ChunkState::Cold {
-                let only = ChunkRange::one(chunk).unwrap_or(run.chunks);
-                return Ok(Edges::Cold(ChunkRun { chunks: only, ..*run }));
+                return Ok(Edges::Cold(only(chunk, run)));
             }
             let bytes = self.live().0.get(Table::Chunks, &schema::chunk(ino, chunk))?;
-            let missing = FsError::Damaged { ino, problem: "a chunk has neither data nor detour" };
-            loaded.push((chunk, bytes.ok_or(missing)?));
+            let bytes = bytes.filter(|bytes| !patch::is_lost(bytes));
+            loaded.push((chunk, bytes.ok_or(FsError::Damaged { ino, problem: LOST })?));
         }
         Ok(Edges::Loaded(loaded))
     }
 
-    /// The new content of every chunk that a write touches.
-    fn overlay(
+    /// What a write puts into every chunk that it touches; `patched` ones keep the rest of their
+    /// content, of the others there is none to keep.
+    fn pieces(
         &self,
         chunks: ChunkRange,
         offset: u64,
         mut data: &[u8],
-        old: Vec<(ChunkNo, Vec<u8>)>,
-    ) -> Vec<(ChunkNo, Vec<u8>)> {
+        patched: &[ChunkNo],
+    ) -> Vec<(ChunkNo, Piece)> {
         let chunk_bytes = u64::from(self.chunk_bytes);
-        let mut old: std::collections::HashMap<_, _> = old.into_iter().collect();
         let mut new = Vec::new();
         let mut at = offset;
         for number in chunks.start().get()..chunks.end().get() {
@@ -311,19 +269,28 @@ impl Kvfs {
             let room = to_usize(chunk_bytes) - within;
             let (now, later) = data.split_at_checked(room).unwrap_or((data, &[]));
             data = later;
-            let chunk = ChunkNo::new(number);
-            let mut bytes = old.remove(&chunk).unwrap_or_default();
-            bytes.resize(bytes.len().max(within + now.len()), 0);
-            if let Some(place) = bytes.get_mut(within..within + now.len()) {
-                place.copy_from_slice(now);
-            }
             at += to_u64(now.len());
-            new.push((chunk, bytes));
+            let chunk = ChunkNo::new(number);
+            let piece = if patched.contains(&chunk) {
+                Piece::Patch(patch::to_bytes(within, now))
+            } else {
+                let mut bytes = Vec::with_capacity(within + now.len());
+                bytes.resize(within, 0);
+                bytes.extend_from_slice(now);
+                Piece::Whole(bytes)
+            };
+            new.push((chunk, piece));
         }
         new
     }
 
-    fn read_runs(&self, view: View<'_>, ino: Ino, chunks: ChunkRange) -> Result<Vec<u8>, FsError> {
+    fn read_runs(
+        &self,
+        view: View<'_>,
+        patience: Patience,
+        ino: Ino,
+        chunks: ChunkRange,
+    ) -> Result<Vec<u8>, FsError> {
         let chunk_bytes = to_usize(u64::from(self.chunk_bytes));
         let mut out = Vec::with_capacity(to_usize(chunks.len()) * chunk_bytes);
         for run in view.runs_in(ino, chunks)? {
@@ -333,6 +300,9 @@ impl Kvfs {
                 }
                 ChunkState::Hot | ChunkState::Warm => {
                     view.read_chunks(ino, run.chunks, chunk_bytes, &mut out)?;
+                }
+                ChunkState::Cold if patience == Patience::Never => {
+                    return Err(FsError::Cold { ino });
                 }
                 ChunkState::Cold => self.read_cold(ino, &run, &mut out)?,
             }
@@ -392,22 +362,44 @@ impl Kvfs {
 }
 
 /// What is needed of the chunks at both ends of a change.
-enum Edges {
+pub(crate) enum Edges {
     Loaded(Vec<(ChunkNo, Vec<u8>)>),
     /// It must come back first.
     Cold(ChunkRun),
 }
 
+/// What a write puts into a chunk.
+enum Piece {
+    /// All of its content.
+    Whole(Vec<u8>),
+    /// A change of its content.
+    Patch(Vec<u8>),
+}
+
+/// The first and the last chunk of a window with their runs, once if they are the same.
+fn edges(window: &MapWindow) -> Vec<(ChunkNo, &ChunkRun)> {
+    let mut edges: Vec<(ChunkNo, &ChunkRun)> = Vec::new();
+    edges.extend(window.runs.first().map(|run| (run.chunks.start(), run)));
+    edges.extend(window.runs.last().map(|run| (run.chunks.last(), run)));
+    edges.dedup_by_key(|(chunk, _)| *chunk);
+    edges
+}
+
+/// One chunk of a run.
+fn only(chunk: ChunkNo, run: &ChunkRun) -> ChunkRun {
+    ChunkRun { chunks: ChunkRange::one(chunk).unwrap_or(run.chunks), ..*run }
+}
+
 /// Writes a change into its draft.
-type Fill = Box<dyn FnOnce(&mut Draft, &MapWindow) + Send>;
+pub(crate) type Fill = Box<dyn FnOnce(&mut Draft, &MapWindow) + Send>;
 
 /// How a change goes on.
-enum Step {
+pub(crate) enum Step {
     Commit(Fill),
     Recall(ChunkRun),
 }
 
-fn regular(view: View<'_>, ino: Ino) -> Result<FileAttr, FsError> {
+pub(crate) fn regular(view: View<'_>, ino: Ino) -> Result<FileAttr, FsError> {
     let attr = view.attr(ino)?;
     match attr.kind {
         FileKind::Regular => Ok(attr),
@@ -445,35 +437,4 @@ fn cut_tail(
     runs.push(ChunkRun { chunks: gone, state: ChunkState::Hole, data_xid: draft.xid });
     window.delete_chunks(gone, draft);
     window.replace(&runs, new_bytes, draft);
-}
-
-/// Makes a range a hole but for chunks at its ends that keep some of their bytes.
-fn unmap(
-    window: &MapWindow,
-    (chunks, file_bytes): (ChunkRange, u64),
-    edges: Vec<(ChunkNo, Vec<u8>)>,
-    draft: &mut Draft,
-) {
-    let data_xid = draft.xid;
-    let mut runs = Vec::new();
-    let mut at = chunks.start();
-    let hole = |from, until| {
-        let range = ChunkRange::new(from, until);
-        range.map(|chunks| ChunkRun { chunks, state: ChunkState::Hole, data_xid })
-    };
-    for (chunk, bytes) in edges {
-        if let Some(run) = hole(at, chunk) {
-            window.delete_chunks(run.chunks, draft);
-            runs.push(run);
-        }
-        let only = ChunkRange::one(chunk);
-        runs.extend(only.map(|chunks| ChunkRun { chunks, state: ChunkState::Hot, data_xid }));
-        draft.changes.put(Table::Chunks, &schema::chunk(window.ino(), chunk), bytes);
-        at = chunk.next();
-    }
-    if let Some(run) = hole(at, chunks.end()) {
-        window.delete_chunks(run.chunks, draft);
-        runs.push(run);
-    }
-    window.replace(&runs, file_bytes, draft);
 }

@@ -37,13 +37,20 @@ impl Default for KvfsOptions {
     }
 }
 
+/// Told of inodes.
+pub type ResidencyListener = Box<dyn Fn(Ino) + Send + Sync>;
+
 /// What statfs says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StatFs {
     /// Inodes.
     pub n_inodes: u64,
+    /// Inodes that can still be made.
+    pub n_inodes_free: u64,
     /// Bytes of file data, in the store or evicted.
     pub data_bytes: u64,
+    /// Bytes that the disk has left for more.
+    pub free_bytes: u64,
     /// Size of a chunk.
     pub chunk_bytes: u32,
     /// Longest name.
@@ -64,6 +71,7 @@ pub struct Kvfs {
     handles: Mutex<HashMap<Ino, u64>>,
     uses: Mutex<HashMap<Ino, Timestamp>>,
     recall: OnceLock<Arc<dyn Recall>>,
+    residency_listener: OnceLock<ResidencyListener>,
 }
 
 impl std::fmt::Debug for Kvfs {
@@ -181,6 +189,7 @@ impl Kvfs {
             handles: Mutex::new(HashMap::new()),
             uses: Mutex::new(HashMap::new()),
             recall: OnceLock::new(),
+            residency_listener: OnceLock::new(),
         };
         fs.remove_orphans()?;
         Ok(fs)
@@ -191,8 +200,25 @@ impl Kvfs {
         let _ = self.recall.set(recall);
     }
 
+    /// Names somebody who is told when data of an inode leaves the store or comes back; only the
+    /// first one counts. He is called without locks held, and must be quick.
+    pub fn on_residency_change(&self, listener: ResidencyListener) {
+        let _ = self.residency_listener.set(listener);
+    }
+
+    pub(crate) fn residency_changed(&self, ino: Ino) {
+        if let Some(listener) = self.residency_listener.get() {
+            listener(ino);
+        }
+    }
+
     pub(crate) fn recall(&self) -> Option<&Arc<dyn Recall>> {
         self.recall.get()
+    }
+
+    /// The time as the filesystem sees it.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The size of a chunk in bytes.
@@ -206,15 +232,18 @@ impl Kvfs {
     }
 
     /// What is in it.
-    pub fn statfs(&self) -> StatFs {
+    pub fn statfs(&self) -> Result<StatFs, FsError> {
         let counters = self.committer.counters();
         let data_bytes = counters.resident_bytes + counters.cold_bytes;
-        StatFs {
+        Ok(StatFs {
             n_inodes: u64::try_from(counters.n_inodes).unwrap_or(0),
+            // A number is never used again, and there are more than anybody can use.
+            n_inodes_free: u64::from(u32::MAX),
+            free_bytes: self.db.free_bytes()?,
             data_bytes: u64::try_from(data_bytes).unwrap_or(0),
             chunk_bytes: self.chunk_bytes,
             name_bytes_max: 255,
-        }
+        })
     }
 
     /// The store's own statistics: table, about how many keys, bytes in files.

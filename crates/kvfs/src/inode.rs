@@ -8,7 +8,16 @@ use tier_types::{FileAttr, FileKind, FileName, Ino, Link, Timestamp};
 use crate::commit::Draft;
 use crate::fs::{Kvfs, OpenHandle};
 use crate::schema::{self, Table};
-use crate::{FsError, value};
+use crate::{FsError, acl, value};
+
+/// What gives a program privileges; a change of owner or content takes it away.
+const CAPABILITY: &[u8] = b"security.capability";
+
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+const SET_UID: u16 = 0o4000;
+pub(crate) const SET_GID: u16 = 0o2000;
+const GROUP_EXECUTE: u16 = 0o0010;
 
 /// Longest target of a symbolic link, as Linux has it.
 const TARGET_BYTES_MAX: usize = 4095;
@@ -24,6 +33,10 @@ pub struct NewNode {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// What the directory passes on: nothing, or, with the maker's umask, its group if it is
+    /// set-group-id, and its default access control list, in place of which the umask comes if it
+    /// has none.
+    pub inherit: Option<u16>,
 }
 
 /// Attributes to be set; `None` leaves one as it is.
@@ -39,6 +52,11 @@ pub struct SetAttr {
     pub accessed: Option<Timestamp>,
     /// Last change of data.
     pub modified: Option<Timestamp>,
+    /// Last change of anything; without it, now.
+    pub changed: Option<Timestamp>,
+    /// Take set-user-id and set-group-id off a file, and its capabilities, as a change of owner
+    /// does.
+    pub strip: bool,
 }
 
 impl Kvfs {
@@ -72,7 +90,7 @@ impl Kvfs {
             return Err(FsError::Exists);
         }
         let link = Link { parent: dir, name: name.clone() };
-        let node = node.clone();
+        let (node, xattrs) = self.inherited(&parent, node)?;
         let mut attr = new_attr(&node);
         let template = attr.clone();
         let committed = self.committer.commit(1, move |draft| {
@@ -81,6 +99,9 @@ impl Kvfs {
             draft.operations.push(create_operation(ino, &node.kind, link.clone()));
             draft.counters.n_inodes += 1;
             draft.changes.put(Table::Inodes, &schema::ino(ino), value::attr_to_bytes(&attr));
+            for xattr in xattrs {
+                draft.changes.put(Table::Xattrs, &schema::named(ino, &xattr.name), xattr.value);
+            }
             put_link(draft, ino, &link);
             if matches!(node.kind, FileKind::Directory) {
                 parent.nlink += 1;
@@ -122,19 +143,71 @@ impl Kvfs {
     pub fn setattr(&self, ino: Ino, set: &SetAttr) -> Result<FileAttr, FsError> {
         let _guard = self.locks.lock(&[ino]);
         let mut attr = self.live().attr(ino)?;
-        attr.mode = set.mode.map_or(attr.mode, |mode| mode & 0o7777);
+        let mut acl = None;
+        if let Some(mode) = set.mode {
+            attr.mode = mode & 0o7777;
+            acl = self.acl_after_chmod(&attr)?;
+        }
         attr.uid = set.uid.unwrap_or(attr.uid);
         attr.gid = set.gid.unwrap_or(attr.gid);
         attr.accessed = set.accessed.unwrap_or(attr.accessed);
         attr.modified = set.modified.unwrap_or(attr.modified);
+        let strips = set.strip && matches!(attr.kind, FileKind::Regular);
+        if strips {
+            attr.mode = stripped(attr.mode);
+        }
+        let changed = set.changed;
         let mut updated = attr.clone();
         let committed = self.committer.commit(1, move |draft| {
             draft.operations.push(Operation::SetAttr { ino });
-            put_changed(draft, &mut updated);
+            if let Some(acl) = acl {
+                let key = schema::named(ino, acl::ACCESS);
+                draft.changes.put(Table::Xattrs, &key, acl.to_bytes());
+            }
+            if strips {
+                draft.changes.delete(Table::Xattrs, &schema::named(ino, CAPABILITY));
+            }
+            updated.changed = changed.unwrap_or(draft.time);
+            put_attr(draft, &mut updated);
         })?;
-        attr.changed = committed.time;
+        attr.changed = changed.unwrap_or(committed.time);
         attr.xid = committed.xid;
         Ok(attr)
+    }
+
+    /// Takes set-user-id and set-group-id off a file, and its capabilities, as a write does by
+    /// somebody who could not set them.
+    pub fn strip_privileges(&self, ino: Ino) -> Result<(), FsError> {
+        let attr = self.live().attr(ino)?;
+        let capable = self.live().0.get(Table::Xattrs, &schema::named(ino, CAPABILITY))?.is_some();
+        if stripped(attr.mode) != attr.mode || capable {
+            self.setattr(ino, &SetAttr { strip: true, ..SetAttr::default() })?;
+        }
+        Ok(())
+    }
+
+    /// Notes that something was read, as Linux does by default (`relatime`): if it changed since
+    /// the last time that was noted, or that is a day ago.
+    pub fn note_access(&self, ino: Ino) -> Result<(), FsError> {
+        let now = self.clock.now();
+        let is_due = |attr: &FileAttr| {
+            attr.accessed <= attr.modified
+                || attr.accessed <= attr.changed
+                || now.seconds - attr.accessed.seconds >= DAY_SECONDS
+        };
+        if !is_due(&self.live().attr(ino)?) {
+            return Ok(());
+        }
+        let _guard = self.locks.lock(&[ino]);
+        let mut attr = self.live().attr(ino)?;
+        if is_due(&attr) {
+            attr.accessed = now;
+            self.committer.commit(1, move |draft| {
+                draft.operations.push(Operation::SetAttr { ino });
+                put_attr(draft, &mut attr);
+            })?;
+        }
+        Ok(())
     }
 
     /// The same for a directory that is to get an entry: one that was removed while somebody holds
@@ -198,6 +271,13 @@ pub(crate) fn delete_link(draft: &mut Draft, ino: Ino, link: &Link, cookie: u64)
     draft.changes.delete(Table::Entries, &schema::named(*parent, name.as_bytes()));
     draft.changes.delete(Table::Cookies, &schema::pair(parent.get(), cookie));
     draft.changes.delete(Table::Links, &schema::link(ino, *parent, name));
+}
+
+/// A mode without set-user-id and set-group-id. Without the group's right to execute, the latter
+/// is no privilege but a mark for mandatory locks, and stays.
+fn stripped(mode: u16) -> u16 {
+    let mode = mode & !SET_UID;
+    if mode & GROUP_EXECUTE == 0 { mode } else { mode & !SET_GID }
 }
 
 fn check_node(node: &NewNode) -> Result<(), FsError> {

@@ -10,6 +10,7 @@
 //! [`Recall`](tier_types::Recall) for what was evicted. It knows no tarball, no index and no
 //! agent.
 
+mod acl;
 mod chunk_map;
 mod commit;
 mod counters;
@@ -20,23 +21,29 @@ mod error;
 mod evict;
 mod file;
 mod fs;
+mod fuse;
 mod inode;
 mod locks;
+mod patch;
 mod publish;
 mod remove;
 mod rename;
 mod restore;
 mod schema;
 mod snapshot;
+mod space;
 mod value;
 mod view;
 mod xattr;
 
 pub use dir::DirEntry;
 pub use error::FsError;
-pub use fs::{Kvfs, KvfsOptions, OpenHandle, StatFs};
+pub use file::Patience;
+pub use fs::{Kvfs, KvfsOptions, OpenHandle, ResidencyListener, StatFs};
+pub use fuse::{Mount, MountOptions};
 pub use inode::{NewNode, SetAttr};
 pub use rename::RenameMode;
+pub use space::Heat;
 pub use xattr::XattrMode;
 
 /// Decoders of untrusted bytes, for the fuzz targets: there only in a build for fuzzing.

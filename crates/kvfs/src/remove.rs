@@ -36,7 +36,7 @@ impl Ending {
         draft.operations.push(Operation::Gone { ino });
         draft.counters.n_inodes -= 1;
         let key = schema::ino(ino);
-        for table in [Table::Inodes, Table::Orphans, Table::Warm] {
+        for table in [Table::Inodes, Table::Resident, Table::Orphans, Table::Warm] {
             draft.changes.delete(table, &key);
         }
         if self.pinned {

@@ -19,6 +19,8 @@ pub(crate) enum Table {
     Map,
     /// ino, chunk -> bytes.
     Chunks,
+    /// ino -> bytes of its data that are in the store; nothing for none.
+    Resident,
     /// xid -> log record.
     Log,
     /// ino -> nothing: no name left, or none yet.
@@ -32,7 +34,7 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Inodes,
         Self::Entries,
         Self::Cookies,
@@ -40,6 +42,7 @@ impl Table {
         Self::Xattrs,
         Self::Map,
         Self::Chunks,
+        Self::Resident,
         Self::Log,
         Self::Orphans,
         Self::Warm,
@@ -50,7 +53,15 @@ impl Table {
     /// Whether single keys are looked up that may not be there: where only ranges are read, a
     /// filter is of no use.
     pub(crate) fn has_point_reads(self) -> bool {
-        matches!(self, Self::Inodes | Self::Entries | Self::Xattrs | Self::Orphans | Self::Pins)
+        matches!(
+            self,
+            Self::Inodes
+                | Self::Entries
+                | Self::Xattrs
+                | Self::Resident
+                | Self::Orphans
+                | Self::Pins
+        )
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -62,6 +73,7 @@ impl Table {
             Self::Xattrs => "xattrs",
             Self::Map => "map",
             Self::Chunks => "chunks",
+            Self::Resident => "resident",
             Self::Log => "log",
             Self::Orphans => "orphans",
             Self::Warm => "warm",

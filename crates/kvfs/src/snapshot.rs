@@ -8,11 +8,10 @@ use tier_types::{
     SnapshotReader, Xattr, Xid, to_usize,
 };
 
-use crate::FsError;
 use crate::db::{Cursor, SnapshotView};
 use crate::schema::{self, Table};
-use crate::value;
-use crate::view::{View, parse_link, parse_run, run};
+use crate::view::{LOST, View, parse_link, parse_run, run};
+use crate::{FsError, patch, value};
 
 /// Directories whose path is remembered.
 const N_PATHS_MAX: usize = 10_000;
@@ -196,8 +195,8 @@ impl<'a> KvfsReader<'a> {
         for number in chunks.start().get()..chunks.end().get() {
             let key = schema::pair(ino.get(), number);
             let found = cursor.at_or_after(&key)?.filter(|(at, _)| *at == key);
-            let (_, bytes) = found
-                .ok_or(FsError::Damaged { ino, problem: "a chunk has neither data nor detour" })?;
+            let found = found.filter(|(_, bytes)| !patch::is_lost(bytes));
+            let (_, bytes) = found.ok_or(FsError::Damaged { ino, problem: LOST })?;
             out.resize(end, 0);
             out.extend_from_slice(bytes.get(..chunk_bytes).unwrap_or(bytes));
             end += chunk_bytes;

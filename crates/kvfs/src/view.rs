@@ -6,7 +6,7 @@ use tier_types::{
 
 use crate::db::Reader;
 use crate::schema::{self, Table};
-use crate::{FsError, value};
+use crate::{FsError, patch, value};
 
 /// Typed reads over any [`Reader`].
 #[derive(Clone, Copy)]
@@ -60,6 +60,13 @@ impl View<'_> {
                 Ok(Xattr { name, value: value.into_vec() })
             })
             .collect()
+    }
+
+    /// Bytes of the inode's data that are in the store.
+    pub(crate) fn resident_bytes(&self, ino: Ino) -> Result<u64, FsError> {
+        let Some(bytes) = self.0.get(Table::Resident, &schema::ino(ino))? else { return Ok(0) };
+        let bytes = <[u8; 8]>::try_from(bytes.as_slice()).map(u64::from_le_bytes);
+        bytes.map_err(|_| FsError::Damaged { ino, problem: "its size in the store cannot be read" })
     }
 
     /// The run that holds the chunk, from its own start.
@@ -122,24 +129,27 @@ impl View<'_> {
         chunk_bytes: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), FsError> {
-        let missing = FsError::Damaged { ino, problem: "a chunk has neither data nor detour" };
+        let missing = FsError::Damaged { ino, problem: LOST };
         let mut end = out.len();
         let mut add = |bytes: &[u8]| {
+            if patch::is_lost(bytes) {
+                return Err(FsError::Damaged { ino, problem: LOST });
+            }
             end += chunk_bytes;
             out.extend_from_slice(bytes.get(..chunk_bytes).unwrap_or(bytes));
             out.resize(end, 0);
+            Ok(())
         };
         if chunks.len() == 1 {
             let key = schema::chunk(ino, chunks.start());
-            add(&self.0.get(Table::Chunks, &key)?.ok_or(missing)?);
-            return Ok(());
+            return add(&self.0.get(Table::Chunks, &key)?.ok_or(missing)?);
         }
         let (from, until) = (schema::chunk(ino, chunks.start()), schema::chunk(ino, chunks.end()));
         let mut pairs = self.0.scan(Table::Chunks, &from, &until)?;
         for number in chunks.start().get()..chunks.end().get() {
             match pairs.next().transpose()? {
                 Some((key, bytes)) if schema::parse_pair(&key) == Some((ino.get(), number)) => {
-                    add(&bytes);
+                    add(&bytes)?;
                 }
                 _ => return Err(missing),
             }
@@ -147,6 +157,9 @@ impl View<'_> {
         Ok(())
     }
 }
+
+/// What must not be: a chunk that is said to be in the store and is not.
+pub(crate) const LOST: &str = "a chunk has neither data nor detour";
 
 /// State and data xid of a run.
 pub(crate) type Place = (ChunkState, Xid);

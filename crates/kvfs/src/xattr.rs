@@ -4,8 +4,9 @@ use tier_log::Operation;
 use tier_types::Ino;
 
 use crate::FsError;
+use crate::acl::{self, Acl};
 use crate::fs::Kvfs;
-use crate::inode::put_changed;
+use crate::inode::{SET_GID, put_changed};
 use crate::schema::{self, Table};
 
 /// Limits of Linux.
@@ -46,11 +47,23 @@ impl Kvfs {
         value: &[u8],
         mode: XattrMode,
     ) -> Result<(), FsError> {
+        self.setxattr_as((0, 0), ino, (name, value), mode)
+    }
+
+    /// The same for a user and group who may not be free to do all: by an access control list they
+    /// cannot keep set-group-id on a file of a group that is not theirs.
+    pub fn setxattr_as(
+        &self,
+        (uid, gid): (u32, u32),
+        ino: Ino,
+        (name, value): (&[u8], &[u8]),
+        mode: XattrMode,
+    ) -> Result<(), FsError> {
         if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(&0) {
             return Err(FsError::TooLong("the name of an extended attribute"));
         }
         if value.len() > VALUE_BYTES_MAX {
-            return Err(FsError::TooLong("the value of an extended attribute"));
+            return Err(FsError::NoSpace("the value of an extended attribute"));
         }
         let _guard = self.locks.lock(&[ino]);
         let mut attr = self.live().attr(ino)?;
@@ -60,16 +73,32 @@ impl Kvfs {
         let others = others.iter().filter(|other| other.name != name);
         let others: usize = others.map(|other| other.name.len() + other.value.len()).sum();
         if others + name.len() + value.len() > XATTRS_BYTES_MAX {
-            return Err(FsError::TooLong("all extended attributes of a file together"));
+            return Err(FsError::NoSpace("all extended attributes of a file together"));
         }
         match mode {
             XattrMode::Create if exists => return Err(FsError::Exists),
             XattrMode::Replace if !exists => return Err(FsError::NoXattr),
             XattrMode::Set | XattrMode::Create | XattrMode::Replace => {}
         }
-        let (name, value) = (name.to_vec(), value.to_vec());
+        let mut kept = Some(value.to_vec());
+        if name == acl::ACCESS || name == acl::DEFAULT {
+            let acl = Acl::from_bytes(value);
+            let acl = acl.ok_or(FsError::Invalid("it is no access control list"))?;
+            if name == acl::ACCESS {
+                attr.mode = (attr.mode & !0o777) | acl.permissions();
+                if uid != 0 && gid != attr.gid {
+                    attr.mode &= !SET_GID;
+                }
+                // The mode says it all.
+                kept = kept.filter(|_| !acl.is_minimal());
+            }
+        }
+        let name = name.to_vec();
         self.committer.commit(1, move |draft| {
-            draft.changes.put(Table::Xattrs, &key, value);
+            match kept {
+                Some(value) => draft.changes.put(Table::Xattrs, &key, value),
+                None => draft.changes.delete(Table::Xattrs, &key),
+            }
             draft.operations.push(Operation::SetXattr { ino, name });
             put_changed(draft, &mut attr);
         })?;

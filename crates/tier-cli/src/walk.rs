@@ -70,8 +70,8 @@ pub(crate) fn tree(
                 path.push(b'/');
             }
             path.extend_from_slice(name.as_bytes());
-            let attr = fs.getattr(entry.ino);
-            if matches!(entry.kind, FileKind::Directory) {
+            let attr = fs.getattr(entry.attr.ino);
+            if matches!(entry.attr.kind, FileKind::Directory) {
                 below.push((path, attr?));
                 return Ok(());
             }

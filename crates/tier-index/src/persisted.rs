@@ -2,7 +2,7 @@
 
 use tier_types::{ChunkRange, Ino, Persisted, PortError, SnapshotId, Xid};
 
-use crate::Index;
+use crate::{Index, InodePlace};
 
 /// Answers [`Persisted`] from an index, counting only what is in snapshots up to one.
 #[derive(Debug)]
@@ -33,5 +33,25 @@ impl Persisted for PersistedUntil<'_> {
             }
         }
         Ok(true)
+    }
+
+    fn snapshot_of(&self, ino: Ino, xid: Xid) -> Result<Option<SnapshotId>, PortError> {
+        let snapshot = match self.index.inode(ino)? {
+            Some(InodePlace::At { xid: archived, place }) if archived == xid => {
+                Some(place.tarball.snapshot)
+            }
+            Some(InodePlace::At { .. } | InodePlace::Gone { .. }) | None => None,
+        };
+        Ok(snapshot.filter(|snapshot| *snapshot <= self.snapshot))
+    }
+}
+
+impl Persisted for Index {
+    fn is_persisted(&self, ino: Ino, chunks: ChunkRange, data_xid: Xid) -> Result<bool, PortError> {
+        self.persisted_until(SnapshotId::new(u64::MAX)).is_persisted(ino, chunks, data_xid)
+    }
+
+    fn snapshot_of(&self, ino: Ino, xid: Xid) -> Result<Option<SnapshotId>, PortError> {
+        self.persisted_until(SnapshotId::new(u64::MAX)).snapshot_of(ino, xid)
     }
 }

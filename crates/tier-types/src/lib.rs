@@ -11,6 +11,7 @@
 
 mod attr;
 mod clock;
+mod control;
 mod error;
 mod ids;
 mod instance;
@@ -22,6 +23,7 @@ mod update;
 
 pub use attr::{DeviceNumber, FileAttr, FileKind, FileName, InodeState, Link, Timestamp, Xattr};
 pub use clock::{Clock, SystemClock};
+pub use control::{Control, ControlCommand, ControlSession};
 pub use error::{ErrorKind, PortError, with_causes};
 pub use ids::{ChunkNo, ChunkRange, Epoch, Ino, SnapshotId, Xid, XidRange};
 pub use instance::{

@@ -1,6 +1,6 @@
 //! The way back: who answers for data that is not in the key-value store.
 
-use crate::{ChunkRange, Ino, PortError, Xid};
+use crate::{ChunkRange, Ino, PortError, SnapshotId, Xid};
 
 /// Evicted data that a reader wants.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -35,4 +35,8 @@ pub trait Recall: Send + Sync {
 pub trait Persisted: Send + Sync {
     /// Whether exactly this version of all these chunks can be read back from the archive.
     fn is_persisted(&self, ino: Ino, chunks: ChunkRange, data_xid: Xid) -> Result<bool, PortError>;
+
+    /// The snapshot that holds the inode's metadata as this transaction left it; `None` if none
+    /// does.
+    fn snapshot_of(&self, ino: Ino, xid: Xid) -> Result<Option<SnapshotId>, PortError>;
 }

@@ -41,7 +41,7 @@ mod common {
     }
 
     pub(crate) fn node(kind: FileKind) -> NewNode {
-        NewNode { kind, mode: 0o644, uid: 1, gid: 2 }
+        NewNode { kind, mode: 0o644, uid: 1, gid: 2, inherit: None }
     }
 
     pub(crate) fn file(fs: &Kvfs, dir: Ino, text: &str) -> Ino {

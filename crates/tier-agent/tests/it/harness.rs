@@ -289,7 +289,7 @@ pub(crate) fn file_name(name: &str) -> FileName {
 }
 
 pub(crate) fn node(kind: FileKind, mode: u16) -> NewNode {
-    NewNode { kind, mode, uid: 0, gid: 0 }
+    NewNode { kind, mode, uid: 0, gid: 0, inherit: None }
 }
 
 /// What is counted with every commit is what a walk finds.
@@ -304,7 +304,7 @@ pub(crate) fn check_usage(fs: &Kvfs) {
         match fs.getattr(ino).unwrap().kind {
             FileKind::Directory => {
                 let entries = fs.readdir(ino, 0, 1000).unwrap();
-                todo.extend(entries.into_iter().skip(2).map(|entry| entry.ino));
+                todo.extend(entries.into_iter().skip(2).map(|entry| entry.attr.ino));
             }
             FileKind::Regular => {
                 let (resident, cold) = fs.residency(ino).unwrap();
@@ -347,8 +347,8 @@ fn walk(fs: &Kvfs, ino: Ino, path: &str, tree: &mut BTreeMap<String, TreeEntry>)
             .skip(2)
             .filter(|entry| {
                 let name = String::from_utf8(entry.name.clone()).unwrap();
-                walk(fs, entry.ino, &format!("{path}/{name}"), tree);
-                matches!(entry.kind, FileKind::Directory)
+                walk(fs, entry.attr.ino, &format!("{path}/{name}"), tree);
+                matches!(entry.attr.kind, FileKind::Directory)
             })
             .count();
         assert_eq!(attr.nlink as usize, 2 + n_dirs, "links of directory {path}");

@@ -18,7 +18,7 @@ fn name(bytes: &[u8]) -> FileName {
 }
 
 fn make(fs: &Kvfs, dir: Ino, name_bytes: &[u8], kind: FileKind) -> Ino {
-    let node = NewNode { kind, mode: 0o4751, uid: 70_000, gid: u32::MAX - 1 };
+    let node = NewNode { kind, mode: 0o4751, uid: 70_000, gid: u32::MAX - 1, inherit: None };
     fs.create_node(dir, &name(name_bytes), &node).unwrap().ino
 }
 
@@ -45,7 +45,7 @@ fn describe(fs: &Arc<Kvfs>) -> BTreeMap<Vec<u8>, String> {
         }
         if matches!(attr.kind, FileKind::Directory) {
             for entry in fs.readdir(ino, 0, 1000).unwrap().into_iter().skip(2) {
-                todo.push((entry.ino, [&path[..], b"/", &entry.name].concat()));
+                todo.push((entry.attr.ino, [&path[..], b"/", &entry.name].concat()));
             }
         }
         found.insert(path, text);
@@ -88,7 +88,13 @@ fn every_kind_of_inode_comes_back() {
         };
         fs.setattr(ino, &times).unwrap();
     }
-    let acl = [2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255];
+    // Owner rwx, user 1000 r-x, group r-x, mask rwx, others nothing.
+    let entries = [(1, 7, u32::MAX), (2, 5, 1000), (4, 5, u32::MAX), (16, 7, u32::MAX)];
+    let mut acl = vec![2, 0, 0, 0];
+    for (tag, permissions, id) in entries.into_iter().chain([(32, 0, u32::MAX)]) {
+        acl.extend([tag, 0, permissions, 0]);
+        acl.extend(u32::to_le_bytes(id));
+    }
     let file = make(fs, dir, &[b'n'; 255], FileKind::Regular);
     fs.setxattr(file, b"system.posix_acl_access", &acl, XattrMode::Set).unwrap();
     fs.setxattr(file, b"security.capability", &[0xff; 20], XattrMode::Set).unwrap();

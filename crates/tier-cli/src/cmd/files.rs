@@ -114,10 +114,12 @@ pub(crate) fn ls(
             name => visit(name, attr),
         })?;
     } else {
-        walk::entries(&store.fs, start.ino, |name, entry| match store.fs.getattr(entry.ino) {
-            Ok(attr) => visit(name.as_bytes(), &attr),
-            Err(FsError::NotFound) => Ok(()),
-            Err(error) => Err(error.into()),
+        walk::entries(&store.fs, start.ino, |name, entry| {
+            match store.fs.getattr(entry.attr.ino) {
+                Ok(attr) => visit(name.as_bytes(), &attr),
+                Err(FsError::NotFound) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
         })?;
     }
     if as_json {
@@ -192,8 +194,14 @@ fn make_path(fs: &Kvfs, path: &OsStr) -> Result<Ino> {
     for name in walk::parts(path.as_bytes())? {
         let attr = match fs.lookup(dir, &name) {
             Err(FsError::NotFound) => {
-                let kind = FileKind::Directory;
-                fs.create_node(dir, &name, &NewNode { kind, mode: 0o755, uid: 0, gid: 0 })?
+                let folder = NewNode {
+                    kind: FileKind::Directory,
+                    mode: 0o755,
+                    uid: 0,
+                    gid: 0,
+                    inherit: None,
+                };
+                fs.create_node(dir, &name, &folder)?
             }
             other => other?,
         };

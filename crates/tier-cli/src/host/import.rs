@@ -161,6 +161,7 @@ impl Import<'_> {
             gid: Some(metadata.gid()),
             accessed: Some(time(metadata.atime(), metadata.atime_nsec())),
             modified: Some(time(metadata.mtime(), metadata.mtime_nsec())),
+            ..SetAttr::default()
         };
         self.fs.setattr(ino, &set)?;
         Ok(())
@@ -192,6 +193,7 @@ fn owned(metadata: &Metadata) -> NewNode {
         mode: mode(metadata),
         uid: metadata.uid(),
         gid: metadata.gid(),
+        inherit: None,
     }
 }
 

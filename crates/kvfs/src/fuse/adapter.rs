@@ -1,0 +1,444 @@
+//! The kernel's requests as calls of the filesystem: types and error numbers, and nothing else.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use tier_types::{FileKind, to_usize};
+
+use super::answer;
+use super::convert::{self, errno, errno_by_ino};
+use super::handles::Handles;
+use super::notices::Notices;
+use super::tier_xattrs::{self, TierXattrs};
+use super::waiting::Waiting;
+use crate::{Kvfs, SetAttr, XattrMode};
+
+const WRITE_BYTES_MAX: u32 = 1 << 20;
+const N_BACKGROUND_MAX: u16 = 64;
+
+/// The filesystem as the library wants it.
+pub(super) struct Adapter {
+    pub(super) fs: Arc<Kvfs>,
+    pub(super) files: Handles,
+    pub(super) waiting: Waiting,
+    pub(super) notices: Arc<Notices>,
+    pub(super) xattrs: TierXattrs,
+    pub(super) read_only: bool,
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        for wanted in [
+            InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_WRITEBACK_CACHE,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_POSIX_ACL | InitFlags::FUSE_DONT_MASK,
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+        ] {
+            // An older kernel goes without.
+            let _ = config.add_capabilities(wanted);
+        }
+        let _ = config.set_max_write(WRITE_BYTES_MAX);
+        let _ = config.set_max_readahead(WRITE_BYTES_MAX);
+        let _ = config.set_max_background(N_BACKGROUND_MAX);
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.look_up((parent, name), reply);
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        let attr = self.fs.getattr(convert::ino(ino));
+        let attr = attr.and_then(|attr| answer::kernel_attr(&self.fs, &attr));
+        answer::attr(reply, attr);
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let time = |time: TimeOrNow| match time {
+            TimeOrNow::SpecificTime(time) => convert::timestamp(time),
+            TimeOrNow::Now => self.fs.now(),
+        };
+        // Who is not root cannot set these bits on other people's files, and so loses them.
+        let cut_by_user = size.is_some() && req.uid() != 0;
+        let set = SetAttr {
+            mode: mode.map(convert::mode),
+            uid,
+            gid,
+            accessed: atime.map(time),
+            modified: mtime.map(time),
+            changed: ctime.map(convert::timestamp),
+            strip: uid.is_some() || gid.is_some() || cut_by_user,
+        };
+        self.set_attributes(req, convert::ino(ino), (size, set), reply);
+    }
+
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        let ino = convert::ino(ino);
+        match self.fs.getattr(ino).map(|attr| attr.kind) {
+            Ok(FileKind::Symlink(target)) => {
+                self.note_access(ino);
+                reply.data(&target);
+            }
+            Ok(_) => reply.error(Errno::EINVAL),
+            Err(error) => reply.error(errno_by_ino(&error)),
+        }
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        match convert::node_kind(mode, rdev) {
+            Some(kind) => {
+                self.made(reply, self.make(req, (parent, name), kind, (mode, umask)));
+            }
+            None => reply.error(Errno::EINVAL),
+        }
+    }
+
+    fn mkdir(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        self.made(reply, self.make(req, (parent, name), FileKind::Directory, (mode, umask)));
+    }
+
+    fn symlink(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        link_name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let kind = FileKind::Symlink(target.as_os_str().as_bytes().to_vec());
+        self.made(reply, self.make(req, (parent, link_name), kind, (0o777, 0)));
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let done = convert::name(name).map(|name| self.fs.unlink(convert::ino(parent), &name));
+        answer::named(reply, done);
+    }
+
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let done = convert::name(name).map(|name| self.fs.rmdir(convert::ino(parent), &name));
+        answer::named(reply, done);
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        answer::named(reply, self.move_name((parent, name), (newparent, newname), flags));
+    }
+
+    fn link(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        newparent: INodeNo,
+        newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        match convert::name(newname) {
+            Ok(name) => {
+                let linked = self.fs.link(convert::ino(ino), convert::ino(newparent), &name);
+                answer::entry(reply, &self.fs, linked);
+            }
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        match self.fs.open_handle(convert::ino(ino)) {
+            Ok(handle) => {
+                reply.opened(self.files.insert(handle, flags), FopenFlags::FOPEN_KEEP_CACHE);
+            }
+            Err(error) => reply.error(errno_by_ino(&error)),
+        }
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        match self.make_open(req, (parent, name), (mode, umask), OpenFlags(flags)) {
+            Ok((attr, number)) => {
+                let cached = FopenFlags::FOPEN_KEEP_CACHE;
+                reply.created(&answer::REMEMBER, &attr, answer::GENERATION, number, cached);
+            }
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn read(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let (ino, len) = (convert::ino(ino), to_usize(u64::from(size)));
+        self.note_access(ino);
+        let read = move |fs: &Kvfs, patience| fs.read_with(patience, ino, offset, len);
+        self.patiently(req, reply, read, answer::data);
+    }
+
+    fn write(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let strip = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        self.write_data(req, (convert::ino(ino), offset), (data, strip), reply);
+    }
+
+    fn flush(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        // Closing promises nothing; the kernel need not ask again.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.files.remove(fh);
+        reply.ok();
+    }
+
+    fn fsync(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        answer::empty(reply, self.fs.fsync());
+    }
+
+    fn fsyncdir(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        answer::empty(reply, self.fs.fsync());
+    }
+
+    fn readdir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let listed = self.list(convert::ino(ino), offset, |entry| {
+            let number = convert::number(entry.attr.ino);
+            let kind = convert::file_type(&entry.attr.kind);
+            Ok(reply.add(number, entry.cookie, kind, OsStr::from_bytes(&entry.name)))
+        });
+        match listed {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let listed = self.list(convert::ino(ino), offset, |entry| {
+            let (number, attr) =
+                (convert::number(entry.attr.ino), answer::kernel_attr(&self.fs, &entry.attr)?);
+            let name = OsStr::from_bytes(&entry.name);
+            Ok(reply.add(number, entry.cookie, name, &answer::REMEMBER, &attr, answer::GENERATION))
+        });
+        match listed {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.stat(reply);
+    }
+
+    fn setxattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let (ino, name) = (convert::ino(ino), name.as_bytes());
+        if let Some(asked) = tier_xattrs::parse(name) {
+            return answer::empty(reply, tier_xattrs::set(&self.fs, ino, asked, Some(value)));
+        }
+        let mode = match flags {
+            1 => XattrMode::Create,
+            2 => XattrMode::Replace,
+            _ => XattrMode::Set,
+        };
+        let caller = (req.uid(), req.gid());
+        answer::empty(reply, self.fs.setxattr_as(caller, ino, (name, value), mode));
+    }
+
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let (ino, name) = (convert::ino(ino), name.as_bytes());
+        let value = match tier_xattrs::parse(name) {
+            Some(asked) => self.xattrs.get(&self.fs, ino, asked),
+            None => self.fs.getxattr(ino, name),
+        };
+        answer::xattr(reply, size, value);
+    }
+
+    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let names = self.fs.listxattr(convert::ino(ino)).map(|names| {
+            names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect::<Vec<u8>>()
+        });
+        answer::xattr(reply, size, names);
+    }
+
+    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (ino, name) = (convert::ino(ino), name.as_bytes());
+        let done = match tier_xattrs::parse(name) {
+            Some(asked) => tier_xattrs::set(&self.fs, ino, asked, None),
+            None => self.fs.removexattr(ino, name),
+        };
+        answer::empty(reply, done);
+    }
+
+    fn fallocate(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        self.allocate(req, (convert::ino(ino), mode), (offset, length), reply);
+    }
+
+    fn lseek(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        self.seek(req, convert::ino(ino), (offset, whence), reply);
+    }
+
+    fn copy_file_range(
+        &self,
+        req: &Request,
+        ino_in: INodeNo,
+        _fh_in: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        _fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let (from, to) = (convert::ino(ino_in), convert::ino(ino_out));
+        let copy = move |fs: &Kvfs, patience| {
+            fs.copy_range(patience, (from, offset_in), (to, offset_out), len)
+        };
+        self.patiently(req, reply, copy, answer::written);
+    }
+}

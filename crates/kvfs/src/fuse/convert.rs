@@ -1,0 +1,198 @@
+//! Types and error numbers, from ours to the kernel's and back.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fuser::{Errno, FileType, INodeNo};
+use tier_types::{DeviceNumber, FileAttr, FileKind, FileName, Ino, Timestamp, with_causes};
+
+use crate::FsError;
+
+const BLOCK_BYTES: u64 = 512;
+
+pub(super) fn ino(number: INodeNo) -> Ino {
+    Ino::new(number.0)
+}
+
+pub(super) fn number(ino: Ino) -> INodeNo {
+    INodeNo(ino.get())
+}
+
+pub(super) fn name(name: &OsStr) -> Result<FileName, Errno> {
+    let bytes = name.as_bytes();
+    let too_long = bytes.len() > FileName::BYTES_MAX;
+    let error = if too_long { Errno::ENAMETOOLONG } else { Errno::EINVAL };
+    FileName::new(bytes).ok_or(error)
+}
+
+/// What the kernel gets for an error. Those that are no answer to a question but trouble are
+/// logged, because the number alone does not say what is wrong.
+pub(super) fn errno(error: &FsError) -> Errno {
+    match error {
+        FsError::NotFound => Errno::ENOENT,
+        FsError::Exists => Errno::EEXIST,
+        FsError::NotDirectory => Errno::ENOTDIR,
+        FsError::IsDirectory => Errno::EISDIR,
+        FsError::NotEmpty => Errno::ENOTEMPTY,
+        FsError::TooLong(_) => Errno::ENAMETOOLONG,
+        FsError::TooLarge(_) => Errno::EFBIG,
+        FsError::NoSpace(_) => Errno::ENOSPC,
+        FsError::Invalid(_) => Errno::EINVAL,
+        FsError::TooManyLinks => Errno::EMLINK,
+        FsError::NoXattr => Errno::ENODATA,
+        FsError::Cold { .. } => Errno::EAGAIN,
+        FsError::Recall { .. }
+        | FsError::Damaged { .. }
+        | FsError::Store { .. }
+        | FsError::Log(_)
+        | FsError::Poisoned
+        | FsError::Busy => {
+            tracing::error!("{}", with_causes(error));
+            Errno::EIO
+        }
+    }
+}
+
+/// The error of an operation on an inode that the kernel knows: if it is gone, the kernel looks
+/// the path up again.
+pub(super) fn errno_by_ino(error: &FsError) -> Errno {
+    if matches!(error, FsError::NotFound) { Errno::ESTALE } else { errno(error) }
+}
+
+pub(super) fn file_type(kind: &FileKind) -> FileType {
+    match kind {
+        FileKind::Regular => FileType::RegularFile,
+        FileKind::Directory => FileType::Directory,
+        FileKind::Symlink(_) => FileType::Symlink,
+        FileKind::Fifo => FileType::NamedPipe,
+        FileKind::Socket => FileType::Socket,
+        FileKind::CharDevice(_) => FileType::CharDevice,
+        FileKind::BlockDevice(_) => FileType::BlockDevice,
+    }
+}
+
+/// What is made by mknod with this mode and device.
+pub(super) fn node_kind(mode: u32, device: u32) -> Option<FileKind> {
+    let device = device_number(device);
+    Some(match mode & 0o170_000 {
+        0o100_000 | 0 => FileKind::Regular,
+        0o010_000 => FileKind::Fifo,
+        0o140_000 => FileKind::Socket,
+        0o020_000 => FileKind::CharDevice(device),
+        0o060_000 => FileKind::BlockDevice(device),
+        _ => return None,
+    })
+}
+
+/// The permission, set-id and sticky bits.
+pub(super) fn mode(mode: u32) -> u16 {
+    u16::try_from(mode & 0o7777).unwrap_or(0)
+}
+
+/// Linux's `new_decode_dev`.
+fn device_number(device: u32) -> DeviceNumber {
+    let major = (device >> 8) & 0xfff;
+    let minor = (device & 0xff) | ((device >> 12) & 0xf_ff00);
+    DeviceNumber { major, minor }
+}
+
+/// Linux's `new_encode_dev`.
+fn device(number: DeviceNumber) -> u32 {
+    let DeviceNumber { major, minor } = number;
+    (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xf_ff00) << 12)
+}
+
+pub(super) fn attr(attr: &FileAttr, resident_bytes: u64, block_bytes: u32) -> fuser::FileAttr {
+    let rdev = match attr.kind {
+        FileKind::CharDevice(number) | FileKind::BlockDevice(number) => device(number),
+        FileKind::Regular
+        | FileKind::Directory
+        | FileKind::Symlink(_)
+        | FileKind::Fifo
+        | FileKind::Socket => 0,
+    };
+    fuser::FileAttr {
+        ino: number(attr.ino),
+        size: attr.size_bytes,
+        blocks: resident_bytes.div_ceil(BLOCK_BYTES),
+        atime: system_time(attr.accessed),
+        mtime: system_time(attr.modified),
+        ctime: system_time(attr.changed),
+        crtime: system_time(attr.created),
+        kind: file_type(&attr.kind),
+        perm: attr.mode,
+        nlink: attr.nlink,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev,
+        blksize: block_bytes,
+        flags: 0,
+    }
+}
+
+/// What stands for a name that is not there.
+pub(super) fn nobody() -> fuser::FileAttr {
+    fuser::FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
+        flags: 0,
+    }
+}
+
+fn system_time(time: Timestamp) -> SystemTime {
+    let whole = Duration::from_secs(time.seconds.unsigned_abs());
+    let second = match time.seconds < 0 {
+        true => UNIX_EPOCH.checked_sub(whole),
+        false => UNIX_EPOCH.checked_add(whole),
+    };
+    second
+        .and_then(|second| second.checked_add(Duration::from_nanos(time.nanos.into())))
+        .unwrap_or(UNIX_EPOCH)
+}
+
+/// The time that the kernel sent. The library (0.18) reads a time before 1970 as if its
+/// nanoseconds counted backwards as well; here that is undone.
+pub(super) fn timestamp(time: SystemTime) -> Timestamp {
+    let (before, since) = match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => (false, since),
+        Err(error) => (true, error.duration()),
+    };
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    let seconds = if before { -seconds } else { seconds };
+    Timestamp { seconds, nanos: since.subsec_nanos() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_numbers_survive() {
+        for (major, minor) in [(0, 0), (1, 3), (8, 255), (4095, 0xf_ffff)] {
+            let number = DeviceNumber { major, minor };
+            assert_eq!(device_number(device(number)), number);
+        }
+    }
+
+    #[test]
+    fn times_before_1970_keep_their_nanoseconds() {
+        let time = Timestamp { seconds: -2, nanos: 800_000_000 };
+        let expected = UNIX_EPOCH - Duration::new(1, 200_000_000);
+        assert_eq!(system_time(time), expected);
+        // What the library makes of the same on the way in.
+        assert_eq!(timestamp(UNIX_EPOCH - Duration::new(2, 800_000_000)), time);
+    }
+}

@@ -1,0 +1,126 @@
+//! Data, and the space that it takes.
+
+use std::sync::Arc;
+
+use fuser::{Errno, ReplyEmpty, ReplyLseek, ReplyStatfs, ReplyWrite, Request};
+use tier_types::{Ino, to_u64};
+
+use super::adapter::Adapter;
+use super::answer;
+use super::convert::{errno, errno_by_ino};
+use super::waiting::Reply;
+use crate::{FsError, Kvfs, Patience};
+
+const BLOCK_BYTES: u32 = 4096;
+
+/// Flags of fallocate(2).
+const KEEP_SIZE: i32 = 1;
+const PUNCH_HOLE: i32 = 2;
+const ZERO_RANGE: i32 = 16;
+
+/// Places of lseek(2).
+const SEEK_DATA: i32 = 3;
+const SEEK_HOLE: i32 = 4;
+
+impl Adapter {
+    /// Does what may need evicted data: at once if it does not, else on a thread that waits.
+    pub(super) fn patiently<R: Reply, T: 'static>(
+        &self,
+        req: &Request,
+        reply: R,
+        operation: impl Fn(&Kvfs, Patience) -> Result<T, FsError> + Send + 'static,
+        answer: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
+    ) {
+        match operation(&self.fs, Patience::Never) {
+            Err(FsError::Cold { .. }) => {
+                let fs = Arc::clone(&self.fs);
+                let work = move || operation(&fs, Patience::Wait);
+                self.waiting.submit(req.pid(), reply, work, answer);
+            }
+            done => answer(reply, done),
+        }
+    }
+
+    pub(super) fn write_data(
+        &self,
+        req: &Request,
+        (ino, offset): (Ino, u64),
+        (data, strip): (&[u8], bool),
+        reply: ReplyWrite,
+    ) {
+        let stripped = if strip { self.fs.strip_privileges(ino) } else { Ok(()) };
+        if let Err(error) = stripped {
+            return reply.error(errno_by_ino(&error));
+        }
+        let len = to_u64(data.len());
+        match self.fs.write_with(Patience::Never, ino, offset, data) {
+            Err(FsError::Cold { .. }) => {
+                let (fs, data) = (Arc::clone(&self.fs), data.to_vec());
+                let work = move || fs.write(ino, offset, &data).map(|()| len);
+                self.waiting.submit(req.pid(), reply, work, answer::written);
+            }
+            done => answer::written(reply, done.map(|()| len)),
+        }
+    }
+
+    pub(super) fn allocate(
+        &self,
+        req: &Request,
+        (ino, mode): (Ino, i32),
+        (offset, len): (u64, u64),
+        reply: ReplyEmpty,
+    ) {
+        let keep_size = mode & KEEP_SIZE != 0;
+        let asked = mode & !KEEP_SIZE;
+        let known = asked == 0 || asked == ZERO_RANGE || (asked == PUNCH_HOLE && keep_size);
+        if !known {
+            return reply.error(Errno::EOPNOTSUPP);
+        }
+        let operation = move |fs: &Kvfs, patience| match asked {
+            PUNCH_HOLE => fs.punch_hole_with(patience, ino, offset, len),
+            ZERO_RANGE => fs.zero_range(patience, ino, (offset, len), keep_size),
+            _ if keep_size => Ok(()),
+            _ => fs.allocate(ino, offset, len),
+        };
+        self.patiently(req, reply, operation, answer::empty);
+    }
+
+    pub(super) fn seek(
+        &self,
+        req: &Request,
+        ino: Ino,
+        (offset, whence): (i64, i32),
+        reply: ReplyLseek,
+    ) {
+        let Ok(from) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        let seek: fn(&Kvfs, Ino, u64) -> Result<Option<u64>, FsError> = match whence {
+            SEEK_DATA => Kvfs::next_data,
+            SEEK_HOLE => Kvfs::next_hole,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        if !self.files.has_writer(ino) {
+            return answer::seek(reply, seek(&self.fs, ino, from));
+        }
+        // The kernel does not send what it holds back before it asks; so it is told to.
+        let (fs, notices) = (Arc::clone(&self.fs), Arc::clone(&self.notices));
+        let work = move || {
+            notices.drop_pages(ino);
+            seek(&fs, ino, from)
+        };
+        self.waiting.submit(req.pid(), reply, work, answer::seek);
+    }
+
+    pub(super) fn stat(&self, reply: ReplyStatfs) {
+        match self.fs.statfs() {
+            Ok(stat) => {
+                let blocks = |bytes: u64| bytes / u64::from(BLOCK_BYTES);
+                let all = blocks(stat.data_bytes + stat.free_bytes);
+                let free = blocks(stat.free_bytes);
+                let files = stat.n_inodes + stat.n_inodes_free;
+                let (n_free, name_max) = (stat.n_inodes_free, stat.name_bytes_max);
+                reply.statfs(all, free, free, files, n_free, BLOCK_BYTES, name_max, BLOCK_BYTES);
+            }
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The filesystem as a mount: the kernel's requests, answered on several threads. What needs
+//! evicted data waits on threads of its own.
+
+mod adapter;
+mod answer;
+mod convert;
+mod data;
+mod handles;
+mod nodes;
+mod notices;
+mod tier_xattrs;
+mod waiting;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use fuser::{Config, MountOption, Session, SessionACL};
+use parking_lot::Mutex;
+use rustix::mount::{UnmountFlags, unmount};
+use tier_types::{FileName, Ino, Persisted};
+
+use crate::Kvfs;
+use adapter::Adapter;
+use handles::Handles;
+use notices::Notices;
+use tier_xattrs::TierXattrs;
+use waiting::Waiting;
+
+/// How a filesystem is mounted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MountOptions {
+    /// What `mount` and `df` call it.
+    pub source: String,
+    /// Nothing can be changed.
+    pub read_only: bool,
+    /// Threads that answer the kernel.
+    pub n_threads: usize,
+    /// Requests that can wait for evicted data at a time.
+    pub n_waiting: usize,
+}
+
+/// A mounted filesystem.
+#[derive(Debug)]
+pub struct Mount {
+    mountpoint: PathBuf,
+    notices: Arc<Notices>,
+    session: Mutex<Option<JoinHandle<io::Result<()>>>>,
+}
+
+impl Mount {
+    /// Mounts a filesystem on a folder and answers the kernel from then on. `archive` knows what
+    /// is persisted.
+    pub fn start(
+        fs: &Arc<Kvfs>,
+        mountpoint: &Path,
+        options: &MountOptions,
+        archive: Arc<dyn Persisted>,
+    ) -> io::Result<Self> {
+        let notices = Arc::new(Notices::default());
+        let adapter = Adapter {
+            fs: Arc::clone(fs),
+            files: Handles::default(),
+            waiting: Waiting::start(options.n_waiting)?,
+            notices: Arc::clone(&notices),
+            xattrs: TierXattrs { archive },
+            read_only: options.read_only,
+        };
+        // The kernel would follow a relative path from wherever it is used.
+        let mountpoint = mountpoint.canonicalize()?;
+        let session = Session::new(adapter, &mountpoint, &config(options))?;
+        notices.connect(session.notifier());
+        let told = Arc::clone(&notices);
+        fs.on_residency_change(Box::new(move |ino| told.forget_attributes(ino)));
+        let thread = thread::Builder::new().name("kvfs-mount".into());
+        let session = thread.spawn(move || session.run())?;
+        Ok(Self { mountpoint, notices, session: Mutex::new(Some(session)) })
+    }
+
+    /// Where it is.
+    pub fn mountpoint(&self) -> &Path {
+        &self.mountpoint
+    }
+
+    /// Waits until it is unmounted, by whomever.
+    pub fn wait(&self) -> io::Result<()> {
+        let session = self.session.lock().take();
+        match session.map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(ended)) => ended,
+            Some(Err(_)) => Err(io::Error::other("a thread that answers the kernel panicked")),
+        }
+    }
+
+    /// Unmounts it. If somebody uses it, it disappears all the same, goes on serving him, and ends
+    /// when he is done; then the answer is false.
+    pub fn unmount(&self) -> io::Result<bool> {
+        match unmount(&self.mountpoint, UnmountFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::BUSY) => {
+                unmount(&self.mountpoint, UnmountFlags::DETACH)?;
+                Ok(false)
+            }
+            // Whoever is not root has a helper do it, which root owns.
+            Err(rustix::io::Errno::PERM) => self.unmount_by_helper(),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A name appeared or disappeared by another way than this mount.
+    pub fn forget_entry(&self, dir: Ino, name: &FileName) {
+        self.notices.forget_entry(dir, name);
+    }
+
+    fn unmount_by_helper(&self) -> io::Result<bool> {
+        for (flag, at_once) in [("-u", true), ("-uz", false)] {
+            let mut helper = std::process::Command::new("fusermount3");
+            if helper.arg(flag).arg("--").arg(&self.mountpoint).output()?.status.success() {
+                return Ok(at_once);
+            }
+        }
+        Err(io::Error::other("fusermount3 cannot unmount it"))
+    }
+}
+
+fn config(options: &MountOptions) -> Config {
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::FSName(options.source.clone()),
+        MountOption::Subtype("tier".into()),
+        MountOption::DefaultPermissions,
+    ];
+    if options.read_only {
+        config.mount_options.push(MountOption::RO);
+    }
+    // What others may do the permissions say; who is not root mounts for himself alone.
+    config.acl = SessionACL::Owner;
+    if rustix::process::geteuid().is_root() {
+        config.acl = SessionACL::All;
+        config.mount_options.extend([MountOption::Suid, MountOption::Dev]);
+    }
+    config.n_threads = Some(options.n_threads);
+    config.clone_fd = true;
+    config
+}

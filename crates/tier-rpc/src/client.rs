@@ -1,0 +1,82 @@
+//! The side of whoever gives a command.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use tier_types::{ControlCommand, ControlSession};
+
+use crate::RpcError;
+use crate::wire::{self, Request, Response};
+
+/// A connection to the process that has a store open.
+#[derive(Debug)]
+pub struct Client {
+    socket: UnixStream,
+}
+
+/// Stops the command of a client, from another thread.
+#[derive(Debug)]
+pub struct Canceller(UnixStream);
+
+impl Client {
+    /// Connects to the socket at a path; `None` if there is none, or only what a process left that
+    /// is gone.
+    pub fn connect(path: &Path) -> Result<Option<Self>, RpcError> {
+        match UnixStream::connect(path) {
+            Ok(mut socket) => {
+                wire::greet(&mut socket).map_err(|_| RpcError::Gone)?;
+                Ok(Some(Self { socket }))
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(source) => {
+                Err(RpcError::Io { operation: "connect to", path: path.to_path_buf(), source })
+            }
+        }
+    }
+
+    /// A way to stop the command while [`run`](Self::run) waits for it.
+    pub fn canceller(&self) -> Result<Canceller, RpcError> {
+        self.socket.try_clone().map(Canceller).map_err(|_| RpcError::Gone)
+    }
+
+    /// Has a command carried out and returns its exit code. What it prints goes to `session`.
+    pub fn run(
+        mut self,
+        command: &ControlCommand,
+        session: &dyn ControlSession,
+    ) -> Result<u8, RpcError> {
+        wire::read_greeting(&mut self.socket)?;
+        let ControlCommand { arguments, folder } = command.clone();
+        wire::write(&mut self.socket, &Request::Run { arguments, folder })
+            .map_err(|_| RpcError::Gone)?;
+        loop {
+            match wire::read(&mut self.socket)? {
+                Response::Output(bytes) => {
+                    if session.output(&bytes).is_err() {
+                        // What comes then is read, so that the other side can end in order.
+                        let _ = wire::write(&mut self.socket, &Request::Cancel);
+                    }
+                }
+                Response::Note(text) => session.note(&text),
+                Response::Progress(text) => session.progress(&text),
+                Response::Done(code) => return Ok(code),
+            }
+        }
+    }
+}
+
+impl Canceller {
+    /// Asks for the command to stop at the next safe point.
+    pub fn cancel(&mut self) {
+        // Who is gone needs not be stopped.
+        let _ = wire::write(&mut self.0, &Request::Cancel);
+    }
+}
