@@ -178,12 +178,22 @@ impl Db {
 
     /// Bytes that its disk has left for those who are not root.
     pub(crate) fn free_bytes(&self) -> Result<u64, FsError> {
-        let stat = rustix::fs::statvfs(&self.path);
-        let stat = stat.map_err(|errno| FsError::Store {
+        let stat = self.statvfs()?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Bytes in use on its disk, and the size of the disk.
+    pub(crate) fn disk_bytes(&self) -> Result<(u64, u64), FsError> {
+        let stat = self.statvfs()?;
+        let used = stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize);
+        Ok((used, used.saturating_add(stat.f_bavail.saturating_mul(stat.f_frsize))))
+    }
+
+    fn statvfs(&self) -> Result<rustix::fs::StatVfs, FsError> {
+        rustix::fs::statvfs(&self.path).map_err(|errno| FsError::Store {
             operation: "measure the disk of",
             source: std::io::Error::from(errno).into(),
-        })?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        })
     }
 
     /// The store's own statistics, for people.

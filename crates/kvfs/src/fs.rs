@@ -246,6 +246,11 @@ impl Kvfs {
         })
     }
 
+    /// Bytes that are in use on the store's disk, by whomever, and the size of the disk.
+    pub fn disk_bytes(&self) -> Result<(u64, u64), FsError> {
+        self.db.disk_bytes()
+    }
+
     /// The store's own statistics: table, about how many keys, bytes in files.
     pub fn statistics(&self) -> Vec<(&'static str, u64, u64)> {
         self.db.statistics()

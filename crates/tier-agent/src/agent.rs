@@ -42,10 +42,44 @@ type Answer = Result<AgentReport, AgentError>;
 /// The agent's thread. Dropped, it is stopped and joined.
 #[derive(Debug)]
 pub struct TieringOutAgent {
-    tasks: Option<Sender<(Task, Sender<Answer>)>>,
-    stop: Arc<AtomicBool>,
+    tasks: Option<Sender<Order>>,
+    wish: Arc<Wish>,
     waiting: Arc<Waiting>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A task, the wish to stop it, and where its answer goes.
+struct Order {
+    task: Task,
+    stop: Arc<AtomicBool>,
+    answer: Sender<Answer>,
+}
+
+/// The wish that the thread ends.
+#[derive(Debug, Default)]
+struct Wish {
+    to_end: AtomicBool,
+    /// What stops the task that is under way.
+    current: Mutex<Option<Arc<AtomicBool>>>,
+}
+
+impl Wish {
+    fn end(&self) {
+        self.to_end.store(true, Ordering::Relaxed);
+        if let Some(stop) = self.current.lock().as_ref() {
+            stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes a task the one that is under way, unless the thread is to end.
+    fn begin(&self, stop: &Arc<AtomicBool>) -> Result<(), AgentError> {
+        let mut current = self.current.lock();
+        if self.to_end.load(Ordering::Relaxed) {
+            return Err(AgentError::Stopped);
+        }
+        *current = Some(Arc::clone(stop));
+        Ok(())
+    }
 }
 
 /// How many tasks are not done.
@@ -72,31 +106,34 @@ impl TieringOutAgent {
     pub fn start(mut stages: Box<dyn Stages>) -> Result<Self, AgentError> {
         stages.recover()?;
         let (tasks, queue) = unbounded();
-        let stop = Arc::new(AtomicBool::new(false));
+        let wish = Arc::new(Wish::default());
         let waiting = Arc::new(Waiting::default());
-        let worker = Worker { stages, stop: Arc::clone(&stop), waiting: Arc::clone(&waiting) };
+        let worker = Worker { stages, wish: Arc::clone(&wish), waiting: Arc::clone(&waiting) };
         let thread = thread::Builder::new().name("tier-agent".into());
         let thread = thread.spawn(move || worker.run(&queue)).map_err(|source| {
             let message = "cannot start the agent's thread";
             tier_types::PortError::new(tier_types::ErrorKind::Failed, message).with_source(source)
         })?;
-        Ok(Self { tasks: Some(tasks), stop, waiting, thread: Mutex::new(Some(thread)) })
+        Ok(Self { tasks: Some(tasks), wish, waiting, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Has a task done and waits for it.
-    pub fn perform(&self, task: Task) -> Answer {
-        self.submit(task)?.recv().unwrap_or(Err(AgentError::Panicked))
+    /// Has a task done and waits for it. It stops at the next safe point when `stop` becomes true;
+    /// what was done until then is not lost.
+    pub fn perform(&self, task: Task, stop: &Arc<AtomicBool>) -> Answer {
+        self.submit(task, stop)?.recv().unwrap_or(Err(AgentError::Panicked))
     }
 
     /// Has a task done in the background; the answer comes through the channel.
-    pub fn submit(&self, task: Task) -> Result<Receiver<Answer>, AgentError> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(AgentError::Stopped);
-        }
+    pub fn submit(
+        &self,
+        task: Task,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Receiver<Answer>, AgentError> {
         let (answer, receiver) = bounded(1);
         let tasks = self.tasks.as_ref().ok_or(AgentError::Stopped)?;
         self.waiting.add();
-        if tasks.send((task, answer)).is_err() {
+        let stop = Arc::clone(stop);
+        if tasks.send(Order { task, stop, answer }).is_err() {
             self.waiting.done();
             return Err(AgentError::Panicked);
         }
@@ -105,12 +142,7 @@ impl TieringOutAgent {
 
     /// Asks the thread to stop at the next safe point. What is under way is not lost.
     pub fn request_stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// A flag that stops the thread when it becomes true, for a signal handler.
-    pub fn stop_flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.stop)
+        self.wish.end();
     }
 
     /// Waits until every task so far is done, or the thread has ended.
@@ -156,25 +188,21 @@ impl Drop for TieringOutAgent {
 
 struct Worker {
     stages: Box<dyn Stages>,
-    stop: Arc<AtomicBool>,
+    wish: Arc<Wish>,
     waiting: Arc<Waiting>,
 }
 
 impl Worker {
-    fn run(mut self, queue: &Receiver<(Task, Sender<Answer>)>) {
-        for (task, answer) in queue {
-            let done = if self.stop.load(Ordering::Relaxed) {
-                Err(AgentError::Stopped)
-            } else {
-                self.perform(task)
-            };
+    fn run(mut self, queue: &Receiver<Order>) {
+        for Order { task, stop, answer } in queue {
+            let done = self.wish.begin(&stop).and_then(|()| self.perform(task, &stop));
             // Nobody may be waiting for it any more.
             let _ = answer.send(done);
             self.waiting.done();
         }
     }
 
-    fn perform(&mut self, task: Task) -> Answer {
+    fn perform(&mut self, task: Task, stop: &AtomicBool) -> Answer {
         let mut report = AgentReport::default();
         let mut wanted = self.wanted(task)?;
         loop {
@@ -188,24 +216,24 @@ impl Worker {
                 report.evicted = Some(self.stages.evict_dry_run(state.safe_xid, goal)?);
                 return Ok(report);
             }
-            if self.stop.load(Ordering::Relaxed) {
+            if stop.load(Ordering::Relaxed) {
                 return Err(AgentError::Stopped);
             }
             match next_step(&state) {
                 Step::Rest => return Ok(report),
                 Step::Persist => {
-                    report.persisted = self.stages.persist(&self.stop)?;
+                    report.persisted = self.stages.persist(stop)?;
                     // Nothing to persist after all: the wish is fulfilled.
                     if report.persisted.is_none() {
                         wanted.snapshot_wanted = None;
                     }
                 }
                 Step::Secure(snapshot) => {
-                    self.stages.secure(snapshot, &self.stop)?;
+                    self.stages.secure(snapshot, stop)?;
                     report.secured.push(snapshot);
                 }
                 Step::Evict { safe, goal } => {
-                    report.evicted = Some(self.stages.evict(safe, goal, &self.stop)?);
+                    report.evicted = Some(self.stages.evict(safe, goal, stop)?);
                     wanted.eviction_wanted = None;
                 }
             }

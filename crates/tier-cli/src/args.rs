@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Parser, Subcommand};
 
@@ -112,6 +112,32 @@ pub(crate) enum Command {
         store: PathBuf,
         /// The file.
         path: OsString,
+    },
+    /// Mount the filesystem and stay until it is unmounted, with the agent running.
+    #[command(after_help = "Example: tier mount /srv/store /home/me/files")]
+    Mount {
+        /// The store.
+        store: PathBuf,
+        /// The folder to mount on.
+        mountpoint: PathBuf,
+        /// Let nothing be changed.
+        #[arg(long)]
+        read_only: bool,
+        /// Take no snapshot and free no space but when asked to.
+        #[arg(long)]
+        no_agent: bool,
+    },
+    /// Have the agent of a mounted store begin nothing until it is resumed.
+    #[command(after_help = "Example: tier pause /srv/store")]
+    Pause {
+        /// The store.
+        store: PathBuf,
+    },
+    /// Have the agent of a mounted store go on.
+    #[command(after_help = "Example: tier resume /srv/store")]
+    Resume {
+        /// The store.
+        store: PathBuf,
     },
     /// Publish, persist, push and verify now.
     #[command(after_help = "Example: tier snapshot /srv/store")]
@@ -247,6 +273,43 @@ pub(crate) enum Command {
     /// Look into one tarball.
     #[command(subcommand)]
     Tarball(TarballCommand),
+}
+
+impl Command {
+    /// The store of a command that another process can carry out, if it has it open.
+    pub(crate) fn open_store(&self) -> Option<&Path> {
+        match self {
+            Self::Demo { .. }
+            | Self::Keygen { .. }
+            | Self::Init { .. }
+            | Self::Mount { .. }
+            | Self::Restore { .. }
+            | Self::Tarball(_) => None,
+            Self::Import { store, .. }
+            | Self::Export { store, .. }
+            | Self::Ls { store, .. }
+            | Self::Cat { store, .. }
+            | Self::Pause { store }
+            | Self::Resume { store }
+            | Self::Snapshot { store }
+            | Self::Push { store }
+            | Self::Evict { store, .. }
+            | Self::Recall { store, .. }
+            | Self::Pin { store, .. }
+            | Self::Unpin { store, .. }
+            | Self::Status { store, .. }
+            | Self::Snapshots { store }
+            | Self::Log { store, .. }
+            | Self::Stats { store }
+            | Self::Dump { store, .. }
+            | Self::Index(
+                IndexCommand::Dump { store }
+                | IndexCommand::Rebuild { store, .. }
+                | IndexCommand::Check { store },
+            )
+            | Self::Verify { store, .. } => Some(store),
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -39,6 +39,12 @@ pub(crate) struct Config {
     pub(crate) recall: Recall,
     #[serde(default)]
     pub(crate) evict: Evict,
+    #[serde(default)]
+    pub(crate) agent: Agent,
+    #[serde(default)]
+    pub(crate) space: Space,
+    #[serde(default)]
+    pub(crate) mount: Mount,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -101,6 +107,58 @@ pub(crate) struct Evict {
     pub(crate) age_seconds_min: i64,
     /// Files with less data in the key-value store stay.
     pub(crate) resident_bytes_min: u64,
+}
+
+/// When the agent of a mounted store acts unasked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Agent {
+    /// What changed is in a snapshot after so long.
+    pub(crate) snapshot_seconds: u64,
+    /// And as soon as so many operations were logged.
+    pub(crate) snapshot_operations: u64,
+    /// What failed is tried again after so long.
+    pub(crate) retry_seconds: u64,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self { snapshot_seconds: 300, snapshot_operations: 1_000_000, retry_seconds: 60 }
+    }
+}
+
+/// When the agent of a mounted store frees space.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Space {
+    /// What the key-value store may take; zero for the whole disk.
+    pub(crate) capacity_bytes: u64,
+    /// Data is evicted when more than this is used.
+    pub(crate) high_percent: u8,
+    /// Until no more than this is.
+    pub(crate) low_percent: u8,
+}
+
+impl Default for Space {
+    fn default() -> Self {
+        Self { capacity_bytes: 0, high_percent: 85, low_percent: 70 }
+    }
+}
+
+/// How a store is mounted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Mount {
+    /// Threads that answer the kernel.
+    pub(crate) threads: usize,
+    /// Requests that can wait for evicted data at a time.
+    pub(crate) waiting: usize,
+}
+
+impl Default for Mount {
+    fn default() -> Self {
+        Self { threads: 8, waiting: 64 }
+    }
 }
 
 impl Config {

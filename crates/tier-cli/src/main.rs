@@ -3,10 +3,13 @@
 mod args;
 mod cmd;
 mod config;
+mod daemon;
 mod exit;
 mod host;
 mod output;
 mod progress;
+mod remote;
+mod session;
 mod store;
 mod walk;
 
@@ -18,6 +21,7 @@ use clap::error::ErrorKind;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::Args;
+use crate::session::Session;
 
 /// For the database as well, which allocates from many threads.
 #[global_allocator]
@@ -46,8 +50,12 @@ fn main() -> ExitCode {
         .with_target(false)
         .without_time()
         .init();
-    match cmd::run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = match remote::run(&args) {
+        Some(done) => done,
+        None => cmd::run(&args, &Session::here(args.json)).map(|()| 0),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             let code = exit::code(&error);
             // A reader that has seen enough is no failure worth a message.

@@ -1,30 +1,14 @@
 //! What commands print: for people, or as JSON.
 
-use std::io::{self, Write};
-
-use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tier_persist::Damage;
 use tier_types::Timestamp;
-
-/// Prints a report: `text` for people, `json` for programs.
-pub(crate) fn report(as_json: bool, json: &Value, text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    let written = if as_json { writeln!(out, "{json:#}") } else { write!(out, "{text}") };
-    written.and_then(|()| out.flush()).context("cannot write the report")
-}
 
 /// Damages as lines, and as objects.
 pub(crate) fn damages(damages: &[Damage]) -> (String, Vec<Value>) {
     let line = |damage: &Damage| format!("{}: {}\n", damage.object, damage.problem);
     let object = |damage: &Damage| json!({ "object": damage.object, "problem": damage.problem });
     (damages.iter().map(line).collect(), damages.iter().map(object).collect())
-}
-
-/// Writes a line to standard error.
-pub(crate) fn note(text: &str) {
-    // If nobody can be told, the work goes on all the same.
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Bytes with a binary unit, three digits.

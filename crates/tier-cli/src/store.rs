@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -22,6 +22,7 @@ use tier_types::{
 };
 
 use crate::config::Config;
+use crate::progress::Audience;
 
 /// An open store. Only one process has it open.
 pub(crate) struct Store {
@@ -34,6 +35,9 @@ pub(crate) struct Store {
     pub(crate) local: LocalStore,
     pub(crate) cloud: Option<Arc<dyn ObjectStore>>,
     pub(crate) book: Arc<StatusBook>,
+    /// Those who look on while the agent works.
+    pub(crate) audience: Arc<Audience>,
+    agent: OnceLock<Arc<TieringOutAgent>>,
     lock: File,
 }
 
@@ -69,6 +73,8 @@ impl Store {
             local,
             cloud,
             book,
+            audience: Arc::default(),
+            agent: OnceLock::new(),
             lock,
         };
         store.connect_recall()?;
@@ -99,8 +105,17 @@ impl Store {
         stores
     }
 
-    /// Starts the agent.
-    pub(crate) fn agent(&self, progress: Arc<dyn StatusSink>) -> Result<TieringOutAgent> {
+    /// The agent, which is started when somebody first asks for it.
+    pub(crate) fn agent(&self) -> Result<Arc<TieringOutAgent>> {
+        if let Some(agent) = self.agent.get() {
+            return Ok(Arc::clone(agent));
+        }
+        let agent = Arc::new(self.start_agent()?);
+        // Whoever came first has the one that counts; the other one ends unused.
+        Ok(Arc::clone(self.agent.get_or_init(|| agent)))
+    }
+
+    fn start_agent(&self) -> Result<TieringOutAgent> {
         let Self { config, .. } = self;
         let spill_dir = self.path.join("tmp");
         let evict_dir = self.path.join("evict");
@@ -140,6 +155,7 @@ impl Store {
             book: Arc::clone(&self.book),
             spill_dir,
         };
+        let progress: Arc<dyn StatusSink> = self.audience.clone();
         let stages = StoreStages::new(ports, persister, evicter, progress);
         Ok(TieringOutAgent::start(Box::new(stages))?)
     }

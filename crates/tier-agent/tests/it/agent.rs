@@ -77,13 +77,13 @@ impl Stages for FakeStages {
 fn steps_come_in_order_and_nothing_comes_unasked() {
     let said = Arc::new(Said::default());
     let agent = TieringOutAgent::start(FakeStages::boxed(&said, false)).unwrap();
-    agent.perform(Task::Evict(PassGoal::Everything)).unwrap();
+    agent.perform(Task::Evict(PassGoal::Everything), &Arc::default()).unwrap();
     let answers = [Task::Snapshot, Task::Snapshot, Task::EvictDryRun(PassGoal::Everything)]
-        .map(|task| agent.submit(task).unwrap());
+        .map(|task| agent.submit(task, &Arc::default()).unwrap());
     agent.wait().unwrap();
     assert!(answers.iter().all(|answer| answer.recv().unwrap().is_ok()));
     agent.request_stop();
-    assert!(matches!(agent.perform(Task::Snapshot), Err(AgentError::Stopped)));
+    assert!(matches!(agent.perform(Task::Snapshot, &Arc::default()), Err(AgentError::Stopped)));
     agent.join().unwrap();
     let expected = ["recover", "evict 0", "persist", "secure 1", "dry run 9"];
     assert_eq!(*said.0.lock(), expected);
@@ -93,7 +93,7 @@ fn steps_come_in_order_and_nothing_comes_unasked() {
 fn a_panic_poisons_the_handle() {
     let said = Arc::new(Said::default());
     let agent = TieringOutAgent::start(FakeStages::boxed(&said, true)).unwrap();
-    assert!(matches!(agent.perform(Task::Snapshot), Err(AgentError::Panicked)));
+    assert!(matches!(agent.perform(Task::Snapshot, &Arc::default()), Err(AgentError::Panicked)));
     assert!(matches!(agent.wait(), Err(AgentError::Panicked)));
     assert!(matches!(agent.join(), Err(AgentError::Panicked)));
 }

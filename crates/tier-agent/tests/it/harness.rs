@@ -154,7 +154,7 @@ impl Harness {
     }
 
     pub(crate) fn perform(&self, task: Task) -> Result<AgentReport, AgentError> {
-        self.live().agent.perform(task)
+        self.live().agent.perform(task, &Arc::default())
     }
 
     pub(crate) fn snapshot(&self) -> Option<SnapshotId> {

@@ -15,14 +15,20 @@ use tier_persist::ScanMode;
 use tier_types::MountedInstance;
 
 use super::keys::NewStore;
-use super::{files, index, keys, restore, tiering};
+use super::{files, index, keys, restore};
 use crate::exit::DamageFound;
-use crate::store::{Store, index_path, open_new_index};
+use crate::session::Session;
+use crate::store::{index_path, open_new_index};
 use crate::{host, output};
 
 const COMPARE_BYTES: usize = 1 << 16;
 
-pub(crate) fn demo(dir: Option<&Path>, work_dir: Option<&Path>, keep: bool) -> Result<()> {
+pub(crate) fn demo(
+    session: &Session,
+    dir: Option<&Path>,
+    work_dir: Option<&Path>,
+    keep: bool,
+) -> Result<()> {
     let dir = dir.unwrap_or(Path::new("."));
     let dir = dir.canonicalize().with_context(|| format!("cannot open {}", dir.display()))?;
     let mut work = match work_dir {
@@ -38,25 +44,26 @@ pub(crate) fn demo(dir: Option<&Path>, work_dir: Option<&Path>, keep: bool) -> R
     if work.path().starts_with(&dir) {
         bail!("the work folder lies in the tree to import; say --work-dir elsewhere");
     }
-    let demo = Demo { source: dir, work: work.path().to_path_buf() };
+    let demo = Demo { session, source: dir, work: work.path().to_path_buf() };
     demo.run()?;
     if keep {
-        say(&format!("Everything is kept in {}.", work.path().display()))?;
+        say(session, &format!("Everything is kept in {}.", work.path().display()))?;
     }
-    say("Every comparison held.")
+    say(session, "Every comparison held.")
 }
 
-struct Demo {
+struct Demo<'a> {
+    session: &'a Session,
     source: PathBuf,
     work: PathBuf,
 }
 
-impl Demo {
+impl Demo<'_> {
     fn run(&self) -> Result<()> {
         let store = self.work.join("store");
         let cloud = self.work.join("cloud");
         let cloud_url = format!("file://{}", cloud.display());
-        keys::init(&store, &demo_store(&cloud_url), false)?;
+        keys::init(self.session, &store, &demo_store(&cloud_url))?;
         self.out(&store)?;
         self.back(&store, "evicted")?;
         self.regenerate(&store)?;
@@ -69,22 +76,28 @@ impl Demo {
             recipients: Vec::new(),
             trust_signer: false,
         };
-        timed("restore from the cloud alone", || {
-            restore::restore(&restored, &source, false)?;
+        self.timed("restore from the cloud alone", || {
+            restore::restore(self.session, &restored, &source)?;
             Ok(String::new())
         })?;
         self.back(&restored, "restored")
     }
 
+    fn timed(&self, what: &str, work: impl FnOnce() -> Result<String>) -> Result<()> {
+        let start = Instant::now();
+        let result = work().with_context(|| format!("the demo failed at: {what}"))?;
+        say(self.session, &format!("{:>8.2} s  {what:<38} {result}", start.elapsed().as_secs_f64()))
+    }
+
     /// Import, snapshot, push, verify, evict.
     fn out(&self, store: &Path) -> Result<()> {
-        let store = Store::open(store)?;
-        timed("import", || {
-            let copied = files::import_tree(&store, &self.source, OsStr::new("/"))?;
+        let store = self.session.open(store)?;
+        self.timed("import", || {
+            let copied = files::import_tree(self.session, &store, &self.source, OsStr::new("/"))?;
             Ok(format!("{} inodes, {}", copied.n_inodes, output::bytes(copied.bytes)))
         })?;
-        timed("snapshot, push, read back", || {
-            let report = tiering::perform(&store, Task::Snapshot, "taking a snapshot")?;
+        self.timed("snapshot, push, read back", || {
+            let report = self.session.perform(&store, Task::Snapshot, "taking a snapshot")?;
             let persisted = report.persisted.context("there was nothing to persist")?.report;
             if !persisted.failed.is_empty() {
                 bail!("{} inodes could not be persisted", persisted.failed.len());
@@ -96,10 +109,11 @@ impl Demo {
                 output::bytes(persisted.tarball_bytes)
             ))
         })?;
-        timed("evict everything", || {
+        self.timed("evict everything", || {
             let before = store.fs.usage()?;
             let task = Task::Evict(PassGoal::Everything);
-            let evicted = tiering::perform(&store, task, "evicting")?.evicted.unwrap_or_default();
+            let evicted =
+                self.session.perform(&store, task, "evicting")?.evicted.unwrap_or_default();
             let after = store.fs.usage()?;
             if after.resident_bytes > 0 {
                 bail!("{} stayed", output::bytes(after.resident_bytes));
@@ -115,13 +129,13 @@ impl Demo {
 
     /// Read everything, and compare it with the source.
     fn back(&self, store: &Path, name: &str) -> Result<()> {
-        let store = Store::open(store)?;
+        let store = self.session.open(store)?;
         let dir = self.work.join(format!("out-{name}"));
-        timed(&format!("read everything back ({name})"), || {
-            let copied = files::export_tree(&store.fs, OsStr::new("/"), &dir)?;
+        self.timed(&format!("read everything back ({name})"), || {
+            let copied = files::export_tree(self.session, &store.fs, OsStr::new("/"), &dir)?;
             Ok(format!("{} inodes, {}", copied.n_inodes, output::bytes(copied.bytes)))
         })?;
-        timed("compare content and metadata", || {
+        self.timed("compare content and metadata", || {
             let n_files = compare_trees(&self.source, &dir)?;
             Ok(format!("{n_files} files and folders are the same"))
         })
@@ -129,11 +143,11 @@ impl Demo {
 
     /// Regenerate the index in both ways, and compare dumps.
     fn regenerate(&self, path: &Path) -> Result<()> {
-        let store = Store::open(path)?;
+        let store = self.session.open(path)?;
         let mut live = Vec::new();
         store.index.dump(&mut live)?;
         for (what, mode) in [("tables", ScanMode::Tables), ("full-scan", ScanMode::Full)] {
-            timed(&format!("regenerate the index ({what})"), || {
+            self.timed(&format!("regenerate the index ({what})"), || {
                 let folder = self.work.join(format!("index-{what}"));
                 let fresh = open_new_index(&folder, store.fs.chunk_bytes(), &store.config)?;
                 let (n_tarballs, damages) = index::fill(&store, &fresh, mode, false)?;
@@ -153,8 +167,8 @@ impl Demo {
         }
         drop(store);
         fs::remove_dir_all(index_path(path)).context("cannot remove the index")?;
-        timed("open the store without an index", || {
-            let store = Store::open(path)?;
+        self.timed("open the store without an index", || {
+            let store = self.session.open(path)?;
             let mut dump = Vec::new();
             store.index.dump(&mut dump)?;
             if dump != live {
@@ -175,14 +189,8 @@ fn demo_store(cloud: &str) -> NewStore {
     }
 }
 
-fn say(text: &str) -> Result<()> {
-    output::report(false, &serde_json::Value::Null, &format!("{text}\n"))
-}
-
-fn timed(what: &str, work: impl FnOnce() -> Result<String>) -> Result<()> {
-    let start = Instant::now();
-    let result = work().with_context(|| format!("the demo failed at: {what}"))?;
-    say(&format!("{:>8.2} s  {what:<38} {result}", start.elapsed().as_secs_f64()))
+fn say(session: &Session, text: &str) -> Result<()> {
+    session.report(&serde_json::Value::Null, &format!("{text}\n"))
 }
 
 /// Compares two trees of the host: names, kinds, modes, owners, times, links, extended attributes,

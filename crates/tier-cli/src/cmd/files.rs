@@ -10,68 +10,86 @@ use kvfs::{FsError, Kvfs, NewNode};
 use serde_json::{Value, json};
 use tier_types::{FileAttr, FileKind, Ino, to_u64};
 
-use super::{flush, stdout};
+use super::flush;
 use crate::host::{self, Copied};
-use crate::progress::Bar;
+use crate::session::Session;
 use crate::store::Store;
 use crate::{output, walk};
 
 const READ_BYTES: usize = 1 << 20;
 
-pub(crate) fn import(store: &Path, dir: &Path, into: &OsStr, as_json: bool) -> Result<()> {
-    let store = Store::open(store)?;
-    let copied = import_tree(&store, dir, into)?;
+pub(crate) fn import(session: &Session, store: &Path, dir: &Path, into: &OsStr) -> Result<()> {
+    let store = session.open(store)?;
+    let copied = import_tree(session, &store, &session.host_path(dir), into)?;
     let text = format!(
         "Imported {} files and folders, {}.\n",
         copied.n_inodes,
         output::bytes(copied.bytes)
     );
-    output::report(as_json, &copied_json(&copied), &text)
+    session.report(&copied_json(&copied), &text)
 }
 
-pub(crate) fn import_tree(store: &Store, dir: &Path, into: &OsStr) -> Result<Copied> {
+pub(crate) fn import_tree(
+    session: &Session,
+    store: &Store,
+    dir: &Path,
+    into: &OsStr,
+) -> Result<Copied> {
     let into = make_path(&store.fs, into)?;
-    let bar = Bar::new("importing");
-    let progress = |copied: &Copied| bar.files_and_bytes(copied.n_inodes, copied.bytes);
+    let stop = session.stop()?;
+    let bar = session.bar("importing");
+    let progress = |copied: &Copied| {
+        bar.files_and_bytes(copied.n_inodes, copied.bytes);
+        stop.check()
+    };
     let copied = host::import(&store.fs, dir, into, &progress)?;
     store.fs.fsync()?;
     Ok(copied)
 }
 
-pub(crate) fn export(store: &Path, path: &OsStr, dir: &Path, as_json: bool) -> Result<()> {
-    let store = Store::open(store)?;
-    let copied = export_tree(&store.fs, path, dir)?;
-    report_export(&copied, as_json)
+pub(crate) fn export(session: &Session, store: &Path, path: &OsStr, dir: &Path) -> Result<()> {
+    let store = session.open(store)?;
+    let copied = export_tree(session, &store.fs, path, &session.host_path(dir))?;
+    report_export(session, &copied)
 }
 
-pub(crate) fn export_tree(fs: &Kvfs, path: &OsStr, dir: &Path) -> Result<Copied> {
+pub(crate) fn export_tree(
+    session: &Session,
+    fs: &Kvfs,
+    path: &OsStr,
+    dir: &Path,
+) -> Result<Copied> {
+    let stop = session.stop()?;
     let start = walk::resolve(fs, path)?;
-    let bar = Bar::new("exporting");
+    let bar = session.bar("exporting");
     // A file goes into a folder that is there, as with cp.
     let into = walk::parts(path.as_bytes())?.pop().filter(|_| dir.is_dir());
     let into = into.filter(|_| !matches!(start.kind, FileKind::Directory));
     let target = into.map(|name| dir.join(OsStr::from_bytes(name.as_bytes())));
     let dir = target.as_deref().unwrap_or(dir);
-    host::export(fs, start, dir, &|copied| bar.files_and_bytes(copied.n_inodes, copied.bytes))
+    host::export(fs, start, dir, &|copied| {
+        bar.files_and_bytes(copied.n_inodes, copied.bytes);
+        stop.check()
+    })
 }
 
-pub(crate) fn report_export(copied: &Copied, as_json: bool) -> Result<()> {
+pub(crate) fn report_export(session: &Session, copied: &Copied) -> Result<()> {
     let text = format!(
         "Exported {} files and folders, {}.\n",
         copied.n_inodes,
         output::bytes(copied.bytes)
     );
-    output::report(as_json, &copied_json(copied), &text)
+    session.report(&copied_json(copied), &text)
 }
 
 fn copied_json(copied: &Copied) -> Value {
     json!({ "inodes": copied.n_inodes, "bytes": copied.bytes })
 }
 
-pub(crate) fn cat(store: &Path, path: &OsStr) -> Result<()> {
-    let store = Store::open(store)?;
+pub(crate) fn cat(session: &Session, store: &Path, path: &OsStr) -> Result<()> {
+    let store = session.open(store)?;
     let attr = walk::resolve(&store.fs, path)?;
-    let mut out = stdout();
+    let mut out = session.out();
     let mut at = 0;
     while at < attr.size_bytes || at == 0 {
         let data = store.fs.read(attr.ino, at, READ_BYTES);
@@ -86,18 +104,18 @@ pub(crate) fn cat(store: &Path, path: &OsStr) -> Result<()> {
 }
 
 pub(crate) fn ls(
+    session: &Session,
     store: &Path,
     path: &OsStr,
     (long, recursive): (bool, bool),
-    as_json: bool,
 ) -> Result<()> {
-    let store = Store::open(store)?;
+    let store = session.open(store)?;
     let start = walk::resolve(&store.fs, path)?;
     let directory = matches!(start.kind, FileKind::Directory);
-    let mut out = stdout();
+    let mut out = session.out();
     let mut rows = Vec::new();
     let mut visit = |name: &[u8], attr: &FileAttr| -> Result<()> {
-        if as_json {
+        if session.json() {
             rows.push(row_json(&store.fs, name, attr)?);
         } else if long {
             writeln!(out, "{}", row_text(&store.fs, name, attr)?)?;
@@ -122,22 +140,17 @@ pub(crate) fn ls(
             }
         })?;
     }
-    if as_json {
+    if session.json() {
         writeln!(out, "{:#}", Value::Array(rows))?;
     }
     flush(out)
 }
 
 /// The tier of a file's data.
-fn tier(fs: &Kvfs, attr: &FileAttr) -> Result<&'static str> {
-    if !matches!(attr.kind, FileKind::Regular) {
-        return Ok("-");
-    }
-    Ok(match fs.residency(attr.ino)? {
-        (0, 0) => "-",
-        (_, 0) => "hot",
-        (0, _) => "cold",
-        (_, _) => "partly cold",
+fn tier(fs: &Kvfs, attr: &FileAttr) -> Result<String> {
+    Ok(match attr.kind {
+        FileKind::Regular if attr.size_bytes > 0 => fs.heat(attr.ino)?.to_string(),
+        _ => "-".into(),
     })
 }
 
@@ -146,7 +159,7 @@ fn row_text(fs: &Kvfs, name: &[u8], attr: &FileAttr) -> Result<String> {
     let tier = tier(fs, attr)?;
     let time = output::time(attr.modified);
     let mut row = format!(
-        "{kind}{:04o} {:>3} {:>6} {:>6} {:>12} {time} {tier:<11} {}",
+        "{kind}{:04o} {:>3} {:>6} {:>6} {:>12} {time} {tier:<5} {}",
         attr.mode,
         attr.nlink,
         attr.uid,

@@ -11,27 +11,28 @@ use tier_index::Index;
 use tier_persist::{Archive, Damage, ScanMode, rebuild_without_manifests};
 use tier_types::{ErrorKind, ObjectStore};
 
-use super::{flush, stdout};
+use super::flush;
 use crate::exit::DamageFound;
 use crate::output;
+use crate::session::Session;
 use crate::store::{Store, index_path, open_new_index};
 
 /// Differences that are printed.
 const N_SHOWN: usize = 20;
 
-pub(crate) fn dump(store: &Path) -> Result<()> {
-    let store = Store::open(store)?;
-    let mut out = stdout();
+pub(crate) fn dump(session: &Session, store: &Path) -> Result<()> {
+    let store = session.open(store)?;
+    let mut out = session.out();
     store.index.dump(&mut out)?;
     flush(out)
 }
 
 pub(crate) fn rebuild(
+    session: &Session,
     path: &Path,
     (full_scan, from_cloud): (bool, bool),
-    as_json: bool,
 ) -> Result<()> {
-    let store = Store::open_behind(path)?;
+    let store = session.open_alone(path, "a new index")?;
     let new_path = path.join("index.new");
     remove(&new_path)?;
     let index = open_new_index(&new_path, store.fs.chunk_bytes(), &store.config)?;
@@ -47,7 +48,7 @@ pub(crate) fn rebuild(
         .with_context(|| format!("cannot put the new index in place at {}", live.display()))?;
     let (lines, objects) = output::damages(&damages);
     let text = format!("{lines}Regenerated the index from {n_tarballs} tarballs.\n");
-    output::report(as_json, &json!({ "tarballs": n_tarballs, "damages": objects }), &text)?;
+    session.report(&json!({ "tarballs": n_tarballs, "damages": objects }), &text)?;
     if damages.is_empty() {
         return Ok(());
     }
@@ -142,8 +143,8 @@ fn without_manifests(
     Ok(rebuild_without_manifests(index, source, &store.keys, store.filesystem)?)
 }
 
-pub(crate) fn check(path: &Path, as_json: bool) -> Result<()> {
-    let store = Store::open(path)?;
+pub(crate) fn check(session: &Session, path: &Path) -> Result<()> {
+    let store = session.open(path)?;
     let work = tempfile::tempdir_in(path).context("cannot make a temporary folder")?;
     let fresh = open_new_index(&work.path().join("index"), store.fs.chunk_bytes(), &store.config)?;
     fill(&store, &fresh, ScanMode::Tables, false)?;
@@ -157,10 +158,10 @@ pub(crate) fn check(path: &Path, as_json: bool) -> Result<()> {
     let differences = compare(&live, &regenerated)?;
     let report = json!({ "differences": differences.len(), "first": differences });
     if differences.is_empty() {
-        return output::report(as_json, &report, "The index is what the tarballs say.\n");
+        return session.report(&report, "The index is what the tarballs say.\n");
     }
     let text: String = differences.iter().map(|line| format!("{line}\n")).collect();
-    output::report(as_json, &report, &text)?;
+    session.report(&report, &text)?;
     bail!(DamageFound("the index differs from the tarballs; run tier index rebuild".into()))
 }
 

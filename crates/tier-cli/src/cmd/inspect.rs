@@ -10,31 +10,38 @@ use tier_log::{LogError, LogRecord, Operation, read_range};
 use tier_status::{SnapshotStatus, Stage};
 use tier_types::{LogService, MountedInstance, Xid, XidRange};
 
-use super::{flush, stdout};
-use crate::store::Store;
-use crate::{exit, output};
+use super::flush;
+use crate::session::Session;
+use crate::{daemon, exit, output};
 
 /// Prints the status again and again. The store is open only meanwhile, so that others can work.
-pub(crate) fn watch(store: &Path, as_json: bool) -> Result<()> {
+pub(crate) fn watch(session: &Session, store: &Path) -> Result<()> {
+    let stop = session.stop()?;
     let (_never, timer) = std::sync::mpsc::channel::<()>();
     loop {
-        match status(store, as_json) {
-            Err(error) if exit::code(&error) == exit::BUSY => output::note(&exit::message(&error)),
+        match status(session, store) {
+            Err(error) if exit::code(&error) == exit::BUSY => session.note(&exit::message(&error)),
             other => other?,
         }
+        stop.check()?;
         // Nobody sends: this waits for the time to pass.
         let _ = timer.recv_timeout(Duration::from_secs(2));
     }
 }
 
-pub(crate) fn status(store: &Path, as_json: bool) -> Result<()> {
-    let store = Store::open(store)?;
+pub(crate) fn status(session: &Session, store: &Path) -> Result<()> {
+    let store = session.open(store)?;
     let usage = store.fs.usage()?;
     let last_xid = store.fs.last_xid();
     let archive = store.archive()?;
     let persisted = archive.snapshots().next_back().map(|last| last.range.last());
     let backlog = last_xid.get() - persisted.unwrap_or_default().get().min(last_xid.get());
     let statuses = store.book.all()?;
+    let scheduler = session.daemon().and_then(|daemon| daemon.scheduler());
+    let (agent_text, agent_json) =
+        daemon::status(scheduler.map(|scheduler| scheduler.status()).as_ref());
+    let mountpoint = session.daemon().and_then(|daemon| daemon.mount());
+    let mountpoint = mountpoint.map(|mount| mount.mountpoint().display().to_string());
     let json = json!({
         "filesystem": store.filesystem.to_string(),
         "epoch": store.config.epoch,
@@ -46,6 +53,8 @@ pub(crate) fn status(store: &Path, as_json: bool) -> Result<()> {
         "kvs_bytes": usage.physical_bytes,
         "last_xid": last_xid.get(),
         "backlog_operations": backlog,
+        "mountpoint": mountpoint,
+        "agent": agent_json,
         "snapshots": statuses.iter().map(status_json).collect::<Vec<_>>(),
     });
     let mut text = format!(
@@ -62,13 +71,16 @@ pub(crate) fn status(store: &Path, as_json: bool) -> Result<()> {
         output::bytes(usage.cold_bytes),
         output::bytes(usage.physical_bytes),
     ));
+    if let Some(mountpoint) = mountpoint {
+        text.push_str(&format!("mounted on   {mountpoint}\nagent        {agent_text}\n"));
+    }
     text.push_str(&format!(
         "last xid     {last_xid}, {backlog} operations since the last snapshot\n\n"
     ));
     for status in &statuses {
         text.push_str(&status_text(status));
     }
-    output::report(as_json, &json, &text)
+    session.report(&json, &text)
 }
 
 fn stage_name(stage: Stage) -> &'static str {
@@ -119,8 +131,8 @@ fn status_json(status: &SnapshotStatus) -> Value {
     })
 }
 
-pub(crate) fn snapshots(store: &Path, as_json: bool) -> Result<()> {
-    let store = Store::open(store)?;
+pub(crate) fn snapshots(session: &Session, store: &Path) -> Result<()> {
+    let store = session.open(store)?;
     let archive = store.archive()?;
     let mut rows = Vec::new();
     let mut text = String::new();
@@ -151,15 +163,15 @@ pub(crate) fn snapshots(store: &Path, as_json: bool) -> Result<()> {
             "state": stage_name(stage),
         }));
     }
-    output::report(as_json, &Value::Array(rows), &text)
+    session.report(&Value::Array(rows), &text)
 }
 
 pub(crate) fn log(
+    session: &Session,
     store: &Path,
     (from, to): (Option<u64>, Option<u64>),
-    as_json: bool,
 ) -> Result<()> {
-    let store = Store::open(store)?;
+    let store = session.open(store)?;
     let last = store.fs.last_xid().get();
     let segments = XidRange::new(Xid::new(1), Xid::new(u64::MAX))
         .map(|all| store.fs.segments(all))
@@ -169,9 +181,10 @@ pub(crate) fn log(
     let from = from.unwrap_or(oldest).max(oldest);
     let to = to.unwrap_or(last).min(last);
     let published = segments.last().map_or(0, |segment| segment.range.last().get());
-    let mut out = stdout();
+    let mut out = session.out();
     let mut print = |record: &LogRecord| {
-        let line = if as_json { record_json(record).to_string() } else { record_text(record) };
+        let line =
+            if session.json() { record_json(record).to_string() } else { record_text(record) };
         writeln!(out, "{line}").context("cannot write to standard output")
     };
     if let Some(range) = XidRange::new(Xid::new(from), Xid::new(to.min(published) + 1)) {
@@ -261,8 +274,8 @@ fn record_json(record: &LogRecord) -> Value {
     })
 }
 
-pub(crate) fn stats(store: &Path, as_json: bool) -> Result<()> {
-    let store = Store::open(store)?;
+pub(crate) fn stats(session: &Session, store: &Path) -> Result<()> {
+    let store = session.open(store)?;
     let tables = store.fs.statistics();
     let mut text = String::from("key-value store\n");
     for (name, keys, bytes) in &tables {
@@ -279,12 +292,12 @@ pub(crate) fn stats(store: &Path, as_json: bool) -> Result<()> {
         .iter()
         .map(|(name, keys, bytes)| json!({ "table": name, "keys": keys, "bytes": bytes }))
         .collect();
-    output::report(as_json, &json!({ "kvs": rows, "index": store.index.statistics() }), &text)
+    session.report(&json!({ "kvs": rows, "index": store.index.statistics() }), &text)
 }
 
-pub(crate) fn dump(store: &Path, keys: &str) -> Result<()> {
-    let store = Store::open(store)?;
-    let mut out = stdout();
+pub(crate) fn dump(session: &Session, store: &Path, keys: &str) -> Result<()> {
+    let store = session.open(store)?;
+    let mut out = session.out();
     store.fs.dump(keys, &mut out)?;
     flush(out)
 }

@@ -11,16 +11,17 @@ use tier_types::Clock;
 
 use crate::config::Config;
 use crate::output;
+use crate::session::Session;
 use crate::store::{clock, open_cloud, read_identity, write_secret};
 
-pub(crate) fn keygen(output_file: Option<&Path>) -> Result<()> {
+pub(crate) fn keygen(session: &Session, output_file: Option<&Path>) -> Result<()> {
     let keys = Keys::generate()?;
     let text = identity_text(&keys);
     match output_file {
-        None => output::report(false, &json!({}), &text),
+        None => session.report(&json!({}), &text),
         Some(path) => {
             write_secret(path, &text)?;
-            output::note(&format!("Public key: {}", keys.public_key()));
+            session.note(&format!("Public key: {}", keys.public_key()));
             Ok(())
         }
     }
@@ -35,7 +36,7 @@ pub(crate) struct NewStore {
     pub(crate) level: i32,
 }
 
-pub(crate) fn init(store: &Path, new: &NewStore, as_json: bool) -> Result<()> {
+pub(crate) fn init(session: &Session, store: &Path, new: &NewStore) -> Result<()> {
     if let Some(url) = &new.cloud {
         open_cloud(url)?;
     }
@@ -68,7 +69,7 @@ pub(crate) fn init(store: &Path, new: &NewStore, as_json: bool) -> Result<()> {
         "identity": identity.display().to_string(),
         "public_key": keys.public_key(),
     });
-    output::report(as_json, &report, &text)
+    session.report(&report, &text)
 }
 
 /// The name of the identity file within a store.
@@ -104,6 +105,9 @@ pub(crate) fn new_config(filesystem: FilesystemId, new: &NewStore) -> Config {
         memory: crate::config::Memory::default(),
         recall: crate::config::Recall::default(),
         evict: crate::config::Evict::default(),
+        agent: crate::config::Agent::default(),
+        space: crate::config::Space::default(),
+        mount: crate::config::Mount::default(),
     }
 }
 

@@ -5,24 +5,26 @@ mod files;
 mod index;
 mod inspect;
 mod keys;
+mod mount;
 mod restore;
 mod tarball;
 mod tiering;
 mod verify;
 
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 
 use anyhow::{Context, Result};
 
 use crate::args::{Args, Command, IndexCommand, TarballCommand};
+use crate::session::Session;
 
-pub(crate) fn run(args: &Args) -> Result<()> {
-    let json = args.json;
+/// Carries out a command for a session.
+pub(crate) fn run(args: &Args, session: &Session) -> Result<()> {
     match &args.command {
         Command::Demo { dir, work_dir, keep } => {
-            demo::demo(dir.as_deref(), work_dir.as_deref(), *keep)
+            demo::demo(session, dir.as_deref(), work_dir.as_deref(), *keep)
         }
-        Command::Keygen { output } => keys::keygen(output.as_deref()),
+        Command::Keygen { output } => keys::keygen(session, output.as_deref()),
         Command::Init { store, cloud, identity, recipients, no_encryption, level } => {
             let new = keys::NewStore {
                 cloud: cloud.clone(),
@@ -31,35 +33,41 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 encryption: !no_encryption,
                 level: *level,
             };
-            keys::init(store, &new, json)
+            keys::init(session, store, &new)
         }
-        Command::Import { store, dir, into } => files::import(store, dir, into, json),
+        Command::Import { store, dir, into } => files::import(session, store, dir, into),
         Command::Export { store, path, dir, snapshot } => match snapshot {
-            None => files::export(store, path, dir, json),
-            Some(snapshot) => restore::export_snapshot(store, path, dir, (*snapshot, json)),
+            None => files::export(session, store, path, dir),
+            Some(snapshot) => restore::export_snapshot(session, store, path, dir, *snapshot),
         },
         Command::Ls { store, path, long, recursive } => {
-            files::ls(store, path, (*long, *recursive), json)
+            files::ls(session, store, path, (*long, *recursive))
         }
-        Command::Cat { store, path } => files::cat(store, path),
-        Command::Snapshot { store } => tiering::snapshot(store, json),
-        Command::Push { store } => tiering::push(store, json),
-        Command::Evict { store, goal, dry_run } => tiering::evict(store, goal, *dry_run, json),
-        Command::Recall { store, paths } => tiering::recall(store, paths, json),
-        Command::Pin { store, paths } => tiering::pin(store, paths, true),
-        Command::Unpin { store, paths } => tiering::pin(store, paths, false),
-        Command::Status { store, watch: false } => inspect::status(store, json),
-        Command::Status { store, watch: true } => inspect::watch(store, json),
-        Command::Snapshots { store } => inspect::snapshots(store, json),
-        Command::Log { store, from, to } => inspect::log(store, (*from, *to), json),
-        Command::Stats { store } => inspect::stats(store, json),
-        Command::Dump { store, keys } => inspect::dump(store, keys),
-        Command::Index(IndexCommand::Dump { store }) => index::dump(store),
+        Command::Cat { store, path } => files::cat(session, store, path),
+        Command::Mount { store, mountpoint, read_only, no_agent } => {
+            let how = mount::How { read_only: *read_only, no_agent: *no_agent };
+            mount::mount(session, store, mountpoint, &how)
+        }
+        Command::Pause { .. } => tiering::pause(session, true),
+        Command::Resume { .. } => tiering::pause(session, false),
+        Command::Snapshot { store } => tiering::snapshot(session, store),
+        Command::Push { store } => tiering::push(session, store),
+        Command::Evict { store, goal, dry_run } => tiering::evict(session, store, goal, *dry_run),
+        Command::Recall { store, paths } => tiering::recall(session, store, paths),
+        Command::Pin { store, paths } => tiering::pin(session, store, paths, true),
+        Command::Unpin { store, paths } => tiering::pin(session, store, paths, false),
+        Command::Status { store, watch: false } => inspect::status(session, store),
+        Command::Status { store, watch: true } => inspect::watch(session, store),
+        Command::Snapshots { store } => inspect::snapshots(session, store),
+        Command::Log { store, from, to } => inspect::log(session, store, (*from, *to)),
+        Command::Stats { store } => inspect::stats(session, store),
+        Command::Dump { store, keys } => inspect::dump(session, store, keys),
+        Command::Index(IndexCommand::Dump { store }) => index::dump(session, store),
         Command::Index(IndexCommand::Rebuild { store, full_scan, from_cloud }) => {
-            index::rebuild(store, (*full_scan, *from_cloud), json)
+            index::rebuild(session, store, (*full_scan, *from_cloud))
         }
-        Command::Index(IndexCommand::Check { store }) => index::check(store, json),
-        Command::Verify { store, read_data } => verify::verify(store, *read_data, json),
+        Command::Index(IndexCommand::Check { store }) => index::check(session, store),
+        Command::Verify { store, read_data } => verify::verify(session, store, *read_data),
         Command::Restore {
             store,
             cloud,
@@ -77,20 +85,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 recipients: recipients.clone(),
                 trust_signer: *trust_signer,
             };
-            restore::restore(store, &source, json)
+            restore::restore(session, store, &source)
         }
         Command::Tarball(TarballCommand::Ls { file, identity }) => {
-            tarball::ls(file, identity.as_deref())
+            tarball::ls(session, file, identity.as_deref())
         }
         Command::Tarball(TarballCommand::Cat { file, identity }) => {
-            tarball::cat(file, identity.as_deref())
+            tarball::cat(session, file, identity.as_deref())
         }
     }
-}
-
-/// Standard output for much text.
-fn stdout() -> BufWriter<io::StdoutLock<'static>> {
-    BufWriter::with_capacity(1 << 16, io::stdout().lock())
 }
 
 fn flush(mut out: impl Write) -> Result<()> {

@@ -17,10 +17,9 @@ use tier_types::{MountedInstance, ObjectStore, SnapshotId, Xid, to_usize};
 use super::files;
 use super::keys::{NewStore, make_folder, new_config, put_identity};
 use crate::config::Config;
-use crate::output;
-use crate::progress::Bar;
+use crate::session::Session;
 use crate::store::{
-    Store, clock, index_path, kvfs_options, local_path, open_cloud, open_new_index, read_identity,
+    clock, index_path, kvfs_options, local_path, open_cloud, open_new_index, read_identity,
     recaller,
 };
 
@@ -34,7 +33,7 @@ pub(crate) struct Source {
     pub(crate) trust_signer: bool,
 }
 
-pub(crate) fn restore(store: &Path, source: &Source, as_json: bool) -> Result<()> {
+pub(crate) fn restore(session: &Session, store: &Path, source: &Source) -> Result<()> {
     let cloud = open_cloud(&source.cloud)?;
     let mut keys = read_identity(&source.identity)?;
     for recipient in &source.recipients {
@@ -69,7 +68,7 @@ pub(crate) fn restore(store: &Path, source: &Source, as_json: bool) -> Result<()
         snapshot_floor: floor.1.get(),
         ..new_config(filesystem, &new)
     };
-    let n_inodes = rebuild(store, &archive, &config, floor.0)?;
+    let n_inodes = rebuild(session, store, &archive, &config, floor.0)?;
     copy_manifests(&archive, cloud.as_ref(), &LocalStore::open(&local_path(store))?)?;
     record(store, &archive)?;
     config.write(store)?;
@@ -82,34 +81,41 @@ pub(crate) fn restore(store: &Path, source: &Source, as_json: bool) -> Result<()
         snapshot.unwrap_or(0),
         store.display()
     );
-    output::report(as_json, &json!({ "inodes": n_inodes, "snapshot": snapshot }), &text)
+    session.report(&json!({ "inodes": n_inodes, "snapshot": snapshot }), &text)
 }
 
 /// Copies a tree out as it was in a snapshot.
 pub(crate) fn export_snapshot(
+    session: &Session,
     path: &Path,
     tree: &OsStr,
     dir: &Path,
-    (snapshot, as_json): (u64, bool),
+    snapshot: u64,
 ) -> Result<()> {
-    let store = Store::open(path)?;
+    let store = session.open(path)?;
     let archive = until(store.archive()?, Some(snapshot))?;
     let work = tempfile::tempdir_in(path).context("cannot make a temporary folder")?;
     let last = archive.snapshots().next_back().map(|last| last.range.last()).unwrap_or_default();
-    rebuild(work.path(), &archive, &store.config, last)?;
+    rebuild(session, work.path(), &archive, &store.config, last)?;
     let fs = Kvfs::open(work.path(), &kvfs_options(&store.config), clock())?;
     let fs = Arc::new(fs);
     let index = open_new_index(&index_path(work.path()), fs.chunk_bytes(), &store.config)?;
     let ports = (store.filesystem, &Arc::new(index), &store.keys);
     fs.set_recall(Arc::new(recaller(ports, store.stores(), &store.config)?));
-    let copied = files::export_tree(&fs, tree, dir)?;
-    files::report_export(&copied, as_json)
+    let copied = files::export_tree(session, &fs, tree, &session.host_path(dir))?;
+    files::report_export(session, &copied)
 }
 
 /// Fills an index and a filesystem below `path` from an archive. Returns the number of inodes.
-fn rebuild(path: &Path, archive: &Archive<'_>, config: &Config, floor: Xid) -> Result<u64> {
+fn rebuild(
+    session: &Session,
+    path: &Path,
+    archive: &Archive<'_>,
+    config: &Config,
+    floor: Xid,
+) -> Result<u64> {
     let chunk_bytes = archive.chunk_bytes().context("the archive has no snapshot")?;
-    let bar = Bar::new("restoring");
+    let bar = session.bar("restoring");
     let index: Index = open_new_index(&index_path(path), chunk_bytes, config)?;
     archive.rebuild_index(&index, ScanMode::Tables)?;
     let options = KvfsOptions { chunk_bytes, ..kvfs_options(config) };

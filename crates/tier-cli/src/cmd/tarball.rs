@@ -6,19 +6,20 @@ use anyhow::{Context, Result, anyhow};
 use tier_persist::{Keys, LocalStore, list_members, write_tar};
 use tier_types::ObjectName;
 
-use super::{flush, stdout};
+use super::flush;
+use crate::session::Session;
 use crate::store::read_identity;
 
-pub(crate) fn ls(file: &Path, identity: Option<&Path>) -> Result<()> {
+pub(crate) fn ls(session: &Session, file: &Path, identity: Option<&Path>) -> Result<()> {
     let (store, name, keys) = open(file, identity)?;
-    let mut out = stdout();
+    let mut out = session.out();
     list_members(&store, &name, &keys, &mut out)?;
     flush(out)
 }
 
-pub(crate) fn cat(file: &Path, identity: Option<&Path>) -> Result<()> {
+pub(crate) fn cat(session: &Session, file: &Path, identity: Option<&Path>) -> Result<()> {
     let (store, name, keys) = open(file, identity)?;
-    let mut out = stdout();
+    let mut out = session.out();
     write_tar(&store, &name, &keys, &mut out)?;
     flush(out)
 }

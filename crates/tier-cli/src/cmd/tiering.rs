@@ -2,25 +2,23 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use tier_agent::{AgentReport, Task, TieringOutAgent};
+use tier_agent::{AgentReport, Task};
 use tier_evict::{EvictReport, PassGoal};
 use tier_types::{FileKind, MountedInstance};
 
 use crate::args::EvictGoal;
 use crate::exit::DamageFound;
-use crate::progress::Bar;
+use crate::session::Session;
 use crate::store::Store;
 use crate::{output, walk};
 
-pub(crate) fn snapshot(store: &Path, as_json: bool) -> Result<()> {
-    let store = Store::open(store)?;
-    let report = perform(&store, Task::Snapshot, "taking a snapshot")?;
-    output::report(as_json, &snapshot_json(&report), &snapshot_text(&report))?;
+pub(crate) fn snapshot(session: &Session, store: &Path) -> Result<()> {
+    let store = session.open(store)?;
+    let report = session.perform(&store, Task::Snapshot, "taking a snapshot")?;
+    session.report(&snapshot_json(&report), &snapshot_text(&report))?;
     let failed = report.persisted.map_or(0, |persisted| persisted.report.failed.len());
     if failed > 0 {
         bail!(DamageFound(format!("{failed} inodes could not be read")));
@@ -28,31 +26,12 @@ pub(crate) fn snapshot(store: &Path, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn push(store: &Path, as_json: bool) -> Result<()> {
-    let store = Store::open(store)?;
-    let report = perform(&store, Task::Secure, "pushing")?;
+pub(crate) fn push(session: &Session, store: &Path) -> Result<()> {
+    let store = session.open(store)?;
+    let report = session.perform(&store, Task::Secure, "pushing")?;
     let n = report.secured.len();
     let text = format!("{n} snapshots were pushed and verified.\n");
-    output::report(as_json, &snapshot_json(&report), &text)
-}
-
-/// Has the agent perform a task; Ctrl-C stops it at the next safe point.
-pub(crate) fn perform(store: &Store, task: Task, what: &str) -> Result<AgentReport> {
-    let bar = Arc::new(Bar::new(what));
-    let agent: TieringOutAgent = store.agent(bar)?;
-    let mut signals = Vec::new();
-    for signal in [SIGINT, SIGTERM] {
-        let registered = signal_hook::flag::register(signal, agent.stop_flag());
-        signals.push(registered.context("cannot listen to signals")?);
-    }
-    let report = agent.perform(task);
-    // From here on a signal ends the program again.
-    for signal in signals {
-        signal_hook::low_level::unregister(signal);
-    }
-    agent.request_stop();
-    agent.join()?;
-    Ok(report?)
+    session.report(&snapshot_json(&report), &text)
 }
 
 fn snapshot_text(report: &AgentReport) -> String {
@@ -95,12 +74,17 @@ fn snapshot_json(report: &AgentReport) -> Value {
     json!({ "persisted": persisted, "verified": secured })
 }
 
-pub(crate) fn evict(store: &Path, goal: &EvictGoal, dry_run: bool, as_json: bool) -> Result<()> {
-    let store = Store::open(store)?;
+pub(crate) fn evict(
+    session: &Session,
+    store: &Path,
+    goal: &EvictGoal,
+    dry_run: bool,
+) -> Result<()> {
+    let store = session.open(store)?;
     let goal = pass_goal(&store, goal)?;
     let task = if dry_run { Task::EvictDryRun(goal) } else { Task::Evict(goal) };
     let before = store.fs.usage()?;
-    let report = perform(&store, task, "evicting")?.evicted.unwrap_or_default();
+    let report = session.perform(&store, task, "evicting")?.evicted.unwrap_or_default();
     let after = store.fs.usage()?;
     let disk_bytes = before.physical_bytes.saturating_sub(after.physical_bytes);
     let json = json!({
@@ -112,7 +96,7 @@ pub(crate) fn evict(store: &Path, goal: &EvictGoal, dry_run: bool, as_json: bool
         "not_safe": report.n_not_safe,
         "disk_bytes": disk_bytes,
     });
-    output::report(as_json, &json, &evict_text(&report, disk_bytes, dry_run))
+    session.report(&json, &evict_text(&report, disk_bytes, dry_run))
 }
 
 fn evict_text(report: &EvictReport, disk_bytes: u64, dry_run: bool) -> String {
@@ -152,13 +136,15 @@ fn pass_goal(store: &Store, goal: &EvictGoal) -> Result<PassGoal> {
     })
 }
 
-pub(crate) fn recall(store: &Path, paths: &[OsString], as_json: bool) -> Result<()> {
-    let store = Store::open(store)?;
-    let bar = Bar::new("recalling");
+pub(crate) fn recall(session: &Session, store: &Path, paths: &[OsString]) -> Result<()> {
+    let store = session.open(store)?;
+    let stop = session.stop()?;
+    let bar = session.bar("recalling");
     let (mut n_files, mut bytes) = (0_u64, 0_u64);
     for path in paths {
         let start = walk::resolve(&store.fs, path)?;
         walk::tree(&store.fs, start, |name, attr| {
+            stop.check()?;
             if matches!(attr.kind, FileKind::Regular) {
                 let came = store.fs.recall_file(attr.ino);
                 let came = came.with_context(|| {
@@ -174,14 +160,25 @@ pub(crate) fn recall(store: &Path, paths: &[OsString], as_json: bool) -> Result<
     store.fs.fsync()?;
     drop(bar);
     let text = format!("Recalled {} in {n_files} files.\n", output::bytes(bytes));
-    output::report(as_json, &json!({ "files": n_files, "bytes": bytes }), &text)
+    session.report(&json!({ "files": n_files, "bytes": bytes }), &text)
 }
 
-pub(crate) fn pin(store: &Path, paths: &[OsString], pinned: bool) -> Result<()> {
-    let store = Store::open(store)?;
+pub(crate) fn pin(session: &Session, store: &Path, paths: &[OsString], pinned: bool) -> Result<()> {
+    let store = session.open(store)?;
     for path in paths {
         let attr = walk::resolve(&store.fs, path)?;
         store.fs.set_pin(attr.ino, pinned)?;
     }
     Ok(store.fs.fsync()?)
+}
+
+pub(crate) fn pause(session: &Session, paused: bool) -> Result<()> {
+    let scheduler = session.daemon().and_then(|daemon| daemon.scheduler());
+    let scheduler = scheduler.context("the store is not mounted with its agent running")?;
+    if paused {
+        scheduler.pause();
+    } else {
+        scheduler.resume();
+    }
+    Ok(())
 }

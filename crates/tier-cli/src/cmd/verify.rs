@@ -10,18 +10,18 @@ use tier_types::ObjectStore;
 
 use crate::exit::DamageFound;
 use crate::output;
-use crate::progress::Bar;
+use crate::session::Session;
 use crate::store::Store;
 
-pub(crate) fn verify(path: &Path, read_data: bool, as_json: bool) -> Result<()> {
-    let store = Store::open_behind(path)?;
-    let mut report = verify_one(&store, &store.local, read_data)?;
+pub(crate) fn verify(session: &Session, path: &Path, read_data: bool) -> Result<()> {
+    let store = session.open_behind(path)?;
+    let mut report = verify_one(session, &store, &store.local, read_data)?;
     let committed = |status: &SnapshotStatus| status.stage >= Stage::Committed;
     let mut lost = lost_manifests(&store, &store.local, &committed)?;
     if let Some(cloud) = &store.cloud {
         // What is in the cloud need not be here.
         report.damages.retain(|damage| !damage.missing);
-        let there = verify_one(&store, cloud.as_ref(), read_data)?;
+        let there = verify_one(session, &store, cloud.as_ref(), read_data)?;
         report.n_objects += there.n_objects;
         report.bytes += there.bytes;
         report.n_members += there.n_members;
@@ -46,7 +46,7 @@ pub(crate) fn verify(path: &Path, read_data: bool, as_json: bool) -> Result<()> 
         output::bytes(report.bytes),
         report.damages.len()
     ));
-    output::report(as_json, &json, &text)?;
+    session.report(&json, &text)?;
     if report.damages.is_empty() {
         return Ok(());
     }
@@ -74,9 +74,14 @@ fn lost_manifests(
     Ok(lost)
 }
 
-fn verify_one(store: &Store, objects: &dyn ObjectStore, read_data: bool) -> Result<VerifyReport> {
+fn verify_one(
+    session: &Session,
+    store: &Store,
+    objects: &dyn ObjectStore,
+    read_data: bool,
+) -> Result<VerifyReport> {
     let archive = Archive::open(objects, &store.keys, store.filesystem)?;
-    let bar = Bar::new("verifying");
+    let bar = session.bar("verifying");
     let (mut n_objects, mut bytes) = (0, 0);
     Ok(archive.verify(read_data, &mut |n| {
         n_objects += 1;

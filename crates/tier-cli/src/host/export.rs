@@ -28,7 +28,7 @@ pub(crate) fn export(
     fs: &Kvfs,
     start: FileAttr,
     dir: &Path,
-    progress: &dyn Fn(&Copied),
+    progress: &dyn Fn(&Copied) -> Result<()>,
 ) -> Result<Copied> {
     let is_dir = matches!(start.kind, FileKind::Directory);
     let root = rustix::process::geteuid().is_root();
@@ -65,7 +65,7 @@ struct Export<'a> {
     fs: &'a Kvfs,
     links: HashMap<Ino, PathBuf>,
     copied: Copied,
-    progress: &'a dyn Fn(&Copied),
+    progress: &'a dyn Fn(&Copied) -> Result<()>,
     /// Who is not root keeps what it can.
     root: bool,
     n_damaged: u64,
@@ -120,7 +120,7 @@ impl Export<'_> {
                 self.links.insert(attr.ino, path.to_path_buf());
             }
         }
-        (self.progress)(&self.copied);
+        (self.progress)(&self.copied)?;
         Ok(())
     }
 
@@ -190,7 +190,7 @@ impl Export<'_> {
             }
             at += to_u64(data.len());
             self.copied.bytes += to_u64(data.len());
-            (self.progress)(&self.copied);
+            (self.progress)(&self.copied)?;
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ pub(crate) fn import(
     fs: &Kvfs,
     dir: &Path,
     into: Ino,
-    progress: &dyn Fn(&Copied),
+    progress: &dyn Fn(&Copied) -> Result<()>,
 ) -> Result<Copied> {
     let metadata = fs::metadata(dir);
     let metadata = metadata.with_context(|| format!("cannot look at {}", dir.display()))?;
@@ -43,7 +43,7 @@ struct Import<'a> {
     /// Files with several names, by device and inode of the host.
     links: HashMap<(u64, u64), Ino>,
     copied: Copied,
-    progress: &'a dyn Fn(&Copied),
+    progress: &'a dyn Fn(&Copied) -> Result<()>,
     buffer: Vec<u8>,
 }
 
@@ -103,7 +103,7 @@ impl Import<'_> {
         }
         self.attributes(path, attr.ino, &metadata).with_context(failed)?;
         self.copied.n_inodes += 1;
-        (self.progress)(&self.copied);
+        (self.progress)(&self.copied)?;
         Ok(None)
     }
 
@@ -139,7 +139,7 @@ impl Import<'_> {
                 self.fs.write(ino, offset, piece.get(..n).unwrap_or_default())?;
                 offset += to_u64(n);
                 self.copied.bytes += to_u64(n);
-                (self.progress)(&self.copied);
+                (self.progress)(&self.copied)?;
             }
             at = end;
         }
