@@ -280,7 +280,7 @@ fn stripped(mode: u16) -> u16 {
     if mode & GROUP_EXECUTE == 0 { mode } else { mode & !SET_GID }
 }
 
-fn check_node(node: &NewNode) -> Result<(), FsError> {
+pub(crate) fn check_node(node: &NewNode) -> Result<(), FsError> {
     match &node.kind {
         FileKind::Symlink(target) if target.len() > TARGET_BYTES_MAX => {
             Err(FsError::TooLong("the target of a symbolic link"))
@@ -298,7 +298,7 @@ fn check_node(node: &NewNode) -> Result<(), FsError> {
     }
 }
 
-fn new_attr(node: &NewNode) -> FileAttr {
+pub(crate) fn new_attr(node: &NewNode) -> FileAttr {
     let mut size_bytes = 0;
     if let FileKind::Symlink(target) = &node.kind {
         size_bytes = tier_types::to_u64(target.len());
@@ -331,7 +331,7 @@ fn stamp(attr: FileAttr, xid: tier_types::Xid, time: Timestamp) -> FileAttr {
     FileAttr { accessed: time, modified: time, changed: time, created: time, xid, ..attr }
 }
 
-fn create_operation(ino: Ino, kind: &FileKind, link: Link) -> Operation {
+pub(crate) fn create_operation(ino: Ino, kind: &FileKind, link: Link) -> Operation {
     let mknod = |link, kind| Operation::Mknod { ino, link, kind };
     match kind {
         FileKind::Regular => Operation::Create { ino, link: Some(link) },

@@ -11,6 +11,7 @@
 //! agent.
 
 mod acl;
+mod bulk;
 mod chunk_map;
 mod commit;
 mod counters;
@@ -36,6 +37,7 @@ mod value;
 mod view;
 mod xattr;
 
+pub use bulk::NewFile;
 pub use dir::DirEntry;
 pub use error::FsError;
 pub use file::Patience;

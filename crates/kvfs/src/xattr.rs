@@ -1,7 +1,7 @@
 //! Extended attributes.
 
 use tier_log::Operation;
-use tier_types::Ino;
+use tier_types::{Ino, Xattr};
 
 use crate::FsError;
 use crate::acl::{self, Acl};
@@ -59,12 +59,7 @@ impl Kvfs {
         (name, value): (&[u8], &[u8]),
         mode: XattrMode,
     ) -> Result<(), FsError> {
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(&0) {
-            return Err(FsError::TooLong("the name of an extended attribute"));
-        }
-        if value.len() > VALUE_BYTES_MAX {
-            return Err(FsError::NoSpace("the value of an extended attribute"));
-        }
+        check_one(name, value)?;
         let _guard = self.locks.lock(&[ino]);
         let mut attr = self.live().attr(ino)?;
         let key = schema::named(ino, name);
@@ -119,4 +114,26 @@ impl Kvfs {
         })?;
         Ok(())
     }
+}
+
+fn check_one(name: &[u8], value: &[u8]) -> Result<(), FsError> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(&0) {
+        return Err(FsError::TooLong("the name of an extended attribute"));
+    }
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(FsError::NoSpace("the value of an extended attribute"));
+    }
+    if name == acl::ACCESS || name == acl::DEFAULT {
+        Acl::from_bytes(value).ok_or(FsError::Invalid("it is no access control list"))?;
+    }
+    Ok(())
+}
+
+/// Whether an inode can have all these attributes.
+pub(crate) fn check_all(xattrs: &[Xattr]) -> Result<(), FsError> {
+    let bytes: usize = xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum();
+    if bytes > XATTRS_BYTES_MAX {
+        return Err(FsError::NoSpace("all extended attributes of a file together"));
+    }
+    xattrs.iter().try_for_each(|xattr| check_one(&xattr.name, &xattr.value))
 }

@@ -66,11 +66,11 @@ mod tests {
     use super::*;
 
     const SCHEDULE: Schedule = Schedule {
-        snapshot_interval: Duration::from_secs(300),
+        snapshot_interval: Duration::from_mins(5),
         snapshot_operations: 1000,
         high_percent: 80,
         low_percent: 60,
-        retry_interval: Duration::from_secs(60),
+        retry_interval: Duration::from_mins(1),
     };
 
     fn at(seconds: u64) -> Circumstances {

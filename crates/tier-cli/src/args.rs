@@ -76,6 +76,9 @@ pub(crate) enum Command {
         /// The folder in the store that its content goes into; made if it is not there.
         #[arg(long, default_value = "/")]
         into: OsString,
+        /// Copy so many files at once; by default as many as there are processors.
+        #[arg(long)]
+        jobs: Option<usize>,
     },
     /// Copy a tree out, bringing back what was evicted.
     #[command(after_help = "Example: tier export /srv/store /photos ~/photos-again")]

@@ -106,7 +106,9 @@ impl Audience {
     fn each(&self, tell: impl Fn(&Bar)) {
         // The lock is not held while somebody is told, who may be slow to listen.
         let bars: Vec<_> = self.0.lock().iter().filter_map(Weak::upgrade).collect();
-        bars.iter().for_each(|bar| tell(bar));
+        for bar in bars {
+            tell(&bar);
+        }
     }
 }
 

@@ -93,7 +93,8 @@ impl Demo<'_> {
     fn out(&self, store: &Path) -> Result<()> {
         let store = self.session.open(store)?;
         self.timed("import", || {
-            let copied = files::import_tree(self.session, &store, &self.source, OsStr::new("/"))?;
+            let copied =
+                files::import_tree(self.session, &store, (&self.source, OsStr::new("/")), None)?;
             Ok(format!("{} inodes, {}", copied.n_inodes, output::bytes(copied.bytes)))
         })?;
         self.timed("snapshot, push, read back", || {

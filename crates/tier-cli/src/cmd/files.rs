@@ -4,23 +4,29 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use kvfs::{FsError, Kvfs, NewNode};
 use serde_json::{Value, json};
-use tier_types::{FileAttr, FileKind, Ino, to_u64};
+use tier_types::{FileAttr, FileKind, FileName, Ino, to_u64};
 
 use super::flush;
-use crate::host::{self, Copied};
+use crate::host::{self, Copied, Importing};
 use crate::session::Session;
 use crate::store::Store;
 use crate::{output, walk};
 
 const READ_BYTES: usize = 1 << 20;
 
-pub(crate) fn import(session: &Session, store: &Path, dir: &Path, into: &OsStr) -> Result<()> {
+pub(crate) fn import(
+    session: &Session,
+    store: &Path,
+    (dir, into): (&Path, &OsStr),
+    jobs: Option<usize>,
+) -> Result<()> {
     let store = session.open(store)?;
-    let copied = import_tree(session, &store, &session.host_path(dir), into)?;
+    let copied = import_tree(session, &store, (&session.host_path(dir), into), jobs)?;
     let text = format!(
         "Imported {} files and folders, {}.\n",
         copied.n_inodes,
@@ -32,8 +38,8 @@ pub(crate) fn import(session: &Session, store: &Path, dir: &Path, into: &OsStr) 
 pub(crate) fn import_tree(
     session: &Session,
     store: &Store,
-    dir: &Path,
-    into: &OsStr,
+    (dir, into): (&Path, &OsStr),
+    jobs: Option<usize>,
 ) -> Result<Copied> {
     let into = make_path(&store.fs, into)?;
     let stop = session.stop()?;
@@ -42,7 +48,17 @@ pub(crate) fn import_tree(
         bar.files_and_bytes(copied.n_inodes, copied.bytes);
         stop.check()
     };
-    let copied = host::import(&store.fs, dir, into, &progress)?;
+    // The kernel does not see what comes by this way.
+    let mount = session.daemon().and_then(|daemon| daemon.mount());
+    let touched = |dir: Ino, name: &FileName| {
+        if let Some(mount) = mount {
+            mount.forget_entry(dir, name);
+        }
+    };
+    let n_threads = jobs.or_else(|| thread::available_parallelism().ok().map(usize::from));
+    let importing =
+        Importing { n_threads: n_threads.unwrap_or(1), progress: &progress, touched: &touched };
+    let copied = host::import(&store.fs, dir, into, &importing)?;
     store.fs.fsync()?;
     Ok(copied)
 }
@@ -148,10 +164,8 @@ pub(crate) fn ls(
 
 /// The tier of a file's data.
 fn tier(fs: &Kvfs, attr: &FileAttr) -> Result<String> {
-    Ok(match attr.kind {
-        FileKind::Regular if attr.size_bytes > 0 => fs.heat(attr.ino)?.to_string(),
-        _ => "-".into(),
-    })
+    let has_data = matches!(attr.kind, FileKind::Regular) && attr.size_bytes > 0;
+    Ok(if has_data { fs.heat(attr.ino)?.to_string() } else { "-".into() })
 }
 
 fn row_text(fs: &Kvfs, name: &[u8], attr: &FileAttr) -> Result<String> {

@@ -35,7 +35,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<()> {
             };
             keys::init(session, store, &new)
         }
-        Command::Import { store, dir, into } => files::import(session, store, dir, into),
+        Command::Import { store, dir, into, jobs } => {
+            files::import(session, store, (dir, into), *jobs)
+        }
         Command::Export { store, path, dir, snapshot } => match snapshot {
             None => files::export(session, store, path, dir),
             Some(snapshot) => restore::export_snapshot(session, store, path, dir, *snapshot),
@@ -62,11 +64,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<()> {
         Command::Log { store, from, to } => inspect::log(session, store, (*from, *to)),
         Command::Stats { store } => inspect::stats(session, store),
         Command::Dump { store, keys } => inspect::dump(session, store, keys),
-        Command::Index(IndexCommand::Dump { store }) => index::dump(session, store),
-        Command::Index(IndexCommand::Rebuild { store, full_scan, from_cloud }) => {
-            index::rebuild(session, store, (*full_scan, *from_cloud))
-        }
-        Command::Index(IndexCommand::Check { store }) => index::check(session, store),
+        Command::Index(command) => run_index(command, session),
         Command::Verify { store, read_data } => verify::verify(session, store, *read_data),
         Command::Restore {
             store,
@@ -87,12 +85,24 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<()> {
             };
             restore::restore(session, store, &source)
         }
-        Command::Tarball(TarballCommand::Ls { file, identity }) => {
-            tarball::ls(session, file, identity.as_deref())
+        Command::Tarball(command) => run_tarball(command, session),
+    }
+}
+
+fn run_index(command: &IndexCommand, session: &Session) -> Result<()> {
+    match command {
+        IndexCommand::Dump { store } => index::dump(session, store),
+        IndexCommand::Rebuild { store, full_scan, from_cloud } => {
+            index::rebuild(session, store, (*full_scan, *from_cloud))
         }
-        Command::Tarball(TarballCommand::Cat { file, identity }) => {
-            tarball::cat(session, file, identity.as_deref())
-        }
+        IndexCommand::Check { store } => index::check(session, store),
+    }
+}
+
+fn run_tarball(command: &TarballCommand, session: &Session) -> Result<()> {
+    match command {
+        TarballCommand::Ls { file, identity } => tarball::ls(session, file, identity.as_deref()),
+        TarballCommand::Cat { file, identity } => tarball::cat(session, file, identity.as_deref()),
     }
 }
 

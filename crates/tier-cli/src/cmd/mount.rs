@@ -38,7 +38,7 @@ pub(crate) fn mount(session: &Session, store: &Path, mountpoint: &Path, how: &Ho
         n_threads: store.config.mount.threads,
         n_waiting: store.config.mount.waiting,
     };
-    let archive: Arc<dyn Persisted> = Arc::clone(&store.index) as _;
+    let archive: Arc<dyn Persisted> = store.index.clone();
     let mount = Mount::start(&store.fs, mountpoint, &options, archive)
         .with_context(|| format!("cannot mount on {}", mountpoint.display()))?;
     let mount = Arc::new(mount);

@@ -1,145 +1,276 @@
-//! From the host into a store.
+//! From the host into a store: one thread walks, others copy files.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
-use kvfs::{FsError, Kvfs, NewNode, SetAttr, XattrMode};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use kvfs::{FsError, Kvfs, NewFile, NewNode, SetAttr, XattrMode};
+use parking_lot::Mutex;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
-use tier_types::{DeviceNumber, FileAttr, FileKind, FileName, Ino, Timestamp, to_u64, to_usize};
+use tier_types::{DeviceNumber, FileKind, FileName, Ino, Timestamp, Xattr, to_u64, to_usize};
 
 use super::{COPY_BYTES, Copied, xattrs};
 
-/// Copies what is in `dir` into a directory of the store.
+/// Files of one folder that a thread copies together: threads that make names in one folder wait for
+/// each other.
+const N_FILES: usize = 256;
+/// Batches of files that wait for a thread.
+const N_AHEAD: usize = 16;
+
+/// What an import is given besides the trees.
+pub(crate) struct Importing<'a> {
+    /// Threads that copy files; with one, two imports of one tree are the same.
+    pub(crate) n_threads: usize,
+    /// Told how far it has got; its error ends the import.
+    pub(crate) progress: &'a (dyn Fn(&Copied) -> Result<()> + Sync),
+    /// Told of each name that was made or whose file was changed.
+    pub(crate) touched: &'a (dyn Fn(Ino, &FileName) + Sync),
+}
+
+/// Copies what is in `dir` into a directory of the store. What an earlier import brought, by size
+/// and time of change, is not copied again.
 pub(crate) fn import(
     fs: &Kvfs,
     dir: &Path,
     into: Ino,
-    progress: &dyn Fn(&Copied) -> Result<()>,
+    importing: &Importing<'_>,
 ) -> Result<Copied> {
     let metadata = fs::metadata(dir);
     let metadata = metadata.with_context(|| format!("cannot look at {}", dir.display()))?;
     if !metadata.is_dir() {
         bail!("{} is not a folder", dir.display());
     }
-    let mut import = Import {
-        fs,
-        links: HashMap::new(),
-        copied: Copied::default(),
-        progress,
-        buffer: vec![0; COPY_BYTES],
-    };
-    import.tree(dir, into)?;
-    Ok(import.copied)
+    let import = Import { fs, importing, links: Mutex::default(), copied: Mutex::default() };
+    // The start may be a symbolic link to a folder.
+    let dir = dir.canonicalize().with_context(|| format!("cannot look at {}", dir.display()))?;
+    let (jobs, queue) = bounded(N_AHEAD);
+    thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for _ in 0..importing.n_threads.max(1) {
+            let (import, queue) = (&import, queue.clone());
+            threads.push(scope.spawn(move || import.copy(&queue)));
+        }
+        drop(queue);
+        let walked = import.walk(&jobs, Folder { path: dir, ino: into, above: None });
+        drop(jobs);
+        let mut copied = Ok(());
+        for thread in threads {
+            let ended = thread.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")));
+            copied = copied.and(ended);
+        }
+        // Where a copy failed, the walk ends because nobody takes its jobs: the copy says why.
+        copied.and(walked)
+    })?;
+    Ok(*import.copied.lock())
 }
 
 struct Import<'a> {
     fs: &'a Kvfs,
+    importing: &'a Importing<'a>,
     /// Files with several names, by device and inode of the host.
-    links: HashMap<(u64, u64), Ino>,
-    copied: Copied,
-    progress: &'a dyn Fn(&Copied) -> Result<()>,
-    buffer: Vec<u8>,
+    links: Mutex<HashMap<(u64, u64), Ino>>,
+    copied: Mutex<Copied>,
 }
 
-/// Work on a stack, so that a deep tree needs no deep recursion.
-enum Todo {
-    Enter(PathBuf, Ino),
-    /// Times and mode of a folder come last: what is put into it changes them.
-    Leave(PathBuf, Ino),
+/// A folder that is being copied. Its times and mode come last, when nobody holds it any more: what
+/// is put into it changes them.
+struct Folder {
+    path: PathBuf,
+    ino: Ino,
+    above: Option<Arc<Folder>>,
+}
+
+/// Names in a folder that are not of folders.
+struct Job {
+    folder: Arc<Folder>,
+    names: Vec<FileName>,
+}
+
+impl Folder {
+    fn path(&self, name: &FileName) -> PathBuf {
+        self.path.join(OsStr::from_bytes(name.as_bytes()))
+    }
 }
 
 impl Import<'_> {
-    fn tree(&mut self, dir: &Path, into: Ino) -> Result<()> {
-        let mut todo = vec![Todo::Enter(dir.to_path_buf(), into)];
-        while let Some(next) = todo.pop() {
-            match next {
-                Todo::Enter(path, ino) => {
-                    todo.push(Todo::Leave(path.clone(), ino));
-                    for name in names(&path)? {
-                        let child = path.join(&name);
-                        if let Some(below) = self.entry(&child, &name, ino)? {
-                            todo.push(Todo::Enter(child, below));
-                        }
-                    }
+    fn walk(&self, jobs: &Sender<Job>, start: Folder) -> Result<()> {
+        let mut todo = vec![Arc::new(start)];
+        while let Some(folder) = todo.pop() {
+            let mut below = Vec::new();
+            let mut job = Job { folder: Arc::clone(&folder), names: Vec::new() };
+            for (name, is_folder) in entries(&folder.path)? {
+                if is_folder {
+                    below.push(Arc::new(self.folder(&folder, &name)?));
+                } else {
+                    job.names.push(name);
                 }
-                Todo::Leave(path, ino) => {
-                    // The start may be a symbolic link to a folder.
-                    let path = path.canonicalize().with_context(|| path.display().to_string())?;
-                    self.attributes(&path, ino, &look_at(&path)?)?;
+                if job.names.len() >= N_FILES {
+                    let folder = Arc::clone(&folder);
+                    send(jobs, std::mem::replace(&mut job, Job { folder, names: Vec::new() }))?;
                 }
             }
+            send(jobs, job)?;
+            todo.extend(below.into_iter().rev());
+            self.leave(folder)?;
         }
         Ok(())
     }
 
-    /// Copies one entry; a directory's number is returned, so that what is in it follows.
-    fn entry(&mut self, path: &Path, name: &OsString, dir: Ino) -> Result<Option<Ino>> {
-        let failed = || format!("cannot import {}", path.display());
-        let metadata = look_at(path)?;
-        let name = FileName::new(name.as_bytes())
-            .ok_or_else(|| anyhow!("{} has a name that cannot be", path.display()))?;
-        if metadata.is_dir() {
-            let attr = self.directory(dir, &name, &metadata).with_context(failed)?;
-            return Ok(Some(attr.ino));
+    fn copy(&self, queue: &Receiver<Job>) -> Result<()> {
+        let mut buffer = vec![0; COPY_BYTES];
+        for Job { folder, names } in queue {
+            for name in &names {
+                let path = folder.path(name);
+                self.node(folder.ino, (&path, name), &mut buffer)
+                    .with_context(|| format!("cannot import {}", path.display()))?;
+            }
+            self.leave(folder)?;
         }
-        let key = (metadata.dev(), metadata.ino());
-        if let Some(&ino) = self.links.get(&key) {
-            self.fs.link(ino, dir, &name).with_context(failed)?;
-            return Ok(None);
+        Ok(())
+    }
+
+    /// Lets go of a folder; whoever does so last finishes it, and those above that he was the last
+    /// to hold.
+    fn leave(&self, folder: Arc<Folder>) -> Result<()> {
+        let mut leaving = Some(folder);
+        while let Some(folder) = leaving.take().and_then(Arc::into_inner) {
+            let Folder { path, ino, above } = folder;
+            let finished =
+                look_at(&path).and_then(|metadata| self.attributes(&path, ino, &metadata));
+            finished.with_context(|| format!("cannot import {}", path.display()))?;
+            leaving = above;
         }
-        let node = node(path, &metadata)?;
-        let attr = self.fs.create_node(dir, &name, &node).with_context(failed)?;
-        if metadata.nlink() > 1 {
-            self.links.insert(key, attr.ino);
-        }
-        if metadata.is_file() {
-            self.content(path, attr.ino, metadata.len()).with_context(failed)?;
-        }
-        self.attributes(path, attr.ino, &metadata).with_context(failed)?;
-        self.copied.n_inodes += 1;
-        (self.progress)(&self.copied)?;
-        Ok(None)
+        Ok(())
     }
 
     /// A directory may be there already.
-    fn directory(&mut self, dir: Ino, name: &FileName, metadata: &Metadata) -> Result<FileAttr> {
-        let node = NewNode { kind: FileKind::Directory, ..owned(metadata) };
-        self.copied.n_inodes += 1;
-        match self.fs.create_node(dir, name, &node) {
-            Err(FsError::Exists) => {
-                let attr = self.fs.lookup(dir, name)?;
-                if !matches!(attr.kind, FileKind::Directory) {
-                    return Err(FsError::Exists.into());
-                }
-                Ok(attr)
+    fn folder(&self, above: &Arc<Folder>, name: &FileName) -> Result<Folder> {
+        let path = above.path(name);
+        let failed = || format!("cannot import {}", path.display());
+        let node = NewNode { kind: FileKind::Directory, ..owned(&look_at(&path)?) };
+        let attr = match self.fs.create_node(above.ino, name, &node) {
+            Err(FsError::Exists) => self.fs.lookup(above.ino, name),
+            made => made,
+        };
+        let attr = attr.with_context(failed)?;
+        if !matches!(attr.kind, FileKind::Directory) {
+            return Err(FsError::Exists).with_context(failed);
+        }
+        self.done(above.ino, name, 0)?;
+        Ok(Folder { path, ino: attr.ino, above: Some(Arc::clone(above)) })
+    }
+
+    /// Anything but a directory.
+    fn node(&self, dir: Ino, (path, name): (&Path, &FileName), buffer: &mut [u8]) -> Result<()> {
+        let metadata = &look_at(path)?;
+        let key = (metadata.dev(), metadata.ino());
+        // Whoever meets a file of several names first makes it; the others wait for its number.
+        let mut links = (metadata.nlink() > 1).then(|| self.links.lock());
+        if let Some(&ino) = links.as_ref().and_then(|links| links.get(&key)) {
+            match self.fs.link(ino, dir, name) {
+                Err(FsError::Exists) if self.fs.lookup(dir, name)?.ino == ino => {}
+                other => drop(other?),
             }
-            other => Ok(other?),
+            return self.done(dir, name, 0);
+        }
+        let file = metadata.is_file().then(|| File::open(path)).transpose()?;
+        let content = file.as_ref().map_or(Ok(Vec::new()), |file| start(file, metadata, buffer))?;
+        let at = to_u64(content.len());
+        let made = self.make(dir, (path, name), metadata, content)?;
+        if let Some(links) = &mut links {
+            links.insert(key, made.ino());
+        }
+        drop(links);
+        let len = file.as_ref().map_or(0, |_| metadata.len());
+        match (made, file) {
+            (Made::New(ino), Some(file)) if at < len => {
+                self.rest(&file, ino, (at, len), buffer)?;
+                self.attributes(path, ino, metadata)?;
+            }
+            (Made::Emptied(ino), Some(file)) => {
+                self.rest(&file, ino, (0, len), buffer)?;
+                self.attributes(path, ino, metadata)?;
+            }
+            (Made::New(_) | Made::Before(_) | Made::Emptied(_), _) => {}
+        }
+        self.done(dir, name, len)
+    }
+
+    /// Makes a node, unless an earlier import did.
+    fn make(
+        &self,
+        dir: Ino,
+        (path, name): (&Path, &FileName),
+        metadata: &Metadata,
+        content: Vec<u8>,
+    ) -> Result<Made> {
+        let xattr = |(name, value)| Xattr { name, value };
+        let (accessed, modified) = times(metadata);
+        let new = NewFile {
+            node: node(path, metadata)?,
+            accessed,
+            modified,
+            xattrs: xattrs::read(path)?.into_iter().map(xattr).collect(),
+            content,
+        };
+        match self.fs.create_file(dir, name, new) {
+            Err(FsError::Exists) => self.again(dir, name, metadata),
+            made => Ok(Made::New(made?.ino)),
         }
     }
 
-    /// Copies data, and leaves out what is a hole.
-    fn content(&mut self, path: &Path, ino: Ino, len: u64) -> Result<()> {
-        let file = File::open(path)?;
-        let mut at = 0;
-        while let Some((start, end)) = data_range(&file, at, len)? {
+    /// What to do with a name that is there.
+    fn again(&self, dir: Ino, name: &FileName, metadata: &Metadata) -> Result<Made> {
+        let attr = self.fs.lookup(dir, name)?;
+        let same_kind = match attr.kind {
+            FileKind::Regular => metadata.is_file(),
+            FileKind::Directory => return Err(FsError::Exists.into()),
+            FileKind::Symlink(_) => metadata.is_symlink(),
+            FileKind::Fifo
+            | FileKind::Socket
+            | FileKind::CharDevice(_)
+            | FileKind::BlockDevice(_) => !metadata.is_file() && !metadata.is_symlink(),
+        };
+        let (_, modified) = times(metadata);
+        let same_size = attr.size_bytes == metadata.len() || !metadata.is_file();
+        if same_kind && same_size && attr.modified == modified {
+            return Ok(Made::Before(attr.ino));
+        }
+        if !same_kind || !metadata.is_file() {
+            return Err(FsError::Exists.into());
+        }
+        self.fs.truncate(attr.ino, 0)?;
+        Ok(Made::Emptied(attr.ino))
+    }
+
+    /// Copies data from an offset on, and leaves out what is a hole.
+    fn rest(
+        &self,
+        file: &File,
+        ino: Ino,
+        (mut at, len): (u64, u64),
+        buffer: &mut [u8],
+    ) -> Result<()> {
+        while let Some((start, end)) = data_range(file, at, len)? {
             let mut offset = start;
             while offset < end {
-                let n = to_usize((end - offset).min(to_u64(COPY_BYTES)));
-                let piece = self.buffer.get_mut(..n).unwrap_or_default();
+                let n = to_usize((end - offset).min(to_u64(buffer.len())));
+                let piece = buffer.get_mut(..n).unwrap_or_default();
                 let n = file.read_at(piece, offset)?;
                 if n == 0 {
                     bail!("it became shorter while it was read");
                 }
                 self.fs.write(ino, offset, piece.get(..n).unwrap_or_default())?;
                 offset += to_u64(n);
-                self.copied.bytes += to_u64(n);
-                (self.progress)(&self.copied)?;
+                (self.importing.progress)(&self.copied.lock())?;
             }
             at = end;
         }
@@ -153,34 +284,81 @@ impl Import<'_> {
         for (name, value) in xattrs::read(path)? {
             self.fs.setxattr(ino, &name, &value, XattrMode::Set)?;
         }
-        let time =
-            |seconds, nanos: i64| Timestamp { seconds, nanos: u32::try_from(nanos).unwrap_or(0) };
+        let (accessed, modified) = times(metadata);
         let set = SetAttr {
             mode: Some(mode(metadata)),
             uid: Some(metadata.uid()),
             gid: Some(metadata.gid()),
-            accessed: Some(time(metadata.atime(), metadata.atime_nsec())),
-            modified: Some(time(metadata.mtime(), metadata.mtime_nsec())),
+            accessed: Some(accessed),
+            modified: Some(modified),
             ..SetAttr::default()
         };
         self.fs.setattr(ino, &set)?;
         Ok(())
     }
+
+    fn done(&self, dir: Ino, name: &FileName, bytes: u64) -> Result<()> {
+        (self.importing.touched)(dir, name);
+        let mut copied = self.copied.lock();
+        copied.n_inodes += 1;
+        copied.bytes += bytes;
+        (self.importing.progress)(&copied)
+    }
+}
+
+/// What came of making a node.
+enum Made {
+    /// It is new.
+    New(Ino),
+    /// An earlier import brought it.
+    Before(Ino),
+    /// It was there with another content, which is gone.
+    Emptied(Ino),
+}
+
+impl Made {
+    fn ino(&self) -> Ino {
+        match self {
+            Self::New(ino) | Self::Before(ino) | Self::Emptied(ino) => *ino,
+        }
+    }
+}
+
+/// The data at the start of a file, as far as it fits; a file with holes may have none there.
+fn start(file: &File, metadata: &Metadata, buffer: &mut [u8]) -> Result<Vec<u8>> {
+    let Some((0, end)) = data_range(file, 0, metadata.len())? else { return Ok(Vec::new()) };
+    let n = to_usize(end.min(to_u64(buffer.len())));
+    let piece = buffer.get_mut(..n).unwrap_or_default();
+    let n = file.read_at(piece, 0)?;
+    Ok(piece.get(..n).unwrap_or_default().to_vec())
+}
+
+fn times(metadata: &Metadata) -> (Timestamp, Timestamp) {
+    let time =
+        |seconds, nanos: i64| Timestamp { seconds, nanos: u32::try_from(nanos).unwrap_or(0) };
+    (time(metadata.atime(), metadata.atime_nsec()), time(metadata.mtime(), metadata.mtime_nsec()))
 }
 
 fn look_at(path: &Path) -> Result<Metadata> {
     fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))
 }
 
-/// The names in a folder, sorted, so that two imports of one tree are the same.
-fn names(dir: &Path) -> Result<Vec<OsString>> {
+/// The names in a folder, sorted, and which are of folders.
+fn entries(dir: &Path) -> Result<Vec<(FileName, bool)>> {
     let failed = || format!("cannot list {}", dir.display());
-    let mut names = Vec::new();
+    let mut entries = Vec::new();
     for entry in fs::read_dir(dir).with_context(failed)? {
-        names.push(entry.with_context(failed)?.file_name());
+        let entry = entry.with_context(failed)?;
+        let name = FileName::new(entry.file_name().as_bytes())
+            .ok_or_else(|| anyhow!("{} has a name that cannot be", entry.path().display()))?;
+        entries.push((name, entry.file_type().with_context(failed)?.is_dir()));
     }
-    names.sort();
-    Ok(names)
+    entries.sort();
+    Ok(entries)
+}
+
+fn send(jobs: &Sender<Job>, job: Job) -> Result<()> {
+    jobs.send(job).map_err(|_| anyhow!("the threads that copy have ended"))
 }
 
 fn mode(metadata: &Metadata) -> u16 {
@@ -196,7 +374,6 @@ fn owned(metadata: &Metadata) -> NewNode {
         inherit: None,
     }
 }
-
 fn node(path: &Path, metadata: &Metadata) -> Result<NewNode> {
     let kind = metadata.file_type();
     let device = || DeviceNumber {

@@ -5,7 +5,7 @@ mod import;
 mod xattrs;
 
 pub(crate) use export::export;
-pub(crate) use import::import;
+pub(crate) use import::{Importing, import};
 pub(crate) use xattrs::read as read_xattrs;
 
 /// What was copied.

@@ -77,7 +77,8 @@ impl Store {
     }
 
     pub(crate) fn import(&self) {
-        self.run("import", &[&self.tree().display().to_string()]).ok();
+        // One at a time, so that numbers are the same in each run.
+        self.run("import", &["--jobs", "1", &self.tree().display().to_string()]).ok();
     }
 
     /// Exports everything, and compares it with the tree.
