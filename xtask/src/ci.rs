@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::process::{cargo, exists, run};
-use crate::{layering, setup, tidy};
+use crate::{layering, posix, setup, tidy};
 
 pub(crate) fn ci(root: &Path) -> Result<()> {
     let start = Instant::now();
@@ -24,6 +24,7 @@ pub(crate) fn ci(root: &Path) -> Result<()> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     run("clippy", &mut with(&clippy))?;
     run("tests", &mut tests(&with))?;
+    posix::posix(root)?;
     run("doc tests", &mut with(&["test", "--workspace", "--doc", "--locked"]))?;
     let mut doc =
         with(&["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"]);

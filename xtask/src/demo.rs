@@ -23,7 +23,5 @@ pub(crate) fn release_program(root: &Path) -> Result<PathBuf> {
     let mut build = cargo(root);
     environment.apply(&mut build).args(["build", "--release", "--locked", "--package", "tier-cli"]);
     run("building tier in release", &mut build)?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(root.join(target).join("release/tier"))
+    Ok(setup::target_folder(root).join("release/tier"))
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 /// A crate and what it may depend on, besides for its tests.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("tier-types", &[]),
     ("tier-log", &["tier-types"]),
     ("tier-status", &["tier-types"]),
@@ -19,6 +19,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
         &["tier-types", "tier-log", "tier-status", "tier-index", "tier-persist", "tier-evict"],
     ),
     ("kvfs", &["tier-types", "tier-log"]),
+    ("tier-rpc", &["tier-types"]),
     ("tier-testkit", &["tier-types", "tier-log", "tier-status"]),
     (
         "tier-cli",
@@ -31,18 +32,20 @@ const ALLOWED: [(&str, &[&str]); 11] = [
             "tier-evict",
             "tier-agent",
             "kvfs",
+            "tier-rpc",
         ],
     ),
     ("xtask", &[]),
 ];
 
 /// Crates that only one of ours may use, because it hides them from the others.
-const HIDDEN: [(&str, &[&str]); 5] = [
+const HIDDEN: [(&str, &[&str]); 6] = [
     ("rocksdb", &["tier-index", "kvfs"]),
     ("age", &["tier-persist"]),
     ("tar", &["tier-persist"]),
     ("zstd", &["tier-persist"]),
     ("clap", &["tier-cli"]),
+    ("fuser", &["kvfs"]),
 ];
 
 pub(crate) fn check(root: &Path) -> Result<()> {

@@ -6,7 +6,10 @@ mod ci;
 mod demo;
 mod fuzz;
 mod layering;
+mod mounted;
+mod posix;
 mod process;
+mod real;
 mod setup;
 mod tidy;
 
@@ -20,6 +23,8 @@ cargo xtask ci          format, clippy, layering, tidy, all tests, documentation
 cargo xtask demo [DIR]  build in release, run the whole life cycle on a real tree
 cargo xtask bench       measure against other programs; cargo xtask bench help says what
 cargo xtask fuzz [SECONDS] [TARGET]…  every decoder for 60 seconds each
+cargo xtask posix       pjdfstest and fsx on a mount
+cargo xtask real        programs that people use on a mount, hot and evicted
 cargo xtask setup       install what is missing, compile RocksDB once for all
 cargo xtask layering    which crate may depend on which
 cargo xtask tidy        rules of the house that no other tool checks
@@ -45,6 +50,8 @@ fn run() -> Result<()> {
         "demo" => demo::demo(&root, rest),
         "setup" => setup::setup(&root).map(drop),
         "fuzz" => fuzz::fuzz(&root, rest),
+        "real" => real::real(&root),
+        "posix" => posix::posix(&root),
         "layering" => layering::check(&root),
         "tidy" => tidy::check(&root),
         "help" | "--help" | "-h" => {

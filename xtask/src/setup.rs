@@ -42,7 +42,7 @@ struct Package {
     why: &'static str,
 }
 
-const PACKAGES: [Package; 7] = [
+const PACKAGES: [Package; 10] = [
     Package { name: "g++", present: || exists("g++"), why: "it compiles RocksDB" },
     Package { name: "libclang-dev", present: has_libclang, why: "it generates RocksDB's bindings" },
     Package { name: "age", present: || exists("age"), why: "tests read our archives with it" },
@@ -53,6 +53,13 @@ const PACKAGES: [Package; 7] = [
         present: || exists("bsdtar"),
         why: "tests read our archives with bsdtar",
     },
+    Package { name: "fuse3", present: || exists("fusermount3"), why: "tests mount stores" },
+    Package {
+        name: "libacl1-dev",
+        present: || Path::new("/usr/include/sys/acl.h").exists(),
+        why: "pjdfstest is compiled with it",
+    },
+    Package { name: "acl", present: || exists("setfacl"), why: "tests set access control lists" },
     Package { name: "attr", present: || exists("setfattr"), why: "tests look at attributes" },
 ];
 
@@ -79,7 +86,7 @@ fn install_missing() -> Result<()> {
     run(&format!("installing {}", names.join(", ")), &mut apt(&install))
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output();
     id.is_ok_and(|id| id.stdout.trim_ascii() == b"0")
 }
@@ -102,6 +109,12 @@ fn has_libclang() -> bool {
     folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).any(|entries| {
         entries.flatten().any(|entry| is_libclang(&entry.file_name().to_string_lossy()))
     })
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder(root: &Path) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR");
+    root.join(target.map_or_else(|| "target".into(), PathBuf::from))
 }
 
 /// The folder with the static library, compiled if it is not there yet.
@@ -141,7 +154,7 @@ fn find_library(target: &Path) -> Result<PathBuf> {
     libraries.into_iter().find(|path| path.is_file()).context("RocksDB left no library")
 }
 
-fn cache_folder() -> Result<PathBuf> {
+pub(crate) fn cache_folder() -> Result<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     let cache = cache.or_else(home).context("neither XDG_CACHE_HOME nor HOME is set")?.join("tier");

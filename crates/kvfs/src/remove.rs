@@ -175,7 +175,13 @@ impl Kvfs {
         for pair in self.live().0.scan(Table::Orphans, &[], &[0xff; 9])? {
             orphans.extend(schema::take_number(&pair?.0).map(|(ino, _)| Ino::new(ino)));
         }
-        orphans.into_iter().try_for_each(|ino| self.end_inode(ino))
+        for ino in orphans {
+            // What has a name is none, whatever the list says.
+            if self.live().first_link(ino)?.is_none() {
+                self.end_inode(ino)?;
+            }
+        }
+        Ok(())
     }
 }
 

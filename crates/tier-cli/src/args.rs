@@ -237,6 +237,12 @@ pub(crate) enum Command {
     /// Look at, check or regenerate the index.
     #[command(subcommand)]
     Index(IndexCommand),
+    /// Check the key-value store against itself and the index; changes nothing.
+    #[command(after_help = "Example: tier fsck /srv/store")]
+    Fsck {
+        /// The store.
+        store: PathBuf,
+    },
     /// Check every object.
     #[command(after_help = "Example: tier verify /srv/store --read-data")]
     Verify {
@@ -305,6 +311,7 @@ impl Command {
             | Self::Log { store, .. }
             | Self::Stats { store }
             | Self::Dump { store, .. }
+            | Self::Fsck { store }
             | Self::Index(
                 IndexCommand::Dump { store }
                 | IndexCommand::Rebuild { store, .. }

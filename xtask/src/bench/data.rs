@@ -58,7 +58,7 @@ pub(crate) fn made(folder: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Res
     Ok(folder.to_path_buf())
 }
 
-fn copy_trees(trees: &[PathBuf], to: &Path) -> Result<()> {
+pub(crate) fn copy_trees(trees: &[PathBuf], to: &Path) -> Result<()> {
     for (number, tree) in trees.iter().enumerate() {
         let tree = tree.canonicalize().with_context(|| format!("no {}", tree.display()))?;
         for (path, _) in walk(&tree)? {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod commit;
 #[cfg(test)]
+mod fsck;
+#[cfg(test)]
 mod posix;
 #[cfg(test)]
 mod publish;

@@ -1,7 +1,7 @@
 //! What POSIX says, where a random workload does not look.
 
-use kvfs::{FsError, RenameMode, SetAttr, XattrMode};
-use tier_types::{FileKind, Ino, Timestamp};
+use kvfs::{FsError, NewFile, NewNode, RenameMode, SetAttr, XattrMode};
+use tier_types::{FileAttr, FileKind, Ino, Timestamp, Xattr};
 
 use crate::common::{create, directory, file, name, node, open};
 
@@ -115,4 +115,98 @@ fn a_second_opening_is_refused() {
     let clock = std::sync::Arc::new(tier_testkit::VirtualClock::at(0));
     let second = kvfs::Kvfs::open(dir.path(), &crate::common::options(), clock);
     assert!(matches!(second, Err(FsError::Busy)), "{second:?}");
+}
+
+#[test]
+fn a_file_in_one_step_is_the_same_as_in_several() {
+    let (_dir, fs) = create();
+    let content: Vec<u8> = (0..2000_u32).map(|i| u8::try_from(i % 251).unwrap()).collect();
+    let time = |seconds| Timestamp { seconds, nanos: 5 };
+    let xattr = Xattr { name: b"user.a".to_vec(), value: b"1".to_vec() };
+    let new = NewFile {
+        node: node(FileKind::Regular),
+        accessed: time(-1),
+        modified: time(7),
+        xattrs: vec![xattr],
+        content: content.clone(),
+    };
+    let one = fs.create_file(Ino::ROOT, &name("one"), new.clone()).unwrap();
+    assert_eq!(fs.getattr(one.ino).unwrap(), one);
+    let several = file(&fs, Ino::ROOT, "several");
+    fs.write(several, 0, &content).unwrap();
+    fs.setxattr(several, b"user.a", b"1", XattrMode::Set).unwrap();
+    let set = SetAttr { accessed: Some(time(-1)), modified: Some(time(7)), ..SetAttr::default() };
+    let several = fs.setattr(several, &set).unwrap();
+    assert_eq!(
+        FileAttr {
+            ino: one.ino,
+            xid: one.xid,
+            changed: one.changed,
+            created: one.created,
+            ..several
+        },
+        one
+    );
+    for ino in [one.ino, several.ino] {
+        assert_eq!(fs.read(ino, 0, 9999).unwrap(), content);
+        assert_eq!(fs.getxattr(ino, b"user.a").unwrap(), b"1");
+        assert_eq!(fs.resident_bytes(ino).unwrap(), 2000);
+    }
+    assert!(matches!(fs.create_file(Ino::ROOT, &name("one"), new), Err(FsError::Exists)));
+}
+
+#[test]
+fn small_writes_add_up() {
+    let (dir, fs) = create();
+    let ino = file(&fs, Ino::ROOT, "f");
+    let mut model = vec![0; 3000];
+    fs.write(ino, 0, &model).unwrap();
+    for i in 0..500_usize {
+        let (at, byte) = (i * 37 % 2900, u8::try_from(i % 256).unwrap());
+        fs.write(ino, u64::try_from(at).unwrap(), &[byte; 90]).unwrap();
+        model[at..at + 90].fill(byte);
+        if i % 100 == 0 {
+            // What was cut off does not come back under a patch.
+            fs.truncate(ino, 1000).unwrap();
+            fs.truncate(ino, 3000).unwrap();
+            model[1000..].fill(0);
+        }
+    }
+    assert_eq!(fs.read(ino, 0, 9999).unwrap(), model);
+    drop(fs);
+    assert_eq!(open(&dir).read(ino, 0, 9999).unwrap(), model);
+}
+
+#[test]
+fn a_directory_hands_its_group_and_its_list_on() {
+    let (_dir, fs) = create();
+    let d = directory(&fs, Ino::ROOT, "d");
+    let set = SetAttr { mode: Some(0o2755), gid: Some(77), ..SetAttr::default() };
+    fs.setattr(d, &set).unwrap();
+    let by = |kind| NewNode { mode: 0o666, inherit: Some(0o022), ..node(kind) };
+    let plain = fs.create_node(d, &name("plain"), &by(FileKind::Regular)).unwrap();
+    assert_eq!((plain.gid, plain.mode), (77, 0o644));
+
+    // Owner rwx, user 9 rwx, group r-x, mask rwx, others nothing.
+    let mut list = vec![2, 0, 0, 0];
+    for (tag, permissions, id) in [(1, 7, !0), (2, 7, 9), (4, 5, !0), (16, 7, !0), (32, 0, !0)] {
+        list.extend([tag, 0, permissions, 0]);
+        list.extend(u32::to_le_bytes(id));
+    }
+    fs.setxattr(d, b"system.posix_acl_default", &list, XattrMode::Set).unwrap();
+    let below = fs.create_node(d, &name("below"), &by(FileKind::Directory)).unwrap();
+    assert_eq!((below.gid, below.mode), (77, 0o2660), "the list stands in for the umask");
+    assert_eq!(fs.getxattr(below.ino, b"system.posix_acl_default").unwrap(), list);
+    let access = fs.getxattr(below.ino, b"system.posix_acl_access").unwrap();
+    assert_eq!(access[4 + 3 * 8 + 2], 6, "the mask is what the mode leaves");
+    fs.setattr(below.ino, &SetAttr { mode: Some(0o700), ..SetAttr::default() }).unwrap();
+    let access = fs.getxattr(below.ino, b"system.posix_acl_access").unwrap();
+    assert_eq!(access[4 + 3 * 8 + 2], 0, "chmod changes the mask");
+
+    // A list that says no more than a mode becomes one.
+    let minimal: Vec<u8> = [&list[..12], &list[20..28], &list[36..]].concat();
+    fs.setxattr(plain.ino, b"system.posix_acl_access", &minimal, XattrMode::Set).unwrap();
+    assert_eq!(fs.getattr(plain.ino).unwrap().mode, 0o750);
+    assert!(fs.listxattr(plain.ino).unwrap().is_empty());
+    assert!(fs.setxattr(d, b"system.posix_acl_access", b"no list", XattrMode::Set).is_err());
 }

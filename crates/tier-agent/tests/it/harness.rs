@@ -215,7 +215,16 @@ impl Harness {
     }
 
     /// The index as it must be, from the tarballs: by their tables, and by scanning them.
+    /// The filesystem contradicts neither itself nor the index.
+    pub(crate) fn check_filesystem(&self) {
+        let Live { fs, index, .. } = self.live();
+        let mut problems = Vec::new();
+        fs.fsck(index.as_ref(), &mut |finding| problems.push(finding)).unwrap();
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+
     pub(crate) fn check_index(&self) {
+        self.check_filesystem();
         let local = LocalStore::open(&self.dir.path().join("tarballs")).unwrap();
         let archive = Archive::open(&local, &self.keys, self.filesystem).unwrap();
         let live = dump(&self.live().index);

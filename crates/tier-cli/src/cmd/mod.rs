@@ -2,6 +2,7 @@
 
 mod demo;
 mod files;
+mod fsck;
 mod index;
 mod inspect;
 mod keys;
@@ -65,6 +66,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<()> {
         Command::Stats { store } => inspect::stats(session, store),
         Command::Dump { store, keys } => inspect::dump(session, store, keys),
         Command::Index(command) => run_index(command, session),
+        Command::Fsck { store } => fsck::fsck(session, store),
         Command::Verify { store, read_data } => verify::verify(session, store, *read_data),
         Command::Restore {
             store,

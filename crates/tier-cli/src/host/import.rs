@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 use kvfs::{FsError, Kvfs, NewFile, NewNode, SetAttr, XattrMode};
 use parking_lot::Mutex;
 use rustix::fs::{SeekFrom, seek};
@@ -51,24 +51,13 @@ pub(crate) fn import(
     let import = Import { fs, importing, links: Mutex::default(), copied: Mutex::default() };
     // The start may be a symbolic link to a folder.
     let dir = dir.canonicalize().with_context(|| format!("cannot look at {}", dir.display()))?;
-    let (jobs, queue) = bounded(N_AHEAD);
-    thread::scope(|scope| {
-        let mut threads = Vec::new();
-        for _ in 0..importing.n_threads.max(1) {
-            let (import, queue) = (&import, queue.clone());
-            threads.push(scope.spawn(move || import.copy(&queue)));
-        }
-        drop(queue);
-        let walked = import.walk(&jobs, Folder { path: dir, ino: into, above: None });
-        drop(jobs);
-        let mut copied = Ok(());
-        for thread in threads {
-            let ended = thread.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")));
-            copied = copied.and(ended);
-        }
-        // Where a copy failed, the walk ends because nobody takes its jobs: the copy says why.
-        copied.and(walked)
-    })?;
+    let start = Folder { path: dir, ino: into, above: None };
+    if importing.n_threads > 1 {
+        import.on_threads(start)?;
+    } else {
+        let mut buffer = vec![0; COPY_BYTES];
+        import.walk(start, &mut |job| import.copy(job, &mut buffer))?;
+    }
     Ok(*import.copied.lock())
 }
 
@@ -101,7 +90,34 @@ impl Folder {
 }
 
 impl Import<'_> {
-    fn walk(&self, jobs: &Sender<Job>, start: Folder) -> Result<()> {
+    fn on_threads(&self, start: Folder) -> Result<()> {
+        let (jobs, queue) = bounded(N_AHEAD);
+        thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for _ in 0..self.importing.n_threads {
+                let queue: Receiver<Job> = queue.clone();
+                threads.push(scope.spawn(move || {
+                    let mut buffer = vec![0; COPY_BYTES];
+                    queue.iter().try_for_each(|job| self.copy(job, &mut buffer))
+                }));
+            }
+            drop(queue);
+            let walked = self.walk(start, &mut |job| {
+                jobs.send(job).map_err(|_| anyhow!("the threads that copy have ended"))
+            });
+            drop(jobs);
+            let mut copied = Ok(());
+            for thread in threads {
+                let ended = thread.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")));
+                copied = copied.and(ended);
+            }
+            // Where a copy failed, the walk ends because nobody takes its jobs: the copy says why.
+            copied.and(walked)
+        })
+    }
+
+    /// Makes folders, and hands on what is in them.
+    fn walk(&self, start: Folder, hand_on: &mut dyn FnMut(Job) -> Result<()>) -> Result<()> {
         let mut todo = vec![Arc::new(start)];
         while let Some(folder) = todo.pop() {
             let mut below = Vec::new();
@@ -114,27 +130,24 @@ impl Import<'_> {
                 }
                 if job.names.len() >= N_FILES {
                     let folder = Arc::clone(&folder);
-                    send(jobs, std::mem::replace(&mut job, Job { folder, names: Vec::new() }))?;
+                    hand_on(std::mem::replace(&mut job, Job { folder, names: Vec::new() }))?;
                 }
             }
-            send(jobs, job)?;
+            hand_on(job)?;
             todo.extend(below.into_iter().rev());
             self.leave(folder)?;
         }
         Ok(())
     }
 
-    fn copy(&self, queue: &Receiver<Job>) -> Result<()> {
-        let mut buffer = vec![0; COPY_BYTES];
-        for Job { folder, names } in queue {
-            for name in &names {
-                let path = folder.path(name);
-                self.node(folder.ino, (&path, name), &mut buffer)
-                    .with_context(|| format!("cannot import {}", path.display()))?;
-            }
-            self.leave(folder)?;
+    fn copy(&self, job: Job, buffer: &mut [u8]) -> Result<()> {
+        let Job { folder, names } = job;
+        for name in &names {
+            let path = folder.path(name);
+            let copied = self.node(folder.ino, (&path, name), buffer);
+            copied.with_context(|| format!("cannot import {}", path.display()))?;
         }
-        Ok(())
+        self.leave(folder)
     }
 
     /// Lets go of a folder; whoever does so last finishes it, and those above that he was the last
@@ -355,10 +368,6 @@ fn entries(dir: &Path) -> Result<Vec<(FileName, bool)>> {
     }
     entries.sort();
     Ok(entries)
-}
-
-fn send(jobs: &Sender<Job>, job: Job) -> Result<()> {
-    jobs.send(job).map_err(|_| anyhow!("the threads that copy have ended"))
 }
 
 fn mode(metadata: &Metadata) -> u16 {

@@ -8,3 +8,5 @@ mod harness;
 mod kill;
 #[cfg(test)]
 mod life;
+#[cfg(test)]
+mod mount;

@@ -1,0 +1,317 @@
+//! The filesystem as the kernel sees it.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::harness::{Store, command, tier};
+
+/// A last guard: nothing here takes long.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A store that is mounted by a process of its own.
+struct Mounted<'a> {
+    store: &'a Store,
+    folder: PathBuf,
+    child: Child,
+    said: BufReader<ChildStderr>,
+}
+
+impl<'a> Mounted<'a> {
+    /// `None`, said loudly, on a machine that cannot mount.
+    fn new(store: &'a Store, args: &[&str]) -> Option<Self> {
+        if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/fuse") {
+            eprintln!("SKIPPED: this machine has no FUSE that we may use ({error})");
+            return None;
+        }
+        let folder = PathBuf::from(store.at("mnt"));
+        fs::create_dir_all(&folder).unwrap();
+        let (path, on) = (store.path(), folder.display().to_string());
+        let mut command = command(&[&["mount", &path, &on], args].concat());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert!(line.starts_with("Mounted "), "{line}");
+        Some(Self { store, folder, child, said })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn signal(&self, signal: &str) {
+        run("kill", [format!("-{signal}"), self.child.id().to_string()]);
+    }
+
+    /// Unmounts and returns what the process said meanwhile.
+    fn unmount(mut self) -> String {
+        self.signal("INT");
+        let mut said = String::new();
+        self.said.read_to_string(&mut said).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{said}");
+        said
+    }
+
+    /// Ends the process as a crash does.
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn xattr(&self, name: &str, attribute: &str) -> String {
+        let path = self.path(name);
+        let arguments = ["--only-values".into(), "-n".into(), attribute.into(), path.into()];
+        run::<std::ffi::OsString>("getfattr", arguments)
+    }
+
+    fn evict_all(&self) {
+        self.store.run("snapshot", &[]).ok();
+        self.store.run("evict", &["--all"]).ok();
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = Command::new("umount").arg("-l").arg(&self.folder).stderr(Stdio::null()).status();
+    }
+}
+
+/// Runs a program that must succeed, and returns what it prints.
+fn run<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program}: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn same(a: &Path, b: &Path) {
+    run("diff", [Path::new("-r"), a, b]);
+}
+
+#[test]
+fn a_mount_is_a_folder_like_any_other() {
+    let store = Store::new(&[]);
+    let Some(mounted) = Mounted::new(&store, &[]) else { return };
+    let copy = mounted.path("copy");
+    run("cp", [Path::new("-a"), &store.tree(), &copy]);
+    same(&store.tree(), &copy);
+    assert_eq!(fs::metadata(copy.join("hello")).unwrap().nlink(), 2);
+    fs::rename(copy.join("dir/sub"), mounted.path("moved")).unwrap();
+    fs::rename(mounted.path("moved"), copy.join("dir/sub")).unwrap();
+    run("setfattr", ["-n", "user.a", "-v", "1", &copy.join("hello").display().to_string()]);
+    assert_eq!(mounted.xattr("copy/dir/hard", "user.a"), "1");
+
+    // Open without a name.
+    let path = mounted.path("gone");
+    fs::write(&path, "still here").unwrap();
+    let mut open = File::open(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let mut content = String::new();
+    open.read_to_string(&mut content).unwrap();
+    assert_eq!((content.as_str(), open.metadata().unwrap().nlink()), ("still here", 0));
+    drop(open);
+
+    assert!(mounted.unmount().ends_with("Unmounted.\n"));
+    store.check_export_of("/copy", "out");
+}
+
+#[test]
+fn holes_are_found_even_where_data_has_not_left_the_kernel() {
+    let store = Store::new(&[]);
+    let Some(mounted) = Mounted::new(&store, &[]) else { return };
+    let mut file =
+        OpenOptions::new().read(true).write(true).create_new(true).open(mounted.path("sparse"));
+    let file = file.as_mut().unwrap();
+    file.set_len(10 << 20).unwrap();
+    file.write_all_at(b"in the middle", 5 << 20).unwrap();
+    let seek = |whence: &str| {
+        let script = "import os,sys; f=os.open(sys.argv[1],os.O_RDONLY); \
+                      print(os.lseek(f,0,getattr(os,sys.argv[2])))";
+        let path = mounted.path("sparse").display().to_string();
+        run("python3", ["-c", script, &path, whence]).trim().parse::<u64>().unwrap()
+    };
+    assert_eq!((seek("SEEK_DATA"), seek("SEEK_HOLE")), (5 << 20, 0));
+    let blocks = |file: &File| file.metadata().unwrap().blocks() * 512;
+    file.sync_all().unwrap();
+    assert!(blocks(file) <= 64 << 10, "{}", blocks(file));
+    file.seek(SeekFrom::Start(0)).unwrap();
+    let mut content = Vec::new();
+    file.read_to_end(&mut content).unwrap();
+    assert_eq!(content.len(), 10 << 20);
+    assert_eq!(&content[5 << 20..][..13], b"in the middle");
+    assert_eq!(content.iter().filter(|byte| **byte != 0).count(), 13);
+}
+
+#[test]
+fn cold_files_are_read_and_changed_like_hot_ones() {
+    let store = Store::new(&[]);
+    store.import();
+    let Some(mounted) = Mounted::new(&store, &[]) else { return };
+    assert_eq!(mounted.xattr("dir/sub/noise", "user.tier.state"), "hot");
+    mounted.evict_all();
+    assert_eq!(mounted.xattr("dir/sub/noise", "user.tier.state"), "cold");
+    assert_eq!(mounted.xattr("dir/sub/noise", "user.tier.snapshot"), "1");
+    assert_eq!(fs::metadata(mounted.path("dir/sub/noise")).unwrap().blocks(), 0);
+
+    // What is not needed does not come back.
+    let noise = OpenOptions::new().write(true).open(mounted.path("dir/sub/noise")).unwrap();
+    noise.write_all_at(&[7; 4096], 1 << 20).unwrap();
+    noise.sync_all().unwrap();
+    assert_eq!(mounted.xattr("dir/sub/noise", "user.tier.state"), "mixed");
+    let resident = noise.metadata().unwrap().blocks() * 512;
+    assert!(resident <= 1 << 20, "{resident} bytes came for 4096");
+    let text = OpenOptions::new().write(true).open(mounted.path("dir/text")).unwrap();
+    text.set_len(0).unwrap();
+    assert_eq!(text.metadata().unwrap().blocks(), 0);
+
+    // The same is done to the tree; then all is as there.
+    let tree = |name: &str| OpenOptions::new().write(true).open(store.tree().join(name)).unwrap();
+    tree("dir/sub/noise").write_all_at(&[7; 4096], 1 << 20).unwrap();
+    tree("dir/text").set_len(0).unwrap();
+    same(&store.tree(), &mounted.folder);
+    assert_eq!(mounted.xattr("hello", "user.tier.state"), "warm");
+
+    let hello = mounted.path("hello").display().to_string();
+    run("setfattr", ["-n", "user.tier.pin", "-v", "1", &hello]);
+    mounted.evict_all();
+    assert_eq!(mounted.xattr("hello", "user.tier.state"), "warm", "pinned");
+    assert_eq!(mounted.xattr("dir/sub/noise", "user.tier.state"), "cold");
+    same(&store.tree(), &mounted.folder);
+}
+
+#[test]
+fn commands_work_on_a_mounted_store() {
+    let store = Store::new(&[]);
+    let Some(mounted) = Mounted::new(&store, &[]) else { return };
+    // The kernel remembers that there is no such name, until an import makes it.
+    fs::metadata(mounted.path("hello")).unwrap_err();
+    store.import();
+    same(&store.tree(), &mounted.folder);
+    let status = store.run("status", &["--json"]).ok();
+    assert!(
+        status.contains(&format!("\"mountpoint\": \"{}\"", mounted.folder.display())),
+        "{status}"
+    );
+    store.run("pause", &[]).ok();
+    assert!(store.run("status", &[]).ok().contains("agent        paused"));
+    store.run("resume", &[]).ok();
+    store.run("snapshot", &[]).ok();
+    store.run("index check", &[]).ok();
+    store.run("verify", &["--read-data"]).ok();
+    assert_eq!(store.run("cat", &["/hello"]).ok(), "hello\n");
+    store.check_export_of("/", "out");
+
+    // Only what needs the store for itself does not.
+    let other = store.at("other");
+    fs::create_dir(&other).unwrap();
+    let path = store.path();
+    for args in [vec!["mount", &path, &other], vec!["index", "rebuild", &path]] {
+        let refused = tier(&args);
+        let pid = mounted.child.id().to_string();
+        assert_eq!(refused.code, 4, "{}", refused.err);
+        assert!(refused.err.contains(&pid), "{}", refused.err);
+    }
+    assert_eq!(store.run("cat", &["/nothing"]).code, 1);
+}
+
+#[test]
+fn what_was_synced_survives_a_kill() {
+    let store = Store::new(&[]);
+    let Some(mounted) = Mounted::new(&store, &[]) else { return };
+    let mut file = File::create(mounted.path("new")).unwrap();
+    file.write_all(b"safe").unwrap();
+    file.sync_all().unwrap();
+    fs::rename(mounted.path("new"), mounted.path("old")).unwrap();
+    File::open(&mounted.folder).unwrap().sync_all().unwrap();
+    mounted.kill();
+    // The socket that is left is no hindrance.
+    assert!(Path::new(&store.at("store/control.sock")).exists());
+    assert_eq!(store.run("cat", &["/old"]).ok(), "safe");
+    let mounted = Mounted::new(&store, &["--read-only"]).unwrap();
+    assert_eq!(fs::read(mounted.path("old")).unwrap(), b"safe");
+    fs::write(mounted.path("old"), "x").unwrap_err();
+    mounted.unmount();
+}
+
+#[test]
+fn data_that_does_not_come_is_an_error_until_it_comes_again() {
+    let store = Store::new(&[]);
+    store.import();
+    let Some(mounted) = Mounted::new(&store, &[]) else { return };
+    mounted.evict_all();
+    let folders = ["store/tarballs", "cloud"].map(|folder| store.at(folder));
+    for folder in &folders {
+        fs::rename(folder, format!("{folder}.away")).unwrap();
+    }
+    let error = fs::read(mounted.path("dir/sub/noise")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(5), "{error}");
+    for folder in &folders {
+        let _ = fs::remove_dir_all(folder);
+        fs::rename(format!("{folder}.away"), folder).unwrap();
+    }
+    same(&store.tree(), &mounted.folder);
+    let said = mounted.unmount();
+    assert!(said.contains("cannot recall the data of inode"), "{said}");
+}
+
+#[test]
+fn whoever_waits_for_data_can_be_killed() {
+    let store = Store::new(&[]);
+    store.import();
+    // Longer than this test may take.
+    let config = store.at("store/tier.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("timeout_seconds = 30", "timeout_seconds = 300")).unwrap();
+    let Some(mounted) = Mounted::new(&store, &[]) else { return };
+    mounted.evict_all();
+    // An archive that does not answer: whoever opens a pipe waits for its other end.
+    let mut pipes = store.tarballs("store/tarballs");
+    pipes.extend(store.tarballs("cloud"));
+    for pipe in &pipes {
+        fs::remove_file(pipe).unwrap();
+        run("mkfifo", [pipe]);
+    }
+    let path = mounted.path("dir/text");
+    let mut waits = Command::new("truncate").arg("-s").arg("100").arg(path).spawn().unwrap();
+    let begin = Instant::now();
+    let waiting = format!("/proc/{}/wchan", waits.id());
+    while !fs::read_to_string(&waiting).is_ok_and(|at| at.contains("request_wait_answer")) {
+        assert!(waits.try_wait().unwrap().is_none(), "it did not wait");
+        assert!(begin.elapsed() < PATIENCE, "it does not begin to wait");
+        std::thread::yield_now();
+    }
+    run("kill", ["-INT".to_string(), waits.id().to_string()]);
+    assert!(!waits.wait().unwrap().success());
+    assert!(begin.elapsed() < PATIENCE);
+    // Others are served all the while.
+    assert_eq!(fs::read_link(mounted.path("dir/link")).unwrap(), Path::new("../hello"));
+    for pipe in &pipes {
+        let _ = OpenOptions::new().read(true).write(true).open(pipe);
+    }
+    mounted.kill();
+}
+
+#[test]
+fn a_mount_in_use_goes_on_until_nobody_uses_it() {
+    let store = Store::new(&[]);
+    store.import();
+    let Some(mut mounted) = Mounted::new(&store, &[]) else { return };
+    let mut open = File::open(mounted.path("dir/text")).unwrap();
+    mounted.signal("TERM");
+    let mut line = String::new();
+    mounted.said.read_line(&mut line).unwrap();
+    assert!(line.contains("is in use"), "{line}");
+    assert!(!mounted.path("dir").exists(), "it is out of sight");
+    let mut content = String::new();
+    open.read_to_string(&mut content).unwrap();
+    assert_eq!(content.len(), 300_000);
+    drop(open);
+    assert!(mounted.child.wait().unwrap().success());
+}

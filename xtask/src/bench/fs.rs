@@ -1,0 +1,142 @@
+//! The mount against the host's filesystem and against a FUSE filesystem that only passes through.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use super::Plan;
+use super::data::made;
+use super::measure::{fresh, median, shell};
+use crate::mounted::Mounted;
+use crate::process::exists;
+
+/// What is timed in a folder `$DIR`, with what is done before. `$NOISE` is a file of 1 GiB, `$TAR` a
+/// tree of sources.
+struct Task {
+    name: &'static str,
+    before: &'static str,
+    script: &'static str,
+}
+
+const TASKS: [Task; 16] = [
+    Task {
+        name: "write 1 GiB and sync",
+        before: "",
+        script: "dd if=$NOISE of=$DIR/big bs=1M conv=fsync status=none",
+    },
+    Task {
+        name: "read 1 GiB, not in the cache",
+        before: "sync; echo 3 > /proc/sys/vm/drop_caches",
+        script: "dd if=$DIR/big of=/dev/null bs=1M status=none",
+    },
+    Task {
+        name: "read 1 GiB again",
+        before: "",
+        script: "dd if=$DIR/big of=/dev/null bs=1M status=none",
+    },
+    Task {
+        name: "16,384 random reads of 4 KiB, not in the cache",
+        before: "sync; echo 3 > /proc/sys/vm/drop_caches",
+        script: "fio --name=x --filename=$DIR/big --rw=randread --bs=4k --io_size=64M --size=1G \
+                 --invalidate=0 >/dev/null",
+    },
+    Task {
+        name: "16,384 random writes of 4 KiB and sync",
+        before: "",
+        script: "fio --name=x --filename=$DIR/big --rw=randwrite --bs=4k --io_size=64M --size=1G \
+                 --end_fsync=1 --invalidate=0 >/dev/null",
+    },
+    Task {
+        name: "1,024 appends of 4 KiB, each synced",
+        before: "rm -f $DIR/log",
+        script: "fio --name=x --filename=$DIR/log --rw=write --bs=4k --size=4M --fsync=1 \
+                 --fallocate=none >/dev/null",
+    },
+    Task {
+        name: "create 100,000 files",
+        before: "rm -rf $DIR/many; mkdir $DIR/many",
+        script: "cd $DIR/many; seq 100000 | xargs touch",
+    },
+    Task { name: "stat 100,000 files", before: "", script: "ls -l $DIR/many | wc -l >/dev/null" },
+    Task { name: "unlink 100,000 files", before: "", script: "rm -rf $DIR/many" },
+    Task {
+        name: "untar sources",
+        before: "rm -rf $DIR/src; mkdir $DIR/src",
+        script: "tar -C $DIR/src -xf $TAR",
+    },
+    Task { name: "find", before: "", script: "find $DIR/src -size +1M >/dev/null" },
+    Task { name: "grep -r", before: "", script: "grep -r 'no such word' $DIR/src || true" },
+    Task {
+        name: "grep -r, not in the cache",
+        before: "sync; echo 3 > /proc/sys/vm/drop_caches",
+        script: "grep -r 'no such word' $DIR/src || true",
+    },
+    Task {
+        name: "read all, four at a time, not in the cache",
+        before: "sync; echo 3 > /proc/sys/vm/drop_caches",
+        script: "find $DIR/src -type f -print0 | xargs -0 -P4 -n64 cat >/dev/null",
+    },
+    Task {
+        name: "git status",
+        before: "cd $DIR/src; git init -q; git add -A >/dev/null 2>&1",
+        script: "cd $DIR/src; git status >/dev/null",
+    },
+    Task { name: "rm -rf", before: "", script: "rm -rf $DIR/src" },
+];
+
+pub(crate) fn fs(plan: &Plan) -> Result<()> {
+    if !exists("fio") || !exists("bindfs") || !exists("git") {
+        bail!("fio, bindfs or git missing; as root: apt-get install -y fio bindfs git");
+    }
+    let sources =
+        made(&plan.data.join("a"), |folder| super::data::copy_trees(&plan.trees, folder))?;
+    let (tar, noise) = (plan.data.join("sources.tar"), plan.data.join("noise"));
+    shell(&format!("tar -C {} -cf {} .", sources.display(), tar.display()))?;
+    shell(&format!("head -c 1G /dev/urandom > {}", noise.display()))?;
+    let host = plan.data.join("fs-host");
+    let below = plan.data.join("fs-below");
+    let through = plan.data.join("fs-bindfs");
+    for folder in [&host, &below, &through] {
+        fresh(folder)?;
+    }
+    shell(&format!("bindfs {} {}", below.display(), through.display()))?;
+    let work = plan.data.join("fs-tier");
+    fresh(&work)?;
+    let mounted = Mounted::new(&plan.tier, &work, &["--no-agent"])?;
+    let folders = [host.as_path(), &through, mounted.folder()];
+    println!("| | host s | bindfs s | tier s | bindfs / tier | tier / host |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+    let measured = measure(plan, &folders, (&tar, &noise));
+    shell(&format!("fusermount3 -u {}", through.display()))?;
+    mounted.end()?;
+    measured
+}
+
+/// All tasks in order, `n_runs` times, each on all filesystems in turn.
+fn measure(plan: &Plan, folders: &[&Path; 3], (tar, noise): (&Path, &Path)) -> Result<()> {
+    let mut runs = vec![[const { Vec::new() }; 3]; TASKS.len()];
+    for _ in 0..plan.n_runs {
+        for (task, runs) in TASKS.iter().zip(&mut runs) {
+            for (folder, runs) in folders.iter().zip(runs) {
+                let variables = format!(
+                    "export DIR={} TAR={} NOISE={}; ",
+                    folder.display(),
+                    tar.display(),
+                    noise.display()
+                );
+                shell(&format!("{variables}{}", task.before))?;
+                runs.push(shell(&format!("{variables}{}", task.script))?);
+            }
+        }
+    }
+    for (task, runs) in TASKS.iter().zip(&runs) {
+        let [host, bindfs, tier] = runs.each_ref().map(|runs| median(runs).wall_s.max(0.01));
+        println!(
+            "| {} | {host:.2} | {bindfs:.2} | {tier:.2} | {:.1} | {:.1} |",
+            task.name,
+            bindfs / tier,
+            tier / host
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! A throw-away store that is mounted by the program.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::run;
+use crate::setup::is_root;
+
+/// Why this machine cannot mount; `None` if it can.
+pub(crate) fn obstacle() -> Option<&'static str> {
+    let fuse = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    (fuse.is_err() || !is_root()).then_some("it needs root and /dev/fuse, which are not here")
+}
+
+/// A mounted store. Dropped, it is taken away however it is.
+pub(crate) struct Mounted {
+    tier: PathBuf,
+    store: PathBuf,
+    folder: PathBuf,
+    child: Child,
+}
+
+impl Mounted {
+    /// Makes a store in a folder, and mounts it there.
+    pub(crate) fn new(tier: &Path, work: &Path, args: &[&str]) -> Result<Self> {
+        let (store, folder) = (work.join("store"), work.join("mnt"));
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let mut init = Command::new(tier);
+        run("making a store", init.args(["init", "-q"]).arg(&store).stderr(Stdio::null()))?;
+        let mut mount = Command::new(tier);
+        mount.arg("mount").args(args).arg(&store).arg(&folder).stderr(Stdio::piped());
+        let mut child = mount.spawn().context("cannot start tier mount")?;
+        let said = child.stderr.take().context("standard error is piped")?;
+        let mounted = Self { tier: tier.to_path_buf(), store, folder, child };
+        let mut said = BufReader::new(said).lines();
+        let first = said.next().transpose()?.unwrap_or_default();
+        if !first.starts_with("Mounted") {
+            bail!("tier mount says: {first}");
+        }
+        // What else it says is for whoever looks on.
+        thread::spawn(move || said.map_while(Result::ok).for_each(|line| println!("{line}")));
+        Ok(mounted)
+    }
+
+    /// Where it is mounted.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Runs a command on the store, which must succeed.
+    pub(crate) fn tier(&self, command: &[&str], last: &[&str]) -> Result<()> {
+        let mut tier = Command::new(&self.tier);
+        let output = tier.args(command).arg(&self.store).args(last).output()?;
+        if !output.status.success() {
+            let (out, error) = (&output.stdout, &output.stderr);
+            let (out, error) = (String::from_utf8_lossy(out), String::from_utf8_lossy(error));
+            bail!("tier {}: {out}{error}", command.join(" "));
+        }
+        Ok(())
+    }
+
+    /// Unmounts, and wants to see it end well.
+    pub(crate) fn end(mut self) -> Result<()> {
+        let pid = self.child.id().to_string();
+        run("unmounting", Command::new("kill").args(["-TERM", &pid]))?;
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { bail!("tier mount ended with {status}") }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
+        }
+    }
+}

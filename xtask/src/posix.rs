@@ -1,0 +1,184 @@
+//! The suites that others wrote for filesystems, on a mount of the program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+
+use crate::mounted::{Mounted, obstacle};
+use crate::process::{cargo, run};
+use crate::setup::{self, cache_folder};
+
+/// Programs that are installed from the registry.
+const TOOLS: [(&str, &str); 2] = [("pjdfstest", "0.2.2"), ("fsx", "0.3.2")];
+
+/// Groups of tests, a process each: a process that leaves a removed file open keeps those after it
+/// from making the filesystem read-only.
+const GROUPS: [&str; 15] = [
+    "chmod::",
+    "chown::",
+    "ftruncate::",
+    "link::",
+    "mkdir::",
+    "mkfifo::",
+    "mknod::",
+    "open::",
+    "posix_fallocate::",
+    "rename::",
+    "rmdir::",
+    "symlink::",
+    "truncate::",
+    "unlink::",
+    "utimensat::",
+];
+/// The test before which its own process leaves a removed file open; it runs alone.
+const ALONE: &str = "open::erofs_new_file";
+
+const PJDFSTEST: &str = "\
+[features]
+posix_fallocate = {}
+rename_ctime = {}
+utime_now = {}
+utimensat = {}
+[settings]
+naptime = 0.01
+allow_remount = true
+[dummy_auth]
+entries = [[\"nobody\", \"nogroup\"], [\"daemon\", \"daemon\"]]
+";
+
+const FSX_OPERATIONS: &str = "100000";
+
+pub(crate) fn posix(root: &Path) -> Result<()> {
+    if let Some(why) = obstacle() {
+        println!("==> SKIPPED: the POSIX suites: {why}");
+        return Ok(());
+    }
+    let tools = tools(root)?;
+    let tier = debug_program(root)?;
+    let work = std::env::temp_dir().join(format!("tier-posix-{}", std::process::id()));
+    fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+    let passed = Mounted::new(&tier, &work, &[]).and_then(|mounted| {
+        let suites = Suites { tools, mounted, work: work.clone() };
+        suites.run()?;
+        suites.mounted.end()
+    });
+    fs::remove_dir_all(&work).context("cannot remove the work folder")?;
+    passed
+}
+
+/// The folder with the programs, installed if they are not there yet.
+fn tools(root: &Path) -> Result<PathBuf> {
+    let folder = cache_folder()?.join("tools");
+    for (name, version) in TOOLS {
+        let installed = fs::read_to_string(folder.join(".crates.toml")).unwrap_or_default();
+        if !installed.contains(&format!("\"{name} {version} ")) {
+            let mut install = cargo(root);
+            install.args(["install", "--locked", "--quiet", "--version", version, name, "--root"]);
+            install.arg(&folder).env_remove("CARGO_TARGET_DIR");
+            run(&format!("installing {name}"), &mut install)?;
+        }
+    }
+    Ok(folder.join("bin"))
+}
+
+fn debug_program(root: &Path) -> Result<PathBuf> {
+    let environment = setup::setup(root)?;
+    let mut build = cargo(root);
+    environment.apply(&mut build).args(["build", "--locked", "--package", "tier-cli"]);
+    run("building tier", &mut build)?;
+    Ok(setup::target_folder(root).join("debug/tier"))
+}
+
+struct Suites {
+    tools: PathBuf,
+    mounted: Mounted,
+    work: PathBuf,
+}
+
+impl Suites {
+    fn run(&self) -> Result<()> {
+        self.pjdfstest()?;
+        self.fsx("fsx, hot", true)?;
+        self.fsx("fsx, hot, without mmap", false)?;
+        self.while_tiering(|| {
+            self.fsx("fsx, evicted all the time", true)?;
+            self.fsx("fsx, evicted all the time, without mmap", false)
+        })?;
+        self.mounted.tier(&["fsck"], &[])?;
+        self.mounted.tier(&["index", "check"], &[])
+    }
+
+    fn pjdfstest(&self) -> Result<()> {
+        let [folder, second] = [self.mounted.folder().join("pjdfstest"), self.work.join("second")];
+        for folder in [&folder, &second] {
+            fs::create_dir_all(folder)?;
+        }
+        let [all, alone] = ["all.toml", "alone.toml"].map(|name| self.work.join(name));
+        let expected = format!("allow_remount = true\nexpected_failures = [\"{ALONE}\"]");
+        fs::write(&all, PJDFSTEST.replace("allow_remount = true", &expected))?;
+        fs::write(&alone, PJDFSTEST)?;
+        // mount(8) hands a remount of FUSE to a helper that knows none; with -i it does it itself.
+        let bin = self.work.join("bin");
+        fs::create_dir_all(&bin)?;
+        let script = "#!/bin/sh\nPATH=${PATH#*:} exec mount -i \"$@\"\n";
+        fs::write(bin.join("mount"), script)?;
+        run("chmod", Command::new("chmod").arg("+x").arg(bin.join("mount")))?;
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+        let groups = GROUPS.iter().map(|group| (*group, &all)).chain([(ALONE, &alone)]);
+        for (group, config) in groups {
+            let mut suite = Command::new(self.tools.join("pjdfstest"));
+            suite.arg("-c").arg(config).arg("-p").arg(&folder).arg("-s").arg(&second).arg(group);
+            let output = suite.env("PATH", &path).output()?;
+            let text = String::from_utf8_lossy(&output.stdout);
+            let summary = text.lines().find(|line| line.starts_with("Summary"));
+            println!("==> pjdfstest {group:<18} {}", summary.unwrap_or("says nothing"));
+            if !output.status.success() {
+                let failed = text.lines().filter(|line| line.contains("FAILED"));
+                bail!("pjdfstest:\n{}", failed.collect::<Vec<_>>().join("\n"));
+            }
+        }
+        Ok(())
+    }
+
+    fn fsx(&self, what: &str, with_mmap: bool) -> Result<()> {
+        let mapped = if with_mmap { 5 } else { 0 };
+        let config = self.work.join("fsx.toml");
+        let weights = format!(
+            "flen = 1048576\n[opsize]\nmax = 131072\n[weights]\nclose_open = 1\ninvalidate = {}\n\
+             mapread = {mapped}\nmapwrite = {mapped}\nread = 10\nwrite = 10\ntruncate = 3\n\
+             fsync = 0.5\nfdatasync = 0.5\nposix_fallocate = 2\npunch_hole = 3\nsendfile = 1\n\
+             posix_fadvise = 1\ncopy_file_range = 2\n",
+            u8::from(with_mmap)
+        );
+        fs::write(&config, weights)?;
+        let mut fsx = Command::new(self.tools.join("fsx"));
+        fsx.arg("-f").arg(&config).args(["-N", FSX_OPERATIONS, "-q", "-P"]).arg(&self.work);
+        run(what, fsx.arg(self.mounted.folder().join("fsx")))
+    }
+
+    /// Snapshots, evictions of everything and recalls, one after the other, meanwhile.
+    fn while_tiering(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let tiering = scope.spawn(|| -> Result<u64> {
+                let mut n_rounds = 0;
+                while !ended.load(Ordering::Relaxed) {
+                    self.mounted.tier(&["snapshot"], &[])?;
+                    self.mounted.tier(&["evict", "--all"], &[])?;
+                    self.mounted.tier(&["recall"], &["/"])?;
+                    n_rounds += 1;
+                }
+                Ok(n_rounds)
+            });
+            let done = work();
+            ended.store(true, Ordering::Relaxed);
+            let n_rounds = tiering.join().unwrap_or_else(|_| bail!("a thread panicked"))?;
+            println!("==> {n_rounds} rounds of snapshot, eviction and recall meanwhile");
+            done
+        })
+    }
+}
