@@ -40,6 +40,7 @@ impl Kvfs {
         let NewFile { node, accessed, modified, xattrs, content } = file;
         check_node(&node)?;
         check_all(&xattrs)?;
+        self.check_room()?;
         if !content.is_empty() && !matches!(node.kind, FileKind::Regular) {
             return Err(FsError::Invalid("only a regular file has data"));
         }

@@ -1,4 +1,4 @@
-//! The key-value store below: the only file that says `rocksdb`.
+//! The key-value store below: with `patch`, the only file that says `rocksdb`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -46,6 +46,9 @@ pub enum FsError {
         /// The inode.
         ino: Ino,
     },
+    /// Nobody wants it any more, and it has changed nothing.
+    #[error("interrupted")]
+    Interrupted,
     /// Evicted data did not come back.
     #[error("cannot recall the data of inode {ino}")]
     Recall {
@@ -89,6 +92,7 @@ impl From<FsError> for PortError {
             FsError::Recall { source, .. } => source.kind(),
             FsError::Busy => ErrorKind::Busy,
             FsError::Cold { .. } => ErrorKind::Unavailable,
+            FsError::Interrupted => ErrorKind::Cancelled,
             FsError::Exists
             | FsError::NotDirectory
             | FsError::IsDirectory

@@ -17,16 +17,42 @@ use crate::schema::{self, Table};
 use crate::view::{LOST, N_RUNS, View};
 
 /// Whether an operation may wait for evicted data.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Patience {
+#[derive(Clone, Copy)]
+pub enum Patience<'a> {
     /// It waits until the data is there, or does not come.
     Wait,
+    /// It waits, and asks just before it changes anything whether it is still wanted: if not, it
+    /// ends with [`FsError::Interrupted`]. From then on it cannot be stopped.
+    WaitUnless(&'a dyn Fn() -> bool),
     /// It ends with [`FsError::Cold`] at once, and has changed nothing.
     Never,
 }
 
+impl Patience<'_> {
+    fn is_never(self) -> bool {
+        matches!(self, Self::Never)
+    }
+
+    fn check_wanted(self) -> Result<(), FsError> {
+        match self {
+            Self::WaitUnless(is_wanted) if !is_wanted() => Err(FsError::Interrupted),
+            Self::Wait | Self::WaitUnless(_) | Self::Never => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Patience<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Wait => "Wait",
+            Self::WaitUnless(_) => "WaitUnless",
+            Self::Never => "Never",
+        })
+    }
+}
+
 /// Largest offset, as Linux has it.
-const FILE_BYTES_MAX: u64 = i64::MAX.unsigned_abs();
+pub(crate) const FILE_BYTES_MAX: u64 = i64::MAX.unsigned_abs();
 /// How often an operation starts over because what it needs was evicted meanwhile.
 const N_ATTEMPTS: usize = 64;
 
@@ -40,7 +66,7 @@ impl Kvfs {
     /// The same with a say in whether it waits for what was evicted.
     pub fn read_with(
         &self,
-        patience: Patience,
+        patience: Patience<'_>,
         ino: Ino,
         offset: u64,
         len: usize,
@@ -99,11 +125,12 @@ impl Kvfs {
     /// The same with a say in whether it waits for what was evicted.
     pub fn write_with(
         &self,
-        patience: Patience,
+        patience: Patience<'_>,
         ino: Ino,
         offset: u64,
         data: &[u8],
     ) -> Result<(), FsError> {
+        self.check_room()?;
         let len = to_u64(data.len());
         let end = offset.checked_add(len).filter(|&end| end <= FILE_BYTES_MAX);
         let end = end.ok_or(FsError::TooLarge("the file"))?;
@@ -155,7 +182,7 @@ impl Kvfs {
     /// within a chunk.
     pub fn truncate_with(
         &self,
-        patience: Patience,
+        patience: Patience<'_>,
         ino: Ino,
         new_size: u64,
     ) -> Result<(), FsError> {
@@ -198,7 +225,7 @@ impl Kvfs {
     /// Runs `prepare` under the inode's lock until it has all it needs, then commits what it made.
     pub(crate) fn change(
         &self,
-        patience: Patience,
+        patience: Patience<'_>,
         ino: Ino,
         chunks: ChunkRange,
         prepare: impl Fn(&FileAttr, &MapWindow) -> Result<Step, FsError>,
@@ -209,13 +236,14 @@ impl Kvfs {
             let window = MapWindow::load(self.live(), ino, chunks, self.size_of(&attr))?;
             match prepare(&attr, &window)? {
                 Step::Commit(fill) => {
+                    patience.check_wanted()?;
                     self.committer.commit(1, move |draft| {
                         fill(draft, &window);
                         window.put_resident(draft);
                     })?;
                     return Ok(());
                 }
-                Step::Recall(_) if patience == Patience::Never => {
+                Step::Recall(_) if patience.is_never() => {
                     return Err(FsError::Cold { ino });
                 }
                 Step::Recall(run) => {
@@ -287,7 +315,7 @@ impl Kvfs {
     fn read_runs(
         &self,
         view: View<'_>,
-        patience: Patience,
+        patience: Patience<'_>,
         ino: Ino,
         chunks: ChunkRange,
     ) -> Result<Vec<u8>, FsError> {
@@ -301,7 +329,7 @@ impl Kvfs {
                 ChunkState::Hot | ChunkState::Warm => {
                     view.read_chunks(ino, run.chunks, chunk_bytes, &mut out)?;
                 }
-                ChunkState::Cold if patience == Patience::Never => {
+                ChunkState::Cold if patience.is_never() => {
                     return Err(FsError::Cold { ino });
                 }
                 ChunkState::Cold => self.read_cold(ino, &run, &mut out)?,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tier_log::Operation;
@@ -16,6 +17,12 @@ use crate::publish::Publications;
 use crate::schema::{self, META_CHUNK_BYTES, META_COUNTERS, META_XID_FLOOR, Table};
 use crate::view::View;
 use crate::{FsError, value};
+
+/// The store gets no full disk to see: so many write buffers stay free, for the write-ahead log, for
+/// what is being flushed, and for a compaction.
+const RESERVE_BUFFERS: u64 = 6;
+/// How often somebody looks how much is left.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Inodes whose last use is remembered.
 const N_USES_MAX: usize = 100_000;
@@ -72,6 +79,9 @@ pub struct Kvfs {
     uses: Mutex<HashMap<Ino, Timestamp>>,
     recall: OnceLock<Arc<dyn Recall>>,
     residency_listener: OnceLock<ResidencyListener>,
+    /// What was left on the disk when somebody last looked.
+    free_bytes: Mutex<Option<(Instant, u64)>>,
+    reserve_bytes: u64,
 }
 
 impl std::fmt::Debug for Kvfs {
@@ -190,6 +200,8 @@ impl Kvfs {
             uses: Mutex::new(HashMap::new()),
             recall: OnceLock::new(),
             residency_listener: OnceLock::new(),
+            free_bytes: Mutex::new(None),
+            reserve_bytes: RESERVE_BUFFERS * tier_types::to_u64(options.write_buffer_bytes),
         };
         fs.remove_orphans()?;
         Ok(fs)
@@ -231,6 +243,23 @@ impl Kvfs {
         self.committer.sync()
     }
 
+    /// Whether there is room for more. What takes something away may go on without.
+    pub(crate) fn check_room(&self) -> Result<(), FsError> {
+        let mut last = self.free_bytes.lock();
+        let free_bytes = match *last {
+            Some((at, free_bytes)) if at.elapsed() < LOOK_INTERVAL => free_bytes,
+            _ => {
+                let free_bytes = self.db.free_bytes()?;
+                *last = Some((Instant::now(), free_bytes));
+                free_bytes
+            }
+        };
+        match free_bytes > self.reserve_bytes {
+            true => Ok(()),
+            false => Err(FsError::NoSpace("the disk of the store is full but for a reserve")),
+        }
+    }
+
     /// What is in it.
     pub fn statfs(&self) -> Result<StatFs, FsError> {
         let counters = self.committer.counters();
@@ -239,7 +268,7 @@ impl Kvfs {
             n_inodes: u64::try_from(counters.n_inodes).unwrap_or(0),
             // A number is never used again, and there are more than anybody can use.
             n_inodes_free: u64::from(u32::MAX),
-            free_bytes: self.db.free_bytes()?,
+            free_bytes: self.db.free_bytes()?.saturating_sub(self.reserve_bytes),
             data_bytes: u64::try_from(data_bytes).unwrap_or(0),
             chunk_bytes: self.chunk_bytes,
             name_bytes_max: 255,

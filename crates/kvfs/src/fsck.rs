@@ -1,6 +1,7 @@
 //! The store against itself, and against the archive.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tier_types::{
     ChunkNo, ChunkRun, ChunkState, FileAttr, FileKind, FileName, Ino, Persisted, Xid, to_u64,
@@ -55,11 +56,12 @@ impl Kvfs {
     /// Checks that every entry has its inode and every inode its names, that link counts are right,
     /// that chunk maps and chunks agree, that the archive has what was evicted, and that the totals
     /// are the sums. It looks at one point in time, reads all that is in the store, and changes
-    /// nothing.
+    /// nothing. It ends with [`FsError::Interrupted`] when `stop` becomes true.
     pub fn fsck(
         &self,
         archive: &dyn Persisted,
         found: &mut dyn FnMut(Finding),
+        stop: &AtomicBool,
     ) -> Result<FsckReport, FsError> {
         let (snapshot, last) = self.committer.snapshot();
         let mut check = Check {
@@ -67,6 +69,7 @@ impl Kvfs {
             chunk_bytes: self.chunk_bytes,
             archive,
             found,
+            stop,
             report: FsckReport::default(),
             counted: Counters::default(),
             rooted: HashSet::from([Ino::ROOT]),
@@ -83,6 +86,7 @@ struct Check<'a> {
     chunk_bytes: u32,
     archive: &'a dyn Persisted,
     found: &'a mut dyn FnMut(Finding),
+    stop: &'a AtomicBool,
     report: FsckReport,
     counted: Counters,
     /// Directories from which the way up leads to the root.
@@ -99,6 +103,9 @@ impl Check<'_> {
         let mut cursor = snapshot.cursor(Table::Inodes)?;
         let mut at = cursor.at_or_after(&schema::ino(Ino::new(0)))?;
         while let Some((key, bytes)) = at {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(FsError::Interrupted);
+            }
             let number = schema::take_number(key).map_or(0, |(number, _)| number);
             let ino = Ino::new(number);
             match value::attr_from_bytes(ino, bytes) {

@@ -84,6 +84,7 @@ impl Kvfs {
         node: &NewNode,
     ) -> Result<FileAttr, FsError> {
         check_node(node)?;
+        self.check_room()?;
         let _guard = self.locks.lock(&[dir]);
         let mut parent = self.linked_directory(dir)?;
         if self.live().entry(dir, name)?.is_some() {

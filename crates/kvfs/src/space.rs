@@ -6,7 +6,7 @@ use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, to_u64, to_usiz
 use crate::FsError;
 use crate::chunk_map::MapWindow;
 use crate::commit::Draft;
-use crate::file::{Edges, Patience, Step, regular};
+use crate::file::{Edges, FILE_BYTES_MAX, Patience, Step, regular};
 use crate::fs::Kvfs;
 use crate::inode::put_changed;
 use crate::schema::{self, Table};
@@ -14,6 +14,8 @@ use crate::view::N_RUNS;
 
 /// Bytes that are copied at a time from file to file.
 const COPY_BYTES: u64 = 1 << 20;
+/// Bytes of one copy; whoever wants more asks again.
+const COPIED_BYTES_MAX: u64 = 64 << 20;
 
 /// Where the data of a file is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +73,7 @@ impl Kvfs {
     /// or ends within a chunk.
     pub fn punch_hole_with(
         &self,
-        patience: Patience,
+        patience: Patience<'_>,
         ino: Ino,
         offset: u64,
         len: u64,
@@ -120,7 +122,7 @@ impl Kvfs {
     /// keeps its size.
     pub fn zero_range(
         &self,
-        patience: Patience,
+        patience: Patience<'_>,
         ino: Ino,
         (offset, len): (u64, u64),
         keep_size: bool,
@@ -132,18 +134,33 @@ impl Kvfs {
     /// Makes the file at least as long as the range reaches. No space is set apart: a hole takes
     /// none, and data is never written twice to one place.
     pub fn allocate(&self, ino: Ino, offset: u64, len: u64) -> Result<(), FsError> {
-        let end = offset.checked_add(len).ok_or(FsError::TooLarge("the file"))?;
-        if regular(self.live(), ino)?.size_bytes >= end {
+        let end = offset.checked_add(len).filter(|&end| end <= FILE_BYTES_MAX);
+        let end = end.ok_or(FsError::TooLarge("the file"))?;
+        let _guard = self.locks.lock(&[ino]);
+        let mut attr = regular(self.live(), ino)?;
+        let old_size = attr.size_bytes;
+        if old_size >= end {
             return Ok(());
         }
-        self.truncate(ino, end)
+        let last = ChunkRange::one(ChunkNo::new(old_size / u64::from(self.chunk_bytes)));
+        let last = last.ok_or(FsError::TooLarge("the file"))?;
+        let window = MapWindow::load(self.live(), ino, last, self.size_of(&attr))?;
+        attr.size_bytes = end;
+        self.committer.commit(1, move |draft| {
+            draft.operations.push(Operation::Truncate { ino, old_size, new_size: end });
+            window.grow(end, None, draft);
+            window.put_resident(draft);
+            attr.modified = draft.time;
+            put_changed(draft, &mut attr);
+        })?;
+        Ok(())
     }
 
     /// Copies a range from one file to another, or within one, and returns how many bytes: fewer
-    /// where the source ends.
+    /// where the source ends, or where it is much.
     pub fn copy_range(
         &self,
-        patience: Patience,
+        patience: Patience<'_>,
         (from, from_offset): (Ino, u64),
         (to, to_offset): (Ino, u64),
         len: u64,
@@ -151,6 +168,7 @@ impl Kvfs {
         if from == to && from_offset < to_offset + len && to_offset < from_offset + len {
             return Err(FsError::Invalid("the ranges overlap"));
         }
+        let len = len.min(COPIED_BYTES_MAX);
         let mut copied = 0;
         while copied < len {
             let n = to_usize((len - copied).min(COPY_BYTES));

@@ -60,6 +60,7 @@ impl Kvfs {
         mode: XattrMode,
     ) -> Result<(), FsError> {
         check_one(name, value)?;
+        self.check_room()?;
         let _guard = self.locks.lock(&[ino]);
         let mut attr = self.live().attr(ino)?;
         let key = schema::named(ino, name);

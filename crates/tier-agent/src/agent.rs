@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use parking_lot::{Condvar, Mutex};
 use tier_evict::{EvictReport, PassGoal};
 use tier_types::SnapshotId;
@@ -12,6 +13,9 @@ use tier_types::SnapshotId;
 use crate::AgentError;
 use crate::stages::{Persisted, Stages};
 use crate::step::{AgentState, Step, next_step};
+
+/// How often somebody who waits looks whether he still does.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Something that somebody wants done now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,6 +75,10 @@ impl Wish {
         }
     }
 
+    fn is_current(&self, stop: &Arc<AtomicBool>) -> bool {
+        self.current.lock().as_ref().is_some_and(|current| Arc::ptr_eq(current, stop))
+    }
+
     /// Makes a task the one that is under way, unless the thread is to end.
     fn begin(&self, stop: &Arc<AtomicBool>) -> Result<(), AgentError> {
         let mut current = self.current.lock();
@@ -120,7 +128,19 @@ impl TieringOutAgent {
     /// Has a task done and waits for it. It stops at the next safe point when `stop` becomes true;
     /// what was done until then is not lost.
     pub fn perform(&self, task: Task, stop: &Arc<AtomicBool>) -> Answer {
-        self.submit(task, stop)?.recv().unwrap_or(Err(AgentError::Panicked))
+        let answer = self.submit(task, stop)?;
+        loop {
+            match answer.recv_timeout(LOOK_INTERVAL) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Disconnected) => return Err(AgentError::Panicked),
+                // A task that has not begun yet is not waited for; when its turn comes, it ends.
+                Err(RecvTimeoutError::Timeout) => {
+                    if stop.load(Ordering::Relaxed) && !self.wish.is_current(stop) {
+                        return Err(AgentError::Stopped);
+                    }
+                }
+            }
+        }
     }
 
     /// Has a task done in the background; the answer comes through the channel.
@@ -153,7 +173,7 @@ impl TieringOutAgent {
                 return Err(AgentError::Panicked);
             }
             // The guard against a thread that died without a word.
-            self.waiting.changed.wait_for(&mut n_tasks, std::time::Duration::from_secs(1));
+            self.waiting.changed.wait_for(&mut n_tasks, Duration::from_secs(1));
         }
         Ok(())
     }

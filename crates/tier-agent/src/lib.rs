@@ -27,7 +27,7 @@ pub use book::StatusBook;
 pub use error::AgentError;
 pub use recaller::{Recaller, RecallerOptions};
 pub use schedule::{Circumstances, Schedule, due};
-pub use scheduler::{Scheduler, SchedulerStatus, Surroundings};
+pub use scheduler::{Scheduler, SchedulerStatus, Space, Surroundings};
 pub use stages::{Persisted, Stages};
 pub use step::{AgentState, Step, next_step};
 pub use store_stages::{StorePorts, StoreStages};

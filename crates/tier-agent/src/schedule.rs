@@ -6,6 +6,9 @@ use tier_evict::PassGoal;
 
 use crate::Task;
 
+/// After an eviction that did not help, the next one comes after so many times the usual interval.
+const FUTILE_REST: u32 = 60;
+
 /// When to act.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Schedule {
@@ -34,31 +37,48 @@ pub struct Circumstances {
     pub last_snapshot: Option<Duration>,
     /// When an eviction was last begun.
     pub last_eviction: Option<Duration>,
+    /// Whether the last eviction did not help: there was still no space after it.
+    pub crowded_after_eviction: bool,
     /// Bytes that the filesystem takes on its disk.
     pub used_bytes: u64,
+    /// Bytes that are in use of those that it may take: its own and, of a whole disk, others'.
+    pub taken_bytes: u64,
     /// Bytes that it may take.
     pub capacity_bytes: u64,
 }
 
+impl Circumstances {
+    /// Whether space is to be freed.
+    pub(crate) fn is_crowded(&self, schedule: &Schedule) -> bool {
+        self.capacity_bytes > 0 && self.taken_bytes > self.percent(schedule.high_percent)
+    }
+
+    fn percent(&self, percent: u8) -> u64 {
+        self.capacity_bytes / 100 * u64::from(percent)
+    }
+}
+
 /// What is due. Space goes first, because without it nothing else works; but what can be evicted
-/// is what was persisted, so that a snapshot comes in between.
+/// is what was persisted, so that a snapshot comes in between. An eviction that did not help, because
+/// others take the disk or all is in use, is not tried again and again: what it evicts is read again.
 pub fn due(schedule: &Schedule, now: &Circumstances) -> Option<Task> {
     let since = |last: Option<Duration>| now.now.saturating_sub(last.unwrap_or_default());
-    let rested = |last: Option<Duration>| {
-        last.is_none_or(|last| now.now.saturating_sub(last) >= schedule.retry_interval)
+    let rested = |last: Option<Duration>, rest: Duration| {
+        last.is_none_or(|last| now.now.saturating_sub(last) >= rest)
     };
-    let percent = |percent: u8| now.capacity_bytes / 100 * u64::from(percent);
-    let crowded = now.used_bytes > percent(schedule.high_percent) && now.capacity_bytes > 0;
-    let snapshot_after_eviction = now.last_snapshot > now.last_eviction;
-    if crowded && (rested(now.last_eviction) || snapshot_after_eviction) {
-        let bytes = now.used_bytes.saturating_sub(percent(schedule.low_percent));
-        return Some(Task::Evict(PassGoal::Bytes(bytes)));
+    let crowded = now.is_crowded(schedule);
+    let futile = if now.crowded_after_eviction { FUTILE_REST } else { 1 };
+    if crowded && rested(now.last_eviction, schedule.retry_interval.saturating_mul(futile)) {
+        let excess = now.taken_bytes.saturating_sub(now.percent(schedule.low_percent));
+        return Some(Task::Evict(PassGoal::Bytes(excess.min(now.used_bytes))));
     }
+    let rested = rested(now.last_snapshot, schedule.retry_interval);
     let much = now.backlog_operations >= schedule.snapshot_operations.max(1);
     let long = now.backlog_operations > 0 && since(now.last_snapshot) >= schedule.snapshot_interval;
-    let again = now.unfinished && rested(now.last_snapshot);
-    let pressing = crowded && now.backlog_operations > 0 && rested(now.last_snapshot);
-    (much || long || again || pressing).then_some(Task::Snapshot)
+    let pressing = crowded && now.backlog_operations > 0;
+    let wanted = much || long || now.unfinished || pressing;
+    let may = if now.unfinished || pressing { rested } else { true };
+    (wanted && may).then_some(Task::Snapshot)
 }
 
 #[cfg(test)]
@@ -103,15 +123,39 @@ mod tests {
 
     #[test]
     fn space_is_freed_from_the_high_to_the_low_mark() {
-        let used = |used_bytes| Circumstances { used_bytes, capacity_bytes: 1000, ..at(100) };
-        assert_eq!(due(&SCHEDULE, &used(800)), None);
-        let goal = PassGoal::Bytes(201);
-        assert_eq!(due(&SCHEDULE, &used(801)), Some(Task::Evict(goal)));
-        let tried = Circumstances { last_eviction: Some(Duration::from_secs(90)), ..used(801) };
-        assert_eq!(due(&SCHEDULE, &tried), None, "it did not help a moment ago");
+        let taken = |taken_bytes| Circumstances {
+            taken_bytes,
+            used_bytes: 500,
+            capacity_bytes: 1000,
+            ..at(100)
+        };
+        assert_eq!(due(&SCHEDULE, &taken(800)), None);
+        assert_eq!(due(&SCHEDULE, &taken(801)), Some(Task::Evict(PassGoal::Bytes(201))));
+        let others = Circumstances { used_bytes: 5, ..taken(801) };
+        assert_eq!(
+            due(&SCHEDULE, &others),
+            Some(Task::Evict(PassGoal::Bytes(5))),
+            "no more is ours"
+        );
+        let tried = Circumstances { last_eviction: Some(Duration::from_secs(90)), ..taken(801) };
+        assert_eq!(due(&SCHEDULE, &tried), None, "a moment ago");
         let hot = Circumstances { backlog_operations: 1, ..tried };
         assert_eq!(due(&SCHEDULE, &hot), Some(Task::Snapshot), "what is not safe cannot go");
-        let safe = Circumstances { last_snapshot: Some(Duration::from_secs(95)), ..tried };
-        assert_eq!(due(&SCHEDULE, &safe), Some(Task::Evict(goal)), "now there is more to evict");
+        let later = Circumstances { now: Duration::from_secs(150), ..tried };
+        assert_eq!(due(&SCHEDULE, &later), Some(Task::Evict(PassGoal::Bytes(201))));
+        let futile = Circumstances { crowded_after_eviction: true, ..later };
+        assert_eq!(due(&SCHEDULE, &futile), None, "it does not help");
+    }
+
+    #[test]
+    fn many_operations_do_not_hurry_what_fails() {
+        let last_snapshot = Some(Duration::from_secs(100));
+        let failed = Circumstances {
+            unfinished: true,
+            last_snapshot,
+            backlog_operations: 1_000_000,
+            ..at(101)
+        };
+        assert_eq!(due(&SCHEDULE, &failed), None);
     }
 }

@@ -14,13 +14,24 @@ use crate::{AgentError, Task, TieringOutAgent};
 /// How often circumstances are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What is taken, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Space {
+    /// By the filesystem.
+    pub used_bytes: u64,
+    /// By the filesystem and, where it may take a whole disk, by others.
+    pub taken_bytes: u64,
+    /// What may be taken.
+    pub capacity_bytes: u64,
+}
+
 /// What the schedule depends on.
 pub trait Surroundings: Send {
     /// Operations that were logged since the last publication.
     fn backlog_operations(&self) -> u64;
 
-    /// Bytes that the filesystem takes on its disk, and that it may take.
-    fn space(&self) -> Result<(u64, u64), PortError>;
+    /// What is taken and what may be.
+    fn space(&self) -> Result<Space, PortError>;
 }
 
 /// What a scheduler is doing.
@@ -119,23 +130,33 @@ impl State {
 impl Shared {
     fn run(&self, agent: &TieringOutAgent, schedule: &Schedule, surroundings: &dyn Surroundings) {
         let start = Instant::now();
-        let mut past = Circumstances::default();
+        // What an earlier process left unfinished is finished first; if there is nothing, that is no
+        // work.
+        let mut past = Circumstances { unfinished: true, ..Circumstances::default() };
         while self.wait() {
-            let (used_bytes, capacity_bytes) = surroundings.space().unwrap_or_else(|error| {
+            let space = surroundings.space().unwrap_or_else(|error| {
                 tracing::warn!("cannot measure the space in use: {}", with_causes(&error));
-                (0, 0)
+                Space::default()
             });
+            let Space { used_bytes, taken_bytes, capacity_bytes } = space;
             let now = Circumstances {
                 now: start.elapsed(),
                 backlog_operations: surroundings.backlog_operations(),
                 used_bytes,
+                taken_bytes,
                 capacity_bytes,
                 ..past
             };
+            if !now.is_crowded(schedule) {
+                past.crowded_after_eviction = false;
+            }
             let Some(task) = due(schedule, &now) else { continue };
             match task {
                 Task::Snapshot | Task::Secure => past.last_snapshot = Some(now.now),
-                Task::Evict(_) | Task::EvictDryRun(_) => past.last_eviction = Some(now.now),
+                Task::Evict(_) | Task::EvictDryRun(_) => {
+                    past.last_eviction = Some(now.now);
+                    past.crowded_after_eviction = true;
+                }
             }
             let done = self.perform(agent, task);
             if matches!(task, Task::Snapshot) {

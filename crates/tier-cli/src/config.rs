@@ -172,6 +172,18 @@ impl Config {
         if config.persist.frame_bytes > 16 << 20 || config.persist.frame_bytes < 4096 {
             bail!("{}: persist.frame_bytes must be from 4096 to 16777216", path.display());
         }
+        let sound = config.mount.threads > 0
+            && config.mount.waiting > 0
+            && config.agent.retry_seconds > 0
+            && config.space.low_percent <= config.space.high_percent
+            && config.space.high_percent <= 100;
+        if !sound {
+            bail!(
+                "{}: mount.threads, mount.waiting and agent.retry_seconds must be above 0, and \
+                 space.low_percent not above space.high_percent, that not above 100",
+                path.display()
+            );
+        }
         Ok(config)
     }
 

@@ -11,7 +11,7 @@ use clap::Parser;
 use kvfs::{Kvfs, Mount};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tier_agent::{Schedule, Scheduler, SchedulerStatus, Surroundings, Task};
+use tier_agent::{Schedule, Scheduler, SchedulerStatus, Space, Surroundings, Task};
 use tier_types::{
     Control, ControlCommand, ControlSession, LogService, MountedInstance, PortError, Xid, XidRange,
 };
@@ -149,13 +149,14 @@ impl Surroundings for StoreSurroundings {
         self.fs.last_xid().get().saturating_sub(published)
     }
 
-    fn space(&self) -> Result<(u64, u64), PortError> {
-        match self.capacity_bytes {
+    fn space(&self) -> Result<Space, PortError> {
+        let used_bytes = self.fs.usage()?.physical_bytes;
+        Ok(match self.capacity_bytes {
             0 => {
-                let (used, capacity) = self.fs.disk_bytes()?;
-                Ok((used, capacity))
+                let (taken_bytes, capacity_bytes) = self.fs.disk_bytes()?;
+                Space { used_bytes, taken_bytes, capacity_bytes }
             }
-            capacity => Ok((self.fs.usage()?.physical_bytes, capacity)),
-        }
+            capacity_bytes => Space { used_bytes, taken_bytes: used_bytes, capacity_bytes },
+        })
     }
 }

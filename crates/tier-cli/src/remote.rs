@@ -15,6 +15,7 @@ use tier_types::{ControlCommand, ControlSession, ErrorKind, PortError};
 
 use crate::args::Args;
 use crate::daemon::control_path;
+use crate::exit;
 use crate::progress::Bar;
 
 /// Has a command carried out by the process that has its store open, and returns its exit code;
@@ -38,7 +39,15 @@ fn command(client: Client) -> Result<u8> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot listen to signals")?;
     let listening = thread::Builder::new().name("tier-signals".into());
     listening
-        .spawn(move || signals.forever().for_each(|_| canceller.cancel()))
+        .spawn(move || {
+            // The first one asks, the second one does not wait for the answer.
+            for (n, _) in signals.forever().enumerate() {
+                if n > 0 {
+                    std::process::exit(i32::from(exit::FAILED));
+                }
+                canceller.cancel();
+            }
+        })
         .context("cannot start a thread for signals")?;
     Ok(client.run(&command, &Terminal::default())?)
 }

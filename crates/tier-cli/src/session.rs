@@ -166,6 +166,11 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
+    /// True when a stop was asked for.
+    pub(crate) fn flag(&self) -> &AtomicBool {
+        &self.flag
+    }
+
     /// An error if a stop was asked for.
     pub(crate) fn check(&self) -> Result<()> {
         match self.flag.load(Ordering::Relaxed) {

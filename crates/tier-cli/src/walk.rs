@@ -64,24 +64,31 @@ pub(crate) fn tree(
             continue;
         }
         let mut below = Vec::new();
-        entries(fs, attr.ino, |name, entry| {
+        let listed = entries(fs, attr.ino, |name, entry| {
             let mut path = path.clone();
             if !path.is_empty() {
                 path.push(b'/');
             }
             path.extend_from_slice(name.as_bytes());
-            let attr = fs.getattr(entry.attr.ino);
-            if matches!(entry.attr.kind, FileKind::Directory) {
-                below.push((path, attr?));
-                return Ok(());
+            match fs.getattr(entry.attr.ino) {
+                Ok(attr) if matches!(attr.kind, FileKind::Directory) => below.push((path, attr)),
+                Ok(attr) => gone_is_fine(visit(&path, &attr))?,
+                // The tree lives: it went while we looked.
+                Err(FsError::NotFound) => {}
+                Err(error) => return Err(error.into()),
             }
-            match attr {
-                Ok(attr) => visit(&path, &attr),
-                Err(FsError::NotFound) => Ok(()),
-                Err(error) => Err(error.into()),
-            }
-        })?;
+            Ok(())
+        });
+        gone_is_fine(listed)?;
         todo.extend(below.into_iter().rev());
     }
     Ok(())
+}
+
+/// What was removed while a tree was walked is not missed.
+fn gone_is_fine(done: Result<()>) -> Result<()> {
+    match done {
+        Err(error) if matches!(error.downcast_ref(), Some(FsError::NotFound)) => Ok(()),
+        other => other,
+    }
 }

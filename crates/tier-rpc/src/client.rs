@@ -7,6 +7,7 @@ use std::path::Path;
 use tier_types::{ControlCommand, ControlSession};
 
 use crate::RpcError;
+use crate::place::Place;
 use crate::wire::{self, Request, Response};
 
 /// A connection to the process that has a store open.
@@ -23,7 +24,8 @@ impl Client {
     /// Connects to the socket at a path; `None` if there is none, or only what a process left that
     /// is gone.
     pub fn connect(path: &Path) -> Result<Option<Self>, RpcError> {
-        match UnixStream::connect(path) {
+        let socket = Place::of(path).and_then(|place| UnixStream::connect(place.path()));
+        match socket {
             Ok(mut socket) => {
                 wire::greet(&mut socket).map_err(|_| RpcError::Gone)?;
                 Ok(Some(Self { socket }))

@@ -10,6 +10,7 @@
 
 mod client;
 mod error;
+mod place;
 mod server;
 mod wire;
 

@@ -21,7 +21,7 @@ use super::handles::Handles;
 use super::notices::Notices;
 use super::tier_xattrs::{self, TierXattrs};
 use super::waiting::Waiting;
-use crate::{Kvfs, SetAttr, XattrMode};
+use crate::{Kvfs, Patience, SetAttr, XattrMode};
 
 const WRITE_BYTES_MAX: u32 = 1 << 20;
 const N_BACKGROUND_MAX: u16 = 64;
@@ -31,6 +31,8 @@ pub(super) struct Adapter {
     pub(super) fs: Arc<Kvfs>,
     pub(super) files: Handles,
     pub(super) waiting: Waiting,
+    /// Apart from those, because they wait until data is written, which may wait there.
+    pub(super) seeking: Waiting,
     pub(super) notices: Arc<Notices>,
     pub(super) xattrs: TierXattrs,
     pub(super) read_only: bool,
@@ -238,7 +240,8 @@ impl Filesystem for Adapter {
     ) {
         let (ino, len) = (convert::ino(ino), to_usize(u64::from(size)));
         self.note_access(ino);
-        let read = move |fs: &Kvfs, patience| fs.read_with(patience, ino, offset, len);
+        let read =
+            move |fs: &Kvfs, patience: Patience<'_>| fs.read_with(patience, ino, offset, len);
         self.patiently(req, reply, read, answer::data);
     }
 
@@ -436,7 +439,10 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let (from, to) = (convert::ino(ino_in), convert::ino(ino_out));
-        let copy = move |fs: &Kvfs, patience| {
+        if let Err(error) = self.strip_for(req, to) {
+            return reply.error(errno_by_ino(&error));
+        }
+        let copy = move |fs: &Kvfs, patience: Patience<'_>| {
             fs.copy_range(patience, (from, offset_in), (to, offset_out), len)
         };
         self.patiently(req, reply, copy, answer::written);

@@ -42,6 +42,7 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::TooManyLinks => Errno::EMLINK,
         FsError::NoXattr => Errno::ENODATA,
         FsError::Cold { .. } => Errno::EAGAIN,
+        FsError::Interrupted => Errno::EINTR,
         FsError::Recall { .. }
         | FsError::Damaged { .. }
         | FsError::Store { .. }

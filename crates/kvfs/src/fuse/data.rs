@@ -28,13 +28,15 @@ impl Adapter {
         &self,
         req: &Request,
         reply: R,
-        operation: impl Fn(&Kvfs, Patience) -> Result<T, FsError> + Send + 'static,
+        operation: impl Fn(&Kvfs, Patience<'_>) -> Result<T, FsError> + Send + 'static,
         answer: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
     ) {
         match operation(&self.fs, Patience::Never) {
             Err(FsError::Cold { .. }) => {
                 let fs = Arc::clone(&self.fs);
-                let work = move || operation(&fs, Patience::Wait);
+                let work = move |is_wanted: &dyn Fn() -> bool| {
+                    operation(&fs, Patience::WaitUnless(is_wanted))
+                };
                 self.waiting.submit(req.pid(), reply, work, answer);
             }
             done => answer(reply, done),
@@ -56,7 +58,10 @@ impl Adapter {
         match self.fs.write_with(Patience::Never, ino, offset, data) {
             Err(FsError::Cold { .. }) => {
                 let (fs, data) = (Arc::clone(&self.fs), data.to_vec());
-                let work = move || fs.write(ino, offset, &data).map(|()| len);
+                let work = move |is_wanted: &dyn Fn() -> bool| {
+                    let patience = Patience::WaitUnless(is_wanted);
+                    fs.write_with(patience, ino, offset, &data).map(|()| len)
+                };
                 self.waiting.submit(req.pid(), reply, work, answer::written);
             }
             done => answer::written(reply, done.map(|()| len)),
@@ -76,13 +81,22 @@ impl Adapter {
         if !known {
             return reply.error(Errno::EOPNOTSUPP);
         }
-        let operation = move |fs: &Kvfs, patience| match asked {
+        if let Err(error) = self.strip_for(req, ino) {
+            return reply.error(errno_by_ino(&error));
+        }
+        let operation = move |fs: &Kvfs, patience: Patience<'_>| match asked {
             PUNCH_HOLE => fs.punch_hole_with(patience, ino, offset, len),
             ZERO_RANGE => fs.zero_range(patience, ino, (offset, len), keep_size),
             _ if keep_size => Ok(()),
             _ => fs.allocate(ino, offset, len),
         };
         self.patiently(req, reply, operation, answer::empty);
+    }
+
+    /// The kernel leaves it to us to take set-id bits off where somebody who is not root changes
+    /// data by another way than a write.
+    pub(super) fn strip_for(&self, req: &Request, ino: Ino) -> Result<(), FsError> {
+        if req.uid() == 0 { Ok(()) } else { self.fs.strip_privileges(ino) }
     }
 
     pub(super) fn seek(
@@ -103,11 +117,11 @@ impl Adapter {
         }
         // The kernel does not send what it holds back before it asks; so it is told to.
         let (fs, notices) = (Arc::clone(&self.fs), Arc::clone(&self.notices));
-        let work = move || {
+        let work = move |_: &dyn Fn() -> bool| {
             notices.drop_pages(ino);
             seek(&fs, ino, from)
         };
-        self.waiting.submit(req.pid(), reply, work, answer::seek);
+        self.seeking.submit(req.pid(), reply, work, answer::seek);
     }
 
     pub(super) fn stat(&self, reply: ReplyStatfs) {

@@ -28,6 +28,9 @@ use notices::Notices;
 use tier_xattrs::TierXattrs;
 use waiting::Waiting;
 
+/// Threads on which `SEEK_DATA` and `SEEK_HOLE` wait for what the kernel holds back.
+const N_SEEKING: usize = 2;
+
 /// How a filesystem is mounted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MountOptions {
@@ -63,6 +66,7 @@ impl Mount {
             fs: Arc::clone(fs),
             files: Handles::default(),
             waiting: Waiting::start(options.n_waiting)?,
+            seeking: Waiting::start(N_SEEKING)?,
             notices: Arc::clone(&notices),
             xattrs: TierXattrs { archive },
             read_only: options.read_only,
@@ -106,6 +110,11 @@ impl Mount {
             Err(rustix::io::Errno::PERM) => self.unmount_by_helper(),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Attributes changed by another way than this mount.
+    pub fn forget_attributes(&self, ino: Ino) {
+        self.notices.forget_attributes(ino);
     }
 
     /// A name appeared or disappeared by another way than this mount.

@@ -8,7 +8,7 @@ use tier_types::{FileAttr, FileKind, Ino};
 use super::adapter::Adapter;
 use super::answer;
 use super::convert::{self, errno, errno_by_ino};
-use crate::{DirEntry, FsError, Kvfs, NewNode, RenameMode, SetAttr};
+use crate::{DirEntry, FsError, Kvfs, NewNode, Patience, RenameMode, SetAttr};
 
 /// Entries that are read from a directory at a time: about as many as the kernel asks for.
 const N_ENTRIES: usize = 32;
@@ -92,7 +92,7 @@ impl Adapter {
         (size, set): (Option<u64>, SetAttr),
         reply: ReplyAttr,
     ) {
-        let operation = move |fs: &Kvfs, patience| {
+        let operation = move |fs: &Kvfs, patience: Patience<'_>| {
             if let Some(size) = size {
                 fs.truncate_with(patience, ino, size)?;
             }

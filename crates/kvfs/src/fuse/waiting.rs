@@ -47,8 +47,8 @@ replies!(
 
 /// The threads.
 pub(super) struct Waiting {
-    /// There are never more jobs than processes that wait for an answer. Gone when the threads are
-    /// to end.
+    /// There are never more jobs than requests that the kernel has under way. Gone when the threads
+    /// are to end.
     jobs: Option<Sender<Job>>,
     watch: Arc<Watch>,
     threads: Vec<JoinHandle<()>>,
@@ -69,9 +69,9 @@ struct WatchState {
 /// Somebody who waits.
 struct Waiter {
     thread_id: u32,
-    /// Answers him that he was interrupted; false if he has been answered already.
-    interrupt: Box<dyn Fn() -> bool + Send>,
-    is_answered: Box<dyn Fn() -> bool + Send>,
+    interrupt: Box<dyn Fn() + Send>,
+    /// He has been answered, or will be whatever happens.
+    is_settled: Box<dyn Fn() -> bool + Send>,
 }
 
 impl Waiting {
@@ -92,27 +92,28 @@ impl Waiting {
     }
 
     /// Has `work` done, which may take long, and `answer` called with what came of it, unless the
-    /// thread that waits is killed before.
+    /// thread that waits is killed before. `work` is given the question whether it is still wanted;
+    /// once it has asked, it is waited for.
     pub(super) fn submit<R: Reply, T: 'static>(
         &self,
         thread_id: u32,
         reply: R,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
         answer: impl FnOnce(R, T) + Send + 'static,
     ) {
-        let reply = Arc::new(Mutex::new(Some(reply)));
-        let (interrupted, seen) = (Arc::clone(&reply), Arc::clone(&reply));
+        let place = Arc::new(Mutex::new(Place::Waiting(reply)));
+        let (interrupted, seen) = (Arc::clone(&place), Arc::clone(&place));
         self.watch.add(Waiter {
             thread_id,
-            interrupt: Box::new(move || {
-                let reply = interrupted.lock().take();
-                reply.map(|reply| reply.fail(Errno::EINTR)).is_some()
-            }),
-            is_answered: Box::new(move || seen.lock().is_none()),
+            interrupt: Box::new(move || interrupted.lock().interrupt()),
+            is_settled: Box::new(move || !matches!(*seen.lock(), Place::Waiting(_))),
         });
         let job = Box::new(move || {
-            let done = work();
-            let reply = reply.lock().take();
+            if matches!(*place.lock(), Place::Left) {
+                return;
+            }
+            let done = work(&|| place.lock().claim());
+            let reply = place.lock().take();
             if let Some(reply) = reply {
                 answer(reply, done);
             }
@@ -120,6 +121,42 @@ impl Waiting {
         // The threads end only with this value.
         if let Some(jobs) = &self.jobs {
             let _ = jobs.send(job);
+        }
+    }
+}
+
+/// Where the answer goes of somebody who waits.
+enum Place<R> {
+    /// He can be interrupted.
+    Waiting(R),
+    /// What he wants is about to happen: he must hear of it.
+    Claimed(R),
+    /// He is gone, or answered.
+    Left,
+}
+
+impl<R: Reply> Place<R> {
+    fn take(&mut self) -> Option<R> {
+        match std::mem::replace(self, Self::Left) {
+            Self::Waiting(reply) | Self::Claimed(reply) => Some(reply),
+            Self::Left => None,
+        }
+    }
+
+    /// Whether he still waits; from now on he cannot be interrupted.
+    fn claim(&mut self) -> bool {
+        let reply = self.take();
+        let waits = reply.is_some();
+        *self = reply.map_or(Self::Left, Self::Claimed);
+        waits
+    }
+
+    /// Answers him that he was interrupted, if he still can be.
+    fn interrupt(&mut self) {
+        if matches!(self, Self::Waiting(_))
+            && let Some(reply) = self.take()
+        {
+            reply.fail(Errno::EINTR);
         }
     }
 }
@@ -150,8 +187,10 @@ impl Watch {
             }
             self.changed.wait_for(&mut state, LOOK_INTERVAL);
             state.waiters.retain(|waiter| {
-                let killed = || is_killed(waiter.thread_id) && (waiter.interrupt)();
-                !(waiter.is_answered)() && !killed()
+                if is_killed(waiter.thread_id) {
+                    (waiter.interrupt)();
+                }
+                !(waiter.is_settled)()
             });
         }
     }
@@ -205,5 +244,45 @@ mod tests {
         assert!(!is_killed(std::process::id()));
         assert!(!is_killed(0));
         assert!(is_killed(u32::MAX));
+    }
+
+    struct Answers(Arc<Mutex<Vec<&'static str>>>);
+
+    impl Reply for Answers {
+        fn fail(self, _: Errno) {
+            self.0.lock().push("interrupted");
+        }
+    }
+
+    #[test]
+    fn whoever_is_interrupted_gets_nothing_done_and_whoever_gets_it_done_hears_of_it() {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let mut place = Place::Waiting(Answers(Arc::clone(&said)));
+        place.interrupt();
+        assert_eq!(*said.lock(), ["interrupted"]);
+        assert!(!place.claim(), "nothing may change any more");
+        assert!(place.take().is_none());
+
+        said.lock().clear();
+        let mut place = Place::Waiting(Answers(Arc::clone(&said)));
+        assert!(place.claim());
+        place.interrupt();
+        assert!(said.lock().is_empty(), "too late");
+        assert!(place.take().is_some());
+    }
+
+    #[test]
+    fn work_is_done_and_answered() {
+        let waiting = Waiting::start(2).unwrap();
+        let (answers, answered) = std::sync::mpsc::channel();
+        for number in 0..10 {
+            let answers = answers.clone();
+            let reply = Answers(Arc::default());
+            let work = move |is_wanted: &dyn Fn() -> bool| (number, is_wanted());
+            waiting.submit(0, reply, work, move |_, done| answers.send(done).unwrap());
+        }
+        let mut done: Vec<_> = answered.iter().take(10).collect();
+        done.sort_unstable();
+        assert_eq!(done, (0..10).map(|number| (number, true)).collect::<Vec<_>>());
     }
 }

@@ -1,5 +1,7 @@
 //! The check finds nothing where nothing is wrong, and everything that is.
 
+use std::sync::atomic::AtomicBool;
+
 use kvfs::{FsckReport, Kvfs};
 use rocksdb::{DB, Options};
 use tier_types::{ChunkRange, Ino, Persisted, PortError, SnapshotId, Xid};
@@ -21,7 +23,9 @@ impl Persisted for Everything {
 
 fn check(fs: &Kvfs) -> (FsckReport, Vec<String>) {
     let mut problems = Vec::new();
-    let report = fs.fsck(&Everything, &mut |finding| problems.push(finding.problem)).unwrap();
+    let report = fs
+        .fsck(&Everything, &mut |finding| problems.push(finding.problem), &AtomicBool::new(false))
+        .unwrap();
     (report, problems)
 }
 

@@ -214,15 +214,16 @@ impl Harness {
         }
     }
 
-    /// The index as it must be, from the tarballs: by their tables, and by scanning them.
     /// The filesystem contradicts neither itself nor the index.
     pub(crate) fn check_filesystem(&self) {
         let Live { fs, index, .. } = self.live();
         let mut problems = Vec::new();
-        fs.fsck(index.as_ref(), &mut |finding| problems.push(finding)).unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        fs.fsck(index.as_ref(), &mut |finding| problems.push(finding), &stop).unwrap();
         assert!(problems.is_empty(), "{problems:?}");
     }
 
+    /// The index as it must be, from the tarballs: by their tables, and by scanning them.
     pub(crate) fn check_index(&self) {
         self.check_filesystem();
         let local = LocalStore::open(&self.dir.path().join("tarballs")).unwrap();

@@ -41,13 +41,6 @@ pub(crate) fn import_tree(
     (dir, into): (&Path, &OsStr),
     jobs: Option<usize>,
 ) -> Result<Copied> {
-    let into = make_path(&store.fs, into)?;
-    let stop = session.stop()?;
-    let bar = session.bar("importing");
-    let progress = |copied: &Copied| {
-        bar.files_and_bytes(copied.n_inodes, copied.bytes);
-        stop.check()
-    };
     // The kernel does not see what comes by this way.
     let mount = session.daemon().and_then(|daemon| daemon.mount());
     let touched = |dir: Ino, name: &FileName| {
@@ -55,9 +48,25 @@ pub(crate) fn import_tree(
             mount.forget_entry(dir, name);
         }
     };
+    let changed = |ino: Ino| {
+        if let Some(mount) = mount {
+            mount.forget_attributes(ino);
+        }
+    };
+    let into = make_path(&store.fs, into, &touched)?;
+    let stop = session.stop()?;
+    let bar = session.bar("importing");
+    let progress = |copied: &Copied| {
+        bar.files_and_bytes(copied.n_inodes, copied.bytes);
+        stop.check()
+    };
     let n_threads = jobs.or_else(|| thread::available_parallelism().ok().map(usize::from));
-    let importing =
-        Importing { n_threads: n_threads.unwrap_or(1), progress: &progress, touched: &touched };
+    let importing = Importing {
+        n_threads: n_threads.unwrap_or(1),
+        progress: &progress,
+        touched: &touched,
+        changed: &changed,
+    };
     let copied = host::import(&store.fs, dir, into, &importing)?;
     store.fs.fsync()?;
     Ok(copied)
@@ -216,7 +225,7 @@ fn kind_letter(kind: &FileKind) -> char {
 }
 
 /// The directory at a path, made with those above it where they are missing.
-fn make_path(fs: &Kvfs, path: &OsStr) -> Result<Ino> {
+fn make_path(fs: &Kvfs, path: &OsStr, touched: &dyn Fn(Ino, &FileName)) -> Result<Ino> {
     let mut dir = Ino::ROOT;
     for name in walk::parts(path.as_bytes())? {
         let attr = match fs.lookup(dir, &name) {
@@ -228,7 +237,9 @@ fn make_path(fs: &Kvfs, path: &OsStr) -> Result<Ino> {
                     gid: 0,
                     inherit: None,
                 };
-                fs.create_node(dir, &name, &folder)?
+                let made = fs.create_node(dir, &name, &folder)?;
+                touched(dir, &name);
+                made
             }
             other => other?,
         };

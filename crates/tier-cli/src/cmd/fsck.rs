@@ -13,12 +13,14 @@ const N_SHOWN: usize = 1000;
 
 pub(crate) fn fsck(session: &Session, store: &Path) -> Result<()> {
     let store = session.open(store)?;
+    let stop = session.stop()?;
     let mut findings = Vec::new();
-    let report = store.fs.fsck(store.index.as_ref(), &mut |finding| {
+    let mut found = |finding| {
         if findings.len() < N_SHOWN {
             findings.push(finding);
         }
-    })?;
+    };
+    let report = store.fs.fsck(store.index.as_ref(), &mut found, stop.flag())?;
     let mut text: String = findings
         .iter()
         .map(|finding| match finding.ino.get() {

@@ -145,17 +145,14 @@ fn without_manifests(
 
 pub(crate) fn check(session: &Session, path: &Path) -> Result<()> {
     let store = session.open(path)?;
-    let work = tempfile::tempdir_in(path).context("cannot make a temporary folder")?;
-    let fresh = open_new_index(&work.path().join("index"), store.fs.chunk_bytes(), &store.config)?;
-    fill(&store, &fresh, ScanMode::Tables, false)?;
-    let dumps = ["live", "fresh"].map(|name| work.path().join(name));
-    for (index, path) in [store.index.as_ref(), &fresh].into_iter().zip(&dumps) {
-        let mut out = BufWriter::new(File::create(path).context("cannot write a dump")?);
-        index.dump(&mut out)?;
-        flush(out)?;
-    }
-    let [live, regenerated] = dumps;
-    let differences = compare(&live, &regenerated)?;
+    // A snapshot may come while we look; then we look again.
+    let differences = loop {
+        let before = store.index.applied()?;
+        let differences = differences(&store, path)?;
+        if differences.is_empty() || store.index.applied()? == before {
+            break differences;
+        }
+    };
     let report = json!({ "differences": differences.len(), "first": differences });
     if differences.is_empty() {
         return session.report(&report, "The index is what the tarballs say.\n");
@@ -163,6 +160,21 @@ pub(crate) fn check(session: &Session, path: &Path) -> Result<()> {
     let text: String = differences.iter().map(|line| format!("{line}\n")).collect();
     session.report(&report, &text)?;
     bail!(DamageFound("the index differs from the tarballs; run tier index rebuild".into()))
+}
+
+/// Between the live index and one that is made now.
+fn differences(store: &Store, path: &Path) -> Result<Vec<String>> {
+    let work = tempfile::tempdir_in(path).context("cannot make a temporary folder")?;
+    let fresh = open_new_index(&work.path().join("index"), store.fs.chunk_bytes(), &store.config)?;
+    fill(store, &fresh, ScanMode::Tables, false)?;
+    let dumps = ["live", "fresh"].map(|name| work.path().join(name));
+    for (index, path) in [store.index.as_ref(), &fresh].into_iter().zip(&dumps) {
+        let mut out = BufWriter::new(File::create(path).context("cannot write a dump")?);
+        index.dump(&mut out)?;
+        flush(out)?;
+    }
+    let [live, regenerated] = dumps;
+    compare(&live, &regenerated)
 }
 
 /// The first lines that differ.

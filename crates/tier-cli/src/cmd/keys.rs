@@ -1,6 +1,7 @@
 //! `tier keygen` and `tier init`.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -77,7 +78,10 @@ pub(crate) const IDENTITY: &str = "identity.key";
 
 /// Makes the folder of a store, which must be empty if it is there.
 pub(crate) fn make_folder(store: &Path) -> Result<()> {
-    fs::create_dir_all(store).with_context(|| format!("cannot create {}", store.display()))?;
+    let failed = || format!("cannot create {}", store.display());
+    fs::create_dir_all(store).with_context(failed)?;
+    // What the permissions of the filesystem keep from others lies in here.
+    fs::set_permissions(store, fs::Permissions::from_mode(0o700)).with_context(failed)?;
     let mut entries =
         fs::read_dir(store).with_context(|| format!("cannot list {}", store.display()))?;
     if entries.next().is_some() {

@@ -59,9 +59,11 @@ fn lost_manifests(
     objects: &dyn ObjectStore,
     was_there: &dyn Fn(&SnapshotStatus) -> bool,
 ) -> Result<Vec<Damage>> {
+    // First what was there, then what is: a snapshot may come in between.
+    let statuses = store.book.all()?;
     let archive = Archive::open(objects, &store.keys, store.filesystem)?;
     let mut lost = Vec::new();
-    for status in store.book.all()?.iter().filter(|status| was_there(status)) {
+    for status in statuses.iter().filter(|status| was_there(status)) {
         let StatusHeader { epoch, snapshot } = status.header;
         if !archive.snapshots().any(|s| (s.epoch, s.snapshot) == (epoch, snapshot)) {
             lost.push(Damage {

@@ -7,15 +7,18 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 use crossbeam_channel::{Receiver, bounded};
-use kvfs::{FsError, Kvfs, NewFile, NewNode, SetAttr, XattrMode};
+use kvfs::{FsError, Kvfs, NewFile, NewNode, RenameMode, SetAttr, XattrMode};
 use parking_lot::Mutex;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
-use tier_types::{DeviceNumber, FileKind, FileName, Ino, Timestamp, Xattr, to_u64, to_usize};
+use tier_types::{
+    DeviceNumber, FileAttr, FileKind, FileName, Ino, Timestamp, Xattr, to_u64, to_usize,
+};
 
 use super::{COPY_BYTES, Copied, xattrs};
 
@@ -33,6 +36,8 @@ pub(crate) struct Importing<'a> {
     pub(crate) progress: &'a (dyn Fn(&Copied) -> Result<()> + Sync),
     /// Told of each name that was made or whose file was changed.
     pub(crate) touched: &'a (dyn Fn(Ino, &FileName) + Sync),
+    /// Told of each folder whose attributes were set.
+    pub(crate) changed: &'a (dyn Fn(Ino) + Sync),
 }
 
 /// Copies what is in `dir` into a directory of the store. What an earlier import brought, by size
@@ -48,7 +53,13 @@ pub(crate) fn import(
     if !metadata.is_dir() {
         bail!("{} is not a folder", dir.display());
     }
-    let import = Import { fs, importing, links: Mutex::default(), copied: Mutex::default() };
+    let import = Import {
+        fs,
+        importing,
+        links: Mutex::default(),
+        copied: Mutex::default(),
+        failed: AtomicBool::new(false),
+    };
     // The start may be a symbolic link to a folder.
     let dir = dir.canonicalize().with_context(|| format!("cannot look at {}", dir.display()))?;
     let start = Folder { path: dir, ino: into, above: None };
@@ -67,6 +78,8 @@ struct Import<'a> {
     /// Files with several names, by device and inode of the host.
     links: Mutex<HashMap<(u64, u64), Ino>>,
     copied: Mutex<Copied>,
+    /// A thread met an error: the others need not go on.
+    failed: AtomicBool,
 }
 
 /// A folder that is being copied. Its times and mode come last, when nobody holds it any more: what
@@ -98,11 +111,20 @@ impl Import<'_> {
                 let queue: Receiver<Job> = queue.clone();
                 threads.push(scope.spawn(move || {
                     let mut buffer = vec![0; COPY_BYTES];
-                    queue.iter().try_for_each(|job| self.copy(job, &mut buffer))
+                    queue.iter().try_for_each(|job| {
+                        if self.failed.load(Ordering::Relaxed) {
+                            return Ok(());
+                        }
+                        let copied = self.copy(job, &mut buffer);
+                        copied.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
+                    })
                 }));
             }
             drop(queue);
             let walked = self.walk(start, &mut |job| {
+                if self.failed.load(Ordering::Relaxed) {
+                    bail!("a thread that copies has failed");
+                }
                 jobs.send(job).map_err(|_| anyhow!("the threads that copy have ended"))
             });
             drop(jobs);
@@ -159,6 +181,7 @@ impl Import<'_> {
             let finished =
                 look_at(&path).and_then(|metadata| self.attributes(&path, ino, &metadata));
             finished.with_context(|| format!("cannot import {}", path.display()))?;
+            (self.importing.changed)(ino);
             leaving = above;
         }
         Ok(())
@@ -185,83 +208,49 @@ impl Import<'_> {
     fn node(&self, dir: Ino, (path, name): (&Path, &FileName), buffer: &mut [u8]) -> Result<()> {
         let metadata = &look_at(path)?;
         let key = (metadata.dev(), metadata.ino());
+        let before = match self.fs.lookup(dir, name) {
+            Err(FsError::NotFound) => None,
+            found => Some(found?),
+        };
         // Whoever meets a file of several names first makes it; the others wait for its number.
         let mut links = (metadata.nlink() > 1).then(|| self.links.lock());
-        if let Some(&ino) = links.as_ref().and_then(|links| links.get(&key)) {
-            match self.fs.link(ino, dir, name) {
-                Err(FsError::Exists) if self.fs.lookup(dir, name)?.ino == ino => {}
-                other => drop(other?),
+        let first = links.as_ref().and_then(|links| links.get(&key).copied());
+        let node = node(path, metadata)?;
+        let there = match (&before, first) {
+            (Some(before), Some(first)) => before.ino == first,
+            (Some(before), None) => is_same(before, &node, metadata),
+            (None, _) => false,
+        };
+        if there {
+            if let (Some(before), Some(links)) = (before, &mut links) {
+                links.insert(key, before.ino);
             }
+            return self.done(dir, name, 0);
+        }
+        let place = Place::new(self.fs, dir, name, before)?;
+        if let Some(first) = first {
+            self.fs.link(first, dir, &place.name)?;
+            place.take()?;
             return self.done(dir, name, 0);
         }
         let file = metadata.is_file().then(|| File::open(path)).transpose()?;
         let content = file.as_ref().map_or(Ok(Vec::new()), |file| start(file, metadata, buffer))?;
-        let at = to_u64(content.len());
-        let made = self.make(dir, (path, name), metadata, content)?;
+        let (at, len) = (to_u64(content.len()), file.as_ref().map_or(0, |_| metadata.len()));
+        let (accessed, modified) = times(metadata);
+        let xattr = |(name, value)| Xattr { name, value };
+        let xattrs = xattrs::read(path)?.into_iter().map(xattr).collect();
+        let new = NewFile { node, accessed, modified, xattrs, content };
+        let ino = self.fs.create_file(dir, &place.name, new)?.ino;
         if let Some(links) = &mut links {
-            links.insert(key, made.ino());
+            links.insert(key, ino);
         }
         drop(links);
-        let len = file.as_ref().map_or(0, |_| metadata.len());
-        match (made, file) {
-            (Made::New(ino), Some(file)) if at < len => {
-                self.rest(&file, ino, (at, len), buffer)?;
-                self.attributes(path, ino, metadata)?;
-            }
-            (Made::Emptied(ino), Some(file)) => {
-                self.rest(&file, ino, (0, len), buffer)?;
-                self.attributes(path, ino, metadata)?;
-            }
-            (Made::New(_) | Made::Before(_) | Made::Emptied(_), _) => {}
+        if let Some(file) = file.filter(|_| at < len) {
+            self.rest(&file, ino, (at, len), buffer)?;
+            self.attributes(path, ino, metadata)?;
         }
+        place.take()?;
         self.done(dir, name, len)
-    }
-
-    /// Makes a node, unless an earlier import did.
-    fn make(
-        &self,
-        dir: Ino,
-        (path, name): (&Path, &FileName),
-        metadata: &Metadata,
-        content: Vec<u8>,
-    ) -> Result<Made> {
-        let xattr = |(name, value)| Xattr { name, value };
-        let (accessed, modified) = times(metadata);
-        let new = NewFile {
-            node: node(path, metadata)?,
-            accessed,
-            modified,
-            xattrs: xattrs::read(path)?.into_iter().map(xattr).collect(),
-            content,
-        };
-        match self.fs.create_file(dir, name, new) {
-            Err(FsError::Exists) => self.again(dir, name, metadata),
-            made => Ok(Made::New(made?.ino)),
-        }
-    }
-
-    /// What to do with a name that is there.
-    fn again(&self, dir: Ino, name: &FileName, metadata: &Metadata) -> Result<Made> {
-        let attr = self.fs.lookup(dir, name)?;
-        let same_kind = match attr.kind {
-            FileKind::Regular => metadata.is_file(),
-            FileKind::Directory => return Err(FsError::Exists.into()),
-            FileKind::Symlink(_) => metadata.is_symlink(),
-            FileKind::Fifo
-            | FileKind::Socket
-            | FileKind::CharDevice(_)
-            | FileKind::BlockDevice(_) => !metadata.is_file() && !metadata.is_symlink(),
-        };
-        let (_, modified) = times(metadata);
-        let same_size = attr.size_bytes == metadata.len() || !metadata.is_file();
-        if same_kind && same_size && attr.modified == modified {
-            return Ok(Made::Before(attr.ino));
-        }
-        if !same_kind || !metadata.is_file() {
-            return Err(FsError::Exists.into());
-        }
-        self.fs.truncate(attr.ino, 0)?;
-        Ok(Made::Emptied(attr.ino))
     }
 
     /// Copies data from an offset on, and leaves out what is a hole.
@@ -286,6 +275,9 @@ impl Import<'_> {
                 (self.importing.progress)(&self.copied.lock())?;
             }
             at = end;
+        }
+        if file.metadata()?.len() < len {
+            bail!("it became shorter while it was read");
         }
         if at < len {
             self.fs.truncate(ino, len)?;
@@ -319,20 +311,61 @@ impl Import<'_> {
     }
 }
 
-/// What came of making a node.
-enum Made {
-    /// It is new.
-    New(Ino),
-    /// An earlier import brought it.
-    Before(Ino),
-    /// It was there with another content, which is gone.
-    Emptied(Ino),
+/// Whether an earlier import brought this, as far as size and time of change tell.
+fn is_same(before: &FileAttr, node: &NewNode, metadata: &Metadata) -> bool {
+    let (_, modified) = times(metadata);
+    let same_size = before.size_bytes == metadata.len() || !metadata.is_file();
+    before.kind == node.kind && same_size && before.modified == modified
 }
 
-impl Made {
-    fn ino(&self) -> Ino {
-        match self {
-            Self::New(ino) | Self::Before(ino) | Self::Emptied(ino) => *ino,
+/// Where a file is made: under its name; or, if another one has that, under a temporary one until it
+/// is complete. Whoever has the old one open keeps it, and other names of it stay what they are.
+struct Place<'a> {
+    fs: &'a Kvfs,
+    dir: Ino,
+    name: FileName,
+    /// The name that it gets in the end.
+    wanted: Option<&'a FileName>,
+}
+
+impl<'a> Place<'a> {
+    fn new(
+        fs: &'a Kvfs,
+        dir: Ino,
+        name: &'a FileName,
+        before: Option<FileAttr>,
+    ) -> Result<Self, FsError> {
+        let Some(before) = before else {
+            return Ok(Self { fs, dir, name: name.clone(), wanted: None });
+        };
+        if matches!(before.kind, FileKind::Directory) {
+            return Err(FsError::IsDirectory);
+        }
+        let temporary = FileName::new(format!(".tier-import-{}", before.ino).as_bytes());
+        let temporary = temporary.ok_or(FsError::Invalid("a temporary name"))?;
+        match fs.unlink(dir, &temporary) {
+            // What an import left that was killed.
+            Ok(()) | Err(FsError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Self { fs, dir, name: temporary, wanted: Some(name) })
+    }
+
+    /// Gives the file its name.
+    fn take(mut self) -> Result<(), FsError> {
+        let Some(wanted) = self.wanted.take() else { return Ok(()) };
+        let renamed =
+            self.fs.rename((self.dir, &self.name), (self.dir, wanted), RenameMode::Replace);
+        self.wanted = renamed.is_err().then_some(wanted);
+        renamed
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.wanted.is_some() {
+            // It was not completed; if it stays all the same, the next import removes it.
+            let _ = self.fs.unlink(self.dir, &self.name);
         }
     }
 }
