@@ -15,9 +15,9 @@ impl Index {
         let mut pending = None;
         for pair in self.store().scan(Table::Inodes, &[], None)? {
             let (key, value) = pair?;
-            let inode = key::parse_inode(&key).zip(wire::inode_from_bytes(&value));
             let damaged = || self.store().damaged("an inode's entry cannot be read");
-            let (ino, inode) = inode.ok_or_else(damaged)?;
+            let ino = key::parse_inode(&key).ok_or_else(damaged)?;
+            let (inode, whole) = wire::inode_from_bytes(ino, &value).ok_or_else(damaged)?;
             let until = key::extent(ino, ChunkNo::new(0));
             while let Some(pair) = extents.next_if(|p| !matches!(p, Ok((k, _)) if **k >= until[..]))
             {
@@ -26,6 +26,7 @@ impl Index {
             }
             write_pending(out, &mut pending).map_err(IndexError::Dump)?;
             write_inode(out, ino, &inode).map_err(IndexError::Dump)?;
+            pending = whole;
         }
         for pair in extents {
             let (key, value) = pair?;

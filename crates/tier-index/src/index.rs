@@ -159,19 +159,18 @@ impl Index {
         from: ChunkNo,
         n_max: usize,
     ) -> Result<Vec<Extent>, IndexError> {
+        let whole = self.entry(ino)?.and_then(|(_, whole)| whole);
+        let whole = whole.filter(|whole| whole.chunks.end() > from && n_max > 0);
         let until = key::inode(ino.next());
         let pairs = self.store.scan(Table::Extents, &key::extent(ino, from), Some(&until))?;
         let extent = |(key, value): Pair| self.parse_extent((&key, &value));
-        pairs.take(n_max).map(|pair| extent(pair?)).collect()
+        let rest = n_max - usize::from(whole.is_some());
+        whole.map(Ok).into_iter().chain(pairs.take(rest).map(|pair| extent(pair?))).collect()
     }
 
     /// The newest state of the inode.
     pub fn inode(&self, ino: Ino) -> Result<Option<InodePlace>, IndexError> {
-        let Some(bytes) = self.store.get(Table::Inodes, &key::inode(ino))? else {
-            return Ok(None);
-        };
-        let inode = wire::inode_from_bytes(&bytes);
-        inode.map(Some).ok_or_else(|| self.store.damaged("an inode's entry cannot be read"))
+        Ok(self.entry(ino)?.map(|(inode, _)| inode))
     }
 
     /// The database's own statistics, for people.
@@ -189,6 +188,18 @@ impl Index {
             .ok_or_else(|| self.store.damaged("an extent's entry cannot be read"))
     }
 
+    fn entry(&self, ino: Ino) -> Result<Option<InodeEntry>, IndexError> {
+        let Some(bytes) = self.store.get(Table::Inodes, &key::inode(ino))? else {
+            return Ok(None);
+        };
+        self.parse_entry(ino, &bytes).map(Some)
+    }
+
+    fn parse_entry(&self, ino: Ino, bytes: &[u8]) -> Result<InodeEntry, IndexError> {
+        let entry = wire::inode_from_bytes(ino, bytes);
+        entry.ok_or_else(|| self.store.damaged("an inode's entry cannot be read"))
+    }
+
     fn tarball(&self, id: TarballId) -> Result<Option<(u64, Vec<u8>)>, IndexError> {
         let Some(bytes) = self.store.get(Table::Tarballs, &key::tarball(id))? else {
             return Ok(None);
@@ -204,28 +215,56 @@ impl Index {
         known: &mut Known<'_>,
         changes: &mut Changes,
     ) -> Result<(), IndexError> {
-        let before = self.known_inode(ino, known)?;
+        let entry = self.known_inode(ino, known)?;
+        if entry.is_none()
+            && let Some((inode, whole)) = whole_file(tarball, entries)
+            && !known.has_extents(ino)?
+        {
+            changes.count(&whole, 1);
+            changes.inodes.push((ino, inode, Some(whole)));
+            return Ok(());
+        }
+        let (before, whole) = entry.unzip();
+        let whole = whole.flatten();
         let newest = entries.iter().filter_map(|entry| inode_place(tarball, entry));
         let newest = newest.chain(before).max_by_key(InodePlace::rank);
-        changes.inodes.extend(newest.filter(|_| newest != before).map(|inode| (ino, inode)));
-        if let Some(InodePlace::Gone { .. }) = newest {
-            // Nothing can come after the end of an inode.
-            let mut before = BTreeMap::new();
-            self.load_overlapping(ino, ChunkRange::ALL, known, &mut before)?;
-            for extent in before.values() {
-                changes.remove(extent);
-            }
-            return Ok(());
-        }
+        let gone = matches!(newest, Some(InodePlace::Gone { .. }));
         let new: Vec<_> = entries.iter().filter_map(|entry| extent(tarball, entry)).collect();
-        let mut before = BTreeMap::new();
-        for chunks in new.iter().map(|extent| extent.chunks) {
-            self.load_overlapping(ino, chunks, known, &mut before)?;
+        // Nothing can come after the end of an inode, and nothing of it stays.
+        let touched = if gone { vec![ChunkRange::ALL] } else { chunks_of(&new) };
+        let mut extents = BTreeMap::new();
+        for chunks in touched {
+            self.load_overlapping(ino, chunks, known, &mut extents)?;
+            let whole = whole.filter(|whole| whole.chunks.intersection(chunks).is_some());
+            extents.extend(whole.map(|whole| (whole.chunks.start(), whole)));
         }
-        if let (true, [only]) = (before.is_empty(), new.as_slice()) {
-            changes.insert(only);
-            return Ok(());
+        let after = if gone { ExtentMap::default() } else { self.merged(&extents, new) };
+        let mut data_changed = false;
+        for (first, old) in &extents {
+            if after.starting_at(*first) != Some(old) {
+                changes.remove(old);
+                data_changed = true;
+            }
         }
+        for new in after.extents().filter(|new| extents.get(&new.chunks.start()) != Some(new)) {
+            changes.insert(new);
+            data_changed = true;
+        }
+        // Once something changes, what the entry held gets an entry of its own, if it is still so.
+        let splits = whole.is_some() && (data_changed || newest != before);
+        if let Some(whole) = whole.filter(|_| splits) {
+            let stays = match extents.get(&whole.chunks.start()) {
+                Some(_) => after.starting_at(whole.chunks.start()) == Some(&whole),
+                None => true,
+            };
+            changes.moved.extend(stays.then_some(whole));
+        }
+        let inode = newest.filter(|_| newest != before || splits);
+        changes.inodes.extend(inode.map(|inode| (ino, inode, None)));
+        Ok(())
+    }
+
+    fn merged(&self, before: &BTreeMap<ChunkNo, Extent>, new: Vec<Extent>) -> ExtentMap {
         let mut map = ExtentMap::default();
         for extent in before.values() {
             map.load(*extent);
@@ -233,27 +272,17 @@ impl Index {
         for extent in new {
             map.add(extent, self.chunk_bytes);
         }
-        for (first, old) in &before {
-            if map.starting_at(*first) != Some(old) {
-                changes.remove(old);
-            }
-        }
-        for new in map.extents().filter(|new| before.get(&new.chunks.start()) != Some(new)) {
-            changes.insert(new);
-        }
-        Ok(())
+        map
     }
 
     fn known_inode(
         &self,
         ino: Ino,
         known: &mut Known<'_>,
-    ) -> Result<Option<InodePlace>, IndexError> {
+    ) -> Result<Option<InodeEntry>, IndexError> {
         let key = key::inode(ino);
         let found = known.inodes.at_or_after(&key)?.filter(|(at, _)| *at == key);
-        let Some((_, value)) = found else { return Ok(None) };
-        let inode = wire::inode_from_bytes(value);
-        inode.map(Some).ok_or_else(|| self.store.damaged("an inode's entry cannot be read"))
+        found.map(|(_, value)| self.parse_entry(ino, value)).transpose()
     }
 
     fn load_overlapping(
@@ -276,18 +305,19 @@ impl Index {
     }
 
     fn write_changes(&self, changes: Changes) -> Result<(), IndexError> {
-        let Changes { inodes, live_chunks, inserted, removed } = changes;
+        let Changes { inodes, live_chunks, inserted, moved, removed } = changes;
         let mut batch = self.store.batch();
         // Removals first: a new extent may have the key of an old one.
         for extent in removed {
             batch.delete(Table::Extents, &key::extent(extent.ino, extent.chunks.last()))?;
         }
-        for extent in inserted {
+        for extent in inserted.into_iter().chain(moved) {
             let key = key::extent(extent.ino, extent.chunks.last());
             batch.put(Table::Extents, &key, &wire::extent_to_bytes(&extent))?;
         }
-        for (ino, inode) in inodes {
-            batch.put(Table::Inodes, &key::inode(ino), &wire::inode_to_bytes(&inode))?;
+        for (ino, inode, whole) in inodes {
+            let value = wire::inode_to_bytes(&inode, whole.as_ref());
+            batch.put(Table::Inodes, &key::inode(ino), &value)?;
         }
         for (id, delta) in live_chunks {
             let row = self.tarball(id)?;
@@ -306,12 +336,21 @@ struct Known<'a> {
     extents: Cursor<'a>,
 }
 
+impl Known<'_> {
+    fn has_extents(&mut self, ino: Ino) -> Result<bool, IndexError> {
+        let next = self.extents.at_or_after(&key::extent(ino, ChunkNo::new(0)))?;
+        Ok(next.is_some_and(|(key, _)| key.starts_with(&key::inode(ino))))
+    }
+}
+
 /// Changes to be written together.
 #[derive(Default)]
 struct Changes {
-    inodes: Vec<(Ino, InodePlace)>,
+    inodes: Vec<(Ino, InodePlace, Option<Extent>)>,
     removed: Vec<Extent>,
     inserted: Vec<Extent>,
+    /// Known before, in the entry of an inode.
+    moved: Vec<Extent>,
     live_chunks: BTreeMap<TarballId, i64>,
 }
 
@@ -332,6 +371,23 @@ impl Changes {
             *self.live_chunks.entry(place.tarball).or_default() += sign * chunks;
         }
     }
+}
+
+/// The entry of an inode, and the extent of a new inode whose data lies with its metadata: most files
+/// are small and written once, and so take one entry.
+type InodeEntry = (InodePlace, Option<Extent>);
+
+/// What entries say that are those of a new file whose data lies in the frame of its metadata.
+fn whole_file(tarball: TarballId, entries: &[&Entry]) -> Option<(InodePlace, Extent)> {
+    let [metadata, data] = entries else { return None };
+    let (inode, whole) = (inode_place(tarball, metadata)?, extent(tarball, data)?);
+    let InodePlace::At { place, .. } = inode else { return None };
+    let together = whole.place.is_some_and(|at| at.frame == place.frame);
+    (together && whole.chunks.start() == ChunkNo::new(0)).then_some((inode, whole))
+}
+
+fn chunks_of(extents: &[Extent]) -> Vec<ChunkRange> {
+    extents.iter().map(|extent| extent.chunks).collect()
 }
 
 fn inode_place(tarball: TarballId, entry: &Entry) -> Option<InodePlace> {

@@ -22,6 +22,16 @@ struct WireExtent {
 struct WireInode {
     xid: u64,
     place: Option<WirePlace>,
+    whole: Option<WireWhole>,
+}
+
+/// An extent from the first chunk on, in the frame of the inode's metadata.
+#[derive(Serialize, Deserialize)]
+struct WireWhole {
+    n_before_last: u64,
+    data_xid: u64,
+    offset: u32,
+    short_bytes: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,18 +91,39 @@ pub(crate) fn extent_from_bytes(ino: Ino, last: ChunkNo, bytes: &[u8]) -> Option
     })
 }
 
-pub(crate) fn inode_to_bytes(inode: &InodePlace) -> Vec<u8> {
+/// `whole` lies in the frame of the metadata and begins with the first chunk.
+pub(crate) fn inode_to_bytes(inode: &InodePlace, whole: Option<&Extent>) -> Vec<u8> {
     let (xid, place) = inode.rank();
-    encode(&WireInode { xid: xid.get(), place: place.map(place_to_wire) })
+    let whole = whole.map(|extent| WireWhole {
+        n_before_last: extent.chunks.len() - 1,
+        data_xid: extent.data_xid.get(),
+        offset: extent.place.map_or(0, |place| place.offset),
+        short_bytes: extent.short_bytes,
+    });
+    encode(&WireInode { xid: xid.get(), place: place.map(place_to_wire), whole })
 }
 
-pub(crate) fn inode_from_bytes(bytes: &[u8]) -> Option<InodePlace> {
+/// What is known of an inode, with the extent that its entry holds.
+pub(crate) fn inode_from_bytes(ino: Ino, bytes: &[u8]) -> Option<(InodePlace, Option<Extent>)> {
     let wire: WireInode = decode(bytes)?;
     let xid = Xid::new(wire.xid);
-    Some(match wire.place {
-        Some(place) => InodePlace::At { xid, place: place_from_wire(&place) },
-        None => InodePlace::Gone { xid },
-    })
+    let Some(place) = wire.place.as_ref().map(place_from_wire) else {
+        return wire.whole.is_none().then_some((InodePlace::Gone { xid }, None));
+    };
+    let whole = match wire.whole {
+        None => None,
+        Some(whole) => Some(Extent {
+            ino,
+            chunks: ChunkRange::new(
+                ChunkNo::new(0),
+                ChunkNo::new(whole.n_before_last.checked_add(1)?),
+            )?,
+            data_xid: Xid::new(whole.data_xid),
+            place: Some(Place { offset: whole.offset, ..place }),
+            short_bytes: whole.short_bytes,
+        }),
+    };
+    Some((InodePlace::At { xid, place }, whole))
 }
 
 pub(crate) fn tarball_to_bytes(live_chunks: u64, row: &[u8]) -> Vec<u8> {
