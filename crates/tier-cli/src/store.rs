@@ -202,18 +202,6 @@ pub(crate) fn open_index(path: &Path, chunk_bytes: u32, config: &Config) -> Resu
     Ok(Index::open(path, chunk_bytes, &options)?)
 }
 
-/// Changes that an index holds in memory while it is filled from nothing.
-const FILLING_BYTES: usize = 64 << 20;
-
-/// An index that is to be filled from tarballs, faster for a little more memory.
-pub(crate) fn open_new_index(path: &Path, chunk_bytes: u32, config: &Config) -> Result<Index> {
-    let options = IndexOptions {
-        cache_bytes: config.memory.index_cache,
-        write_buffer_bytes: config.memory.index_write_buffer.max(FILLING_BYTES),
-    };
-    Ok(Index::open(path, chunk_bytes, &options)?)
-}
-
 pub(crate) fn index_path(store: &Path) -> PathBuf {
     store.join("index")
 }

@@ -44,8 +44,8 @@ pub struct Applied {
 pub struct Index {
     store: Store,
     chunk_bytes: u32,
-    /// Contents are merged with what is there, one at a time.
-    writer: Mutex<()>,
+    /// Contents are merged with what is there, one at a time; the memory for changes is used again.
+    writer: Mutex<Changes>,
 }
 
 impl Index {
@@ -62,7 +62,7 @@ impl Index {
                 store.flush()?;
             }
         }
-        Ok(Self { store, chunk_bytes, writer: Mutex::new(()) })
+        Ok(Self { store, chunk_bytes, writer: Mutex::default() })
     }
 
     /// The filesystem's chunk size in bytes.
@@ -130,7 +130,7 @@ impl Index {
                 contents: contents.chunk_bytes,
             });
         }
-        let _writer = self.writer.lock();
+        let mut writer = self.writer.lock();
         // In order, so that what is known is read with two cursors that only move forward.
         let mut entries: Vec<_> = contents.entries.iter().collect();
         entries.sort_by_key(|entry| entry.ino());
@@ -138,10 +138,11 @@ impl Index {
             inodes: self.store.cursor(Table::Inodes)?,
             extents: self.store.cursor(Table::Extents)?,
         };
-        let mut changes = Changes::default();
+        let changes = &mut *writer;
+        changes.clear();
         for entries in entries.chunk_by(|a, b| a.ino() == b.ino()) {
             let Some(ino) = entries.first().map(|entry| entry.ino()) else { continue };
-            self.apply_inode((contents.tarball, ino), entries, &mut known, &mut changes)?;
+            self.apply_inode((contents.tarball, ino), entries, &mut known, changes)?;
         }
         self.write_changes(changes)
     }
@@ -304,22 +305,22 @@ impl Index {
         Ok(())
     }
 
-    fn write_changes(&self, changes: Changes) -> Result<(), IndexError> {
+    fn write_changes(&self, changes: &Changes) -> Result<(), IndexError> {
         let Changes { inodes, live_chunks, inserted, moved, removed } = changes;
-        let mut batch = self.store.batch();
+        let mut batch = self.store.batch_of(inodes.len() + inserted.len() + removed.len());
         // Removals first: a new extent may have the key of an old one.
         for extent in removed {
             batch.delete(Table::Extents, &key::extent(extent.ino, extent.chunks.last()))?;
         }
-        for extent in inserted.into_iter().chain(moved) {
+        for extent in inserted.iter().chain(moved) {
             let key = key::extent(extent.ino, extent.chunks.last());
-            batch.put(Table::Extents, &key, &wire::extent_to_bytes(&extent))?;
+            batch.put(Table::Extents, &key, &wire::extent_to_bytes(extent))?;
         }
         for (ino, inode, whole) in inodes {
-            let value = wire::inode_to_bytes(&inode, whole.as_ref());
-            batch.put(Table::Inodes, &key::inode(ino), &value)?;
+            let value = wire::inode_to_bytes(inode, whole.as_ref());
+            batch.put(Table::Inodes, &key::inode(*ino), &value)?;
         }
-        for (id, delta) in live_chunks {
+        for (&id, &delta) in live_chunks {
             let row = self.tarball(id)?;
             let (live, row) = row.ok_or_else(|| self.store.damaged("a tarball is not known"))?;
             let live = live.checked_add_signed(delta);
@@ -344,7 +345,7 @@ impl Known<'_> {
 }
 
 /// Changes to be written together.
-#[derive(Default)]
+#[derive(Default, Debug)]
 struct Changes {
     inodes: Vec<(Ino, InodePlace, Option<Extent>)>,
     removed: Vec<Extent>,
@@ -355,6 +356,14 @@ struct Changes {
 }
 
 impl Changes {
+    fn clear(&mut self) {
+        self.inodes.clear();
+        self.removed.clear();
+        self.inserted.clear();
+        self.moved.clear();
+        self.live_chunks.clear();
+    }
+
     fn insert(&mut self, extent: &Extent) {
         self.inserted.push(*extent);
         self.count(extent, 1);

@@ -39,6 +39,9 @@ pub(crate) struct Store {
     path: PathBuf,
 }
 
+/// What a change takes in a batch: most have short keys and values.
+const CHANGE_BYTES: usize = 48;
+
 /// Changes that happen together.
 pub(crate) struct Batch<'a> {
     store: &'a Store,
@@ -161,7 +164,13 @@ impl Store {
     }
 
     pub(crate) fn batch(&self) -> Batch<'_> {
-        Batch { store: self, changes: WriteBatch::default() }
+        self.batch_of(0)
+    }
+
+    /// A batch with room for about so many changes.
+    pub(crate) fn batch_of(&self, n_changes: usize) -> Batch<'_> {
+        let bytes = n_changes.saturating_mul(CHANGE_BYTES);
+        Batch { store: self, changes: WriteBatch::with_capacity_bytes(bytes) }
     }
 
     pub(crate) fn cursor(&self, table: Table) -> Result<Cursor<'_>, IndexError> {

@@ -18,7 +18,7 @@ use super::keys::NewStore;
 use super::{files, index, keys, restore};
 use crate::exit::DamageFound;
 use crate::session::Session;
-use crate::store::{index_path, open_new_index};
+use crate::store::{index_path, open_index};
 use crate::{host, output};
 
 const COMPARE_BYTES: usize = 1 << 16;
@@ -150,7 +150,7 @@ impl Demo<'_> {
         for (what, mode) in [("tables", ScanMode::Tables), ("full-scan", ScanMode::Full)] {
             self.timed(&format!("regenerate the index ({what})"), || {
                 let folder = self.work.join(format!("index-{what}"));
-                let fresh = open_new_index(&folder, store.fs.chunk_bytes(), &store.config)?;
+                let fresh = open_index(&folder, store.fs.chunk_bytes(), &store.config)?;
                 let (n_tarballs, damages) = index::fill(&store, &fresh, mode, false)?;
                 if let Some(damage) = damages.first() {
                     bail!(DamageFound(damage.problem.clone()));

@@ -15,7 +15,7 @@ use super::flush;
 use crate::exit::DamageFound;
 use crate::output;
 use crate::session::Session;
-use crate::store::{Store, index_path, open_new_index};
+use crate::store::{Store, index_path, open_index};
 
 /// Differences that are printed.
 const N_SHOWN: usize = 20;
@@ -35,7 +35,7 @@ pub(crate) fn rebuild(
     let store = session.open_alone(path, "a new index")?;
     let new_path = path.join("index.new");
     remove(&new_path)?;
-    let index = open_new_index(&new_path, store.fs.chunk_bytes(), &store.config)?;
+    let index = open_index(&new_path, store.fs.chunk_bytes(), &store.config)?;
     let mode = if full_scan { ScanMode::Full } else { ScanMode::Tables };
     let (n_tarballs, damages) = fill(&store, &index, mode, from_cloud)?;
     drop(index);
@@ -165,7 +165,7 @@ pub(crate) fn check(session: &Session, path: &Path) -> Result<()> {
 /// Between the live index and one that is made now.
 fn differences(store: &Store, path: &Path) -> Result<Vec<String>> {
     let work = tempfile::tempdir_in(path).context("cannot make a temporary folder")?;
-    let fresh = open_new_index(&work.path().join("index"), store.fs.chunk_bytes(), &store.config)?;
+    let fresh = open_index(&work.path().join("index"), store.fs.chunk_bytes(), &store.config)?;
     fill(store, &fresh, ScanMode::Tables, false)?;
     let dumps = ["live", "fresh"].map(|name| work.path().join(name));
     for (index, path) in [store.index.as_ref(), &fresh].into_iter().zip(&dumps) {

@@ -19,8 +19,7 @@ use super::keys::{NewStore, make_folder, new_config, put_identity};
 use crate::config::Config;
 use crate::session::Session;
 use crate::store::{
-    clock, index_path, kvfs_options, local_path, open_cloud, open_new_index, read_identity,
-    recaller,
+    clock, index_path, kvfs_options, local_path, open_cloud, open_index, read_identity, recaller,
 };
 
 /// What to restore.
@@ -99,7 +98,7 @@ pub(crate) fn export_snapshot(
     rebuild(session, work.path(), &archive, &store.config, last)?;
     let fs = Kvfs::open(work.path(), &kvfs_options(&store.config), clock())?;
     let fs = Arc::new(fs);
-    let index = open_new_index(&index_path(work.path()), fs.chunk_bytes(), &store.config)?;
+    let index = open_index(&index_path(work.path()), fs.chunk_bytes(), &store.config)?;
     let ports = (store.filesystem, &Arc::new(index), &store.keys);
     fs.set_recall(Arc::new(recaller(ports, store.stores(), &store.config)?));
     let copied = files::export_tree(session, &fs, tree, &session.host_path(dir))?;
@@ -116,7 +115,7 @@ fn rebuild(
 ) -> Result<u64> {
     let chunk_bytes = archive.chunk_bytes().context("the archive has no snapshot")?;
     let bar = session.bar("restoring");
-    let index: Index = open_new_index(&index_path(path), chunk_bytes, config)?;
+    let index: Index = open_index(&index_path(path), chunk_bytes, config)?;
     archive.rebuild_index(&index, ScanMode::Tables)?;
     let options = KvfsOptions { chunk_bytes, ..kvfs_options(config) };
     Kvfs::create_empty(path, &options)?;
