@@ -64,9 +64,9 @@ const PROGRAMS: [Program; 6] = [
     Program {
         name: "fio --verify",
         first: "fio --name=x --filename=$DIR/fio --rw=randwrite --bs=4k-128k --size=256M \
-                --verify=crc32c --do_verify=0 >/dev/null",
+                --verify=crc32c --do_verify=0 --verify_state_save=0 >/dev/null",
         then: "fio --name=x --filename=$DIR/fio --rw=randwrite --bs=4k-128k --size=256M \
-               --verify=crc32c --verify_only --invalidate=1 >/dev/null",
+               --verify=crc32c --verify_only --verify_state_load=0 --verify_state_save=0 --invalidate=1 >/dev/null",
     },
 ];
 
