@@ -62,6 +62,7 @@ pub mod fuzzing {
         let _ = crate::value::run_from_bytes(value);
         let _ = crate::value::counters_from_bytes(value).is_some();
         let _ = crate::schema::parse_pair(key);
+        drop(crate::acl::Acl::from_bytes(value));
         drop(crate::view::parse_link(Ino::new(1), key));
         let _ = crate::view::parse_run(Ino::new(1), key, value).is_ok();
     }

@@ -36,7 +36,10 @@ pub mod fuzzing {
             drop(crate::wire::extent_from_bytes(ino, last, value));
         }
         let _ = (crate::key::parse_inode(key), crate::key::parse_tarball(key));
-        let _ = (crate::wire::inode_from_bytes(value), crate::wire::applied_from_bytes(value));
+        let _ = (
+            crate::wire::inode_from_bytes(tier_types::Ino::new(1), value),
+            crate::wire::applied_from_bytes(value),
+        );
         drop(crate::wire::tarball_from_bytes(value));
     }
 }
