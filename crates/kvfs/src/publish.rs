@@ -83,6 +83,11 @@ impl Publications {
 }
 
 impl Kvfs {
+    /// Operations that were logged since the last publication.
+    pub fn backlog_operations(&self) -> u64 {
+        self.committer.last_xid().get().saturating_sub(self.publications.published().get())
+    }
+
     fn publish_now(&self) -> Result<Option<Publication>, FsError> {
         let _publishing = self.publications.publishing.lock();
         let (snapshot, last) = self.committer.snapshot();

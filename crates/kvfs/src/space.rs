@@ -237,26 +237,6 @@ impl Kvfs {
         Ok(ranges)
     }
 
-    /// How many bytes of the file's data are in the store, and how many are evicted.
-    pub fn residency(&self, ino: Ino) -> Result<(u64, u64), FsError> {
-        let size = regular(self.live(), ino)?.size_bytes;
-        let (mut resident, mut cold) = (0, 0);
-        let mut at = Some(ChunkNo::new(0));
-        while let Some(from) = at {
-            let runs = self.live().runs(ino, from, N_RUNS)?;
-            at = runs.last().map(|run| run.chunks.end()).filter(|end| *end < ChunkNo::END);
-            for run in runs {
-                let bytes = run.chunks.len_bytes(self.chunk_bytes, size);
-                match run.state {
-                    ChunkState::Hole => {}
-                    ChunkState::Hot | ChunkState::Warm => resident += bytes,
-                    ChunkState::Cold => cold += bytes,
-                }
-            }
-        }
-        Ok((resident, cold))
-    }
-
     /// Bytes of file data that are in the store, holes and what was evicted left out.
     pub fn resident_bytes(&self, ino: Ino) -> Result<u64, FsError> {
         self.live().resident_bytes(ino)

@@ -12,9 +12,7 @@ use kvfs::{Kvfs, Mount};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tier_agent::{Schedule, Scheduler, SchedulerStatus, Space, Surroundings, Task};
-use tier_types::{
-    Control, ControlCommand, ControlSession, LogService, MountedInstance, PortError, Xid, XidRange,
-};
+use tier_types::{Control, ControlCommand, ControlSession, MountedInstance, PortError};
 
 use crate::args::Args;
 use crate::session::Session;
@@ -143,10 +141,7 @@ struct StoreSurroundings {
 
 impl Surroundings for StoreSurroundings {
     fn backlog_operations(&self) -> u64 {
-        let all = XidRange::new(Xid::new(1), Xid::new(u64::MAX));
-        let segments = all.and_then(|all| self.fs.segments(all).ok()).unwrap_or_default();
-        let published = segments.last().map_or(0, |segment| segment.range.last().get());
-        self.fs.last_xid().get().saturating_sub(published)
+        self.fs.backlog_operations()
     }
 
     fn space(&self) -> Result<Space, PortError> {

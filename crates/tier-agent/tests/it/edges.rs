@@ -4,7 +4,7 @@ use tier_agent::Task;
 use tier_testkit::Fault;
 use tier_types::{ErrorKind, FileKind, Ino, MountedInstance};
 
-use crate::harness::{CHUNK, Harness, check_usage, file_name, node, tree};
+use crate::harness::{CHUNK, Harness, file_name, node, tree};
 
 fn make(harness: &Harness, name: &str, content: &[u8]) -> Ino {
     let fs = harness.fs();
@@ -46,7 +46,7 @@ fn what_an_operation_does_not_need_is_not_recalled() {
     let ino = make(&harness, "f", &[1; 8 * CHUNK as usize]);
     harness.snapshot().unwrap();
     harness.evict();
-    let resident = || harness.fs().residency(ino).unwrap().0 / u64::from(CHUNK);
+    let resident = || harness.fs().resident_bytes(ino).unwrap() / u64::from(CHUNK);
     assert_eq!(resident(), 0);
     harness.fs().write(ino, 0, &[2; 2 * CHUNK as usize]).unwrap();
     assert_eq!(resident(), 2, "whole chunks were overwritten");
@@ -54,8 +54,9 @@ fn what_an_operation_does_not_need_is_not_recalled() {
     harness.fs().punch_hole(ino, 2 * u64::from(CHUNK), u64::from(CHUNK)).unwrap();
     assert_eq!(resident(), 2);
     harness.fs().truncate(ino, 0).unwrap();
-    assert_eq!(harness.fs().residency(ino).unwrap(), (0, 0));
-    check_usage(harness.fs());
+    assert_eq!(harness.fs().resident_bytes(ino).unwrap(), 0);
+    assert_eq!(harness.fs().usage().unwrap().cold_bytes, 0);
+    harness.check_filesystem();
 }
 
 #[test]
@@ -111,7 +112,7 @@ fn nothing_is_evicted_before_it_was_read_back_from_the_cloud() {
     assert_eq!(harness.fs().usage().unwrap().resident_bytes, resident);
     harness.perform(Task::Secure).unwrap();
     harness.evict();
-    assert_eq!(harness.fs().residency(ino).unwrap().0, 0);
+    assert_eq!(harness.fs().resident_bytes(ino).unwrap(), 0);
 }
 
 #[test]

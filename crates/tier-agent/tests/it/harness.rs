@@ -302,32 +302,6 @@ pub(crate) fn node(kind: FileKind, mode: u16) -> NewNode {
     NewNode { kind, mode, uid: 0, gid: 0, inherit: None }
 }
 
-/// What is counted with every commit is what a walk finds.
-pub(crate) fn check_usage(fs: &Kvfs) {
-    let mut inodes = std::collections::BTreeSet::new();
-    let mut todo = vec![Ino::ROOT];
-    let mut counted = (0, 0);
-    while let Some(ino) = todo.pop() {
-        if !inodes.insert(ino) {
-            continue;
-        }
-        match fs.getattr(ino).unwrap().kind {
-            FileKind::Directory => {
-                let entries = fs.readdir(ino, 0, 1000).unwrap();
-                todo.extend(entries.into_iter().skip(2).map(|entry| entry.attr.ino));
-            }
-            FileKind::Regular => {
-                let (resident, cold) = fs.residency(ino).unwrap();
-                counted = (counted.0 + resident, counted.1 + cold);
-            }
-            _ => {}
-        }
-    }
-    let usage = fs.usage().unwrap();
-    assert_eq!((usage.resident_bytes, usage.cold_bytes), counted);
-    assert_eq!(usage.n_inodes, inodes.len() as u64);
-}
-
 /// Everything in a filesystem, by path.
 pub(crate) fn tree(fs: &Kvfs) -> BTreeMap<String, TreeEntry> {
     let mut tree = BTreeMap::new();

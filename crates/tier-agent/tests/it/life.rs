@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use tier_testkit::{Model, TierOp, WorkloadOp, workload};
 
-use crate::harness::{Harness, apply, check_usage, tree};
+use crate::harness::{Harness, apply, tree};
 
 fn run(ops: &[WorkloadOp]) {
     let mut harness = Harness::new();
@@ -27,7 +27,7 @@ fn run(ops: &[WorkloadOp]) {
             }
             WorkloadOp::Tier(TierOp::Evict) => harness.evict(),
             WorkloadOp::Tier(TierOp::Recall(_)) => {
-                check_usage(harness.fs());
+                harness.check_filesystem();
                 assert_eq!(tree(harness.fs()), model.tree(), "step {step}");
             }
             WorkloadOp::Tier(TierOp::Reopen) => harness.reopen(),
@@ -39,7 +39,7 @@ fn run(ops: &[WorkloadOp]) {
     }
     harness.check_index();
     harness.evict();
-    check_usage(harness.fs());
+    harness.check_filesystem();
     assert_eq!(tree(harness.fs()), model.tree(), "after everything was evicted");
     assert_eq!(harness.restored_tree(None), model.tree(), "restored");
     for (snapshot, tree) in snapshots.into_iter().rev().take(3) {
