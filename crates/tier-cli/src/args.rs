@@ -65,6 +65,10 @@ pub(crate) enum Command {
         /// zstd level.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
         level: i32,
+        /// Bytes of a chunk, the unit in which a file's data is stored and written over.
+        #[arg(long, default_value_t = crate::config::chunk_bytes(),
+              value_parser = clap::value_parser!(u32).range(4096..=1 << 20))]
+        chunk_bytes: u32,
     },
     /// Copy a tree of the host in.
     #[command(after_help = "Example: tier import /srv/store ~/photos --into /photos")]

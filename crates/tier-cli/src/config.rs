@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use kvfs::KvfsOptions;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
@@ -18,6 +19,9 @@ pub(crate) struct Config {
     pub(crate) filesystem: String,
     /// The writer's reign: 1, and one more with each restore.
     pub(crate) epoch: u64,
+    /// Bytes of a chunk of a file's data, fixed when the store is made.
+    #[serde(default = "chunk_bytes")]
+    pub(crate) chunk_bytes: u32,
     /// A restored filesystem begins after these.
     #[serde(default)]
     pub(crate) xid_floor: u64,
@@ -45,6 +49,11 @@ pub(crate) struct Config {
     pub(crate) space: Space,
     #[serde(default)]
     pub(crate) mount: Mount,
+}
+
+/// The size of chunks, unless said otherwise.
+pub(crate) fn chunk_bytes() -> u32 {
+    KvfsOptions::default().chunk_bytes
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -81,7 +90,7 @@ impl Default for Memory {
             kvs_cache: 32 << 20,
             kvs_write_buffer: 48 << 20,
             index_cache: 16 << 20,
-            index_write_buffer: 32 << 20,
+            index_write_buffer: 16 << 20,
             frame_cache: 16 << 20,
         }
     }

@@ -40,8 +40,8 @@ impl Daemon {
 
     /// From now on the agent acts unasked.
     pub(crate) fn start_schedule(&self) -> Result<()> {
-        let settings = &self.store.config.agent;
-        let space = &self.store.config.space;
+        let settings = &self.store.base.config.agent;
+        let space = &self.store.base.config.space;
         let schedule = Schedule {
             snapshot_interval: Duration::from_secs(settings.snapshot_seconds),
             snapshot_operations: settings.snapshot_operations,

@@ -24,21 +24,45 @@ use tier_types::{
 use crate::config::Config;
 use crate::progress::Audience;
 
-/// An open store. Only one process has it open.
-pub(crate) struct Store {
+/// A store as far as its tarballs go: neither filesystem nor index are open, but nobody else opens
+/// them.
+pub(crate) struct Base {
     pub(crate) path: PathBuf,
     pub(crate) config: Config,
     pub(crate) filesystem: FilesystemId,
     pub(crate) keys: Arc<Keys>,
-    pub(crate) fs: Arc<Kvfs>,
-    pub(crate) index: Arc<Index>,
     pub(crate) local: LocalStore,
     pub(crate) cloud: Option<Arc<dyn ObjectStore>>,
+    _lock: File,
+}
+
+impl Base {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let config = Config::read(path)?;
+        let lock = lock(path)?;
+        let filesystem = FilesystemId::parse(&config.filesystem)
+            .ok_or_else(|| anyhow!("{}: the filesystem's id is not valid", path.display()))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            filesystem,
+            keys: Arc::new(load_keys(path, &config)?),
+            local: LocalStore::open(&local_path(path))?,
+            cloud: config.cloud.as_deref().map(open_cloud).transpose()?,
+            config,
+            _lock: lock,
+        })
+    }
+}
+
+/// An open store. Only one process has it open.
+pub(crate) struct Store {
+    pub(crate) base: Base,
+    pub(crate) fs: Arc<Kvfs>,
+    pub(crate) index: Arc<Index>,
     pub(crate) book: Arc<StatusBook>,
     /// Those who look on while the agent works.
     pub(crate) audience: Arc<Audience>,
     agent: OnceLock<Arc<TieringOutAgent>>,
-    lock: File,
 }
 
 impl Store {
@@ -51,47 +75,39 @@ impl Store {
 
     /// Opens a store whose index may be behind, or wrong.
     pub(crate) fn open_behind(path: &Path) -> Result<Self> {
-        let config = Config::read(path)?;
-        let lock = lock(path)?;
-        let filesystem = FilesystemId::parse(&config.filesystem)
-            .ok_or_else(|| anyhow!("{}: the filesystem's id is not valid", path.display()))?;
-        let keys = Arc::new(load_keys(path, &config)?);
-        let fs = Kvfs::open(path, &kvfs_options(&config), clock())
+        let base = Base::open(path)?;
+        let config = &base.config;
+        let fs = Kvfs::open(path, &kvfs_options(config), clock())
             .with_context(|| format!("cannot open the filesystem in {}", path.display()))?;
-        let fs = Arc::new(fs);
-        let index = Arc::new(open_index(&index_path(path), fs.chunk_bytes(), &config)?);
-        let local = LocalStore::open(&local_path(path))?;
-        let cloud = config.cloud.as_deref().map(open_cloud).transpose()?;
+        if fs.chunk_bytes() != config.chunk_bytes {
+            bail!(
+                "{} says chunk_bytes = {}, but the filesystem was made with {}; put that back",
+                path.join("tier.toml").display(),
+                config.chunk_bytes,
+                fs.chunk_bytes()
+            );
+        }
+        let index = Arc::new(open_index(&index_path(path), config)?);
         let book = Arc::new(StatusBook::open(&path.join("status"), clock())?);
         let store = Self {
-            path: path.to_path_buf(),
-            config,
-            filesystem,
-            keys,
-            fs,
+            base,
+            fs: Arc::new(fs),
             index,
-            local,
-            cloud,
             book,
             audience: Arc::default(),
             agent: OnceLock::new(),
-            lock,
         };
         store.connect_recall()?;
         Ok(store)
     }
 
-    /// Closes everything but keeps others out.
-    pub(crate) fn close_but_lock(self) -> File {
-        self.lock
-    }
-
     /// The snapshots in the local store.
     pub(crate) fn archive(&self) -> Result<Archive<'_>> {
-        let archive = Archive::open(&self.local, &self.keys, self.filesystem)?;
+        let Base { local, keys, filesystem, config, .. } = &self.base;
+        let archive = Archive::open(local, keys, *filesystem)?;
         // What was there before a restore may have another signer, which the operator trusted.
         let newest = archive.snapshots().next_back().map_or(0, |newest| newest.epoch.get());
-        if newest >= self.config.epoch && !archive.own_signature() {
+        if newest >= config.epoch && !archive.own_signature() {
             let message = "the newest manifest is not signed by this store's identity";
             return Err(PortError::new(ErrorKind::Damaged, message).into());
         }
@@ -100,8 +116,8 @@ impl Store {
 
     /// Stores in which tarballs are looked for, in this order.
     pub(crate) fn stores(&self) -> Vec<Arc<dyn ObjectStore>> {
-        let mut stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(self.local.clone())];
-        stores.extend(self.cloud.clone());
+        let mut stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(self.base.local.clone())];
+        stores.extend(self.base.cloud.clone());
         stores
     }
 
@@ -116,9 +132,9 @@ impl Store {
     }
 
     fn start_agent(&self) -> Result<TieringOutAgent> {
-        let Self { config, .. } = self;
-        let spill_dir = self.path.join("tmp");
-        let evict_dir = self.path.join("evict");
+        let Base { path, config, filesystem, keys, local, cloud, .. } = &self.base;
+        let spill_dir = path.join("tmp");
+        let evict_dir = path.join("evict");
         for folder in [&spill_dir, &evict_dir] {
             fs::create_dir_all(folder)
                 .with_context(|| format!("cannot create {}", folder.display()))?;
@@ -130,9 +146,9 @@ impl Store {
             ..PersistOptions::default()
         };
         let persister = Persister::new(
-            self.filesystem,
-            self.local.clone(),
-            Arc::clone(&self.keys),
+            *filesystem,
+            local.clone(),
+            Arc::clone(keys),
             Arc::clone(&self.index),
             (clock(), options),
         );
@@ -143,14 +159,14 @@ impl Store {
         let evicter = Evicter::new(&evict_dir, Box::new(policy), clock());
         let instance: Arc<dyn MountedInstance> = self.fs.clone();
         let ports = StorePorts {
-            filesystem: self.filesystem,
+            filesystem: *filesystem,
             epoch: Epoch::new(config.epoch),
             floor: (Xid::new(config.xid_floor), SnapshotId::new(config.snapshot_floor)),
             log: self.fs.clone(),
             instance,
-            local: self.local.clone(),
-            cloud: self.cloud.clone(),
-            keys: Arc::clone(&self.keys),
+            local: local.clone(),
+            cloud: cloud.clone(),
+            keys: Arc::clone(keys),
             index: Arc::clone(&self.index),
             book: Arc::clone(&self.book),
             spill_dir,
@@ -161,8 +177,8 @@ impl Store {
     }
 
     fn connect_recall(&self) -> Result<()> {
-        let recaller =
-            recaller((self.filesystem, &self.index, &self.keys), self.stores(), &self.config)?;
+        let Base { filesystem, keys, config, .. } = &self.base;
+        let recaller = recaller((*filesystem, &self.index, keys), self.stores(), config)?;
         let instance: Arc<dyn MountedInstance> = self.fs.clone();
         recaller.set_instance(&instance);
         self.fs.set_recall(Arc::new(recaller));
@@ -188,18 +204,18 @@ pub(crate) fn clock() -> Arc<dyn Clock> {
 
 pub(crate) fn kvfs_options(config: &Config) -> KvfsOptions {
     KvfsOptions {
+        chunk_bytes: config.chunk_bytes,
         cache_bytes: config.memory.kvs_cache,
         write_buffer_bytes: config.memory.kvs_write_buffer,
-        ..KvfsOptions::default()
     }
 }
 
-pub(crate) fn open_index(path: &Path, chunk_bytes: u32, config: &Config) -> Result<Index> {
+pub(crate) fn open_index(path: &Path, config: &Config) -> Result<Index> {
     let options = IndexOptions {
         cache_bytes: config.memory.index_cache,
         write_buffer_bytes: config.memory.index_write_buffer,
     };
-    Ok(Index::open(path, chunk_bytes, &options)?)
+    Ok(Index::open(path, config.chunk_bytes, &options)?)
 }
 
 pub(crate) fn index_path(store: &Path) -> PathBuf {

@@ -24,7 +24,7 @@ pub struct IndexOptions {
 
 impl Default for IndexOptions {
     fn default() -> Self {
-        Self { cache_bytes: 16 << 20, write_buffer_bytes: 32 << 20 }
+        Self { cache_bytes: 16 << 20, write_buffer_bytes: 16 << 20 }
     }
 }
 

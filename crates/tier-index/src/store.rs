@@ -106,6 +106,8 @@ impl Store {
         db_options.create_missing_column_families(true);
         db_options.set_db_write_buffer_size(options.write_buffer_bytes);
         db_options.set_max_open_files(256);
+        // There are few files: threads that open them cost more than they gain.
+        db_options.set_max_file_opening_threads(1);
         db_options.set_keep_log_file_num(2);
         // There is no log to replay: what a crash takes is applied again from the manifests, and
         // so all tables must reach the disk together.

@@ -47,9 +47,12 @@ struct WireApplied {
     digest: [u8; 32],
 }
 
+/// Most values fit into so many bytes, and then are written without growing.
+const VALUE_BYTES: usize = 64;
+
 /// Serialising plain values into memory has no way to fail.
 fn encode(value: &impl Serialize) -> Vec<u8> {
-    postcard::to_allocvec(value).unwrap_or_default()
+    postcard::to_extend(value, Vec::with_capacity(VALUE_BYTES)).unwrap_or_default()
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {

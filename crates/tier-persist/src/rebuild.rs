@@ -201,7 +201,8 @@ pub(crate) fn read_table(
     visit: &mut dyn FnMut(TocEntry) -> Result<(), PersistError>,
 ) -> Result<(), PersistError> {
     let name = names::tarball_name(filesystem, row.id, row.encrypted);
-    TarballReader::with_row(store, &name, row, keys)?.read_toc(visit).map(drop)
+    let reader = TarballReader::with_row(store, &name, row, keys)?;
+    reader.read_toc(&mut |entry| Some(visit(entry.decode()?))).map(drop)
 }
 
 /// Collects entries of one tarball for the index.
@@ -220,7 +221,7 @@ impl Batch<'_> {
         mode: ScanMode,
     ) -> Result<(), PersistError> {
         if mode == ScanMode::Tables {
-            return read_table((store, keys), (filesystem, row), &mut |entry| self.entry(entry));
+            return self.read_table(&TarballReader::with_row(store, &self.name, row, keys)?);
         }
         let chunk_bytes = self.contents.chunk_bytes;
         let expected = Expected { filesystem, id: row.id, chunk_bytes };
@@ -233,16 +234,28 @@ impl Batch<'_> {
         }
         // The table of contents, if it can be read, knows what the damaged frames hold: with it the
         // index finds that in another copy, or in this one when it is repaired.
-        read_table((store, keys), (filesystem, row), &mut |entry| self.entry(entry)).or_else(
-            |error| match error.kind() {
-                ErrorKind::Damaged | ErrorKind::Missing => Ok(()),
-                ErrorKind::WrongKey
-                | ErrorKind::Busy
-                | ErrorKind::Unavailable
-                | ErrorKind::Cancelled
-                | ErrorKind::Failed => Err(error),
-            },
-        )
+        let reader = TarballReader::with_row(store, &name, row, keys);
+        reader.and_then(|reader| self.read_table(&reader)).or_else(|error| match error.kind() {
+            ErrorKind::Damaged | ErrorKind::Missing => Ok(()),
+            ErrorKind::WrongKey
+            | ErrorKind::Busy
+            | ErrorKind::Unavailable
+            | ErrorKind::Cancelled
+            | ErrorKind::Failed => Err(error),
+        })
+    }
+
+    fn read_table(&mut self, reader: &TarballReader<'_>) -> Result<(), PersistError> {
+        let read = reader.read_toc(&mut |entry| {
+            entry.index_entries(&mut self.contents.entries)?;
+            Some(self.flush_full())
+        });
+        read.map(drop)
+    }
+
+    /// Sends the batch on if it is large enough.
+    fn flush_full(&mut self) -> Result<(), PersistError> {
+        if self.contents.entries.len() >= N_BATCH { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), PersistError> {
@@ -255,7 +268,7 @@ impl Batch<'_> {
 impl ScanVisitor for Batch<'_> {
     fn entry(&mut self, entry: TocEntry) -> Result<(), PersistError> {
         self.contents.entries.extend(entry.index_entries());
-        if self.contents.entries.len() >= N_BATCH { self.flush() } else { Ok(()) }
+        self.flush_full()
     }
 
     fn damage(&mut self, damage: PersistError) -> Result<(), PersistError> {

@@ -150,8 +150,13 @@ impl Demo<'_> {
         for (what, mode) in [("tables", ScanMode::Tables), ("full-scan", ScanMode::Full)] {
             self.timed(&format!("regenerate the index ({what})"), || {
                 let folder = self.work.join(format!("index-{what}"));
-                let fresh = open_index(&folder, store.fs.chunk_bytes(), &store.config)?;
-                let (n_tarballs, damages) = index::fill(&store, &fresh, mode, false)?;
+                let fresh = open_index(&folder, &store.base.config)?;
+                let (n_tarballs, damages) = index::fill(
+                    (&store.base, &|| index::newest(&store.index)),
+                    &fresh,
+                    mode,
+                    false,
+                )?;
                 if let Some(damage) = damages.first() {
                     bail!(DamageFound(damage.problem.clone()));
                 }
@@ -187,6 +192,7 @@ fn demo_store(cloud: &str) -> NewStore {
         recipients: Vec::new(),
         encryption: true,
         level: 3,
+        chunk_bytes: crate::config::chunk_bytes(),
     }
 }
 

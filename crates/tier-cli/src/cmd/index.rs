@@ -9,13 +9,13 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use tier_index::Index;
 use tier_persist::{Archive, Damage, ScanMode, rebuild_without_manifests};
-use tier_types::{ErrorKind, ObjectStore};
+use tier_types::{ErrorKind, ObjectStore, SnapshotId};
 
 use super::flush;
 use crate::exit::DamageFound;
 use crate::output;
 use crate::session::Session;
-use crate::store::{Store, index_path, open_index};
+use crate::store::{Base, Store, index_path, open_index};
 
 /// Differences that are printed.
 const N_SHOWN: usize = 20;
@@ -32,17 +32,17 @@ pub(crate) fn rebuild(
     path: &Path,
     (full_scan, from_cloud): (bool, bool),
 ) -> Result<()> {
-    let store = session.open_alone(path, "a new index")?;
-    let new_path = path.join("index.new");
+    let base = session.open_base(path, "a new index")?;
+    let (live, new_path) = (index_path(path), path.join("index.new"));
     remove(&new_path)?;
-    let index = open_index(&new_path, store.fs.chunk_bytes(), &store.config)?;
+    let index = open_index(&new_path, &base.config)?;
     let mode = if full_scan { ScanMode::Full } else { ScanMode::Tables };
-    let (n_tarballs, damages) = fill(&store, &index, mode, from_cloud)?;
+    // Whatever is wrong with it is no reason not to make a new one.
+    let newest = || open_index(&live, &base.config).ok().and_then(|live| newest(&live));
+    let (n_tarballs, damages) = fill((&base, &newest), &index, mode, from_cloud)?;
     drop(index);
-    let _lock = store.close_but_lock();
     // Between these two steps there is no index; opening the store then makes one from the
     // manifests, so that a crash costs time only.
-    let live = index_path(path);
     remove(&live)?;
     fs::rename(&new_path, &live)
         .with_context(|| format!("cannot put the new index in place at {}", live.display()))?;
@@ -56,23 +56,23 @@ pub(crate) fn rebuild(
     bail!(DamageFound(format!("the index lacks what {n} damaged places of tarballs held")))
 }
 
-/// Fills an empty index; returns from how many tarballs, and what is damaged in all copies.
+/// Fills an empty index; returns from how many tarballs, and what is damaged in all copies. `newest`
+/// is the newest snapshot that an earlier index had.
 pub(crate) fn fill(
-    store: &Store,
+    (base, newest_before): (&Base, &dyn Fn() -> Option<SnapshotId>),
     index: &Index,
     mode: ScanMode,
     from_cloud: bool,
 ) -> Result<(u64, Vec<Damage>)> {
-    let cloud = || store.cloud.as_deref().context("this store has no cloud");
-    let source: &dyn ObjectStore = if from_cloud { cloud()? } else { &store.local };
-    let other_copy = !from_cloud && store.cloud.is_some();
-    match fill_from(store, source, index, mode) {
+    let cloud = || base.cloud.as_deref().context("this store has no cloud");
+    let source: &dyn ObjectStore = if from_cloud { cloud()? } else { &base.local };
+    let other_copy = !from_cloud && base.cloud.is_some();
+    match fill_from(base, source, index, mode) {
         // A restored store has its tarballs in the cloud only.
         Err(error) if other_copy && crate::exit::code(&error) == 3 => {
             tracing::warn!("local tarballs are incomplete ({error:#}); reading the cloud's");
-            let filled = fill_from(store, cloud()?, index, mode)?;
-            let newest = |index: &Index| index.applied().ok().flatten().map(|a| a.snapshot);
-            if newest(index) < newest(&store.index) {
+            let filled = fill_from(base, cloud()?, index, mode)?;
+            if newest(index) < newest_before() {
                 return Err(error.context("the cloud has not all of these snapshots"));
             }
             Ok(filled)
@@ -80,7 +80,7 @@ pub(crate) fn fill(
         Ok((n_tarballs, damages)) if other_copy && !damages.is_empty() => {
             let n = damages.len();
             tracing::warn!("{n} places of local tarballs are damaged; reading the cloud's as well");
-            let left = made_up_for(store, cloud()?, index, &damages).unwrap_or_else(|error| {
+            let left = made_up_for(base, cloud()?, index, &damages).unwrap_or_else(|error| {
                 tracing::warn!("the cloud's cannot be read: {error:#}");
                 damages
             });
@@ -90,14 +90,19 @@ pub(crate) fn fill(
     }
 }
 
+/// The newest snapshot that an index has.
+pub(crate) fn newest(index: &Index) -> Option<SnapshotId> {
+    index.applied().ok().flatten().map(|applied| applied.snapshot)
+}
+
 /// Adds what another copy has, and returns the damages for which that did not make up.
 fn made_up_for(
-    store: &Store,
+    base: &Base,
     cloud: &dyn ObjectStore,
     index: &Index,
     damages: &[Damage],
 ) -> Result<Vec<Damage>> {
-    let archive = Archive::open(cloud, &store.keys, store.filesystem)?;
+    let archive = Archive::open(cloud, &base.keys, base.filesystem)?;
     let theirs = archive.add_to_index(index)?;
     let mut there = HashSet::new();
     let snapshots: Vec<_> = archive.snapshots().map(|summary| summary.snapshot).collect();
@@ -111,16 +116,16 @@ fn made_up_for(
 }
 
 fn fill_from(
-    store: &Store,
+    base: &Base,
     source: &dyn ObjectStore,
     index: &Index,
     mode: ScanMode,
 ) -> Result<(u64, Vec<Damage>)> {
-    match Archive::open(source, &store.keys, store.filesystem) {
+    match Archive::open(source, &base.keys, base.filesystem) {
         Ok(archive) => {
             let n_tarballs: u64 = archive.snapshots().map(|summary| summary.n_tarballs).sum();
             if n_tarballs == 0 && mode == ScanMode::Full {
-                return without_manifests(store, source, index);
+                return without_manifests(base, source, index);
             }
             Ok((n_tarballs, archive.rebuild_index(index, mode)?))
         }
@@ -129,18 +134,18 @@ fn fill_from(
                 && matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing) =>
         {
             tracing::warn!("the manifests cannot be used ({error}); scanning all tarballs");
-            without_manifests(store, source, index)
+            without_manifests(base, source, index)
         }
         Err(error) => Err(error.into()),
     }
 }
 
 fn without_manifests(
-    store: &Store,
+    base: &Base,
     source: &dyn ObjectStore,
     index: &Index,
 ) -> Result<(u64, Vec<Damage>)> {
-    Ok(rebuild_without_manifests(index, source, &store.keys, store.filesystem)?)
+    Ok(rebuild_without_manifests(index, source, &base.keys, base.filesystem)?)
 }
 
 pub(crate) fn check(session: &Session, path: &Path) -> Result<()> {
@@ -165,8 +170,8 @@ pub(crate) fn check(session: &Session, path: &Path) -> Result<()> {
 /// Between the live index and one that is made now.
 fn differences(store: &Store, path: &Path) -> Result<Vec<String>> {
     let work = tempfile::tempdir_in(path).context("cannot make a temporary folder")?;
-    let fresh = open_index(&work.path().join("index"), store.fs.chunk_bytes(), &store.config)?;
-    fill(store, &fresh, ScanMode::Tables, false)?;
+    let fresh = open_index(&work.path().join("index"), &store.base.config)?;
+    fill((&store.base, &|| newest(&store.index)), &fresh, ScanMode::Tables, false)?;
     let dumps = ["live", "fresh"].map(|name| work.path().join(name));
     for (index, path) in [store.index.as_ref(), &fresh].into_iter().zip(&dumps) {
         let mut out = BufWriter::new(File::create(path).context("cannot write a dump")?);

@@ -43,10 +43,10 @@ pub(crate) fn status(session: &Session, store: &Path) -> Result<()> {
     let mountpoint = session.daemon().and_then(|daemon| daemon.mount());
     let mountpoint = mountpoint.map(|mount| mount.mountpoint().display().to_string());
     let json = json!({
-        "filesystem": store.filesystem.to_string(),
-        "epoch": store.config.epoch,
-        "cloud": store.config.cloud,
-        "encryption": store.config.encryption,
+        "filesystem": store.base.filesystem.to_string(),
+        "epoch": store.base.config.epoch,
+        "cloud": store.base.config.cloud,
+        "encryption": store.base.config.encryption,
         "inodes": usage.n_inodes,
         "resident_bytes": usage.resident_bytes,
         "cold_bytes": usage.cold_bytes,
@@ -59,10 +59,10 @@ pub(crate) fn status(session: &Session, store: &Path) -> Result<()> {
     });
     let mut text = format!(
         "filesystem   {} (epoch {})\ncloud        {}\nencryption   {}\n",
-        store.filesystem,
-        store.config.epoch,
-        store.config.cloud.as_deref().unwrap_or("none"),
-        if store.config.encryption { "on" } else { "off" },
+        store.base.filesystem,
+        store.base.config.epoch,
+        store.base.config.cloud.as_deref().unwrap_or("none"),
+        if store.base.config.encryption { "on" } else { "off" },
     );
     text.push_str(&format!(
         "inodes       {}\nhot          {}\ncold         {}\nkvs on disk  {}\n",
@@ -177,7 +177,8 @@ pub(crate) fn log(
         .map(|all| store.fs.segments(all))
         .transpose()?
         .unwrap_or_default();
-    let oldest = segments.first().map_or(store.config.xid_floor + 1, |s| s.range.start().get());
+    let oldest =
+        segments.first().map_or(store.base.config.xid_floor + 1, |s| s.range.start().get());
     let from = from.unwrap_or(oldest).max(oldest);
     let to = to.unwrap_or(last).min(last);
     let published = segments.last().map_or(0, |segment| segment.range.last().get());

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use kvfs::{Kvfs, KvfsOptions};
+use kvfs::Kvfs;
 use serde_json::json;
 use tier_persist::{FilesystemId, Keys};
 use tier_types::Clock;
@@ -13,7 +13,7 @@ use tier_types::Clock;
 use crate::config::Config;
 use crate::output;
 use crate::session::Session;
-use crate::store::{clock, open_cloud, read_identity, write_secret};
+use crate::store::{clock, kvfs_options, open_cloud, read_identity, write_secret};
 
 pub(crate) fn keygen(session: &Session, output_file: Option<&Path>) -> Result<()> {
     let keys = Keys::generate()?;
@@ -35,6 +35,7 @@ pub(crate) struct NewStore {
     pub(crate) recipients: Vec<String>,
     pub(crate) encryption: bool,
     pub(crate) level: i32,
+    pub(crate) chunk_bytes: u32,
 }
 
 pub(crate) fn init(session: &Session, store: &Path, new: &NewStore) -> Result<()> {
@@ -51,10 +52,11 @@ pub(crate) fn init(session: &Session, store: &Path, new: &NewStore) -> Result<()
     make_folder(store)?;
     let filesystem = FilesystemId::random()?;
     put_identity(store, &keys)?;
-    Kvfs::create(store, &KvfsOptions::default(), clock())
+    let config = new_config(filesystem, new);
+    Kvfs::create(store, &kvfs_options(&config), clock())
         .with_context(|| format!("cannot make a filesystem in {}", store.display()))?;
     // The settings come last: a folder without them is no store.
-    new_config(filesystem, new).write(store)?;
+    config.write(store)?;
     let identity = store.join(IDENTITY);
     let mut text = format!("Made the store {} of filesystem {filesystem}.\n", store.display());
     if new.identity.is_none() {
@@ -99,6 +101,7 @@ pub(crate) fn new_config(filesystem: FilesystemId, new: &NewStore) -> Config {
     Config {
         filesystem: filesystem.to_string(),
         epoch: 1,
+        chunk_bytes: new.chunk_bytes,
         xid_floor: 0,
         snapshot_floor: 0,
         identity: IDENTITY.into(),

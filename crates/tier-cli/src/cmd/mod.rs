@@ -26,13 +26,14 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<()> {
             demo::demo(session, dir.as_deref(), work_dir.as_deref(), *keep)
         }
         Command::Keygen { output } => keys::keygen(session, output.as_deref()),
-        Command::Init { store, cloud, identity, recipients, no_encryption, level } => {
+        Command::Init { store, cloud, identity, recipients, no_encryption, level, chunk_bytes } => {
             let new = keys::NewStore {
                 cloud: cloud.clone(),
                 identity: identity.clone(),
                 recipients: recipients.clone(),
                 encryption: !no_encryption,
                 level: *level,
+                chunk_bytes: *chunk_bytes,
             };
             keys::init(session, store, &new)
         }

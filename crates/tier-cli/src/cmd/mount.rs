@@ -34,8 +34,8 @@ pub(crate) fn mount(session: &Session, store: &Path, mountpoint: &Path, how: &Ho
     let options = MountOptions {
         source: path.display().to_string(),
         read_only: how.read_only,
-        n_threads: store.config.mount.threads,
-        n_waiting: store.config.mount.waiting,
+        n_threads: store.base.config.mount.threads,
+        n_waiting: store.base.config.mount.waiting,
     };
     let archive: Arc<dyn Persisted> = store.index.clone();
     // Before the mount: what fails from then on would leave it behind.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use kvfs::{Kvfs, KvfsOptions};
+use kvfs::Kvfs;
 use serde_json::json;
 use tier_agent::StatusBook;
 use tier_index::Index;
@@ -55,6 +55,7 @@ pub(crate) fn restore(session: &Session, store: &Path, source: &Source) -> Resul
     put_identity(store, &keys)?;
     let encryption = encrypts(&archive)?;
     let new = NewStore {
+        chunk_bytes: archive.chunk_bytes().context("the archive has no snapshot")?,
         cloud: Some(source.cloud.clone()),
         identity: None,
         recipients: source.recipients.clone(),
@@ -95,12 +96,12 @@ pub(crate) fn export_snapshot(
     let archive = until(store.archive()?, Some(snapshot))?;
     let work = tempfile::tempdir_in(path).context("cannot make a temporary folder")?;
     let last = archive.snapshots().next_back().map(|last| last.range.last()).unwrap_or_default();
-    rebuild(session, work.path(), &archive, &store.config, last)?;
-    let fs = Kvfs::open(work.path(), &kvfs_options(&store.config), clock())?;
+    rebuild(session, work.path(), &archive, &store.base.config, last)?;
+    let fs = Kvfs::open(work.path(), &kvfs_options(&store.base.config), clock())?;
     let fs = Arc::new(fs);
-    let index = open_index(&index_path(work.path()), fs.chunk_bytes(), &store.config)?;
-    let ports = (store.filesystem, &Arc::new(index), &store.keys);
-    fs.set_recall(Arc::new(recaller(ports, store.stores(), &store.config)?));
+    let index = open_index(&index_path(work.path()), &store.base.config)?;
+    let ports = (store.base.filesystem, &Arc::new(index), &store.base.keys);
+    fs.set_recall(Arc::new(recaller(ports, store.stores(), &store.base.config)?));
     let copied = files::export_tree(session, &fs, tree, &session.host_path(dir))?;
     files::report_export(session, &copied)
 }
@@ -113,11 +114,10 @@ fn rebuild(
     config: &Config,
     floor: Xid,
 ) -> Result<u64> {
-    let chunk_bytes = archive.chunk_bytes().context("the archive has no snapshot")?;
     let bar = session.bar("restoring");
-    let index: Index = open_index(&index_path(path), chunk_bytes, config)?;
+    let index: Index = open_index(&index_path(path), config)?;
     archive.rebuild_index(&index, ScanMode::Tables)?;
-    let options = KvfsOptions { chunk_bytes, ..kvfs_options(config) };
+    let options = kvfs_options(config);
     Kvfs::create_empty(path, &options)?;
     let fs = Kvfs::open(path, &options, clock())?;
     fs.set_xid_floor(floor)?;

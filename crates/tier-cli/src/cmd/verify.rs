@@ -15,10 +15,10 @@ use crate::store::Store;
 
 pub(crate) fn verify(session: &Session, path: &Path, read_data: bool) -> Result<()> {
     let store = session.open_behind(path)?;
-    let mut report = verify_one(session, &store, &store.local, read_data)?;
+    let mut report = verify_one(session, &store, &store.base.local, read_data)?;
     let committed = |status: &SnapshotStatus| status.stage >= Stage::Committed;
-    let mut lost = lost_manifests(&store, &store.local, &committed)?;
-    if let Some(cloud) = &store.cloud {
+    let mut lost = lost_manifests(&store, &store.base.local, &committed)?;
+    if let Some(cloud) = &store.base.cloud {
         // What is in the cloud need not be here.
         report.damages.retain(|damage| !damage.missing);
         let there = verify_one(session, &store, cloud.as_ref(), read_data)?;
@@ -61,7 +61,7 @@ fn lost_manifests(
 ) -> Result<Vec<Damage>> {
     // First what was there, then what is: a snapshot may come in between.
     let statuses = store.book.all()?;
-    let archive = Archive::open(objects, &store.keys, store.filesystem)?;
+    let archive = Archive::open(objects, &store.base.keys, store.base.filesystem)?;
     let mut lost = Vec::new();
     for status in statuses.iter().filter(|status| was_there(status)) {
         let StatusHeader { epoch, snapshot } = status.header;
@@ -82,7 +82,7 @@ fn verify_one(
     objects: &dyn ObjectStore,
     read_data: bool,
 ) -> Result<VerifyReport> {
-    let archive = Archive::open(objects, &store.keys, store.filesystem)?;
+    let archive = Archive::open(objects, &store.base.keys, store.base.filesystem)?;
     let bar = session.bar("verifying");
     let (mut n_objects, mut bytes) = (0, 0);
     Ok(archive.verify(read_data, &mut |n| {

@@ -85,6 +85,32 @@ fn all_tarballs_and_the_index_lost() {
 }
 
 #[test]
+fn an_index_that_cannot_even_be_opened_is_made_anew() {
+    let store = evicted();
+    let whole = store.run("index dump", &[]).ok();
+    fs::write(store.at("store/index/CURRENT"), "nothing\n").unwrap();
+    let run = store.run("cat", &["/late"]);
+    assert_ne!(run.code, 0);
+    assert!(run.err.contains("index"), "{}", run.err);
+    store.run("index rebuild", &[]).ok();
+    assert_eq!(store.run("index dump", &[]).ok(), whole);
+    assert_eq!(store.run("cat", &["/late"]).ok(), "late\n".repeat(100));
+}
+
+#[test]
+fn settings_that_were_not_those_of_the_store_are_refused() {
+    let store = evicted();
+    let path = store.at("store/tier.toml");
+    let settings = fs::read_to_string(&path).unwrap();
+    fs::write(&path, settings.replace("chunk_bytes = 65536", "chunk_bytes = 4096")).unwrap();
+    let run = store.run("cat", &["/late"]);
+    assert_eq!(run.code, 1);
+    assert!(run.err.contains("chunk_bytes = 4096"), "{}", run.err);
+    fs::write(&path, settings).unwrap();
+    assert_eq!(store.run("cat", &["/late"]).ok(), "late\n".repeat(100));
+}
+
+#[test]
 fn a_wrong_identity() {
     let store = evicted();
     let other = store.at("other.key");

@@ -5,7 +5,7 @@ use tier_types::{ErrorKind, ObjectName, ObjectStore, to_u64, to_usize};
 use super::blocks::Blocks;
 use super::decompress;
 use super::row::{FrameRow, TarballRow, decompress_unchecked, frame_digest};
-use super::toc::{self, TocEntry, TocRoot};
+use super::toc::{self, StoredEntry, TocRoot};
 use crate::object::{SealedObject, read_header};
 use crate::seekable::{self, FOOTER_BYTES};
 use crate::{Keys, PersistError};
@@ -89,9 +89,10 @@ impl<'a> TarballReader<'a> {
     }
 
     /// Calls `visit` for the entries of the table of contents, and returns how many there are.
+    /// `visit` returns `None` for one that cannot be.
     pub(crate) fn read_toc(
         &self,
-        visit: &mut dyn FnMut(TocEntry) -> Result<(), PersistError>,
+        visit: &mut dyn FnMut(StoredEntry<'_>) -> Option<Result<(), PersistError>>,
     ) -> Result<u64, PersistError> {
         let root = self.toc_root()?;
         let mut n_members = 0;

@@ -25,6 +25,19 @@ pub(crate) struct Piece {
     pub(crate) short_bytes: u32,
 }
 
+impl Piece {
+    fn entry(&self, ino: Ino) -> Entry {
+        Entry::Data {
+            ino,
+            chunks: self.run.chunks,
+            data_xid: self.run.data_xid,
+            frame: self.frame,
+            offset: self.offset,
+            short_bytes: self.short_bytes,
+        }
+    }
+}
+
 /// What one member holds, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct TocEntry {
@@ -46,14 +59,7 @@ impl TocEntry {
         let (frame, offset) = (self.frame, self.offset);
         let metadata = self.metadata.as_ref();
         let inode = metadata.map(|inode| Entry::Inode { ino, xid: inode.attr.xid, frame, offset });
-        let data = self.data.iter().map(move |piece| Entry::Data {
-            ino,
-            chunks: piece.run.chunks,
-            data_xid: piece.run.data_xid,
-            frame: piece.frame,
-            offset: piece.offset,
-            short_bytes: piece.short_bytes,
-        });
+        let data = self.data.iter().map(move |piece| piece.entry(ino));
         let holes = self.holes.iter().map(move |run| Entry::Hole {
             ino,
             chunks: run.chunks,
@@ -69,12 +75,6 @@ impl TocEntry {
         let wire = WireEntry::of(self, before);
         let written = postcard::to_extend(&wire, std::mem::take(out));
         *out = written.unwrap_or_default();
-    }
-
-    /// The entry at the start of `bytes`, and what follows it.
-    fn take(bytes: &[u8], base_frame: u32, before: Ino) -> Option<(Self, &[u8])> {
-        let (wire, rest) = postcard::take_from_bytes::<WireEntry>(bytes).ok()?;
-        Some((wire.into_entry(base_frame, before)?, rest))
     }
 }
 
@@ -151,10 +151,44 @@ fn plain_member(path: &[u8], content: &[u8], mark: &FrameMark) -> (Vec<u8>, u32)
     (out, offset)
 }
 
-/// Calls `visit` for all entries of the groups in one part of a table. `None` if it cannot be read.
+/// An entry as it stands in a table, of which a reader takes what it needs.
+pub(crate) struct StoredEntry<'a> {
+    wire: WireEntry<'a>,
+    ino: Ino,
+    base_frame: u32,
+}
+
+impl StoredEntry<'_> {
+    /// All of it; `None` if it cannot be.
+    pub(crate) fn decode(self) -> Option<TocEntry> {
+        self.wire.into_entry(self.base_frame, self.ino)
+    }
+
+    /// Appends what the index needs of it, without the cost of the rest; `None` if it cannot be.
+    pub(crate) fn index_entries(&self, out: &mut Vec<Entry>) -> Option<()> {
+        let Self { wire, ino, base_frame } = self;
+        let (ino, frame, offset) = (*ino, base_frame.checked_add(wire.frame)?, wire.offset);
+        out.extend(wire.gone.map(|xid| Entry::Gone { ino, xid: Xid::new(more(xid, ino)) }));
+        out.extend(wire.metadata.as_ref().map(|inode| {
+            let xid = Xid::new(more(inode.xid, ino));
+            Entry::Inode { ino, xid, frame, offset }
+        }));
+        for piece in &wire.data {
+            out.push(piece_from_wire(*piece, (frame, offset), ino)?.entry(ino));
+        }
+        for run in &wire.holes {
+            let Run { chunks, data_xid } = run_from_wire(*run, ino)?;
+            out.push(Entry::Hole { ino, chunks, data_xid });
+        }
+        Some(())
+    }
+}
+
+/// Calls `visit` for all entries of the groups in one part of a table. `None` if it cannot be read,
+/// or `visit` says so.
 pub(crate) fn read_groups<E>(
     mut bytes: &[u8],
-    visit: &mut dyn FnMut(TocEntry) -> Result<(), E>,
+    visit: &mut dyn FnMut(StoredEntry<'_>) -> Option<Result<(), E>>,
 ) -> Option<Result<(), E>> {
     while !bytes.is_empty() {
         let (head, rest) = postcard::take_from_bytes::<(u32, u64)>(bytes).ok()?;
@@ -165,12 +199,12 @@ pub(crate) fn read_groups<E>(
         let (mut group, rest) = rest.split_at_checked(to_usize(len))?;
         let mut before = Ino::new(0);
         while !group.is_empty() {
-            let (entry, after) = TocEntry::take(group, base_frame, before)?;
-            before = entry.ino;
-            if let Err(error) = visit(entry) {
+            let (wire, after) = postcard::take_from_bytes::<WireEntry<'_>>(group).ok()?;
+            let ino = Ino::new(more(wire.ino, before));
+            if let Err(error) = visit(StoredEntry { wire, ino, base_frame })? {
                 return Some(Err(error));
             }
-            group = after;
+            (before, group) = (ino, after);
         }
         bytes = rest;
     }
@@ -199,12 +233,14 @@ impl TocRoot {
 type WireRun = (u64, u64, i64);
 /// Seconds and nanoseconds.
 type WireTime = (i64, i32);
+/// Run, frame less the entry's, offset less the entry's, bytes short of a whole chunk.
+type WirePiece = (WireRun, u32, i32, u32);
 
 #[derive(Serialize, Deserialize)]
-enum WireKind {
+enum WireKind<'a> {
     Regular,
     Directory,
-    Symlink(Vec<u8>),
+    Symlink(&'a [u8]),
     Fifo,
     Socket,
     CharDevice(u32, u32),
@@ -212,8 +248,9 @@ enum WireKind {
 }
 
 #[derive(Serialize, Deserialize)]
-struct WireInode {
-    kind: WireKind,
+struct WireInode<'a> {
+    #[serde(borrow)]
+    kind: WireKind<'a>,
     mode: u16,
     uid: u32,
     gid: u32,
@@ -228,12 +265,14 @@ struct WireInode {
     created: WireTime,
     /// Less the inode number.
     xid: i64,
-    links: Vec<(u64, Vec<u8>)>,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    #[serde(borrow)]
+    links: Vec<(u64, &'a [u8])>,
+    #[serde(borrow)]
+    xattrs: Vec<(&'a [u8], &'a [u8])>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct WireEntry {
+struct WireEntry<'a> {
     /// Less that of the entry before.
     ino: i64,
     /// Less the group's.
@@ -241,9 +280,9 @@ struct WireEntry {
     offset: u32,
     /// Less the inode number.
     gone: Option<i64>,
-    metadata: Option<WireInode>,
-    /// Run, frame less the entry's, offset less the entry's, bytes short of a whole chunk.
-    data: Vec<(WireRun, u32, i32, u32)>,
+    #[serde(borrow)]
+    metadata: Option<WireInode<'a>>,
+    data: Vec<WirePiece>,
     holes: Vec<WireRun>,
 }
 
@@ -266,6 +305,19 @@ fn run_from_wire((start, len, xid): WireRun, ino: Ino) -> Option<Run> {
     Some(Run { chunks, data_xid: Xid::new(more(xid, ino)) })
 }
 
+fn piece_from_wire(
+    (run, frame, offset, short_bytes): WirePiece,
+    (entry_frame, entry_offset): (u32, u32),
+    ino: Ino,
+) -> Option<Piece> {
+    Some(Piece {
+        run: run_from_wire(run, ino)?,
+        frame: entry_frame.checked_add(frame)?,
+        offset: entry_offset.wrapping_add(offset.cast_unsigned()),
+        short_bytes,
+    })
+}
+
 fn time_to_wire(time: Timestamp, before: Timestamp) -> WireTime {
     let nanos = time.nanos.wrapping_sub(before.nanos).cast_signed();
     (time.seconds.wrapping_sub(before.seconds), nanos)
@@ -277,8 +329,8 @@ fn time_from_wire((seconds, nanos): WireTime, before: Timestamp) -> Option<Times
     (nanos < 1_000_000_000).then_some(Timestamp { seconds, nanos })
 }
 
-impl WireEntry {
-    fn of(entry: &TocEntry, before: Ino) -> Self {
+impl<'a> WireEntry<'a> {
+    fn of(entry: &'a TocEntry, before: Ino) -> Self {
         let ino = entry.ino;
         let piece = |p: &Piece| {
             let frame = p.frame.wrapping_sub(entry.frame);
@@ -296,24 +348,16 @@ impl WireEntry {
         }
     }
 
-    fn into_entry(self, base_frame: u32, before: Ino) -> Option<TocEntry> {
-        let ino = Ino::new(more(self.ino, before));
-        let entry_frame = base_frame.checked_add(self.frame)?;
-        let piece = |(run, frame, offset, short_bytes): (WireRun, u32, i32, u32)| {
-            Some(Piece {
-                run: run_from_wire(run, ino)?,
-                frame: entry_frame.checked_add(frame)?,
-                offset: self.offset.wrapping_add(offset.cast_unsigned()),
-                short_bytes,
-            })
-        };
+    fn into_entry(self, base_frame: u32, ino: Ino) -> Option<TocEntry> {
+        let frame = base_frame.checked_add(self.frame)?;
+        let piece = |piece| piece_from_wire(piece, (frame, self.offset), ino);
         let metadata = match self.metadata {
             Some(wire) => Some(wire.into_inode(ino)?),
             None => None,
         };
         Some(TocEntry {
             ino,
-            frame: entry_frame,
+            frame,
             offset: self.offset,
             gone: self.gone.map(|xid| Xid::new(more(xid, ino))),
             metadata,
@@ -327,20 +371,20 @@ impl WireEntry {
     }
 }
 
-impl From<&InodeState> for WireInode {
-    fn from(inode: &InodeState) -> Self {
+impl<'a> From<&'a InodeState> for WireInode<'a> {
+    fn from(inode: &'a InodeState) -> Self {
         let attr = &inode.attr;
         let kind = match &attr.kind {
             FileKind::Regular => WireKind::Regular,
             FileKind::Directory => WireKind::Directory,
-            FileKind::Symlink(target) => WireKind::Symlink(target.clone()),
+            FileKind::Symlink(target) => WireKind::Symlink(target),
             FileKind::Fifo => WireKind::Fifo,
             FileKind::Socket => WireKind::Socket,
             FileKind::CharDevice(d) => WireKind::CharDevice(d.major, d.minor),
             FileKind::BlockDevice(d) => WireKind::BlockDevice(d.major, d.minor),
         };
-        let link = |link: &Link| (link.parent.get(), link.name.as_bytes().to_vec());
-        let xattr = |xattr: &Xattr| (xattr.name.clone(), xattr.value.clone());
+        let link = |link: &'a Link| (link.parent.get(), link.name.as_bytes());
+        let xattr = |xattr: &'a Xattr| (xattr.name.as_slice(), xattr.value.as_slice());
         Self {
             kind,
             mode: attr.mode,
@@ -359,13 +403,13 @@ impl From<&InodeState> for WireInode {
     }
 }
 
-impl WireInode {
+impl WireInode<'_> {
     fn into_inode(self, ino: Ino) -> Option<InodeState> {
         let device = |major, minor| DeviceNumber { major, minor };
         let kind = match self.kind {
             WireKind::Regular => FileKind::Regular,
             WireKind::Directory => FileKind::Directory,
-            WireKind::Symlink(target) => FileKind::Symlink(target),
+            WireKind::Symlink(target) => FileKind::Symlink(target.to_vec()),
             WireKind::Fifo => FileKind::Fifo,
             WireKind::Socket => FileKind::Socket,
             WireKind::CharDevice(major, minor) => FileKind::CharDevice(device(major, minor)),
@@ -387,11 +431,12 @@ impl WireInode {
             created: time_from_wire(self.created, changed)?,
             xid: Xid::new(more(self.xid, ino)),
         };
-        let link = |(parent, name): (u64, Vec<u8>)| {
-            Some(Link { parent: Ino::new(parent), name: FileName::new(&name)? })
-        };
+        let link =
+            |(parent, name)| Some(Link { parent: Ino::new(parent), name: FileName::new(name)? });
         let links = self.links.into_iter().map(link).collect::<Option<_>>()?;
-        let xattrs = self.xattrs.into_iter().map(|(name, value)| Xattr { name, value }).collect();
+        let xattr =
+            |(name, value): (&[u8], &[u8])| Xattr { name: name.to_vec(), value: value.to_vec() };
+        let xattrs = self.xattrs.into_iter().map(xattr).collect();
         Some(InodeState { attr, links, xattrs })
     }
 }
