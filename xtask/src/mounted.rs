@@ -28,10 +28,16 @@ pub(crate) struct Mounted {
 impl Mounted {
     /// Makes a store in a folder, and mounts it there.
     pub(crate) fn new(tier: &Path, work: &Path, args: &[&str]) -> Result<Self> {
+        let mut init = Command::new(tier);
+        let init = init.args(["init", "-q"]).arg(work.join("store")).stderr(Stdio::null());
+        run("making a store", init)?;
+        Self::of(tier, work, args)
+    }
+
+    /// Mounts the store in a folder there.
+    pub(crate) fn of(tier: &Path, work: &Path, args: &[&str]) -> Result<Self> {
         let (store, folder) = (work.join("store"), work.join("mnt"));
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let mut init = Command::new(tier);
-        run("making a store", init.args(["init", "-q"]).arg(&store).stderr(Stdio::null()))?;
         let mut mount = Command::new(tier);
         mount.arg("mount").args(args).arg(&store).arg(&folder).stderr(Stdio::piped());
         let mut child = mount.spawn().context("cannot start tier mount")?;
@@ -45,6 +51,11 @@ impl Mounted {
         // What else it says is for whoever looks on.
         thread::spawn(move || said.map_while(Result::ok).for_each(|line| println!("{line}")));
         Ok(mounted)
+    }
+
+    /// The store's folder.
+    pub(crate) fn store(&self) -> &Path {
+        &self.store
     }
 
     /// Where it is mounted.

@@ -107,6 +107,8 @@ impl Db {
         db_options.set_max_open_files(512);
         db_options.set_keep_log_file_num(2);
         db_options.set_max_background_jobs(2);
+        // Files are read from start to end, too: there the system's reading ahead is worth most.
+        db_options.set_advise_random_on_open(false);
         let tables = Table::ALL.map(|table| {
             ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache, options))
         });

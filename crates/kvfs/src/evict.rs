@@ -193,7 +193,8 @@ impl Kvfs {
             let message = format!("the snapshot at xid {last} is gone; publish again");
             PortError::new(ErrorKind::Missing, message)
         })?;
-        Ok(KvfsSnapshot { view, xid: last, chunk_bytes: self.chunk_bytes })
+        let (chunk_bytes, demand) = (self.chunk_bytes, Arc::clone(&self.demand));
+        Ok(KvfsSnapshot { view, xid: last, chunk_bytes, demand })
     }
 }
 

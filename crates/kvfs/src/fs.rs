@@ -12,6 +12,7 @@ use tier_types::{Clock, FileAttr, FileKind, Ino, Recall, Timestamp, Xid};
 use crate::commit::Committer;
 use crate::counters::Counters;
 use crate::db::{Changes, Db, Reader};
+use crate::demand::Demand;
 use crate::locks::InodeLocks;
 use crate::publish::Publications;
 use crate::schema::{self, META_CHUNK_BYTES, META_COUNTERS, META_XID_FLOOR, Table};
@@ -72,6 +73,7 @@ pub struct Kvfs {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chunk_bytes: u32,
     pub(crate) publications: Publications,
+    pub(crate) demand: Arc<Demand>,
     /// Renames of directories, one at a time, so that none becomes its own ancestor.
     pub(crate) tree: Mutex<()>,
     pub(crate) restored_cookies: Mutex<u64>,
@@ -194,6 +196,7 @@ impl Kvfs {
             clock,
             chunk_bytes,
             publications,
+            demand: Arc::default(),
             tree: Mutex::new(()),
             restored_cookies: Mutex::new(schema::COOKIE_PARENT),
             handles: Mutex::new(HashMap::new()),
@@ -324,11 +327,14 @@ impl Kvfs {
         Ok(())
     }
 
+    /// The filesystem as it is, for somebody who uses it.
     pub(crate) fn live(&self) -> View<'_> {
+        self.demand.note();
         View(self.db.as_ref())
     }
 
     pub(crate) fn note_use(&self, ino: Ino) {
+        self.demand.note();
         let now = self.clock.now();
         let mut uses = self.uses.lock();
         if uses.len() >= N_USES_MAX {

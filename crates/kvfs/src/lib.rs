@@ -16,6 +16,7 @@ mod chunk_map;
 mod commit;
 mod counters;
 mod db;
+mod demand;
 mod dir;
 mod dump;
 mod error;

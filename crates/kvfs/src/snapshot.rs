@@ -9,6 +9,7 @@ use tier_types::{
 };
 
 use crate::db::{Cursor, SnapshotView};
+use crate::demand::Demand;
 use crate::schema::{self, Table};
 use crate::view::{LOST, View, parse_link, parse_run, run};
 use crate::{FsError, patch, value};
@@ -20,6 +21,7 @@ pub(crate) struct KvfsSnapshot {
     pub(crate) view: Arc<SnapshotView>,
     pub(crate) xid: Xid,
     pub(crate) chunk_bytes: u32,
+    pub(crate) demand: Arc<Demand>,
 }
 
 impl MountedSnapshot for KvfsSnapshot {
@@ -29,6 +31,10 @@ impl MountedSnapshot for KvfsSnapshot {
 
     fn chunk_bytes(&self) -> u32 {
         self.chunk_bytes
+    }
+
+    fn in_demand(&self) -> bool {
+        self.demand.is_there()
     }
 
     fn reader(&self) -> Box<dyn SnapshotReader + '_> {

@@ -65,11 +65,21 @@ pub(crate) struct Persist {
     pub(crate) tarball_bytes: u64,
     /// Bytes that a random read decompresses.
     pub(crate) frame_bytes: u64,
+    /// Bytes of tarballs that are written in a second at most; 0 for no limit.
+    pub(crate) bytes_per_second_max: u64,
+    /// How much of the time persisting may work while the filesystem is in use, in percent.
+    pub(crate) busy_percent: u32,
 }
 
 impl Default for Persist {
     fn default() -> Self {
-        Self { level: 3, tarball_bytes: 128 << 20, frame_bytes: 1 << 20 }
+        Self {
+            level: 3,
+            tarball_bytes: 128 << 20,
+            frame_bytes: 1 << 20,
+            bytes_per_second_max: 0,
+            busy_percent: 40,
+        }
     }
 }
 
@@ -128,11 +138,13 @@ pub(crate) struct Agent {
     pub(crate) snapshot_operations: u64,
     /// What failed is tried again after so long.
     pub(crate) retry_seconds: u64,
+    /// How much its work gives way to that of others, as nice(1) counts it.
+    pub(crate) nice: u8,
 }
 
 impl Default for Agent {
     fn default() -> Self {
-        Self { snapshot_seconds: 300, snapshot_operations: 1_000_000, retry_seconds: 60 }
+        Self { snapshot_seconds: 300, snapshot_operations: 1_000_000, retry_seconds: 60, nice: 19 }
     }
 }
 
@@ -158,7 +170,7 @@ impl Default for Space {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Mount {
-    /// Threads that answer the kernel.
+    /// Threads that answer the kernel; 0 for one more than the machine has cores.
     pub(crate) threads: usize,
     /// Requests that can wait for evicted data at a time.
     pub(crate) waiting: usize,
@@ -166,7 +178,7 @@ pub(crate) struct Mount {
 
 impl Default for Mount {
     fn default() -> Self {
-        Self { threads: 8, waiting: 64 }
+        Self { threads: 0, waiting: 64 }
     }
 }
 
@@ -181,15 +193,16 @@ impl Config {
         if config.persist.frame_bytes > 16 << 20 || config.persist.frame_bytes < 4096 {
             bail!("{}: persist.frame_bytes must be from 4096 to 16777216", path.display());
         }
-        let sound = config.mount.threads > 0
-            && config.mount.waiting > 0
+        let sound = config.mount.waiting > 0
             && config.agent.retry_seconds > 0
+            && config.agent.nice <= 19
+            && (1..=100).contains(&config.persist.busy_percent)
             && config.space.low_percent <= config.space.high_percent
             && config.space.high_percent <= 100;
         if !sound {
             bail!(
-                "{}: mount.threads, mount.waiting and agent.retry_seconds must be above 0, and \
-                 space.low_percent not above space.high_percent, that not above 100",
+                "{}: mount.waiting and agent.retry_seconds must be above 0, agent.nice not above \
+                 19, persist.busy_percent from 1 to 100, space.low_percent not above space.high_percent, that not above 100",
                 path.display()
             );
         }

@@ -34,7 +34,7 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts the store's agent, which recovers what a crash left.
     pub(crate) fn new(store: Arc<Store>) -> Result<Self> {
-        store.agent()?;
+        store.agent_in_background()?;
         Ok(Self { store, scheduler: Mutex::new(None), mount: OnceLock::new() })
     }
 

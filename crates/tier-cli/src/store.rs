@@ -123,15 +123,25 @@ impl Store {
 
     /// The agent, which is started when somebody first asks for it.
     pub(crate) fn agent(&self) -> Result<Arc<TieringOutAgent>> {
+        // Whoever waits for a command wants it done.
+        self.agent_as_nice_as(0)
+    }
+
+    /// The agent of a filesystem in use, to which it gives way.
+    pub(crate) fn agent_in_background(&self) -> Result<Arc<TieringOutAgent>> {
+        self.agent_as_nice_as(self.base.config.agent.nice.into())
+    }
+
+    fn agent_as_nice_as(&self, nice: i32) -> Result<Arc<TieringOutAgent>> {
         if let Some(agent) = self.agent.get() {
             return Ok(Arc::clone(agent));
         }
-        let agent = Arc::new(self.start_agent()?);
+        let agent = Arc::new(self.start_agent(nice)?);
         // Whoever came first has the one that counts; the other one ends unused.
         Ok(Arc::clone(self.agent.get_or_init(|| agent)))
     }
 
-    fn start_agent(&self) -> Result<TieringOutAgent> {
+    fn start_agent(&self, nice: i32) -> Result<TieringOutAgent> {
         let Base { path, config, filesystem, keys, local, cloud, .. } = &self.base;
         let spill_dir = path.join("tmp");
         let evict_dir = path.join("evict");
@@ -143,6 +153,8 @@ impl Store {
             level: config.persist.level,
             tarball_bytes: config.persist.tarball_bytes,
             frame_bytes: tier_types::to_usize(config.persist.frame_bytes),
+            bytes_per_second_max: Some(config.persist.bytes_per_second_max).filter(|n| *n > 0),
+            busy_percent: config.persist.busy_percent,
             ..PersistOptions::default()
         };
         let persister = Persister::new(
@@ -173,7 +185,7 @@ impl Store {
         };
         let progress: Arc<dyn StatusSink> = self.audience.clone();
         let stages = StoreStages::new(ports, persister, evicter, progress);
-        Ok(TieringOutAgent::start(Box::new(stages))?)
+        Ok(TieringOutAgent::start(Box::new(stages), nice)?)
     }
 
     fn connect_recall(&self) -> Result<()> {

@@ -38,6 +38,10 @@ pub struct PersistOptions {
     pub member_bytes_max: u64,
     /// A file up to this size is written whole even if only part of it changed.
     pub rewrite_bytes_max: u64,
+    /// Compressed bytes that are written in a second at most; `None` for no limit.
+    pub bytes_per_second_max: Option<u64>,
+    /// How much of its time a worker works while the filesystem is in demand, in percent.
+    pub busy_percent: u32,
 }
 
 impl Default for PersistOptions {
@@ -50,6 +54,8 @@ impl Default for PersistOptions {
             tarball_members: 100_000,
             member_bytes_max: 8 << 20,
             rewrite_bytes_max: 256 << 10,
+            bytes_per_second_max: None,
+            busy_percent: 100,
         }
     }
 }

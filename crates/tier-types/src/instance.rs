@@ -88,6 +88,12 @@ pub trait MountedSnapshot: Send + Sync {
     /// The size of a chunk in bytes, the same for all files.
     fn chunk_bytes(&self) -> u32;
 
+    /// Whether somebody uses the filesystem right now, to whom whoever reads a snapshot should give
+    /// way.
+    fn in_demand(&self) -> bool {
+        false
+    }
+
     /// A way to read it, for one thread; there may be several at a time.
     fn reader(&self) -> Box<dyn SnapshotReader + '_>;
 }

@@ -2,6 +2,7 @@
 
 mod archive;
 mod data;
+mod foreground;
 mod fs;
 mod measure;
 mod persist;
@@ -18,6 +19,7 @@ const HELP: &str = "\
 cargo xtask bench persist [OPTIONS]   persisting, against tar | zstd | age, restic, borg and others
 cargo xtask bench archive [OPTIONS]   second snapshot, rebuild, full scan, one cold file, against restic
 cargo xtask bench fs [OPTIONS]        the mount, against the host's filesystem and bindfs
+cargo xtask bench foreground [OPTIONS]  what persisting costs those who use the mount meanwhile
 cargo xtask bench micro [ARGS]        the criterion benches
 
   --data DIR   where test data and stores are kept (about 15 GB); default target/bench
@@ -44,6 +46,7 @@ pub(crate) fn bench(root: &Path, args: &[String]) -> Result<()> {
         "persist" => persist::persist(&prepare(root, rest)?),
         "archive" => archive::archive(&prepare(root, rest)?),
         "fs" => fs::fs(&prepare(root, rest)?),
+        "foreground" => foreground::foreground(&prepare(root, rest)?),
         "micro" => {
             let environment = setup::setup(root)?;
             let mut bench = cargo(root);

@@ -19,6 +19,7 @@ use super::answer;
 use super::convert::{self, errno, errno_by_ino};
 use super::handles::Handles;
 use super::notices::Notices;
+use super::syncing::Syncing;
 use super::tier_xattrs::{self, TierXattrs};
 use super::waiting::Waiting;
 use crate::{Kvfs, Patience, SetAttr, XattrMode};
@@ -33,6 +34,7 @@ pub(super) struct Adapter {
     pub(super) waiting: Waiting,
     /// Apart from those, because they wait until data is written, which may wait there.
     pub(super) seeking: Waiting,
+    pub(super) syncing: Syncing,
     pub(super) notices: Arc<Notices>,
     pub(super) xattrs: TierXattrs,
     pub(super) read_only: bool,
@@ -41,7 +43,8 @@ pub(super) struct Adapter {
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         for wanted in [
-            InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO,
+            // Always: what the kernel would have to ask for later is at hand when we list.
+            InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_WRITEBACK_CACHE,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_POSIX_ACL | InitFlags::FUSE_DONT_MASK,
@@ -295,7 +298,7 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        answer::empty(reply, self.fs.fsync());
+        self.syncing.submit(reply);
     }
 
     fn fsyncdir(
@@ -306,7 +309,7 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        answer::empty(reply, self.fs.fsync());
+        self.syncing.submit(reply);
     }
 
     fn readdir(

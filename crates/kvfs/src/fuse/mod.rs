@@ -8,10 +8,12 @@ mod data;
 mod handles;
 mod nodes;
 mod notices;
+mod syncing;
 mod tier_xattrs;
 mod waiting;
 
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -25,11 +27,15 @@ use crate::Kvfs;
 use adapter::Adapter;
 use handles::Handles;
 use notices::Notices;
+use syncing::Syncing;
 use tier_xattrs::TierXattrs;
 use waiting::Waiting;
 
 /// Threads on which `SEEK_DATA` and `SEEK_HOLE` wait for what the kernel holds back.
 const N_SEEKING: usize = 2;
+
+/// With fewer, a request that reads from the disk holds up all others.
+const N_THREADS_MIN: usize = 3;
 
 /// How a filesystem is mounted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,7 +44,8 @@ pub struct MountOptions {
     pub source: String,
     /// Nothing can be changed.
     pub read_only: bool,
-    /// Threads that answer the kernel.
+    /// Threads that answer the kernel; 0 for one more than the machine has cores: each request
+    /// wakes one up, which costs more than most requests, and more so the more there are.
     pub n_threads: usize,
     /// Requests that can wait for evicted data at a time.
     pub n_waiting: usize,
@@ -67,6 +74,7 @@ impl Mount {
             files: Handles::default(),
             waiting: Waiting::start(options.n_waiting)?,
             seeking: Waiting::start(N_SEEKING)?,
+            syncing: Syncing::start(Arc::clone(fs))?,
             notices: Arc::clone(&notices),
             xattrs: TierXattrs { archive },
             read_only: options.read_only,
@@ -149,7 +157,11 @@ fn config(options: &MountOptions) -> Config {
         config.acl = SessionACL::All;
         config.mount_options.extend([MountOption::Suid, MountOption::Dev]);
     }
-    config.n_threads = Some(options.n_threads);
+    let n_cores = thread::available_parallelism().map_or(1, NonZero::get);
+    config.n_threads = Some(match options.n_threads {
+        0 => n_cores.saturating_add(1).max(N_THREADS_MIN),
+        n => n,
+    });
     config.clone_fd = true;
     config
 }

@@ -94,7 +94,8 @@ pub(crate) fn run(
             let (job_queue, seal_queue) = (job_queue.clone(), seal_queue.clone());
             start(scope, "tier-worker", move || {
                 let mark = context.identity.mark();
-                workers::work(builder, context.mounted, mark, job_queue, seal_queue);
+                let source = (context.mounted, context.options.busy_percent);
+                workers::work(builder, source, mark, job_queue, seal_queue);
             })?;
         }
         drop((job_queue, seal_queue));

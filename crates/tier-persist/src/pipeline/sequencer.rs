@@ -1,10 +1,11 @@
 //! Brings what the workers built into order and into tarballs.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use tier_status::{Event, Progress};
-use tier_types::{Ino, with_causes};
+use tier_types::{Ino, to_u64, with_causes};
 
 use super::Context;
 use super::assembler::{Assembler, PendingTarball};
@@ -44,6 +45,7 @@ pub(super) struct Sequencer<'a> {
     pending: VecDeque<PendingTarball>,
     next: u64,
     n_inodes: u64,
+    pace: Pace,
     result: Sequenced,
 }
 
@@ -63,6 +65,7 @@ pub(super) fn run(
         pending: VecDeque::new(),
         next: 0,
         n_inodes: 0,
+        pace: Pace::new(context.options.bytes_per_second_max),
         result: Sequenced::default(),
     };
     let mut waiting = BTreeMap::new();
@@ -79,6 +82,30 @@ pub(super) fn run(
         Ok(n_jobs) if n_jobs == sequencer.next => sequencer.finish(),
         Ok(_) => Err(PersistError::Pipeline),
         Err(_) => Err(PersistError::Cancelled),
+    }
+}
+
+/// Holds a stream of bytes to a rate; while it waits, everything before it does.
+struct Pace {
+    /// None: as fast as it can be.
+    bytes_per_second_max: Option<u64>,
+    started: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(bytes_per_second_max: Option<u64>) -> Self {
+        Self { bytes_per_second_max, started: Instant::now(), bytes: 0 }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a rate is kept by waiting for time to pass")]
+    fn keep(&mut self, bytes: u64) {
+        let Some(rate) = self.bytes_per_second_max else { return };
+        self.bytes = self.bytes.saturating_add(bytes);
+        let due = Duration::from_millis(self.bytes.saturating_mul(1000) / rate.max(1));
+        if let Some(left) = due.checked_sub(self.started.elapsed()) {
+            std::thread::sleep(left);
+        }
     }
 }
 
@@ -105,6 +132,7 @@ impl Sequencer<'_> {
         if let Err(error) = open.add(built) {
             return Err(open.explain(error));
         }
+        self.pace.keep(built.frames.iter().map(|frame| to_u64(frame.bytes.len())).sum());
         let options = self.context.options;
         let full = open.object_bytes() >= options.tarball_bytes
             || open.n_members() >= options.tarball_members;

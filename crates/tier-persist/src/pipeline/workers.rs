@@ -1,6 +1,7 @@
 //! Worker threads: they build frames and seal runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select_biased};
 use tier_types::MountedSnapshot;
@@ -12,7 +13,7 @@ use crate::tarball::{FrameBuilder, FrameMark};
 /// One worker, until there is nothing left to do. Sealing goes first: it is what frees memory.
 pub(super) fn work(
     mut builder: FrameBuilder,
-    mounted: &dyn MountedSnapshot,
+    (mounted, busy_percent): (&dyn MountedSnapshot, u32),
     mark: FrameMark,
     mut jobs: Receiver<Job>,
     mut seals: Receiver<SealJob>,
@@ -27,10 +28,16 @@ pub(super) fn work(
                 Err(_) => seals_ended = true,
             },
             recv(jobs) -> job => match job {
-                Ok(job) => drop(catch_unwind(AssertUnwindSafe(|| {
-                    let built = builder.build(&job.members, &mark, reader.as_mut());
-                    job.reply.send(built);
-                }))),
+                Ok(job) => {
+                    let started = Instant::now();
+                    drop(catch_unwind(AssertUnwindSafe(|| {
+                        let built = builder.build(&job.members, &mark, reader.as_mut());
+                        job.reply.send(built);
+                    })));
+                    if mounted.in_demand() {
+                        give_way(started.elapsed(), busy_percent);
+                    }
+                }
                 Err(_) => jobs_ended = true,
             },
         }
@@ -41,4 +48,14 @@ pub(super) fn work(
             (jobs, jobs_ended, n_ended) = (never(), false, n_ended + 1);
         }
     }
+}
+
+/// The longest rest: a worker must see soon that nobody wants its work any more.
+const REST_MAX: Duration = Duration::from_millis(200);
+
+/// Rests after work, so that the work takes only so much of the time.
+#[expect(clippy::disallowed_methods, reason = "a share of the time is kept by letting time pass")]
+fn give_way(worked: Duration, busy_percent: u32) {
+    let busy = busy_percent.clamp(1, 100);
+    std::thread::sleep((worked * (100 - busy) / busy).min(REST_MAX));
 }

@@ -1,0 +1,118 @@
+//! What persisting costs those who use the mount meanwhile, and they it.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::Plan;
+use super::data::sets;
+use super::measure::{fresh, shell};
+use super::persist::imported;
+use crate::mounted::Mounted;
+
+/// How long the mount is used without persisting.
+const IDLE: Duration = Duration::from_secs(10);
+/// Files in one round of use, and bytes of each.
+const N_FILES: usize = 64;
+const FILE_BYTES: usize = 4 << 10;
+/// Bytes of the large file of a round, which is synced.
+const LARGE_BYTES: usize = 4 << 20;
+
+pub(crate) fn foreground(plan: &Plan) -> Result<()> {
+    println!(
+        "| | round alone ms | meanwhile ms | ratio | persisting alone s | meanwhile s | rate |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    for set in sets(plan)?.into_iter().filter(|set| set.name != "a") {
+        let (template, _) = imported(plan, &set)?;
+        let (mut alone, mut with) = (Vec::new(), Vec::new());
+        let (mut persist_alone, mut persist_with) = (Vec::new(), Vec::new());
+        for _ in 0..plan.n_runs {
+            let mounted = copied(plan, &template)?;
+            persist_alone.push(wait(snapshot(plan, &mounted)?)?);
+            mounted.end()?;
+            let mounted = copied(plan, &template)?;
+            let folder = mounted.folder();
+            let until = Instant::now() + IDLE;
+            alone.extend(rounds(folder, || Ok(Instant::now() >= until))?);
+            let (mut child, started) = snapshot(plan, &mounted)?;
+            with.extend(rounds(folder, || Ok(child.try_wait()?.is_some()))?);
+            persist_with.push(wait((child, started))?);
+            mounted.end()?;
+        }
+        let [alone, with] = [alone, with].map(|rounds| middle(rounds) * 1000.0);
+        let [persist_alone, persist_with] = [persist_alone, persist_with].map(middle);
+        println!(
+            "| {} | {alone:.1} | {with:.1} | {:.2} | {persist_alone:.1} | {persist_with:.1} | \
+             {:.2} |",
+            set.about,
+            with / alone,
+            persist_alone / persist_with
+        );
+    }
+    Ok(())
+}
+
+/// A mounted copy of a store that holds data and no snapshot.
+fn copied(plan: &Plan, template: &Path) -> Result<Mounted> {
+    let work = plan.data.join("foreground");
+    fresh(&work)?;
+    shell(&format!("cp -a {} {}/store; sync", template.display(), work.display()))?;
+    Mounted::of(&plan.tier, &work, &["--no-agent"])
+}
+
+/// Starts to persist.
+fn snapshot(plan: &Plan, mounted: &Mounted) -> Result<(Child, Instant)> {
+    let mut tier = Command::new(&plan.tier);
+    let child = tier.args(["snapshot", "-q"]).arg(mounted.store()).stdout(Stdio::null()).spawn();
+    Ok((child.context("cannot start tier snapshot")?, Instant::now()))
+}
+
+/// Seconds until it is done.
+fn wait((mut child, started): (Child, Instant)) -> Result<f64> {
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("tier snapshot ended with {status}");
+    }
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// Uses the mount until it is enough; the seconds that each round took.
+fn rounds(mount: &Path, mut enough: impl FnMut() -> Result<bool>) -> Result<Vec<f64>> {
+    let mut seconds = Vec::new();
+    while !enough()? {
+        let started = Instant::now();
+        round(&mount.join("work"))?;
+        seconds.push(started.elapsed().as_secs_f64());
+    }
+    Ok(seconds)
+}
+
+/// What somebody does who works with files: makes, lists, reads, replaces and removes them.
+fn round(folder: &PathBuf) -> Result<()> {
+    fs::create_dir(folder)?;
+    let path = |number: usize| folder.join(number.to_string());
+    for number in 0..N_FILES {
+        fs::write(path(number), vec![b'x'; FILE_BYTES])?;
+    }
+    let mut large = File::create(folder.join("large.new"))?;
+    large.write_all(&vec![b'y'; LARGE_BYTES])?;
+    large.sync_all()?;
+    fs::rename(folder.join("large.new"), folder.join("large"))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.metadata()?.len() != u64::try_from(fs::read(entry.path())?.len())? {
+            bail!("{} is shorter than its size", entry.path().display());
+        }
+    }
+    Ok(fs::remove_dir_all(folder)?)
+}
+
+fn middle(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN)
+}
