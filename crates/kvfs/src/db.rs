@@ -25,7 +25,14 @@ pub(crate) type Pairs<'a> = Box<dyn Iterator<Item = Result<Pair, FsError>> + 'a>
 
 /// Reads the store, as it is or as it was.
 pub(crate) trait Reader {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, FsError>;
+    /// Shows `visit` the value, if there is one, where it is.
+    fn visit(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<(), FsError>;
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, FsError> {
+        let mut value = None;
+        self.visit(table, key, &mut |bytes| value = Some(bytes.to_vec()))?;
+        Ok(value)
+    }
 
     /// The pairs from `from` up to and not including `until`.
     fn scan(&self, table: Table, from: &[u8], until: &[u8]) -> Result<Pairs<'_>, FsError>;
@@ -299,9 +306,12 @@ impl Cursor<'_> {
 }
 
 impl Reader for Db {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, FsError> {
-        let value = self.db.get_cf(self.family(table)?, key);
-        value.map_err(|source| failed("read", source))
+    fn visit(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
+        let value = self.db.get_pinned_cf(self.family(table)?, key);
+        if let Some(value) = value.map_err(|source| failed("read", source))? {
+            visit(&value);
+        }
+        Ok(())
     }
 
     fn scan(&self, table: Table, from: &[u8], until: &[u8]) -> Result<Pairs<'_>, FsError> {
@@ -320,9 +330,12 @@ impl Reader for Db {
 }
 
 impl Reader for SnapshotView {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, FsError> {
-        let value = self.borrow_dependent().get_cf(self.borrow_owner().family(table)?, key);
-        value.map_err(|source| failed("read", source))
+    fn visit(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
+        let value = self.borrow_dependent().get_pinned_cf(self.borrow_owner().family(table)?, key);
+        if let Some(value) = value.map_err(|source| failed("read", source))? {
+            visit(&value);
+        }
+        Ok(())
     }
 
     fn scan(&self, table: Table, from: &[u8], until: &[u8]) -> Result<Pairs<'_>, FsError> {

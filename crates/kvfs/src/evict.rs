@@ -12,7 +12,7 @@ use crate::chunk_map::{MapWindow, delete_chunks};
 use crate::fs::Kvfs;
 use crate::schema::{self, Table};
 use crate::snapshot::KvfsSnapshot;
-use crate::view::{N_RUNS, resident_bytes};
+use crate::view::resident_bytes;
 
 impl Kvfs {
     /// Keeps an inode, and for a directory everything below it, from being evicted, or not any
@@ -106,17 +106,12 @@ impl Kvfs {
         n_max: usize,
     ) -> Result<Vec<ResidentExtent>, FsError> {
         let mut extents = Vec::new();
-        let mut at = Some(from);
-        while let Some(start) = at {
-            let runs = self.live().runs(ino, start, N_RUNS)?;
-            at = runs.last().map(|run| run.chunks.end()).filter(|end| *end < ChunkNo::END);
-            for run in runs {
-                if matches!(run.state, ChunkState::Hot | ChunkState::Warm) {
-                    let ChunkRun { chunks, data_xid, .. } = run;
-                    extents.push(ResidentExtent { ino, chunks, data_xid });
-                    if extents.len() >= n_max {
-                        return Ok(extents);
-                    }
+        for run in self.live().all_runs(ino, from) {
+            let ChunkRun { chunks, state, data_xid } = run?;
+            if matches!(state, ChunkState::Hot | ChunkState::Warm) {
+                extents.push(ResidentExtent { ino, chunks, data_xid });
+                if extents.len() >= n_max {
+                    break;
                 }
             }
         }
@@ -168,13 +163,10 @@ impl Kvfs {
         if self.live().0.get(Table::Warm, &key)?.is_none() {
             return Ok(());
         }
-        let mut at = Some(ChunkNo::new(0));
-        while let Some(start) = at {
-            let runs = self.live().runs(ino, start, N_RUNS)?;
-            if runs.iter().any(|run| run.state == ChunkState::Warm) {
+        for run in self.live().all_runs(ino, ChunkNo::new(0)) {
+            if run?.state == ChunkState::Warm {
                 return Ok(());
             }
-            at = runs.last().map(|run| run.chunks.end()).filter(|end| *end < ChunkNo::END);
         }
         self.committer.commit(0, move |draft| draft.changes.delete(Table::Warm, &key))?;
         Ok(())

@@ -14,7 +14,7 @@ use crate::fs::Kvfs;
 use crate::inode::put_changed;
 use crate::patch;
 use crate::schema::{self, Table};
-use crate::view::{LOST, N_RUNS, View};
+use crate::view::{LOST, View};
 
 /// Whether an operation may wait for evicted data.
 #[derive(Clone, Copy)]
@@ -101,17 +101,13 @@ impl Kvfs {
     /// Brings all evicted data of a file back. Returns the bytes that came.
     pub fn recall_file(&self, ino: Ino) -> Result<u64, FsError> {
         let mut bytes = 0;
-        let mut at = Some(ChunkNo::new(0));
-        while let Some(from) = at {
-            let runs = self.live().runs(ino, from, N_RUNS)?;
-            at = runs.last().map(|run| run.chunks.end()).filter(|end| *end < ChunkNo::END);
-            for run in runs.iter().filter(|run| run.state == ChunkState::Cold) {
-                let mut rest = Some(run.chunks);
-                while let Some(chunks) = rest {
-                    let recalled = self.make_resident(ino, &ChunkRun { chunks, ..*run })?;
-                    bytes += to_u64(recalled.bytes.len());
-                    rest = ChunkRange::new(recalled.chunks.end(), chunks.end());
-                }
+        for run in self.live().all_runs(ino, ChunkNo::new(0)) {
+            let run = run?;
+            let mut rest = Some(run.chunks).filter(|_| run.state == ChunkState::Cold);
+            while let Some(chunks) = rest {
+                let recalled = self.make_resident(ino, &ChunkRun { chunks, ..run })?;
+                bytes += to_u64(recalled.bytes.len());
+                rest = ChunkRange::new(recalled.chunks.end(), chunks.end());
             }
         }
         Ok(bytes)

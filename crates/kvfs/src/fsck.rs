@@ -11,7 +11,7 @@ use crate::counters::Counters;
 use crate::db::SnapshotView;
 use crate::fs::Kvfs;
 use crate::schema::{self, META_COUNTERS, Table};
-use crate::view::{N_RUNS, View};
+use crate::view::View;
 use crate::{FsError, patch, value};
 
 /// A contradiction.
@@ -223,19 +223,15 @@ impl Check<'_> {
         let ino = attr.ino;
         let mut before = self.counted;
         let mut warm = false;
-        let mut at = Some(ChunkNo::new(0));
-        while let Some(from) = at {
-            let runs = self.view.runs(ino, from, N_RUNS)?;
-            at = runs.last().map(|run| run.chunks.end()).filter(|end| *end < ChunkNo::END);
-            for run in &runs {
-                let bytes = run.chunks.len_bytes(self.chunk_bytes, attr.size_bytes);
-                self.counted.count(run.state, bytes, 1);
-                warm |= run.state == ChunkState::Warm;
-                if run.state != ChunkState::Hole && !matches!(attr.kind, FileKind::Regular) {
-                    self.find(ino, "it has data and is no regular file");
-                }
-                self.run(ino, run)?;
+        for run in self.view.all_runs(ino, ChunkNo::new(0)) {
+            let run = run?;
+            let bytes = run.chunks.len_bytes(self.chunk_bytes, attr.size_bytes);
+            self.counted.count(run.state, bytes, 1);
+            warm |= run.state == ChunkState::Warm;
+            if run.state != ChunkState::Hole && !matches!(attr.kind, FileKind::Regular) {
+                self.find(ino, "it has data and is no regular file");
             }
+            self.run(ino, &run)?;
         }
         before.resident_bytes = self.counted.resident_bytes - before.resident_bytes;
         let kept = self.view.resident_bytes(ino)?;

@@ -10,7 +10,6 @@ use crate::file::{Edges, FILE_BYTES_MAX, Patience, Step, regular};
 use crate::fs::Kvfs;
 use crate::inode::put_changed;
 use crate::schema::{self, Table};
-use crate::view::N_RUNS;
 
 /// Bytes that are copied at a time from file to file.
 const COPY_BYTES: u64 = 1 << 20;
@@ -46,15 +45,11 @@ impl Kvfs {
     pub fn heat(&self, ino: Ino) -> Result<Heat, FsError> {
         regular(self.live(), ino)?;
         let (mut hot, mut warm, mut cold) = (false, false, false);
-        let mut at = Some(ChunkNo::new(0));
-        while let Some(from) = at {
-            let runs = self.live().runs(ino, from, N_RUNS)?;
-            at = runs.last().map(|run| run.chunks.end()).filter(|end| *end < ChunkNo::END);
-            for run in runs {
-                hot |= run.state == ChunkState::Hot;
-                warm |= run.state == ChunkState::Warm;
-                cold |= run.state == ChunkState::Cold;
-            }
+        for run in self.live().all_runs(ino, ChunkNo::new(0)) {
+            let state = run?.state;
+            hot |= state == ChunkState::Hot;
+            warm |= state == ChunkState::Warm;
+            cold |= state == ChunkState::Cold;
         }
         Ok(match (hot, warm, cold) {
             (false, true, false) => Heat::Warm,
@@ -214,24 +209,24 @@ impl Kvfs {
         n_max: usize,
     ) -> Result<Vec<(u64, u64)>, FsError> {
         let attr = regular(self.live(), ino)?;
-        let mut at = Some(ChunkNo::new(offset / u64::from(self.chunk_bytes)));
+        let first = ChunkNo::new(offset / u64::from(self.chunk_bytes));
         let mut ranges: Vec<(u64, u64)> = Vec::new();
-        while let Some(from) = at {
-            let runs = self.live().runs(ino, from, N_RUNS)?;
-            at = runs.last().map(|run| run.chunks.end()).filter(|end| *end < ChunkNo::END);
-            for run in runs.iter().filter(|run| run.state != ChunkState::Hole) {
-                let start = run.chunks.offset_bytes(self.chunk_bytes).max(offset);
-                let len = run.chunks.len_bytes(self.chunk_bytes, attr.size_bytes);
-                let end = run.chunks.offset_bytes(self.chunk_bytes) + len;
-                match ranges.last_mut() {
-                    Some((_, last_end)) if *last_end == start => *last_end = end,
-                    _ if start < end => ranges.push((start, end)),
-                    _ => {}
-                }
-                if ranges.len() > n_max {
-                    ranges.truncate(n_max);
-                    return Ok(ranges);
-                }
+        for run in self.live().all_runs(ino, first) {
+            let ChunkRun { chunks, state, .. } = run?;
+            if state == ChunkState::Hole {
+                continue;
+            }
+            let start = chunks.offset_bytes(self.chunk_bytes).max(offset);
+            let len = chunks.len_bytes(self.chunk_bytes, attr.size_bytes);
+            let end = chunks.offset_bytes(self.chunk_bytes) + len;
+            match ranges.last_mut() {
+                Some((_, last_end)) if *last_end == start => *last_end = end,
+                _ if start < end => ranges.push((start, end)),
+                _ => {}
+            }
+            if ranges.len() > n_max {
+                ranges.truncate(n_max);
+                break;
             }
         }
         Ok(ranges)

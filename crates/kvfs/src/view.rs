@@ -1,5 +1,7 @@
 //! Typed reads, the same for the live store and for a snapshot of it.
 
+use std::iter;
+
 use tier_types::{
     ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, FileName, Ino, Link, Xattr, Xid,
 };
@@ -12,7 +14,7 @@ use crate::{FsError, patch, value};
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a>(pub(crate) &'a dyn Reader);
 
-impl View<'_> {
+impl<'a> View<'a> {
     /// The inode's attributes, which must exist.
     pub(crate) fn attr(&self, ino: Ino) -> Result<FileAttr, FsError> {
         self.find_attr(ino)?.ok_or(FsError::NotFound)
@@ -105,6 +107,32 @@ impl View<'_> {
         Ok(runs)
     }
 
+    /// All runs from `from` on, read in pages: between two of them the map may change, and with it
+    /// what follows.
+    pub(crate) fn all_runs(
+        self,
+        ino: Ino,
+        from: ChunkNo,
+    ) -> impl Iterator<Item = Result<ChunkRun, FsError>> + use<'a> {
+        let mut at = Some(from);
+        let mut page = Vec::new().into_iter();
+        iter::from_fn(move || {
+            loop {
+                if let Some(run) = page.next() {
+                    return Some(Ok(run));
+                }
+                match self.runs(ino, at.take()?, N_RUNS) {
+                    Ok(runs) => {
+                        let end = runs.last().map(|run| run.chunks.end());
+                        at = end.filter(|end| *end < ChunkNo::END);
+                        page = runs.into_iter();
+                    }
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+        })
+    }
+
     /// The runs that lie in `range`, cut at its ends.
     pub(crate) fn runs_in(&self, ino: Ino, range: ChunkRange) -> Result<Vec<ChunkRun>, FsError> {
         let (_, mut place) = self.run_start(ino, range.start())?;
@@ -129,30 +157,17 @@ impl View<'_> {
         chunk_bytes: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), FsError> {
-        let missing = FsError::Damaged { ino, problem: LOST };
-        let mut end = out.len();
-        let mut add = |bytes: &[u8]| {
-            if patch::is_lost(bytes) {
+        for number in chunks.start().get()..chunks.end().get() {
+            let key = schema::chunk(ino, ChunkNo::new(number));
+            let (start, mut found) = (out.len(), false);
+            self.0.visit(Table::Chunks, &key, &mut |bytes| {
+                found = !patch::is_lost(bytes);
+                out.extend_from_slice(bytes.get(..chunk_bytes).unwrap_or(bytes));
+            })?;
+            if !found {
                 return Err(FsError::Damaged { ino, problem: LOST });
             }
-            end += chunk_bytes;
-            out.extend_from_slice(bytes.get(..chunk_bytes).unwrap_or(bytes));
-            out.resize(end, 0);
-            Ok(())
-        };
-        if chunks.len() == 1 {
-            let key = schema::chunk(ino, chunks.start());
-            return add(&self.0.get(Table::Chunks, &key)?.ok_or(missing)?);
-        }
-        let (from, until) = (schema::chunk(ino, chunks.start()), schema::chunk(ino, chunks.end()));
-        let mut pairs = self.0.scan(Table::Chunks, &from, &until)?;
-        for number in chunks.start().get()..chunks.end().get() {
-            match pairs.next().transpose()? {
-                Some((key, bytes)) if schema::parse_pair(&key) == Some((ino.get(), number)) => {
-                    add(&bytes)?;
-                }
-                _ => return Err(missing),
-            }
+            out.resize(start + chunk_bytes, 0);
         }
         Ok(())
     }
@@ -191,5 +206,5 @@ pub(crate) fn resident_bytes(runs: &[ChunkRun], chunk_bytes: u32, file_bytes: u6
     runs.iter().filter(resident).map(bytes).sum()
 }
 
-/// How many runs to ask for at a time.
-pub(crate) const N_RUNS: usize = 1024;
+/// How many runs are read at a time.
+const N_RUNS: usize = 1024;

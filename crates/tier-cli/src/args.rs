@@ -96,6 +96,9 @@ pub(crate) enum Command {
         /// As it was in this snapshot.
         #[arg(long)]
         snapshot: Option<u64>,
+        /// Copy so many files at once; by default as many as there are processors.
+        #[arg(long)]
+        jobs: Option<usize>,
     },
     /// List a folder.
     #[command(after_help = "Example: tier ls /srv/store / -l")]

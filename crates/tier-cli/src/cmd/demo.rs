@@ -133,7 +133,8 @@ impl Demo<'_> {
         let store = self.session.open(store)?;
         let dir = self.work.join(format!("out-{name}"));
         self.timed(&format!("read everything back ({name})"), || {
-            let copied = files::export_tree(self.session, &store.fs, OsStr::new("/"), &dir)?;
+            let copied =
+                files::export_tree(self.session, &store.fs, (OsStr::new("/"), &dir), None)?;
             Ok(format!("{} inodes, {}", copied.n_inodes, output::bytes(copied.bytes)))
         })?;
         self.timed("compare content and metadata", || {

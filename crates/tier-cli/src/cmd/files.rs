@@ -35,6 +35,11 @@ pub(crate) fn import(
     session.report(&copied_json(&copied), &text)
 }
 
+/// Threads that copy: as many as the user wants, or as there are processors.
+fn n_threads(jobs: Option<usize>) -> usize {
+    jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
+}
+
 pub(crate) fn import_tree(
     session: &Session,
     store: &Store,
@@ -60,9 +65,8 @@ pub(crate) fn import_tree(
         bar.files_and_bytes(copied.n_inodes, copied.bytes);
         stop.check()
     };
-    let n_threads = jobs.or_else(|| thread::available_parallelism().ok().map(usize::from));
     let importing = Importing {
-        n_threads: n_threads.unwrap_or(1),
+        n_threads: n_threads(jobs),
         progress: &progress,
         touched: &touched,
         changed: &changed,
@@ -72,17 +76,22 @@ pub(crate) fn import_tree(
     Ok(copied)
 }
 
-pub(crate) fn export(session: &Session, store: &Path, path: &OsStr, dir: &Path) -> Result<()> {
+pub(crate) fn export(
+    session: &Session,
+    store: &Path,
+    (path, dir): (&OsStr, &Path),
+    jobs: Option<usize>,
+) -> Result<()> {
     let store = session.open(store)?;
-    let copied = export_tree(session, &store.fs, path, &session.host_path(dir))?;
+    let copied = export_tree(session, &store.fs, (path, &session.host_path(dir)), jobs)?;
     report_export(session, &copied)
 }
 
 pub(crate) fn export_tree(
     session: &Session,
     fs: &Kvfs,
-    path: &OsStr,
-    dir: &Path,
+    (path, dir): (&OsStr, &Path),
+    jobs: Option<usize>,
 ) -> Result<Copied> {
     let stop = session.stop()?;
     let start = walk::resolve(fs, path)?;
@@ -92,7 +101,7 @@ pub(crate) fn export_tree(
     let into = into.filter(|_| !matches!(start.kind, FileKind::Directory));
     let target = into.map(|name| dir.join(OsStr::from_bytes(name.as_bytes())));
     let dir = target.as_deref().unwrap_or(dir);
-    host::export(fs, start, dir, &|copied| {
+    host::export(fs, start, dir, n_threads(jobs), &|copied| {
         bar.files_and_bytes(copied.n_inodes, copied.bytes);
         stop.check()
     })

@@ -40,9 +40,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<()> {
         Command::Import { store, dir, into, jobs } => {
             files::import(session, store, (dir, into), *jobs)
         }
-        Command::Export { store, path, dir, snapshot } => match snapshot {
-            None => files::export(session, store, path, dir),
-            Some(snapshot) => restore::export_snapshot(session, store, path, dir, *snapshot),
+        Command::Export { store, path, dir, snapshot, jobs } => match snapshot {
+            None => files::export(session, store, (path, dir), *jobs),
+            Some(at) => restore::export_snapshot(session, store, (path, dir), (*at, *jobs)),
         },
         Command::Ls { store, path, long, recursive } => {
             files::ls(session, store, path, (*long, *recursive))

@@ -88,9 +88,8 @@ pub(crate) fn restore(session: &Session, store: &Path, source: &Source) -> Resul
 pub(crate) fn export_snapshot(
     session: &Session,
     path: &Path,
-    tree: &OsStr,
-    dir: &Path,
-    snapshot: u64,
+    (tree, dir): (&OsStr, &Path),
+    (snapshot, jobs): (u64, Option<usize>),
 ) -> Result<()> {
     let store = session.open(path)?;
     let archive = until(store.archive()?, Some(snapshot))?;
@@ -102,7 +101,7 @@ pub(crate) fn export_snapshot(
     let index = open_index(&index_path(work.path()), &store.base.config)?;
     let ports = (store.base.filesystem, &Arc::new(index), &store.base.keys);
     fs.set_recall(Arc::new(recaller(ports, store.stores(), &store.base.config)?));
-    let copied = files::export_tree(session, &fs, tree, &session.host_path(dir))?;
+    let copied = files::export_tree(session, &fs, (tree, &session.host_path(dir)), jobs)?;
     files::report_export(session, &copied)
 }
 

@@ -1,4 +1,4 @@
-//! From a store to the host.
+//! From a store to the host: one thread walks, others copy files.
 
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
@@ -7,9 +7,13 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use crossbeam_channel::{Sender, bounded};
 use kvfs::Kvfs;
+use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
 use rustix::io::Errno;
 use tier_types::{FileAttr, FileKind, Ino, Timestamp, to_u64, to_usize};
@@ -23,61 +27,163 @@ const BLOCK_BYTES: usize = 4096;
 /// Ranges of data that are asked for at a time.
 const N_RANGES: usize = 1024;
 
-/// Copies a tree of the store to a folder that is empty or not there yet.
+/// Files that a thread copies together, and about their bytes at most.
+const N_FILES: usize = 64;
+const BATCH_BYTES: u64 = 1 << 20;
+/// Batches that wait for a thread.
+const N_AHEAD: usize = 16;
+
+/// Copies a tree of the store to a folder that is empty or not there yet. One thread walks and makes
+/// folders, `n_threads` copy what is in them.
 pub(crate) fn export(
     fs: &Kvfs,
     start: FileAttr,
     dir: &Path,
-    progress: &dyn Fn(&Copied) -> Result<()>,
+    n_threads: usize,
+    progress: &(dyn Fn(&Copied) -> Result<()> + Sync),
 ) -> Result<Copied> {
     let is_dir = matches!(start.kind, FileKind::Directory);
     let root = rustix::process::geteuid().is_root();
     if is_dir && dir.exists() && fs::read_dir(dir).is_ok_and(|mut d| d.next().is_some()) {
         bail!("{} is not empty", dir.display());
     }
-    let copied = Copied::default();
-    let mut export = Export { fs, links: HashMap::new(), copied, progress, root, n_damaged: 0 };
-    let mut dirs: Vec<(PathBuf, FileAttr)> = Vec::new();
-    walk::tree(fs, start, |relative, attr| {
-        let path = match relative {
-            b"" => dir.to_path_buf(),
-            relative => dir.join(OsStr::from_bytes(relative)),
+    let (copied, n_damaged, failed) = (Mutex::default(), AtomicU64::new(0), AtomicBool::new(false));
+    let export = Export { fs, copied, progress, root, n_damaged, failed };
+    let Tree { folders, other_names } = export.on_threads(n_threads, start, dir)?;
+    for (first, path, attr) in &other_names {
+        // Without the first name there is no file: then this one says again why.
+        let linked = match fs::symlink_metadata(first) {
+            Ok(_) => fs::hard_link(first, path).map_err(Into::into),
+            Err(_) => export.node(path, attr),
         };
-        let made = export.node(&path, attr);
-        let made = made.with_context(|| format!("cannot export to {}", path.display()));
-        export.go_on_if_damaged(made)?;
-        if matches!(attr.kind, FileKind::Directory) {
-            dirs.push((path, attr.clone()));
-        }
-        Ok(())
-    })?;
+        export.go_on_if_damaged(at(path, linked))?;
+    }
     // What is put into a folder changes its times, and may need its permissions.
-    for (path, attr) in dirs.iter().rev() {
+    for (path, attr) in folders.iter().rev() {
         export.attributes(path, attr)?;
     }
-    match export.n_damaged {
-        0 => Ok(export.copied),
+    match export.n_damaged.into_inner() {
+        0 => Ok(export.copied.into_inner()),
         n => bail!(DamageFound(format!("{n} files could not be read; all others are exported"))),
     }
 }
 
+fn at(path: &Path, made: Result<()>) -> Result<()> {
+    made.with_context(|| format!("cannot export to {}", path.display()))
+}
+
+/// Files to copy.
+type Batch = Vec<(PathBuf, FileAttr)>;
+
+/// What is left to be done when all files are there.
+#[derive(Default)]
+struct Tree {
+    folders: Vec<(PathBuf, FileAttr)>,
+    /// The first name of a file, and one more.
+    other_names: Vec<(PathBuf, PathBuf, FileAttr)>,
+}
+
 struct Export<'a> {
     fs: &'a Kvfs,
-    links: HashMap<Ino, PathBuf>,
-    copied: Copied,
-    progress: &'a dyn Fn(&Copied) -> Result<()>,
+    copied: Mutex<Copied>,
+    progress: &'a (dyn Fn(&Copied) -> Result<()> + Sync),
     /// Who is not root keeps what it can.
     root: bool,
-    n_damaged: u64,
+    n_damaged: AtomicU64,
+    /// A thread met an error: the others need not go on.
+    failed: AtomicBool,
 }
 
 impl Export<'_> {
+    fn on_threads(&self, n_threads: usize, start: FileAttr, dir: &Path) -> Result<Tree> {
+        let (batches, queue) = bounded::<Batch>(N_AHEAD);
+        thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for _ in 0..n_threads.max(1) {
+                let queue = queue.clone();
+                threads.push(scope.spawn(move || {
+                    let copied = queue.iter().try_for_each(|batch| self.copy(&batch));
+                    copied.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
+                }));
+            }
+            drop(queue);
+            let walked = self.walk(start, dir, &batches);
+            drop(batches);
+            let mut copied = Ok(());
+            for thread in threads {
+                let ended = thread.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")));
+                copied = copied.and(ended);
+            }
+            // Where a copy failed, the walk ends because nobody takes its batches: the copy says why.
+            copied.and(walked)
+        })
+    }
+
+    /// Makes the folders and hands out what is in them.
+    fn walk(&self, start: FileAttr, dir: &Path, batches: &Sender<Batch>) -> Result<Tree> {
+        let mut tree = Tree::default();
+        let mut first_names: HashMap<Ino, PathBuf> = HashMap::new();
+        let (mut batch, mut batch_bytes) = (Vec::new(), 0);
+        let send = |batch| batches.send(batch).map_err(|_| anyhow!("the threads have ended"));
+        walk::tree(self.fs, start, |relative, attr| {
+            let path = match relative {
+                b"" => dir.to_path_buf(),
+                relative => dir.join(OsStr::from_bytes(relative)),
+            };
+            if matches!(attr.kind, FileKind::Directory) {
+                at(&path, self.folder(&path))?;
+                tree.folders.push((path, attr.clone()));
+                return Ok(());
+            }
+            if attr.nlink > 1
+                && let Some(first) = first_names.get(&attr.ino)
+            {
+                self.count(1, 0)?;
+                tree.other_names.push((first.clone(), path, attr.clone()));
+                return Ok(());
+            }
+            if attr.nlink > 1 {
+                first_names.insert(attr.ino, path.clone());
+            }
+            batch_bytes += attr.size_bytes;
+            batch.push((path, attr.clone()));
+            if batch.len() >= N_FILES || batch_bytes >= BATCH_BYTES {
+                batch_bytes = 0;
+                send(std::mem::take(&mut batch))?;
+            }
+            Ok(())
+        })?;
+        send(batch)?;
+        Ok(tree)
+    }
+
+    fn copy(&self, batch: &Batch) -> Result<()> {
+        for (path, attr) in batch {
+            if self.failed.load(Ordering::Relaxed) {
+                break;
+            }
+            self.go_on_if_damaged(at(path, self.node(path, attr)))?;
+            self.count(1, 0)?;
+        }
+        Ok(())
+    }
+
+    fn count(&self, n_inodes: u64, bytes: u64) -> Result<()> {
+        let copied = {
+            let mut copied = self.copied.lock();
+            copied.n_inodes += n_inodes;
+            copied.bytes += bytes;
+            *copied
+        };
+        (self.progress)(&copied)
+    }
+
     /// One file that cannot be read does not keep the others from coming out.
-    fn go_on_if_damaged(&mut self, made: Result<()>) -> Result<()> {
+    fn go_on_if_damaged(&self, made: Result<()>) -> Result<()> {
         match made {
             Err(error) if exit::code(&error) == exit::DAMAGED => {
                 tracing::error!("{}", exit::message(&error));
-                self.n_damaged += 1;
+                self.n_damaged.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
             other => other,
@@ -101,30 +207,20 @@ impl Export<'_> {
         }
     }
 
-    fn node(&mut self, path: &Path, attr: &FileAttr) -> Result<()> {
-        self.copied.n_inodes += 1;
-        if let FileKind::Directory = attr.kind {
-            return match DirBuilder::new().mode(0o700).create(path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
-                _ => Ok(()),
-            };
+    fn folder(&self, path: &Path) -> Result<()> {
+        self.count(1, 0)?;
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
+            _ => Ok(()),
         }
-        if let Some(first) = self.links.get(&attr.ino) {
-            return Ok(fs::hard_link(first, path)?);
-        }
-        let made = self.make(path, attr);
-        self.tolerate(made)?;
-        if fs::symlink_metadata(path).is_ok() {
-            self.attributes(path, attr)?;
-            if attr.nlink > 1 {
-                self.links.insert(attr.ino, path.to_path_buf());
-            }
-        }
-        (self.progress)(&self.copied)?;
-        Ok(())
     }
 
-    fn make(&mut self, path: &Path, attr: &FileAttr) -> Result<()> {
+    fn node(&self, path: &Path, attr: &FileAttr) -> Result<()> {
+        self.tolerate(self.make(path, attr))?;
+        if fs::symlink_metadata(path).is_ok() { self.attributes(path, attr) } else { Ok(()) }
+    }
+
+    fn make(&self, path: &Path, attr: &FileAttr) -> Result<()> {
         let special = |kind, device| -> Result<()> {
             let c_path = CString::new(path.as_os_str().as_bytes())?;
             Ok(mknodat(CWD, &c_path, kind, Mode::from_raw_mode(0o600), device)?)
@@ -145,8 +241,10 @@ impl Export<'_> {
     }
 
     /// The file gets its name when all of it is there: nobody takes a part of it for the whole.
-    fn content(&mut self, path: &Path, attr: &FileAttr) -> Result<()> {
-        let part = path.with_file_name(format!(".tier-export-{}", std::process::id()));
+    fn content(&self, path: &Path, attr: &FileAttr) -> Result<()> {
+        // A file has one first name, and so one thread that makes it.
+        let part = format!(".tier-export-{}-{}", std::process::id(), attr.ino);
+        let part = path.with_file_name(part);
         let file = File::options().write(true).create_new(true).mode(0o600).open(&part)?;
         let copied = self.copy_all(&file, attr);
         let named = copied.and_then(|()| Ok(fs::hard_link(&part, path)?));
@@ -154,7 +252,7 @@ impl Export<'_> {
         named
     }
 
-    fn copy_all(&mut self, file: &File, attr: &FileAttr) -> Result<()> {
+    fn copy_all(&self, file: &File, attr: &FileAttr) -> Result<()> {
         file.set_len(attr.size_bytes)?;
         let mut ranges = self.fs.data_ranges(attr.ino, 0, N_RANGES)?;
         let sparse = ranges != [(0, attr.size_bytes)];
@@ -171,7 +269,7 @@ impl Export<'_> {
     }
 
     fn copy_range(
-        &mut self,
+        &self,
         file: &File,
         ino: Ino,
         (mut at, end): (u64, u64),
@@ -189,8 +287,7 @@ impl Export<'_> {
                 file.write_all_at(&data, at)?;
             }
             at += to_u64(data.len());
-            self.copied.bytes += to_u64(data.len());
-            (self.progress)(&self.copied)?;
+            self.count(0, to_u64(data.len()))?;
         }
         Ok(())
     }

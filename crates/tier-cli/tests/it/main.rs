@@ -1,6 +1,8 @@
 //! Integration tests of the program, as its users run it.
 
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod harness;
@@ -12,3 +14,7 @@ mod kill;
 mod life;
 #[cfg(test)]
 mod mount;
+#[cfg(test)]
+mod power;
+#[cfg(test)]
+mod twins;

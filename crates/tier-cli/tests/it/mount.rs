@@ -14,7 +14,7 @@ use crate::harness::{Store, command, tier};
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A store that is mounted by a process of its own.
-struct Mounted<'a> {
+pub(crate) struct Mounted<'a> {
     store: &'a Store,
     folder: PathBuf,
     child: Child,
@@ -23,7 +23,7 @@ struct Mounted<'a> {
 
 impl<'a> Mounted<'a> {
     /// `None`, said loudly, on a machine that cannot mount.
-    fn new(store: &'a Store, args: &[&str]) -> Option<Self> {
+    pub(crate) fn new(store: &'a Store, args: &[&str]) -> Option<Self> {
         if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/fuse") {
             eprintln!("SKIPPED: this machine has no FUSE that we may use ({error})");
             return None;
@@ -40,6 +40,10 @@ impl<'a> Mounted<'a> {
         Some(Self { store, folder, child, said })
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -49,7 +53,7 @@ impl<'a> Mounted<'a> {
     }
 
     /// Unmounts and returns what the process said meanwhile.
-    fn unmount(mut self) -> String {
+    pub(crate) fn unmount(mut self) -> String {
         self.signal("INT");
         let mut said = String::new();
         self.said.read_to_string(&mut said).unwrap();
@@ -58,7 +62,7 @@ impl<'a> Mounted<'a> {
     }
 
     /// Ends the process as a crash does.
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -69,7 +73,7 @@ impl<'a> Mounted<'a> {
         run::<std::ffi::OsString>("getfattr", arguments)
     }
 
-    fn evict_all(&self) {
+    pub(crate) fn evict_all(&self) {
         self.store.run("snapshot", &[]).ok();
         self.store.run("evict", &["--all"]).ok();
     }

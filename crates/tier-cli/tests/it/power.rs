@@ -1,0 +1,217 @@
+//! Loss of power: a mounted store on a disk of which only what was synced is sure to survive.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use tier_testkit::{FragileDisk, Survivors};
+
+use crate::harness::{command, tier};
+
+const RECORD_BYTES: usize = 4096;
+const N_WRITERS: usize = 3;
+/// Times that the power is lost, in copies.
+const N_LOSSES: usize = 6;
+/// Rounds of the writers between two losses.
+const N_ROUNDS: usize = 12;
+
+/// A folder in which a writer makes promises, and how many it made.
+struct Writer {
+    name: String,
+    /// Rounds whose every sync has returned.
+    n_rounds: AtomicU64,
+}
+
+fn content(round: u64) -> Vec<u8> {
+    let line = format!("round {round:08}\n");
+    line.bytes().cycle().take(RECORD_BYTES).collect()
+}
+
+fn sync(path: &Path) {
+    File::open(path).unwrap().sync_all().unwrap();
+}
+
+impl Writer {
+    /// Appends to a log, replaces a file, makes one and removes the one before, and syncs each.
+    fn round(&self, mount: &Path) {
+        let round = self.n_rounds.load(Ordering::SeqCst) + 1;
+        let folder = mount.join(&self.name);
+        let mut log = OpenOptions::new().append(true).open(folder.join("log")).unwrap();
+        log.write_all(&content(round)).unwrap();
+        log.sync_data().unwrap();
+        fs::write(folder.join("new"), content(round)).unwrap();
+        sync(&folder.join("new"));
+        fs::rename(folder.join("new"), folder.join("replaced")).unwrap();
+        fs::write(folder.join(format!("made-{round}")), content(round)).unwrap();
+        sync(&folder.join(format!("made-{round}")));
+        fs::remove_file(folder.join(format!("made-{}", round - 1))).unwrap();
+        sync(&folder);
+        self.n_rounds.store(round, Ordering::SeqCst);
+    }
+
+    /// What a restart shows must hold what had been promised before the loss.
+    fn check(&self, folder: &Path, n_rounds: u64) {
+        let folder = folder.join(&self.name);
+        let log = fs::read(folder.join("log")).unwrap();
+        let n_records = u64::try_from(log.len() / RECORD_BYTES).unwrap();
+        assert!(n_records >= n_rounds, "{}: {n_records} of {n_rounds} records", self.name);
+        for (record, round) in log.chunks_exact(RECORD_BYTES).zip(1..) {
+            assert!(record == content(round), "{}: record {round} is wrong", self.name);
+        }
+        let replaced = fs::read(folder.join("replaced")).unwrap();
+        let newer = n_rounds..=n_rounds + 1;
+        assert!(newer.clone().any(|round| replaced == content(round)), "{}: torn", self.name);
+        let made = |round: u64| fs::read(folder.join(format!("made-{round}"))).ok();
+        assert!(newer.clone().any(|round| made(round) == Some(content(round))), "{}", self.name);
+        let back = (0..n_rounds).find(|round| made(*round).is_some());
+        assert_eq!(back, None, "{}: a removed file is back", self.name);
+    }
+}
+
+/// `None`, said loudly, on a machine that cannot mount.
+fn disk(folder: &Path) -> Option<FragileDisk> {
+    fs::create_dir_all(folder).unwrap();
+    if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/fuse") {
+        eprintln!("SKIPPED: this machine has no FUSE that we may use ({error})");
+        return None;
+    }
+    Some(FragileDisk::mount(folder).unwrap())
+}
+
+/// A store with buffers so small that files of the key-value store come and go all the time.
+fn init(store: &Path, cloud: &Path) {
+    let (store, cloud) = (store.display().to_string(), cloud.display());
+    tier(&["init", &store, "--cloud", &format!("file://{cloud}")]).ok();
+    let settings = Path::new(&store).join("tier.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    let small = text.replace("kvs_write_buffer = 50331648", "kvs_write_buffer = 1048576");
+    assert_ne!(small, text);
+    fs::write(&settings, small).unwrap();
+    sync(&settings);
+}
+
+/// A mount.
+struct Mount {
+    child: Child,
+    on: PathBuf,
+    /// Kept, because who writes there must not meet a closed pipe.
+    _said: BufReader<ChildStderr>,
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = Command::new("umount").arg("-l").arg(&self.on).stderr(Stdio::null()).status();
+    }
+}
+
+fn mount(store: &Path, on: &Path) -> Mount {
+    fs::create_dir_all(on).unwrap();
+    let args = ["mount", &store.display().to_string(), &on.display().to_string()];
+    let mut child = command(&args).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert!(line.starts_with("Mounted "), "{line}");
+    Mount { child, on: on.to_path_buf(), _said: said }
+}
+
+#[test]
+fn a_loss_of_power_takes_nothing_that_was_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = disk(&dir.path().join("disk")) else { return };
+    let (store, on) = (dir.path().join("disk/store"), dir.path().join("mnt"));
+    init(&store, &dir.path().join("disk/cloud"));
+    let writers: Vec<_> = (0..N_WRITERS)
+        .map(|n| Writer { name: format!("writer-{n}"), n_rounds: AtomicU64::new(0) })
+        .collect();
+    let mounted = mount(&store, &on);
+    for writer in &writers {
+        fs::create_dir(on.join(&writer.name)).unwrap();
+        let folder = on.join(&writer.name);
+        fs::write(folder.join("log"), "").unwrap();
+        fs::write(folder.join("replaced"), content(0)).unwrap();
+        fs::write(folder.join("made-0"), content(0)).unwrap();
+        sync(&folder);
+    }
+    sync(&on);
+    let losses = lose_power(&disk, (&store, &on), &writers);
+    drop((mounted, disk));
+    let mut coin = 0x9e37_79b9_7f4a_7c15_u64;
+    for (number, (promised, survivors)) in losses.iter().enumerate() {
+        // Once exactly what was synced, then more by chance.
+        for variant in 0..3 {
+            let folder = dir.path().join(format!("left-{number}-{variant}"));
+            let mut reached = || {
+                coin ^= coin << 13;
+                coin ^= coin >> 7;
+                coin ^= coin << 17;
+                variant > 0 && coin & 1 == 1
+            };
+            survivors.write(&folder, &mut reached).unwrap();
+            move_cloud(&folder, &dir.path().join("disk"));
+            check(&folder, &writers, promised);
+        }
+    }
+}
+
+/// Has everybody work, with snapshots and evictions, and loses the power again and again.
+fn lose_power(
+    disk: &FragileDisk,
+    (store, on): (&Path, &Path),
+    writers: &[Writer],
+) -> Vec<(Vec<u64>, Survivors)> {
+    let ended = AtomicBool::new(false);
+    let (sender, rounds) = channel();
+    thread::scope(|scope| {
+        for writer in writers {
+            let (sender, ended): (Sender<()>, _) = (sender.clone(), &ended);
+            scope.spawn(move || {
+                while !ended.load(Ordering::SeqCst) {
+                    writer.round(on);
+                    let _ = sender.send(());
+                }
+            });
+        }
+        scope.spawn(|| {
+            let store = store.display().to_string();
+            while !ended.load(Ordering::SeqCst) {
+                tier(&["snapshot", &store]).ok();
+                tier(&["evict", "--all", &store]).ok();
+            }
+        });
+        let mut losses = Vec::new();
+        for _ in 0..N_LOSSES {
+            assert_eq!(rounds.iter().take(N_ROUNDS).count(), N_ROUNDS);
+            let promised = writers.iter().map(|w| w.n_rounds.load(Ordering::SeqCst)).collect();
+            losses.push((promised, disk.lose_power()));
+        }
+        ended.store(true, Ordering::SeqCst);
+        losses
+    })
+}
+
+/// The cloud was lost with the store, and is where that is now.
+fn move_cloud(folder: &Path, disk: &Path) {
+    let settings = folder.join("store/tier.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    let (from, to) = (disk.display().to_string(), folder.display().to_string());
+    fs::write(&settings, text.replace(&from, &to)).unwrap();
+}
+
+fn check(folder: &Path, writers: &[Writer], promised: &[u64]) {
+    let (store, out) = (folder.join("store").display().to_string(), folder.join("out"));
+    tier(&["fsck", &store]).ok();
+    tier(&["index", "check", &store]).ok();
+    tier(&["export", &store, "/", &out.display().to_string()]).ok();
+    for (writer, n_rounds) in writers.iter().zip(promised) {
+        writer.check(&out, *n_rounds);
+    }
+    tier(&["snapshot", &store]).ok();
+    tier(&["fsck", &store]).ok();
+}

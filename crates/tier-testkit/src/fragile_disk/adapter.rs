@@ -1,0 +1,241 @@
+//! The kernel's requests to the disk.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+};
+use parking_lot::Mutex;
+
+use super::nodes::{BLOCK_BYTES, Content, Nodes, Synced};
+
+/// Everything goes through the kernel, which may remember all.
+const REMEMBER: Duration = Duration::from_hours(1);
+const GENERATION: Generation = Generation(0);
+/// There is always room.
+const N_BLOCKS: u64 = 1 << 32;
+
+/// The disk as the library wants it.
+pub(super) struct Disk(pub(super) Arc<Mutex<Nodes>>);
+
+fn entry(reply: ReplyEntry, attr: Result<FileAttr, Errno>) {
+    match attr {
+        Ok(attr) => reply.entry(&REMEMBER, &attr, GENERATION),
+        Err(error) => reply.error(error),
+    }
+}
+
+fn empty(reply: ReplyEmpty, done: Result<(), Errno>) {
+    match done {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(error),
+    }
+}
+
+impl Filesystem for Disk {
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        entry(reply, self.0.lock().find(parent, name));
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        match self.0.lock().attr(ino) {
+            Ok(attr) => reply.attr(&REMEMBER, &attr),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn setattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let mut nodes = self.0.lock();
+        let sized = size.map_or(Ok(()), |size| nodes.resize(ino, size));
+        if let (Some(mode), Ok(node)) = (mode, nodes.node(ino)) {
+            node.mode = u16::try_from(mode & 0o7777).unwrap_or_default();
+        }
+        match sized.and_then(|()| nodes.attr(ino)) {
+            Ok(attr) => reply.attr(&REMEMBER, &attr),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn mknod(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let content = match mode & 0o170_000 {
+            0o140_000 => Content::Other(FileType::Socket),
+            0o010_000 => Content::Other(FileType::NamedPipe),
+            _ => Content::File(Synced::default()),
+        };
+        entry(reply, self.0.lock().make(parent, name, (content, mode)));
+    }
+
+    fn mkdir(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let content = Content::Folder(Synced::default());
+        entry(reply, self.0.lock().make(parent, name, (content, mode)));
+    }
+
+    fn create(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let content = Content::File(Synced::default());
+        match self.0.lock().make(parent, name, (content, mode)) {
+            Ok(attr) => {
+                reply.created(&REMEMBER, &attr, GENERATION, FileHandle(0), FopenFlags::empty());
+            }
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(reply, self.0.lock().remove(parent, name));
+    }
+
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(reply, self.0.lock().remove(parent, name));
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        empty(reply, self.0.lock().rename((parent, name), (newparent, newname), flags));
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let mut nodes = self.0.lock();
+        match nodes.data(ino) {
+            Ok((data, _)) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(data.now.len());
+                let len = usize::try_from(size).unwrap_or(usize::MAX);
+                let end = start.saturating_add(len).min(data.now.len());
+                reply.data(&data.now[start..end]);
+            }
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        match self.0.lock().write(ino, offset, data) {
+            Ok(n_bytes) => reply.written(n_bytes),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn fsync(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        empty(reply, self.0.lock().sync(ino));
+    }
+
+    fn fsyncdir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        empty(reply, self.0.lock().sync(ino));
+    }
+
+    fn readdir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let mut nodes = self.0.lock();
+        // A listing that is under way while names come and go may miss some: nobody here minds.
+        let names: Vec<_> = match nodes.names(ino) {
+            Ok(names) => names.iter().map(|(name, number)| (name.clone(), *number)).collect(),
+            Err(error) => return reply.error(error),
+        };
+        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+        for (at, (name, number)) in (1_u64..).zip(&names).skip(skip) {
+            let kind = nodes.attr(INodeNo(*number)).map_or(FileType::RegularFile, |a| a.kind);
+            if reply.add(INodeNo(*number), at, kind, name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        reply.statfs(N_BLOCKS, N_BLOCKS, N_BLOCKS, 1000, 1000, BLOCK_BYTES, 255, BLOCK_BYTES);
+    }
+}
