@@ -1,6 +1,6 @@
 //! Whether somebody uses the filesystem right now.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Whoever asked for something so recently will ask for more.
@@ -9,6 +9,8 @@ const RECENT: Duration = Duration::from_millis(20);
 /// When the filesystem was last used.
 #[derive(Debug)]
 pub(crate) struct Demand {
+    /// There is hardly any room left: who fills it must not hold up those who make more.
+    crowded: AtomicBool,
     opened: Instant,
     /// Milliseconds after it was opened, and one, so that 0 means never.
     last_use: AtomicU64,
@@ -16,7 +18,11 @@ pub(crate) struct Demand {
 
 impl Default for Demand {
     fn default() -> Self {
-        Self { opened: Instant::now(), last_use: AtomicU64::new(0) }
+        Self {
+            crowded: AtomicBool::new(false),
+            opened: Instant::now(),
+            last_use: AtomicU64::new(0),
+        }
     }
 }
 
@@ -27,10 +33,30 @@ impl Demand {
 
     pub(crate) fn is_there(&self) -> bool {
         let last_use = Duration::from_millis(self.last_use.load(Ordering::Relaxed));
-        !last_use.is_zero() && self.opened.elapsed() < last_use + RECENT
+        let recent = !last_use.is_zero() && self.opened.elapsed() < last_use + RECENT;
+        recent && !self.crowded.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_crowded(&self, crowded: bool) {
+        self.crowded.store(crowded, Ordering::Relaxed);
     }
 
     fn now(&self) -> u64 {
         u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn demand_is_there_for_a_while_and_never_where_room_is_short() {
+        let demand = Demand::default();
+        assert!(!demand.is_there());
+        demand.last_use.store(u64::MAX / 2, Ordering::Relaxed);
+        assert!(demand.is_there());
+        demand.set_crowded(true);
+        assert!(!demand.is_there());
     }
 }

@@ -1,5 +1,7 @@
 //! Reading and changing file data.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tier_log::Operation;
 use tier_types::{
     ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, FileAttr, FileKind, Ino, MountedInstance,
@@ -98,13 +100,17 @@ impl Kvfs {
         Err(FsError::Damaged { ino, problem: "it changes faster than it can be read" })
     }
 
-    /// Brings all evicted data of a file back. Returns the bytes that came.
-    pub fn recall_file(&self, ino: Ino) -> Result<u64, FsError> {
+    /// Brings all evicted data of a file back. Returns the bytes that came; it ends with
+    /// [`FsError::Interrupted`] when `stop` becomes true.
+    pub fn recall_file(&self, ino: Ino, stop: &AtomicBool) -> Result<u64, FsError> {
         let mut bytes = 0;
         for run in self.live().all_runs(ino, ChunkNo::new(0)) {
             let run = run?;
             let mut rest = Some(run.chunks).filter(|_| run.state == ChunkState::Cold);
             while let Some(chunks) = rest {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(FsError::Interrupted);
+                }
                 let recalled = self.make_resident(ino, &ChunkRun { chunks, ..run })?;
                 bytes += to_u64(recalled.bytes.len());
                 rest = ChunkRange::new(recalled.chunks.end(), chunks.end());

@@ -22,6 +22,8 @@ use crate::{FsError, value};
 /// The store gets no full disk to see: so many write buffers stay free, for the write-ahead log, for
 /// what is being flushed, and for a compaction.
 const RESERVE_BUFFERS: u64 = 6;
+/// With less room than so many reserves nothing that makes more gives way.
+const CROWDED_RESERVES: u64 = 4;
 /// How often somebody looks how much is left.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -254,6 +256,8 @@ impl Kvfs {
             _ => {
                 let free_bytes = self.db.free_bytes()?;
                 *last = Some((Instant::now(), free_bytes));
+                let crowded = free_bytes < CROWDED_RESERVES * self.reserve_bytes;
+                self.demand.set_crowded(crowded);
                 free_bytes
             }
         };
@@ -327,7 +331,7 @@ impl Kvfs {
         Ok(())
     }
 
-    /// The filesystem as it is, for somebody who uses it.
+    /// The filesystem as it is, and not as a snapshot has it: whoever looks at it wants something now.
     pub(crate) fn live(&self) -> View<'_> {
         self.demand.note();
         View(self.db.as_ref())

@@ -110,25 +110,15 @@ impl Waiting {
 }
 
 impl TieringOutAgent {
-    /// Recovers from what a crash left, then starts the thread. What it does gives way to others as
-    /// far as `nice` says (0 not at all, 19 most).
-    pub fn start(mut stages: Box<dyn Stages>, nice: i32) -> Result<Self, AgentError> {
+    /// Recovers from what a crash left, then starts the thread.
+    pub fn start(mut stages: Box<dyn Stages>) -> Result<Self, AgentError> {
         stages.recover()?;
         let (tasks, queue) = unbounded();
         let wish = Arc::new(Wish::default());
         let waiting = Arc::new(Waiting::default());
         let worker = Worker { stages, wish: Arc::clone(&wish), waiting: Arc::clone(&waiting) };
         let thread = thread::Builder::new().name("tier-agent".into());
-        let thread = thread.spawn(move || {
-            // Of this thread only, and those that it starts. Without it the work is the same.
-            if nice > 0
-                && let Err(error) = rustix::process::setpriority_process(None, nice)
-            {
-                tracing::warn!("cannot lower the priority of the agent: {error}");
-            }
-            worker.run(&queue);
-        });
-        let thread = thread.map_err(|source| {
+        let thread = thread.spawn(move || worker.run(&queue)).map_err(|source| {
             let message = "cannot start the agent's thread";
             tier_types::PortError::new(tier_types::ErrorKind::Failed, message).with_source(source)
         })?;

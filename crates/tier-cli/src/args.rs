@@ -81,7 +81,7 @@ pub(crate) enum Command {
         #[arg(long, default_value = "/")]
         into: OsString,
         /// Copy so many files at once; by default as many as there are processors.
-        #[arg(long)]
+        #[arg(long, value_parser = jobs)]
         jobs: Option<usize>,
     },
     /// Copy a tree out, bringing back what was evicted.
@@ -97,7 +97,7 @@ pub(crate) enum Command {
         #[arg(long)]
         snapshot: Option<u64>,
         /// Copy so many files at once; by default as many as there are processors.
-        #[arg(long)]
+        #[arg(long, value_parser = jobs)]
         jobs: Option<usize>,
     },
     /// List a folder.
@@ -391,4 +391,9 @@ pub(crate) enum TarballCommand {
         #[arg(short, long)]
         identity: Option<PathBuf>,
     },
+}
+
+fn jobs(text: &str) -> Result<usize, String> {
+    let jobs = text.parse().ok().filter(|jobs| (1..=256).contains(jobs));
+    jobs.ok_or_else(|| "from 1 to 256".to_string())
 }

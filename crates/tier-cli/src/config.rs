@@ -69,6 +69,8 @@ pub(crate) struct Persist {
     pub(crate) bytes_per_second_max: u64,
     /// How much of the time persisting may work while the filesystem is in use, in percent.
     pub(crate) busy_percent: u32,
+    /// How much compressing gives way to others while a store is mounted, as nice(1) counts it.
+    pub(crate) nice: u8,
 }
 
 impl Default for Persist {
@@ -79,6 +81,7 @@ impl Default for Persist {
             frame_bytes: 1 << 20,
             bytes_per_second_max: 0,
             busy_percent: 40,
+            nice: 19,
         }
     }
 }
@@ -138,13 +141,11 @@ pub(crate) struct Agent {
     pub(crate) snapshot_operations: u64,
     /// What failed is tried again after so long.
     pub(crate) retry_seconds: u64,
-    /// How much its work gives way to that of others, as nice(1) counts it.
-    pub(crate) nice: u8,
 }
 
 impl Default for Agent {
     fn default() -> Self {
-        Self { snapshot_seconds: 300, snapshot_operations: 1_000_000, retry_seconds: 60, nice: 19 }
+        Self { snapshot_seconds: 300, snapshot_operations: 1_000_000, retry_seconds: 60 }
     }
 }
 
@@ -190,23 +191,39 @@ impl Config {
         })?;
         let config: Self =
             toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
-        if config.persist.frame_bytes > 16 << 20 || config.persist.frame_bytes < 4096 {
-            bail!("{}: persist.frame_bytes must be from 4096 to 16777216", path.display());
+        match config.unsound() {
+            None => Ok(config),
+            Some(problem) => bail!("{}: {problem}", path.display()),
         }
-        let sound = config.mount.waiting > 0
-            && config.agent.retry_seconds > 0
-            && config.agent.nice <= 19
-            && (1..=100).contains(&config.persist.busy_percent)
-            && config.space.low_percent <= config.space.high_percent
-            && config.space.high_percent <= 100;
-        if !sound {
-            bail!(
-                "{}: mount.waiting and agent.retry_seconds must be above 0, agent.nice not above \
-                 19, persist.busy_percent from 1 to 100, space.low_percent not above space.high_percent, that not above 100",
-                path.display()
-            );
-        }
-        Ok(config)
+    }
+
+    /// What cannot be, if anything.
+    fn unsound(&self) -> Option<&'static str> {
+        let Self { chunk_bytes, persist, agent, space, mount, .. } = self;
+        let rate = persist.bytes_per_second_max;
+        let rules = [
+            ((512..=1 << 20).contains(chunk_bytes), "chunk_bytes must be from 512 to 1048576"),
+            (
+                (4096..=16 << 20).contains(&persist.frame_bytes),
+                "persist.frame_bytes must be from 4096 to 16777216",
+            ),
+            (
+                rate == 0 || rate >= 1 << 20,
+                "persist.bytes_per_second_max must be 0 or at least 1048576",
+            ),
+            (
+                (10..=100).contains(&persist.busy_percent),
+                "persist.busy_percent must be from 10 to 100",
+            ),
+            (persist.nice <= 19, "persist.nice must not be above 19"),
+            (agent.retry_seconds > 0, "agent.retry_seconds must be above 0"),
+            (mount.waiting > 0, "mount.waiting must be above 0"),
+            (
+                space.low_percent <= space.high_percent && space.high_percent <= 100,
+                "space.low_percent must not be above space.high_percent, nor that above 100",
+            ),
+        ];
+        rules.iter().find(|(holds, _)| !holds).map(|(_, problem)| *problem)
     }
 
     /// Replaces the file as a whole.

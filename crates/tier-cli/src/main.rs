@@ -6,6 +6,7 @@ mod config;
 mod daemon;
 mod exit;
 mod host;
+mod index_files;
 mod output;
 mod progress;
 mod remote;

@@ -22,6 +22,7 @@ use tier_types::{
 };
 
 use crate::config::Config;
+use crate::index_files::{index_path, settle_index};
 use crate::progress::Audience;
 
 /// A store as far as its tarballs go: neither filesystem nor index are open, but nobody else opens
@@ -56,13 +57,14 @@ impl Base {
 
 /// An open store. Only one process has it open.
 pub(crate) struct Store {
-    pub(crate) base: Base,
     pub(crate) fs: Arc<Kvfs>,
     pub(crate) index: Arc<Index>,
     pub(crate) book: Arc<StatusBook>,
     /// Those who look on while the agent works.
     pub(crate) audience: Arc<Audience>,
     agent: OnceLock<Arc<TieringOutAgent>>,
+    /// The last one to be dropped: it holds the lock.
+    pub(crate) base: Base,
 }
 
 impl Store {
@@ -87,15 +89,16 @@ impl Store {
                 fs.chunk_bytes()
             );
         }
+        settle_index(path)?;
         let index = Arc::new(open_index(&index_path(path), config)?);
         let book = Arc::new(StatusBook::open(&path.join("status"), clock())?);
         let store = Self {
-            base,
             fs: Arc::new(fs),
             index,
             book,
             audience: Arc::default(),
             agent: OnceLock::new(),
+            base,
         };
         store.connect_recall()?;
         Ok(store)
@@ -123,16 +126,15 @@ impl Store {
 
     /// The agent, which is started when somebody first asks for it.
     pub(crate) fn agent(&self) -> Result<Arc<TieringOutAgent>> {
-        // Whoever waits for a command wants it done.
         self.agent_as_nice_as(0)
     }
 
-    /// The agent of a filesystem in use, to which it gives way.
+    /// The agent of a filesystem in use, whose persisting gives way to that.
     pub(crate) fn agent_in_background(&self) -> Result<Arc<TieringOutAgent>> {
-        self.agent_as_nice_as(self.base.config.agent.nice.into())
+        self.agent_as_nice_as(self.base.config.persist.nice)
     }
 
-    fn agent_as_nice_as(&self, nice: i32) -> Result<Arc<TieringOutAgent>> {
+    fn agent_as_nice_as(&self, nice: u8) -> Result<Arc<TieringOutAgent>> {
         if let Some(agent) = self.agent.get() {
             return Ok(Arc::clone(agent));
         }
@@ -141,7 +143,7 @@ impl Store {
         Ok(Arc::clone(self.agent.get_or_init(|| agent)))
     }
 
-    fn start_agent(&self, nice: i32) -> Result<TieringOutAgent> {
+    fn start_agent(&self, nice: u8) -> Result<TieringOutAgent> {
         let Base { path, config, filesystem, keys, local, cloud, .. } = &self.base;
         let spill_dir = path.join("tmp");
         let evict_dir = path.join("evict");
@@ -155,6 +157,7 @@ impl Store {
             frame_bytes: tier_types::to_usize(config.persist.frame_bytes),
             bytes_per_second_max: Some(config.persist.bytes_per_second_max).filter(|n| *n > 0),
             busy_percent: config.persist.busy_percent,
+            nice,
             ..PersistOptions::default()
         };
         let persister = Persister::new(
@@ -185,7 +188,7 @@ impl Store {
         };
         let progress: Arc<dyn StatusSink> = self.audience.clone();
         let stages = StoreStages::new(ports, persister, evicter, progress);
-        Ok(TieringOutAgent::start(Box::new(stages), nice)?)
+        Ok(TieringOutAgent::start(Box::new(stages))?)
     }
 
     fn connect_recall(&self) -> Result<()> {
@@ -228,10 +231,6 @@ pub(crate) fn open_index(path: &Path, config: &Config) -> Result<Index> {
         write_buffer_bytes: config.memory.index_write_buffer,
     };
     Ok(Index::open(path, config.chunk_bytes, &options)?)
-}
-
-pub(crate) fn index_path(store: &Path) -> PathBuf {
-    store.join("index")
 }
 
 pub(crate) fn local_path(store: &Path) -> PathBuf {

@@ -86,7 +86,7 @@ pub(crate) fn tree(
 }
 
 /// What was removed while a tree was walked is not missed.
-fn gone_is_fine(done: Result<()>) -> Result<()> {
+pub(crate) fn gone_is_fine(done: Result<()>) -> Result<()> {
     match done {
         Err(error) if matches!(error.downcast_ref(), Some(FsError::NotFound)) => Ok(()),
         other => other,

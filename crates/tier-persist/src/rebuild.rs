@@ -4,7 +4,7 @@
 use std::thread;
 
 use crossbeam_channel::{Sender, bounded};
-use tier_index::{Applied, Contents, Index};
+use tier_index::{Applied, Contents, Index, IndexError};
 use tier_types::{ErrorKind, ObjectName, ObjectStore};
 
 use crate::archive::Archive;
@@ -71,6 +71,7 @@ impl Archive<'_> {
     ) -> Result<Vec<Damage>, PersistError> {
         let mut damages = Vec::new();
         for link in self.links().iter().skip(first) {
+            check_chunk_bytes(index, link.chunk_bytes)?;
             let manifest = self.manifest(link)?;
             let applied = apply_manifest(index, self.store(), self.keys(), &manifest, mode)?;
             damages.extend(applied);
@@ -88,6 +89,7 @@ impl Archive<'_> {
     pub fn add_to_index(&self, index: &Index) -> Result<Vec<Damage>, PersistError> {
         let mut damages = Vec::new();
         for link in self.links() {
+            check_chunk_bytes(index, link.chunk_bytes)?;
             let manifest = self.manifest(link)?;
             let (store, keys) = (self.store(), self.keys());
             damages.extend(apply_manifest(index, store, keys, &manifest, ScanMode::Full)?);
@@ -95,6 +97,12 @@ impl Archive<'_> {
         index.flush()?;
         Ok(damages)
     }
+}
+
+/// Chunks of another size have other numbers.
+fn check_chunk_bytes(index: &Index, contents: u32) -> Result<(), PersistError> {
+    let index = index.chunk_bytes();
+    if index == contents { Ok(()) } else { Err(IndexError::ChunkSize { index, contents }.into()) }
 }
 
 /// The emergency: fills an empty index from tarballs alone, because the manifests are lost.

@@ -3,7 +3,6 @@
 //! [`FakeKvs`] is a mounted instance in memory, built by chaining, with true point-in-time
 //! snapshots and a log that publishes with them. [`MemoryStore`] keeps objects in memory;
 //! [`FaultyStore`] breaks another store at a chosen operation, and says which it was.
-//! [`FragileDisk`] is a mounted disk that loses its power.
 //! [`VirtualClock`] makes times reproducible, [`RecordingSink`] remembers events.
 //!
 //! [`Model`] is a naive filesystem to compare a real one with; [`workload()`] generates what is done
@@ -25,7 +24,6 @@ mod fake_kvs;
 mod fake_log;
 mod fake_status;
 mod fault;
-mod fragile_disk;
 mod memory_store;
 mod model;
 mod workload;
@@ -36,7 +34,6 @@ pub use fake_kvs::FakeKvs;
 pub use fake_log::FakeLog;
 pub use fake_status::RecordingSink;
 pub use fault::{Fault, FaultyStore};
-pub use fragile_disk::{FragileDisk, Survivors};
 pub use memory_store::MemoryStore;
 pub use model::{Model, ModelError, TreeEntry};
 pub use workload::{FsOp, Name, TierOp, WorkloadOp, workload};

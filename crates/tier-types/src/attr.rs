@@ -80,9 +80,14 @@ impl FileName {
 
     /// Checks the bytes of a name; `None` if they cannot be one.
     pub fn new(bytes: &[u8]) -> Option<Self> {
+        Self::is_name(bytes).then(|| Self(bytes.into()))
+    }
+
+    /// Whether bytes can be a name.
+    pub fn is_name(bytes: &[u8]) -> bool {
         let fits = (1..=Self::BYTES_MAX).contains(&bytes.len());
         let plain = !bytes.iter().any(|&byte| byte == 0 || byte == b'/');
-        (fits && plain && bytes != b"." && bytes != b"..").then(|| Self(bytes.into()))
+        fits && plain && bytes != b"." && bytes != b".."
     }
 
     /// The bytes.

@@ -39,7 +39,7 @@ impl Syncing {
 
     /// Answers when everything done so far is durable.
     pub(super) fn submit(&self, reply: ReplyEmpty) {
-        // The thread ends only with this value.
+        // The thread ends only with this value, or by a panic: then who asks is told EIO.
         if let Some(requests) = &self.requests {
             let _ = requests.send(reply);
         }

@@ -76,7 +76,7 @@ impl Stages for FakeStages {
 #[test]
 fn steps_come_in_order_and_nothing_comes_unasked() {
     let said = Arc::new(Said::default());
-    let agent = TieringOutAgent::start(FakeStages::boxed(&said, false), 0).unwrap();
+    let agent = TieringOutAgent::start(FakeStages::boxed(&said, false)).unwrap();
     agent.perform(Task::Evict(PassGoal::Everything), &Arc::default()).unwrap();
     let answers = [Task::Snapshot, Task::Snapshot, Task::EvictDryRun(PassGoal::Everything)]
         .map(|task| agent.submit(task, &Arc::default()).unwrap());
@@ -92,7 +92,7 @@ fn steps_come_in_order_and_nothing_comes_unasked() {
 #[test]
 fn a_panic_poisons_the_handle() {
     let said = Arc::new(Said::default());
-    let agent = TieringOutAgent::start(FakeStages::boxed(&said, true), 0).unwrap();
+    let agent = TieringOutAgent::start(FakeStages::boxed(&said, true)).unwrap();
     assert!(matches!(agent.perform(Task::Snapshot, &Arc::default()), Err(AgentError::Panicked)));
     assert!(matches!(agent.wait(), Err(AgentError::Panicked)));
     assert!(matches!(agent.join(), Err(AgentError::Panicked)));

@@ -143,7 +143,7 @@ impl Harness {
             spill_dir: path.to_path_buf(),
         };
         let stages = StoreStages::new(ports, persister, evicter, sink);
-        TieringOutAgent::start(Box::new(stages), 0).unwrap()
+        TieringOutAgent::start(Box::new(stages)).unwrap()
     }
 
     fn recaller(&self, index: &Arc<Index>, stores: Vec<Arc<dyn ObjectStore>>) -> Recaller {

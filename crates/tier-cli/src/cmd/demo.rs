@@ -17,8 +17,9 @@ use tier_types::MountedInstance;
 use super::keys::NewStore;
 use super::{files, index, keys, restore};
 use crate::exit::DamageFound;
+use crate::index_files::index_path;
 use crate::session::Session;
-use crate::store::{index_path, open_index};
+use crate::store::open_index;
 use crate::{host, output};
 
 const COMPARE_BYTES: usize = 1 << 16;

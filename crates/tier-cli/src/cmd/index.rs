@@ -1,21 +1,24 @@
 //! `tier index`.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
+use tier_agent::StatusBook;
 use tier_index::Index;
 use tier_persist::{Archive, Damage, ScanMode, rebuild_without_manifests};
+use tier_status::Stage;
 use tier_types::{ErrorKind, ObjectStore, SnapshotId};
 
 use super::flush;
 use crate::exit::DamageFound;
+use crate::index_files::{index_path, new_index_path, put_index, remove_folder, settle_index};
 use crate::output;
 use crate::session::Session;
-use crate::store::{Base, Store, index_path, open_index};
+use crate::store::{Base, Store, clock, open_index};
 
 /// Differences that are printed.
 const N_SHOWN: usize = 20;
@@ -32,23 +35,52 @@ pub(crate) fn rebuild(
     path: &Path,
     (full_scan, from_cloud): (bool, bool),
 ) -> Result<()> {
-    let base = session.open_base(path, "a new index")?;
-    let (live, new_path) = (index_path(path), path.join("index.new"));
-    remove(&new_path)?;
-    let index = open_index(&new_path, &base.config)?;
     let mode = if full_scan { ScanMode::Full } else { ScanMode::Tables };
+    if let Some(daemon) = session.daemon() {
+        return correct(session, daemon.store(), mode, from_cloud);
+    }
+    let base = Base::open(path)?;
+    settle_index(path)?;
+    let (live, new_path) = (index_path(path), new_index_path(path));
+    remove_folder(&new_path)?;
+    let index = open_index(&new_path, &base.config)?;
     // Whatever is wrong with it is no reason not to make a new one.
-    let newest = || open_index(&live, &base.config).ok().and_then(|live| newest(&live));
+    let newest = || {
+        let live = live.exists().then(|| open_index(&live, &base.config).ok()).flatten();
+        let known = live.as_ref().and_then(newest);
+        known.max(newest_committed(&base))
+    };
     let (n_tarballs, damages) = fill((&base, &newest), &index, mode, from_cloud)?;
     drop(index);
-    // Between these two steps there is no index; opening the store then makes one from the
-    // manifests, so that a crash costs time only.
-    remove(&live)?;
-    fs::rename(&new_path, &live)
-        .with_context(|| format!("cannot put the new index in place at {}", live.display()))?;
-    let (lines, objects) = output::damages(&damages);
-    let text = format!("{lines}Regenerated the index from {n_tarballs} tarballs.\n");
-    session.report(&json!({ "tarballs": n_tarballs, "damages": objects }), &text)?;
+    put_index(path)?;
+    report_rebuilt(session, n_tarballs, None, &damages)
+}
+
+/// Rebuilds the index of a store in use: entry by entry, for those who recall meanwhile.
+fn correct(session: &Session, store: &Store, mode: ScanMode, from_cloud: bool) -> Result<()> {
+    let work = tempfile::tempdir_in(&store.base.path).context("cannot make a temporary folder")?;
+    let fresh = open_index(&work.path().join("index"), &store.base.config)?;
+    let newest = || newest(&store.index);
+    let (n_tarballs, damages) = fill((&store.base, &newest), &fresh, mode, from_cloud)?;
+    // A snapshot may have come since.
+    let n_wrong = store.index.correct_by(&fresh, |fresh| -> Result<()> {
+        store.archive()?.catch_up(fresh)?;
+        Ok(())
+    })?;
+    report_rebuilt(session, n_tarballs, Some(n_wrong), &damages)
+}
+
+fn report_rebuilt(
+    session: &Session,
+    n_tarballs: u64,
+    n_wrong: Option<u64>,
+    damages: &[Damage],
+) -> Result<()> {
+    let (lines, objects) = output::damages(damages);
+    let wrong = n_wrong.map(|n| format!("; {n} entries were wrong")).unwrap_or_default();
+    let text = format!("{lines}Regenerated the index from {n_tarballs} tarballs{wrong}.\n");
+    let json = json!({ "tarballs": n_tarballs, "corrected": n_wrong, "damages": objects });
+    session.report(&json, &text)?;
     if damages.is_empty() {
         return Ok(());
     }
@@ -56,8 +88,8 @@ pub(crate) fn rebuild(
     bail!(DamageFound(format!("the index lacks what {n} damaged places of tarballs held")))
 }
 
-/// Fills an empty index; returns from how many tarballs, and what is damaged in all copies. `newest`
-/// is the newest snapshot that an earlier index had.
+/// Fills an empty index; returns from how many tarballs, and what is damaged in all copies. `newest_before`
+/// says the newest snapshot that there was.
 pub(crate) fn fill(
     (base, newest_before): (&Base, &dyn Fn() -> Option<SnapshotId>),
     index: &Index,
@@ -88,6 +120,14 @@ pub(crate) fn fill(
         }
         other => other,
     }
+}
+
+/// The newest snapshot that a status log says was committed.
+fn newest_committed(base: &Base) -> Option<SnapshotId> {
+    let book = StatusBook::open(&base.path.join("status"), clock()).ok()?;
+    let statuses = book.all().ok()?;
+    let committed = statuses.iter().filter(|status| status.stage >= Stage::Committed);
+    committed.map(|status| status.header.snapshot).max()
 }
 
 /// The newest snapshot that an index has.
@@ -198,13 +238,4 @@ fn compare(live: &Path, fresh: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(differences)
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
 }

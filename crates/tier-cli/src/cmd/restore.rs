@@ -17,9 +17,10 @@ use tier_types::{MountedInstance, ObjectStore, SnapshotId, Xid, to_usize};
 use super::files;
 use super::keys::{NewStore, make_folder, new_config, put_identity};
 use crate::config::Config;
+use crate::index_files::index_path;
 use crate::session::Session;
 use crate::store::{
-    clock, index_path, kvfs_options, local_path, open_cloud, open_index, read_identity, recaller,
+    clock, kvfs_options, local_path, open_cloud, open_index, read_identity, recaller,
 };
 
 /// What to restore.

@@ -146,7 +146,7 @@ pub(crate) fn recall(session: &Session, store: &Path, paths: &[OsString]) -> Res
         walk::tree(&store.fs, start, |name, attr| {
             stop.check()?;
             if matches!(attr.kind, FileKind::Regular) {
-                let came = store.fs.recall_file(attr.ino);
+                let came = store.fs.recall_file(attr.ino, stop.flag());
                 let came = came.with_context(|| {
                     format!("cannot recall {}/{}", path.display(), output::name(name))
                 })?;

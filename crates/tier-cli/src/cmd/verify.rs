@@ -83,9 +83,10 @@ fn verify_one(
     read_data: bool,
 ) -> Result<VerifyReport> {
     let archive = Archive::open(objects, &store.base.keys, store.base.filesystem)?;
+    let stop = session.stop()?;
     let bar = session.bar("verifying");
     let (mut n_objects, mut bytes) = (0, 0);
-    Ok(archive.verify(read_data, &mut |n| {
+    Ok(archive.verify(read_data, stop.flag(), &mut |n| {
         n_objects += 1;
         bytes += n;
         bar.files_and_bytes(n_objects, bytes);

@@ -47,24 +47,33 @@ pub(crate) fn export(
     if is_dir && dir.exists() && fs::read_dir(dir).is_ok_and(|mut d| d.next().is_some()) {
         bail!("{} is not empty", dir.display());
     }
-    let (copied, n_damaged, failed) = (Mutex::default(), AtomicU64::new(0), AtomicBool::new(false));
-    let export = Export { fs, copied, progress, root, n_damaged, failed };
-    let Tree { folders, other_names } = export.on_threads(n_threads, start, dir)?;
-    for (first, path, attr) in &other_names {
-        // Without the first name there is no file: then this one says again why.
-        let linked = match fs::symlink_metadata(first) {
-            Ok(_) => fs::hard_link(first, path).map_err(Into::into),
-            Err(_) => export.node(path, attr),
-        };
-        export.go_on_if_damaged(at(path, linked))?;
+    let export = Export {
+        fs,
+        progress,
+        root,
+        copied: Mutex::default(),
+        n_parts: AtomicU64::new(0),
+        n_damaged: AtomicU64::new(0),
+        failed: AtomicBool::new(false),
+    };
+    let mut tree = export.on_threads(n_threads, start.clone(), dir)?;
+    if tree.other_names {
+        export.link(start, dir, &mut tree.first_names)?;
     }
     // What is put into a folder changes its times, and may need its permissions.
-    for (path, attr) in folders.iter().rev() {
+    for (path, attr) in tree.folders.iter().rev() {
         export.attributes(path, attr)?;
     }
     match export.n_damaged.into_inner() {
         0 => Ok(export.copied.into_inner()),
         n => bail!(DamageFound(format!("{n} files could not be read; all others are exported"))),
+    }
+}
+
+fn place(dir: &Path, relative: &[u8]) -> PathBuf {
+    match relative {
+        b"" => dir.to_path_buf(),
+        relative => dir.join(OsStr::from_bytes(relative)),
     }
 }
 
@@ -79,8 +88,10 @@ type Batch = Vec<(PathBuf, FileAttr)>;
 #[derive(Default)]
 struct Tree {
     folders: Vec<(PathBuf, FileAttr)>,
-    /// The first name of a file, and one more.
-    other_names: Vec<(PathBuf, PathBuf, FileAttr)>,
+    /// Of files with several names.
+    first_names: HashMap<Ino, PathBuf>,
+    /// Whether there are other names.
+    other_names: bool,
 }
 
 struct Export<'a> {
@@ -89,6 +100,8 @@ struct Export<'a> {
     progress: &'a (dyn Fn(&Copied) -> Result<()> + Sync),
     /// Who is not root keeps what it can.
     root: bool,
+    /// Files that were begun.
+    n_parts: AtomicU64,
     n_damaged: AtomicU64,
     /// A thread met an error: the others need not go on.
     failed: AtomicBool,
@@ -101,10 +114,12 @@ impl Export<'_> {
             let mut threads = Vec::new();
             for _ in 0..n_threads.max(1) {
                 let queue = queue.clone();
-                threads.push(scope.spawn(move || {
+                let copy = move || {
                     let copied = queue.iter().try_for_each(|batch| self.copy(&batch));
                     copied.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
-                }));
+                };
+                let thread = thread::Builder::new().name("tier-export".into());
+                threads.push(thread.spawn_scoped(scope, copy).context("cannot start a thread")?);
             }
             drop(queue);
             let walked = self.walk(start, dir, &batches);
@@ -114,7 +129,7 @@ impl Export<'_> {
                 let ended = thread.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")));
                 copied = copied.and(ended);
             }
-            // Where a copy failed, the walk ends because nobody takes its batches: the copy says why.
+            // Where a copy failed, the walk ends because of it: the copy says why.
             copied.and(walked)
         })
     }
@@ -122,28 +137,24 @@ impl Export<'_> {
     /// Makes the folders and hands out what is in them.
     fn walk(&self, start: FileAttr, dir: &Path, batches: &Sender<Batch>) -> Result<Tree> {
         let mut tree = Tree::default();
-        let mut first_names: HashMap<Ino, PathBuf> = HashMap::new();
         let (mut batch, mut batch_bytes) = (Vec::new(), 0);
         let send = |batch| batches.send(batch).map_err(|_| anyhow!("the threads have ended"));
         walk::tree(self.fs, start, |relative, attr| {
-            let path = match relative {
-                b"" => dir.to_path_buf(),
-                relative => dir.join(OsStr::from_bytes(relative)),
-            };
+            if self.failed.load(Ordering::Relaxed) {
+                bail!("a thread that copies has failed");
+            }
+            let path = place(dir, relative);
             if matches!(attr.kind, FileKind::Directory) {
                 at(&path, self.folder(&path))?;
                 tree.folders.push((path, attr.clone()));
                 return Ok(());
             }
-            if attr.nlink > 1
-                && let Some(first) = first_names.get(&attr.ino)
-            {
-                self.count(1, 0)?;
-                tree.other_names.push((first.clone(), path, attr.clone()));
-                return Ok(());
-            }
             if attr.nlink > 1 {
-                first_names.insert(attr.ino, path.clone());
+                if tree.first_names.contains_key(&attr.ino) {
+                    tree.other_names = true;
+                    return Ok(());
+                }
+                tree.first_names.insert(attr.ino, path.clone());
             }
             batch_bytes += attr.size_bytes;
             batch.push((path, attr.clone()));
@@ -157,12 +168,39 @@ impl Export<'_> {
         Ok(tree)
     }
 
+    /// Makes the other names of files whose first ones are there, in a walk of its own: there may be
+    /// more of them than fit into memory.
+    fn link(
+        &self,
+        start: FileAttr,
+        dir: &Path,
+        first_names: &mut HashMap<Ino, PathBuf>,
+    ) -> Result<()> {
+        walk::tree(self.fs, start, |relative, attr| {
+            let path = place(dir, relative);
+            let Some(first) = first_names.get(&attr.ino) else { return Ok(()) };
+            if fs::symlink_metadata(&path).is_ok() {
+                return Ok(());
+            }
+            if fs::symlink_metadata(first).is_ok() {
+                at(&path, fs::hard_link(first, &path).map_err(Into::into))?;
+            } else {
+                // The first one could not be made: this one says again why, or is the first.
+                let made = walk::gone_is_fine(at(&path, self.node(&path, attr)));
+                self.go_on_if_damaged(made)?;
+                first_names.insert(attr.ino, path);
+            }
+            self.count(1, 0)
+        })
+    }
+
     fn copy(&self, batch: &Batch) -> Result<()> {
         for (path, attr) in batch {
             if self.failed.load(Ordering::Relaxed) {
                 break;
             }
-            self.go_on_if_damaged(at(path, self.node(path, attr)))?;
+            let made = walk::gone_is_fine(at(path, self.node(path, attr)));
+            self.go_on_if_damaged(made)?;
             self.count(1, 0)?;
         }
         Ok(())
@@ -242,8 +280,8 @@ impl Export<'_> {
 
     /// The file gets its name when all of it is there: nobody takes a part of it for the whole.
     fn content(&self, path: &Path, attr: &FileAttr) -> Result<()> {
-        // A file has one first name, and so one thread that makes it.
-        let part = format!(".tier-export-{}-{}", std::process::id(), attr.ino);
+        let number = self.n_parts.fetch_add(1, Ordering::Relaxed);
+        let part = format!(".tier-export-{}-{number}", std::process::id());
         let part = path.with_file_name(part);
         let file = File::options().write(true).create_new(true).mode(0o600).open(&part)?;
         let copied = self.copy_all(&file, attr);

@@ -1,6 +1,7 @@
 //! Damage is told with exit code 3 and the name of the object; everything else is still readable.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -98,6 +99,40 @@ fn an_index_that_cannot_even_be_opened_is_made_anew() {
 }
 
 #[test]
+fn an_index_that_was_being_replaced_is_there_after_a_crash() {
+    let store = evicted();
+    // Between the two renames.
+    fs::rename(store.at("store/index"), store.at("store/index.old")).unwrap();
+    assert_eq!(store.run("cat", &["/late"]).ok(), "late\n".repeat(100));
+    // After them.
+    fs::create_dir(store.at("store/index.old")).unwrap();
+    fs::write(store.at("store/index.old/CURRENT"), "old\n").unwrap();
+    assert_eq!(store.run("cat", &["/late"]).ok(), "late\n".repeat(100));
+    assert!(!Path::new(&store.at("store/index.old")).exists());
+}
+
+#[test]
+fn other_names_of_a_damaged_file_are_told_and_the_rest_comes_out() {
+    let store = Store::new(&[]);
+    store.import();
+    store.run("snapshot", &[]).ok();
+    fs::create_dir(store.at("more")).unwrap();
+    fs::write(store.at("more/whole"), "late\n").unwrap();
+    fs::hard_link(store.at("more/whole"), store.at("more/whole-too")).unwrap();
+    store.run("import", &[&store.at("more")]).ok();
+    store.run("snapshot", &[]).ok();
+    store.run("evict", &["--all"]).ok();
+    break_first_tarball(&store, flip_a_bit);
+    let run = store.run("export", &["/", &store.at("out")]);
+    assert_eq!(run.code, 3);
+    // `hello` and `dir/hard` are one file.
+    assert!(!Path::new(&store.at("out/hello")).exists());
+    assert!(!Path::new(&store.at("out/dir/hard")).exists());
+    let twins = ["out/whole", "out/whole-too"].map(|name| fs::metadata(store.at(name)).unwrap());
+    assert_eq!(twins[0].ino(), twins[1].ino());
+}
+
+#[test]
 fn settings_that_were_not_those_of_the_store_are_refused() {
     let store = evicted();
     let path = store.at("store/tier.toml");
@@ -106,6 +141,12 @@ fn settings_that_were_not_those_of_the_store_are_refused() {
     let run = store.run("cat", &["/late"]);
     assert_eq!(run.code, 1);
     assert!(run.err.contains("chunk_bytes = 4096"), "{}", run.err);
+    // Rebuilding does not open the filesystem, and must not put a wrong index in place either.
+    let run = store.run("index rebuild", &[]);
+    assert_eq!(run.code, 3);
+    assert!(run.err.contains("chunks of 4096 bytes"), "{}", run.err);
+    fs::write(&path, settings.replace("chunk_bytes = 65536", "chunk_bytes = 0")).unwrap();
+    assert!(store.run("cat", &["/late"]).err.contains("from 512 to 1048576"));
     fs::write(&path, settings).unwrap();
     assert_eq!(store.run("cat", &["/late"]).ok(), "late\n".repeat(100));
 }

@@ -64,6 +64,22 @@ fn an_old_snapshot_is_exported_and_restored_as_it_was() {
 }
 
 #[test]
+fn a_store_with_other_chunks_lives_the_same_life() {
+    let store = Store::new(&["--chunk-bytes", "4096"]);
+    store.import();
+    store.run("snapshot", &[]).ok();
+    store.run("evict", &["--all"]).ok();
+    store.check_export(&store.path(), "out");
+    store.run("index rebuild", &[]).ok();
+    store.run("fsck", &[]).ok();
+    let (restored, key) = (store.at("restored"), store.at("store/identity.key"));
+    let args = ["restore", &restored, "--cloud", &store.cloud_url(), "--identity", &key];
+    tier(&args).ok();
+    store.check_export(&restored, "out-restored");
+    assert_eq!(tier(&["init", &store.at("other"), "--chunk-bytes", "100"]).code, 2);
+}
+
+#[test]
 fn status_says_where_everything_stands() {
     // In clear: the length of an age header is random.
     let store = Store::new(&["--no-encryption"]);

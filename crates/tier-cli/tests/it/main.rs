@@ -5,6 +5,8 @@ mod crowd;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod fragile_disk;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod import;

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use tier_testkit::{FragileDisk, Survivors};
-
+use crate::fragile_disk::{FragileDisk, Survivors};
 use crate::harness::{command, tier};
 
 const RECORD_BYTES: usize = 4096;
@@ -54,7 +53,7 @@ impl Writer {
     }
 
     /// What a restart shows must hold what had been promised before the loss.
-    fn check(&self, folder: &Path, n_rounds: u64) {
+    fn check(&self, folder: &Path, (n_rounds, n_rounds_after): (u64, u64)) {
         let folder = folder.join(&self.name);
         let log = fs::read(folder.join("log")).unwrap();
         let n_records = u64::try_from(log.len() / RECORD_BYTES).unwrap();
@@ -63,7 +62,8 @@ impl Writer {
             assert!(record == content(round), "{}: record {round} is wrong", self.name);
         }
         let replaced = fs::read(folder.join("replaced")).unwrap();
-        let newer = n_rounds..=n_rounds + 1;
+        // A round may have been under way, and some may have ended while the power went.
+        let newer = n_rounds..=n_rounds_after + 1;
         assert!(newer.clone().any(|round| replaced == content(round)), "{}: torn", self.name);
         let made = |round: u64| fs::read(folder.join(format!("made-{round}"))).ok();
         assert!(newer.clone().any(|round| made(round) == Some(content(round))), "{}", self.name);
@@ -143,7 +143,7 @@ fn a_loss_of_power_takes_nothing_that_was_synced() {
     let losses = lose_power(&disk, (&store, &on), &writers);
     drop((mounted, disk));
     let mut coin = 0x9e37_79b9_7f4a_7c15_u64;
-    for (number, (promised, survivors)) in losses.iter().enumerate() {
+    for (number, Loss { before, after, survivors }) in losses.iter().enumerate() {
         // Once exactly what was synced, then more by chance.
         for variant in 0..3 {
             let folder = dir.path().join(format!("left-{number}-{variant}"));
@@ -155,20 +155,34 @@ fn a_loss_of_power_takes_nothing_that_was_synced() {
             };
             survivors.write(&folder, &mut reached).unwrap();
             move_cloud(&folder, &dir.path().join("disk"));
-            check(&folder, &writers, promised);
+            check(&folder, &writers, (before, after));
         }
     }
 }
 
+/// What was left, and how many rounds each writer had promised before and after.
+struct Loss {
+    before: Vec<u64>,
+    after: Vec<u64>,
+    survivors: Survivors,
+}
+
+/// Says the end when it is dropped.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Has everybody work, with snapshots and evictions, and loses the power again and again.
-fn lose_power(
-    disk: &FragileDisk,
-    (store, on): (&Path, &Path),
-    writers: &[Writer],
-) -> Vec<(Vec<u64>, Survivors)> {
+fn lose_power(disk: &FragileDisk, (store, on): (&Path, &Path), writers: &[Writer]) -> Vec<Loss> {
     let ended = AtomicBool::new(false);
     let (sender, rounds) = channel();
     thread::scope(|scope| {
+        // Also if what follows fails: then the others must end.
+        let _end = End(&ended);
         for writer in writers {
             let (sender, ended): (Sender<()>, _) = (sender.clone(), &ended);
             scope.spawn(move || {
@@ -185,14 +199,16 @@ fn lose_power(
                 tier(&["evict", "--all", &store]).ok();
             }
         });
-        let mut losses = Vec::new();
-        for _ in 0..N_LOSSES {
+        drop(sender);
+        let promised = || writers.iter().map(|w| w.n_rounds.load(Ordering::SeqCst)).collect();
+        let lose = |_| {
+            // Fewer, if all writers have failed.
             assert_eq!(rounds.iter().take(N_ROUNDS).count(), N_ROUNDS);
-            let promised = writers.iter().map(|w| w.n_rounds.load(Ordering::SeqCst)).collect();
-            losses.push((promised, disk.lose_power()));
-        }
-        ended.store(true, Ordering::SeqCst);
-        losses
+            let before = promised();
+            let survivors = disk.lose_power();
+            Loss { before, survivors, after: promised() }
+        };
+        (0..N_LOSSES).map(lose).collect()
     })
 }
 
@@ -204,13 +220,14 @@ fn move_cloud(folder: &Path, disk: &Path) {
     fs::write(&settings, text.replace(&from, &to)).unwrap();
 }
 
-fn check(folder: &Path, writers: &[Writer], promised: &[u64]) {
+fn check(folder: &Path, writers: &[Writer], (before, after): (&[u64], &[u64])) {
     let (store, out) = (folder.join("store").display().to_string(), folder.join("out"));
     tier(&["fsck", &store]).ok();
     tier(&["index", "check", &store]).ok();
     tier(&["export", &store, "/", &out.display().to_string()]).ok();
-    for (writer, n_rounds) in writers.iter().zip(promised) {
-        writer.check(&out, *n_rounds);
+    for (writer, n_rounds) in writers.iter().zip(before.iter().copied().zip(after.iter().copied()))
+    {
+        writer.check(&out, n_rounds);
     }
     tier(&["snapshot", &store]).ok();
     tier(&["fsck", &store]).ok();

@@ -94,7 +94,8 @@ pub(crate) fn run(
             let (job_queue, seal_queue) = (job_queue.clone(), seal_queue.clone());
             start(scope, "tier-worker", move || {
                 let mark = context.identity.mark();
-                let source = (context.mounted, context.options.busy_percent);
+                let PersistOptions { busy_percent, nice, .. } = context.options;
+                let source = (context.mounted, workers::Manners { busy_percent, nice });
                 workers::work(builder, source, mark, job_queue, seal_queue);
             })?;
         }

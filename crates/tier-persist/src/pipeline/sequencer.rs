@@ -89,23 +89,29 @@ pub(super) fn run(
 struct Pace {
     /// None: as fast as it can be.
     bytes_per_second_max: Option<u64>,
-    started: Instant,
-    bytes: u64,
+    /// When all bytes so far may have been written.
+    due: Instant,
 }
 
 impl Pace {
     fn new(bytes_per_second_max: Option<u64>) -> Self {
-        Self { bytes_per_second_max, started: Instant::now(), bytes: 0 }
+        Self { bytes_per_second_max, due: Instant::now() }
     }
 
     #[expect(clippy::disallowed_methods, reason = "a rate is kept by waiting for time to pass")]
     fn keep(&mut self, bytes: u64) {
-        let Some(rate) = self.bytes_per_second_max else { return };
-        self.bytes = self.bytes.saturating_add(bytes);
-        let due = Duration::from_millis(self.bytes.saturating_mul(1000) / rate.max(1));
-        if let Some(left) = due.checked_sub(self.started.elapsed()) {
-            std::thread::sleep(left);
+        let wait = self.wait(bytes, Instant::now());
+        if !wait.is_zero() {
+            std::thread::sleep(wait);
         }
+    }
+
+    /// How long to wait after these bytes. Time in which nothing came is not made up for.
+    fn wait(&mut self, bytes: u64, now: Instant) -> Duration {
+        let Some(rate) = self.bytes_per_second_max else { return Duration::ZERO };
+        let cost = Duration::from_micros(bytes.saturating_mul(1_000_000) / rate.max(1));
+        self.due = self.due.max(now) + cost;
+        self.due.saturating_duration_since(now)
     }
 }
 
@@ -183,5 +189,22 @@ impl Sequencer<'_> {
             self.wait_for_oldest()?;
         }
         Ok(self.result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_kept_and_idle_time_is_not_made_up_for() {
+        let start = Instant::now();
+        let mut pace = Pace { bytes_per_second_max: Some(1000), due: start };
+        assert_eq!(pace.wait(500, start), Duration::from_millis(500));
+        assert_eq!(pace.wait(500, start), Duration::from_secs(1));
+        let later = start + Duration::from_mins(1);
+        assert_eq!(pace.wait(100, later), Duration::from_millis(100));
+        let mut free = Pace { bytes_per_second_max: None, due: start };
+        assert_eq!(free.wait(u64::MAX, start), Duration::ZERO);
     }
 }

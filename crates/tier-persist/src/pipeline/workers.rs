@@ -10,15 +10,26 @@ use super::job::Job;
 use super::payload::SealJob;
 use crate::tarball::{FrameBuilder, FrameMark};
 
+/// How a worker gives way to those who use the filesystem.
+#[derive(Clone, Copy)]
+pub(super) struct Manners {
+    /// How much of its time it works while the filesystem is in demand.
+    pub(super) busy_percent: u32,
+    /// Its priority.
+    pub(super) nice: u8,
+}
+
 /// One worker, until there is nothing left to do. Sealing goes first: it is what frees memory.
 pub(super) fn work(
     mut builder: FrameBuilder,
-    (mounted, busy_percent): (&dyn MountedSnapshot, u32),
+    (mounted, manners): (&dyn MountedSnapshot, Manners),
     mark: FrameMark,
     mut jobs: Receiver<Job>,
     mut seals: Receiver<SealJob>,
 ) {
+    lower_priority(manners.nice);
     let mut reader = mounted.reader();
+    let mut owed = Duration::ZERO;
     let (mut n_ended, mut jobs_ended, mut seals_ended) = (0, false, false);
     while n_ended < 2 {
         select_biased! {
@@ -34,9 +45,8 @@ pub(super) fn work(
                         let built = builder.build(&job.members, &mark, reader.as_mut());
                         job.reply.send(built);
                     })));
-                    if mounted.in_demand() {
-                        give_way(started.elapsed(), busy_percent);
-                    }
+                    owed += rest_after(started.elapsed(), manners.busy_percent);
+                    owed = give_way(owed, mounted);
                 }
                 Err(_) => jobs_ended = true,
             },
@@ -50,12 +60,47 @@ pub(super) fn work(
     }
 }
 
-/// The longest rest: a worker must see soon that nobody wants its work any more.
-const REST_MAX: Duration = Duration::from_millis(200);
+/// Only of this thread, which holds no lock that others want for long. Without it the work is the
+/// same.
+fn lower_priority(nice: u8) {
+    if nice > 0 {
+        let _ = rustix::process::setpriority_process(None, nice.into());
+    }
+}
 
-/// Rests after work, so that the work takes only so much of the time.
-#[expect(clippy::disallowed_methods, reason = "a share of the time is kept by letting time pass")]
-fn give_way(worked: Duration, busy_percent: u32) {
+/// How long to rest after work, so that the work takes only so much of the time.
+fn rest_after(worked: Duration, busy_percent: u32) -> Duration {
     let busy = busy_percent.clamp(1, 100);
-    std::thread::sleep((worked * (100 - busy) / busy).min(REST_MAX));
+    worked * (100 - busy) / busy
+}
+
+/// How often somebody who rests looks whether he still has to.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Rests as long as the filesystem is in demand, and returns what is left of that: nothing is owed to
+/// those who are gone.
+#[expect(clippy::disallowed_methods, reason = "a share of the time is kept by letting time pass")]
+fn give_way(mut owed: Duration, mounted: &dyn MountedSnapshot) -> Duration {
+    while owed >= Duration::from_millis(1) {
+        if !mounted.in_demand() {
+            return Duration::ZERO;
+        }
+        let slice = owed.min(LOOK_INTERVAL);
+        std::thread::sleep(slice);
+        owed -= slice;
+    }
+    owed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rest_and_work_have_their_shares_of_the_time() {
+        let worked = Duration::from_millis(40);
+        assert_eq!(rest_after(worked, 40), Duration::from_millis(60));
+        assert_eq!(rest_after(worked, 10), Duration::from_millis(360));
+        assert_eq!(rest_after(worked, 100), Duration::ZERO);
+    }
 }

@@ -164,15 +164,26 @@ impl StoredEntry<'_> {
         self.wire.into_entry(self.base_frame, self.ino)
     }
 
-    /// Appends what the index needs of it, without the cost of the rest; `None` if it cannot be.
+    /// Appends what the index needs of it, without the cost of the rest; `None`, and nothing, if it
+    /// cannot be.
     pub(crate) fn index_entries(&self, out: &mut Vec<Entry>) -> Option<()> {
+        let before = out.len();
+        let appended = self.append_index_entries(out);
+        if appended.is_none() {
+            out.truncate(before);
+        }
+        appended
+    }
+
+    fn append_index_entries(&self, out: &mut Vec<Entry>) -> Option<()> {
         let Self { wire, ino, base_frame } = self;
         let (ino, frame, offset) = (*ino, base_frame.checked_add(wire.frame)?, wire.offset);
         out.extend(wire.gone.map(|xid| Entry::Gone { ino, xid: Xid::new(more(xid, ino)) }));
-        out.extend(wire.metadata.as_ref().map(|inode| {
+        if let Some(inode) = &wire.metadata {
+            inode.is_sound().then_some(())?;
             let xid = Xid::new(more(inode.xid, ino));
-            Entry::Inode { ino, xid, frame, offset }
-        }));
+            out.push(Entry::Inode { ino, xid, frame, offset });
+        }
         for piece in &wire.data {
             out.push(piece_from_wire(*piece, (frame, offset), ino)?.entry(ino));
         }
@@ -404,6 +415,16 @@ impl<'a> From<&'a InodeState> for WireInode<'a> {
 }
 
 impl WireInode<'_> {
+    /// Whether [`into_inode`](Self::into_inode) can make something of it.
+    fn is_sound(&self) -> bool {
+        let changed = time_from_wire(self.modified, Timestamp::default()).and_then(|modified| {
+            time_from_wire(self.accessed, modified)?;
+            time_from_wire(self.changed, modified)
+        });
+        changed.and_then(|changed| time_from_wire(self.created, changed)).is_some()
+            && self.links.iter().all(|(_, name)| FileName::is_name(name))
+    }
+
     fn into_inode(self, ino: Ino) -> Option<InodeState> {
         let device = |major, minor| DeviceNumber { major, minor };
         let kind = match self.kind {

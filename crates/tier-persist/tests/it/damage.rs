@@ -1,6 +1,7 @@
 //! Whatever happens to an object: a typed error that names it, never a panic, never wrong bytes.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tier_index::{Index, IndexOptions};
 use tier_persist::{
@@ -68,7 +69,7 @@ fn check_verify(fixture: &Fixture, object: &str, what: &str) {
     let named = match Archive::open(&store, &fixture.keys, FILESYSTEM) {
         Err(error) => error.to_string(),
         Ok(archive) => {
-            let report = archive.verify(true, &mut |_| {}).unwrap();
+            let report = archive.verify(true, &AtomicBool::new(false), &mut |_| {}).unwrap();
             report.damages.first().map(|damage| damage.object.clone()).unwrap_or_default()
         }
     };
@@ -87,7 +88,7 @@ fn check_missing(fixture: &Fixture, object: &str) {
                 return;
             }
             Ok(()) => {
-                let report = archive.verify(false, &mut |_| {}).unwrap();
+                let report = archive.verify(false, &AtomicBool::new(false), &mut |_| {}).unwrap();
                 assert!(report.damages.iter().all(|damage| damage.missing));
                 report.damages.first().map(|damage| damage.object.clone()).unwrap_or_default()
             }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tier_index::{Index, IndexOptions};
 use tier_persist::{
@@ -60,7 +61,7 @@ fn archives_of_version_1_are_read() {
             assert_eq!(archive.rebuild_index(&index, mode).unwrap(), Vec::new());
             assert_eq!(dump(&index), read("index.dump"), "{folder}, {mode:?}");
         }
-        let report = archive.verify(true, &mut |_| {}).unwrap();
+        let report = archive.verify(true, &AtomicBool::new(false), &mut |_| {}).unwrap();
         assert_eq!((report.n_objects, report.damages), (4, Vec::new()));
         let dir = tempfile::tempdir().unwrap();
         let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();

@@ -220,15 +220,15 @@ impl Filesystem for Disk {
         mut reply: ReplyDirectory,
     ) {
         let mut nodes = self.0.lock();
-        // A listing that is under way while names come and go may miss some: nobody here minds.
-        let names: Vec<_> = match nodes.names(ino) {
-            Ok(names) => names.iter().map(|(name, number)| (name.clone(), *number)).collect(),
+        // By number, which is the place: a listing goes on where it was, whoever comes and goes.
+        let mut names: Vec<_> = match nodes.names(ino) {
+            Ok(names) => names.iter().map(|(name, number)| (*number, name.clone())).collect(),
             Err(error) => return reply.error(error),
         };
-        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
-        for (at, (name, number)) in (1_u64..).zip(&names).skip(skip) {
+        names.sort();
+        for (number, name) in names.iter().filter(|(number, _)| *number > offset) {
             let kind = nodes.attr(INodeNo(*number)).map_or(FileType::RegularFile, |a| a.kind);
-            if reply.add(INodeNo(*number), at, kind, name) {
+            if reply.add(INodeNo(*number), *number, kind, name) {
                 break;
             }
         }

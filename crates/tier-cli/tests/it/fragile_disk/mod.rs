@@ -1,7 +1,9 @@
 //! A disk that loses its power: a mounted filesystem in memory that remembers what of it was synced.
 //!
 //! A file is durable as it was when it was last synced, a name when its folder was. What a loss of
-//! power leaves is at least that; of what came later, any part may have reached the disk as well.
+//! power leaves is at least that. Of what was written to a file since, any blocks may have reached the
+//! disk as well, and its length; of a folder all changes or none, because filesystems keep renames
+//! whole.
 
 mod adapter;
 mod nodes;
@@ -15,22 +17,22 @@ use fuser::{BackgroundSession, Config, MountOption};
 use parking_lot::Mutex;
 
 use adapter::Disk;
-use nodes::{Content, Node, Nodes, ROOT};
+use nodes::{BLOCK_BYTES, Content, Node, Nodes, ROOT, Synced};
 
 /// The disk, mounted until it is dropped.
 #[derive(Debug)]
-pub struct FragileDisk {
+pub(crate) struct FragileDisk {
     nodes: Arc<Mutex<Nodes>>,
     _session: BackgroundSession,
 }
 
 /// What a loss of power leaves.
 #[derive(Debug)]
-pub struct Survivors(Nodes);
+pub(crate) struct Survivors(Nodes);
 
 impl FragileDisk {
     /// Mounts an empty one on a folder.
-    pub fn mount(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn mount(folder: &Path) -> io::Result<Self> {
         let nodes = Arc::new(Mutex::new(Nodes::new()));
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("fragile".into())];
@@ -39,15 +41,15 @@ impl FragileDisk {
     }
 
     /// Loses the power, in a copy: those who use the disk notice nothing.
-    pub fn lose_power(&self) -> Survivors {
+    pub(crate) fn lose_power(&self) -> Survivors {
         Survivors(self.nodes.lock().clone())
     }
 }
 
 impl Survivors {
-    /// Writes them into a folder. `reached` is asked for every file and folder whether it reached
-    /// the disk though nobody had synced it.
-    pub fn write(&self, folder: &Path, reached: &mut dyn FnMut() -> bool) -> io::Result<()> {
+    /// Writes them into a folder. `reached` is asked for every change that nobody had synced whether it
+    /// reached the disk all the same.
+    pub(crate) fn write(&self, folder: &Path, reached: &mut dyn FnMut() -> bool) -> io::Result<()> {
         self.write_folder(ROOT, folder, reached)
     }
 
@@ -65,12 +67,26 @@ impl Survivors {
             let path = folder.join(name);
             match self.0.nodes.get(&number).map(|node| &node.content) {
                 Some(Content::Folder(_)) => self.write_folder(number, &path, reached)?,
-                Some(Content::File(data)) => {
-                    fs::write(path, if reached() { &data.now } else { &data.durable })?;
-                }
+                Some(Content::File(data)) => fs::write(path, torn(data, reached))?,
                 Some(Content::Other(_)) | None => {}
             }
         }
         Ok(())
     }
+}
+
+/// A file of which some blocks and perhaps the length reached the disk, and others did not.
+fn torn(data: &Synced<Vec<u8>>, reached: &mut dyn FnMut() -> bool) -> Vec<u8> {
+    let mut left = data.durable.clone();
+    if reached() {
+        left.resize(data.now.len(), 0);
+    }
+    let block_bytes = usize::try_from(BLOCK_BYTES).unwrap();
+    for (left, now) in left.chunks_mut(block_bytes).zip(data.now.chunks(block_bytes)) {
+        let len = left.len().min(now.len());
+        if left[..len] != now[..len] && reached() {
+            left[..len].copy_from_slice(&now[..len]);
+        }
+    }
+    left
 }
