@@ -11,6 +11,7 @@
 //! This crate knows no cloud provider and no filesystem's schema.
 
 mod agent;
+mod background;
 mod book;
 mod error;
 mod push;

@@ -17,6 +17,7 @@ use tier_types::{
     XidRange, with_causes,
 };
 
+use crate::background::in_background;
 use crate::push::{push, read_back};
 use crate::stages::{Persisted, Stages};
 use crate::updates::Updates;
@@ -60,6 +61,7 @@ pub struct StoreStages {
     persister: Persister,
     evicter: Evicter,
     progress: Arc<dyn StatusSink>,
+    nice: u8,
 }
 
 impl std::fmt::Debug for StoreStages {
@@ -76,7 +78,13 @@ impl StoreStages {
         evicter: Evicter,
         progress: Arc<dyn StatusSink>,
     ) -> Self {
-        Self { ports, persister, evicter, progress }
+        Self { ports, persister, evicter, progress, nice: 0 }
+    }
+
+    /// Lets persisting and reading back give way to others, as nice(1) counts it: 19 most.
+    #[must_use]
+    pub fn with_nice(self, nice: u8) -> Self {
+        Self { nice, ..self }
     }
 
     fn archive(&self) -> Result<Archive<'_>, AgentError> {
@@ -222,19 +230,22 @@ impl Stages for StoreStages {
         let Some((publication, range)) = self.publish(first)? else { return Ok(None) };
         let mounted = self.ports.instance.open_snapshot(&publication)?;
         let options = NetChangesOptions::new(&self.ports.spill_dir);
-        let changes = NetChanges::of_range(self.ports.log.as_ref(), range, &options)
-            .map_err(tier_types::PortError::from)?;
         let epoch = self.ports.epoch;
         let status = self.tee(StatusHeader { epoch, snapshot })?;
-        let report = self.persister.persist(&mut PersistRequest {
-            epoch,
-            snapshot,
-            range,
-            mounted: mounted.as_ref(),
-            updates: &mut Updates::new(changes, failed),
-            status: &status,
-            stop,
-        });
+        let log = self.ports.log.as_ref();
+        let changes = in_background(self.nice, || NetChanges::of_range(log, range, &options))?;
+        let changes = changes.map_err(tier_types::PortError::from)?;
+        let report = in_background(self.nice, || {
+            self.persister.persist(&mut PersistRequest {
+                epoch,
+                snapshot,
+                range,
+                mounted: mounted.as_ref(),
+                updates: &mut Updates::new(changes, failed),
+                status: &status,
+                stop,
+            })
+        })?;
         if let Err(error) = &report
             && error.kind() != ErrorKind::Cancelled
         {
@@ -251,7 +262,8 @@ impl Stages for StoreStages {
         let summary = archive.snapshots().find(|summary| summary.snapshot == snapshot);
         let Some(summary) = summary else { return Ok(()) };
         let status = self.tee(header(summary))?;
-        let secured = self.secure_objects(&archive.objects(snapshot)?, &status, stop);
+        let objects = archive.objects(snapshot)?;
+        let secured = in_background(self.nice, || self.secure_objects(&objects, &status, stop))?;
         if let Err(error) = &secured
             && error.kind() != ErrorKind::Cancelled
         {

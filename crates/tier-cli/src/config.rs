@@ -69,7 +69,7 @@ pub(crate) struct Persist {
     pub(crate) bytes_per_second_max: u64,
     /// How much of the time persisting may work while the filesystem is in use, in percent.
     pub(crate) busy_percent: u32,
-    /// How much compressing gives way to others while a store is mounted, as nice(1) counts it.
+    /// How much it gives way to others while a store is mounted, as nice(1) counts it.
     pub(crate) nice: u8,
 }
 

@@ -157,7 +157,6 @@ impl Store {
             frame_bytes: tier_types::to_usize(config.persist.frame_bytes),
             bytes_per_second_max: Some(config.persist.bytes_per_second_max).filter(|n| *n > 0),
             busy_percent: config.persist.busy_percent,
-            nice,
             ..PersistOptions::default()
         };
         let persister = Persister::new(
@@ -187,7 +186,7 @@ impl Store {
             spill_dir,
         };
         let progress: Arc<dyn StatusSink> = self.audience.clone();
-        let stages = StoreStages::new(ports, persister, evicter, progress);
+        let stages = StoreStages::new(ports, persister, evicter, progress).with_nice(nice);
         Ok(TieringOutAgent::start(Box::new(stages))?)
     }
 

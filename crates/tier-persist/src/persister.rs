@@ -42,8 +42,6 @@ pub struct PersistOptions {
     pub bytes_per_second_max: Option<u64>,
     /// How much of its time a worker works while the filesystem is in demand, in percent.
     pub busy_percent: u32,
-    /// How much the workers give way to other threads, as nice(1) counts it: 0 not at all, 19 most.
-    pub nice: u8,
 }
 
 impl Default for PersistOptions {
@@ -58,7 +56,6 @@ impl Default for PersistOptions {
             rewrite_bytes_max: 256 << 10,
             bytes_per_second_max: None,
             busy_percent: 100,
-            nice: 0,
         }
     }
 }

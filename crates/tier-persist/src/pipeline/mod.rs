@@ -94,8 +94,7 @@ pub(crate) fn run(
             let (job_queue, seal_queue) = (job_queue.clone(), seal_queue.clone());
             start(scope, "tier-worker", move || {
                 let mark = context.identity.mark();
-                let PersistOptions { busy_percent, nice, .. } = context.options;
-                let source = (context.mounted, workers::Manners { busy_percent, nice });
+                let source = (context.mounted, context.options.busy_percent);
                 workers::work(builder, source, mark, job_queue, seal_queue);
             })?;
         }

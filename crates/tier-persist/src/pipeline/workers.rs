@@ -10,24 +10,14 @@ use super::job::Job;
 use super::payload::SealJob;
 use crate::tarball::{FrameBuilder, FrameMark};
 
-/// How a worker gives way to those who use the filesystem.
-#[derive(Clone, Copy)]
-pub(super) struct Manners {
-    /// How much of its time it works while the filesystem is in demand.
-    pub(super) busy_percent: u32,
-    /// Its priority.
-    pub(super) nice: u8,
-}
-
 /// One worker, until there is nothing left to do. Sealing goes first: it is what frees memory.
 pub(super) fn work(
     mut builder: FrameBuilder,
-    (mounted, manners): (&dyn MountedSnapshot, Manners),
+    (mounted, busy_percent): (&dyn MountedSnapshot, u32),
     mark: FrameMark,
     mut jobs: Receiver<Job>,
     mut seals: Receiver<SealJob>,
 ) {
-    lower_priority(manners.nice);
     let mut reader = mounted.reader();
     let mut owed = Duration::ZERO;
     let (mut n_ended, mut jobs_ended, mut seals_ended) = (0, false, false);
@@ -45,7 +35,7 @@ pub(super) fn work(
                         let built = builder.build(&job.members, &mark, reader.as_mut());
                         job.reply.send(built);
                     })));
-                    owed += rest_after(started.elapsed(), manners.busy_percent);
+                    owed += rest_after(started.elapsed(), busy_percent);
                     owed = give_way(owed, mounted);
                 }
                 Err(_) => jobs_ended = true,
@@ -57,14 +47,6 @@ pub(super) fn work(
         if jobs_ended {
             (jobs, jobs_ended, n_ended) = (never(), false, n_ended + 1);
         }
-    }
-}
-
-/// Only of this thread, which holds no lock that others want for long. Without it the work is the
-/// same.
-fn lower_priority(nice: u8) {
-    if nice > 0 {
-        let _ = rustix::process::setpriority_process(None, nice.into());
     }
 }
 

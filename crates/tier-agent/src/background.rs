@@ -1,0 +1,29 @@
+//! Work that gives way to others.
+
+use std::thread;
+
+use crate::AgentError;
+
+/// Has work done by a thread of low priority (0 as it is, 19 lowest), and waits for it. All threads that
+/// it starts have the same. Not for work that takes locks of the filesystem: whoever wants one would
+/// wait for a thread that waits for a core.
+pub(crate) fn in_background<T: Send>(
+    nice: u8,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, AgentError> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("tier-background".into());
+        let thread = thread.spawn_scoped(scope, move || {
+            // The priority of this thread only. If it stays, the work is the same.
+            if nice > 0 {
+                let _ = rustix::process::setpriority_process(None, nice.into());
+            }
+            work()
+        });
+        let thread = thread.map_err(|source| {
+            let message = "cannot start a thread";
+            tier_types::PortError::new(tier_types::ErrorKind::Failed, message).with_source(source)
+        })?;
+        thread.join().map_err(|_| AgentError::Panicked)
+    })
+}
