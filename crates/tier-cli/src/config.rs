@@ -67,7 +67,7 @@ pub(crate) struct Persist {
     pub(crate) frame_bytes: u64,
     /// Bytes of tarballs that are written in a second at most; 0 for no limit.
     pub(crate) bytes_per_second_max: u64,
-    /// How much of the time persisting may work while the filesystem is in use, in percent.
+    /// How much of its time a worker may work while the filesystem is in use, in percent.
     pub(crate) busy_percent: u32,
     /// How much it gives way to others while a store is mounted, as nice(1) counts it.
     pub(crate) nice: u8,
@@ -80,7 +80,7 @@ impl Default for Persist {
             tarball_bytes: 128 << 20,
             frame_bytes: 1 << 20,
             bytes_per_second_max: 0,
-            busy_percent: 40,
+            busy_percent: 80,
             nice: 19,
         }
     }

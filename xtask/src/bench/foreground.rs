@@ -14,8 +14,9 @@ use super::measure::{fresh, shell};
 use super::persist::imported;
 use crate::mounted::Mounted;
 
-/// How long the mount is used without persisting.
-const IDLE: Duration = Duration::from_secs(10);
+/// How long the mount is used without persisting, before and again after it: others use the machine,
+/// too, and more at one time than at another.
+const IDLE: Duration = Duration::from_secs(5);
 /// Files in one round of use, and bytes of each.
 const N_FILES: usize = 64;
 const FILE_BYTES: usize = 4 << 10;
@@ -29,7 +30,7 @@ pub(crate) fn foreground(plan: &Plan) -> Result<()> {
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     for set in sets(plan)?.into_iter().filter(|set| set.name != "a") {
         let (template, _) = imported(plan, &set)?;
-        let (mut alone, mut with) = (Vec::new(), Vec::new());
+        let (mut alone, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         let (mut persist_alone, mut persist_with) = (Vec::new(), Vec::new());
         for _ in 0..plan.n_runs {
             let mounted = copied(plan, &template)?;
@@ -37,20 +38,23 @@ pub(crate) fn foreground(plan: &Plan) -> Result<()> {
             mounted.end()?;
             let mounted = copied(plan, &template)?;
             let folder = mounted.folder();
-            let until = Instant::now() + IDLE;
-            alone.extend(rounds(folder, || Ok(Instant::now() >= until))?);
+            let mut idle = idle_rounds(folder)?;
             let (mut child, started) = snapshot(plan, &mounted)?;
-            with.extend(rounds(folder, || Ok(child.try_wait()?.is_some()))?);
+            let meanwhile = rounds(folder, || Ok(child.try_wait()?.is_some()))?;
             persist_with.push(wait((child, started))?);
+            idle.extend(idle_rounds(folder)?);
             mounted.end()?;
+            let (idle, meanwhile) = (middle(idle), middle(meanwhile));
+            ratios.push(meanwhile / idle);
+            alone.push(idle * 1000.0);
+            with.push(meanwhile * 1000.0);
         }
-        let [alone, with] = [alone, with].map(|rounds| middle(rounds) * 1000.0);
+        let [alone, with, ratio] = [alone, with, ratios].map(middle);
         let [persist_alone, persist_with] = [persist_alone, persist_with].map(middle);
         println!(
-            "| {} | {alone:.1} | {with:.1} | {:.2} | {persist_alone:.1} | {persist_with:.1} | \
-             {:.2} |",
+            "| {} | {alone:.1} | {with:.1} | {ratio:.2} | {persist_alone:.1} | \
+             {persist_with:.1} | {:.2} |",
             set.about,
-            with / alone,
             persist_alone / persist_with
         );
     }
@@ -79,6 +83,11 @@ fn wait((mut child, started): (Child, Instant)) -> Result<f64> {
         bail!("tier snapshot ended with {status}");
     }
     Ok(started.elapsed().as_secs_f64())
+}
+
+fn idle_rounds(mount: &Path) -> Result<Vec<f64>> {
+    let until = Instant::now() + IDLE;
+    rounds(mount, || Ok(Instant::now() >= until))
 }
 
 /// Uses the mount until it is enough; the seconds that each round took.

@@ -90,11 +90,13 @@ pub(crate) fn run(
         let sequencer = builders.next().ok_or(PersistError::Pipeline)?;
         let sequencer =
             start(scope, "tier-sequencer", move || sequencer::run(context, sequencer, ends))?;
-        for builder in builders {
+        for (number, builder) in builders.enumerate() {
             let (job_queue, seal_queue) = (job_queue.clone(), seal_queue.clone());
             start(scope, "tier-worker", move || {
                 let mark = context.identity.mark();
-                let source = (context.mounted, context.options.busy_percent);
+                let steps_back = number >= n_workers.div_ceil(2);
+                let busy_percent = context.options.busy_percent;
+                let source = (context.mounted, workers::Manners { steps_back, busy_percent });
                 workers::work(builder, source, mark, job_queue, seal_queue);
             })?;
         }

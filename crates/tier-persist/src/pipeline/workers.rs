@@ -10,10 +10,19 @@ use super::job::Job;
 use super::payload::SealJob;
 use crate::tarball::{FrameBuilder, FrameMark};
 
+/// How a worker behaves while the filesystem is in demand.
+#[derive(Clone, Copy)]
+pub(super) struct Manners {
+    /// It only seals: half of the workers do, so that whoever uses the filesystem finds a core.
+    pub(super) steps_back: bool,
+    /// How much of its time it works otherwise.
+    pub(super) busy_percent: u32,
+}
+
 /// One worker, until there is nothing left to do. Sealing goes first: it is what frees memory.
 pub(super) fn work(
     mut builder: FrameBuilder,
-    (mounted, busy_percent): (&dyn MountedSnapshot, u32),
+    (mounted, manners): (&dyn MountedSnapshot, Manners),
     mark: FrameMark,
     mut jobs: Receiver<Job>,
     mut seals: Receiver<SealJob>,
@@ -21,25 +30,30 @@ pub(super) fn work(
     let mut reader = mounted.reader();
     let mut owed = Duration::ZERO;
     let (mut n_ended, mut jobs_ended, mut seals_ended) = (0, false, false);
+    let no_jobs = never();
     while n_ended < 2 {
+        // When there is nothing left to seal, there are no jobs either, and that must be seen.
+        let steps_back = manners.steps_back && n_ended == 0 && mounted.in_demand();
+        let jobs_now = if steps_back { &no_jobs } else { &jobs };
         select_biased! {
             recv(seals) -> seal => match seal {
                 // Whoever waits for the result hears of a panic through what the job held.
                 Ok(seal) => drop(catch_unwind(AssertUnwindSafe(|| seal.run()))),
                 Err(_) => seals_ended = true,
             },
-            recv(jobs) -> job => match job {
+            recv(jobs_now) -> job => match job {
                 Ok(job) => {
                     let started = Instant::now();
                     drop(catch_unwind(AssertUnwindSafe(|| {
                         let built = builder.build(&job.members, &mark, reader.as_mut());
                         job.reply.send(built);
                     })));
-                    owed += rest_after(started.elapsed(), busy_percent);
+                    owed += rest_after(started.elapsed(), manners.busy_percent);
                     owed = give_way(owed, mounted);
                 }
                 Err(_) => jobs_ended = true,
             },
+            default(LOOK_INTERVAL) => {}
         }
         if seals_ended {
             (seals, seals_ended, n_ended) = (never(), false, n_ended + 1);
@@ -56,7 +70,7 @@ fn rest_after(worked: Duration, busy_percent: u32) -> Duration {
     worked * (100 - busy) / busy
 }
 
-/// How often somebody who rests looks whether he still has to.
+/// How often somebody who gives way looks whether he still has to.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Rests as long as the filesystem is in demand, and returns what is left of that: nothing is owed to
