@@ -256,8 +256,9 @@ impl Kvfs {
             _ => {
                 let free_bytes = self.db.free_bytes()?;
                 *last = Some((Instant::now(), free_bytes));
-                let crowded = free_bytes < CROWDED_RESERVES * self.reserve_bytes;
-                self.demand.set_crowded(crowded);
+                if free_bytes < CROWDED_RESERVES * self.reserve_bytes {
+                    self.demand.note_crowded();
+                }
                 free_bytes
             }
         };

@@ -5,7 +5,7 @@ use std::thread;
 use crate::AgentError;
 
 /// Has work done by a thread of low priority (0 as it is, 19 lowest), and waits for it. All threads that
-/// it starts have the same. Not for work that takes locks of the filesystem: whoever wants one would
+/// it starts have the same. Not for work that holds locks of the filesystem: whoever wants one would
 /// wait for a thread that waits for a core.
 pub(crate) fn in_background<T: Send>(
     nice: u8,
@@ -24,6 +24,7 @@ pub(crate) fn in_background<T: Send>(
             let message = "cannot start a thread";
             tier_types::PortError::new(tier_types::ErrorKind::Failed, message).with_source(source)
         })?;
-        thread.join().map_err(|_| AgentError::Panicked)
+        // The same as if the work had been done here.
+        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }

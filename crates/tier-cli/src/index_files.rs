@@ -33,8 +33,9 @@ pub(crate) fn put_index(store: &Path) -> Result<()> {
     remove_folder(&old)
 }
 
-/// Undoes or finishes a change of indexes that a crash interrupted.
+/// Undoes or finishes a change of indexes that a crash interrupted, and removes what it left.
 pub(crate) fn settle_index(store: &Path) -> Result<()> {
+    remove_folder(&new_index_path(store))?;
     let (live, old) = (index_path(store), old_index_path(store));
     if old.exists() && !live.exists() {
         return fs::rename(&old, &live)
@@ -43,7 +44,7 @@ pub(crate) fn settle_index(store: &Path) -> Result<()> {
     remove_folder(&old)
 }
 
-pub(crate) fn remove_folder(folder: &Path) -> Result<()> {
+fn remove_folder(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", folder.display()))

@@ -147,25 +147,6 @@ impl Index {
         self.write_changes(changes)
     }
 
-    /// Makes this index say what another one says, and returns how many entries said something else.
-    /// Meanwhile nothing comes in, and whoever reads finds each entry as it was or as it will be.
-    /// `catch_up` is called first, when nothing comes in any more: it brings the other one up to date.
-    pub fn correct_by<E: From<IndexError>>(
-        &self,
-        other: &Self,
-        catch_up: impl FnOnce(&Self) -> Result<(), E>,
-    ) -> Result<u64, E> {
-        let _writer = self.writer.lock();
-        catch_up(other)?;
-        let mut n_wrong = 0;
-        // An entry of an extent must not name a tarball that is not known yet.
-        for table in [Table::Tarballs, Table::Extents, Table::Inodes, Table::Meta] {
-            n_wrong += self.store.correct_by(&other.store, table)?;
-        }
-        self.store.flush()?;
-        Ok(n_wrong)
-    }
-
     /// The newest state of the chunk, as the extent that holds it.
     pub fn find(&self, ino: Ino, chunk: ChunkNo) -> Result<Option<Extent>, IndexError> {
         let found = self.extents(ino, chunk, 1)?.pop();

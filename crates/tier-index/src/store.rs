@@ -1,6 +1,5 @@
 //! The database below: the only file that says `rocksdb`.
 
-use std::cmp::Ordering;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -42,9 +41,6 @@ pub(crate) struct Store {
 
 /// What a change takes in a batch: most have short keys and values.
 const CHANGE_BYTES: usize = 48;
-
-/// Pairs that are corrected together.
-const N_CORRECTED: u64 = 10_000;
 
 /// Changes that happen together.
 pub(crate) struct Batch<'a> {
@@ -167,40 +163,6 @@ impl Store {
         let families: Vec<_> = families.into_iter().collect::<Result<_, _>>()?;
         let flushed = self.db.flush_cfs_opt(&families, &FlushOptions::default());
         flushed.map_err(|source| self.failed("flush", source))
-    }
-
-    /// Makes a table hold what that of another store holds; returns how many pairs it changed.
-    pub(crate) fn correct_by(&self, other: &Self, table: Table) -> Result<u64, IndexError> {
-        let (mut ours, mut theirs) = (self.scan(table, &[], None)?, other.scan(table, &[], None)?);
-        let (mut is, mut should) = (ours.next().transpose()?, theirs.next().transpose()?);
-        let (mut batch, mut n_changes, mut n_batched) = (self.batch(), 0, 0);
-        loop {
-            let order = match (&is, &should) {
-                (None, None) => break,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some((ours, _)), Some((theirs, _))) => ours.cmp(theirs),
-            };
-            let changed = order != Ordering::Equal || is != should;
-            match (&is, &should) {
-                (Some((key, _)), _) if order == Ordering::Less => batch.delete(table, key)?,
-                (_, Some((key, value))) if changed => batch.put(table, key, value)?,
-                _ => {}
-            }
-            if order != Ordering::Greater {
-                is = ours.next().transpose()?;
-            }
-            if order != Ordering::Less {
-                should = theirs.next().transpose()?;
-            }
-            n_batched += u64::from(changed);
-            if n_batched == N_CORRECTED {
-                std::mem::replace(&mut batch, self.batch()).write()?;
-                (n_changes, n_batched) = (n_changes + n_batched, 0);
-            }
-        }
-        batch.write()?;
-        Ok(n_changes + n_batched)
     }
 
     pub(crate) fn batch(&self) -> Batch<'_> {

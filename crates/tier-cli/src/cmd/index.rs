@@ -15,7 +15,7 @@ use tier_types::{ErrorKind, ObjectStore, SnapshotId};
 
 use super::flush;
 use crate::exit::DamageFound;
-use crate::index_files::{index_path, new_index_path, put_index, remove_folder, settle_index};
+use crate::index_files::{index_path, new_index_path, put_index, settle_index};
 use crate::output;
 use crate::session::Session;
 use crate::store::{Base, Store, clock, open_index};
@@ -36,13 +36,9 @@ pub(crate) fn rebuild(
     (full_scan, from_cloud): (bool, bool),
 ) -> Result<()> {
     let mode = if full_scan { ScanMode::Full } else { ScanMode::Tables };
-    if let Some(daemon) = session.daemon() {
-        return correct(session, daemon.store(), mode, from_cloud);
-    }
-    let base = Base::open(path)?;
+    let base = session.open_base(path, "a new index")?;
     settle_index(path)?;
     let (live, new_path) = (index_path(path), new_index_path(path));
-    remove_folder(&new_path)?;
     let index = open_index(&new_path, &base.config)?;
     // Whatever is wrong with it is no reason not to make a new one.
     let newest = || {
@@ -53,34 +49,9 @@ pub(crate) fn rebuild(
     let (n_tarballs, damages) = fill((&base, &newest), &index, mode, from_cloud)?;
     drop(index);
     put_index(path)?;
-    report_rebuilt(session, n_tarballs, None, &damages)
-}
-
-/// Rebuilds the index of a store in use: entry by entry, for those who recall meanwhile.
-fn correct(session: &Session, store: &Store, mode: ScanMode, from_cloud: bool) -> Result<()> {
-    let work = tempfile::tempdir_in(&store.base.path).context("cannot make a temporary folder")?;
-    let fresh = open_index(&work.path().join("index"), &store.base.config)?;
-    let newest = || newest(&store.index);
-    let (n_tarballs, damages) = fill((&store.base, &newest), &fresh, mode, from_cloud)?;
-    // A snapshot may have come since.
-    let n_wrong = store.index.correct_by(&fresh, |fresh| -> Result<()> {
-        store.archive()?.catch_up(fresh)?;
-        Ok(())
-    })?;
-    report_rebuilt(session, n_tarballs, Some(n_wrong), &damages)
-}
-
-fn report_rebuilt(
-    session: &Session,
-    n_tarballs: u64,
-    n_wrong: Option<u64>,
-    damages: &[Damage],
-) -> Result<()> {
-    let (lines, objects) = output::damages(damages);
-    let wrong = n_wrong.map(|n| format!("; {n} entries were wrong")).unwrap_or_default();
-    let text = format!("{lines}Regenerated the index from {n_tarballs} tarballs{wrong}.\n");
-    let json = json!({ "tarballs": n_tarballs, "corrected": n_wrong, "damages": objects });
-    session.report(&json, &text)?;
+    let (lines, objects) = output::damages(&damages);
+    let text = format!("{lines}Regenerated the index from {n_tarballs} tarballs.\n");
+    session.report(&json!({ "tarballs": n_tarballs, "damages": objects }), &text)?;
     if damages.is_empty() {
         return Ok(());
     }

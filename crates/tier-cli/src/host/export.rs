@@ -177,9 +177,13 @@ impl Export<'_> {
         first_names: &mut HashMap<Ino, PathBuf>,
     ) -> Result<()> {
         walk::tree(self.fs, start, |relative, attr| {
+            // It may have to be stopped.
+            self.count(0, 0)?;
             let path = place(dir, relative);
+            // A folder that is not there was made meanwhile, with what is in it.
+            let is_there = path.parent().is_some_and(Path::is_dir);
             let Some(first) = first_names.get(&attr.ino) else { return Ok(()) };
-            if fs::symlink_metadata(&path).is_ok() {
+            if !is_there || fs::symlink_metadata(&path).is_ok() {
                 return Ok(());
             }
             if fs::symlink_metadata(first).is_ok() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tier_index::{Applied, Contents, Entry, Index, IndexError, IndexOptions, TarballId};
+use tier_index::{Applied, Contents, Entry, Index, IndexOptions, TarballId};
 use tier_types::{ChunkNo, ChunkRange, Epoch, Ino, Persisted, SnapshotId, Xid};
 
 const CHUNK: u32 = 16;
@@ -102,28 +102,6 @@ proptest! {
         let twice = [all.clone(), all].concat();
         let (_dir, other) = fill(&twice);
         prop_assert_eq!(dump(&other), dump(&index));
-    }
-
-    #[test]
-    fn an_index_is_corrected_to_say_what_another_one_says(
-        wrong in prop::collection::vec(said(), 0..10),
-        right in prop::collection::vec(said(), 0..10),
-        late in said(),
-    ) {
-        let numbered = |said: Vec<Said>, first: u64| -> Vec<_> {
-            said.into_iter().zip(first..).map(|(s, snapshot)| contents(&Said { snapshot, ..s })).collect()
-        };
-        let (_dir, index) = fill(&numbered(wrong, 1));
-        let (_dir, other) = fill(&numbered(right, 5));
-        let late = contents(&Said { snapshot: 20, ..late });
-        let catch_up = |other: &Index| -> Result<(), IndexError> {
-            other.add_tarball(late.tarball, b"row")?;
-            other.apply(&late)
-        };
-        prop_assert!(index.correct_by(&other, catch_up).unwrap() > 0);
-        prop_assert_eq!(dump(&index), dump(&other));
-        prop_assert_eq!(index.tarballs().unwrap(), other.tarballs().unwrap());
-        prop_assert_eq!(index.correct_by(&other, |_| Ok::<_, IndexError>(())).unwrap(), 0);
     }
 }
 
