@@ -59,8 +59,8 @@ pub(crate) fn rebuild(
     bail!(DamageFound(format!("the index lacks what {n} damaged places of tarballs held")))
 }
 
-/// Fills an empty index; returns from how many tarballs, and what is damaged in all copies. `newest_before`
-/// says the newest snapshot that there was.
+/// Fills an empty index; returns from how many tarballs, and what is damaged in all copies.
+/// `newest_before` says the newest snapshot that there was.
 pub(crate) fn fill(
     (base, newest_before): (&Base, &dyn Fn() -> Option<SnapshotId>),
     index: &Index,

@@ -8,14 +8,16 @@
 
 mod assembler;
 mod job;
+mod pace;
 mod payload;
 mod sequencer;
 mod sink;
 mod workers;
 
 use std::thread;
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use tier_status::StatusSink;
 use tier_types::MountedSnapshot;
 
@@ -25,6 +27,7 @@ use crate::{Keys, LocalStore, PersistError, PersistOptions};
 pub(crate) use sequencer::Sequenced;
 
 use job::{Job, Numbered, Reply};
+use pace::Pace;
 
 /// What all tarballs of a snapshot share.
 pub(crate) struct Context<'a> {
@@ -48,23 +51,41 @@ impl Context<'_> {
 pub(crate) struct Jobs {
     queue: Sender<Job>,
     built: Sender<Numbered>,
-    done: Receiver<()>,
+    done: Receiver<u64>,
+    pace: Pace,
     n_pushed: u64,
     n_under_way: usize,
     n_under_way_max: usize,
 }
 
 impl Jobs {
-    /// Hands over members that are to become one frame; waits while too much is under way.
+    /// Hands over members that are to become one frame; waits while too much is under way, or was
+    /// written in too short a time.
     pub(crate) fn push(&mut self, members: Vec<Member>) -> Result<(), PersistError> {
-        while self.n_under_way >= self.n_under_way_max {
-            self.done.recv().map_err(|_| PersistError::Pipeline)?;
-            self.n_under_way -= 1;
-        }
+        self.wait_for_turn()?;
         let reply = Reply { number: self.n_pushed, built: Some(self.built.clone()) };
         self.n_pushed += 1;
         self.n_under_way += 1;
         self.queue.send(Job { members, reply }).map_err(|_| PersistError::Pipeline)
+    }
+
+    fn wait_for_turn(&mut self) -> Result<(), PersistError> {
+        loop {
+            let wait = self.pace.wait(Instant::now());
+            let done = if self.n_under_way >= self.n_under_way_max {
+                self.done.recv().map_err(|_| PersistError::Pipeline)?
+            } else if wait.is_zero() {
+                return Ok(());
+            } else {
+                match self.done.recv_timeout(wait) {
+                    Ok(done) => done,
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => return Err(PersistError::Pipeline),
+                }
+            };
+            self.n_under_way -= 1;
+            self.pace.note(done, Instant::now());
+        }
     }
 }
 
@@ -103,7 +124,8 @@ pub(crate) fn run(
         drop((job_queue, seal_queue));
         let n_under_way_max = 3 * n_workers + 1;
         let (queue, done, n_pushed, n_under_way) = (jobs, jobs_done, 0, 0);
-        let mut jobs = Jobs { queue, built, done, n_pushed, n_under_way, n_under_way_max };
+        let pace = Pace::new(context.options.bytes_per_second_max, Instant::now());
+        let mut jobs = Jobs { queue, built, done, pace, n_pushed, n_under_way, n_under_way_max };
         let planned = plan(&mut jobs);
         if planned.is_ok() {
             let _ = total.send(jobs.n_pushed);

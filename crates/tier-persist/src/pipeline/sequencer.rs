@@ -1,7 +1,6 @@
 //! Brings what the workers built into order and into tarballs.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use tier_status::{Event, Progress};
@@ -29,8 +28,8 @@ pub(crate) struct Sequenced {
 /// The channels of a sequencer.
 pub(super) struct Ends {
     pub(super) built: Receiver<Numbered>,
-    /// Told after each job.
-    pub(super) done: Sender<()>,
+    /// Told after each job how many bytes it came to.
+    pub(super) done: Sender<u64>,
     /// Says how many jobs there are, once that is known.
     pub(super) total: Receiver<u64>,
     pub(super) sealer: Sender<SealJob>,
@@ -45,7 +44,6 @@ pub(super) struct Sequencer<'a> {
     pending: VecDeque<PendingTarball>,
     next: u64,
     n_inodes: u64,
-    pace: Pace,
     result: Sequenced,
 }
 
@@ -65,7 +63,6 @@ pub(super) fn run(
         pending: VecDeque::new(),
         next: 0,
         n_inodes: 0,
-        pace: Pace::new(context.options.bytes_per_second_max),
         result: Sequenced::default(),
     };
     let mut waiting = BTreeMap::new();
@@ -75,43 +72,13 @@ pub(super) fn run(
         while let Some(built) = waiting.remove(&sequencer.next) {
             sequencer.next += 1;
             sequencer.take(&built)?;
-            let _ = done.send(());
+            let _ = done.send(built.frames.iter().map(|frame| to_u64(frame.bytes.len())).sum());
         }
     }
     match total.try_recv() {
         Ok(n_jobs) if n_jobs == sequencer.next => sequencer.finish(),
         Ok(_) => Err(PersistError::Pipeline),
         Err(_) => Err(PersistError::Cancelled),
-    }
-}
-
-/// Holds a stream of bytes to a rate; while it waits, everything before it does.
-struct Pace {
-    /// None: as fast as it can be.
-    bytes_per_second_max: Option<u64>,
-    /// When all bytes so far may have been written.
-    due: Instant,
-}
-
-impl Pace {
-    fn new(bytes_per_second_max: Option<u64>) -> Self {
-        Self { bytes_per_second_max, due: Instant::now() }
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "a rate is kept by waiting for time to pass")]
-    fn keep(&mut self, bytes: u64) {
-        let wait = self.wait(bytes, Instant::now());
-        if !wait.is_zero() {
-            std::thread::sleep(wait);
-        }
-    }
-
-    /// How long to wait after these bytes. Time in which nothing came is not made up for.
-    fn wait(&mut self, bytes: u64, now: Instant) -> Duration {
-        let Some(rate) = self.bytes_per_second_max else { return Duration::ZERO };
-        let cost = Duration::from_micros(bytes.saturating_mul(1_000_000) / rate.max(1));
-        self.due = self.due.max(now) + cost;
-        self.due.saturating_duration_since(now)
     }
 }
 
@@ -138,7 +105,6 @@ impl Sequencer<'_> {
         if let Err(error) = open.add(built) {
             return Err(open.explain(error));
         }
-        self.pace.keep(built.frames.iter().map(|frame| to_u64(frame.bytes.len())).sum());
         let options = self.context.options;
         let full = open.object_bytes() >= options.tarball_bytes
             || open.n_members() >= options.tarball_members;
@@ -189,22 +155,5 @@ impl Sequencer<'_> {
             self.wait_for_oldest()?;
         }
         Ok(self.result)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_is_kept_and_idle_time_is_not_made_up_for() {
-        let start = Instant::now();
-        let mut pace = Pace { bytes_per_second_max: Some(1000), due: start };
-        assert_eq!(pace.wait(500, start), Duration::from_millis(500));
-        assert_eq!(pace.wait(500, start), Duration::from_secs(1));
-        let later = start + Duration::from_mins(1);
-        assert_eq!(pace.wait(100, later), Duration::from_millis(100));
-        let mut free = Pace { bytes_per_second_max: None, due: start };
-        assert_eq!(free.wait(u64::MAX, start), Duration::ZERO);
     }
 }

@@ -28,13 +28,16 @@ pub(super) fn work(
     mut seals: Receiver<SealJob>,
 ) {
     let mut reader = mounted.reader();
-    let mut owed = Duration::ZERO;
+    let mut rest_until = Instant::now();
     let (mut n_ended, mut jobs_ended, mut seals_ended) = (0, false, false);
     let no_jobs = never();
     while n_ended < 2 {
+        let rest = rest_until.saturating_duration_since(Instant::now());
         // When there is nothing left to seal, there are no jobs either, and that must be seen.
-        let steps_back = manners.steps_back && n_ended == 0 && mounted.in_demand();
-        let jobs_now = if steps_back { &no_jobs } else { &jobs };
+        let gives_way =
+            (manners.steps_back || !rest.is_zero()) && n_ended == 0 && mounted.in_demand();
+        let jobs_now = if gives_way { &no_jobs } else { &jobs };
+        let look_again = if rest.is_zero() { LOOK_INTERVAL } else { rest.min(LOOK_INTERVAL) };
         select_biased! {
             recv(seals) -> seal => match seal {
                 // Whoever waits for the result hears of a panic through what the job held.
@@ -48,12 +51,12 @@ pub(super) fn work(
                         let built = builder.build(&job.members, &mark, reader.as_mut());
                         job.reply.send(built);
                     })));
-                    owed += rest_after(started.elapsed(), manners.busy_percent);
-                    owed = give_way(owed, mounted);
+                    let ended = Instant::now();
+                    rest_until = ended + rest_after(ended - started, manners.busy_percent);
                 }
                 Err(_) => jobs_ended = true,
             },
-            default(LOOK_INTERVAL) => {}
+            default(look_again) => {}
         }
         if seals_ended {
             (seals, seals_ended, n_ended) = (never(), false, n_ended + 1);
@@ -72,21 +75,6 @@ fn rest_after(worked: Duration, busy_percent: u32) -> Duration {
 
 /// How often somebody who gives way looks whether he still has to.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-
-/// Rests as long as the filesystem is in demand, and returns what is left of that: nothing is owed to
-/// those who are gone.
-#[expect(clippy::disallowed_methods, reason = "a share of the time is kept by letting time pass")]
-fn give_way(mut owed: Duration, mounted: &dyn MountedSnapshot) -> Duration {
-    while owed >= Duration::from_millis(1) {
-        if !mounted.in_demand() {
-            return Duration::ZERO;
-        }
-        let slice = owed.min(LOOK_INTERVAL);
-        std::thread::sleep(slice);
-        owed -= slice;
-    }
-    owed
-}
 
 #[cfg(test)]
 mod tests {
