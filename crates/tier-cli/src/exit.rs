@@ -62,7 +62,9 @@ fn kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
         }
         Some(_) | None => {}
     }
-    if let Some(IndexError::Damaged { .. } | IndexError::ChunkSize { .. }) = error.downcast_ref() {
+    if let Some(IndexError::Damaged { .. } | IndexError::ChunkSize { .. } | IndexError::Behind) =
+        error.downcast_ref()
+    {
         return Some(ErrorKind::Damaged);
     }
     if let Some(LogError::Damaged { .. } | LogError::Gap { .. }) = error.downcast_ref() {

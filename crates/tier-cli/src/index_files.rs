@@ -1,54 +1,85 @@
-//! Where a store's index lies, and how a new one takes its place.
+//! Where a store's index lies, and how another takes its place.
+//!
+//! `index/1`, `index/2`, … are whole indexes; the last one counts. An index in the making lies beside
+//! them under another name, so that a crash at any time leaves the old one or the new one.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use tempfile::TempDir;
 
-pub(crate) fn index_path(store: &Path) -> PathBuf {
+/// The folder of all indexes of a store.
+pub(crate) fn indexes_path(store: &Path) -> PathBuf {
     store.join("index")
 }
 
-/// Where a new index is made.
-pub(crate) fn new_index_path(store: &Path) -> PathBuf {
-    store.join("index.new")
+/// The index: the last whole one, or where the first one is to be made.
+pub(crate) fn index_path(store: &Path) -> Result<PathBuf> {
+    let folder = indexes_path(store);
+    Ok(folder.join(last_number(&folder)?.max(1).to_string()))
 }
 
-fn old_index_path(store: &Path) -> PathBuf {
-    store.join("index.old")
-}
-
-/// Puts the new index in the place of the one that is there, if one is. Neither is open.
-pub(crate) fn put_index(store: &Path) -> Result<()> {
-    let live = index_path(store);
-    let failed = || format!("cannot put the new index in place at {}", live.display());
-    let old = old_index_path(store);
-    remove_folder(&old)?;
-    if live.exists() {
-        fs::rename(&live, &old).with_context(failed)?;
-    }
-    fs::rename(new_index_path(store), &live).with_context(failed)?;
-    File::open(store).and_then(|folder| folder.sync_all()).with_context(failed)?;
-    remove_folder(&old)
-}
-
-/// Undoes or finishes a change of indexes that a crash interrupted, and removes what it left.
-pub(crate) fn settle_index(store: &Path) -> Result<()> {
-    remove_folder(&new_index_path(store))?;
-    let (live, old) = (index_path(store), old_index_path(store));
-    if old.exists() && !live.exists() {
-        return fs::rename(&old, &live)
-            .with_context(|| format!("cannot put the index back at {}", live.display()));
-    }
-    remove_folder(&old)
-}
-
-fn remove_folder(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+/// Removes everything beside the index that a crash left, and returns where it is. Nobody has one
+/// open.
+pub(crate) fn settle_indexes(store: &Path) -> Result<PathBuf> {
+    let index = index_path(store)?;
+    for path in entries(&indexes_path(store))? {
+        if path != index {
+            let removed =
+                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.with_context(|| format!("cannot remove {}", path.display()))?;
         }
-        _ => Ok(()),
     }
+    Ok(index)
+}
+
+/// A place for an index in the making. What is in it goes when it is dropped.
+pub(crate) struct NewIndex {
+    indexes: PathBuf,
+    work: TempDir,
+}
+
+impl NewIndex {
+    pub(crate) fn new(store: &Path) -> Result<Self> {
+        let indexes = indexes_path(store);
+        let failed = || format!("cannot make a folder in {}", indexes.display());
+        fs::create_dir_all(&indexes).with_context(failed)?;
+        let work = tempfile::Builder::new().prefix("new-").tempdir_in(&indexes);
+        let work = work.with_context(failed)?;
+        Ok(Self { indexes, work })
+    }
+
+    /// For what else is needed meanwhile.
+    pub(crate) fn folder(&self) -> &Path {
+        self.work.path()
+    }
+
+    pub(crate) fn index_path(&self) -> PathBuf {
+        self.work.path().join("index")
+    }
+
+    /// Makes it the last one, durably, and returns where it is. It is whole and not open, and nobody
+    /// else does the same meanwhile.
+    pub(crate) fn put(self) -> Result<PathBuf> {
+        let place = self.indexes.join((last_number(&self.indexes)? + 1).to_string());
+        let failed = || format!("cannot put the new index in place at {}", place.display());
+        fs::rename(self.index_path(), &place).with_context(failed)?;
+        File::open(&self.indexes).and_then(|folder| folder.sync_all()).with_context(failed)?;
+        Ok(place)
+    }
+}
+
+/// Zero if there is none.
+fn last_number(indexes: &Path) -> Result<u64> {
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
+    Ok(entries(indexes)?.iter().filter_map(number).max().unwrap_or(0))
+}
+
+/// What is in the folder, which is made if it is not there.
+fn entries(indexes: &Path) -> Result<Vec<PathBuf>> {
+    let failed = || format!("cannot read {}", indexes.display());
+    fs::create_dir_all(indexes).with_context(failed)?;
+    let entries = fs::read_dir(indexes).with_context(failed)?;
+    entries.map(|entry| Ok(entry.with_context(failed)?.path())).collect()
 }

@@ -5,6 +5,7 @@ mod cmd;
 mod config;
 mod daemon;
 mod exit;
+mod fill_index;
 mod host;
 mod index_files;
 mod output;

@@ -14,7 +14,7 @@ use tier_types::{ControlSession, ErrorKind, PortError};
 
 use crate::daemon::Daemon;
 use crate::progress::Bar;
-use crate::store::{Base, Store};
+use crate::store::Store;
 
 /// What a command knows of its surroundings.
 pub(crate) struct Session {
@@ -64,22 +64,6 @@ impl Session {
         match &self.outlet {
             Outlet::Here => Ok(Arc::new(Store::open_behind(path)?)),
             Outlet::There { daemon, .. } => Ok(Arc::clone(daemon.store())),
-        }
-    }
-
-    /// What lies below the store, for this command alone.
-    pub(crate) fn open_base(&self, path: &Path, why: &str) -> Result<Base> {
-        match &self.outlet {
-            Outlet::Here => Base::open(path),
-            Outlet::There { daemon, .. } => {
-                let message = format!(
-                    "{} is mounted or served by process {}, and {why} needs it alone; unmount it \
-                     first",
-                    daemon.store().base.path.display(),
-                    std::process::id()
-                );
-                Err(PortError::new(ErrorKind::Busy, message).into())
-            }
         }
     }
 

@@ -22,7 +22,7 @@ use tier_types::{
 };
 
 use crate::config::Config;
-use crate::index_files::{index_path, settle_index};
+use crate::index_files::settle_indexes;
 use crate::progress::Audience;
 
 /// A store as far as its tarballs go: neither filesystem nor index are open, but nobody else opens
@@ -89,8 +89,7 @@ impl Store {
                 fs.chunk_bytes()
             );
         }
-        settle_index(path)?;
-        let index = Arc::new(open_index(&index_path(path), config)?);
+        let index = Arc::new(open_index(&settle_indexes(path)?, config)?);
         let book = Arc::new(StatusBook::open(&path.join("status"), clock())?);
         let store = Self {
             fs: Arc::new(fs),

@@ -31,7 +31,7 @@ fn contents(inos: std::ops::Range<u64>) -> Contents {
 
 fn empty(folder: &std::path::Path) -> Index {
     let index = Index::open(folder, CHUNK_BYTES, &IndexOptions::default()).unwrap();
-    index.add_tarball(tarball(), b"row").unwrap();
+    index.writer().add_tarball(tarball(), b"row").unwrap();
     index
 }
 
@@ -39,7 +39,7 @@ fn index(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let index = empty(folder.path());
     for start in (0..N_FILES).step_by(8192) {
-        index.apply(&contents(start..(start + N_BATCH).min(N_FILES))).unwrap();
+        index.writer().apply(&contents(start..(start + N_BATCH).min(N_FILES))).unwrap();
     }
     let mut group = criterion.benchmark_group("index");
     let mut number = 0;
@@ -57,13 +57,17 @@ fn index(criterion: &mut Criterion) {
             start += N_BATCH;
             contents(start..start + N_BATCH)
         };
-        bencher.iter_batched(next, |batch| index.apply(&batch).unwrap(), BatchSize::PerIteration);
+        bencher.iter_batched(
+            next,
+            |batch| index.writer().apply(&batch).unwrap(),
+            BatchSize::PerIteration,
+        );
     });
     group.finish();
     let mut group = criterion.benchmark_group("index dump");
     let folder = tempfile::tempdir().unwrap();
     let small = empty(folder.path());
-    small.apply(&contents(0..50_000)).unwrap();
+    small.writer().apply(&contents(0..50_000)).unwrap();
     group.throughput(Throughput::Elements(100_000));
     group.sample_size(10);
     group.bench_function("100,000 lines", |bencher| {

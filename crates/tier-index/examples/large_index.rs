@@ -22,8 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     for first in (0..n_files).step_by(usize::try_from(N_BATCH)?) {
         let tarball = tarball(first)?;
-        index.add_tarball(tarball, b"row")?;
-        index.apply(&contents(tarball, first..(first + N_BATCH).min(n_files))?)?;
+        index.writer().add_tarball(tarball, b"row")?;
+        index.writer().apply(&contents(tarball, first..(first + N_BATCH).min(n_files))?)?;
     }
     println!("{n_files} files, {} entries: {:.0?}", 2 * n_files, start.elapsed());
     let mut state = 1_u64;

@@ -4,25 +4,26 @@ use std::io::{self, Write};
 
 use tier_types::{ChunkNo, Ino};
 
-use crate::store::Table;
+use crate::store::{Store, Table};
 use crate::{Extent, Index, IndexError, InodePlace, Place, key, wire};
 
 impl Index {
     /// Writes everything in the index as lines of text, sorted, with maximal extents.
     pub fn dump(&self, out: &mut dyn Write) -> Result<(), IndexError> {
-        self.dump_head(out)?;
-        let mut extents = self.store().scan(Table::Extents, &[], None)?.peekable();
+        let store = self.store();
+        self.dump_head(&store, out)?;
+        let mut extents = store.scan(Table::Extents, &[], None)?.peekable();
         let mut pending = None;
-        for pair in self.store().scan(Table::Inodes, &[], None)? {
+        for pair in store.scan(Table::Inodes, &[], None)? {
             let (key, value) = pair?;
-            let damaged = || self.store().damaged("an inode's entry cannot be read");
+            let damaged = || store.damaged("an inode's entry cannot be read");
             let ino = key::parse_inode(&key).ok_or_else(damaged)?;
             let (inode, whole) = wire::inode_from_bytes(ino, &value).ok_or_else(damaged)?;
             let until = key::extent(ino, ChunkNo::new(0));
             while let Some(pair) = extents.next_if(|p| !matches!(p, Ok((k, _)) if **k >= until[..]))
             {
                 let (key, value) = pair?;
-                self.dump_extent(out, &mut pending, self.parse_extent((&key, &value))?)?;
+                self.dump_extent(out, &mut pending, store.parse_extent((&key, &value))?)?;
             }
             write_pending(out, &mut pending).map_err(IndexError::Dump)?;
             write_inode(out, ino, &inode).map_err(IndexError::Dump)?;
@@ -30,14 +31,14 @@ impl Index {
         }
         for pair in extents {
             let (key, value) = pair?;
-            self.dump_extent(out, &mut pending, self.parse_extent((&key, &value))?)?;
+            self.dump_extent(out, &mut pending, store.parse_extent((&key, &value))?)?;
         }
         write_pending(out, &mut pending).map_err(IndexError::Dump)
     }
 
-    fn dump_head(&self, out: &mut dyn Write) -> Result<(), IndexError> {
+    fn dump_head(&self, store: &Store, out: &mut dyn Write) -> Result<(), IndexError> {
         writeln!(out, "tier-index 1 chunk={}", self.chunk_bytes()).map_err(IndexError::Dump)?;
-        for (id, live_chunks) in self.tarballs()? {
+        for (id, live_chunks) in store.tarballs()? {
             writeln!(out, "tarball {id} live={live_chunks}").map_err(IndexError::Dump)?;
         }
         Ok(())

@@ -34,6 +34,9 @@ pub enum IndexError {
         /// The contents' chunk size in bytes.
         contents: u32,
     },
+    /// An index that was to take the place of one that includes later manifests.
+    #[error("the new index includes fewer snapshots than the one in use, which stays")]
+    Behind,
     /// The dump's sink failed.
     #[error("cannot write the dump of the index")]
     Dump(#[source] std::io::Error),
@@ -42,7 +45,9 @@ pub enum IndexError {
 impl From<IndexError> for PortError {
     fn from(error: IndexError) -> Self {
         let kind = match error {
-            IndexError::Damaged { .. } | IndexError::ChunkSize { .. } => ErrorKind::Damaged,
+            IndexError::Damaged { .. } | IndexError::ChunkSize { .. } | IndexError::Behind => {
+                ErrorKind::Damaged
+            }
             IndexError::Database { .. } | IndexError::Dump(_) => ErrorKind::Failed,
         };
         Self::new(kind, "the index failed").with_source(error)

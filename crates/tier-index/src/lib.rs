@@ -5,11 +5,15 @@
 //! found by scanning: every question is settled by transaction id, so that the order of
 //! application does not matter (`docs/formats/index.md`).
 //!
+//! Contents go in through the one [`IndexWriter`], which can also put a whole new index in the place
+//! of one that is being read.
+//!
 //! [`Index::dump`] writes a canonical text form, and [`Index::persisted_until`] answers the
 //! [`Persisted`](tier_types::Persisted) port.
 //!
 //! This crate knows no tarball's bytes, no manifest's fields and no object store.
 
+mod changes;
 mod contents;
 mod dump;
 mod edit;
@@ -17,15 +21,19 @@ mod error;
 mod index;
 mod key;
 mod location;
+mod merge;
 mod persisted;
 mod store;
+mod tables;
 mod wire;
+mod writer;
 
 pub use contents::{Contents, Entry};
 pub use error::IndexError;
 pub use index::{Applied, Index, IndexOptions};
 pub use location::{Extent, InodePlace, Place, TarballId};
 pub use persisted::PersistedUntil;
+pub use writer::IndexWriter;
 
 /// Decoders of untrusted bytes, for the fuzz targets: there only in a build for fuzzing.
 #[cfg(fuzzing)]

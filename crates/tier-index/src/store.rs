@@ -1,7 +1,9 @@
 //! The database below: the only file that says `rocksdb`.
 
 use std::fmt::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
@@ -33,10 +35,26 @@ impl Table {
     }
 }
 
+/// The database. When it is closed, its folder may be removed: fields are dropped in this order.
 #[derive(Debug)]
 pub(crate) struct Store {
     db: DB,
+    folder: Folder,
+}
+
+#[derive(Debug)]
+struct Folder {
     path: PathBuf,
+    to_be_removed: AtomicBool,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.to_be_removed.load(Ordering::Relaxed) {
+            // What cannot be removed costs space, and is in nobody's way.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
 }
 
 /// What a change takes in a batch: most have short keys and values.
@@ -132,7 +150,13 @@ impl Store {
         });
         let db = DB::open_cf_descriptors(&db_options, path, tables);
         let db = db.map_err(|source| database("open", path, source))?;
-        Ok(Self { db, path: path.to_path_buf() })
+        let folder = Folder { path: path.to_path_buf(), to_be_removed: AtomicBool::new(false) };
+        Ok(Self { db, folder })
+    }
+
+    /// Nobody will open this database again.
+    pub(crate) fn remove_when_closed(&self) {
+        self.folder.to_be_removed.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
@@ -197,7 +221,7 @@ impl Store {
     }
 
     pub(crate) fn damaged(&self, problem: &'static str) -> IndexError {
-        IndexError::Damaged { path: self.path.clone(), problem }
+        IndexError::Damaged { path: self.folder.path.clone(), problem }
     }
 
     fn family(&self, table: Table) -> Result<&rocksdb::ColumnFamily, IndexError> {
@@ -205,7 +229,7 @@ impl Store {
     }
 
     fn failed(&self, operation: &'static str, source: rocksdb::Error) -> IndexError {
-        database(operation, &self.path, source)
+        database(operation, &self.folder.path, source)
     }
 }
 

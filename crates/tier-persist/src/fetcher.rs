@@ -35,7 +35,8 @@ pub struct Fetcher {
     /// Tried in order: a damaged or missing copy in one is no end.
     stores: Vec<Arc<dyn ObjectStore>>,
     frames: Mutex<Cache<(TarballId, u32), CachedFrame>>,
-    tarballs: Mutex<Cache<TarballId, OpenTarball>>,
+    /// By the index that described them, too: another may have taken its place.
+    tarballs: Mutex<Cache<(u64, TarballId), OpenTarball>>,
 }
 
 impl std::fmt::Debug for Fetcher {
@@ -149,7 +150,8 @@ impl Fetcher {
     }
 
     fn tarball(&self, id: TarballId) -> Result<Arc<OpenTarball>, PersistError> {
-        if let Some(tarball) = self.tarballs.lock().get(&id) {
+        let key = (self.index.generation(), id);
+        if let Some(tarball) = self.tarballs.lock().get(&key) {
             return Ok(tarball);
         }
         let damaged = |problem| PersistError::damaged(format!("the index's row of {id}"), problem);
@@ -160,7 +162,7 @@ impl Fetcher {
         let plain_bytes = envelope.plain_len(row.object_bytes);
         let plain_bytes = plain_bytes.ok_or_else(|| damaged("its length cannot be right"))?;
         let tarball = Arc::new(OpenTarball { name, row, envelope, plain_bytes });
-        self.tarballs.lock().insert(id, &tarball, 1);
+        self.tarballs.lock().insert(key, &tarball, 1);
         Ok(tarball)
     }
 }

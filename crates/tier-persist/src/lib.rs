@@ -32,6 +32,7 @@ mod restore;
 mod seekable;
 mod tarball;
 mod verify;
+mod watch;
 
 pub use archive::{Archive, SnapshotSummary, StoredObject};
 pub use error::PersistError;
@@ -43,3 +44,4 @@ pub use persister::{PersistOptions, PersistReport, PersistRequest, Persister};
 pub use rebuild::{ScanMode, rebuild_without_manifests};
 pub use tarball::{list_members, write_tar};
 pub use verify::{Damage, VerifyReport, check_object};
+pub use watch::Watch;

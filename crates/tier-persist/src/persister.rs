@@ -16,8 +16,9 @@ use crate::manifest::{Manifest, ManifestRef};
 use crate::names::{self, ObjectKind};
 use crate::pipeline::{self, Sequenced};
 use crate::planner::Planner;
-use crate::rebuild::{apply_manifest, set_applied};
+use crate::rebuild::{Source, set_applied};
 use crate::tarball::{TarballIdentity, TarballRow};
+use crate::watch::Watch;
 use crate::{FilesystemId, Keys, LocalStore, PersistError, ScanMode};
 
 /// How tarballs are written.
@@ -274,9 +275,12 @@ impl Persister {
             data_bytes: report.data_bytes,
             tarball_bytes: report.tarball_bytes,
         })?;
-        apply_manifest(&self.index, &self.store, &self.keys, manifest, ScanMode::Tables)?;
-        set_applied(&self.index, &manifest.reference(&object))?;
-        self.index.flush()?;
+        let (store, keys, filesystem) = (&self.store, &self.keys, self.filesystem);
+        let source = Source { store, keys, filesystem, mode: ScanMode::Tables };
+        let mut writer = self.index.writer();
+        source.apply(&mut writer, &manifest.tarballs, &mut Watch::default())?;
+        set_applied(&mut writer, &manifest.reference(&object))?;
+        writer.flush()?;
         Ok(status.report(Event::Indexed)?)
     }
 }

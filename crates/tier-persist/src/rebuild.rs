@@ -4,14 +4,15 @@
 use std::thread;
 
 use crossbeam_channel::{Sender, bounded};
-use tier_index::{Applied, Contents, Index, IndexError};
+use tier_index::{Applied, Contents, Index, IndexError, IndexWriter};
 use tier_types::{ErrorKind, ObjectName, ObjectStore};
 
 use crate::archive::Archive;
-use crate::manifest::{Manifest, ManifestRef};
+use crate::manifest::ManifestRef;
 use crate::names::{self, ObjectKind};
 use crate::tarball::{Expected, ScanVisitor, TarballReader, TarballRow, TocEntry, scan};
 use crate::verify::Damage;
+use crate::watch::Watch;
 use crate::{FilesystemId, Keys, PersistError};
 
 /// Entries that are applied to the index at a time.
@@ -32,6 +33,7 @@ impl Archive<'_> {
     /// Brings an index up to the newest snapshot: applies the manifests after the last one that it
     /// knows. An index of another history is an error.
     pub fn catch_up(&self, index: &Index) -> Result<(), PersistError> {
+        let mut writer = index.writer();
         let applied = index.applied()?;
         let known = applied.map(|applied| {
             self.links().iter().position(|link| {
@@ -50,58 +52,70 @@ impl Archive<'_> {
                 ));
             }
         };
-        self.apply_from(first, index, ScanMode::Tables).map(drop)
+        let watch = &mut Watch::default();
+        self.apply_from(first, &mut writer, ScanMode::Tables, watch).map(drop)
     }
 
-    /// Fills an empty index from all snapshots. A full scan goes past what is damaged or missing,
-    /// and returns it; by tables, damage is an error.
+    /// Fills an empty index from all snapshots; `watch` hears the length of each tarball. A full
+    /// scan goes past what is damaged or missing, and returns it; by tables, damage is an error.
     pub fn rebuild_index(
         &self,
         index: &Index,
         mode: ScanMode,
+        watch: &mut Watch<'_>,
     ) -> Result<Vec<Damage>, PersistError> {
-        self.apply_from(0, index, mode)
+        self.apply_from(0, &mut index.writer(), mode, watch)
     }
 
     fn apply_from(
         &self,
         first: usize,
-        index: &Index,
+        writer: &mut IndexWriter<'_>,
         mode: ScanMode,
+        watch: &mut Watch<'_>,
     ) -> Result<Vec<Damage>, PersistError> {
         let mut damages = Vec::new();
         for link in self.links().iter().skip(first) {
-            check_chunk_bytes(index, link.chunk_bytes)?;
+            check_chunk_bytes(writer, link.chunk_bytes)?;
             let manifest = self.manifest(link)?;
-            let applied = apply_manifest(index, self.store(), self.keys(), &manifest, mode)?;
-            damages.extend(applied);
-            set_applied(index, &link.reference)?;
+            damages.extend(self.source(mode).apply(writer, &manifest.tarballs, watch)?);
+            set_applied(writer, &link.reference)?;
         }
         // Most stores are opened with nothing to catch up with.
         if self.links().len() > first {
-            index.flush()?;
+            writer.flush()?;
         }
         Ok(damages)
     }
 
     /// Adds what can be read of all members to an index that was filled from another copy of these
     /// tarballs, and returns what is damaged in this one. What the index says it includes stays.
-    pub fn add_to_index(&self, index: &Index) -> Result<Vec<Damage>, PersistError> {
+    pub fn add_to_index(
+        &self,
+        index: &Index,
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<Damage>, PersistError> {
+        let mut writer = index.writer();
         let mut damages = Vec::new();
         for link in self.links() {
-            check_chunk_bytes(index, link.chunk_bytes)?;
+            check_chunk_bytes(&writer, link.chunk_bytes)?;
             let manifest = self.manifest(link)?;
-            let (store, keys) = (self.store(), self.keys());
-            damages.extend(apply_manifest(index, store, keys, &manifest, ScanMode::Full)?);
+            let source = self.source(ScanMode::Full);
+            damages.extend(source.apply(&mut writer, &manifest.tarballs, watch)?);
         }
-        index.flush()?;
+        writer.flush()?;
         Ok(damages)
+    }
+
+    fn source(&self, mode: ScanMode) -> Source<'_> {
+        let (store, keys, filesystem) = (self.store(), self.keys(), self.filesystem());
+        Source { store, keys, filesystem, mode }
     }
 }
 
 /// Chunks of another size have other numbers.
-fn check_chunk_bytes(index: &Index, contents: u32) -> Result<(), PersistError> {
-    let index = index.chunk_bytes();
+fn check_chunk_bytes(writer: &IndexWriter<'_>, contents: u32) -> Result<(), PersistError> {
+    let index = writer.chunk_bytes();
     if index == contents { Ok(()) } else { Err(IndexError::ChunkSize { index, contents }.into()) }
 }
 
@@ -112,94 +126,106 @@ pub fn rebuild_without_manifests(
     store: &dyn ObjectStore,
     keys: &Keys,
     filesystem: FilesystemId,
+    watch: &mut Watch<'_>,
 ) -> Result<(u64, Vec<Damage>), PersistError> {
     let (mut n_tarballs, mut damages) = (0, Vec::new());
+    let mut writer = index.writer();
+    let source = Source { store, keys, filesystem, mode: ScanMode::Full };
     for name in store.list(&format!("{filesystem}/")).map_err(PersistError::Store)? {
         if let Some((_, ObjectKind::Tarball(id))) = names::parse(&name) {
             n_tarballs += 1;
             match TarballReader::recovered_row(store, &name, id, keys) {
                 Ok(row) => {
                     let rows = std::slice::from_ref(&row);
-                    let source = (store, keys);
-                    damages.extend(apply_tarballs(
-                        index,
-                        source,
-                        filesystem,
-                        rows,
-                        ScanMode::Full,
-                    )?);
+                    damages.extend(source.apply(&mut writer, rows, watch)?);
                 }
                 Err(error) => damages.push(Damage::of(&name, error)?),
             }
         }
     }
-    index.flush()?;
+    writer.flush()?;
     Ok((n_tarballs, damages))
 }
 
-/// Applies all tarballs of a manifest.
-pub(crate) fn apply_manifest(
-    index: &Index,
-    store: &dyn ObjectStore,
-    keys: &Keys,
-    manifest: &Manifest,
-    mode: ScanMode,
-) -> Result<Vec<Damage>, PersistError> {
-    apply_tarballs(index, (store, keys), manifest.filesystem, &manifest.tarballs, mode)
-}
-
 /// Records that a manifest was applied.
-pub(crate) fn set_applied(index: &Index, manifest: &ManifestRef) -> Result<(), PersistError> {
-    Ok(index.set_applied(&Applied {
+pub(crate) fn set_applied(
+    writer: &mut IndexWriter<'_>,
+    manifest: &ManifestRef,
+) -> Result<(), PersistError> {
+    Ok(writer.set_applied(&Applied {
         epoch: manifest.epoch,
         snapshot: manifest.snapshot,
         manifest_digest: manifest.digest,
     })?)
 }
 
-/// One thread reads while this one writes the index.
-fn apply_tarballs(
-    index: &Index,
-    (store, keys): (&dyn ObjectStore, &Keys),
-    filesystem: FilesystemId,
-    tarballs: &[TarballRow],
-    mode: ScanMode,
-) -> Result<Vec<Damage>, PersistError> {
-    let chunk_bytes = index.chunk_bytes();
-    let (batches, arrived) = bounded::<Contents>(N_BATCHES_AHEAD);
-    thread::scope(|scope| {
-        let reader = scope.spawn(move || {
-            let mut damages = Vec::new();
-            for row in tarballs {
-                let (tarball, entries) = (row.id, Vec::new());
-                let contents = Contents { tarball, chunk_bytes, entries };
-                let name = names::tarball_name(filesystem, row.id, row.encrypted);
-                let mut batch = Batch { batches: &batches, contents, name, damages: Vec::new() };
-                // An empty one first: it makes the tarball known.
-                batch.flush()?;
-                batch.read((store, keys), (filesystem, row), mode)?;
-                batch.flush()?;
-                damages.append(&mut batch.damages);
-            }
-            Ok(damages)
-        });
-        let applied = arrived.iter().try_for_each(|contents| apply(index, tarballs, &contents));
-        // A reader that waits for room sees that nobody wants more.
-        drop(arrived);
-        let read = reader.join().unwrap_or(Err(PersistError::Pipeline));
-        match (applied, read) {
-            (Err(error), _) => Err(error),
-            (Ok(()), read) => read,
-        }
-    })
+/// Where tarballs are, and how they are read.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) store: &'a dyn ObjectStore,
+    pub(crate) keys: &'a Keys,
+    pub(crate) filesystem: FilesystemId,
+    pub(crate) mode: ScanMode,
 }
 
-fn apply(index: &Index, tarballs: &[TarballRow], contents: &Contents) -> Result<(), PersistError> {
-    if contents.entries.is_empty() {
-        let row = tarballs.iter().find(|row| row.id == contents.tarball);
-        return row.map_or(Ok(()), |row| Ok(index.add_tarball(row.id, &row.to_bytes())?));
+/// What the thread that reads tarballs finds.
+enum Found<'a> {
+    /// A tarball, before its contents.
+    Tarball(&'a TarballRow),
+    Contents(Contents),
+}
+
+impl<'a> Source<'a> {
+    /// Applies all of these tarballs: one thread reads while this one writes the index.
+    pub(crate) fn apply(
+        self,
+        writer: &mut IndexWriter<'_>,
+        tarballs: &'a [TarballRow],
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<Damage>, PersistError> {
+        let chunk_bytes = writer.chunk_bytes();
+        let (found, arrived) = bounded(N_BATCHES_AHEAD);
+        thread::scope(|scope| {
+            let reader = scope.spawn(move || self.read(tarballs, chunk_bytes, &found));
+            let applied = arrived.iter().try_for_each(|found| {
+                watch.check_stop()?;
+                match found {
+                    Found::Tarball(row) => {
+                        writer.add_tarball(row.id, &row.to_bytes())?;
+                        watch.done(row.object_bytes);
+                    }
+                    Found::Contents(contents) => writer.apply(&contents)?,
+                }
+                Ok(())
+            });
+            // A reader that waits for room sees that nobody wants more.
+            drop(arrived);
+            let read = reader.join().unwrap_or(Err(PersistError::Pipeline));
+            match (applied, read) {
+                (Err(error), _) => Err(error),
+                (Ok(()), read) => read,
+            }
+        })
     }
-    Ok(index.apply(contents)?)
+
+    fn read(
+        self,
+        tarballs: &'a [TarballRow],
+        chunk_bytes: u32,
+        found: &Sender<Found<'a>>,
+    ) -> Result<Vec<Damage>, PersistError> {
+        let mut damages = Vec::new();
+        for row in tarballs {
+            found.send(Found::Tarball(row)).map_err(|_| PersistError::Pipeline)?;
+            let contents = Contents { tarball: row.id, chunk_bytes, entries: Vec::new() };
+            let name = names::tarball_name(self.filesystem, row.id, row.encrypted);
+            let mut batch = Batch { found, contents, name, damages: Vec::new() };
+            batch.read(self, row)?;
+            batch.flush()?;
+            damages.append(&mut batch.damages);
+        }
+        Ok(damages)
+    }
 }
 
 /// Calls `visit` for everything that the table of contents of a tarball says of inodes.
@@ -214,20 +240,16 @@ pub(crate) fn read_table(
 }
 
 /// Collects entries of one tarball for the index.
-struct Batch<'a> {
-    batches: &'a Sender<Contents>,
+struct Batch<'a, 'b> {
+    found: &'a Sender<Found<'b>>,
     contents: Contents,
     name: ObjectName,
     damages: Vec<Damage>,
 }
 
-impl Batch<'_> {
-    fn read(
-        &mut self,
-        (store, keys): (&dyn ObjectStore, &Keys),
-        (filesystem, row): (FilesystemId, &TarballRow),
-        mode: ScanMode,
-    ) -> Result<(), PersistError> {
+impl Batch<'_, '_> {
+    fn read(&mut self, source: Source<'_>, row: &TarballRow) -> Result<(), PersistError> {
+        let Source { store, keys, filesystem, mode } = source;
         if mode == ScanMode::Tables {
             return self.read_table(&TarballReader::with_row(store, &self.name, row, keys)?);
         }
@@ -269,11 +291,11 @@ impl Batch<'_> {
     fn flush(&mut self) -> Result<(), PersistError> {
         let next = Contents { entries: Vec::with_capacity(N_BATCH), ..self.contents };
         let contents = std::mem::replace(&mut self.contents, next);
-        self.batches.send(contents).map_err(|_| PersistError::Pipeline)
+        self.found.send(Found::Contents(contents)).map_err(|_| PersistError::Pipeline)
     }
 }
 
-impl ScanVisitor for Batch<'_> {
+impl ScanVisitor for Batch<'_, '_> {
     fn entry(&mut self, entry: TocEntry) -> Result<(), PersistError> {
         self.contents.entries.extend(entry.index_entries());
         self.flush_full()

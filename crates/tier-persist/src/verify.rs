@@ -1,7 +1,5 @@
 //! Whether everything that was committed is still what it was.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use ring::digest::{Context, SHA256};
 use tier_types::{ErrorKind, Ino, ObjectName, ObjectStore, to_u64, to_usize};
 
@@ -9,6 +7,7 @@ use crate::PersistError;
 use crate::archive::{Archive, Link, StoredObject};
 use crate::rebuild::read_table;
 use crate::tarball::{Expected, ScanVisitor, TarballReader, TarballRow, TocEntry, scan};
+use crate::watch::Watch;
 
 const READ_BYTES: usize = 1 << 20;
 
@@ -63,34 +62,28 @@ pub fn check_object(store: &dyn ObjectStore, object: &StoredObject) -> Result<()
     Ok(())
 }
 
-fn check_stop(stop: &AtomicBool) -> Result<(), PersistError> {
-    if stop.load(Ordering::Relaxed) { Err(PersistError::Cancelled) } else { Ok(()) }
-}
-
 impl Archive<'_> {
     /// Checks every object of every snapshot: there, with the right length and digest; with
     /// `read_data` also every byte decrypted and decompressed, every member parsed, and the tables
-    /// of contents compared with the members. Damage is reported, not an error; `progress` is
-    /// called with the bytes of each object done. It ends with [`PersistError::Cancelled`] when
-    /// `stop` becomes true.
+    /// of contents compared with the members. Damage is reported, not an error; `watch` hears the
+    /// length of each object done.
     pub fn verify(
         &self,
         read_data: bool,
-        stop: &AtomicBool,
-        progress: &mut dyn FnMut(u64),
+        watch: &mut Watch<'_>,
     ) -> Result<VerifyReport, PersistError> {
         let mut report = VerifyReport::default();
         for link in self.links() {
             for object in self.objects(link.summary.snapshot)? {
-                check_stop(stop)?;
+                watch.check_stop()?;
                 report.n_objects += 1;
                 report.bytes += object.len_bytes;
                 let checked = check_object(self.store(), &object);
                 note(&mut report, &object.name, checked)?;
-                progress(object.len_bytes);
+                watch.done(object.len_bytes);
             }
             if read_data {
-                self.read_members(link, stop, &mut report)?;
+                self.read_members(link, watch, &mut report)?;
             }
         }
         Ok(report)
@@ -99,11 +92,11 @@ impl Archive<'_> {
     fn read_members(
         &self,
         link: &Link,
-        stop: &AtomicBool,
+        watch: &Watch<'_>,
         report: &mut VerifyReport,
     ) -> Result<(), PersistError> {
         for row in &self.manifest(link)?.tarballs {
-            check_stop(stop)?;
+            watch.check_stop()?;
             let name = crate::names::tarball_name(self.filesystem(), row.id, row.encrypted);
             let known = report.damages.iter().any(|damage| damage.object == name.as_str());
             if !known {

@@ -15,7 +15,7 @@ use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
 use tier_persist::{
     Archive, Fetcher, FetcherOptions, FilesystemId, Keys, LocalStore, PersistOptions, Persister,
-    ScanMode,
+    ScanMode, Watch,
 };
 use tier_status::{Event, StatusError, StatusSink};
 use tier_testkit::{Fault, FaultyStore, FsOp, MemoryStore, Name, TreeEntry, VirtualClock};
@@ -232,7 +232,7 @@ impl Harness {
         for mode in [ScanMode::Tables, ScanMode::Full] {
             let dir = tempfile::tempdir().unwrap();
             let fresh = open_index(dir.path());
-            archive.rebuild_index(&fresh, mode).unwrap();
+            archive.rebuild_index(&fresh, mode, &mut Watch::default()).unwrap();
             assert_eq!(dump(&fresh), live, "{mode:?}");
         }
     }
@@ -258,7 +258,7 @@ impl Harness {
             None => archive,
         };
         let index = Arc::new(open_index(&dir.path().join("index")));
-        archive.rebuild_index(&index, ScanMode::Tables).unwrap();
+        archive.rebuild_index(&index, ScanMode::Tables, &mut Watch::default()).unwrap();
         Kvfs::create_empty(dir.path(), &kvfs_options()).unwrap();
         let fs = Kvfs::open(dir.path(), &kvfs_options(), Arc::clone(&self.clock)).unwrap();
         archive.restore_into(&index, &fs, &mut |_| {}).unwrap();

@@ -11,13 +11,14 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use tier_agent::Task;
 use tier_evict::PassGoal;
-use tier_persist::ScanMode;
+use tier_persist::{ScanMode, Watch};
 use tier_types::MountedInstance;
 
 use super::keys::NewStore;
-use super::{files, index, keys, restore};
+use super::{files, keys, restore};
 use crate::exit::DamageFound;
-use crate::index_files::index_path;
+use crate::fill_index::{Filled, How, fill, newest};
+use crate::index_files::indexes_path;
 use crate::session::Session;
 use crate::store::open_index;
 use crate::{host, output};
@@ -153,12 +154,10 @@ impl Demo<'_> {
             self.timed(&format!("regenerate the index ({what})"), || {
                 let folder = self.work.join(format!("index-{what}"));
                 let fresh = open_index(&folder, &store.base.config)?;
-                let (n_tarballs, damages) = index::fill(
-                    (&store.base, &|| index::newest(&store.index)),
-                    &fresh,
-                    mode,
-                    false,
-                )?;
+                let (base, how) = (&store.base, How { mode, from_cloud: false });
+                let before = || newest(&store.index);
+                let filled = fill((base, &before), &fresh, how, &mut Watch::default())?;
+                let Filled { n_tarballs, damages } = filled;
                 if let Some(damage) = damages.first() {
                     bail!(DamageFound(damage.problem.clone()));
                 }
@@ -174,7 +173,7 @@ impl Demo<'_> {
             })?;
         }
         drop(store);
-        fs::remove_dir_all(index_path(path)).context("cannot remove the index")?;
+        fs::remove_dir_all(indexes_path(path)).context("cannot remove the index")?;
         self.timed("open the store without an index", || {
             let store = self.session.open(path)?;
             let mut dump = Vec::new();

@@ -1,24 +1,22 @@
 //! `tier index`.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use tier_agent::StatusBook;
-use tier_index::Index;
-use tier_persist::{Archive, Damage, ScanMode, rebuild_without_manifests};
-use tier_status::Stage;
-use tier_types::{ErrorKind, ObjectStore, SnapshotId};
+use tier_index::{Index, IndexError};
+use tier_persist::{ScanMode, Watch};
+use tier_types::SnapshotId;
 
 use super::flush;
 use crate::exit::DamageFound;
-use crate::index_files::{index_path, new_index_path, put_index, settle_index};
+use crate::fill_index::{Filled, How, fill, newest, newest_committed};
+use crate::index_files::{NewIndex, settle_indexes};
 use crate::output;
-use crate::session::Session;
-use crate::store::{Base, Store, clock, open_index};
+use crate::session::{Session, Stop};
+use crate::store::{Base, Store, open_index};
 
 /// Differences that are printed.
 const N_SHOWN: usize = 20;
@@ -30,141 +28,96 @@ pub(crate) fn dump(session: &Session, store: &Path) -> Result<()> {
     flush(out)
 }
 
-pub(crate) fn rebuild(
-    session: &Session,
-    path: &Path,
-    (full_scan, from_cloud): (bool, bool),
-) -> Result<()> {
-    let mode = if full_scan { ScanMode::Full } else { ScanMode::Tables };
-    let base = session.open_base(path, "a new index")?;
-    settle_index(path)?;
-    let (live, new_path) = (index_path(path), new_index_path(path));
-    let index = open_index(&new_path, &base.config)?;
+/// Makes a new index, which takes the place of the one that is there only when it is whole.
+pub(crate) fn rebuild(session: &Session, path: &Path, how: How) -> Result<()> {
+    match session.daemon() {
+        None => rebuild_at_rest(session, &Base::open(path)?, how),
+        Some(daemon) => rebuild_in_use(session, daemon.store(), how),
+    }
+}
+
+fn rebuild_at_rest(session: &Session, base: &Base, how: How) -> Result<()> {
+    let stop = session.stop()?;
+    let live = settle_indexes(&base.path)?;
+    let new = NewIndex::new(&base.path)?;
+    let index = open_index(&new.index_path(), &base.config)?;
     // Whatever is wrong with it is no reason not to make a new one.
     let newest = || {
         let live = live.exists().then(|| open_index(&live, &base.config).ok()).flatten();
         let known = live.as_ref().and_then(newest);
-        known.max(newest_committed(&base))
+        known.max(newest_committed(base))
     };
-    let (n_tarballs, damages) = fill((&base, &newest), &index, mode, from_cloud)?;
+    let filled = fill_watched((session, &stop), (base, &newest), &index, how)?;
     drop(index);
-    put_index(path)?;
-    let (lines, objects) = output::damages(&damages);
-    let text = format!("{lines}Regenerated the index from {n_tarballs} tarballs.\n");
-    session.report(&json!({ "tarballs": n_tarballs, "damages": objects }), &text)?;
-    if damages.is_empty() {
-        return Ok(());
-    }
-    let n = damages.len();
-    bail!(DamageFound(format!("the index lacks what {n} damaged places of tarballs held")))
-}
-
-/// Fills an empty index; returns from how many tarballs, and what is damaged in all copies.
-/// `newest_before` says the newest snapshot that there was.
-pub(crate) fn fill(
-    (base, newest_before): (&Base, &dyn Fn() -> Option<SnapshotId>),
-    index: &Index,
-    mode: ScanMode,
-    from_cloud: bool,
-) -> Result<(u64, Vec<Damage>)> {
-    let cloud = || base.cloud.as_deref().context("this store has no cloud");
-    let source: &dyn ObjectStore = if from_cloud { cloud()? } else { &base.local };
-    let other_copy = !from_cloud && base.cloud.is_some();
-    match fill_from(base, source, index, mode) {
-        // A restored store has its tarballs in the cloud only.
-        Err(error) if other_copy && crate::exit::code(&error) == 3 => {
-            tracing::warn!("local tarballs are incomplete ({error:#}); reading the cloud's");
-            let filled = fill_from(base, cloud()?, index, mode)?;
-            if newest(index) < newest_before() {
-                return Err(error.context("the cloud has not all of these snapshots"));
-            }
-            Ok(filled)
+    new.put()?;
+    settle_indexes(&base.path)?;
+    report_rebuilt(session, &filled)?;
+    match filled.damages.len() {
+        0 => Ok(()),
+        n => {
+            bail!(DamageFound(format!("the index lacks what {n} damaged places of tarballs held")))
         }
-        Ok((n_tarballs, damages)) if other_copy && !damages.is_empty() => {
-            let n = damages.len();
-            tracing::warn!("{n} places of local tarballs are damaged; reading the cloud's as well");
-            let left = made_up_for(base, cloud()?, index, &damages).unwrap_or_else(|error| {
-                tracing::warn!("the cloud's cannot be read: {error:#}");
-                damages
-            });
-            Ok((n_tarballs, left))
-        }
-        other => other,
     }
 }
 
-/// The newest snapshot that a status log says was committed.
-fn newest_committed(base: &Base) -> Option<SnapshotId> {
-    let book = StatusBook::open(&base.path.join("status"), clock()).ok()?;
-    let statuses = book.all().ok()?;
-    let committed = statuses.iter().filter(|status| status.stage >= Stage::Committed);
-    committed.map(|status| status.header.snapshot).max()
+/// Reads go on with the index that is there, and snapshots are taken, until the new one is whole.
+fn rebuild_in_use(session: &Session, store: &Store, how: How) -> Result<()> {
+    let stop = session.stop()?;
+    let new = NewIndex::new(&store.base.path)?;
+    let index = open_index(&new.index_path(), &store.base.config)?;
+    let live = || newest(&store.index);
+    let filled = fill_watched((session, &stop), (&store.base, &live), &index, how)?;
+    if !filled.damages.is_empty() {
+        report_rebuilt(session, &filled)?;
+        let n = filled.damages.len();
+        bail!(DamageFound(format!(
+            "the index in use stays, for {n} places of tarballs are damaged; unmount {} to get one \
+             of what is left",
+            store.base.path.display()
+        )));
+    }
+    // From here on no snapshot reaches the index; those that came meanwhile are added.
+    let writer = store.index.writer();
+    store.archive()?.catch_up(&index)?;
+    if newest(&index) < live() {
+        return Err(IndexError::Behind.into());
+    }
+    drop(index);
+    let index = open_index(&new.put()?, &store.base.config)?;
+    writer.replace_by(index)?;
+    report_rebuilt(session, &filled)
 }
 
-/// The newest snapshot that an index has.
-pub(crate) fn newest(index: &Index) -> Option<SnapshotId> {
-    index.applied().ok().flatten().map(|applied| applied.snapshot)
-}
-
-/// Adds what another copy has, and returns the damages for which that did not make up.
-fn made_up_for(
-    base: &Base,
-    cloud: &dyn ObjectStore,
+fn fill_watched(
+    (session, stop): (&Session, &Stop),
+    base: (&Base, &dyn Fn() -> Option<SnapshotId>),
     index: &Index,
-    damages: &[Damage],
-) -> Result<Vec<Damage>> {
-    let archive = Archive::open(cloud, &base.keys, base.filesystem)?;
-    let theirs = archive.add_to_index(index)?;
-    let mut there = HashSet::new();
-    let snapshots: Vec<_> = archive.snapshots().map(|summary| summary.snapshot).collect();
-    for snapshot in snapshots {
-        there.extend(archive.objects(snapshot)?.into_iter().map(|o| o.name.to_string()));
-    }
-    let whole = |object: &str| {
-        there.contains(object) && !theirs.iter().any(|damage| damage.object == object)
+    how: How,
+) -> Result<Filled> {
+    let bar = session.bar("reading tarballs");
+    let (mut n_tarballs, mut bytes) = (0, 0);
+    let mut progress = |n| {
+        n_tarballs += 1;
+        bytes += n;
+        bar.say(|| format!("{n_tarballs} tarballs, {}", output::bytes(bytes)));
     };
-    Ok(damages.iter().filter(|damage| !whole(&damage.object)).cloned().collect())
+    fill(base, index, how, &mut Watch::new(stop.flag(), &mut progress))
 }
 
-fn fill_from(
-    base: &Base,
-    source: &dyn ObjectStore,
-    index: &Index,
-    mode: ScanMode,
-) -> Result<(u64, Vec<Damage>)> {
-    match Archive::open(source, &base.keys, base.filesystem) {
-        Ok(archive) => {
-            let n_tarballs: u64 = archive.snapshots().map(|summary| summary.n_tarballs).sum();
-            if n_tarballs == 0 && mode == ScanMode::Full {
-                return without_manifests(base, source, index);
-            }
-            Ok((n_tarballs, archive.rebuild_index(index, mode)?))
-        }
-        Err(error)
-            if mode == ScanMode::Full
-                && matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing) =>
-        {
-            tracing::warn!("the manifests cannot be used ({error}); scanning all tarballs");
-            without_manifests(base, source, index)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn without_manifests(
-    base: &Base,
-    source: &dyn ObjectStore,
-    index: &Index,
-) -> Result<(u64, Vec<Damage>)> {
-    Ok(rebuild_without_manifests(index, source, &base.keys, base.filesystem)?)
+fn report_rebuilt(session: &Session, filled: &Filled) -> Result<()> {
+    let Filled { n_tarballs, damages } = filled;
+    let (lines, objects) = output::damages(damages);
+    let text = format!("{lines}Regenerated the index from {n_tarballs} tarballs.\n");
+    session.report(&json!({ "tarballs": n_tarballs, "damages": objects }), &text)
 }
 
 pub(crate) fn check(session: &Session, path: &Path) -> Result<()> {
     let store = session.open(path)?;
     // A snapshot may come while we look; then we look again.
+    let stop = session.stop()?;
     let differences = loop {
         let before = store.index.applied()?;
-        let differences = differences(&store, path)?;
+        let differences = differences((session, &stop), &store)?;
         if differences.is_empty() || store.index.applied()? == before {
             break differences;
         }
@@ -179,13 +132,15 @@ pub(crate) fn check(session: &Session, path: &Path) -> Result<()> {
 }
 
 /// Between the live index and one that is made now.
-fn differences(store: &Store, path: &Path) -> Result<Vec<String>> {
-    let work = tempfile::tempdir_in(path).context("cannot make a temporary folder")?;
-    let fresh = open_index(&work.path().join("index"), &store.base.config)?;
-    fill((&store.base, &|| newest(&store.index)), &fresh, ScanMode::Tables, false)?;
-    let dumps = ["live", "fresh"].map(|name| work.path().join(name));
+fn differences((session, stop): (&Session, &Stop), store: &Store) -> Result<Vec<String>> {
+    let new = NewIndex::new(&store.base.path)?;
+    let fresh = open_index(&new.index_path(), &store.base.config)?;
+    let how = How { mode: ScanMode::Tables, from_cloud: false };
+    fill_watched((session, stop), (&store.base, &|| newest(&store.index)), &fresh, how)?;
+    let dumps = ["live", "fresh"].map(|name| new.folder().join(name));
     for (index, path) in [store.index.as_ref(), &fresh].into_iter().zip(&dumps) {
         let mut out = BufWriter::new(File::create(path).context("cannot write a dump")?);
+        stop.check()?;
         index.dump(&mut out)?;
         flush(out)?;
     }

@@ -15,8 +15,10 @@ mod verify;
 use std::io::Write;
 
 use anyhow::{Context, Result};
+use tier_persist::ScanMode;
 
 use crate::args::{Args, Command, IndexCommand, TarballCommand};
+use crate::fill_index::How;
 use crate::session::Session;
 
 /// Carries out a command for a session.
@@ -96,7 +98,8 @@ fn run_index(command: &IndexCommand, session: &Session) -> Result<()> {
     match command {
         IndexCommand::Dump { store } => index::dump(session, store),
         IndexCommand::Rebuild { store, full_scan, from_cloud } => {
-            index::rebuild(session, store, (*full_scan, *from_cloud))
+            let mode = if *full_scan { ScanMode::Full } else { ScanMode::Tables };
+            index::rebuild(session, store, How { mode, from_cloud: *from_cloud })
         }
         IndexCommand::Check { store } => index::check(session, store),
     }

@@ -10,7 +10,7 @@ use kvfs::Kvfs;
 use serde_json::json;
 use tier_agent::StatusBook;
 use tier_index::Index;
-use tier_persist::{Archive, FilesystemId, LocalStore, ScanMode, StoredObject};
+use tier_persist::{Archive, FilesystemId, LocalStore, ScanMode, StoredObject, Watch};
 use tier_status::{Event, StatusHeader, StatusSink, Tier};
 use tier_types::{MountedInstance, ObjectStore, SnapshotId, Xid, to_usize};
 
@@ -99,7 +99,7 @@ pub(crate) fn export_snapshot(
     rebuild(session, work.path(), &archive, &store.base.config, last)?;
     let fs = Kvfs::open(work.path(), &kvfs_options(&store.base.config), clock())?;
     let fs = Arc::new(fs);
-    let index = open_index(&index_path(work.path()), &store.base.config)?;
+    let index = open_index(&index_path(work.path())?, &store.base.config)?;
     let ports = (store.base.filesystem, &Arc::new(index), &store.base.keys);
     fs.set_recall(Arc::new(recaller(ports, store.stores(), &store.base.config)?));
     let copied = files::export_tree(session, &fs, (tree, &session.host_path(dir)), jobs)?;
@@ -115,8 +115,8 @@ fn rebuild(
     floor: Xid,
 ) -> Result<u64> {
     let bar = session.bar("restoring");
-    let index: Index = open_index(&index_path(path), config)?;
-    archive.rebuild_index(&index, ScanMode::Tables)?;
+    let index: Index = open_index(&index_path(path)?, config)?;
+    archive.rebuild_index(&index, ScanMode::Tables, &mut Watch::default())?;
     let options = kvfs_options(config);
     Kvfs::create_empty(path, &options)?;
     let fs = Kvfs::open(path, &options, clock())?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use serde_json::json;
-use tier_persist::{Archive, Damage, VerifyReport};
+use tier_persist::{Archive, Damage, VerifyReport, Watch};
 use tier_status::{SnapshotStatus, Stage, StatusHeader, Tier};
 use tier_types::ObjectStore;
 
@@ -86,9 +86,10 @@ fn verify_one(
     let stop = session.stop()?;
     let bar = session.bar("verifying");
     let (mut n_objects, mut bytes) = (0, 0);
-    Ok(archive.verify(read_data, stop.flag(), &mut |n| {
+    let mut progress = |n| {
         n_objects += 1;
         bytes += n;
         bar.files_and_bytes(n_objects, bytes);
-    })?)
+    };
+    Ok(archive.verify(read_data, &mut Watch::new(stop.flag(), &mut progress))?)
 }

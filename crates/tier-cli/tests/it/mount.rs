@@ -215,14 +215,57 @@ fn commands_work_on_a_mounted_store() {
     // Only what needs the store for itself does not.
     let other = store.at("other");
     fs::create_dir(&other).unwrap();
-    let path = store.path();
-    for args in [vec!["mount", &path, &other], vec!["index", "rebuild", &path]] {
-        let refused = tier(&args);
-        let pid = mounted.child.id().to_string();
-        assert_eq!(refused.code, 4, "{}", refused.err);
-        assert!(refused.err.contains(&pid), "{}", refused.err);
-    }
+    let refused = tier(&["mount", &store.path(), &other]);
+    let pid = mounted.child.id().to_string();
+    assert_eq!(refused.code, 4, "{}", refused.err);
+    assert!(refused.err.contains(&pid), "{}", refused.err);
     assert_eq!(store.run("cat", &["/nothing"]).code, 1);
+}
+
+#[test]
+fn an_index_is_rebuilt_while_it_is_in_use() {
+    let store = Store::new(&[]);
+    store.import();
+    let Some(mounted) = Mounted::new(&store, &["--no-agent"]) else { return };
+    mounted.evict_all();
+    let indexes = || {
+        let names = fs::read_dir(store.at("store/index")).unwrap();
+        names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let dump = store.run("index dump", &[]).ok();
+    for (how, number) in [([].as_slice(), "2"), (&["--full-scan"], "3"), (&["--from-cloud"], "4")] {
+        let said = store.run("index rebuild", how).ok();
+        assert!(said.contains("from 1 tarballs"), "{said}");
+        assert_eq!(indexes(), [number], "what was replaced is gone");
+        assert_eq!(store.run("index dump", &[]).ok(), dump);
+    }
+    same(&store.tree(), &mounted.folder);
+
+    // What is damaged would not be in a new one: the one that is there knows more.
+    let tarballs = ["store", "cloud"].map(|folder| store.tarballs(folder).remove(0));
+    let whole = fs::read(&tarballs[0]).unwrap();
+    for tarball in &tarballs {
+        let mut bytes = whole.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(tarball, bytes).unwrap();
+    }
+    let run = store.run("index rebuild", &["--full-scan"]);
+    assert_eq!(run.code, 3, "{}", run.err);
+    assert!(run.err.contains("the index in use stays"), "{}", run.err);
+    assert_eq!(indexes(), ["4"]);
+    assert_eq!(store.run("index dump", &[]).ok(), dump);
+    for tarball in &tarballs {
+        fs::write(tarball, &whole).unwrap();
+    }
+    mounted.kill();
+    // What a crash leaves: an index in the making, and one that was replaced.
+    for left in ["new-x/index", "3"] {
+        fs::create_dir_all(Path::new(&store.at("store/index")).join(left)).unwrap();
+    }
+    assert_eq!(store.run("index dump", &[]).ok(), dump);
+    assert_eq!(indexes(), ["4"]);
+    store.run("fsck", &[]).ok();
 }
 
 #[test]

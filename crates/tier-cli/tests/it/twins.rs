@@ -214,6 +214,14 @@ fn a_mount_that_is_tiered_all_the_time_is_like_a_folder_of_the_host() {
                 store.run("recall", &["/"]).ok();
             }
         });
+        scope.spawn(|| {
+            for how in [[].as_slice(), &["--full-scan"], &["--from-cloud"]].iter().cycle() {
+                if ended.load(Ordering::SeqCst) {
+                    break;
+                }
+                store.run("index rebuild", how).ok();
+            }
+        });
         let done: Vec<_> = workers.into_iter().map(thread::ScopedJoinHandle::join).collect();
         ended.store(true, Ordering::SeqCst);
         assert!(done.iter().all(Result::is_ok));

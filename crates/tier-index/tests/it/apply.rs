@@ -53,8 +53,9 @@ fn fill(all: &[Contents]) -> (tempfile::TempDir, Index) {
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
     for contents in all {
-        index.add_tarball(contents.tarball, b"row").unwrap();
-        index.apply(contents).unwrap();
+        let mut writer = index.writer();
+        writer.add_tarball(contents.tarball, b"row").unwrap();
+        writer.apply(contents).unwrap();
     }
     (dir, index)
 }
@@ -143,7 +144,7 @@ fn an_index_remembers_how_far_it_is() {
     {
         let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
         assert_eq!(index.applied().unwrap(), None);
-        index.set_applied(&applied).unwrap();
+        index.writer().set_applied(&applied).unwrap();
     }
     let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
     assert_eq!(index.applied().unwrap(), Some(applied));

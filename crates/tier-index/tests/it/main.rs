@@ -2,3 +2,5 @@
 
 #[cfg(test)]
 mod apply;
+#[cfg(test)]
+mod replace;

@@ -8,7 +8,7 @@ use tier_index::{Index, IndexOptions};
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
     Archive, Fetcher, FetcherOptions, FilesystemId, Keys, LocalStore, PersistError, PersistOptions,
-    PersistReport, PersistRequest, Persister, ScanMode,
+    PersistReport, PersistRequest, Persister, ScanMode, Watch,
 };
 use tier_testkit::{FakeKvs, RecordingSink, VirtualClock};
 use tier_types::{
@@ -102,7 +102,7 @@ impl Fixture {
         let archive = Archive::open(&store, &self.keys, FILESYSTEM)?;
         let dir = tempfile::tempdir().unwrap();
         let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
-        let damages = archive.rebuild_index(&index, mode)?;
+        let damages = archive.rebuild_index(&index, mode, &mut Watch::default())?;
         match damages.into_iter().next() {
             Some(damage) => Err(PersistError::Missing(damage.problem)),
             None => Ok(dump(&index)),
@@ -115,7 +115,7 @@ impl Fixture {
         let archive = Archive::open(&store, &self.keys, FILESYSTEM).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
-        let damages = archive.rebuild_index(&index, ScanMode::Full).unwrap();
+        let damages = archive.rebuild_index(&index, ScanMode::Full, &mut Watch::default()).unwrap();
         (dump(&index), damages)
     }
 }

@@ -1,11 +1,11 @@
 //! Whatever happens to an object: a typed error that names it, never a panic, never wrong bytes.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use tier_index::{Index, IndexOptions};
 use tier_persist::{
-    Archive, Fetcher, FetcherOptions, Keys, PersistError, ScanMode, rebuild_without_manifests,
+    Archive, Fetcher, FetcherOptions, Keys, PersistError, ScanMode, Watch,
+    rebuild_without_manifests,
 };
 use tier_testkit::FakeKvs;
 use tier_types::{ChunkNo, ErrorKind, MountedInstance, ObjectStore, RecallRequest};
@@ -69,7 +69,7 @@ fn check_verify(fixture: &Fixture, object: &str, what: &str) {
     let named = match Archive::open(&store, &fixture.keys, FILESYSTEM) {
         Err(error) => error.to_string(),
         Ok(archive) => {
-            let report = archive.verify(true, &AtomicBool::new(false), &mut |_| {}).unwrap();
+            let report = archive.verify(true, &mut Watch::default()).unwrap();
             report.damages.first().map(|damage| damage.object.clone()).unwrap_or_default()
         }
     };
@@ -88,7 +88,7 @@ fn check_missing(fixture: &Fixture, object: &str) {
                 return;
             }
             Ok(()) => {
-                let report = archive.verify(false, &AtomicBool::new(false), &mut |_| {}).unwrap();
+                let report = archive.verify(false, &mut Watch::default()).unwrap();
                 assert!(report.damages.iter().all(|damage| damage.missing));
                 report.damages.first().map(|damage| damage.object.clone()).unwrap_or_default()
             }
@@ -285,7 +285,8 @@ fn check_rebuilt_without_manifests(fixture: &Fixture) {
     let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
     let store = fixture.store();
     let (_, damages) =
-        rebuild_without_manifests(&index, &store, &fixture.keys, FILESYSTEM).unwrap();
+        rebuild_without_manifests(&index, &store, &fixture.keys, FILESYSTEM, &mut Watch::default())
+            .unwrap();
     assert!(!damages.is_empty(), "a flipped bit is found without a digest as well");
     if fixture.keys.encrypts() {
         // The bit may lie in the chunk of the encryption that holds the table.
@@ -334,7 +335,7 @@ fn a_forged_removed_or_rolled_back_manifest_is_noticed() {
     assert!(!archive.own_signature());
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
-    archive.rebuild_index(&index, ScanMode::Full).unwrap();
+    archive.rebuild_index(&index, ScanMode::Full, &mut Watch::default()).unwrap();
     assert_eq!(dump(&index), fixture.dump());
     let manifests = archive.manifests();
     let path = |n: usize| fixture.root().join(manifests[n].name.as_str());

@@ -3,11 +3,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use tier_index::{Index, IndexOptions};
 use tier_persist::{
-    Archive, Fetcher, FetcherOptions, Keys, LocalStore, ScanMode, rebuild_without_manifests,
+    Archive, Fetcher, FetcherOptions, Keys, LocalStore, ScanMode, Watch, rebuild_without_manifests,
 };
 use tier_status::StatusLog;
 use tier_testkit::FakeKvs;
@@ -58,14 +57,18 @@ fn archives_of_version_1_are_read() {
         for mode in [ScanMode::Tables, ScanMode::Full] {
             let dir = tempfile::tempdir().unwrap();
             let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
-            assert_eq!(archive.rebuild_index(&index, mode).unwrap(), Vec::new());
+            assert_eq!(
+                archive.rebuild_index(&index, mode, &mut Watch::default()).unwrap(),
+                Vec::new()
+            );
             assert_eq!(dump(&index), read("index.dump"), "{folder}, {mode:?}");
         }
-        let report = archive.verify(true, &AtomicBool::new(false), &mut |_| {}).unwrap();
+        let report = archive.verify(true, &mut Watch::default()).unwrap();
         assert_eq!((report.n_objects, report.damages), (4, Vec::new()));
         let dir = tempfile::tempdir().unwrap();
         let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
-        rebuild_without_manifests(&index, &store, &keys, FILESYSTEM).unwrap();
+        rebuild_without_manifests(&index, &store, &keys, FILESYSTEM, &mut Watch::default())
+            .unwrap();
         assert_eq!(dump(&index), read("index.dump"), "{folder}, without manifests");
         let stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(store.clone())];
         let options = FetcherOptions::default();

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use tier_index::{Index, IndexOptions};
 use tier_persist::{
-    Archive, Keys, PersistError, ScanMode, list_members, rebuild_without_manifests,
+    Archive, Keys, PersistError, ScanMode, Watch, list_members, rebuild_without_manifests,
 };
 use tier_status::Event;
 use tier_testkit::FakeKvs;
@@ -45,7 +45,8 @@ fn the_index_is_regenerated_from_tables_from_members_and_without_manifests() {
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
     let (n, damages) =
-        rebuild_without_manifests(&index, &store, &fixture.keys, FILESYSTEM).unwrap();
+        rebuild_without_manifests(&index, &store, &fixture.keys, FILESYSTEM, &mut Watch::default())
+            .unwrap();
     assert_eq!((n, damages, dump(&index)), (3, Vec::new(), fixture.dump()));
     insta::assert_snapshot!(fixture.dump());
 }

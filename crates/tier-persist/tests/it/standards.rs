@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tier_index::{Index, IndexOptions};
-use tier_persist::{Keys, list_members, rebuild_without_manifests, write_tar};
+use tier_persist::{Keys, Watch, list_members, rebuild_without_manifests, write_tar};
 use tier_testkit::FakeKvs;
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, dump, noise};
@@ -101,8 +101,14 @@ fn a_tarball_that_the_age_program_encrypted_is_read() {
     list_members(&fixture.store(), &name, &fixture.keys, &mut Vec::new()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
-    let (_, damages) =
-        rebuild_without_manifests(&index, &fixture.store(), &fixture.keys, FILESYSTEM).unwrap();
+    let (_, damages) = rebuild_without_manifests(
+        &index,
+        &fixture.store(),
+        &fixture.keys,
+        FILESYSTEM,
+        &mut Watch::default(),
+    )
+    .unwrap();
     assert_eq!((damages, dump(&index)), (Vec::new(), fixture.dump()));
 }
 

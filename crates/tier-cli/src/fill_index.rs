@@ -1,0 +1,136 @@
+//! Filling an empty index from a store's tarballs, here or in the cloud.
+
+use std::collections::HashSet;
+
+use anyhow::{Context, Result};
+use tier_agent::StatusBook;
+use tier_index::Index;
+use tier_persist::{Archive, Damage, PersistError, ScanMode, Watch, rebuild_without_manifests};
+use tier_status::Stage;
+use tier_types::{ErrorKind, ObjectStore, SnapshotId};
+
+use crate::store::{Base, clock};
+
+/// Where contents come from, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct How {
+    pub(crate) mode: ScanMode,
+    pub(crate) from_cloud: bool,
+}
+
+/// What an index was filled from.
+pub(crate) struct Filled {
+    pub(crate) n_tarballs: u64,
+    /// What is damaged in all copies.
+    pub(crate) damages: Vec<Damage>,
+}
+
+/// Fills an empty index. `newest_before` says the newest snapshot that there was.
+pub(crate) fn fill(
+    (base, newest_before): (&Base, &dyn Fn() -> Option<SnapshotId>),
+    index: &Index,
+    how: How,
+    watch: &mut Watch<'_>,
+) -> Result<Filled> {
+    let cloud = || base.cloud.as_deref().context("this store has no cloud");
+    let local: &dyn ObjectStore = &base.local;
+    let other_copy = !how.from_cloud && base.cloud.is_some();
+    let source = if how.from_cloud { cloud()? } else { local };
+    match fill_from((base, source), index, how.mode, watch) {
+        // A restored store has its tarballs in the cloud only.
+        Err(error) if other_copy && crate::exit::code(&error) == crate::exit::DAMAGED => {
+            tracing::warn!("local tarballs are incomplete ({error:#}); reading the cloud's");
+            let filled = fill_from((base, cloud()?), index, how.mode, watch)?;
+            if newest(index) < newest_before() {
+                return Err(error.context("the cloud has not all of these snapshots"));
+            }
+            Ok(filled)
+        }
+        Ok(Filled { n_tarballs, damages }) if other_copy && !damages.is_empty() => {
+            let n = damages.len();
+            tracing::warn!("{n} places of local tarballs are damaged; reading the cloud's as well");
+            let left = match made_up_for((base, cloud()?), index, &damages, watch) {
+                Ok(left) => left,
+                Err(error) if is_cancelled(&error) => return Err(error),
+                Err(error) => {
+                    tracing::warn!("the cloud's cannot be read: {error:#}");
+                    damages
+                }
+            };
+            Ok(Filled { n_tarballs, damages: left })
+        }
+        other => other,
+    }
+}
+
+fn is_cancelled(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(PersistError::Cancelled))
+}
+
+/// The newest snapshot that a status log says was committed.
+pub(crate) fn newest_committed(base: &Base) -> Option<SnapshotId> {
+    let book = StatusBook::open(&base.path.join("status"), clock()).ok()?;
+    let statuses = book.all().ok()?;
+    let committed = statuses.iter().filter(|status| status.stage >= Stage::Committed);
+    committed.map(|status| status.header.snapshot).max()
+}
+
+/// The newest snapshot that an index has.
+pub(crate) fn newest(index: &Index) -> Option<SnapshotId> {
+    index.applied().ok().flatten().map(|applied| applied.snapshot)
+}
+
+/// Adds what another copy has, and returns the damages for which that did not make up.
+fn made_up_for(
+    (base, cloud): (&Base, &dyn ObjectStore),
+    index: &Index,
+    damages: &[Damage],
+    watch: &mut Watch<'_>,
+) -> Result<Vec<Damage>> {
+    let archive = Archive::open(cloud, &base.keys, base.filesystem)?;
+    let theirs = archive.add_to_index(index, watch)?;
+    let mut there = HashSet::new();
+    let snapshots: Vec<_> = archive.snapshots().map(|summary| summary.snapshot).collect();
+    for snapshot in snapshots {
+        there.extend(archive.objects(snapshot)?.into_iter().map(|o| o.name.to_string()));
+    }
+    let whole = |object: &str| {
+        there.contains(object) && !theirs.iter().any(|damage| damage.object == object)
+    };
+    Ok(damages.iter().filter(|damage| !whole(&damage.object)).cloned().collect())
+}
+
+fn fill_from(
+    (base, source): (&Base, &dyn ObjectStore),
+    index: &Index,
+    mode: ScanMode,
+    watch: &mut Watch<'_>,
+) -> Result<Filled> {
+    match Archive::open(source, &base.keys, base.filesystem) {
+        Ok(archive) => {
+            let n_tarballs: u64 = archive.snapshots().map(|summary| summary.n_tarballs).sum();
+            if n_tarballs == 0 && mode == ScanMode::Full {
+                return without_manifests((base, source), index, watch);
+            }
+            Ok(Filled { n_tarballs, damages: archive.rebuild_index(index, mode, watch)? })
+        }
+        Err(error)
+            if mode == ScanMode::Full
+                && matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing) =>
+        {
+            tracing::warn!("the manifests cannot be used ({error}); scanning all tarballs");
+            without_manifests((base, source), index, watch)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn without_manifests(
+    (base, source): (&Base, &dyn ObjectStore),
+    index: &Index,
+    watch: &mut Watch<'_>,
+) -> Result<Filled> {
+    let (keys, filesystem) = (&base.keys, base.filesystem);
+    let (n_tarballs, damages) = rebuild_without_manifests(index, source, keys, filesystem, watch)?;
+    Ok(Filled { n_tarballs, damages })
+}

@@ -1,0 +1,95 @@
+//! Another index takes the place of one that is being read.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use tier_index::{Applied, Contents, Entry, Index, IndexError, IndexOptions, TarballId};
+use tier_types::{Epoch, Ino, SnapshotId, Xid};
+
+const CHUNK: u32 = 16;
+
+/// An index in its own folder that knows one inode and one snapshot, both of this number.
+fn index(folder: &Path, number: u32) -> Index {
+    let index = Index::open(folder, CHUNK, &IndexOptions::default()).unwrap();
+    let snapshot = SnapshotId::new(u64::from(number));
+    let tarball = TarballId { epoch: Epoch::new(1), snapshot, part: 0 };
+    let (ino, xid) = (Ino::new(u64::from(number)), Xid::new(u64::from(number)));
+    let entries = vec![Entry::Inode { ino, xid, frame: 0, offset: 0 }];
+    let mut writer = index.writer();
+    writer.add_tarball(tarball, b"row").unwrap();
+    writer.apply(&Contents { tarball, chunk_bytes: CHUNK, entries }).unwrap();
+    let epoch = Epoch::new(1);
+    writer.set_applied(&Applied { epoch, snapshot, manifest_digest: [0; 32] }).unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    index
+}
+
+/// A reader in whose middle the index is replaced.
+struct Interrupted<'a> {
+    index: &'a Index,
+    new: Option<Index>,
+    folder: &'a Path,
+    text: Vec<u8>,
+}
+
+impl Write for Interrupted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(new) = self.new.take() {
+            self.index.writer().replace_by(new).unwrap();
+        }
+        // What is being read stays where it is.
+        assert!(self.folder.join("CURRENT").exists());
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn dump(index: &Index) -> String {
+    let mut out = Vec::new();
+    index.dump(&mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn whoever_reads_goes_on_with_the_index_that_he_began_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old_folder, new_folder) = (dir.path().join("old"), dir.path().join("new"));
+    let (live, new) = (index(&old_folder, 1), index(&new_folder, 2));
+    let (old_dump, new_dump) = (dump(&live), dump(&new));
+    assert_ne!(old_dump, new_dump);
+    let (new, text) = (Some(new), Vec::new());
+    let mut out = Interrupted { index: &live, new, folder: &old_folder, text };
+    live.dump(&mut out).unwrap();
+    assert_eq!(String::from_utf8(out.text).unwrap(), old_dump);
+    assert_eq!(dump(&live), new_dump);
+    assert_eq!(live.generation(), 1);
+    assert!(live.inode(Ino::new(1)).unwrap().is_none());
+    assert!(!old_folder.exists(), "nobody reads it any more");
+    // The writer, too, goes on with the new one.
+    assert_eq!(live.applied().unwrap().unwrap().snapshot, SnapshotId::new(2));
+    drop(live);
+    let again = Index::open(&new_folder, CHUNK, &IndexOptions::default()).unwrap();
+    assert_eq!(dump(&again), new_dump);
+}
+
+#[test]
+fn an_index_that_includes_less_or_has_other_chunks_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let live = index(&dir.path().join("live"), 3);
+    let before = dump(&live);
+    let less = index(&dir.path().join("less"), 2);
+    let refused = live.writer().replace_by(less).unwrap_err();
+    assert!(matches!(refused, IndexError::Behind), "{refused}");
+    let empty = Index::open(&dir.path().join("empty"), CHUNK, &IndexOptions::default()).unwrap();
+    assert!(matches!(live.writer().replace_by(empty), Err(IndexError::Behind)));
+    let other = Index::open(&dir.path().join("other"), 2 * CHUNK, &IndexOptions::default());
+    let refused = live.writer().replace_by(other.unwrap());
+    assert!(matches!(refused, Err(IndexError::ChunkSize { .. })));
+    assert_eq!(dump(&live), before);
+    assert_eq!(live.generation(), 0);
+}
