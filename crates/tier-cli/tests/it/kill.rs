@@ -20,8 +20,9 @@ fn kill_when(mut child: Child, condition: impl Fn() -> bool) {
 
 fn start(store: &Store, args: &[&str]) -> Child {
     let path = store.path();
-    let (name, rest) = args.split_first().unwrap();
-    let mut command = command(&[&[*name, path.as_str()], rest].concat());
+    let n_words = if args[0] == "index" { 2 } else { 1 };
+    let (name, rest) = args.split_at(n_words);
+    let mut command = command(&[name, &[path.as_str()], rest].concat());
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -56,6 +57,24 @@ fn a_snapshot_that_is_killed_at_any_step_is_finished_by_the_next_one() {
         store.check_export(&store.path(), "out");
         assert!(!any_file(Path::new(&store.at("store/tarballs")), &|name| name.contains(".tmp")));
     }
+}
+
+#[test]
+fn a_rebuild_of_the_index_that_is_killed_leaves_a_whole_one() {
+    let store = Store::new(&[]);
+    store.import();
+    store.run("snapshot", &[]).ok();
+    let dump = store.run("index dump", &[]).ok();
+    let folder = store.at("store/index");
+    let appears = |wanted: &dyn Fn(&str) -> bool| {
+        kill_when(start(&store, &["index", "rebuild"]), || any_file(Path::new(&folder), wanted));
+        assert_eq!(store.run("index dump", &[]).ok(), dump);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    };
+    appears(&|name| name.starts_with("new-"));
+    appears(&|name| name == "2");
+    appears(&|name| name == "3");
+    store.run("index check", &[]).ok();
 }
 
 #[test]
