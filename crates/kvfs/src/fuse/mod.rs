@@ -8,6 +8,7 @@ mod data;
 mod handles;
 mod nodes;
 mod notices;
+mod pool;
 mod syncing;
 mod tier_xattrs;
 mod waiting;

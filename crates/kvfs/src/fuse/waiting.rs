@@ -11,16 +11,13 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use fuser::Errno;
 use parking_lot::{Condvar, Mutex};
 
+use super::pool::Pool;
+
 /// How often the signals of those who wait are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Waiting takes a thread, but no more than its stack.
-const STACK_BYTES: usize = 512 << 10;
-
-type Job = Box<dyn FnOnce() + Send>;
 
 /// A way to answer the kernel, with an error if need be.
 pub(super) trait Reply: Send + 'static {
@@ -45,13 +42,12 @@ replies!(
     fuser::ReplyWrite
 );
 
-/// The threads.
+/// Those who wait.
 pub(super) struct Waiting {
-    /// There are never more jobs than requests that the kernel has under way. Gone when the threads
-    /// are to end.
-    jobs: Option<Sender<Job>>,
+    /// There are never more jobs than requests that the kernel has under way.
+    pool: Pool,
     watch: Arc<Watch>,
-    threads: Vec<JoinHandle<()>>,
+    watching: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -75,20 +71,13 @@ struct Waiter {
 }
 
 impl Waiting {
-    pub(super) fn start(n_threads: usize) -> io::Result<Self> {
-        let (jobs, queue) = unbounded::<Job>();
+    pub(super) fn start(n_threads_max: usize) -> io::Result<Self> {
+        let pool = Pool::start(n_threads_max)?;
         let watch = Arc::new(Watch::default());
-        let mut threads = Vec::new();
-        for number in 0..n_threads.max(1) {
-            let queue: Receiver<Job> = queue.clone();
-            let thread = thread::Builder::new().stack_size(STACK_BYTES);
-            let thread = thread.name(format!("kvfs-wait-{number}"));
-            threads.push(thread.spawn(move || queue.iter().for_each(|job| job()))?);
-        }
         let seen = Arc::clone(&watch);
-        let thread = thread::Builder::new().stack_size(STACK_BYTES).name("kvfs-signals".into());
-        threads.push(thread.spawn(move || seen.run())?);
-        Ok(Self { jobs: Some(jobs), watch, threads })
+        let thread = thread::Builder::new().name("kvfs-signals".into());
+        let watching = Some(thread.spawn(move || seen.run())?);
+        Ok(Self { pool, watch, watching })
     }
 
     /// Has `work` done, which may take long, and `answer` called with what came of it, unless the
@@ -108,7 +97,7 @@ impl Waiting {
             interrupt: Box::new(move || interrupted.lock().interrupt()),
             is_settled: Box::new(move || !matches!(*seen.lock(), Place::Waiting(_))),
         });
-        let job = Box::new(move || {
+        self.pool.submit(Box::new(move || {
             if matches!(*place.lock(), Place::Left) {
                 return;
             }
@@ -117,11 +106,7 @@ impl Waiting {
             if let Some(reply) = reply {
                 answer(reply, done);
             }
-        });
-        // The threads end only with this value.
-        if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(job);
-        }
+        }));
     }
 }
 
@@ -163,19 +148,22 @@ impl<R: Reply> Place<R> {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.jobs = None;
         self.watch.state.lock().ended = true;
         self.watch.changed.notify_all();
-        for thread in self.threads.drain(..) {
+        if let Some(thread) = self.watching.take() {
             let _ = thread.join();
         }
     }
 }
 
 impl Watch {
+    /// Wakes the thread that looks only if it rests: it forgets nobody before it has looked again.
     fn add(&self, waiter: Waiter) {
-        self.state.lock().waiters.push(waiter);
-        self.changed.notify_all();
+        let mut state = self.state.lock();
+        state.waiters.push(waiter);
+        if state.waiters.len() == 1 {
+            self.changed.notify_all();
+        }
     }
 
     fn run(&self) {
@@ -187,7 +175,7 @@ impl Watch {
             }
             self.changed.wait_for(&mut state, LOOK_INTERVAL);
             state.waiters.retain(|waiter| {
-                if is_killed(waiter.thread_id) {
+                if !(waiter.is_settled)() && is_killed(waiter.thread_id) {
                     (waiter.interrupt)();
                 }
                 !(waiter.is_settled)()
