@@ -21,6 +21,15 @@ impl Counters {
         self.n_pins += other.n_pins;
     }
 
+    pub(crate) fn minus(&self, other: &Self) -> Self {
+        Self {
+            n_inodes: self.n_inodes - other.n_inodes,
+            resident_bytes: self.resident_bytes - other.resident_bytes,
+            cold_bytes: self.cold_bytes - other.cold_bytes,
+            n_pins: self.n_pins - other.n_pins,
+        }
+    }
+
     /// Counts bytes of chunks in a state, with a sign.
     pub(crate) fn count(&mut self, state: ChunkState, bytes: u64, sign: i64) {
         let n = sign * i64::try_from(bytes).unwrap_or(i64::MAX);

@@ -4,12 +4,14 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tier_types::{
-    ChunkNo, ChunkRun, ChunkState, FileAttr, FileKind, FileName, Ino, Persisted, Xid, to_u64,
+    ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, FileKind, FileName, Ino, Link, Persisted,
+    Xid, to_u64,
 };
 
 use crate::counters::Counters;
 use crate::db::SnapshotView;
 use crate::fs::Kvfs;
+use crate::repair::Repair;
 use crate::schema::{self, META_COUNTERS, Table};
 use crate::view::View;
 use crate::{FsError, patch, value};
@@ -19,8 +21,10 @@ use crate::{FsError, patch, value};
 pub struct Finding {
     /// The inode that it concerns; zero for the whole.
     pub ino: Ino,
-    /// What is wrong.
+    /// What is wrong, or was.
     pub problem: String,
+    /// Whether it was put right.
+    pub repaired: bool,
 }
 
 /// What was looked at.
@@ -34,8 +38,10 @@ pub struct FsckReport {
     pub n_chunks: u64,
     /// Evicted runs that the archive was asked for.
     pub n_cold_runs: u64,
-    /// Contradictions.
+    /// Contradictions that are there.
     pub n_findings: u64,
+    /// Contradictions that were put right.
+    pub n_repaired: u64,
 }
 
 /// Tables whose keys begin with the number of an inode that must exist.
@@ -63,6 +69,20 @@ impl Kvfs {
         found: &mut dyn FnMut(Finding),
         stop: &AtomicBool,
     ) -> Result<FsckReport, FsError> {
+        let mut tell = |finding: Finding, _| {
+            found(finding);
+            Ok(())
+        };
+        self.check(archive, &mut tell, stop)
+    }
+
+    /// The same; with each contradiction comes what would put it right, if anything would.
+    pub(crate) fn check(
+        &self,
+        archive: &dyn Persisted,
+        found: Found<'_>,
+        stop: &AtomicBool,
+    ) -> Result<FsckReport, FsError> {
         let (snapshot, last) = self.committer.snapshot();
         let mut check = Check {
             view: View(&snapshot),
@@ -81,11 +101,14 @@ impl Kvfs {
     }
 }
 
+/// Hears of every contradiction.
+pub(crate) type Found<'a> = &'a mut dyn FnMut(Finding, Option<Repair>) -> Result<(), FsError>;
+
 struct Check<'a> {
     view: View<'a>,
     chunk_bytes: u32,
     archive: &'a dyn Persisted,
-    found: &'a mut dyn FnMut(Finding),
+    found: Found<'a>,
     stop: &'a AtomicBool,
     report: FsckReport,
     counted: Counters,
@@ -94,9 +117,14 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn find(&mut self, ino: Ino, problem: impl Into<String>) {
+    fn find(
+        &mut self,
+        ino: Ino,
+        problem: impl Into<String>,
+        repair: impl Into<Option<Repair>>,
+    ) -> Result<(), FsError> {
         self.report.n_findings += 1;
-        (self.found)(Finding { ino, problem: problem.into() });
+        (self.found)(Finding { ino, problem: problem.into(), repaired: false }, repair.into())
     }
 
     fn inodes(&mut self, snapshot: &SnapshotView) -> Result<(), FsError> {
@@ -111,10 +139,13 @@ impl Check<'_> {
             match value::attr_from_bytes(ino, bytes) {
                 Some(attr) => match self.inode(&attr) {
                     // What else is wrong with this one is not seen; the others are.
-                    Err(FsError::Damaged { ino, problem }) => self.find(ino, problem),
+                    Err(FsError::Damaged { ino, problem }) => self.find(ino, problem, None)?,
                     checked => checked?,
                 },
-                None => self.find(ino, "its attributes cannot be read"),
+                None => {
+                    let repair = Repair::Attributes { ino };
+                    self.find(ino, "its attributes cannot be read", repair)?;
+                }
             }
             at = cursor.next()?;
         }
@@ -130,20 +161,25 @@ impl Check<'_> {
         let expected = if directory { 2 + self.entries(ino)? } else { n_links };
         let orphan = self.view.0.get(Table::Orphans, &schema::ino(ino))?.is_some();
         let named = n_links > 0 || ino == Ino::ROOT;
-        if orphan == named {
-            let problem =
-                if named { "it has a name and is listed as having none" } else { "it has no name" };
-            self.find(ino, problem);
+        match (named, orphan) {
+            (true, true) => {
+                let problem = "it has a name and is listed as having none";
+                self.find(ino, problem, Repair::NoOrphan { ino })?;
+            }
+            (false, false) => self.find(ino, "it has no name", Repair::Home { ino })?,
+            (true, false) | (false, true) => {}
         }
         if directory && n_links > 1 {
-            self.find(ino, "a directory has several names");
+            self.find(ino, "a directory has several names", None)?;
         }
         if directory && named && !self.reaches_root(ino)? {
-            self.find(ino, "the way up from it does not lead to the root");
+            let problem = "the way up from it does not lead to the root";
+            self.find(ino, problem, Repair::Home { ino })?;
         }
         let expected = if directory && !named { 0 } else { expected };
         if u64::from(attr.nlink) != expected {
-            self.find(ino, format!("its link count is {}, not {expected}", attr.nlink));
+            let problem = format!("its link count is {}, not {expected}", attr.nlink);
+            self.find(ino, problem, Repair::LinkCount { ino, n_links: expected })?;
         }
         self.map(attr)
     }
@@ -151,16 +187,17 @@ impl Check<'_> {
     /// The number of names; each must be in its directory.
     fn links(&mut self, ino: Ino) -> Result<u64, FsError> {
         let links = self.view.links(ino)?;
-        for link in &links {
-            let entry = self.view.entry(link.parent, &link.name)?;
-            if entry.map(|(of, _)| of) != Some(ino) {
-                self.find(
-                    ino,
-                    format!("directory {} does not know it as {}", link.parent, link.name),
-                );
+        let n_links = to_u64(links.len());
+        for link in links {
+            // An entry that cannot be read is found with its directory.
+            let entry = self.view.entry(link.parent, &link.name);
+            if !matches!(entry, Ok(Some((of, _))) if of == ino) {
+                let problem =
+                    format!("directory {} does not know it as {}", link.parent, link.name);
+                self.find(ino, problem, Repair::MissingEntry { ino, link })?;
             }
         }
-        Ok(to_u64(links.len()))
+        Ok(n_links)
     }
 
     /// The number of directories in a directory, whose entries are checked.
@@ -172,7 +209,8 @@ impl Check<'_> {
             n_entries += 1;
             let name = FileName::new(key.get(8..).unwrap_or_default());
             let (Some(name), Some((ino, cookie))) = (name, value::entry_from_bytes(&bytes)) else {
-                self.find(dir, "an entry cannot be read");
+                let name = key.get(8..).unwrap_or_default().to_vec();
+                self.find(dir, "an entry cannot be read", Repair::DropEntry { dir, name })?;
                 continue;
             };
             match self.view.find_attr(ino) {
@@ -180,16 +218,21 @@ impl Check<'_> {
                 Err(FsError::Damaged { .. }) => {}
                 Err(error) => return Err(error),
                 Ok(None) => {
-                    self.find(dir, format!("its entry {name} is of inode {ino}, which is gone"));
+                    let problem = format!("its entry {name} is of inode {ino}, which is gone");
+                    let repair = Repair::DropEntry { dir, name: name.as_bytes().to_vec() };
+                    self.find(dir, problem, repair)?;
                 }
                 Ok(Some(attr)) => n_dirs += u64::from(matches!(attr.kind, FileKind::Directory)),
             }
             if self.view.0.get(Table::Links, &schema::link(ino, dir, &name))?.is_none() {
-                self.find(ino, format!("it does not know its name {name} in directory {dir}"));
+                let problem = format!("it does not know its name {name} in directory {dir}");
+                let link = Link { parent: dir, name: name.clone() };
+                self.find(ino, problem, Repair::MissingLink { ino, link })?;
             }
             let listed = self.view.0.get(Table::Cookies, &schema::pair(dir.get(), cookie))?;
             if listed.as_deref() != Some(name.as_bytes()) {
-                self.find(dir, format!("its entry {name} is not listed at its place"));
+                let problem = format!("its entry {name} is not listed at its place");
+                self.find(dir, problem, Repair::Relist { dir, name })?;
             }
         }
         for pair in self.view.0.scan(Table::Cookies, &from, &until)? {
@@ -197,7 +240,8 @@ impl Check<'_> {
             n_cookies += 1;
         }
         if n_cookies != n_entries {
-            self.find(dir, format!("it lists {n_cookies} names and has {n_entries}"));
+            let problem = format!("it lists {n_cookies} names and has {n_entries}");
+            self.find(dir, problem, Repair::SweepCookies { dir })?;
         }
         self.report.n_entries += n_entries;
         Ok(n_dirs)
@@ -229,62 +273,79 @@ impl Check<'_> {
             self.counted.count(run.state, bytes, 1);
             warm |= run.state == ChunkState::Warm;
             if run.state != ChunkState::Hole && !matches!(attr.kind, FileKind::Regular) {
-                self.find(ino, "it has data and is no regular file");
+                self.find(ino, "it has data and is no regular file", None)?;
             }
             self.run(ino, &run)?;
         }
         before.resident_bytes = self.counted.resident_bytes - before.resident_bytes;
-        let kept = self.view.resident_bytes(ino)?;
-        if i64::try_from(kept) != Ok(before.resident_bytes) {
-            let sum = before.resident_bytes;
-            self.find(ino, format!("{kept} bytes of it are said to be local, and {sum} are"));
+        let problem = match self.view.resident_bytes(ino) {
+            Err(FsError::Damaged { problem, .. }) => Some(problem.to_string()),
+            Err(error) => return Err(error),
+            Ok(kept) if i64::try_from(kept) == Ok(before.resident_bytes) => None,
+            Ok(kept) => {
+                let sum = before.resident_bytes;
+                Some(format!("{kept} bytes of it are said to be local, and {sum} are"))
+            }
+        };
+        if let Some(problem) = problem {
+            self.find(ino, problem, Repair::Resident { ino })?;
         }
         if warm && self.view.0.get(Table::Warm, &schema::ino(ino))?.is_none() {
-            self.find(ino, "it has recalled data and is not listed as having some");
+            let problem = "it has recalled data and is not listed as having some";
+            self.find(ino, problem, Repair::Warm { ino })?;
         }
         Ok(())
     }
 
     fn run(&mut self, ino: Ino, run: &ChunkRun) -> Result<(), FsError> {
         let ChunkRun { chunks, state, data_xid } = *run;
+        let archived = state != ChunkState::Cold || self.is_archived(ino, chunks, data_xid)?;
         let (from, until) = (schema::chunk(ino, chunks.start()), schema::chunk(ino, chunks.end()));
-        let mut expected = chunks.start().get();
+        let mut expected = chunks.start();
         let resident = matches!(state, ChunkState::Hot | ChunkState::Warm);
         for pair in self.view.0.scan(Table::Chunks, &from, &until)? {
             let (key, content) = pair?;
-            let number = schema::parse_pair(&key).map_or(u64::MAX, |(_, number)| number);
+            let chunk = schema::parse_pair(&key).map_or(ChunkNo::END, |(_, n)| ChunkNo::new(n));
             self.report.n_chunks += 1;
             if !resident {
-                self.find(
-                    ino,
-                    format!("chunk {number} is in the store, and its map knows nothing of it"),
-                );
-            } else if number != expected {
-                self.find(
-                    ino,
-                    format!("chunks from {expected} up to {number} have neither data nor detour"),
-                );
-            } else if patch::is_lost(&content) {
-                self.find(ino, format!("the content of chunk {number} is lost"));
+                let problem =
+                    format!("chunk {chunk} is in the store, and its map knows nothing of it");
+                // Where the archive does not have the data either, this may be all that is left.
+                let repair = archived.then_some(Repair::DropChunk { ino, chunk });
+                self.find(ino, problem, repair)?;
+                continue;
             }
-            expected = number.saturating_add(1);
-        }
-        if resident && expected < chunks.end().get() {
-            self.find(ino, format!("chunks from {expected} on have neither data nor detour"));
-        }
-        if state == ChunkState::Cold {
-            self.report.n_cold_runs += 1;
-            let there = self.archive.is_persisted(ino, chunks, data_xid);
-            if !there.map_err(|source| FsError::Recall { ino, source })? {
-                self.find(
-                    ino,
-                    format!(
-                        "the archive does not have its evicted chunks {chunks} of xid {data_xid}"
-                    ),
-                );
+            if let Some(missing) = ChunkRange::new(expected, chunk) {
+                self.lost(ino, missing, data_xid)?;
             }
+            if let Some(one) = ChunkRange::one(chunk).filter(|_| patch::is_lost(&content)) {
+                self.lost(ino, one, data_xid)?;
+            }
+            expected = chunk.next();
+        }
+        if let Some(missing) = ChunkRange::new(expected, chunks.end()).filter(|_| resident) {
+            self.lost(ino, missing, data_xid)?;
+        }
+        self.report.n_cold_runs += u64::from(state == ChunkState::Cold);
+        if !archived {
+            let problem =
+                format!("the archive does not have its evicted chunks {chunks} of xid {data_xid}");
+            self.find(ino, problem, None)?;
         }
         Ok(())
+    }
+
+    /// Chunks that should be in the store and are not. If the archive has just this version of
+    /// them, they come from there.
+    fn lost(&mut self, ino: Ino, chunks: ChunkRange, data_xid: Xid) -> Result<(), FsError> {
+        let archived = self.is_archived(ino, chunks, data_xid)?;
+        let repair = archived.then_some(Repair::MakeCold { ino, chunks, data_xid });
+        self.find(ino, format!("its chunks {chunks} have neither data nor detour"), repair)
+    }
+
+    fn is_archived(&self, ino: Ino, chunks: ChunkRange, data_xid: Xid) -> Result<bool, FsError> {
+        let there = self.archive.is_persisted(ino, chunks, data_xid);
+        there.map_err(|source| FsError::Recall { ino, source })
     }
 
     /// What is kept of an inode that does not exist.
@@ -296,17 +357,17 @@ impl Check<'_> {
             while let Some((key, _)) = rows.at_or_after(&schema::ino(from))? {
                 let Some((number, _)) = schema::take_number(key) else {
                     let name = table.name();
-                    self.find(Ino::new(0), format!("a key of table {name} cannot be read"));
+                    let problem = format!("a key of table {name} cannot be read");
+                    self.find(Ino::new(0), problem, None)?;
                     break;
                 };
                 let ino = Ino::new(number);
                 let key = schema::ino(ino);
                 if inodes.at_or_after(&key)?.is_none_or(|(at, _)| *at != key) {
                     let name = table.name();
-                    self.find(
-                        ino,
-                        format!("it does not exist, and table {name} has something of it"),
-                    );
+                    let problem =
+                        format!("it does not exist, and table {name} has something of it");
+                    self.find(ino, problem, Repair::Unowned { table, ino })?;
                 }
                 self.counted.n_pins += i64::from(table == Table::Pins);
                 if number == u64::MAX {
@@ -323,18 +384,20 @@ impl Check<'_> {
         let kept = bytes.and_then(|bytes| value::counters_from_bytes(&bytes));
         let counted = self.counted;
         if kept != Some(counted) {
-            self.find(Ino::new(0), format!("the totals are {kept:?}, and the sums {counted:?}"));
+            let problem = format!("the totals are {kept:?}, and the sums {counted:?}");
+            self.find(Ino::new(0), problem, Repair::Totals { counted })?;
         }
         let mut expected = None;
         for pair in self.view.0.scan(Table::Log, &[], &[0xff; 9])? {
             let number = schema::take_number(&pair?.0).map_or(0, |(number, _)| number);
             if expected.is_some_and(|expected| expected != number) {
-                self.find(Ino::new(0), format!("the log has a gap before xid {number}"));
+                let problem = format!("the log has a gap before xid {number}");
+                self.find(Ino::new(0), problem, None)?;
             }
             expected = Some(number + 1);
         }
         if expected.is_some_and(|expected| expected != last.get() + 1) {
-            self.find(Ino::new(0), "the log does not end at the last transaction");
+            self.find(Ino::new(0), "the log does not end at the last transaction", None)?;
         }
         Ok(())
     }

@@ -176,8 +176,10 @@ impl Kvfs {
             orphans.extend(schema::take_number(&pair?.0).map(|(ino, _)| Ino::new(ino)));
         }
         for ino in orphans {
-            // What has a name is none, whatever the list says.
-            if self.live().first_link(ino)?.is_none() {
+            // What has a name is none, whatever the list says. Nor is what does not exist or cannot
+            // be read: the check finds that.
+            let there = matches!(self.live().find_attr(ino), Ok(Some(_)));
+            if there && self.live().first_link(ino)?.is_none() {
                 self.end_inode(ino)?;
             }
         }

@@ -244,11 +244,15 @@ pub(crate) enum Command {
     /// Look at, check or regenerate the index.
     #[command(subcommand)]
     Index(IndexCommand),
-    /// Check the key-value store against itself and the index; changes nothing.
-    #[command(after_help = "Example: tier fsck /srv/store")]
+    /// Check the key-value store against itself and the index; changes nothing without --repair.
+    #[command(after_help = "Example: tier fsck /srv/store --repair")]
     Fsck {
         /// The store.
         store: PathBuf,
+        /// Put right what can be. What has lost its name comes into /lost+found, and data that is
+        /// lost here and archived is evicted data from then on. The store must not be mounted.
+        #[arg(long)]
+        repair: bool,
     },
     /// Check every object.
     #[command(after_help = "Example: tier verify /srv/store --read-data")]
@@ -318,7 +322,7 @@ impl Command {
             | Self::Log { store, .. }
             | Self::Stats { store }
             | Self::Dump { store, .. }
-            | Self::Fsck { store }
+            | Self::Fsck { store, .. }
             | Self::Index(
                 IndexCommand::Dump { store }
                 | IndexCommand::Rebuild { store, .. }

@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<()> {
         Command::Stats { store } => inspect::stats(session, store),
         Command::Dump { store, keys } => inspect::dump(session, store, keys),
         Command::Index(command) => run_index(command, session),
-        Command::Fsck { store } => fsck::fsck(session, store),
+        Command::Fsck { store, repair } => fsck::fsck(session, store, *repair),
         Command::Verify { store, read_data } => verify::verify(session, store, *read_data),
         Command::Restore {
             store,

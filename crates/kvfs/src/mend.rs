@@ -1,0 +1,309 @@
+//! Carrying out repairs, each on the filesystem as those before it left it.
+
+use std::collections::HashSet;
+
+use tier_log::Operation;
+use tier_types::{
+    ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, FileKind, FileName, Ino, Link, Xid,
+};
+
+use crate::chunk_map::{MapWindow, delete_chunks};
+use crate::counters::Counters;
+use crate::db::Changes;
+use crate::fs::Kvfs;
+use crate::inode::{NewNode, delete_link, new_attr, put_changed, put_link, put_link_with_cookie};
+use crate::repair::Repair;
+use crate::schema::{self, Table};
+use crate::view::resident_bytes;
+use crate::{FsError, value};
+
+/// Puts one thing right at a time.
+pub(crate) struct Mender<'a>(pub(crate) &'a Kvfs);
+
+impl Mender<'_> {
+    /// Whether it is right now. A repair that meets other damage is none.
+    pub(crate) fn carry_out(&self, repair: Repair) -> Result<bool, FsError> {
+        let done = match repair {
+            Repair::Attributes { ino } => self.revive(ino),
+            Repair::Unowned { table, ino } => self.settle_rows(table, ino),
+            Repair::DropEntry { dir, name } => self.drop_entry(dir, &name),
+            Repair::MissingEntry { ino, link } => self.settle_link(ino, link),
+            Repair::MissingLink { ino, link } => self.settle_entry(ino, link),
+            Repair::Relist { dir, name } => self.relist(dir, &name),
+            Repair::SweepCookies { dir } => self.sweep_cookies(dir),
+            Repair::Home { ino } => self.bring_home(ino),
+            Repair::NoOrphan { ino } => self.change(move |changes| {
+                changes.delete(Table::Orphans, &schema::ino(ino));
+            }),
+            Repair::LinkCount { ino, n_links } => self.set_link_count(ino, n_links),
+            Repair::DropChunk { ino, chunk } => self.change(move |changes| {
+                changes.delete(Table::Chunks, &schema::chunk(ino, chunk));
+            }),
+            Repair::MakeCold { ino, chunks, data_xid } => self.make_cold(ino, chunks, data_xid),
+            Repair::Resident { ino } => self.sum_resident(ino),
+            Repair::Warm { ino } => self.change(move |changes| {
+                changes.put(Table::Warm, &schema::ino(ino), Vec::new());
+            }),
+            Repair::Totals { counted } => self.set_totals(counted),
+        };
+        match done {
+            Err(FsError::Damaged { .. } | FsError::NotFound | FsError::NotDirectory) => Ok(false),
+            done => done,
+        }
+    }
+
+    /// Changes rows that no snapshot persists, and so no operation describes.
+    fn change(&self, change: impl FnOnce(&mut Changes) + Send + 'static) -> Result<bool, FsError> {
+        self.0.committer.commit(0, move |draft| change(&mut draft.changes))?;
+        Ok(true)
+    }
+
+    /// Gives an inode attributes by what is there of it: entries make a directory, data a file as
+    /// long as it reaches. Who owned it is not known.
+    fn revive(&self, ino: Ino) -> Result<bool, FsError> {
+        let (kind, mode, size_bytes) = if !self.0.live().is_empty_dir(ino)? {
+            (FileKind::Directory, 0o700, 0)
+        } else if let Some(size_bytes) = self.data_end(ino)? {
+            (FileKind::Regular, 0o600, size_bytes)
+        } else {
+            return Ok(false);
+        };
+        let attr = new_attr(&NewNode { kind, mode, uid: 0, gid: 0, inherit: None });
+        self.0.committer.commit(1, move |draft| {
+            let time = draft.time;
+            let (modified, accessed, created) = (time, time, time);
+            let mut attr = FileAttr { ino, size_bytes, modified, accessed, created, ..attr };
+            draft.operations.push(Operation::SetAttr { ino });
+            put_changed(draft, &mut attr);
+        })?;
+        Ok(true)
+    }
+
+    /// Where the data of a file ends, if it has some.
+    fn data_end(&self, ino: Ino) -> Result<Option<u64>, FsError> {
+        let mut last = None;
+        for run in self.0.live().all_runs(ino, ChunkNo::new(0)) {
+            let run = run?;
+            last = if run.state == ChunkState::Hole { last } else { Some(run) };
+        }
+        let Some(ChunkRun { chunks, state, .. }) = last else { return Ok(None) };
+        let chunk_bytes = u64::from(self.0.chunk_bytes);
+        let mut in_last = chunk_bytes;
+        if state != ChunkState::Cold {
+            let key = schema::chunk(ino, chunks.last());
+            self.0.live().0.visit(Table::Chunks, &key, &mut |bytes| {
+                in_last = tier_types::to_u64(bytes.len()).clamp(1, chunk_bytes);
+            })?;
+        }
+        Ok(Some(chunks.last().get().saturating_mul(chunk_bytes).saturating_add(in_last)))
+    }
+
+    fn settle_rows(&self, table: Table, ino: Ino) -> Result<bool, FsError> {
+        if self.0.live().find_attr(ino)?.is_some() || self.revive(ino)? {
+            return Ok(true);
+        }
+        let (from, until) = (schema::ino(ino), schema::ino(ino.next()));
+        self.change(move |changes| changes.delete_range(table, &from, &until))
+    }
+
+    fn drop_entry(&self, dir: Ino, name: &[u8]) -> Result<bool, FsError> {
+        let key = schema::named(dir, name);
+        let bytes = self.0.live().0.get(Table::Entries, &key)?.unwrap_or_default();
+        let cookie = value::entry_from_bytes(&bytes).map(|(_, cookie)| cookie);
+        self.change(move |changes| {
+            changes.delete(Table::Entries, &key);
+            if let Some(cookie) = cookie {
+                changes.delete(Table::Cookies, &schema::pair(dir.get(), cookie));
+            }
+        })
+    }
+
+    /// The name that an inode says it has comes into its directory if it is free there.
+    fn settle_link(&self, ino: Ino, link: Link) -> Result<bool, FsError> {
+        let mut attr = self.0.live().attr(ino)?;
+        let entry = self.0.live().entry(link.parent, &link.name)?;
+        if entry.is_some_and(|(of, _)| of == ino) {
+            return Ok(true);
+        }
+        let second = matches!(attr.kind, FileKind::Directory) && self.has_entry(ino)?;
+        let parent = self.0.live().find_attr(link.parent)?;
+        let fits = parent.is_some_and(|parent| matches!(parent.kind, FileKind::Directory));
+        let free = entry.is_none() && fits && !second;
+        self.0.committer.commit(1, move |draft| {
+            if free {
+                put_link(draft, ino, &link);
+                draft.operations.push(Operation::Link { ino, link });
+            } else {
+                let row = schema::link(ino, link.parent, &link.name);
+                draft.changes.delete(Table::Links, &row);
+                draft.operations.push(Operation::Unlink { ino, link });
+            }
+            put_changed(draft, &mut attr);
+        })?;
+        Ok(true)
+    }
+
+    /// The name by which a directory knows an inode becomes one of the inode's, but no second one
+    /// of a directory.
+    fn settle_entry(&self, ino: Ino, link: Link) -> Result<bool, FsError> {
+        let Some(mut attr) = self.0.live().find_attr(ino)? else { return Ok(false) };
+        if matches!(attr.kind, FileKind::Directory) && self.has_entry(ino)? {
+            return self.drop_entry(link.parent, link.name.as_bytes());
+        }
+        self.0.committer.commit(1, move |draft| {
+            let row = schema::link(ino, link.parent, &link.name);
+            draft.changes.put(Table::Links, &row, Vec::new());
+            draft.operations.push(Operation::Link { ino, link });
+            put_changed(draft, &mut attr);
+        })?;
+        Ok(true)
+    }
+
+    /// Whether one of an inode's names is in its directory.
+    fn has_entry(&self, ino: Ino) -> Result<bool, FsError> {
+        for link in self.0.live().links(ino)? {
+            let entry = self.0.live().entry(link.parent, &link.name)?;
+            if entry.is_some_and(|(of, _)| of == ino) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// An entry keeps its cookie if that is free, and else gets a new one.
+    fn relist(&self, dir: Ino, name: &FileName) -> Result<bool, FsError> {
+        let Some((ino, cookie)) = self.0.live().entry(dir, name)? else { return Ok(true) };
+        let mut attr = self.0.live().attr(dir)?;
+        let link = Link { parent: dir, name: name.clone() };
+        let place = schema::pair(dir.get(), cookie);
+        if self.0.live().0.get(Table::Cookies, &place)?.is_none() {
+            let name = name.as_bytes().to_vec();
+            return self.change(move |changes| changes.put(Table::Cookies, &place, name));
+        }
+        self.0.committer.commit(1, move |draft| {
+            let cookie = draft.xid.get() + schema::COOKIE_PARENT;
+            put_link_with_cookie(draft, ino, &link, cookie);
+            draft.operations.push(Operation::SetAttr { ino: dir });
+            put_changed(draft, &mut attr);
+        })?;
+        Ok(true)
+    }
+
+    fn sweep_cookies(&self, dir: Ino) -> Result<bool, FsError> {
+        let (from, until) = (schema::ino(dir), schema::ino(dir.next()));
+        let mut stale = Vec::new();
+        for pair in self.0.live().0.scan(Table::Cookies, &from, &until)? {
+            let (key, name) = pair?;
+            let cookie = schema::parse_pair(&key).map(|(_, cookie)| cookie);
+            let listed = match FileName::new(&name) {
+                Some(name) => self.0.live().entry(dir, &name)?.map(|(_, cookie)| cookie),
+                None => None,
+            };
+            if cookie.is_none() || listed != cookie {
+                stale.push(key);
+            }
+        }
+        self.change(move |changes| {
+            for key in stale {
+                changes.delete(Table::Cookies, &key);
+            }
+        })
+    }
+
+    /// Brings the top of what cannot be reached into `/lost+found`; what lies below comes along.
+    fn bring_home(&self, ino: Ino) -> Result<bool, FsError> {
+        let Some(top) = self.unreachable_top(ino)? else { return Ok(true) };
+        let home = self.lost_and_found()?;
+        let Some(name) = FileName::new(format!("#{top}").as_bytes()) else { return Ok(false) };
+        let link = Link { parent: home, name };
+        if self.0.live().entry(home, &link.name)?.is_some() {
+            return Ok(false);
+        }
+        let mut old = Vec::new();
+        for link in self.0.live().links(top)? {
+            let entry = self.0.live().entry(link.parent, &link.name)?;
+            old.extend(entry.filter(|(of, _)| *of == top).map(|(_, cookie)| (link, cookie)));
+        }
+        let mut attr = self.0.live().attr(top)?;
+        self.0.committer.commit(1 + tier_types::to_u64(old.len()), move |draft| {
+            for (link, cookie) in old {
+                delete_link(draft, top, &link, cookie);
+                draft.operations.push(Operation::Unlink { ino: top, link });
+            }
+            put_link(draft, top, &link);
+            draft.operations.push(Operation::Link { ino: top, link });
+            put_changed(draft, &mut attr);
+        })?;
+        Ok(true)
+    }
+
+    /// The last inode on the way up that does not lead to the root; none if it does.
+    fn unreachable_top(&self, ino: Ino) -> Result<Option<Ino>, FsError> {
+        let (mut at, mut seen) = (ino, HashSet::new());
+        while at != Ino::ROOT {
+            let link = self.0.live().first_link(at)?;
+            let parent = link.map(|link| link.parent).filter(|_| seen.insert(at));
+            match parent {
+                Some(parent) if self.0.live().find_attr(parent)?.is_some() => at = parent,
+                Some(_) | None => return Ok(Some(at)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn lost_and_found(&self) -> Result<Ino, FsError> {
+        let Some(name) = FileName::new(b"lost+found") else { return Err(FsError::NotFound) };
+        if let Some((ino, _)) = self.0.live().entry(Ino::ROOT, &name)? {
+            return Ok(self.0.directory(ino)?.ino);
+        }
+        let (kind, mode) = (FileKind::Directory, 0o700);
+        let node = NewNode { kind, mode, uid: 0, gid: 0, inherit: None };
+        Ok(self.0.create_node(Ino::ROOT, &name, &node)?.ino)
+    }
+
+    fn set_link_count(&self, ino: Ino, n_links: u64) -> Result<bool, FsError> {
+        let mut attr = self.0.live().attr(ino)?;
+        let Ok(nlink) = u32::try_from(n_links) else { return Ok(false) };
+        attr.nlink = nlink;
+        self.0.committer.commit(1, move |draft| {
+            draft.operations.push(Operation::SetAttr { ino });
+            put_changed(draft, &mut attr);
+        })?;
+        Ok(true)
+    }
+
+    fn make_cold(&self, ino: Ino, chunks: ChunkRange, data_xid: Xid) -> Result<bool, FsError> {
+        let attr = self.0.live().attr(ino)?;
+        let window = MapWindow::load(self.0.live(), ino, chunks, self.0.size_of(&attr))?;
+        if window.runs.iter().any(|run| run.data_xid != data_xid) {
+            return Ok(false);
+        }
+        let cold = |run: &ChunkRun| ChunkRun { state: ChunkState::Cold, ..*run };
+        let new: Vec<_> = window.runs.iter().map(cold).collect();
+        self.0.committer.commit(0, move |draft| {
+            delete_chunks(ino, chunks, draft);
+            window.replace(&new, attr.size_bytes, draft);
+        })?;
+        self.0.residency_changed(ino);
+        self.sum_resident(ino)
+    }
+
+    fn sum_resident(&self, ino: Ino) -> Result<bool, FsError> {
+        let attr = self.0.live().attr(ino)?;
+        let mut bytes = 0;
+        for run in self.0.live().all_runs(ino, ChunkNo::new(0)) {
+            bytes += resident_bytes(&[run?], self.0.chunk_bytes, attr.size_bytes);
+        }
+        let key = schema::ino(ino);
+        self.change(move |changes| match bytes {
+            0 => changes.delete(Table::Resident, &key),
+            _ => changes.put(Table::Resident, &key, bytes.to_le_bytes().to_vec()),
+        })
+    }
+
+    fn set_totals(&self, counted: Counters) -> Result<bool, FsError> {
+        let kept = self.0.committer.counters();
+        self.0.committer.commit(0, move |draft| draft.counters.add(&counted.minus(&kept)))?;
+        Ok(true)
+    }
+}
