@@ -149,7 +149,7 @@ fn make_tree(tree: &Path) {
     symlink("../hello", tree.join("dir/link")).unwrap();
 }
 
-fn assert_same(a: &Path, b: &Path) {
+pub(crate) fn assert_same(a: &Path, b: &Path) {
     let script = "cd \"$1\" && find . -printf '%p %y %m %s %l %n\\n' | LC_ALL=C sort";
     let list = |dir: &Path| {
         let output = Command::new("sh").args(["-c", script, "sh"]).arg(dir).output().unwrap();

@@ -19,4 +19,6 @@ mod mount;
 #[cfg(test)]
 mod power;
 #[cfg(test)]
+mod repair;
+#[cfg(test)]
 mod twins;
