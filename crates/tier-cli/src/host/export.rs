@@ -7,17 +7,16 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context, Result, anyhow, bail};
-use crossbeam_channel::{Sender, bounded};
+use anyhow::{Context, Result, bail};
 use kvfs::Kvfs;
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
 use rustix::io::Errno;
 use tier_types::{FileAttr, FileKind, Ino, Timestamp, to_u64, to_usize};
 
+use super::crew::{Crew, with_crew};
 use super::{COPY_BYTES, Copied, xattrs};
 use crate::exit::{self, DamageFound};
 use crate::walk;
@@ -30,8 +29,6 @@ const N_RANGES: usize = 1024;
 /// Files that a thread copies together, and about their bytes at most.
 const N_FILES: usize = 64;
 const BATCH_BYTES: u64 = 1 << 20;
-/// Batches that wait for a thread.
-const N_AHEAD: usize = 16;
 
 /// Copies a tree of the store to a folder that is empty or not there yet. One thread walks and makes
 /// folders, `n_threads` copy what is in them.
@@ -54,9 +51,10 @@ pub(crate) fn export(
         copied: Mutex::default(),
         n_parts: AtomicU64::new(0),
         n_damaged: AtomicU64::new(0),
-        failed: AtomicBool::new(false),
     };
-    let mut tree = export.on_threads(n_threads, start.clone(), dir)?;
+    let worker = || |batch| export.copy(&batch);
+    let walk = |crew: &Crew<'_, Batch>| export.walk(start.clone(), dir, crew);
+    let mut tree = with_crew(n_threads, worker, walk)?;
     if tree.other_names {
         export.link(start, dir, &mut tree.first_names)?;
     }
@@ -103,46 +101,15 @@ struct Export<'a> {
     /// Files that were begun.
     n_parts: AtomicU64,
     n_damaged: AtomicU64,
-    /// A thread met an error: the others need not go on.
-    failed: AtomicBool,
 }
 
 impl Export<'_> {
-    fn on_threads(&self, n_threads: usize, start: FileAttr, dir: &Path) -> Result<Tree> {
-        let (batches, queue) = bounded::<Batch>(N_AHEAD);
-        thread::scope(|scope| {
-            let mut threads = Vec::new();
-            for _ in 0..n_threads.max(1) {
-                let queue = queue.clone();
-                let copy = move || {
-                    let copied = queue.iter().try_for_each(|batch| self.copy(&batch));
-                    copied.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
-                };
-                let thread = thread::Builder::new().name("tier-export".into());
-                threads.push(thread.spawn_scoped(scope, copy).context("cannot start a thread")?);
-            }
-            drop(queue);
-            let walked = self.walk(start, dir, &batches);
-            drop(batches);
-            let mut copied = Ok(());
-            for thread in threads {
-                let ended = thread.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")));
-                copied = copied.and(ended);
-            }
-            // Where a copy failed, the walk ends because of it: the copy says why.
-            copied.and(walked)
-        })
-    }
-
     /// Makes the folders and hands out what is in them.
-    fn walk(&self, start: FileAttr, dir: &Path, batches: &Sender<Batch>) -> Result<Tree> {
+    fn walk(&self, start: FileAttr, dir: &Path, crew: &Crew<'_, Batch>) -> Result<Tree> {
         let mut tree = Tree::default();
         let (mut batch, mut batch_bytes) = (Vec::new(), 0);
-        let send = |batch| batches.send(batch).map_err(|_| anyhow!("the threads have ended"));
         walk::tree(self.fs, start, |relative, attr| {
-            if self.failed.load(Ordering::Relaxed) {
-                bail!("a thread that copies has failed");
-            }
+            crew.check()?;
             let path = place(dir, relative);
             if matches!(attr.kind, FileKind::Directory) {
                 at(&path, self.folder(&path))?;
@@ -160,11 +127,11 @@ impl Export<'_> {
             batch.push((path, attr.clone()));
             if batch.len() >= N_FILES || batch_bytes >= BATCH_BYTES {
                 batch_bytes = 0;
-                send(std::mem::take(&mut batch))?;
+                crew.hand_on(std::mem::take(&mut batch))?;
             }
             Ok(())
         })?;
-        send(batch)?;
+        crew.hand_on(batch)?;
         Ok(tree)
     }
 
@@ -200,9 +167,6 @@ impl Export<'_> {
 
     fn copy(&self, batch: &Batch) -> Result<()> {
         for (path, attr) in batch {
-            if self.failed.load(Ordering::Relaxed) {
-                break;
-            }
             let made = walk::gone_is_fine(at(path, self.node(path, attr)));
             self.go_on_if_damaged(made)?;
             self.count(1, 0)?;

@@ -7,11 +7,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
-use crossbeam_channel::{Receiver, bounded};
 use kvfs::{FsError, Kvfs, NewFile, NewNode, RenameMode, SetAttr, XattrMode};
 use parking_lot::Mutex;
 use rustix::fs::{SeekFrom, seek};
@@ -20,13 +17,12 @@ use tier_types::{
     DeviceNumber, FileAttr, FileKind, FileName, Ino, Timestamp, Xattr, to_u64, to_usize,
 };
 
+use super::crew::{Crew, with_crew};
 use super::{COPY_BYTES, Copied, xattrs};
 
 /// Files of one folder that a thread copies together: threads that make names in one folder wait for
 /// each other.
 const N_FILES: usize = 256;
-/// Batches of files that wait for a thread.
-const N_AHEAD: usize = 16;
 
 /// What an import is given besides the trees.
 pub(crate) struct Importing<'a> {
@@ -53,21 +49,20 @@ pub(crate) fn import(
     if !metadata.is_dir() {
         bail!("{} is not a folder", dir.display());
     }
-    let import = Import {
-        fs,
-        importing,
-        links: Mutex::default(),
-        copied: Mutex::default(),
-        failed: AtomicBool::new(false),
-    };
+    let import = Import { fs, importing, links: Mutex::default(), copied: Mutex::default() };
     // The start may be a symbolic link to a folder.
     let dir = dir.canonicalize().with_context(|| format!("cannot look at {}", dir.display()))?;
     let start = Folder { path: dir, ino: into, above: None };
-    if importing.n_threads > 1 {
-        import.on_threads(start)?;
-    } else {
+    let worker = || {
         let mut buffer = vec![0; COPY_BYTES];
-        import.walk(start, &mut |job| import.copy(job, &mut buffer))?;
+        let import = &import;
+        move |job| import.copy(job, &mut buffer)
+    };
+    if importing.n_threads > 1 {
+        let walk = |crew: &Crew<'_, Job>| import.walk(start, &mut |job| crew.hand_on(job));
+        with_crew(importing.n_threads, worker, walk)?;
+    } else {
+        import.walk(start, &mut worker())?;
     }
     Ok(*import.copied.lock())
 }
@@ -78,8 +73,6 @@ struct Import<'a> {
     /// Files with several names, by device and inode of the host.
     links: Mutex<HashMap<(u64, u64), Ino>>,
     copied: Mutex<Copied>,
-    /// A thread met an error: the others need not go on.
-    failed: AtomicBool,
 }
 
 /// A folder that is being copied. Its times and mode come last, when nobody holds it any more: what
@@ -103,41 +96,6 @@ impl Folder {
 }
 
 impl Import<'_> {
-    fn on_threads(&self, start: Folder) -> Result<()> {
-        let (jobs, queue) = bounded(N_AHEAD);
-        thread::scope(|scope| {
-            let mut threads = Vec::new();
-            for _ in 0..self.importing.n_threads {
-                let queue: Receiver<Job> = queue.clone();
-                threads.push(scope.spawn(move || {
-                    let mut buffer = vec![0; COPY_BYTES];
-                    queue.iter().try_for_each(|job| {
-                        if self.failed.load(Ordering::Relaxed) {
-                            return Ok(());
-                        }
-                        let copied = self.copy(job, &mut buffer);
-                        copied.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
-                    })
-                }));
-            }
-            drop(queue);
-            let walked = self.walk(start, &mut |job| {
-                if self.failed.load(Ordering::Relaxed) {
-                    bail!("a thread that copies has failed");
-                }
-                jobs.send(job).map_err(|_| anyhow!("the threads that copy have ended"))
-            });
-            drop(jobs);
-            let mut copied = Ok(());
-            for thread in threads {
-                let ended = thread.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")));
-                copied = copied.and(ended);
-            }
-            // Where a copy failed, the walk ends because nobody takes its jobs: the copy says why.
-            copied.and(walked)
-        })
-    }
-
     /// Makes folders, and hands on what is in them.
     fn walk(&self, start: Folder, hand_on: &mut dyn FnMut(Job) -> Result<()>) -> Result<()> {
         let mut todo = vec![Arc::new(start)];

@@ -1,5 +1,6 @@
 //! Copying trees between the host's filesystem and a store.
 
+mod crew;
 mod export;
 mod import;
 mod xattrs;
