@@ -187,7 +187,10 @@ impl Kvfs {
         let chunk_bytes = chunk_bytes.filter(|&n| n > 0).ok_or_else(|| damaged("no chunk size"))?;
         let counters = db.get(Table::Meta, META_COUNTERS)?;
         let counters = counters.and_then(|bytes| value::counters_from_bytes(&bytes));
-        let counters = counters.ok_or_else(|| damaged("its counters cannot be read"))?;
+        let counters = counters.unwrap_or_else(|| {
+            tracing::warn!("the totals of the filesystem cannot be read; repair them");
+            Counters::default()
+        });
         let floor = read_floor(&db)?;
         let (publications, last) = Publications::open(&segments_path(path), &db, floor)?;
         let committer = Committer::new(Arc::clone(&db), Arc::clone(&clock), last.next(), counters);

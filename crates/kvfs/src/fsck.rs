@@ -93,6 +93,7 @@ impl Kvfs {
             report: FsckReport::default(),
             counted: Counters::default(),
             rooted: HashSet::from([Ino::ROOT]),
+            complete: true,
         };
         check.inodes(&snapshot)?;
         check.owners(&snapshot)?;
@@ -114,6 +115,8 @@ struct Check<'a> {
     counted: Counters,
     /// Directories from which the way up leads to the root.
     rooted: HashSet<Ino>,
+    /// Everything could be read, and so be counted.
+    complete: bool,
 }
 
 impl Check<'_> {
@@ -127,23 +130,29 @@ impl Check<'_> {
         (self.found)(Finding { ino, problem: problem.into(), repaired: false }, repair.into())
     }
 
+    fn check_stop(&self) -> Result<(), FsError> {
+        if self.stop.load(Ordering::Relaxed) { Err(FsError::Interrupted) } else { Ok(()) }
+    }
+
     fn inodes(&mut self, snapshot: &SnapshotView) -> Result<(), FsError> {
         let mut cursor = snapshot.cursor(Table::Inodes)?;
         let mut at = cursor.at_or_after(&schema::ino(Ino::new(0)))?;
         while let Some((key, bytes)) = at {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(FsError::Interrupted);
-            }
+            self.check_stop()?;
             let number = schema::take_number(key).map_or(0, |(number, _)| number);
             let ino = Ino::new(number);
             match value::attr_from_bytes(ino, bytes) {
                 Some(attr) => match self.inode(&attr) {
                     // What else is wrong with this one is not seen; the others are.
-                    Err(FsError::Damaged { ino, problem }) => self.find(ino, problem, None)?,
+                    Err(FsError::Damaged { ino, problem }) => {
+                        self.complete = false;
+                        self.find(ino, problem, None)?;
+                    }
                     checked => checked?,
                 },
                 None => {
-                    let repair = Repair::Attributes { ino };
+                    self.complete = false;
+                    let repair = Repair::Directory { ino };
                     self.find(ino, "its attributes cannot be read", repair)?;
                 }
             }
@@ -158,7 +167,8 @@ impl Check<'_> {
         let ino = attr.ino;
         let n_links = self.links(ino)?;
         let directory = matches!(attr.kind, FileKind::Directory);
-        let expected = if directory { 2 + self.entries(ino)? } else { n_links };
+        let (n_dirs, all) = if directory { self.entries(ino)? } else { (0, true) };
+        let expected = if directory { 2 + n_dirs } else { n_links };
         let orphan = self.view.0.get(Table::Orphans, &schema::ino(ino))?.is_some();
         let named = n_links > 0 || ino == Ino::ROOT;
         match (named, orphan) {
@@ -179,7 +189,8 @@ impl Check<'_> {
         let expected = if directory && !named { 0 } else { expected };
         if u64::from(attr.nlink) != expected {
             let problem = format!("its link count is {}, not {expected}", attr.nlink);
-            self.find(ino, problem, Repair::LinkCount { ino, n_links: expected })?;
+            let repair = Repair::LinkCount { ino, n_links: expected };
+            self.find(ino, problem, all.then_some(repair))?;
         }
         self.map(attr)
     }
@@ -189,9 +200,12 @@ impl Check<'_> {
         let links = self.view.links(ino)?;
         let n_links = to_u64(links.len());
         for link in links {
-            // An entry that cannot be read is found with its directory.
-            let entry = self.view.entry(link.parent, &link.name);
-            if !matches!(entry, Ok(Some((of, _))) if of == ino) {
+            let entry = match self.view.entry(link.parent, &link.name) {
+                // It is found with its directory, too.
+                Err(FsError::Damaged { .. }) => None,
+                entry => entry?,
+            };
+            if entry.map(|(of, _)| of) != Some(ino) {
                 let problem =
                     format!("directory {} does not know it as {}", link.parent, link.name);
                 self.find(ino, problem, Repair::MissingEntry { ino, link })?;
@@ -200,10 +214,11 @@ impl Check<'_> {
         Ok(n_links)
     }
 
-    /// The number of directories in a directory, whose entries are checked.
-    fn entries(&mut self, dir: Ino) -> Result<u64, FsError> {
+    /// The number of directories in a directory, whose entries are checked, and whether all of
+    /// them could be read.
+    fn entries(&mut self, dir: Ino) -> Result<(u64, bool), FsError> {
         let (from, until) = (schema::ino(dir), schema::ino(dir.next()));
-        let (mut n_entries, mut n_cookies, mut n_dirs) = (0_u64, 0_u64, 0);
+        let (mut n_entries, mut n_cookies, mut n_dirs, mut all) = (0_u64, 0_u64, 0, true);
         for pair in self.view.0.scan(Table::Entries, &from, &until)? {
             let (key, bytes) = pair?;
             n_entries += 1;
@@ -213,18 +228,20 @@ impl Check<'_> {
                 self.find(dir, "an entry cannot be read", Repair::DropEntry { dir, name })?;
                 continue;
             };
+            let known = self.view.0.get(Table::Links, &schema::link(ino, dir, &name))?.is_some();
             match self.view.find_attr(ino) {
                 // It is found by itself.
-                Err(FsError::Damaged { .. }) => {}
+                Err(FsError::Damaged { .. }) => all = false,
                 Err(error) => return Err(error),
                 Ok(None) => {
                     let problem = format!("its entry {name} is of inode {ino}, which is gone");
                     let repair = Repair::DropEntry { dir, name: name.as_bytes().to_vec() };
-                    self.find(dir, problem, repair)?;
+                    // Its attributes may be all that is lost of it.
+                    self.find(dir, problem, (!known).then_some(repair))?;
                 }
                 Ok(Some(attr)) => n_dirs += u64::from(matches!(attr.kind, FileKind::Directory)),
             }
-            if self.view.0.get(Table::Links, &schema::link(ino, dir, &name))?.is_none() {
+            if !known {
                 let problem = format!("it does not know its name {name} in directory {dir}");
                 let link = Link { parent: dir, name: name.clone() };
                 self.find(ino, problem, Repair::MissingLink { ino, link })?;
@@ -244,7 +261,7 @@ impl Check<'_> {
             self.find(dir, problem, Repair::SweepCookies { dir })?;
         }
         self.report.n_entries += n_entries;
-        Ok(n_dirs)
+        Ok((n_dirs, all))
     }
 
     fn reaches_root(&mut self, dir: Ino) -> Result<bool, FsError> {
@@ -275,7 +292,7 @@ impl Check<'_> {
             if run.state != ChunkState::Hole && !matches!(attr.kind, FileKind::Regular) {
                 self.find(ino, "it has data and is no regular file", None)?;
             }
-            self.run(ino, &run)?;
+            self.run(attr, &run)?;
         }
         before.resident_bytes = self.counted.resident_bytes - before.resident_bytes;
         let problem = match self.view.resident_bytes(ino) {
@@ -297,8 +314,9 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn run(&mut self, ino: Ino, run: &ChunkRun) -> Result<(), FsError> {
-        let ChunkRun { chunks, state, data_xid } = *run;
+    fn run(&mut self, attr: &FileAttr, run: &ChunkRun) -> Result<(), FsError> {
+        self.check_stop()?;
+        let (ino, ChunkRun { chunks, state, data_xid }) = (attr.ino, *run);
         let archived = state != ChunkState::Cold || self.is_archived(ino, chunks, data_xid)?;
         let (from, until) = (schema::chunk(ino, chunks.start()), schema::chunk(ino, chunks.end()));
         let mut expected = chunks.start();
@@ -310,8 +328,10 @@ impl Check<'_> {
             if !resident {
                 let problem =
                     format!("chunk {chunk} is in the store, and its map knows nothing of it");
-                // Where the archive does not have the data either, this may be all that is left.
-                let repair = archived.then_some(Repair::DropChunk { ino, chunk });
+                // Within the file it may be data whose place in the map is lost.
+                let start = chunk.get().saturating_mul(u64::from(self.chunk_bytes));
+                let beyond = state == ChunkState::Hole && start >= attr.size_bytes;
+                let repair = beyond.then_some(Repair::DropChunk { ino, chunk });
                 self.find(ino, problem, repair)?;
                 continue;
             }
@@ -361,6 +381,7 @@ impl Check<'_> {
                     self.find(Ino::new(0), problem, None)?;
                     break;
                 };
+                self.check_stop()?;
                 let ino = Ino::new(number);
                 let key = schema::ino(ino);
                 if inodes.at_or_after(&key)?.is_none_or(|(at, _)| *at != key) {
@@ -385,7 +406,8 @@ impl Check<'_> {
         let counted = self.counted;
         if kept != Some(counted) {
             let problem = format!("the totals are {kept:?}, and the sums {counted:?}");
-            self.find(Ino::new(0), problem, Repair::Totals { counted })?;
+            let repair = self.complete.then_some(Repair::Totals { counted });
+            self.find(Ino::new(0), problem, repair)?;
         }
         let mut expected = None;
         for pair in self.view.0.scan(Table::Log, &[], &[0xff; 9])? {

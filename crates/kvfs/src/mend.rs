@@ -24,9 +24,9 @@ impl Mender<'_> {
     /// Whether it is right now. A repair that meets other damage is none.
     pub(crate) fn carry_out(&self, repair: Repair) -> Result<bool, FsError> {
         let done = match repair {
-            Repair::Attributes { ino } => self.revive(ino),
-            Repair::Unowned { table, ino } => self.settle_rows(table, ino),
-            Repair::DropEntry { dir, name } => self.drop_entry(dir, &name),
+            Repair::Directory { ino } => self.revive_directory(ino),
+            Repair::Unowned { table, ino } => self.drop_unowned(table, ino),
+            Repair::DropEntry { dir, name } => self.drop_dead_entry(dir, &name),
             Repair::MissingEntry { ino, link } => self.settle_link(ino, link),
             Repair::MissingLink { ino, link } => self.settle_entry(ino, link),
             Repair::Relist { dir, name } => self.relist(dir, &name),
@@ -47,7 +47,12 @@ impl Mender<'_> {
             Repair::Totals { counted } => self.set_totals(counted),
         };
         match done {
-            Err(FsError::Damaged { .. } | FsError::NotFound | FsError::NotDirectory) => Ok(false),
+            Err(
+                FsError::Damaged { .. }
+                | FsError::NotFound
+                | FsError::NotDirectory
+                | FsError::NoSpace(_),
+            ) => Ok(false),
             done => done,
         }
     }
@@ -58,52 +63,60 @@ impl Mender<'_> {
         Ok(true)
     }
 
-    /// Gives an inode attributes by what is there of it: entries make a directory, data a file as
-    /// long as it reaches. Who owned it is not known.
-    fn revive(&self, ino: Ino) -> Result<bool, FsError> {
-        let (kind, mode, size_bytes) = if !self.0.live().is_empty_dir(ino)? {
-            (FileKind::Directory, 0o700, 0)
-        } else if let Some(size_bytes) = self.data_end(ino)? {
-            (FileKind::Regular, 0o600, size_bytes)
-        } else {
+    /// A directory whose attributes are lost gets new ones, of root alone.
+    fn revive_directory(&self, ino: Ino) -> Result<bool, FsError> {
+        let mut n_dirs = 0;
+        let (from, until) = (schema::ino(ino), schema::ino(ino.next()));
+        let mut entries = self.0.live().0.scan(Table::Entries, &from, &until)?.peekable();
+        if entries.peek().is_none() {
             return Ok(false);
-        };
-        let attr = new_attr(&NewNode { kind, mode, uid: 0, gid: 0, inherit: None });
+        }
+        for pair in entries {
+            let below = value::entry_from_bytes(&pair?.1).map(|(ino, _)| ino);
+            let attr = below.map(|ino| self.0.live().find_attr(ino));
+            let is_dir = matches!(attr, Some(Ok(Some(attr))) if attr.kind == FileKind::Directory);
+            n_dirs += u32::from(is_dir);
+        }
+        let kind = FileKind::Directory;
+        let attr = new_attr(&NewNode { kind, mode: 0o700, uid: 0, gid: 0, inherit: None });
         self.0.committer.commit(1, move |draft| {
             let time = draft.time;
             let (modified, accessed, created) = (time, time, time);
-            let mut attr = FileAttr { ino, size_bytes, modified, accessed, created, ..attr };
+            let nlink = attr.nlink + n_dirs;
+            let mut attr = FileAttr { ino, nlink, modified, accessed, created, ..attr };
             draft.operations.push(Operation::SetAttr { ino });
             put_changed(draft, &mut attr);
         })?;
         Ok(true)
     }
 
-    /// Where the data of a file ends, if it has some.
-    fn data_end(&self, ino: Ino) -> Result<Option<u64>, FsError> {
-        let mut last = None;
-        for run in self.0.live().all_runs(ino, ChunkNo::new(0)) {
-            let run = run?;
-            last = if run.state == ChunkState::Hole { last } else { Some(run) };
-        }
-        let Some(ChunkRun { chunks, state, .. }) = last else { return Ok(None) };
-        let chunk_bytes = u64::from(self.0.chunk_bytes);
-        let mut in_last = chunk_bytes;
-        if state != ChunkState::Cold {
-            let key = schema::chunk(ino, chunks.last());
-            self.0.live().0.visit(Table::Chunks, &key, &mut |bytes| {
-                in_last = tier_types::to_u64(bytes.len()).clamp(1, chunk_bytes);
-            })?;
-        }
-        Ok(Some(chunks.last().get().saturating_mul(chunk_bytes).saturating_add(in_last)))
-    }
-
-    fn settle_rows(&self, table: Table, ino: Ino) -> Result<bool, FsError> {
-        if self.0.live().find_attr(ino)?.is_some() || self.revive(ino)? {
+    /// Takes away what was noted of an inode that does not exist, unless there is a name or data
+    /// of it: then its attributes may be all that is lost.
+    fn drop_unowned(&self, table: Table, ino: Ino) -> Result<bool, FsError> {
+        let (from, until) = (schema::ino(ino), schema::ino(ino.next()));
+        if self.is_there(ino)? {
             return Ok(true);
         }
-        let (from, until) = (schema::ino(ino), schema::ino(ino.next()));
+        if table == Table::Entries {
+            return self.revive_directory(ino);
+        }
+        for content in [Table::Links, Table::Entries, Table::Map, Table::Chunks] {
+            if self.0.live().0.scan(content, &from, &until)?.next().is_some() {
+                return Ok(false);
+            }
+        }
         self.change(move |changes| changes.delete_range(table, &from, &until))
+    }
+
+    /// Takes away an entry that cannot be read, or of an inode that does not exist.
+    fn drop_dead_entry(&self, dir: Ino, name: &[u8]) -> Result<bool, FsError> {
+        let entry = self.0.live().0.get(Table::Entries, &schema::named(dir, name))?;
+        let of = entry.and_then(|bytes| value::entry_from_bytes(&bytes)).map(|(ino, _)| ino);
+        let is_alive = match of {
+            Some(ino) => self.is_there(ino)?,
+            None => false,
+        };
+        if is_alive { Ok(true) } else { self.drop_entry(dir, name) }
     }
 
     fn drop_entry(&self, dir: Ino, name: &[u8]) -> Result<bool, FsError> {
@@ -118,19 +131,26 @@ impl Mender<'_> {
         })
     }
 
-    /// The name that an inode says it has comes into its directory if it is free there.
+    /// The name that an inode says it has comes into its directory, unless another inode says the
+    /// same with more right.
     fn settle_link(&self, ino: Ino, link: Link) -> Result<bool, FsError> {
         let mut attr = self.0.live().attr(ino)?;
-        let entry = self.0.live().entry(link.parent, &link.name)?;
-        if entry.is_some_and(|(of, _)| of == ino) {
+        let entry = self.readable_entry(&link)?;
+        if entry == Some(ino) {
             return Ok(true);
         }
         let second = matches!(attr.kind, FileKind::Directory) && self.has_entry(ino)?;
+        let taken = match entry {
+            Some(other) => {
+                let row = schema::link(other, link.parent, &link.name);
+                self.is_there(other)? && self.0.live().0.get(Table::Links, &row)?.is_some()
+            }
+            None => false,
+        };
         let parent = self.0.live().find_attr(link.parent)?;
         let fits = parent.is_some_and(|parent| matches!(parent.kind, FileKind::Directory));
-        let free = entry.is_none() && fits && !second;
         self.0.committer.commit(1, move |draft| {
-            if free {
+            if fits && !second && !taken {
                 put_link(draft, ino, &link);
                 draft.operations.push(Operation::Link { ino, link });
             } else {
@@ -147,6 +167,9 @@ impl Mender<'_> {
     /// of a directory.
     fn settle_entry(&self, ino: Ino, link: Link) -> Result<bool, FsError> {
         let Some(mut attr) = self.0.live().find_attr(ino)? else { return Ok(false) };
+        if self.readable_entry(&link)? != Some(ino) {
+            return Ok(true);
+        }
         if matches!(attr.kind, FileKind::Directory) && self.has_entry(ino)? {
             return self.drop_entry(link.parent, link.name.as_bytes());
         }
@@ -159,11 +182,18 @@ impl Mender<'_> {
         Ok(true)
     }
 
+    /// The inode that a directory knows by a name; none if the entry cannot be read.
+    fn readable_entry(&self, link: &Link) -> Result<Option<Ino>, FsError> {
+        match self.0.live().entry(link.parent, &link.name) {
+            Err(FsError::Damaged { .. }) => Ok(None),
+            entry => Ok(entry?.map(|(ino, _)| ino)),
+        }
+    }
+
     /// Whether one of an inode's names is in its directory.
     fn has_entry(&self, ino: Ino) -> Result<bool, FsError> {
         for link in self.0.live().links(ino)? {
-            let entry = self.0.live().entry(link.parent, &link.name)?;
-            if entry.is_some_and(|(of, _)| of == ino) {
+            if self.readable_entry(&link)? == Some(ino) {
                 return Ok(true);
             }
         }
@@ -219,8 +249,12 @@ impl Mender<'_> {
         if self.0.live().entry(home, &link.name)?.is_some() {
             return Ok(false);
         }
+        let links = self.0.live().links(top)?;
+        if links.len() > 1 {
+            return Ok(false);
+        }
         let mut old = Vec::new();
-        for link in self.0.live().links(top)? {
+        for link in links {
             let entry = self.0.live().entry(link.parent, &link.name)?;
             old.extend(entry.filter(|(of, _)| *of == top).map(|(_, cookie)| (link, cookie)));
         }
@@ -244,11 +278,16 @@ impl Mender<'_> {
             let link = self.0.live().first_link(at)?;
             let parent = link.map(|link| link.parent).filter(|_| seen.insert(at));
             match parent {
-                Some(parent) if self.0.live().find_attr(parent)?.is_some() => at = parent,
+                Some(parent) if self.is_there(parent)? => at = parent,
                 Some(_) | None => return Ok(Some(at)),
             }
         }
         Ok(None)
+    }
+
+    /// Readable or not.
+    fn is_there(&self, ino: Ino) -> Result<bool, FsError> {
+        Ok(self.0.live().0.get(Table::Inodes, &schema::ino(ino))?.is_some())
     }
 
     fn lost_and_found(&self) -> Result<Ino, FsError> {

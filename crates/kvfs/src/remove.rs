@@ -175,13 +175,21 @@ impl Kvfs {
         for pair in self.live().0.scan(Table::Orphans, &[], &[0xff; 9])? {
             orphans.extend(schema::take_number(&pair?.0).map(|(ino, _)| Ino::new(ino)));
         }
-        for ino in orphans {
-            // What has a name is none, whatever the list says. Nor is what does not exist or cannot
-            // be read: the check finds that.
-            let there = matches!(self.live().find_attr(ino), Ok(Some(_)));
-            if there && self.live().first_link(ino)?.is_none() {
-                self.end_inode(ino)?;
+        for ino in orphans.into_iter().filter(|ino| *ino != Ino::ROOT) {
+            match self.end_orphan(ino) {
+                // The check finds it; the others go.
+                Err(FsError::Damaged { .. }) => {}
+                ended => ended?,
             }
+        }
+        Ok(())
+    }
+
+    /// What has a name is none, whatever the list says, nor what does not exist.
+    fn end_orphan(&self, ino: Ino) -> Result<(), FsError> {
+        let there = self.live().find_attr(ino)?.is_some();
+        if there && self.live().first_link(ino)?.is_none() {
+            self.end_inode(ino)?;
         }
         Ok(())
     }

@@ -1,17 +1,19 @@
 //! Putting right what contradicts itself.
 //!
-//! Names are put right first, for everything else is counted from them. Nothing is invented, and
-//! nothing that somebody can reach is deleted: what has lost its name gets one in `/lost+found`, and
-//! data that is lost here and archived becomes evicted data.
+//! Names are put right first, for everything else is counted from them; what an inode says of its
+//! names counts for more than what a directory says. Nothing is invented, and no data is deleted that
+//! may be somebody's: what has lost its name gets one in `/lost+found`, data that is lost here and
+//! archived becomes evicted data, and what cannot be told stays as it is (`docs/adr/0014`).
 
 use std::sync::atomic::AtomicBool;
 
 use tier_types::{ChunkNo, ChunkRange, FileName, Ino, Link, Persisted, Xid};
 
 use crate::counters::Counters;
+use crate::db::Changes;
 use crate::fs::Kvfs;
 use crate::mend::Mender;
-use crate::schema::Table;
+use crate::schema::{META_REPAIRING, Table};
 use crate::{Finding, FsError, FsckReport};
 
 /// A repair may bring to light what the next round puts right.
@@ -20,14 +22,14 @@ const N_ROUNDS_MAX: usize = 3;
 /// What puts one contradiction right.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Repair {
-    /// An inode that cannot be read, but whose rows tell enough, gets new attributes.
-    Attributes { ino: Ino },
-    /// Rows of an inode that does not exist: it gets attributes, or they go.
+    /// What has entries and no attributes that can be read is a directory.
+    Directory { ino: Ino },
+    /// Rows of an inode that does not exist.
     Unowned { table: Table, ino: Ino },
-    /// An entry leads nowhere.
-    DropEntry { dir: Ino, name: Vec<u8> },
     /// An inode says that it has a name, and its directory does not.
     MissingEntry { ino: Ino, link: Link },
+    /// An entry leads nowhere.
+    DropEntry { dir: Ino, name: Vec<u8> },
     /// A directory says that an inode has a name, and the inode does not.
     MissingLink { ino: Ino, link: Link },
     /// An entry is not found by its cookie.
@@ -40,7 +42,7 @@ pub(crate) enum Repair {
     NoOrphan { ino: Ino },
     /// A wrong link count.
     LinkCount { ino: Ino, n_links: u64 },
-    /// A chunk that its map does not want.
+    /// A chunk beyond the end of its file.
     DropChunk { ino: Ino, chunk: ChunkNo },
     /// Lost chunks that the archive has.
     MakeCold { ino: Ino, chunks: ChunkRange, data_xid: Xid },
@@ -53,9 +55,10 @@ pub(crate) enum Repair {
 }
 
 /// What is put right together: each stage counts on those before it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Stage {
     Inodes,
+    Links,
     Names,
     Tree,
     Counts,
@@ -63,15 +66,16 @@ enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 5] = [Self::Inodes, Self::Names, Self::Tree, Self::Counts, Self::Totals];
+    const ALL: [Self; 6] =
+        [Self::Inodes, Self::Links, Self::Names, Self::Tree, Self::Counts, Self::Totals];
 }
 
 impl Repair {
     fn stage(&self) -> Stage {
         match self {
-            Self::Attributes { .. } | Self::Unowned { .. } => Stage::Inodes,
+            Self::Directory { .. } | Self::Unowned { .. } => Stage::Inodes,
+            Self::MissingEntry { .. } => Stage::Links,
             Self::DropEntry { .. }
-            | Self::MissingEntry { .. }
             | Self::MissingLink { .. }
             | Self::Relist { .. }
             | Self::SweepCookies { .. } => Stage::Names,
@@ -90,7 +94,8 @@ impl Repair {
 impl Kvfs {
     /// Checks as [`fsck`](Self::fsck) does, and puts right what can be. `found` hears of everything
     /// that was, and then of everything that is left, which the report counts. Nobody else uses the
-    /// filesystem meanwhile.
+    /// filesystem meanwhile, or afterwards if it does not come to its end: link counts may be wrong
+    /// until then, see [`repair_is_unfinished`](Self::repair_is_unfinished).
     pub fn repair(
         &self,
         archive: &dyn Persisted,
@@ -99,8 +104,10 @@ impl Kvfs {
     ) -> Result<FsckReport, FsError> {
         let mut n_repaired = 0;
         for _ in 0..N_ROUNDS_MAX {
+            let Some(first) = self.first_stage(archive, stop)? else { break };
+            self.set_repairing(true)?;
             let before = n_repaired;
-            for stage in Stage::ALL {
+            for stage in Stage::ALL.into_iter().filter(|stage| *stage >= first) {
                 let mut put_right = |finding: Finding, repair: Option<Repair>| {
                     let repair = repair.filter(|repair| repair.stage() == stage);
                     if let Some(repair) = repair
@@ -111,15 +118,50 @@ impl Kvfs {
                     }
                     Ok(())
                 };
-                if self.check(archive, &mut put_right, stop)?.n_findings == 0 {
-                    break;
-                }
+                self.check(archive, &mut put_right, stop)?;
             }
             if n_repaired == before {
                 break;
             }
         }
-        self.fsync()?;
-        Ok(FsckReport { n_repaired, ..self.fsck(archive, found, stop)? })
+        let report = FsckReport { n_repaired, ..self.fsck(archive, found, stop)? };
+        self.set_repairing(false)?;
+        Ok(report)
+    }
+
+    /// Whether a repair was begun that did not come to its end: then names and counts may disagree,
+    /// and only the next repair should change anything.
+    pub fn repair_is_unfinished(&self) -> Result<bool, FsError> {
+        Ok(self.live().0.get(Table::Meta, META_REPAIRING)?.is_some())
+    }
+
+    /// The first stage in which there is something to do.
+    fn first_stage(
+        &self,
+        archive: &dyn Persisted,
+        stop: &AtomicBool,
+    ) -> Result<Option<Stage>, FsError> {
+        let mut first: Option<Stage> = None;
+        let mut look = |_, repair: Option<Repair>| {
+            let stage = repair.map(|repair| repair.stage());
+            first = first.into_iter().chain(stage).min();
+            Ok(())
+        };
+        self.check(archive, &mut look, stop)?;
+        Ok(first)
+    }
+
+    fn set_repairing(&self, is_repairing: bool) -> Result<(), FsError> {
+        let mut changes = Changes::default();
+        match is_repairing {
+            true => changes.put(Table::Meta, META_REPAIRING, Vec::new()),
+            // What was repaired is durable before.
+            false => {
+                self.fsync()?;
+                changes.delete(Table::Meta, META_REPAIRING);
+            }
+        }
+        self.db.write(changes)?;
+        self.db.sync()
     }
 }

@@ -87,6 +87,8 @@ pub(crate) const META_CHUNK_BYTES: &[u8] = b"chunk-bytes";
 pub(crate) const META_COUNTERS: &[u8] = b"counters";
 /// No transaction id up to this one is given out again: set by a restore.
 pub(crate) const META_XID_FLOOR: &[u8] = b"xid-floor";
+/// There while a repair is under way.
+pub(crate) const META_REPAIRING: &[u8] = b"repairing";
 
 /// First entries of every directory in a listing.
 pub(crate) const COOKIE_SELF: u64 = 1;

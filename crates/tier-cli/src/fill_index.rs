@@ -25,9 +25,14 @@ pub(crate) struct Filled {
     pub(crate) damages: Vec<Damage>,
 }
 
-/// Fills an empty index. `newest_before` says the newest snapshot that there was.
+/// The newest snapshot that there was.
+pub(crate) type NewestBefore<'a> = &'a dyn Fn() -> Option<SnapshotId>;
+
+/// Fills an empty index, which must have the newest snapshot that there was. Without that question
+/// the caller brings it up to the manifests that are here, and nothing that they do not commit gets
+/// into it: a snapshot may be on its way.
 pub(crate) fn fill(
-    (base, newest_before): (&Base, &dyn Fn() -> Option<SnapshotId>),
+    (base, newest_before): (&Base, Option<NewestBefore<'_>>),
     index: &Index,
     how: How,
     watch: &mut Watch<'_>,
@@ -36,12 +41,14 @@ pub(crate) fn fill(
     let local: &dyn ObjectStore = &base.local;
     let other_copy = !how.from_cloud && base.cloud.is_some();
     let source = if how.from_cloud { cloud()? } else { local };
-    match fill_from((base, source), index, how.mode, watch) {
+    let scan_all = newest_before.is_some() && how.mode == ScanMode::Full && may_be_committed(base);
+    let from = |source| Source { base, objects: source, mode: how.mode, scan_all };
+    match from(source).fill(index, watch) {
         // A restored store has its tarballs in the cloud only.
         Err(error) if other_copy && crate::exit::code(&error) == crate::exit::DAMAGED => {
             tracing::warn!("local tarballs are incomplete ({error:#}); reading the cloud's");
-            let filled = fill_from((base, cloud()?), index, how.mode, watch)?;
-            if newest(index) < newest_before() {
+            let filled = from(cloud()?).fill(index, watch)?;
+            if newest_before.is_some_and(|newest_before| newest(index) < newest_before()) {
                 return Err(error.context("the cloud has not all of these snapshots"));
             }
             Ok(filled)
@@ -100,37 +107,48 @@ fn made_up_for(
     Ok(damages.iter().filter(|damage| !whole(&damage.object)).cloned().collect())
 }
 
-fn fill_from(
-    (base, source): (&Base, &dyn ObjectStore),
-    index: &Index,
-    mode: ScanMode,
-    watch: &mut Watch<'_>,
-) -> Result<Filled> {
-    match Archive::open(source, &base.keys, base.filesystem) {
-        Ok(archive) => {
-            let n_tarballs: u64 = archive.snapshots().map(|summary| summary.n_tarballs).sum();
-            if n_tarballs == 0 && mode == ScanMode::Full {
-                return without_manifests((base, source), index, watch);
-            }
-            Ok(Filled { n_tarballs, damages: archive.rebuild_index(index, mode, watch)? })
-        }
-        Err(error)
-            if mode == ScanMode::Full
-                && matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing) =>
-        {
-            tracing::warn!("the manifests cannot be used ({error}); scanning all tarballs");
-            without_manifests((base, source), index, watch)
-        }
-        Err(error) => Err(error.into()),
-    }
+/// Whether tarballs that no manifest commits may once have been committed. Where every status log
+/// says that they were not, they are leftovers.
+fn may_be_committed(base: &Base) -> bool {
+    let book = StatusBook::open(&base.path.join("status"), clock());
+    let statuses = book.and_then(|book| book.all()).unwrap_or_default();
+    statuses.is_empty() || statuses.iter().any(|status| status.stage >= Stage::Committed)
 }
 
-fn without_manifests(
-    (base, source): (&Base, &dyn ObjectStore),
-    index: &Index,
-    watch: &mut Watch<'_>,
-) -> Result<Filled> {
-    let (keys, filesystem) = (&base.keys, base.filesystem);
-    let (n_tarballs, damages) = rebuild_without_manifests(index, source, keys, filesystem, watch)?;
-    Ok(Filled { n_tarballs, damages })
+/// Tarballs in one store.
+struct Source<'a> {
+    base: &'a Base,
+    objects: &'a dyn ObjectStore,
+    mode: ScanMode,
+    /// Go by the tarballs alone where the manifests are lost.
+    scan_all: bool,
+}
+
+impl Source<'_> {
+    fn fill(&self, index: &Index, watch: &mut Watch<'_>) -> Result<Filled> {
+        let Self { base, objects, mode, scan_all } = *self;
+        match Archive::open(objects, &base.keys, base.filesystem) {
+            Ok(archive) => {
+                let n_tarballs: u64 = archive.snapshots().map(|summary| summary.n_tarballs).sum();
+                if n_tarballs == 0 && scan_all {
+                    return self.fill_without_manifests(index, watch);
+                }
+                Ok(Filled { n_tarballs, damages: archive.rebuild_index(index, mode, watch)? })
+            }
+            Err(error)
+                if scan_all && matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing) =>
+            {
+                tracing::warn!("the manifests cannot be used ({error}); scanning all tarballs");
+                self.fill_without_manifests(index, watch)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn fill_without_manifests(&self, index: &Index, watch: &mut Watch<'_>) -> Result<Filled> {
+        let Base { keys, filesystem, .. } = self.base;
+        let rebuilt = rebuild_without_manifests(index, self.objects, keys, *filesystem, watch)?;
+        let (n_tarballs, damages) = rebuilt;
+        Ok(Filled { n_tarballs, damages })
+    }
 }

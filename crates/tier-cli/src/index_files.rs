@@ -1,13 +1,18 @@
 //! Where a store's index lies, and how another takes its place.
 //!
-//! `index/1`, `index/2`, … are whole indexes; the last one counts. An index in the making lies beside
+//! `index/1`, `index/2`, … are indexes; the last one counts. An index in the making lies beside
 //! them under another name, so that a crash at any time leaves the old one or the new one.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
+
+/// How the name of an index in the making begins.
+const NEW: &[u8] = b"new-";
 
 /// The folder of all indexes of a store.
 pub(crate) fn indexes_path(store: &Path) -> PathBuf {
@@ -20,18 +25,27 @@ pub(crate) fn index_path(store: &Path) -> Result<PathBuf> {
     Ok(folder.join(last_number(&folder)?.max(1).to_string()))
 }
 
-/// Removes everything beside the index that a crash left, and returns where it is. Nobody has one
-/// open.
-pub(crate) fn settle_indexes(store: &Path) -> Result<PathBuf> {
-    let index = index_path(store)?;
-    for path in entries(&indexes_path(store))? {
-        if path != index {
-            let removed =
-                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.with_context(|| format!("cannot remove {}", path.display()))?;
+/// Removes the indexes before the last one, and what was in the making when a crash came. Nobody has
+/// one of them open.
+pub(crate) fn settle_indexes(store: &Path) -> Result<()> {
+    let folder = indexes_path(store);
+    let last = last_number(&folder)?;
+    for path in entries(&folder)? {
+        let is_new = path.file_name().is_some_and(|name| name.as_bytes().starts_with(NEW));
+        let is_old = number(&path).is_some_and(|number| number < last);
+        if is_new || is_old {
+            remove(&path);
         }
     }
-    Ok(index)
+    Ok(())
+}
+
+/// Removes an index that nobody has open. One that stays costs space, and is tried again when the
+/// store is opened the next time.
+pub(crate) fn remove(index: &Path) {
+    if let Err(error) = fs::remove_dir_all(index) {
+        tracing::warn!("cannot remove {}: {error}", index.display());
+    }
 }
 
 /// A place for an index in the making. What is in it goes when it is dropped.
@@ -45,7 +59,7 @@ impl NewIndex {
         let indexes = indexes_path(store);
         let failed = || format!("cannot make a folder in {}", indexes.display());
         fs::create_dir_all(&indexes).with_context(failed)?;
-        let work = tempfile::Builder::new().prefix("new-").tempdir_in(&indexes);
+        let work = tempfile::Builder::new().prefix(OsStr::from_bytes(NEW)).tempdir_in(&indexes);
         let work = work.with_context(failed)?;
         Ok(Self { indexes, work })
     }
@@ -72,8 +86,14 @@ impl NewIndex {
 
 /// Zero if there is none.
 fn last_number(indexes: &Path) -> Result<u64> {
-    let number = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
-    Ok(entries(indexes)?.iter().filter_map(number).max().unwrap_or(0))
+    Ok(entries(indexes)?.iter().filter_map(|path| number(path)).max().unwrap_or(0))
+}
+
+/// The number of a whole index.
+fn number(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    let number = name.parse().ok().filter(|number| (1..u64::MAX).contains(number))?;
+    (path.is_dir() && number.to_string() == name).then_some(number)
 }
 
 /// What is in the folder, which is made if it is not there.

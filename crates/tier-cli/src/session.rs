@@ -59,6 +59,14 @@ impl Session {
         }
     }
 
+    /// The store, even if a repair of it did not come to its end.
+    pub(crate) fn open_for_check(&self, path: &Path) -> Result<Arc<Store>> {
+        match &self.outlet {
+            Outlet::Here => Ok(Arc::new(Store::open_for_check(path)?)),
+            Outlet::There { daemon, .. } => Ok(Arc::clone(daemon.store())),
+        }
+    }
+
     /// The store, whose index may be behind, or wrong.
     pub(crate) fn open_behind(&self, path: &Path) -> Result<Arc<Store>> {
         match &self.outlet {

@@ -22,7 +22,7 @@ use tier_types::{
 };
 
 use crate::config::Config;
-use crate::index_files::settle_indexes;
+use crate::index_files::{index_path, settle_indexes};
 use crate::progress::Audience;
 
 /// A store as far as its tarballs go: neither filesystem nor index are open, but nobody else opens
@@ -70,6 +70,19 @@ pub(crate) struct Store {
 impl Store {
     /// Opens a store with its index, brought up to the newest manifest.
     pub(crate) fn open(path: &Path) -> Result<Self> {
+        let store = Self::open_for_check(path)?;
+        if store.fs.repair_is_unfinished()? {
+            let shown = path.display();
+            let message = format!(
+                "a repair of {shown} was interrupted; to finish it: tier fsck {shown} --repair"
+            );
+            return Err(PortError::new(ErrorKind::Damaged, message).into());
+        }
+        Ok(store)
+    }
+
+    /// The same, even if a repair did not come to its end. Nothing but a repair may change it then.
+    pub(crate) fn open_for_check(path: &Path) -> Result<Self> {
         let store = Self::open_behind(path)?;
         store.archive()?.catch_up(&store.index)?;
         Ok(store)
@@ -89,7 +102,9 @@ impl Store {
                 fs.chunk_bytes()
             );
         }
-        let index = Arc::new(open_index(&settle_indexes(path)?, config)?);
+        let index = Arc::new(open_index(&index_path(path)?, config)?);
+        // Only now, when the last one can be opened, the others go.
+        settle_indexes(path)?;
         let book = Arc::new(StatusBook::open(&path.join("status"), clock())?);
         let store = Self {
             fs: Arc::new(fs),

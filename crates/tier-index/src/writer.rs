@@ -76,18 +76,22 @@ impl<'a> IndexWriter<'a> {
 
     /// Puts a whole index in the place of this one, for every reader at once: who is reading goes on
     /// with the one that he began with, and with the last of them its folder goes. One that
-    /// includes less is refused.
+    /// includes less is refused; an index that cannot tell what it includes includes nothing.
     pub fn replace_by(self, new: Index) -> Result<(), IndexError> {
         let (ours, theirs) = (self.chunk_bytes(), new.chunk_bytes());
         if ours != theirs {
             return Err(IndexError::ChunkSize { index: ours, contents: theirs });
         }
         let order = |applied: Applied| (applied.epoch, applied.snapshot);
-        if new.applied()?.map(order) < self.store.applied()?.map(order) {
+        let known = self.store.applied().ok().flatten();
+        if new.applied()?.map(order) < known.map(order) {
             return Err(IndexError::Behind);
         }
+        self.store.remove_when_closed();
         let old = self.index.exchange_store(new.into_store());
-        old.remove_when_closed();
+        // Closing takes its time, which the next writer need not wait for.
+        drop(self.changes);
+        drop(old);
         Ok(())
     }
 }

@@ -192,7 +192,7 @@ impl<'a> Source<'a> {
                 match found {
                     Found::Tarball(row) => {
                         writer.add_tarball(row.id, &row.to_bytes())?;
-                        watch.done(row.object_bytes);
+                        watch.tell(row.object_bytes);
                     }
                     Found::Contents(contents) => writer.apply(&contents)?,
                 }

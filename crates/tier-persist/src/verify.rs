@@ -80,7 +80,7 @@ impl Archive<'_> {
                 report.bytes += object.len_bytes;
                 let checked = check_object(self.store(), &object);
                 note(&mut report, &object.name, checked)?;
-                watch.done(object.len_bytes);
+                watch.tell(object.len_bytes);
             }
             if read_data {
                 self.read_members(link, watch, &mut report)?;

@@ -21,7 +21,7 @@ impl std::fmt::Debug for Watch<'_> {
 
 impl<'a> Watch<'a> {
     /// The work ends with [`PersistError::Cancelled`] soon after `stop` becomes true; `progress` is
-    /// called with the bytes of each object.
+    /// called with the bytes of each object when it is its turn.
     pub fn new(stop: &'a AtomicBool, progress: &'a mut dyn FnMut(u64)) -> Self {
         Self(Some(Watcher { stop, progress }))
     }
@@ -31,7 +31,7 @@ impl<'a> Watch<'a> {
         if stopped { Err(PersistError::Cancelled) } else { Ok(()) }
     }
 
-    pub(crate) fn done(&mut self, bytes: u64) {
+    pub(crate) fn tell(&mut self, bytes: u64) {
         if let Some(watcher) = &mut self.0 {
             (watcher.progress)(bytes);
         }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -67,7 +68,7 @@ impl Pool {
     fn start_thread(&self, state: &mut State) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().stack_size(STACK_BYTES).name("kvfs-wait".into());
-        thread.spawn(move || Worker { shared }.run())?;
+        thread.spawn(move || work(&shared))?;
         state.n_threads += 1;
         Ok(())
     }
@@ -86,19 +87,19 @@ impl Drop for Pool {
     }
 }
 
-struct Worker {
-    shared: Arc<Shared>,
-}
-
-impl Worker {
-    fn run(self) {
-        let mut state = self.shared.state.lock();
-        loop {
-            if let Some(job) = state.jobs.pop_front() {
-                MutexGuard::unlocked(&mut state, job);
-            } else if state.to_end || !rest(&mut state) {
-                return;
-            }
+/// One thread.
+fn work(shared: &Shared) {
+    let mut state = shared.state.lock();
+    loop {
+        if let Some(job) = state.jobs.pop_front() {
+            MutexGuard::unlocked(&mut state, || {
+                // Who panics has said so, and the next job is none the worse for it.
+                let _ = panic::catch_unwind(AssertUnwindSafe(job));
+            });
+        } else if state.to_end || !rest(&mut state) {
+            state.n_threads -= 1;
+            shared.ended.notify_all();
+            return;
         }
     }
 }
@@ -106,21 +107,19 @@ impl Worker {
 /// Waits for a job. False if there was none for long, and another thread waits for one.
 fn rest(state: &mut MutexGuard<'_, State>) -> bool {
     let wake = Arc::new(Condvar::new());
+    let is_alone = state.idle.is_empty();
     state.idle.push(Arc::clone(&wake));
-    let slept = wake.wait_for(state, IDLE_MAX);
+    let timed_out = if is_alone {
+        wake.wait(state);
+        false
+    } else {
+        wake.wait_for(state, IDLE_MAX).timed_out()
+    };
     // Whoever wakes a thread takes it off the list.
     let n_idle = state.idle.len();
     state.idle.retain(|thread| !Arc::ptr_eq(thread, &wake));
     let unwanted = state.idle.len() < n_idle;
-    !(slept.timed_out() && unwanted && !state.idle.is_empty())
-}
-
-/// Even after a job that panicked.
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.shared.state.lock().n_threads -= 1;
-        self.shared.ended.notify_all();
-    }
+    !(timed_out && unwanted && !state.idle.is_empty())
 }
 
 #[cfg(test)]
@@ -168,11 +167,18 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_panics_takes_its_thread_and_no_other() {
-        let pool = Pool::start(2).unwrap();
-        pool.submit(Box::new(|| panic!("on purpose")));
+    fn a_job_that_panics_keeps_no_other_from_being_done() {
+        let pool = Pool::start(1).unwrap();
         let (sender, receiver) = channel();
+        let gate = Arc::new(Mutex::new(()));
+        let held = gate.lock();
+        let waits = Arc::clone(&gate);
+        pool.submit(Box::new(move || {
+            drop(waits.lock());
+            panic!("on purpose");
+        }));
         pool.submit(Box::new(move || sender.send(()).unwrap()));
+        drop(held);
         receiver.recv().unwrap();
     }
 }

@@ -8,6 +8,8 @@ mod fsck;
 mod posix;
 #[cfg(test)]
 mod publish;
+#[cfg(test)]
+mod repair;
 
 #[cfg(test)]
 mod common {

@@ -17,7 +17,7 @@ use tier_types::MountedInstance;
 use super::keys::NewStore;
 use super::{files, keys, restore};
 use crate::exit::DamageFound;
-use crate::fill_index::{Filled, How, fill, newest};
+use crate::fill_index::{Filled, How, fill};
 use crate::index_files::indexes_path;
 use crate::session::Session;
 use crate::store::open_index;
@@ -155,8 +155,7 @@ impl Demo<'_> {
                 let folder = self.work.join(format!("index-{what}"));
                 let fresh = open_index(&folder, &store.base.config)?;
                 let (base, how) = (&store.base, How { mode, from_cloud: false });
-                let before = || newest(&store.index);
-                let filled = fill((base, &before), &fresh, how, &mut Watch::default())?;
+                let filled = fill((base, None), &fresh, how, &mut Watch::default())?;
                 let Filled { n_tarballs, damages } = filled;
                 if let Some(damage) = damages.first() {
                     bail!(DamageFound(damage.problem.clone()));

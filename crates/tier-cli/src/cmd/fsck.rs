@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use kvfs::Finding;
+use kvfs::{Finding, FsckReport};
 use serde_json::json;
 use tier_types::{ErrorKind, PortError};
 
@@ -23,63 +23,91 @@ pub(crate) fn fsck(session: &Session, store: &Path, repair: bool) -> Result<()> 
         );
         return Err(PortError::new(ErrorKind::Busy, message).into());
     }
-    let store = session.open(store)?;
+    let store = session.open_for_check(store)?;
     let stop = session.stop()?;
-    let mut findings = Vec::new();
-    let mut n_shown = [0; 2];
+    let (mut left, mut repaired) = (Listed::default(), Listed::default());
     let mut found = |finding: Finding| {
-        let [left, repaired] = &mut n_shown;
-        let n = if finding.repaired { repaired } else { left };
-        if *n < N_SHOWN {
-            *n += 1;
-            findings.push(finding);
-        }
+        let list = if finding.repaired { &mut repaired } else { &mut left };
+        list.add(finding);
     };
     let (archive, stop) = (store.index.as_ref(), stop.flag());
-    let report = match repair {
-        true => store.fs.repair(archive, &mut found, stop)?,
-        false => store.fs.fsck(archive, &mut found, stop)?,
+    let checked = match repair {
+        true => store.fs.repair(archive, &mut found, stop),
+        false => store.fs.fsck(archive, &mut found, stop),
     };
-    let mut text: String = findings.iter().map(line).collect();
-    text.push_str(&format!(
-        "Checked {} inodes, {} names, {} chunks, {} evicted runs: {} contradictions{}.\n",
-        report.n_inodes,
-        report.n_entries,
-        report.n_chunks,
-        report.n_cold_runs,
-        report.n_findings,
-        if repair {
-            format!(" are left, {} are repaired", report.n_repaired)
-        } else {
-            String::new()
+    let report = match checked {
+        Ok(report) => report,
+        Err(error) => {
+            // What was changed until then is changed.
+            session.note(&[repaired.text(), left.text()].concat());
+            return Err(error.into());
         }
-    ));
-    let list: Vec<_> = findings
-        .iter()
-        .map(|Finding { ino, problem, repaired }| {
-            json!({ "ino": ino.get(), "problem": problem, "repaired": repaired })
-        })
-        .collect();
-    let json = json!({
-        "inodes": report.n_inodes,
-        "entries": report.n_entries,
-        "chunks": report.n_chunks,
-        "cold_runs": report.n_cold_runs,
-        "contradictions": report.n_findings,
-        "repaired": report.n_repaired,
-        "first": list,
-    });
-    session.report(&json, &text)?;
+    };
+    session.report(
+        &json!({
+            "inodes": report.n_inodes,
+            "entries": report.n_entries,
+            "chunks": report.n_chunks,
+            "cold_runs": report.n_cold_runs,
+            "contradictions": report.n_findings,
+            "repaired": report.n_repaired,
+            "first": left.json(),
+            "first_repaired": repaired.json(),
+        }),
+        &[repaired.text(), left.text(), summary(&report, repair)].concat(),
+    )?;
     match report.n_findings {
         0 => Ok(()),
         n => bail!(DamageFound(format!("the filesystem contradicts itself in {n} places"))),
     }
 }
 
-fn line(finding: &Finding) -> String {
-    let repaired = if finding.repaired { "repaired: " } else { "" };
-    match finding.ino.get() {
-        0 => format!("{repaired}{}\n", finding.problem),
-        ino => format!("{repaired}inode {ino}: {}\n", finding.problem),
+fn summary(report: &FsckReport, repair: bool) -> String {
+    let FsckReport { n_inodes, n_entries, n_chunks, n_cold_runs, n_findings, n_repaired } = report;
+    let ending = match repair {
+        true => format!(" left, {n_repaired} repaired"),
+        false => String::new(),
+    };
+    format!(
+        "Checked {n_inodes} inodes, {n_entries} names, {n_chunks} chunks, {n_cold_runs} evicted runs: \
+         {n_findings} contradictions{ending}.\n"
+    )
+}
+
+/// The first findings, and how many there are.
+#[derive(Default)]
+struct Listed {
+    first: Vec<Finding>,
+    n: usize,
+}
+
+impl Listed {
+    fn add(&mut self, finding: Finding) {
+        self.n += 1;
+        if self.n <= N_SHOWN {
+            self.first.push(finding);
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text: String = self.first.iter().map(line).collect();
+        if self.n > N_SHOWN {
+            text.push_str(&format!("and {} more\n", self.n - N_SHOWN));
+        }
+        text
+    }
+
+    fn json(&self) -> Vec<serde_json::Value> {
+        let json =
+            |finding: &Finding| json!({ "ino": finding.ino.get(), "problem": finding.problem });
+        self.first.iter().map(json).collect()
+    }
+}
+
+fn line(Finding { ino, problem, repaired }: &Finding) -> String {
+    let repaired = if *repaired { "repaired: " } else { "" };
+    match ino.get() {
+        0 => format!("{repaired}{problem}\n"),
+        ino => format!("{repaired}inode {ino}: {problem}\n"),
     }
 }

@@ -1,6 +1,6 @@
 //! `tier index`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter};
 use std::path::Path;
 
@@ -8,12 +8,11 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use tier_index::{Index, IndexError};
 use tier_persist::{ScanMode, Watch};
-use tier_types::SnapshotId;
 
 use super::flush;
 use crate::exit::DamageFound;
-use crate::fill_index::{Filled, How, fill, newest, newest_committed};
-use crate::index_files::{NewIndex, settle_indexes};
+use crate::fill_index::{Filled, How, NewestBefore, fill, newest, newest_committed};
+use crate::index_files::{NewIndex, index_path, remove, settle_indexes};
 use crate::output;
 use crate::session::{Session, Stop};
 use crate::store::{Base, Store, open_index};
@@ -38,7 +37,7 @@ pub(crate) fn rebuild(session: &Session, path: &Path, how: How) -> Result<()> {
 
 fn rebuild_at_rest(session: &Session, base: &Base, how: How) -> Result<()> {
     let stop = session.stop()?;
-    let live = settle_indexes(&base.path)?;
+    let live = index_path(&base.path)?;
     let new = NewIndex::new(&base.path)?;
     let index = open_index(&new.index_path(), &base.config)?;
     // Whatever is wrong with it is no reason not to make a new one.
@@ -47,11 +46,11 @@ fn rebuild_at_rest(session: &Session, base: &Base, how: How) -> Result<()> {
         let known = live.as_ref().and_then(newest);
         known.max(newest_committed(base))
     };
-    let filled = fill_watched((session, &stop), (base, &newest), &index, how)?;
+    let filled = fill_watched((session, &stop), (base, Some(&newest)), &index, how)?;
     drop(index);
     new.put()?;
     settle_indexes(&base.path)?;
-    report_rebuilt(session, &filled)?;
+    report(session, &filled, true)?;
     match filled.damages.len() {
         0 => Ok(()),
         n => {
@@ -63,12 +62,16 @@ fn rebuild_at_rest(session: &Session, base: &Base, how: How) -> Result<()> {
 /// Reads go on with the index that is there, and snapshots are taken, until the new one is whole.
 fn rebuild_in_use(session: &Session, store: &Store, how: How) -> Result<()> {
     let stop = session.stop()?;
+    // It goes by the manifests: better to hear now than after a long scan that they are not whole.
+    store
+        .archive()
+        .context("the index in use stays; unmount the store to make one of what is left")?;
     let new = NewIndex::new(&store.base.path)?;
+    check_room(store)?;
     let index = open_index(&new.index_path(), &store.base.config)?;
-    let live = || newest(&store.index);
-    let filled = fill_watched((session, &stop), (&store.base, &live), &index, how)?;
+    let filled = fill_watched((session, &stop), (&store.base, None), &index, how)?;
     if !filled.damages.is_empty() {
-        report_rebuilt(session, &filled)?;
+        report(session, &filled, false)?;
         let n = filled.damages.len();
         bail!(DamageFound(format!(
             "the index in use stays, for {n} places of tarballs are damaged; unmount {} to get one \
@@ -76,21 +79,50 @@ fn rebuild_in_use(session: &Session, store: &Store, how: How) -> Result<()> {
             store.base.path.display()
         )));
     }
-    // From here on no snapshot reaches the index; those that came meanwhile are added.
+    // First what came meanwhile, so that the rest, for which the next snapshot waits, is little.
+    store.archive()?.catch_up(&index)?;
+    stop.check()?;
     let writer = store.index.writer();
     store.archive()?.catch_up(&index)?;
-    if newest(&index) < live() {
+    if newest(&index) < newest(&store.index) {
         return Err(IndexError::Behind.into());
     }
     drop(index);
-    let index = open_index(&new.put()?, &store.base.config)?;
-    writer.replace_by(index)?;
-    report_rebuilt(session, &filled)
+    let place = new.put()?;
+    let index = open_index(&place, &store.base.config);
+    if let Err(error) = index.and_then(|index| Ok(writer.replace_by(index)?)) {
+        // The next to open the store goes on with the one that is in use now.
+        remove(&place);
+        return Err(error);
+    }
+    report(session, &filled, true)
+}
+
+/// The new index takes about as much as the one in use, and must not take what the filesystem needs.
+fn check_room(store: &Store) -> Result<()> {
+    let bytes = folder_bytes(&index_path(&store.base.path)?)?;
+    let free = store.fs.statfs()?.free_bytes;
+    if free < bytes {
+        let (bytes, free) = (output::bytes(bytes), output::bytes(free));
+        bail!("a new index takes about {bytes}, and the disk has {free} to spare; make room first");
+    }
+    Ok(())
+}
+
+fn folder_bytes(folder: &Path) -> Result<u64> {
+    let failed = || format!("cannot look at {}", folder.display());
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder).with_context(failed)? {
+        // A file may go while we look.
+        let found = entry.with_context(failed)?.metadata();
+        bytes += found.map_or(0, |metadata| metadata.len());
+    }
+    Ok(bytes)
 }
 
 fn fill_watched(
     (session, stop): (&Session, &Stop),
-    base: (&Base, &dyn Fn() -> Option<SnapshotId>),
+    base: (&Base, Option<NewestBefore<'_>>),
     index: &Index,
     how: How,
 ) -> Result<Filled> {
@@ -104,11 +136,14 @@ fn fill_watched(
     fill(base, index, how, &mut Watch::new(stop.flag(), &mut progress))
 }
 
-fn report_rebuilt(session: &Session, filled: &Filled) -> Result<()> {
+/// Says what was read, and whether there is a new index.
+fn report(session: &Session, filled: &Filled, replaced: bool) -> Result<()> {
     let Filled { n_tarballs, damages } = filled;
     let (lines, objects) = output::damages(damages);
-    let text = format!("{lines}Regenerated the index from {n_tarballs} tarballs.\n");
-    session.report(&json!({ "tarballs": n_tarballs, "damages": objects }), &text)
+    let done = if replaced { "Regenerated the index from" } else { "Read" };
+    let text = format!("{lines}{done} {n_tarballs} tarballs.\n");
+    let json = json!({ "tarballs": n_tarballs, "damages": objects, "replaced": replaced });
+    session.report(&json, &text)
 }
 
 pub(crate) fn check(session: &Session, path: &Path) -> Result<()> {
@@ -136,7 +171,8 @@ fn differences((session, stop): (&Session, &Stop), store: &Store) -> Result<Vec<
     let new = NewIndex::new(&store.base.path)?;
     let fresh = open_index(&new.index_path(), &store.base.config)?;
     let how = How { mode: ScanMode::Tables, from_cloud: false };
-    fill_watched((session, stop), (&store.base, &|| newest(&store.index)), &fresh, how)?;
+    fill_watched((session, stop), (&store.base, None), &fresh, how)?;
+    store.archive()?.catch_up(&fresh)?;
     let dumps = ["live", "fresh"].map(|name| new.folder().join(name));
     for (index, path) in [store.index.as_ref(), &fresh].into_iter().zip(&dumps) {
         let mut out = BufWriter::new(File::create(path).context("cannot write a dump")?);

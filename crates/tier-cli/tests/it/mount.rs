@@ -24,14 +24,19 @@ pub(crate) struct Mounted<'a> {
 impl<'a> Mounted<'a> {
     /// `None`, said loudly, on a machine that cannot mount.
     pub(crate) fn new(store: &'a Store, args: &[&str]) -> Option<Self> {
+        Self::of(store, &store.path(), args)
+    }
+
+    /// Mounts the store at this path of a test.
+    fn of(store: &'a Store, path: &str, args: &[&str]) -> Option<Self> {
         if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/fuse") {
             eprintln!("SKIPPED: this machine has no FUSE that we may use ({error})");
             return None;
         }
         let folder = PathBuf::from(store.at("mnt"));
         fs::create_dir_all(&folder).unwrap();
-        let (path, on) = (store.path(), folder.display().to_string());
-        let mut command = command(&[&["mount", &path, &on], args].concat());
+        let on = folder.display().to_string();
+        let mut command = command(&[&["mount", path, &on], args].concat());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
@@ -250,22 +255,54 @@ fn an_index_is_rebuilt_while_it_is_in_use() {
         bytes[middle] ^= 1;
         fs::write(tarball, bytes).unwrap();
     }
-    let run = store.run("index rebuild", &["--full-scan"]);
-    assert_eq!(run.code, 3, "{}", run.err);
-    assert!(run.err.contains("the index in use stays"), "{}", run.err);
+    let refused = store.run("index rebuild", &["--full-scan"]);
+    assert_eq!(refused.code, 3, "{}", refused.err);
+    assert!(refused.err.contains("the index in use stays"), "{}", refused.err);
     assert_eq!(indexes(), ["4"]);
     assert_eq!(store.run("index dump", &[]).ok(), dump);
     for tarball in &tarballs {
         fs::write(tarball, &whole).unwrap();
     }
     mounted.kill();
-    // What a crash leaves: an index in the making, and one that was replaced.
-    for left in ["new-x/index", "3"] {
-        fs::create_dir_all(Path::new(&store.at("store/index")).join(left)).unwrap();
-    }
+    // What a crash leaves: an index in the making, or one that is whole but was not in use yet. What
+    // is no index is nobody's business.
+    let at = |name: &str| Path::new(&store.at("store/index")).join(name);
+    fs::create_dir_all(at("new-x/index")).unwrap();
+    fs::create_dir(at("lost+found")).unwrap();
+    run::<PathBuf>("cp", ["-a".into(), at("4"), at("5")]);
     assert_eq!(store.run("index dump", &[]).ok(), dump);
-    assert_eq!(indexes(), ["4"]);
+    let mut left = indexes();
+    left.sort();
+    assert_eq!(left, ["5", "lost+found"]);
     store.run("fsck", &[]).ok();
+}
+
+#[test]
+fn an_index_of_a_restored_store_is_rebuilt_while_it_is_in_use() {
+    let original = Store::new(&[]);
+    original.import();
+    original.run("snapshot", &[]).ok();
+    let (restored, key) = (original.at("restored"), original.at("store/identity.key"));
+    tier(&["restore", &restored, "--cloud", &original.cloud_url(), "--identity", &key]).ok();
+    let Some(mounted) = Mounted::of(&original, &restored, &["--no-agent"]) else { return };
+    fs::write(mounted.path("late"), "late").unwrap();
+    // Committed here, and not in the cloud, which has all that was before.
+    let (cloud, away) = (original.at("cloud"), original.at("cloud.away"));
+    fs::rename(&cloud, &away).unwrap();
+    fs::write(&cloud, "").unwrap();
+    assert_ne!(tier(&["snapshot", &restored]).code, 0);
+    fs::remove_file(&cloud).unwrap();
+    fs::rename(&away, &cloud).unwrap();
+    let dump = tier(&["index", "dump", &restored]).ok();
+    assert!(dump.lines().filter(|line| line.starts_with("tarball ")).count() == 2, "{dump}");
+    for how in [[].as_slice(), &["--full-scan"], &["--from-cloud"]] {
+        tier(&[&["index", "rebuild", &restored], how].concat()).ok();
+        assert_eq!(tier(&["index", "dump", &restored]).ok(), dump);
+    }
+    tier(&["index", "check", &restored]).ok();
+    assert_eq!(fs::read_to_string(mounted.path("late")).unwrap(), "late");
+    assert_eq!(fs::read_to_string(mounted.path("hello")).unwrap(), "hello\n");
+    mounted.unmount();
 }
 
 #[test]

@@ -2,15 +2,16 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::mpsc::channel;
+use std::thread;
 
 use tier_index::{Applied, Contents, Entry, Index, IndexError, IndexOptions, TarballId};
 use tier_types::{Epoch, Ino, SnapshotId, Xid};
 
 const CHUNK: u32 = 16;
 
-/// An index in its own folder that knows one inode and one snapshot, both of this number.
-fn index(folder: &Path, number: u32) -> Index {
-    let index = Index::open(folder, CHUNK, &IndexOptions::default()).unwrap();
+/// Puts one inode of this number into the index, and calls that a snapshot.
+fn apply(index: &Index, number: u32) {
     let snapshot = SnapshotId::new(u64::from(number));
     let tarball = TarballId { epoch: Epoch::new(1), snapshot, part: 0 };
     let (ino, xid) = (Ino::new(u64::from(number)), Xid::new(u64::from(number)));
@@ -21,7 +22,12 @@ fn index(folder: &Path, number: u32) -> Index {
     let epoch = Epoch::new(1);
     writer.set_applied(&Applied { epoch, snapshot, manifest_digest: [0; 32] }).unwrap();
     writer.flush().unwrap();
-    drop(writer);
+}
+
+/// An index in its own folder that knows one inode and one snapshot, both of this number.
+fn index(folder: &Path, number: u32) -> Index {
+    let index = Index::open(folder, CHUNK, &IndexOptions::default()).unwrap();
+    apply(&index, number);
     index
 }
 
@@ -70,11 +76,34 @@ fn whoever_reads_goes_on_with_the_index_that_he_began_with() {
     assert_eq!(live.generation(), 1);
     assert!(live.inode(Ino::new(1)).unwrap().is_none());
     assert!(!old_folder.exists(), "nobody reads it any more");
-    // The writer, too, goes on with the new one.
-    assert_eq!(live.applied().unwrap().unwrap().snapshot, SnapshotId::new(2));
+}
+
+#[test]
+fn a_writer_that_waited_writes_into_the_new_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let new_folder = dir.path().join("new");
+    let (live, new) = (index(&dir.path().join("old"), 1), index(&new_folder, 2));
+    let writer = live.writer();
+    thread::scope(|scope| {
+        let (begun, begins) = channel();
+        let waiting = scope.spawn({
+            let live = &live;
+            move || {
+                begun.send(()).unwrap();
+                apply(live, 3);
+            }
+        });
+        begins.recv().unwrap();
+        writer.replace_by(new).unwrap();
+        waiting.join().unwrap();
+    });
+    let whole = dump(&live);
     drop(live);
     let again = Index::open(&new_folder, CHUNK, &IndexOptions::default()).unwrap();
-    assert_eq!(dump(&again), new_dump);
+    assert_eq!(dump(&again), whole);
+    assert_eq!(again.applied().unwrap().unwrap().snapshot, SnapshotId::new(3));
+    assert!(again.inode(Ino::new(2)).unwrap().is_some());
+    assert!(again.inode(Ino::new(3)).unwrap().is_some());
 }
 
 #[test]
