@@ -355,7 +355,7 @@ pub(crate) enum IndexCommand {
         /// The store.
         store: PathBuf,
     },
-    /// Regenerate the index from the tarballs.
+    /// Regenerate the index from the tarballs, also while the store is mounted.
     #[command(after_help = "Example: tier index rebuild /srv/store --full-scan")]
     Rebuild {
         /// The store.
