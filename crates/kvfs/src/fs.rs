@@ -211,7 +211,10 @@ impl Kvfs {
             free_bytes: Mutex::new(None),
             reserve_bytes: RESERVE_BUFFERS * tier_types::to_u64(options.write_buffer_bytes),
         };
-        fs.remove_orphans()?;
+        // While names may be wrong nothing ends for the want of one.
+        if !fs.repair_is_unfinished()? {
+            fs.remove_orphans()?;
+        }
         Ok(fs)
     }
 
@@ -330,7 +333,7 @@ impl Kvfs {
             }
         }
         if self.db.get(Table::Orphans, &schema::ino(ino))?.is_some() {
-            self.end_inode(ino)?;
+            self.end_orphan(ino)?;
         }
         Ok(())
     }

@@ -86,6 +86,7 @@ impl Kvfs {
         let (snapshot, last) = self.committer.snapshot();
         let mut check = Check {
             view: View(&snapshot),
+            last,
             chunk_bytes: self.chunk_bytes,
             archive,
             found,
@@ -95,9 +96,10 @@ impl Kvfs {
             rooted: HashSet::from([Ino::ROOT]),
             complete: true,
         };
+        check.root()?;
         check.inodes(&snapshot)?;
         check.owners(&snapshot)?;
-        check.totals(last)?;
+        check.totals()?;
         Ok(check.report)
     }
 }
@@ -107,6 +109,8 @@ pub(crate) type Found<'a> = &'a mut dyn FnMut(Finding, Option<Repair>) -> Result
 
 struct Check<'a> {
     view: View<'a>,
+    /// The last transaction, and so no inode has a greater number.
+    last: Xid,
     chunk_bytes: u32,
     archive: &'a dyn Persisted,
     found: Found<'a>,
@@ -134,6 +138,28 @@ impl Check<'_> {
         if self.stop.load(Ordering::Relaxed) { Err(FsError::Interrupted) } else { Ok(()) }
     }
 
+    fn root(&mut self) -> Result<(), FsError> {
+        if self.view.0.get(Table::Inodes, &schema::ino(Ino::ROOT))?.is_none() {
+            let repair = self.lost_directory(Ino::ROOT)?;
+            self.find(Ino::ROOT, "the root does not exist", repair)?;
+        }
+        for link in self.view.links(Ino::ROOT)? {
+            self.find(Ino::ROOT, "the root has a name", Repair::RootName { link })?;
+        }
+        Ok(())
+    }
+
+    /// What is known to be a directory can have new attributes, if nothing else is known of it.
+    fn lost_directory(&self, ino: Ino) -> Result<Option<Repair>, FsError> {
+        let (from, until) = (schema::ino(ino), schema::ino(ino.next()));
+        for table in [Table::Map, Table::Chunks] {
+            if self.view.0.scan(table, &from, &until)?.next().is_some() {
+                return Ok(None);
+            }
+        }
+        Ok((ino == Ino::ROOT || ino.get() <= self.last.get()).then_some(Repair::Directory { ino }))
+    }
+
     fn inodes(&mut self, snapshot: &SnapshotView) -> Result<(), FsError> {
         let mut cursor = snapshot.cursor(Table::Inodes)?;
         let mut at = cursor.at_or_after(&schema::ino(Ino::new(0)))?;
@@ -152,7 +178,8 @@ impl Check<'_> {
                 },
                 None => {
                     self.complete = false;
-                    let repair = Repair::Directory { ino };
+                    let is_dir = ino == Ino::ROOT || !self.view.is_empty_dir(ino)?;
+                    let repair = if is_dir { self.lost_directory(ino)? } else { None };
                     self.find(ino, "its attributes cannot be read", repair)?;
                 }
             }
@@ -169,15 +196,16 @@ impl Check<'_> {
         let directory = matches!(attr.kind, FileKind::Directory);
         let (n_dirs, all) = if directory { self.entries(ino)? } else { (0, true) };
         let expected = if directory { 2 + n_dirs } else { n_links };
-        let orphan = self.view.0.get(Table::Orphans, &schema::ino(ino))?.is_some();
+        let listed = self.view.0.get(Table::Orphans, &schema::ino(ino))?.is_some();
         let named = n_links > 0 || ino == Ino::ROOT;
-        match (named, orphan) {
-            (true, true) => {
-                let problem = "it has a name and is listed as having none";
-                self.find(ino, problem, Repair::NoOrphan { ino })?;
-            }
-            (false, false) => self.find(ino, "it has no name", Repair::Home { ino })?,
-            (true, false) | (false, true) => {}
+        // What is counted as having a name has lost it.
+        let orphan = listed && attr.nlink == 0;
+        if named && listed {
+            let problem = "it has a name and is listed as having none";
+            self.find(ino, problem, Repair::NoOrphan { ino })?;
+        }
+        if !named && !orphan {
+            self.find(ino, "it has no name", Repair::Home { ino })?;
         }
         if directory && n_links > 1 {
             self.find(ino, "a directory has several names", None)?;
@@ -190,7 +218,8 @@ impl Check<'_> {
         if u64::from(attr.nlink) != expected {
             let problem = format!("its link count is {}, not {expected}", attr.nlink);
             let repair = Repair::LinkCount { ino, n_links: expected };
-            self.find(ino, problem, all.then_some(repair))?;
+            // What has no name and should have one must not end for the want of it.
+            self.find(ino, problem, (all && (named || orphan)).then_some(repair))?;
         }
         self.map(attr)
     }
@@ -199,7 +228,12 @@ impl Check<'_> {
     fn links(&mut self, ino: Ino) -> Result<u64, FsError> {
         let links = self.view.links(ino)?;
         let n_links = to_u64(links.len());
-        for link in links {
+        // The root has none: that is found by itself.
+        for link in links.into_iter().filter(|_| ino != Ino::ROOT) {
+            if !matches!(self.view.find_attr(link.parent), Ok(Some(_))) {
+                let repair = self.lost_directory(link.parent)?;
+                self.find(ino, format!("its directory {} is lost", link.parent), repair)?;
+            }
             let entry = match self.view.entry(link.parent, &link.name) {
                 // It is found with its directory, too.
                 Err(FsError::Damaged { .. }) => None,
@@ -400,7 +434,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn totals(&mut self, last: Xid) -> Result<(), FsError> {
+    fn totals(&mut self) -> Result<(), FsError> {
         let bytes = self.view.0.get(Table::Meta, META_COUNTERS)?;
         let kept = bytes.and_then(|bytes| value::counters_from_bytes(&bytes));
         let counted = self.counted;
@@ -418,7 +452,7 @@ impl Check<'_> {
             }
             expected = Some(number + 1);
         }
-        if expected.is_some_and(|expected| expected != last.get() + 1) {
+        if expected.is_some_and(|expected| expected != self.last.get() + 1) {
             self.find(Ino::new(0), "the log does not end at the last transaction", None)?;
         }
         Ok(())

@@ -27,6 +27,7 @@ impl Mender<'_> {
             Repair::Directory { ino } => self.revive_directory(ino),
             Repair::Unowned { table, ino } => self.drop_unowned(table, ino),
             Repair::DropEntry { dir, name } => self.drop_dead_entry(dir, &name),
+            Repair::RootName { link } => self.drop_root_name(&link),
             Repair::MissingEntry { ino, link } => self.settle_link(ino, link),
             Repair::MissingLink { ino, link } => self.settle_entry(ino, link),
             Repair::Relist { dir, name } => self.relist(dir, &name),
@@ -47,12 +48,7 @@ impl Mender<'_> {
             Repair::Totals { counted } => self.set_totals(counted),
         };
         match done {
-            Err(
-                FsError::Damaged { .. }
-                | FsError::NotFound
-                | FsError::NotDirectory
-                | FsError::NoSpace(_),
-            ) => Ok(false),
+            Err(FsError::Damaged { .. } | FsError::NotFound | FsError::NotDirectory) => Ok(false),
             done => done,
         }
     }
@@ -65,13 +61,12 @@ impl Mender<'_> {
 
     /// A directory whose attributes are lost gets new ones, of root alone.
     fn revive_directory(&self, ino: Ino) -> Result<bool, FsError> {
+        if matches!(self.0.live().find_attr(ino), Ok(Some(_))) {
+            return Ok(true);
+        }
         let mut n_dirs = 0;
         let (from, until) = (schema::ino(ino), schema::ino(ino.next()));
-        let mut entries = self.0.live().0.scan(Table::Entries, &from, &until)?.peekable();
-        if entries.peek().is_none() {
-            return Ok(false);
-        }
-        for pair in entries {
+        for pair in self.0.live().0.scan(Table::Entries, &from, &until)? {
             let below = value::entry_from_bytes(&pair?.1).map(|(ino, _)| ino);
             let attr = below.map(|ino| self.0.live().find_attr(ino));
             let is_dir = matches!(attr, Some(Ok(Some(attr))) if attr.kind == FileKind::Directory);
@@ -90,15 +85,21 @@ impl Mender<'_> {
         Ok(true)
     }
 
+    /// The root is where every way ends.
+    fn drop_root_name(&self, link: &Link) -> Result<bool, FsError> {
+        if self.readable_entry(link)? == Some(Ino::ROOT) {
+            self.drop_entry(link.parent, link.name.as_bytes())?;
+        }
+        let row = schema::link(Ino::ROOT, link.parent, &link.name);
+        self.change(move |changes| changes.delete(Table::Links, &row))
+    }
+
     /// Takes away what was noted of an inode that does not exist, unless there is a name or data
     /// of it: then its attributes may be all that is lost.
     fn drop_unowned(&self, table: Table, ino: Ino) -> Result<bool, FsError> {
         let (from, until) = (schema::ino(ino), schema::ino(ino.next()));
         if self.is_there(ino)? {
             return Ok(true);
-        }
-        if table == Table::Entries {
-            return self.revive_directory(ino);
         }
         for content in [Table::Links, Table::Entries, Table::Map, Table::Chunks] {
             if self.0.live().0.scan(content, &from, &until)?.next().is_some() {
@@ -147,8 +148,9 @@ impl Mender<'_> {
             }
             None => false,
         };
-        let parent = self.0.live().find_attr(link.parent)?;
-        let fits = parent.is_some_and(|parent| matches!(parent.kind, FileKind::Directory));
+        // A directory that is lost may come back: until then this is the last word on the name.
+        let Some(parent) = self.0.live().find_attr(link.parent)? else { return Ok(false) };
+        let fits = matches!(parent.kind, FileKind::Directory);
         self.0.committer.commit(1, move |draft| {
             if fits && !second && !taken {
                 put_link(draft, ino, &link);
@@ -156,6 +158,8 @@ impl Mender<'_> {
             } else {
                 let row = schema::link(ino, link.parent, &link.name);
                 draft.changes.delete(Table::Links, &row);
+                // It gets a name, and must not end before.
+                draft.changes.delete(Table::Orphans, &schema::ino(ino));
                 draft.operations.push(Operation::Unlink { ino, link });
             }
             put_changed(draft, &mut attr);
@@ -170,7 +174,8 @@ impl Mender<'_> {
         if self.readable_entry(&link)? != Some(ino) {
             return Ok(true);
         }
-        if matches!(attr.kind, FileKind::Directory) && self.has_entry(ino)? {
+        let second = matches!(attr.kind, FileKind::Directory) && self.has_entry(ino)?;
+        if second || ino == Ino::ROOT {
             return self.drop_entry(link.parent, link.name.as_bytes());
         }
         self.0.committer.commit(1, move |draft| {
@@ -243,25 +248,29 @@ impl Mender<'_> {
     /// Brings the top of what cannot be reached into `/lost+found`; what lies below comes along.
     fn bring_home(&self, ino: Ino) -> Result<bool, FsError> {
         let Some(top) = self.unreachable_top(ino)? else { return Ok(true) };
-        let home = self.lost_and_found()?;
-        let Some(name) = FileName::new(format!("#{top}").as_bytes()) else { return Ok(false) };
-        let link = Link { parent: home, name };
-        if self.0.live().entry(home, &link.name)?.is_some() {
-            return Ok(false);
-        }
         let links = self.0.live().links(top)?;
         if links.len() > 1 {
             return Ok(false);
         }
+        let home = self.lost_and_found()?;
+        let Some(name) = self.free_name(home, &format!("#{top}"))? else { return Ok(false) };
+        let link = Link { parent: home, name };
         let mut old = Vec::new();
         for link in links {
             let entry = self.0.live().entry(link.parent, &link.name)?;
-            old.extend(entry.filter(|(of, _)| *of == top).map(|(_, cookie)| (link, cookie)));
+            let cookie = entry.filter(|(of, _)| *of == top).map(|(_, cookie)| cookie);
+            old.push((link, cookie));
         }
         let mut attr = self.0.live().attr(top)?;
         self.0.committer.commit(1 + tier_types::to_u64(old.len()), move |draft| {
             for (link, cookie) in old {
-                delete_link(draft, top, &link, cookie);
+                match cookie {
+                    Some(cookie) => delete_link(draft, top, &link, cookie),
+                    None => {
+                        let row = schema::link(top, link.parent, &link.name);
+                        draft.changes.delete(Table::Links, &row);
+                    }
+                }
                 draft.operations.push(Operation::Unlink { ino: top, link });
             }
             put_link(draft, top, &link);
@@ -291,13 +300,27 @@ impl Mender<'_> {
     }
 
     fn lost_and_found(&self) -> Result<Ino, FsError> {
-        let Some(name) = FileName::new(b"lost+found") else { return Err(FsError::NotFound) };
-        if let Some((ino, _)) = self.0.live().entry(Ino::ROOT, &name)? {
-            return Ok(self.0.directory(ino)?.ino);
+        for name in numbered("lost+found") {
+            let Some((ino, _)) = self.0.live().entry(Ino::ROOT, &name)? else {
+                let (kind, mode) = (FileKind::Directory, 0o700);
+                let node = NewNode { kind, mode, uid: 0, gid: 0, inherit: None };
+                return Ok(self.0.create_node(Ino::ROOT, &name, &node)?.ino);
+            };
+            if matches!(self.0.live().find_attr(ino), Ok(Some(attr)) if attr.kind == FileKind::Directory)
+            {
+                return Ok(ino);
+            }
         }
-        let (kind, mode) = (FileKind::Directory, 0o700);
-        let node = NewNode { kind, mode, uid: 0, gid: 0, inherit: None };
-        Ok(self.0.create_node(Ino::ROOT, &name, &node)?.ino)
+        Err(FsError::NotFound)
+    }
+
+    fn free_name(&self, dir: Ino, wanted: &str) -> Result<Option<FileName>, FsError> {
+        for name in numbered(wanted) {
+            if self.0.live().entry(dir, &name)?.is_none() {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
     }
 
     fn set_link_count(&self, ino: Ino, n_links: u64) -> Result<bool, FsError> {
@@ -345,4 +368,11 @@ impl Mender<'_> {
         self.0.committer.commit(0, move |draft| draft.counters.add(&counted.minus(&kept)))?;
         Ok(true)
     }
+}
+
+/// A name, and others in its place.
+fn numbered(name: &str) -> impl Iterator<Item = FileName> {
+    let others = (1..100).map(move |number| format!("{name}.{number}"));
+    let all = std::iter::once(name.to_string()).chain(others);
+    all.filter_map(|name| FileName::new(name.as_bytes())).collect::<Vec<_>>().into_iter()
 }

@@ -175,7 +175,7 @@ impl Kvfs {
         for pair in self.live().0.scan(Table::Orphans, &[], &[0xff; 9])? {
             orphans.extend(schema::take_number(&pair?.0).map(|(ino, _)| Ino::new(ino)));
         }
-        for ino in orphans.into_iter().filter(|ino| *ino != Ino::ROOT) {
+        for ino in orphans {
             match self.end_orphan(ino) {
                 // The check finds it; the others go.
                 Err(FsError::Damaged { .. }) => {}
@@ -185,10 +185,12 @@ impl Kvfs {
         Ok(())
     }
 
-    /// What has a name is none, whatever the list says, nor what does not exist.
-    fn end_orphan(&self, ino: Ino) -> Result<(), FsError> {
-        let there = self.live().find_attr(ino)?.is_some();
-        if there && self.live().first_link(ino)?.is_none() {
+    /// Ends an inode that is listed as an orphan, if it is one: what has a name, or is counted as
+    /// having one, is none, and the check will tell.
+    pub(crate) fn end_orphan(&self, ino: Ino) -> Result<(), FsError> {
+        let Some(attr) = self.live().find_attr(ino)? else { return Ok(()) };
+        let is_orphan = ino != Ino::ROOT && attr.nlink == 0;
+        if is_orphan && self.live().first_link(ino)?.is_none() {
             self.end_inode(ino)?;
         }
         Ok(())

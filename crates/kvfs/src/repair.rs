@@ -22,10 +22,12 @@ const N_ROUNDS_MAX: usize = 3;
 /// What puts one contradiction right.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Repair {
-    /// What has entries and no attributes that can be read is a directory.
+    /// What must be a directory has no attributes that can be read.
     Directory { ino: Ino },
     /// Rows of an inode that does not exist.
     Unowned { table: Table, ino: Ino },
+    /// The root has a name.
+    RootName { link: Link },
     /// An inode says that it has a name, and its directory does not.
     MissingEntry { ino: Ino, link: Link },
     /// An entry leads nowhere.
@@ -74,7 +76,7 @@ impl Repair {
     fn stage(&self) -> Stage {
         match self {
             Self::Directory { .. } | Self::Unowned { .. } => Stage::Inodes,
-            Self::MissingEntry { .. } => Stage::Links,
+            Self::RootName { .. } | Self::MissingEntry { .. } => Stage::Links,
             Self::DropEntry { .. }
             | Self::MissingLink { .. }
             | Self::Relist { .. }

@@ -86,7 +86,7 @@ impl Kvfs {
             for xattr in inode.xattrs {
                 draft.changes.put(Table::Xattrs, &schema::named(ino, &xattr.name), xattr.value);
             }
-            if inode.links.is_empty() && ino != Ino::ROOT {
+            if inode.links.is_empty() && inode.attr.nlink == 0 {
                 draft.changes.put(Table::Orphans, &schema::ino(ino), Vec::new());
             }
             let attr = value::attr_to_bytes(&inode.attr);

@@ -1,14 +1,16 @@
 //! Filling an empty index from a store's tarballs, here or in the cloud.
+//!
+//! The manifests here say which tarballs these are. A cloud may hold later ones, of a history that a
+//! restore has left behind; its manifests count only where there are none here any more.
 
-use std::collections::HashSet;
-
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tier_agent::StatusBook;
 use tier_index::Index;
 use tier_persist::{Archive, Damage, PersistError, ScanMode, Watch, rebuild_without_manifests};
 use tier_status::Stage;
 use tier_types::{ErrorKind, ObjectStore, SnapshotId};
 
+use crate::exit::DamageFound;
 use crate::store::{Base, clock};
 
 /// Where contents come from, and how.
@@ -25,53 +27,105 @@ pub(crate) struct Filled {
     pub(crate) damages: Vec<Damage>,
 }
 
-/// The newest snapshot that there was.
-pub(crate) type NewestBefore<'a> = &'a dyn Fn() -> Option<SnapshotId>;
+/// Fills an empty index with what the manifests here commit.
+pub(crate) fn fill(base: &Base, index: &Index, how: How, watch: &mut Watch<'_>) -> Result<Filled> {
+    let archive = Archive::open(&base.local, &base.keys, base.filesystem)?;
+    fill_from(archive, copies(base, how)?, (index, how.mode), watch)
+}
 
-/// Fills an empty index, which must have the newest snapshot that there was. Without that question
-/// the caller brings it up to the manifests that are here, and nothing that they do not commit gets
-/// into it: a snapshot may be on its way.
-pub(crate) fn fill(
-    (base, newest_before): (&Base, Option<NewestBefore<'_>>),
+/// The same where the manifests here may be lost: then by the cloud's, and with a full scan even
+/// without any. `newest` says the newest snapshot that there was, as far as that is known.
+pub(crate) fn fill_from_what_is_left(
+    (base, newest): (&Base, &dyn Fn() -> Option<SnapshotId>),
     index: &Index,
     how: How,
     watch: &mut Watch<'_>,
 ) -> Result<Filled> {
-    let cloud = || base.cloud.as_deref().context("this store has no cloud");
-    let local: &dyn ObjectStore = &base.local;
-    let other_copy = !how.from_cloud && base.cloud.is_some();
-    let source = if how.from_cloud { cloud()? } else { local };
-    let scan_all = newest_before.is_some() && how.mode == ScanMode::Full && may_be_committed(base);
-    let from = |source| Source { base, objects: source, mode: how.mode, scan_all };
-    match from(source).fill(index, watch) {
-        // A restored store has its tarballs in the cloud only.
-        Err(error) if other_copy && crate::exit::code(&error) == crate::exit::DAMAGED => {
-            tracing::warn!("local tarballs are incomplete ({error:#}); reading the cloud's");
-            let filled = from(cloud()?).fill(index, watch)?;
-            if newest_before.is_some_and(|newest_before| newest(index) < newest_before()) {
-                return Err(error.context("the cloud has not all of these snapshots"));
-            }
-            Ok(filled)
+    let unusable = match Archive::open(&base.local, &base.keys, base.filesystem) {
+        Ok(archive) if archive.snapshots().next().is_some() => {
+            return fill_from(archive, copies(base, how)?, (index, how.mode), watch);
         }
-        Ok(Filled { n_tarballs, damages }) if other_copy && !damages.is_empty() => {
-            let n = damages.len();
-            tracing::warn!("{n} places of local tarballs are damaged; reading the cloud's as well");
-            let left = match made_up_for((base, cloud()?), index, &damages, watch) {
-                Ok(left) => left,
-                Err(error) if is_cancelled(&error) => return Err(error),
-                Err(error) => {
-                    tracing::warn!("the cloud's cannot be read: {error:#}");
-                    damages
-                }
-            };
-            Ok(Filled { n_tarballs, damages: left })
+        Ok(_) => None,
+        Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing) => {
+            Some(error)
         }
-        other => other,
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(cloud) = base.cloud.as_deref() {
+        let archive = Archive::open(cloud, &base.keys, base.filesystem)?;
+        let theirs = archive.snapshots().next_back().map(|last| last.snapshot);
+        let newest = newest();
+        if theirs.is_some() && (newest.is_none() || theirs == newest) {
+            tracing::warn!("the manifests here cannot be used; going by the cloud's");
+            return fill_from(archive, copies(base, how)?, (index, how.mode), watch);
+        }
+        if theirs.is_some() && how.mode == ScanMode::Tables {
+            bail!(DamageFound(
+                "the manifests here cannot be used, and the newest snapshot in the cloud is not the \
+                 newest that this store had; restore the one that you want into a new store, or see \
+                 --full-scan"
+                    .into()
+            ));
+        }
+    }
+    match unusable {
+        Some(error) if how.mode == ScanMode::Tables => Err(error.into()),
+        None if how.mode == ScanMode::Tables || !may_be_committed(base) => {
+            Ok(Filled { n_tarballs: 0, damages: Vec::new() })
+        }
+        Some(_) | None => {
+            tracing::warn!("there are no manifests that can be used; scanning all tarballs");
+            let source = *copies(base, how)?.first().context("no tarballs")?;
+            let (keys, filesystem) = (&base.keys, base.filesystem);
+            let rebuilt = rebuild_without_manifests(index, source, keys, filesystem, watch)?;
+            let (n_tarballs, damages) = rebuilt;
+            Ok(Filled { n_tarballs, damages })
+        }
     }
 }
 
-fn is_cancelled(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(PersistError::Cancelled))
+/// The stores that may have a tarball, in the order in which they are asked.
+fn copies(base: &Base, how: How) -> Result<Vec<&dyn ObjectStore>> {
+    let local: &dyn ObjectStore = &base.local;
+    Ok(match (base.cloud.as_deref(), how.from_cloud) {
+        (None, true) => bail!("this store has no cloud"),
+        (None, false) => vec![local],
+        (Some(cloud), false) => vec![local, cloud],
+        (Some(cloud), true) => vec![cloud, local],
+    })
+}
+
+fn fill_from<'a>(
+    archive: Archive<'a>,
+    copies: Vec<&'a dyn ObjectStore>,
+    (index, mode): (&Index, ScanMode),
+    watch: &mut Watch<'_>,
+) -> Result<Filled> {
+    let n_tarballs = archive.snapshots().map(|summary| summary.n_tarballs).sum();
+    let others: Vec<_> = copies.iter().rev().copied().collect();
+    let has_others = others.len() > 1;
+    let archive = archive.with_tarballs_in(copies);
+    let filled = archive.rebuild_index(index, mode, watch);
+    let archive = archive.with_tarballs_in(others);
+    let damages = match filled {
+        Err(error) if has_others && is_damage(&error) => {
+            tracing::warn!("{error}; reading the other copy");
+            archive.rebuild_index(index, mode, watch)?
+        }
+        Ok(damages) if has_others && !damages.is_empty() => {
+            let n = damages.len();
+            tracing::warn!("{n} places of tarballs are damaged; reading the other copies as well");
+            let theirs = archive.add_to_index(index, watch)?;
+            let also = |damage: &Damage| theirs.iter().any(|other| other.object == damage.object);
+            damages.into_iter().filter(also).collect()
+        }
+        other => other?,
+    };
+    Ok(Filled { n_tarballs, damages })
+}
+
+fn is_damage(error: &PersistError) -> bool {
+    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing)
 }
 
 /// The newest snapshot that a status log says was committed.
@@ -87,68 +141,10 @@ pub(crate) fn newest(index: &Index) -> Option<SnapshotId> {
     index.applied().ok().flatten().map(|applied| applied.snapshot)
 }
 
-/// Adds what another copy has, and returns the damages for which that did not make up.
-fn made_up_for(
-    (base, cloud): (&Base, &dyn ObjectStore),
-    index: &Index,
-    damages: &[Damage],
-    watch: &mut Watch<'_>,
-) -> Result<Vec<Damage>> {
-    let archive = Archive::open(cloud, &base.keys, base.filesystem)?;
-    let theirs = archive.add_to_index(index, watch)?;
-    let mut there = HashSet::new();
-    let snapshots: Vec<_> = archive.snapshots().map(|summary| summary.snapshot).collect();
-    for snapshot in snapshots {
-        there.extend(archive.objects(snapshot)?.into_iter().map(|o| o.name.to_string()));
-    }
-    let whole = |object: &str| {
-        there.contains(object) && !theirs.iter().any(|damage| damage.object == object)
-    };
-    Ok(damages.iter().filter(|damage| !whole(&damage.object)).cloned().collect())
-}
-
 /// Whether tarballs that no manifest commits may once have been committed. Where every status log
 /// says that they were not, they are leftovers.
 fn may_be_committed(base: &Base) -> bool {
     let book = StatusBook::open(&base.path.join("status"), clock());
     let statuses = book.and_then(|book| book.all()).unwrap_or_default();
     statuses.is_empty() || statuses.iter().any(|status| status.stage >= Stage::Committed)
-}
-
-/// Tarballs in one store.
-struct Source<'a> {
-    base: &'a Base,
-    objects: &'a dyn ObjectStore,
-    mode: ScanMode,
-    /// Go by the tarballs alone where the manifests are lost.
-    scan_all: bool,
-}
-
-impl Source<'_> {
-    fn fill(&self, index: &Index, watch: &mut Watch<'_>) -> Result<Filled> {
-        let Self { base, objects, mode, scan_all } = *self;
-        match Archive::open(objects, &base.keys, base.filesystem) {
-            Ok(archive) => {
-                let n_tarballs: u64 = archive.snapshots().map(|summary| summary.n_tarballs).sum();
-                if n_tarballs == 0 && scan_all {
-                    return self.fill_without_manifests(index, watch);
-                }
-                Ok(Filled { n_tarballs, damages: archive.rebuild_index(index, mode, watch)? })
-            }
-            Err(error)
-                if scan_all && matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing) =>
-            {
-                tracing::warn!("the manifests cannot be used ({error}); scanning all tarballs");
-                self.fill_without_manifests(index, watch)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn fill_without_manifests(&self, index: &Index, watch: &mut Watch<'_>) -> Result<Filled> {
-        let Base { keys, filesystem, .. } = self.base;
-        let rebuilt = rebuild_without_manifests(index, self.objects, keys, *filesystem, watch)?;
-        let (n_tarballs, damages) = rebuilt;
-        Ok(Filled { n_tarballs, damages })
-    }
 }

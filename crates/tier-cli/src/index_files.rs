@@ -33,7 +33,10 @@ pub(crate) fn settle_indexes(store: &Path) -> Result<()> {
     for path in entries(&folder)? {
         let is_new = path.file_name().is_some_and(|name| name.as_bytes().starts_with(NEW));
         let is_old = number(&path).is_some_and(|number| number < last);
-        if is_new || is_old {
+        if is_new {
+            // Whatever it was, it does not count.
+            drop(fs::remove_dir_all(&path));
+        } else if is_old {
             remove(&path);
         }
     }
@@ -43,7 +46,12 @@ pub(crate) fn settle_indexes(store: &Path) -> Result<()> {
 /// Removes an index that nobody has open. One that stays costs space, and is tried again when the
 /// store is opened the next time.
 pub(crate) fn remove(index: &Path) {
-    if let Err(error) = fs::remove_dir_all(index) {
+    // What is half removed must not count.
+    let mut name = OsStr::from_bytes(NEW).to_os_string();
+    name.push(index.file_name().unwrap_or_default());
+    let away = index.with_file_name(name);
+    let removed = fs::rename(index, &away).and_then(|()| fs::remove_dir_all(&away));
+    if let Err(error) = removed {
         tracing::warn!("cannot remove {}: {error}", index.display());
     }
 }
@@ -79,7 +87,8 @@ impl NewIndex {
         let place = self.indexes.join((last_number(&self.indexes)? + 1).to_string());
         let failed = || format!("cannot put the new index in place at {}", place.display());
         fs::rename(self.index_path(), &place).with_context(failed)?;
-        File::open(&self.indexes).and_then(|folder| folder.sync_all()).with_context(failed)?;
+        let synced = File::open(&self.indexes).and_then(|folder| folder.sync_all());
+        synced.inspect_err(|_| remove(&place)).with_context(failed)?;
         Ok(place)
     }
 }

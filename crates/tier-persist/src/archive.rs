@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use tier_types::{Epoch, Ino, ObjectName, ObjectStore, SnapshotId, Timestamp, XidRange};
+use tier_types::{
+    Epoch, ErrorKind, Ino, ObjectName, ObjectStore, PortError, SnapshotId, Timestamp, XidRange,
+};
 
 use crate::manifest::{Manifest, ManifestRef};
 use crate::names::{self, ObjectKind};
@@ -47,6 +49,8 @@ pub struct StoredObject {
 /// from a writer that was replaced.
 pub struct Archive<'a> {
     store: &'a dyn ObjectStore,
+    /// Where tarballs are looked for, in this order.
+    tarballs: Vec<&'a dyn ObjectStore>,
     keys: &'a Keys,
     filesystem: FilesystemId,
     chain: Vec<Link>,
@@ -92,7 +96,7 @@ impl<'a> Archive<'a> {
         chain.reverse();
         check_chain(&chain)?;
         let own_signature = chain.last().is_none_or(|link| link.signer == keys.signer_public());
-        Ok(Self { store, keys, filesystem, chain, own_signature })
+        Ok(Self { store, tarballs: vec![store], keys, filesystem, chain, own_signature })
     }
 
     /// The filesystems that have a manifest in this store.
@@ -106,6 +110,13 @@ impl<'a> Archive<'a> {
             .collect();
         found.dedup();
         Ok(found)
+    }
+
+    /// Takes tarballs, which these manifests commit, from the first of these stores that has them.
+    #[must_use]
+    pub fn with_tarballs_in(mut self, stores: Vec<&'a dyn ObjectStore>) -> Self {
+        self.tarballs = stores;
+        self
     }
 
     /// Whether the newest manifest is signed with these keys' own signing key.
@@ -166,6 +177,10 @@ impl<'a> Archive<'a> {
         self.store
     }
 
+    pub(crate) fn tarballs(&self) -> &[&'a dyn ObjectStore] {
+        &self.tarballs
+    }
+
     pub(crate) fn keys(&self) -> &'a Keys {
         self.keys
     }
@@ -220,6 +235,18 @@ impl Link {
             sha256: self.reference.digest,
         }
     }
+}
+
+/// The first of the stores that has the object; where none has it, the first one will say so.
+pub(crate) fn store_with<'a>(
+    stores: &[&'a dyn ObjectStore],
+    name: &ObjectName,
+) -> Result<&'a dyn ObjectStore, PersistError> {
+    let missing = |error: &PortError| error.kind() == ErrorKind::Missing;
+    let has =
+        |store: &&&dyn ObjectStore| !store.len_bytes(name).is_err_and(|error| missing(&error));
+    let found = stores.iter().find(has).or(stores.first());
+    found.copied().ok_or_else(|| PersistError::Missing(name.to_string()))
 }
 
 /// Every manifest continues the one before it.

@@ -275,8 +275,9 @@ impl Persister {
             data_bytes: report.data_bytes,
             tarball_bytes: report.tarball_bytes,
         })?;
-        let (store, keys, filesystem) = (&self.store, &self.keys, self.filesystem);
-        let source = Source { store, keys, filesystem, mode: ScanMode::Tables };
+        let stores: [&dyn ObjectStore; 1] = [&self.store];
+        let (keys, filesystem) = (&self.keys, self.filesystem);
+        let source = Source { stores: &stores, keys, filesystem, mode: ScanMode::Tables };
         let mut writer = self.index.writer();
         source.apply(&mut writer, &manifest.tarballs, &mut Watch::default())?;
         set_applied(&mut writer, &manifest.reference(&object))?;

@@ -7,7 +7,7 @@ use crossbeam_channel::{Sender, bounded};
 use tier_index::{Applied, Contents, Index, IndexError, IndexWriter};
 use tier_types::{ErrorKind, ObjectName, ObjectStore};
 
-use crate::archive::Archive;
+use crate::archive::{Archive, store_with};
 use crate::manifest::ManifestRef;
 use crate::names::{self, ObjectKind};
 use crate::tarball::{Expected, ScanVisitor, TarballReader, TarballRow, TocEntry, scan};
@@ -108,8 +108,8 @@ impl Archive<'_> {
     }
 
     fn source(&self, mode: ScanMode) -> Source<'_> {
-        let (store, keys, filesystem) = (self.store(), self.keys(), self.filesystem());
-        Source { store, keys, filesystem, mode }
+        let (stores, keys, filesystem) = (self.tarballs(), self.keys(), self.filesystem());
+        Source { stores, keys, filesystem, mode }
     }
 }
 
@@ -130,7 +130,7 @@ pub fn rebuild_without_manifests(
 ) -> Result<(u64, Vec<Damage>), PersistError> {
     let (mut n_tarballs, mut damages) = (0, Vec::new());
     let mut writer = index.writer();
-    let source = Source { store, keys, filesystem, mode: ScanMode::Full };
+    let source = Source { stores: &[store], keys, filesystem, mode: ScanMode::Full };
     for name in store.list(&format!("{filesystem}/")).map_err(PersistError::Store)? {
         if let Some((_, ObjectKind::Tarball(id))) = names::parse(&name) {
             n_tarballs += 1;
@@ -162,7 +162,8 @@ pub(crate) fn set_applied(
 /// Where tarballs are, and how they are read.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
-    pub(crate) store: &'a dyn ObjectStore,
+    /// Looked into in this order.
+    pub(crate) stores: &'a [&'a dyn ObjectStore],
     pub(crate) keys: &'a Keys,
     pub(crate) filesystem: FilesystemId,
     pub(crate) mode: ScanMode,
@@ -230,12 +231,12 @@ impl<'a> Source<'a> {
 
 /// Calls `visit` for everything that the table of contents of a tarball says of inodes.
 pub(crate) fn read_table(
-    (store, keys): (&dyn ObjectStore, &Keys),
+    (stores, keys): (&[&dyn ObjectStore], &Keys),
     (filesystem, row): (FilesystemId, &TarballRow),
     visit: &mut dyn FnMut(TocEntry) -> Result<(), PersistError>,
 ) -> Result<(), PersistError> {
     let name = names::tarball_name(filesystem, row.id, row.encrypted);
-    let reader = TarballReader::with_row(store, &name, row, keys)?;
+    let reader = TarballReader::with_row(store_with(stores, &name)?, &name, row, keys)?;
     reader.read_toc(&mut |entry| Some(visit(entry.decode()?))).map(drop)
 }
 
@@ -249,7 +250,8 @@ struct Batch<'a, 'b> {
 
 impl Batch<'_, '_> {
     fn read(&mut self, source: Source<'_>, row: &TarballRow) -> Result<(), PersistError> {
-        let Source { store, keys, filesystem, mode } = source;
+        let Source { stores, keys, filesystem, mode } = source;
+        let store = store_with(stores, &self.name)?;
         if mode == ScanMode::Tables {
             return self.read_table(&TarballReader::with_row(store, &self.name, row, keys)?);
         }

@@ -37,7 +37,7 @@ impl Archive<'_> {
                     progress(n_inodes);
                     Ok(())
                 };
-                read_table((self.store(), self.keys()), tarball, &mut restore)?;
+                read_table((self.tarballs(), self.keys()), tarball, &mut restore)?;
             }
         }
         Ok(n_inodes)

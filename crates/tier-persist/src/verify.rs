@@ -110,7 +110,8 @@ impl Archive<'_> {
 
     /// The members of a tarball, which must be what its table of contents says.
     fn compare_members(&self, row: &TarballRow, chunk_bytes: u32) -> Result<u64, PersistError> {
-        let (filesystem, source) = (self.filesystem(), (self.store(), self.keys()));
+        let stores = [self.store()];
+        let (filesystem, source) = (self.filesystem(), (stores.as_slice(), self.keys()));
         let name = crate::names::tarball_name(filesystem, row.id, row.encrypted);
         let (mut tables, mut members) = (Digester::default(), Digester::default());
         read_table(source, (filesystem, row), &mut |entry| tables.entry(entry))?;

@@ -89,9 +89,13 @@ fn what_others_tell_is_put_right() {
         tamper(&dir, |db| value = put(db, "entries", &key(D, b"g"), Some(b"")));
         value.unwrap()
     };
-    let wrongs: [Wrong<'_>; 16] = [
+    let root_entry = b"\x01\x63";
+    let wrongs: [Wrong<'_>; 19] = [
         ("inodes", key(D, b""), None),
         ("inodes", key(D, b""), Some(b"\xff")),
+        ("inodes", key(1, b""), None),
+        ("links", key(1, &key(D, b"x")), Some(b"")),
+        ("entries", key(D, b"x"), Some(root_entry)),
         ("entries", key(D, b"f"), None),
         ("entries", key(D, b"f"), Some(b"\xff")),
         ("entries", key(D, b"f"), Some(&entry_of_g)),
@@ -121,6 +125,46 @@ fn what_others_tell_is_put_right() {
         assert_whole(&fs);
         assert_eq!(repair(&fs).0.n_repaired, 0);
     }
+}
+
+#[test]
+fn a_directory_of_which_only_its_files_know_comes_back() {
+    let (dir, fs) = small();
+    drop(fs);
+    tamper(&dir, |db| {
+        put(db, "inodes", &key(D, b""), None);
+        for name in [b"f", b"g"] {
+            put(db, "entries", &key(D, name), None);
+        }
+    });
+    let fs = open(&dir);
+    assert_eq!(repair(&fs).1, Vec::<String>::new());
+    assert_whole(&fs);
+}
+
+#[test]
+fn what_is_listed_as_an_orphan_and_is_none_survives_its_last_handle() {
+    let (dir, fs) = small();
+    drop(fs);
+    tamper(&dir, |db| drop(put(db, "orphans", &key(F, b""), Some(b""))));
+    let fs = Arc::new(open(&dir));
+    drop(fs.open_handle(Ino::new(F)).unwrap());
+    assert_eq!(fs.read(Ino::new(F), 0, 2000).unwrap(), CONTENT);
+    // Nor when it has lost its name.
+    drop(fs);
+    tamper(&dir, |db| {
+        put(db, "entries", &key(D, b"f"), None);
+        put(db, "links", &key(F, &key(D, b"f")), None);
+    });
+    let fs = Arc::new(open(&dir));
+    drop(fs.open_handle(Ino::new(F)).unwrap());
+    // Somebody's file has the name of the place for what is lost.
+    file(&fs, Ino::ROOT, "lost+found");
+    assert_eq!(repair(&fs).1, Vec::<String>::new());
+    let home = fs.lookup(Ino::ROOT, &name("lost+found.1")).unwrap().ino;
+    let found = fs.lookup(home, &name(&format!("#{F}"))).unwrap();
+    assert_eq!((found.ino, found.nlink), (Ino::new(F), 1));
+    assert_eq!(fs.read(Ino::new(F), 0, 2000).unwrap(), CONTENT);
 }
 
 #[test]

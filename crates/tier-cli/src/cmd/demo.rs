@@ -155,7 +155,7 @@ impl Demo<'_> {
                 let folder = self.work.join(format!("index-{what}"));
                 let fresh = open_index(&folder, &store.base.config)?;
                 let (base, how) = (&store.base, How { mode, from_cloud: false });
-                let filled = fill((base, None), &fresh, how, &mut Watch::default())?;
+                let filled = fill(base, &fresh, how, &mut Watch::default())?;
                 let Filled { n_tarballs, damages } = filled;
                 if let Some(damage) = damages.first() {
                     bail!(DamageFound(damage.problem.clone()));

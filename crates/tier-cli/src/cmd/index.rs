@@ -6,12 +6,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use tier_index::{Index, IndexError};
+use tier_index::IndexError;
 use tier_persist::{ScanMode, Watch};
 
 use super::flush;
 use crate::exit::DamageFound;
-use crate::fill_index::{Filled, How, NewestBefore, fill, newest, newest_committed};
+use crate::fill_index::{Filled, How, fill, fill_from_what_is_left, newest, newest_committed};
 use crate::index_files::{NewIndex, index_path, remove, settle_indexes};
 use crate::output;
 use crate::session::{Session, Stop};
@@ -46,7 +46,9 @@ fn rebuild_at_rest(session: &Session, base: &Base, how: How) -> Result<()> {
         let known = live.as_ref().and_then(newest);
         known.max(newest_committed(base))
     };
-    let filled = fill_watched((session, &stop), (base, Some(&newest)), &index, how)?;
+    let filled = watched((session, &stop), |watch| {
+        fill_from_what_is_left((base, &newest), &index, how, watch)
+    })?;
     drop(index);
     new.put()?;
     settle_indexes(&base.path)?;
@@ -69,7 +71,7 @@ fn rebuild_in_use(session: &Session, store: &Store, how: How) -> Result<()> {
     let new = NewIndex::new(&store.base.path)?;
     check_room(store)?;
     let index = open_index(&new.index_path(), &store.base.config)?;
-    let filled = fill_watched((session, &stop), (&store.base, None), &index, how)?;
+    let filled = watched((session, &stop), |watch| fill(&store.base, &index, how, watch))?;
     if !filled.damages.is_empty() {
         report(session, &filled, false)?;
         let n = filled.damages.len();
@@ -120,11 +122,9 @@ fn folder_bytes(folder: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-fn fill_watched(
+fn watched(
     (session, stop): (&Session, &Stop),
-    base: (&Base, Option<NewestBefore<'_>>),
-    index: &Index,
-    how: How,
+    fill: impl FnOnce(&mut Watch<'_>) -> Result<Filled>,
 ) -> Result<Filled> {
     let bar = session.bar("reading tarballs");
     let (mut n_tarballs, mut bytes) = (0, 0);
@@ -133,7 +133,7 @@ fn fill_watched(
         bytes += n;
         bar.say(|| format!("{n_tarballs} tarballs, {}", output::bytes(bytes)));
     };
-    fill(base, index, how, &mut Watch::new(stop.flag(), &mut progress))
+    fill(&mut Watch::new(stop.flag(), &mut progress))
 }
 
 /// Says what was read, and whether there is a new index.
@@ -171,7 +171,7 @@ fn differences((session, stop): (&Session, &Stop), store: &Store) -> Result<Vec<
     let new = NewIndex::new(&store.base.path)?;
     let fresh = open_index(&new.index_path(), &store.base.config)?;
     let how = How { mode: ScanMode::Tables, from_cloud: false };
-    fill_watched((session, stop), (&store.base, None), &fresh, how)?;
+    watched((session, stop), |watch| fill(&store.base, &fresh, how, watch))?;
     store.archive()?.catch_up(&fresh)?;
     let dumps = ["live", "fresh"].map(|name| new.folder().join(name));
     for (index, path) in [store.index.as_ref(), &fresh].into_iter().zip(&dumps) {

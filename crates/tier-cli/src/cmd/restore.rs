@@ -93,7 +93,9 @@ pub(crate) fn export_snapshot(
     (snapshot, jobs): (u64, Option<usize>),
 ) -> Result<()> {
     let store = session.open(path)?;
-    let archive = until(store.archive()?, Some(snapshot))?;
+    let stores = store.stores();
+    let stores: Vec<&dyn ObjectStore> = stores.iter().map(AsRef::as_ref).collect();
+    let archive = until(store.archive()?, Some(snapshot))?.with_tarballs_in(stores);
     let work = tempfile::tempdir_in(path).context("cannot make a temporary folder")?;
     let last = archive.snapshots().next_back().map(|last| last.range.last()).unwrap_or_default();
     rebuild(session, work.path(), &archive, &store.base.config, last)?;
