@@ -152,3 +152,42 @@ fn wrong_input_is_told_apart_by_its_exit_code() {
     lock.lock().unwrap();
     check(&["status", &store.path()], 4, "in use by process");
 }
+
+#[test]
+fn a_restored_store_keeps_to_its_history_when_its_index_is_rebuilt() {
+    let store = Store::new(&[]);
+    store.import();
+    store.run("snapshot", &[]).ok();
+    fs::create_dir(store.at("more")).unwrap();
+    fs::write(store.at("more/hello"), "later\n").unwrap();
+    store.run("import", &[&store.at("more")]).ok();
+    store.run("snapshot", &[]).ok();
+    let (restored, key) = (store.at("restored"), store.at("store/identity.key"));
+    let cloud = store.cloud_url();
+    let args = ["restore", &restored, "--cloud", &cloud, "--identity", &key, "--snapshot", "1"];
+    tier(&args).ok();
+    let dump = tier(&["index", "dump", &restored]).ok();
+    for how in [[].as_slice(), &["--full-scan"], &["--from-cloud"]] {
+        tier(&[&["index", "rebuild", &restored], how].concat()).ok();
+        assert_eq!(tier(&["index", "dump", &restored]).ok(), dump, "{how:?}");
+        tier(&["index", "check", &restored]).ok();
+    }
+    // What is new, here and not yet in the cloud, is in a new index as well.
+    fs::write(store.at("more/hello"), "another\n").unwrap();
+    tier(&["import", &restored, &store.at("more"), "--into", "/new"]).ok();
+    let away = store.at("cloud.away");
+    fs::rename(store.at("cloud"), &away).unwrap();
+    fs::write(store.at("cloud"), "").unwrap();
+    assert_ne!(tier(&["snapshot", &restored]).code, 0);
+    fs::remove_file(store.at("cloud")).unwrap();
+    fs::rename(&away, store.at("cloud")).unwrap();
+    let dump = tier(&["index", "dump", &restored]).ok();
+    for how in [[].as_slice(), &["--full-scan"], &["--from-cloud"]] {
+        tier(&[&["index", "rebuild", &restored], how].concat()).ok();
+        assert_eq!(tier(&["index", "dump", &restored]).ok(), dump, "{how:?}");
+    }
+    let out = store.at("out");
+    tier(&["export", &restored, "/", &out, "--snapshot", "1"]).ok();
+    assert_eq!(fs::read_to_string(store.at("out/hello")).unwrap(), "hello\n");
+    assert_eq!(tier(&["cat", &restored, "/new/hello"]).ok(), "another\n");
+}
