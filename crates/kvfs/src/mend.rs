@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use tier_log::Operation;
 use tier_types::{
     ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, FileKind, FileName, Ino, Link, Xid,
+    to_usize,
 };
 
 use crate::chunk_map::{MapWindow, delete_chunks};
@@ -167,15 +168,19 @@ impl Mender<'_> {
         Ok(true)
     }
 
-    /// The name by which a directory knows an inode becomes one of the inode's, but no second one
-    /// of a directory.
+    /// The name by which a directory knows an inode becomes one of the inode's if its link count
+    /// says that it has one more than it knows. If not, the entry is wrong about whose name it is.
     fn settle_entry(&self, ino: Ino, link: Link) -> Result<bool, FsError> {
         let Some(mut attr) = self.0.live().find_attr(ino)? else { return Ok(false) };
         if self.readable_entry(&link)? != Some(ino) {
             return Ok(true);
         }
-        let second = matches!(attr.kind, FileKind::Directory) && self.has_entry(ino)?;
-        if second || ino == Ino::ROOT {
+        let (n_known, n_links) = if matches!(attr.kind, FileKind::Directory) {
+            (usize::from(self.has_entry(ino)?), 1)
+        } else {
+            (self.0.live().links(ino)?.len(), to_usize(u64::from(attr.nlink)))
+        };
+        if n_known >= n_links || ino == Ino::ROOT {
             return self.drop_entry(link.parent, link.name.as_bytes());
         }
         self.0.committer.commit(1, move |draft| {

@@ -128,6 +128,25 @@ fn what_others_tell_is_put_right() {
 }
 
 #[test]
+fn no_file_gets_the_name_of_another() {
+    let (dir, fs) = small();
+    drop(fs);
+    tamper(&dir, |db| {
+        let entry_of_g = put(db, "entries", &key(D, b"g"), None).unwrap();
+        put(db, "entries", &key(D, b"g"), Some(&entry_of_g));
+        put(db, "entries", &key(D, b"f"), Some(&entry_of_g));
+        put(db, "links", &key(F, &key(D, b"f")), None);
+    });
+    let fs = open(&dir);
+    assert_eq!(repair(&fs).1, Vec::<String>::new());
+    assert!(matches!(fs.lookup(Ino::new(D), &name("f")), Err(FsError::NotFound)));
+    assert_eq!(fs.lookup(Ino::new(D), &name("g")).unwrap().nlink, 1);
+    let home = fs.lookup(Ino::ROOT, &name("lost+found")).unwrap().ino;
+    assert_eq!(fs.lookup(home, &name(&format!("#{F}"))).unwrap().ino, Ino::new(F));
+    assert_eq!(fs.read(Ino::new(F), 0, 2000).unwrap(), CONTENT);
+}
+
+#[test]
 fn a_directory_of_which_only_its_files_know_comes_back() {
     let (dir, fs) = small();
     drop(fs);
