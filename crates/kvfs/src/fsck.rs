@@ -151,13 +151,18 @@ impl Check<'_> {
 
     /// What is known to be a directory can have new attributes, if nothing else is known of it.
     fn lost_directory(&self, ino: Ino) -> Result<Option<Repair>, FsError> {
+        let fits = ino == Ino::ROOT || ino.get() <= self.last.get();
+        Ok((fits && !self.has_data(ino)?).then_some(Repair::Directory { ino }))
+    }
+
+    fn has_data(&self, ino: Ino) -> Result<bool, FsError> {
         let (from, until) = (schema::ino(ino), schema::ino(ino.next()));
         for table in [Table::Map, Table::Chunks] {
             if self.view.0.scan(table, &from, &until)?.next().is_some() {
-                return Ok(None);
+                return Ok(true);
             }
         }
-        Ok((ino == Ino::ROOT || ino.get() <= self.last.get()).then_some(Repair::Directory { ino }))
+        Ok(false)
     }
 
     fn inodes(&mut self, snapshot: &SnapshotView) -> Result<(), FsError> {
@@ -271,7 +276,8 @@ impl Check<'_> {
                     let problem = format!("its entry {name} is of inode {ino}, which is gone");
                     let repair = Repair::DropEntry { dir, name: name.as_bytes().to_vec() };
                     // Its attributes may be all that is lost of it.
-                    self.find(dir, problem, (!known).then_some(repair))?;
+                    let is_dead = !known && !self.has_data(ino)?;
+                    self.find(dir, problem, is_dead.then_some(repair))?;
                 }
                 Ok(Some(attr)) => n_dirs += u64::from(matches!(attr.kind, FileKind::Directory)),
             }

@@ -91,8 +91,14 @@ impl Mender<'_> {
         if self.readable_entry(link)? == Some(Ino::ROOT) {
             self.drop_entry(link.parent, link.name.as_bytes())?;
         }
-        let row = schema::link(Ino::ROOT, link.parent, &link.name);
-        self.change(move |changes| changes.delete(Table::Links, &row))
+        let (ino, link) = (Ino::ROOT, link.clone());
+        let mut attr = self.0.live().attr(ino)?;
+        self.0.committer.commit(1, move |draft| {
+            draft.changes.delete(Table::Links, &schema::link(ino, link.parent, &link.name));
+            draft.operations.push(Operation::Unlink { ino, link });
+            put_changed(draft, &mut attr);
+        })?;
+        Ok(true)
     }
 
     /// Takes away what was noted of an inode that does not exist, unless there is a name or data

@@ -42,46 +42,48 @@ pub(crate) fn fill_from_what_is_left(
     watch: &mut Watch<'_>,
 ) -> Result<Filled> {
     let unusable = match Archive::open(&base.local, &base.keys, base.filesystem) {
-        Ok(archive) if archive.snapshots().next().is_some() => {
-            return fill_from(archive, copies(base, how)?, (index, how.mode), watch);
+        Ok(archive) => {
+            let last = archive.snapshots().next_back().map(|last| last.snapshot);
+            if last.is_some() && last >= newest_committed(base) {
+                return fill_from(archive, copies(base, how)?, (index, how.mode), watch);
+            }
+            None
         }
-        Ok(_) => None,
-        Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing) => {
-            Some(error)
-        }
+        Err(error) if is_damage(&error) => Some(error),
         Err(error) => return Err(error.into()),
     };
-    if let Some(cloud) = base.cloud.as_deref() {
-        let archive = Archive::open(cloud, &base.keys, base.filesystem)?;
+    let newest = newest();
+    if let Some(archive) = cloud_archive(base) {
         let theirs = archive.snapshots().next_back().map(|last| last.snapshot);
-        let newest = newest();
         if theirs.is_some() && (newest.is_none() || theirs == newest) {
-            tracing::warn!("the manifests here cannot be used; going by the cloud's");
+            tracing::warn!("the manifests here are not whole; going by the cloud's");
             return fill_from(archive, copies(base, how)?, (index, how.mode), watch);
         }
-        if theirs.is_some() && how.mode == ScanMode::Tables {
-            bail!(DamageFound(
-                "the manifests here cannot be used, and the newest snapshot in the cloud is not the \
-                 newest that this store had; restore the one that you want into a new store, or see \
-                 --full-scan"
-                    .into()
-            ));
-        }
     }
-    match unusable {
-        Some(error) if how.mode == ScanMode::Tables => Err(error.into()),
-        None if how.mode == ScanMode::Tables || !may_be_committed(base) => {
-            Ok(Filled { n_tarballs: 0, damages: Vec::new() })
-        }
-        Some(_) | None => {
-            tracing::warn!("there are no manifests that can be used; scanning all tarballs");
-            let source = *copies(base, how)?.first().context("no tarballs")?;
-            let (keys, filesystem) = (&base.keys, base.filesystem);
-            let rebuilt = rebuild_without_manifests(index, source, keys, filesystem, watch)?;
-            let (n_tarballs, damages) = rebuilt;
-            Ok(Filled { n_tarballs, damages })
-        }
+    if unusable.is_none() && newest.is_none() && !may_be_committed(base) {
+        return Ok(Filled { n_tarballs: 0, damages: Vec::new() });
     }
+    if how.mode == ScanMode::Tables {
+        return match (unusable, newest) {
+            (Some(error), _) => Err(error.into()),
+            (None, None) => Ok(Filled { n_tarballs: 0, damages: Vec::new() }),
+            (None, Some(newest)) => bail!(DamageFound(format!(
+                "the manifest of snapshot {newest} is missing here, and the cloud does not end with \
+                 it; copy it back, or see --full-scan"
+            ))),
+        };
+    }
+    tracing::warn!("there are no manifests that can be used; scanning all tarballs");
+    let source = *copies(base, how)?.first().context("no tarballs")?;
+    let (keys, filesystem) = (&base.keys, base.filesystem);
+    let (n_tarballs, damages) = rebuild_without_manifests(index, source, keys, filesystem, watch)?;
+    Ok(Filled { n_tarballs, damages })
+}
+
+/// None if there is no cloud, or none that can be used.
+fn cloud_archive(base: &Base) -> Option<Archive<'_>> {
+    let opened = Archive::open(base.cloud.as_deref()?, &base.keys, base.filesystem);
+    opened.inspect_err(|error| tracing::warn!("the cloud's manifests cannot be used: {error}")).ok()
 }
 
 /// The stores that may have a tarball, in the order in which they are asked.
@@ -115,9 +117,17 @@ fn fill_from<'a>(
         Ok(damages) if has_others && !damages.is_empty() => {
             let n = damages.len();
             tracing::warn!("{n} places of tarballs are damaged; reading the other copies as well");
-            let theirs = archive.add_to_index(index, watch)?;
-            let also = |damage: &Damage| theirs.iter().any(|other| other.object == damage.object);
-            damages.into_iter().filter(also).collect()
+            match archive.add_to_index(index, watch) {
+                Ok(theirs) => {
+                    let also = |one: &Damage| theirs.iter().any(|other| other.object == one.object);
+                    damages.into_iter().filter(also).collect()
+                }
+                Err(PersistError::Cancelled) => return Err(PersistError::Cancelled.into()),
+                Err(error) => {
+                    tracing::warn!("the other copies cannot be read: {error}");
+                    damages
+                }
+            }
         }
         other => other?,
     };

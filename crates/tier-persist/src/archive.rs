@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use tier_types::{
-    Epoch, ErrorKind, Ino, ObjectName, ObjectStore, PortError, SnapshotId, Timestamp, XidRange,
-};
+use tier_types::{Epoch, Ino, ObjectName, ObjectStore, SnapshotId, Timestamp, XidRange};
 
 use crate::manifest::{Manifest, ManifestRef};
 use crate::names::{self, ObjectKind};
@@ -237,15 +235,12 @@ impl Link {
     }
 }
 
-/// The first of the stores that has the object; where none has it, the first one will say so.
+/// The first of the stores that has the object; where none has it, the first one will say why.
 pub(crate) fn store_with<'a>(
     stores: &[&'a dyn ObjectStore],
     name: &ObjectName,
 ) -> Result<&'a dyn ObjectStore, PersistError> {
-    let missing = |error: &PortError| error.kind() == ErrorKind::Missing;
-    let has =
-        |store: &&&dyn ObjectStore| !store.len_bytes(name).is_err_and(|error| missing(&error));
-    let found = stores.iter().find(has).or(stores.first());
+    let found = stores.iter().find(|store| store.len_bytes(name).is_ok()).or(stores.first());
     found.copied().ok_or_else(|| PersistError::Missing(name.to_string()))
 }
 

@@ -7,7 +7,7 @@ use crossbeam_channel::{Sender, bounded};
 use tier_index::{Applied, Contents, Index, IndexError, IndexWriter};
 use tier_types::{ErrorKind, ObjectName, ObjectStore};
 
-use crate::archive::{Archive, store_with};
+use crate::archive::{Archive, Link, store_with};
 use crate::manifest::ManifestRef;
 use crate::names::{self, ObjectKind};
 use crate::tarball::{Expected, ScanVisitor, TarballReader, TarballRow, TocEntry, scan};
@@ -35,21 +35,18 @@ impl Archive<'_> {
     pub fn catch_up(&self, index: &Index) -> Result<(), PersistError> {
         let mut writer = index.writer();
         let applied = index.applied()?;
-        let known = applied.map(|applied| {
-            self.links().iter().position(|link| {
-                link.reference.digest == applied.manifest_digest
-                    && link.reference.snapshot == applied.snapshot
-            })
-        });
-        let first = match known {
+        let first = match applied {
             None => 0,
-            Some(Some(position)) => position + 1,
-            Some(None) => {
-                return Err(PersistError::damaged(
-                    "the archive",
-                    "the newest manifest that the index knows is not in it; copy it back from the \
-                     cloud, or rebuild the index without it",
-                ));
+            Some(applied) => {
+                let is_known = |link: &Link| {
+                    link.reference.digest == applied.manifest_digest
+                        && link.reference.snapshot == applied.snapshot
+                };
+                let position = self.links().iter().position(is_known);
+                let object = format!("the manifest of snapshot {}", applied.snapshot);
+                let problem =
+                    "the index includes it, and it is not here; copy it back from the cloud";
+                position.ok_or_else(|| PersistError::damaged(object, problem))? + 1
             }
         };
         let watch = &mut Watch::default();

@@ -147,6 +147,20 @@ fn no_file_gets_the_name_of_another() {
 }
 
 #[test]
+fn the_last_name_of_data_without_attributes_stays() {
+    let (dir, fs) = small();
+    drop(fs);
+    tamper(&dir, |db| {
+        put(db, "inodes", &key(F, b""), None);
+        put(db, "links", &key(F, &key(D, b"f")), None);
+    });
+    let fs = open(&dir);
+    let (_, left) = repair(&fs);
+    let entry = format!("its entry f is of inode {F}, which is gone");
+    assert!(left.contains(&entry), "{left:?}");
+}
+
+#[test]
 fn a_directory_of_which_only_its_files_know_comes_back() {
     let (dir, fs) = small();
     drop(fs);

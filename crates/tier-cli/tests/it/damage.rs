@@ -120,6 +120,39 @@ fn other_names_of_a_damaged_file_are_told_and_the_rest_comes_out() {
 }
 
 #[test]
+fn an_index_is_not_made_of_fewer_snapshots_than_there_were() {
+    let store = evicted();
+    let dump = store.run("index dump", &[]).ok();
+    let newest = |path: &PathBuf| path.to_string_lossy().ends_with("s0000000002.manifest");
+    let [local, cloud] =
+        ["store", "cloud"].map(|folder| store.objects(folder).into_iter().find(newest).unwrap());
+    let manifest = fs::read(&local).unwrap();
+    // The cloud has it.
+    fs::remove_file(&local).unwrap();
+    for how in [[].as_slice(), &["--from-cloud"], &["--full-scan"]] {
+        let said = store.run("index rebuild", how).ok();
+        assert!(said.contains("from 2 tarballs"), "{said}");
+    }
+    // Nobody has it: only a scan of all tarballs finds what it committed.
+    fs::rename(&cloud, store.at("kept")).unwrap();
+    let refused = store.run("index rebuild", &[]);
+    assert_eq!(refused.code, 3, "{}", refused.err);
+    assert!(refused.err.contains("manifest of snapshot 2 is missing"), "{}", refused.err);
+    store.run("index rebuild", &["--full-scan"]).ok();
+    // It does not need the cloud for that.
+    fs::rename(store.at("cloud"), store.at("cloud.away")).unwrap();
+    fs::write(store.at("cloud"), "").unwrap();
+    drop(store.run("index rebuild", &["--full-scan"]));
+    fs::remove_file(store.at("cloud")).unwrap();
+    fs::rename(store.at("cloud.away"), store.at("cloud")).unwrap();
+    fs::write(&local, manifest).unwrap();
+    fs::rename(store.at("kept"), &cloud).unwrap();
+    store.run("index rebuild", &[]).ok();
+    assert_eq!(store.run("index dump", &[]).ok(), dump);
+    assert_eq!(store.run("cat", &["/late"]).ok(), "late\n".repeat(100));
+}
+
+#[test]
 fn settings_that_were_not_those_of_the_store_are_refused() {
     let store = evicted();
     let path = store.at("store/tier.toml");
