@@ -235,16 +235,16 @@ impl Check<'_> {
         let n_links = to_u64(links.len());
         // The root has none: that is found by itself.
         for link in links.into_iter().filter(|_| ino != Ino::ROOT) {
-            if !matches!(self.view.find_attr(link.parent), Ok(Some(_))) {
-                let repair = self.lost_directory(link.parent)?;
-                self.find(ino, format!("its directory {} is lost", link.parent), repair)?;
-            }
             let entry = match self.view.entry(link.parent, &link.name) {
                 // It is found with its directory, too.
                 Err(FsError::Damaged { .. }) => None,
                 entry => entry?,
             };
             if entry.map(|(of, _)| of) != Some(ino) {
+                if !matches!(self.view.find_attr(link.parent), Ok(Some(_))) {
+                    let repair = self.lost_directory(link.parent)?;
+                    self.find(ino, format!("its directory {} is lost", link.parent), repair)?;
+                }
                 let problem =
                     format!("directory {} does not know it as {}", link.parent, link.name);
                 self.find(ino, problem, Repair::MissingEntry { ino, link })?;
@@ -428,7 +428,12 @@ impl Check<'_> {
                     let name = table.name();
                     let problem =
                         format!("it does not exist, and table {name} has something of it");
-                    self.find(ino, problem, Repair::Unowned { table, ino })?;
+                    let repair = if table == Table::Entries {
+                        self.lost_directory(ino)?
+                    } else {
+                        Some(Repair::Unowned { table, ino })
+                    };
+                    self.find(ino, problem, repair)?;
                 }
                 self.counted.n_pins += i64::from(table == Table::Pins);
                 if number == u64::MAX {

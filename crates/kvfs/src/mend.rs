@@ -60,26 +60,17 @@ impl Mender<'_> {
         Ok(true)
     }
 
-    /// A directory whose attributes are lost gets new ones, of root alone.
+    /// A directory whose attributes are lost gets new ones, of root alone. Its links are counted later.
     fn revive_directory(&self, ino: Ino) -> Result<bool, FsError> {
         if matches!(self.0.live().find_attr(ino), Ok(Some(_))) {
             return Ok(true);
-        }
-        let mut n_dirs = 0;
-        let (from, until) = (schema::ino(ino), schema::ino(ino.next()));
-        for pair in self.0.live().0.scan(Table::Entries, &from, &until)? {
-            let below = value::entry_from_bytes(&pair?.1).map(|(ino, _)| ino);
-            let attr = below.map(|ino| self.0.live().find_attr(ino));
-            let is_dir = matches!(attr, Some(Ok(Some(attr))) if attr.kind == FileKind::Directory);
-            n_dirs += u32::from(is_dir);
         }
         let kind = FileKind::Directory;
         let attr = new_attr(&NewNode { kind, mode: 0o700, uid: 0, gid: 0, inherit: None });
         self.0.committer.commit(1, move |draft| {
             let time = draft.time;
             let (modified, accessed, created) = (time, time, time);
-            let nlink = attr.nlink + n_dirs;
-            let mut attr = FileAttr { ino, nlink, modified, accessed, created, ..attr };
+            let mut attr = FileAttr { ino, modified, accessed, created, ..attr };
             draft.operations.push(Operation::SetAttr { ino });
             put_changed(draft, &mut attr);
         })?;
@@ -385,5 +376,5 @@ impl Mender<'_> {
 fn numbered(name: &str) -> impl Iterator<Item = FileName> {
     let others = (1..100).map(move |number| format!("{name}.{number}"));
     let all = std::iter::once(name.to_string()).chain(others);
-    all.filter_map(|name| FileName::new(name.as_bytes())).collect::<Vec<_>>().into_iter()
+    all.filter_map(|name| FileName::new(name.as_bytes()))
 }

@@ -104,9 +104,11 @@ impl Kvfs {
         found: &mut dyn FnMut(Finding),
         stop: &AtomicBool,
     ) -> Result<FsckReport, FsError> {
-        let mut n_repaired = 0;
+        let (mut n_repaired, mut clean) = (0, None);
         for _ in 0..N_ROUNDS_MAX {
-            let Some(first) = self.first_stage(archive, stop)? else { break };
+            let (first, report) = self.first_stage(archive, stop)?;
+            clean = (report.n_findings == 0).then_some(report);
+            let Some(first) = first else { break };
             self.set_repairing(true)?;
             let before = n_repaired;
             for stage in Stage::ALL.into_iter().filter(|stage| *stage >= first) {
@@ -126,9 +128,12 @@ impl Kvfs {
                 break;
             }
         }
-        let report = FsckReport { n_repaired, ..self.fsck(archive, found, stop)? };
+        let left = match clean {
+            Some(report) => report,
+            None => self.fsck(archive, found, stop)?,
+        };
         self.set_repairing(false)?;
-        Ok(report)
+        Ok(FsckReport { n_repaired, ..left })
     }
 
     /// Whether a repair was begun that did not come to its end: then names and counts may disagree,
@@ -137,20 +142,20 @@ impl Kvfs {
         Ok(self.live().0.get(Table::Meta, META_REPAIRING)?.is_some())
     }
 
-    /// The first stage in which there is something to do.
+    /// The first stage in which there is something to do, and what was looked at.
     fn first_stage(
         &self,
         archive: &dyn Persisted,
         stop: &AtomicBool,
-    ) -> Result<Option<Stage>, FsError> {
+    ) -> Result<(Option<Stage>, FsckReport), FsError> {
         let mut first: Option<Stage> = None;
         let mut look = |_, repair: Option<Repair>| {
             let stage = repair.map(|repair| repair.stage());
             first = first.into_iter().chain(stage).min();
             Ok(())
         };
-        self.check(archive, &mut look, stop)?;
-        Ok(first)
+        let report = self.check(archive, &mut look, stop)?;
+        Ok((first, report))
     }
 
     fn set_repairing(&self, is_repairing: bool) -> Result<(), FsError> {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use tier_agent::StatusBook;
 use tier_index::Index;
 use tier_persist::{Archive, Damage, PersistError, ScanMode, Watch, rebuild_without_manifests};
-use tier_status::Stage;
+use tier_status::{SnapshotStatus, Stage};
 use tier_types::{ErrorKind, ObjectStore, SnapshotId};
 
 use crate::exit::DamageFound;
@@ -60,18 +60,19 @@ pub(crate) fn fill_from_what_is_left(
             return fill_from(archive, copies(base, how)?, (index, how.mode), watch);
         }
     }
-    if unusable.is_none() && newest.is_none() && !may_be_committed(base) {
-        return Ok(Filled { n_tarballs: 0, damages: Vec::new() });
-    }
-    if how.mode == ScanMode::Tables {
-        return match (unusable, newest) {
-            (Some(error), _) => Err(error.into()),
-            (None, None) => Ok(Filled { n_tarballs: 0, damages: Vec::new() }),
-            (None, Some(newest)) => bail!(DamageFound(format!(
-                "the manifest of snapshot {newest} is missing here, and the cloud does not end with \
-                 it; copy it back, or see --full-scan"
-            ))),
-        };
+    let by_tables = how.mode == ScanMode::Tables;
+    match (unusable, newest) {
+        // Tarballs may be what an interrupted first snapshot left: the status log says so. Where
+        // even those are lost nobody knows.
+        (None, None) if by_tables || has_status_logs(base) => {
+            return Ok(Filled { n_tarballs: 0, damages: Vec::new() });
+        }
+        (Some(error), _) if by_tables => return Err(error.into()),
+        (None, Some(newest)) if by_tables => bail!(DamageFound(format!(
+            "the manifest of snapshot {newest} is missing here, and the cloud does not end with it; \
+             copy it back, or see --full-scan"
+        ))),
+        _ => {}
     }
     tracing::warn!("there are no manifests that can be used; scanning all tarballs");
     let source = *copies(base, how)?.first().context("no tarballs")?;
@@ -140,21 +141,22 @@ fn is_damage(error: &PersistError) -> bool {
 
 /// The newest snapshot that a status log says was committed.
 pub(crate) fn newest_committed(base: &Base) -> Option<SnapshotId> {
-    let book = StatusBook::open(&base.path.join("status"), clock()).ok()?;
-    let statuses = book.all().ok()?;
-    let committed = statuses.iter().filter(|status| status.stage >= Stage::Committed);
-    committed.map(|status| status.header.snapshot).max()
+    let committed = |status: &SnapshotStatus| status.stage >= Stage::Committed;
+    let statuses = statuses(base);
+    statuses.iter().filter(|status| committed(status)).map(|s| s.header.snapshot).max()
+}
+
+fn has_status_logs(base: &Base) -> bool {
+    !statuses(base).is_empty()
+}
+
+/// Nothing if they cannot be read.
+fn statuses(base: &Base) -> Vec<SnapshotStatus> {
+    let book = StatusBook::open(&base.path.join("status"), clock());
+    book.and_then(|book| book.all()).unwrap_or_default()
 }
 
 /// The newest snapshot that an index has.
 pub(crate) fn newest(index: &Index) -> Option<SnapshotId> {
     index.applied().ok().flatten().map(|applied| applied.snapshot)
-}
-
-/// Whether tarballs that no manifest commits may once have been committed. Where every status log
-/// says that they were not, they are leftovers.
-fn may_be_committed(base: &Base) -> bool {
-    let book = StatusBook::open(&base.path.join("status"), clock());
-    let statuses = book.and_then(|book| book.all()).unwrap_or_default();
-    statuses.is_empty() || statuses.iter().any(|status| status.stage >= Stage::Committed)
 }

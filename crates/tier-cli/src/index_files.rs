@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +51,9 @@ pub(crate) fn remove(index: &Path) {
     let mut name = OsStr::from_bytes(NEW).to_os_string();
     name.push(index.file_name().unwrap_or_default());
     let away = index.with_file_name(name);
-    let removed = fs::rename(index, &away).and_then(|()| fs::remove_dir_all(&away));
+    let removed = fs::rename(index, &away)
+        .and_then(|()| sync_folder(index.parent()))
+        .and_then(|()| fs::remove_dir_all(&away));
     if let Err(error) = removed {
         tracing::warn!("cannot remove {}: {error}", index.display());
     }
@@ -87,10 +90,16 @@ impl NewIndex {
         let place = self.indexes.join((last_number(&self.indexes)? + 1).to_string());
         let failed = || format!("cannot put the new index in place at {}", place.display());
         fs::rename(self.index_path(), &place).with_context(failed)?;
-        let synced = File::open(&self.indexes).and_then(|folder| folder.sync_all());
+        // The folder of indexes may be new as well.
+        let synced = sync_folder(Some(&self.indexes));
+        let synced = synced.and_then(|()| sync_folder(self.indexes.parent()));
         synced.inspect_err(|_| remove(&place)).with_context(failed)?;
         Ok(place)
     }
+}
+
+fn sync_folder(folder: Option<&Path>) -> io::Result<()> {
+    folder.map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// Zero if there is none.

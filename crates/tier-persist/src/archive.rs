@@ -240,6 +240,9 @@ pub(crate) fn store_with<'a>(
     stores: &[&'a dyn ObjectStore],
     name: &ObjectName,
 ) -> Result<&'a dyn ObjectStore, PersistError> {
+    if let [only] = stores {
+        return Ok(*only);
+    }
     let found = stores.iter().find(|store| store.len_bytes(name).is_ok()).or(stores.first());
     found.copied().ok_or_else(|| PersistError::Missing(name.to_string()))
 }

@@ -176,6 +176,21 @@ fn a_directory_of_which_only_its_files_know_comes_back() {
 }
 
 #[test]
+fn a_directory_of_which_only_its_entries_are_left_comes_back() {
+    let (dir, fs) = small();
+    let g = fs.lookup(Ino::new(D), &name("g")).unwrap().ino.get();
+    drop(fs);
+    tamper(&dir, |db| {
+        put(db, "inodes", &key(D, b""), None);
+        put(db, "links", &key(F, &key(D, b"f")), None);
+        put(db, "links", &key(g, &key(D, b"g")), None);
+    });
+    let fs = open(&dir);
+    assert_eq!(repair(&fs).1, Vec::<String>::new());
+    assert_whole(&fs);
+}
+
+#[test]
 fn what_is_listed_as_an_orphan_and_is_none_survives_its_last_handle() {
     let (dir, fs) = small();
     drop(fs);
