@@ -7,13 +7,14 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 /// A crate and what it may depend on, besides for its tests.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("tier-types", &[]),
     ("tier-log", &["tier-types"]),
     ("tier-status", &["tier-types"]),
     ("tier-index", &["tier-types"]),
     ("tier-persist", &["tier-types", "tier-index", "tier-status"]),
     ("tier-evict", &["tier-types", "tier-log", "tier-status"]),
+    ("tier-cloud", &["tier-types"]),
     (
         "tier-agent",
         &["tier-types", "tier-log", "tier-status", "tier-index", "tier-persist", "tier-evict"],
@@ -31,6 +32,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "tier-persist",
             "tier-evict",
             "tier-agent",
+            "tier-cloud",
             "kvfs",
             "tier-rpc",
         ],

@@ -1,7 +1,7 @@
 //! What a filesystem operation can answer, besides success.
 
 use tier_log::LogError;
-use tier_types::{ErrorKind, Ino, PortError};
+use tier_types::{ErrorKind, HasKind, Ino, PortError};
 
 /// An operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -84,29 +84,35 @@ pub enum FsError {
     Busy,
 }
 
+impl HasKind for FsError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Damaged { .. } => ErrorKind::Damaged,
+            Self::Recall { source, .. } => source.kind(),
+            Self::Log(error) => error.kind(),
+            Self::Busy => ErrorKind::Busy,
+            Self::Cold { .. } => ErrorKind::Unavailable,
+            Self::Interrupted => ErrorKind::Cancelled,
+            // Answers to a question about names, "not found" among them, are no damage.
+            Self::NotFound
+            | Self::Exists
+            | Self::NotDirectory
+            | Self::IsDirectory
+            | Self::NotEmpty
+            | Self::TooLong(_)
+            | Self::TooLarge(_)
+            | Self::NoSpace(_)
+            | Self::Invalid(_)
+            | Self::TooManyLinks
+            | Self::NoXattr
+            | Self::Store { .. }
+            | Self::Poisoned => ErrorKind::Failed,
+        }
+    }
+}
+
 impl From<FsError> for PortError {
     fn from(error: FsError) -> Self {
-        let kind = match &error {
-            FsError::NotFound => ErrorKind::Missing,
-            FsError::Damaged { .. } => ErrorKind::Damaged,
-            FsError::Recall { source, .. } => source.kind(),
-            FsError::Busy => ErrorKind::Busy,
-            FsError::Cold { .. } => ErrorKind::Unavailable,
-            FsError::Interrupted => ErrorKind::Cancelled,
-            FsError::Exists
-            | FsError::NotDirectory
-            | FsError::IsDirectory
-            | FsError::NotEmpty
-            | FsError::TooLong(_)
-            | FsError::TooLarge(_)
-            | FsError::NoSpace(_)
-            | FsError::Invalid(_)
-            | FsError::TooManyLinks
-            | FsError::NoXattr
-            | FsError::Store { .. }
-            | FsError::Log(_)
-            | FsError::Poisoned => ErrorKind::Failed,
-        };
-        Self::new(kind, "the filesystem failed").with_source(error)
+        Self::of(error)
     }
 }

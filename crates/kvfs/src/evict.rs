@@ -63,10 +63,15 @@ impl Kvfs {
         Ok(EvictOutcome::Evicted { bytes })
     }
 
-    fn store_recalled(&self, extent: &ResidentExtent, bytes: &[u8]) -> Result<u64, FsError> {
+    /// Stores recalled chunks as warm, where a detour still stands for exactly this version.
+    pub(crate) fn store_recalled(
+        &self,
+        extent: &ResidentExtent,
+        bytes: &[u8],
+    ) -> Result<(), FsError> {
         let ResidentExtent { ino, chunks, data_xid } = *extent;
-        let _guard = self.locks.lock(&[ino]);
-        let Some(attr) = self.live().find_attr(ino)? else { return Ok(0) };
+        let guard = self.locks.lock(&[ino]);
+        let Some(attr) = self.live().find_attr(ino)? else { return Ok(()) };
         let window = MapWindow::load(self.live(), ino, chunks, self.size_of(&attr))?;
         let comes = |run: &ChunkRun| run.data_xid == data_xid && run.state == ChunkState::Cold;
         let chunk_bytes = to_usize(u64::from(self.chunk_bytes));
@@ -80,9 +85,8 @@ impl Kvfs {
             }
         }
         if stored.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
-        let n_bytes = stored.iter().map(|(_, bytes)| tier_types::to_u64(bytes.len())).sum();
         let warm = |run: &ChunkRun| match comes(run) {
             true => ChunkRun { state: ChunkState::Warm, ..*run },
             false => *run,
@@ -96,7 +100,9 @@ impl Kvfs {
             window.replace(&new, attr.size_bytes, draft);
             window.put_resident(draft);
         })?;
-        Ok(n_bytes)
+        drop(guard);
+        self.residency_changed(ino);
+        Ok(())
     }
 
     fn resident(
@@ -214,14 +220,6 @@ impl MountedInstance for Kvfs {
             self.db.compact(table)?;
         }
         Ok(before.saturating_sub(self.db.physical_bytes()?))
-    }
-
-    fn write_back(&self, extent: &ResidentExtent, bytes: &[u8]) -> Result<u64, PortError> {
-        let stored = self.store_recalled(extent, bytes)?;
-        if stored > 0 {
-            self.residency_changed(extent.ino);
-        }
-        Ok(stored)
     }
 
     fn resident_extents(

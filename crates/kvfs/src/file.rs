@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tier_log::Operation;
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, FileAttr, FileKind, Ino, MountedInstance,
-    PortError, RecallRequest, RecalledExtent, ResidentExtent, to_u64, to_usize,
+    ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, FileAttr, FileKind, Ino, PortError,
+    RecallRequest, RecalledExtent, ResidentExtent, Xid, to_u64, to_usize, with_causes,
 };
 
 use crate::FsError;
@@ -112,8 +112,8 @@ impl Kvfs {
                     return Err(FsError::Interrupted);
                 }
                 let recalled = self.make_resident(ino, &ChunkRun { chunks, ..run })?;
-                bytes += to_u64(recalled.bytes.len());
-                rest = ChunkRange::new(recalled.chunks.end(), chunks.end());
+                bytes += to_u64(recalled.bytes().len());
+                rest = ChunkRange::new(recalled.chunks().end(), chunks.end());
             }
         }
         Ok(bytes)
@@ -344,13 +344,17 @@ impl Kvfs {
         let mut rest = Some(run.chunks);
         while let Some(chunks) = rest {
             let recalled = self.ask_recall(ino, &ChunkRun { chunks, ..*run })?;
-            let came = recalled.chunks.intersection(chunks).unwrap_or(chunks);
-            let skip = recalled.chunks.offset_bytes(self.chunk_bytes);
+            // The data is here all the same; the next reader recalls it again.
+            if let Err(error) = self.keep(ino, run.data_xid, &recalled) {
+                tracing::warn!(%ino, error = %with_causes(&error), "recalled data is not stored");
+            }
+            let came = recalled.chunks().intersection(chunks).unwrap_or(chunks);
+            let skip = recalled.chunks().offset_bytes(self.chunk_bytes);
             let skip = to_usize(came.offset_bytes(self.chunk_bytes) - skip);
             let len = to_usize(came.len()) * to_usize(u64::from(self.chunk_bytes));
-            let until = (skip + len).min(recalled.bytes.len());
+            let until = (skip + len).min(recalled.bytes().len());
             let end = out.len() + len;
-            out.extend_from_slice(recalled.bytes.get(skip..until).unwrap_or_default());
+            out.extend_from_slice(recalled.bytes().get(skip..until).unwrap_or_default());
             out.resize(end, 0);
             rest = ChunkRange::new(came.end(), chunks.end());
         }
@@ -366,7 +370,7 @@ impl Kvfs {
         })?;
         let request = RecallRequest { ino, chunks: run.chunks, data_xid: run.data_xid };
         let recalled = recall.recall(&request).map_err(failed)?;
-        if recalled.chunks.contains(run.chunks.start()) {
+        if recalled.chunks().contains(run.chunks.start()) {
             return Ok(recalled);
         }
         let message = "other chunks came than were asked for";
@@ -375,10 +379,13 @@ impl Kvfs {
 
     fn make_resident(&self, ino: Ino, run: &ChunkRun) -> Result<RecalledExtent, FsError> {
         let recalled = self.ask_recall(ino, run)?;
-        let extent = ResidentExtent { ino, chunks: recalled.chunks, data_xid: run.data_xid };
-        self.write_back(&extent, &recalled.bytes)
-            .map_err(|source| FsError::Recall { ino, source })?;
+        self.keep(ino, run.data_xid, &recalled)?;
         Ok(recalled)
+    }
+
+    fn keep(&self, ino: Ino, data_xid: Xid, recalled: &RecalledExtent) -> Result<(), FsError> {
+        let extent = ResidentExtent { ino, chunks: recalled.chunks(), data_xid };
+        self.store_recalled(&extent, recalled.bytes())
     }
 
     pub(crate) fn size_of(&self, attr: &FileAttr) -> FileSize {

@@ -178,9 +178,8 @@ impl LogService for Kvfs {
         self.committer.last_xid()
     }
 
-    fn release(&self, xid: Xid) -> Result<(), PortError> {
-        let mut snapshots = self.publications.snapshots.lock();
-        *snapshots = snapshots.split_off(&xid.next());
+    fn release(&self, publication: &Publication) -> Result<(), PortError> {
+        self.publications.snapshots.lock().remove(&publication.range.last());
         Ok(())
     }
 

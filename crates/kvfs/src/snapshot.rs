@@ -33,7 +33,7 @@ impl MountedSnapshot for KvfsSnapshot {
         self.chunk_bytes
     }
 
-    fn in_demand(&self) -> bool {
+    fn foreground_active(&self) -> bool {
         self.demand.is_there()
     }
 

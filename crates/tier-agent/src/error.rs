@@ -3,7 +3,7 @@
 use tier_evict::EvictError;
 use tier_persist::PersistError;
 use tier_status::StatusError;
-use tier_types::{ErrorKind, PortError};
+use tier_types::{ErrorKind, HasKind, PortError};
 
 /// A step failed.
 #[derive(Debug, thiserror::Error)]
@@ -29,16 +29,15 @@ pub enum AgentError {
     Stopped,
 }
 
-impl AgentError {
-    /// What the caller can do about it.
-    pub fn kind(&self) -> ErrorKind {
+impl HasKind for AgentError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::Persist(error) => error.kind(),
             Self::Evict(error) => error.kind(),
+            Self::Status(error) => error.kind(),
             Self::Port(error) => error.kind(),
             Self::Stopped => ErrorKind::Cancelled,
-            Self::Status(StatusError::Damaged { .. }) => ErrorKind::Damaged,
-            Self::Status(_) | Self::Panicked => ErrorKind::Failed,
+            Self::Panicked => ErrorKind::Failed,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The one way back for evicted data.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::{Condvar, Mutex};
 use tier_persist::Fetcher;
 use tier_types::{
-    ChunkNo, ErrorKind, Ino, MountedInstance, PortError, Recall, RecallRequest, RecalledExtent,
-    ResidentExtent, Xid, with_causes,
+    ChunkNo, ErrorKind, HasKind, Ino, PortError, Recall, RecallRequest, RecalledExtent, Xid,
+    with_causes,
 };
 
 /// How recalls are made.
@@ -28,8 +28,7 @@ impl Default for RecallerOptions {
     }
 }
 
-/// Fetches evicted data on threads of its own. Readers of one extent share one flight; what comes
-/// is stored as warm before they are answered.
+/// Fetches evicted data on threads of its own. Readers of one extent share one flight.
 pub struct Recaller {
     shared: Arc<Shared>,
     /// Gone when the threads are to end.
@@ -42,8 +41,6 @@ type Key = (Ino, ChunkNo, Xid);
 
 struct Shared {
     fetcher: Fetcher,
-    /// The filesystem holds the recaller, not the other way round.
-    instance: Mutex<Option<Weak<dyn MountedInstance>>>,
     flights: Mutex<HashMap<Key, Arc<Landing>>>,
 }
 
@@ -72,11 +69,7 @@ impl Recaller {
     /// Starts the threads.
     pub fn start(fetcher: Fetcher, options: RecallerOptions) -> Result<Self, PortError> {
         let (requests, queue) = unbounded();
-        let shared = Arc::new(Shared {
-            fetcher,
-            instance: Mutex::new(None),
-            flights: Mutex::new(HashMap::new()),
-        });
+        let shared = Arc::new(Shared { fetcher, flights: Mutex::new(HashMap::new()) });
         let mut threads = Vec::new();
         for number in 0..options.n_threads.max(1) {
             let (shared, queue) = (Arc::clone(&shared), queue.clone());
@@ -88,11 +81,6 @@ impl Recaller {
             threads.push(thread);
         }
         Ok(Self { shared, requests: Some(requests), threads, timeout: options.timeout })
-    }
-
-    /// Names the filesystem in which recalled data is stored as warm.
-    pub fn set_instance(&self, instance: &Arc<dyn MountedInstance>) {
-        *self.shared.instance.lock() = Some(Arc::downgrade(instance));
     }
 
     /// The flight for this request: one that is under way, or a new one.
@@ -161,15 +149,6 @@ impl Shared {
     fn fetch(&self, request: &RecallRequest) -> Landed {
         let fetched = self.fetcher.fetch(request);
         let extent = fetched.map_err(|error| (error.kind(), with_causes(&error)))?;
-        let instance = self.instance.lock().as_ref().and_then(Weak::upgrade);
-        if let Some(instance) = instance {
-            let RecallRequest { ino, data_xid, .. } = *request;
-            let warm = ResidentExtent { ino, chunks: extent.chunks, data_xid };
-            // The data is here all the same; the next reader fetches it again.
-            if let Err(error) = instance.write_back(&warm, &extent.bytes) {
-                tracing::warn!(%ino, error = %with_causes(&error), "recalled data is not stored");
-            }
-        }
         Ok(Arc::new(extent))
     }
 }

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use tier_types::{ErrorKind, PortError, with_causes};
+use tier_types::{ErrorKind, HasKind, PortError, with_causes};
 
 use crate::schedule::{Circumstances, Schedule, due};
 use crate::{AgentError, Task, TieringOutAgent};

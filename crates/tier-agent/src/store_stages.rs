@@ -8,13 +8,13 @@ use tier_evict::{EvictReport, EvictRequest, Evicter, PassGoal};
 use tier_index::Index;
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
-    Archive, FilesystemId, Keys, LocalStore, PersistError, PersistRequest, Persister,
+    Archive, FilesystemId, Keys, PersistError, PersistReport, PersistRequest, Persister,
     SnapshotSummary, StoredObject,
 };
 use tier_status::{Event, NullSink, SnapshotStatus, Stage, StatusHeader, StatusSink, Tier};
 use tier_types::{
-    Epoch, ErrorKind, LogService, MountedInstance, ObjectStore, Publication, SnapshotId, Xid,
-    XidRange, with_causes,
+    Epoch, ErrorKind, HasKind, Ino, LogService, MountedInstance, MountedSnapshot, ObjectStore,
+    Publication, SnapshotId, StagingStore, Xid, XidRange, with_causes,
 };
 
 use crate::background::in_background;
@@ -36,7 +36,7 @@ pub struct StorePorts {
     /// The live filesystem.
     pub instance: Arc<dyn MountedInstance>,
     /// Where tarballs are written.
-    pub local: LocalStore,
+    pub local: Arc<dyn StagingStore>,
     /// Where they are pushed to.
     pub cloud: Option<Arc<dyn ObjectStore>>,
     /// Its keys.
@@ -89,7 +89,7 @@ impl StoreStages {
 
     fn archive(&self) -> Result<Archive<'_>, AgentError> {
         let StorePorts { local, keys, filesystem, .. } = &self.ports;
-        Ok(Archive::open(local, keys, *filesystem)?)
+        Ok(Archive::open(local.as_ref(), keys, *filesystem)?)
     }
 
     /// The tier from which a snapshot must have been read back before anything of it is evicted.
@@ -114,8 +114,8 @@ impl StoreStages {
         Ok(safe)
     }
 
-    /// The publication to persist, and the range since the last snapshot.
-    fn publish(&self, first: Xid) -> Result<Option<(Publication, XidRange)>, AgentError> {
+    /// The publication to persist: all since the last snapshot.
+    fn publish(&self, first: Xid) -> Result<Option<Publication>, AgentError> {
         let published = match self.ports.log.publish()? {
             Some(publication) => Some(publication.range.last()),
             // Published earlier, but not persisted.
@@ -125,7 +125,7 @@ impl StoreStages {
             },
         };
         let range = published.and_then(|last| XidRange::new(first, last.next()));
-        Ok(range.map(|range| (Publication { range }, range)))
+        Ok(range.map(|range| Publication { range }))
     }
 
     /// Every snapshot that was ever committed still has its manifest. Without it nobody may take its
@@ -145,6 +145,51 @@ impl StoreStages {
         Ok(())
     }
 
+    fn persist_publication(
+        &self,
+        publication: &Publication,
+        snapshot: SnapshotId,
+        failed: Vec<Ino>,
+        stop: &AtomicBool,
+    ) -> Result<PersistReport, AgentError> {
+        let mounted = self.ports.instance.open_snapshot(publication)?;
+        let (epoch, range) = (self.ports.epoch, publication.range);
+        let status = self.tee(StatusHeader { epoch, snapshot })?;
+        let report =
+            self.write_snapshot((snapshot, range), mounted.as_ref(), failed, (&status, stop));
+        if let Err(error) = &report
+            && error.kind() != ErrorKind::Cancelled
+        {
+            status.report(Event::Failed { step: "persist".into(), error: with_causes(error) })?;
+        }
+        report
+    }
+
+    fn write_snapshot(
+        &self,
+        (snapshot, range): (SnapshotId, XidRange),
+        mounted: &dyn MountedSnapshot,
+        failed: Vec<Ino>,
+        (status, stop): (&Tee<'_>, &AtomicBool),
+    ) -> Result<PersistReport, AgentError> {
+        let options = NetChangesOptions::new(&self.ports.spill_dir);
+        let log = self.ports.log.as_ref();
+        let changes = in_background(self.nice, || NetChanges::of_range(log, range, &options))?;
+        let changes = changes.map_err(tier_types::PortError::from)?;
+        let report = in_background(self.nice, || {
+            self.persister.persist(&mut PersistRequest {
+                epoch: self.ports.epoch,
+                snapshot,
+                range,
+                mounted,
+                updates: &mut Updates::new(changes, failed),
+                status,
+                stop,
+            })
+        })?;
+        Ok(report?)
+    }
+
     fn tee(&self, header: StatusHeader) -> Result<Tee<'_>, AgentError> {
         Ok(Tee { log: self.ports.book.writer(header)?, progress: self.progress.as_ref() })
     }
@@ -158,11 +203,11 @@ impl StoreStages {
         let StorePorts { local, cloud, .. } = &self.ports;
         match cloud {
             None => {
-                read_back(objects, local, stop)?;
+                read_back(objects, local.as_ref(), stop)?;
                 status.report(Event::Verified { tier: Tier::Local })?;
             }
             Some(cloud) => {
-                push(objects, local, cloud.as_ref(), status, stop)?;
+                push(objects, local.as_ref(), cloud.as_ref(), status, stop)?;
                 status.report(Event::Verified { tier: Tier::Cloud })?;
             }
         }
@@ -227,34 +272,12 @@ impl Stages for StoreStages {
         let snapshot = last.map_or(SnapshotId::new(1), |last| last.snapshot.next());
         let snapshot = snapshot.max(self.ports.floor.1.next());
         let failed = last.map(|last| last.failed.clone()).unwrap_or_default();
-        let Some((publication, range)) = self.publish(first)? else { return Ok(None) };
-        let mounted = self.ports.instance.open_snapshot(&publication)?;
-        let options = NetChangesOptions::new(&self.ports.spill_dir);
-        let epoch = self.ports.epoch;
-        let status = self.tee(StatusHeader { epoch, snapshot })?;
-        let log = self.ports.log.as_ref();
-        let changes = in_background(self.nice, || NetChanges::of_range(log, range, &options))?;
-        let changes = changes.map_err(tier_types::PortError::from)?;
-        let report = in_background(self.nice, || {
-            self.persister.persist(&mut PersistRequest {
-                epoch,
-                snapshot,
-                range,
-                mounted: mounted.as_ref(),
-                updates: &mut Updates::new(changes, failed),
-                status: &status,
-                stop,
-            })
-        })?;
-        if let Err(error) = &report
-            && error.kind() != ErrorKind::Cancelled
-        {
-            status.report(Event::Failed { step: "persist".into(), error: with_causes(error) })?;
-        }
-        let report = report?;
-        drop(mounted);
-        self.ports.log.release(range.last())?;
-        Ok(Some(Persisted { snapshot, report }))
+        let Some(publication) = self.publish(first)? else { return Ok(None) };
+        let persisted = self.persist_publication(&publication, snapshot, failed, stop);
+        // Also after a failure: the next publication covers this one, and a KVS snapshot that is
+        // held keeps all that was deleted since on the disk.
+        self.ports.log.release(&publication)?;
+        Ok(Some(Persisted { snapshot, report: persisted? }))
     }
 
     fn secure(&mut self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<(), AgentError> {

@@ -1,14 +1,17 @@
 //! Exit codes: what a script can act on.
 
+use std::error::Error;
 use std::io;
 
 use kvfs::FsError;
 use tier_agent::AgentError;
+use tier_evict::EvictError;
 use tier_index::IndexError;
 use tier_log::LogError;
 use tier_persist::PersistError;
+use tier_rpc::RpcError;
 use tier_status::StatusError;
-use tier_types::{ErrorKind, PortError};
+use tier_types::{ErrorKind, HasKind, PortError};
 
 pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
@@ -25,7 +28,7 @@ impl std::fmt::Display for DamageFound {
     }
 }
 
-impl std::error::Error for DamageFound {}
+impl Error for DamageFound {}
 
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<DamageFound>().is_some() {
@@ -43,37 +46,24 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
     }
 }
 
-fn kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
-    if let Some(error) = error.downcast_ref::<PortError>() {
-        return Some(error.kind());
+/// What an error says of itself. An error behind `dyn Error` cannot be asked for a trait, so that
+/// the types are named here; what a kind is, each of them knows.
+fn kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
+    fn ask<E: HasKind>(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
+        error.downcast_ref::<E>().map(HasKind::kind)
     }
-    if let Some(error) = error.downcast_ref::<PersistError>() {
-        return Some(error.kind());
-    }
-    if let Some(error) = error.downcast_ref::<AgentError>() {
-        return Some(error.kind());
-    }
-    match error.downcast_ref::<FsError>() {
-        Some(FsError::Damaged { .. }) => return Some(ErrorKind::Damaged),
-        Some(FsError::Busy) => return Some(ErrorKind::Busy),
-        Some(FsError::Recall { source, .. }) => return Some(source.kind()),
-        Some(FsError::Log(LogError::Damaged { .. } | LogError::Gap { .. })) => {
-            return Some(ErrorKind::Damaged);
-        }
-        Some(_) | None => {}
-    }
-    if let Some(IndexError::Damaged { .. } | IndexError::ChunkSize { .. } | IndexError::Behind) =
-        error.downcast_ref()
-    {
-        return Some(ErrorKind::Damaged);
-    }
-    if let Some(LogError::Damaged { .. } | LogError::Gap { .. }) = error.downcast_ref() {
-        return Some(ErrorKind::Damaged);
-    }
-    if let Some(StatusError::Damaged { .. }) = error.downcast_ref() {
-        return Some(ErrorKind::Damaged);
-    }
-    None
+    let types = [
+        ask::<PortError>,
+        ask::<FsError>,
+        ask::<LogError>,
+        ask::<StatusError>,
+        ask::<IndexError>,
+        ask::<PersistError>,
+        ask::<EvictError>,
+        ask::<AgentError>,
+        ask::<RpcError>,
+    ];
+    types.iter().find_map(|ask| ask(error))
 }
 
 /// The error with its causes, each said once.
@@ -89,7 +79,7 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
 }
 
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let broken = |cause: &(dyn std::error::Error + 'static)| {
+    let broken = |cause: &(dyn Error + 'static)| {
         cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
     };
     error.chain().any(broken)

@@ -8,7 +8,7 @@ use tier_agent::StatusBook;
 use tier_index::Index;
 use tier_persist::{Archive, Damage, PersistError, ScanMode, Watch, rebuild_without_manifests};
 use tier_status::{SnapshotStatus, Stage};
-use tier_types::{ErrorKind, ObjectStore, SnapshotId};
+use tier_types::{ErrorKind, HasKind, ObjectStore, SnapshotId};
 
 use crate::exit::DamageFound;
 use crate::store::{Base, clock};

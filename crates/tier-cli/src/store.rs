@@ -11,10 +11,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use kvfs::{Kvfs, KvfsOptions};
 use rustix::fs::{FlockOperation, flock};
 use tier_agent::{Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages, TieringOutAgent};
+use tier_cloud::DirStore;
 use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
 use tier_persist::{
-    Archive, Fetcher, FetcherOptions, FilesystemId, Keys, LocalStore, PersistOptions, Persister,
+    Archive, Fetcher, FetcherOptions, FilesystemId, Keys, PersistOptions, Persister,
 };
 use tier_status::StatusSink;
 use tier_types::{
@@ -32,7 +33,7 @@ pub(crate) struct Base {
     pub(crate) config: Config,
     pub(crate) filesystem: FilesystemId,
     pub(crate) keys: Arc<Keys>,
-    pub(crate) local: LocalStore,
+    pub(crate) local: DirStore,
     pub(crate) cloud: Option<Arc<dyn ObjectStore>>,
     _lock: File,
 }
@@ -47,7 +48,7 @@ impl Base {
             path: path.to_path_buf(),
             filesystem,
             keys: Arc::new(load_keys(path, &config)?),
-            local: LocalStore::open(&local_path(path))?,
+            local: DirStore::open(&local_path(path))?,
             cloud: config.cloud.as_deref().map(open_cloud).transpose()?,
             config,
             _lock: lock,
@@ -175,7 +176,7 @@ impl Store {
         };
         let persister = Persister::new(
             *filesystem,
-            local.clone(),
+            Arc::new(local.clone()),
             Arc::clone(keys),
             Arc::clone(&self.index),
             (clock(), options),
@@ -192,7 +193,7 @@ impl Store {
             floor: (Xid::new(config.xid_floor), SnapshotId::new(config.snapshot_floor)),
             log: self.fs.clone(),
             instance,
-            local: local.clone(),
+            local: Arc::new(local.clone()),
             cloud: cloud.clone(),
             keys: Arc::clone(keys),
             index: Arc::clone(&self.index),
@@ -207,8 +208,6 @@ impl Store {
     fn connect_recall(&self) -> Result<()> {
         let Base { filesystem, keys, config, .. } = &self.base;
         let recaller = recaller((*filesystem, &self.index, keys), self.stores(), config)?;
-        let instance: Arc<dyn MountedInstance> = self.fs.clone();
-        recaller.set_instance(&instance);
         self.fs.set_recall(Arc::new(recaller));
         Ok(())
     }
@@ -254,7 +253,7 @@ pub(crate) fn local_path(store: &Path) -> PathBuf {
 pub(crate) fn open_cloud(url: &str) -> Result<Arc<dyn ObjectStore>> {
     match url.split_once("://") {
         Some(("file", path)) if path.starts_with('/') => {
-            Ok(Arc::new(LocalStore::open(Path::new(path))?))
+            Ok(Arc::new(DirStore::open(Path::new(path))?))
         }
         Some((scheme @ ("s3" | "gs" | "az"), _)) => {
             bail!("this build of tier has no support for {scheme}:// yet; use file:///dir")

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tier_log::LogError;
 use tier_status::StatusError;
-use tier_types::{ErrorKind, PortError};
+use tier_types::{ErrorKind, HasKind, PortError};
 
 /// An eviction pass could not go on. What it evicted so far stays evicted; the next pass starts
 /// over at the same cursor.
@@ -26,7 +26,7 @@ pub enum EvictError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// The filesystem or the archive failed.
-    #[error("cannot evict")]
+    #[error(transparent)]
     Port(#[from] PortError),
     /// The event could not be recorded.
     #[error(transparent)]
@@ -36,29 +36,23 @@ pub enum EvictError {
     Cancelled,
 }
 
-impl EvictError {
-    /// What the caller can do about it.
-    pub fn kind(&self) -> ErrorKind {
+impl HasKind for EvictError {
+    fn kind(&self) -> ErrorKind {
         match self {
-            Self::Log(LogError::Damaged { .. } | LogError::Gap { .. })
-            | Self::Status(StatusError::Damaged { .. }) => ErrorKind::Damaged,
+            Self::Log(error) => error.kind(),
+            Self::Status(error) => error.kind(),
             Self::Port(error) => error.kind(),
             Self::Cancelled => ErrorKind::Cancelled,
-            Self::CarryOver { .. } | Self::Log(_) | Self::Status(_) => ErrorKind::Failed,
+            Self::CarryOver { .. } => ErrorKind::Failed,
         }
     }
 }
 
 impl From<EvictError> for PortError {
     fn from(error: EvictError) -> Self {
-        match error {
-            EvictError::Port(port) => port,
-            EvictError::Log(log) => log.into(),
-            EvictError::Status(status) => status.into(),
-            EvictError::Cancelled => Self::new(ErrorKind::Cancelled, "stopped on request"),
-            EvictError::CarryOver { .. } => {
-                Self::new(ErrorKind::Failed, "eviction failed").with_source(error)
-            }
+        if let EvictError::Port(port) = error {
+            return port;
         }
+        Self::of(error)
     }
 }

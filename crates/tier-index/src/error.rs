@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use tier_types::{ErrorKind, PortError};
+use tier_types::{ErrorKind, HasKind, PortError};
 
 /// The index could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -42,14 +42,17 @@ pub enum IndexError {
     Dump(#[source] std::io::Error),
 }
 
+impl HasKind for IndexError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Damaged { .. } | Self::ChunkSize { .. } | Self::Behind => ErrorKind::Damaged,
+            Self::Database { .. } | Self::Dump(_) => ErrorKind::Failed,
+        }
+    }
+}
+
 impl From<IndexError> for PortError {
     fn from(error: IndexError) -> Self {
-        let kind = match error {
-            IndexError::Damaged { .. } | IndexError::ChunkSize { .. } | IndexError::Behind => {
-                ErrorKind::Damaged
-            }
-            IndexError::Database { .. } | IndexError::Dump(_) => ErrorKind::Failed,
-        };
-        Self::new(kind, "the index failed").with_source(error)
+        Self::of(error)
     }
 }

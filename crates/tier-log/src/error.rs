@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use tier_types::{ErrorKind, PortError, XidRange};
+use tier_types::{ErrorKind, HasKind, PortError, XidRange};
 
 /// A log segment could not be written, read or understood.
 #[derive(Debug, thiserror::Error)]
@@ -49,18 +49,26 @@ pub enum LogError {
         source: io::Error,
     },
     /// The log service failed.
-    #[error("the log service failed")]
+    #[error(transparent)]
     Service(#[from] PortError),
+}
+
+impl HasKind for LogError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Damaged { .. } | Self::DamagedRecord(_) => ErrorKind::Damaged,
+            Self::Gap { .. } => ErrorKind::Missing,
+            Self::Service(port) => port.kind(),
+            Self::Io { .. } | Self::Spill { .. } => ErrorKind::Failed,
+        }
+    }
 }
 
 impl From<LogError> for PortError {
     fn from(error: LogError) -> Self {
-        let kind = match &error {
-            LogError::Damaged { .. } | LogError::DamagedRecord(_) => ErrorKind::Damaged,
-            LogError::Gap { .. } => ErrorKind::Missing,
-            LogError::Service(port) => port.kind(),
-            LogError::Io { .. } | LogError::Spill { .. } => ErrorKind::Failed,
-        };
-        Self::new(kind, "cannot read the operation log").with_source(error)
+        if let LogError::Service(port) = error {
+            return port;
+        }
+        Self::of(error)
     }
 }

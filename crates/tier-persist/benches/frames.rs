@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use tier_cloud::DirStore;
 use tier_index::{Index, IndexOptions};
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
-    Fetcher, FetcherOptions, FilesystemId, Keys, LocalStore, PersistOptions, PersistRequest,
-    Persister,
+    Fetcher, FetcherOptions, FilesystemId, Keys, PersistOptions, PersistRequest, Persister,
 };
 use tier_status::NullSink;
 use tier_testkit::{FakeKvs, VirtualClock};
@@ -62,11 +62,16 @@ fn persist(
 ) -> Arc<Index> {
     let index = Index::open(&folder.join("index"), CHUNK_BYTES, &IndexOptions::default());
     let index = Arc::new(index.unwrap());
-    let store = LocalStore::open(&folder.join("objects")).unwrap();
+    let store = DirStore::open(&folder.join("objects")).unwrap();
     let clock = Arc::new(VirtualClock::at(1_480_000_000));
     let options = PersistOptions { frame_bytes, ..PersistOptions::default() };
-    let persister =
-        Persister::new(FILESYSTEM, store, Arc::clone(keys), Arc::clone(&index), (clock, options));
+    let persister = Persister::new(
+        FILESYSTEM,
+        Arc::new(store),
+        Arc::clone(keys),
+        Arc::clone(&index),
+        (clock, options),
+    );
     let changes = NetChangesOptions::new(folder);
     let changes = NetChanges::of_range(kvs.log(), publication.range, &changes).unwrap();
     let mounted = kvs.open_snapshot(publication).unwrap();
@@ -113,7 +118,7 @@ fn frames(criterion: &mut Criterion) {
     for frame_bytes in [MIB / 8, MIB / 4, MIB / 2, MIB, 2 * MIB, 4 * MIB] {
         let folder = tempfile::tempdir().unwrap();
         let index = persist(folder.path(), (&kvs, &publication), &keys, frame_bytes);
-        let store = LocalStore::open(&folder.path().join("objects")).unwrap();
+        let store = DirStore::open(&folder.path().join("objects")).unwrap();
         let stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(store)];
         let fetcher = |cache_bytes| {
             let options = FetcherOptions { cache_bytes, ..FetcherOptions::default() };

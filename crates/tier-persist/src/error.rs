@@ -4,7 +4,7 @@ use std::io;
 
 use tier_index::IndexError;
 use tier_status::StatusError;
-use tier_types::{ErrorKind, PortError};
+use tier_types::{ErrorKind, HasKind, PortError};
 
 /// Persisting, reading or rebuilding failed.
 #[derive(Debug, thiserror::Error)]
@@ -76,23 +76,19 @@ impl PersistError {
         let object = format!("{object}");
         Self::Damaged { object, problem }
     }
+}
 
-    /// What the caller can do about it.
-    pub fn kind(&self) -> ErrorKind {
+impl HasKind for PersistError {
+    fn kind(&self) -> ErrorKind {
         match self {
-            Self::Damaged { .. }
-            | Self::BrokenChain { .. }
-            | Self::Index(IndexError::Damaged { .. } | IndexError::ChunkSize { .. })
-            | Self::Status(StatusError::Damaged { .. }) => ErrorKind::Damaged,
+            Self::Damaged { .. } | Self::BrokenChain { .. } => ErrorKind::Damaged,
             Self::Missing(_) => ErrorKind::Missing,
             Self::WrongKey { .. } => ErrorKind::WrongKey,
             Self::Store(error) | Self::Source(error) | Self::Restore(error) => error.kind(),
+            Self::Index(error) => error.kind(),
+            Self::Status(error) => error.kind(),
             Self::Cancelled => ErrorKind::Cancelled,
-            Self::BadKey(_)
-            | Self::Io { .. }
-            | Self::Index(_)
-            | Self::Status(_)
-            | Self::Pipeline => ErrorKind::Failed,
+            Self::BadKey(_) | Self::Io { .. } | Self::Pipeline => ErrorKind::Failed,
         }
     }
 }
@@ -102,24 +98,6 @@ impl From<PersistError> for PortError {
         if let PersistError::Store(port) = error {
             return port;
         }
-        let kind = error.kind();
-        let message = error.to_string();
-        let port = Self::new(kind, message);
-        match error {
-            PersistError::Io { source, .. } => port.with_source(source),
-            PersistError::Source(source) | PersistError::Restore(source) => {
-                port.with_source(source)
-            }
-            PersistError::Index(source) => port.with_source(source),
-            PersistError::Status(source) => port.with_source(source),
-            PersistError::Damaged { .. }
-            | PersistError::Missing(_)
-            | PersistError::WrongKey { .. }
-            | PersistError::BadKey(_)
-            | PersistError::BrokenChain { .. }
-            | PersistError::Store(_)
-            | PersistError::Pipeline
-            | PersistError::Cancelled => port,
-        }
+        Self::of(error)
     }
 }

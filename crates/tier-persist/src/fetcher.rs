@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tier_index::{Index, Place, TarballId};
-use tier_types::{ErrorKind, ObjectName, ObjectStore, RecallRequest, RecalledExtent, to_usize};
+use tier_types::{
+    ErrorKind, HasKind, ObjectName, ObjectStore, RecallRequest, RecalledExtent, to_usize,
+};
 
 use crate::object::Envelope;
 use crate::tarball::{FrameRow, TarballRow, decompress_start};
@@ -90,7 +92,9 @@ impl Fetcher {
             let object = format!("tarball {} in frame {}", place.tarball, place.frame);
             PersistError::damaged(object, "it is shorter than the index says")
         })?;
-        Ok(RecalledExtent { chunks: extent.chunks, bytes: bytes.to_vec() })
+        let chunk_bytes = self.index.chunk_bytes();
+        RecalledExtent::new(request, extent.chunks, bytes.to_vec(), chunk_bytes)
+            .map_err(PersistError::Store)
     }
 
     /// The frame's plaintext up to `end` at least, if it has as much. The first time no more is

@@ -7,7 +7,7 @@
 //! committed snapshots in a store: it lists, verifies, and regenerates the index, from tables of
 //! contents or by scanning everything.
 //!
-//! [`Keys`] hold the identity that opens what was written; [`LocalStore`] keeps objects in a folder.
+//! [`Keys`] hold the identity that opens what was written.
 //!
 //! This crate knows no log: no log entry enters or leaves it. It decides nothing about when.
 
@@ -19,7 +19,6 @@ mod fetcher;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod keys;
-mod local_store;
 mod manifest;
 mod names;
 mod object;
@@ -38,7 +37,6 @@ pub use archive::{Archive, SnapshotSummary, StoredObject};
 pub use error::PersistError;
 pub use fetcher::{Fetcher, FetcherOptions};
 pub use keys::Keys;
-pub use local_store::LocalStore;
 pub use names::FilesystemId;
 pub use persister::{PersistOptions, PersistReport, PersistRequest, Persister};
 pub use rebuild::{ScanMode, rebuild_without_manifests};

@@ -8,8 +8,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tier_index::{Index, TarballId};
 use tier_status::{Event, StatusSink};
 use tier_types::{
-    Clock, Epoch, FileUpdate, Ino, MountedSnapshot, ObjectStore, PortError, SnapshotId, XidRange,
-    to_u64,
+    Clock, Epoch, FileUpdate, Ino, MountedSnapshot, ObjectStore, PortError, SnapshotId,
+    StagingStore, XidRange, to_u64,
 };
 
 use crate::manifest::{Manifest, ManifestRef};
@@ -19,7 +19,7 @@ use crate::planner::Planner;
 use crate::rebuild::{Source, set_applied};
 use crate::tarball::{TarballIdentity, TarballRow};
 use crate::watch::Watch;
-use crate::{FilesystemId, Keys, LocalStore, PersistError, ScanMode};
+use crate::{FilesystemId, Keys, PersistError, ScanMode};
 
 /// How tarballs are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,7 +106,7 @@ pub struct PersistReport {
 /// Writes snapshots of one filesystem into a local store.
 pub struct Persister {
     filesystem: FilesystemId,
-    store: LocalStore,
+    store: Arc<dyn StagingStore>,
     keys: Arc<Keys>,
     index: Arc<Index>,
     clock: Arc<dyn Clock>,
@@ -145,7 +145,7 @@ impl Persister {
     /// Components and settings of a persister.
     pub fn new(
         filesystem: FilesystemId,
-        store: LocalStore,
+        store: Arc<dyn StagingStore>,
         keys: Arc<Keys>,
         index: Arc<Index>,
         (clock, options): (Arc<dyn Clock>, PersistOptions),
@@ -168,7 +168,7 @@ impl Persister {
             token: random_token()?,
         };
         let context = pipeline::Context {
-            store: &self.store,
+            store: self.store.as_ref(),
             keys: &self.keys,
             options: self.options,
             identity,
@@ -194,7 +194,7 @@ impl Persister {
     /// Removes what an interrupted snapshot left: temporary files, and tarballs of snapshots after
     /// `last` that no manifest commits.
     pub fn discard_uncommitted(&self, last: SnapshotId) -> Result<(), PersistError> {
-        self.store.remove_temporaries().map_err(PersistError::Store)?;
+        self.store.discard_staged().map_err(PersistError::Store)?;
         let names = self.store.list(&format!("{}/", self.filesystem));
         let kinds: Vec<_> = names
             .map_err(PersistError::Store)?
@@ -265,9 +265,9 @@ impl Persister {
         report: &PersistReport,
     ) -> Result<(), PersistError> {
         let object = manifest.to_object(&self.keys)?;
-        let mut new = self.store.create(&manifest.name()).map_err(PersistError::Store)?;
+        let mut new = self.store.stage(&manifest.name()).map_err(PersistError::Store)?;
         new.write(&object).map_err(PersistError::Store)?;
-        new.finish().map_err(PersistError::Store)?;
+        new.commit().map_err(PersistError::Store)?;
         status.report(Event::Committed {
             manifest: manifest.name().to_string(),
             n_tarballs: report.n_tarballs,
@@ -275,7 +275,7 @@ impl Persister {
             data_bytes: report.data_bytes,
             tarball_bytes: report.tarball_bytes,
         })?;
-        let stores: [&dyn ObjectStore; 1] = [&self.store];
+        let stores: [&dyn ObjectStore; 1] = [self.store.as_ref()];
         let (keys, filesystem) = (&self.keys, self.filesystem);
         let source = Source { stores: &stores, keys, filesystem, mode: ScanMode::Tables };
         let mut writer = self.index.writer();

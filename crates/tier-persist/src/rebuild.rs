@@ -5,7 +5,7 @@ use std::thread;
 
 use crossbeam_channel::{Sender, bounded};
 use tier_index::{Applied, Contents, Index, IndexError, IndexWriter};
-use tier_types::{ErrorKind, ObjectName, ObjectStore};
+use tier_types::{ErrorKind, HasKind, ObjectName, ObjectStore};
 
 use crate::archive::{Archive, Link, store_with};
 use crate::manifest::ManifestRef;

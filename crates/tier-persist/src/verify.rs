@@ -1,7 +1,7 @@
 //! Whether everything that was committed is still what it was.
 
 use ring::digest::{Context, SHA256};
-use tier_types::{ErrorKind, Ino, ObjectName, ObjectStore, to_u64, to_usize};
+use tier_types::{ErrorKind, HasKind, Ino, ObjectName, ObjectStore, to_u64, to_usize};
 
 use crate::PersistError;
 use crate::archive::{Archive, Link, StoredObject};

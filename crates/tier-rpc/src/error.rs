@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use tier_types::{ErrorKind, PortError};
+use tier_types::{ErrorKind, HasKind, PortError};
 
 /// The socket could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +38,14 @@ pub enum RpcError {
     Gone,
 }
 
+impl HasKind for RpcError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Failed
+    }
+}
+
 impl From<RpcError> for PortError {
     fn from(error: RpcError) -> Self {
-        Self::new(ErrorKind::Failed, "the control socket failed").with_source(error)
+        Self::of(error)
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use tier_types::{ErrorKind, PortError};
+use tier_types::{ErrorKind, HasKind, PortError};
 
 /// A status log could not be written, read or understood.
 #[derive(Debug, thiserror::Error)]
@@ -41,12 +41,17 @@ pub enum StatusError {
     },
 }
 
+impl HasKind for StatusError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Damaged { .. } => ErrorKind::Damaged,
+            Self::Io { .. } | Self::Poisoned { .. } => ErrorKind::Failed,
+        }
+    }
+}
+
 impl From<StatusError> for PortError {
     fn from(error: StatusError) -> Self {
-        let kind = match error {
-            StatusError::Damaged { .. } => ErrorKind::Damaged,
-            StatusError::Io { .. } | StatusError::Poisoned { .. } => ErrorKind::Failed,
-        };
-        Self::new(kind, "the status log failed").with_source(error)
+        Self::of(error)
     }
 }

@@ -1,9 +1,8 @@
 //! What every implementation of a port must do.
 
-use tier_types::{ErrorKind, LogService, ObjectName, ObjectStore, Xid, XidRange};
+use tier_types::{ErrorKind, LogService, ObjectName, ObjectStore, StagingStore, Xid, XidRange};
 
 /// Runs the contract of [`ObjectStore`] on an empty store.
-///
 pub fn check_object_store(store: &dyn ObjectStore) {
     let name = |text: &str| ObjectName::new(text).unwrap();
     let (a, b) = (name("x/a"), name("x/b"));
@@ -28,8 +27,29 @@ pub fn check_object_store(store: &dyn ObjectStore) {
     assert_eq!(store.len_bytes(&a).unwrap_err().kind(), ErrorKind::Missing);
 }
 
+/// Runs the contract of [`StagingStore`] on an empty store.
+pub fn check_staging_store(store: &dyn StagingStore) {
+    let name = |text: &str| ObjectName::new(text).unwrap();
+    let (a, b) = (name("x/a"), name("x/b"));
+    let mut staged = store.stage(&a).unwrap();
+    staged.write(b"hel").unwrap();
+    let flush = staged.flush_handle().unwrap();
+    staged.write(b"lo").unwrap();
+    flush().unwrap();
+    assert_eq!(store.len_bytes(&a).unwrap_err().kind(), ErrorKind::Missing, "not committed");
+    assert_eq!(store.list("").unwrap(), []);
+    staged.commit().unwrap();
+    let mut buffer = [0; 5];
+    store.read_range(&a, 0, &mut buffer).unwrap();
+    assert_eq!(&buffer, b"hello");
+    let mut given_up = store.stage(&b).unwrap();
+    given_up.write(b"never").unwrap();
+    drop(given_up);
+    store.discard_staged().unwrap();
+    assert_eq!(store.list("").unwrap(), [a]);
+}
+
 /// Runs the contract of [`LogService`]. `act` does something that is logged, at least once.
-///
 pub fn check_log_service(log: &dyn LogService, act: &dyn Fn()) {
     act();
     let before = log.last_xid();

@@ -1,7 +1,7 @@
 //! A filesystem in memory that implements both ports.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tier_log::Operation;
@@ -13,6 +13,7 @@ use tier_types::{
 };
 
 use crate::FakeLog;
+use crate::fake_log::Snapshots;
 
 /// A mounted instance in memory, built by chaining. Inode numbers are those of the transaction
 /// that makes them; the root is there from the start.
@@ -24,11 +25,27 @@ pub struct FakeKvs {
 struct Shared {
     chunk_bytes: u32,
     inodes: Mutex<Inodes>,
-    snapshots: Arc<Mutex<BTreeMap<Xid, Arc<Inodes>>>>,
+    snapshots: Mutex<BTreeMap<Xid, Arc<Inodes>>>,
     log: FakeLog,
 }
 
 type Inodes = BTreeMap<Ino, FakeInode>;
+
+/// Takes snapshots for the log, which the filesystem holds.
+struct Keeper(Weak<Shared>);
+
+impl Snapshots for Keeper {
+    fn take(&self, last: Xid) {
+        let shared = self.0.upgrade().expect("the log lives in the filesystem");
+        let now = Arc::new(shared.inodes.lock().clone());
+        shared.snapshots.lock().insert(last, now);
+    }
+
+    fn release(&self, last: Xid) {
+        let shared = self.0.upgrade().expect("the log lives in the filesystem");
+        shared.snapshots.lock().remove(&last);
+    }
+}
 
 #[derive(Clone, Debug)]
 struct FakeInode {
@@ -47,16 +64,9 @@ impl std::fmt::Debug for FakeKvs {
 impl FakeKvs {
     /// A filesystem with a root directory.
     pub fn new(chunk_bytes: u32) -> Self {
-        let snapshots = Arc::new(Mutex::new(BTreeMap::new()));
-        let shared = Arc::new_cyclic(|weak: &std::sync::Weak<Shared>| {
-            let weak = weak.clone();
-            let take = move |xid| {
-                let shared = weak.upgrade().expect("the log lives in the filesystem");
-                let now = Arc::new(shared.inodes.lock().clone());
-                shared.snapshots.lock().insert(xid, now);
-            };
-            let log = FakeLog::with_snapshots(chunk_bytes, Box::new(take));
-            Shared { chunk_bytes, inodes: Mutex::default(), snapshots, log }
+        let shared = Arc::new_cyclic(|weak: &Weak<Shared>| {
+            let log = FakeLog::with_snapshots(chunk_bytes, Box::new(Keeper(weak.clone())));
+            Shared { chunk_bytes, inodes: Mutex::default(), snapshots: Mutex::default(), log }
         });
         let kvs = Self { shared };
         let xid = kvs.log().append(Operation::Mkdir { ino: Ino::ROOT, link: None });
@@ -293,7 +303,13 @@ impl MountedInstance for FakeKvs {
         publication: &Publication,
     ) -> Result<Arc<dyn MountedSnapshot>, PortError> {
         let xid = publication.range.last();
-        let inodes = self.shared.snapshots.lock().get(&xid).cloned();
+        let mut snapshots = self.shared.snapshots.lock();
+        if self.log().last_xid() == xid {
+            // Nothing happened since: the present is the same.
+            let now = || Arc::new(self.shared.inodes.lock().clone());
+            snapshots.entry(xid).or_insert_with(now);
+        }
+        let inodes = snapshots.get(&xid).cloned();
         let inodes = inodes.ok_or_else(|| {
             PortError::new(ErrorKind::Missing, format!("no snapshot at xid {xid}"))
         })?;
@@ -319,24 +335,6 @@ impl MountedInstance for FakeKvs {
 
     fn reclaim(&self) -> Result<u64, PortError> {
         Ok(0)
-    }
-
-    fn write_back(&self, extent: &ResidentExtent, bytes: &[u8]) -> Result<u64, PortError> {
-        let mut inodes = self.shared.inodes.lock();
-        let Some(inode) = inodes.get_mut(&extent.ino) else { return Ok(0) };
-        let chunk_bytes = to_usize(u64::from(self.shared.chunk_bytes));
-        let mut stored = 0;
-        for (chunk, content) in (extent.chunks.start().get()..).zip(bytes.chunks(chunk_bytes)) {
-            if let Some((state, xid, data)) = inode.chunks.get_mut(&chunk)
-                && *xid == extent.data_xid
-                && *state == ChunkState::Cold
-            {
-                *state = ChunkState::Warm;
-                *data = content.to_vec();
-                stored += to_u64(content.len());
-            }
-        }
-        Ok(stored)
     }
 
     fn resident_extents(

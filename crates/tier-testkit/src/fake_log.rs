@@ -11,14 +11,20 @@ use tier_types::{
     to_u64,
 };
 
-/// Called under the log's lock when a segment is cut, so that both are of one moment.
-type SnapshotTaker = Box<dyn Fn(Xid) + Send + Sync>;
+/// Keeps the snapshots that belong to publications.
+pub(crate) trait Snapshots: Send + Sync {
+    /// Takes one. Called under the log's lock when a segment is cut, so that both are of one moment.
+    fn take(&self, last: Xid);
+
+    /// Lets go of one.
+    fn release(&self, last: Xid);
+}
 
 /// Keeps records, and the segments that were cut of them.
 pub struct FakeLog {
     chunk_bytes: u32,
     state: Mutex<State>,
-    take_snapshot: Option<SnapshotTaker>,
+    snapshots: Option<Box<dyn Snapshots>>,
     listeners: Mutex<Vec<PublicationListener>>,
 }
 
@@ -39,12 +45,12 @@ impl FakeLog {
     /// An empty log of a filesystem with this chunk size.
     pub fn new(chunk_bytes: u32) -> Self {
         let (state, listeners) = (Mutex::default(), Mutex::default());
-        Self { chunk_bytes, state, take_snapshot: None, listeners }
+        Self { chunk_bytes, state, snapshots: None, listeners }
     }
 
     /// A log that has a snapshot taken with every publication.
-    pub(crate) fn with_snapshots(chunk_bytes: u32, take_snapshot: SnapshotTaker) -> Self {
-        Self { take_snapshot: Some(take_snapshot), ..Self::new(chunk_bytes) }
+    pub(crate) fn with_snapshots(chunk_bytes: u32, snapshots: Box<dyn Snapshots>) -> Self {
+        Self { snapshots: Some(snapshots), ..Self::new(chunk_bytes) }
     }
 
     /// Logs an operation, and returns its transaction id.
@@ -71,8 +77,8 @@ impl LogService for FakeLog {
         let bytes = writer.finish()?;
         let info = SegmentInfo { range, len_bytes: to_u64(bytes.len()), name };
         state.segments.insert(range.last(), (info, bytes));
-        if let Some(take_snapshot) = &self.take_snapshot {
-            take_snapshot(range.last());
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.take(range.last());
         }
         drop(state);
         let publication = Publication { range };
@@ -100,7 +106,10 @@ impl LogService for FakeLog {
         Xid::new(self.state.lock().last_xid)
     }
 
-    fn release(&self, _: Xid) -> Result<(), PortError> {
+    fn release(&self, publication: &Publication) -> Result<(), PortError> {
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.release(publication.range.last());
+        }
         Ok(())
     }
 

@@ -29,7 +29,7 @@ mod model;
 mod workload;
 
 pub use clock::VirtualClock;
-pub use contract::{check_log_service, check_object_store};
+pub use contract::{check_log_service, check_object_store, check_staging_store};
 pub use fake_kvs::FakeKvs;
 pub use fake_log::FakeLog;
 pub use fake_status::RecordingSink;

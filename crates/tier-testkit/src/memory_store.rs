@@ -2,13 +2,54 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tier_types::{ErrorKind, ObjectName, ObjectStore, PortError, to_u64, to_usize};
+use tier_types::{
+    ErrorKind, Flush, ObjectName, ObjectStore, PortError, StagedObject, StagingStore, to_u64,
+    to_usize,
+};
 
 /// A store that forgets everything when it is dropped.
 #[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<BTreeMap<ObjectName, Vec<u8>>>);
+pub struct MemoryStore(Arc<Mutex<Objects>>);
+
+type Objects = BTreeMap<ObjectName, Vec<u8>>;
+
+/// An object on its way into the store.
+struct StagedBytes {
+    name: ObjectName,
+    bytes: Vec<u8>,
+    objects: Arc<Mutex<Objects>>,
+}
+
+impl StagedObject for StagedBytes {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), PortError> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn flush_handle(&self) -> Result<Flush, PortError> {
+        Ok(Box::new(|| Ok(())))
+    }
+
+    fn commit(self: Box<Self>) -> Result<(), PortError> {
+        let Self { name, bytes, objects } = *self;
+        objects.lock().insert(name, bytes);
+        Ok(())
+    }
+}
+
+impl StagingStore for MemoryStore {
+    fn stage(&self, name: &ObjectName) -> Result<Box<dyn StagedObject>, PortError> {
+        let objects = Arc::clone(&self.0);
+        Ok(Box::new(StagedBytes { name: name.clone(), bytes: Vec::new(), objects }))
+    }
+
+    fn discard_staged(&self) -> Result<(), PortError> {
+        Ok(())
+    }
+}
 
 impl MemoryStore {
     /// Changes an object's bytes behind everybody's back.

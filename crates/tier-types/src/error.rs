@@ -12,7 +12,7 @@ pub enum ErrorKind {
     Missing,
     /// The key does not fit: another identity is needed.
     WrongKey,
-    /// Somebody else holds it.
+    /// Another process or component holds it.
     Busy,
     /// It may work later: a store that is away, a timeout.
     Unavailable,
@@ -22,25 +22,50 @@ pub enum ErrorKind {
     Failed,
 }
 
+/// An error that tells its caller what can be done about it. Every error type of the workspace
+/// implements it, so that exit codes and retries are decided where the error is defined.
+pub trait HasKind: Error + Send + Sync + 'static {
+    /// What the caller can do about it.
+    fn kind(&self) -> ErrorKind;
+}
+
 /// An error with what failed, on which object, and what the caller can do about it.
 #[derive(Debug)]
 pub struct PortError {
     kind: ErrorKind,
-    message: String,
-    source: Option<Box<dyn Error + Send + Sync>>,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Message {
+        message: String,
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+    /// An error of the crate behind the port, which says all there is to say.
+    Error(Box<dyn Error + Send + Sync>),
 }
 
 impl PortError {
     /// An error that says what failed on which object.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, content: Content::Message { message: message.into(), source: None } }
     }
 
     /// The same with its cause, whose text the message does not repeat.
     #[must_use]
-    pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
-        self
+    pub fn with_source(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let source = Some(source.into());
+        let content = match self.content {
+            Content::Message { message, .. } => Content::Message { message, source },
+            Content::Error(error) => Content::Message { message: error.to_string(), source },
+        };
+        Self { kind: self.kind, content }
+    }
+
+    /// An error of the crate behind the port, with its own text, causes and kind.
+    pub fn of(error: impl HasKind) -> Self {
+        Self { kind: error.kind(), content: Content::Error(Box::new(error)) }
     }
 
     /// What the caller can do about it.
@@ -49,15 +74,29 @@ impl PortError {
     }
 }
 
+impl HasKind for PortError {
+    fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
 impl fmt::Display for PortError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        match &self.content {
+            Content::Message { message, .. } => f.write_str(message),
+            Content::Error(error) => error.fmt(f),
+        }
     }
 }
 
 impl Error for PortError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| -> &(dyn Error + 'static) { source })
+        match &self.content {
+            Content::Message { source, .. } => {
+                source.as_deref().map(|source| -> &(dyn Error + 'static) { source })
+            }
+            Content::Error(error) => error.source(),
+        }
     }
 }
 

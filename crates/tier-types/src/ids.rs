@@ -58,7 +58,7 @@ id! {
     SnapshotId
 }
 id! {
-    /// One writer's reign over a filesystem's cloud objects, starting at 1.
+    /// One writer's term over a filesystem's archive, starting at 1.
     Epoch
 }
 
@@ -191,6 +191,34 @@ impl ChunkRange {
     pub fn len_bytes(self, chunk_bytes: u32, file_bytes: u64) -> u64 {
         let end = self.end.0.saturating_mul(widen(chunk_bytes)).min(file_bytes);
         end.saturating_sub(self.offset_bytes(chunk_bytes))
+    }
+}
+
+/// Consecutive bytes of a file or an object. May be empty.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ByteRange {
+    /// The first byte.
+    pub offset: u64,
+    /// How many bytes.
+    pub len: u64,
+}
+
+impl ByteRange {
+    /// The bytes from `offset` up to and not including `end`; none if that lies before it.
+    pub const fn between(offset: u64, end: u64) -> Self {
+        Self { offset, len: end.saturating_sub(offset) }
+    }
+
+    /// The byte after the last one; `None` beyond the address space.
+    pub const fn end(self) -> Option<u64> {
+        self.offset.checked_add(self.len)
+    }
+
+    /// Whether there is a byte in both.
+    pub const fn overlaps(self, other: Self) -> bool {
+        let end = self.offset.saturating_add(self.len);
+        let other_end = other.offset.saturating_add(other.len);
+        self.len > 0 && other.len > 0 && self.offset < other_end && other.offset < end
     }
 }
 

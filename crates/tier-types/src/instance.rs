@@ -88,9 +88,9 @@ pub trait MountedSnapshot: Send + Sync {
     /// The size of a chunk in bytes, the same for all files.
     fn chunk_bytes(&self) -> u32;
 
-    /// Whether somebody uses the filesystem right now, to whom whoever reads a snapshot should give
-    /// way.
-    fn in_demand(&self) -> bool {
+    /// Whether the filesystem is in use right now: foreground activity, to which background readers
+    /// of the snapshot should yield.
+    fn foreground_active(&self) -> bool {
         false
     }
 
@@ -98,8 +98,8 @@ pub trait MountedSnapshot: Send + Sync {
     fn reader(&self) -> Box<dyn SnapshotReader + '_>;
 }
 
-/// Reads a mounted snapshot. Whoever goes through many inodes does it in ascending order, and an
-/// implementation makes that cheap: it keeps its place and reads ahead.
+/// Reads a mounted snapshot. A walk over many inodes goes in ascending order, and an implementation
+/// makes that cheap: it keeps its place and reads ahead.
 pub trait SnapshotReader: Send {
     /// Everything about an inode but its data; `None` if it does not exist.
     fn inode(&mut self, ino: Ino) -> Result<Option<InodeState>, PortError>;
@@ -131,8 +131,9 @@ pub trait SnapshotReader: Send {
 
 /// The live filesystem.
 pub trait MountedInstance: Send + Sync {
-    /// The KVS snapshot of a publication that was not released. `Missing` if a crash lost it: the
-    /// next publication then covers both.
+    /// The KVS snapshot of a publication. If it is held no more, because it was released or a crash
+    /// lost it, the present state serves as long as nothing was logged since; after that it is
+    /// `Missing`, and the next publication covers both.
     fn open_snapshot(
         &self,
         publication: &Publication,
@@ -143,10 +144,6 @@ pub trait MountedInstance: Send + Sync {
 
     /// Gives the space of what was evicted back to the disk, and says how many bytes it got.
     fn reclaim(&self) -> Result<u64, PortError>;
-
-    /// Stores recalled chunks as warm, where a detour still stands for exactly this version.
-    /// `bytes` may end within the last chunk. Returns the bytes stored.
-    fn write_back(&self, extent: &ResidentExtent, bytes: &[u8]) -> Result<u64, PortError>;
 
     /// The resident runs of one inode's data from `from` on, at most `n_max`.
     fn resident_extents(

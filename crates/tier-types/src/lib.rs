@@ -5,7 +5,8 @@
 //!
 //! A filesystem takes part by implementing two ports, [`LogService`] and [`MountedInstance`]
 //! (with its [`MountedSnapshot`]), and by being given a [`Recall`]. Stores of immutable objects
-//! implement [`ObjectStore`]; whoever knows what is safely archived answers [`Persisted`].
+//! implement [`ObjectStore`] (the local one [`StagingStore`] as well); what is safely archived is
+//! asked through [`Persisted`].
 //!
 //! This crate does no I/O and knows no format: no tarball, no index, no key-value store.
 
@@ -24,8 +25,8 @@ mod update;
 pub use attr::{DeviceNumber, FileAttr, FileKind, FileName, InodeState, Link, Timestamp, Xattr};
 pub use clock::{Clock, SystemClock};
 pub use control::{Control, ControlCommand, ControlSession};
-pub use error::{ErrorKind, PortError, with_causes};
-pub use ids::{ChunkNo, ChunkRange, Epoch, Ino, SnapshotId, Xid, XidRange};
+pub use error::{ErrorKind, HasKind, PortError, with_causes};
+pub use ids::{ByteRange, ChunkNo, ChunkRange, Epoch, Ino, SnapshotId, Xid, XidRange};
 pub use instance::{
     ChunkRun, ChunkState, EvictOutcome, EvictionFacts, MountedInstance, MountedSnapshot,
     ResidentExtent, SnapshotReader, Usage,
@@ -33,5 +34,5 @@ pub use instance::{
 pub use log::{LogService, Publication, PublicationListener, SegmentInfo};
 pub use num::{to_u64, to_usize};
 pub use recall::{Persisted, Recall, RecallRequest, RecalledExtent};
-pub use store::{ObjectName, ObjectStore};
+pub use store::{Flush, ObjectName, ObjectStore, StagedObject, StagingStore};
 pub use update::{Change, FileUpdate};

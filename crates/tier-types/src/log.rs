@@ -44,9 +44,9 @@ pub trait LogService: Send + Sync {
     /// The last transaction of any kind, published or not.
     fn last_xid(&self) -> Xid;
 
-    /// Says that everything up to and including `xid` is persisted: snapshots kept for it are let
-    /// go.
-    fn release(&self, xid: Xid) -> Result<(), PortError>;
+    /// Lets go of the KVS snapshot of one publication: it was persisted, or persisting it failed
+    /// and the next publication covers it. One that is not held is no error.
+    fn release(&self, publication: &Publication) -> Result<(), PortError>;
 
     /// Says that segments wholly at or below `xid` are needed no more.
     fn retire_segments(&self, xid: Xid) -> Result<(), PortError>;

@@ -1,6 +1,6 @@
-//! The way back: who answers for data that is not in the key-value store.
+//! The ports of the way back: recall of evicted data, and what is known to be archived.
 
-use crate::{ChunkRange, Ino, PortError, SnapshotId, Xid};
+use crate::{ChunkRange, ErrorKind, Ino, PortError, SnapshotId, Xid, to_u64};
 
 /// Evicted data that a reader wants.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -13,15 +13,51 @@ pub struct RecallRequest {
     pub data_xid: Xid,
 }
 
-/// Data that came back.
+/// Data that came back: chunks with bytes for each of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RecalledExtent {
-    /// The chunks that came: they include the first chunk asked for, and may be more or fewer than
-    /// were asked for.
-    pub chunks: ChunkRange,
-    /// Their bytes. The last chunk ends where the file ended when it was archived; what is missing
-    /// to a whole chunk is zeros.
-    pub bytes: Vec<u8>,
+    chunks: ChunkRange,
+    bytes: Vec<u8>,
+}
+
+impl RecalledExtent {
+    /// The answer to a request. The chunks must include the first one asked for, and may be more or
+    /// fewer than were asked for. Every chunk but the last is whole; the last one ends where the
+    /// file ended when it was archived, and has at least one byte. Anything else is an error of
+    /// kind `Damaged`: bytes that are missing must never read as zeros.
+    pub fn new(
+        request: &RecallRequest,
+        chunks: ChunkRange,
+        bytes: Vec<u8>,
+        chunk_bytes: u32,
+    ) -> Result<Self, PortError> {
+        let ino = request.ino;
+        if !chunks.contains(request.chunks.start()) {
+            let asked = request.chunks;
+            let message = format!("inode {ino}: chunks {chunks} came where {asked} were asked for");
+            return Err(PortError::new(ErrorKind::Damaged, message));
+        }
+        let whole = chunks.len().saturating_mul(u64::from(chunk_bytes));
+        let all_but_last = whole.saturating_sub(u64::from(chunk_bytes));
+        let n = to_u64(bytes.len());
+        if n <= all_but_last || n > whole {
+            let message = format!(
+                "inode {ino}: {n} bytes came for chunks {chunks} of {chunk_bytes} bytes each"
+            );
+            return Err(PortError::new(ErrorKind::Damaged, message));
+        }
+        Ok(Self { chunks, bytes })
+    }
+
+    /// The chunks that came.
+    pub fn chunks(&self) -> ChunkRange {
+        self.chunks
+    }
+
+    /// Their bytes; what is missing of the last chunk to a whole one is zeros.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Brings evicted data back. One answer may serve many waiting readers.
@@ -39,4 +75,27 @@ pub trait Persisted: Send + Sync {
     /// The snapshot that holds the inode's metadata as this transaction left it; `None` if none
     /// does.
     fn snapshot_of(&self, ino: Ino, xid: Xid) -> Result<Option<SnapshotId>, PortError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ChunkNo;
+
+    #[test]
+    fn bytes_must_cover_their_chunks() {
+        let range = |start, end| ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end)).unwrap();
+        let request =
+            RecallRequest { ino: Ino::new(7), chunks: range(2, 5), data_xid: Xid::new(9) };
+        let answer = |chunks, n| RecalledExtent::new(&request, chunks, vec![1; n], 4);
+        for (chunks, n) in [(range(2, 5), 12), (range(2, 5), 9), (range(1, 3), 8), (range(2, 3), 1)]
+        {
+            assert!(answer(chunks, n).is_ok(), "{chunks:?}, {n} bytes");
+        }
+        for (chunks, n) in [(range(2, 5), 8), (range(2, 5), 13), (range(2, 3), 0), (range(3, 5), 8)]
+        {
+            let error = answer(chunks, n).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Damaged, "{chunks:?}, {n} bytes");
+        }
+    }
 }

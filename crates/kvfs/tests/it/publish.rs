@@ -30,7 +30,7 @@ fn a_snapshot_shows_the_moment_of_its_publication() {
     reader.read_chunks(ino, chunks, &mut data).unwrap();
     assert_eq!(&data[..6], b"before");
     drop(reader);
-    fs.release(publication.range.last()).unwrap();
+    fs.release(&publication).unwrap();
     let gone = fs.open_snapshot(&publication).err().unwrap();
     assert_eq!(gone.kind(), ErrorKind::Missing);
 }

@@ -11,17 +11,16 @@ use tier_agent::{
     AgentError, AgentReport, Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages, Task,
     TieringOutAgent,
 };
+use tier_cloud::DirStore;
 use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
 use tier_persist::{
-    Archive, Fetcher, FetcherOptions, FilesystemId, Keys, LocalStore, PersistOptions, Persister,
-    ScanMode, Watch,
+    Archive, Fetcher, FetcherOptions, FilesystemId, Keys, PersistOptions, Persister, ScanMode,
+    Watch,
 };
 use tier_status::{Event, StatusError, StatusSink};
 use tier_testkit::{Fault, FaultyStore, FsOp, MemoryStore, Name, TreeEntry, VirtualClock};
-use tier_types::{
-    Clock, Epoch, FileKind, FileName, Ino, MountedInstance, ObjectStore, SnapshotId, Xid,
-};
+use tier_types::{Clock, Epoch, FileKind, FileName, Ino, ObjectStore, SnapshotId, Xid};
 
 pub(crate) const CHUNK: u32 = 512;
 const XATTR: &[u8] = b"user.test";
@@ -93,10 +92,8 @@ impl Harness {
         let fs = Kvfs::open(path, &kvfs_options(), Arc::clone(&self.clock)).unwrap();
         let fs = Arc::new(fs);
         let index = Arc::new(open_index(&path.join("index")));
-        let local = LocalStore::open(&path.join("tarballs")).unwrap();
+        let local = DirStore::open(&path.join("tarballs")).unwrap();
         let recaller = self.recaller(&index, vec![Arc::new(local.clone()), self.cloud.clone()]);
-        let instance: Arc<dyn MountedInstance> = fs.clone();
-        recaller.set_instance(&instance);
         fs.set_recall(Arc::new(recaller));
         let sink = Arc::new(CrashingSink(AtomicI64::new(i64::MAX)));
         let agent = self.agent(&fs, &index, local, sink.clone());
@@ -107,7 +104,7 @@ impl Harness {
         &self,
         fs: &Arc<Kvfs>,
         index: &Arc<Index>,
-        local: LocalStore,
+        local: DirStore,
         sink: Arc<CrashingSink>,
     ) -> TieringOutAgent {
         let path = self.dir.path();
@@ -121,7 +118,7 @@ impl Harness {
         };
         let persister = Persister::new(
             self.filesystem,
-            local.clone(),
+            Arc::new(local.clone()),
             Arc::clone(&self.keys),
             Arc::clone(index),
             (Arc::clone(&self.clock), options),
@@ -135,7 +132,7 @@ impl Harness {
             floor: (Xid::new(0), SnapshotId::new(0)),
             log: fs.clone(),
             instance: fs.clone(),
-            local,
+            local: Arc::new(local),
             cloud: Some(self.cloud.clone()),
             keys: Arc::clone(&self.keys),
             index: Arc::clone(index),
@@ -197,7 +194,7 @@ impl Harness {
 
     pub(crate) fn local_tarballs(&self) -> Vec<PathBuf> {
         let root = self.dir.path().join("tarballs");
-        let names = LocalStore::open(&root).unwrap().list("").unwrap();
+        let names = DirStore::open(&root).unwrap().list("").unwrap();
         let tarballs = names.iter().filter(|name| name.as_str().contains(".tar.zst"));
         tarballs.map(|name| root.join(name.as_str())).collect()
     }
@@ -226,7 +223,7 @@ impl Harness {
     /// The index as it must be, from the tarballs: by their tables, and by scanning them.
     pub(crate) fn check_index(&self) {
         self.check_filesystem();
-        let local = LocalStore::open(&self.dir.path().join("tarballs")).unwrap();
+        let local = DirStore::open(&self.dir.path().join("tarballs")).unwrap();
         let archive = Archive::open(&local, &self.keys, self.filesystem).unwrap();
         let live = dump(&self.live().index);
         for mode in [ScanMode::Tables, ScanMode::Full] {

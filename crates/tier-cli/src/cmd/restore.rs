@@ -9,8 +9,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use kvfs::Kvfs;
 use serde_json::json;
 use tier_agent::StatusBook;
+use tier_cloud::DirStore;
 use tier_index::Index;
-use tier_persist::{Archive, FilesystemId, LocalStore, ScanMode, StoredObject, Watch};
+use tier_persist::{Archive, FilesystemId, ScanMode, StoredObject, Watch};
 use tier_status::{Event, StatusHeader, StatusSink, Tier};
 use tier_types::{MountedInstance, ObjectStore, SnapshotId, Xid, to_usize};
 
@@ -70,7 +71,7 @@ pub(crate) fn restore(session: &Session, store: &Path, source: &Source) -> Resul
         ..new_config(filesystem, &new)
     };
     let n_inodes = rebuild(session, store, &archive, &config, floor.0)?;
-    copy_manifests(&archive, cloud.as_ref(), &LocalStore::open(&local_path(store))?)?;
+    copy_manifests(&archive, cloud.as_ref(), &DirStore::open(&local_path(store))?)?;
     record(store, &archive)?;
     config.write(store)?;
     let snapshot = archive.snapshots().next_back().map(|last| last.snapshot.get());
@@ -167,7 +168,7 @@ fn encrypts(archive: &Archive<'_>) -> Result<bool> {
     Ok(true)
 }
 
-fn copy_manifests(archive: &Archive<'_>, from: &dyn ObjectStore, to: &LocalStore) -> Result<()> {
+fn copy_manifests(archive: &Archive<'_>, from: &dyn ObjectStore, to: &DirStore) -> Result<()> {
     for StoredObject { name, len_bytes, .. } in archive.manifests() {
         let mut bytes = vec![0; to_usize(len_bytes)];
         from.read_range(&name, 0, &mut bytes)?;

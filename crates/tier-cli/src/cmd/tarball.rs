@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use tier_persist::{Keys, LocalStore, list_members, write_tar};
+use tier_cloud::DirStore;
+use tier_persist::{Keys, list_members, write_tar};
 use tier_types::ObjectName;
 
 use super::flush;
@@ -25,7 +26,7 @@ pub(crate) fn cat(session: &Session, file: &Path, identity: Option<&Path>) -> Re
 }
 
 /// The file's folder as a store of objects.
-fn open(file: &Path, identity: Option<&Path>) -> Result<(LocalStore, ObjectName, Keys)> {
+fn open(file: &Path, identity: Option<&Path>) -> Result<(DirStore, ObjectName, Keys)> {
     let path = file.canonicalize().with_context(|| format!("cannot open {}", file.display()))?;
     let name = path.file_name().and_then(|name| name.to_str()).and_then(ObjectName::new);
     let name = name.ok_or_else(|| anyhow!("{} is not a tarball's name", file.display()))?;
@@ -35,5 +36,5 @@ fn open(file: &Path, identity: Option<&Path>) -> Result<(LocalStore, ObjectName,
         // For a tarball in clear any keys will do.
         None => Keys::generate()?,
     };
-    Ok((LocalStore::open(folder)?, name, keys))
+    Ok((DirStore::open(folder)?, name, keys))
 }

@@ -1,16 +1,15 @@
 //! One tarball on its way: identity, frames in order, table of contents, seek table.
 
-use tier_types::to_u64;
+use tier_types::{StagingStore, to_u64};
 
 use super::payload::Payload;
 use super::sink::{self, PendingWrite, Written};
 use crate::age_stream::{self, PayloadKey};
-use crate::local_store::NewObject;
 use crate::seekable::{self, FrameSize};
 use crate::tarball::{
     BuiltFrames, CompressedFrame, FrameBuilder, FrameRow, TarballIdentity, TarballRow, TocWriter,
 };
-use crate::{Keys, LocalStore, PersistError, names};
+use crate::{Keys, PersistError, names};
 
 /// A tarball that takes frames. Dropped before it is finished, it leaves no object. The payload comes
 /// before the write in the order of the fields, so that it is dropped first: the writer waits for it.
@@ -42,14 +41,14 @@ impl PendingTarball {
 
 impl Assembler {
     pub(super) fn start(
-        (store, keys): (&LocalStore, &Keys),
+        (store, keys): (&dyn StagingStore, &Keys),
         identity: TarballIdentity,
         sealer: crossbeam_channel::Sender<super::payload::SealJob>,
     ) -> Result<Self, PersistError> {
         let encrypted = keys.encrypts();
         let name = names::tarball_name(identity.filesystem, identity.id, encrypted);
         let (header, key) = new_header(keys)?;
-        let object: NewObject = store.create(&name).map_err(PersistError::Store)?;
+        let object = store.stage(&name).map_err(PersistError::Store)?;
         let (runs, write) = sink::start(object, header.clone())?;
         let payload = Payload::new(runs, sealer, key);
         let (frames, toc) = (Vec::new(), TocWriter::default());

@@ -19,10 +19,10 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use tier_status::StatusSink;
-use tier_types::MountedSnapshot;
+use tier_types::{MountedSnapshot, StagingStore};
 
 use crate::tarball::{FrameBuilder, Member, TarballIdentity};
-use crate::{Keys, LocalStore, PersistError, PersistOptions};
+use crate::{Keys, PersistError, PersistOptions};
 
 pub(crate) use sequencer::Sequenced;
 
@@ -31,7 +31,7 @@ use pace::Pace;
 
 /// What all tarballs of a snapshot share.
 pub(crate) struct Context<'a> {
-    pub(crate) store: &'a LocalStore,
+    pub(crate) store: &'a dyn StagingStore,
     pub(crate) keys: &'a Keys,
     pub(crate) options: PersistOptions,
     /// Of the first tarball.

@@ -5,10 +5,9 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use ring::digest::{Context, SHA256};
-use tier_types::to_u64;
+use tier_types::{StagedObject, to_u64};
 
 use crate::PersistError;
-use crate::local_store::NewObject;
 
 /// Runs on their way.
 const RUNS_IN_FLIGHT: usize = 8;
@@ -94,7 +93,7 @@ impl Drop for PendingWrite {
 
 /// Starts the thread that writes `head` and then the runs.
 pub(super) fn start(
-    object: NewObject,
+    object: Box<dyn StagedObject>,
     head: Vec<u8>,
 ) -> Result<(RunSink, PendingWrite), PersistError> {
     let (runs, arrived) = unbounded();
@@ -138,7 +137,7 @@ fn spawn<T: Send + 'static>(
 }
 
 struct Writer {
-    object: NewObject,
+    object: Box<dyn StagedObject>,
     digest: Context,
     object_bytes: u64,
     not_written_back: u64,
@@ -148,13 +147,13 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(object: NewObject) -> Result<Self, PersistError> {
-        let file = object.duplicate().map_err(PersistError::Store)?;
+    fn new(object: Box<dyn StagedObject>) -> Result<Self, PersistError> {
+        let flush = object.flush_handle().map_err(PersistError::Store)?;
         // One request at a time: while the disk is busy with one, more bytes gather for the next.
         let (write_back, requests) = bounded::<()>(1);
         let flusher = spawn("tier-flusher", move || {
             for () in requests {
-                file.write_back().map_err(PersistError::Store)?;
+                flush().map_err(PersistError::Store)?;
             }
             Ok(())
         })?;
@@ -189,7 +188,7 @@ impl Writer {
             // An error of writing back is reported once: it may not come again with the fsync.
             flusher.join().unwrap_or(Err(PersistError::Pipeline))?;
         }
-        self.object.finish().map_err(PersistError::Store)?;
+        self.object.commit().map_err(PersistError::Store)?;
         let digest = self.digest.finish();
         let sha256 = digest.as_ref().first_chunk().copied().unwrap_or_default();
         Ok(Written { object_bytes: self.object_bytes, sha256 })

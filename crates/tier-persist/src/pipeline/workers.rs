@@ -35,7 +35,7 @@ pub(super) fn work(
         let rest = rest_until.saturating_duration_since(Instant::now());
         // When there is nothing left to seal, there are no jobs either, and that must be seen.
         let gives_way =
-            (manners.steps_back || !rest.is_zero()) && n_ended == 0 && mounted.in_demand();
+            (manners.steps_back || !rest.is_zero()) && n_ended == 0 && mounted.foreground_active();
         let jobs_now = if gives_way { &no_jobs } else { &jobs };
         let look_again = if rest.is_zero() { LOOK_INTERVAL } else { rest.min(LOOK_INTERVAL) };
         select_biased! {

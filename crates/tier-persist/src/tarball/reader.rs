@@ -1,6 +1,6 @@
 //! Reads frames and tables of contents of a stored tarball.
 
-use tier_types::{ErrorKind, ObjectName, ObjectStore, to_u64, to_usize};
+use tier_types::{ErrorKind, HasKind, ObjectName, ObjectStore, to_u64, to_usize};
 
 use super::blocks::Blocks;
 use super::decompress;

@@ -5,7 +5,7 @@ use std::thread;
 
 use crossbeam_channel::bounded;
 use tier_index::TarballId;
-use tier_types::{ErrorKind, to_u64};
+use tier_types::{ErrorKind, HasKind, to_u64};
 
 use super::blocks::Blocks;
 use super::identity::{self, TarballIdentity};

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use tier_cloud::DirStore;
 use tier_index::{Index, IndexOptions};
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
-    Archive, Fetcher, FetcherOptions, FilesystemId, Keys, LocalStore, PersistError, PersistOptions,
+    Archive, Fetcher, FetcherOptions, FilesystemId, Keys, PersistError, PersistOptions,
     PersistReport, PersistRequest, Persister, ScanMode, Watch,
 };
 use tier_testkit::{FakeKvs, RecordingSink, VirtualClock};
@@ -49,8 +50,8 @@ impl Fixture {
         self.dir.path().join("objects")
     }
 
-    pub(crate) fn store(&self) -> LocalStore {
-        LocalStore::open(&self.root()).unwrap()
+    pub(crate) fn store(&self) -> DirStore {
+        DirStore::open(&self.root()).unwrap()
     }
 
     pub(crate) fn change(&mut self, change: impl FnOnce(FakeKvs) -> FakeKvs) {
@@ -70,7 +71,7 @@ impl Fixture {
         let clock = Arc::new(VirtualClock::at(1_480_000_000));
         let (keys, index) = (Arc::clone(&self.keys), Arc::clone(&self.index));
         let persister =
-            Persister::new(FILESYSTEM, self.store(), keys, index, (clock, self.options));
+            Persister::new(FILESYSTEM, Arc::new(self.store()), keys, index, (clock, self.options));
         persister.persist(&mut PersistRequest {
             epoch: Epoch::new(1),
             snapshot: SnapshotId::new(self.n_snapshots),

@@ -8,7 +8,7 @@ use tier_persist::{
     rebuild_without_manifests,
 };
 use tier_testkit::FakeKvs;
-use tier_types::{ChunkNo, ErrorKind, MountedInstance, ObjectStore, RecallRequest};
+use tier_types::{ChunkNo, ErrorKind, HasKind, MountedInstance, ObjectStore, RecallRequest};
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, dump, noise};
 
@@ -40,9 +40,9 @@ fn check_everything(fixture: &Fixture, what: &str) -> usize {
             let (chunks, data_xid) = (extent.chunks, extent.data_xid);
             match fetcher.fetch(&RecallRequest { ino, chunks, data_xid }) {
                 Ok(recalled) => {
-                    let start = recalled.chunks.offset_bytes(CHUNK) as usize;
-                    let end = start + recalled.bytes.len();
-                    assert!(recalled.bytes == content[start..end], "wrong bytes: {what}");
+                    let start = recalled.chunks().offset_bytes(CHUNK) as usize;
+                    let end = start + recalled.bytes().len();
+                    assert!(recalled.bytes() == &content[start..end], "wrong bytes: {what}");
                 }
                 Err(error) => {
                     assert!(good(&error), "{what}: {error}");
@@ -302,7 +302,7 @@ fn check_rebuilt_without_manifests(fixture: &Fixture) {
         let extent = fixture.kvs.resident_extents(ino, ChunkNo::new(0), 1).unwrap().remove(0);
         let (chunks, data_xid) = (extent.chunks, extent.data_xid);
         match fetcher.fetch(&RecallRequest { ino, chunks, data_xid }) {
-            Ok(recalled) => assert!(recalled.bytes == noise(300, n), "wrong bytes of f{n}"),
+            Ok(recalled) => assert!(recalled.bytes() == noise(300, n), "wrong bytes of f{n}"),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
                 n_damaged += 1;

@@ -9,7 +9,8 @@ use tier_persist::{
 use tier_status::Event;
 use tier_testkit::FakeKvs;
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkState, ErrorKind, LogService, MountedInstance, RecallRequest, Xid,
+    ChunkNo, ChunkRange, ChunkState, ErrorKind, HasKind, LogService, MountedInstance,
+    RecallRequest, Xid,
 };
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, dump, noise};
@@ -76,10 +77,10 @@ fn every_extent_is_fetched_with_exactly_its_transaction() {
         while let Some(chunks) = rest {
             let request = RecallRequest { ino, chunks, data_xid: extent.data_xid };
             let recalled = fetcher.fetch(&request).unwrap();
-            let start = recalled.chunks.offset_bytes(CHUNK) as usize;
-            assert_eq!(recalled.bytes, expected[start..start + recalled.bytes.len()]);
-            seen += recalled.bytes.len();
-            rest = ChunkRange::new(recalled.chunks.end(), chunks.end());
+            let start = recalled.chunks().offset_bytes(CHUNK) as usize;
+            assert_eq!(recalled.bytes(), &expected[start..start + recalled.bytes().len()]);
+            seen += recalled.bytes().len();
+            rest = ChunkRange::new(recalled.chunks().end(), chunks.end());
         }
         let wrong = Xid::new(extent.data_xid.get() + 1);
         let request = RecallRequest { ino, chunks: extent.chunks, data_xid: wrong };

@@ -1,4 +1,11 @@
-//! Objects in a folder: temporary file, fsync, rename, fsync of the folder.
+//! An object store in a directory: one file for each object, the slashes of its name as
+//! subdirectories.
+//!
+//! An object becomes visible in one step and only when it is whole: it is written under a temporary
+//! name, synced, renamed, and the directories up to the root are synced, so that a name that was
+//! seen once is still there after a loss of power. Nothing changes a file that has its final name.
+//! A crash leaves at most a temporary file, which no listing shows and
+//! [`discard_staged`](StagingStore::discard_staged) removes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -6,7 +13,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tier_types::{ErrorKind, ObjectName, ObjectStore, PortError};
+use tier_types::{
+    ErrorKind, Flush, ObjectName, ObjectStore, PortError, StagedObject, StagingStore,
+};
 
 /// Files of this ending are not objects: a crash may leave them.
 const TEMPORARY: &str = ".tmp";
@@ -14,28 +23,45 @@ const COPY_BYTES: usize = 1 << 20;
 /// Temporary files made by this process.
 static N_TEMPORARIES: AtomicU64 = AtomicU64::new(0);
 
-/// A folder of objects. The slashes of names are folders.
+/// A directory of objects.
+///
+/// ```
+/// use tier_cloud::DirStore;
+/// use tier_types::{ObjectName, ObjectStore};
+///
+/// let dir = tempfile::tempdir()?;
+/// let store = DirStore::open(dir.path())?;
+/// let name = ObjectName::new("fs-1/hello").unwrap();
+/// store.put(&name, 5, &mut &b"hello"[..])?;
+/// let mut middle = [0; 3];
+/// store.read_range(&name, 1, &mut middle)?;
+/// assert_eq!(&middle, b"ell");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
-pub struct LocalStore {
+pub struct DirStore {
     root: PathBuf,
 }
 
-impl LocalStore {
+impl DirStore {
     /// Objects below `root`, which is made if it is not there.
     pub fn open(root: &Path) -> Result<Self, PortError> {
-        fs::create_dir_all(root).map_err(|source| failed("create folder", root, source))?;
+        fs::create_dir_all(root).map_err(|source| failed("create directory", root, source))?;
         if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            let synced = File::open(parent).and_then(|folder| folder.sync_all());
-            synced.map_err(|source| failed("sync folder", parent, source))?;
+            sync_directory(parent)?;
         }
         Ok(Self { root: root.to_path_buf() })
     }
 
-    /// Starts an object, whose name becomes visible when it is finished.
-    pub(crate) fn create(&self, name: &ObjectName) -> Result<NewObject, PortError> {
+    fn path(&self, name: &ObjectName) -> PathBuf {
+        self.root.join(name.as_str())
+    }
+
+    fn create(&self, name: &ObjectName) -> Result<StagedFile, PortError> {
         let path = self.path(name);
-        let folder = path.parent().unwrap_or(&self.root).to_path_buf();
-        fs::create_dir_all(&folder).map_err(|source| failed("create folder", &folder, source))?;
+        let directory = path.parent().unwrap_or(&self.root);
+        fs::create_dir_all(directory)
+            .map_err(|source| failed("create directory", directory, source))?;
         // No two writers ever share a temporary file.
         let number = N_TEMPORARIES.fetch_add(1, Ordering::Relaxed);
         let mut temporary = path.clone().into_os_string();
@@ -43,11 +69,16 @@ impl LocalStore {
         let temporary = PathBuf::from(temporary);
         let file = OpenOptions::new().write(true).create_new(true).open(&temporary);
         let file = file.map_err(|source| failed("create", &temporary, source))?;
-        Ok(NewObject { file, temporary, path, root: self.root.clone(), finished: false })
+        Ok(StagedFile { file, temporary, path, root: self.root.clone(), committed: false })
+    }
+}
+
+impl StagingStore for DirStore {
+    fn stage(&self, name: &ObjectName) -> Result<Box<dyn StagedObject>, PortError> {
+        Ok(Box::new(self.create(name)?))
     }
 
-    /// Removes what a crash left half written, below the objects that start with `prefix`.
-    pub fn remove_temporaries(&self) -> Result<(), PortError> {
+    fn discard_staged(&self) -> Result<(), PortError> {
         let mut leftovers = Vec::new();
         walk(&self.root, &mut |path| {
             if path.as_os_str().as_encoded_bytes().ends_with(TEMPORARY.as_bytes()) {
@@ -59,77 +90,66 @@ impl LocalStore {
         }
         Ok(())
     }
-
-    fn path(&self, name: &ObjectName) -> PathBuf {
-        self.root.join(name.as_str())
-    }
 }
 
-/// An object that is being written. Dropped before it is finished, it leaves nothing; a crash leaves a
-/// temporary file that no reader takes for an object.
+/// A file on its way to being an object.
 #[derive(Debug)]
-pub(crate) struct NewObject {
+struct StagedFile {
     file: File,
     temporary: PathBuf,
     path: PathBuf,
     root: PathBuf,
-    finished: bool,
+    committed: bool,
 }
 
-impl Drop for NewObject {
+impl Drop for StagedFile {
     fn drop(&mut self) {
-        if !self.finished {
+        if !self.committed {
             // What cannot be removed is removed at the next start.
             let _ = fs::remove_file(&self.temporary);
         }
     }
 }
 
-impl NewObject {
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), PortError> {
+impl StagedFile {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), PortError> {
         let written = self.file.write_all(bytes);
         written.map_err(|source| failed("write", &self.temporary, source))
     }
 
-    /// The same file, for a thread that sends it to the disk while more is written.
-    pub(crate) fn duplicate(&self) -> Result<WriteBack, PortError> {
-        let file = self.file.try_clone();
-        let file = file.map_err(|source| failed("duplicate", &self.temporary, source))?;
-        Ok(WriteBack { file, path: self.temporary.clone() })
-    }
-
-    /// Makes the object durable under its name.
-    pub(crate) fn finish(mut self) -> Result<(), PortError> {
+    fn finish(mut self) -> Result<(), PortError> {
         self.file.sync_all().map_err(|source| failed("sync", &self.temporary, source))?;
         fs::rename(&self.temporary, &self.path)
             .map_err(|source| failed("rename", &self.temporary, source))?;
-        self.finished = true;
-        let mut folder = self.path.parent();
-        // A folder that is new must itself be found again.
-        while let Some(path) = folder.filter(|path| path.starts_with(&self.root)) {
-            let synced = File::open(path).and_then(|folder| folder.sync_all());
-            synced.map_err(|source| failed("sync folder", path, source))?;
-            folder = path.parent();
+        self.committed = true;
+        let mut directory = self.path.parent();
+        // A directory that is new must itself be found again.
+        while let Some(path) = directory.filter(|path| path.starts_with(&self.root)) {
+            sync_directory(path)?;
+            directory = path.parent();
         }
         Ok(())
     }
 }
 
-/// Another handle on an object that is being written.
-#[derive(Debug)]
-pub(crate) struct WriteBack {
-    file: File,
-    path: PathBuf,
-}
+impl StagedObject for StagedFile {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), PortError> {
+        self.append(bytes)
+    }
 
-impl WriteBack {
-    /// Waits until what was written so far is on disk, so that not all of it is written at the end.
-    pub(crate) fn write_back(&self) -> Result<(), PortError> {
-        self.file.sync_data().map_err(|source| failed("sync", &self.path, source))
+    fn flush_handle(&self) -> Result<Flush, PortError> {
+        let file = self.file.try_clone();
+        let file = file.map_err(|source| failed("duplicate", &self.temporary, source))?;
+        let path = self.temporary.clone();
+        Ok(Box::new(move || file.sync_data().map_err(|source| failed("sync", &path, source))))
+    }
+
+    fn commit(self: Box<Self>) -> Result<(), PortError> {
+        self.finish()
     }
 }
 
-impl ObjectStore for LocalStore {
+impl ObjectStore for DirStore {
     fn put(
         &self,
         name: &ObjectName,
@@ -156,7 +176,7 @@ impl ObjectStore for LocalStore {
             if n == 0 {
                 break;
             }
-            object.write(buffer.get(..n).unwrap_or_default())?;
+            object.append(buffer.get(..n).unwrap_or_default())?;
             written += tier_types::to_u64(n);
         }
         if written != len_bytes {
@@ -207,10 +227,10 @@ impl ObjectStore for LocalStore {
     }
 }
 
-fn walk(folder: &Path, visit: &mut dyn FnMut(&Path)) -> Result<(), PortError> {
-    let entries = fs::read_dir(folder).map_err(|source| failed("list", folder, source))?;
+fn walk(directory: &Path, visit: &mut dyn FnMut(&Path)) -> Result<(), PortError> {
+    let entries = fs::read_dir(directory).map_err(|source| failed("list", directory, source))?;
     for entry in entries {
-        let entry = entry.map_err(|source| failed("list", folder, source))?;
+        let entry = entry.map_err(|source| failed("list", directory, source))?;
         let path = entry.path();
         let kind = entry.file_type().map_err(|source| failed("look at", &path, source))?;
         if kind.is_dir() {
@@ -220,6 +240,11 @@ fn walk(folder: &Path, visit: &mut dyn FnMut(&Path)) -> Result<(), PortError> {
         }
     }
     Ok(())
+}
+
+fn sync_directory(path: &Path) -> Result<(), PortError> {
+    let synced = File::open(path).and_then(|directory| directory.sync_all());
+    synced.map_err(|source| failed("sync directory", path, source))
 }
 
 fn failed(operation: &str, path: &Path, source: io::Error) -> PortError {

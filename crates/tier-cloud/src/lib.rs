@@ -1,0 +1,12 @@
+//! Stores of immutable objects, behind the port [`ObjectStore`](tier_types::ObjectStore).
+//!
+//! [`DirStore`] keeps objects as files below a directory. It serves as the local store of tarballs,
+//! which are written piece by piece ([`StagingStore`](tier_types::StagingStore)), and as a cloud on
+//! a mounted disk.
+//!
+//! This crate knows objects and byte ranges. It knows no frame, no tarball and no manifest, and
+//! decides nothing about what is stored or when.
+
+mod dir;
+
+pub use dir::DirStore;

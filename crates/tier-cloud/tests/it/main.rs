@@ -1,0 +1,4 @@
+//! Object stores against the port's contract.
+
+#[cfg(test)]
+mod dir;
