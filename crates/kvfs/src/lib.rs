@@ -10,35 +10,62 @@
 //! [`Recall`](tier_types::Recall) for what was evicted. It knows no tarball, no index and no
 //! agent.
 
+#[path = "ops/acl.rs"]
 mod acl;
 mod bulk;
+#[path = "tx/map_window.rs"]
 mod chunk_map;
+#[path = "tx/committer/mod.rs"]
 mod commit;
+#[path = "tx/counters.rs"]
 mod counters;
+#[path = "store/db.rs"]
 mod db;
+#[path = "activity.rs"]
 mod demand;
+#[path = "ops/dir.rs"]
 mod dir;
+#[path = "store/dump.rs"]
 mod dump;
 mod error;
+#[path = "tier/evict.rs"]
 mod evict;
+#[path = "ops/change.rs"]
 mod file;
+#[path = "core.rs"]
 mod fs;
+#[path = "check/mod.rs"]
 mod fsck;
 mod fuse;
+#[path = "ops/create.rs"]
 mod inode;
+#[path = "tx/locks.rs"]
 mod locks;
+#[path = "check/apply/mod.rs"]
 mod mend;
+#[path = "store/patch.rs"]
 mod patch;
+#[path = "tier/publications.rs"]
 mod publish;
+#[path = "ops/unlink.rs"]
 mod remove;
+#[path = "ops/rename.rs"]
 mod rename;
+#[path = "check/repair.rs"]
 mod repair;
+#[path = "tier/restore.rs"]
 mod restore;
+#[path = "store/keys.rs"]
 mod schema;
+#[path = "tier/snapshot.rs"]
 mod snapshot;
+#[path = "ops/ranges.rs"]
 mod space;
+#[path = "store/rows.rs"]
 mod value;
+#[path = "store/reader/mod.rs"]
 mod view;
+#[path = "ops/xattr.rs"]
 mod xattr;
 
 pub use bulk::NewFile;
