@@ -1,132 +1,80 @@
-//! The filesystem as a whole: opening, what all operations share, statistics.
+//! The filesystem's two types, and what all operations share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tier_log::Operation;
-use tier_types::{Clock, FileAttr, FileKind, Ino, Recall, Timestamp, Xid};
+use tier_types::{Clock, FileAttr, FileKind, Ino, PublicationListener, Recall, Timestamp, Xid};
 
-use crate::commit::Committer;
-use crate::counters::Counters;
-use crate::db::{Changes, Db, Reader};
-use crate::demand::Demand;
-use crate::locks::InodeLocks;
-use crate::publish::Publications;
-use crate::schema::{self, META_CHUNK_BYTES, META_COUNTERS, META_XID_FLOOR, Table};
-use crate::view::View;
-use crate::{FsError, value};
+use crate::activity::{Activity, LastUses};
+use crate::error::Damage;
+use crate::open_files::OpenFiles;
+use crate::space::{self, DiskSpace, Room, StatFs};
+use crate::store::{
+    self, COOKIE_PARENT, Counters, Db, KvsSnapshot, Segments, StoreReader, TableStatistics,
+};
+use crate::tx::{Committer, FileSize, Locks};
+use crate::{FsError, KvfsOptions};
 
-/// The store gets no full disk to see: so many write buffers stay free, for the write-ahead log, for
-/// what is being flushed, and for a compaction.
-const RESERVE_BUFFERS: u64 = 6;
-/// With less room than so many reserves nothing that makes more gives way.
-const CROWDED_RESERVES: u64 = 4;
-/// How often somebody looks how much is left.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Inodes whose last use is remembered.
-const N_USES_MAX: usize = 100_000;
-
-/// Settings of a filesystem.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct KvfsOptions {
-    /// Size of a chunk; fixed when the filesystem is made.
-    pub chunk_bytes: u32,
-    /// Cache of blocks.
-    pub cache_bytes: usize,
-    /// Changes that are not yet in files.
-    pub write_buffer_bytes: usize,
-}
-
-impl Default for KvfsOptions {
-    fn default() -> Self {
-        Self { chunk_bytes: 64 << 10, cache_bytes: 32 << 20, write_buffer_bytes: 48 << 20 }
-    }
-}
-
-/// Told of inodes.
+/// Called with an inode whose data left the store or came back.
 pub type ResidencyListener = Box<dyn Fn(Ino) + Send + Sync>;
 
-/// What statfs says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StatFs {
-    /// Inodes.
-    pub n_inodes: u64,
-    /// Inodes that can still be made.
-    pub n_inodes_free: u64,
-    /// Bytes of file data, in the store or evicted.
-    pub data_bytes: u64,
-    /// Bytes that the disk has left for more.
-    pub free_bytes: u64,
-    /// Size of a chunk.
-    pub chunk_bytes: u32,
-    /// Longest name.
-    pub name_bytes_max: u32,
-}
-
-/// A filesystem. Threads share it.
-pub struct Kvfs {
+/// The storage of a filesystem: everything that needs no evicted data. Threads share it.
+pub struct Core {
     pub(crate) db: Arc<Db>,
     pub(crate) committer: Committer,
-    pub(crate) locks: InodeLocks,
+    pub(crate) locks: Locks,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chunk_bytes: u32,
-    pub(crate) publications: Publications,
-    pub(crate) demand: Arc<Demand>,
-    /// Renames of directories, one at a time, so that none becomes its own ancestor.
-    pub(crate) tree: Mutex<()>,
+    pub(crate) publications: PublicationState,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) uses: LastUses,
+    pub(crate) open_files: OpenFiles,
+    pub(crate) room: Room,
+    /// The last place in a listing that a restore gave out.
     pub(crate) restored_cookies: Mutex<u64>,
-    handles: Mutex<HashMap<Ino, u64>>,
-    uses: Mutex<HashMap<Ino, Timestamp>>,
-    recall: OnceLock<Arc<dyn Recall>>,
     residency_listener: OnceLock<ResidencyListener>,
-    /// What was left on the disk when somebody last looked.
-    free_bytes: Mutex<Option<(Instant, u64)>>,
-    reserve_bytes: u64,
 }
 
-impl std::fmt::Debug for Kvfs {
+/// What publications leave behind, and who hears of them.
+pub(crate) struct PublicationState {
+    /// One publication at a time.
+    pub(crate) publishing: Mutex<()>,
+    pub(crate) segments: Segments,
+    /// The KVS snapshots that are held, by the last transaction that each shows.
+    pub(crate) snapshots: Mutex<BTreeMap<Xid, Arc<KvsSnapshot>>>,
+    pub(crate) listeners: Mutex<Vec<PublicationListener>>,
+    /// Transactions up to this one were published by another filesystem, or never made.
+    pub(crate) floor: Xid,
+}
+
+impl std::fmt::Debug for Core {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kvfs").field("chunk_bytes", &self.chunk_bytes).finish_non_exhaustive()
+        f.debug_struct("Core").field("chunk_bytes", &self.chunk_bytes).finish_non_exhaustive()
     }
 }
 
-/// An open file: as long as one is held, an inode without names lives on.
-#[derive(Debug)]
-pub struct OpenHandle {
-    fs: Arc<Kvfs>,
-    ino: Ino,
-}
-
-impl OpenHandle {
-    /// Which inode.
-    pub fn ino(&self) -> Ino {
-        self.ino
-    }
-}
-
-impl Drop for OpenHandle {
-    fn drop(&mut self) {
-        // An orphan that cannot be removed now is removed when the filesystem is opened again.
-        let _ = self.fs.close(self.ino);
-    }
-}
-
-impl Kvfs {
-    /// Makes a filesystem in an empty folder, with a root directory owned by root.
+impl Core {
+    /// Makes a filesystem in an empty directory, with a root directory owned by root.
     pub fn create(
         path: &Path,
         options: &KvfsOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, FsError> {
         Self::create_empty(path, options)?;
-        let fs = Self::open(path, options, clock)?;
-        let committed = fs.committer.commit(1, move |draft| {
-            draft.operations.push(Operation::Mkdir { ino: Ino::ROOT, link: None });
-            let attr = FileAttr {
+        let core = Self::open(path, options, clock)?;
+        core.make_root()?;
+        core.fsync()?;
+        Ok(core)
+    }
+
+    fn make_root(&self) -> Result<(), FsError> {
+        let committed = self.committer.commit(1, move |draft| {
+            draft.log(Operation::Mkdir { ino: Ino::ROOT, link: None });
+            draft.put_new_inode(&FileAttr {
                 ino: Ino::ROOT,
                 kind: FileKind::Directory,
                 mode: 0o755,
@@ -139,92 +87,72 @@ impl Kvfs {
                 changed: draft.time,
                 created: draft.time,
                 xid: draft.xid,
-            };
-            draft.counters.n_inodes += 1;
-            draft.changes.put(Table::Inodes, &schema::ino(Ino::ROOT), value::attr_to_bytes(&attr));
+            });
         })?;
-        debug_assert_eq!(committed.xid.get(), Ino::ROOT.get(), "an inode's number is its xid");
-        fs.fsync()?;
-        Ok(fs)
+        assert_eq!(committed.xid.get(), Ino::ROOT.get(), "an inode's number is its xid");
+        Ok(())
     }
 
     /// Makes a filesystem without even a root directory, to be restored into.
     pub fn create_empty(path: &Path, options: &KvfsOptions) -> Result<(), FsError> {
-        if options.chunk_bytes < 512 || options.chunk_bytes > 1 << 20 {
-            return Err(FsError::Invalid("a chunk has 512 bytes to 1 MiB"));
+        options.check()?;
+        let failed = |operation| {
+            move |source: std::io::Error| FsError::Store { operation, source: source.into() }
+        };
+        for directory in [path.to_path_buf(), segments_path(path)] {
+            std::fs::create_dir_all(&directory).map_err(failed("create the directory of"))?;
         }
-        for folder in [path.to_path_buf(), segments_path(path)] {
-            std::fs::create_dir_all(&folder).map_err(|source| FsError::Store {
-                operation: "create the folder of",
-                source: source.into(),
-            })?;
-        }
-        std::fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(|source| {
-            FsError::Store { operation: "sync the folder of", source: source.into() }
-        })?;
-        let db = Db::open(&kvs_path(path), options, true)?;
-        let mut changes = Changes::default();
-        let chunk_bytes = options.chunk_bytes.to_le_bytes().to_vec();
-        changes.put(Table::Meta, META_CHUNK_BYTES, chunk_bytes);
-        let counters = value::counters_to_bytes(&Counters::default());
-        changes.put(Table::Meta, META_COUNTERS, counters);
-        db.write(changes)?;
-        db.sync()
+        let synced = std::fs::File::open(path).and_then(|directory| directory.sync_all());
+        synced.map_err(failed("sync the directory of"))?;
+        Db::open(&kvs_path(path), options, true)?.initialise(options.chunk_bytes)
     }
 
     /// Opens a filesystem, repairs what a crash left between two steps of a publication, and
-    /// removes orphans that nobody can reach any more.
+    /// deletes orphans, which no handle holds any more.
     pub fn open(
         path: &Path,
         options: &KvfsOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, FsError> {
         let db = Arc::new(Db::open(&kvs_path(path), options, false)?);
-        let damaged = |problem| FsError::Damaged { ino: Ino::new(0), problem };
-        let chunk_bytes = db.get(Table::Meta, META_CHUNK_BYTES)?;
-        let chunk_bytes =
-            chunk_bytes.and_then(|bytes| Some(u32::from_le_bytes(*bytes.first_chunk()?)));
-        let chunk_bytes = chunk_bytes.filter(|&n| n > 0).ok_or_else(|| damaged("no chunk size"))?;
-        let counters = db.get(Table::Meta, META_COUNTERS)?;
-        let counters = counters.and_then(|bytes| value::counters_from_bytes(&bytes));
-        let counters = counters.unwrap_or_else(|| {
+        let chunk_bytes = db.reader().chunk_bytes()?;
+        let counters = db.reader().counters()?.unwrap_or_else(|| {
             tracing::warn!("the totals of the filesystem cannot be read; repair them");
             Counters::default()
         });
-        let floor = read_floor(&db)?;
-        let (publications, last) = Publications::open(&segments_path(path), &db, floor)?;
+        let publications = PublicationState {
+            publishing: Mutex::new(()),
+            segments: Segments::open(&segments_path(path))?,
+            snapshots: Mutex::default(),
+            listeners: Mutex::default(),
+            floor: db.reader().xid_floor()?,
+        };
+        let last = recover_log(&db, publications.published())?;
         let committer = Committer::new(Arc::clone(&db), Arc::clone(&clock), last.next(), counters);
-        let fs = Self {
+        let activity = Arc::<Activity>::default();
+        let core = Self {
+            room: Room::new(Arc::clone(&db), Arc::clone(&activity), options),
             db,
             committer,
-            locks: InodeLocks::new(),
+            locks: Locks::new(),
             clock,
             chunk_bytes,
             publications,
-            demand: Arc::default(),
-            tree: Mutex::new(()),
-            restored_cookies: Mutex::new(schema::COOKIE_PARENT),
-            handles: Mutex::new(HashMap::new()),
-            uses: Mutex::new(HashMap::new()),
-            recall: OnceLock::new(),
+            activity,
+            uses: LastUses::default(),
+            open_files: OpenFiles::default(),
+            restored_cookies: Mutex::new(COOKIE_PARENT),
             residency_listener: OnceLock::new(),
-            free_bytes: Mutex::new(None),
-            reserve_bytes: RESERVE_BUFFERS * tier_types::to_u64(options.write_buffer_bytes),
         };
-        // While names may be wrong nothing ends for the want of one.
-        if !fs.repair_is_unfinished()? {
-            fs.remove_orphans()?;
+        // While names may be wrong no inode is deleted for the want of one.
+        if !core.db.reader().is_repairing()? {
+            core.delete_orphans()?;
         }
-        Ok(fs)
+        Ok(core)
     }
 
-    /// Gives the filesystem the way back for evicted data. Only the first one counts.
-    pub fn set_recall(&self, recall: Arc<dyn Recall>) {
-        let _ = self.recall.set(recall);
-    }
-
-    /// Names somebody who is told when data of an inode leaves the store or comes back; only the
-    /// first one counts. He is called without locks held, and must be quick.
+    /// Registers a listener that is called when data of an inode leaves the store or comes back;
+    /// only the first one counts. It is called without locks held, and must be quick.
     pub fn on_residency_change(&self, listener: ResidencyListener) {
         let _ = self.residency_listener.set(listener);
     }
@@ -235,11 +163,7 @@ impl Kvfs {
         }
     }
 
-    pub(crate) fn recall(&self) -> Option<&Arc<dyn Recall>> {
-        self.recall.get()
-    }
-
-    /// The time as the filesystem sees it.
+    /// The time by the filesystem's clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -254,125 +178,109 @@ impl Kvfs {
         self.committer.sync()
     }
 
-    /// Whether there is room for more. What takes something away may go on without.
-    pub(crate) fn check_room(&self) -> Result<(), FsError> {
-        let mut last = self.free_bytes.lock();
-        let free_bytes = match *last {
-            Some((at, free_bytes)) if at.elapsed() < LOOK_INTERVAL => free_bytes,
-            _ => {
-                let free_bytes = self.db.free_bytes()?;
-                *last = Some((Instant::now(), free_bytes));
-                if free_bytes < CROWDED_RESERVES * self.reserve_bytes {
-                    self.demand.note_crowded();
-                }
-                free_bytes
-            }
-        };
-        match free_bytes > self.reserve_bytes {
-            true => Ok(()),
-            false => Err(FsError::NoSpace("the disk of the store is full but for a reserve")),
-        }
-    }
-
-    /// What is in it.
+    /// What is in it, and how much more can be.
     pub fn statfs(&self) -> Result<StatFs, FsError> {
-        let counters = self.committer.counters();
-        let data_bytes = counters.resident_bytes + counters.cold_bytes;
-        Ok(StatFs {
-            n_inodes: u64::try_from(counters.n_inodes).unwrap_or(0),
-            // A number is never used again, and there are more than anybody can use.
-            n_inodes_free: u64::from(u32::MAX),
-            free_bytes: self.db.free_bytes()?.saturating_sub(self.reserve_bytes),
-            data_bytes: u64::try_from(data_bytes).unwrap_or(0),
-            chunk_bytes: self.chunk_bytes,
-            name_bytes_max: 255,
-        })
+        self.room.statfs(&self.committer.counters(), self.chunk_bytes)
     }
 
-    /// Bytes that are in use on the store's disk, by whomever, and the size of the disk.
-    pub fn disk_bytes(&self) -> Result<(u64, u64), FsError> {
-        self.db.disk_bytes()
+    /// How full the store's disk is.
+    pub fn disk_space(&self) -> Result<DiskSpace, FsError> {
+        space::disk_space(&self.db)
     }
 
-    /// The store's own statistics: table, about how many keys, bytes in files.
-    pub fn statistics(&self) -> Vec<(&'static str, u64, u64)> {
+    /// Whether there is room for more. An operation that frees room goes on without.
+    pub(crate) fn check_room(&self) -> Result<(), FsError> {
+        self.room.check()
+    }
+
+    /// No transaction id up to `xid`, and so no inode number, is given out from the next opening
+    /// on. For a filesystem that is to be restored into.
+    pub fn set_xid_floor(&self, xid: Xid) -> Result<(), FsError> {
+        self.db.set_xid_floor(xid)
+    }
+
+    /// The key-value store's own statistics, by table.
+    pub fn statistics(&self) -> Result<Vec<TableStatistics>, FsError> {
         self.db.statistics()
     }
 
-    /// Holds an inode open.
-    pub fn open_handle(self: &Arc<Self>, ino: Ino) -> Result<OpenHandle, FsError> {
-        let _guard = self.locks.lock(&[ino]);
-        self.live().attr(ino)?;
-        self.count_handle(ino);
-        Ok(OpenHandle { fs: Arc::clone(self), ino })
+    /// Writes one line for each row of the tables whose name starts with `prefix`.
+    pub fn dump(&self, prefix: &str, out: &mut dyn std::io::Write) -> Result<(), FsError> {
+        store::dump(&self.db, prefix, out)
     }
 
-    /// A handle of an inode whose count is already taken.
-    pub(crate) fn counted_handle(self: &Arc<Self>, ino: Ino) -> OpenHandle {
-        OpenHandle { fs: Arc::clone(self), ino }
+    /// The store as it is, for an operation: that counts as foreground activity.
+    pub(crate) fn reader(&self) -> StoreReader<'_> {
+        self.activity.note_use();
+        self.db.reader()
     }
 
-    pub(crate) fn count_handle(&self, ino: Ino) {
-        *self.handles.lock().entry(ino).or_default() += 1;
-    }
-
-    pub(crate) fn is_open(&self, ino: Ino) -> bool {
-        self.handles.lock().contains_key(&ino)
-    }
-
-    fn close(&self, ino: Ino) -> Result<(), FsError> {
-        let _guard = self.locks.lock(&[ino]);
-        {
-            let mut handles = self.handles.lock();
-            if let Some(n) = handles.get_mut(&ino) {
-                *n -= 1;
-                if *n > 0 {
-                    return Ok(());
-                }
-                handles.remove(&ino);
-            }
-        }
-        if self.db.get(Table::Orphans, &schema::ino(ino))?.is_some() {
-            self.end_orphan(ino)?;
-        }
-        Ok(())
-    }
-
-    /// The filesystem as it is, and not as a snapshot has it: whoever looks at it wants something now.
-    pub(crate) fn live(&self) -> View<'_> {
-        self.demand.note();
-        View(self.db.as_ref())
+    pub(crate) fn size_of(&self, attr: &FileAttr) -> FileSize {
+        FileSize { bytes: attr.size_bytes, chunk_bytes: self.chunk_bytes }
     }
 
     pub(crate) fn note_use(&self, ino: Ino) {
-        self.demand.note();
-        let now = self.clock.now();
-        let mut uses = self.uses.lock();
-        if uses.len() >= N_USES_MAX {
-            // Forgetting a use makes a file look older than it is: it may be evicted sooner.
-            uses.clear();
-        }
-        uses.insert(ino, now);
-    }
-
-    pub(crate) fn last_use(&self, ino: Ino) -> Option<Timestamp> {
-        self.uses.lock().get(&ino).copied()
+        self.activity.note_use();
+        self.uses.note(ino, self.clock.now());
     }
 }
 
-pub(crate) fn kvs_path(path: &Path) -> PathBuf {
+impl PublicationState {
+    /// The last published transaction.
+    pub(crate) fn published(&self) -> Xid {
+        self.segments.last().map_or(self.floor, |last| last.max(self.floor))
+    }
+}
+
+/// Finishes a publication that a crash interrupted between the segment and the release of its
+/// records, and tells the last transaction, published or not.
+fn recover_log(db: &Db, published: Xid) -> Result<Xid, FsError> {
+    db.release_log(published)?;
+    let reader = db.reader();
+    if reader.first_logged()?.is_some_and(|first| first != published.next()) {
+        return Err(FsError::damaged_store(Damage::LogRecords));
+    }
+    Ok(reader.last_logged()?.unwrap_or(published))
+}
+
+/// A filesystem: its storage, and the way back for evicted data. All operations of [`Core`] can be
+/// called on it as well.
+pub struct Kvfs {
+    core: Arc<Core>,
+    pub(crate) recall: Arc<dyn Recall>,
+}
+
+impl Kvfs {
+    /// Joins a filesystem's storage and the way back for its evicted data; one without an archive
+    /// is given [`NoArchive`](crate::NoArchive).
+    pub fn new(core: Arc<Core>, recall: Arc<dyn Recall>) -> Self {
+        Self { core, recall }
+    }
+
+    /// The storage: what the ports of tiering are implemented by.
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+}
+
+impl Deref for Kvfs {
+    type Target = Arc<Core>;
+
+    fn deref(&self) -> &Arc<Core> {
+        &self.core
+    }
+}
+
+impl std::fmt::Debug for Kvfs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kvfs").field("core", &self.core).finish_non_exhaustive()
+    }
+}
+
+fn kvs_path(path: &Path) -> PathBuf {
     path.join("kvs")
 }
 
 fn segments_path(path: &Path) -> PathBuf {
     path.join("segments")
 }
-
-fn read_floor(db: &Db) -> Result<Xid, FsError> {
-    let floor = db.get(Table::Meta, META_XID_FLOOR)?;
-    let floor = floor.and_then(|bytes| Some(u64::from_le_bytes(*bytes.first_chunk()?)));
-    Ok(Xid::new(floor.unwrap_or(0)))
-}
-
-/// Publications by the last transaction of each.
-pub(crate) type ByLastXid<T> = BTreeMap<Xid, T>;

@@ -2,13 +2,6 @@
 //! attributes: a version (u32, 2) and entries of tag (u16), permissions (u16) and id (u32), all
 //! little-endian.
 
-use tier_types::{FileAttr, FileKind, Ino, Xattr};
-
-use crate::fs::Kvfs;
-use crate::inode::SET_GID;
-use crate::schema::{self, Table};
-use crate::{FsError, NewNode};
-
 /// The list that governs access.
 pub(crate) const ACCESS: &[u8] = b"system.posix_acl_access";
 /// A directory's list for what is made in it.
@@ -94,7 +87,7 @@ impl Acl {
 
     /// The mode's nine bits that say the same as far as they can.
     pub(crate) fn permissions(&self) -> u16 {
-        let bits = |(tag, shift): (u16, u32)| {
+        let bits = |(tag, shift)| {
             let entry = self.0.iter().find(|entry| entry.tag == tag);
             entry.map_or(0, |entry| entry.permissions << shift)
         };
@@ -106,6 +99,19 @@ impl Acl {
         self.0.len() == 3
     }
 
+    /// The list of an inode that got a new mode.
+    pub(super) fn with_mode(mut self, mode: u16) -> Self {
+        self.change(|_, wanted| wanted, mode);
+        self
+    }
+
+    /// The list of a new inode whose maker asked for a mode: no more than that.
+    pub(super) fn restricted_to(&self, mode: u16) -> Self {
+        let mut access = self.clone();
+        access.change(|granted, wanted| granted & wanted, mode);
+        access
+    }
+
     /// Changes the entries that the mode's bits stand for.
     fn change(&mut self, change: impl Fn(u16, u16) -> u16, mode: u16) {
         for (tag, shift) in self.classes() {
@@ -113,55 +119,6 @@ impl Acl {
                 entry.permissions = change(entry.permissions, (mode >> shift) & 7);
             }
         }
-    }
-}
-
-impl Kvfs {
-    fn acl(&self, ino: Ino, name: &[u8]) -> Result<Option<Acl>, FsError> {
-        let bytes = self.live().0.get(Table::Xattrs, &schema::named(ino, name))?;
-        Ok(bytes.and_then(|bytes| Acl::from_bytes(&bytes)))
-    }
-
-    /// The access list of an inode that got a new mode; `None` if it has none.
-    pub(crate) fn acl_after_chmod(&self, attr: &FileAttr) -> Result<Option<Acl>, FsError> {
-        let mut acl = self.acl(attr.ino, ACCESS)?;
-        if let Some(acl) = &mut acl {
-            acl.change(|_, wanted| wanted, attr.mode);
-        }
-        Ok(acl)
-    }
-
-    /// What becomes of a new node in this directory, and the attributes that it gets.
-    pub(crate) fn inherited(
-        &self,
-        parent: &FileAttr,
-        node: &NewNode,
-    ) -> Result<(NewNode, Vec<Xattr>), FsError> {
-        let mut node = node.clone();
-        let Some(umask) = node.inherit else { return Ok((node, Vec::new())) };
-        let directory = matches!(node.kind, FileKind::Directory);
-        if parent.mode & SET_GID != 0 {
-            node.gid = parent.gid;
-            node.mode |= if directory { SET_GID } else { 0 };
-        }
-        if matches!(node.kind, FileKind::Symlink(_)) {
-            return Ok((node, Vec::new()));
-        }
-        let Some(default) = self.acl(parent.ino, DEFAULT)? else {
-            node.mode &= !umask;
-            return Ok((node, Vec::new()));
-        };
-        let mut access = default.clone();
-        access.change(|granted, wanted| granted & wanted, node.mode);
-        node.mode = (node.mode & !0o777) | access.permissions();
-        let mut xattrs = Vec::new();
-        if !access.is_minimal() {
-            xattrs.push(Xattr { name: ACCESS.to_vec(), value: access.to_bytes() });
-        }
-        if directory {
-            xattrs.push(Xattr { name: DEFAULT.to_vec(), value: default.to_bytes() });
-        }
-        Ok((node, xattrs))
     }
 }
 
@@ -200,9 +157,11 @@ mod tests {
 
     #[test]
     fn the_mask_is_the_group_of_the_mode() {
-        let mut list = acl(&[(USER_OBJ, 7), (USER, 5), (GROUP_OBJ, 4), (MASK, 6), (OTHER, 1)]);
+        let list = acl(&[(USER_OBJ, 7), (USER, 5), (GROUP_OBJ, 4), (MASK, 6), (OTHER, 1)]);
         assert_eq!(list.permissions(), 0o761);
-        list.change(|_, wanted| wanted, 0o640);
+        let narrow = list.restricted_to(0o444);
+        assert_eq!(narrow.permissions(), 0o440);
+        let list = list.with_mode(0o640);
         assert_eq!(list, acl(&[(USER_OBJ, 6), (USER, 5), (GROUP_OBJ, 4), (MASK, 4), (OTHER, 0)]));
     }
 }

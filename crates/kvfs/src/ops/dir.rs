@@ -1,10 +1,11 @@
-//! Listing directories.
+//! Listings of directories.
 
 use tier_types::{FileAttr, FileName, Ino};
 
 use crate::FsError;
-use crate::fs::Kvfs;
-use crate::schema::{self, COOKIE_PARENT, COOKIE_SELF, Table};
+use crate::core::Core;
+use crate::error::Damage;
+use crate::store::{COOKIE_PARENT, COOKIE_SELF, Entry};
 
 /// An entry of a directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,7 +19,7 @@ pub struct DirEntry {
     pub cookie: u64,
 }
 
-impl Kvfs {
+impl Core {
     /// The entries after a cookie (0 for the first), at most `n_max`.
     pub fn readdir(&self, dir: Ino, after: u64, n_max: usize) -> Result<Vec<DirEntry>, FsError> {
         let attr = self.directory(dir)?;
@@ -28,24 +29,21 @@ impl Kvfs {
             entries.push(DirEntry { name, attr: attr.clone(), cookie: COOKIE_SELF });
         }
         if after < COOKIE_PARENT && entries.len() < n_max {
-            let parent = self.live().first_link(dir)?.map_or(dir, |link| link.parent);
-            let attr = self.live().find_attr(parent)?.unwrap_or(attr);
+            let parent = self.reader().first_link(dir)?.map_or(dir, |link| link.parent);
+            let attr = self.reader().find_attr(parent)?.unwrap_or(attr);
             entries.push(DirEntry { name: b"..".to_vec(), attr, cookie: COOKIE_PARENT });
         }
-        let from = schema::pair(dir.get(), after.max(COOKIE_PARENT) + 1);
-        let until = schema::ino(dir.next());
-        for pair in self.live().0.scan(Table::Cookies, &from, &until)? {
+        for row in self.reader().listing(dir, after.max(COOKIE_PARENT))? {
             if entries.len() >= n_max {
                 break;
             }
-            let (key, name) = pair?;
-            let damaged = FsError::Damaged { ino: dir, problem: "a cookie cannot be read" };
-            let (_, cookie) = schema::parse_pair(&key).ok_or(damaged)?;
-            // An entry may go while we look.
-            let Some(file_name) = FileName::new(&name) else { continue };
-            let Some((ino, _)) = self.live().entry(dir, &file_name)? else { continue };
-            let Some(attr) = self.live().find_attr(ino)? else { continue };
-            entries.push(DirEntry { name: name.into_vec(), attr, cookie });
+            let row = row?;
+            let cookie = row.cookie.ok_or_else(|| FsError::damaged(dir, Damage::Cookie))?;
+            // An entry may go between two reads.
+            let Some(name) = FileName::new(&row.name) else { continue };
+            let Some(Entry { ino, .. }) = self.reader().entry(dir, &name)? else { continue };
+            let Some(attr) = self.reader().find_attr(ino)? else { continue };
+            entries.push(DirEntry { name: row.name, attr, cookie });
         }
         Ok(entries)
     }

@@ -1,87 +1,116 @@
-//! Taking names away, and the end of inodes.
+//! Names that are taken away, handles that are closed, and the deletion of the inode that loses its
+//! last one.
+
+use std::sync::Arc;
 
 use tier_log::Operation;
-use tier_types::{ChunkRange, FileAttr, FileKind, FileName, Ino, Link};
+use tier_types::{ChunkRange, FileAttr, FileName, Ino, Link};
 
+use super::lookup::{count_subdirectories, is_directory};
 use crate::FsError;
-use crate::chunk_map::{FileSize, MapWindow};
-use crate::commit::Draft;
-use crate::fs::Kvfs;
-use crate::inode::{delete_link, put_changed, touch_directory};
-use crate::schema::{self, Table};
-use crate::view::View;
+use crate::core::Core;
+use crate::store::{Entry, StoreReader};
+use crate::tx::{Draft, FileSize, ListKind, MapWindow};
 
-/// The greatest number of names.
-const LINKS_MAX: u32 = 65_000;
-
-/// What it takes to delete an inode.
-pub(crate) struct Ending {
+/// An open file: as long as one is held, an inode without names lives on.
+#[derive(Debug)]
+pub struct OpenHandle {
+    core: Arc<Core>,
     ino: Ino,
+}
+
+impl OpenHandle {
+    /// A handle that is counted already.
+    pub(super) fn of_counted(core: Arc<Core>, ino: Ino) -> Self {
+        Self { core, ino }
+    }
+
+    /// Which inode.
+    pub fn ino(&self) -> Ino {
+        self.ino
+    }
+}
+
+impl Drop for OpenHandle {
+    fn drop(&mut self) {
+        // An orphan that cannot be deleted now is deleted when the filesystem is opened again.
+        let _ = self.core.close(self.ino);
+    }
+}
+
+/// All that must be known of an inode to delete it.
+pub(super) struct InodeDeletion {
     map: MapWindow,
     xattr_names: Vec<Vec<u8>>,
-    pinned: bool,
+    is_pinned: bool,
 }
 
-impl Ending {
-    pub(crate) fn load(view: View<'_>, ino: Ino, size: FileSize) -> Result<Self, FsError> {
-        let map = MapWindow::load(view, ino, ChunkRange::ALL, size)?;
-        let xattr_names = view.xattrs(ino)?.into_iter().map(|xattr| xattr.name).collect();
-        let pinned = view.0.get(Table::Pins, &schema::ino(ino))?.is_some();
-        Ok(Self { ino, map, xattr_names, pinned })
+impl InodeDeletion {
+    fn load(reader: StoreReader<'_>, ino: Ino, size: FileSize) -> Result<Self, FsError> {
+        let map = MapWindow::load(reader, ino, ChunkRange::ALL, size)?;
+        let xattr_names = reader.xattrs(ino)?.into_iter().map(|xattr| xattr.name).collect();
+        Ok(Self { map, xattr_names, is_pinned: reader.has_pin(ino)? })
     }
 
-    /// Deletes everything of the inode but its names, and logs its end.
-    pub(crate) fn apply(&self, draft: &mut Draft) {
-        let ino = self.ino;
-        draft.operations.push(Operation::Gone { ino });
-        draft.counters.n_inodes -= 1;
-        let key = schema::ino(ino);
-        for table in [Table::Inodes, Table::Resident, Table::Orphans, Table::Warm] {
-            draft.changes.delete(table, &key);
-        }
-        if self.pinned {
-            draft.counters.n_pins -= 1;
-            draft.changes.delete(Table::Pins, &key);
-        }
+    /// Deletes everything of the inode but its names, and logs that it is gone.
+    fn apply(&self, draft: &mut Draft) {
+        let ino = self.map.ino();
+        draft.log(Operation::Gone { ino });
+        draft.delete_inode(ino, self.is_pinned);
         for name in &self.xattr_names {
-            draft.changes.delete(Table::Xattrs, &schema::named(ino, name));
+            draft.delete_xattr(ino, name);
         }
-        self.map.delete_chunks(ChunkRange::ALL, draft);
-        self.map.uncount(draft);
-        for run in &self.map.runs {
-            draft.changes.delete(Table::Map, &schema::chunk(ino, run.chunks.start()));
+        self.map.delete(draft);
+    }
+}
+
+/// What becomes of an inode that loses a name.
+pub(super) enum AfterUnlink {
+    /// It has others.
+    Named,
+    /// It was the last one, and a handle holds the inode: it is listed as an orphan.
+    Orphaned,
+    /// It was the last one: the inode is deleted.
+    Deleted(InodeDeletion),
+}
+
+impl AfterUnlink {
+    /// Operations that are logged for it, besides the one that takes the name.
+    pub(super) fn n_operations(&self) -> u64 {
+        match self {
+            Self::Named | Self::Orphaned => 0,
+            Self::Deleted(_) => 1,
+        }
+    }
+
+    /// Writes the inode, whose count of names is already right.
+    pub(super) fn apply(&self, attr: &mut FileAttr, draft: &mut Draft) {
+        match self {
+            Self::Named => draft.put_changed(attr),
+            Self::Orphaned => {
+                draft.put_changed(attr);
+                draft.list(ListKind::Orphans, attr.ino);
+            }
+            Self::Deleted(deletion) => deletion.apply(draft),
         }
     }
 }
 
-impl Kvfs {
-    /// Gives an inode one more name. One without any becomes permanent by it.
-    pub fn link(&self, ino: Ino, dir: Ino, name: &FileName) -> Result<FileAttr, FsError> {
-        let _guard = self.locks.lock(&[ino, dir]);
-        let mut attr = self.live().attr(ino)?;
-        let mut parent = self.linked_directory(dir)?;
-        if matches!(attr.kind, FileKind::Directory) {
-            return Err(FsError::IsDirectory);
+impl Core {
+    /// Holds an inode open.
+    pub fn open_handle(self: &Arc<Self>, ino: Ino) -> Result<OpenHandle, FsError> {
+        let _guard = self.locks.lock(&[ino]);
+        self.reader().attr(ino)?;
+        self.open_files.add(ino);
+        Ok(OpenHandle::of_counted(Arc::clone(self), ino))
+    }
+
+    fn close(&self, ino: Ino) -> Result<(), FsError> {
+        let _guard = self.locks.lock(&[ino]);
+        if self.open_files.remove(ino) && self.db.reader().is_listed_orphan(ino)? {
+            self.delete_orphan(ino)?;
         }
-        if attr.nlink >= LINKS_MAX {
-            return Err(FsError::TooManyLinks);
-        }
-        if self.live().entry(dir, name)?.is_some() {
-            return Err(FsError::Exists);
-        }
-        attr.nlink += 1;
-        let link = Link { parent: dir, name: name.clone() };
-        let mut updated = attr.clone();
-        let committed = self.committer.commit(1, move |draft| {
-            crate::inode::put_link(draft, ino, &link);
-            draft.changes.delete(Table::Orphans, &schema::ino(ino));
-            draft.operations.push(Operation::Link { ino, link });
-            put_changed(draft, &mut updated);
-            touch_directory(draft, &mut parent);
-        })?;
-        attr.changed = committed.time;
-        attr.xid = committed.xid;
-        Ok(attr)
+        Ok(())
     }
 
     /// Takes a name of something that is not a directory away.
@@ -96,122 +125,77 @@ impl Kvfs {
 
     fn remove_entry(&self, dir: Ino, name: &FileName, directory: bool) -> Result<(), FsError> {
         loop {
-            let (ino, _) = self.entry_in(dir, name)?;
+            let Entry { ino, .. } = self.entry_in(dir, name)?;
             let _guard = self.locks.lock(&[dir, ino]);
             // The name may have changed hands before it was locked.
-            match self.live().entry(dir, name)? {
-                Some((now, cookie)) if now == ino => {
-                    return self.remove_locked(dir, name, (ino, cookie), directory);
+            match self.reader().entry(dir, name)? {
+                Some(entry) if entry.ino == ino => {
+                    let link = Link { parent: dir, name: name.clone() };
+                    return self.remove_locked(link, entry, directory);
                 }
                 _ => {}
             }
         }
     }
 
-    pub(crate) fn entry_in(&self, dir: Ino, name: &FileName) -> Result<(Ino, u64), FsError> {
-        match self.live().entry(dir, name)? {
-            Some(entry) => Ok(entry),
-            None => {
-                self.directory(dir)?;
-                Err(FsError::NotFound)
-            }
-        }
-    }
-
-    fn remove_locked(
-        &self,
-        dir: Ino,
-        name: &FileName,
-        (ino, cookie): (Ino, u64),
-        directory: bool,
-    ) -> Result<(), FsError> {
-        let mut parent = self.directory(dir)?;
-        let mut attr = self.live().attr(ino)?;
-        match (directory, matches!(attr.kind, FileKind::Directory)) {
+    fn remove_locked(&self, link: Link, entry: Entry, directory: bool) -> Result<(), FsError> {
+        let Entry { ino, cookie } = entry;
+        let mut parent = self.directory(link.parent)?;
+        let mut attr = self.reader().attr(ino)?;
+        match (directory, is_directory(&attr)) {
             (true, false) => return Err(FsError::NotDirectory),
             (false, true) => return Err(FsError::IsDirectory),
-            (true, true) if !self.live().is_empty_dir(ino)? => return Err(FsError::NotEmpty),
+            (true, true) if !self.reader().is_empty_dir(ino)? => return Err(FsError::NotEmpty),
             _ => {}
         }
-        let ending = self.lose_name(&mut attr)?;
+        let after = self.lose_name(&mut attr)?;
         if directory {
-            parent.nlink -= 1;
+            count_subdirectories(&mut parent, -1);
         }
-        let link = Link { parent: dir, name: name.clone() };
-        let n_operations = 1 + u64::from(matches!(ending, Some(Fate::Ends(_))));
-        self.committer.commit(n_operations, move |draft| {
-            delete_link(draft, ino, &link, cookie);
-            draft.operations.push(Operation::Unlink { ino, link });
-            touch_directory(draft, &mut parent);
-            settle(draft, &mut attr, ending);
+        self.committer.commit(1 + after.n_operations(), move |draft| {
+            draft.remove_name(ino, &link, cookie);
+            draft.log(Operation::Unlink { ino, link });
+            draft.touch_directory(&mut parent);
+            after.apply(&mut attr, draft);
         })?;
         Ok(())
     }
 
-    /// Takes one name off the count and says what becomes of the inode.
-    pub(crate) fn lose_name(&self, attr: &mut FileAttr) -> Result<Option<Fate>, FsError> {
-        let directory = matches!(attr.kind, FileKind::Directory);
-        attr.nlink = if directory { 0 } else { attr.nlink.saturating_sub(1) };
+    /// Takes one name off an inode's count, whose lock is held, and says what becomes of it.
+    pub(super) fn lose_name(&self, attr: &mut FileAttr) -> Result<AfterUnlink, FsError> {
+        // A count that was too small can only come from damage, which the check finds.
+        attr.nlink = if is_directory(attr) { 0 } else { attr.nlink.saturating_sub(1) };
         if attr.nlink > 0 {
-            return Ok(None);
+            return Ok(AfterUnlink::Named);
         }
-        if self.is_open(attr.ino) {
-            return Ok(Some(Fate::Orphan));
+        if self.open_files.is_open(attr.ino) {
+            return Ok(AfterUnlink::Orphaned);
         }
-        Ok(Some(Fate::Ends(Ending::load(self.live(), attr.ino, self.size_of(attr))?)))
+        let deletion = InodeDeletion::load(self.reader(), attr.ino, self.size_of(attr))?;
+        Ok(AfterUnlink::Deleted(deletion))
     }
 
-    /// Ends an orphan. Its lock is held.
-    pub(crate) fn end_inode(&self, ino: Ino) -> Result<(), FsError> {
-        let attr = self.live().attr(ino)?;
-        let ending = Ending::load(self.live(), ino, self.size_of(&attr))?;
-        self.committer.commit(1, move |draft| ending.apply(draft))?;
-        Ok(())
-    }
-
-    /// Ends the orphans that a crash left, or a restore.
-    pub(crate) fn remove_orphans(&self) -> Result<(), FsError> {
-        let mut orphans = Vec::new();
-        for pair in self.live().0.scan(Table::Orphans, &[], &[0xff; 9])? {
-            orphans.extend(schema::take_number(&pair?.0).map(|(ino, _)| Ino::new(ino)));
-        }
-        for ino in orphans {
-            match self.end_orphan(ino) {
+    /// Deletes the orphans that a crash left, or a restore.
+    pub(crate) fn delete_orphans(&self) -> Result<(), FsError> {
+        for ino in self.reader().listed_orphans()? {
+            match self.delete_orphan(ino) {
                 // The check finds it; the others go.
                 Err(FsError::Damaged { .. }) => {}
-                ended => ended?,
+                deleted => deleted?,
             }
         }
         Ok(())
     }
 
-    /// Ends an inode that is listed as an orphan, if it is one: what has a name, or is counted as
-    /// having one, is none, and the check will tell.
-    pub(crate) fn end_orphan(&self, ino: Ino) -> Result<(), FsError> {
-        let Some(attr) = self.live().find_attr(ino)? else { return Ok(()) };
+    /// Deletes an inode that is listed as an orphan, if it is one: what has a name, or is counted as
+    /// having one, is none, and the check finds it.
+    fn delete_orphan(&self, ino: Ino) -> Result<(), FsError> {
+        let Some(attr) = self.reader().find_attr(ino)? else { return Ok(()) };
         let is_orphan = ino != Ino::ROOT && attr.nlink == 0;
-        if is_orphan && self.live().first_link(ino)?.is_none() {
-            self.end_inode(ino)?;
+        if is_orphan && self.reader().first_link(ino)?.is_none() {
+            let deletion = InodeDeletion::load(self.reader(), ino, self.size_of(&attr))?;
+            self.committer.commit(1, move |draft| deletion.apply(draft))?;
         }
         Ok(())
-    }
-}
-
-/// What becomes of an inode that lost its last name.
-pub(crate) enum Fate {
-    /// Somebody holds it open.
-    Orphan,
-    Ends(Ending),
-}
-
-/// Writes an inode that lost a name.
-pub(crate) fn settle(draft: &mut Draft, attr: &mut FileAttr, fate: Option<Fate>) {
-    match fate {
-        None => put_changed(draft, attr),
-        Some(Fate::Orphan) => {
-            put_changed(draft, attr);
-            draft.changes.put(Table::Orphans, &schema::ino(attr.ino), Vec::new());
-        }
-        Some(Fate::Ends(ending)) => ending.apply(draft),
     }
 }

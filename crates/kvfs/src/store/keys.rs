@@ -1,10 +1,15 @@
-//! Tables and keys. Big-endian numbers, so that the store's order is numeric order.
+//! Tables (column families) and their keys.
+//!
+//! Numbers in keys are big-endian, so that the store's order is numeric order: all rows of one
+//! inode are adjacent, a directory's listing goes by cookie, and the run of a chunk map that holds a
+//! chunk is the last one at or before it. Keys that come back are parsed, never assumed: a damaged
+//! store may hold shorter or longer ones.
 
-use tier_types::{ChunkNo, FileName, Ino, Xid};
+use tier_types::{ChunkNo, FileName, Ino, Link, Xid};
 
-/// A column family.
+/// A table of the key-value store, with what its keys lead to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Table {
+pub enum Table {
     /// ino -> attributes.
     Inodes,
     /// directory, name -> ino, cookie.
@@ -27,13 +32,14 @@ pub(crate) enum Table {
     Orphans,
     /// ino -> nothing: has data that was recalled.
     Warm,
-    /// ino -> nothing: an operator wants it, and all below it, to stay.
+    /// ino -> nothing: an operator pinned it, and all below it.
     Pins,
-    /// Numbers about the whole.
+    /// Numbers about the filesystem as a whole.
     Meta,
 }
 
 impl Table {
+    /// All tables.
     pub(crate) const ALL: [Self; 13] = [
         Self::Inodes,
         Self::Entries,
@@ -64,6 +70,7 @@ impl Table {
         )
     }
 
+    /// Its name in the store and in dumps.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Inodes => "inodes",
@@ -102,6 +109,14 @@ pub(crate) fn xid(xid: Xid) -> [u8; 8] {
     xid.get().to_be_bytes()
 }
 
+/// A key after every key that starts with eight bytes.
+pub(crate) const LAST: [u8; 9] = [0xff; 9];
+
+/// Where the rows of an inode begin and end, in the tables whose keys start with it.
+pub(crate) fn rows_of(owner: Ino) -> ([u8; 8], [u8; 8]) {
+    (ino(owner), ino(owner.next()))
+}
+
 /// Key of a map run or a chunk, or of a directory's cookie.
 pub(crate) fn pair(first: u64, second: u64) -> [u8; 16] {
     let mut key = [0; 16];
@@ -123,14 +138,38 @@ pub(crate) fn link(ino: Ino, parent: Ino, name: &FileName) -> Vec<u8> {
     [&ino.get().to_be_bytes()[..], &parent.get().to_be_bytes(), name.as_bytes()].concat()
 }
 
+/// What comes after the inode in a key: a name, or the key of a link's directory.
+pub(crate) fn name_of(key: &[u8]) -> Option<&[u8]> {
+    take_number(key).map(|(_, name)| name)
+}
+
+/// The inode of a key that is nothing else.
+pub(crate) fn parse_ino(key: &[u8]) -> Option<Ino> {
+    let (number, rest) = take_number(key)?;
+    rest.is_empty().then_some(Ino::new(number))
+}
+
+/// The transaction id of a log record's key.
+pub(crate) fn parse_xid(key: &[u8]) -> Option<Xid> {
+    parse_ino(key).map(|number| Xid::new(number.get()))
+}
+
 /// The number at the start of a key, and the rest.
 pub(crate) fn take_number(key: &[u8]) -> Option<(u64, &[u8])> {
     let (number, rest) = key.split_first_chunk::<8>()?;
     Some((u64::from_be_bytes(*number), rest))
 }
 
-pub(crate) fn parse_pair(key: &[u8]) -> Option<(u64, u64)> {
-    let (first, rest) = take_number(key)?;
+/// The second number of a key of two: a chunk, or a cookie.
+pub(crate) fn parse_second(key: &[u8]) -> Option<u64> {
+    let (_, rest) = take_number(key)?;
     let (second, rest) = take_number(rest)?;
-    rest.is_empty().then_some((first, second))
+    rest.is_empty().then_some(second)
+}
+
+/// The name that a key of the links stands for.
+pub(crate) fn parse_link(key: &[u8]) -> Option<Link> {
+    let (_, rest) = take_number(key)?;
+    let (parent, name) = take_number(rest)?;
+    Some(Link { parent: Ino::new(parent), name: FileName::new(name)? })
 }

@@ -1,9 +1,45 @@
-//! Values of the tables, converted by hand.
+//! Values of the tables, converted by hand between wire types and domain types.
+//!
+//! Wire types are private: a domain type can change without the format, and the format cannot
+//! change without this file (`docs/adr/0001`). Every decoder takes any bytes and answers `None` for
+//! those that are not exactly one value; the reader says of which row that was.
 
 use serde::{Deserialize, Serialize};
 use tier_types::{ChunkState, DeviceNumber, FileAttr, FileKind, Ino, Timestamp, Xid};
 
-use crate::counters::Counters;
+/// What an entry of a directory leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Entry {
+    pub(crate) ino: Ino,
+    /// Where the entry is in the directory's listing.
+    pub(crate) cookie: u64,
+}
+
+/// Where a run of chunks is, and since which transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct RunState {
+    pub(crate) state: ChunkState,
+    pub(crate) data_xid: Xid,
+}
+
+impl RunState {
+    /// What no run covers reads as zeros and has no transaction.
+    pub(crate) const NEVER_WRITTEN: Self = Self { state: ChunkState::Hole, data_xid: Xid::new(0) };
+}
+
+/// Totals of the filesystem, or a change of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    pub(crate) n_inodes: i64,
+    /// Bytes of chunks in the store, up to the ends of their files.
+    pub(crate) resident_bytes: i64,
+    /// The same of evicted chunks.
+    pub(crate) cold_bytes: i64,
+    pub(crate) n_pins: i64,
+}
+
+/// The largest size of a file in bytes, as Linux has it.
+pub(crate) const FILE_BYTES_MAX: u64 = i64::MAX.unsigned_abs();
 
 #[derive(Serialize, Deserialize)]
 enum WireKind {
@@ -41,9 +77,9 @@ enum WireState {
     Cold,
 }
 
-/// Serialising plain values into memory has no way to fail.
+#[expect(clippy::expect_used, reason = "serialising plain values into memory cannot fail")]
 fn encode(value: &impl Serialize) -> Vec<u8> {
-    postcard::to_allocvec(value).unwrap_or_default()
+    postcard::to_allocvec(value).expect("plain values are serialised into memory")
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
@@ -88,6 +124,9 @@ pub(crate) fn attr_to_bytes(attr: &FileAttr) -> Vec<u8> {
 
 pub(crate) fn attr_from_bytes(ino: Ino, bytes: &[u8]) -> Option<FileAttr> {
     let wire: WireAttr = decode(bytes)?;
+    if wire.size_bytes > FILE_BYTES_MAX {
+        return None;
+    }
     let kind = match wire.kind {
         WireKind::Regular => FileKind::Regular,
         WireKind::Directory => FileKind::Directory,
@@ -113,26 +152,26 @@ pub(crate) fn attr_from_bytes(ino: Ino, bytes: &[u8]) -> Option<FileAttr> {
     })
 }
 
-pub(crate) fn entry_to_bytes(ino: Ino, cookie: u64) -> Vec<u8> {
-    encode(&(ino.get(), cookie))
+pub(crate) fn entry_to_bytes(entry: Entry) -> Vec<u8> {
+    encode(&(entry.ino.get(), entry.cookie))
 }
 
-pub(crate) fn entry_from_bytes(bytes: &[u8]) -> Option<(Ino, u64)> {
+pub(crate) fn entry_from_bytes(bytes: &[u8]) -> Option<Entry> {
     let (ino, cookie) = decode(bytes)?;
-    Some((Ino::new(ino), cookie))
+    Some(Entry { ino: Ino::new(ino), cookie })
 }
 
-pub(crate) fn run_to_bytes(state: ChunkState, data_xid: Xid) -> Vec<u8> {
-    let state = match state {
+pub(crate) fn run_to_bytes(run: RunState) -> Vec<u8> {
+    let state = match run.state {
         ChunkState::Hole => WireState::Hole,
         ChunkState::Hot => WireState::Hot,
         ChunkState::Warm => WireState::Warm,
         ChunkState::Cold => WireState::Cold,
     };
-    encode(&(state, data_xid.get()))
+    encode(&(state, run.data_xid.get()))
 }
 
-pub(crate) fn run_from_bytes(bytes: &[u8]) -> Option<(ChunkState, Xid)> {
+pub(crate) fn run_from_bytes(bytes: &[u8]) -> Option<RunState> {
     let (state, xid): (WireState, u64) = decode(bytes)?;
     let state = match state {
         WireState::Hole => ChunkState::Hole,
@@ -140,7 +179,7 @@ pub(crate) fn run_from_bytes(bytes: &[u8]) -> Option<(ChunkState, Xid)> {
         WireState::Warm => ChunkState::Warm,
         WireState::Cold => ChunkState::Cold,
     };
-    Some((state, Xid::new(xid)))
+    Some(RunState { state, data_xid: Xid::new(xid) })
 }
 
 pub(crate) fn counters_to_bytes(counters: &Counters) -> Vec<u8> {
@@ -151,4 +190,22 @@ pub(crate) fn counters_to_bytes(counters: &Counters) -> Vec<u8> {
 pub(crate) fn counters_from_bytes(bytes: &[u8]) -> Option<Counters> {
     let (n_inodes, resident_bytes, cold_bytes, n_pins) = decode(bytes)?;
     Some(Counters { n_inodes, resident_bytes, cold_bytes, n_pins })
+}
+
+/// A sum of bytes, or a transaction id.
+pub(crate) fn number_to_bytes(number: u64) -> Vec<u8> {
+    number.to_le_bytes().to_vec()
+}
+
+pub(crate) fn number_from_bytes(bytes: &[u8]) -> Option<u64> {
+    <[u8; 8]>::try_from(bytes).ok().map(u64::from_le_bytes)
+}
+
+pub(crate) fn chunk_size_to_bytes(chunk_bytes: u32) -> Vec<u8> {
+    chunk_bytes.to_le_bytes().to_vec()
+}
+
+/// A chunk size; zero is none.
+pub(crate) fn chunk_size_from_bytes(bytes: &[u8]) -> Option<u32> {
+    <[u8; 4]>::try_from(bytes).ok().map(u32::from_le_bytes).filter(|&n| n > 0)
 }

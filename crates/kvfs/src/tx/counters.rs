@@ -1,17 +1,8 @@
-//! What is counted with every commit, so that nobody has to walk the store for it.
+//! Totals that are counted with every commit, so that no question about them walks the store.
 
 use tier_types::ChunkState;
 
-/// Totals of the filesystem, or a change of them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) n_inodes: i64,
-    /// Bytes of chunks in the store, up to the ends of their files.
-    pub(crate) resident_bytes: i64,
-    /// The same of evicted chunks.
-    pub(crate) cold_bytes: i64,
-    pub(crate) n_pins: i64,
-}
+use crate::store::Counters;
 
 impl Counters {
     pub(crate) fn add(&mut self, other: &Self) {
@@ -30,13 +21,41 @@ impl Counters {
         }
     }
 
-    /// Counts bytes of chunks in a state, with a sign.
-    pub(crate) fn count(&mut self, state: ChunkState, bytes: u64, sign: i64) {
-        let n = sign * i64::try_from(bytes).unwrap_or(i64::MAX);
+    /// Inodes. A total that damage made negative counts as none, here and below.
+    pub(crate) fn n_inodes(&self) -> u64 {
+        self.n_inodes.max(0).unsigned_abs()
+    }
+
+    /// Bytes of chunks in the store.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.resident_bytes.max(0).unsigned_abs()
+    }
+
+    /// Bytes of evicted chunks.
+    pub(crate) fn cold_bytes(&self) -> u64 {
+        self.cold_bytes.max(0).unsigned_abs()
+    }
+
+    /// Adds the bytes of chunks in a state.
+    pub(crate) fn gain(&mut self, state: ChunkState, bytes: u64) {
+        self.count(state, signed(bytes));
+    }
+
+    /// Takes the bytes of chunks in a state off.
+    pub(crate) fn lose(&mut self, state: ChunkState, bytes: u64) {
+        self.count(state, -signed(bytes));
+    }
+
+    fn count(&mut self, state: ChunkState, bytes: i64) {
         match state {
             ChunkState::Hole => {}
-            ChunkState::Hot | ChunkState::Warm => self.resident_bytes += n,
-            ChunkState::Cold => self.cold_bytes += n,
+            ChunkState::Hot | ChunkState::Warm => self.resident_bytes += bytes,
+            ChunkState::Cold => self.cold_bytes += bytes,
         }
     }
+}
+
+#[expect(clippy::expect_used, reason = "chunks are counted up to the ends of their files")]
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).expect("a file has at most i64::MAX bytes")
 }

@@ -1,210 +1,200 @@
-//! Typed reads, the same for the live store and for a snapshot of it.
+//! Typed reads of the store, the same for the store as it is and for a KVS snapshot of it.
+//!
+//! Nothing outside this directory looks at a raw table: a question about rows is a function here,
+//! which knows the key, decodes the value, and turns bytes that cannot be decoded into an error
+//! that names the inode and the damage. Functions whose name ends in `_rows` are for the check and
+//! the repair: they show rows that cannot be decoded as well.
 
-use std::iter;
+mod chunks;
+mod log;
+mod names;
 
-use tier_types::{
-    ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, FileName, Ino, Link, Xattr, Xid,
-};
+use tier_types::{FileAttr, FileKind, Ino, Xattr, Xid};
 
-use crate::db::Reader;
-use crate::schema::{self, Table};
-use crate::{FsError, patch, value};
+use super::db::RawTables;
+use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, META_XID_FLOOR, Table};
+use super::rows::{self, Counters};
+use crate::FsError;
+use crate::error::Damage;
 
-/// Typed reads over any [`Reader`].
+pub(crate) use chunks::resident_bytes;
+pub(super) use chunks::run;
+
+/// Typed reads.
 #[derive(Clone, Copy)]
-pub(crate) struct View<'a>(pub(crate) &'a dyn Reader);
+pub(crate) struct StoreReader<'a> {
+    tables: &'a dyn RawTables,
+}
 
-impl<'a> View<'a> {
+/// A row that was looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Row<T> {
+    Missing,
+    /// It is there and cannot be decoded.
+    Unreadable,
+    Found(T),
+}
+
+impl<T> Row<T> {
+    /// What it says, if it is there and says anything.
+    pub(crate) fn readable(self) -> Option<T> {
+        match self {
+            Self::Missing | Self::Unreadable => None,
+            Self::Found(value) => Some(value),
+        }
+    }
+
+    fn or_damaged(self, ino: Ino, damage: Damage) -> Result<Option<T>, FsError> {
+        match self {
+            Self::Missing => Ok(None),
+            Self::Unreadable => Err(FsError::damaged(ino, damage)),
+            Self::Found(value) => Ok(Some(value)),
+        }
+    }
+}
+
+impl<'a> StoreReader<'a> {
+    pub(super) fn new(tables: &'a dyn RawTables) -> Self {
+        Self { tables }
+    }
+
     /// The inode's attributes, which must exist.
     pub(crate) fn attr(&self, ino: Ino) -> Result<FileAttr, FsError> {
         self.find_attr(ino)?.ok_or(FsError::NotFound)
     }
 
     pub(crate) fn find_attr(&self, ino: Ino) -> Result<Option<FileAttr>, FsError> {
-        let Some(bytes) = self.0.get(Table::Inodes, &schema::ino(ino))? else { return Ok(None) };
-        let attr = value::attr_from_bytes(ino, &bytes);
-        attr.map(Some).ok_or(FsError::Damaged { ino, problem: "its attributes cannot be read" })
+        let decode = |bytes: &[u8]| rows::attr_from_bytes(ino, bytes);
+        self.row(Table::Inodes, &keys::ino(ino), decode)?.or_damaged(ino, Damage::Attributes)
     }
 
-    /// The inode and the cookie of a directory entry.
-    pub(crate) fn entry(&self, dir: Ino, name: &FileName) -> Result<Option<(Ino, u64)>, FsError> {
-        let key = schema::named(dir, name.as_bytes());
-        let Some(bytes) = self.0.get(Table::Entries, &key)? else { return Ok(None) };
-        let entry = value::entry_from_bytes(&bytes);
-        entry.map(Some).ok_or(FsError::Damaged { ino: dir, problem: "an entry cannot be read" })
+    fn row<T>(
+        &self,
+        table: Table,
+        key: &[u8],
+        decode: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Row<T>, FsError> {
+        let mut row = Row::Missing;
+        self.tables.visit(table, key, &mut |bytes| {
+            row = decode(bytes).map_or(Row::Unreadable, Row::Found);
+        })?;
+        Ok(row)
     }
 
-    pub(crate) fn is_empty_dir(&self, dir: Ino) -> Result<bool, FsError> {
-        let (from, until) = (schema::ino(dir), schema::ino(dir.next()));
-        Ok(self.0.scan(Table::Entries, &from, &until)?.next().transpose()?.is_none())
+    /// The attributes of what must be a regular file.
+    pub(crate) fn regular(&self, ino: Ino) -> Result<FileAttr, FsError> {
+        let attr = self.attr(ino)?;
+        match attr.kind {
+            FileKind::Regular => Ok(attr),
+            FileKind::Directory => Err(FsError::IsDirectory),
+            FileKind::Symlink(_)
+            | FileKind::Fifo
+            | FileKind::Socket
+            | FileKind::CharDevice(_)
+            | FileKind::BlockDevice(_) => Err(FsError::Invalid("not a regular file")),
+        }
     }
 
-    /// The first name of an inode; none for the root and for orphans.
-    pub(crate) fn first_link(&self, ino: Ino) -> Result<Option<Link>, FsError> {
-        let (from, until) = (schema::ino(ino), schema::ino(ino.next()));
-        let first = self.0.scan(Table::Links, &from, &until)?.next().transpose()?;
-        first.map(|(key, _)| parse_link(ino, &key)).transpose()
+    /// Whether there is an inode, readable or not.
+    pub(crate) fn has_inode(&self, ino: Ino) -> Result<bool, FsError> {
+        self.tables.contains(Table::Inodes, &keys::ino(ino))
     }
 
-    pub(crate) fn links(&self, ino: Ino) -> Result<Vec<Link>, FsError> {
-        let (from, until) = (schema::ino(ino), schema::ino(ino.next()));
-        let pairs = self.0.scan(Table::Links, &from, &until)?;
-        pairs.map(|pair| parse_link(ino, &pair?.0)).collect()
+    pub(crate) fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Option<Vec<u8>>, FsError> {
+        self.tables.get(Table::Xattrs, &keys::named(ino, name))
+    }
+
+    pub(crate) fn has_xattr(&self, ino: Ino, name: &[u8]) -> Result<bool, FsError> {
+        self.tables.contains(Table::Xattrs, &keys::named(ino, name))
     }
 
     pub(crate) fn xattrs(&self, ino: Ino) -> Result<Vec<Xattr>, FsError> {
-        let (from, until) = (schema::ino(ino), schema::ino(ino.next()));
-        let pairs = self.0.scan(Table::Xattrs, &from, &until)?;
-        pairs
-            .map(|pair| {
-                let (key, value) = pair?;
-                let name = key.get(8..).unwrap_or_default().to_vec();
-                Ok(Xattr { name, value: value.into_vec() })
-            })
-            .collect()
+        let (from, until) = keys::rows_of(ino);
+        let pairs = self.tables.scan(Table::Xattrs, &from, &until)?;
+        let xattrs = pairs.map(|pair| {
+            let (key, value) = pair?;
+            let name = keys::name_of(&key);
+            let name = name.ok_or_else(|| FsError::damaged(ino, Damage::XattrKey))?.to_vec();
+            Ok(Xattr { name, value: value.into_vec() })
+        });
+        xattrs.collect()
     }
 
     /// Bytes of the inode's data that are in the store.
     pub(crate) fn resident_bytes(&self, ino: Ino) -> Result<u64, FsError> {
-        let Some(bytes) = self.0.get(Table::Resident, &schema::ino(ino))? else { return Ok(0) };
-        let bytes = <[u8; 8]>::try_from(bytes.as_slice()).map(u64::from_le_bytes);
-        bytes.map_err(|_| FsError::Damaged { ino, problem: "its size in the store cannot be read" })
+        let row = self.row(Table::Resident, &keys::ino(ino), rows::number_from_bytes)?;
+        // No row stands for no bytes.
+        Ok(row.or_damaged(ino, Damage::ResidentBytes)?.unwrap_or(0))
     }
 
-    /// The run that holds the chunk, from its own start.
-    pub(crate) fn run_start(&self, ino: Ino, at: ChunkNo) -> Result<(ChunkNo, Place), FsError> {
-        let (lower, upper) = (schema::chunk(ino, ChunkNo::new(0)), schema::chunk(ino, at));
-        match self.0.last(Table::Map, &lower, &upper)? {
-            Some((key, bytes)) => parse_run(ino, &key, &bytes),
-            // Nothing was ever written.
-            None => Ok((ChunkNo::new(0), (ChunkState::Hole, Xid::new(0)))),
-        }
+    /// Whether an inode is listed as having no name.
+    pub(crate) fn is_listed_orphan(&self, ino: Ino) -> Result<bool, FsError> {
+        self.tables.contains(Table::Orphans, &keys::ino(ino))
     }
 
-    /// The runs of a total map from `from` on; the first one is cut there.
-    pub(crate) fn runs(
-        &self,
-        ino: Ino,
-        from: ChunkNo,
-        n_max: usize,
-    ) -> Result<Vec<ChunkRun>, FsError> {
-        let (_, mut place) = self.run_start(ino, from)?;
-        let mut start = from;
-        let mut runs = Vec::new();
-        let after = schema::chunk(ino, from.next());
-        for pair in self.0.scan(Table::Map, &after, &schema::ino(ino.next()))? {
-            if runs.len() == n_max {
-                return Ok(runs);
-            }
-            let (key, bytes) = pair?;
-            let (next, next_place) = parse_run(ino, &key, &bytes)?;
-            runs.extend(run(start, next, place));
-            (start, place) = (next, next_place);
+    /// The inodes that are listed as having no name. Keys that cannot be read are left out: the
+    /// check finds them.
+    pub(crate) fn listed_orphans(&self) -> Result<Vec<Ino>, FsError> {
+        let mut orphans = Vec::new();
+        for pair in self.tables.scan(Table::Orphans, &[], &keys::LAST)? {
+            orphans.extend(keys::parse_ino(&pair?.0));
         }
-        if runs.len() < n_max {
-            runs.extend(run(start, ChunkNo::END, place));
-        }
-        Ok(runs)
+        Ok(orphans)
     }
 
-    /// All runs from `from` on, read in pages: between two of them the map may change, and with it
-    /// what follows.
-    pub(crate) fn all_runs(
-        self,
-        ino: Ino,
-        from: ChunkNo,
-    ) -> impl Iterator<Item = Result<ChunkRun, FsError>> + use<'a> {
-        let mut at = Some(from);
-        let mut page = Vec::new().into_iter();
-        iter::from_fn(move || {
-            loop {
-                if let Some(run) = page.next() {
-                    return Some(Ok(run));
-                }
-                match self.runs(ino, at.take()?, N_RUNS) {
-                    Ok(runs) => {
-                        let end = runs.last().map(|run| run.chunks.end());
-                        at = end.filter(|end| *end < ChunkNo::END);
-                        page = runs.into_iter();
-                    }
-                    Err(error) => return Some(Err(error)),
-                }
-            }
-        })
+    /// Whether an inode is listed as having recalled data.
+    pub(crate) fn is_listed_warm(&self, ino: Ino) -> Result<bool, FsError> {
+        self.tables.contains(Table::Warm, &keys::ino(ino))
     }
 
-    /// The runs that lie in `range`, cut at its ends.
-    pub(crate) fn runs_in(&self, ino: Ino, range: ChunkRange) -> Result<Vec<ChunkRun>, FsError> {
-        let (_, mut place) = self.run_start(ino, range.start())?;
-        let mut start = range.start();
-        let mut runs = Vec::new();
-        let after = schema::chunk(ino, start.next());
-        for pair in self.0.scan(Table::Map, &after, &schema::chunk(ino, range.end()))? {
-            let (key, bytes) = pair?;
-            let (next, next_place) = parse_run(ino, &key, &bytes)?;
-            runs.extend(run(start, next, place));
-            (start, place) = (next, next_place);
-        }
-        runs.extend(run(start, range.end(), place));
-        Ok(runs)
+    /// Inodes above `after` that are listed as having recalled data, at most `n_max`.
+    pub(crate) fn listed_warm(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, FsError> {
+        let from = keys::ino(after.next());
+        let inos = self.tables.scan(Table::Warm, &from, &keys::LAST)?.take(n_max).map(|pair| {
+            keys::parse_ino(&pair?.0).ok_or_else(|| FsError::damaged(after, Damage::WarmKey))
+        });
+        inos.collect()
     }
 
-    /// Appends resident chunks, each filled up with zeros.
-    pub(crate) fn read_chunks(
-        &self,
-        ino: Ino,
-        chunks: ChunkRange,
-        chunk_bytes: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<(), FsError> {
-        for number in chunks.start().get()..chunks.end().get() {
-            let key = schema::chunk(ino, ChunkNo::new(number));
-            let (start, mut found) = (out.len(), false);
-            self.0.visit(Table::Chunks, &key, &mut |bytes| {
-                found = !patch::is_lost(bytes);
-                out.extend_from_slice(bytes.get(..chunk_bytes).unwrap_or(bytes));
-            })?;
-            if !found {
-                return Err(FsError::Damaged { ino, problem: LOST });
-            }
-            out.resize(start + chunk_bytes, 0);
-        }
-        Ok(())
+    /// Whether an operator pinned the inode itself.
+    pub(crate) fn has_pin(&self, ino: Ino) -> Result<bool, FsError> {
+        self.tables.contains(Table::Pins, &keys::ino(ino))
+    }
+
+    pub(crate) fn chunk_bytes(&self) -> Result<u32, FsError> {
+        let bytes = self.tables.get(Table::Meta, META_CHUNK_BYTES)?;
+        let chunk_bytes = bytes.and_then(|bytes| rows::chunk_size_from_bytes(&bytes));
+        chunk_bytes.ok_or_else(|| FsError::damaged_store(Damage::ChunkSize))
+    }
+
+    /// The totals; `None` if they cannot be read.
+    pub(crate) fn counters(&self) -> Result<Option<Counters>, FsError> {
+        let bytes = self.tables.get(Table::Meta, META_COUNTERS)?;
+        Ok(bytes.and_then(|bytes| rows::counters_from_bytes(&bytes)))
+    }
+
+    /// No transaction id up to this one may be given out; zero if no restore has said so.
+    pub(crate) fn xid_floor(&self) -> Result<Xid, FsError> {
+        let Some(bytes) = self.tables.get(Table::Meta, META_XID_FLOOR)? else {
+            return Ok(Xid::new(0));
+        };
+        let floor = rows::number_from_bytes(&bytes).map(Xid::new);
+        floor.ok_or_else(|| FsError::damaged_store(Damage::XidFloor))
+    }
+
+    /// Whether a repair was begun that did not come to its end.
+    pub(crate) fn is_repairing(&self) -> Result<bool, FsError> {
+        self.tables.contains(Table::Meta, META_REPAIRING)
+    }
+
+    /// Whether a table has any row of an inode.
+    pub(crate) fn has_rows(&self, table: Table, ino: Ino) -> Result<bool, FsError> {
+        let (from, until) = keys::rows_of(ino);
+        Ok(self.tables.scan(table, &from, &until)?.next().transpose()?.is_some())
+    }
+
+    /// Whether there is data of an inode, in its map or in the store.
+    pub(crate) fn has_data(&self, ino: Ino) -> Result<bool, FsError> {
+        Ok(self.has_rows(Table::Map, ino)? || self.has_rows(Table::Chunks, ino)?)
     }
 }
-
-/// What must not be: a chunk that is said to be in the store and is not.
-pub(crate) const LOST: &str = "a chunk has neither data nor detour";
-
-/// State and data xid of a run.
-pub(crate) type Place = (ChunkState, Xid);
-
-pub(crate) fn run(start: ChunkNo, end: ChunkNo, (state, data_xid): Place) -> Option<ChunkRun> {
-    ChunkRange::new(start, end).map(|chunks| ChunkRun { chunks, state, data_xid })
-}
-
-pub(crate) fn parse_run(ino: Ino, key: &[u8], bytes: &[u8]) -> Result<(ChunkNo, Place), FsError> {
-    let parsed = schema::parse_pair(key).zip(value::run_from_bytes(bytes));
-    let ((_, start), place) =
-        parsed.ok_or(FsError::Damaged { ino, problem: "its chunk map cannot be read" })?;
-    Ok((ChunkNo::new(start), place))
-}
-
-pub(crate) fn parse_link(ino: Ino, key: &[u8]) -> Result<Link, FsError> {
-    let parse = || {
-        let (_, rest) = schema::take_number(key)?;
-        let (parent, name) = schema::take_number(rest)?;
-        Some(Link { parent: Ino::new(parent), name: FileName::new(name)? })
-    };
-    parse().ok_or(FsError::Damaged { ino, problem: "a link cannot be read" })
-}
-
-/// Chunk bytes before compression that some runs hold in the store.
-pub(crate) fn resident_bytes(runs: &[ChunkRun], chunk_bytes: u32, file_bytes: u64) -> u64 {
-    let resident = |run: &&ChunkRun| matches!(run.state, ChunkState::Hot | ChunkState::Warm);
-    let bytes = |run: &ChunkRun| run.chunks.len_bytes(chunk_bytes, file_bytes);
-    runs.iter().filter(resident).map(bytes).sum()
-}
-
-/// How many runs are read at a time.
-const N_RUNS: usize = 1024;
