@@ -55,6 +55,8 @@ impl Batch {
     }
 
     pub(super) fn into_write_batch(self, db: &Db) -> WriteBatch {
+        // With room for the lengths and types of each change, so that it does not grow while it is
+        // filled.
         let mut batch = WriteBatch::with_capacity_bytes(self.bytes() + 1024);
         for change in self.0 {
             match change {
