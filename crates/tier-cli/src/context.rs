@@ -112,7 +112,9 @@ impl Live {
     /// Sets the scheduler, or takes it away: it ends when no command uses it any more.
     pub(crate) fn set_scheduler(&self, scheduler: Option<Scheduler>) {
         let scheduler = scheduler.map(Arc::new);
+        let is_one = scheduler.is_some();
         let former = std::mem::replace(&mut *self.scheduler.lock(), scheduler);
+        assert!(!(is_one && former.is_some()), "a live store has one schedule");
         // The lock is not held while the former one ends, which may take as long as its task.
         drop(former);
     }

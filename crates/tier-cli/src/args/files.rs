@@ -7,6 +7,9 @@ use std::thread;
 
 use clap::Args;
 
+/// Beyond this, threads wait for each other and not for disks.
+const N_JOBS_MAX: usize = 256;
+
 /// Copy a tree of the host in.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: tier import /srv/store ~/photos --into /photos")]
@@ -43,8 +46,8 @@ pub(crate) struct ExportArgs {
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(crate) struct Jobs {
     /// Copy so many files at once; by default as many as there are processors.
-    #[arg(long = "jobs", value_name = "JOBS", value_parser = clap::value_parser!(u16).range(1..=256))]
-    n: Option<u16>,
+    #[arg(long = "jobs", value_name = "JOBS", value_parser = n_jobs)]
+    n: Option<NonZeroUsize>,
 }
 
 impl Jobs {
@@ -52,8 +55,13 @@ impl Jobs {
     pub(crate) fn n_threads(self) -> NonZeroUsize {
         // A system that does not tell how many processors there are has one as far as this goes.
         let by_default = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        self.n.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or_else(by_default)
+        self.n.unwrap_or_else(by_default)
     }
+}
+
+fn n_jobs(text: &str) -> Result<NonZeroUsize, String> {
+    let n = text.parse().ok().filter(|n: &NonZeroUsize| n.get() <= N_JOBS_MAX);
+    n.ok_or_else(|| format!("from 1 to {N_JOBS_MAX}"))
 }
 
 /// List a directory.

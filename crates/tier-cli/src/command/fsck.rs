@@ -1,4 +1,9 @@
 //! `tier fsck`: checks the filesystem in the key-value store, and repairs it.
+//!
+//! A check reads everything once, and may run while the store is in use. A repair needs the store
+//! alone: what it makes of a contradiction must not change under it. It is also what opens a store
+//! whose repair was interrupted, because nothing else may. Findings are counted, and the first of them
+//! listed: a badly damaged filesystem has more of them than a user reads.
 
 use anyhow::{Result, bail};
 use kvfs::{Finding, FsckReport};
@@ -31,9 +36,10 @@ pub(super) fn run(context: &Context, args: &FsckArgs) -> Result<()> {
         list.add(finding);
     };
     let (archive, stop) = (store.index.as_ref(), stop.flag());
-    let checked = match repair {
-        true => store.fs.repair(archive, &mut found, stop),
-        false => store.fs.fsck(archive, &mut found, stop),
+    let checked = if repair {
+        store.fs.repair(archive, &mut found, stop)
+    } else {
+        store.fs.fsck(archive, &mut found, stop)
     };
     let report = match checked {
         Ok(report) => report,
@@ -64,10 +70,7 @@ pub(super) fn run(context: &Context, args: &FsckArgs) -> Result<()> {
 
 fn summary(report: &FsckReport, repair: bool) -> String {
     let FsckReport { n_inodes, n_entries, n_chunks, n_cold_runs, n_findings, n_repaired } = report;
-    let ending = match repair {
-        true => format!(" left, {n_repaired} repaired"),
-        false => String::new(),
-    };
+    let ending = if repair { format!(" left, {n_repaired} repaired") } else { String::new() };
     format!(
         "Checked {n_inodes} inodes, {n_entries} names, {n_chunks} chunks, {n_cold_runs} evicted runs: \
          {n_findings} contradictions{ending}.\n"

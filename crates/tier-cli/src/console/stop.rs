@@ -1,4 +1,9 @@
 //! The stop flag of a command: set by Ctrl-C, looked at by the work at its safe points.
+//!
+//! A safe point lies between two steps of which each leaves the store as it is to be: between two
+//! files, two tarballs, two batches. While a [`StopGuard`] is held, the signals that end a program only
+//! set its flag. A command holds it as long as there are safe points to come; before and after, Ctrl-C
+//! ends the process at once, which the store survives as it survives any crash.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -27,6 +27,7 @@ use crate::context::Context;
 
 /// Mounts a store, and returns when it is unmounted.
 pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
+    assert!(context.live().is_none(), "a mount is a process of its own");
     let path = command::mountable(args)?;
     let store = context.open(&path)?;
     let live = start(Arc::clone(&store))?;

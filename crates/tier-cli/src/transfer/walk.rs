@@ -45,6 +45,7 @@ pub(crate) fn entries(
     loop {
         let page = fs.readdir(dir, after, N_ENTRIES)?;
         let Some(last) = page.last() else { return Ok(()) };
+        assert!(last.cookie > after, "a listing goes on after its last page");
         after = last.cookie;
         for entry in page {
             if let Some(name) = FileName::new(&entry.name) {

@@ -16,6 +16,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
@@ -38,22 +39,22 @@ pub(super) fn run<J: Send, S, T>(
         let mut state = state();
         return walk(&mut Submitter::Inline(&mut |job| work(&mut state, job)));
     }
-    let failure = Failure::default();
+    let shared = Shared::default();
     let walked = thread::scope(|scope| {
         let (jobs, queue) = bounded::<J>(N_AHEAD);
         let mut threads = Vec::new();
         for _ in 0..n_threads.get() {
-            let (queue, state, work, failure) = (queue.clone(), &state, &work, &failure);
+            let (queue, state, work, shared) = (queue.clone(), &state, &work, &shared);
             let worker = move || {
                 let mut state = state();
-                failure.watch(&queue, |job| work(&mut state, job));
+                shared.do_jobs(&queue, |job| work(&mut state, job));
             };
             let thread = thread::Builder::new().name("tier-copy".into());
             threads.push(thread.spawn_scoped(scope, worker).context("cannot start a thread")?);
         }
         // Without a worker left there is nothing to wait for: a submission fails then.
         drop(queue);
-        let mut submitter = Submitter::Threads { jobs, failure: &failure };
+        let mut submitter = Submitter::Threads { jobs, shared: &shared };
         let walked = walk(&mut submitter);
         drop(submitter);
         for thread in threads {
@@ -62,10 +63,11 @@ pub(super) fn run<J: Send, S, T>(
         }
         walked
     });
-    match failure.0.into_inner() {
-        Some(error) => Err(error),
-        None => walked,
+    if let Some(error) = shared.failure.into_inner() {
+        return Err(error);
     }
+    assert_eq!(shared.n_pending.into_inner(), 0, "without a failure, each job was done");
+    walked
 }
 
 /// The workers, as the walk sees them.
@@ -74,7 +76,7 @@ pub(super) enum Submitter<'a, J> {
     Inline(&'a mut dyn FnMut(J) -> Result<()>),
     Threads {
         jobs: Sender<J>,
-        failure: &'a Failure,
+        shared: &'a Shared,
     },
 }
 
@@ -84,7 +86,8 @@ impl<J> Submitter<'_, J> {
         self.check()?;
         match self {
             Self::Inline(work) => work(job),
-            Self::Threads { jobs, .. } => {
+            Self::Threads { jobs, shared } => {
+                shared.n_pending.fetch_add(1, Ordering::Relaxed);
                 jobs.send(job).map_err(|_| anyhow!("the worker threads have ended"))
             }
         }
@@ -93,45 +96,51 @@ impl<J> Submitter<'_, J> {
     /// An error if a worker has failed: then the walk need not go on.
     pub(super) fn check(&self) -> Result<()> {
         match self {
-            Self::Threads { failure, .. } if failure.is_there() => bail!("a worker has failed"),
+            Self::Threads { shared, .. } if shared.has_failed() => bail!("a worker has failed"),
             Self::Threads { .. } | Self::Inline(_) => Ok(()),
         }
     }
 }
 
-/// The first error of any worker.
+/// What the workers have in common.
 #[derive(Default)]
-pub(super) struct Failure(OnceLock<Error>);
+pub(super) struct Shared {
+    /// The first error of any worker.
+    failure: OnceLock<Error>,
+    /// Jobs that were submitted and are not done.
+    n_pending: AtomicU64,
+}
 
-impl Failure {
-    fn is_there(&self) -> bool {
-        self.0.get().is_some()
+impl Shared {
+    fn has_failed(&self) -> bool {
+        self.failure.get().is_some()
     }
 
-    fn keep(&self, error: Error) {
+    fn fail(&self, error: Error) {
         // Later ones may be consequences of the first.
-        drop(self.0.set(error));
+        drop(self.failure.set(error));
     }
 
     /// Does the jobs of a queue to its end, or none after a failure.
-    fn watch<J>(&self, queue: &Receiver<J>, mut work: impl FnMut(J) -> Result<()>) {
-        let _guard = KeepPanic(self);
+    fn do_jobs<J>(&self, queue: &Receiver<J>, mut work: impl FnMut(J) -> Result<()>) {
+        let _guard = FailOnPanic(self);
         for job in queue {
             // The queue is emptied all the same, so that a walk that waits goes on to its end.
-            if !self.is_there() {
-                work(job).unwrap_or_else(|error| self.keep(error));
+            if !self.has_failed() {
+                work(job).unwrap_or_else(|error| self.fail(error));
             }
+            self.n_pending.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
 /// Makes a failure of the panic that drops it.
-struct KeepPanic<'a>(&'a Failure);
+struct FailOnPanic<'a>(&'a Shared);
 
-impl Drop for KeepPanic<'_> {
+impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.keep(anyhow!("a worker thread panicked"));
+            self.0.fail(anyhow!("a worker thread panicked"));
         }
     }
 }

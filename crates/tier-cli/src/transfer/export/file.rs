@@ -1,4 +1,8 @@
 //! The export of one file: its content or what else it is, then its attributes.
+//!
+//! Holes stay holes. What of a sparse file is data in the store may still be zeros, because a store
+//! knows holes in whole chunks only: blocks of zeros in it become holes as well, so that the copy takes
+//! no more of the disk than the original did. A file without holes is written as it is.
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
@@ -73,9 +77,12 @@ impl Export<'_> {
         let mut ranges = self.fs.data_ranges(attr.ino, 0, N_RANGES)?;
         let sparse = ranges != [(0, attr.size_bytes)];
         let copy = CopyData { export: self, file, ino: attr.ino, sparse };
+        let mut at = 0;
         while let Some(&(_, last_end)) = ranges.last() {
             for &(start, end) in &ranges {
+                assert!(at <= start && start < end, "ranges of data come in order");
                 copy.range(start, end)?;
+                at = end;
             }
             ranges = if ranges.len() < N_RANGES {
                 Vec::new()

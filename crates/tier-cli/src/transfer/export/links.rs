@@ -19,6 +19,7 @@ impl Export<'_> {
         dir: &Path,
         first_names: &mut HashMap<Ino, PathBuf>,
     ) -> Result<()> {
+        assert!(!first_names.is_empty(), "another name comes after a first one");
         walk::tree(self.fs, start.clone(), |relative, attr| {
             // It may have to be stopped.
             self.count(0, 0)?;

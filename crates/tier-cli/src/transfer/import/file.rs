@@ -1,4 +1,9 @@
 //! The import of one name that is not of a directory.
+//!
+//! It is looked up in the store first. If it is imported, or is a name of a file that is, there is
+//! nothing to do. Else the file is made under its staged name, or linked there, and published under
+//! its own. The slot of a file with several names is held from the look-up until the file has a
+//! number, so that no other worker makes the same file from another of its names.
 
 use std::fs::{File, Metadata};
 use std::path::Path;
@@ -68,6 +73,7 @@ impl Import<'_> {
             None => Vec::new(),
         };
         let copied = to_u64(content.len());
+        assert!(copied <= metadata.len(), "the first piece ends with the file");
         let times = times(metadata)?;
         let xattrs = xattrs::read(source.path)?;
         let new =

@@ -39,6 +39,7 @@ mod walk;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context, Result, bail};
 use kvfs::Kvfs;
@@ -78,14 +79,20 @@ pub(crate) fn import(
     if !start.metadata().with_context(failed)?.is_dir() {
         bail!("{} is not a directory", dir.display());
     }
-    let import =
-        Import { fs, options, links: HostLinks::default(), copied: Mutex::new(Copied::default()) };
+    let import = Import {
+        fs,
+        options,
+        links: HostLinks::default(),
+        copied: Mutex::new(Copied::default()),
+        n_open: AtomicU64::new(0),
+    };
     worker_pool::run(
         options.n_threads,
         || vec![0; COPY_BYTES],
         |buffer, batch| import.copy(batch, buffer),
         |batches| import.walk(&start, into, batches),
     )?;
+    assert_eq!(import.n_open.into_inner(), 0, "every directory is finished");
     Ok(import.copied.into_inner())
 }
 
@@ -94,6 +101,8 @@ struct Import<'a> {
     options: &'a ImportOptions<'a>,
     links: HostLinks,
     copied: Mutex<Copied>,
+    /// Directories that were begun and are not finished.
+    n_open: AtomicU64,
 }
 
 impl Import<'_> {

@@ -11,6 +11,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 use kvfs::{FsError, NewNode};
@@ -48,8 +49,7 @@ impl Import<'_> {
         into: Ino,
         batches: &mut Submitter<'_, Batch>,
     ) -> Result<()> {
-        let start = Directory { path: start.to_path_buf(), ino: into, above: None };
-        let mut todo = vec![Arc::new(start)];
+        let mut todo = vec![self.open(start.to_path_buf(), into, None)];
         while let Some(directory) = todo.pop() {
             let mut below = Vec::new();
             let mut names = Vec::new();
@@ -58,7 +58,7 @@ impl Import<'_> {
                     continue;
                 }
                 if is_dir {
-                    below.push(Arc::new(self.directory(&directory, &name)?));
+                    below.push(self.directory(&directory, &name)?);
                 } else {
                     names.push(name);
                 }
@@ -95,13 +95,14 @@ impl Import<'_> {
                 look_at(&path).and_then(|metadata| self.attributes(&path, ino, &metadata));
             finished.with_context(|| format!("cannot import {}", path.display()))?;
             (self.options.attributes_changed)(ino);
+            self.n_open.fetch_sub(1, Ordering::Relaxed);
             leaving = above;
         }
         Ok(())
     }
 
     /// Makes a directory, or takes the one that is there.
-    fn directory(&self, above: &Arc<Directory>, name: &FileName) -> Result<Directory> {
+    fn directory(&self, above: &Arc<Directory>, name: &FileName) -> Result<Arc<Directory>> {
         let path = above.path(name);
         let failed = || format!("cannot import {}", path.display());
         let node = NewNode { kind: FileKind::Directory, ..owned(&look_at(&path)?) };
@@ -114,7 +115,12 @@ impl Import<'_> {
             return Err(FsError::Exists).with_context(failed);
         }
         self.done(above.ino, name, 0)?;
-        Ok(Directory { path, ino: attr.ino, above: Some(Arc::clone(above)) })
+        Ok(self.open(path, attr.ino, Some(Arc::clone(above))))
+    }
+
+    fn open(&self, path: PathBuf, ino: Ino, above: Option<Arc<Directory>>) -> Arc<Directory> {
+        self.n_open.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Directory { path, ino, above })
     }
 }
 
