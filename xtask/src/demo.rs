@@ -23,5 +23,5 @@ pub(crate) fn release_program(root: &Path) -> Result<PathBuf> {
     let mut build = cargo(root);
     environment.apply(&mut build).args(["build", "--release", "--locked", "--package", "tier-cli"]);
     run("building tier in release", &mut build)?;
-    Ok(setup::target_folder(root).join("release/tier"))
+    Ok(setup::target_directory(root).join("release/tier"))
 }

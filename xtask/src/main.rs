@@ -11,6 +11,7 @@ mod posix;
 mod process;
 mod real;
 mod setup;
+mod source;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -62,7 +63,7 @@ fn run() -> Result<()> {
     }
 }
 
-/// The workspace's folder.
+/// The workspace's directory.
 fn root() -> Result<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().map(Path::to_path_buf).context("xtask lies in the workspace")

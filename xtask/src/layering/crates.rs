@@ -1,10 +1,10 @@
-//! Which of our crates may depend on which: the layers of `ARCHITECTURE.md`, enforced.
+//! Which crate may depend on which. Edges for tests do not count.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+
+use crate::source::{self, Crate};
 
 /// A crate and what it may depend on, besides for its tests.
 const ALLOWED: [(&str, &[&str]); 13] = [
@@ -50,50 +50,46 @@ const HIDDEN: [(&str, &[&str]); 6] = [
     ("fuser", &["kvfs"]),
 ];
 
-pub(crate) fn check(root: &Path) -> Result<()> {
+pub(super) fn problems(crates: &[Crate]) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
-    let mut found = BTreeSet::new();
-    for name in crates(root)? {
-        let folder =
-            if name == "xtask" { root.join("xtask") } else { root.join("crates").join(&name) };
+    for krate in crates {
+        let name = krate.name.as_str();
         let Some((_, allowed)) = ALLOWED.iter().find(|(known, _)| *known == name) else {
             wrong.push(format!("{name} has no place in the table of layers"));
             continue;
         };
-        for dependency in dependencies(&folder.join("Cargo.toml"))? {
+        for dependency in dependencies(&krate.manifest)? {
             let ours = ALLOWED.iter().any(|(known, _)| *known == dependency);
             if ours && !allowed.contains(&dependency.as_str()) {
                 wrong.push(format!("{name} must not depend on {dependency}"));
             }
             let hidden = HIDDEN.iter().find(|(hidden, _)| *hidden == dependency);
-            if hidden.is_some_and(|(_, users)| !users.contains(&name.as_str())) {
+            if hidden.is_some_and(|(_, users)| !users.contains(&name)) {
                 wrong.push(format!("{name} must not use {dependency} itself"));
             }
         }
-        found.insert(name);
     }
-    if wrong.is_empty() {
-        println!("==> layering: {} crates in their layers", found.len());
-        return Ok(());
-    }
-    bail!("layering:\n  {}", wrong.join("\n  "))
+    Ok(wrong)
 }
 
-fn crates(root: &Path) -> Result<Vec<String>> {
-    let mut names = vec!["xtask".to_string()];
-    for entry in fs::read_dir(root.join("crates")).context("cannot list crates")? {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
+/// What a crate is built with: the names in all sections of its manifest but those for tests.
+fn dependencies(manifest: &Path) -> Result<Vec<String>> {
+    let text = source::read(manifest)?;
+    let manifest: toml::Table =
+        text.parse().with_context(|| format!("{} is not valid", manifest.display()))?;
+    let mut sections = vec![&manifest];
+    let targets = manifest.get("target").and_then(toml::Value::as_table);
+    sections.extend(targets.into_iter().flat_map(toml::Table::values).filter_map(as_table));
+    let mut names = Vec::new();
+    for section in sections {
+        for kind in ["dependencies", "build-dependencies"] {
+            let found = section.get(kind).and_then(toml::Value::as_table);
+            names.extend(found.into_iter().flat_map(toml::Table::keys).cloned());
+        }
     }
-    names.sort();
     Ok(names)
 }
 
-/// The names in the `[dependencies]` section of a manifest.
-fn dependencies(manifest: &Path) -> Result<Vec<String>> {
-    let text = fs::read_to_string(manifest)
-        .with_context(|| format!("cannot read {}", manifest.display()))?;
-    let section = text.split("[dependencies]\n").nth(1).unwrap_or_default();
-    let lines = section.lines().take_while(|line| !line.starts_with('['));
-    let name = |line: &str| line.split(['.', ' ', '=']).next().unwrap_or_default().to_string();
-    Ok(lines.map(name).filter(|name| !name.is_empty()).collect())
+fn as_table(value: &toml::Value) -> Option<&toml::Table> {
+    value.as_table()
 }

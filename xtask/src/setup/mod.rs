@@ -1,16 +1,18 @@
-//! What a fresh machine lacks, and RocksDB, compiled once for every profile and every command.
+//! What a fresh machine lacks: packages, programs, and a compiled RocksDB.
+
+mod cache;
+mod programs;
+mod rocksdb;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::process::{cargo, exists, run};
+use crate::process::{exists, run};
 
-/// What the library is compiled with: `.cargo/config.toml` and the features of `rocksdb` in
-/// `Cargo.toml`. To be changed with them.
-const FLAVOUR: &str = "lz4-zstd-v2";
+pub(crate) use programs::program;
 
 /// Environment for every cargo command that links RocksDB.
 pub(crate) struct Environment(Vec<(&'static str, PathBuf)>);
@@ -31,8 +33,8 @@ pub(crate) fn setup(root: &Path) -> Result<Environment> {
         println!("==> RocksDB is taken from ROCKSDB_LIB_DIR");
         return Ok(Environment(Vec::new()));
     }
-    let folder = rocksdb(root)?;
-    Ok(Environment(vec![("ROCKSDB_LIB_DIR", folder), ("ROCKSDB_STATIC", "1".into())]))
+    let directory = rocksdb::library(root, &cache::directory()?)?;
+    Ok(Environment(vec![("ROCKSDB_LIB_DIR", directory), ("ROCKSDB_STATIC", "1".into())]))
 }
 
 /// A Debian package and how to tell that it is there.
@@ -95,77 +97,24 @@ fn has_libclang() -> bool {
     if std::env::var_os("LIBCLANG_PATH").is_some() {
         return true;
     }
-    let folders =
+    let directories =
         ["/usr/lib", "/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
-    let mut folders: Vec<PathBuf> = folders.iter().map(PathBuf::from).collect();
+    let mut directories: Vec<PathBuf> = directories.iter().map(PathBuf::from).collect();
     if let Ok(entries) = fs::read_dir("/usr/lib") {
         let llvm =
             entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("llvm-"));
-        folders.extend(llvm.map(|entry| entry.path().join("lib")));
+        directories.extend(llvm.map(|entry| entry.path().join("lib")));
     }
     let is_libclang = |name: &str| {
         name.starts_with("libclang") && name.contains(".so") && !name.starts_with("libclang-cpp")
     };
-    folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).any(|entries| {
+    directories.iter().filter_map(|directory| fs::read_dir(directory).ok()).any(|entries| {
         entries.flatten().any(|entry| is_libclang(&entry.file_name().to_string_lossy()))
     })
 }
 
 /// Where cargo puts what it builds.
-pub(crate) fn target_folder(root: &Path) -> PathBuf {
+pub(crate) fn target_directory(root: &Path) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR");
     root.join(target.map_or_else(|| "target".into(), PathBuf::from))
-}
-
-/// The folder with the static library, compiled if it is not there yet.
-fn rocksdb(root: &Path) -> Result<PathBuf> {
-    let cache = cache_folder()?;
-    let folder = cache.join(format!("rocksdb-{}-{FLAVOUR}", locked_version(root)?));
-    if folder.join("librocksdb.a").is_file() {
-        println!("==> RocksDB is compiled already: {}", folder.display());
-        return Ok(folder);
-    }
-    println!(
-        "==> RocksDB is compiled once for this machine; on 2 cores that takes 10 to 20 minutes"
-    );
-    let target = cache.join("rocksdb-build");
-    let mut build = cargo(root);
-    build
-        .args(["build", "--release", "--locked", "--package", "librocksdb-sys", "--target-dir"])
-        .arg(&target);
-    build.env_remove("ROCKSDB_LIB_DIR").env_remove("CARGO_TARGET_DIR");
-    run("compiling RocksDB", &mut build)?;
-    let library = find_library(&target)?;
-    // Under another name first, so that an interrupted copy is not taken for the library.
-    let partial = cache.join("rocksdb-partial");
-    let failed = || format!("cannot put RocksDB into {}", folder.display());
-    fs::create_dir_all(&partial).with_context(failed)?;
-    fs::copy(&library, partial.join("librocksdb.a")).with_context(failed)?;
-    fs::rename(&partial, &folder).with_context(failed)?;
-    fs::remove_dir_all(&target).with_context(failed)?;
-    Ok(folder)
-}
-
-fn find_library(target: &Path) -> Result<PathBuf> {
-    let build = target.join("release/build");
-    let entries =
-        fs::read_dir(&build).with_context(|| format!("cannot list {}", build.display()))?;
-    let libraries = entries.flatten().map(|entry| entry.path().join("out/librocksdb.a"));
-    libraries.into_iter().find(|path| path.is_file()).context("RocksDB left no library")
-}
-
-pub(crate) fn cache_folder() -> Result<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let cache = cache.or_else(home).context("neither XDG_CACHE_HOME nor HOME is set")?.join("tier");
-    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
-    Ok(cache)
-}
-
-/// The version of `librocksdb-sys` in the lock file.
-fn locked_version(root: &Path) -> Result<String> {
-    let lock = fs::read_to_string(root.join("Cargo.lock")).context("cannot read Cargo.lock")?;
-    let after = lock.split("name = \"librocksdb-sys\"").nth(1);
-    let version = after.and_then(|after| after.split('"').nth(1));
-    Ok(version.context("Cargo.lock has no librocksdb-sys")?.to_string())
 }
