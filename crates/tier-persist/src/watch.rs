@@ -26,7 +26,8 @@ impl<'a> Watch<'a> {
         Self(Some(Watcher { stop, progress }))
     }
 
-    pub(crate) fn check_stop(&self) -> Result<(), PersistError> {
+    /// An error if a stop was asked for.
+    pub fn check_stop(&self) -> Result<(), PersistError> {
         let stopped = self.0.as_ref().is_some_and(|watcher| watcher.stop.load(Ordering::Relaxed));
         if stopped { Err(PersistError::Cancelled) } else { Ok(()) }
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::source::{self, Crate};
 
 /// A crate and what it may depend on, besides for its tests.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("tier-types", &[]),
     ("tier-log", &["tier-types"]),
     ("tier-status", &["tier-types"]),
@@ -23,6 +23,19 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("tier-rpc", &["tier-types"]),
     ("tier-testkit", &["tier-types", "tier-log", "tier-status"]),
     (
+        "tier-store",
+        &[
+            "tier-types",
+            "tier-log",
+            "tier-status",
+            "tier-index",
+            "tier-persist",
+            "tier-evict",
+            "tier-agent",
+            "tier-cloud",
+        ],
+    ),
+    (
         "tier-cli",
         &[
             "tier-types",
@@ -33,6 +46,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "tier-evict",
             "tier-agent",
             "tier-cloud",
+            "tier-store",
             "kvfs",
             "tier-rpc",
         ],
