@@ -10,7 +10,7 @@ use tier_persist::{Archive, Damage, PersistError, ScanMode, Watch, rebuild_witho
 use tier_status::{SnapshotStatus, Stage};
 use tier_types::{ErrorKind, HasKind, ObjectStore, SnapshotId};
 
-use crate::exit::DamageFound;
+use crate::console::DamageFound;
 use crate::store::{Base, clock};
 
 /// Where contents come from, and how.

@@ -23,8 +23,8 @@ use tier_types::{
 };
 
 use crate::config::Config;
+use crate::console::ProgressFanOut;
 use crate::index_files::{index_path, settle_indexes};
-use crate::progress::Audience;
 
 /// A store as far as its tarballs go: neither filesystem nor index are open, but nobody else opens
 /// them.
@@ -62,7 +62,7 @@ pub(crate) struct Store {
     pub(crate) index: Arc<Index>,
     pub(crate) book: Arc<StatusBook>,
     /// Those who look on while the agent works.
-    pub(crate) audience: Arc<Audience>,
+    pub(crate) audience: Arc<ProgressFanOut>,
     agent: OnceLock<Arc<TieringOutAgent>>,
     /// The last one to be dropped: it holds the lock.
     pub(crate) base: Base,

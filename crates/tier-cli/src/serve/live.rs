@@ -1,0 +1,65 @@
+//! The life of a store that a process keeps open: its agent in the background, and its schedule.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use kvfs::Kvfs;
+use tier_agent::{Schedule, Scheduler, Space, Surroundings};
+use tier_types::{MountedInstance, PortError};
+
+use crate::context::Live;
+use crate::store::Store;
+
+/// Starts the store's agent, which recovers what a crash left.
+pub(super) fn start(store: Arc<Store>) -> Result<Arc<Live>> {
+    store.agent_in_background()?;
+    Ok(Arc::new(Live::new(store)))
+}
+
+/// From now on the agent acts unasked.
+pub(super) fn start_schedule(live: &Live) -> Result<()> {
+    let store = &live.store;
+    let settings = &store.base.config.agent;
+    let space = &store.base.config.space;
+    let schedule = Schedule {
+        snapshot_interval: Duration::from_secs(settings.snapshot_seconds),
+        snapshot_operations: settings.snapshot_operations,
+        high_percent: space.high_percent,
+        low_percent: space.low_percent,
+        retry_interval: Duration::from_secs(settings.retry_seconds),
+    };
+    let inputs = StoreInputs { fs: Arc::clone(&store.fs), capacity_bytes: space.capacity_bytes };
+    let scheduler = Scheduler::start(store.agent()?, schedule, Box::new(inputs))?;
+    live.set_scheduler(Some(scheduler));
+    Ok(())
+}
+
+/// Ends the schedule; what is under way stops at the next safe point.
+pub(super) fn end_schedule(live: &Live) {
+    live.set_scheduler(None);
+}
+
+/// The scheduler's inputs: how far the log has grown, and how full the disk is.
+struct StoreInputs {
+    fs: Arc<Kvfs>,
+    /// Zero for the whole disk.
+    capacity_bytes: u64,
+}
+
+impl Surroundings for StoreInputs {
+    fn backlog_operations(&self) -> u64 {
+        self.fs.backlog_operations()
+    }
+
+    fn space(&self) -> Result<Space, PortError> {
+        let used_bytes = self.fs.usage()?.physical_bytes;
+        Ok(match self.capacity_bytes {
+            0 => {
+                let (taken_bytes, capacity_bytes) = self.fs.disk_bytes()?;
+                Space { used_bytes, taken_bytes, capacity_bytes }
+            }
+            capacity_bytes => Space { used_bytes, taken_bytes: used_bytes, capacity_bytes },
+        })
+    }
+}
