@@ -94,6 +94,18 @@ impl NewIndex {
     }
 }
 
+/// Bytes of an index's files.
+pub(crate) fn bytes(index: &Path) -> Result<u64, StoreError> {
+    let failed = || StoreError::io("look at", index);
+    let mut bytes = 0;
+    for entry in fs::read_dir(index).map_err(failed())? {
+        // The database may remove a file meanwhile.
+        let found = entry.map_err(failed())?.metadata();
+        bytes += found.map_or(0, |metadata| metadata.len());
+    }
+    Ok(bytes)
+}
+
 /// Zero if there is none.
 fn last_number(indexes: &Path) -> Result<u64, StoreError> {
     Ok(entries(indexes)?.iter().filter_map(|path| number(path)).max().unwrap_or(0))

@@ -124,6 +124,11 @@ impl Store {
         Ok(archive)
     }
 
+    /// Bytes of the index's files.
+    pub fn index_bytes(&self) -> Result<u64, StoreError> {
+        index_dirs::bytes(&index_dirs::current(&self.dir.layout)?)
+    }
+
     /// The agent, which is started when it is first asked for.
     pub fn agent(&self) -> Result<Arc<TieringOutAgent>, StoreError> {
         self.agent_as_nice_as(0)

@@ -9,7 +9,7 @@ use tier_types::MountedInstance;
 use crate::args::{EvictArgs, EvictGoal};
 use crate::console::output;
 use crate::context::Context;
-use crate::store::Store;
+use crate::open_store::OpenStore;
 
 pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
     let EvictArgs { store, goal, dry_run } = args;
@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
 }
 
 /// Has the agent carry out a task of eviction.
-pub(super) fn perform(context: &Context, store: &Store, task: Task) -> Result<EvictReport> {
+pub(super) fn perform(context: &Context, store: &OpenStore, task: Task) -> Result<EvictReport> {
     let report = context.perform(store, task, "evicting")?;
     report.evicted.context("the agent was to evict, and reports no eviction")
 }
@@ -62,7 +62,7 @@ fn report_text(report: &EvictReport, disk_bytes: u64, dry_run: bool) -> String {
     text
 }
 
-fn pass_goal(store: &Store, goal: &EvictGoal) -> Result<PassGoal> {
+fn pass_goal(store: &OpenStore, goal: &EvictGoal) -> Result<PassGoal> {
     match goal {
         EvictGoal { bytes: Some(bytes), .. } => Ok(PassGoal::Bytes(*bytes)),
         EvictGoal { to: Some(percent), .. } => {

@@ -10,7 +10,9 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use tier_agent::Task;
 use tier_evict::PassGoal;
+use tier_index::Index;
 use tier_persist::{ScanMode, Watch};
+use tier_store::{Config, Layout, RebuildOptions};
 use tier_types::MountedInstance;
 
 use self::compare::compare_trees;
@@ -20,9 +22,6 @@ use super::{evict, export, import, init, restore};
 use crate::args::{DemoArgs, InitArgs, Jobs, RestoreArgs};
 use crate::console::{DamageFound, output};
 use crate::context::Context;
-use crate::fill_index::{Filled, How, fill};
-use crate::index_files::indexes_path;
-use crate::store::open_index;
 
 pub(super) fn run(context: &Context, args: &DemoArgs) -> Result<()> {
     let dir = args.dir.as_deref().unwrap_or(Path::new("."));
@@ -67,7 +66,7 @@ impl Demo<'_> {
         let args = RestoreArgs {
             store: restored.clone(),
             cloud: cloud_url,
-            identity: store.join(init::IDENTITY),
+            identity: Layout::new(&store).identity(),
             snapshot: None,
             filesystem: None,
             recipients: Vec::new(),
@@ -143,34 +142,29 @@ impl Demo<'_> {
     fn regenerate(&self, path: &Path) -> Result<()> {
         let store = self.context.open(path)?;
         let mut live = Vec::new();
-        store.index.dump(&mut live)?;
+        store.index().dump(&mut live)?;
         for (what, mode) in [("tables", ScanMode::Tables), ("full-scan", ScanMode::Full)] {
             self.timed(&format!("regenerate the index ({what})"), || {
-                let folder = self.work.join(format!("index-{what}"));
-                let fresh = open_index(&folder, &store.base.config)?;
-                let (base, how) = (&store.base, How { mode, from_cloud: false });
-                let filled = fill(base, &fresh, how, &mut Watch::default())?;
-                let Filled { n_tarballs, damages } = filled;
-                if let Some(damage) = damages.first() {
-                    bail!(DamageFound(damage.problem.clone()));
-                }
-                let mut dump = Vec::new();
-                fresh.dump(&mut dump)?;
+                let options = RebuildOptions { mode, from_cloud: false };
+                let dumped = |fresh: &Index, _: &Path| {
+                    let mut dump = Vec::new();
+                    fresh.dump(&mut dump).map(|()| dump)
+                };
+                let mut watch = Watch::default();
+                let dump = store.store.with_fresh_index(options, &mut watch, dumped)??;
                 if dump != live {
                     bail!(DamageFound("the regenerated index differs".into()));
                 }
-                Ok(format!(
-                    "{n_tarballs} tarballs, {} of dump, identical",
-                    output::bytes(tier_types::to_u64(dump.len()))
-                ))
+                let bytes = output::bytes(tier_types::to_u64(dump.len()));
+                Ok(format!("{bytes} of dump, identical"))
             })?;
         }
         drop(store);
-        fs::remove_dir_all(indexes_path(path)).context("cannot remove the index")?;
+        fs::remove_dir_all(Layout::new(path).indexes()).context("cannot remove the index")?;
         self.timed("open the store without an index", || {
             let store = self.context.open(path)?;
             let mut dump = Vec::new();
-            store.index.dump(&mut dump)?;
+            store.index().dump(&mut dump)?;
             if dump != live {
                 bail!(DamageFound("the regenerated index differs".into()));
             }
@@ -187,7 +181,7 @@ fn init_args(store: &Path, cloud: &str) -> InitArgs {
         recipients: Vec::new(),
         no_encryption: false,
         level: 3,
-        chunk_bytes: crate::config::chunk_bytes(),
+        chunk_bytes: Config::CHUNK_BYTES,
     }
 }
 
