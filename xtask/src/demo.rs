@@ -10,11 +10,7 @@ use crate::setup;
 
 pub(crate) fn demo(root: &Path, args: &[String]) -> Result<()> {
     let mut demo = Command::new(release_program(root)?);
-    demo.arg("demo");
-    if args.is_empty() {
-        demo.arg(root.join("crates"));
-    }
-    run("tier demo", demo.args(args))
+    run("tier demo", demo.arg("demo").args(args))
 }
 
 /// The program, built in release.
