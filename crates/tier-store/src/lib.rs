@@ -40,6 +40,6 @@ pub use dir::StoreDir;
 pub use error::StoreError;
 pub use identity::{new_identity, read_identity};
 pub use layout::Layout;
-pub use rebuild::{Filled, RebuildOptions, rebuild};
+pub use rebuild::{Filled, FreshIndex, RebuildOptions, rebuild};
 pub use restore::{RestoreReport, RestoreSource, RestoreTarget, restore};
 pub use store::{Filesystem, OpenMode, Store};

@@ -44,6 +44,17 @@ pub struct Filled {
     pub damages: Vec<Damage>,
 }
 
+/// An index that was made to be looked at.
+#[derive(Debug)]
+pub struct FreshIndex<'a> {
+    /// The index.
+    pub index: &'a Index,
+    /// What it was filled from.
+    pub filled: Filled,
+    /// A directory for what else is needed, which goes with the index.
+    pub directory: &'a Path,
+}
+
 /// Makes a new index of a store that is not open, from what is left of manifests and tarballs. It
 /// takes the place of the old one even if damage was found; what it lacks is then in the answer.
 pub fn rebuild(
@@ -95,19 +106,19 @@ impl Store {
     }
 
     /// Fills an index beside the one in use, brings it up to the newest manifest, and shows it to
-    /// `look`, with a directory for what else is needed.
+    /// `look`; it goes afterwards.
     pub fn with_fresh_index<T>(
         &self,
         options: RebuildOptions,
         watch: &mut Watch<'_>,
-        look: impl FnOnce(&Index, &Path) -> T,
+        look: impl FnOnce(&FreshIndex<'_>) -> T,
     ) -> Result<T, StoreError> {
         let dir = self.dir();
         let new = NewIndex::new(&dir.layout)?;
-        let fresh = open_index(&new.index_path(), &dir.config)?;
-        fill_index(dir, &fresh, options, watch)?;
-        self.archive()?.catch_up(&fresh)?;
-        Ok(look(&fresh, new.directory()))
+        let index = open_index(&new.index_path(), &dir.config)?;
+        let filled = fill_index(dir, &index, options, watch)?;
+        self.archive()?.catch_up(&index)?;
+        Ok(look(&FreshIndex { index: &index, filled, directory: new.directory() }))
     }
 }
 

@@ -127,3 +127,109 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(arguments: &str) -> Result<Args, ErrorKind> {
+        let arguments = std::iter::once("tier").chain(arguments.split_whitespace());
+        Args::try_parse_from(arguments).map_err(|error| error.kind())
+    }
+
+    fn all_commands() -> Vec<(String, clap::Command)> {
+        let mut commands = Vec::new();
+        for command in Args::command().get_subcommands() {
+            commands.push((command.get_name().to_string(), command.clone()));
+            for below in command.get_subcommands() {
+                commands
+                    .push((format!("{} {}", command.get_name(), below.get_name()), below.clone()));
+            }
+        }
+        commands
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_argument_is_explained_with_an_example() {
+        for (name, command) in all_commands() {
+            assert!(command.get_about().is_some(), "{name}");
+            let example = format!("Example: tier {name}");
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(command.has_subcommands() || after.starts_with(&example), "{name}: {after}");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{name}: {}", argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn the_examples_can_be_typed() {
+        for (name, command) in all_commands() {
+            let Some(after) = command.get_after_help().map(ToString::to_string) else { continue };
+            let example = after.strip_prefix("Example: tier ").unwrap();
+            let example = example.split(" | ").next().unwrap();
+            assert!(parse(example).is_ok(), "{name}: {example}");
+        }
+    }
+
+    #[test]
+    fn flags_for_all_commands_may_stand_anywhere() {
+        for line in ["--json -vv ls s", "ls s --json -vv", "ls --json -v s -v"] {
+            let args = parse(line).unwrap();
+            assert_eq!((args.json, args.verbose, args.quiet), (true, 2, false), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_space_to_free_is_named_in_one_way() {
+        for goal in ["--bytes 5", "--to 50", "--all"] {
+            parse(&format!("evict s {goal}")).unwrap();
+        }
+        assert_eq!(parse("evict s").unwrap_err(), ErrorKind::MissingRequiredArgument);
+        assert_eq!(parse("evict s --all --to 5").unwrap_err(), ErrorKind::ArgumentConflict);
+        assert_eq!(parse("evict s --to 101").unwrap_err(), ErrorKind::ValueValidation);
+    }
+
+    #[test]
+    fn numbers_have_bounds() {
+        for (line, is_right) in [
+            ("import s d --jobs 1", true),
+            ("import s d --jobs 256", true),
+            ("import s d --jobs 0", false),
+            ("import s d --jobs 257", false),
+            ("export s / d --jobs x", false),
+            ("init s --chunk-bytes 4096", true),
+            ("init s --chunk-bytes 4095", false),
+            ("init s --level 19", true),
+            ("init s --level 20", false),
+        ] {
+            assert_eq!(parse(line).is_ok(), is_right, "{line}");
+        }
+    }
+
+    #[test]
+    fn as_many_files_are_copied_at_once_as_the_user_says() {
+        let Command::Import(args) = parse("import s d --jobs 7").unwrap().command else { panic!() };
+        assert_eq!(args.jobs.n_threads().get(), 7);
+        assert!(Jobs::default().n_threads().get() >= 1);
+    }
+
+    #[test]
+    fn commands_on_an_open_store_name_it() {
+        let store = |line: &str| parse(line).unwrap().command.open_store().map(Path::to_path_buf);
+        for line in ["status s", "index check s", "evict s --all", "export s / d", "unpin s /a"] {
+            assert_eq!(store(line), Some("s".into()), "{line}");
+        }
+        for line in ["demo", "init s", "mount s d", "tarball ls t", "keygen"] {
+            assert_eq!(store(line), None, "{line}");
+        }
+    }
+}

@@ -16,7 +16,8 @@ use crate::transfer::{self, Copied, ImportOptions, walk};
 
 pub(super) fn run(context: &Context, args: &ImportArgs) -> Result<()> {
     let store = context.open(&args.store)?;
-    let source = Source { dir: &context.console.host_path(&args.dir), into: &args.into };
+    let dir = context.console.host_path(&args.dir);
+    let source = Source { dir: &dir, into: &args.into, is_wanted: &|_| true };
     let copied = import_tree(context, &store, &source, args.jobs)?;
     let (n, bytes) = (copied.n_inodes, output::bytes(copied.bytes));
     let text = format!("Imported {n} files and directories, {bytes}.\n");
@@ -29,6 +30,8 @@ pub(super) struct Source<'a> {
     pub(super) dir: &'a Path,
     /// The store's directory.
     pub(super) into: &'a OsStr,
+    /// Asked for each path below `dir`.
+    pub(super) is_wanted: &'a (dyn Fn(&Path) -> bool + Sync),
 }
 
 /// Copies a tree in, shown and stopped by the console.
@@ -58,6 +61,7 @@ pub(super) fn import_tree(
     };
     let options = ImportOptions {
         n_threads: jobs.n_threads(),
+        is_wanted: source.is_wanted,
         progress: &progress,
         entry_changed: &entry_changed,
         attributes_changed: &attributes_changed,

@@ -127,9 +127,9 @@ pub(super) fn check(context: &Context, args: &IndexCheckArgs) -> Result<()> {
 fn differences(context: &Context, stop: &StopGuard, store: &OpenStore) -> Result<Vec<String>> {
     let options = RebuildOptions { mode: ScanMode::Tables, from_cloud: false };
     watched(context, stop, |watch| {
-        store.store.with_fresh_index(options, watch, |fresh, directory| {
-            let [live, regenerated] = ["live", "fresh"].map(|name| directory.join(name));
-            for (index, path) in [(store.index().as_ref(), &live), (fresh, &regenerated)] {
+        store.store.with_fresh_index(options, watch, |fresh| {
+            let [live, regenerated] = ["live", "fresh"].map(|name| fresh.directory.join(name));
+            for (index, path) in [(store.index().as_ref(), &live), (fresh.index, &regenerated)] {
                 let mut out = BufWriter::new(File::create(path).context("cannot write a dump")?);
                 stop.check()?;
                 index.dump(&mut out)?;

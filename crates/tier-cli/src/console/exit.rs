@@ -1,4 +1,9 @@
-//! Exit codes: what a script can act on.
+//! Exit codes: what a script can act on, made of the kinds of errors.
+//!
+//! Every error type of the workspace says its kind ([`HasKind`]). An error that arrives here is a
+//! chain: a context that says what was done, the error of the component that did it, and its causes.
+//! Several of them may say a kind. The innermost that says more than "failed" decides, because it is
+//! nearest to what happened: a fetcher that found no copy failed since each copy is damaged.
 
 use std::error::Error;
 use std::io;
@@ -31,6 +36,7 @@ impl std::fmt::Display for DamageFound {
 
 impl Error for DamageFound {}
 
+/// The exit code of a command that ended with an error.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<DamageFound>().is_some() {
         return DAMAGED;
@@ -68,7 +74,7 @@ fn kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
     types.iter().find_map(|ask| ask(error))
 }
 
-/// The error with its causes, each said once.
+/// The error with its causes, each said once: some components repeat the text of their causes.
 pub(crate) fn message(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
@@ -80,9 +86,76 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
     parts.join(": ")
 }
 
+/// Whether what reads the output has ended: it has seen enough.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let broken = |cause: &(dyn Error + 'static)| {
         cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
     };
     error.chain().any(broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::*;
+
+    fn port(kind: ErrorKind) -> PortError {
+        PortError::new(kind, "the port's own text")
+    }
+
+    #[test]
+    fn each_kind_has_its_code() {
+        let table = [
+            (ErrorKind::Damaged, DAMAGED),
+            (ErrorKind::Missing, DAMAGED),
+            (ErrorKind::WrongKey, FAILED),
+            (ErrorKind::Busy, BUSY),
+            (ErrorKind::Unavailable, FAILED),
+            (ErrorKind::Cancelled, FAILED),
+            (ErrorKind::Failed, FAILED),
+        ];
+        for (kind, wanted) in table {
+            assert_eq!(code(&port(kind).into()), wanted, "{kind:?}");
+            let in_context = Err::<(), _>(port(kind)).context("cannot do it").unwrap_err();
+            assert_eq!(code(&in_context), wanted, "{kind:?} in a context");
+        }
+        assert_eq!(code(&anyhow!("no kind at all")), FAILED);
+        assert_eq!(code(&DamageFound("two objects".into()).into()), DAMAGED);
+    }
+
+    #[test]
+    fn the_innermost_kind_that_tells_something_decides() {
+        let caused = |kind, cause| code(&port(kind).with_source(port(cause)).into());
+        assert_eq!(caused(ErrorKind::Unavailable, ErrorKind::Damaged), DAMAGED);
+        assert_eq!(caused(ErrorKind::Damaged, ErrorKind::Busy), BUSY);
+        assert_eq!(caused(ErrorKind::Damaged, ErrorKind::Failed), DAMAGED);
+    }
+
+    #[test]
+    fn the_errors_of_all_crates_are_asked() {
+        let of_crates: [(anyhow::Error, u8); 3] = [
+            (FsError::Damaged { ino: tier_types::Ino::new(1), problem: "odd" }.into(), DAMAGED),
+            (FsError::NotFound.into(), FAILED),
+            (PersistError::Cancelled.into(), FAILED),
+        ];
+        for (error, wanted) in of_crates {
+            assert_eq!(code(&error), wanted, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow!("the disk is full").context("cannot write x: the disk is full");
+        assert_eq!(message(&error), "cannot write x: the disk is full");
+        let error = anyhow!("the disk is full").context("cannot write x");
+        assert_eq!(message(&error), "cannot write x: the disk is full");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_told_apart() {
+        let closed = io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(is_broken_pipe(&anyhow::Error::from(closed).context("cannot write")));
+        assert!(!is_broken_pipe(&anyhow!("cannot write")));
+    }
 }

@@ -1,4 +1,7 @@
-//! What commands print: for people, or as JSON.
+//! The texts that commands print: sizes, names and times to be read, and damages.
+//!
+//! Names are printed so that a name cannot do harm on a terminal or look like two: control characters
+//! are escaped, and what is not UTF-8 is escaped as a whole. JSON has names as bytes besides.
 
 use serde_json::{Value, json};
 use tier_persist::Damage;
@@ -16,13 +19,11 @@ pub(crate) fn bytes(n: u64) -> String {
     indicatif::HumanBytes(n).to_string()
 }
 
-/// A name for people: as it is, but for control characters; if it is not UTF-8, escaped.
+/// A name to be read: as it is, but for control characters; if it is not UTF-8, escaped.
 pub(crate) fn name(name: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(name) else { return name.escape_ascii().to_string() };
-    let escaped = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
+    let escaped =
+        |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(escaped).collect()
 }
 
@@ -55,9 +56,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn sizes_have_binary_units_and_three_digits() {
+        let texts = [0, 1, 1023, 1024, 1536, 5 << 20, 300_000_000, u64::MAX].map(bytes);
+        let expected =
+            ["0 B", "1 B", "1023 B", "1.00 KiB", "1.50 KiB", "5.00 MiB", "286.10 MiB", "16.00 EiB"];
+        assert_eq!(texts, expected);
+    }
+
+    #[test]
     fn names_are_readable() {
         assert_eq!(name("Müller's\n".as_bytes()), "Müller's\\n");
         assert_eq!(name(b"\xff"), "\\xff");
+        assert_eq!(name(b"a b\tc"), "a b\\tc");
+        assert_eq!(name("\u{1b}[31mred\u{85}".as_bytes()), "\\u{1b}[31mred\\u{85}");
+        assert_eq!(name(b""), "");
     }
 
     #[test]
@@ -67,5 +79,17 @@ mod tests {
         assert_eq!(text(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(text(-1), "1969-12-31T23:59:59Z");
         assert_eq!(text(1_482_019_445), "2016-12-18T00:04:05Z");
+        // The ends of a common year, of a leap year, and of a century without a leap day.
+        assert_eq!(text(1_672_531_199), "2022-12-31T23:59:59Z");
+        assert_eq!(text(1_709_164_800), "2024-02-29T00:00:00Z");
+        assert_eq!(text(4_107_542_400), "2100-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn damages_are_lines_and_objects() {
+        let damage = Damage { object: "a".into(), problem: "odd".into(), missing: false };
+        let (text, objects) = damages(&[damage]);
+        assert_eq!(text, "a: odd\n");
+        assert_eq!(objects, [json!({ "object": "a", "problem": "odd" })]);
     }
 }

@@ -8,13 +8,12 @@ mod export;
 mod import;
 pub(crate) mod walk;
 mod worker_pool;
-mod xattrs;
+pub(crate) mod xattrs;
 
 use serde_json::{Value, json};
 
-pub(crate) use self::export::{ExportOptions, export};
+pub(crate) use self::export::{ExportOptions, export, is_root};
 pub(crate) use self::import::{ImportOptions, import};
-pub(crate) use self::xattrs::read as read_xattrs;
 
 /// What was copied.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,4 +1,8 @@
-//! Paths in a store.
+//! Paths in a store, and walks over the tree below them.
+//!
+//! A store that is walked may be in use: names come and go meanwhile. What a directory listing named
+//! and is gone when it is looked at, is left out, as if the walk had come later. A walk holds the
+//! directories that it has still to list, and one page of names, never a whole tree or directory.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -31,7 +35,7 @@ pub(crate) fn resolve(fs: &Kvfs, path: &OsStr) -> Result<FileAttr> {
     Ok(attr)
 }
 
-/// The entries of a folder but `.` and `..`, in order of their making.
+/// The entries of a directory but `.` and `..`, in order of their making.
 pub(crate) fn entries(
     fs: &Kvfs,
     dir: Ino,
@@ -50,7 +54,7 @@ pub(crate) fn entries(
     }
 }
 
-/// Everything at and below a path, folders before what is in them. `visit` gets the path relative
+/// Everything at and below a path, directories before what is in them. `visit` gets the path relative
 /// to the start.
 pub(crate) fn tree(
     fs: &Kvfs,
@@ -73,7 +77,7 @@ pub(crate) fn tree(
             match fs.getattr(entry.attr.ino) {
                 Ok(attr) if matches!(attr.kind, FileKind::Directory) => below.push((path, attr)),
                 Ok(attr) => gone_is_fine(visit(&path, &attr))?,
-                // The tree lives: it went while we looked.
+                // Removed since it was listed.
                 Err(FsError::NotFound) => {}
                 Err(error) => return Err(error.into()),
             }

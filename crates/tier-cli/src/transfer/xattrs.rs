@@ -6,28 +6,31 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
 use rustix::io::Errno;
+use tier_types::Xattr;
 
 /// The kernel's own limits.
 const LIST_BYTES_MAX: usize = 64 << 10;
 const VALUE_BYTES_MAX: usize = 64 << 10;
 
-/// Names and values; none where the filesystem has none.
-pub(crate) fn read(path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+/// All that may be seen; none where the filesystem knows none.
+pub(crate) fn read(path: &Path) -> Result<Vec<Xattr>> {
     let failed = || format!("cannot read the extended attributes of {}", path.display());
     let mut names = vec![0; LIST_BYTES_MAX];
-    let len = match llistxattr(path, &mut names) {
+    match llistxattr(path, &mut names) {
         Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-        Ok(len) => len,
+        Ok(len) => names.truncate(len),
         Err(error) => return Err(error).with_context(failed),
-    };
-    let names = names.get(..len).unwrap_or_default();
+    }
     let mut xattrs = Vec::new();
-    let mut value = vec![0; VALUE_BYTES_MAX];
+    let mut buffer = vec![0; VALUE_BYTES_MAX];
     for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
         let c_name = CString::new(name).with_context(failed)?;
-        match lgetxattr(path, &c_name, &mut value) {
-            Ok(len) => xattrs.push((name.to_vec(), value.get(..len).unwrap_or_default().to_vec())),
-            // It went while we looked, or it is not ours to see.
+        match lgetxattr(path, &c_name, &mut buffer) {
+            Ok(len) => {
+                let (value, _) = buffer.split_at(len);
+                xattrs.push(Xattr { name: name.to_vec(), value: value.to_vec() });
+            }
+            // Removed since it was listed, or listed and not to be seen.
             Err(Errno::NODATA | Errno::PERM | Errno::OPNOTSUPP) => {}
             Err(error) => return Err(error).with_context(failed),
         }
@@ -41,4 +44,25 @@ pub(crate) fn write(path: &Path, name: &[u8], value: &[u8]) -> Result<()> {
     };
     let c_name = CString::new(name).with_context(failed)?;
     lsetxattr(path, &c_name, value, XattrFlags::empty()).with_context(failed)
+}
+
+/// Whether only root may set an attribute.
+pub(crate) fn is_for_root(name: &[u8]) -> bool {
+    name.starts_with(b"security.") || name.starts_with(b"trusted.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(!read(file.path()).unwrap().iter().any(|xattr| xattr.name == b"user.b"));
+        let (name, value) = (b"user.b".to_vec(), b"a\0b".to_vec());
+        // A filesystem for temporary files may know no attributes of users.
+        if write(file.path(), &name, &value).is_ok() {
+            assert!(read(file.path()).unwrap().contains(&Xattr { name, value }));
+        }
+    }
 }

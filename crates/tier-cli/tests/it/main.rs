@@ -21,4 +21,6 @@ mod power;
 #[cfg(test)]
 mod repair;
 #[cfg(test)]
+mod texts;
+#[cfg(test)]
 mod twins;

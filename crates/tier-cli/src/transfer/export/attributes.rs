@@ -15,12 +15,15 @@ impl Export<'_> {
     /// Sets owner, extended attributes, mode and times, in this order: a new owner takes set-id bits
     /// away, and an ACL the mode, and each of them changes times.
     pub(super) fn attributes(&self, path: &Path, attr: &FileAttr) -> Result<()> {
-        let owned = lchown(path, Some(attr.uid), Some(attr.gid));
-        self.tolerate(
-            owned.with_context(|| format!("cannot set the owner of {}", path.display())),
-        )?;
+        if self.options.as_root {
+            let owned = lchown(path, Some(attr.uid), Some(attr.gid));
+            let failed = || format!("cannot set the owner of {}", path.display());
+            self.tolerate(owned.with_context(failed))?;
+        }
         for name in self.fs.listxattr(attr.ino)? {
-            self.tolerate(xattrs::write(path, &name, &self.fs.getxattr(attr.ino, &name)?))?;
+            if self.options.as_root || !xattrs::is_for_root(&name) {
+                self.tolerate(xattrs::write(path, &name, &self.fs.getxattr(attr.ino, &name)?))?;
+            }
         }
         if !matches!(attr.kind, FileKind::Symlink(_)) {
             let mode = Permissions::from_mode(u32::from(attr.mode));

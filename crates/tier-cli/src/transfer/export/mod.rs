@@ -33,6 +33,8 @@ use crate::console::{self, DamageFound};
 pub(crate) struct ExportOptions<'a> {
     /// Threads that copy files.
     pub(crate) n_threads: NonZeroUsize,
+    /// Whether what only root may set is tried: owners, and attributes of the system.
+    pub(crate) as_root: bool,
     /// Told how far it has got; its error ends the export.
     pub(crate) progress: &'a (dyn Fn(&Copied) -> Result<()> + Sync),
 }
@@ -51,7 +53,7 @@ pub(crate) fn export(
     let export = Export {
         fs,
         options,
-        is_root: rustix::process::geteuid().is_root(),
+        is_root: is_root(),
         copied: Mutex::new(Copied::default()),
         n_parts: AtomicU64::new(0),
         n_damaged: AtomicU64::new(0),
@@ -72,6 +74,11 @@ pub(crate) fn export(
         0 => Ok(export.copied.into_inner()),
         n => bail!(DamageFound(format!("{n} files could not be read; all others are exported"))),
     }
+}
+
+/// Whether this process may set what only root may.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 struct Export<'a> {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use kvfs::{NewNode, SetAttr, XattrMode};
-use tier_types::{DeviceNumber, FileKind, Ino, Timestamp};
+use tier_types::{DeviceNumber, FileKind, Ino, Timestamp, Xattr};
 
 use super::Import;
 use crate::transfer::xattrs;
@@ -16,7 +16,7 @@ impl Import<'_> {
     /// Sets extended attributes, and then all others at once: the time of change says that the file is
     /// complete.
     pub(super) fn attributes(&self, path: &Path, ino: Ino, metadata: &Metadata) -> Result<()> {
-        for (name, value) in xattrs::read(path)? {
+        for Xattr { name, value } in xattrs::read(path)? {
             self.fs.setxattr(ino, &name, &value, XattrMode::Set)?;
         }
         let times = times(metadata)?;

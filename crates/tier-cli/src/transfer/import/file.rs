@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use kvfs::{FsError, NewFile, NewNode};
-use tier_types::{ByteRange, FileAttr, FileName, Ino, Xattr, to_u64};
+use tier_types::{ByteRange, FileAttr, FileName, Ino, to_u64};
 
 use super::Import;
 use super::attributes::{look_at, node, times};
@@ -70,7 +70,6 @@ impl Import<'_> {
         let copied = to_u64(content.len());
         let times = times(metadata)?;
         let xattrs = xattrs::read(source.path)?;
-        let xattrs = xattrs.into_iter().map(|(name, value)| Xattr { name, value }).collect();
         let new =
             NewFile { node, accessed: times.accessed, modified: times.modified, xattrs, content };
         let FileAttr { ino, .. } = self.fs.create_file(source.dir, staged.name(), new)?;

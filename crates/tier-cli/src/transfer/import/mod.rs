@@ -55,6 +55,8 @@ const N_FILES: usize = 256;
 pub(crate) struct ImportOptions<'a> {
     /// Threads that copy files; with one, two imports of one tree are the same.
     pub(crate) n_threads: NonZeroUsize,
+    /// Asked for each path below the start whether it is to be imported.
+    pub(crate) is_wanted: &'a (dyn Fn(&Path) -> bool + Sync),
     /// Told how far it has got; its error ends the import.
     pub(crate) progress: &'a (dyn Fn(&Copied) -> Result<()> + Sync),
     /// Told of each name that was made or whose file was changed.

@@ -54,6 +54,9 @@ impl Import<'_> {
             let mut below = Vec::new();
             let mut names = Vec::new();
             for HostEntry { name, is_dir } in entries(&directory.path)? {
+                if !(self.options.is_wanted)(&directory.path(&name)) {
+                    continue;
+                }
                 if is_dir {
                     below.push(Arc::new(self.directory(&directory, &name)?));
                 } else {
