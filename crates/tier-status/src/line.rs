@@ -1,27 +1,60 @@
-//! One line of a status log (`docs/formats/status-log.md`).
+//! The status chain: text lines, each with a digest that continues the line before.
+//!
+//! A line is `TEXT DIGEST\n`. The digest is cut from the SHA-256 of the *previous line's digest*
+//! and TEXT, and the first line starts from nothing. A digest of one line therefore vouches for
+//! every line up to it, in their order: a line that was changed, swapped, left out or taken from
+//! another log does not fit, and neither does any line after it.
+//!
+//! The log is appended to while a crash may come at any byte. What a crash can leave is a prefix of
+//! what was written: whole lines, then perhaps the first bytes of one more. The two cases look
+//! different, and are told apart by the newline alone:
+//!
+//! - **A last line without a newline is torn.** It did not happen. The writer returns from a report
+//!   only after the line was synced, so that no work was built on it; the next writer cuts it off.
+//! - **A line with a newline is complete**, and then its digest must fit. If it does not, the file
+//!   is damaged, wherever the line is: bytes under a newline were all written, and a disk that
+//!   brings others back has lost something that work was built on.
+//!
+//! A torn line whose lost bytes come back as zeros has no newline either, and is cut in the same
+//! way. A newline that turned into another byte joins two lines, whose digest does not fit, or
+//! makes the last line a torn one. That loss cannot be told from a crash, and costs what a crash
+//! costs: the step of which the event told is done once more, and every step can be repeated.
+//!
+//! Damage is an error and never skipped. Events after a damaged line may say "verified", on which
+//! eviction relies, and a chain that is broken vouches for none of them. An operator may move the
+//! file away: what it said is found out again, from the manifest and by reading the objects back.
+//!
+//! 64 bits of digest find accidents. They are no signature: a program that can write the file can
+//! make a chain that fits.
 
 use std::collections::HashMap;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use ring::digest::{SHA256, digest};
 use tier_types::{Epoch, SnapshotId, Timestamp, Xid, XidRange};
 
 use crate::{Event, EventRecord, StatusHeader, Tier};
 
-/// Longest line that a reader accepts.
+/// Longest line that a reader accepts, without its newline.
 pub(crate) const LINE_BYTES_MAX: usize = 16 * 1024;
-/// Longest value of a field; what is longer is cut when it is written.
+/// Longest value of a field; what is longer is cut when it is written. Escaped it has up to three
+/// times as many bytes, and no event has more than two fields that are text.
 const VALUE_BYTES_MAX: usize = 2048;
+/// Bytes of the SHA-256 that a line keeps.
+const DIGEST_BYTES: usize = 8;
 
-/// The digest that the next line continues: 16 hexadecimal digits.
+/// The digest that the next line continues: 16 hexadecimal digits, none before the first line.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Chain(String);
 
 impl Chain {
     /// `text` with the digest that chains it to the lines before, and a newline.
     pub(crate) fn seal(&mut self, text: &str) -> String {
+        assert!(!text.contains('\n'), "a line is one line");
         self.0 = self.digest_of(text);
-        format!("{text} {}\n", self.0)
+        let line = format!("{text} {}\n", self.0);
+        assert!(line.len() <= LINE_BYTES_MAX, "a writer writes no line that a reader refuses");
+        line
     }
 
     /// The text of a line whose digest fits.
@@ -37,10 +70,13 @@ impl Chain {
 
     fn digest_of(&self, text: &str) -> String {
         let full = digest(&SHA256, format!("{}\n{text}", self.0).as_bytes());
-        full.as_ref().iter().take(8).fold(String::new(), |mut out, byte| {
-            let _ = write!(out, "{byte:02x}");
-            out
-        })
+        let digits =
+            full.as_ref().iter().take(DIGEST_BYTES).fold(String::new(), |mut out, byte| {
+                let _ = write!(out, "{byte:02x}");
+                out
+            });
+        assert_eq!(digits.len(), 2 * DIGEST_BYTES, "a digest has a fixed length");
+        digits
     }
 }
 
@@ -49,7 +85,7 @@ pub(crate) fn header_to_text(header: &StatusHeader) -> String {
 }
 
 pub(crate) fn header_from_text(text: &str) -> Option<StatusHeader> {
-    let fields = Fields::parse(text.strip_prefix("tier-status 1")?)?;
+    let fields = Fields::parse(text.strip_prefix("tier-status 1 ")?)?;
     Some(StatusHeader {
         epoch: Epoch::new(fields.number("epoch")?),
         snapshot: SnapshotId::new(fields.number("snapshot")?),
@@ -58,7 +94,7 @@ pub(crate) fn header_from_text(text: &str) -> Option<StatusHeader> {
 
 pub(crate) fn event_to_text(record: &EventRecord) -> String {
     let mut out = format!("{}.{:09} ", record.time.seconds, record.time.nanos);
-    let mut line = |word: &str, fields: &[(&str, &dyn std::fmt::Display)]| {
+    let mut line = |word: &str, fields: &[(&str, &dyn Display)]| {
         out.push_str(word);
         for (key, value) in fields {
             let _ = write!(out, " {key}={}", escape(&value.to_string()));
@@ -101,6 +137,7 @@ pub(crate) fn event_from_text(text: &str) -> Option<EventRecord> {
     let (time, rest) = text.split_once(' ')?;
     let (seconds, nanos) = time.split_once('.')?;
     let time = Timestamp { seconds: seconds.parse().ok()?, nanos: nanos.parse().ok()? };
+    // A word without fields is the whole rest.
     let (word, fields) = rest.split_once(' ').unwrap_or((rest, ""));
     let fields = Fields::parse(fields)?;
     let event = match word {
@@ -187,4 +224,105 @@ fn unescape(value: &str) -> Option<String> {
     }
     // A value that was cut may end within a character.
     Some(String::from_utf8_lossy(&out).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: Timestamp = Timestamp { seconds: -3, nanos: 7 };
+
+    fn there_and_back(event: Event) -> Event {
+        let text = event_to_text(&EventRecord { time: TIME, event });
+        let record = event_from_text(&text).expect("what was written can be read");
+        assert_eq!(record.time, TIME, "{text}");
+        record.event
+    }
+
+    #[test]
+    fn every_byte_of_a_value_survives() {
+        let text: String = (0..=0xff).filter_map(char::from_u32).collect();
+        for value in ["", " ", "%", "=", "a=b c\nd", "\u{0}", text.as_str()] {
+            let event = Event::Failed { step: value.into(), error: value.into() };
+            assert_eq!(there_and_back(event.clone()), event, "{value:?}");
+        }
+        assert_eq!(escape("a b%\n\u{e9}="), "a%20b%25%0a%c3%a9=");
+    }
+
+    #[test]
+    fn the_smallest_and_the_largest_numbers_survive() {
+        for number in [0, 1, u64::MAX] {
+            let event = Event::Evicted { n_inodes: number, bytes: number };
+            assert_eq!(there_and_back(event.clone()), event);
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_cut_and_its_line_is_still_readable() {
+        // Two bytes each, of which the limit cuts none in half, and one byte before them, so that
+        // it does.
+        for value in ["\u{e9}".repeat(5000), format!("x{}", "\u{e9}".repeat(5000))] {
+            let event = Event::Failed { step: value.clone(), error: value.clone() };
+            let line = Chain::default().seal(&event_to_text(&EventRecord { time: TIME, event }));
+            assert!(line.len() <= LINE_BYTES_MAX, "{}", line.len());
+            let text = Chain::default().open(line.trim_end()).unwrap().to_string();
+            let Some(Event::Failed { error, .. }) = event_from_text(&text).map(|r| r.event) else {
+                panic!("{text} is no failure");
+            };
+            let whole = error.trim_end_matches(char::REPLACEMENT_CHARACTER);
+            assert!(value.starts_with(whole), "{error}");
+            assert!(whole.len() >= VALUE_BYTES_MAX - 1);
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_event_is_refused() {
+        for text in [
+            "",
+            "resumed",
+            "1 resumed",
+            "1.0",
+            "1.x resumed",
+            "1.0 unheard-of",
+            "1.0 started start=3 end=3",
+            "1.0 started start=3",
+            "1.0 evicted inodes=-1 bytes=0",
+            "1.0 evicted inodes=18446744073709551616 bytes=0",
+            "1.0 verified tier=moon",
+            "1.0 verified cloud",
+            "1.0 failed step=%2 error=",
+            "1.0 failed step=%zz error=",
+        ] {
+            assert_eq!(event_from_text(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_header_of_version_1_is_one() {
+        let header = StatusHeader { epoch: Epoch::new(2), snapshot: SnapshotId::new(u64::MAX) };
+        assert_eq!(header_from_text(&header_to_text(&header)), Some(header));
+        for text in [
+            "tier-status 2 epoch=1 snapshot=1",
+            "tier-status 10 epoch=1 snapshot=1",
+            "tier-status 1epoch=1 snapshot=1",
+            "tier-status 1 epoch=1",
+            "tier-evict 1 epoch=1 snapshot=1",
+        ] {
+            assert_eq!(header_from_text(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_fits_only_where_it_was_sealed() {
+        let mut writer = Chain::default();
+        let lines = ["one", "two", "two"].map(|text| writer.seal(text));
+        assert_ne!(lines[1], lines[2], "the same text at another place");
+        let mut reader = Chain::default();
+        let read = lines.each_ref().map(|line| reader.open(line.trim_end()).map(String::from));
+        assert_eq!(read, ["one", "two", "two"].map(|text| Some(text.into())));
+        assert_eq!(reader, writer, "a writer goes on where a reader ended");
+        let mut late = Chain::default();
+        assert_eq!(late.open(lines[1].trim_end()), None);
+        assert_eq!(late, Chain::default(), "a line that does not fit moves nothing");
+    }
 }
