@@ -92,7 +92,7 @@ pub(crate) fn evict(
         "candidates": report.n_candidates,
         "evicted": report.n_evicted,
         "bytes": report.bytes,
-        "spared": report.n_spared,
+        "spared": report.n_retained,
         "not_safe": report.n_not_safe,
         "disk_bytes": disk_bytes,
     });
@@ -111,8 +111,8 @@ fn evict_text(report: &EvictReport, disk_bytes: u64, dry_run: bool) -> String {
     if !dry_run {
         text.push_str(&format!("The disk got {} back.\n", output::bytes(disk_bytes)));
     }
-    if report.n_spared > 0 {
-        text.push_str(&format!("{} were spared by the policy.\n", report.n_spared));
+    if report.n_retained > 0 {
+        text.push_str(&format!("{} were spared by the policy.\n", report.n_retained));
     }
     if report.n_not_safe > 0 {
         text.push_str(&format!(
