@@ -26,7 +26,7 @@ pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
         "candidates": report.n_candidates,
         "evicted": report.n_evicted,
         "bytes": report.bytes,
-        "spared": report.n_spared,
+        "retained": report.n_retained,
         "not_safe": report.n_not_safe,
         "disk_bytes": disk_bytes,
     });
@@ -50,8 +50,8 @@ fn report_text(report: &EvictReport, disk_bytes: u64, dry_run: bool) -> String {
     if !dry_run {
         text.push_str(&format!("The disk got {} back.\n", output::bytes(disk_bytes)));
     }
-    if report.n_spared > 0 {
-        text.push_str(&format!("{} were spared by the policy.\n", report.n_spared));
+    if report.n_retained > 0 {
+        text.push_str(&format!("{} were retained by the policy.\n", report.n_retained));
     }
     if report.n_not_safe > 0 {
         text.push_str(&format!(
