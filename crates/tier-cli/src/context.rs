@@ -17,21 +17,10 @@ use parking_lot::Mutex;
 use tier_agent::{AgentReport, Scheduler, Task};
 
 use crate::console::Console;
-use crate::store::Store;
-
-/// What state a store must be in for a command.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum OpenMode {
-    /// Whole, with its index brought up to the newest manifest.
-    Regular,
-    /// The same, even if a repair of it was interrupted; nothing but a repair may change it then.
-    ForCheck,
-    /// Its index may be behind, or wrong.
-    IndexBehind,
-}
+use crate::open_store::{OpenMode, OpenStore};
 
 /// Opens the store at a path, or yields the one that is open.
-type Opener = Box<dyn Fn(&Path, OpenMode) -> Result<Arc<Store>> + Send + Sync>;
+type Opener = Box<dyn Fn(&Path, OpenMode) -> Result<Arc<OpenStore>> + Send + Sync>;
 
 /// What a command works with, besides its arguments.
 pub(crate) struct Context {
@@ -43,14 +32,7 @@ pub(crate) struct Context {
 impl Context {
     /// The context in a process that was started for this one command.
     pub(crate) fn local(console: Console) -> Self {
-        let opener = |path: &Path, mode| {
-            let store = match mode {
-                OpenMode::Regular => Store::open(path)?,
-                OpenMode::ForCheck => Store::open_for_check(path)?,
-                OpenMode::IndexBehind => Store::open_behind(path)?,
-            };
-            Ok(Arc::new(store))
-        };
+        let opener = |path: &Path, mode| Ok(Arc::new(OpenStore::open(path, mode)?));
         Self { console, opener: Box::new(opener), live: None }
     }
 
@@ -63,11 +45,11 @@ impl Context {
     }
 
     /// The store, whole and with an index that is up to date.
-    pub(crate) fn open(&self, path: &Path) -> Result<Arc<Store>> {
+    pub(crate) fn open(&self, path: &Path) -> Result<Arc<OpenStore>> {
         self.open_as(path, OpenMode::Regular)
     }
 
-    pub(crate) fn open_as(&self, path: &Path, mode: OpenMode) -> Result<Arc<Store>> {
+    pub(crate) fn open_as(&self, path: &Path, mode: OpenMode) -> Result<Arc<OpenStore>> {
         (self.opener)(path, mode)
     }
 
@@ -88,9 +70,9 @@ impl Context {
     }
 
     /// Has the store's agent perform a task, shown as `what`, until it is done or stopped.
-    pub(crate) fn perform(&self, store: &Store, task: Task, what: &str) -> Result<AgentReport> {
+    pub(crate) fn perform(&self, store: &OpenStore, task: Task, what: &str) -> Result<AgentReport> {
         let bar = Arc::new(self.console.progress(what));
-        let _shown = store.audience.join(bar);
+        let _shown = store.progress.join(bar);
         let stop = self.console.stop()?;
         Ok(store.agent()?.perform(task, stop.flag())?)
     }
@@ -98,14 +80,14 @@ impl Context {
 
 /// A store that a process has open for longer than a command, and what it does with it.
 pub(crate) struct Live {
-    pub(crate) store: Arc<Store>,
+    pub(crate) store: Arc<OpenStore>,
     scheduler: Mutex<Option<Arc<Scheduler>>>,
     mount: OnceLock<Arc<Mount>>,
 }
 
 impl Live {
     /// An open store, neither mounted nor with a schedule.
-    pub(crate) fn new(store: Arc<Store>) -> Self {
+    pub(crate) fn new(store: Arc<OpenStore>) -> Self {
         Self { store, scheduler: Mutex::new(None), mount: OnceLock::new() }
     }
 

@@ -1,20 +1,16 @@
 //! The `tier` program: reads the command line, starts logging, and runs one command.
 //!
 //! The modules are layers, bottom up: what the user says ([`args`]) and is told ([`console`]); the
-//! store on disk (`config`, `store`, `index_files`, `fill_index`); what a command works with
-//! ([`context`]); copying trees (`transfer`); the commands ([`command`]); and the process that keeps
+//! store with its filesystem (`open_store`); what a command works with ([`context`]); copying trees (`transfer`); the commands ([`command`]); and the process that keeps
 //! a store open and runs commands for others ([`serve`]). Each uses only those before it.
 
 mod args;
 mod command;
-mod config;
 mod console;
 mod context;
-mod fill_index;
-mod index_files;
 mod logging;
+mod open_store;
 mod serve;
-mod store;
 mod transfer;
 
 use std::io::{self, Write};

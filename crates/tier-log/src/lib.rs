@@ -16,6 +16,7 @@ mod changes;
 mod error;
 mod fold;
 mod format;
+mod memory;
 mod reader;
 mod record;
 mod spill;
@@ -24,6 +25,7 @@ mod writer;
 
 pub use changes::{NetChanges, NetChangesOptions};
 pub use error::LogError;
+pub use memory::MemoryLog;
 pub use reader::{SegmentHeader, SegmentReader, read_range};
 pub use record::{LogRecord, NodeKind, Operation};
 pub use writer::SegmentWriter;

@@ -11,35 +11,22 @@
 //!
 //! This crate knows no log: no log entry enters or leaves it. It decides nothing about when.
 
-mod age_stream;
-mod archive;
-mod compress;
+mod derive;
 mod error;
-mod fetcher;
+mod format;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod keys;
-mod manifest;
-mod names;
-mod object;
-mod persister;
-mod pipeline;
-mod plan;
-mod planner;
-mod rebuild;
-mod restore;
-mod seekable;
-mod tarball;
-mod verify;
-mod watch;
+mod progress;
+mod read;
+mod write;
 
-pub use archive::{Archive, SnapshotSummary, StoredObject};
+pub use derive::rebuild::{ScanMode, rebuild_without_manifests};
+pub use derive::verify::{Damage, VerifyReport, check_object};
 pub use error::PersistError;
-pub use fetcher::{Fetcher, FetcherOptions};
-pub use keys::Keys;
-pub use names::FilesystemId;
-pub use persister::{PersistOptions, PersistReport, PersistRequest, Persister};
-pub use rebuild::{ScanMode, rebuild_without_manifests};
-pub use tarball::{list_members, write_tar};
-pub use verify::{Damage, VerifyReport, check_object};
-pub use watch::Watch;
+pub use format::keys::Keys;
+pub use format::names::FilesystemId;
+pub use progress::Watch;
+pub use read::chain::{Archive, SnapshotSummary, StoredObject};
+pub use read::fetcher::{Fetcher, FetcherOptions};
+pub use read::listing::{list_members, write_tar};
+pub use write::persister::{PersistOptions, PersistReport, PersistRequest, Persister};

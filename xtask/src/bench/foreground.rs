@@ -37,12 +37,12 @@ pub(crate) fn foreground(plan: &Plan) -> Result<()> {
             persist_alone.push(wait(snapshot(plan, &mounted)?)?);
             mounted.end()?;
             let mounted = copied(plan, &template)?;
-            let folder = mounted.folder();
-            let mut idle = idle_rounds(folder)?;
+            let directory = mounted.directory();
+            let mut idle = idle_rounds(directory)?;
             let (mut child, started) = snapshot(plan, &mounted)?;
-            let meanwhile = rounds(folder, || Ok(child.try_wait()?.is_some()))?;
+            let meanwhile = rounds(directory, || Ok(child.try_wait()?.is_some()))?;
             persist_with.push(wait((child, started))?);
-            idle.extend(idle_rounds(folder)?);
+            idle.extend(idle_rounds(directory)?);
             mounted.end()?;
             let (idle, meanwhile) = (middle(idle), middle(meanwhile));
             ratios.push(meanwhile / idle);
@@ -102,23 +102,23 @@ fn rounds(mount: &Path, mut enough: impl FnMut() -> Result<bool>) -> Result<Vec<
 }
 
 /// What somebody does who works with files: makes, lists, reads, replaces and removes them.
-fn round(folder: &PathBuf) -> Result<()> {
-    fs::create_dir(folder)?;
-    let path = |number: usize| folder.join(number.to_string());
+fn round(directory: &PathBuf) -> Result<()> {
+    fs::create_dir(directory)?;
+    let path = |number: usize| directory.join(number.to_string());
     for number in 0..N_FILES {
         fs::write(path(number), vec![b'x'; FILE_BYTES])?;
     }
-    let mut large = File::create(folder.join("large.new"))?;
+    let mut large = File::create(directory.join("large.new"))?;
     large.write_all(&vec![b'y'; LARGE_BYTES])?;
     large.sync_all()?;
-    fs::rename(folder.join("large.new"), folder.join("large"))?;
-    for entry in fs::read_dir(folder)? {
+    fs::rename(directory.join("large.new"), directory.join("large"))?;
+    for entry in fs::read_dir(directory)? {
         let entry = entry?;
         if entry.metadata()?.len() != u64::try_from(fs::read(entry.path())?.len())? {
             bail!("{} is shorter than its size", entry.path().display());
         }
     }
-    Ok(fs::remove_dir_all(folder)?)
+    Ok(fs::remove_dir_all(directory)?)
 }
 
 fn middle(mut seconds: Vec<f64>) -> f64 {

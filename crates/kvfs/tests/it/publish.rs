@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use tier_testkit::check_log_service;
+use tier_testkit::contract::check_log_service;
 use tier_types::{ErrorKind, Ino, LogService, MountedInstance, Xid, XidRange};
 
 use crate::common::{create, file, name, open};

@@ -14,7 +14,7 @@ use tier_types::MountedInstance;
 use crate::args::{EvictArgs, EvictGoal};
 use crate::console::output;
 use crate::context::Context;
-use crate::store::Store;
+use crate::open_store::OpenStore;
 
 pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
     let EvictArgs { store, goal, dry_run } = args;
@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
         "candidates": report.n_candidates,
         "evicted": report.n_evicted,
         "bytes": report.bytes,
-        "spared": report.n_spared,
+        "retained": report.n_retained,
         "not_safe": report.n_not_safe,
         "disk_bytes": disk_bytes,
     });
@@ -39,7 +39,7 @@ pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
 }
 
 /// Has the agent carry out a task of eviction.
-pub(super) fn perform(context: &Context, store: &Store, task: Task) -> Result<EvictReport> {
+pub(super) fn perform(context: &Context, store: &OpenStore, task: Task) -> Result<EvictReport> {
     let report = context.perform(store, task, "evicting")?;
     report.evicted.context("the agent was to evict, and reports no eviction")
 }
@@ -55,8 +55,8 @@ fn report_text(report: &EvictReport, disk_bytes: u64, dry_run: bool) -> String {
     if !dry_run {
         text.push_str(&format!("The disk got {} back.\n", output::bytes(disk_bytes)));
     }
-    if report.n_spared > 0 {
-        text.push_str(&format!("{} were spared by the policy.\n", report.n_spared));
+    if report.n_retained > 0 {
+        text.push_str(&format!("{} were retained by the policy.\n", report.n_retained));
     }
     if report.n_not_safe > 0 {
         text.push_str(&format!(
@@ -67,7 +67,7 @@ fn report_text(report: &EvictReport, disk_bytes: u64, dry_run: bool) -> String {
     text
 }
 
-fn pass_goal(store: &Store, goal: &EvictGoal) -> Result<PassGoal> {
+fn pass_goal(store: &OpenStore, goal: &EvictGoal) -> Result<PassGoal> {
     match goal {
         EvictGoal { bytes: Some(bytes), .. } => Ok(PassGoal::Bytes(*bytes)),
         EvictGoal { to: Some(percent), .. } => {

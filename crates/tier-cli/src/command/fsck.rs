@@ -12,7 +12,8 @@ use tier_types::{ErrorKind, PortError};
 
 use crate::args::FsckArgs;
 use crate::console::DamageFound;
-use crate::context::{Context, OpenMode};
+use crate::context::Context;
+use crate::open_store::OpenMode;
 
 /// Contradictions that are listed, of those that are left and of those that are repaired.
 const N_SHOWN: usize = 1000;
@@ -20,7 +21,7 @@ const N_SHOWN: usize = 1000;
 pub(super) fn run(context: &Context, args: &FsckArgs) -> Result<()> {
     let repair = args.repair;
     if let Some(live) = context.live().filter(|_| repair) {
-        let path = live.store.base.path.display();
+        let path = live.store.path().display();
         let process = std::process::id();
         let message = format!(
             "{path} is mounted or served by process {process}, and a repair needs it alone; unmount \
@@ -35,7 +36,7 @@ pub(super) fn run(context: &Context, args: &FsckArgs) -> Result<()> {
         let list = if finding.repaired { &mut repaired } else { &mut left };
         list.add(finding);
     };
-    let (archive, stop) = (store.index.as_ref(), stop.flag());
+    let (archive, stop) = (store.index().as_ref(), stop.flag());
     let checked = if repair {
         store.fs.repair(archive, &mut found, stop)
     } else {

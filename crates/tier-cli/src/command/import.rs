@@ -11,7 +11,7 @@ use tier_types::{FileKind, FileName, Ino};
 use crate::args::{ImportArgs, Jobs};
 use crate::console::output;
 use crate::context::Context;
-use crate::store::Store;
+use crate::open_store::OpenStore;
 use crate::transfer::{self, Copied, ImportOptions, walk};
 
 pub(super) fn run(context: &Context, args: &ImportArgs) -> Result<()> {
@@ -37,7 +37,7 @@ pub(super) struct Source<'a> {
 /// Copies a tree in, shown and stopped by the console.
 pub(super) fn import_tree(
     context: &Context,
-    store: &Store,
+    store: &OpenStore,
     source: &Source<'_>,
     jobs: Jobs,
 ) -> Result<Copied> {

@@ -3,19 +3,20 @@
 use anyhow::Result;
 use serde_json::json;
 use tier_persist::Keys;
+use tier_types::{Clock, SystemClock};
 
-use super::init::identity_text;
 use crate::args::KeygenArgs;
 use crate::context::Context;
-use crate::store::write_secret;
 
 pub(super) fn run(context: &Context, args: &KeygenArgs) -> Result<()> {
     let keys = Keys::generate()?;
-    let text = identity_text(&keys);
     match &args.output {
-        None => context.console.report(&json!({}), &text),
+        None => {
+            let text = keys.to_identity_file(&SystemClock.now().to_string());
+            context.console.report(&json!({}), &text)
+        }
         Some(path) => {
-            write_secret(path, &text)?;
+            tier_store::new_identity(path, &keys, &SystemClock)?;
             context.console.note(&format!("Public key: {}", keys.public_key()));
             Ok(())
         }

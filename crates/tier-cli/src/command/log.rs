@@ -22,7 +22,7 @@ pub(super) fn run(context: &Context, args: &LogArgs) -> Result<()> {
     let segments = store.fs.segments(every_xid())?;
     // Before the oldest segment there is nothing: those before it were retired, or belong to the
     // store that this one was restored from.
-    let floor = store.base.config.xid_floor;
+    let floor = store.config().xid_floor;
     let oldest = segments.first().map_or(floor + 1, |segment| segment.range.start().get());
     let published = segments.last().map_or(0, |segment| segment.range.last().get());
     let last = store.fs.last_xid().get();

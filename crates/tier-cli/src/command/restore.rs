@@ -1,80 +1,48 @@
 //! `tier restore`: a store from the cloud alone; and a store as it was in an old snapshot.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result};
 use kvfs::Kvfs;
 use serde_json::json;
 use tempfile::TempDir;
-use tier_agent::StatusBook;
-use tier_cloud::DirStore;
-use tier_index::Index;
-use tier_persist::{Archive, FilesystemId, ScanMode, StoredObject, Watch};
-use tier_status::{Event, StatusHeader, StatusSink, Tier};
-use tier_types::{MountedInstance, ObjectStore, SnapshotId, Xid, to_usize};
+use tier_persist::FilesystemId;
+use tier_store::RestoreSource;
+use tier_types::SnapshotId;
 
-use super::init::{NewStore, make_folder, new_config, put_identity};
 use crate::args::RestoreArgs;
-use crate::config::Config;
 use crate::context::Context;
-use crate::index_files::index_path;
-use crate::store::{
-    Store, clock, kvfs_options, local_path, open_cloud, open_index, read_identity, recaller,
-};
+use crate::open_store::{OpenStore, RestoredFilesystem};
 
-pub(super) fn run(context: &Context, source: &RestoreArgs) -> Result<()> {
-    let store = source.store.as_path();
-    let cloud = open_cloud(&source.cloud)?;
-    let mut keys = read_identity(&source.identity)?;
-    for recipient in &source.recipients {
-        keys.add_recipient(recipient)?;
-    }
-    let filesystem = find_filesystem(cloud.as_ref(), source)?;
-    let archive = Archive::open(cloud.as_ref(), &keys, filesystem)?;
-    if !archive.own_signature() && !source.trust_signer {
-        bail!(
-            "the newest manifest is signed by another identity than {}; if that is an extra \
-             recipient's, say --trust-signer",
-            source.identity.display()
-        );
-    }
-    let newest = archive.snapshots().next_back().context("the cloud has no snapshot")?;
-    let floor = (newest.range.last(), newest.snapshot);
-    let epoch = newest.epoch.next();
-    let archive = until(archive, source.snapshot)?;
-    make_folder(store)?;
-    put_identity(store, &keys)?;
-    let encryption = encrypts(&archive)?;
-    let new = NewStore {
-        chunk_bytes: archive.chunk_bytes().context("the archive has no snapshot")?,
-        cloud: Some(source.cloud.clone()),
-        identity: None,
-        recipients: source.recipients.clone(),
-        encryption,
-        level: crate::config::Persist::default().level,
+pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
+    let filesystem = args.filesystem.as_deref().map(|text| {
+        FilesystemId::parse(text).with_context(|| format!("{text} is not the id of a filesystem"))
+    });
+    let source = RestoreSource {
+        cloud: args.cloud.clone(),
+        identity: args.identity.clone(),
+        snapshot: args.snapshot.map(SnapshotId::new),
+        filesystem: filesystem.transpose()?,
+        recipients: args.recipients.clone(),
+        trust_signer: args.trust_signer,
     };
-    let config = Config {
-        epoch: epoch.get(),
-        xid_floor: floor.0.get(),
-        snapshot_floor: floor.1.get(),
-        ..new_config(filesystem, &new)
+    let report = {
+        let bar = context.console.progress("restoring");
+        let mut progress = |n_inodes| bar.files_and_bytes(n_inodes, 0);
+        let mut target = RestoredFilesystem::default();
+        tier_store::restore(&args.store, &source, &mut target, &mut progress)?
     };
-    let n_inodes = rebuild(context, store, &archive, &config, floor.0)?;
-    copy_manifests(&archive, cloud.as_ref(), &DirStore::open(&local_path(store))?)?;
-    record(store, &archive)?;
-    config.write(store)?;
-    let snapshot = archive.snapshots().next_back().map(|last| last.snapshot.get());
-    for ino in archive.snapshots().next_back().iter().flat_map(|last| &last.failed) {
+    for ino in &report.failed {
         tracing::warn!("inode {ino} could not be read when this snapshot was taken");
     }
+    let n_inodes = report.n_inodes;
+    let snapshot = report.snapshot.context("a snapshot was restored")?;
     let text = format!(
-        "Restored {n_inodes} inodes of snapshot {} into {}. Their data comes back as it is read.\n",
-        snapshot.unwrap_or(0),
-        store.display()
+        "Restored {n_inodes} inodes of snapshot {snapshot} into {}. Their data comes back as it is \
+         read.\n",
+        args.store.display()
     );
-    context.console.report(&json!({ "inodes": n_inodes, "snapshot": snapshot }), &text)
+    context.console.report(&json!({ "inodes": n_inodes, "snapshot": snapshot.get() }), &text)
 }
 
 /// A filesystem as it was in a snapshot, in a directory of its own that goes when this is dropped.
@@ -84,106 +52,16 @@ pub(super) struct AtSnapshot {
 }
 
 /// Restores a store as it was in a snapshot into a temporary directory inside of it.
-pub(super) fn at_snapshot(context: &Context, store: &Store, snapshot: u64) -> Result<AtSnapshot> {
-    let stores = store.stores();
-    let stores: Vec<&dyn ObjectStore> = stores.iter().map(AsRef::as_ref).collect();
-    let archive = until(store.archive()?, Some(snapshot))?.with_tarballs_in(stores);
-    let work =
-        tempfile::tempdir_in(&store.base.path).context("cannot make a temporary directory")?;
-    let last = archive.snapshots().next_back().map(|last| last.range.last()).unwrap_or_default();
-    rebuild(context, work.path(), &archive, &store.base.config, last)?;
-    let fs = Arc::new(Kvfs::open(work.path(), &kvfs_options(&store.base.config), clock())?);
-    let index = open_index(&index_path(work.path())?, &store.base.config)?;
-    let ports = (store.base.filesystem, &Arc::new(index), &store.base.keys);
-    fs.set_recall(Arc::new(recaller(ports, store.stores(), &store.base.config)?));
-    Ok(AtSnapshot { fs, _work: work })
-}
-
-/// Fills an index and a filesystem below `path` from an archive. Returns the number of inodes.
-fn rebuild(
+pub(super) fn at_snapshot(
     context: &Context,
-    path: &Path,
-    archive: &Archive<'_>,
-    config: &Config,
-    floor: Xid,
-) -> Result<u64> {
+    store: &OpenStore,
+    snapshot: u64,
+) -> Result<AtSnapshot> {
+    let work = tempfile::tempdir_in(store.path()).context("cannot make a temporary directory")?;
     let bar = context.console.progress("restoring");
-    let index: Index = open_index(&index_path(path)?, config)?;
-    archive.rebuild_index(&index, ScanMode::Tables, &mut Watch::default())?;
-    let options = kvfs_options(config);
-    Kvfs::create_empty(path, &options)?;
-    let fs = Kvfs::open(path, &options, clock())?;
-    fs.set_xid_floor(floor)?;
-    let restored: &dyn MountedInstance = &fs;
-    let n_inodes =
-        archive.restore_into(&index, restored, &mut |n_inodes| bar.files_and_bytes(n_inodes, 0))?;
-    fs.fsync()?;
-    Ok(n_inodes)
-}
-
-fn until(archive: Archive<'_>, snapshot: Option<u64>) -> Result<Archive<'_>> {
-    let Some(snapshot) = snapshot.map(SnapshotId::new) else { return Ok(archive) };
-    if !archive.snapshots().any(|summary| summary.snapshot == snapshot) {
-        bail!("there is no snapshot {snapshot}; tier snapshots lists them");
-    }
-    Ok(archive.until(snapshot))
-}
-
-fn find_filesystem(cloud: &dyn ObjectStore, source: &RestoreArgs) -> Result<FilesystemId> {
-    let found = Archive::filesystems(cloud)?;
-    if let Some(text) = &source.filesystem {
-        let wanted = FilesystemId::parse(text)
-            .ok_or_else(|| anyhow!("{text} is not the id of a filesystem"))?;
-        return Ok(wanted);
-    }
-    match found.as_slice() {
-        [] => bail!("there is no filesystem at {}", source.cloud),
-        [only] => Ok(*only),
-        several => {
-            let list: Vec<_> = several.iter().map(ToString::to_string).collect();
-            bail!("there are several filesystems; say --filesystem with one of {}", list.join(", "))
-        }
-    }
-}
-
-/// Whether the archive's tarballs are encrypted; a restored store goes on the same way.
-fn encrypts(archive: &Archive<'_>) -> Result<bool> {
-    for summary in archive.snapshots().rev() {
-        let objects = archive.objects(summary.snapshot)?;
-        if let Some(object) = objects.iter().find(|o| o.name.as_str().contains(".tar.zst")) {
-            let ending = Path::new(object.name.as_str()).extension();
-            return Ok(ending.is_some_and(|ending| ending == "age"));
-        }
-    }
-    Ok(true)
-}
-
-fn copy_manifests(archive: &Archive<'_>, from: &dyn ObjectStore, to: &DirStore) -> Result<()> {
-    for StoredObject { name, len_bytes, .. } in archive.manifests() {
-        let mut bytes = vec![0; to_usize(len_bytes)];
-        from.read_range(&name, 0, &mut bytes)?;
-        to.put(&name, len_bytes, &mut bytes.as_slice())?;
-    }
-    Ok(())
-}
-
-/// Status logs that say where the snapshots are: where they were restored from.
-fn record(store: &Path, archive: &Archive<'_>) -> Result<()> {
-    let folder = store.join("status");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let book = StatusBook::open(&folder, clock())?;
-    for summary in archive.snapshots() {
-        let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
-        let status = book.writer(header)?;
-        status.report(Event::Committed {
-            manifest: format!("snapshot {}", summary.snapshot),
-            n_tarballs: summary.n_tarballs,
-            n_inodes: summary.n_inodes,
-            data_bytes: summary.data_bytes,
-            tarball_bytes: summary.tarball_bytes,
-        })?;
-        status.report(Event::Indexed)?;
-        status.report(Event::Verified { tier: Tier::Cloud })?;
-    }
-    Ok(())
+    let mut progress = |n_inodes| bar.files_and_bytes(n_inodes, 0);
+    let mut target = RestoredFilesystem::default();
+    let snapshot = SnapshotId::new(snapshot);
+    let recall = store.store.restore_snapshot(work.path(), snapshot, &mut target, &mut progress)?;
+    Ok(AtSnapshot { fs: target.open(recall)?, _work: work })
 }

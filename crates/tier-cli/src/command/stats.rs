@@ -18,12 +18,12 @@ pub(super) fn run(context: &Context, args: &StatsArgs) -> Result<()> {
         ));
     }
     text.push_str("index\n");
-    for line in store.index.statistics().lines() {
+    for line in store.index().statistics().lines() {
         text.push_str(&format!("  {line}\n"));
     }
     let rows: Vec<_> = tables
         .iter()
         .map(|(name, keys, bytes)| json!({ "table": name, "keys": keys, "bytes": bytes }))
         .collect();
-    context.console.report(&json!({ "kvs": rows, "index": store.index.statistics() }), &text)
+    context.console.report(&json!({ "kvs": rows, "index": store.index().statistics() }), &text)
 }

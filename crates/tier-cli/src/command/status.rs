@@ -44,18 +44,18 @@ fn watch(context: &Context, args: &StatusArgs) -> Result<()> {
 
 fn show(context: &Context, args: &StatusArgs) -> Result<()> {
     let store = context.open(&args.store)?;
-    let config = &store.base.config;
+    let config = &store.config();
     let usage = store.fs.usage()?;
     let last_xid = store.fs.last_xid();
     // A store without a snapshot has persisted nothing; one that fell behind its archive has
     // nothing to persist.
     let persisted = store.archive()?.snapshots().next_back().map(|last| last.range.last());
     let backlog = last_xid.get().saturating_sub(persisted.map_or(0, Xid::get));
-    let statuses = store.book.all()?;
+    let statuses = store.book().all()?;
     let scheduler = context.scheduler().map(|scheduler| scheduler.status());
     let mountpoint = context.mount().map(|mount| mount.mountpoint().display().to_string());
     let json = json!({
-        "filesystem": store.base.filesystem.to_string(),
+        "filesystem": store.store.dir().filesystem.to_string(),
         "epoch": config.epoch,
         "cloud": config.cloud,
         "encryption": config.encryption,
@@ -71,7 +71,7 @@ fn show(context: &Context, args: &StatusArgs) -> Result<()> {
     });
     let mut text = format!(
         "filesystem   {} (epoch {})\ncloud        {}\nencryption   {}\n",
-        store.base.filesystem,
+        store.store.dir().filesystem,
         config.epoch,
         config.cloud.as_deref().unwrap_or("none"),
         if config.encryption { "on" } else { "off" },

@@ -8,7 +8,7 @@ use tier_types::ObjectName;
 use super::flush;
 use crate::args::TarballArgs;
 use crate::context::Context;
-use crate::store::read_identity;
+use tier_store::read_identity;
 
 pub(super) fn ls(context: &Context, args: &TarballArgs) -> Result<()> {
     let Tarball { store, name, keys } = Tarball::open(args)?;

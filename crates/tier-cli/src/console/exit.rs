@@ -16,6 +16,7 @@ use tier_log::LogError;
 use tier_persist::PersistError;
 use tier_rpc::RpcError;
 use tier_status::StatusError;
+use tier_store::StoreError;
 use tier_types::{ErrorKind, HasKind, PortError};
 
 pub(crate) const FAILED: u8 = 1;
@@ -68,6 +69,7 @@ fn kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
         ask::<EvictError>,
         ask::<AgentError>,
         ask::<RpcError>,
+        ask::<StoreError>,
     ];
     types.iter().find_map(|ask| ask(error))
 }

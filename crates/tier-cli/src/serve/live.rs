@@ -14,19 +14,19 @@ use tier_agent::{Schedule, Scheduler, Space, Surroundings};
 use tier_types::{MountedInstance, PortError};
 
 use crate::context::Live;
-use crate::store::Store;
+use crate::open_store::OpenStore;
 
 /// Starts the store's agent, which recovers what a crash left.
-pub(super) fn start(store: Arc<Store>) -> Result<Arc<Live>> {
-    store.agent_in_background()?;
+pub(super) fn start(store: Arc<OpenStore>) -> Result<Arc<Live>> {
+    store.store.agent_in_background()?;
     Ok(Arc::new(Live::new(store)))
 }
 
 /// From now on the agent acts unasked.
 pub(super) fn start_schedule(live: &Live) -> Result<()> {
     let store = &live.store;
-    let settings = &store.base.config.agent;
-    let space = &store.base.config.space;
+    let settings = &store.config().agent;
+    let space = &store.config().space;
     // The settings were checked when they were read.
     assert!(space.low_percent <= space.high_percent, "space is freed down to a lower mark");
     let schedule = Schedule {

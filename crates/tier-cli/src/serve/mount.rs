@@ -37,10 +37,10 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
     let options = MountOptions {
         source: path.display().to_string(),
         read_only: args.read_only,
-        n_threads: store.base.config.mount.threads,
-        n_waiting: store.base.config.mount.waiting,
+        n_threads: store.config().mount.threads,
+        n_waiting: store.config().mount.waiting,
     };
-    let archive: Arc<dyn Persisted> = store.index.clone();
+    let archive: Arc<dyn Persisted> = store.index().clone();
     let server = Server::start(&control_path(&path), Arc::new(Commands(Arc::clone(&live))))?;
     let mount = Mount::start(&store.fs, &args.mountpoint, &options, archive)
         .with_context(|| format!("cannot mount on {}", args.mountpoint.display()))?;

@@ -14,5 +14,3 @@ mod golden;
 mod persist;
 #[cfg(test)]
 mod standards;
-#[cfg(test)]
-mod stores;

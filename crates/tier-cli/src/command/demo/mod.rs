@@ -23,6 +23,7 @@ use tier_agent::Task;
 use tier_evict::PassGoal;
 use tier_index::Index;
 use tier_persist::{PersistReport, ScanMode, Watch};
+use tier_store::{Config, FreshIndex, Layout, RebuildOptions};
 use tier_types::{FileAttr, FileKind, MountedInstance, Usage, to_u64};
 
 use self::compare::{Compared, Comparison};
@@ -32,9 +33,7 @@ use super::{evict, export, import, init, restore};
 use crate::args::{DemoArgs, InitArgs, Jobs, RestoreArgs};
 use crate::console::{DamageFound, output};
 use crate::context::Context;
-use crate::fill_index::{Filled, How, fill};
-use crate::index_files::indexes_path;
-use crate::store::{Store, open_index};
+use crate::open_store::OpenStore;
 use crate::transfer::{Copied, is_root, walk};
 
 pub(super) fn run(context: &Context, args: &DemoArgs) -> Result<()> {
@@ -132,7 +131,7 @@ impl Demo<'_> {
         Ok(done)
     }
 
-    fn import(&self, store: &Store) -> Result<()> {
+    fn import(&self, store: &OpenStore) -> Result<()> {
         let is_wanted = |path: &Path| self.source.is_wanted(path);
         let source =
             import::Source { dir: &self.source.dir, into: OsStr::new("/"), is_wanted: &is_wanted };
@@ -141,7 +140,7 @@ impl Demo<'_> {
     }
 
     /// Persists, pushes, and reads back what was pushed.
-    fn snapshot(&self, store: &Store) -> Result<PersistReport> {
+    fn snapshot(&self, store: &OpenStore) -> Result<PersistReport> {
         let step = || {
             let report = self.context.perform(store, Task::Snapshot, "taking a snapshot")?;
             let persisted = report.persisted.context("there was nothing to persist")?.report;
@@ -157,7 +156,7 @@ impl Demo<'_> {
         })
     }
 
-    fn evict(&self, store: &Store) -> Result<Freed> {
+    fn evict(&self, store: &OpenStore) -> Result<Freed> {
         let step = || {
             let before = store.fs.usage()?;
             let task = Task::Evict(PassGoal::Everything);
@@ -177,7 +176,7 @@ impl Demo<'_> {
     }
 
     /// Reads everything, and compares it with the source.
-    fn read_back(&self, store: &Store, name: &str) -> Result<Compared> {
+    fn read_back(&self, store: &OpenStore, name: &str) -> Result<Compared> {
         let dir = self.at(&format!("out-{name}"));
         let target = export::Target { path: OsStr::new("/"), dir: &dir, as_root: self.as_root };
         self.timed(
@@ -202,38 +201,39 @@ impl Demo<'_> {
     fn regenerate(&self, path: &Path) -> Result<()> {
         let live = {
             let store = self.context.open(path)?;
-            let live = dump(&store.index)?;
+            let live = dump(store.index())?;
             for (what, mode) in [("tables", ScanMode::Tables), ("full-scan", ScanMode::Full)] {
                 self.timed(
                     &format!("regenerate the index ({what})"),
-                    || self.fill(&store, &format!("index-{what}"), mode, &live),
+                    || Self::fill(&store, mode, &live),
                     |n| format!("{n} tarballs, {} of dump, identical", dump_bytes(&live)),
                 )?;
             }
             live
         };
-        fs::remove_dir_all(indexes_path(path)).context("cannot remove the index")?;
-        let step = || same_dump(&live, &dump(&self.context.open(path)?.index)?);
+        fs::remove_dir_all(Layout::new(path).indexes()).context("cannot remove the index")?;
+        let step = || same_dump(&live, &dump(self.context.open(path)?.index())?);
         self.timed("open the store without an index", step, |()| "identical".into())
     }
 
     /// Fills an index from the tarballs, and returns their number.
-    fn fill(&self, store: &Store, name: &str, mode: ScanMode, live: &[u8]) -> Result<u64> {
-        let fresh = open_index(&self.at(name), &store.base.config)?;
-        let how = How { mode, from_cloud: false };
-        let Filled { n_tarballs, damages } = fill(&store.base, &fresh, how, &mut Watch::default())?;
-        if let Some(damage) = damages.first() {
-            bail!(DamageFound(damage.problem.clone()));
-        }
-        same_dump(live, &dump(&fresh)?)?;
-        Ok(n_tarballs)
+    fn fill(store: &OpenStore, mode: ScanMode, live: &[u8]) -> Result<u64> {
+        let options = RebuildOptions { mode, from_cloud: false };
+        let look = |fresh: &FreshIndex<'_>| {
+            if let Some(damage) = fresh.filled.damages.first() {
+                bail!(DamageFound(damage.problem.clone()));
+            }
+            same_dump(live, &dump(fresh.index)?)?;
+            Ok(fresh.filled.n_tarballs)
+        };
+        store.store.with_fresh_index(options, &mut Watch::default(), look)?
     }
 
     fn restore(&self, store: &Path, restored: &Path, cloud: String) -> Result<()> {
         let args = RestoreArgs {
             store: restored.to_path_buf(),
             cloud,
-            identity: store.join(init::IDENTITY),
+            identity: Layout::new(store).identity(),
             snapshot: None,
             filesystem: None,
             recipients: Vec::new(),
@@ -296,6 +296,6 @@ fn init_args(store: &Path, cloud: &str) -> InitArgs {
         recipients: Vec::new(),
         no_encryption: false,
         level: 3,
-        chunk_bytes: crate::config::chunk_bytes(),
+        chunk_bytes: Config::CHUNK_BYTES,
     }
 }

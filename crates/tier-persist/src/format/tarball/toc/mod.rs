@@ -1,0 +1,3 @@
+//! The table of contents of a tarball.
+
+pub(crate) mod entry;

@@ -1,0 +1,273 @@
+//! All committed snapshots in a store: the chain of manifests.
+
+use std::collections::HashMap;
+
+use tier_types::{Epoch, Ino, ObjectName, ObjectStore, SnapshotId, Timestamp, XidRange};
+
+use crate::error::PersistError;
+use crate::format::keys::Keys;
+use crate::format::manifest::{Manifest, ManifestRef};
+use crate::format::names::{self, FilesystemId, ObjectKind};
+
+/// What a committed snapshot is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotSummary {
+    /// The writer's reign.
+    pub epoch: Epoch,
+    /// Its number.
+    pub snapshot: SnapshotId,
+    /// Its transactions.
+    pub range: XidRange,
+    /// When it was committed.
+    pub created: Timestamp,
+    /// Inodes that changed.
+    pub n_inodes: u64,
+    /// File data, before compression.
+    pub data_bytes: u64,
+    /// Tarballs.
+    pub n_tarballs: u64,
+    /// Length of the tarballs.
+    pub tarball_bytes: u64,
+    /// Inodes that could not be persisted, to be tried again with the next snapshot.
+    pub failed: Vec<Ino>,
+}
+
+/// An object of a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredObject {
+    /// Its name.
+    pub name: ObjectName,
+    /// Its length.
+    pub len_bytes: u64,
+    /// The SHA-256 of its bytes.
+    pub sha256: [u8; 32],
+}
+
+/// The committed snapshots of one filesystem in one store, oldest first. The live history is the
+/// chain of parents from the newest manifest of the newest epoch; what is not on it is left over
+/// from a writer that was replaced.
+pub struct Archive<'a> {
+    store: &'a dyn ObjectStore,
+    /// Where tarballs are looked for, in this order.
+    tarballs: Vec<&'a dyn ObjectStore>,
+    keys: &'a Keys,
+    filesystem: FilesystemId,
+    chain: Vec<Link>,
+    own_signature: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) name: ObjectName,
+    pub(crate) reference: ManifestRef,
+    pub(crate) len_bytes: u64,
+    pub(crate) summary: SnapshotSummary,
+    pub(crate) chunk_bytes: u32,
+    parent: Option<ManifestRef>,
+    signer: Vec<u8>,
+}
+
+impl<'a> Archive<'a> {
+    /// Reads and checks the manifests. Within an epoch all are signed by one key. With the identity
+    /// of an extra recipient that is another key than these keys' own, and so it is for a manifest
+    /// that somebody forged: [`own_signature`](Self::own_signature) tells, and the caller decides.
+    pub fn open(
+        store: &'a dyn ObjectStore,
+        keys: &'a Keys,
+        filesystem: FilesystemId,
+    ) -> Result<Self, PersistError> {
+        let mut links = HashMap::new();
+        for name in store.list(&format!("{filesystem}/")).map_err(PersistError::Store)? {
+            if let Some((_, ObjectKind::Manifest { epoch, snapshot })) = names::parse(&name) {
+                links.insert((epoch, snapshot), name);
+            }
+        }
+        let mut chain = Vec::new();
+        let mut next = links.keys().max().copied();
+        while let Some(key) = next {
+            let name = links.remove(&key).ok_or_else(|| {
+                PersistError::Missing(names::manifest_name(filesystem, key.0, key.1).to_string())
+            })?;
+            let link = Link::read(store, name, keys)?;
+            next = link.parent.map(|parent| (parent.epoch, parent.snapshot));
+            chain.push(link);
+        }
+        chain.reverse();
+        check_chain(&chain)?;
+        let own_signature = chain.last().is_none_or(|link| link.signer == keys.signer_public());
+        Ok(Self { store, tarballs: vec![store], keys, filesystem, chain, own_signature })
+    }
+
+    /// The filesystems that have a manifest in this store.
+    pub fn filesystems(store: &dyn ObjectStore) -> Result<Vec<FilesystemId>, PersistError> {
+        let names = store.list("").map_err(PersistError::Store)?;
+        let mut found: Vec<_> = names
+            .iter()
+            .filter_map(names::parse)
+            .filter(|(_, kind)| matches!(kind, ObjectKind::Manifest { .. }))
+            .map(|(filesystem, _)| filesystem)
+            .collect();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Takes tarballs, which these manifests commit, from the first of these stores that has them.
+    #[must_use]
+    pub fn with_tarballs_in(mut self, stores: Vec<&'a dyn ObjectStore>) -> Self {
+        self.tarballs = stores;
+        self
+    }
+
+    /// Whether the newest manifest is signed with these keys' own signing key.
+    pub fn own_signature(&self) -> bool {
+        self.own_signature
+    }
+
+    /// Which filesystem.
+    pub fn filesystem(&self) -> FilesystemId {
+        self.filesystem
+    }
+
+    /// The filesystem's chunk size in bytes, if there is any snapshot.
+    pub fn chunk_bytes(&self) -> Option<u32> {
+        self.chain.last().map(|link| link.chunk_bytes)
+    }
+
+    /// The snapshots, oldest first.
+    pub fn snapshots(&self) -> impl DoubleEndedIterator<Item = &SnapshotSummary> {
+        self.chain.iter().map(|link| &link.summary)
+    }
+
+    /// Forgets, in this value only, what came after a snapshot.
+    #[must_use]
+    pub fn until(mut self, snapshot: SnapshotId) -> Self {
+        self.chain.retain(|link| link.summary.snapshot <= snapshot);
+        self
+    }
+
+    /// The objects of a snapshot in the order in which they are to be copied: the manifest last.
+    pub fn objects(&self, snapshot: SnapshotId) -> Result<Vec<StoredObject>, PersistError> {
+        let link = self.chain.iter().find(|link| link.summary.snapshot == snapshot);
+        let link = link.ok_or_else(|| PersistError::Missing(format!("snapshot {snapshot}")))?;
+        let manifest = self.manifest(link)?;
+        let mut objects: Vec<_> = manifest
+            .tarballs
+            .iter()
+            .map(|row| StoredObject {
+                name: names::tarball_name(self.filesystem, row.id, row.encrypted),
+                len_bytes: row.object_bytes,
+                sha256: row.sha256,
+            })
+            .collect();
+        objects.push(link.object());
+        Ok(objects)
+    }
+
+    /// The manifests as objects, oldest first.
+    pub fn manifests(&self) -> Vec<StoredObject> {
+        self.chain.iter().map(Link::object).collect()
+    }
+
+    pub(crate) fn links(&self) -> &[Link] {
+        &self.chain
+    }
+
+    pub(crate) fn store(&self) -> &'a dyn ObjectStore {
+        self.store
+    }
+
+    pub(crate) fn tarballs(&self) -> &[&'a dyn ObjectStore] {
+        &self.tarballs
+    }
+
+    pub(crate) fn keys(&self) -> &'a Keys {
+        self.keys
+    }
+
+    /// Reads a manifest of the chain again: they are not kept in memory.
+    pub(crate) fn manifest(&self, link: &Link) -> Result<Manifest, PersistError> {
+        let (manifest, reference) = Manifest::read(self.store, &link.name, self.keys)?;
+        if reference != link.reference {
+            return Err(PersistError::damaged(&link.name, "it was replaced"));
+        }
+        Ok(manifest)
+    }
+}
+
+impl std::fmt::Debug for Archive<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Archive").field("filesystem", &self.filesystem).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    fn read(store: &dyn ObjectStore, name: ObjectName, keys: &Keys) -> Result<Self, PersistError> {
+        let len_bytes = store.len_bytes(&name).map_err(PersistError::Store)?;
+        let (manifest, reference) = Manifest::read(store, &name, keys)?;
+        let tarball_bytes = manifest.tarballs.iter().map(|row| row.object_bytes).sum();
+        let summary = SnapshotSummary {
+            epoch: manifest.epoch,
+            snapshot: manifest.snapshot,
+            range: manifest.range,
+            created: manifest.created,
+            n_inodes: manifest.n_inodes,
+            data_bytes: manifest.data_bytes,
+            n_tarballs: tier_types::to_u64(manifest.tarballs.len()),
+            tarball_bytes,
+            failed: manifest.failed,
+        };
+        Ok(Self {
+            name,
+            reference,
+            len_bytes,
+            summary,
+            chunk_bytes: manifest.chunk_bytes,
+            parent: manifest.parent,
+            signer: manifest.signer,
+        })
+    }
+
+    fn object(&self) -> StoredObject {
+        StoredObject {
+            name: self.name.clone(),
+            len_bytes: self.len_bytes,
+            sha256: self.reference.digest,
+        }
+    }
+}
+
+/// The first of the stores that has the object; where none has it, the first one will say why.
+pub(crate) fn store_with<'a>(
+    stores: &[&'a dyn ObjectStore],
+    name: &ObjectName,
+) -> Result<&'a dyn ObjectStore, PersistError> {
+    if let [only] = stores {
+        return Ok(*only);
+    }
+    let found = stores.iter().find(|store| store.len_bytes(name).is_ok()).or(stores.first());
+    found.copied().ok_or_else(|| PersistError::Missing(name.to_string()))
+}
+
+/// Every manifest continues the one before it.
+fn check_chain(chain: &[Link]) -> Result<(), PersistError> {
+    let pairs = chain.iter().zip(chain.iter().skip(1));
+    for (before, after) in pairs {
+        let problem = if after.parent != Some(before.reference) {
+            "its parent is not the one that is there"
+        } else if after.summary.range.start() < before.summary.range.end() {
+            "its transactions begin before the end of its parent's"
+        } else if after.summary.epoch == before.summary.epoch
+            && after.summary.range.start() > before.summary.range.end()
+        {
+            "transactions between its parent and itself are missing"
+        } else if after.signer != before.signer && after.summary.epoch == before.summary.epoch {
+            "it is signed by another key"
+        } else if after.chunk_bytes != before.chunk_bytes {
+            "its chunk size is another"
+        } else {
+            continue;
+        };
+        return Err(PersistError::BrokenChain { name: after.name.to_string(), problem });
+    }
+    Ok(())
+}

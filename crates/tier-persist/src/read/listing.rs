@@ -1,0 +1,119 @@
+//! What is in one tarball, for people.
+
+use std::io::Write;
+
+use tier_types::{FileKind, ObjectName, ObjectStore, to_u64, to_usize};
+
+use crate::error::PersistError;
+use crate::format::keys::Keys;
+use crate::format::tarball::blocks::Blocks;
+use crate::format::tarball::identity::TarballIdentity;
+use crate::format::tarball::toc::entry::TocEntry;
+use crate::format::tarball::{member, pax};
+use crate::read::scanner::{ScanVisitor, scan};
+use crate::read::tarball_reader::TarballReader;
+
+/// Writes one line for each member: frame and offset, path, what it says.
+pub fn list_members(
+    store: &dyn ObjectStore,
+    name: &ObjectName,
+    keys: &Keys,
+    out: &mut dyn Write,
+) -> Result<(), PersistError> {
+    let reader = TarballReader::open(store, name, keys)?;
+    let mut entries = Entries::default();
+    let identity = scan(&reader, None, &mut entries)?;
+    if let Some(identity) = identity {
+        let TarballIdentity { filesystem, id, range, chunk_bytes, .. } = identity;
+        let n_frames = reader.n_frames();
+        writeln!(
+            out,
+            "tarball {id} of filesystem {filesystem}, xids {range}, chunks of {chunk_bytes} \
+             bytes, {n_frames} frames"
+        )
+        .map_err(cannot_write)?;
+    }
+    let mut lines = entries.0.into_iter();
+    let mut beyond = 0;
+    for number in 0..reader.n_frames() {
+        let frame = reader.frame(number)?;
+        let content = to_usize(beyond).min(frame.len());
+        beyond -= to_u64(content);
+        let mut blocks = Blocks::new(&frame, content);
+        let damaged = |problem| PersistError::damaged(name, problem);
+        while let Some(member) = blocks.next_member().map_err(damaged)? {
+            let path = member.path.escape_ascii();
+            let about = match member.records.get(pax::INO) {
+                Some(_) => lines.next().unwrap_or_default(),
+                None => String::new(),
+            };
+            let place = format!("{number}+{}", member.start);
+            let content_bytes = member.content_bytes;
+            writeln!(out, "{place:>12} {content_bytes:>10} {path}{about}").map_err(cannot_write)?;
+            beyond = member.bytes_beyond(frame.len());
+        }
+    }
+    Ok(())
+}
+
+fn cannot_write(source: std::io::Error) -> PersistError {
+    PersistError::Io { operation: "write", object: "the list".into(), source }
+}
+
+/// What the members say, as text.
+#[derive(Default)]
+struct Entries(Vec<String>);
+
+impl ScanVisitor for Entries {
+    fn entry(&mut self, entry: TocEntry) -> Result<(), PersistError> {
+        self.0.push(describe(&entry));
+        Ok(())
+    }
+
+    fn damage(&mut self, damage: PersistError) -> Result<(), PersistError> {
+        Err(damage)
+    }
+}
+
+/// Writes the plain tar stream.
+pub fn write_tar(
+    store: &dyn ObjectStore,
+    name: &ObjectName,
+    keys: &Keys,
+    out: &mut dyn Write,
+) -> Result<(), PersistError> {
+    let reader = TarballReader::open(store, name, keys)?;
+    for number in 0..reader.n_frames() {
+        out.write_all(&reader.frame(number)?).map_err(|source| PersistError::Io {
+            operation: "write",
+            object: "the tar stream".into(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+fn describe(entry: &TocEntry) -> String {
+    let mut about = format!("  ino {}", entry.ino);
+    if let Some(xid) = entry.gone {
+        about.push_str(&format!(" gone@{xid}"));
+    }
+    if let Some(inode) = &entry.metadata {
+        let attr = &inode.attr;
+        let kind = member::type_name(&attr.kind);
+        about.push_str(&format!(
+            " {kind} {:04o} size={} xid={}",
+            attr.mode, attr.size_bytes, attr.xid
+        ));
+        if let FileKind::Symlink(target) = &attr.kind {
+            about.push_str(&format!(" -> {}", target.escape_ascii()));
+        }
+    }
+    for piece in &entry.data {
+        about.push_str(&format!(" data {}@{}", piece.run.chunks, piece.run.data_xid));
+    }
+    for hole in &entry.holes {
+        about.push_str(&format!(" hole {}@{}", hole.chunks, hole.data_xid));
+    }
+    about
+}
