@@ -32,7 +32,10 @@ pub(crate) struct Context {
 impl Context {
     /// The context in a process that was started for this one command.
     pub(crate) fn local(console: Console) -> Self {
-        let opener = |path: &Path, mode| Ok(Arc::new(OpenStore::open(path, mode)?));
+        let opener = |path: &Path, mode| {
+            tracing::debug!(store = %path.display(), ?mode, "opening the store");
+            Ok(Arc::new(OpenStore::open(path, mode)?))
+        };
         Self { console, opener: Box::new(opener), live: None }
     }
 

@@ -7,7 +7,7 @@ use kvfs::Kvfs;
 use serde_json::json;
 use tempfile::TempDir;
 use tier_persist::FilesystemId;
-use tier_store::RestoreSource;
+use tier_store::{RestoreReport, RestoreSource};
 use tier_types::SnapshotId;
 
 use crate::args::RestoreArgs;
@@ -15,6 +15,18 @@ use crate::context::Context;
 use crate::open_store::{OpenStore, RestoredFilesystem};
 
 pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
+    let RestoreReport { n_inodes, snapshot, .. } = restore(context, args)?;
+    let snapshot = snapshot.context("a snapshot was restored")?;
+    let text = format!(
+        "Restored {n_inodes} inodes of snapshot {snapshot} into {}. Their data comes back as it is \
+         read.\n",
+        args.store.display()
+    );
+    context.console.report(&json!({ "inodes": n_inodes, "snapshot": snapshot.get() }), &text)
+}
+
+/// Makes a store from the cloud alone.
+pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<RestoreReport> {
     let filesystem = args.filesystem.as_deref().map(|text| {
         FilesystemId::parse(text).with_context(|| format!("{text} is not the id of a filesystem"))
     });
@@ -26,23 +38,14 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
         recipients: args.recipients.clone(),
         trust_signer: args.trust_signer,
     };
-    let report = {
-        let bar = context.console.progress("restoring");
-        let mut progress = |n_inodes| bar.files_and_bytes(n_inodes, 0);
-        let mut target = RestoredFilesystem::default();
-        tier_store::restore(&args.store, &source, &mut target, &mut progress)?
-    };
+    let bar = context.console.progress("restoring");
+    let mut progress = |n_inodes| bar.files_and_bytes(n_inodes, 0);
+    let mut target = RestoredFilesystem::default();
+    let report = tier_store::restore(&args.store, &source, &mut target, &mut progress)?;
     for ino in &report.failed {
         tracing::warn!("inode {ino} could not be read when this snapshot was taken");
     }
-    let n_inodes = report.n_inodes;
-    let snapshot = report.snapshot.context("a snapshot was restored")?;
-    let text = format!(
-        "Restored {n_inodes} inodes of snapshot {snapshot} into {}. Their data comes back as it is \
-         read.\n",
-        args.store.display()
-    );
-    context.console.report(&json!({ "inodes": n_inodes, "snapshot": snapshot.get() }), &text)
+    Ok(report)
 }
 
 /// A filesystem as it was in a snapshot, in a directory of its own that goes when this is dropped.

@@ -17,9 +17,9 @@ use parking_lot::Mutex;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tier_rpc::Client;
+use tier_store::Layout;
 use tier_types::{ControlCommand, ControlSession, ErrorKind, PortError};
 
-use super::control_path;
 use crate::args::Command;
 use crate::console::{self, ProgressBar};
 
@@ -27,7 +27,10 @@ use crate::console::{self, ProgressBar};
 /// `None` if there is no such process.
 pub(crate) fn hand_over(command: &Command) -> Result<Option<u8>> {
     let Some(store) = command.open_store() else { return Ok(None) };
-    let client = Client::connect(&control_path(store))?;
+    let client = Client::connect(&Layout::new(store).control_socket())?;
+    if client.is_some() {
+        tracing::debug!(store = %store.display(), "another process has the store open; asking it");
+    }
     client.map(run).transpose()
 }
 

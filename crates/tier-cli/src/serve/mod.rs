@@ -12,12 +12,5 @@ mod live;
 mod mount;
 mod server;
 
-use std::path::{Path, PathBuf};
-
 pub(crate) use self::client::hand_over;
 pub(crate) use self::mount::mount;
-
-/// The control socket of a store.
-fn control_path(store: &Path) -> PathBuf {
-    store.join("control.sock")
-}

@@ -16,9 +16,9 @@ use kvfs::{Mount, MountOptions};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use tier_rpc::Server;
+use tier_store::Layout;
 use tier_types::Persisted;
 
-use super::control_path;
 use super::live::{end_schedule, start, start_schedule};
 use super::server::Commands;
 use crate::args::MountArgs;
@@ -31,8 +31,10 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
     let path = command::mountable(args)?;
     let store = context.open(&path)?;
     let live = start(Arc::clone(&store))?;
+    tracing::info!(store = %path.display(), "the agent has started");
     if !args.no_agent && !args.read_only {
         start_schedule(&live)?;
+        tracing::info!("the agent acts unasked");
     }
     let options = MountOptions {
         source: path.display().to_string(),
@@ -41,7 +43,9 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
         n_waiting: store.config().mount.waiting,
     };
     let archive: Arc<dyn Persisted> = store.index().clone();
-    let server = Server::start(&control_path(&path), Arc::new(Commands(Arc::clone(&live))))?;
+    let socket = Layout::new(&path).control_socket();
+    let server = Server::start(&socket, Arc::new(Commands(Arc::clone(&live))))?;
+    tracing::info!(socket = %socket.display(), "listening for commands");
     let mount = Mount::start(&store.fs, &args.mountpoint, &options, archive)
         .with_context(|| format!("cannot mount on {}", args.mountpoint.display()))?;
     let mount = Arc::new(mount);
@@ -50,6 +54,7 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
     let mountpoint = mount.mountpoint().display();
     context.console.note(&format!("Mounted {} on {mountpoint}.", path.display()));
     let ended = mount.wait();
+    tracing::info!("the mount has ended");
     signals.close();
     end_schedule(&live);
     drop(server);
@@ -59,8 +64,8 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
     Ok(())
 }
 
-/// The first signal unmounts. A mount that is in use goes on, out of sight, until it is not; then the
-/// second signal ends the program.
+/// The first signal unmounts. A mount that is in use goes on, out of sight, until no process uses it;
+/// a second signal ends it at once.
 fn unmount_on_signal(mount: &Arc<Mount>) -> Result<Handle> {
     let second = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
@@ -36,8 +37,10 @@ impl Control for Commands {
             }
         };
         let directory = PathBuf::from(OsString::from_vec(command.folder.clone()));
+        tracing::info!(command = ?args.command, "carrying out a command of another process");
+        let start = Instant::now();
         let console = Console::remote(args.json, Arc::clone(&session), directory);
-        match self.carry_out(&args, console) {
+        let code = match self.carry_out(&args, console) {
             Ok(()) => 0,
             Err(error) => {
                 if !console::is_broken_pipe(&error) {
@@ -45,7 +48,9 @@ impl Control for Commands {
                 }
                 console::code(&error)
             }
-        }
+        };
+        tracing::info!(code, elapsed = ?start.elapsed(), "the command has ended");
+        code
     }
 }
 

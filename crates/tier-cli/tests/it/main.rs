@@ -5,6 +5,8 @@ mod crowd;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod demo;
+#[cfg(test)]
 mod fragile_disk;
 #[cfg(test)]
 mod harness;
@@ -14,6 +16,8 @@ mod import;
 mod kill;
 #[cfg(test)]
 mod life;
+#[cfg(test)]
+mod logging;
 #[cfg(test)]
 mod mount;
 #[cfg(test)]

@@ -23,7 +23,7 @@ use tier_agent::Task;
 use tier_evict::PassGoal;
 use tier_index::Index;
 use tier_persist::{PersistReport, ScanMode, Watch};
-use tier_store::{Config, FreshIndex, Layout, RebuildOptions};
+use tier_store::{Config, FreshIndex, Layout, RebuildOptions, RestoreReport};
 use tier_types::{FileAttr, FileKind, MountedInstance, Usage, to_u64};
 
 use self::compare::{Compared, Comparison};
@@ -88,7 +88,7 @@ impl Demo<'_> {
     fn run(&self) -> Result<Numbers> {
         let [path, cloud, restored] = ["store", "cloud", "restored"].map(|name| self.at(name));
         let cloud = format!("file://{}", cloud.display());
-        init::run(self.context, &init_args(&path, &cloud))?;
+        let created = init::create(&init_args(&path, &cloud))?;
         let mut numbers = Numbers { as_root: self.as_root, ..Numbers::default() };
         {
             let store = self.context.open(&path)?;
@@ -107,7 +107,7 @@ impl Demo<'_> {
             numbers.compared = self.read_back(&store, "evicted")?;
         }
         self.regenerate(&path)?;
-        self.restore(&path, &restored, cloud)?;
+        self.restore(&restored, &created.identity, cloud)?;
         let again = self.read_back(&*self.context.open(&restored)?, "restored")?;
         assert_eq!(numbers.compared, again, "the same original was compared twice");
         Ok(numbers)
@@ -229,18 +229,20 @@ impl Demo<'_> {
         store.store.with_fresh_index(options, &mut Watch::default(), look)?
     }
 
-    fn restore(&self, store: &Path, restored: &Path, cloud: String) -> Result<()> {
+    fn restore(&self, store: &Path, identity: &Path, cloud: String) -> Result<()> {
         let args = RestoreArgs {
-            store: restored.to_path_buf(),
+            store: store.to_path_buf(),
             cloud,
-            identity: Layout::new(store).identity(),
+            identity: identity.to_path_buf(),
             snapshot: None,
             filesystem: None,
             recipients: Vec::new(),
             trust_signer: false,
         };
-        let step = || restore::run(self.context, &args);
-        self.timed("restore from the cloud alone", step, |()| String::new())
+        let step = || restore::restore(self.context, &args);
+        let text =
+            |report: &RestoreReport| format!("{} inodes, without their data", report.n_inodes);
+        self.timed("restore from the cloud alone", step, text).map(drop)
     }
 }
 

@@ -16,7 +16,8 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tier_types::{FileAttr, FileKind, Ino, to_u64, to_usize};
 
 use super::Export;
-use crate::transfer::{COPY_BYTES, walk};
+use crate::transfer::copied::COPY_BYTES;
+use crate::transfer::walk;
 
 /// Blocks of a sparse file that are all zeros stay holes.
 const BLOCK_BYTES: usize = 4096;
@@ -28,6 +29,7 @@ impl Export<'_> {
     /// Makes one file that is not a directory. It is no error if the file is gone from the store, or
     /// that its data is damaged: that is counted.
     pub(super) fn file(&self, path: &Path, attr: &FileAttr) -> Result<()> {
+        tracing::debug!(path = %path.display(), ino = %attr.ino, bytes = attr.size_bytes, "exporting");
         let made = self.make_with_attributes(path, attr);
         let made = made.with_context(|| format!("cannot export to {}", path.display()));
         self.go_on_if_damaged(walk::gone_is_fine(made))

@@ -19,6 +19,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use kvfs::Kvfs;
@@ -26,7 +27,8 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 use tier_types::{FileAttr, FileKind};
 
-use super::{Copied, worker_pool};
+use super::copied::Copied;
+use super::worker_pool;
 use crate::console::{self, DamageFound};
 
 /// What an export is given besides the trees.
@@ -50,6 +52,8 @@ pub(crate) fn export(
     if is_dir && dir.exists() && fs::read_dir(dir).is_ok_and(|mut dir| dir.next().is_some()) {
         bail!("{} is not empty", dir.display());
     }
+    tracing::info!(ino = %start.ino, dir = %dir.display(), "exporting");
+    let began = Instant::now();
     let export = Export {
         fs,
         options,
@@ -70,8 +74,11 @@ pub(crate) fn export(
     for (path, attr) in tree.directories.iter().rev() {
         export.attributes(path, attr)?;
     }
-    match export.n_damaged.into_inner() {
-        0 => Ok(export.copied.into_inner()),
+    let (copied, n_damaged) = (export.copied.into_inner(), export.n_damaged.into_inner());
+    let (n_inodes, bytes) = (copied.n_inodes, copied.bytes);
+    tracing::info!(n_inodes, bytes, n_damaged, elapsed = ?began.elapsed(), "exported");
+    match n_damaged {
+        0 => Ok(copied),
         n => bail!(DamageFound(format!("{n} files could not be read; all others are exported"))),
     }
 }

@@ -43,12 +43,14 @@ impl Import<'_> {
             None => is_imported(before, &node, &metadata),
         });
         if let Some(imported) = imported {
+            tracing::debug!(path = %path.display(), ino = %imported.ino, "imported before");
             slot.fill(imported.ino);
             return self.done(dir, name, 0);
         }
-        let staged = StagedName::new(self.fs, source, before)?;
+        let staged = StagedName::new(self.fs, dir, name, before)?;
         let bytes = match slot.first() {
             Some(first) => {
+                tracing::debug!(path = %path.display(), ino = %first, "another name of a file");
                 self.fs.link(first, dir, staged.name())?;
                 0
             }
@@ -79,6 +81,7 @@ impl Import<'_> {
         let new =
             NewFile { node, accessed: times.accessed, modified: times.modified, xattrs, content };
         let FileAttr { ino, .. } = self.fs.create_file(source.dir, staged.name(), new)?;
+        tracing::debug!(path = %source.path.display(), %ino, bytes = metadata.len(), "importing");
         // It has a number: workers that met its other names go on.
         slot.fill(ino);
         drop(slot);

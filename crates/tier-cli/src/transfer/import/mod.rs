@@ -40,6 +40,7 @@ mod walk;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use kvfs::Kvfs;
@@ -47,7 +48,8 @@ use parking_lot::Mutex;
 use tier_types::{FileName, Ino};
 
 use self::links::HostLinks;
-use super::{COPY_BYTES, Copied, worker_pool};
+use super::copied::{COPY_BYTES, Copied};
+use super::worker_pool;
 
 /// Files of one directory that a worker copies together.
 const N_FILES: usize = 256;
@@ -79,6 +81,8 @@ pub(crate) fn import(
     if !start.metadata().with_context(failed)?.is_dir() {
         bail!("{} is not a directory", dir.display());
     }
+    tracing::info!(dir = %start.display(), %into, "importing");
+    let began = Instant::now();
     let import = Import {
         fs,
         options,
@@ -93,7 +97,9 @@ pub(crate) fn import(
         |batches| import.walk(&start, into, batches),
     )?;
     assert_eq!(import.n_open.into_inner(), 0, "every directory is finished");
-    Ok(import.copied.into_inner())
+    let copied = import.copied.into_inner();
+    tracing::info!(copied.n_inodes, copied.bytes, elapsed = ?began.elapsed(), "imported");
+    Ok(copied)
 }
 
 struct Import<'a> {

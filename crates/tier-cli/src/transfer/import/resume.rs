@@ -7,7 +7,6 @@ use kvfs::{FsError, Kvfs, NewNode, RenameMode};
 use tier_types::{FileAttr, FileKind, FileName, Ino};
 
 use super::attributes::times;
-use super::file::Source;
 
 /// Whether an earlier import brought this, as far as kind, size and time of change tell. It is true of
 /// no file that was begun and not completed, because the time comes last.
@@ -31,10 +30,10 @@ impl<'a> StagedName<'a> {
     /// `before` is what has the name now.
     pub(super) fn new(
         fs: &'a Kvfs,
-        source: &Source<'a>,
+        dir: Ino,
+        name: &'a FileName,
         before: Option<FileAttr>,
     ) -> Result<Self, FsError> {
-        let Source { dir, name, .. } = *source;
         let Some(before) = before else {
             return Ok(Self { fs, dir, name: name.clone(), wanted: None });
         };

@@ -104,7 +104,7 @@ impl Filesystem for Disk {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let content = Content::Folder(Synced::default());
+        let content = Content::Directory(Synced::default());
         entry(reply, self.0.lock().make(parent, name, (content, mode)));
     }
 
@@ -220,7 +220,7 @@ impl Filesystem for Disk {
         mut reply: ReplyDirectory,
     ) {
         let mut nodes = self.0.lock();
-        // By number, which is the place: a listing goes on where it was, whoever comes and goes.
+        // By number, which is the place: a listing goes on where it was, whatever names come and go.
         let mut names: Vec<_> = match nodes.names(ino) {
             Ok(names) => names.iter().map(|(name, number)| (*number, name.clone())).collect(),
             Err(error) => return reply.error(error),
