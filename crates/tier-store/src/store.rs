@@ -57,6 +57,7 @@ impl Store {
             return Err(StoreError::Config { path: dir.layout.config(), problem });
         }
         let index = Arc::new(open_index(&index_dirs::current(&dir.layout)?, &dir.config)?);
+        assert_eq!(index.chunk_bytes(), filesystem.chunk_bytes, "checked when it was opened");
         // Only now, when the last one can be opened, the others go.
         index_dirs::settle(&dir.layout)?;
         let book = Arc::new(status_book(&dir)?);
