@@ -49,7 +49,7 @@ impl Mounted {
         if !first.starts_with("Mounted") {
             bail!("tier mount says: {first}");
         }
-        // What else it says is for whoever looks on.
+        // What else it says is passed on.
         thread::spawn(move || said.map_while(Result::ok).for_each(|line| println!("{line}")));
         Ok(mounted)
     }

@@ -59,6 +59,8 @@ impl DirStore {
 
     fn create(&self, name: &ObjectName) -> Result<StagedFile, PortError> {
         let path = self.path(name);
+        // A name has no part that leads upward.
+        assert!(path.starts_with(&self.root), "{name} lies in the store");
         let directory = path.parent().unwrap_or(&self.root);
         fs::create_dir_all(directory)
             .map_err(|source| failed("create directory", directory, source))?;

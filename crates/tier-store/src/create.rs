@@ -128,6 +128,7 @@ impl PreparedStore {
 
     /// Makes it a store.
     pub fn finish(self) -> Result<(), StoreError> {
+        assert!(self.layout.identity().is_file(), "the identity was written first");
         self.config.write(&self.layout)
     }
 }

@@ -43,6 +43,7 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), StoreError> {
 
 /// Renames, and makes the new name durable.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+    assert_ne!(from, to, "a rename has two names");
     fs::rename(from, to).map_err(StoreError::io("rename", from))?;
     sync_directory(parent(to))
 }

@@ -46,13 +46,15 @@ pub(crate) fn settle(layout: &Layout) -> Result<(), StoreError> {
 /// Removes an index that is not open. One that stays costs space, and is tried again when the store
 /// is opened the next time.
 pub(crate) fn remove(index: &Path) {
-    let removed = take_away(index);
-    if let Err(error) = removed {
+    if let Err(error) = take_away(index) {
         tracing::warn!("cannot remove {}: {error}", index.display());
     }
 }
 
 fn take_away(index: &Path) -> Result<(), StoreError> {
+    if !index.exists() {
+        return Ok(());
+    }
     let mut name = OsStr::from_bytes(NEW).to_os_string();
     name.push(index.file_name().unwrap_or(OsStr::new("index")));
     let away = index.with_file_name(name);
@@ -89,7 +91,9 @@ impl NewIndex {
     /// other thread does the same meanwhile.
     pub(crate) fn publish(self) -> Result<PathBuf, StoreError> {
         let place = self.indexes.join((last_number(&self.indexes)? + 1).to_string());
+        assert!(!place.exists(), "a number above the last one is free");
         durable::rename(&self.index_path(), &place).inspect_err(|_| remove(&place))?;
+        assert_eq!(number(&place).is_some(), place.is_dir(), "a published index has a number");
         Ok(place)
     }
 }

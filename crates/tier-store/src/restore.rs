@@ -105,6 +105,8 @@ pub fn restore(
     let archive = open_archive(cloud.as_ref(), &keys, filesystem, source)?;
     let config = settings(&archive, filesystem, source)?;
     let archive = until(archive, source.snapshot)?;
+    let behind = |last: Xid| last.get() <= config.xid_floor;
+    assert!(archive.snapshots().all(|s| behind(s.range.last())), "no number is given out twice");
     let layout = Layout::new(path);
     prepare_directory(&layout, &keys)?;
     let floor = Xid::new(config.xid_floor);

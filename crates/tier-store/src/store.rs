@@ -6,28 +6,12 @@ use tier_agent::{Recaller, StatusBook, TieringOutAgent};
 use tier_index::Index;
 use tier_persist::Archive;
 use tier_status::StatusSink;
-use tier_types::{LogService, MountedInstance, Recall};
+use tier_types::Recall;
 
 use crate::dir::StoreDir;
+use crate::filesystem::Filesystem;
 use crate::wiring::{open_index, recaller, stages, status_book};
 use crate::{StoreError, index_dirs};
-
-/// What a filesystem gives to its store.
-#[derive(Clone)]
-pub struct Filesystem {
-    /// Its operation log.
-    pub log: Arc<dyn LogService>,
-    /// Its live state.
-    pub instance: Arc<dyn MountedInstance>,
-    /// Bytes of a chunk, which must be what the store's settings say.
-    pub chunk_bytes: u32,
-}
-
-impl std::fmt::Debug for Filesystem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Filesystem").field("chunk_bytes", &self.chunk_bytes).finish_non_exhaustive()
-    }
-}
 
 /// What must hold of the index when a store is open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,6 +57,7 @@ impl Store {
             return Err(StoreError::Config { path: dir.layout.config(), problem });
         }
         let index = Arc::new(open_index(&index_dirs::current(&dir.layout)?, &dir.config)?);
+        assert_eq!(index.chunk_bytes(), filesystem.chunk_bytes, "checked when it was opened");
         // Only now, when the last one can be opened, the others go.
         index_dirs::settle(&dir.layout)?;
         let book = Arc::new(status_book(&dir)?);

@@ -13,7 +13,7 @@ use tier_types::{Epoch, ObjectStore, SnapshotId, Xid, to_usize};
 
 use crate::config::Config;
 use crate::dir::StoreDir;
-use crate::store::Filesystem;
+use crate::filesystem::Filesystem;
 use crate::{StoreError, durable};
 
 pub(crate) fn open_index(path: &Path, config: &Config) -> Result<Index, StoreError> {

@@ -18,7 +18,6 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    clippy::missing_panics_doc,
     reason = "a test that cannot go on must stop"
 )]
 

@@ -1,4 +1,4 @@
-//! What persisting costs those who use the mount meanwhile, and they it.
+//! What persisting costs the foreground activity on a mount, and the other way round.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -34,14 +34,14 @@ pub(crate) fn foreground(plan: &Plan) -> Result<()> {
         let (mut persist_alone, mut persist_with) = (Vec::new(), Vec::new());
         for _ in 0..plan.n_runs {
             let mounted = copied(plan, &template)?;
-            persist_alone.push(wait(snapshot(plan, &mounted)?)?);
+            persist_alone.push(Snapshot::start(plan, &mounted)?.wait()?);
             mounted.end()?;
             let mounted = copied(plan, &template)?;
             let directory = mounted.directory();
             let mut idle = idle_rounds(directory)?;
-            let (mut child, started) = snapshot(plan, &mounted)?;
-            let meanwhile = rounds(directory, || Ok(child.try_wait()?.is_some()))?;
-            persist_with.push(wait((child, started))?);
+            let mut snapshot = Snapshot::start(plan, &mounted)?;
+            let meanwhile = rounds(directory, || Ok(snapshot.child.try_wait()?.is_some()))?;
+            persist_with.push(snapshot.wait()?);
             idle.extend(idle_rounds(directory)?);
             mounted.end()?;
             let (idle, meanwhile) = (middle(idle), middle(meanwhile));
@@ -69,20 +69,28 @@ fn copied(plan: &Plan, template: &Path) -> Result<Mounted> {
     Mounted::of(&plan.tier, &work, &["--no-agent"])
 }
 
-/// Starts to persist.
-fn snapshot(plan: &Plan, mounted: &Mounted) -> Result<(Child, Instant)> {
-    let mut tier = Command::new(&plan.tier);
-    let child = tier.args(["snapshot", "-q"]).arg(mounted.store()).stdout(Stdio::null()).spawn();
-    Ok((child.context("cannot start tier snapshot")?, Instant::now()))
+/// Persisting, under way.
+struct Snapshot {
+    child: Child,
+    started: Instant,
 }
 
-/// Seconds until it is done.
-fn wait((mut child, started): (Child, Instant)) -> Result<f64> {
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("tier snapshot ended with {status}");
+impl Snapshot {
+    fn start(plan: &Plan, mounted: &Mounted) -> Result<Self> {
+        let mut tier = Command::new(&plan.tier);
+        tier.args(["snapshot", "-q"]).arg(mounted.store()).stdout(Stdio::null());
+        let child = tier.spawn().context("cannot start tier snapshot")?;
+        Ok(Self { child, started: Instant::now() })
     }
-    Ok(started.elapsed().as_secs_f64())
+
+    /// Seconds until it is done.
+    fn wait(mut self) -> Result<f64> {
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("tier snapshot ended with {status}");
+        }
+        Ok(self.started.elapsed().as_secs_f64())
+    }
 }
 
 fn idle_rounds(mount: &Path) -> Result<Vec<f64>> {
@@ -101,7 +109,7 @@ fn rounds(mount: &Path, mut enough: impl FnMut() -> Result<bool>) -> Result<Vec<
     Ok(seconds)
 }
 
-/// What somebody does who works with files: makes, lists, reads, replaces and removes them.
+/// A round of ordinary work: files are made, listed, read, replaced and removed.
 fn round(directory: &PathBuf) -> Result<()> {
     fs::create_dir(directory)?;
     let path = |number: usize| directory.join(number.to_string());

@@ -5,7 +5,55 @@ use crate::source::{Crate, Modules};
 
 /// The layers of a crate's modules from the bottom up; what stands in one line is one layer. A crate
 /// without an entry has no layers, and no circles either.
-const LAYERS: &[(&str, &[&[&str]])] = &[];
+const LAYERS: &[(&str, &[&[&str]])] = &[
+    (
+        "kvfs",
+        &[
+            &["error", "options", "sync"],
+            &["store"],
+            &["tx"],
+            &["activity", "core", "open_files", "space"],
+            &["ops"],
+            &["tier"],
+            &["check"],
+            &["fuse", "fuzzing"],
+        ],
+    ),
+    (
+        "tier-persist",
+        &[
+            &["damage", "error", "progress", "sync"],
+            &["format"],
+            &["read"],
+            &["write"],
+            &["derive"],
+            &["fuzzing"],
+        ],
+    ),
+    (
+        "tier-store",
+        &[
+            &["error", "layout"],
+            &["durable"],
+            &["config"],
+            &["cloud", "identity", "lock"],
+            &["create", "dir", "filesystem", "index_dirs"],
+            &["wiring"],
+            &["store"],
+            &["audit", "rebuild", "restore"],
+        ],
+    ),
+    (
+        "tier-cli",
+        &[
+            &["args", "console", "logging", "open_store"],
+            &["context"],
+            &["transfer"],
+            &["command"],
+            &["serve"],
+        ],
+    ),
+];
 
 pub(super) fn problems(crates: &[Crate]) -> Vec<String> {
     let mut wrong = Vec::new();

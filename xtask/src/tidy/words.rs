@@ -88,10 +88,13 @@ mod tests {
 
     #[test]
     fn words_are_found_as_words() {
-        assert_eq!(in_source("/// Whoever asks.").len(), 1);
-        assert_eq!(in_source("let folder_bytes = 3;").len(), 1);
+        // In parts, so that the rule does not find its own tests.
+        let (person, old) =
+            (["/", "/ Wh", "oever asks."].concat(), ["let fold", "er_bytes = 3;"].concat());
+        assert_eq!(in_source(&person).len(), 1);
+        assert_eq!(in_source(&old).len(), 1);
         assert_eq!(in_source("let whole = \"nobody\";"), [""; 0]);
         assert_eq!(in_document("the theory of `nobody`"), [""; 0]);
-        assert_eq!(in_document("He reads.").len(), 1);
+        assert_eq!(in_document(&["H", "e reads."].concat()).len(), 1);
     }
 }
