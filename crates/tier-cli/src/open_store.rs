@@ -41,9 +41,9 @@ pub(crate) enum OpenMode {
 impl OpenStore {
     pub(crate) fn open(path: &Path, mode: OpenMode) -> Result<Self> {
         let dir = StoreDir::open(path)?;
-        let fs = Kvfs::open(path, &kvfs_options(&dir.config), clock())
-            .with_context(|| format!("cannot open the filesystem in {}", path.display()))?;
-        let fs = Arc::new(fs);
+        let opened = Kvfs::open(path, &kvfs_options(&dir.config), clock());
+        let failed = || format!("cannot open the filesystem in {}", path.display());
+        let fs = Arc::new(opened.with_context(failed)?);
         if mode == OpenMode::Regular && fs.repair_is_unfinished()? {
             let shown = path.display();
             let message = format!(

@@ -20,8 +20,8 @@ pub(super) fn run(context: &Context, args: &CatArgs) -> Result<()> {
     let mut at = 0;
     // An empty file is asked as well: what is no file says so.
     while at < attr.size_bytes || at == 0 {
-        let data = store.fs.read(attr.ino, at, READ_BYTES);
-        let data = data.with_context(|| format!("cannot read {}", args.path.display()))?;
+        let failed = || format!("cannot read {}", args.path.display());
+        let data = store.fs.read(attr.ino, at, READ_BYTES).with_context(failed)?;
         if data.is_empty() {
             break;
         }

@@ -105,13 +105,13 @@ fn report(context: &Context, filled: &Filled, replaced: bool) -> Result<()> {
 
 pub(super) fn check(context: &Context, args: &IndexCheckArgs) -> Result<()> {
     let store = context.open(&args.store)?;
-    // A snapshot may come while we look; then we look again.
+    // A snapshot may come meanwhile; then both are made again.
     let stop = context.console.stop()?;
     let differences = loop {
         let before = store.index().applied()?;
-        let differences = differences(context, &stop, &store)?;
-        if differences.is_empty() || store.index().applied()? == before {
-            break differences;
+        let found = differences(context, &stop, &store)?;
+        if found.is_empty() || store.index().applied()? == before {
+            break found;
         }
     };
     let report = json!({ "differences": differences.len(), "first": differences });

@@ -9,8 +9,8 @@ use crate::args::MountArgs;
 
 /// The store's path, if that store can be mounted on the mountpoint.
 pub(crate) fn mountable(args: &MountArgs) -> Result<PathBuf> {
-    let store = &args.store;
-    let store = store.canonicalize().with_context(|| format!("no store at {}", store.display()))?;
+    let failed = || format!("no store at {}", args.store.display());
+    let store = args.store.canonicalize().with_context(failed)?;
     check_mountpoint(&args.mountpoint, &store)?;
     Ok(store)
 }

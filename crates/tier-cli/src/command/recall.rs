@@ -23,10 +23,8 @@ pub(super) fn run(context: &Context, args: &RecallArgs) -> Result<()> {
         walk::tree(&store.fs, start, |name, attr| {
             stop.check()?;
             if matches!(attr.kind, FileKind::Regular) {
-                let came = store.fs.recall_file(attr.ino, stop.flag());
-                let came = came.with_context(|| {
-                    format!("cannot recall {}/{}", path.display(), output::name(name))
-                })?;
+                let failed = || format!("cannot recall {}/{}", path.display(), output::name(name));
+                let came = store.fs.recall_file(attr.ino, stop.flag()).with_context(failed)?;
                 n_files += u64::from(came > 0);
                 bytes += came;
                 bar.files_and_bytes(n_files, bytes);

@@ -105,9 +105,11 @@ fn agent_state(status: &SchedulerStatus) -> &'static str {
 }
 
 fn agent_text(status: &SchedulerStatus) -> String {
-    let last_error = status.last_error.as_ref();
-    let last_error = last_error.map(|error| format!("; last error: {error}"));
-    agent_state(status).to_string() + &last_error.unwrap_or_default()
+    let state = agent_state(status);
+    match &status.last_error {
+        Some(error) => format!("{state}; last error: {error}"),
+        None => state.into(),
+    }
 }
 
 fn agent_json(status: &SchedulerStatus) -> Value {

@@ -36,8 +36,10 @@ impl Tarball {
         let TarballArgs { file, identity } = args;
         let shown = file.display();
         let path = file.canonicalize().with_context(|| format!("cannot open {shown}"))?;
-        let name = path.file_name().and_then(|name| name.to_str()).and_then(ObjectName::new);
-        let name = name.with_context(|| format!("{shown} is not a tarball's name"))?;
+        let file_name = path.file_name().and_then(|name| name.to_str());
+        let name = file_name
+            .and_then(ObjectName::new)
+            .with_context(|| format!("{shown} is not a tarball's name"))?;
         let directory = path.parent().with_context(|| format!("{shown} is not a file"))?;
         let keys = match identity {
             Some(path) => read_identity(path)?,

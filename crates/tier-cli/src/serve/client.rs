@@ -49,16 +49,16 @@ fn run(client: Client) -> Result<u8> {
 fn pass_signals_on(client: &Client) -> Result<()> {
     let mut canceller = client.canceller()?;
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot listen to signals")?;
-    let listening = thread::Builder::new().name("tier-signals".into());
-    let listening = listening.spawn(move || {
+    let pass_on = move || {
         for (n, _) in signals.forever().enumerate() {
             if n > 0 {
                 std::process::exit(i32::from(console::FAILED));
             }
             canceller.cancel();
         }
-    });
-    listening.map(drop).context("cannot start a thread for signals")
+    };
+    let started = thread::Builder::new().name("tier-signals".into()).spawn(pass_on);
+    started.map(drop).context("cannot start a thread for signals")
 }
 
 /// What the other process says, on the terminal of this one.

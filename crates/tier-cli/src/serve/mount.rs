@@ -46,9 +46,9 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
     let socket = Layout::new(&path).control_socket();
     let server = Server::start(&socket, Arc::new(Commands(Arc::clone(&live))))?;
     tracing::info!(socket = %socket.display(), "listening for commands");
-    let mount = Mount::start(&store.fs, &args.mountpoint, &options, archive)
-        .with_context(|| format!("cannot mount on {}", args.mountpoint.display()))?;
-    let mount = Arc::new(mount);
+    let mounted = Mount::start(&store.fs, &args.mountpoint, &options, archive);
+    let failed = || format!("cannot mount on {}", args.mountpoint.display());
+    let mount = Arc::new(mounted.with_context(failed)?);
     live.set_mount(Arc::clone(&mount));
     let signals = unmount_on_signal(&mount).inspect_err(|_| drop(mount.unmount()))?;
     let mountpoint = mount.mountpoint().display();
@@ -76,14 +76,14 @@ fn unmount_on_signal(mount: &Arc<Mount>) -> Result<Handle> {
         Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen to signals")?;
     let handle = signals.handle();
     let mount = Arc::clone(mount);
-    let thread = thread::Builder::new().name("tier-signals".into());
-    let thread = thread.spawn(move || {
+    let unmount_on_each = move || {
         for _ in signals.forever() {
             unmount(&mount);
             second.store(true, Ordering::Relaxed);
         }
-    });
-    thread.context("cannot start a thread for signals")?;
+    };
+    let started = thread::Builder::new().name("tier-signals".into()).spawn(unmount_on_each);
+    started.context("cannot start a thread for signals")?;
     Ok(handle)
 }
 

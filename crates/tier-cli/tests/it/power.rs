@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use crate::fragile_disk::{FragileDisk, Survivors};
+use crate::fragile_disk::{DiskImage, FragileDisk};
 use crate::harness::{command, tier};
 
 const RECORD_BYTES: usize = 4096;
@@ -52,8 +52,9 @@ impl Writer {
         self.n_rounds.store(round, Ordering::SeqCst);
     }
 
-    /// What a restart shows must hold what had been promised before the loss.
-    fn check(&self, directory: &Path, (n_rounds, n_rounds_after): (u64, u64)) {
+    /// What a restart shows must hold what had been promised before the loss, `n_rounds`, and may
+    /// hold what was promised by its end, `n_rounds_after`.
+    fn check(&self, directory: &Path, n_rounds: u64, n_rounds_after: u64) {
         let directory = directory.join(&self.name);
         let log = fs::read(directory.join("log")).unwrap();
         let n_records = u64::try_from(log.len() / RECORD_BYTES).unwrap();
@@ -140,10 +141,10 @@ fn a_loss_of_power_takes_nothing_that_was_synced() {
         sync(&directory);
     }
     sync(&on);
-    let losses = lose_power(&disk, (&store, &on), &writers);
+    let losses = lose_power(&disk, &store, &on, &writers);
     drop((mounted, disk));
     let mut coin = 0x9e37_79b9_7f4a_7c15_u64;
-    for (number, Loss { before, after, survivors }) in losses.iter().enumerate() {
+    for (number, loss) in losses.iter().enumerate() {
         // Once exactly what was synced, then more by chance.
         for variant in 0..3 {
             let directory = dir.path().join(format!("left-{number}-{variant}"));
@@ -153,9 +154,9 @@ fn a_loss_of_power_takes_nothing_that_was_synced() {
                 coin ^= coin << 17;
                 variant > 0 && coin & 1 == 1
             };
-            survivors.write(&directory, &mut reached).unwrap();
+            loss.image.write(&directory, &mut reached).unwrap();
             move_cloud(&directory, &dir.path().join("disk"));
-            check(&directory, &writers, (before, after));
+            check(&directory, &writers, loss);
         }
     }
 }
@@ -164,7 +165,7 @@ fn a_loss_of_power_takes_nothing_that_was_synced() {
 struct Loss {
     before: Vec<u64>,
     after: Vec<u64>,
-    survivors: Survivors,
+    image: DiskImage,
 }
 
 /// Says the end when it is dropped.
@@ -177,7 +178,7 @@ impl Drop for End<'_> {
 }
 
 /// Lets all writers work, with snapshots and evictions, and loses the power again and again.
-fn lose_power(disk: &FragileDisk, (store, on): (&Path, &Path), writers: &[Writer]) -> Vec<Loss> {
+fn lose_power(disk: &FragileDisk, store: &Path, on: &Path, writers: &[Writer]) -> Vec<Loss> {
     let ended = AtomicBool::new(false);
     let (sender, rounds) = channel();
     thread::scope(|scope| {
@@ -205,8 +206,8 @@ fn lose_power(disk: &FragileDisk, (store, on): (&Path, &Path), writers: &[Writer
             // Fewer, if all writers have failed.
             assert_eq!(rounds.iter().take(N_ROUNDS).count(), N_ROUNDS);
             let before = promised();
-            let survivors = disk.lose_power();
-            Loss { before, survivors, after: promised() }
+            let image = disk.lose_power();
+            Loss { before, image, after: promised() }
         };
         (0..N_LOSSES).map(lose).collect()
     })
@@ -220,14 +221,13 @@ fn move_cloud(directory: &Path, disk: &Path) {
     fs::write(&settings, text.replace(&from, &to)).unwrap();
 }
 
-fn check(directory: &Path, writers: &[Writer], (before, after): (&[u64], &[u64])) {
+fn check(directory: &Path, writers: &[Writer], loss: &Loss) {
     let (store, out) = (directory.join("store").display().to_string(), directory.join("out"));
     tier(&["fsck", &store]).ok();
     tier(&["index", "check", &store]).ok();
     tier(&["export", &store, "/", &out.display().to_string()]).ok();
-    for (writer, n_rounds) in writers.iter().zip(before.iter().copied().zip(after.iter().copied()))
-    {
-        writer.check(&out, n_rounds);
+    for (writer, (before, after)) in writers.iter().zip(loss.before.iter().zip(&loss.after)) {
+        writer.check(&out, *before, *after);
     }
     tier(&["snapshot", &store]).ok();
     tier(&["fsck", &store]).ok();

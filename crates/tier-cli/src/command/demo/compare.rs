@@ -133,10 +133,10 @@ impl Pair {
 /// The names in a directory, sorted.
 fn names(dir: &Path) -> Result<Vec<OsString>> {
     let failed = || format!("cannot list {}", dir.display());
-    let entries = fs::read_dir(dir).with_context(failed)?;
-    let names: std::io::Result<Vec<_>> =
-        entries.map(|entry| entry.map(|entry| entry.file_name())).collect();
-    let mut names = names.with_context(failed)?;
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).with_context(failed)? {
+        names.push(entry.with_context(failed)?.file_name());
+    }
     names.sort();
     Ok(names)
 }

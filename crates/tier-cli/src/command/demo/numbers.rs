@@ -68,9 +68,11 @@ impl Numbers {
 
     fn compression_text(&self) -> [String; 1] {
         let [data, tarballs] = [self.data_bytes, self.tarball_bytes].map(output::bytes);
-        let ratio = self.compression().map(|ratio| format!("{ratio:.1} to 1, "));
-        let ratio = ratio.unwrap_or_default();
-        [format!("{ratio}encrypted: {data} of data lie in {tarballs} of tarballs")]
+        let sentence = format!("encrypted: {data} of data lie in {tarballs} of tarballs");
+        [match self.compression() {
+            Some(ratio) => format!("{ratio:.1} to 1, {sentence}"),
+            None => sentence,
+        }]
     }
 
     fn space_text(&self) -> [String; 3] {

@@ -30,8 +30,8 @@ impl Export<'_> {
     /// that its data is damaged: that is counted.
     pub(super) fn file(&self, path: &Path, attr: &FileAttr) -> Result<()> {
         tracing::debug!(path = %path.display(), ino = %attr.ino, bytes = attr.size_bytes, "exporting");
-        let made = self.make_with_attributes(path, attr);
-        let made = made.with_context(|| format!("cannot export to {}", path.display()));
+        let failed = || format!("cannot export to {}", path.display());
+        let made = self.make_with_attributes(path, attr).with_context(failed);
         self.go_on_if_damaged(walk::gone_is_fine(made))
     }
 
@@ -65,8 +65,8 @@ impl Export<'_> {
     /// instead of a renaming, so that a file that is there is not replaced.
     fn content(&self, path: &Path, attr: &FileAttr) -> Result<()> {
         let number = self.n_parts.fetch_add(1, Ordering::Relaxed);
-        let part = format!(".tier-export-{}-{number}", std::process::id());
-        let part = path.with_file_name(part);
+        let process = std::process::id();
+        let part = path.with_file_name(format!(".tier-export-{process}-{number}"));
         let file = File::options().write(true).create_new(true).mode(0o600).open(&part)?;
         let copied = self.copy_all(&file, attr);
         let named = copied.and_then(|()| Ok(fs::hard_link(&part, path)?));

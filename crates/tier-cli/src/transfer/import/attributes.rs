@@ -73,24 +73,24 @@ pub(super) fn owned(metadata: &Metadata) -> NewNode {
 
 /// What to make for a file of the host that is not a directory.
 pub(super) fn node(path: &Path, metadata: &Metadata) -> Result<NewNode> {
-    let kind = metadata.file_type();
+    let of_host = metadata.file_type();
     let device = || DeviceNumber {
         major: rustix::fs::major(metadata.rdev()),
         minor: rustix::fs::minor(metadata.rdev()),
     };
-    let kind = if kind.is_file() {
+    let kind = if of_host.is_file() {
         FileKind::Regular
-    } else if kind.is_symlink() {
-        let target = fs::read_link(path);
-        let target = target.with_context(|| format!("cannot read {}", path.display()))?;
+    } else if of_host.is_symlink() {
+        let failed = || format!("cannot read {}", path.display());
+        let target = fs::read_link(path).with_context(failed)?;
         FileKind::Symlink(target.into_os_string().into_vec())
-    } else if kind.is_fifo() {
+    } else if of_host.is_fifo() {
         FileKind::Fifo
-    } else if kind.is_socket() {
+    } else if of_host.is_socket() {
         FileKind::Socket
-    } else if kind.is_char_device() {
+    } else if of_host.is_char_device() {
         FileKind::CharDevice(device())
-    } else if kind.is_block_device() {
+    } else if of_host.is_block_device() {
         FileKind::BlockDevice(device())
     } else {
         bail!("{} is of a kind that is not known", path.display());

@@ -55,10 +55,10 @@ impl Import<'_> {
 
 /// Reads up to `len` bytes, as many as fit into the buffer.
 fn read_piece<'a>(file: &File, offset: u64, len: u64, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
-    let n = to_usize(len.min(to_u64(buffer.len())));
-    let (piece, _) = buffer.split_at_mut(n);
-    let n = file.read_at(piece, offset)?;
-    let (piece, _) = piece.split_at(n);
+    let n_wanted = to_usize(len.min(to_u64(buffer.len())));
+    let (wanted, _) = buffer.split_at_mut(n_wanted);
+    let n_read = file.read_at(wanted, offset)?;
+    let (piece, _) = wanted.split_at(n_read);
     Ok(piece)
 }
 

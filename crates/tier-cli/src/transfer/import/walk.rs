@@ -137,10 +137,10 @@ fn entries(dir: &Path) -> Result<Vec<HostEntry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(dir).with_context(failed)? {
         let entry = entry.with_context(failed)?;
-        let name = FileName::new(entry.file_name().as_bytes());
-        let name =
-            name.with_context(|| format!("{} has a name that cannot be", entry.path().display()))?;
-        entries.push(HostEntry { name, is_dir: entry.file_type().with_context(failed)?.is_dir() });
+        let is_dir = entry.file_type().with_context(failed)?.is_dir();
+        let name = FileName::new(entry.file_name().as_bytes())
+            .with_context(|| format!("{} has a name that cannot be", entry.path().display()))?;
+        entries.push(HostEntry { name, is_dir });
     }
     entries.sort();
     Ok(entries)

@@ -92,7 +92,7 @@ impl Filesystem for Disk {
             0o010_000 => Content::Other(FileType::NamedPipe),
             _ => Content::File(Synced::default()),
         };
-        entry(reply, self.0.lock().make(parent, name, (content, mode)));
+        entry(reply, self.0.lock().make(parent, name, content, mode));
     }
 
     fn mkdir(
@@ -105,7 +105,7 @@ impl Filesystem for Disk {
         reply: ReplyEntry,
     ) {
         let content = Content::Directory(Synced::default());
-        entry(reply, self.0.lock().make(parent, name, (content, mode)));
+        entry(reply, self.0.lock().make(parent, name, content, mode));
     }
 
     fn create(
@@ -119,7 +119,7 @@ impl Filesystem for Disk {
         reply: ReplyCreate,
     ) {
         let content = Content::File(Synced::default());
-        match self.0.lock().make(parent, name, (content, mode)) {
+        match self.0.lock().make(parent, name, content, mode) {
             Ok(attr) => {
                 reply.created(&REMEMBER, &attr, GENERATION, FileHandle(0), FopenFlags::empty());
             }

@@ -28,7 +28,7 @@ pub(crate) struct FragileDisk {
 
 /// What a loss of power leaves.
 #[derive(Debug)]
-pub(crate) struct Survivors(Nodes);
+pub(crate) struct DiskImage(Nodes);
 
 impl FragileDisk {
     /// Mounts an empty one on a directory.
@@ -41,12 +41,12 @@ impl FragileDisk {
     }
 
     /// Loses the power, in a copy: what uses the disk notices nothing.
-    pub(crate) fn lose_power(&self) -> Survivors {
-        Survivors(self.nodes.lock().clone())
+    pub(crate) fn lose_power(&self) -> DiskImage {
+        DiskImage(self.nodes.lock().clone())
     }
 }
 
-impl Survivors {
+impl DiskImage {
     /// Writes them into a directory. `reached` is asked for every change that was not synced whether it
     /// reached the disk all the same.
     pub(crate) fn write(

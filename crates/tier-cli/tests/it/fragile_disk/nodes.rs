@@ -103,7 +103,8 @@ impl Nodes {
         &mut self,
         directory: INodeNo,
         name: &OsStr,
-        (content, mode): (Content, u32),
+        content: Content,
+        mode: u32,
     ) -> Result<FileAttr, Errno> {
         let number = self.next;
         let names = self.names(directory)?;
