@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use kvfs::KvfsOptions;
 
-/// The whole life cycle on a throw-away store: import, snapshot, push, evict, read back,
+/// The whole life cycle on a throw-away store: import, snapshot, upload, evict, read back,
 /// regenerate, restore, compare.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: tier demo /usr/share/doc")]
@@ -36,7 +36,7 @@ pub(crate) struct KeygenArgs {
 pub(crate) struct InitArgs {
     /// The store's directory, to be made.
     pub(crate) store: PathBuf,
-    /// Where to push to, a URL such as `file:///dir`.
+    /// Where to upload to, a URL such as `file:///dir`.
     #[arg(long)]
     pub(crate) cloud: Option<String>,
     /// The age identity to use; without it one is made inside the store.

@@ -21,7 +21,7 @@ pub(crate) struct ResumeArgs {
     pub(crate) store: PathBuf,
 }
 
-/// Publish, persist, push and verify now.
+/// Publish, persist, upload and verify now.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: tier snapshot /srv/store")]
 pub(crate) struct SnapshotArgs {
@@ -29,7 +29,7 @@ pub(crate) struct SnapshotArgs {
     pub(crate) store: PathBuf,
 }
 
-/// Push and verify what is persisted and not yet safe.
+/// Upload and verify what is persisted and not yet safe.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: tier push /srv/store")]
 pub(crate) struct PushArgs {

@@ -17,7 +17,7 @@ pub(super) fn run(context: &Context, args: &InitArgs) -> Result<()> {
     let mut text = format!("Made the store {store} of filesystem {filesystem}.\n");
     if args.identity.is_none() {
         text.push_str(&format!(
-            "Its identity is in {identity}. BACK IT UP elsewhere: without it nothing that is pushed \
+            "Its identity is in {identity}. BACK IT UP elsewhere: without it nothing that is uploaded \
              can ever be read again.\n"
         ));
     }

@@ -1,4 +1,4 @@
-//! `tier push`: pushes and verifies what is persisted and not yet safe.
+//! `tier push`: uploads and verifies what is persisted and not yet safe.
 
 use anyhow::Result;
 use tier_agent::Task;
@@ -9,8 +9,8 @@ use crate::context::Context;
 
 pub(super) fn run(context: &Context, args: &PushArgs) -> Result<()> {
     let store = context.open(&args.store)?;
-    let report = context.perform(&store, Task::Secure, "pushing")?;
+    let report = context.perform(&store, Task::Secure, "uploading")?;
     let n = report.secured.len();
-    let text = format!("{n} snapshots were pushed and verified.\n");
+    let text = format!("{n} snapshots were uploaded and verified.\n");
     context.console.report(&report_json(&report), &text)
 }

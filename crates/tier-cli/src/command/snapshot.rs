@@ -1,4 +1,4 @@
-//! `tier snapshot`: publishes, persists, pushes and verifies what has changed.
+//! `tier snapshot`: publishes, persists, uploads and verifies what has changed.
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};

@@ -84,7 +84,7 @@ impl Drop for ProgressBar {
 impl StatusSink for ProgressBar {
     fn report(&self, event: Event) -> Result<(), StatusError> {
         match event {
-            Event::Pushed { name, .. } => self.text(|| format!("pushed {name}")),
+            Event::Pushed { name, .. } => self.text(|| format!("uploaded {name}")),
             Event::TarballSealed { name, .. } => self.text(|| format!("sealed {name}")),
             Event::InodeFailed { ino, error } => {
                 tracing::warn!("inode {ino} is not in this snapshot: {error}");

@@ -1,6 +1,6 @@
 //! `tier demo`: the whole life cycle on a throw-away store, with every step compared.
 //!
-//! A tree of the host goes in, is persisted and pushed to a directory that stands for a cloud, and is
+//! A tree of the host goes in, is persisted and uploaded to a directory that stands for a cloud, and is
 //! evicted. Then it is read back through its detours and compared with the original; the index is
 //! regenerated in three ways and compared with the one that grew with the store; and a second store is
 //! made from the cloud's copy alone, read, and compared with the original in turn. The demo succeeds
@@ -139,7 +139,7 @@ impl Demo<'_> {
         self.timed("import", step, copied_text).map(drop)
     }
 
-    /// Persists, pushes, and reads back what was pushed.
+    /// Persists, uploads, and reads back what was uploaded.
     fn snapshot(&self, store: &OpenStore) -> Result<PersistReport> {
         let step = || {
             let report = self.context.perform(store, Task::Snapshot, "taking a snapshot")?;
@@ -149,7 +149,7 @@ impl Demo<'_> {
             }
             Ok(persisted)
         };
-        self.timed("snapshot, push, read back", step, |persisted| {
+        self.timed("snapshot, upload, read back", step, |persisted| {
             let (data, tarballs) = (persisted.data_bytes, persisted.tarball_bytes);
             let (data, tarballs) = (output::bytes(data), output::bytes(tarballs));
             format!("{data} of data in {} tarballs of {tarballs}", persisted.n_tarballs)
