@@ -4,9 +4,9 @@
 //! user started, which opens the store for it ([`Context::local`]); or in a process that has the
 //! store open for longer, such as a mount ([`Context::live_store`]). There the opener yields the
 //! store that is open, and [`Live`] holds what else that process has: the scheduler of the agent,
-//! and the mount, which is to hear of what changes behind the kernel's back. So no command knows how
-//! it came to run where it runs, and what serves a store depends on commands, never the other way
-//! round.
+//! and the mount, which is to hear of what changes behind the kernel's back. So no command knows
+//! how it came to run where it runs, and what serves a store depends on commands, never the other
+//! way round.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};

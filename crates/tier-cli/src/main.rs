@@ -2,8 +2,8 @@
 //!
 //! The modules are layers, bottom up: what the user says ([`args`]) and is told ([`console`]); the
 //! store with its filesystem (`open_store`); what a command works with ([`context`]); copying trees
-//! (`transfer`); the commands ([`command`]); and the process that keeps a store open and runs commands
-//! for others ([`serve`]). Each uses only those before it.
+//! (`transfer`); the commands ([`command`]); and the process that keeps a store open and runs
+//! commands for others ([`serve`]). Each uses only those before it.
 
 mod args;
 mod command;

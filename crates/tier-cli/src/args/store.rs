@@ -10,8 +10,8 @@ use kvfs::KvfsOptions;
 #[derive(Debug, Args)]
 #[command(after_help = "Example: tier demo /usr/share/doc")]
 pub(crate) struct DemoArgs {
-    /// The tree to use; by default /usr/share or, where that is not, the current directory, of which
-    /// 300 MB are taken at most.
+    /// The tree to use; by default /usr/share or, where that is not, the current directory, of
+    /// which 300 MB are taken at most.
     pub(crate) dir: Option<PathBuf>,
     /// Where the throw-away store goes; by default the system's directory for temporary files.
     #[arg(long)]

@@ -2,8 +2,8 @@
 //!
 //! The agent is asked, so that this waits for a snapshot under way and never runs beside another
 //! eviction. What goes is what the policy picks among data that is safe; whole batches are worked
-//! through, so that more may go than was asked for. What the disk gets back is measured, not computed:
-//! the key-value store gives space back when it compacts.
+//! through, so that more may go than was asked for. What the disk gets back is measured, not
+//! computed: the key-value store gives space back when it compacts.
 
 use anyhow::{Context as _, Result};
 use serde_json::json;

@@ -2,8 +2,8 @@
 //!
 //! A check reads everything once, and may run while the store is in use. A repair needs the store
 //! alone: what it makes of a contradiction must not change under it. It is also what opens a store
-//! whose repair was interrupted, because nothing else may. Findings are counted, and the first of them
-//! listed: a badly damaged filesystem has more of them than a user reads.
+//! whose repair was interrupted, because nothing else may. Findings are counted, and the first of
+//! them listed: a badly damaged filesystem has more of them than a user reads.
 
 use anyhow::{Result, bail};
 use kvfs::{Finding, FsckReport};
@@ -24,8 +24,8 @@ pub(super) fn run(context: &Context, args: &FsckArgs) -> Result<()> {
         let path = live.store.path().display();
         let process = std::process::id();
         let message = format!(
-            "{path} is mounted or served by process {process}, and a repair needs it alone; unmount \
-             it first"
+            "{path} is mounted or served by process {process}, and a repair needs it alone; \
+             unmount it first"
         );
         return Err(PortError::new(ErrorKind::Busy, message).into());
     }
@@ -73,8 +73,8 @@ fn summary(report: &FsckReport, repair: bool) -> String {
     let FsckReport { n_inodes, n_entries, n_chunks, n_cold_runs, n_findings, n_repaired } = report;
     let ending = if repair { format!(" left, {n_repaired} repaired") } else { String::new() };
     format!(
-        "Checked {n_inodes} inodes, {n_entries} names, {n_chunks} chunks, {n_cold_runs} evicted runs: \
-         {n_findings} contradictions{ending}.\n"
+        "Checked {n_inodes} inodes, {n_entries} names, {n_chunks} chunks, {n_cold_runs} evicted \
+         runs: {n_findings} contradictions{ending}.\n"
     )
 }
 

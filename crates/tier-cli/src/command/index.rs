@@ -67,7 +67,8 @@ fn rebuild_in_use(context: &Context, store: &OpenStore, options: RebuildOptions)
     )))
 }
 
-/// The new index takes about as much as the one in use, and must not take what the filesystem needs.
+/// The new index takes about as much as the one in use, and must not take what the filesystem
+/// needs.
 fn check_room(store: &OpenStore) -> Result<()> {
     let bytes = store.store.index_bytes()?;
     let free = store.fs.statfs()?.free_bytes;

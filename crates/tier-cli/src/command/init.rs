@@ -17,8 +17,8 @@ pub(super) fn run(context: &Context, args: &InitArgs) -> Result<()> {
     let mut text = format!("Made the store {store} of filesystem {filesystem}.\n");
     if args.identity.is_none() {
         text.push_str(&format!(
-            "Its identity is in {identity}. BACK IT UP elsewhere: without it nothing that is uploaded \
-             can ever be read again.\n"
+            "Its identity is in {identity}. BACK IT UP elsewhere: without it nothing that is \
+             uploaded can ever be read again.\n"
         ));
     }
     let report = json!({
@@ -38,8 +38,8 @@ pub(super) struct Created {
     public_key: String,
 }
 
-/// Makes a store. Its settings are written when its filesystem is there: a directory without them is
-/// no store.
+/// Makes a store. Its settings are written when its filesystem is there: a directory without them
+/// is no store.
 pub(super) fn create(args: &InitArgs) -> Result<Created> {
     let new = NewStore {
         cloud: args.cloud.clone(),

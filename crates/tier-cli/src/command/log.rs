@@ -1,9 +1,9 @@
 //! `tier log`: the records of the operation log, published and not yet published.
 //!
 //! Published records lie in segments, which are files; the others lie in the key-value store. A
-//! transaction is in one of the two. Segments that are needed no more are retired, so that the oldest
-//! record that can be printed is later than the first transaction of the filesystem. With `--json`,
-//! each record is one line: a log may be long, and its reader need not wait for its end.
+//! transaction is in one of the two. Segments that are needed no more are retired, so that the
+//! oldest record that can be printed is later than the first transaction of the filesystem. With
+//! `--json`, each record is one line: a log may be long, and its reader need not wait for its end.
 
 use std::io::Write;
 

@@ -1,8 +1,8 @@
 //! `tier ls`: names in a directory, with the tier of each file's data where that is wanted.
 //!
-//! Names come in the order in which they were made, page by page, so that the list of a large directory
-//! begins at once. What is removed meanwhile is left out. JSON is one array, with each name as text
-//! and as bytes, because a name need not be text.
+//! Names come in the order in which they were made, page by page, so that the list of a large
+//! directory begins at once. What is removed meanwhile is left out. JSON is one array, with each
+//! name as text and as bytes, because a name need not be text.
 
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;

@@ -1,8 +1,8 @@
 //! `tier recall`: brings files back before they are read.
 //!
-//! Files come one after the other, each with its extents in order, which is the order in which they lie
-//! in tarballs. What came stays in the key-value store, as after a read, until it is evicted again;
-//! that costs nothing as long as it is not changed. A stop leaves what came by then.
+//! Files come one after the other, each with its extents in order, which is the order in which they
+//! lie in tarballs. What came stays in the key-value store, as after a read, until it is evicted
+//! again; that costs nothing as long as it is not changed. A stop leaves what came by then.
 
 use anyhow::{Context as _, Result};
 use serde_json::json;

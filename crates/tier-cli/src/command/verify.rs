@@ -1,9 +1,9 @@
 //! `tier verify`: checks every object, here and in the cloud.
 //!
-//! The manifests say what must be there. Manifests that are gone say nothing, so that the status logs
-//! are asked as well, which know what was once committed here and verified in the cloud. What is in
-//! the cloud need not be here: an object that is missing here is damage only without a cloud. The index
-//! is not asked: it may be behind or wrong, and is none of what a restore needs.
+//! The manifests say what must be there. Manifests that are gone say nothing, so that the status
+//! logs are asked as well, which know what was once committed here and verified in the cloud. What
+//! is in the cloud need not be here: an object that is missing here is damage only without a cloud.
+//! The index is not asked: it may be behind or wrong, and is none of what a restore needs.
 
 use anyhow::{Result, bail};
 use serde_json::json;

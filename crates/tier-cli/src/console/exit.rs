@@ -1,9 +1,10 @@
 //! Exit codes: what a script can act on, made of the kinds of errors.
 //!
 //! Every error type of the workspace says its kind ([`HasKind`]). An error that arrives here is a
-//! chain: a context that says what was done, the error of the component that did it, and its causes.
-//! Several of them may say a kind. The innermost that says more than "failed" decides, because it is
-//! nearest to what happened: a fetcher that found no copy failed since each copy is damaged.
+//! chain: a context that says what was done, the error of the component that did it, and its
+//! causes. Several of them may say a kind. The innermost that says more than "failed" decides,
+//! because it is nearest to what happened: a fetcher that found no copy failed since each copy is
+//! damaged.
 
 use std::error::Error;
 use std::io;

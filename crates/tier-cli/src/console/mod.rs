@@ -101,8 +101,8 @@ impl Console {
         }
     }
 
-    /// As long as the guard is held, Ctrl-C asks for a stop at the next safe point instead of ending
-    /// the program.
+    /// As long as the guard is held, Ctrl-C asks for a stop at the next safe point instead of
+    /// ending the program.
     pub(crate) fn stop(&self) -> Result<StopGuard> {
         match self {
             Self::Local(_) => StopGuard::on_signals(),

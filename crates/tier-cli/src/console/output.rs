@@ -1,7 +1,8 @@
 //! The texts that commands print: sizes, names and times to be read, and damages.
 //!
-//! Names are printed so that a name cannot do harm on a terminal or look like two: control characters
-//! are escaped, and what is not UTF-8 is escaped as a whole. JSON has names as bytes besides.
+//! Names are printed so that a name cannot do harm on a terminal or look like two: control
+//! characters are escaped, and what is not UTF-8 is escaped as a whole. JSON has names as bytes
+//! besides.
 
 use serde_json::{Value, json};
 use tier_persist::Damage;

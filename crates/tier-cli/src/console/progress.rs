@@ -1,8 +1,8 @@
 //! Progress bars: a line on a terminal, nothing elsewhere; or texts to a user in another process.
 //!
-//! A [`ProgressBar`] belongs to one command. Work that several commands may wait for, such as that of
-//! the agent, reports to a [`ProgressFanOut`] instead, which passes the reports on to the bars of
-//! all commands that wait at the time.
+//! A [`ProgressBar`] belongs to one command. Work that several commands may wait for, such as that
+//! of the agent, reports to a [`ProgressFanOut`] instead, which passes the reports on to the bars
+//! of all commands that wait at the time.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};

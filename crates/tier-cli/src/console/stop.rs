@@ -1,9 +1,9 @@
 //! The stop flag of a command: set by Ctrl-C, looked at by the work at its safe points.
 //!
 //! A safe point lies between two steps of which each leaves the store as it is to be: between two
-//! files, two tarballs, two batches. While a [`StopGuard`] is held, the signals that end a program only
-//! set its flag. A command holds it as long as there are safe points to come; before and after, Ctrl-C
-//! ends the process at once, which the store survives as it survives any crash.
+//! files, two tarballs, two batches. While a [`StopGuard`] is held, the signals that end a program
+//! only set its flag. A command holds it as long as there are safe points to come; before and
+//! after, Ctrl-C ends the process at once, which the store survives as it survives any crash.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +13,8 @@ use signal_hook::SigId;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tier_types::{ErrorKind, PortError};
 
-/// A stop flag, and what sets it as long as this is held. Signals do what they did before when it is
-/// dropped.
+/// A stop flag, and what sets it as long as this is held. Signals do what they did before when it
+/// is dropped.
 pub(crate) struct StopGuard {
     flag: Arc<AtomicBool>,
     signals: Vec<SigId>,

@@ -1,10 +1,10 @@
 //! The client's side of the control socket: a command on a store that another process has open.
 //!
-//! Only one process can have a store open. A command therefore looks for the socket of its store before
-//! it opens it. If a process answers there, the command is carried out by that process, and this one
-//! only prints what comes back. A socket that is left from a crash has no process behind it, and is no
-//! hindrance. If a process opens the store between the look and the opening, the store's lock tells
-//! them apart: the command fails as on a store that is in use.
+//! Only one process can have a store open. A command therefore looks for the socket of its store
+//! before it opens it. If a process answers there, the command is carried out by that process, and
+//! this one only prints what comes back. A socket that is left from a crash has no process behind
+//! it, and is no hindrance. If a process opens the store between the look and the opening, the
+//! store's lock tells them apart: the command fails as on a store that is in use.
 
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt;

@@ -1,9 +1,9 @@
 //! The life of a store that a process keeps open: its agent in the background, and its schedule.
 //!
-//! The agent starts with the store, finishes what a crash interrupted, and then does what it is given:
-//! by commands, and, with a schedule, by the scheduler. A mount without a schedule frees no space and
-//! takes no snapshot unasked. The scheduler ends when it is taken out of [`Live`] and no command looks
-//! at it any more; it stops the task that it gave the agent, at the next safe point.
+//! The agent starts with the store, finishes what a crash interrupted, and then does what it is
+//! given: by commands, and, with a schedule, by the scheduler. A mount without a schedule frees no
+//! space and takes no snapshot unasked. The scheduler ends when it is taken out of [`Live`] and no
+//! command looks at it any more; it stops the task that it gave the agent, at the next safe point.
 
 use std::sync::Arc;
 use std::time::Duration;

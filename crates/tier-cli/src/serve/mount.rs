@@ -1,5 +1,5 @@
-//! `tier mount`: the filesystem in the kernel's tree, the agent below it, and a socket for all other
-//! commands.
+//! `tier mount`: the filesystem in the kernel's tree, the agent below it, and a socket for all
+//! other commands.
 //!
 //! What is started is ended in the opposite order, with one exception. The server is there before
 //! the mount, because what fails after the mount would leave it behind. When the mount has ended,
@@ -64,8 +64,8 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
     Ok(())
 }
 
-/// The first signal unmounts. A mount that is in use goes on, out of sight, until no process uses it;
-/// a second signal ends it at once.
+/// The first signal unmounts. A mount that is in use goes on, out of sight, until no process uses
+/// it; a second signal ends it at once.
 fn unmount_on_signal(mount: &Arc<Mount>) -> Result<Handle> {
     let second = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {

@@ -1,11 +1,11 @@
 //! The server's side of the control socket: commands of other processes, carried out here.
 //!
-//! A command comes as the arguments that the user typed. It is parsed here, by the same code as there,
-//! and its paths of the host count from the directory of the process that sent it. Its store is this
-//! process's store, whatever path names it there: the other process found the socket inside. The
-//! command's output, notes and progress go back as they come, and its exit code last. Commands run at
-//! the same time, each on the thread of its connection; what must not happen together is settled
-//! below, by the agent and the filesystem.
+//! A command comes as the arguments that the user typed. It is parsed here, by the same code as
+//! there, and its paths of the host count from the directory of the process that sent it. Its store
+//! is this process's store, whatever path names it there: the other process found the socket
+//! inside. The command's output, notes and progress go back as they come, and its exit code last.
+//! Commands run at the same time, each on the thread of its connection; what must not happen
+//! together is settled below, by the agent and the filesystem.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

@@ -1,8 +1,8 @@
 //! Copying trees between the host's filesystem and a store.
 //!
-//! [`import`] and [`export`] have the same form: one thread walks the tree and makes directories,
-//! others copy what is in them (`worker_pool`). Both are told by their caller how to show how far
-//! they have got, and that call can end them.
+//! [`import()`] and [`export()`] have the same form: one thread walks the tree and makes
+//! directories, others copy what is in them (`worker_pool`). Both are told by their caller how to
+//! show how far they have got, and that call can end them.
 
 mod copied;
 mod export;

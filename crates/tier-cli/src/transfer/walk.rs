@@ -1,8 +1,9 @@
 //! Paths in a store, and walks over the tree below them.
 //!
-//! A store that is walked may be in use: names come and go meanwhile. What a directory listing named
-//! and is gone when it is looked at, is left out, as if the walk had come later. A walk holds the
-//! directories that it has still to list, and one page of names, never a whole tree or directory.
+//! A store that is walked may be in use: names come and go meanwhile. What a directory listing
+//! named and is gone when it is looked at, is left out, as if the walk had come later. A walk holds
+//! the directories that it has still to list, and one page of names, never a whole tree or
+//! directory.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -55,8 +56,8 @@ pub(crate) fn entries(
     }
 }
 
-/// Everything at and below a path, directories before what is in them. `visit` gets the path relative
-/// to the start.
+/// Everything at and below a path, directories before what is in them. `visit` gets the path
+/// relative to the start.
 pub(crate) fn tree(
     fs: &Kvfs,
     start: FileAttr,

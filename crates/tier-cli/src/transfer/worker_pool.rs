@@ -1,18 +1,18 @@
 //! A pool of worker threads for one walk of a tree.
 //!
-//! The calling thread walks and submits jobs; the workers do them, each with a state of its own, such
-//! as a buffer. The pool lives as long as [`run`]: when that returns, every thread has ended.
+//! The calling thread walks and submits jobs; the workers do them, each with a state of its own,
+//! such as a buffer. The pool lives as long as [`run`]: when that returns, every thread has ended.
 //!
 //! **Bound.** At most [`N_AHEAD`] jobs wait for a worker, then [`Submitter::submit`] waits: a walk,
 //! which is faster than copying, must not pile up the names of a large tree in memory.
 //!
 //! **Errors.** The first error of any worker, or its panic, is kept. From then on no job is begun:
-//! the jobs that wait are dropped, and `submit` and [`Submitter::check`] fail, so that the walk ends
-//! soon. What `run` returns is the error that was kept, because the walk's own is its consequence.
-//! The jobs that are under way end first: no job is cut off half way.
+//! the jobs that wait are dropped, and `submit` and [`Submitter::check`] fail, so that the walk
+//! ends soon. What `run` returns is the error that was kept, because the walk's own is its
+//! consequence. The jobs that are under way end first: no job is cut off half way.
 //!
-//! **Order.** With several workers there is none. With one, jobs are done on the walking thread where
-//! they are submitted, so that two runs over one tree make the same inodes in the same order.
+//! **Order.** With several workers there is none. With one, jobs are done on the walking thread
+//! where they are submitted, so that two runs over one tree make the same inodes in the same order.
 
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
@@ -27,8 +27,8 @@ const N_AHEAD: usize = 16;
 
 /// Walks on this thread, and has the jobs that the walk submits done by workers.
 ///
-/// Each worker makes its own `state`, and does its jobs by `work`. Returns what `walk` does, when all
-/// jobs are done.
+/// Each worker makes its own `state`, and does its jobs by `work`. Returns what `walk` does, when
+/// all jobs are done.
 pub(super) fn run<J: Send, S, T>(
     n_threads: NonZeroUsize,
     state: impl Fn() -> S + Sync,

@@ -265,8 +265,8 @@ fn an_index_is_rebuilt_while_it_is_in_use() {
         fs::write(tarball, &whole).unwrap();
     }
     mounted.kill();
-    // What a crash leaves: an index in the making, or one that is whole but was not in use yet. What
-    // is no index is left alone.
+    // What a crash leaves: an index in the making, or one that is whole but was not in use yet.
+    // What is no index is left alone.
     let at = |name: &str| Path::new(&store.at("store/index")).join(name);
     fs::create_dir_all(at("new-x/index")).unwrap();
     fs::create_dir(at("lost+found")).unwrap();

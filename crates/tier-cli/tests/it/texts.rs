@@ -62,8 +62,8 @@ fn store() -> Store {
     store
 }
 
-/// The list without what differs from run to run, in columns as wide: owner and group, and the times
-/// of what has no time of its own.
+/// The list without what differs from run to run, in columns as wide: owner and group, and the
+/// times of what has no time of its own.
 fn stable_list(text: &str) -> String {
     let line = |line: &str| {
         let time = if line.starts_with('l') { "TIME                " } else { &line[37..57] };

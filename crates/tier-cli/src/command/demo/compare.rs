@@ -2,8 +2,8 @@
 //! attributes, content.
 //!
 //! What an ordinary user cannot set on a copy (owners, attributes of the system) is compared only
-//! where the copy was made by root. The attributes of the two roots are not compared: the copy's is a
-//! new directory.
+//! where the copy was made by root. The attributes of the two roots are not compared: the copy's is
+//! a new directory.
 
 use std::collections::HashMap;
 use std::ffi::OsString;

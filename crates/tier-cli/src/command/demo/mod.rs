@@ -1,10 +1,11 @@
 //! `tier demo`: the whole life cycle on a throw-away store, with every step compared.
 //!
-//! A tree of the host goes in, is persisted and uploaded to a directory that stands for a cloud, and is
-//! evicted. Then it is read back through its detours and compared with the original; the index is
-//! regenerated in three ways and compared with the one that grew with the store; and a second store is
-//! made from the cloud's copy alone, read, and compared with the original in turn. The demo succeeds
-//! only if every comparison holds: the same steps, on a large tree, are an acceptance test.
+//! A tree of the host goes in, is persisted and uploaded to a directory that stands for a cloud,
+//! and is evicted. Then it is read back through its detours and compared with the original; the
+//! index is regenerated in three ways and compared with the one that grew with the store; and a
+//! second store is made from the cloud's copy alone, read, and compared with the original in turn.
+//! The demo succeeds only if every comparison holds: the same steps, on a large tree, are an
+//! acceptance test.
 
 mod compare;
 mod numbers;

@@ -1,11 +1,11 @@
 //! The tree that a demo takes: the one that it is given, or one that is large enough to show
 //! something.
 //!
-//! Without a directory to take, a demo takes `/usr/share`, which most systems have: many files of many
-//! kinds and sizes, some hundred megabytes of them; where it is not there, the current directory. Of
-//! such a tree it takes no more than a newcomer waits for: what comes first in a walk, up to a limit of
-//! bytes and of entries, and nothing that this user cannot read. What was taken and what was left out
-//! is said. A directory that the user names is taken as a whole.
+//! Without a directory to take, a demo takes `/usr/share`, which most systems have: many files of
+//! many kinds and sizes, some hundred megabytes of them; where it is not there, the current
+//! directory. Of such a tree it takes no more than a newcomer waits for: what comes first in a
+//! walk, up to a limit of bytes and of entries, and nothing that this user cannot read. What was
+//! taken and what was left out is said. A directory that the user names is taken as a whole.
 
 use std::collections::HashSet;
 use std::fs;
@@ -50,8 +50,8 @@ struct Part {
 }
 
 impl SourceTree {
-    /// The tree that the user named, or else one that this chooses, for which there is room where the
-    /// demo works.
+    /// The tree that the user named, or else one that this chooses, for which there is room where
+    /// the demo works.
     pub(super) fn choose(named: Option<&Path>, work: &Path) -> Result<Self> {
         if let Some(dir) = named {
             return Ok(Self { dir: canonical(dir)?, part: None });

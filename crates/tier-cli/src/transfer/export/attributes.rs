@@ -12,8 +12,8 @@ use super::Export;
 use crate::transfer::xattrs;
 
 impl Export<'_> {
-    /// Sets owner, extended attributes, mode and times, in this order: a new owner takes set-id bits
-    /// away, and an ACL the mode, and each of them changes times.
+    /// Sets owner, extended attributes, mode and times, in this order: a new owner takes set-id
+    /// bits away, and an ACL the mode, and each of them changes times.
     pub(super) fn attributes(&self, path: &Path, attr: &FileAttr) -> Result<()> {
         if self.options.as_root {
             let owned = lchown(path, Some(attr.uid), Some(attr.gid));

@@ -1,8 +1,8 @@
 //! The export of one file: its content or what else it is, then its attributes.
 //!
 //! Holes stay holes. What of a sparse file is data in the store may still be zeros, because a store
-//! knows holes in whole chunks only: blocks of zeros in it become holes as well, so that the copy takes
-//! no more of the disk than the original did. A file without holes is written as it is.
+//! knows holes in whole chunks only: blocks of zeros in it become holes as well, so that the copy
+//! takes no more of the disk than the original did. A file without holes is written as it is.
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
@@ -26,10 +26,11 @@ const BLOCK_BYTES: usize = 4096;
 const N_RANGES: usize = 1024;
 
 impl Export<'_> {
-    /// Makes one file that is not a directory. It is no error if the file is gone from the store, or
-    /// that its data is damaged: that is counted.
+    /// Makes one file that is not a directory. It is no error if the file is gone from the store,
+    /// or that its data is damaged: that is counted.
     pub(super) fn file(&self, path: &Path, attr: &FileAttr) -> Result<()> {
-        tracing::debug!(path = %path.display(), ino = %attr.ino, bytes = attr.size_bytes, "exporting");
+        let bytes = attr.size_bytes;
+        tracing::debug!(path = %path.display(), ino = %attr.ino, bytes, "exporting");
         let failed = || format!("cannot export to {}", path.display());
         let made = self.make_with_attributes(path, attr).with_context(failed);
         self.go_on_if_damaged(walk::gone_is_fine(made))
@@ -61,8 +62,8 @@ impl Export<'_> {
         }
     }
 
-    /// Copies the data under another name, and gives the file its own when all of it is there. A link
-    /// instead of a renaming, so that a file that is there is not replaced.
+    /// Copies the data under another name, and gives the file its own when all of it is there. A
+    /// link instead of a renaming, so that a file that is there is not replaced.
     fn content(&self, path: &Path, attr: &FileAttr) -> Result<()> {
         let number = self.n_parts.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();

@@ -1,10 +1,11 @@
 //! Export: a tree of a store, copied out to the host.
 //!
 //! One thread walks the store and makes directories; workers copy the files in them. What is in a
-//! directory changes its times, and may need its permissions, so that directories get their attributes
-//! last, from the bottom up. A file gets its name when all of it is there: no part of a file can be
-//! taken for the whole. Files with several names are copied under the first of them; the other names
-//! are made in a second walk, because there may be more of them than fit into memory.
+//! directory changes its times, and may need its permissions, so that directories get their
+//! attributes last, from the bottom up. A file gets its name when all of it is there: no part of a
+//! file can be taken for the whole. Files with several names are copied under the first of them;
+//! the other names are made in a second walk, because there may be more of them than fit into
+//! memory.
 //!
 //! One file that cannot be read does not keep the others from coming out: it is said, counted, and
 //! makes the export fail in the end. What only root may do is left undone by others, and said.

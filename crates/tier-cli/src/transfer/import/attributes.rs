@@ -13,8 +13,8 @@ use super::Import;
 use crate::transfer::xattrs;
 
 impl Import<'_> {
-    /// Sets extended attributes, and then all others at once: the time of change says that the file is
-    /// complete.
+    /// Sets extended attributes, and then all others at once: the time of change says that the file
+    /// is complete.
     pub(super) fn attributes(&self, path: &Path, ino: Ino, metadata: &Metadata) -> Result<()> {
         for Xattr { name, value } in xattrs::read(path)? {
             self.fs.setxattr(ino, &name, &value, XattrMode::Set)?;

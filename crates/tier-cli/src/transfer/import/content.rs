@@ -10,8 +10,8 @@ use tier_types::{ByteRange, Ino, to_u64, to_usize};
 
 use super::Import;
 
-/// The data at the start of a file of `len` bytes, as far as it fits into the buffer; none if the file
-/// begins with a hole.
+/// The data at the start of a file of `len` bytes, as far as it fits into the buffer; none if the
+/// file begins with a hole.
 pub(super) fn first_piece(file: &File, len: u64, buffer: &mut [u8]) -> Result<Vec<u8>> {
     match next_data(file, 0, len)? {
         Some(ByteRange { offset: 0, len }) => Ok(read_piece(file, 0, len, buffer)?.to_vec()),

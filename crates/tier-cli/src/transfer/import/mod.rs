@@ -1,34 +1,36 @@
 //! Import: a tree of the host, copied into a store, so that an interrupted import goes on where it
 //! was.
 //!
-//! There is no journal of an import. What the store holds says how far it got, and each step is such
-//! that a file that looks imported is imported:
+//! There is no journal of an import. What the store holds says how far it got, and each step is
+//! such that a file that looks imported is imported:
 //!
-//! 1. A file counts as imported if the store has one of the same kind, size and time of change under
-//!    its name (`resume`). It is not read again.
-//! 2. A file whose data fits into one piece ([`COPY_BYTES`]) is made whole, with its data, attributes
-//!    and name, in one transaction. There is no moment at which a part of it can be seen.
+//! 1. A file counts as imported if the store has one of the same kind, size and time of change
+//!    under its name (`resume`). It is not read again.
+//! 2. A file whose data fits into one piece ([`COPY_BYTES`]) is made whole, with its data,
+//!    attributes and name, in one transaction. There is no moment at which a part of it can be
+//!    seen.
 //! 3. A larger file is made with its first piece, and grows. Each write sets its time of change to
-//!    now. The host's time is set in the last transaction of the file, so that before that either its
-//!    size or its time differs from the host's. Transactions reach the disk in their order: what a
-//!    crash leaves of a store has the last one only with all the others.
-//! 4. Where another file has the name, the new one is made under a temporary name and takes the name
-//!    when it is complete, in one transaction (`resume::StagedName`). A process that has the old file
-//!    open keeps it, and other names of the old file stay what they are. What an import that was
-//!    killed left under the temporary name, the next one removes.
+//!    now. The host's time is set in the last transaction of the file, so that before that either
+//!    its size or its time differs from the host's. Transactions reach the disk in their order:
+//!    what a crash leaves of a store has the last one only with all the others.
+//! 4. Where another file has the name, the new one is made under a temporary name and takes the
+//!    name when it is complete, in one transaction (`resume::StagedName`). A process that has the
+//!    old file open keeps it, and other names of the old file stay what they are. What an import
+//!    that was killed left under the temporary name, the next one removes.
 //! 5. A directory gets its attributes when the last thing in it is done: whatever is put into a
 //!    directory changes its times. One that is there already is used as it is, and gets the host's
 //!    attributes in the end.
-//! 6. Names of one file of the host become names of one file in the store (`links`): the worker that
-//!    meets the first of them makes the file, others that meet another one wait until it has a
+//! 6. Names of one file of the host become names of one file in the store (`links`): the worker
+//!    that meets the first of them makes the file, others that meet another one wait until it has a
 //!    number. In an import that goes on, a name that is there says the number.
 //!
 //! So nothing is taken half for whole, and an import that is repeated after an interruption reads
 //! only what it lacks. What changed on the host in between is copied again as a whole. What changed
 //! without a change of size or time, as by `chmod`, is not noticed.
 //!
-//! One thread walks and makes the directories; workers copy what is in them, up to [`N_FILES`] names
-//! of one directory together, because names that are made in one directory wait for each other.
+//! One thread walks and makes the directories; workers copy what is in them, up to [`N_FILES`]
+//! names of one directory together, because names that are made in one directory wait for each
+//! other.
 
 mod attributes;
 mod content;

@@ -8,16 +8,16 @@ use tier_types::{FileAttr, FileKind, FileName, Ino};
 
 use super::attributes::times;
 
-/// Whether an earlier import brought this, as far as kind, size and time of change tell. It is true of
-/// no file that was begun and not completed, because the time comes last.
+/// Whether an earlier import brought this, as far as kind, size and time of change tell. It is true
+/// of no file that was begun and not completed, because the time comes last.
 pub(super) fn is_imported(before: &FileAttr, node: &NewNode, metadata: &Metadata) -> bool {
     let same_size = before.size_bytes == metadata.len() || !metadata.is_file();
     let same_time = times(metadata).is_ok_and(|times| times.modified == before.modified);
     before.kind == node.kind && same_size && same_time
 }
 
-/// The name under which a file is made: its own; or, if another file has that, a temporary one, until
-/// it is complete. Dropped before that, the temporary name goes.
+/// The name under which a file is made: its own; or, if another file has that, a temporary one,
+/// until it is complete. Dropped before that, the temporary name goes.
 pub(super) struct StagedName<'a> {
     fs: &'a Kvfs,
     dir: Ino,

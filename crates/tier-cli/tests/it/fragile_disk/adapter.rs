@@ -220,7 +220,8 @@ impl Filesystem for Disk {
         mut reply: ReplyDirectory,
     ) {
         let mut nodes = self.0.lock();
-        // By number, which is the place: a listing goes on where it was, whatever names come and go.
+        // By number, which is the place: a listing goes on where it was, whatever names come and
+        // go.
         let mut names: Vec<_> = match nodes.names(ino) {
             Ok(names) => names.iter().map(|(name, number)| (*number, name.clone())).collect(),
             Err(error) => return reply.error(error),

@@ -1,9 +1,10 @@
-//! A disk that loses its power: a mounted filesystem in memory that remembers what of it was synced.
+//! A disk that loses its power: a mounted filesystem in memory that remembers what of it was
+//! synced.
 //!
-//! A file is durable as it was when it was last synced, a name when its directory was. What a loss of
-//! power leaves is at least that. Of what was written to a file since, any blocks may have reached the
-//! disk as well, and its length; of a directory all changes or none, because filesystems keep renames
-//! whole.
+//! A file is durable as it was when it was last synced, a name when its directory was. What a loss
+//! of power leaves is at least that. Of what was written to a file since, any blocks may have
+//! reached the disk as well, and its length; of a directory all changes or none, because
+//! filesystems keep renames whole.
 
 mod adapter;
 mod nodes;
@@ -47,8 +48,8 @@ impl FragileDisk {
 }
 
 impl DiskImage {
-    /// Writes them into a directory. `reached` is asked for every change that was not synced whether it
-    /// reached the disk all the same.
+    /// Writes them into a directory. `reached` is asked for every change that was not synced
+    /// whether it reached the disk all the same.
     pub(crate) fn write(
         &self,
         directory: &Path,
