@@ -112,6 +112,7 @@ impl RestoreTarget for RestoredFilesystem {
         config: &Config,
         floor: Xid,
     ) -> Result<Arc<dyn MountedInstance>, PortError> {
+        assert!(self.0.is_none(), "a restore makes one filesystem");
         let options = kvfs_options(config);
         Kvfs::create_empty(path, &options)?;
         let fs = Arc::new(Kvfs::open(path, &options, clock())?);

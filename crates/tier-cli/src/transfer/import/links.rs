@@ -42,7 +42,8 @@ impl LinkSlot<'_> {
 
     pub(super) fn fill(&mut self, ino: Ino) {
         if let Some(table) = &mut self.table {
-            table.insert(self.file, ino);
+            let former = table.insert(self.file, ino);
+            assert!(former.is_none_or(|former| former == ino), "a file has one number");
         }
     }
 }
