@@ -11,7 +11,8 @@ use clap::Parser;
 use kvfs::{Kvfs, Mount};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tier_agent::{Schedule, Scheduler, SchedulerStatus, Space, Surroundings, Task};
+use tier_agent::decide::{Schedule, SpaceUsage};
+use tier_agent::{Scheduler, SchedulerInputs, SchedulerStatus, Task};
 use tier_types::{Control, ControlCommand, ControlSession, MountedInstance, PortError};
 
 use crate::args::Args;
@@ -49,12 +50,10 @@ impl Daemon {
             low_percent: space.low_percent,
             retry_interval: Duration::from_secs(settings.retry_seconds),
         };
-        let surroundings = StoreSurroundings {
-            fs: Arc::clone(&self.store.fs),
-            capacity_bytes: space.capacity_bytes,
-        };
+        let inputs =
+            StoreInputs { fs: Arc::clone(&self.store.fs), capacity_bytes: space.capacity_bytes };
         let agent = self.store.agent()?;
-        let scheduler = Scheduler::start(agent, schedule, Box::new(surroundings))?;
+        let scheduler = Scheduler::start(agent, schedule, Box::new(inputs))?;
         *self.scheduler.lock() = Some(Arc::new(scheduler));
         Ok(())
     }
@@ -116,7 +115,7 @@ pub(crate) fn status(scheduler: Option<&SchedulerStatus>) -> (String, Value) {
     let Some(status) = scheduler else { return ("acts when asked".into(), Value::Null) };
     let what = match (status.paused, status.task) {
         (true, _) => "paused",
-        (false, Some(Task::Snapshot | Task::Secure)) => "taking a snapshot",
+        (false, Some(Task::Snapshot | Task::Upload)) => "taking a snapshot",
         (false, Some(Task::Evict(_) | Task::EvictDryRun(_))) => "evicting",
         (false, None) => "waiting",
     };
@@ -133,25 +132,25 @@ pub(crate) fn status(scheduler: Option<&SchedulerStatus>) -> (String, Value) {
     (text, json)
 }
 
-struct StoreSurroundings {
+struct StoreInputs {
     fs: Arc<Kvfs>,
     /// Zero for the whole disk.
     capacity_bytes: u64,
 }
 
-impl Surroundings for StoreSurroundings {
+impl SchedulerInputs for StoreInputs {
     fn backlog_operations(&self) -> u64 {
         self.fs.backlog_operations()
     }
 
-    fn space(&self) -> Result<Space, PortError> {
-        let used_bytes = self.fs.usage()?.physical_bytes;
+    fn space(&self) -> Result<SpaceUsage, PortError> {
+        let own_bytes = self.fs.usage()?.physical_bytes;
         Ok(match self.capacity_bytes {
             0 => {
-                let (taken_bytes, capacity_bytes) = self.fs.disk_bytes()?;
-                Space { used_bytes, taken_bytes, capacity_bytes }
+                let (occupied_bytes, capacity_bytes) = self.fs.disk_bytes()?;
+                SpaceUsage { own_bytes, occupied_bytes, capacity_bytes }
             }
-            capacity_bytes => Space { used_bytes, taken_bytes: used_bytes, capacity_bytes },
+            capacity_bytes => SpaceUsage { own_bytes, occupied_bytes: own_bytes, capacity_bytes },
         })
     }
 }

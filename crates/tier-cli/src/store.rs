@@ -10,7 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use kvfs::{Kvfs, KvfsOptions};
 use rustix::fs::{FlockOperation, flock};
-use tier_agent::{Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages, TieringOutAgent};
+use tier_agent::{
+    Floor, Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages, TieringOutAgent,
+};
 use tier_cloud::DirStore;
 use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
@@ -190,7 +192,10 @@ impl Store {
         let ports = StorePorts {
             filesystem: *filesystem,
             epoch: Epoch::new(config.epoch),
-            floor: (Xid::new(config.xid_floor), SnapshotId::new(config.snapshot_floor)),
+            floor: Floor {
+                xid: Xid::new(config.xid_floor),
+                snapshot: SnapshotId::new(config.snapshot_floor),
+            },
             log: self.fs.clone(),
             instance,
             local: Arc::new(local.clone()),

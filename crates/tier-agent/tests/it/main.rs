@@ -14,8 +14,14 @@ mod agent;
 #[cfg(test)]
 mod edges;
 #[cfg(test)]
+mod fakes;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod kinds;
 #[cfg(test)]
 mod life;
+#[cfg(test)]
+mod recall;
+#[cfg(test)]
+mod stages;

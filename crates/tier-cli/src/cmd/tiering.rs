@@ -28,15 +28,15 @@ pub(crate) fn snapshot(session: &Session, store: &Path) -> Result<()> {
 
 pub(crate) fn push(session: &Session, store: &Path) -> Result<()> {
     let store = session.open(store)?;
-    let report = session.perform(&store, Task::Secure, "pushing")?;
-    let n = report.secured.len();
+    let report = session.perform(&store, Task::Upload, "pushing")?;
+    let n = report.uploaded.len();
     let text = format!("{n} snapshots were pushed and verified.\n");
     session.report(&snapshot_json(&report), &text)
 }
 
 fn snapshot_text(report: &AgentReport) -> String {
     let Some(persisted) = &report.persisted else {
-        return match report.secured.len() {
+        return match report.uploaded.len() {
             0 => "Nothing has changed since the last snapshot.\n".into(),
             n => format!("Nothing has changed; {n} earlier snapshots were verified.\n"),
         };
@@ -60,7 +60,7 @@ fn snapshot_text(report: &AgentReport) -> String {
 }
 
 fn snapshot_json(report: &AgentReport) -> Value {
-    let secured: Vec<_> = report.secured.iter().map(|snapshot| snapshot.get()).collect();
+    let uploaded: Vec<_> = report.uploaded.iter().map(|snapshot| snapshot.get()).collect();
     let persisted = report.persisted.as_ref().map(|persisted| {
         json!({
             "snapshot": persisted.snapshot.get(),
@@ -71,7 +71,7 @@ fn snapshot_json(report: &AgentReport) -> Value {
             "failed": persisted.report.failed.iter().map(|ino| ino.get()).collect::<Vec<_>>(),
         })
     });
-    json!({ "persisted": persisted, "verified": secured })
+    json!({ "persisted": persisted, "verified": uploaded })
 }
 
 pub(crate) fn evict(
