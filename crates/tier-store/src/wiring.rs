@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tier_agent::{Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages};
+use tier_agent::{Floor, Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages};
 use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
 use tier_persist::{Fetcher, FetcherOptions, PersistOptions, Persister};
@@ -88,7 +88,10 @@ pub(crate) fn stages(
     let ports = StorePorts {
         filesystem: dir.filesystem,
         epoch: Epoch::new(config.epoch),
-        floor: (Xid::new(config.xid_floor), SnapshotId::new(config.snapshot_floor)),
+        floor: Floor {
+            xid: Xid::new(config.xid_floor),
+            snapshot: SnapshotId::new(config.snapshot_floor),
+        },
         log: Arc::clone(&filesystem.log),
         instance: Arc::clone(&filesystem.instance),
         local: Arc::clone(&dir.local),

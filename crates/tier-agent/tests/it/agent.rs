@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
-use tier_agent::{AgentError, AgentState, Persisted, Stages, Task, TieringOutAgent};
+use tier_agent::decide::AgentState;
+use tier_agent::{AgentError, PersistedSnapshot, Stages, Task, TieringOutAgent};
 use tier_evict::{EvictReport, PassGoal};
 use tier_persist::PersistReport;
 use tier_types::{SnapshotId, Xid};
@@ -23,7 +24,7 @@ impl FakeStages {
         let state = AgentState {
             last_xid: Xid::new(9),
             persisted_xid: Xid::new(0),
-            to_secure: None,
+            to_upload: None,
             safe_xid: Xid::new(0),
             snapshot_wanted: None,
             eviction_wanted: None,
@@ -46,18 +47,18 @@ impl Stages for FakeStages {
         Ok(())
     }
 
-    fn persist(&mut self, _: &AtomicBool) -> Result<Option<Persisted>, AgentError> {
+    fn persist(&mut self, _: &AtomicBool) -> Result<Option<PersistedSnapshot>, AgentError> {
         assert!(!self.panics, "told to");
         self.say("persist".into());
         self.state.persisted_xid = self.state.last_xid;
         let snapshot = SnapshotId::new(1);
-        self.state.to_secure = Some(snapshot);
-        Ok(Some(Persisted { snapshot, report: PersistReport::default() }))
+        self.state.to_upload = Some(snapshot);
+        Ok(Some(PersistedSnapshot { snapshot, report: PersistReport::default() }))
     }
 
-    fn secure(&mut self, snapshot: SnapshotId, _: &AtomicBool) -> Result<(), AgentError> {
-        self.say(format!("secure {snapshot}"));
-        self.state.to_secure = None;
+    fn upload(&mut self, snapshot: SnapshotId, _: &AtomicBool) -> Result<(), AgentError> {
+        self.say(format!("upload {snapshot}"));
+        self.state.to_upload = None;
         self.state.safe_xid = self.state.persisted_xid;
         Ok(())
     }
@@ -85,7 +86,7 @@ fn steps_come_in_order_and_nothing_comes_unasked() {
     agent.request_stop();
     assert!(matches!(agent.perform(Task::Snapshot, &Arc::default()), Err(AgentError::Stopped)));
     agent.join().unwrap();
-    let expected = ["recover", "evict 0", "persist", "secure 1", "dry run 9"];
+    let expected = ["recover", "evict 0", "persist", "upload 1", "dry run 9"];
     assert_eq!(*said.0.lock(), expected);
 }
 

@@ -9,8 +9,8 @@ use crate::context::Context;
 
 pub(super) fn run(context: &Context, args: &PushArgs) -> Result<()> {
     let store = context.open(&args.store)?;
-    let report = context.perform(&store, Task::Secure, "uploading")?;
-    let n = report.secured.len();
+    let report = context.perform(&store, Task::Upload, "uploading")?;
+    let n = report.uploaded.len();
     let text = format!("{n} snapshots were uploaded and verified.\n");
     context.console.report(&report_json(&report), &text)
 }

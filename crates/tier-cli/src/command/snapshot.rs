@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, args: &SnapshotArgs) -> Result<()> {
 
 fn report_text(report: &AgentReport) -> String {
     let Some(persisted) = &report.persisted else {
-        return match report.secured.len() {
+        return match report.uploaded.len() {
             0 => "Nothing has changed since the last snapshot.\n".into(),
             n => format!("Nothing has changed; {n} earlier snapshots were verified.\n"),
         };
@@ -45,7 +45,7 @@ fn report_text(report: &AgentReport) -> String {
 }
 
 pub(super) fn report_json(report: &AgentReport) -> Value {
-    let secured: Vec<_> = report.secured.iter().map(|snapshot| snapshot.get()).collect();
+    let secured: Vec<_> = report.uploaded.iter().map(|snapshot| snapshot.get()).collect();
     let persisted = report.persisted.as_ref().map(|persisted| {
         json!({
             "snapshot": persisted.snapshot.get(),

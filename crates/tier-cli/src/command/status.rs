@@ -98,7 +98,7 @@ fn show(context: &Context, args: &StatusArgs) -> Result<()> {
 fn agent_state(status: &SchedulerStatus) -> &'static str {
     match status.task {
         _ if status.paused => "paused",
-        Some(Task::Snapshot | Task::Secure) => "taking a snapshot",
+        Some(Task::Snapshot | Task::Upload) => "taking a snapshot",
         Some(Task::Evict(_) | Task::EvictDryRun(_)) => "evicting",
         None => "waiting",
     }

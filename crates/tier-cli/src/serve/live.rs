@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use kvfs::Kvfs;
-use tier_agent::{Schedule, Scheduler, Space, Surroundings};
+use tier_agent::decide::{Schedule, SpaceUsage};
+use tier_agent::{Scheduler, SchedulerInputs};
 use tier_types::{MountedInstance, PortError};
 
 use crate::context::Live;
@@ -54,19 +55,19 @@ struct StoreInputs {
     capacity_bytes: u64,
 }
 
-impl Surroundings for StoreInputs {
+impl SchedulerInputs for StoreInputs {
     fn backlog_operations(&self) -> u64 {
         self.fs.backlog_operations()
     }
 
-    fn space(&self) -> Result<Space, PortError> {
-        let used_bytes = self.fs.usage()?.physical_bytes;
+    fn space(&self) -> Result<SpaceUsage, PortError> {
+        let own_bytes = self.fs.usage()?.physical_bytes;
         Ok(match self.capacity_bytes {
             0 => {
-                let (taken_bytes, capacity_bytes) = self.fs.disk_bytes()?;
-                Space { used_bytes, taken_bytes, capacity_bytes }
+                let (occupied_bytes, capacity_bytes) = self.fs.disk_bytes()?;
+                SpaceUsage { own_bytes, occupied_bytes, capacity_bytes }
             }
-            capacity_bytes => Space { used_bytes, taken_bytes: used_bytes, capacity_bytes },
+            capacity_bytes => SpaceUsage { own_bytes, occupied_bytes: own_bytes, capacity_bytes },
         })
     }
 }

@@ -1,4 +1,8 @@
-//! The status logs of all snapshots of a store.
+//! The status book: the status logs of all snapshots of a store, one file for each.
+//!
+//! The agent resumes from what the book says, never from memory. A log that was moved away is no
+//! error: its snapshot then stands where its manifest says, and is verified again. A log that is
+//! damaged is one, until an operator moves it away.
 
 use std::fs;
 use std::io;
@@ -8,29 +12,29 @@ use std::sync::Arc;
 use tier_status::{SnapshotStatus, StatusError, StatusHeader, StatusLog, StatusWriter};
 use tier_types::Clock;
 
-const ENDING: &str = "status";
+const EXTENSION: &str = "status";
 
-/// A folder of status logs, one for each snapshot.
+/// A directory of status logs, one for each snapshot.
 pub struct StatusBook {
-    folder: PathBuf,
+    directory: PathBuf,
     clock: Arc<dyn Clock>,
 }
 
 impl std::fmt::Debug for StatusBook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StatusBook").field("folder", &self.folder).finish_non_exhaustive()
+        f.debug_struct("StatusBook").field("directory", &self.directory).finish_non_exhaustive()
     }
 }
 
 impl StatusBook {
-    /// The status logs in this folder, which is made if it is not there.
-    pub fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self, StatusError> {
-        fs::create_dir_all(folder).map_err(|source| StatusError::Io {
-            operation: "create the folder of",
-            path: folder.to_path_buf(),
+    /// The status logs in this directory, which is made if it is not there.
+    pub fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self, StatusError> {
+        fs::create_dir_all(directory).map_err(|source| StatusError::Io {
+            operation: "create the directory of",
+            path: directory.to_path_buf(),
             source,
         })?;
-        Ok(Self { folder: folder.to_path_buf(), clock })
+        Ok(Self { directory: directory.to_path_buf(), clock })
     }
 
     /// The writer of a snapshot's log.
@@ -38,7 +42,7 @@ impl StatusBook {
         StatusWriter::open(&self.path(header), header, Arc::clone(&self.clock))
     }
 
-    /// Where a snapshot stands; `None` if nothing is recorded of it.
+    /// How far a snapshot has got; `None` if nothing is recorded of it.
     pub fn status(&self, header: StatusHeader) -> Result<Option<SnapshotStatus>, StatusError> {
         match StatusLog::read(&self.path(header)) {
             Ok(log) => Ok(log.map(|log| log.status())),
@@ -49,14 +53,14 @@ impl StatusBook {
         }
     }
 
-    /// Where all snapshots stand, oldest first.
+    /// How far all snapshots have got, oldest first.
     pub fn all(&self) -> Result<Vec<SnapshotStatus>, StatusError> {
         let failed =
-            |source| StatusError::Io { operation: "list", path: self.folder.clone(), source };
+            |source| StatusError::Io { operation: "list", path: self.directory.clone(), source };
         let mut all = Vec::new();
-        for entry in fs::read_dir(&self.folder).map_err(failed)? {
+        for entry in fs::read_dir(&self.directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if path.extension().and_then(|ending| ending.to_str()) == Some(ENDING) {
+            if path.extension().and_then(|extension| extension.to_str()) == Some(EXTENSION) {
                 all.extend(StatusLog::read(&path)?.map(|log| log.status()));
             }
         }
@@ -66,6 +70,6 @@ impl StatusBook {
 
     fn path(&self, header: StatusHeader) -> PathBuf {
         let StatusHeader { epoch, snapshot } = header;
-        self.folder.join(format!("e{:08}-s{:010}.{ENDING}", epoch.get(), snapshot.get()))
+        self.directory.join(format!("e{:08}-s{:010}.{EXTENSION}", epoch.get(), snapshot.get()))
     }
 }

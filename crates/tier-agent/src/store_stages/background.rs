@@ -1,13 +1,15 @@
-//! Work that gives way to others.
+//! Background work: threads of low priority, which yield to the foreground.
 
 use std::thread;
 
+use tier_types::{ErrorKind, PortError};
+
 use crate::AgentError;
 
-/// Has work done by a thread of low priority (0 as it is, 19 lowest), and waits for it. All threads that
-/// it starts have the same. Not for work that holds locks of the filesystem: whoever wants one would
-/// wait for a thread that waits for a core.
-pub(crate) fn in_background<T: Send>(
+/// Has work done by a thread of low priority (0 as it is, 19 lowest), and waits for it. All threads
+/// that it starts have the same. Not for work that holds locks of the filesystem: an operation that
+/// wants one would wait for a thread that waits for a core.
+pub(super) fn in_background<T: Send>(
     nice: u8,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, AgentError> {
@@ -21,8 +23,7 @@ pub(crate) fn in_background<T: Send>(
             work()
         });
         let thread = thread.map_err(|source| {
-            let message = "cannot start a thread";
-            tier_types::PortError::new(tier_types::ErrorKind::Failed, message).with_source(source)
+            PortError::new(ErrorKind::Failed, "cannot start a thread").with_source(source)
         })?;
         // The same as if the work had been done here.
         Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
