@@ -97,7 +97,7 @@ impl Control for Commands {
                 return exit::USAGE;
             }
         };
-        let folder = PathBuf::from(OsString::from_vec(command.folder.clone()));
+        let folder = PathBuf::from(OsString::from_vec(command.directory.clone()));
         let session = Session::there(args.json, Arc::clone(&user), Arc::clone(&self.0), folder);
         match cmd::run(&args, &session) {
             Ok(()) => 0,

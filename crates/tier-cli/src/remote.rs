@@ -33,7 +33,7 @@ fn command(client: Client) -> Result<u8> {
     let folder = std::env::current_dir().context("cannot tell the current folder")?;
     let command = ControlCommand {
         arguments: std::env::args_os().skip(1).map(OsStringExt::into_vec).collect(),
-        folder: folder.into_os_string().into_vec(),
+        directory: folder.into_os_string().into_vec(),
     };
     let mut canceller = client.canceller()?;
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot listen to signals")?;
