@@ -41,6 +41,7 @@ macro_rules! range {
 
             /// The last number.
             pub const fn last(self) -> $id {
+                debug_assert!(self.start.get() < self.end.get(), "a range is never empty");
                 $id::new(self.end.get() - 1)
             }
 
@@ -152,7 +153,11 @@ impl ChunkRange {
     }
 
     /// The bytes of the range up to the end of a file of `file_bytes`.
+    ///
+    /// # Panics
+    /// If a chunk has no bytes.
     pub fn len_bytes(self, chunk_bytes: u32, file_bytes: u64) -> u64 {
+        assert!(chunk_bytes > 0, "a chunk has bytes");
         let end = self.end.get().saturating_mul(widen(chunk_bytes)).min(file_bytes);
         end.saturating_sub(self.offset_bytes(chunk_bytes))
     }
