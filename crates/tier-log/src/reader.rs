@@ -1,4 +1,20 @@
-//! Reads a segment, trusting nothing.
+//! The segment reader: records out of untrusted bytes, or an error that names file and offset.
+//!
+//! A segment is read from front to back, in one pass and with one block in memory. Each step checks
+//! what the next one relies on, and in this order: the header's checksum before its range is
+//! believed; a block's length against a limit before memory is taken for it; its checksum, over
+//! header and payload, before a record in it is decoded; its first xid and the number of records
+//! against what came before. The footer comes last and must fit what was counted on the way: blocks,
+//! records, and the offset at which it ends. After it there must be nothing.
+//!
+//! So blocks that were swapped, doubled, dropped or taken from another segment are found as surely
+//! as a flipped bit, although each of them has a checksum that fits: a block out of order does not
+//! begin with the next xid. A file that was cut anywhere is *damaged*, not merely short. And a
+//! zeroed block is no block, because its magic is missing.
+//!
+//! Records are handed out as their block is read, before the footer is seen. A caller that acts on
+//! them must therefore be able to throw its work away when the last step fails; the fold of net
+//! changes is, because nothing leaves it before the range was read to its end.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -9,7 +25,7 @@ use crate::format::{
     BLOCK_HEADER_BYTES, BlockHeader, FOOTER_BYTES, FOOTER_MAGIC, Fields, Footer, HEADER_BYTES,
     Header,
 };
-use crate::{LogError, LogRecord};
+use crate::{LogError, LogRecord, wire};
 
 /// What a segment says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +37,16 @@ pub struct SegmentHeader {
 }
 
 /// Iterates over the records of a segment in order. After an error it ends.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use tier_log::{LogError, SegmentReader};
+///
+/// let error = SegmentReader::new(&b"not a segment"[..], Path::new("1-9.segment")).unwrap_err();
+/// assert!(matches!(error, LogError::Damaged { offset_bytes: 0, .. }));
+/// assert!(error.to_string().contains("1-9.segment"));
+/// ```
 #[derive(Debug)]
 pub struct SegmentReader<R> {
     source: R,
@@ -59,7 +85,7 @@ impl<R: Read> SegmentReader<R> {
         })
     }
 
-    /// What the segment says of itself.
+    /// The segment's range and chunk size.
     pub fn header(&self) -> SegmentHeader {
         self.header
     }
@@ -100,12 +126,12 @@ impl<R: Read> SegmentReader<R> {
     }
 
     fn read_record(&mut self) -> Result<LogRecord, LogError> {
-        let mut fields = Fields(self.block.get(self.block_at..).unwrap_or_default());
-        let len = fields.u32().map(|len| to_usize(u64::from(len)));
-        let bytes = len.and_then(|len| fields.0.get(..len));
-        let bytes = bytes.ok_or_else(|| self.damaged("a record that its block does not hold"))?;
-        let record = crate::wire::decode(Xid::new(self.next_xid), bytes);
-        let record = record.map_err(|problem| self.damaged(problem))?;
+        assert!(self.block_at <= self.block.len(), "records are counted as they are read");
+        let (_, rest) = self.block.split_at(self.block_at);
+        let bytes = framed_record(rest)
+            .ok_or_else(|| self.damaged("a record that its block does not hold"))?;
+        let record = wire::decode(Xid::new(self.next_xid), bytes)
+            .map_err(|problem| self.damaged(problem))?;
         if !self.header.range.contains(record.xid) {
             return Err(self.damaged("more records than the header says"));
         }
@@ -155,7 +181,8 @@ impl<R: Read> Iterator for SegmentReader<R> {
     }
 }
 
-/// Calls `visit` for each record of a published range in order. An error of `visit` ends it.
+/// Calls `visit` for each record of a published range in order. An error of `visit` ends it. A
+/// range that the published segments do not hold in full is a [`LogError::Gap`].
 pub fn read_range<E: From<LogError>>(
     log: &dyn LogService,
     range: XidRange,
@@ -185,6 +212,13 @@ pub fn read_range<E: From<LogError>>(
         return Err(LogError::Gap { range, found_until: next.get() }.into());
     }
     Ok(())
+}
+
+/// The first record of a payload: its length, and so many bytes.
+fn framed_record(payload: &[u8]) -> Option<&[u8]> {
+    let mut fields = Fields(payload);
+    let len = fields.u32()?;
+    fields.0.get(..to_usize(u64::from(len)))
 }
 
 /// Fills `buffer`; a file that ends before is damaged, not just short.

@@ -1,5 +1,10 @@
-//! The bytes of one record (`docs/formats/log-segment.md`), converted by hand so that the domain
-//! types are free to change.
+//! The bytes of one record (`docs/formats/log-segment.md`).
+//!
+//! The wire types here mirror the format and nothing else: the order of their fields and variants is
+//! part of it. They are converted by hand from and to the domain types, which are therefore free to
+//! change, and are private to this module. Decoding trusts nothing: a name that cannot be one, a
+//! time that is none, or bytes that are left over are errors. The xid is not among the bytes; it is
+//! the record's key in the store, or follows from its place in a segment.
 
 use serde::{Deserialize, Serialize};
 use tier_types::{Ino, Link, Timestamp, Xid};
@@ -45,14 +50,15 @@ enum WireOperation<'a> {
     Gone(u64),
 }
 
+#[expect(clippy::expect_used, reason = "plain values are serialised into memory")]
 pub(crate) fn encode(record: &LogRecord) -> Vec<u8> {
+    debug_assert!(record.time.nanos < 1_000_000_000, "a time that can be read back");
     let wire = WireRecord {
         seconds: record.time.seconds,
         nanos: record.time.nanos,
         operation: to_wire(&record.operation),
     };
-    // Serialising plain values into memory has no way to fail.
-    postcard::to_allocvec(&wire).unwrap_or_default()
+    postcard::to_allocvec(&wire).expect("serialising into memory cannot fail")
 }
 
 pub(crate) fn decode(xid: Xid, bytes: &[u8]) -> Result<LogRecord, &'static str> {

@@ -56,7 +56,7 @@ impl Client {
         session: &dyn ControlSession,
     ) -> Result<u8, RpcError> {
         wire::read_greeting(&mut self.socket)?;
-        let ControlCommand { arguments, folder } = command.clone();
+        let ControlCommand { arguments, directory: folder } = command.clone();
         wire::write(&mut self.socket, &Request::Run { arguments, folder })
             .map_err(|_| RpcError::Gone)?;
         loop {

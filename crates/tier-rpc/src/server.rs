@@ -169,8 +169,8 @@ fn serve(mut socket: UnixStream, control: &dyn Control, cancelled: &Arc<AtomicBo
         });
         // Also if the command panics: both threads wake up.
         let ending = ending;
-        let code =
-            control.run(&ControlCommand { arguments, folder }, Arc::<Session>::clone(&session));
+        let code = control
+            .run(&ControlCommand { arguments, directory: folder }, Arc::<Session>::clone(&session));
         let _ = session.send(Response::Done(code));
         drop(session);
         let _ = speaking.join();

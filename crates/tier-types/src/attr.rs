@@ -69,7 +69,7 @@ pub enum FileKind {
 /// An inode's attributes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FileAttr {
-    /// Which inode.
+    /// The inode.
     pub ino: Ino,
     /// What it is.
     pub kind: FileKind,
@@ -118,6 +118,14 @@ impl FileAttr {
 }
 
 /// One name in a directory: 1 to 255 bytes, neither NUL nor slash in them, not `.` or `..`.
+///
+/// ```
+/// use tier_types::FileName;
+///
+/// let name = FileName::new(b"caf\xe9.txt").expect("names are bytes, not text");
+/// assert_eq!(name.to_string(), "caf\\xe9.txt");
+/// assert_eq!(FileName::new(b"a/b"), None);
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileName(Box<[u8]>);
 

@@ -39,7 +39,7 @@ fn run(client: Client) -> Result<u8> {
     let directory = std::env::current_dir().context("cannot tell the current directory")?;
     let command = ControlCommand {
         arguments: std::env::args_os().skip(1).map(OsStringExt::into_vec).collect(),
-        folder: directory.into_os_string().into_vec(),
+        directory: directory.into_os_string().into_vec(),
     };
     pass_signals_on(&client)?;
     Ok(client.run(&command, &Terminal::default())?)

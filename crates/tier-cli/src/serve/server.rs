@@ -36,7 +36,7 @@ impl Control for Commands {
                 return console::USAGE;
             }
         };
-        let directory = PathBuf::from(OsString::from_vec(command.folder.clone()));
+        let directory = PathBuf::from(OsString::from_vec(command.directory.clone()));
         tracing::info!(command = ?args.command, "carrying out a command of another process");
         let start = Instant::now();
         let console = Console::remote(args.json, Arc::clone(&session), directory);

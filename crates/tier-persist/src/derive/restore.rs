@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use tier_index::{Extent, Index, InodePlace, Place};
+use tier_index::{Extent, Index, InodeLocation, Location};
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, MountedInstance, PortError, Xid};
 
 use crate::derive::rebuild::read_table;
@@ -31,8 +31,9 @@ impl Archive<'_> {
             for row in &self.manifest(link)?.tarballs {
                 let tarball = (self.filesystem(), row);
                 let mut restore = |entry: TocEntry| {
-                    let place = Place { tarball: row.id, frame: entry.frame, offset: entry.offset };
-                    let restored = restore_entry(index, instance, (&entry, place), &failed)?;
+                    let location =
+                        Location { tarball: row.id, frame: entry.frame, offset: entry.offset };
+                    let restored = restore_entry(index, instance, (&entry, location), &failed)?;
                     n_inodes += u64::from(restored);
                     progress(n_inodes);
                     Ok(())
@@ -48,11 +49,11 @@ impl Archive<'_> {
 fn restore_entry(
     index: &Index,
     instance: &dyn MountedInstance,
-    (entry, place): (&TocEntry, Place),
+    (entry, location): (&TocEntry, Location),
     failed: &HashSet<Ino>,
 ) -> Result<bool, PersistError> {
     let Some(inode) = &entry.metadata else { return Ok(false) };
-    let newest = InodePlace::At { xid: inode.attr.xid, place };
+    let newest = InodeLocation::At { xid: inode.attr.xid, location };
     if index.inode(entry.ino)? != Some(newest) {
         return Ok(false);
     }
@@ -115,7 +116,7 @@ impl Iterator for Runs<'_> {
             return Some(Ok(gap));
         }
         self.at = Some(extent.chunks.end()).filter(|end| *end < ChunkNo::END);
-        let state = if extent.place.is_some() { ChunkState::Cold } else { ChunkState::Hole };
+        let state = if extent.location.is_some() { ChunkState::Cold } else { ChunkState::Hole };
         Some(Ok(ChunkRun { chunks: extent.chunks, state, data_xid: extent.data_xid }))
     }
 }

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tier_index::{Index, Place, TarballId};
+use tier_index::{Index, Location, TarballId};
 use tier_types::{
     ErrorKind, HasKind, ObjectName, ObjectStore, RecallRequest, RecalledExtent, to_usize,
 };
@@ -82,16 +82,16 @@ impl Fetcher {
         let chunk = request.chunks.start();
         let found = self.index.find(request.ino, chunk)?;
         let found = found.filter(|extent| extent.data_xid == request.data_xid);
-        let placed = found.and_then(|extent| extent.place.map(|place| (extent, place)));
-        let (extent, place) = placed.ok_or_else(|| {
+        let located = found.and_then(|extent| extent.location.map(|location| (extent, location)));
+        let (extent, location) = located.ok_or_else(|| {
             let RecallRequest { ino, data_xid, .. } = request;
             PersistError::Missing(format!("inode {ino}, chunk {chunk}, of xid {data_xid}"))
         })?;
-        let start = to_usize(u64::from(place.offset));
+        let start = to_usize(u64::from(location.offset));
         let end = start.saturating_add(to_usize(extent.data_bytes(self.index.chunk_bytes())));
-        let frame = self.frame(&place, end)?;
+        let frame = self.frame(&location, end)?;
         let bytes = frame.plain.get(start..end).ok_or_else(|| {
-            let object = format!("tarball {} in frame {}", place.tarball, place.frame);
+            let object = format!("tarball {} in frame {}", location.tarball, location.frame);
             PersistError::damaged(object, "it is shorter than the index says")
         })?;
         let chunk_bytes = self.index.chunk_bytes();
@@ -102,21 +102,21 @@ impl Fetcher {
     /// The frame's plaintext up to `end` at least, if it has as much. The first time no more is
     /// decompressed than that; who comes back for what lies behind it gets all, and nothing is
     /// read again.
-    fn frame(&self, place: &Place, end: usize) -> Result<Arc<CachedFrame>, PersistError> {
-        let key = (place.tarball, place.frame);
+    fn frame(&self, location: &Location, end: usize) -> Result<Arc<CachedFrame>, PersistError> {
+        let key = (location.tarball, location.frame);
         let known = self.frames.lock().get(&key);
         if let Some(frame) = &known
             && (frame.plain.len() >= end || frame.compressed.is_none())
         {
             return Ok(Arc::clone(frame));
         }
-        let tarball = self.tarball(place.tarball)?;
+        let tarball = self.tarball(location.tarball)?;
         let frame = match known.as_ref().and_then(|frame| frame.compressed.as_ref()) {
             Some(compressed) => {
-                let plain = tarball.decompress(place.frame, compressed, usize::MAX)?;
+                let plain = tarball.decompress(location.frame, compressed, usize::MAX)?;
                 CachedFrame { plain, compressed: None }
             }
-            None => self.read_frame(&tarball, place.frame, end)?,
+            None => self.read_frame(&tarball, location.frame, end)?,
         };
         let cost = frame.plain.len() + frame.compressed.as_ref().map_or(0, Vec::len);
         let frame = Arc::new(frame);

@@ -62,7 +62,7 @@ impl ControlSession for Heard {
 
 fn command(arguments: &[&[u8]]) -> ControlCommand {
     let arguments = arguments.iter().map(|argument| argument.to_vec()).collect();
-    ControlCommand { arguments, folder: b"/".to_vec() }
+    ControlCommand { arguments, directory: b"/".to_vec() }
 }
 
 #[test]

@@ -1,4 +1,10 @@
-//! The database below: the only file that says `rocksdb`.
+//! The database below the index, on RocksDB: the only file that says `rocksdb`.
+//!
+//! There is no write-ahead log. Writes stay in memory until a flush, which brings all tables to the
+//! disk together (atomic flush), so that a crash takes some of the newest batches from all tables
+//! alike and leaves what was a state of the index at some moment. What it took is applied again from
+//! the manifests. All four tables share one block cache, and indexes and filters count towards it,
+//! so that memory is bounded by the options and not by the number of files.
 
 use std::fmt::Write;
 use std::fs;
@@ -35,24 +41,27 @@ impl Table {
     }
 }
 
-/// The database. When it is closed, its folder may be removed: fields are dropped in this order.
+/// The database. When it is closed, its directory may be removed: fields are dropped in this order.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub(crate) struct Database {
     db: DB,
-    folder: Folder,
+    directory: Directory,
+    chunk_bytes: u32,
 }
 
 #[derive(Debug)]
-struct Folder {
+struct Directory {
     path: PathBuf,
     to_be_removed: AtomicBool,
 }
 
-impl Drop for Folder {
+impl Drop for Directory {
     fn drop(&mut self) {
-        if self.to_be_removed.load(Ordering::Relaxed) {
-            // What cannot be removed costs space, and is in nobody's way.
-            let _ = fs::remove_dir_all(&self.path);
+        if self.to_be_removed.load(Ordering::Relaxed)
+            && let Err(error) = fs::remove_dir_all(&self.path)
+        {
+            // It costs space until the store is opened again, and is in the way of nothing.
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove a replaced index");
         }
     }
 }
@@ -62,45 +71,49 @@ const CHANGE_BYTES: usize = 48;
 
 /// Changes that happen together.
 pub(crate) struct Batch<'a> {
-    store: &'a Store,
+    database: &'a Database,
     changes: WriteBatch,
 }
 
 impl Batch<'_> {
     pub(crate) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), IndexError> {
-        self.changes.put_cf(self.store.family(table)?, key, value);
+        self.changes.put_cf(self.database.family(table)?, key, value);
         Ok(())
     }
 
     pub(crate) fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), IndexError> {
-        self.changes.delete_cf(self.store.family(table)?, key);
+        self.changes.delete_cf(self.database.family(table)?, key);
         Ok(())
     }
 
-    /// Not on disk before the next [`Store::flush`]; until then a crash takes it as a whole.
+    /// Not on disk before the next [`Database::flush`]; until then a crash takes it as a whole.
     pub(crate) fn write(self) -> Result<(), IndexError> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        let written = self.store.db.write_opt(self.changes, &options);
-        written.map_err(|source| self.store.failed("write", source))
+        let written = self.database.db.write_opt(self.changes, &options);
+        written.map_err(|source| self.database.failed("write", source))
     }
 }
 
 /// Key and value, where they are.
-pub(crate) type Item<'a> = (&'a [u8], &'a [u8]);
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PairRef<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+}
 
-/// A place in a table as it is when the cursor is made. Moving on is cheap; where the table holds
+/// A position in a table as it is when the cursor is made. Moving on is cheap; where the table holds
 /// nothing it costs nothing.
 pub(crate) struct Cursor<'a> {
-    store: &'a Store,
+    database: &'a Database,
     iterator: DBRawIterator<'a>,
-    /// The table holds nothing from this key up to the place.
+    /// The table holds nothing from this key up to the position.
     empty_from: Option<Vec<u8>>,
 }
 
 impl Cursor<'_> {
     /// Moves to the first pair at or after `key`, and returns it.
-    pub(crate) fn at_or_after(&mut self, key: &[u8]) -> Result<Option<Item<'_>>, IndexError> {
+    pub(crate) fn at_or_after(&mut self, key: &[u8]) -> Result<Option<PairRef<'_>>, IndexError> {
         let behind = self.empty_from.as_ref().is_none_or(|from| from.as_slice() > key);
         if behind || self.iterator.key().is_some_and(|at| at < key) {
             self.iterator.seek(key);
@@ -110,14 +123,18 @@ impl Cursor<'_> {
         empty_from.extend_from_slice(key);
         if !self.iterator.valid() {
             let status = self.iterator.status();
-            status.map_err(|source| self.store.failed("scan", source))?;
+            status.map_err(|source| self.database.failed("scan", source))?;
         }
-        Ok(self.iterator.item())
+        Ok(self.iterator.item().map(|(key, value)| PairRef { key, value }))
     }
 }
 
-impl Store {
-    pub(crate) fn open(path: &Path, options: &IndexOptions) -> Result<Self, IndexError> {
+impl Database {
+    pub(crate) fn open(
+        path: &Path,
+        chunk_bytes: u32,
+        options: &IndexOptions,
+    ) -> Result<Self, IndexError> {
         let cache = Cache::new_lru_cache(options.cache_bytes);
         let mut db_options = Options::default();
         db_options.create_if_missing(true);
@@ -148,15 +165,25 @@ impl Store {
             table_options.set_level_zero_file_num_compaction_trigger(8);
             ColumnFamilyDescriptor::new(table.name(), table_options)
         });
-        let db = DB::open_cf_descriptors(&db_options, path, tables);
-        let db = db.map_err(|source| database("open", path, source))?;
-        let folder = Folder { path: path.to_path_buf(), to_be_removed: AtomicBool::new(false) };
-        Ok(Self { db, folder })
+        let db = DB::open_cf_descriptors(&db_options, path, tables)
+            .map_err(|source| failed("open", path, source))?;
+        let to_be_removed = AtomicBool::new(false);
+        let directory = Directory { path: path.to_path_buf(), to_be_removed };
+        Ok(Self { db, directory, chunk_bytes })
     }
 
-    /// Nobody will open this database again.
+    pub(crate) fn path(&self) -> &Path {
+        &self.directory.path
+    }
+
+    /// The filesystem's chunk size in bytes, as the index was opened with it.
+    pub(crate) fn chunk_bytes(&self) -> u32 {
+        self.chunk_bytes
+    }
+
+    /// This database was replaced: when its last reader is done, its directory goes.
     pub(crate) fn remove_when_closed(&self) {
-        self.folder.to_be_removed.store(true, Ordering::Relaxed);
+        self.directory.to_be_removed.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
@@ -183,8 +210,8 @@ impl Store {
 
     /// Makes everything durable.
     pub(crate) fn flush(&self) -> Result<(), IndexError> {
-        let families = Table::ALL.map(|table| self.family(table));
-        let families: Vec<_> = families.into_iter().collect::<Result<_, _>>()?;
+        let families: Vec<_> =
+            Table::ALL.into_iter().map(|table| self.family(table)).collect::<Result<_, _>>()?;
         let flushed = self.db.flush_cfs_opt(&families, &FlushOptions::default());
         flushed.map_err(|source| self.failed("flush", source))
     }
@@ -196,15 +223,15 @@ impl Store {
     /// A batch with room for about so many changes.
     pub(crate) fn batch_of(&self, n_changes: usize) -> Batch<'_> {
         let bytes = n_changes.saturating_mul(CHANGE_BYTES);
-        Batch { store: self, changes: WriteBatch::with_capacity_bytes(bytes) }
+        Batch { database: self, changes: WriteBatch::with_capacity_bytes(bytes) }
     }
 
     pub(crate) fn cursor(&self, table: Table) -> Result<Cursor<'_>, IndexError> {
         let iterator = self.db.raw_iterator_cf(self.family(table)?);
-        Ok(Cursor { store: self, iterator, empty_from: None })
+        Ok(Cursor { database: self, iterator, empty_from: None })
     }
 
-    /// The database's own statistics, for people.
+    /// The database's own statistics, as text to be read and not parsed.
     pub(crate) fn statistics(&self) -> String {
         let mut out = String::new();
         for table in Table::ALL {
@@ -212,8 +239,9 @@ impl Store {
                 let family = self.family(table).ok()?;
                 self.db.property_int_value_cf(family, name).ok().flatten()
             };
-            let entries = property(rocksdb::properties::ESTIMATE_NUM_KEYS).unwrap_or(0);
-            let bytes = property(rocksdb::properties::TOTAL_SST_FILES_SIZE).unwrap_or(0);
+            let text = |n: Option<u64>| n.map_or_else(|| "unknown".to_string(), |n| n.to_string());
+            let entries = text(property(rocksdb::properties::ESTIMATE_NUM_KEYS));
+            let bytes = text(property(rocksdb::properties::TOTAL_SST_FILES_SIZE));
             let name = table.name();
             let _ = writeln!(out, "{name}: about {entries} entries, {bytes} bytes in tables");
         }
@@ -221,7 +249,7 @@ impl Store {
     }
 
     pub(crate) fn damaged(&self, problem: &'static str) -> IndexError {
-        IndexError::Damaged { path: self.folder.path.clone(), problem }
+        IndexError::Damaged { path: self.directory.path.clone(), problem }
     }
 
     fn family(&self, table: Table) -> Result<&rocksdb::ColumnFamily, IndexError> {
@@ -229,13 +257,13 @@ impl Store {
     }
 
     fn failed(&self, operation: &'static str, source: rocksdb::Error) -> IndexError {
-        database(operation, &self.folder.path, source)
+        failed(operation, &self.directory.path, source)
     }
 }
 
 /// Key and value.
 pub(crate) type Pair = (Box<[u8]>, Box<[u8]>);
 
-fn database(operation: &'static str, path: &Path, source: rocksdb::Error) -> IndexError {
+fn failed(operation: &'static str, path: &Path, source: rocksdb::Error) -> IndexError {
     IndexError::Database { operation, path: path.to_path_buf(), source: source.into() }
 }
