@@ -17,7 +17,8 @@ use rocksdb::{
     WriteOptions,
 };
 
-use crate::{IndexError, IndexOptions};
+use crate::IndexError;
+use crate::options::IndexOptions;
 
 /// A table of the database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

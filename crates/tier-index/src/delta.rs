@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use tier_types::Ino;
 
 use crate::database::{Database, Table};
-use crate::tables::InodeRow;
-use crate::{Extent, IndexError, TarballId, key, wire};
+use crate::location::{Extent, TarballId};
+use crate::rows::InodeRow;
+use crate::{IndexError, key, wire};
 
 #[derive(Default, Debug)]
 pub(crate) struct Delta {

@@ -12,7 +12,7 @@
 //! the old database is closed and its directory removed, in this order.
 //!
 //! *The writer.* There is one at a time, and replacing is the writer's doing
-//! ([`IndexWriter::replace_by`]): it consumes the writer, so that nothing can be applied to the old
+//! ([`IndexWriter::replace_by`](crate::IndexWriter::replace_by)): it consumes the writer, so that nothing can be applied to the old
 //! database afterwards. A writer that waited meanwhile takes its reference only when it has the
 //! lock, and so writes into the new one. An index that includes less than the live one is refused;
 //! otherwise a manifest that was committed while the new one was built would be lost from it.
@@ -31,40 +31,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
-use tier_types::{ChunkNo, Epoch, Ino, SnapshotId};
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use tier_types::{ChunkNo, Ino};
 
 use crate::database::{Database, Table};
 use crate::delta::Delta;
-use crate::{Extent, IndexError, IndexWriter, InodeLocation, TarballId, key};
+use crate::location::{Extent, InodeLocation, TarballId};
+use crate::options::IndexOptions;
+use crate::rows::Applied;
+use crate::{IndexError, key};
 
 const META_CHUNK_BYTES: &[u8] = b"chunk-bytes";
-
-/// How much memory an index may take.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct IndexOptions {
-    /// Cache of blocks, filters and block indexes.
-    pub cache_bytes: usize,
-    /// Changes that are not yet in files.
-    pub write_buffer_bytes: usize,
-}
-
-impl Default for IndexOptions {
-    fn default() -> Self {
-        Self { cache_bytes: 16 << 20, write_buffer_bytes: 16 << 20 }
-    }
-}
-
-/// The last manifest that an index includes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Applied {
-    /// The writer's term.
-    pub epoch: Epoch,
-    /// The snapshot.
-    pub snapshot: SnapshotId,
-    /// The manifest's digest.
-    pub manifest_digest: [u8; 32],
-}
 
 /// Where everything is. One process opens it; threads share it.
 ///
@@ -128,17 +105,12 @@ impl Index {
         self.chunk_bytes
     }
 
-    /// The way in for contents. There is one writer at a time; others wait for it.
-    pub fn writer(&self) -> IndexWriter<'_> {
-        IndexWriter::new(self, self.delta.lock())
-    }
-
     /// The last manifest that the index includes; `None` for an empty index.
     pub fn applied(&self) -> Result<Option<Applied>, IndexError> {
         self.database().applied()
     }
 
-    /// The row given to [`IndexWriter::add_tarball`].
+    /// The row given to [`IndexWriter::add_tarball`](crate::IndexWriter::add_tarball).
     pub fn tarball_row(&self, id: TarballId) -> Result<Option<Vec<u8>>, IndexError> {
         Ok(self.database().tarball(id)?.map(|tarball| tarball.reader_row))
     }
@@ -188,6 +160,11 @@ impl Index {
     /// The database's own statistics, as text to be read and not parsed.
     pub fn statistics(&self) -> String {
         self.database().statistics()
+    }
+
+    /// The memory of the one writer; waits for the writer that has it.
+    pub(crate) fn lock_delta(&self) -> MutexGuard<'_, Delta> {
+        self.delta.lock()
     }
 
     /// The database as it is now.

@@ -23,16 +23,20 @@ mod index;
 mod key;
 mod location;
 mod merge;
+mod options;
 mod persisted;
+mod rows;
 mod tables;
 mod wire;
 mod writer;
 
 pub use contents::{Contents, Entry};
 pub use error::IndexError;
-pub use index::{Applied, Index, IndexOptions};
+pub use index::Index;
 pub use location::{Extent, InodeLocation, Location, TarballId};
+pub use options::IndexOptions;
 pub use persisted::PersistedUntil;
+pub use rows::Applied;
 pub use writer::IndexWriter;
 
 /// Decoders of untrusted bytes, for the fuzz targets: there only in a build for fuzzing.

@@ -39,7 +39,7 @@ use tier_types::{ChunkNo, ChunkRange, Ino, Xid};
 use crate::database::{Cursor, Database, Table};
 use crate::delta::Delta;
 use crate::edit::ExtentMap;
-use crate::tables::InodeRow;
+use crate::rows::InodeRow;
 use crate::{Entry, Extent, IndexError, InodeLocation, Location, TarballId, key};
 
 /// Merges what a tarball says, inode by inode in order, with what an index knew before.

@@ -1,4 +1,4 @@
-//! What the tables hold, as values.
+//! Typed reads of the tables.
 //!
 //! Rows come from a disk: one that cannot be read, or that says what cannot be, is a
 //! [`Damaged`](IndexError::Damaged) index, which names its directory and can be rebuilt from the
@@ -7,26 +7,11 @@
 use tier_types::Ino;
 
 use crate::database::{Database, Table};
-use crate::{Applied, Extent, IndexError, InodeLocation, TarballId, key, wire};
+use crate::location::{Extent, TarballId};
+use crate::rows::{Applied, IndexedTarball, InodeRow};
+use crate::{IndexError, key, wire};
 
 pub(crate) const META_APPLIED: &[u8] = b"applied";
-
-/// The row of an inode. The extent of a new inode whose data lies with its metadata is held *inline*:
-/// most files are small and written once, and so take one row.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct InodeRow {
-    pub(crate) newest: InodeLocation,
-    pub(crate) inline: Option<Extent>,
-}
-
-/// The row of a tarball.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct IndexedTarball {
-    /// How many of its chunks are still the newest.
-    pub(crate) live_chunks: u64,
-    /// What its reader needs, unread here.
-    pub(crate) reader_row: Vec<u8>,
-}
 
 impl Database {
     pub(crate) fn applied(&self) -> Result<Option<Applied>, IndexError> {

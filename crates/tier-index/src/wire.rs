@@ -7,9 +7,8 @@
 use serde::{Deserialize, Serialize};
 use tier_types::{ChunkNo, ChunkRange, Epoch, Ino, SnapshotId, Xid};
 
-use crate::index::Applied;
-use crate::tables::{IndexedTarball, InodeRow};
-use crate::{Extent, InodeLocation, Location, TarballId};
+use crate::location::{Extent, InodeLocation, Location, TarballId};
+use crate::rows::{Applied, IndexedTarball, InodeRow};
 
 /// Epoch, snapshot, part, frame, offset.
 #[derive(Serialize, Deserialize)]

@@ -10,11 +10,15 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
+use crate::contents::Contents;
 use crate::database::{Database, Table};
 use crate::delta::Delta;
+use crate::index::Index;
+use crate::location::TarballId;
 use crate::merge::Merge;
-use crate::tables::{IndexedTarball, META_APPLIED};
-use crate::{Applied, Contents, Index, IndexError, TarballId, key, wire};
+use crate::rows::{Applied, IndexedTarball};
+use crate::tables::META_APPLIED;
+use crate::{IndexError, key, wire};
 
 /// As long as it is held, nothing else changes the index. All of a manifest goes in through one
 /// writer, so that nothing comes between its tarballs and the note that it was applied.
@@ -25,11 +29,15 @@ pub struct IndexWriter<'a> {
     delta: MutexGuard<'a, Delta>,
 }
 
-impl<'a> IndexWriter<'a> {
-    pub(crate) fn new(index: &'a Index, delta: MutexGuard<'a, Delta>) -> Self {
-        Self { index, database: index.database(), delta }
+impl Index {
+    /// The way in for contents. There is one writer at a time; others wait for it.
+    pub fn writer(&self) -> IndexWriter<'_> {
+        let delta = self.lock_delta();
+        IndexWriter { index: self, database: self.database(), delta }
     }
+}
 
+impl IndexWriter<'_> {
     /// The filesystem's chunk size in bytes.
     pub fn chunk_bytes(&self) -> u32 {
         self.index.chunk_bytes()

@@ -238,19 +238,6 @@ impl Operation {
     }
 }
 
-impl LogRecord {
-    /// The bytes that a key-value store keeps; the xid is in its key and not among them.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        crate::wire::encode(self)
-    }
-
-    /// Reads what [`to_bytes`](Self::to_bytes) made. Bytes that it could not have made are a
-    /// [`DamagedRecord`](crate::LogError::DamagedRecord).
-    pub fn from_bytes(xid: Xid, bytes: &[u8]) -> Result<Self, crate::LogError> {
-        crate::wire::decode(xid, bytes).map_err(crate::LogError::DamagedRecord)
-    }
-}
-
 /// A name from untrusted bytes.
 pub(crate) fn checked_name(bytes: &[u8]) -> Result<FileName, &'static str> {
     FileName::new(bytes).ok_or("a file name that cannot be one")

@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 use tier_types::{Ino, Link, Timestamp, Xid};
 
+use crate::error::LogError;
 use crate::record::{LogRecord, NodeKind, Operation, checked_name};
 
 #[derive(Serialize, Deserialize)]
@@ -48,6 +49,19 @@ enum WireOperation<'a> {
     SetXattr(u64, &'a [u8]),
     RemoveXattr(u64, &'a [u8]),
     Gone(u64),
+}
+
+impl LogRecord {
+    /// The bytes that a key-value store keeps; the xid is in its key and not among them.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) made. Bytes that it could not have made are a
+    /// [`DamagedRecord`](LogError::DamagedRecord).
+    pub fn from_bytes(xid: Xid, bytes: &[u8]) -> Result<Self, LogError> {
+        decode(xid, bytes).map_err(LogError::DamagedRecord)
+    }
 }
 
 #[expect(clippy::expect_used, reason = "plain values are serialised into memory")]
