@@ -1,14 +1,14 @@
 //! An open store with its filesystem: where kvfs and the tiering parts meet.
 //!
 //! The order of opening is that of the locks: the store's directory first, which no other process
-//! has open then; the filesystem in it; then what tiers it. The filesystem comes last to life,
-//! because it is given the recall. Dropped, the store lets go in the opposite order.
+//! has open then; the storage of the filesystem in it; then what tiers that. The filesystem itself is
+//! made last, because it is given the recall. Dropped, the store lets go in the opposite order.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use kvfs::{Kvfs, KvfsOptions};
+use kvfs::{Core, Kvfs, KvfsOptions};
 use tier_agent::{StatusBook, TieringOutAgent};
 use tier_index::Index;
 use tier_persist::Archive;
@@ -41,18 +41,21 @@ pub(crate) enum OpenMode {
 impl OpenStore {
     pub(crate) fn open(path: &Path, mode: OpenMode) -> Result<Self> {
         let dir = StoreDir::open(path)?;
-        let opened = Kvfs::open(path, &kvfs_options(&dir.config), clock());
+        let opened = Core::open(path, &kvfs_options(&dir.config), clock());
         let failed = || format!("cannot open the filesystem in {}", path.display());
-        let fs = Arc::new(opened.with_context(failed)?);
-        if mode == OpenMode::Regular && fs.repair_is_unfinished()? {
+        let core = Arc::new(opened.with_context(failed)?);
+        if mode == OpenMode::Regular && core.repair_is_unfinished()? {
             let shown = path.display();
             let message = format!(
                 "a repair of {shown} was interrupted; to finish it: tier fsck {shown} --repair"
             );
             return Err(PortError::new(ErrorKind::Damaged, message).into());
         }
-        let filesystem =
-            Filesystem { log: fs.clone(), instance: fs.clone(), chunk_bytes: fs.chunk_bytes() };
+        let filesystem = Filesystem {
+            log: core.clone(),
+            instance: core.clone(),
+            chunk_bytes: core.chunk_bytes(),
+        };
         let progress: Arc<ProgressFanOut> = Arc::default();
         let sink: Arc<dyn StatusSink> = progress.clone();
         let index = match mode {
@@ -60,7 +63,7 @@ impl OpenStore {
             OpenMode::IndexMayLag => tier_store::OpenMode::IndexMayLag,
         };
         let store = Store::open(dir, filesystem, sink, index)?;
-        fs.set_recall(store.recall());
+        let fs = Arc::new(Kvfs::new(core, store.recall()));
         Ok(Self { fs, progress, store })
     }
 
@@ -94,14 +97,13 @@ impl OpenStore {
 
 /// An empty filesystem for a restore to fill.
 #[derive(Default)]
-pub(crate) struct RestoredFilesystem(Option<Arc<Kvfs>>);
+pub(crate) struct RestoredFilesystem(Option<Arc<Core>>);
 
 impl RestoredFilesystem {
     /// The filesystem that was filled, with a way back for its data.
     pub(crate) fn open(self, recall: Arc<dyn Recall>) -> Result<Arc<Kvfs>> {
-        let fs = self.0.context("nothing was restored")?;
-        fs.set_recall(recall);
-        Ok(fs)
+        let core = self.0.context("nothing was restored")?;
+        Ok(Arc::new(Kvfs::new(core, recall)))
     }
 }
 
@@ -114,16 +116,16 @@ impl RestoreTarget for RestoredFilesystem {
     ) -> Result<Arc<dyn MountedInstance>, PortError> {
         assert!(self.0.is_none(), "a restore makes one filesystem");
         let options = kvfs_options(config);
-        Kvfs::create_empty(path, &options)?;
-        let fs = Arc::new(Kvfs::open(path, &options, clock())?);
-        fs.set_xid_floor(floor)?;
-        self.0 = Some(Arc::clone(&fs));
-        Ok(fs)
+        Core::create_empty(path, &options)?;
+        let core = Arc::new(Core::open(path, &options, clock())?);
+        core.set_xid_floor(floor)?;
+        self.0 = Some(Arc::clone(&core));
+        Ok(core)
     }
 
     fn finish(&mut self) -> Result<(), PortError> {
         match &self.0 {
-            Some(fs) => Ok(fs.fsync()?),
+            Some(core) => Ok(core.fsync()?),
             None => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use kvfs::Kvfs;
+use kvfs::Core;
 use serde_json::json;
 use tier_store::NewStore;
 
@@ -50,7 +50,7 @@ pub(super) fn create(args: &InitArgs) -> Result<Created> {
         chunk_bytes: args.chunk_bytes,
     };
     let prepared = new.prepare(&args.store)?;
-    Kvfs::create(&args.store, &kvfs_options(prepared.config()), clock())
+    Core::create(&args.store, &kvfs_options(prepared.config()), clock())
         .with_context(|| format!("cannot make a filesystem in {}", args.store.display()))?;
     let created = Created {
         filesystem: prepared.config().filesystem.clone(),

@@ -35,8 +35,9 @@ pub(super) fn run(context: &Context, args: &LogArgs) -> Result<()> {
         writeln!(out, "{line}").context("cannot write to standard output")
     };
     if let Some(range) = XidRange::new(Xid::new(from), Xid::new(to.min(published) + 1)) {
-        let printed =
-            read_range(store.fs.as_ref(), range, |_, record| print(&record).map_err(End::Print));
+        let printed = read_range(store.fs.core().as_ref(), range, |_, record| {
+            print(&record).map_err(End::Print)
+        });
         printed.map_err(anyhow::Error::from)?;
     }
     let mut failed = None;

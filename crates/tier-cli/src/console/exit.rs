@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn the_errors_of_all_crates_are_asked() {
         let of_crates: [(anyhow::Error, u8); 3] = [
-            (FsError::Damaged { ino: tier_types::Ino::new(1), problem: "odd" }.into(), DAMAGED),
+            (FsError::Damaged { ino: None, damage: kvfs::Damage::LostChunk }.into(), DAMAGED),
             (FsError::NotFound.into(), FAILED),
             (PersistError::Cancelled.into(), FAILED),
         ];

@@ -64,7 +64,8 @@ impl SchedulerInputs for StoreInputs {
         let own_bytes = self.fs.usage()?.physical_bytes;
         Ok(match self.capacity_bytes {
             0 => {
-                let (occupied_bytes, capacity_bytes) = self.fs.disk_bytes()?;
+                let disk = self.fs.disk_space()?;
+                let (occupied_bytes, capacity_bytes) = (disk.used_bytes, disk.capacity_bytes);
                 SpaceUsage { own_bytes, occupied_bytes, capacity_bytes }
             }
             capacity_bytes => SpaceUsage { own_bytes, occupied_bytes: own_bytes, capacity_bytes },

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use tier_types::{FileAttr, FileKind, Ino, to_u64, to_usize};
+use tier_types::{ByteRange, FileAttr, FileKind, Ino, to_u64, to_usize};
 
 use super::Export;
 use crate::transfer::copied::COPY_BYTES;
@@ -78,19 +78,19 @@ impl Export<'_> {
     fn copy_all(&self, file: &File, attr: &FileAttr) -> Result<()> {
         file.set_len(attr.size_bytes)?;
         let mut ranges = self.fs.data_ranges(attr.ino, 0, N_RANGES)?;
-        let sparse = ranges != [(0, attr.size_bytes)];
+        let sparse = ranges != [ByteRange { offset: 0, len: attr.size_bytes }];
         let copy = CopyData { export: self, file, ino: attr.ino, sparse };
         let mut at = 0;
-        while let Some(&(_, last_end)) = ranges.last() {
-            for &(start, end) in &ranges {
-                assert!(at <= start && start < end, "ranges of data come in order");
-                copy.range(start, end)?;
-                at = end;
+        while !ranges.is_empty() {
+            for ByteRange { offset, len } in &ranges {
+                assert!(at <= *offset && *len > 0, "ranges of data come in order");
+                at = offset + len;
+                copy.range(*offset, at)?;
             }
             ranges = if ranges.len() < N_RANGES {
                 Vec::new()
             } else {
-                self.fs.data_ranges(attr.ino, last_end, N_RANGES)?
+                self.fs.data_ranges(attr.ino, at, N_RANGES)?
             };
         }
         Ok(())

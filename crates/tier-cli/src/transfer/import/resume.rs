@@ -3,7 +3,7 @@
 use std::fs::Metadata;
 
 use anyhow::Result;
-use kvfs::{FsError, Kvfs, NewNode, RenameMode};
+use kvfs::{EntryRef, FsError, Kvfs, NewNode, RenameMode};
 use tier_types::{FileAttr, FileKind, FileName, Ino};
 
 use super::attributes::times;
@@ -56,7 +56,8 @@ impl<'a> StagedName<'a> {
     /// Gives the file, which is complete, its name.
     pub(super) fn publish(mut self) -> Result<(), FsError> {
         let Some(wanted) = self.wanted else { return Ok(()) };
-        self.fs.rename((self.dir, &self.name), (self.dir, wanted), RenameMode::Replace)?;
+        let (from, to) = (EntryRef::new(self.dir, &self.name), EntryRef::new(self.dir, wanted));
+        self.fs.rename(from, to, RenameMode::Replace)?;
         self.wanted = None;
         Ok(())
     }
