@@ -179,7 +179,8 @@ impl Store {
             Arc::new(local.clone()),
             Arc::clone(keys),
             Arc::clone(&self.index),
-            (clock(), options),
+            clock(),
+            options,
         );
         let policy = AgeAndSize {
             age_seconds_min: config.evict.age_seconds_min,

@@ -70,7 +70,8 @@ fn persist(
         Arc::new(store),
         Arc::clone(keys),
         Arc::clone(&index),
-        (clock, options),
+        clock,
+        options,
     );
     let changes = NetChangesOptions::new(folder);
     let changes = NetChanges::of_range(kvs.log(), publication.range, &changes).unwrap();

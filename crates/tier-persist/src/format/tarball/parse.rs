@@ -1,4 +1,7 @@
-//! A member's header back into what it says, trusting nothing.
+//! The parser of a member's header: what it says of an inode, trusting nothing.
+//!
+//! A record that is absent means what the format says; one that is there and cannot be read is an
+//! error of the whole member, never a default.
 
 use tar::Header;
 use tier_types::{
@@ -21,8 +24,13 @@ pub(crate) fn parse_member(
     header: &Header,
     content_bytes: u64,
 ) -> Result<ParsedMember, &'static str> {
-    let parsed = parse_records(records, header).ok_or("a member's records cannot be read")?;
-    let map_bytes = records.number(pax::MAP_BYTES).unwrap_or(0);
+    let unreadable = "a member's records cannot be read";
+    let parsed = parse_records(records, header).ok_or(unreadable)?;
+    let map_bytes = if records.get(pax::MAP_BYTES).is_some() {
+        records.number(pax::MAP_BYTES).ok_or(unreadable)?
+    } else {
+        0
+    };
     let data_bytes = content_bytes.checked_sub(map_bytes).ok_or("a member is too short")?;
     Ok(ParsedMember { member: Member { data_bytes, ..parsed }, map_bytes })
 }

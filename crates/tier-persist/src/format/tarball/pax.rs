@@ -1,5 +1,9 @@
 //! Records of a pax extended header: `length key=value\n`, where the length counts itself.
-//! Keys and values are read by length, because values may hold newlines.
+//!
+//! All that this software needs to know of a member is in records `TIER.*`, which other programs
+//! skip; what those know by another name (times, extended attributes, long paths) is under that
+//! name. Keys and values are read by length and not by line, because a file's name, and so a value,
+//! may hold newlines.
 
 use tier_types::{FileName, Ino, Link, Timestamp, to_u64};
 
@@ -125,19 +129,19 @@ impl<'a> PaxRecords<'a> {
 /// A decimal number of seconds; nine places after the point.
 fn format_time(time: Timestamp) -> Vec<u8> {
     let mut out = Vec::with_capacity(32);
-    let before_epoch = time.seconds < 0 && time.nanos > 0;
-    let (seconds, nanos) = match before_epoch {
-        true => (-(time.seconds + 1), 1_000_000_000 - time.nanos),
-        false => (time.seconds, time.nanos),
-    };
-    if before_epoch {
+    // Seconds are rounded down, and the text has a sign and a magnitude.
+    let (seconds, nanos) = if time.seconds < 0 && time.nanos > 0 {
         out.push(b'-');
-    }
+        (-(time.seconds + 1), 1_000_000_000 - time.nanos)
+    } else {
+        (time.seconds, time.nanos)
+    };
     out.extend_from_slice(itoa::Buffer::new().format(seconds).as_bytes());
     out.push(b'.');
     let mut buffer = itoa::Buffer::new();
     let digits = buffer.format(nanos).as_bytes();
-    out.resize(out.len() + 9_usize.saturating_sub(digits.len()), b'0');
+    assert!(digits.len() <= 9, "nanoseconds are less than a second");
+    out.resize(out.len() + 9 - digits.len(), b'0');
     out.extend_from_slice(digits);
     out
 }
@@ -197,6 +201,8 @@ fn take_number(bytes: &mut &[u8], end: u8) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -233,5 +239,28 @@ mod tests {
         assert_eq!(parse_links(&text), Some(links));
         assert_eq!(parse_links(b"1 99999999999999999999:a"), None);
         assert_eq!(parse_links(b"1 9:a"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_keys_and_values_survive(
+            records in prop::collection::vec(("[^=]{1,20}", any::<Vec<u8>>()), 0..6),
+        ) {
+            let mut writer = PaxWriter::default();
+            for (key, value) in &records {
+                writer.add(key.as_bytes(), value);
+            }
+            let bytes = writer.into_bytes();
+            let read = PaxRecords::parse(&bytes).unwrap();
+            let expected: Vec<_> = records.iter().map(|(k, v)| (k.as_bytes(), &v[..])).collect();
+            prop_assert_eq!(read.iter().collect::<Vec<_>>(), expected);
+        }
+
+        #[test]
+        fn any_time_survives(seconds in -1_i64 << 60..1 << 60, nanos in 0_u32..1_000_000_000) {
+            let time = Timestamp { seconds, nanos };
+            let text = String::from_utf8(format_time(time)).unwrap();
+            prop_assert_eq!(parse_time(&text), Some(time));
+        }
     }
 }
