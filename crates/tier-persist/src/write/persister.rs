@@ -78,6 +78,63 @@ pub struct PersistReport {
 }
 
 /// Writes snapshots of one filesystem into a local store.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use std::sync::atomic::AtomicBool;
+///
+/// use tier_index::{Index, IndexOptions};
+/// use tier_persist::{
+///     Fetcher, FetcherOptions, FilesystemId, Keys, PersistOptions, PersistRequest, Persister,
+/// };
+/// use tier_status::NullSink;
+/// use tier_testkit::{FakeKvs, MemoryStore};
+/// use tier_types::{
+///     Change, ChunkNo, ChunkRange, Epoch, FileUpdate, LogService, MountedInstance, RecallRequest,
+///     SnapshotId, SystemClock,
+/// };
+///
+/// // A filesystem with one file, and a snapshot of it.
+/// let kvs = FakeKvs::new(512).file("hello", b"world");
+/// let publication = kvs.log().publish()?.expect("there is something to publish");
+/// let mounted = kvs.open_snapshot(&publication)?;
+///
+/// let dir = tempfile::tempdir()?;
+/// let index = Arc::new(Index::open(dir.path(), 512, &IndexOptions::default())?);
+/// let (store, keys) = (Arc::new(MemoryStore::default()), Arc::new(Keys::generate()?));
+/// let filesystem = FilesystemId::random()?;
+/// let persister = Persister::new(
+///     filesystem,
+///     store.clone(),
+///     keys.clone(),
+///     index.clone(),
+///     Arc::new(SystemClock),
+///     PersistOptions::default(),
+/// );
+///
+/// // What changed is the log's to say: here, all of the file.
+/// let ino = kvs.ino("hello");
+/// let update = FileUpdate { ino, change: Change::Touched(vec![ChunkRange::ALL]) };
+/// let report = persister.persist(&mut PersistRequest {
+///     epoch: Epoch::new(1),
+///     snapshot: SnapshotId::new(1),
+///     range: publication.range,
+///     mounted: mounted.as_ref(),
+///     updates: &mut [Ok(update)].into_iter(),
+///     status: &NullSink,
+///     stop: &AtomicBool::new(false),
+/// })?;
+/// assert_eq!((report.n_inodes, report.data_bytes, report.n_tarballs), (1, 5, 1));
+///
+/// // The data comes back by inode, chunk, and exactly the transaction that wrote it.
+/// let fetcher = Fetcher::new(filesystem, index, keys, vec![store], FetcherOptions::default());
+/// let extent = kvs.resident_extents(ino, ChunkNo::new(0), 1)?.remove(0);
+/// let request = RecallRequest { ino, chunks: extent.chunks, data_xid: extent.data_xid };
+/// assert_eq!(fetcher.fetch(&request)?.bytes(), b"world");
+/// # Ok(())
+/// # }
+/// ```
 pub struct Persister {
     filesystem: FilesystemId,
     store: Arc<dyn StagingStore>,
@@ -115,6 +172,7 @@ impl Persister {
         let started = Instant::now();
         let PersistRequest { epoch, snapshot, range, .. } = *request;
         tracing::info!(%snapshot, %epoch, %range, "persisting a snapshot");
+        // First, so that a crash at any later step leaves a status log that says what was begun.
         request.status.report(Event::Started { range })?;
         apply::check_chunk_bytes(&self.index, request.mounted.chunk_bytes())?;
         self.check_is_next(epoch, snapshot)?;
@@ -169,6 +227,7 @@ impl Persister {
                 id: TarballId { epoch: request.epoch, snapshot: request.snapshot, part: 0 },
                 range: request.range,
                 chunk_bytes,
+                // Drawn now, after the files were written: no file can hold it.
                 token: u64::from_le_bytes(random_bytes()?),
             },
             mounted: request.mounted,
@@ -187,6 +246,7 @@ impl Persister {
         tarballs: Vec<TarballRow>,
         report: &PersistReport,
     ) -> Result<Manifest, PersistError> {
+        // The parent is what the index includes: that is what the snapshot's updates are relative to.
         let parent = self.index.applied()?.map(|applied| ManifestRef {
             epoch: applied.epoch,
             snapshot: applied.snapshot,
@@ -216,6 +276,7 @@ impl Persister {
         report: &PersistReport,
     ) -> Result<(), PersistError> {
         let object = manifest.to_object(&self.keys)?;
+        // The tarballs are durable: from this commit on the snapshot exists.
         let mut new = self.store.stage(&manifest.name()).map_err(PersistError::Store)?;
         new.write(&object).map_err(PersistError::Store)?;
         new.commit().map_err(PersistError::Store)?;
@@ -226,6 +287,8 @@ impl Persister {
             data_bytes: report.data_bytes,
             tarball_bytes: report.tarball_bytes,
         })?;
+        // Read back from the tarballs, and not kept in memory: a large snapshot's tables would not
+        // fit, and what is in the index is what can be read (`docs/adr/0004-index-reads-tarballs-back.md`).
         let stores: [&dyn ObjectStore; 1] = [self.store.as_ref()];
         let source =
             TarballSource { stores: &stores, keys: &self.keys, filesystem: self.filesystem };
@@ -246,6 +309,7 @@ fn plan_all(
     jobs: &mut JobQueue,
 ) -> Result<Planned, PersistError> {
     for update in updates {
+        // Once for each inode, each of which is a matter of microseconds here.
         if stop.load(Ordering::Relaxed) {
             return Err(PersistError::Cancelled);
         }
@@ -257,6 +321,7 @@ fn plan_all(
 /// The tarballs, and what the snapshot comes to.
 fn report(planned: Planned, sequenced: Sequenced) -> (Vec<TarballRow>, PersistReport) {
     let Sequenced { tarballs, data_bytes, failed } = sequenced;
+    // An inode may fail more than once: while it is planned, and with several of its parts.
     let failed: BTreeSet<_> = failed.into_iter().chain(planned.failed).collect();
     let n_failed = to_u64(failed.len());
     assert!(n_failed <= planned.n_inodes, "only what was to be persisted can fail");
