@@ -80,8 +80,10 @@ impl Archive<'_> {
         let apply = Apply { source: self.tarballs(), mode };
         for link in self.links().iter().skip(first) {
             same_chunk_bytes(writer.chunk_bytes(), link.chunk_bytes)?;
+            // One manifest in memory at a time.
             let manifest = self.manifest(link)?;
             damages.extend(apply.tarballs(writer, &manifest.tarballs, watch)?);
+            // After its contents: a crash before this word applies the manifest again.
             set_applied(writer, &link.reference)?;
         }
         // Most stores are opened with nothing to catch up with.
@@ -132,6 +134,7 @@ impl<'a> Apply<'a> {
         let chunk_bytes = writer.chunk_bytes();
         let (found, arrived) = bounded(BATCHES_AHEAD);
         thread::scope(|scope| {
+            // Reading decrypts and decompresses, and writing merges: each takes about a core.
             let reader = scope.spawn(move || self.read(tarballs, chunk_bytes, &found));
             let mut current: Option<TarballId> = None;
             let applied = arrived.iter().try_for_each(|found| {
@@ -152,6 +155,7 @@ impl<'a> Apply<'a> {
             // A reader that waits for room sees that no more is wanted.
             drop(arrived);
             let read = reader.join().unwrap_or(Err(PersistError::Pipeline));
+            // If the index failed the reader only says that its channel was closed.
             let damages = applied.and(read)?;
             let by_tables = self.mode == ScanMode::Tables;
             assert!(damages.is_empty() || !by_tables, "by tables, damage is an error");
@@ -172,6 +176,7 @@ impl<'a> Apply<'a> {
             let name = self.source.name_of(row);
             let mut batch = Batch { found, contents, name, damages: Vec::new() };
             batch.read(self, row)?;
+            // A batch is of one tarball: its entries' frames are that tarball's.
             batch.flush()?;
             damages.append(&mut batch.damages);
         }
@@ -206,6 +211,7 @@ impl Batch<'_, '_> {
         let open = || TarballReader::with_row(store, &name, row, source.keys);
         let chunk_bytes = self.contents.chunk_bytes;
         let expected = Expected { filesystem: source.filesystem, id: row.id, chunk_bytes };
+        // A tarball that cannot even be opened is damage like any other.
         let scanned = open().and_then(|reader| scan(&reader, Some(expected), self));
         scanned.map(drop).or_else(|error| self.damage(error))?;
         if self.damages.is_empty() {

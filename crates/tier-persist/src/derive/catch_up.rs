@@ -17,10 +17,12 @@ impl Archive<'_> {
     /// Brings an index up to the newest snapshot: applies the manifests after the last one that it
     /// knows. An index of another history is an error.
     pub fn catch_up(&self, index: &Index) -> Result<(), PersistError> {
+        // The writer is held from the look at what is applied to the end: no commit comes between.
         let mut writer = index.writer();
         let first = match index.applied()? {
             None => 0,
             Some(applied) => {
+                // By digest: a manifest of the same number may be of another history.
                 let is_known = |link: &ChainLink| {
                     link.reference.digest == applied.manifest_digest
                         && link.reference.snapshot == applied.snapshot

@@ -70,6 +70,7 @@ impl Archive<'_> {
         let mut writer = index.writer();
         let mut damages = Vec::new();
         let apply = Apply { source: self.tarballs(), mode: ScanMode::Full };
+        // No manifest is recorded as applied: the index that is added to says what it includes.
         for link in self.links() {
             same_chunk_bytes(writer.chunk_bytes(), link.chunk_bytes)?;
             let manifest = self.manifest(link)?;
@@ -97,6 +98,7 @@ pub fn rebuild_without_manifests(
         if let Some((_, ObjectKind::Tarball(id))) = names::parse(&name) {
             n_tarballs += 1;
             match TarballReader::recovered_row(store, &name, id, keys) {
+                // One at a time, because there is no manifest that lists them.
                 Ok(row) => {
                     let rows = std::slice::from_ref(&row);
                     damages.extend(apply.tarballs(&mut writer, rows, watch)?);

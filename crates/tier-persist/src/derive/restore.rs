@@ -34,6 +34,7 @@ impl Archive<'_> {
             Some(newest) => newest.summary.failed.iter().copied().collect(),
             None => HashSet::new(),
         };
+        // Also those that failed in earlier snapshots: each snapshot tries them again.
         let restore = Restore { index, instance, failed };
         let mut n_inodes = 0;
         for link in self.links() {
@@ -63,8 +64,11 @@ struct Restore<'a> {
 impl Restore<'_> {
     /// Restores the inode if this is its newest metadata, and says whether it is.
     fn entry(&self, entry: &TocEntry, place: Place) -> Result<bool, PersistError> {
+        // Data alone restores nothing: it comes back by recall.
         let Some(inode) = &entry.metadata else { return Ok(false) };
         let newest = InodePlace::At { xid: inode.attr.xid, place };
+        // By its position and not only its transaction: an inode that was written twice without a
+        // change is restored once.
         if self.index.inode(entry.ino)? != Some(newest) {
             return Ok(false);
         }
@@ -110,10 +114,12 @@ impl Iterator for Runs<'_> {
     type Item = Result<ChunkRun, PortError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        // A large file has more extents than should be in memory at once.
         if self.page.is_empty() {
             match self.index.extents(self.ino, self.at?, EXTENTS_PER_READ) {
                 Ok(page) => self.page = page,
                 Err(error) => {
+                    // After an error there is no next run: what came would pass for all there is.
                     self.at = None;
                     return Some(Err(error.into()));
                 }
@@ -125,6 +131,7 @@ impl Iterator for Runs<'_> {
             self.at = None;
             return self.gap(at, ChunkNo::END).map(Ok);
         };
+        // Between extents: a hole that was never written needs no run, what could not be read does.
         if let Some(gap) = self.gap(at, extent.chunks.start()) {
             self.at = Some(gap.chunks.end());
             self.page.push(extent);

@@ -51,6 +51,7 @@ fn object_sha256(store: &dyn ObjectStore, object: &StoredObject) -> Result<[u8; 
 
 /// Checks that an object is there with the right length and digest.
 pub fn check_object(store: &dyn ObjectStore, object: &StoredObject) -> Result<(), PersistError> {
+    // The cheap question first; it also tells a missing object from a damaged one.
     let len_bytes = store.len_bytes(&object.name).map_err(PersistError::Store)?;
     if len_bytes != object.len_bytes {
         return Err(PersistError::damaged(&object.name, "its length is wrong"));
@@ -76,7 +77,8 @@ impl Archive<'_> {
             for object in self.objects(link.summary.snapshot)? {
                 watch.check_stop()?;
                 report.n_objects += 1;
-                report.bytes += object.len_bytes;
+                // A manifest may say any length; the object is compared with it below.
+                report.bytes = report.bytes.saturating_add(object.len_bytes);
                 let checked = check_object(self.store(), &object);
                 note(&mut report, &object.name, checked)?;
                 watch.report(object.len_bytes);
@@ -100,6 +102,7 @@ impl Archive<'_> {
             watch.check_stop()?;
             let name = row.name(self.filesystem());
             let known = report.damages.iter().any(|damage| damage.object == name.as_str());
+            // A damaged object is listed once; reading its members would only say it again.
             if !known {
                 let checked = self.compare_members(row, link.chunk_bytes);
                 let checked = checked.map(|n_members| report.n_members += n_members);
@@ -114,6 +117,7 @@ impl Archive<'_> {
     fn compare_members(&self, row: &TarballRow, chunk_bytes: u32) -> Result<u64, PersistError> {
         let stores = [self.store()];
         let source = self.tarballs_in(&stores);
+        // Both in the order of the tarball, and both streamed: what is compared is their digests.
         let (mut tables, mut members) = (Digester::default(), Digester::default());
         read_table(source, row, &mut |entry| tables.entry(entry))?;
         let expected = Expected { filesystem: self.filesystem(), id: row.id, chunk_bytes };

@@ -41,6 +41,7 @@ impl fmt::Debug for PayloadKey {
 /// A fresh header for these keys' recipients, with the payload nonce, and the key it wraps.
 pub(crate) fn new_header(keys: &Keys) -> Result<(Vec<u8>, PayloadKey), PersistError> {
     let failed = || PersistError::BadKey("these recipients cannot be encrypted for".into());
+    // All recipients wrap the same file key: whichever is asked last, it is the one.
     let seen = Mutex::new(None);
     let recipients: Vec<_> =
         keys.recipients().iter().map(|inner| Observed { inner, seen: &seen }).collect();
@@ -67,10 +68,12 @@ pub(crate) fn open_header(
     let decryptor = Decryptor::new(header).map_err(|_| damaged())?;
     let opened = decryptor.decrypt(std::iter::once(&identity).map(|i| -> &dyn Identity { i }));
     if let Err(why) = opened {
+        // Another identity may open it: that is for the caller to say, and no damage.
         let wrong_key = matches!(why, DecryptError::NoMatchingKeys);
         let object = object.to_string();
         return Err(if wrong_key { PersistError::WrongKey { object } } else { damaged() });
     }
+    // A header that opened without its key having passed by is none that this program can use.
     let file_key = seen.into_inner().ok_or_else(damaged)?;
     payload_key(&file_key, header).ok_or_else(damaged)
 }
@@ -80,6 +83,8 @@ pub(crate) fn header_len(start: &[u8]) -> Option<usize> {
     if !start.starts_with(b"age-encryption.org/v1\n") {
         return None;
     }
+    // The header is lines of text, of which the last one holds its checksum; the payload's nonce
+    // follows the line.
     let mac_line = start.windows(5).position(|window| window == b"\n--- ")? + 1;
     let mac_end = start.get(mac_line..)?.iter().position(|&byte| byte == b'\n')?;
     Some(mac_line + mac_end + 1 + NONCE_BYTES)
@@ -95,6 +100,7 @@ pub(crate) fn plain_len(payload_bytes: u64) -> Option<u64> {
     let sealed_chunk = to_u64(CHUNK_BYTES + TAG_BYTES);
     let n_chunks = payload_bytes.div_ceil(sealed_chunk);
     let plain = payload_bytes.checked_sub(n_chunks * to_u64(TAG_BYTES))?;
+    // A last chunk of a tag and nothing else is only right for an empty payload.
     (sealed_len(plain) == payload_bytes).then_some(plain)
 }
 
@@ -129,6 +135,8 @@ impl PayloadKey {
         first_chunk: u64,
         last: bool,
     ) -> Option<Vec<u8>> {
+        // Each chunk is opened where it lies and moved down over the tags before it, so that the
+        // plaintext needs no memory of its own.
         let mut plain_bytes = 0;
         let mut at = 0;
         let mut number = first_chunk;
@@ -168,7 +176,9 @@ impl SealedRange {
         let end = plain.end().filter(|&end| end <= total)?;
         let offset = plain.offset;
         let first_chunk = offset / to_u64(CHUNK_BYTES);
+        // A chunk opens as a whole or not at all, also for a range of nothing.
         let end_chunk = n_chunks(end).max(first_chunk + 1);
+        // The last chunk of all is sealed under another nonce: to open it one must know that it is.
         let last = end_chunk >= n_chunks(total);
         let plain_end = (end_chunk * to_u64(CHUNK_BYTES)).min(total);
         let plain_start = first_chunk * to_u64(CHUNK_BYTES);
@@ -186,9 +196,11 @@ impl SealedRange {
 fn nonce(number: u64, last: bool) -> Nonce {
     let mut bytes = [0; 12];
     let (counter, flag) = bytes.split_at_mut(11);
+    // The counter has 88 bits, of which no object needs more than 64.
     let (_, low) = counter.split_at_mut(3);
     low.copy_from_slice(&number.to_be_bytes());
     flag.copy_from_slice(&[u8::from(last)]);
+    // Unique, because the key is made for one object and each chunk of it is sealed once.
     Nonce::assume_unique_for_key(bytes)
 }
 
@@ -253,6 +265,7 @@ pub(crate) fn open_all(bytes: &[u8], keys: &Keys, object: &str) -> Result<Vec<u8
     let header = header_len(start).and_then(|len| bytes.split_at_checked(len));
     let (header, sealed) = header.ok_or_else(|| damaged("no age header"))?;
     let key = open_header(header, keys, object)?;
+    // Checked before anything is copied: no payload of this length was ever sealed.
     plain_len(to_u64(sealed.len())).ok_or_else(|| damaged("its length is wrong"))?;
     key.open(sealed.to_vec(), 0, true).ok_or_else(|| damaged("decryption failed"))
 }

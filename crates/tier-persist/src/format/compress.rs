@@ -43,16 +43,19 @@ impl FrameCompressor {
 
     /// One frame that holds `plain`.
     pub(crate) fn frame(&mut self, plain: &[u8]) -> std::io::Result<Vec<u8>> {
+        // Storing is a compressor as well: it writes the same kind of frame, with the same checksum.
         let incompressible = self.is_incompressible(plain);
         let compressor = if incompressible { &mut self.storing } else { &mut self.compressor };
         let mut out = Vec::with_capacity(zstd::zstd_safe::compress_bound(plain.len()));
         compressor.compress_to_buffer(plain, &mut out)?;
+        // The frame may wait for its turn in the order: the room that it did not need is given back.
         out.shrink_to_fit();
         Ok(out)
     }
 
     /// Whether samples from all over `plain` look like what was compressed or encrypted before.
     fn is_incompressible(&mut self, plain: &[u8]) -> bool {
+        // Sampling a small frame would take as long as compressing it.
         if plain.len() < SAMPLED_BYTES_MIN {
             return false;
         }
@@ -72,6 +75,7 @@ impl FrameCompressor {
         self.sample_out.clear();
         self.sample_out.reserve(zstd::zstd_safe::compress_bound(self.sample.len()));
         let compressed = self.sampler.compress_to_buffer(&self.sample[..], &mut self.sample_out);
+        // A sampler that fails says nothing against compressing.
         compressed.is_ok_and(|len| len >= self.sample.len())
     }
 }

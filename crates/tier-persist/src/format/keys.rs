@@ -55,6 +55,7 @@ impl Keys {
 
     /// The first identity in the text of an identity file, as `age-keygen` writes it.
     pub fn from_identity_file(text: &str) -> Result<Self, PersistError> {
+        // Everything else in the file is comments, as other programs that read it have it.
         let mut lines = text.lines().map(str::trim);
         let line = lines.find(|line| line.starts_with("AGE-SECRET-KEY-1"));
         let line = line.ok_or_else(|| {
@@ -68,6 +69,7 @@ impl Keys {
     fn new(identity: x25519::Identity) -> Result<Self, PersistError> {
         let signer = signing_key(&identity)
             .ok_or_else(|| PersistError::BadKey("no signing key can be derived".into()))?;
+        // What is written must be readable by its writer: recall needs it.
         let recipients = vec![identity.to_public()];
         Ok(Self { identity, recipients, encrypt: true, signer })
     }
@@ -123,6 +125,7 @@ impl Keys {
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the secret: this may end in a log.
         f.debug_struct("Keys").field("public_key", &self.public_key()).finish_non_exhaustive()
     }
 }
@@ -131,6 +134,7 @@ fn signing_key(identity: &x25519::Identity) -> Option<Ed25519KeyPair> {
     let secret = identity.to_string();
     let key_material = secret.expose_secret().as_bytes();
     let mut seed = [0; 32];
+    // The salt and the info text keep this key apart from every other use of the identity.
     let pseudorandom_key = Salt::new(HKDF_SHA256, SIGNING_SALT).extract(key_material);
     pseudorandom_key.expand(&[b"ed25519"], HKDF_SHA256).ok()?.fill(&mut seed).ok()?;
     Ed25519KeyPair::from_seed_unchecked(&seed).ok()

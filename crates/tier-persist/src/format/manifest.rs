@@ -99,6 +99,7 @@ impl Manifest {
         plain.extend(MAGIC);
         plain.extend(to_u64(content.len()).to_le_bytes());
         plain.extend(compressed);
+        // The signature is inside the encryption: without the key nothing can be told of the writer.
         let signature = keys.sign(&plain);
         plain.extend(signature);
         if keys.encrypts() { age::seal_all(&plain, keys) } else { Ok(plain) }
@@ -111,6 +112,7 @@ impl Manifest {
         keys: &Keys,
     ) -> Result<Self, PersistError> {
         let damaged = |problem| PersistError::damaged(name, problem);
+        // Whether it is encrypted shows in the object itself, so that a store may hold both.
         let opened;
         let plain = if bytes.starts_with(MAGIC) {
             bytes
@@ -123,6 +125,7 @@ impl Manifest {
         let rest = signed.strip_prefix(MAGIC).ok_or_else(|| damaged("it is not a manifest"))?;
         let (len, compressed) =
             rest.split_first_chunk::<8>().ok_or_else(|| damaged("it is too short"))?;
+        // Bounded before it is decompressed: a small object could come to any length.
         let len = u64::from_le_bytes(*len);
         if len > MANIFEST_BYTES_MAX {
             return Err(damaged("it is larger than any may be"));
@@ -130,9 +133,12 @@ impl Manifest {
         let content = decompress(compressed, len).ok_or_else(|| damaged("decompression failed"))?;
         let manifest =
             Self::from_content(&content).ok_or_else(|| damaged("its content cannot be read"))?;
+        // The key is the manifest's own: it proves that one writer made it, and not yet which. The
+        // chain compares signers, and the caller its own key.
         UnparsedPublicKey::new(&ED25519, &manifest.signer)
             .verify(signed, signature)
             .map_err(|_| damaged("its signature is wrong"))?;
+        // Otherwise a store could answer with an older one.
         if manifest.name() != *name {
             return Err(damaged("it is another snapshot's manifest"));
         }
@@ -169,6 +175,7 @@ impl Manifest {
 
     fn from_wire(wire: WireManifest) -> Option<Self> {
         let WireTime { seconds, nanos } = wire.created;
+        // Values that would break arithmetic further up are refused here, once.
         (wire.chunk_bytes > 0 && nanos < 1_000_000_000).then_some(())?;
         Some(Self {
             filesystem: FilesystemId::from_bytes(wire.filesystem),

@@ -36,6 +36,7 @@ impl FilesystemId {
 
     /// From its 32 digits.
     pub fn parse(text: &str) -> Option<Self> {
+        // The parser of numbers would take a sign, too.
         let digits = text.len() == 32 && text.bytes().all(|c| c.is_ascii_hexdigit());
         let number = u128::from_str_radix(text, 16).ok().filter(|_| digits)?;
         Some(Self(number.to_be_bytes()))
@@ -93,6 +94,7 @@ pub(crate) fn parse(name: &ObjectName) -> Option<(FilesystemId, ObjectKind)> {
     let epoch = Epoch::new(parts.next()?.strip_prefix('e')?.parse().ok()?);
     let (stem, ending) = parts.next()?.split_once('.')?;
     let stem = stem.strip_prefix('s')?;
+    // Numbers are taken with any number of leading zeros: those that do not fit have more digits.
     let kind = match ending {
         "manifest" => ObjectKind::Manifest { epoch, snapshot: SnapshotId::new(stem.parse().ok()?) },
         "tar.zst" | "tar.zst.age" => {

@@ -59,6 +59,7 @@ impl Envelope {
         range: ByteRange,
     ) -> Result<Vec<u8>, PersistError> {
         let beyond = || PersistError::damaged(name, "it is shorter than its index says");
+        // Refused before anything of that length is allocated.
         range.end().filter(|&end| end <= self.plain_bytes).ok_or_else(beyond)?;
         let Wrapping::Age { header_bytes, key } = &self.wrapping else {
             let mut plain = vec![0; to_usize(range.len)];
@@ -134,6 +135,7 @@ pub(crate) struct ObjectHeader {
 impl ObjectHeader {
     pub(crate) fn read(store: &dyn ObjectStore, name: &ObjectName) -> Result<Self, PersistError> {
         let object_bytes = store.len_bytes(name).map_err(PersistError::Store)?;
+        // One read of what a header can have at most, instead of a search for its end.
         let start_bytes = object_bytes.min(to_u64(HEADER_BYTES_MAX));
         let mut header = vec![0; to_usize(start_bytes)];
         store.read_range(name, 0, &mut header).map_err(PersistError::Store)?;

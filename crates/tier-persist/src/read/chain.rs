@@ -101,6 +101,8 @@ impl<'a> Archive<'a> {
         keys: &'a Keys,
         filesystem: FilesystemId,
     ) -> Result<Self, PersistError> {
+        // All names first, and then only what is on the chain: a store may hold the manifests of
+        // writers that were replaced, with any content.
         let mut links = HashMap::new();
         for name in store.list(&names::prefix(filesystem)).map_err(PersistError::Store)? {
             if let Some((_, ObjectKind::Manifest { epoch, snapshot })) = names::parse(&name) {
@@ -119,6 +121,7 @@ impl<'a> Archive<'a> {
             next = link.parent.map(|parent| (parent.epoch, parent.snapshot));
             chain.push(link);
         }
+        // It was read from the newest to the first.
         chain.reverse();
         check_chain(&chain)?;
         let own_signature = chain.last().is_none_or(|link| link.signer == keys.signer_public());
@@ -127,6 +130,7 @@ impl<'a> Archive<'a> {
 
     /// The filesystems that have a manifest in this store.
     pub fn filesystems(store: &dyn ObjectStore) -> Result<Vec<FilesystemId>, PersistError> {
+        // A listing is sorted, so that the objects of one filesystem are neighbours.
         let names = store.list("").map_err(PersistError::Store)?;
         let mut found: Vec<_> = names
             .iter()
@@ -186,6 +190,7 @@ impl<'a> Archive<'a> {
                 sha256: row.sha256,
             })
             .collect();
+        // Whatever copies them in this order never has a manifest before what it lists.
         objects.push(link.object());
         Ok(objects)
     }
@@ -220,6 +225,7 @@ impl<'a> Archive<'a> {
     pub(crate) fn manifest(&self, link: &ChainLink) -> Result<Manifest, PersistError> {
         let StoredManifest { manifest, reference, .. } =
             StoredManifest::read(self.store, &link.name, self.keys)?;
+        // It was checked when the archive was opened, and may be another one by now.
         if reference != link.reference {
             return Err(PersistError::damaged(&link.name, "it was replaced"));
         }
@@ -237,7 +243,9 @@ impl ChainLink {
     fn read(store: &dyn ObjectStore, name: ObjectName, keys: &Keys) -> Result<Self, PersistError> {
         let StoredManifest { manifest, reference, len_bytes } =
             StoredManifest::read(store, &name, keys)?;
-        let tarball_bytes = manifest.tarballs.iter().map(|row| row.object_bytes).sum();
+        // The lengths are the manifest's word: they need not have a sum.
+        let lengths = manifest.tarballs.iter().map(|row| row.object_bytes);
+        let tarball_bytes = lengths.fold(0, u64::saturating_add);
         let summary = SnapshotSummary {
             epoch: manifest.epoch,
             snapshot: manifest.snapshot,
@@ -279,6 +287,7 @@ struct StoredManifest {
 impl StoredManifest {
     fn read(store: &dyn ObjectStore, name: &ObjectName, keys: &Keys) -> Result<Self, PersistError> {
         let len_bytes = store.len_bytes(name).map_err(PersistError::Store)?;
+        // Before as much is allocated: the store says this, and nothing has vouched for it yet.
         if len_bytes > MANIFEST_BYTES_MAX {
             return Err(PersistError::damaged(name, "it is larger than any may be"));
         }
@@ -294,6 +303,8 @@ impl StoredManifest {
 fn check_chain(chain: &[ChainLink]) -> Result<(), PersistError> {
     let pairs = chain.iter().zip(chain.iter().skip(1));
     for (before, after) in pairs {
+        // A new epoch may begin behind transactions that were never archived, and has another signer
+        // if the operator said so; within an epoch there is neither.
         let problem = if after.parent != Some(before.reference) {
             "its parent is not the one that is there"
         } else if after.summary.range.start() < before.summary.range.end() {

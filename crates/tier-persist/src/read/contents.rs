@@ -33,6 +33,7 @@ impl TarballReader<'_> {
         let root = self.toc_root()?;
         let mut n_members = 0;
         for TocPart { frame, offset, len } in root.parts {
+            // One part in memory at a time; each has a frame for itself.
             let content = self.frame(frame)?;
             let wrong = || self.damaged("its table of contents is wrong");
             let start = to_usize(u64::from(offset));
@@ -44,6 +45,7 @@ impl TarballReader<'_> {
             });
             read.ok_or_else(wrong)??;
         }
+        // Parts that are missing from the root would otherwise be missed by nothing.
         if n_members != root.n_members {
             return Err(self.damaged("its table of contents is not complete"));
         }

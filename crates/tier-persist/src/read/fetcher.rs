@@ -120,6 +120,8 @@ impl Fetcher {
         let started = Instant::now();
         let Located { extent, place } = self.locate(request)?;
         let chunk_bytes = self.index.chunk_bytes();
+        // All of the extent is fetched, not only what was asked for: it lies in one frame, and a
+        // reader that wants its first chunk mostly wants the others.
         let start = to_usize(u64::from(place.offset));
         let end = start.saturating_add(to_usize(extent.data_bytes(chunk_bytes)));
         let frame = self.frame(&place, end)?;
@@ -137,6 +139,7 @@ impl Fetcher {
             elapsed = ?started.elapsed(),
             "fetched"
         );
+        // Checks that the bytes cover the chunks, and that the chunk asked for is among them.
         RecalledExtent::new(request, extent.chunks, bytes.to_vec(), chunk_bytes)
             .map_err(PersistError::Recalled)
     }
@@ -144,6 +147,8 @@ impl Fetcher {
     /// Asks the index. Another version of the chunk is as good as none.
     fn locate(&self, request: &RecallRequest) -> Result<Located, PersistError> {
         let RecallRequest { ino, chunks, data_xid } = *request;
+        // The index knows the newest version. If that is not the one that the detour stands for, the
+        // archive does not have what the detour stands for.
         let chunk = chunks.start();
         let found = self.index.find(ino, chunk)?.filter(|extent| extent.data_xid == data_xid);
         let located = found.and_then(|extent| extent.place.map(|place| Located { extent, place }));
@@ -157,6 +162,8 @@ impl Fetcher {
     /// again.
     fn frame(&self, place: &Place, end: usize) -> Result<Arc<CachedFrame>, PersistError> {
         let key = FrameKey { tarball: place.tarball, frame: place.frame };
+        // The lock is not held while a frame is read: two threads may read the same one, which costs
+        // time and does no harm. The recaller joins requests for the same extent before they come here.
         let known = self.frames.lock().get(&key);
         if let Some(frame) = &known
             && (frame.plain.len() >= end || frame.is_whole())
@@ -165,6 +172,7 @@ impl Fetcher {
         }
         let tarball = self.tarball(place.tarball)?;
         let frame = match known.as_deref() {
+            // What lies behind the start is wanted as well: it will be wanted again.
             Some(CachedFrame { compressed: Some(compressed), store, .. }) => {
                 let plain = tarball.decompress(place.frame, compressed, usize::MAX)?;
                 CachedFrame { plain, compressed: None, store: *store }
@@ -191,6 +199,7 @@ impl Fetcher {
             });
             match read {
                 Ok((plain, compressed)) => {
+                    // If all of it was decompressed its compressed form is of no more use.
                     let whole = plain.len() == tarball.frame(number)?.decompressed_bytes();
                     let compressed = (!whole).then_some(compressed);
                     return Ok(CachedFrame { plain, compressed, store });
@@ -218,6 +227,7 @@ impl Fetcher {
         let damaged = |problem| PersistError::damaged(format!("the index's row of {id}"), problem);
         let row = self.index.tarball_row(id)?.ok_or_else(|| damaged("it is not there"))?;
         let row = TarballRow::from_bytes(&row).ok_or_else(|| damaged("it cannot be read"))?;
+        // The name is made of it: the data would come from another object.
         if row.id != id {
             return Err(damaged("it is another tarball's"));
         }

@@ -40,6 +40,7 @@ impl<K: Copy + Eq + Hash, V> Cache<K, V> {
     /// Puts a value in, and takes out as many of the others as it costs.
     pub(crate) fn insert(&mut self, key: K, value: &Arc<V>, cost: usize) {
         self.tick += 1;
+        // The same key may come with another value: the start of a frame, and later all of it.
         self.remove(&key);
         self.cost += cost;
         let cached = Cached { value: Arc::clone(value), cost, last_used: self.tick };

@@ -33,6 +33,8 @@ pub fn list_members(
         )
         .map_err(failed_to_write("the list"))?;
     }
+    // The scan says what members are about, and this loop where they are. Content that goes on from
+    // the frame before is skipped.
     let mut lines = entries.0.into_iter();
     let mut beyond = 0;
     for number in 0..reader.n_frames() {

@@ -94,6 +94,7 @@ pub(crate) fn scan(
         }
         (Err(damage), _) => return Err(damage),
     };
+    // Without the first frame any token is taken for the right one: better than to find nothing.
     let token = identity.map(|identity| identity.token);
     if let Some(expected) = identity.map(Expected::from).or(expected) {
         scan_frames(reader, Known { expected, token }, visitor)?;
@@ -110,6 +111,7 @@ impl From<TarballIdentity> for Expected {
 
 /// Whether there is no point in looking at other frames.
 fn ends_the_scan(damage: &PersistError) -> bool {
+    // A later version may have another meaning of everything, which must not be guessed.
     let newer = matches!(
         damage,
         PersistError::Damaged { problem, .. } if *problem == identity::UNKNOWN_VERSION
@@ -155,6 +157,7 @@ fn scan_frames(
                 }
             });
         }
+        // Frame 0 holds the identity and nothing else.
         let mut merger = Merger { reader, visitor, open: None, lost: false };
         for (number, turn) in (1..reader.n_frames()).zip(turns.iter().cycle()) {
             merger.take(number, turn.recv().map_err(|_| PersistError::Pipeline)?)?;
@@ -237,6 +240,7 @@ impl Merger<'_> {
             return self.continue_member(open, number, frame.len);
         }
         if !frame.starts {
+            // The rest of a member whose header was in a damaged frame, and was reported with it.
             if self.lost {
                 return Ok(());
             }
@@ -246,6 +250,7 @@ impl Merger<'_> {
         self.lost = false;
         frame.entries.into_iter().try_for_each(|entry| self.visitor.entry(entry))?;
         self.open = frame.open;
+        // What came before the problem counts; what follows it in this frame cannot be found.
         if let Some(problem) = frame.problem {
             self.lost = true;
             self.damage(number, problem)?;

@@ -87,6 +87,7 @@ impl<'a> TarballReader<'a> {
         let ObjectHeader { header, object_bytes } = ObjectHeader::read(store, name)?;
         let encrypted = !header.is_empty();
         let object = SealedObject::with_header(store, name, &header, object_bytes, keys)?;
+        // A row has digests, and nothing else knows them: every frame is read once for that.
         let mut frames = read_seek_table(&object)?;
         for frame in &mut frames {
             let in_object = || name.to_string();
@@ -106,6 +107,7 @@ impl<'a> TarballReader<'a> {
                 Err(error) => return Err(error),
             }
         }
+        // Neither is asked of a row that no manifest commits.
         let sha256 = [0; 32];
         Ok(TarballRow { id, encrypted, object_bytes, sha256, header, n_members: 0, frames })
     }
@@ -124,6 +126,7 @@ fn read_seek_table(object: &SealedObject<'_>) -> Result<Vec<FrameRow>, PersistEr
         .checked_sub(table_bytes)
         .ok_or_else(|| damaged("its seek table is longer than itself"))?;
     let table = object.read(ByteRange { offset: table_at, len: table_bytes })?;
+    // The frames are all there is before the table, and nothing lies between them.
     let mut offset = 0;
     let mut frames = Vec::new();
     for size in seekable::decode(&table).map_err(damaged)? {

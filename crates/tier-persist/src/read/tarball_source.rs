@@ -28,6 +28,7 @@ impl<'a> TarballSource<'a> {
         &self,
         name: &ObjectName,
     ) -> Result<&'a dyn ObjectStore, PersistError> {
+        // With one store there is nothing to choose, and no request to spend.
         if let [only] = self.stores {
             return Ok(*only);
         }

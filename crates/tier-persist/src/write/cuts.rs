@@ -73,6 +73,7 @@ impl<'a> Pieces<'a> {
             let left = bytes.end - at;
             assert!(left > 0, "every chunk of a run has data");
             let room = frame_bytes.saturating_sub(self.frame_data);
+            // The frame is full, and has data of this member: the next chunk starts a new one.
             if left.min(chunk_bytes) > room && self.frame_data > 0 {
                 self.cuts.cut(at);
                 self.frame_data = 0;

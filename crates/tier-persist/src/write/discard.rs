@@ -23,6 +23,7 @@ pub(super) fn discard_uncommitted(
     index: &Index,
     last: SnapshotId,
 ) -> Result<(), PersistError> {
+    // What never got its name is in no listing.
     store.discard_staged().map_err(PersistError::Store)?;
     let mut committed = HashSet::new();
     let mut tarballs = Vec::new();
@@ -37,6 +38,7 @@ pub(super) fn discard_uncommitted(
     }
     for (id, name) in tarballs {
         let TarballId { epoch, snapshot, .. } = id;
+        // Snapshots up to `last` are on the chain, or were once: nothing of them is touched here.
         let left_over = snapshot > last && !committed.contains(&(epoch, snapshot));
         if left_over && index.tarball_row(id)?.is_none() {
             delete(store, &name)?;

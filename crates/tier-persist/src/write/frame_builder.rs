@@ -76,10 +76,12 @@ impl FrameBuilder {
         let mut cuts = Cuts::default();
         let mut before = Ino::new(0);
         self.plain.clear();
+        // A member that fails is left out, and so is not in the way of the others of its frame.
         let data = self.read_data(members, reader);
         for (member, data) in members.iter().zip(data) {
             let data = match data {
                 Ok(data) => data,
+                // Not the inode's fault: it would be listed as one that cannot be read.
                 Err(error) if error.kind() == ErrorKind::Cancelled => {
                     return Err(PersistError::Source(error));
                 }
@@ -120,6 +122,7 @@ impl FrameBuilder {
         reader: &mut dyn SnapshotReader,
     ) -> Vec<Result<Range<usize>, PortError>> {
         self.data.clear();
+        // Members are in the order of directories, and the snapshot in that of inodes.
         let mut found: Vec<_> = members.iter().map(|_| Ok(0..0)).collect();
         let mut order: Vec<_> = members.iter().zip(&mut found).collect();
         order.sort_by_key(|(member, _)| member.ino);
@@ -155,6 +158,7 @@ impl FrameBuilder {
             if whole_bytes - run_bytes >= chunk_bytes {
                 return Err(torn(member.ino, "data behind its end"));
             }
+            // What a chunk lacks to its length is zeros by the port's contract; less than a chunk.
             self.data.resize(start + run_bytes, 0);
             left -= run_bytes;
         }
@@ -171,9 +175,11 @@ impl FrameBuilder {
         cuts: &mut Cuts,
     ) -> Result<TocEntry, PersistError> {
         let at = cuts.position_of(self.plain.len());
+        // Whatever starts a frame carries the mark: that is how a scan knows that it starts one.
         let first_mark = (at.offset == 0).then_some(mark);
         let chunk_bytes = to_u32(self.limits.chunk_bytes);
         member.append_header(chunk_bytes, first_mark, &mut self.plain);
+        // A header is never cut, so that this is the place where a frame can become too large.
         check_size(cuts.frame_bytes(self.plain.len()))?;
         let mut pieces = Pieces::new(cuts, self.limits);
         let mut start = self.plain.len();

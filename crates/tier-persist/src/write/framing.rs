@@ -62,6 +62,7 @@ impl Window {
 
     /// Empties the window into frames: the members of each, in the order of writing.
     pub(crate) fn take_frames(&mut self) -> Vec<Vec<Member>> {
+        // Stable: the parts of one file have one key, and stay in the order of the file.
         self.members.sort_by(|a, b| a.key.cmp(&b.key));
         self.bytes = 0;
         let mut frames = Vec::new();
@@ -72,6 +73,8 @@ impl Window {
                 frame.large.push(member);
                 continue;
             }
+            // About: the header's exact length is known only when it is written. A frame may come out
+            // a little larger than it should.
             let member_bytes = header_bytes_about(&member) + data_bytes;
             if frame.bytes + member_bytes > self.frame_bytes {
                 std::mem::take(&mut frame).append_to(&mut frames);

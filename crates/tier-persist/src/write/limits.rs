@@ -96,6 +96,8 @@ impl Limits {
             member: MemberLimits {
                 chunk_bytes,
                 whole_bytes: member_bytes_max,
+                // A part is a frame, so that a range of a large file is read with one frame; and a
+                // chunk is never cut.
                 part_bytes: to_u64(frame_bytes).max(u64::from(chunk_bytes)),
                 rewrite_bytes: rewrite_bytes_max,
                 n_runs: MEMBER_RUNS_MAX,

@@ -34,14 +34,17 @@ pub(crate) fn whole_member(
     let attr = &inode.attr;
     let mut member =
         Member { metadata: Some(inode.clone()), whole_path: Some(path), ..Member::of(attr.ino) };
+    // Nothing but a regular file has data.
     if !matches!(attr.kind, FileKind::Regular) {
         return Some(member);
     }
     let rewrite = attr.size_bytes <= limits.rewrite_bytes && !touched.is_empty();
     for run in runs {
         match run.state {
+            // Its data is not at hand, and recalling it to archive it again would be absurd.
             ChunkState::Cold => return None,
             ChunkState::Hot | ChunkState::Warm => {
+                // Unchanged data of a large file is not written again: the index has it.
                 if !rewrite && !touched.iter().any(|range| range.covers(run.chunks)) {
                     return None;
                 }
@@ -51,6 +54,7 @@ pub(crate) fn whole_member(
             ChunkState::Hole => push_hole(&mut member.holes, run, touched),
         }
     }
+    // The member is held in memory as a whole, and its header lists every run.
     let fits = member.data_bytes <= limits.whole_bytes;
     (fits && member.data.len() + member.holes.len() <= limits.n_runs).then_some(member)
 }
@@ -82,6 +86,7 @@ impl PartMembers {
             ChunkState::Hot | ChunkState::Warm => {
                 let mut rest = Some(run.chunks);
                 while let Some(chunks) = rest {
+                    // Room for a whole chunk at least, so that no part is filled by less.
                     full.extend(self.make_room(u64::from(self.limits.chunk_bytes)));
                     let now = self.part_of(chunks);
                     rest = ChunkRange::new(now.end(), chunks.end());
@@ -112,6 +117,7 @@ impl PartMembers {
 
     fn make_room(&mut self, bytes: u64) -> Option<Member> {
         let Member { metadata, data, holes, data_bytes, .. } = &self.current;
+        // The metadata's member takes holes but no data: it must not fail with a chunk.
         let full = data.len() + holes.len() >= self.limits.n_runs
             || (metadata.is_some() && bytes > 0)
             || (*data_bytes > 0 && data_bytes + bytes > self.limits.part_bytes);

@@ -74,6 +74,7 @@ impl<'a> Planner<'a> {
         jobs: &mut JobQueue,
     ) -> Result<(), PersistError> {
         let added = match &update.change {
+            // Tombstones have no directory any more, and go first.
             Change::Gone(xid) => {
                 let member = Member { gone: Some(*xid), ..Member::of(update.ino) };
                 let key = SortKey { ino: update.ino, ..SortKey::default() };
@@ -84,6 +85,7 @@ impl<'a> Planner<'a> {
         self.n_inodes += 1;
         match added {
             Ok(()) => Ok(()),
+            // One bad inode must not keep the others from being persisted.
             Err(InodeError::Inode(error)) if error.kind() != ErrorKind::Cancelled => {
                 let ino = update.ino.get();
                 self.status.report(Event::InodeFailed { ino, error: with_causes(&error) })?;
@@ -129,6 +131,7 @@ impl<'a> Planner<'a> {
         let mut runs = Vec::new();
         if regular {
             let first = self.chunk_runs(inode.attr.ino, ChunkNo::new(0))?;
+            // So many runs do not fit into one member's header.
             if first.end < ChunkNo::END {
                 return Ok(None);
             }
@@ -147,10 +150,12 @@ impl<'a> Planner<'a> {
         member: &Member,
     ) -> Result<Vec<Vec<u8>>, PortError> {
         let mut paths = Vec::new();
+        // A directory has one name, whatever its links say.
         if inode.links.len() < 2 || matches!(inode.attr.kind, FileKind::Directory) {
             return Ok(paths);
         }
         for link in &inode.links {
+            // A name in a directory that has none itself is no path. `TIER.links` has it all the same.
             let Some(mut path) = self.reader.path(link.parent)? else { continue };
             if !path.is_empty() {
                 path.push(b'/');
@@ -175,9 +180,11 @@ impl<'a> Planner<'a> {
             let mut at = Some(*range);
             while let Some(rest) = at {
                 let runs = self.chunk_runs(ino, rest.start()).map_err(InodeError::Inode)?;
+                // The last run may go on behind the range that changed.
                 let end = runs.end;
                 for run in runs.runs {
                     let Some(chunks) = run.chunks.intersection(rest) else { continue };
+                    // Members that are full go out while the rest of the file is still planned.
                     for member in parts.add(&ChunkRun { chunks, ..run }) {
                         self.put(key.clone(), member, jobs)?;
                     }

@@ -58,6 +58,7 @@ impl<'a> Blocks<'a> {
                 return if self.at == start { Ok(None) } else { Err("it ends too early") };
             }
             let block = self.take(to_u64(BLOCK_BYTES))?;
+            // Two of these end the archive; one is enough for a reader.
             if block.iter().all(|&byte| byte == 0) {
                 return Ok(None);
             }
@@ -69,8 +70,10 @@ impl<'a> Blocks<'a> {
                 records = PaxRecords::parse(bytes).ok_or("an extended header is wrong")?;
                 continue;
             }
+            // Of a sparse file stock tar shows another path than the file's own.
             let path = records.get("GNU.sparse.name").or(records.get("path"));
             let path = path.map_or_else(|| header.path_bytes(), Cow::Borrowed);
+            // The next member starts behind the content, or the frame ends within it.
             let content_at = self.at;
             let whole = content_bytes.saturating_add(to_u64(padding(content_bytes)));
             self.at = content_at.saturating_add(to_usize(whole)).min(self.frame.len());
@@ -80,6 +83,7 @@ impl<'a> Blocks<'a> {
     }
 
     fn take(&mut self, len: u64) -> Result<&'a [u8], &'static str> {
+        // The length is from the frame, and may be anything.
         let (_, rest) = self.frame.split_at(self.at);
         if len > to_u64(rest.len()) {
             return Err("it ends too early");

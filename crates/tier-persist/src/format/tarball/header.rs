@@ -27,6 +27,7 @@ impl Member {
         let attr = self.metadata.as_ref().map(|inode| &inode.attr);
         let whole = attr.filter(|_| self.whole_path.is_some());
         put_path(&mut pax, &path, whole);
+        // Among the first records, so that a scan need not read far to see whose frame this is.
         if let Some(mark) = mark {
             mark.put(&mut pax);
         }
@@ -39,6 +40,7 @@ impl Member {
         }
         put_runs(&mut pax, pax::DATA, &self.data);
         put_runs(&mut pax, pax::HOLES, &self.holes);
+        // Stock tar makes a sparse file of it again, and takes the data's length from the map.
         if let (Some(map), Some(attr)) = (&map, attr) {
             pax.number(pax::MAP_BYTES, to_u64(map.len()));
             pax.add(b"GNU.sparse.major", b"1");
@@ -55,8 +57,8 @@ impl Member {
         out.extend(map);
     }
 
-    /// Appends a member for another name of a whole inode, so that stock tar makes a hard link.
-    /// Readers of ours need it not.
+    /// Appends a member for another name of a whole inode, so that stock tar makes a hard link. It
+    /// is about no inode: this software takes the names from the inode's own member.
     pub(crate) fn append_link(
         &self,
         other_path: &[u8],
@@ -80,6 +82,7 @@ impl Member {
     /// none for a member that has no hole before its end.
     fn sparse_map(&self, chunk_bytes: u32) -> Option<Vec<u8>> {
         let attr = self.metadata.as_ref().map(|inode| &inode.attr)?;
+        // A part of a file lies under `.tier/`, where no program looks for its holes.
         self.whole_path.as_ref()?;
         let size = attr.size_bytes;
         if !matches!(attr.kind, FileKind::Regular) || self.data_bytes == size {
@@ -89,11 +92,13 @@ impl Member {
         for run in &self.data {
             let offset = run.chunks.offset_bytes(chunk_bytes);
             let len = run.chunks.len_bytes(chunk_bytes, size);
+            // Runs of different transactions may be neighbours, and are one piece of data to tar.
             match entries.last_mut() {
                 Some((start, n)) if *start + *n == offset => *n += len,
                 _ => entries.push((offset, len)),
             }
         }
+        // A file that ends with a hole has its length as an empty piece.
         if entries.last().is_none_or(|(offset, len)| offset + len < size) {
             entries.push((size, 0));
         }
@@ -106,7 +111,7 @@ impl Member {
     }
 }
 
-/// Appends header blocks of a plain file of ours, such as a table of contents.
+/// Appends header blocks of a plain file of the format's own, such as a table of contents.
 pub(crate) fn append_plain_header(
     path: &[u8],
     pax: PaxWriter,
@@ -121,6 +126,7 @@ fn new_header(path: &[u8], content_bytes: u64) -> Header {
     let mut header = Header::new_ustar();
     header.set_entry_type(EntryType::Regular);
     let old = header.as_old_mut();
+    // What stock tar makes of members that are no inode: for the owner's eyes only.
     octal(&mut old.mode, 0o600);
     octal(&mut old.uid, 0);
     octal(&mut old.gid, 0);
@@ -173,35 +179,40 @@ fn put_attributes(header: &mut Header, attr: &FileAttr, whole: bool) {
     // The field has no sign; the record of the time has one.
     let modified = attr.modified.seconds.max(0).unsigned_abs();
     octal(&mut old.mtime, modified.min(0o777_7777_7777));
+    // Metadata under `.tier/` is a plain file to stock tar, whatever the inode is.
     if whole {
-        let device = match &attr.kind {
-            FileKind::Regular | FileKind::Socket => None,
-            FileKind::Directory => {
-                header.set_entry_type(EntryType::Directory);
-                None
-            }
-            FileKind::Symlink(target) => {
-                header.set_entry_type(EntryType::Symlink);
-                put_link_name(header, target);
-                None
-            }
-            FileKind::Fifo => {
-                header.set_entry_type(EntryType::Fifo);
-                None
-            }
-            FileKind::CharDevice(device) => {
-                header.set_entry_type(EntryType::Char);
-                Some(device)
-            }
-            FileKind::BlockDevice(device) => {
-                header.set_entry_type(EntryType::Block);
-                Some(device)
-            }
-        };
-        if let (Some(device), Some(ustar)) = (device, header.as_ustar_mut()) {
-            ustar.set_device_major(device.major.min(OCTAL_MAX));
-            ustar.set_device_minor(device.minor.min(OCTAL_MAX));
+        put_kind(header, &attr.kind);
+    }
+}
+
+fn put_kind(header: &mut Header, kind: &FileKind) {
+    let device = match kind {
+        FileKind::Regular | FileKind::Socket => None,
+        FileKind::Directory => {
+            header.set_entry_type(EntryType::Directory);
+            None
         }
+        FileKind::Symlink(target) => {
+            header.set_entry_type(EntryType::Symlink);
+            put_link_name(header, target);
+            None
+        }
+        FileKind::Fifo => {
+            header.set_entry_type(EntryType::Fifo);
+            None
+        }
+        FileKind::CharDevice(device) => {
+            header.set_entry_type(EntryType::Char);
+            Some(device)
+        }
+        FileKind::BlockDevice(device) => {
+            header.set_entry_type(EntryType::Block);
+            Some(device)
+        }
+    };
+    if let (Some(device), Some(ustar)) = (device, header.as_ustar_mut()) {
+        ustar.set_device_major(device.major.min(OCTAL_MAX));
+        ustar.set_device_minor(device.minor.min(OCTAL_MAX));
     }
 }
 
@@ -219,6 +230,7 @@ fn put_path(pax: &mut PaxWriter, path: &[u8], whole: Option<&FileAttr>) {
         )
         | None => None,
     };
+    // The header's fields have 100 bytes; a record says in which encoding the others are.
     let plain = |text: &[u8]| text.len() < 100 && text.is_ascii();
     let utf8 = |text: &[u8]| std::str::from_utf8(text).is_ok();
     if !utf8(path) || !target.is_none_or(utf8) {
@@ -238,6 +250,7 @@ fn put_metadata(pax: &mut PaxWriter, inode: &InodeState) {
     pax.add(pax::TYPE.as_bytes(), type_name(&attr.kind).as_bytes());
     pax.number(pax::SIZE, attr.size_bytes);
     pax.number(pax::NLINK, u64::from(attr.nlink));
+    // An inode may have very many names: their room is made once.
     let links_bytes = inode.links.iter().map(|link| link.name.as_bytes().len() + 24).sum();
     let mut links = Vec::with_capacity(links_bytes);
     pax::put_links(&mut links, &inode.links);
@@ -250,6 +263,7 @@ fn put_metadata(pax: &mut PaxWriter, inode: &InodeState) {
         }
         FileKind::Regular | FileKind::Directory | FileKind::Fifo | FileKind::Socket => {}
     }
+    // The standard's own records, for stock tar too; whatever fits into the header has none.
     if attr.uid > OCTAL_MAX {
         pax.number("uid", u64::from(attr.uid));
     }
@@ -262,6 +276,7 @@ fn put_metadata(pax: &mut PaxWriter, inode: &InodeState) {
     pax.time(pax::CREATED, attr.created);
     let mut unnameable = Vec::new();
     for xattr in &inode.xattrs {
+        // The first equals sign ends a record's key.
         if xattr.name.contains(&b'=') {
             pax::put_counted(&mut unnameable, &xattr.name);
             pax::put_counted(&mut unnameable, &xattr.value);

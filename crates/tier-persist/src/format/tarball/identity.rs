@@ -50,6 +50,7 @@ impl TarballIdentity {
     }
 
     pub(crate) fn from_records(records: &PaxRecords<'_>) -> Result<Self, &'static str> {
+        // Before anything else: a later version may mean something else by the rest.
         if records.number(pax::VERSION) != Some(VERSION) {
             return Err(UNKNOWN_VERSION);
         }

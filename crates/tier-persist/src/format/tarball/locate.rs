@@ -52,6 +52,7 @@ impl Locator {
     ) -> Result<Self, &'static str> {
         let ParsedMember { member, map_bytes } = parsed;
         let chunk_bytes = u64::from(chunk_bytes);
+        // Chunks are whole but for the end of the file, so that the lengths follow from the runs.
         let mut left = member.data_bytes;
         let mut runs = VecDeque::new();
         for run in &member.data {
@@ -76,6 +77,7 @@ impl Locator {
         mut offset: u64,
         mut available: u64,
     ) -> Result<Located, &'static str> {
+        // The map is part of the header, which lies in one frame.
         let map = self.map_bytes.min(available);
         self.map_bytes -= map;
         (offset, available) = (offset + map, available - map);
@@ -86,6 +88,7 @@ impl Locator {
             if to_come.bytes == 0 {
                 return Err("a run has no data");
             }
+            // The frame ends here, perhaps exactly between two runs.
             let n_bytes = to_come.bytes.min(available);
             if n_bytes == 0 {
                 self.runs.push_front(to_come);
@@ -107,6 +110,7 @@ impl Locator {
                 };
             }
         }
+        // The padding is the member's too: the frame that follows it starts with another member.
         let padding = self.padding.min(available);
         self.padding -= padding;
         if self.padding > 0 {

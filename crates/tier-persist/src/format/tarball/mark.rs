@@ -26,6 +26,7 @@ impl FrameMark {
     }
 
     pub(crate) fn from_records(records: &PaxRecords<'_>) -> Option<Self> {
+        // All of it or nothing: half a mark would make a file's content pass for a frame.
         let mut parts = records.text(pax::MARK)?.split('/');
         let filesystem = FilesystemId::parse(parts.next()?)?;
         let mut number = || parts.next()?.parse().ok();

@@ -64,6 +64,8 @@ impl Member {
                 path.clone()
             };
         }
+        // A name of its own for everything, so that unpacking all tarballs in order never overwrites
+        // a file with less than it was.
         let ino = self.ino;
         let first = self.data.first().or(self.holes.first()).map(|run| run.chunks.start());
         match (self.gone, &self.metadata, first) {
@@ -77,6 +79,7 @@ impl Member {
 
 /// How many bytes a member's header blocks will about take.
 pub(crate) fn header_bytes_about(member: &Member) -> usize {
+    // Metadata with one link fits into the blocks that every member has.
     let more = member.metadata.as_ref().map_or(0, |inode| {
         let xattrs = inode.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len() + 32);
         let links = inode.links.iter().map(|link| link.name.as_bytes().len() + 32);

@@ -47,7 +47,8 @@ const USUAL_BYTES: usize = 512;
 
 impl PaxWriter {
     pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
-        // " " + key + "=" + value + "\n"
+        // " " + key + "=" + value + "\n". The length counts its own digits, and one more digit may
+        // make it one digit longer.
         let rest = key.len() + value.len() + 3;
         let mut len = rest + decimal_digits(rest);
         if rest + decimal_digits(len) != len {
@@ -91,10 +92,12 @@ impl<'a> PaxRecords<'a> {
     pub(crate) fn parse(mut bytes: &'a [u8]) -> Option<Self> {
         let mut records = Vec::with_capacity(16);
         while !bytes.is_empty() {
+            // No length has more digits than that: a long record without a space is not searched.
             let space = bytes.iter().take(20).position(|&byte| byte == b' ')?;
             let len: usize = std::str::from_utf8(bytes.get(..space)?).ok()?.parse().ok()?;
             let (record, rest) = bytes.split_at_checked(len)?;
             let record = record.get(space + 1..)?.strip_suffix(b"\n")?;
+            // The first one ends the key; a value may hold more.
             let equals = record.iter().position(|&byte| byte == b'=')?;
             let (key, value) = record.split_at_checked(equals)?;
             records.push((key, value.get(1..)?));
@@ -148,6 +151,7 @@ fn format_time(time: Timestamp) -> Vec<u8> {
 
 fn parse_time(text: &str) -> Option<Timestamp> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    // Other programs may write fewer places, or more than can be kept.
     let nanos: u32 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
     let whole: i64 = seconds.parse().ok()?;
     Some(match (text.starts_with('-'), nanos) {
@@ -184,6 +188,7 @@ pub(crate) fn put_counted(out: &mut Vec<u8>, bytes: &[u8]) {
 
 pub(crate) fn take_counted<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let len = take_number(bytes, b':')?;
+    // Before it becomes a `usize`: the number is from outside.
     if len > to_u64(bytes.len()) {
         return None;
     }

@@ -87,6 +87,7 @@ impl From<&TarballRow> for WireRow {
 
 impl From<WireRow> for TarballRow {
     fn from(wire: WireRow) -> Self {
+        // Cannot overflow: there are fewer frames than bytes in the row, of 32 bits each.
         let mut offset = 0_u64;
         let frames = wire.frames.into_iter().map(|frame| {
             let WireFrame { compressed, decompressed, digest } = frame;
@@ -154,6 +155,7 @@ impl FrameRow {
         object: &dyn Fn() -> String,
     ) -> Result<Vec<u8>, PersistError> {
         self.range(object)?;
+        // The length is a limit for the decompressor, and must be reached.
         let plain = zstd::bulk::decompress(compressed, self.decompressed_bytes());
         let plain = plain.ok().filter(|plain| plain.len() == self.decompressed_bytes());
         plain.ok_or_else(|| PersistError::damaged(object(), "a frame cannot be decompressed"))
@@ -199,6 +201,7 @@ impl FrameRow {
         compressed: &[u8],
         object: &dyn Fn() -> String,
     ) -> Result<(), PersistError> {
+        // Before a decompressor sees any of it.
         let right = to_u64(compressed.len()) == u64::from(self.compressed)
             && frame_digest(compressed) == self.digest;
         if right {

@@ -124,6 +124,7 @@ impl Assembler {
             Ok(plain_bytes) => plain_bytes,
             Err(error) => return Err(self.explain(error)),
         };
+        // Known before the writer is done, and compared with what it wrote.
         let encrypted = !self.header.is_empty();
         let payload_bytes = if encrypted { age::sealed_len(plain_bytes) } else { plain_bytes };
         let row = TarballRow {
@@ -150,9 +151,11 @@ impl Assembler {
     fn append_end(&mut self, builder: &mut FrameBuilder) -> Result<u64, PersistError> {
         let toc = std::mem::replace(&mut self.toc, TocWriter::new(TOC_PART_BYTES_MAX));
         let first_frame = to_u32(self.frames.len());
+        // The table's frames follow those of the members, and count as frames themselves.
         for plain in toc.into_frames(first_frame, self.n_members, &self.identity.mark()) {
             self.add_frame(&builder.plain_frame(&plain)?)?;
         }
+        // It covers all frames, the table of contents' included, and is none itself.
         let table = seek_table(&self.frames);
         self.payload.append(&table)?;
         self.payload.finish()?;
@@ -164,6 +167,7 @@ impl Assembler {
         let Self { payload, write, .. } = self;
         // The writer ends when nothing more can come.
         drop(payload);
+        // A full disk is noticed by the writer, and by this thread only as a closed buffer.
         let cause = write.wait().err().filter(|cause| !matches!(cause, PersistError::Cancelled));
         cause.filter(|_| matches!(error, PersistError::Pipeline)).unwrap_or(error)
     }

@@ -98,6 +98,7 @@ impl JobQueue {
 
     fn wait_for_turn(&mut self) -> Result<(), PersistError> {
         loop {
+            // Room first: while too much is under way, time passes for the rate as well.
             let wait = self.limiter.wait(Instant::now());
             let bytes = if self.n_under_way >= self.n_under_way_max {
                 self.done.recv().map_err(|_| PersistError::Pipeline)?

@@ -79,6 +79,7 @@ pub(crate) fn run<T>(
     let (finished, arrived) = unbounded();
     let (done, jobs_done) = unbounded();
     let (total, n_jobs) = bounded(1);
+    // Before any thread is started: what fails here needs no thread to be ended.
     let sequencer_builder = context.frame_builder()?;
     let builders = (0..n_workers).map(|_| context.frame_builder());
     let builders: Vec<FrameBuilder> = builders.collect::<Result<_, _>>()?;
@@ -104,6 +105,7 @@ pub(crate) fn run<T>(
             // A sequencer that is gone has failed, which is seen below.
             let _ = total.send(jobs.n_pushed());
         }
+        // The workers see that there are no more jobs, and after them the sequencer.
         drop((jobs, total));
         let sequenced = sequencer.join().unwrap_or(Err(PersistError::Pipeline));
         match (planned, sequenced) {

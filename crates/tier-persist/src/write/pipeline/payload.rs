@@ -97,9 +97,11 @@ impl Payload {
         // The next run's first chunk is numbered by it.
         assert!(last || self.run.len() == whole_bytes, "every run but the last is whole");
         let slot = self.runs.take_slot().map_err(|_| PersistError::Pipeline)?;
+        // The whole run moves on to the worker and the writer; a new one takes its place.
         let run = std::mem::replace(&mut self.run, Vec::with_capacity(RUN_BYTES));
         let first_chunk = self.first_chunk;
         self.first_chunk += to_u64(RUN_CHUNKS);
+        // In clear there is nothing to seal, and no thread to wait for.
         match &self.key {
             None => slot.fill(run),
             Some(key) => {

@@ -139,6 +139,7 @@ impl<T> Slot<T> {
     pub(super) fn fill(mut self, item: T) {
         self.filled = true;
         let mut state = self.shared.state.lock();
+        // It was closed because something failed, which is reported elsewhere.
         if state.consumer_gone {
             return;
         }
@@ -179,6 +180,7 @@ impl<T> InOrder<T> {
             if state.source == Source::Lost {
                 return Err(Broken::SourceLost);
             }
+            // Failures were looked at first: what is left to receive is of no use any more.
             let number = state.n_received;
             if let Some(item) = state.filled.remove(&number) {
                 state.n_received += 1;

@@ -111,6 +111,7 @@ impl Sequencer<'_> {
             assert_eq!(built.n_members, 0, "every member lies in a frame");
             return Ok(());
         }
+        // Started late: a snapshot in which nothing is left to be written has no tarball.
         let mut open = match self.open.take() {
             Some(open) => open,
             None => self.start()?,
@@ -118,6 +119,7 @@ impl Sequencer<'_> {
         if let Err(error) = open.add(built) {
             return Err(open.explain(error));
         }
+        // Between jobs, so that a member and the frames that it goes on in are in one tarball.
         if self.context.limits.tarball.is_full(open.n_bytes(), open.n_members()) {
             return self.end(open);
         }
@@ -136,6 +138,7 @@ impl Sequencer<'_> {
     }
 
     fn end(&mut self, open: Assembler) -> Result<(), PersistError> {
+        // Ended here, and durable later: the next tarball need not wait for the disk.
         self.pending.push_back(open.finish(&mut self.builder)?);
         self.identity.id.part += 1;
         while self.pending.len() > TARBALLS_PENDING_MAX {

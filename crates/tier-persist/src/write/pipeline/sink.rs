@@ -67,6 +67,7 @@ fn write(
     head: &[u8],
     mut runs: InOrder<Vec<u8>>,
 ) -> Result<Written, PersistError> {
+    // The header is not sealed, and comes before the first run.
     let mut writer = Writer::new(object)?;
     writer.write(head)?;
     loop {
@@ -118,6 +119,7 @@ impl Writer {
     }
 
     fn finish(self) -> Result<Written, PersistError> {
+        // The flusher's handle is gone before the object gets its name.
         self.flusher.finish()?;
         self.object.commit().map_err(PersistError::Store)?;
         Ok(Written { object_bytes: self.object_bytes, sha256: self.digest.finish() })

@@ -123,6 +123,7 @@ impl<'a> StoredEntry<'a> {
     /// Appends what the index needs of it, without the cost of the rest; `None`, and nothing, if it
     /// cannot be.
     pub(crate) fn index_entries(&self, out: &mut Vec<Entry>) -> Option<()> {
+        // An index that took half an entry would differ from one that scanned the member.
         let before = out.len();
         let appended = self.append_index_entries(out);
         if appended.is_none() {
@@ -136,6 +137,7 @@ impl<'a> StoredEntry<'a> {
         let (ino, at) = (*ino, self.at()?);
         out.extend(wire.gone.map(|xid| Entry::Gone { ino, xid: Xid::new(more(xid, ino)) }));
         if let Some(inode) = &wire.metadata {
+            // The cheap half of decoding: the same entries are refused as by `decode`.
             inode.is_sound().then_some(())?;
             let FramePosition { frame, offset } = at;
             out.push(Entry::Inode { ino, xid: inode.xid(ino), frame, offset });

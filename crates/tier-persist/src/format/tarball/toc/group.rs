@@ -46,6 +46,7 @@ impl TocWriter {
             "every group has frames of its own, after those of the group before"
         );
         self.last_base_frame = Some(base_frame);
+        // Parts are kept small, so that a reader never holds a large table in memory.
         let part_bytes = self.bytes.len() - self.cuts.last().copied().unwrap_or(0);
         if part_bytes > 0 && part_bytes + entries.len() > self.part_bytes_max {
             self.cuts.push(self.bytes.len());
@@ -89,10 +90,12 @@ pub(crate) fn read_groups<E>(
 ) -> Option<Result<(), E>> {
     while !bytes.is_empty() {
         let (head, rest) = postcard::take::<GroupHead>(bytes)?;
+        // Before it becomes a `usize`: the number is from outside.
         if head.entries_bytes > to_u64(rest.len()) {
             return None;
         }
         let (mut group, rest) = rest.split_at_checked(to_usize(head.entries_bytes))?;
+        // Numbers are relative within a group and not across groups: each can be read alone.
         let mut before = Ino::new(0);
         while !group.is_empty() {
             let (entry, after) = StoredEntry::take(head.base_frame, before, group)?;

@@ -56,6 +56,7 @@ impl WireTime {
     }
 
     fn after(self, before: Timestamp) -> Option<Timestamp> {
+        // Seconds may wrap, and mean something all the same; nanoseconds have a limit.
         let nanos = before.nanos.wrapping_add(self.nanos.cast_unsigned());
         let seconds = before.seconds.wrapping_add(self.seconds);
         (nanos < 1_000_000_000).then_some(Timestamp { seconds, nanos })
@@ -137,6 +138,7 @@ impl WireInode<'_> {
             WireKind::CharDevice(major, minor) => FileKind::CharDevice(device(major, minor)),
             WireKind::BlockDevice(major, minor) => FileKind::BlockDevice(device(major, minor)),
         };
+        // Most files were changed when they were modified, and made when they were changed.
         let modified = self.modified.after(Timestamp::default())?;
         let changed = self.changed.after(modified)?;
         let attr = FileAttr {

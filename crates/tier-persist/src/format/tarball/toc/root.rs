@@ -35,6 +35,7 @@ impl TocRoot {
     pub(super) fn to_frame(&self, mark: &FrameMark) -> Vec<u8> {
         let PlainMember { mut blocks, .. } =
             PlainMember::new(ROOT_PATH, &postcard::to_bytes(self), mark);
+        // Two blocks of zeros end a tar archive.
         blocks.resize(blocks.len() + 2 * BLOCK_BYTES, 0);
         blocks
     }
@@ -53,6 +54,7 @@ pub(super) struct PlainMember {
 
 impl PlainMember {
     pub(super) fn new(path: &[u8], content: &[u8], mark: &FrameMark) -> Self {
+        // It starts a frame, and every frame that does not continue another one has the mark.
         let mut pax = PaxWriter::default();
         mark.put(&mut pax);
         let content_bytes = to_u64(content.len());
