@@ -1,8 +1,8 @@
 //! Locks and condition variables of the concurrency kernels.
 //!
-//! Normally they are `parking_lot`'s. With the feature `shuttle` they are those of the model checker
-//! of that name, which runs a test under many schedules. A kernel takes its primitives from here
-//! and from nowhere else, so that it is the code that ships which the model checker runs. The
+//! Normally they are `parking_lot`'s. With the feature `shuttle` they are those of the model
+//! checker of that name, which runs a test under many schedules. A kernel takes its primitives from
+//! here and from nowhere else, so that it is the code that ships which the model checker runs. The
 //! interface is the part that both have in common: no poisoning, no timeouts.
 
 #[cfg(not(feature = "shuttle"))]

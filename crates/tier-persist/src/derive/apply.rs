@@ -5,29 +5,30 @@
 //! [`Apply::tarballs`]; so each of them tests the others, and a live index is the same, byte for
 //! byte in its dump, as one that was made from the tarballs alone.
 //!
-//! **How contents are merged.** A tarball's contents are entries: metadata of an inode, data of a run
-//! of chunks, a hole, the end of an inode, each with the transaction that made it so. For each chunk
-//! the entry with the highest transaction wins, for each inode the metadata with the highest one,
-//! and the end of an inode wins over all. Where two copies of the same data compete (a file that was
-//! rewritten whole without a change), the later tarball wins. That is a maximum over a total order,
-//! and a maximum is commutative, associative and idempotent. So contents may come in any order, in
-//! batches of any size, and twice: none of these changes the result. It is what makes everything else here
-//! simple:
+//! **How contents are merged.** A tarball's contents are entries: metadata of an inode, data of a
+//! run of chunks, a hole, the end of an inode, each with the transaction that made it so. For each
+//! chunk the entry with the highest transaction wins, for each inode the metadata with the highest
+//! one, and the end of an inode wins over all. Where two copies of the same data compete (a file
+//! that was rewritten whole without a change), the later tarball wins. That is a maximum over a
+//! total order, and a maximum is commutative, associative and idempotent. So contents may come in
+//! any order, in batches of any size, and twice: none of these changes the result. It is what makes
+//! everything else here simple:
 //!
 //! - **Nothing need be remembered between batches.** A reader thread reads tables of contents, or
 //!   members, and sends batches of [`BATCH_ENTRIES`]; this thread applies them. At most
 //!   [`BATCHES_AHEAD`] wait, so that memory is bounded whatever a tarball holds.
-//! - **A crash in the middle is harmless.** The index has no log of its own. What was applied reaches
-//!   the disk with the next flush, and the word that a manifest was applied ([`set_applied`]) reaches
-//!   it in the same flush or a later one, never an earlier one. If it is there, all of the manifest is;
-//!   if not, all of the manifest is applied again, whatever part of it is there already.
+//! - **A crash in the middle is harmless.** The index has no log of its own. What was applied
+//!   reaches the disk with the next flush, and the word that a manifest was applied
+//!   ([`set_applied`]) reaches it in the same flush or a later one, never an earlier one. If it is
+//!   there, all of the manifest is; if not, all of the manifest is applied again, whatever part of
+//!   it is there already.
 //! - **Damage can be gone past.** What a full scan cannot read it takes from the table of contents,
 //!   and what neither has, from another copy of the tarball that is applied later.
 //!
 //! **Order within a manifest.** A tarball's row goes in before any entry that points into it, so
 //! that a recall which finds an entry finds its tarball. Nothing of a manifest goes in before the
-//! manifest is durable: an index must not know what may never be committed, because
-//! the evicter believes it.
+//! manifest is durable: an index must not know what may never be committed, because the evicter
+//! believes it.
 
 use std::thread;
 

@@ -1,8 +1,8 @@
 //! Catching up: an index that is behind its archive, brought up to it.
 //!
-//! It is behind after a crash between a manifest and the index, and after a crash that took what was
-//! applied and not yet flushed. The index says which manifest was the last that it has all of. If
-//! that one is on the chain, what comes after it is applied. If it is not, the manifests are not
+//! It is behind after a crash between a manifest and the index, and after a crash that took what
+//! was applied and not yet flushed. The index says which manifest was the last that it has all of.
+//! If that one is on the chain, what comes after it is applied. If it is not, the manifests are not
 //! those that the index was made from: one is lost from this store, or it is another history. Then
 //! nothing may be applied and, above all, no tarball be taken for a leftover.
 

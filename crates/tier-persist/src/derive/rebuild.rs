@@ -1,34 +1,34 @@
 //! Rebuilding: an index from the tarballs alone, also while another one is in use.
 //!
-//! An index is derived and disposable. When it is lost, damaged or doubted, it is made again from the
-//! tarballs, in one of three ways, from the fastest to the most thorough:
+//! An index is derived and disposable. When it is lost, damaged or doubted, it is made again from
+//! the tarballs, in one of three ways, from the fastest to the most thorough:
 //!
-//! 1. **By tables** ([`ScanMode::Tables`]): the manifests say which tarballs are committed, and their
-//!    tables of contents what is in them. It reads about a hundredth of the bytes. Damage is an
-//!    error, because an index that silently lacks a part would let the evicter trust what is not
+//! 1. **By tables** ([`ScanMode::Tables`]): the manifests say which tarballs are committed, and
+//!    their tables of contents what is in them. It reads about a hundredth of the bytes. Damage is
+//!    an error, because an index that silently lacks a part would let the evicter trust what is not
 //!    there, and a recall miss what is.
 //! 2. **By members** ([`ScanMode::Full`]): every frame is read, decrypted, decompressed and parsed.
 //!    What is damaged is listed, and scanning goes on behind it; what the damaged frames held is
-//!    taken from the table of contents if that can be read. So a rebuild says in passing whether all
-//!    data is whole, and an index of a damaged archive knows all that is left of it. Another copy of
-//!    the tarballs (the cloud's) can be added afterwards ([`Archive::add_to_index`]): where both have an
-//!    entry they agree, and where one has none the other's counts.
-//! 3. **Without manifests** ([`rebuild_without_manifests`]): every tarball in the store, each by what
-//!    it says itself. That is the last resort. What is lost with the manifests is which tarballs
-//!    were committed, and which histories were abandoned: a tarball of an attempt that a crash cut
-//!    short, or of a writer that was replaced, counts like any other. The index then does not say
-//!    that it includes any manifest.
+//!    taken from the table of contents if that can be read. So a rebuild says in passing whether
+//!    all data is whole, and an index of a damaged archive knows all that is left of it. Another
+//!    copy of the tarballs (the cloud's) can be added afterwards ([`Archive::add_to_index`]): where
+//!    both have an entry they agree, and where one has none the other's counts.
+//! 3. **Without manifests** ([`rebuild_without_manifests`]): every tarball in the store, each by
+//!    what it says itself. That is the last resort. What is lost with the manifests is which
+//!    tarballs were committed, and which histories were abandoned: a tarball of an attempt that a
+//!    crash cut short, or of a writer that was replaced, counts like any other. The index then does
+//!    not say that it includes any manifest.
 //!
 //! **While an index is in use** it is not touched. The new one is filled in a directory of its own,
-//! from the archive as it was opened, while recalls go on with the old one. Snapshots may be committed
-//! meanwhile, and go into the old index alone. So the new one [catches up](Archive::catch_up) twice
-//! before it takes the old one's place: once without holding anything up, and once more while the
-//! caller holds the old index's writer, which the next commit waits for; then nothing can come between
-//! that and the exchange. The exchange refuses an index that includes fewer manifests than the one
-//! that it replaces. It is one step for every reader: a recall stays with the index that it began
-//! with, and what a fetcher keeps of tarballs is told apart by the index's generation. A crash before
-//! the exchange leaves the old index and a directory to be removed; after it, the new one. There is
-//! never none, and never a mixture of two.
+//! from the archive as it was opened, while recalls go on with the old one. Snapshots may be
+//! committed meanwhile, and go into the old index alone. So the new one [catches
+//! up](Archive::catch_up) twice before it takes the old one's place: once without holding anything
+//! up, and once more while the caller holds the old index's writer, which the next commit waits
+//! for; then nothing can come between that and the exchange. The exchange refuses an index that
+//! includes fewer manifests than the one that it replaces. It is one step for every reader: a
+//! recall stays with the index that it began with, and what a fetcher keeps of tarballs is told
+//! apart by the index's generation. A crash before the exchange leaves the old index and a
+//! directory to be removed; after it, the new one. There is never none, and never a mixture of two.
 //!
 //! **Why the result is the same.** All three ways feed the same code as a live snapshot does
 //! ([`crate::derive::apply`]), in which the order of what comes does not matter. Tests compare the

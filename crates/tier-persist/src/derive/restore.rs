@@ -1,9 +1,9 @@
 //! Restoring: a lost filesystem from its tarballs.
 //!
 //! Every inode's newest metadata is put back, and detours in place of its data: so restoring costs
-//! reading the tables of contents, and data comes back when it is read. Which metadata is the newest,
-//! and what the chunk map is, the index says; an entry of a table that the index does not point at is an
-//! older version. Inodes come in any order, each once.
+//! reading the tables of contents, and data comes back when it is read. Which metadata is the
+//! newest, and what the chunk map is, the index says; an entry of a table that the index does not
+//! point at is an older version. Inodes come in any order, each once.
 
 use std::collections::HashSet;
 

@@ -1,10 +1,10 @@
 //! Verifying: whether everything that was committed is still what it was.
 //!
-//! Two depths. The digest of every object says whether its bytes are those that were written; that is
-//! all that a store can spoil. Reading the data as well decrypts and decompresses every frame, parses
-//! every member, and compares what the members say with the table of contents, entry by entry: it
-//! would also find what was written wrongly. Damage is a result and not an error, so that one damaged
-//! object does not hide the next.
+//! Two depths. The digest of every object says whether its bytes are those that were written; that
+//! is all that a store can spoil. Reading the data as well decrypts and decompresses every frame,
+//! parses every member, and compares what the members say with the table of contents, entry by
+//! entry: it would also find what was written wrongly. Damage is a result and not an error, so that
+//! one damaged object does not hide the next.
 
 use tier_types::{Ino, ObjectName, ObjectStore, to_u64, to_usize};
 
@@ -112,8 +112,8 @@ impl Archive<'_> {
         Ok(())
     }
 
-    /// The members of a tarball, which must be what its table of contents says. Only the copy in the
-    /// archive's own store is looked at.
+    /// The members of a tarball, which must be what its table of contents says. Only the copy in
+    /// the archive's own store is looked at.
     fn compare_members(&self, row: &TarballRow, chunk_bytes: u32) -> Result<u64, PersistError> {
         let stores = [self.store()];
         let source = self.tarballs_in(&stores);

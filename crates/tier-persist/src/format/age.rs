@@ -170,8 +170,8 @@ pub(crate) struct SealedRange {
 }
 
 impl SealedRange {
-    /// For a range of the plaintext of a payload that holds `total` bytes of it; `None` if the range
-    /// goes beyond.
+    /// For a range of the plaintext of a payload that holds `total` bytes of it; `None` if the
+    /// range goes beyond.
     pub(crate) fn of(plain: ByteRange, total: u64) -> Option<Self> {
         let end = plain.end().filter(|&end| end <= total)?;
         let offset = plain.offset;

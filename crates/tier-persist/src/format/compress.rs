@@ -1,10 +1,10 @@
 //! The compressor of frames: zstd, or raw blocks where compressing would be wasted time.
 //!
 //! Much of what a filesystem holds was compressed before. Two cheap looks at samples from all over
-//! a frame tell: are all bytes about equally frequent, and does a fast compressor find nothing? Only
-//! if both say so is the frame stored. A wrong answer costs time or room, and no correctness: either
-//! way it is a zstd frame that any decoder reads. Each carries the format's own checksum, so that a
-//! flipped bit is found without a manifest as well.
+//! a frame tell: are all bytes about equally frequent, and does a fast compressor find nothing?
+//! Only if both say so is the frame stored. A wrong answer costs time or room, and no correctness:
+//! either way it is a zstd frame that any decoder reads. Each carries the format's own checksum, so
+//! that a flipped bit is found without a manifest as well.
 
 use tier_types::to_u64;
 
@@ -43,12 +43,14 @@ impl FrameCompressor {
 
     /// One frame that holds `plain`.
     pub(crate) fn frame(&mut self, plain: &[u8]) -> std::io::Result<Vec<u8>> {
-        // Storing is a compressor as well: it writes the same kind of frame, with the same checksum.
+        // Storing is a compressor as well: it writes the same kind of frame, with the same
+        // checksum.
         let incompressible = self.is_incompressible(plain);
         let compressor = if incompressible { &mut self.storing } else { &mut self.compressor };
         let mut out = Vec::with_capacity(zstd::zstd_safe::compress_bound(plain.len()));
         compressor.compress_to_buffer(plain, &mut out)?;
-        // The frame may wait for its turn in the order: the room that it did not need is given back.
+        // The frame may wait for its turn in the order: the room that it did not need is given
+        // back.
         out.shrink_to_fit();
         Ok(out)
     }

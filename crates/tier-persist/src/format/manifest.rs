@@ -99,7 +99,8 @@ impl Manifest {
         plain.extend(MAGIC);
         plain.extend(to_u64(content.len()).to_le_bytes());
         plain.extend(compressed);
-        // The signature is inside the encryption: without the key nothing can be told of the writer.
+        // The signature is inside the encryption: without the key nothing can be told of the
+        // writer.
         let signature = keys.sign(&plain);
         plain.extend(signature);
         if keys.encrypts() { age::seal_all(&plain, keys) } else { Ok(plain) }

@@ -1,7 +1,7 @@
 //! Object names: filesystem, epoch, snapshot and part of each object of an archive.
 //!
-//! `FILESYSTEM/eEPOCH/sSNAPSHOT.manifest` and `FILESYSTEM/eEPOCH/sSNAPSHOT-pPART.tar.zst[.age]`. The
-//! epoch is a writer's term over the archive: a writer that was replaced goes on under its own
+//! `FILESYSTEM/eEPOCH/sSNAPSHOT.manifest` and `FILESYSTEM/eEPOCH/sSNAPSHOT-pPART.tar.zst[.age]`.
+//! The epoch is a writer's term over the archive: a writer that was replaced goes on under its own
 //! epoch, so that it can never overwrite an object of the writer that came after it. Numbers have
 //! leading zeros, so that a listing in order of names is one in order of history as long as they
 //! fit.

@@ -1,7 +1,7 @@
 //! One stored object, read by ranges of its plaintext.
 //!
-//! An object is stored in clear or inside an age envelope. Either way a reader asks for bytes of the
-//! plaintext, and the envelope says which stored bytes those are. That it knows the plaintext's
+//! An object is stored in clear or inside an age envelope. Either way a reader asks for bytes of
+//! the plaintext, and the envelope says which stored bytes those are. That it knows the plaintext's
 //! length from the start is what makes a truncated object an error instead of short data: the
 //! length is the manifest's, or what the store says of an object whose manifest is lost, and a
 //! range beyond it is refused before anything is read.

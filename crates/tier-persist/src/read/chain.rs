@@ -1,9 +1,9 @@
 //! The chain of manifests: all committed snapshots of one filesystem in one store.
 //!
-//! The live history is the chain of parents from the newest manifest of the newest epoch back to the
-//! first. Manifests that are not on it are left over from a writer that was replaced. Opening an
-//! archive reads and checks every manifest of the chain, and keeps a summary of each: what it lists
-//! can be large, and is read again when it is needed.
+//! The live history is the chain of parents from the newest manifest of the newest epoch back to
+//! the first. Manifests that are not on it are left over from a writer that was replaced. Opening
+//! an archive reads and checks every manifest of the chain, and keeps a summary of each: what it
+//! lists can be large, and is read again when it is needed.
 
 use std::collections::HashMap;
 
@@ -303,8 +303,8 @@ impl StoredManifest {
 fn check_chain(chain: &[ChainLink]) -> Result<(), PersistError> {
     let pairs = chain.iter().zip(chain.iter().skip(1));
     for (before, after) in pairs {
-        // A new epoch may begin behind transactions that were never archived, and has another signer
-        // if the operator said so; within an epoch there is neither.
+        // A new epoch may begin behind transactions that were never archived, and has another
+        // signer if the operator said so; within an epoch there is neither.
         let problem = if after.parent != Some(before.reference) {
             "its parent is not the one that is there"
         } else if after.summary.range.start() < before.summary.range.end() {

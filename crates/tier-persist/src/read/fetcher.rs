@@ -1,11 +1,12 @@
 //! The fetcher: from a recall request to bytes, with one lookup, one ranged read, and one frame.
 //!
 //! The index says in which tarball and frame a chunk lies, and keeps the tarball's row: header and
-//! frame table. So a recall reads nothing but the sealed bytes of one frame, from the first store that
-//! has it undamaged. Every step checks what it got against what it was told, because all of it is
-//! from outside: the index entry must be of exactly the transaction that was asked for, the frame must be
-//! in the row's table and have its digest, the data must lie within the frame, and the answer must
-//! cover its chunks. What does not fit is an error of kind `Damaged` that names it, and never zeros.
+//! frame table. So a recall reads nothing but the sealed bytes of one frame, from the first store
+//! that has it undamaged. Every step checks what it got against what it was told, because all of it
+//! is from outside: the index entry must be of exactly the transaction that was asked for, the
+//! frame must be in the row's table and have its digest, the data must lie within the frame, and
+//! the answer must cover its chunks. What does not fit is an error of kind `Damaged` that names it,
+//! and never zeros.
 //!
 //! Frames that were read are kept for a while. A frame is decompressed up to the bytes that are
 //! wanted, and its compressed form kept with them: a later recall of what lies behind decompresses
@@ -42,8 +43,8 @@ impl Default for FetcherOptions {
     }
 }
 
-/// Reads archived data. Neighbours in a frame come along for free. See [`Persister`](crate::Persister)
-/// for an example.
+/// Reads archived data. Neighbours in a frame come along for free. See
+/// [`Persister`](crate::Persister) for an example.
 pub struct Fetcher {
     filesystem: FilesystemId,
     index: Arc<Index>,
@@ -114,8 +115,8 @@ impl Fetcher {
     }
 
     /// The data of exactly the version asked for, as far as it lies in one frame. An error of kind
-    /// `Missing` says that the archive has no such version, and `Damaged` that what it has is not what
-    /// was written.
+    /// `Missing` says that the archive has no such version, and `Damaged` that what it has is not
+    /// what was written.
     pub fn fetch(&self, request: &RecallRequest) -> Result<RecalledExtent, PersistError> {
         let started = Instant::now();
         let Located { extent, place } = self.locate(request)?;
@@ -147,8 +148,8 @@ impl Fetcher {
     /// Asks the index. Another version of the chunk is as good as none.
     fn locate(&self, request: &RecallRequest) -> Result<Located, PersistError> {
         let RecallRequest { ino, chunks, data_xid } = *request;
-        // The index knows the newest version. If that is not the one that the detour stands for, the
-        // archive does not have what the detour stands for.
+        // The index knows the newest version. If that is not the one that the detour stands for,
+        // the archive does not have what the detour stands for.
         let chunk = chunks.start();
         let found = self.index.find(ino, chunk)?.filter(|extent| extent.data_xid == data_xid);
         let located = found.and_then(|extent| extent.place.map(|place| Located { extent, place }));
@@ -162,8 +163,9 @@ impl Fetcher {
     /// again.
     fn frame(&self, place: &Place, end: usize) -> Result<Arc<CachedFrame>, PersistError> {
         let key = FrameKey { tarball: place.tarball, frame: place.frame };
-        // The lock is not held while a frame is read: two threads may read the same one, which costs
-        // time and does no harm. The recaller joins requests for the same extent before they come here.
+        // The lock is not held while a frame is read: two threads may read the same one, which
+        // costs time and does no harm. The recaller joins requests for the same extent before they
+        // come here.
         let known = self.frames.lock().get(&key);
         if let Some(frame) = &known
             && (frame.plain.len() >= end || frame.is_whole())

@@ -1,8 +1,8 @@
 //! A cache of what was used last, up to a total cost.
 //!
-//! It holds few and large entries (decompressed frames, open tarballs), so that looking for the least
-//! recently used one costs less than keeping a list of them in order. The entry that was put in last
-//! always stays, whatever it costs: it is in use.
+//! It holds few and large entries (decompressed frames, open tarballs), so that looking for the
+//! least recently used one costs less than keeping a list of them in order. The entry that was put
+//! in last always stays, whatever it costs: it is in use.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -1,9 +1,9 @@
-//! The scanner: reads a tarball from its first member to its last and says what is in it, without its
-//! table of contents: on all cores, and past what is damaged.
+//! The scanner: reads a tarball from its first member to its last and says what is in it, without
+//! its table of contents: on all cores, and past what is damaged.
 //!
-//! Frames are scanned apart from each other, because each is either marked (it starts with a member)
-//! or continues the last member of a frame before it. Threads take turns with them, each a few
-//! ahead, and one merger joins what they found in order. It alone knows whether a frame that
+//! Frames are scanned apart from each other, because each is either marked (it starts with a
+//! member) or continues the last member of a frame before it. Threads take turns with them, each a
+//! few ahead, and one merger joins what they found in order. It alone knows whether a frame that
 //! continues has something to continue: content is content, whatever it looks like, as long as the
 //! member that it belongs to is not complete. Behind a frame that cannot be read, the member before
 //! it has what was found of it, and scanning goes on with the next marked frame.
@@ -55,7 +55,7 @@ struct Known {
 }
 
 impl Known {
-    fn is_ours(&self, mark: &FrameMark) -> bool {
+    fn matches(&self, mark: &FrameMark) -> bool {
         let Expected { filesystem, id, .. } = self.expected;
         mark.filesystem == filesystem
             && (mark.epoch, mark.snapshot) == (id.epoch, id.snapshot)
@@ -134,8 +134,8 @@ fn frame_name(reader: &TarballReader<'_>, number: u32) -> String {
     format!("{} in frame {number}", reader.name())
 }
 
-/// Threads take turns with the frames: frame *n* is with thread *n* modulo their number, so that the
-/// merger knows where the next one comes from.
+/// Threads take turns with the frames: frame *n* is with thread *n* modulo their number, so that
+/// the merger knows where the next one comes from.
 fn scan_frames(
     reader: &TarballReader<'_>,
     known: Known,
@@ -184,7 +184,7 @@ fn scan_members(
     // What has no mark of this snapshot is the content of a file, whatever it looks like.
     let first = blocks.next_member().ok().flatten();
     let mark = first.as_ref().and_then(|member| FrameMark::from_records(&member.records));
-    if !mark.is_some_and(|mark| known.is_ours(&mark)) {
+    if !mark.is_some_and(|mark| known.matches(&mark)) {
         return Ok(());
     }
     scanned.starts = true;

@@ -1,9 +1,9 @@
 //! The reader of a stored tarball: any of its frames, decompressed.
 //!
-//! A tarball that a manifest lists is opened by its row, and each frame must have the digest that the
-//! row gives it. One whose manifest is lost is opened by what it says itself: its own age header and
-//! its seek table. Then encryption tells whether a frame is what was written, or without encryption
-//! the checksum within the frame.
+//! A tarball that a manifest lists is opened by its row, and each frame must have the digest that
+//! the row gives it. One whose manifest is lost is opened by what it says itself: its own age
+//! header and its seek table. Then encryption tells whether a frame is what was written, or without
+//! encryption the checksum within the frame.
 
 use tier_index::TarballId;
 use tier_types::{ByteRange, ErrorKind, HasKind, ObjectName, ObjectStore, to_u64, to_usize};

@@ -1,4 +1,5 @@
-//! Where the tarballs of a filesystem are: stores, in order of preference, and the keys to open them.
+//! Where the tarballs of a filesystem are: stores, in order of preference, and the keys to open
+//! them.
 
 use tier_types::{ObjectName, ObjectStore};
 

@@ -15,8 +15,8 @@ use tier_types::{Epoch, ObjectName, SnapshotId, StagingStore};
 use crate::error::PersistError;
 use crate::format::names::{self, FilesystemId, ObjectKind};
 
-/// Removes staged files, and tarballs of snapshots after `last` that neither a manifest here nor the
-/// index commits.
+/// Removes staged files, and tarballs of snapshots after `last` that neither a manifest here nor
+/// the index commits.
 pub(super) fn discard_uncommitted(
     store: &dyn StagingStore,
     filesystem: FilesystemId,

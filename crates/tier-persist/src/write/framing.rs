@@ -73,8 +73,8 @@ impl Window {
                 frame.large.push(member);
                 continue;
             }
-            // About: the header's exact length is known only when it is written. A frame may come out
-            // a little larger than it should.
+            // About: the header's exact length is known only when it is written. A frame may come
+            // out a little larger than it should.
             let member_bytes = header_bytes_about(&member) + data_bytes;
             if frame.bytes + member_bytes > self.frame_bytes {
                 std::mem::take(&mut frame).append_to(&mut frames);

@@ -1,13 +1,14 @@
 //! The limits of what is written: of frames, members, parts, windows, tarballs, and of what is
 //! under way between them.
 //!
-//! Some come from [`PersistOptions`], the others are constants that no caller needs to set; all of them
-//! are here, so that the memory which persisting takes can be added up in one place. With the
+//! Some come from [`PersistOptions`], the others are constants that no caller needs to set; all of
+//! them are here, so that the memory which persisting takes can be added up in one place. With the
 //! default options it is at most
 //!
 //! - a window of members that are planned and not yet cut into frames: [`WINDOW_BYTES_MAX`] of
 //!   headers, without their data;
-//! - for each worker the data and the tar stream of one job, twice at most a whole member or a frame;
+//! - for each worker the data and the tar stream of one job, twice at most a whole member or a
+//!   frame;
 //! - three frames for each worker that are built and not yet in a run ([`jobs_under_way_max`]);
 //! - [`RUNS_UNDER_WAY_MAX`] runs of 1 MiB for each tarball, of which there are
 //!   [`TARBALLS_PENDING_MAX`] besides the one that is being built;

@@ -1,8 +1,8 @@
 //! The persister: takes one snapshot to tarballs, manifest and index, in this order.
 //!
-//! Each step makes durable what the next one relies on. Before the manifest is there, nothing of the
-//! snapshot is: a crash leaves tarballs that the next attempt removes. After it, the snapshot is
-//! committed: a crash before the index has it leaves an index that is behind, which
+//! Each step makes durable what the next one relies on. Before the manifest is there, nothing of
+//! the snapshot is: a crash leaves tarballs that the next attempt removes. After it, the snapshot
+//! is committed: a crash before the index has it leaves an index that is behind, which
 //! [`Archive::catch_up`](crate::Archive::catch_up) brings up to the manifest by the same code. The
 //! status log is told after each step, and is evidence of none.
 
@@ -199,7 +199,8 @@ impl Persister {
         discard::discard_uncommitted(self.store.as_ref(), self.filesystem, &self.index, last)
     }
 
-    /// What an earlier attempt left is removed first: the snapshot must not be one that is committed.
+    /// What an earlier attempt left is removed first: the snapshot must not be one that is
+    /// committed.
     fn check_is_next(&self, epoch: Epoch, snapshot: SnapshotId) -> Result<(), PersistError> {
         let known = self.index.applied()?.map(|applied| (applied.epoch, applied.snapshot));
         if known < Some((epoch, snapshot)) {
@@ -246,7 +247,8 @@ impl Persister {
         tarballs: Vec<TarballRow>,
         report: &PersistReport,
     ) -> Result<Manifest, PersistError> {
-        // The parent is what the index includes: that is what the snapshot's updates are relative to.
+        // The parent is what the index includes: that is what the snapshot's updates are relative
+        // to.
         let parent = self.index.applied()?.map(|applied| ManifestRef {
             epoch: applied.epoch,
             snapshot: applied.snapshot,
@@ -288,7 +290,8 @@ impl Persister {
             tarball_bytes: report.tarball_bytes,
         })?;
         // Read back from the tarballs, and not kept in memory: a large snapshot's tables would not
-        // fit, and what is in the index is what can be read (`docs/adr/0004-index-reads-tarballs-back.md`).
+        // fit, and what is in the index is what can be read
+        // (`docs/adr/0004-index-reads-tarballs-back.md`).
         let stores: [&dyn ObjectStore; 1] = [self.store.as_ref()];
         let source =
             TarballSource { stores: &stores, keys: &self.keys, filesystem: self.filesystem };

@@ -1,10 +1,10 @@
 //! The plan of an inode: pure, from what changed and where its chunks are, to members.
 //!
 //! An inode is written as a whole under its own path if all its data is at hand, changed or little,
-//! and not too much of it: then stock tar restores it. Otherwise only what changed is written, under
-//! `.tier/`, in parts of a frame each, with the metadata in a member of its own, so that a chunk that
-//! cannot be read costs its part and nothing else. Cold chunks are never written: they were persisted
-//! before they were evicted, and the index knows where.
+//! and not too much of it: then stock tar restores it. Otherwise only what changed is written,
+//! under `.tier/`, in parts of a frame each, with the metadata in a member of its own, so that a
+//! chunk that cannot be read costs its part and nothing else. Cold chunks are never written: they
+//! were persisted before they were evicted, and the index knows where.
 
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, FileKind, InodeState};
 
@@ -59,8 +59,8 @@ pub(crate) fn whole_member(
     (fits && member.data.len() + member.holes.len() <= limits.n_runs).then_some(member)
 }
 
-/// Splits what changed of a file into members. The metadata is one of its own: it does not depend on
-/// whether data can be read.
+/// Splits what changed of a file into members. The metadata is one of its own: it does not depend
+/// on whether data can be read.
 pub(crate) struct PartMembers {
     limits: MemberLimits,
     file_bytes: u64,

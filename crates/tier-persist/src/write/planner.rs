@@ -155,7 +155,8 @@ impl<'a> Planner<'a> {
             return Ok(paths);
         }
         for link in &inode.links {
-            // A name in a directory that has none itself is no path. `TIER.links` has it all the same.
+            // A name in a directory that has none itself is no path. `TIER.links` has it all the
+            // same.
             let Some(mut path) = self.reader.path(link.parent)? else { continue };
             if !path.is_empty() {
                 path.push(b'/');

@@ -1,5 +1,5 @@
-//! What a recall is told by an index that is wrong: an error that names what does not fit, and never
-//! zeros or other bytes.
+//! What a recall is told by an index that is wrong: an error that names what does not fit, and
+//! never zeros or other bytes.
 
 use std::path::Path;
 use std::sync::Arc;

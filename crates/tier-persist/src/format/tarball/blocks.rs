@@ -2,8 +2,8 @@
 //!
 //! Two kinds of header blocks matter: an extended header, whose records are about the member that
 //! follows, and the member's own. Its content may go on in the frames behind, so that a position
-//! after it is cut at the frame's end. Any byte may be wrong: a header counts only with its checksum,
-//! and nothing is read beyond the frame.
+//! after it is cut at the frame's end. Any byte may be wrong: a header counts only with its
+//! checksum, and nothing is read beyond the frame.
 
 use std::borrow::Cow;
 use std::ops::Range;

@@ -136,8 +136,8 @@ fn new_header(path: &[u8], content_bytes: u64) -> Header {
     header
 }
 
-/// A number in octal digits, as many as the field has but for the NUL at its end. Sizes fit, because
-/// members do; what may not is cut by the caller, and a pax record has it.
+/// A number in octal digits, as many as the field has but for the NUL at its end. Sizes fit,
+/// because members do; what may not is cut by the caller, and a pax record has it.
 fn octal(field: &mut [u8], mut number: u64) {
     let n_digits = field.len() - 1;
     for digit in field.iter_mut().take(n_digits).rev() {

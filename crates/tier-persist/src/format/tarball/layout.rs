@@ -1,9 +1,9 @@
 //! The layout of a tarball: sizes, names and positions that all its parts share.
 //!
 //! A tarball is a sequence of zstd frames, and inside them a tar stream. A member is found by its
-//! position: the number of a frame, and a byte offset in that frame when it is decompressed. Both fit
-//! `u32`, because no frame is larger than [`FRAME_BYTES_MAX`], and a tarball ends long before it has
-//! 2³² of them.
+//! position: the number of a frame, and a byte offset in that frame when it is decompressed. Both
+//! fit `u32`, because no frame is larger than [`FRAME_BYTES_MAX`], and a tarball ends long before
+//! it has 2³² of them.
 
 use tier_types::{to_u64, to_usize};
 

@@ -3,8 +3,8 @@
 //! A member's header says which runs of chunks follow, and not where frames end between them; that
 //! comes out only as frame after frame is passed over. The locator holds what is still to come of
 //! one member. It is pure arithmetic on lengths, so that a scan can hand it from the thread that
-//! found the header to the one that joins the frames. Its input is from outside: what does not add up
-//! is an error.
+//! found the header to the one that joins the frames. Its input is from outside: what does not add
+//! up is an error.
 
 use std::collections::VecDeque;
 

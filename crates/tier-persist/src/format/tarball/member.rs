@@ -1,8 +1,8 @@
 //! A member as a value: what it says of one inode, and which of the inode's data follows it.
 //!
-//! A member is either a whole inode under the inode's own path, for the sake of stock tar, or it lies
-//! under `.tier/` and says one thing: the metadata, a part of the data, or that the inode is gone. The
-//! path is a help to people; what counts is in the records.
+//! A member is either a whole inode under the inode's own path, for the sake of stock tar, or it
+//! lies under `.tier/` and says one thing: the metadata, a part of the data, or that the inode is
+//! gone. The path is a help to people; what counts is in the records.
 
 use tier_types::{ChunkRange, FileKind, Ino, InodeState, Xid};
 
@@ -64,8 +64,8 @@ impl Member {
                 path.clone()
             };
         }
-        // A name of its own for everything, so that unpacking all tarballs in order never overwrites
-        // a file with less than it was.
+        // A name of its own for everything, so that unpacking all tarballs in order never
+        // overwrites a file with less than it was.
         let ino = self.ino;
         let first = self.data.first().or(self.holes.first()).map(|run| run.chunks.start());
         match (self.gone, &self.metadata, first) {

@@ -103,7 +103,8 @@ fn parse_xattrs(records: &PaxRecords<'_>) -> Option<Vec<Xattr>> {
             Some(Xattr { name, value: value.to_vec() })
         })
         .collect();
-    // Attributes whose names hold an equals sign, which ends the key of a record. Few inodes have any.
+    // Attributes whose names hold an equals sign, which ends the key of a record. Few inodes have
+    // any.
     let mut unnameable = records.get(pax::XATTRS).unwrap_or_default();
     while !unnameable.is_empty() {
         let name = pax::take_counted(&mut unnameable)?.to_vec();

@@ -3,8 +3,8 @@
 //!
 //! A manifest has one for each tarball, and the index keeps a copy, so that a recall reads neither
 //! the manifest nor the tarball's own header and seek table. Frames follow each other without gaps,
-//! so that their lengths are enough to know where each starts. A frame's digest is over its compressed bytes: it is
-//! checked before the decompressor sees any of them.
+//! so that their lengths are enough to know where each starts. A frame's digest is over its
+//! compressed bytes: it is checked before the decompressor sees any of them.
 
 use serde::{Deserialize, Serialize};
 use tier_index::TarballId;

@@ -1,7 +1,7 @@
 //! The assembler of one tarball: identity, frames in order, table of contents, seek table.
 //!
-//! It keeps count of every byte that it hands on, and knows so what the object's length must be when
-//! the writer is done: a tarball whose length is another is not committed.
+//! It keeps count of every byte that it hands on, and knows so what the object's length must be
+//! when the writer is done: a tarball whose length is another is not committed.
 
 use std::time::Instant;
 
@@ -22,8 +22,9 @@ use crate::format::tarball::toc::group::TocWriter;
 use crate::write::frame_builder::{BuiltFrames, CompressedFrame, FrameBuilder};
 use crate::write::limits::TOC_PART_BYTES_MAX;
 
-/// A tarball that takes frames. Dropped before it is finished, it leaves no object. The payload comes
-/// before the write in the order of the fields, so that it is dropped first: the writer waits for it.
+/// A tarball that takes frames. Dropped before it is finished, it leaves no object. The payload
+/// comes before the write in the order of the fields, so that it is dropped first: the writer waits
+/// for it.
 pub(super) struct Assembler {
     identity: TarballIdentity,
     name: ObjectName,

@@ -1,8 +1,9 @@
 //! Jobs, from the planner to the workers, and what they came to, from the workers to the sequencer.
 //!
-//! Jobs are numbered from 0 without gaps. A job carries a [`Reply`] with its number: whatever becomes
-//! of the job (built, failed, lost with a worker that panicked, left in a queue), the sequencer
-//! hears exactly once of each number, and need not time out to notice a hole in the order.
+//! Jobs are numbered from 0 without gaps. A job carries a [`Reply`] with its number: whatever
+//! becomes of the job (built, failed, lost with a worker that panicked, left in a queue), the
+//! sequencer hears exactly once of each number, and need not time out to notice a hole in the
+//! order.
 
 use std::time::Instant;
 

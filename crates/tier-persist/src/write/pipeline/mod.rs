@@ -2,9 +2,10 @@
 //!
 //! Five kinds of threads work on a snapshot. The **planner** (the caller's thread) hands out jobs,
 //! each some members that become one frame. **Workers** read the members' data, build the frame and
-//! compress it. The **sequencer** takes the frames in the order of the jobs, joins them into runs of
-//! 1 MiB, and decides where a tarball ends. Workers also seal the runs. Each tarball has a **writer**,
-//! which writes its runs in order, and a **flusher**, which sends on to the disk what was written.
+//! compress it. The **sequencer** takes the frames in the order of the jobs, joins them into runs
+//! of 1 MiB, and decides where a tarball ends. Workers also seal the runs. Each tarball has a
+//! **writer**, which writes its runs in order, and a **flusher**, which sends on to the disk what
+//! was written.
 //!
 //! ```text
 //! planner ──jobs──▶ workers ──frames──▶ sequencer ──runs──▶ workers ──sealed──▶ writer ──▶ flusher
@@ -12,22 +13,21 @@
 //!    └────────────── done ───────────────┘     └───────── room, durable ─────────┘
 //! ```
 //!
-//! **Bounds.** Nothing grows with the snapshot. Jobs under way, from the planner to the end of their
-//! turn in the sequencer, are at most [`jobs_under_way_max`](crate::write::limits::jobs_under_way_max):
-//! when there are as many, the planner waits for one to be done. It counts jobs that are built and
-//! wait for their turn, because a job that takes long holds up all behind it, and their frames lie in
-//! memory meanwhile. Sealed and unsealed runs of a tarball are at most
-//! [`RUNS_UNDER_WAY_MAX`](crate::write::limits::RUNS_UNDER_WAY_MAX), which the sequencer waits for; tarballs that
-//! are complete but not durable are at most
-//! [`TARBALLS_PENDING_MAX`](crate::write::limits::TARBALLS_PENDING_MAX), the oldest of which it waits for. The
-//! channels themselves are unbounded: these counts are what bounds them. So a slow disk holds back
-//! the writer, that the sequencer, that the planner, and reading stops.
+//! **Bounds** ([`crate::write::limits`]). Nothing but the tarballs' rows, 32 bytes for each frame,
+//! grows with the snapshot. Jobs are under way from the planner to the end of their turn in the
+//! sequencer; when there are `jobs_under_way_max`, the planner waits for one to be done. Those that
+//! are built and wait for their turn count, because one that takes long holds up all behind it, and
+//! their frames lie in memory meanwhile. For room among the runs of a tarball, sealed or not
+//! (`RUNS_UNDER_WAY_MAX`), the sequencer waits, and for the oldest of the tarballs that are
+//! complete but not durable (`TARBALLS_PENDING_MAX`). The channels themselves are unbounded: these
+//! counts are what bounds them. So a slow disk holds back the writer, that the sequencer, that the
+//! planner, and reading stops.
 //!
-//! **Why it cannot stand still.** The planner waits for the sequencer; the sequencer for workers and
-//! writers; a writer for workers and its flusher. A worker waits for work and for nothing else: what
-//! it sends is never refused. So there is no circle of waits. A worker may be
-//! [throttled](throttle) or may be building while a run waits to be sealed, but sealing goes
-//! first and is never throttled, and every job ends.
+//! **Why it cannot stand still.** The planner waits for the sequencer; the sequencer for workers
+//! and writers; a writer for workers and its flusher. A worker waits for work and for nothing else:
+//! what it sends is never refused. So there is no circle of waits. A worker may be
+//! [throttled](throttle) or may be building while a run waits to be sealed, but sealing goes first
+//! and is never throttled, and every job ends.
 //!
 //! **How it ends.** When the planner is done it says how many jobs there were, and drops its end of
 //! the jobs. Every job holds an end of the frames' channel, so that the sequencer sees the end when
@@ -37,9 +37,9 @@
 //!
 //! **When something fails.** A stage that fails drops its ends, and its neighbours notice: the
 //! planner that waits hears that the sequencer is gone, and the writer that its runs end without an
-//! end. A lost job or run (a worker panicked) is reported by what stood for it in the order when that
-//! is dropped. The first error that says why is the one that is returned, and no object is left
-//! visible that was not written to its end; a tarball that was is removed by the next attempt.
+//! end. A lost job or run (a worker panicked) is reported by what stood for it in the order when
+//! that is dropped. The first error that says why is the one that is returned, and no object is
+//! left visible that was not written to its end; a tarball that was is removed by the next attempt.
 
 mod assembler;
 pub(crate) mod context;

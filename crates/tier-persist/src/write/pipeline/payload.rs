@@ -1,9 +1,9 @@
 //! The payload of a tarball: compressed frames joined and cut into runs, each sealed by a worker.
 //!
-//! A run is laid out as it is sealed, with room for a tag after each chunk, so that a worker seals it
-//! where it lies and the writer writes it from there: each compressed byte is copied once, from its
-//! frame into its run. A chunk is closed only when more comes behind it: so the last chunk of all,
-//! which is sealed differently, is never an empty one.
+//! A run is laid out as it is sealed, with room for a tag after each chunk, so that a worker seals
+//! it where it lies and the writer writes it from there: each compressed byte is copied once, from
+//! its frame into its run. A chunk is closed only when more comes behind it: so the last chunk of
+//! all, which is sealed differently, is never an empty one.
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
 //! The rate limiter: holds a stream of bytes to a rate.
 //!
-//! Bytes are accounted for after they were compressed, when their number is known, and make the next
-//! ones wait: so the rate holds on average, and a burst is at most what is under way. Time in which
-//! nothing was written is not made up for: after a pause the rate is what it was before. It knows no
-//! clock; the caller says what time it is, and does the waiting.
+//! Bytes are accounted for after they were compressed, when their number is known, and make the
+//! next ones wait: so the rate holds on average, and a burst is at most what is under way. Time in
+//! which nothing was written is not made up for: after a pause the rate is what it was before. It
+//! knows no clock; the caller says what time it is, and does the waiting.
 
 use std::time::{Duration, Instant};
 

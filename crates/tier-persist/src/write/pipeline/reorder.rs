@@ -1,26 +1,26 @@
 //! A bounded reorder buffer: items that many threads make in any order come out in order.
 //!
-//! One thread, the source, takes slots, which are numbered without gaps. Each slot goes with a piece
-//! of work to some other thread, which fills it. One thread, the consumer, receives what was filled
-//! in the order of the slots. At most so many slots are under way at a time: the source waits for
-//! room. A slot is under way from when it is taken until the consumer comes back after its item, so
-//! that what the consumer works on counts as well.
+//! One thread, the source, takes slots, which are numbered without gaps. Each slot goes with a
+//! piece of work to some other thread, which fills it. One thread, the consumer, receives what was
+//! filled in the order of the slots. At most so many slots are under way at a time: the source
+//! waits for room. A slot is under way from when it is taken until the consumer comes back after
+//! its item, so that what the consumer works on counts as well.
 //!
 //! What may go wrong ends the consumer, and with it everything else:
 //!
 //! - a slot that is dropped empty (its worker panicked, its queue was dropped) is noticed at once,
 //!   also when items before it are still missing;
-//! - a source that is dropped before it said that it has ended is an attempt that was given up: what
-//!   was received so far is not all there is, and must not be taken for it;
-//! - a consumer that is dropped (the write failed) closes the buffer: the source gets no more slots,
-//!   and what is still filled is dropped.
+//! - a source that is dropped before it said that it has ended is an attempt that was given up:
+//!   what was received so far is not all there is, and must not be taken for it;
+//! - a consumer that is dropped (the write failed) closes the buffer: the source gets no more
+//!   slots, and what is still filled is dropped.
 //!
-//! Why no thread waits for ever: the consumer waits only while the slot that it needs next is with a
-//! thread, or the source is still there. A slot ends by being filled or dropped, and the source by
-//! ending or being dropped; each of them tells the consumer. The source waits only while the
+//! Why no thread waits for ever: the consumer waits only while the slot that it needs next is with
+//! a thread, or the source is still there. A slot ends by being filled or dropped, and the source
+//! by ending or being dropped; each of them tells the consumer. The source waits only while the
 //! consumer is there and slots are under way; the consumer tells it when it comes back for more,
-//! and when it goes. All state is under one lock, so that no such word can come between a look at the
-//! state and the wait. The tests run this file under a model checker.
+//! and when it goes. All state is under one lock, so that no such word can come between a look at
+//! the state and the wait. The tests run this file under a model checker.
 
 use std::collections::BTreeMap;
 

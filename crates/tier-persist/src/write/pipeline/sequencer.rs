@@ -1,9 +1,9 @@
 //! The sequencer: brings what the workers built into the order of the jobs, and into tarballs.
 //!
 //! It decides where a tarball ends, by its bytes and members, so that the same input makes the same
-//! tarballs however the workers were scheduled. A tarball that has ended goes on by itself: its last
-//! runs are sealed and written while the next one is built. Only a few may be on their way like
-//! that; their rows come out in the order of their parts.
+//! tarballs however the workers were scheduled. A tarball that has ended goes on by itself: its
+//! last runs are sealed and written while the next one is built. Only a few may be on their way
+//! like that; their rows come out in the order of their parts.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,9 +1,10 @@
-//! The sink of one tarball: a thread that writes sealed runs in order, and makes the object durable.
+//! The sink of one tarball: a thread that writes sealed runs in order, and makes the object
+//! durable.
 //!
 //! Runs are sealed by any worker and come through a [reorder buffer](super::reorder), which bounds
 //! how many are under way. A second thread sends written bytes on to the disk while more are
-//! written, so that little is left for the last sync. The object becomes visible only when every run
-//! was written: an attempt that is given up leaves nothing.
+//! written, so that little is left for the last sync. The object becomes visible only when every
+//! run was written: an attempt that is given up leaves nothing.
 
 use std::thread::{self, JoinHandle};
 

@@ -1,34 +1,34 @@
 //! The throttle of a worker: how persisting yields to foreground activity.
 //!
-//! A snapshot is persisted by the process that serves the filesystem, on the same cores. With all of
-//! them at work a request takes twice as long as without; yet a snapshot must come to its end, or the
-//! log grows for ever. So workers yield, but never stop. Three means work together, each of
+//! A snapshot is persisted by the process that serves the filesystem, on the same cores. With all
+//! of them at work a request takes twice as long as without; yet a snapshot must come to its end,
+//! or the log grows for ever. So workers yield, but never stop. Three means work together, each of
 //! which can be set (`docs/adr/0013-persisting-gives-way.md`): the threads' priority, which the
 //! caller sets; the [rate limiter](super::rate_limiter), which is for disks; and this throttle,
 //! which is for cores.
 //!
 //! The mounted snapshot says whether there is foreground activity. While there is,
 //!
-//! - half of the workers (the later half, rounded down) take no jobs at all, and only seal: a thread
-//!   that wakes up to serve a request finds a core that is free, instead of waiting for the end of a
-//!   time slice;
+//! - half of the workers (the later half, rounded down) take no jobs at all, and only seal: a
+//!   thread that wakes up to serve a request finds a core that is free, instead of waiting for the
+//!   end of a time slice;
 //! - each of the others keeps a duty cycle: after a job that took a time *t* it rests for
 //!   *t* · (100 − busy) / busy, so that it works at most `busy_percent` of the time.
 //!
 //! Both are asked for anew each time a worker could take a job, and at least every
-//! [`LOOK_INTERVAL`] while it yields: when the activity ends, or the filesystem says that it has none
-//! because space is low and only what is persisted can be evicted, all workers go on at once, and the
-//! rest that is left is forgotten.
+//! [`LOOK_INTERVAL`] while it yields: when the activity ends, or the filesystem says that it has
+//! none because space is low and only what is persisted can be evicted, all workers go on at once,
+//! and the rest that is left does not count.
 //!
-//! Sealing is never throttled. It is a small part of the work, it is what frees the memory of what is
-//! under way, and the sequencer waits for it: a worker that held back a run would hold back everything
-//! behind it, and throttle the whole pipeline in place of itself. For the same reason a worker rests
-//! between jobs and not within one: the jobs behind it in the order wait for the one that it holds.
-//! And once there is nothing left to seal there are no jobs either; a worker that yields must see
-//! that, so from then on it yields no more.
+//! Sealing is never throttled. It is a small part of the work, it is what frees the memory of what
+//! is under way, and the sequencer waits for it: a worker that held back a run would hold back
+//! everything behind it, and throttle the whole pipeline in place of itself. For the same reason a
+//! worker rests between jobs and not within one: the jobs behind it in the order wait for the one
+//! that it holds. And once there is nothing left to seal there are no jobs either; a worker that
+//! yields must see that, so from then on it yields no more.
 //!
-//! The throttle is pure: the caller says what time it is and whether there is activity, and does the
-//! waiting, so that a worker that rests still takes what is to be sealed.
+//! The throttle is pure: the caller says what time it is and whether there is activity, and does
+//! the waiting, so that a worker that rests still takes what is to be sealed.
 
 use std::time::{Duration, Instant};
 

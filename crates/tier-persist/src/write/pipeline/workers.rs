@@ -1,8 +1,8 @@
 //! Worker threads: they build frames and seal runs.
 //!
-//! Sealing goes first: it is what frees memory, and the writer of a tarball waits for it. A panic in
-//! a job or a seal costs the snapshot and not the worker's thread: what the job held (its reply, its
-//! slot in the order) reports the loss when it is dropped.
+//! Sealing goes first: it is what frees memory, and the writer of a tarball waits for it. A panic
+//! in a job or a seal costs the snapshot and not the worker's thread: what the job held (its reply,
+//! its slot in the order) reports the loss when it is dropped.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;

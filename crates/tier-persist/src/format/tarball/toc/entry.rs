@@ -1,9 +1,9 @@
 //! An entry of a table of contents: what one member holds, and where.
 //!
 //! An index needs little of an entry and needs it of every one; a restore needs all of it. So a
-//! reader is given a [`StoredEntry`], which is parsed but owns nothing, and takes what it wants. Both
-//! ways accept the same bytes, which a fuzz target checks: an entry that the index takes is one that
-//! a restore can read.
+//! reader is given a [`StoredEntry`], which is parsed but owns nothing, and takes what it wants.
+//! Both ways accept the same bytes, which a fuzz target checks: an entry that the index takes is
+//! one that a restore can read.
 
 use serde::{Deserialize, Serialize};
 use tier_index::Entry;

@@ -2,7 +2,8 @@
 //!
 //! A group is what one worker's job came to. Its head says from which frame its entries count, and
 //! how long it is, so that the entries themselves are appended as the worker made them. A part ends
-//! between two groups: with the group that would make it longer than a part may be, the next begins.
+//! between two groups: with the group that would make it longer than a part may be, the next
+//! begins.
 
 use serde::{Deserialize, Serialize};
 use tier_types::{Ino, to_u64, to_usize};

@@ -1,8 +1,8 @@
 //! A piece: a run of chunks whose data lies in one frame, and its wire form.
 //!
 //! Numbers are stored as differences, to the inode number or to the entry's own position, because
-//! most are small and repeat from file to file. All differences wrap, and what wraps on the way there
-//! wraps on the way back, so that no value is out of range.
+//! most are small and repeat from file to file. All differences wrap, and what wraps on the way
+//! there wraps on the way back, so that no value is out of range.
 
 use serde::{Deserialize, Serialize};
 use tier_index::Entry;

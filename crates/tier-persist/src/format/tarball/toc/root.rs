@@ -1,4 +1,5 @@
-//! The root of a table of contents: the last member of a tarball, which lists the parts of the table.
+//! The root of a table of contents: the last member of a tarball, which lists the parts of the
+//! table.
 
 use serde::{Deserialize, Serialize};
 use tier_types::to_u64;
