@@ -10,18 +10,32 @@
 //! [`Keys`] hold the identity that opens what was written.
 //!
 //! This crate knows no log: no log entry enters or leaves it. It decides nothing about when.
+//!
+//! Its modules are layers, from the bottom up: the formats (bytes to values and back), reading
+//! (objects to values), deriving (an archive to an index, a filesystem, a verdict), and writing (a
+//! snapshot to an archive and its index). A layer uses those below it, and errors, damage and
+//! progress are for all of them.
+
+mod damage;
+mod error;
+mod progress;
+mod sync;
+
+mod format;
+
+mod read;
 
 mod derive;
-mod error;
-mod format;
-#[cfg(fuzzing)]
-pub mod fuzzing;
-mod progress;
-mod read;
+
 mod write;
 
-pub use derive::rebuild::{ScanMode, rebuild_without_manifests};
-pub use derive::verify::{Damage, VerifyReport, check_object};
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
+pub use damage::Damage;
+pub use derive::apply::ScanMode;
+pub use derive::rebuild::rebuild_without_manifests;
+pub use derive::verify::{VerifyReport, check_object};
 pub use error::PersistError;
 pub use format::keys::Keys;
 pub use format::names::FilesystemId;
@@ -29,4 +43,5 @@ pub use progress::Watch;
 pub use read::chain::{Archive, SnapshotSummary, StoredObject};
 pub use read::fetcher::{Fetcher, FetcherOptions};
 pub use read::listing::{list_members, write_tar};
-pub use write::persister::{PersistOptions, PersistReport, PersistRequest, Persister};
+pub use write::options::PersistOptions;
+pub use write::persister::{PersistReport, PersistRequest, Persister};

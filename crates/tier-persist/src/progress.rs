@@ -1,10 +1,14 @@
-//! Whoever waits for long work.
+//! Progress and cancellation of long work: verifying, rebuilding, scanning.
+//!
+//! Work that takes one object after another polls the stop flag between two of them, and calls the
+//! progress closure with the bytes of each. Both happen on the thread that called, so that neither
+//! needs a lock, and the closure may borrow what its caller has on the stack.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::PersistError;
 
-/// Somebody who hears how long work goes on, and may stop it. The default is nobody.
+/// A stop flag and a progress closure for long work. The default has neither.
 #[derive(Default)]
 pub struct Watch<'a>(Option<Watcher<'a>>);
 
@@ -21,7 +25,7 @@ impl std::fmt::Debug for Watch<'_> {
 
 impl<'a> Watch<'a> {
     /// The work ends with [`PersistError::Cancelled`] soon after `stop` becomes true; `progress` is
-    /// called with the bytes of each object when it is its turn.
+    /// called with the length of each object in bytes.
     pub fn new(stop: &'a AtomicBool, progress: &'a mut dyn FnMut(u64)) -> Self {
         Self(Some(Watcher { stop, progress }))
     }
@@ -32,7 +36,7 @@ impl<'a> Watch<'a> {
         if stopped { Err(PersistError::Cancelled) } else { Ok(()) }
     }
 
-    pub(crate) fn tell(&mut self, bytes: u64) {
+    pub(crate) fn report(&mut self, bytes: u64) {
         if let Some(watcher) = &mut self.0 {
             (watcher.progress)(bytes);
         }

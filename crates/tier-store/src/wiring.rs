@@ -58,7 +58,8 @@ fn persister(dir: &StoreDir, index: &Arc<Index>) -> Persister {
         Arc::clone(&dir.local),
         Arc::clone(&dir.keys),
         Arc::clone(index),
-        (Arc::clone(&dir.clock), options),
+        Arc::clone(&dir.clock),
+        options,
     )
 }
 

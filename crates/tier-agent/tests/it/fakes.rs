@@ -151,7 +151,8 @@ impl Fakes {
             local.clone(),
             Arc::clone(&keys),
             Arc::clone(&index),
-            (Arc::clone(&clock), options),
+            Arc::clone(&clock),
+            options,
         );
         let policy = Box::new(AgeAndSize::default());
         let evicter = Evicter::new(dir.path(), policy, Arc::clone(&clock));

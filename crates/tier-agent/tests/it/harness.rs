@@ -120,7 +120,8 @@ impl Harness {
             Arc::new(local.clone()),
             Arc::clone(&self.keys),
             Arc::clone(index),
-            (Arc::clone(&self.clock), options),
+            Arc::clone(&self.clock),
+            options,
         );
         let policy = Box::new(AgeAndSize::default());
         let evicter = Evicter::new(path, policy, Arc::clone(&self.clock));

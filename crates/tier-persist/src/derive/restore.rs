@@ -1,17 +1,23 @@
-//! A lost filesystem from its tarballs.
+//! Restoring: a lost filesystem from its tarballs.
+//!
+//! Every inode's newest metadata is put back, and detours in place of its data: so restoring costs
+//! reading the tables of contents, and data comes back when it is read. Which metadata is the
+//! newest, and what the chunk map is, the index says; an entry of a table that the index does not
+//! point at is an older version. Inodes come in any order, each once.
 
 use std::collections::HashSet;
 
 use tier_index::{Extent, Index, InodeLocation, Location};
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, MountedInstance, PortError, Xid};
 
-use crate::derive::rebuild::read_table;
 use crate::error::PersistError;
+use crate::format::tarball::layout::FramePosition;
 use crate::format::tarball::toc::entry::TocEntry;
 use crate::read::chain::Archive;
+use crate::read::contents::read_table;
 
 /// Extents that are asked of the index at a time.
-const N_EXTENTS: usize = 1024;
+const EXTENTS_PER_READ: usize = 1024;
 
 impl Archive<'_> {
     /// Puts every inode of the newest snapshot into an empty filesystem, with detours in place of
@@ -24,70 +30,83 @@ impl Archive<'_> {
         instance: &dyn MountedInstance,
         progress: &mut dyn FnMut(u64),
     ) -> Result<u64, PersistError> {
-        let failed = self.links().last().map(|link| link.summary.failed.as_slice());
-        let failed: HashSet<Ino> = failed.unwrap_or_default().iter().copied().collect();
+        let failed = match self.links().last() {
+            Some(newest) => newest.summary.failed.iter().copied().collect(),
+            None => HashSet::new(),
+        };
+        // Also those that failed in earlier snapshots: each snapshot tries them again.
+        let restore = Restore { index, instance, failed };
         let mut n_inodes = 0;
         for link in self.links() {
             for row in &self.manifest(link)?.tarballs {
-                let tarball = (self.filesystem(), row);
-                let mut restore = |entry: TocEntry| {
-                    let location =
-                        Location { tarball: row.id, frame: entry.frame, offset: entry.offset };
-                    let restored = restore_entry(index, instance, (&entry, location), &failed)?;
-                    n_inodes += u64::from(restored);
+                read_table(self.tarballs(), row, &mut |entry| {
+                    let FramePosition { frame, offset } = entry.at;
+                    let location = Location { tarball: row.id, frame, offset };
+                    n_inodes += u64::from(restore.entry(&entry, location)?);
                     progress(n_inodes);
                     Ok(())
-                };
-                read_table((self.tarballs(), self.keys()), tarball, &mut restore)?;
+                })?;
             }
         }
+        tracing::info!(n_inodes, "filesystem restored");
         Ok(n_inodes)
     }
 }
 
-/// Restores the inode if this is its newest metadata.
-fn restore_entry(
-    index: &Index,
-    instance: &dyn MountedInstance,
-    (entry, location): (&TocEntry, Location),
-    failed: &HashSet<Ino>,
-) -> Result<bool, PersistError> {
-    let Some(inode) = &entry.metadata else { return Ok(false) };
-    let newest = InodeLocation::At { xid: inode.attr.xid, location };
-    if index.inode(entry.ino)? != Some(newest) {
-        return Ok(false);
+/// A restore of one filesystem.
+struct Restore<'a> {
+    index: &'a Index,
+    instance: &'a dyn MountedInstance,
+    /// Inodes of which the newest snapshot could not read something.
+    failed: HashSet<Ino>,
+}
+
+impl Restore<'_> {
+    /// Restores the inode if this is its newest metadata, and says whether it is.
+    fn entry(&self, entry: &TocEntry, location: Location) -> Result<bool, PersistError> {
+        // Data alone restores nothing: it comes back by recall.
+        let Some(inode) = &entry.metadata else { return Ok(false) };
+        let newest = InodeLocation::At { xid: inode.attr.xid, location };
+        // By its position and not only its transaction: an inode that was written twice without a
+        // change is restored once.
+        if self.index.inode(entry.ino)? != Some(newest) {
+            return Ok(false);
+        }
+        let chunk_bytes = u64::from(self.index.chunk_bytes());
+        let n_chunks = inode.attr.size_bytes.div_ceil(chunk_bytes);
+        let unread_end = if self.failed.contains(&entry.ino) { n_chunks } else { 0 };
+        let mut runs = Runs {
+            index: self.index,
+            ino: entry.ino,
+            at: Some(ChunkNo::new(0)),
+            page: Vec::new(),
+            unread_end: ChunkNo::new(unread_end),
+            unread_xid: inode.attr.xid,
+        };
+        self.instance.restore_inode(inode, &mut runs).map_err(PersistError::Restore)?;
+        Ok(true)
     }
-    let n_chunks = inode.attr.size_bytes.div_ceil(u64::from(index.chunk_bytes()));
-    let file_end = if failed.contains(&entry.ino) { n_chunks } else { 0 };
-    let mut runs = Runs {
-        index,
-        ino: entry.ino,
-        at: Some(ChunkNo::new(0)),
-        page: Vec::new(),
-        unread: (ChunkNo::new(file_end), inode.attr.xid),
-    };
-    instance.restore_inode(inode, &mut runs).map_err(PersistError::Restore)?;
-    Ok(true)
 }
 
 /// The chunk map of an inode as the index knows it.
 struct Runs<'a> {
     index: &'a Index,
     ino: Ino,
+    /// The chunk that comes next; none at the end.
     at: Option<ChunkNo>,
     /// Extents of the current page, last one first.
     page: Vec<Extent>,
-    /// Up to here, what the index does not know could not be read; the transaction for which a
-    /// detour then stands, so that no other data is taken for it.
-    unread: (ChunkNo, Xid),
+    /// Up to here, what the index does not know could not be read.
+    unread_end: ChunkNo,
+    /// The transaction for which a detour then stands, so that no other data is taken for it.
+    unread_xid: Xid,
 }
 
 impl Runs<'_> {
     /// What could not be read between `at` and `end`.
     fn gap(&self, at: ChunkNo, end: ChunkNo) -> Option<ChunkRun> {
-        let (unread_end, data_xid) = self.unread;
-        let chunks = ChunkRange::new(at, end.min(unread_end))?;
-        Some(ChunkRun { chunks, state: ChunkState::Cold, data_xid })
+        let chunks = ChunkRange::new(at, end.min(self.unread_end))?;
+        Some(ChunkRun { chunks, state: ChunkState::Cold, data_xid: self.unread_xid })
     }
 }
 
@@ -95,10 +114,12 @@ impl Iterator for Runs<'_> {
     type Item = Result<ChunkRun, PortError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        // A large file has more extents than should be in memory at once.
         if self.page.is_empty() {
-            match self.index.extents(self.ino, self.at?, N_EXTENTS) {
+            match self.index.extents(self.ino, self.at?, EXTENTS_PER_READ) {
                 Ok(page) => self.page = page,
                 Err(error) => {
+                    // After an error there is no next run: what came would pass for all there is.
                     self.at = None;
                     return Some(Err(error.into()));
                 }
@@ -110,6 +131,7 @@ impl Iterator for Runs<'_> {
             self.at = None;
             return self.gap(at, ChunkNo::END).map(Ok);
         };
+        // Between extents: a hole that was never written needs no run, what could not be read does.
         if let Some(gap) = self.gap(at, extent.chunks.start()) {
             self.at = Some(gap.chunks.end());
             self.page.push(extent);

@@ -1,30 +1,25 @@
-//! Whether everything that was committed is still what it was.
+//! Verifying: whether everything that was committed is still what it was.
+//!
+//! Two depths. The digest of every object says whether its bytes are those that were written; that
+//! is all that a store can spoil. Reading the data as well decrypts and decompresses every frame,
+//! parses every member, and compares what the members say with the table of contents, entry by
+//! entry: it would also find what was written wrongly. Damage is a result and not an error, so that
+//! one damaged object does not hide the next.
 
-use ring::digest::{Context, SHA256};
-use tier_types::{ErrorKind, HasKind, Ino, ObjectName, ObjectStore, to_u64, to_usize};
+use tier_types::{Ino, ObjectName, ObjectStore, to_u64, to_usize};
 
-use crate::derive::rebuild::read_table;
+use crate::damage::Damage;
 use crate::error::PersistError;
-use crate::format::names;
+use crate::format::digest::Sha256Stream;
 use crate::format::tarball::row::TarballRow;
 use crate::format::tarball::toc::entry::TocEntry;
 use crate::progress::Watch;
-use crate::read::chain::{Archive, Link, StoredObject};
+use crate::read::chain::{Archive, ChainLink, StoredObject};
+use crate::read::contents::read_table;
 use crate::read::scanner::{Expected, ScanVisitor, scan};
-use crate::read::tarball_reader::TarballReader;
 
+/// Bytes that are read of an object at a time.
 const READ_BYTES: usize = 1 << 20;
-
-/// One object that is not what was written.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Damage {
-    /// The object.
-    pub object: String,
-    /// What is wrong with it.
-    pub problem: String,
-    /// Whether it is not there at all.
-    pub missing: bool,
-}
 
 /// What was checked and found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -41,21 +36,22 @@ pub struct VerifyReport {
 
 /// The SHA-256 of a stored object, read through in pieces.
 fn object_sha256(store: &dyn ObjectStore, object: &StoredObject) -> Result<[u8; 32], PersistError> {
-    let mut digest = Context::new(&SHA256);
+    let mut digest = Sha256Stream::default();
     let mut buffer = vec![0; READ_BYTES];
     let mut at = 0;
     while at < object.len_bytes {
         let n = to_usize((object.len_bytes - at).min(to_u64(READ_BYTES)));
-        let piece = buffer.get_mut(..n).unwrap_or_default();
+        let (piece, _) = buffer.split_at_mut(n);
         store.read_range(&object.name, at, piece).map_err(PersistError::Store)?;
         digest.update(piece);
         at += to_u64(n);
     }
-    Ok(digest.finish().as_ref().first_chunk().copied().unwrap_or_default())
+    Ok(digest.finish())
 }
 
 /// Checks that an object is there with the right length and digest.
 pub fn check_object(store: &dyn ObjectStore, object: &StoredObject) -> Result<(), PersistError> {
+    // The cheap question first; it also tells a missing object from a damaged one.
     let len_bytes = store.len_bytes(&object.name).map_err(PersistError::Store)?;
     if len_bytes != object.len_bytes {
         return Err(PersistError::damaged(&object.name, "its length is wrong"));
@@ -81,28 +77,32 @@ impl Archive<'_> {
             for object in self.objects(link.summary.snapshot)? {
                 watch.check_stop()?;
                 report.n_objects += 1;
-                report.bytes += object.len_bytes;
+                // A manifest may say any length; the object is compared with it below.
+                report.bytes = report.bytes.saturating_add(object.len_bytes);
                 let checked = check_object(self.store(), &object);
                 note(&mut report, &object.name, checked)?;
-                watch.tell(object.len_bytes);
+                watch.report(object.len_bytes);
             }
             if read_data {
                 self.read_members(link, watch, &mut report)?;
             }
         }
+        let VerifyReport { n_objects, bytes, ref damages, .. } = report;
+        tracing::info!(n_objects, bytes, n_damages = damages.len(), read_data, "archive verified");
         Ok(report)
     }
 
     fn read_members(
         &self,
-        link: &Link,
+        link: &ChainLink,
         watch: &Watch<'_>,
         report: &mut VerifyReport,
     ) -> Result<(), PersistError> {
         for row in &self.manifest(link)?.tarballs {
             watch.check_stop()?;
-            let name = names::tarball_name(self.filesystem(), row.id, row.encrypted);
+            let name = row.name(self.filesystem());
             let known = report.damages.iter().any(|damage| damage.object == name.as_str());
+            // A damaged object is listed once; reading its members would only say it again.
             if !known {
                 let checked = self.compare_members(row, link.chunk_bytes);
                 let checked = checked.map(|n_members| report.n_members += n_members);
@@ -112,34 +112,31 @@ impl Archive<'_> {
         Ok(())
     }
 
-    /// The members of a tarball, which must be what its table of contents says.
+    /// The members of a tarball, which must be what its table of contents says. Only the copy in
+    /// the archive's own store is looked at.
     fn compare_members(&self, row: &TarballRow, chunk_bytes: u32) -> Result<u64, PersistError> {
         let stores = [self.store()];
-        let (filesystem, source) = (self.filesystem(), (stores.as_slice(), self.keys()));
-        let name = names::tarball_name(filesystem, row.id, row.encrypted);
+        let source = self.tarballs_in(&stores);
+        // Both in the order of the tarball, and both streamed: what is compared is their digests.
         let (mut tables, mut members) = (Digester::default(), Digester::default());
-        read_table(source, (filesystem, row), &mut |entry| tables.entry(entry))?;
-        let reader = TarballReader::with_row(self.store(), &name, row, self.keys())?;
-        scan(&reader, Some(Expected { filesystem, id: row.id, chunk_bytes }), &mut members)?;
-        if tables.digest.finish().as_ref() != members.digest.finish().as_ref() {
+        read_table(source, row, &mut |entry| tables.entry(entry))?;
+        let expected = Expected { filesystem: self.filesystem(), id: row.id, chunk_bytes };
+        scan(&source.open(row)?, Some(expected), &mut members)?;
+        if tables.digest.finish() != members.digest.finish() {
             let problem = "its table of contents does not fit its members";
-            return Err(PersistError::damaged(name, problem));
+            return Err(PersistError::damaged(row.name(self.filesystem()), problem));
         }
         Ok(members.n_members)
     }
 }
 
 /// Digests what was found, in order.
+#[derive(Default)]
 struct Digester {
-    digest: Context,
+    digest: Sha256Stream,
+    /// Kept from entry to entry.
     bytes: Vec<u8>,
     n_members: u64,
-}
-
-impl Default for Digester {
-    fn default() -> Self {
-        Self { digest: Context::new(&SHA256), bytes: Vec::new(), n_members: 0 }
-    }
 }
 
 impl ScanVisitor for Digester {
@@ -153,18 +150,6 @@ impl ScanVisitor for Digester {
 
     fn damage(&mut self, damage: PersistError) -> Result<(), PersistError> {
         Err(damage)
-    }
-}
-
-impl Damage {
-    /// The error as damage of an object, if it is one of its own.
-    pub(crate) fn of(object: &ObjectName, error: PersistError) -> Result<Self, PersistError> {
-        let missing = error.kind() == ErrorKind::Missing;
-        if missing || error.kind() == ErrorKind::Damaged {
-            let (object, problem) = (object.to_string(), error.to_string());
-            return Ok(Self { object, problem, missing });
-        }
-        Err(error)
     }
 }
 

@@ -1,9 +1,12 @@
 //! The age v1 payload (<https://c2sp.org/age>), sealed and opened by ranges: the only file that
 //! names a cipher.
 //!
-//! Header and key wrapping are the `age` crate's; a recipient and an identity that only look on
-//! pass the file key to us. The payload is cut into chunks of 64 KiB, each sealed with
-//! ChaCha20-Poly1305 under a nonce of an 11-byte big-endian counter and a last-chunk flag.
+//! Header and key wrapping are the `age` crate's, which has no way to give out the file key; so a
+//! recipient and an identity that delegate to the real ones remember it as it passes by. The
+//! payload is cut into chunks of 64 KiB, each sealed with ChaCha20-Poly1305 under a nonce of an
+//! 11-byte big-endian counter and a last-chunk flag. That is why any range can be opened by itself,
+//! why chunks can be sealed on several threads in any order, and why a payload that was cut short,
+//! or whose chunks were exchanged, does not open.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,7 +17,7 @@ use age_core::format::{FileKey, Stanza};
 use parking_lot::Mutex;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
-use tier_types::{to_u64, to_usize};
+use tier_types::{ByteRange, to_u64, to_usize};
 
 use crate::error::PersistError;
 use crate::format::keys::Keys;
@@ -38,13 +41,15 @@ impl fmt::Debug for PayloadKey {
 /// A fresh header for these keys' recipients, with the payload nonce, and the key it wraps.
 pub(crate) fn new_header(keys: &Keys) -> Result<(Vec<u8>, PayloadKey), PersistError> {
     let failed = || PersistError::BadKey("these recipients cannot be encrypted for".into());
+    // All recipients wrap the same file key: whichever is asked last, it is the one.
     let seen = Mutex::new(None);
     let recipients: Vec<_> =
-        keys.recipients().iter().map(|inner| LookingOn { inner, seen: &seen }).collect();
+        keys.recipients().iter().map(|inner| Observed { inner, seen: &seen }).collect();
     let encryptor = Encryptor::with_recipients(recipients.iter().map(|r| -> &dyn Recipient { r }));
     let mut header = Vec::new();
     let writer = encryptor.map_err(|_| failed())?.wrap_output(&mut header);
-    // Nothing is written through it: the payload is ours. Its header and nonce are in `header`.
+    // Nothing is written through it: the payload is sealed here. Its header and nonce are in
+    // `header`.
     drop(writer.map_err(|_| failed())?);
     let file_key = seen.into_inner().ok_or_else(failed)?;
     let key = payload_key(&file_key, &header).ok_or_else(failed)?;
@@ -59,14 +64,16 @@ pub(crate) fn open_header(
 ) -> Result<PayloadKey, PersistError> {
     let damaged = || PersistError::damaged(object, "its age header cannot be read");
     let seen = Mutex::new(None);
-    let identity = LookingOn { inner: keys.identity(), seen: &seen };
+    let identity = Observed { inner: keys.identity(), seen: &seen };
     let decryptor = Decryptor::new(header).map_err(|_| damaged())?;
     let opened = decryptor.decrypt(std::iter::once(&identity).map(|i| -> &dyn Identity { i }));
     if let Err(why) = opened {
+        // Another identity may open it: that is for the caller to say, and no damage.
         let wrong_key = matches!(why, DecryptError::NoMatchingKeys);
         let object = object.to_string();
         return Err(if wrong_key { PersistError::WrongKey { object } } else { damaged() });
     }
+    // A header that opened without its key having passed by is none that this program can use.
     let file_key = seen.into_inner().ok_or_else(damaged)?;
     payload_key(&file_key, header).ok_or_else(damaged)
 }
@@ -76,6 +83,8 @@ pub(crate) fn header_len(start: &[u8]) -> Option<usize> {
     if !start.starts_with(b"age-encryption.org/v1\n") {
         return None;
     }
+    // The header is lines of text, of which the last one holds its checksum; the payload's nonce
+    // follows the line.
     let mac_line = start.windows(5).position(|window| window == b"\n--- ")? + 1;
     let mac_end = start.get(mac_line..)?.iter().position(|&byte| byte == b'\n')?;
     Some(mac_line + mac_end + 1 + NONCE_BYTES)
@@ -91,6 +100,7 @@ pub(crate) fn plain_len(payload_bytes: u64) -> Option<u64> {
     let sealed_chunk = to_u64(CHUNK_BYTES + TAG_BYTES);
     let n_chunks = payload_bytes.div_ceil(sealed_chunk);
     let plain = payload_bytes.checked_sub(n_chunks * to_u64(TAG_BYTES))?;
+    // A last chunk of a tag and nothing else is only right for an empty payload.
     (sealed_len(plain) == payload_bytes).then_some(plain)
 }
 
@@ -102,33 +112,31 @@ impl PayloadKey {
     /// Seals consecutive chunks, the first of which is number `first_chunk`. Each has
     /// [`CHUNK_BYTES`] and room for its tag behind them; only with `last` the last one may be
     /// shorter.
-    pub(crate) fn seal_in_place(
-        &self,
-        run: &mut [u8],
-        first_chunk: u64,
-        last: bool,
-    ) -> Result<(), PersistError> {
+    #[expect(clippy::expect_used, reason = "the cipher's limit is far above a chunk's length")]
+    pub(crate) fn seal_in_place(&self, run: &mut [u8], first_chunk: u64, last: bool) {
+        let whole = run.len().is_multiple_of(CHUNK_BYTES + TAG_BYTES);
+        assert!(!run.is_empty() && (last || whole), "only the last chunk of all may be short");
         let mut chunks = run.chunks_mut(CHUNK_BYTES + TAG_BYTES).zip(first_chunk..).peekable();
         while let Some((chunk, number)) = chunks.next() {
             let is_last = last && chunks.peek().is_none();
-            let plain_bytes = chunk.len().checked_sub(TAG_BYTES).ok_or(PersistError::Pipeline)?;
-            let (plain, room) =
-                chunk.split_at_mut_checked(plain_bytes).ok_or(PersistError::Pipeline)?;
+            assert!(chunk.len() >= TAG_BYTES, "a chunk has room for its tag");
+            let (plain, room) = chunk.split_at_mut(chunk.len() - TAG_BYTES);
             let nonce = nonce(number, is_last);
             let tag = self.0.seal_in_place_separate_tag(nonce, Aad::empty(), plain);
-            room.copy_from_slice(tag.map_err(|_| PersistError::Pipeline)?.as_ref());
+            room.copy_from_slice(tag.expect("a chunk can be sealed").as_ref());
         }
-        Ok(())
     }
 
-    /// Opens consecutive sealed chunks; `None` if any byte of them, or their place in the object,
-    /// is not as it was written.
+    /// Opens consecutive sealed chunks, in the memory that they lie in; `None` if any byte of them,
+    /// or their position in the object, is not as it was written.
     pub(crate) fn open(
         &self,
         mut sealed: Vec<u8>,
         first_chunk: u64,
         last: bool,
     ) -> Option<Vec<u8>> {
+        // Each chunk is opened where it lies and moved down over the tags before it, so that the
+        // plaintext needs no memory of its own.
         let mut plain_bytes = 0;
         let mut at = 0;
         let mut number = first_chunk;
@@ -162,11 +170,15 @@ pub(crate) struct SealedRange {
 }
 
 impl SealedRange {
-    /// For the plaintext `[offset, offset + len)` of a payload that holds `total` bytes of it.
-    pub(crate) fn of(offset: u64, len: usize, total: u64) -> Option<Self> {
-        let end = offset.checked_add(to_u64(len)).filter(|&end| end <= total)?;
+    /// For a range of the plaintext of a payload that holds `total` bytes of it; `None` if the
+    /// range goes beyond.
+    pub(crate) fn of(plain: ByteRange, total: u64) -> Option<Self> {
+        let end = plain.end().filter(|&end| end <= total)?;
+        let offset = plain.offset;
         let first_chunk = offset / to_u64(CHUNK_BYTES);
+        // A chunk opens as a whole or not at all, also for a range of nothing.
         let end_chunk = n_chunks(end).max(first_chunk + 1);
+        // The last chunk of all is sealed under another nonce: to open it one must know that it is.
         let last = end_chunk >= n_chunks(total);
         let plain_end = (end_chunk * to_u64(CHUNK_BYTES)).min(total);
         let plain_start = first_chunk * to_u64(CHUNK_BYTES);
@@ -184,9 +196,11 @@ impl SealedRange {
 fn nonce(number: u64, last: bool) -> Nonce {
     let mut bytes = [0; 12];
     let (counter, flag) = bytes.split_at_mut(11);
+    // The counter has 88 bits, of which no object needs more than 64.
     let (_, low) = counter.split_at_mut(3);
     low.copy_from_slice(&number.to_be_bytes());
     flag.copy_from_slice(&[u8::from(last)]);
+    // Unique, because the key is made for one object and each chunk of it is sealed once.
     Nonce::assume_unique_for_key(bytes)
 }
 
@@ -199,13 +213,14 @@ fn payload_key(file_key: &FileKeyBytes, header: &[u8]) -> Option<PayloadKey> {
 
 type FileKeyBytes = [u8; 16];
 
-/// Delegates to `inner` and remembers the file key that passes by.
-struct LookingOn<'a, T> {
+/// Delegates to `inner` and remembers the file key that passes by: the real one's answer says
+/// whether it was the right one.
+struct Observed<'a, T> {
     inner: &'a T,
     seen: &'a Mutex<Option<FileKeyBytes>>,
 }
 
-impl<T: Recipient> Recipient for LookingOn<'_, T> {
+impl<T: Recipient> Recipient for Observed<'_, T> {
     fn wrap_file_key(
         &self,
         file_key: &FileKey,
@@ -215,7 +230,7 @@ impl<T: Recipient> Recipient for LookingOn<'_, T> {
     }
 }
 
-impl<T: Identity> Identity for LookingOn<'_, T> {
+impl<T: Identity> Identity for Observed<'_, T> {
     fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
         let unwrapped = self.inner.unwrap_stanza(stanza);
         if let Some(Ok(file_key)) = &unwrapped {
@@ -238,17 +253,19 @@ pub(crate) fn seal_all(plain: &[u8], keys: &Keys) -> Result<Vec<u8>, PersistErro
             break;
         }
     }
-    key.seal_in_place(out.get_mut(start..).unwrap_or_default(), 0, true)?;
+    let (_, payload) = out.split_at_mut(start);
+    key.seal_in_place(payload, 0, true);
     Ok(out)
 }
 
 /// The plaintext of a whole small object.
 pub(crate) fn open_all(bytes: &[u8], keys: &Keys, object: &str) -> Result<Vec<u8>, PersistError> {
     let damaged = |problem| PersistError::damaged(object, problem);
-    let start = bytes.get(..HEADER_BYTES_MAX.min(bytes.len())).unwrap_or_default();
+    let (start, _) = bytes.split_at(HEADER_BYTES_MAX.min(bytes.len()));
     let header = header_len(start).and_then(|len| bytes.split_at_checked(len));
     let (header, sealed) = header.ok_or_else(|| damaged("no age header"))?;
     let key = open_header(header, keys, object)?;
+    // Checked before anything is copied: no payload of this length was ever sealed.
     plain_len(to_u64(sealed.len())).ok_or_else(|| damaged("its length is wrong"))?;
     key.open(sealed.to_vec(), 0, true).ok_or_else(|| damaged("decryption failed"))
 }
@@ -291,13 +308,14 @@ mod tests {
         let total = plain_len(to_u64(payload.len())).unwrap();
         assert_eq!(total, to_u64(plain.len()));
         for (offset, len) in [(0, 10), (CHUNK_BYTES - 1, 2), (3 * CHUNK_BYTES, 100), (70_000, 0)] {
-            let range = SealedRange::of(to_u64(offset), len, total).unwrap();
+            let plain_range = ByteRange { offset: to_u64(offset), len: to_u64(len) };
+            let range = SealedRange::of(plain_range, total).unwrap();
             let start = to_usize(range.offset);
             let part = payload[start..start + range.len].to_vec();
             let opened = key.open(part, range.first_chunk, range.last).unwrap();
             assert!(opened[range.skip..range.skip + len] == plain[offset..offset + len]);
         }
-        assert_eq!(SealedRange::of(total, 1, total), None);
+        assert_eq!(SealedRange::of(ByteRange { offset: total, len: 1 }, total), None);
     }
 
     #[test]

@@ -1,5 +1,10 @@
-//! Frames: compressed, or stored as raw blocks where compressing would be wasted time. Each carries
-//! the format's own checksum, so that a flipped bit is found without a manifest as well.
+//! The compressor of frames: zstd, or raw blocks where compressing would be wasted time.
+//!
+//! Much of what a filesystem holds was compressed before. Two cheap looks at samples from all over
+//! a frame tell: are all bytes about equally frequent, and does a fast compressor find nothing?
+//! Only if both say so is the frame stored. A wrong answer costs time or room, and no correctness:
+//! either way it is a zstd frame that any decoder reads. Each carries the format's own checksum, so
+//! that a flipped bit is found without a manifest as well.
 
 use tier_types::to_u64;
 
@@ -38,16 +43,21 @@ impl FrameCompressor {
 
     /// One frame that holds `plain`.
     pub(crate) fn frame(&mut self, plain: &[u8]) -> std::io::Result<Vec<u8>> {
+        // Storing is a compressor as well: it writes the same kind of frame, with the same
+        // checksum.
         let incompressible = self.is_incompressible(plain);
         let compressor = if incompressible { &mut self.storing } else { &mut self.compressor };
         let mut out = Vec::with_capacity(zstd::zstd_safe::compress_bound(plain.len()));
         compressor.compress_to_buffer(plain, &mut out)?;
+        // The frame may wait for its turn in the order: the room that it did not need is given
+        // back.
         out.shrink_to_fit();
         Ok(out)
     }
 
     /// Whether samples from all over `plain` look like what was compressed or encrypted before.
     fn is_incompressible(&mut self, plain: &[u8]) -> bool {
+        // Sampling a small frame would take as long as compressing it.
         if plain.len() < SAMPLED_BYTES_MIN {
             return false;
         }
@@ -56,9 +66,9 @@ impl FrameCompressor {
         for sample in plain.chunks(stride).take(N_SAMPLES) {
             // From the middle: headers of files and members are at the start.
             let start = (sample.len() / 2).saturating_sub(SAMPLE_BYTES / 2);
-            let sample = sample.get(start..).unwrap_or_default();
-            let sample = sample.get(..SAMPLE_BYTES).unwrap_or(sample);
-            self.sample.extend_from_slice(sample);
+            let (_, rest) = sample.split_at(start);
+            let (middle, _) = rest.split_at(SAMPLE_BYTES.min(rest.len()));
+            self.sample.extend_from_slice(middle);
         }
         if !all_bytes_are_as_frequent(&self.sample) {
             return false;
@@ -67,17 +77,17 @@ impl FrameCompressor {
         self.sample_out.clear();
         self.sample_out.reserve(zstd::zstd_safe::compress_bound(self.sample.len()));
         let compressed = self.sampler.compress_to_buffer(&self.sample[..], &mut self.sample_out);
+        // A sampler that fails says nothing against compressing.
         compressed.is_ok_and(|len| len >= self.sample.len())
     }
 }
 
 /// A coarse test on the histogram: chi-squared of random bytes is 255 +- 23; text has thousands.
+#[expect(clippy::indexing_slicing, reason = "a byte is below 256")]
 fn all_bytes_are_as_frequent(sample: &[u8]) -> bool {
     let mut counts = [0_u32; 256];
     for &byte in sample {
-        if let Some(count) = counts.get_mut(usize::from(byte)) {
-            *count += 1;
-        }
+        counts[usize::from(byte)] += 1;
     }
     let expected = to_u64(sample.len()) / 256;
     let squares: u64 = counts.iter().map(|&n| u64::from(n).abs_diff(expected).pow(2)).sum();

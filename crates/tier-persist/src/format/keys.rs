@@ -1,4 +1,9 @@
-//! Who can read and write an archive.
+//! The keys of an archive: an age identity, the recipients to encrypt for, and a signing key.
+//!
+//! There is one secret to keep, the age identity: the Ed25519 key that signs manifests is derived
+//! from it, so that a restore with the identity can also tell whether a manifest is its own
+//! writer's (`docs/adr/0005-signing-key-from-identity.md`). An extra recipient reads everything and
+//! signs nothing.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,6 +11,7 @@ use std::str::FromStr;
 use age::secrecy::ExposeSecret;
 use age::x25519;
 use ring::hkdf::{HKDF_SHA256, Salt};
+use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use crate::error::PersistError;
@@ -16,6 +22,24 @@ const SIGNING_SALT: &[u8] = b"tier manifest signature 1";
 /// The keys of one filesystem: an age identity to read with, recipients to write for, and a
 /// signing key for manifests, which is derived from the identity so that there is one secret to
 /// keep.
+///
+/// ```
+/// # fn main() -> Result<(), tier_persist::PersistError> {
+/// use tier_persist::Keys;
+///
+/// let keys = Keys::generate()?;
+/// // The file that the operator keeps. Whatever was encrypted, it opens.
+/// let file = keys.to_identity_file("2026-01-01");
+/// let mut again = Keys::from_identity_file(&file)?;
+/// assert_eq!(again.public_key(), keys.public_key());
+///
+/// // An offline recovery key reads as well what is written from now on.
+/// let recovery = Keys::generate()?;
+/// again.add_recipient(&recovery.public_key())?;
+/// assert!(again.encrypts() && !again.without_encryption().encrypts());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Keys {
     identity: x25519::Identity,
     recipients: Vec<x25519::Recipient>,
@@ -31,6 +55,7 @@ impl Keys {
 
     /// The first identity in the text of an identity file, as `age-keygen` writes it.
     pub fn from_identity_file(text: &str) -> Result<Self, PersistError> {
+        // Everything else in the file is comments, as other programs that read it have it.
         let mut lines = text.lines().map(str::trim);
         let line = lines.find(|line| line.starts_with("AGE-SECRET-KEY-1"));
         let line = line.ok_or_else(|| {
@@ -42,16 +67,9 @@ impl Keys {
     }
 
     fn new(identity: x25519::Identity) -> Result<Self, PersistError> {
-        let secret = identity.to_string();
-        let bad = |_| PersistError::BadKey("no signing key can be derived".into());
-        let mut seed = [0; 32];
-        Salt::new(HKDF_SHA256, SIGNING_SALT)
-            .extract(secret.expose_secret().as_bytes())
-            .expand(&[b"ed25519"], HKDF_SHA256)
-            .and_then(|okm| okm.fill(&mut seed))
-            .map_err(bad)?;
-        let signer = Ed25519KeyPair::from_seed_unchecked(&seed)
-            .map_err(|_| PersistError::BadKey("no signing key can be derived".into()))?;
+        let signer = signing_key(&identity)
+            .ok_or_else(|| PersistError::BadKey("no signing key can be derived".into()))?;
+        // What is written must be readable by its writer: recall needs it.
         let recipients = vec![identity.to_public()];
         Ok(Self { identity, recipients, encrypt: true, signer })
     }
@@ -107,8 +125,26 @@ impl Keys {
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the secret: this may end in a log.
         f.debug_struct("Keys").field("public_key", &self.public_key()).finish_non_exhaustive()
     }
+}
+
+fn signing_key(identity: &x25519::Identity) -> Option<Ed25519KeyPair> {
+    let secret = identity.to_string();
+    let key_material = secret.expose_secret().as_bytes();
+    let mut seed = [0; 32];
+    // The salt and the info text keep this key apart from every other use of the identity.
+    let pseudorandom_key = Salt::new(HKDF_SHA256, SIGNING_SALT).extract(key_material);
+    pseudorandom_key.expand(&[b"ed25519"], HKDF_SHA256).ok()?.fill(&mut seed).ok()?;
+    Ed25519KeyPair::from_seed_unchecked(&seed).ok()
+}
+
+/// Bytes that nothing outside this process could foresee.
+pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], PersistError> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| PersistError::NoRandomness)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -1,23 +1,27 @@
-//! The manifest: the object that commits a snapshot (`docs/formats/manifest.md`).
+//! The manifest: the signed object that commits a snapshot (`docs/formats/manifest.md`).
+//!
+//! A snapshot exists when its manifest does. The manifest is written last, lists every tarball with
+//! its length, digest and frames, and names its parent with the parent's digest, so that the
+//! manifests are a chain of which none can be exchanged without breaking what follows it. It can be
+//! checked by itself up to its signature; whether it continues its parent is for the chain to
+//! check ([`crate::read::chain`]).
 
-use ring::digest::{SHA256, digest};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
-use tier_types::{
-    Epoch, Ino, ObjectName, ObjectStore, SnapshotId, Timestamp, Xid, XidRange, to_u64, to_usize,
-};
+use tier_types::{Epoch, Ino, ObjectName, SnapshotId, Timestamp, Xid, XidRange, to_u64};
 
 use crate::error::PersistError;
-use crate::format::age;
+use crate::format::digest::sha256;
 use crate::format::keys::Keys;
 use crate::format::names::{self, FilesystemId};
 use crate::format::tarball::row::{TarballRow, WireRow};
+use crate::format::{age, postcard};
 
 const MAGIC: &[u8; 8] = b"TIERMAN1";
 const SIGNATURE_BYTES: usize = 64;
 const COMPRESSION_LEVEL: i32 = 3;
 /// Neither an object nor its content is larger.
-const BYTES_MAX: u64 = 1 << 30;
+pub(crate) const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 
 /// Points at a manifest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,14 +58,27 @@ struct WireManifest {
     snapshot: u64,
     start: u64,
     end: u64,
-    created: (i64, u32),
+    created: WireTime,
     chunk_bytes: u32,
-    parent: Option<(u64, u64, [u8; 32])>,
+    parent: Option<WireRef>,
     failed: Vec<u64>,
     n_inodes: u64,
     data_bytes: u64,
     tarballs: Vec<WireRow>,
     signer: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireTime {
+    seconds: i64,
+    nanos: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireRef {
+    epoch: u64,
+    snapshot: u64,
+    digest: [u8; 32],
 }
 
 impl Manifest {
@@ -76,12 +93,14 @@ impl Manifest {
             object: self.name().to_string(),
             source,
         };
-        let content = postcard::to_allocvec(&self.to_wire()).unwrap_or_default();
+        let content = postcard::to_bytes(&self.to_wire());
         let compressed = zstd::bulk::compress(&content, COMPRESSION_LEVEL).map_err(failed)?;
         let mut plain = Vec::with_capacity(compressed.len() + 128);
         plain.extend(MAGIC);
         plain.extend(to_u64(content.len()).to_le_bytes());
         plain.extend(compressed);
+        // The signature is inside the encryption: without the key nothing can be told of the
+        // writer.
         let signature = keys.sign(&plain);
         plain.extend(signature);
         if keys.encrypts() { age::seal_all(&plain, keys) } else { Ok(plain) }
@@ -94,6 +113,7 @@ impl Manifest {
         keys: &Keys,
     ) -> Result<Self, PersistError> {
         let damaged = |problem| PersistError::damaged(name, problem);
+        // Whether it is encrypted shows in the object itself, so that a store may hold both.
         let opened;
         let plain = if bytes.starts_with(MAGIC) {
             bytes
@@ -106,16 +126,20 @@ impl Manifest {
         let rest = signed.strip_prefix(MAGIC).ok_or_else(|| damaged("it is not a manifest"))?;
         let (len, compressed) =
             rest.split_first_chunk::<8>().ok_or_else(|| damaged("it is too short"))?;
+        // Bounded before it is decompressed: a small object could come to any length.
         let len = u64::from_le_bytes(*len);
-        if len > BYTES_MAX {
+        if len > MANIFEST_BYTES_MAX {
             return Err(damaged("it is larger than any may be"));
         }
         let content = decompress(compressed, len).ok_or_else(|| damaged("decompression failed"))?;
-        let manifest = Self::from_content(&content);
-        let manifest = manifest.ok_or_else(|| damaged("its content cannot be read"))?;
+        let manifest =
+            Self::from_content(&content).ok_or_else(|| damaged("its content cannot be read"))?;
+        // The key is the manifest's own: it proves that one writer made it, and not yet which. The
+        // chain compares signers, and the caller its own key.
         UnparsedPublicKey::new(&ED25519, &manifest.signer)
             .verify(signed, signature)
             .map_err(|_| damaged("its signature is wrong"))?;
+        // Otherwise a store could answer with an older one.
         if manifest.name() != *name {
             return Err(damaged("it is another snapshot's manifest"));
         }
@@ -124,24 +148,7 @@ impl Manifest {
 
     /// The manifest that was serialised as these bytes.
     pub(crate) fn from_content(content: &[u8]) -> Option<Self> {
-        Self::from_wire(postcard::from_bytes(content).ok()?)
-    }
-
-    /// Reads a manifest and its digest from a store.
-    pub(crate) fn read(
-        store: &dyn ObjectStore,
-        name: &ObjectName,
-        keys: &Keys,
-    ) -> Result<(Self, ManifestRef), PersistError> {
-        let len = store.len_bytes(name).map_err(PersistError::Store)?;
-        if len > BYTES_MAX {
-            return Err(PersistError::damaged(name, "it is larger than any may be"));
-        }
-        let mut bytes = vec![0; to_usize(len)];
-        store.read_range(name, 0, &mut bytes).map_err(PersistError::Store)?;
-        let manifest = Self::from_object(&bytes, name, keys)?;
-        let reference = manifest.reference(&bytes);
-        Ok((manifest, reference))
+        Self::from_wire(postcard::parse(content)?)
     }
 
     /// Points at this manifest, stored as these bytes.
@@ -156,9 +163,9 @@ impl Manifest {
             snapshot: self.snapshot.get(),
             start: self.range.start().get(),
             end: self.range.end().get(),
-            created: (self.created.seconds, self.created.nanos),
+            created: WireTime { seconds: self.created.seconds, nanos: self.created.nanos },
             chunk_bytes: self.chunk_bytes,
-            parent: self.parent.map(|p| (p.epoch.get(), p.snapshot.get(), p.digest)),
+            parent: self.parent.as_ref().map(WireRef::from),
             failed: self.failed.iter().map(|ino| ino.get()).collect(),
             n_inodes: self.n_inodes,
             data_bytes: self.data_bytes,
@@ -168,12 +175,8 @@ impl Manifest {
     }
 
     fn from_wire(wire: WireManifest) -> Option<Self> {
-        let (seconds, nanos) = wire.created;
-        let parent = wire.parent.map(|(epoch, snapshot, digest)| ManifestRef {
-            epoch: Epoch::new(epoch),
-            snapshot: SnapshotId::new(snapshot),
-            digest,
-        });
+        let WireTime { seconds, nanos } = wire.created;
+        // Values that would break arithmetic further up are refused here, once.
         (wire.chunk_bytes > 0 && nanos < 1_000_000_000).then_some(())?;
         Some(Self {
             filesystem: FilesystemId::from_bytes(wire.filesystem),
@@ -182,7 +185,7 @@ impl Manifest {
             range: XidRange::new(Xid::new(wire.start), Xid::new(wire.end))?,
             created: Timestamp { seconds, nanos },
             chunk_bytes: wire.chunk_bytes,
-            parent,
+            parent: wire.parent.map(ManifestRef::from),
             failed: wire.failed.into_iter().map(Ino::new).collect(),
             n_inodes: wire.n_inodes,
             data_bytes: wire.data_bytes,
@@ -192,9 +195,18 @@ impl Manifest {
     }
 }
 
-/// SHA-256 of some bytes.
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    digest(&SHA256, bytes).as_ref().first_chunk().copied().unwrap_or_default()
+impl From<&ManifestRef> for WireRef {
+    fn from(reference: &ManifestRef) -> Self {
+        let ManifestRef { epoch, snapshot, digest } = *reference;
+        Self { epoch: epoch.get(), snapshot: snapshot.get(), digest }
+    }
+}
+
+impl From<WireRef> for ManifestRef {
+    fn from(wire: WireRef) -> Self {
+        let (epoch, snapshot) = (Epoch::new(wire.epoch), SnapshotId::new(wire.snapshot));
+        Self { epoch, snapshot, digest: wire.digest }
+    }
 }
 
 /// Exactly `len` bytes, growing with what is really there.
@@ -205,4 +217,60 @@ fn decompress(compressed: &[u8], len: u64) -> Option<Vec<u8>> {
     let decoder = zstd::stream::read::Decoder::new(compressed).ok()?;
     decoder.take(len.saturating_add(1)).read_to_end(&mut content).ok()?;
     (to_u64(content.len()) == len).then_some(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(keys: &Keys) -> Manifest {
+        let digest = [7; 32];
+        Manifest {
+            filesystem: FilesystemId::from_bytes([0x5a; 16]),
+            epoch: Epoch::new(1),
+            snapshot: SnapshotId::new(2),
+            range: XidRange::new(Xid::new(3), Xid::new(9)).unwrap(),
+            created: Timestamp { seconds: -1, nanos: 5 },
+            chunk_bytes: 512,
+            parent: Some(ManifestRef {
+                epoch: Epoch::new(1),
+                snapshot: SnapshotId::new(1),
+                digest,
+            }),
+            failed: vec![Ino::new(5)],
+            n_inodes: 4,
+            data_bytes: 1000,
+            tarballs: Vec::new(),
+            signer: keys.signer_public().to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_manifest_survives_a_round_trip_and_no_flipped_bit_of_it_does() {
+        for keys in [Keys::generate().unwrap(), Keys::generate().unwrap().without_encryption()] {
+            let manifest = sample(&keys);
+            let object = manifest.to_object(&keys).unwrap();
+            let read = |bytes: &[u8]| Manifest::from_object(bytes, &manifest.name(), &keys);
+            assert_eq!(read(&object).unwrap(), manifest);
+            for at in 0..object.len() {
+                let mut flipped = object.clone();
+                flipped[at] ^= 1;
+                read(&flipped).unwrap_err();
+                read(&object[..at]).unwrap_err();
+            }
+        }
+    }
+
+    #[test]
+    fn another_signer_or_name_is_refused() {
+        let keys = Keys::generate().unwrap().without_encryption();
+        let forged = sample(&Keys::generate().unwrap()).to_object(&keys).unwrap();
+        let name = sample(&keys).name();
+        let error = Manifest::from_object(&forged, &name, &keys).unwrap_err();
+        assert!(error.to_string().contains("signature"), "{error}");
+        let object = sample(&keys).to_object(&keys).unwrap();
+        let other =
+            names::manifest_name(sample(&keys).filesystem, Epoch::new(1), SnapshotId::new(3));
+        Manifest::from_object(&object, &other, &keys).unwrap_err();
+    }
 }

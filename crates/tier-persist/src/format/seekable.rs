@@ -1,6 +1,9 @@
 //! The seek table of the zstd seekable format 0.1.0
 //! (<https://github.com/facebook/zstd/blob/dev/contrib/seekable_format/zstd_seekable_compression_format.md>),
-//! without its optional checksums: ours are in the manifest.
+//! without its optional checksums: the manifest has a digest of each frame.
+//!
+//! It lets any reader of the format find the frame that holds a byte of the tar stream, and is how
+//! a tarball whose manifest is lost is read. A reader that has the manifest does not need it.
 
 use tier_types::{to_u64, to_usize};
 
@@ -24,6 +27,7 @@ pub(crate) struct FrameSize {
 }
 
 pub(crate) fn encode(frames: &[FrameSize]) -> Option<Vec<u8>> {
+    // A skippable frame, so that a decoder that does not know the table skips it.
     let n_frames = u32::try_from(frames.len()).ok().filter(|&n| n <= FRAMES_MAX)?;
     let table_bytes = frames.len().checked_mul(ENTRY_BYTES)?.checked_add(FOOTER_BYTES)?;
     let mut out = Vec::with_capacity(SKIPPABLE_HEADER_BYTES + table_bytes);
@@ -48,6 +52,7 @@ pub(crate) fn table_len(footer: &[u8; FOOTER_BYTES]) -> Result<u64, &'static str
 pub(crate) fn decode(table: &[u8]) -> Result<Vec<FrameSize>, &'static str> {
     let footer = table.last_chunk::<FOOTER_BYTES>().ok_or("the seek table is too short")?;
     let (n_frames, entry_bytes) = parse_footer(footer)?;
+    // What the footer says, and what was read because of it, must agree with the header in front.
     let expected = to_usize(table_len(footer)?);
     if table.len() != expected {
         return Err("the seek table has the wrong length");
@@ -83,6 +88,7 @@ fn parse_footer(footer: &[u8; FOOTER_BYTES]) -> Result<(u32, usize), &'static st
     if n_frames > FRAMES_MAX {
         return Err("the seek table has too many frames");
     }
+    // Another writer may have put checksums in; they are skipped.
     let checksum_bytes = if descriptor & CHECKSUM_FLAG == 0 { 0 } else { 4 };
     Ok((n_frames, ENTRY_BYTES + checksum_bytes))
 }

@@ -1,18 +1,26 @@
-//! All committed snapshots in a store: the chain of manifests.
+//! The chain of manifests: all committed snapshots of one filesystem in one store.
+//!
+//! The live history is the chain of parents from the newest manifest of the newest epoch back to
+//! the first. Manifests that are not on it are left over from a writer that was replaced. Opening
+//! an archive reads and checks every manifest of the chain, and keeps a summary of each: what it
+//! lists can be large, and is read again when it is needed.
 
 use std::collections::HashMap;
 
-use tier_types::{Epoch, Ino, ObjectName, ObjectStore, SnapshotId, Timestamp, XidRange};
+use tier_types::{
+    Epoch, Ino, ObjectName, ObjectStore, SnapshotId, Timestamp, XidRange, to_u64, to_usize,
+};
 
 use crate::error::PersistError;
 use crate::format::keys::Keys;
-use crate::format::manifest::{Manifest, ManifestRef};
+use crate::format::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestRef};
 use crate::format::names::{self, FilesystemId, ObjectKind};
+use crate::read::tarball_source::TarballSource;
 
 /// What a committed snapshot is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SnapshotSummary {
-    /// The writer's reign.
+    /// The epoch of its writer: that writer's term over the archive.
     pub epoch: Epoch,
     /// Its number.
     pub snapshot: SnapshotId,
@@ -46,18 +54,35 @@ pub struct StoredObject {
 /// The committed snapshots of one filesystem in one store, oldest first. The live history is the
 /// chain of parents from the newest manifest of the newest epoch; what is not on it is left over
 /// from a writer that was replaced.
+///
+/// It lists what was committed, [verifies](Self::verify) it, [regenerates](Self::rebuild_index) the
+/// index from it, and [restores](Self::restore_into) a filesystem.
+///
+/// ```
+/// use tier_persist::{Archive, FilesystemId, Keys};
+/// use tier_testkit::MemoryStore;
+///
+/// # fn main() -> Result<(), tier_persist::PersistError> {
+/// let (store, keys) = (MemoryStore::default(), Keys::generate()?);
+/// let archive = Archive::open(&store, &keys, FilesystemId::random()?)?;
+/// assert_eq!(archive.snapshots().count(), 0, "nothing was committed yet");
+/// assert!(Archive::filesystems(&store)?.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Archive<'a> {
     store: &'a dyn ObjectStore,
     /// Where tarballs are looked for, in this order.
     tarballs: Vec<&'a dyn ObjectStore>,
     keys: &'a Keys,
     filesystem: FilesystemId,
-    chain: Vec<Link>,
+    chain: Vec<ChainLink>,
     own_signature: bool,
 }
 
+/// A manifest of the chain, without what it lists.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct ChainLink {
     pub(crate) name: ObjectName,
     pub(crate) reference: ManifestRef,
     pub(crate) len_bytes: u64,
@@ -69,29 +94,34 @@ pub(crate) struct Link {
 
 impl<'a> Archive<'a> {
     /// Reads and checks the manifests. Within an epoch all are signed by one key. With the identity
-    /// of an extra recipient that is another key than these keys' own, and so it is for a manifest
-    /// that somebody forged: [`own_signature`](Self::own_signature) tells, and the caller decides.
+    /// of an extra recipient that is another key than these keys' own, and so it is for a forged
+    /// manifest: [`own_signature`](Self::own_signature) tells, and the caller decides.
     pub fn open(
         store: &'a dyn ObjectStore,
         keys: &'a Keys,
         filesystem: FilesystemId,
     ) -> Result<Self, PersistError> {
+        // All names first, and then only what is on the chain: a store may hold the manifests of
+        // writers that were replaced, with any content.
         let mut links = HashMap::new();
-        for name in store.list(&format!("{filesystem}/")).map_err(PersistError::Store)? {
+        for name in store.list(&names::prefix(filesystem)).map_err(PersistError::Store)? {
             if let Some((_, ObjectKind::Manifest { epoch, snapshot })) = names::parse(&name) {
                 links.insert((epoch, snapshot), name);
             }
         }
         let mut chain = Vec::new();
         let mut next = links.keys().max().copied();
-        while let Some(key) = next {
-            let name = links.remove(&key).ok_or_else(|| {
-                PersistError::Missing(names::manifest_name(filesystem, key.0, key.1).to_string())
+        // Ends: every manifest is taken out once, and a parent that is not there is an error.
+        while let Some((epoch, snapshot)) = next {
+            let name = links.remove(&(epoch, snapshot)).ok_or_else(|| {
+                let name = names::manifest_name(filesystem, epoch, snapshot);
+                PersistError::Missing(name.to_string())
             })?;
-            let link = Link::read(store, name, keys)?;
+            let link = ChainLink::read(store, name, keys)?;
             next = link.parent.map(|parent| (parent.epoch, parent.snapshot));
             chain.push(link);
         }
+        // It was read from the newest to the first.
         chain.reverse();
         check_chain(&chain)?;
         let own_signature = chain.last().is_none_or(|link| link.signer == keys.signer_public());
@@ -100,6 +130,7 @@ impl<'a> Archive<'a> {
 
     /// The filesystems that have a manifest in this store.
     pub fn filesystems(store: &dyn ObjectStore) -> Result<Vec<FilesystemId>, PersistError> {
+        // A listing is sorted, so that the objects of one filesystem are neighbours.
         let names = store.list("").map_err(PersistError::Store)?;
         let mut found: Vec<_> = names
             .iter()
@@ -154,21 +185,22 @@ impl<'a> Archive<'a> {
             .tarballs
             .iter()
             .map(|row| StoredObject {
-                name: names::tarball_name(self.filesystem, row.id, row.encrypted),
+                name: row.name(self.filesystem),
                 len_bytes: row.object_bytes,
                 sha256: row.sha256,
             })
             .collect();
+        // Whatever copies them in this order never has a manifest before what it lists.
         objects.push(link.object());
         Ok(objects)
     }
 
     /// The manifests as objects, oldest first.
     pub fn manifests(&self) -> Vec<StoredObject> {
-        self.chain.iter().map(Link::object).collect()
+        self.chain.iter().map(ChainLink::object).collect()
     }
 
-    pub(crate) fn links(&self) -> &[Link] {
+    pub(crate) fn links(&self) -> &[ChainLink] {
         &self.chain
     }
 
@@ -176,17 +208,24 @@ impl<'a> Archive<'a> {
         self.store
     }
 
-    pub(crate) fn tarballs(&self) -> &[&'a dyn ObjectStore] {
-        &self.tarballs
+    /// Where tarballs are looked for.
+    pub(crate) fn tarballs(&self) -> TarballSource<'_> {
+        self.tarballs_in(&self.tarballs)
     }
 
-    pub(crate) fn keys(&self) -> &'a Keys {
-        self.keys
+    /// Tarballs in these stores and no other.
+    pub(crate) fn tarballs_in<'s>(
+        &'s self,
+        stores: &'s [&'s dyn ObjectStore],
+    ) -> TarballSource<'s> {
+        TarballSource { stores, keys: self.keys, filesystem: self.filesystem }
     }
 
     /// Reads a manifest of the chain again: they are not kept in memory.
-    pub(crate) fn manifest(&self, link: &Link) -> Result<Manifest, PersistError> {
-        let (manifest, reference) = Manifest::read(self.store, &link.name, self.keys)?;
+    pub(crate) fn manifest(&self, link: &ChainLink) -> Result<Manifest, PersistError> {
+        let StoredManifest { manifest, reference, .. } =
+            StoredManifest::read(self.store, &link.name, self.keys)?;
+        // It was checked when the archive was opened, and may be another one by now.
         if reference != link.reference {
             return Err(PersistError::damaged(&link.name, "it was replaced"));
         }
@@ -200,11 +239,13 @@ impl std::fmt::Debug for Archive<'_> {
     }
 }
 
-impl Link {
+impl ChainLink {
     fn read(store: &dyn ObjectStore, name: ObjectName, keys: &Keys) -> Result<Self, PersistError> {
-        let len_bytes = store.len_bytes(&name).map_err(PersistError::Store)?;
-        let (manifest, reference) = Manifest::read(store, &name, keys)?;
-        let tarball_bytes = manifest.tarballs.iter().map(|row| row.object_bytes).sum();
+        let StoredManifest { manifest, reference, len_bytes } =
+            StoredManifest::read(store, &name, keys)?;
+        // The lengths are the manifest's word: they need not have a sum.
+        let lengths = manifest.tarballs.iter().map(|row| row.object_bytes);
+        let tarball_bytes = lengths.fold(0, u64::saturating_add);
         let summary = SnapshotSummary {
             epoch: manifest.epoch,
             snapshot: manifest.snapshot,
@@ -212,7 +253,7 @@ impl Link {
             created: manifest.created,
             n_inodes: manifest.n_inodes,
             data_bytes: manifest.data_bytes,
-            n_tarballs: tier_types::to_u64(manifest.tarballs.len()),
+            n_tarballs: to_u64(manifest.tarballs.len()),
             tarball_bytes,
             failed: manifest.failed,
         };
@@ -236,22 +277,34 @@ impl Link {
     }
 }
 
-/// The first of the stores that has the object; where none has it, the first one will say why.
-pub(crate) fn store_with<'a>(
-    stores: &[&'a dyn ObjectStore],
-    name: &ObjectName,
-) -> Result<&'a dyn ObjectStore, PersistError> {
-    if let [only] = stores {
-        return Ok(*only);
+/// A manifest as it was read from a store.
+struct StoredManifest {
+    manifest: Manifest,
+    reference: ManifestRef,
+    len_bytes: u64,
+}
+
+impl StoredManifest {
+    fn read(store: &dyn ObjectStore, name: &ObjectName, keys: &Keys) -> Result<Self, PersistError> {
+        let len_bytes = store.len_bytes(name).map_err(PersistError::Store)?;
+        // Before as much is allocated: the store says this, and nothing has vouched for it yet.
+        if len_bytes > MANIFEST_BYTES_MAX {
+            return Err(PersistError::damaged(name, "it is larger than any may be"));
+        }
+        let mut bytes = vec![0; to_usize(len_bytes)];
+        store.read_range(name, 0, &mut bytes).map_err(PersistError::Store)?;
+        let manifest = Manifest::from_object(&bytes, name, keys)?;
+        let reference = manifest.reference(&bytes);
+        Ok(Self { manifest, reference, len_bytes })
     }
-    let found = stores.iter().find(|store| store.len_bytes(name).is_ok()).or(stores.first());
-    found.copied().ok_or_else(|| PersistError::Missing(name.to_string()))
 }
 
 /// Every manifest continues the one before it.
-fn check_chain(chain: &[Link]) -> Result<(), PersistError> {
+fn check_chain(chain: &[ChainLink]) -> Result<(), PersistError> {
     let pairs = chain.iter().zip(chain.iter().skip(1));
     for (before, after) in pairs {
+        // A new epoch may begin behind transactions that were never archived, and has another
+        // signer if the operator said so; within an epoch there is neither.
         let problem = if after.parent != Some(before.reference) {
             "its parent is not the one that is there"
         } else if after.summary.range.start() < before.summary.range.end() {

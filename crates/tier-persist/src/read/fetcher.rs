@@ -1,25 +1,37 @@
-//! From a recall request to bytes: one lookup, one ranged read, one frame.
+//! The fetcher: from a recall request to bytes, with one lookup, one ranged read, and one frame.
+//!
+//! The index says in which tarball and frame a chunk lies, and keeps the tarball's row: header and
+//! frame table. So a recall reads nothing but the sealed bytes of one frame, from the first store
+//! that has it undamaged. Every step checks what it got against what it was told, because all of it
+//! is from outside: the index entry must be of exactly the transaction that was asked for, the
+//! frame must be in the row's table and have its digest, the data must lie within the frame, and
+//! the answer must cover its chunks. What does not fit is an error of kind `Damaged` that names it,
+//! and never zeros.
+//!
+//! Frames that were read are kept for a while. A frame is decompressed up to the bytes that are
+//! wanted, and its compressed form kept with them: a later recall of what lies behind decompresses
+//! all of it, and reads nothing again.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
-use tier_index::{Index, Location, TarballId};
+use tier_index::{Extent, Index, Location, TarballId};
 use tier_types::{
     ErrorKind, HasKind, ObjectName, ObjectStore, RecallRequest, RecalledExtent, to_usize,
 };
 
 use crate::error::PersistError;
 use crate::format::keys::Keys;
-use crate::format::names::{self, FilesystemId};
+use crate::format::names::FilesystemId;
 use crate::format::object::Envelope;
-use crate::format::tarball::row::{FrameRow, TarballRow, decompress_start};
+use crate::format::tarball::row::{FrameRow, TarballRow};
+use crate::read::frame_cache::Cache;
 
 /// How much a fetcher keeps in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FetcherOptions {
-    /// Decompressed frames.
+    /// Bytes of decompressed frames.
     pub cache_bytes: usize,
     /// Tarballs whose frame table and key are kept.
     pub n_tarballs: usize,
@@ -31,16 +43,16 @@ impl Default for FetcherOptions {
     }
 }
 
-/// Reads archived data. Neighbours in a frame come along for free.
+/// Reads archived data. Neighbours in a frame come along for free. See
+/// [`Persister`](crate::Persister) for an example.
 pub struct Fetcher {
     filesystem: FilesystemId,
     index: Arc<Index>,
     keys: Arc<Keys>,
     /// Tried in order: a damaged or missing copy in one is no end.
     stores: Vec<Arc<dyn ObjectStore>>,
-    frames: Mutex<Cache<(TarballId, u32), CachedFrame>>,
-    /// By the index that described them, too: another may have taken its place.
-    tarballs: Mutex<Cache<(u64, TarballId), OpenTarball>>,
+    frames: Mutex<Cache<FrameKey, CachedFrame>>,
+    tarballs: Mutex<Cache<TarballKey, OpenTarball>>,
 }
 
 impl std::fmt::Debug for Fetcher {
@@ -49,18 +61,43 @@ impl std::fmt::Debug for Fetcher {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct FrameKey {
+    tarball: TarballId,
+    frame: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct TarballKey {
+    /// Which index described it: another may have taken its location, with a row that was repaired.
+    generation: u64,
+    tarball: TarballId,
+}
+
 /// A frame, or the start of one with what the rest can be made from.
 struct CachedFrame {
     plain: Vec<u8>,
     /// None if `plain` is all of it.
     compressed: Option<Vec<u8>>,
+    /// The number of the store from which it was read.
+    store: usize,
 }
 
-struct OpenTarball {
-    name: ObjectName,
-    row: TarballRow,
-    envelope: Envelope,
-    plain_bytes: u64,
+impl CachedFrame {
+    fn is_whole(&self) -> bool {
+        self.compressed.is_none()
+    }
+
+    /// What it takes in memory, in bytes.
+    fn cost(&self) -> usize {
+        self.plain.len() + self.compressed.as_ref().map_or(0, Vec::len)
+    }
+}
+
+/// Where the data of a request lies.
+struct Located {
+    extent: Extent,
+    location: Location,
 }
 
 impl Fetcher {
@@ -77,50 +114,76 @@ impl Fetcher {
         Self { filesystem, index, keys, stores, frames, tarballs }
     }
 
-    /// The data of exactly the version asked for, as far as it lies in one frame.
+    /// The data of exactly the version asked for, as far as it lies in one frame. An error of kind
+    /// `Missing` says that the archive has no such version, and `Damaged` that what it has is not
+    /// what was written.
     pub fn fetch(&self, request: &RecallRequest) -> Result<RecalledExtent, PersistError> {
-        let chunk = request.chunks.start();
-        let found = self.index.find(request.ino, chunk)?;
-        let found = found.filter(|extent| extent.data_xid == request.data_xid);
-        let located = found.and_then(|extent| extent.location.map(|location| (extent, location)));
-        let (extent, location) = located.ok_or_else(|| {
-            let RecallRequest { ino, data_xid, .. } = request;
-            PersistError::Missing(format!("inode {ino}, chunk {chunk}, of xid {data_xid}"))
-        })?;
+        let started = Instant::now();
+        let Located { extent, location } = self.locate(request)?;
+        let chunk_bytes = self.index.chunk_bytes();
+        // All of the extent is fetched, not only what was asked for: it lies in one frame, and a
+        // reader that wants its first chunk mostly wants the others.
         let start = to_usize(u64::from(location.offset));
-        let end = start.saturating_add(to_usize(extent.data_bytes(self.index.chunk_bytes())));
+        let end = start.saturating_add(to_usize(extent.data_bytes(chunk_bytes)));
         let frame = self.frame(&location, end)?;
         let bytes = frame.plain.get(start..end).ok_or_else(|| {
             let object = format!("tarball {} in frame {}", location.tarball, location.frame);
             PersistError::damaged(object, "it is shorter than the index says")
         })?;
-        let chunk_bytes = self.index.chunk_bytes();
+        tracing::debug!(
+            ino = %request.ino,
+            chunk = %request.chunks.start(),
+            tarball = %location.tarball,
+            frame = location.frame,
+            store = frame.store,
+            bytes = bytes.len(),
+            elapsed = ?started.elapsed(),
+            "fetched"
+        );
+        // Checks that the bytes cover the chunks, and that the chunk asked for is among them.
         RecalledExtent::new(request, extent.chunks, bytes.to_vec(), chunk_bytes)
-            .map_err(PersistError::Store)
+            .map_err(PersistError::Recalled)
+    }
+
+    /// Asks the index. Another version of the chunk is as good as none.
+    fn locate(&self, request: &RecallRequest) -> Result<Located, PersistError> {
+        let RecallRequest { ino, chunks, data_xid } = *request;
+        // The index knows the newest version. If that is not the one that the detour stands for,
+        // the archive does not have what the detour stands for.
+        let chunk = chunks.start();
+        let found = self.index.find(ino, chunk)?.filter(|extent| extent.data_xid == data_xid);
+        let located =
+            found.and_then(|extent| extent.location.map(|location| Located { extent, location }));
+        located.ok_or_else(|| {
+            PersistError::Missing(format!("inode {ino}, chunk {chunk}, of xid {data_xid}"))
+        })
     }
 
     /// The frame's plaintext up to `end` at least, if it has as much. The first time no more is
-    /// decompressed than that; who comes back for what lies behind it gets all, and nothing is
-    /// read again.
+    /// decompressed than that; a request for what lies behind it gets all, and nothing is read
+    /// again.
     fn frame(&self, location: &Location, end: usize) -> Result<Arc<CachedFrame>, PersistError> {
-        let key = (location.tarball, location.frame);
+        let key = FrameKey { tarball: location.tarball, frame: location.frame };
+        // The lock is not held while a frame is read: two threads may read the same one, which
+        // costs time and does no harm. The recaller joins requests for the same extent before they
+        // come here.
         let known = self.frames.lock().get(&key);
         if let Some(frame) = &known
-            && (frame.plain.len() >= end || frame.compressed.is_none())
+            && (frame.plain.len() >= end || frame.is_whole())
         {
             return Ok(Arc::clone(frame));
         }
         let tarball = self.tarball(location.tarball)?;
-        let frame = match known.as_ref().and_then(|frame| frame.compressed.as_ref()) {
-            Some(compressed) => {
+        let frame = match known.as_deref() {
+            // What lies behind the start is wanted as well: it will be wanted again.
+            Some(CachedFrame { compressed: Some(compressed), store, .. }) => {
                 let plain = tarball.decompress(location.frame, compressed, usize::MAX)?;
-                CachedFrame { plain, compressed: None }
+                CachedFrame { plain, compressed: None, store: *store }
             }
-            None => self.read_frame(&tarball, location.frame, end)?,
+            Some(_) | None => self.read_frame(&tarball, location.frame, end)?,
         };
-        let cost = frame.plain.len() + frame.compressed.as_ref().map_or(0, Vec::len);
         let frame = Arc::new(frame);
-        self.frames.lock().insert(key, &frame, cost);
+        self.frames.lock().insert(key, &frame, frame.cost());
         Ok(frame)
     }
 
@@ -132,19 +195,23 @@ impl Fetcher {
         end: usize,
     ) -> Result<CachedFrame, PersistError> {
         let mut first_error = None;
-        for store in &self.stores {
-            let read = tarball.read(store.as_ref(), number).and_then(|compressed| {
+        for (store, objects) in self.stores.iter().enumerate() {
+            let read = tarball.read(objects.as_ref(), number).and_then(|compressed| {
                 let plain = tarball.decompress(number, &compressed, end)?;
                 Ok((plain, compressed))
             });
             match read {
                 Ok((plain, compressed)) => {
-                    let whole = tarball.frame_bytes(number) == Some(plain.len());
-                    return Ok(CachedFrame { plain, compressed: (!whole).then_some(compressed) });
+                    // If all of it was decompressed its compressed form is of no more use.
+                    let whole = plain.len() == tarball.frame(number)?.decompressed_bytes();
+                    let compressed = (!whole).then_some(compressed);
+                    return Ok(CachedFrame { plain, compressed, store });
                 }
                 // Another copy may be better, whatever is wrong with this one. A damaged copy says
                 // more than one that was never there.
                 Err(error) => {
+                    let name = &tarball.name;
+                    tracing::debug!(%name, frame = number, store, %error, "cannot read a frame");
                     let missing = |e: &PersistError| e.kind() == ErrorKind::Missing;
                     if first_error.as_ref().is_none_or(missing) {
                         first_error = Some(error);
@@ -156,25 +223,38 @@ impl Fetcher {
     }
 
     fn tarball(&self, id: TarballId) -> Result<Arc<OpenTarball>, PersistError> {
-        let key = (self.index.generation(), id);
+        let key = TarballKey { generation: self.index.generation(), tarball: id };
         if let Some(tarball) = self.tarballs.lock().get(&key) {
             return Ok(tarball);
         }
         let damaged = |problem| PersistError::damaged(format!("the index's row of {id}"), problem);
         let row = self.index.tarball_row(id)?.ok_or_else(|| damaged("it is not there"))?;
         let row = TarballRow::from_bytes(&row).ok_or_else(|| damaged("it cannot be read"))?;
-        let name = names::tarball_name(self.filesystem, id, row.encrypted);
-        let envelope = Envelope::from_header(&row.header, &self.keys, name.as_str())?;
-        let plain_bytes = envelope.plain_len(row.object_bytes);
-        let plain_bytes = plain_bytes.ok_or_else(|| damaged("its length cannot be right"))?;
-        let tarball = Arc::new(OpenTarball { name, row, envelope, plain_bytes });
+        // The name is made of it: the data would come from another object.
+        if row.id != id {
+            return Err(damaged("it is another tarball's"));
+        }
+        let tarball = Arc::new(OpenTarball::new(row, self.filesystem, &self.keys)?);
         self.tarballs.lock().insert(key, &tarball, 1);
         Ok(tarball)
     }
 }
 
+/// A tarball of which the index gave the row.
+struct OpenTarball {
+    name: ObjectName,
+    row: TarballRow,
+    envelope: Envelope,
+}
+
 impl OpenTarball {
-    fn row_of(&self, number: u32) -> Result<&FrameRow, PersistError> {
+    fn new(row: TarballRow, filesystem: FilesystemId, keys: &Keys) -> Result<Self, PersistError> {
+        let name = row.name(filesystem);
+        let envelope = Envelope::of_object(&name, &row.header, row.object_bytes, keys)?;
+        Ok(Self { name, row, envelope })
+    }
+
+    fn frame(&self, number: u32) -> Result<&FrameRow, PersistError> {
         let frame = self.row.frames.get(to_usize(u64::from(number)));
         frame.ok_or_else(|| PersistError::damaged(self.frame_name(number), "no such frame"))
     }
@@ -183,16 +263,10 @@ impl OpenTarball {
         format!("{} in frame {number}", self.name)
     }
 
-    /// Length of the frame's plaintext.
-    fn frame_bytes(&self, number: u32) -> Option<usize> {
-        self.row_of(number).ok().map(|frame| to_usize(u64::from(frame.decompressed)))
-    }
-
     /// The compressed frame.
     fn read(&self, store: &dyn ObjectStore, number: u32) -> Result<Vec<u8>, PersistError> {
-        let frame = self.row_of(number)?;
-        let len = to_usize(u64::from(frame.compressed));
-        self.envelope.read((store, &self.name), (frame.offset, len), self.plain_bytes)
+        let range = self.frame(number)?.range(&|| self.frame_name(number))?;
+        self.envelope.read(store, &self.name, range)
     }
 
     /// The first `n_bytes` of the frame, or all of it.
@@ -202,49 +276,6 @@ impl OpenTarball {
         compressed: &[u8],
         n_bytes: usize,
     ) -> Result<Vec<u8>, PersistError> {
-        decompress_start(compressed, self.row_of(number)?, n_bytes, &|| self.frame_name(number))
-    }
-}
-
-/// Keeps what was used last, up to a total cost. Few, large entries.
-struct Cache<K, V> {
-    entries: HashMap<K, Cached<V>>,
-    cost: usize,
-    cost_max: usize,
-    tick: u64,
-}
-
-struct Cached<V> {
-    value: Arc<V>,
-    cost: usize,
-    last_used: u64,
-}
-
-impl<K: Copy + Eq + Hash, V> Cache<K, V> {
-    fn new(cost_max: usize) -> Self {
-        Self { entries: HashMap::new(), cost: 0, cost_max, tick: 0 }
-    }
-
-    fn get(&mut self, key: &K) -> Option<Arc<V>> {
-        self.tick += 1;
-        let cached = self.entries.get_mut(key)?;
-        cached.last_used = self.tick;
-        Some(Arc::clone(&cached.value))
-    }
-
-    fn insert(&mut self, key: K, value: &Arc<V>, cost: usize) {
-        self.tick += 1;
-        let cached = Cached { value: Arc::clone(value), cost, last_used: self.tick };
-        self.cost += cost;
-        if let Some(old) = self.entries.insert(key, cached) {
-            self.cost -= old.cost;
-        }
-        while self.cost > self.cost_max && self.entries.len() > 1 {
-            let oldest = self.entries.iter().min_by_key(|(_, cached)| cached.last_used);
-            let Some(oldest) = oldest.map(|(key, _)| *key) else { break };
-            if let Some(old) = self.entries.remove(&oldest) {
-                self.cost -= old.cost;
-            }
-        }
+        self.frame(number)?.decompress_start(compressed, n_bytes, &|| self.frame_name(number))
     }
 }

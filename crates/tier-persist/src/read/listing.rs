@@ -1,15 +1,16 @@
-//! What is in one tarball, for people.
+//! The listing of one tarball, for people: its members line by line, or the plain tar stream.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use tier_types::{FileKind, ObjectName, ObjectStore, to_u64, to_usize};
 
 use crate::error::PersistError;
 use crate::format::keys::Keys;
 use crate::format::tarball::blocks::Blocks;
+use crate::format::tarball::header::type_name;
 use crate::format::tarball::identity::TarballIdentity;
+use crate::format::tarball::pax;
 use crate::format::tarball::toc::entry::TocEntry;
-use crate::format::tarball::{member, pax};
 use crate::read::scanner::{ScanVisitor, scan};
 use crate::read::tarball_reader::TarballReader;
 
@@ -22,8 +23,7 @@ pub fn list_members(
 ) -> Result<(), PersistError> {
     let reader = TarballReader::open(store, name, keys)?;
     let mut entries = Entries::default();
-    let identity = scan(&reader, None, &mut entries)?;
-    if let Some(identity) = identity {
+    if let Some(identity) = scan(&reader, None, &mut entries)? {
         let TarballIdentity { filesystem, id, range, chunk_bytes, .. } = identity;
         let n_frames = reader.n_frames();
         writeln!(
@@ -31,8 +31,10 @@ pub fn list_members(
             "tarball {id} of filesystem {filesystem}, xids {range}, chunks of {chunk_bytes} \
              bytes, {n_frames} frames"
         )
-        .map_err(cannot_write)?;
+        .map_err(failed_to_write("the list"))?;
     }
+    // The scan says what members are about, and this loop where they are. Content that goes on from
+    // the frame before is skipped.
     let mut lines = entries.0.into_iter();
     let mut beyond = 0;
     for number in 0..reader.n_frames() {
@@ -43,21 +45,24 @@ pub fn list_members(
         let damaged = |problem| PersistError::damaged(name, problem);
         while let Some(member) = blocks.next_member().map_err(damaged)? {
             let path = member.path.escape_ascii();
-            let about = match member.records.get(pax::INO) {
-                Some(_) => lines.next().unwrap_or_default(),
-                None => String::new(),
+            let about = if member.records.get(pax::INO).is_some() {
+                // The same members as the scan went through, unless the object was exchanged.
+                lines.next().ok_or_else(|| damaged("it changed while it was read"))?
+            } else {
+                String::new()
             };
-            let place = format!("{number}+{}", member.start);
+            let position = format!("{number}+{}", member.start);
             let content_bytes = member.content_bytes;
-            writeln!(out, "{place:>12} {content_bytes:>10} {path}{about}").map_err(cannot_write)?;
+            writeln!(out, "{position:>12} {content_bytes:>10} {path}{about}")
+                .map_err(failed_to_write("the list"))?;
             beyond = member.bytes_beyond(frame.len());
         }
     }
     Ok(())
 }
 
-fn cannot_write(source: std::io::Error) -> PersistError {
-    PersistError::Io { operation: "write", object: "the list".into(), source }
+fn failed_to_write(object: &'static str) -> impl Fn(io::Error) -> PersistError {
+    move |source| PersistError::Io { operation: "write", object: object.into(), source }
 }
 
 /// What the members say, as text.
@@ -84,11 +89,7 @@ pub fn write_tar(
 ) -> Result<(), PersistError> {
     let reader = TarballReader::open(store, name, keys)?;
     for number in 0..reader.n_frames() {
-        out.write_all(&reader.frame(number)?).map_err(|source| PersistError::Io {
-            operation: "write",
-            object: "the tar stream".into(),
-            source,
-        })?;
+        out.write_all(&reader.frame(number)?).map_err(failed_to_write("the tar stream"))?;
     }
     Ok(())
 }
@@ -100,7 +101,7 @@ fn describe(entry: &TocEntry) -> String {
     }
     if let Some(inode) = &entry.metadata {
         let attr = &inode.attr;
-        let kind = member::type_name(&attr.kind);
+        let kind = type_name(&attr.kind);
         about.push_str(&format!(
             " {kind} {:04o} size={} xid={}",
             attr.mode, attr.size_bytes, attr.xid

@@ -1,5 +1,12 @@
-//! Reads a tarball from its first member to its last and says what is in it, without its table of
-//! contents: on all cores, and past what is damaged.
+//! The scanner: reads a tarball from its first member to its last and says what is in it, without
+//! its table of contents: on all cores, and past what is damaged.
+//!
+//! Frames are scanned apart from each other, because each is either marked (it starts with a
+//! member) or continues the last member of a frame before it. Threads take turns with them, each a
+//! few ahead, and one merger joins what they found in order. It alone knows whether a frame that
+//! continues has something to continue: content is content, whatever it looks like, as long as the
+//! member that it belongs to is not complete. Behind a frame that cannot be read, the member before
+//! it has what was found of it, and scanning goes on with the next marked frame.
 
 use std::thread;
 
@@ -11,12 +18,16 @@ use crate::error::PersistError;
 use crate::format::names::FilesystemId;
 use crate::format::tarball::blocks::Blocks;
 use crate::format::tarball::identity::{self, TarballIdentity};
+use crate::format::tarball::layout::{FramePosition, to_u32};
 use crate::format::tarball::locate::{Located, Locator};
 use crate::format::tarball::mark::FrameMark;
 use crate::format::tarball::parse::parse_member;
 use crate::format::tarball::pax;
 use crate::format::tarball::toc::entry::TocEntry;
 use crate::read::tarball_reader::TarballReader;
+
+/// Frames that a scanning thread is ahead of the merger.
+const FRAMES_AHEAD: usize = 2;
 
 /// What is known of a tarball before it is read.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +46,25 @@ pub(crate) trait ScanVisitor {
     fn damage(&mut self, damage: PersistError) -> Result<(), PersistError>;
 }
 
+/// What a frame must say to be one of the tarball's.
+#[derive(Clone, Copy)]
+struct Known {
+    expected: Expected,
+    /// The token of its marks, if the first frame could be read.
+    token: Option<u64>,
+}
+
+impl Known {
+    fn matches(&self, mark: &FrameMark) -> bool {
+        let Expected { filesystem, id, .. } = self.expected;
+        mark.filesystem == filesystem
+            && (mark.epoch, mark.snapshot) == (id.epoch, id.snapshot)
+            && self.token.is_none_or(|token| mark.token == token)
+    }
+}
+
 /// What one frame holds.
+#[derive(Default)]
 struct ScannedFrame {
     len: u64,
     /// Whether a member starts it, or one of an earlier frame goes on.
@@ -52,8 +81,7 @@ pub(crate) fn scan(
     expected: Option<Expected>,
     visitor: &mut dyn ScanVisitor,
 ) -> Result<Option<TarballIdentity>, PersistError> {
-    let identity = read_identity(reader);
-    let identity = match (identity, expected) {
+    let identity = match (read_identity(reader), expected) {
         (Ok(identity), Some(Expected { filesystem, id, .. }))
             if (identity.filesystem, identity.id) != (filesystem, id) =>
         {
@@ -66,19 +94,24 @@ pub(crate) fn scan(
         }
         (Err(damage), _) => return Err(damage),
     };
-    let says = identity.map(|TarballIdentity { filesystem, id, chunk_bytes, .. }| Expected {
-        filesystem,
-        id,
-        chunk_bytes,
-    });
-    if let Some(known) = says.or(expected) {
-        scan_frames(reader, (known, identity.map(|identity| identity.token)), visitor)?;
+    // Without the first frame any token is taken for the right one: better than to find nothing.
+    let token = identity.map(|identity| identity.token);
+    if let Some(expected) = identity.map(Expected::from).or(expected) {
+        scan_frames(reader, Known { expected, token }, visitor)?;
     }
     Ok(identity)
 }
 
+impl From<TarballIdentity> for Expected {
+    fn from(identity: TarballIdentity) -> Self {
+        let TarballIdentity { filesystem, id, chunk_bytes, .. } = identity;
+        Self { filesystem, id, chunk_bytes }
+    }
+}
+
 /// Whether there is no point in looking at other frames.
 fn ends_the_scan(damage: &PersistError) -> bool {
+    // A later version may have another meaning of everything, which must not be guessed.
     let newer = matches!(
         damage,
         PersistError::Damaged { problem, .. } if *problem == identity::UNKNOWN_VERSION
@@ -89,9 +122,11 @@ fn ends_the_scan(damage: &PersistError) -> bool {
 fn read_identity(reader: &TarballReader<'_>) -> Result<TarballIdentity, PersistError> {
     let frame = reader.frame(0)?;
     let damaged = |problem| PersistError::damaged(frame_name(reader, 0), problem);
-    let first = Blocks::new(&frame, 0).next_member().map_err(damaged)?;
-    let first = first.filter(|member| member.path.as_ref() == identity::PATH);
-    let first = first.ok_or_else(|| damaged("its first member is not .tier/tarball"))?;
+    let first = Blocks::new(&frame, 0)
+        .next_member()
+        .map_err(damaged)?
+        .filter(|member| member.path.as_ref() == identity::PATH)
+        .ok_or_else(|| damaged("its first member is not .tier/tarball"))?;
     TarballIdentity::from_records(&first.records).map_err(damaged)
 }
 
@@ -99,29 +134,30 @@ fn frame_name(reader: &TarballReader<'_>, number: u32) -> String {
     format!("{} in frame {number}", reader.name())
 }
 
-/// Threads take turns with the frames, each a few ahead, so that the order is kept and little
-/// waits.
+/// Threads take turns with the frames: frame *n* is with thread *n* modulo their number, so that
+/// the merger knows where the next one comes from.
 fn scan_frames(
     reader: &TarballReader<'_>,
-    known: (Expected, Option<u64>),
+    known: Known,
     visitor: &mut dyn ScanVisitor,
 ) -> Result<(), PersistError> {
     let n_threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         let mut turns = Vec::new();
         for (_, first) in (0..n_threads).zip(1..) {
-            let (found, arrived) = bounded(2);
+            let (found, arrived) = bounded(FRAMES_AHEAD);
             turns.push(arrived);
             scope.spawn(move || {
-                for number in (first..reader.n_frames()).step_by(n_threads.max(1)) {
+                for number in (first..reader.n_frames()).step_by(n_threads) {
                     let frame = reader.frame(number).map(|f| scan_frame(&f, number, known));
-                    // Nobody waits any more when the scan was ended.
+                    // The merger is gone when the scan was ended.
                     if found.send(frame).is_err() {
                         return;
                     }
                 }
             });
         }
+        // Frame 0 holds the identity and nothing else.
         let mut merger = Merger { reader, visitor, open: None, lost: false };
         for (number, turn) in (1..reader.n_frames()).zip(turns.iter().cycle()) {
             merger.take(number, turn.recv().map_err(|_| PersistError::Pipeline)?)?;
@@ -130,15 +166,8 @@ fn scan_frames(
     })
 }
 
-/// `known` has the token of the marks, if the first frame could be read.
-fn scan_frame(frame: &[u8], number: u32, known: (Expected, Option<u64>)) -> ScannedFrame {
-    let mut scanned = ScannedFrame {
-        len: to_u64(frame.len()),
-        starts: false,
-        entries: Vec::new(),
-        open: None,
-        problem: None,
-    };
+fn scan_frame(frame: &[u8], number: u32, known: Known) -> ScannedFrame {
+    let mut scanned = ScannedFrame { len: to_u64(frame.len()), ..ScannedFrame::default() };
     if let Err(problem) = scan_members(frame, number, known, &mut scanned) {
         scanned.problem = Some(problem);
     }
@@ -148,19 +177,14 @@ fn scan_frame(frame: &[u8], number: u32, known: (Expected, Option<u64>)) -> Scan
 fn scan_members(
     frame: &[u8],
     number: u32,
-    (known, token): (Expected, Option<u64>),
+    known: Known,
     scanned: &mut ScannedFrame,
 ) -> Result<(), &'static str> {
     let mut blocks = Blocks::new(frame, 0);
     // What has no mark of this snapshot is the content of a file, whatever it looks like.
     let first = blocks.next_member().ok().flatten();
     let mark = first.as_ref().and_then(|member| FrameMark::from_records(&member.records));
-    let ours = mark.is_some_and(|mark| {
-        mark.filesystem == known.filesystem
-            && (mark.epoch, mark.snapshot) == (known.id.epoch, known.id.snapshot)
-            && token.is_none_or(|token| mark.token == token)
-    });
-    if !ours {
+    if !mark.is_some_and(|mark| known.matches(&mark)) {
         return Ok(());
     }
     scanned.starts = true;
@@ -168,10 +192,11 @@ fn scan_members(
     while let Some(raw) = next {
         if raw.records.get(pax::INO).is_some() {
             let parsed = parse_member(&raw.records, raw.header, raw.content_bytes)?;
-            let start = (number, u32::try_from(raw.start).unwrap_or(u32::MAX));
-            let locator = Locator::new(parsed, start, raw.content_bytes, known.chunk_bytes)?;
-            let offset = to_u64(raw.content_at);
-            match locator.advance(number, offset, scanned.len.saturating_sub(offset))? {
+            let at = FramePosition { frame: number, offset: to_u32(raw.start) };
+            let chunk_bytes = known.expected.chunk_bytes;
+            let locator = Locator::new(parsed, at, raw.content_bytes, chunk_bytes)?;
+            let available = to_u64(frame.len() - raw.content_at);
+            match locator.advance(number, to_u64(raw.content_at), available)? {
                 Located::All(entry) => scanned.entries.push(entry),
                 Located::More(open) => {
                     scanned.open = Some(open);
@@ -212,9 +237,10 @@ impl Merger<'_> {
         };
         // What still belongs to a member is its content, whatever it looks like.
         if let Some(open) = self.open.take() {
-            return self.go_on(open, number, frame.len);
+            return self.continue_member(open, number, frame.len);
         }
         if !frame.starts {
+            // The rest of a member whose header was in a damaged frame, and was reported with it.
             if self.lost {
                 return Ok(());
             }
@@ -224,6 +250,7 @@ impl Merger<'_> {
         self.lost = false;
         frame.entries.into_iter().try_for_each(|entry| self.visitor.entry(entry))?;
         self.open = frame.open;
+        // What came before the problem counts; what follows it in this frame cannot be found.
         if let Some(problem) = frame.problem {
             self.lost = true;
             self.damage(number, problem)?;
@@ -232,7 +259,12 @@ impl Merger<'_> {
     }
 
     /// A frame with nothing but content of the open member.
-    fn go_on(&mut self, open: Locator, number: u32, len: u64) -> Result<(), PersistError> {
+    fn continue_member(
+        &mut self,
+        open: Locator,
+        number: u32,
+        len: u64,
+    ) -> Result<(), PersistError> {
         match open.advance(number, 0, len) {
             Ok(Located::All(entry)) => self.visitor.entry(entry),
             Ok(Located::More(open)) => {
@@ -268,7 +300,7 @@ impl Merger<'_> {
 /// Reads bytes as a frame.
 #[cfg(fuzzing)]
 pub(crate) fn fuzz_frame(bytes: &[u8], known: Expected) {
-    let scanned = scan_frame(bytes, 1, (known, None));
+    let scanned = scan_frame(bytes, 1, Known { expected: known, token: None });
     if let Some(open) = scanned.open {
         drop(open.advance(2, 0, to_u64(bytes.len())));
     }

@@ -1,17 +1,19 @@
-//! Reads frames and tables of contents of a stored tarball.
+//! The reader of a stored tarball: any of its frames, decompressed.
+//!
+//! A tarball that a manifest lists is opened by its row, and each frame must have the digest that
+//! the row gives it. One whose manifest is lost is opened by what it says itself: its own age
+//! header and its seek table. Then encryption tells whether a frame is what was written, or without
+//! encryption the checksum within the frame.
 
-use tier_types::{ErrorKind, HasKind, ObjectName, ObjectStore, to_u64, to_usize};
+use tier_index::TarballId;
+use tier_types::{ByteRange, ErrorKind, HasKind, ObjectName, ObjectStore, to_u64, to_usize};
 
 use crate::error::PersistError;
+use crate::format::digest::frame_digest;
 use crate::format::keys::Keys;
-use crate::format::object::{SealedObject, read_header};
+use crate::format::object::{ObjectHeader, SealedObject};
 use crate::format::seekable::{self, FOOTER_BYTES};
-use crate::format::tarball::blocks::Blocks;
-use crate::format::tarball::row::{
-    FrameRow, TarballRow, decompress, decompress_unchecked, frame_digest,
-};
-use crate::format::tarball::toc::entry as toc;
-use crate::format::tarball::toc::entry::{StoredEntry, TocRoot};
+use crate::format::tarball::row::{FrameRow, TarballRow};
 
 /// A tarball, open for reading.
 pub(crate) struct TarballReader<'a> {
@@ -40,31 +42,14 @@ impl<'a> TarballReader<'a> {
         keys: &Keys,
     ) -> Result<Self, PersistError> {
         let object = SealedObject::open(store, name, keys)?;
-        let damaged = |problem| PersistError::damaged(name, problem);
-        let total = object.plain_bytes();
-        let footer_at = total.checked_sub(to_u64(FOOTER_BYTES));
-        let footer_at = footer_at.ok_or_else(|| damaged("it is too short"))?;
-        let footer = object.read(footer_at, FOOTER_BYTES)?;
-        let footer = footer.first_chunk().ok_or_else(|| damaged("it is too short"))?;
-        let table_len = seekable::table_len(footer).map_err(damaged)?;
-        let table_at = total.checked_sub(table_len);
-        let table_at = table_at.ok_or_else(|| damaged("its seek table is longer than itself"))?;
-        let sizes = seekable::decode(&object.read(table_at, to_usize(table_len))?);
-        let mut offset = 0;
-        let mut frames = Vec::new();
-        for size in sizes.map_err(damaged)? {
-            let (compressed, decompressed) = (size.compressed, size.decompressed);
-            frames.push(FrameRow { offset, compressed, decompressed, digest: [0; 16] });
-            offset += u64::from(compressed);
-        }
-        if offset != table_at {
-            return Err(damaged("its seek table does not add up"));
-        }
+        let frames = read_seek_table(&object)?;
         Ok(Self { object, frames, trusted: false })
     }
 
+    /// How many frames there are.
+    #[expect(clippy::expect_used, reason = "rows and seek tables have lengths that hold fewer")]
     pub(crate) fn n_frames(&self) -> u32 {
-        u32::try_from(self.frames.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.frames.len()).expect("there are fewer than 2^32 frames")
     }
 
     /// Decompressed content of one frame.
@@ -72,18 +57,18 @@ impl<'a> TarballReader<'a> {
         let object = || format!("{} in frame {number}", self.object.name());
         let frame = self.frames.get(to_usize(u64::from(number)));
         let frame = frame.ok_or_else(|| PersistError::damaged(object(), "no such frame"))?;
-        let compressed = self.object.read(frame.offset, to_usize(u64::from(frame.compressed)));
-        // Said of the frame, not of the bytes in which it lies.
-        let compressed = match compressed {
+        let compressed = match self.object.read(frame.range(&object)?) {
+            Ok(compressed) => compressed,
+            // Said of the frame, not of the bytes in which it lies.
             Err(PersistError::Damaged { problem, .. }) => {
                 return Err(PersistError::damaged(object(), problem));
             }
-            compressed => compressed?,
+            Err(error) => return Err(error),
         };
         if self.trusted {
-            decompress(&compressed, frame, &object)
+            frame.decompress(&compressed, &object)
         } else {
-            decompress_unchecked(&compressed, frame.decompressed, &object)
+            frame.decompress_unchecked(&compressed, &object)
         }
     }
 
@@ -91,85 +76,63 @@ impl<'a> TarballReader<'a> {
         self.object.name()
     }
 
-    /// Calls `visit` for the entries of the table of contents, and returns how many there are.
-    /// `visit` returns `None` for one that cannot be.
-    pub(crate) fn read_toc(
-        &self,
-        visit: &mut dyn FnMut(StoredEntry<'_>) -> Option<Result<(), PersistError>>,
-    ) -> Result<u64, PersistError> {
-        let root = self.toc_root()?;
-        let mut n_members = 0;
-        for (frame, offset, len) in root.parts {
-            let content = self.frame(frame)?;
-            let wrong = || self.damaged("its table of contents is wrong");
-            let start = to_usize(u64::from(offset));
-            let end = start + to_usize(u64::from(len));
-            let part = content.get(start..end).ok_or_else(wrong)?;
-            let read = toc::read_groups(part, &mut |entry| {
-                n_members += 1;
-                visit(entry)
-            });
-            read.ok_or_else(wrong)??;
-        }
-        if n_members != root.n_members {
-            return Err(self.damaged("its table of contents is not complete"));
-        }
-        Ok(n_members)
-    }
-
-    /// The last frame holds one member, the root of the table, and the end of the archive.
-    fn toc_root(&self) -> Result<TocRoot, PersistError> {
-        let wrong = || self.damaged("it has no table of contents");
-        let last = self.n_frames().checked_sub(1).ok_or_else(wrong)?;
-        let frame = self.frame(last)?;
-        let mut blocks = Blocks::new(&frame, 0);
-        let damaged = |problem| self.damaged(problem);
-        let member = blocks.next_member().map_err(damaged)?;
-        let member = member.filter(|member| member.path.as_ref() == toc::ROOT_PATH);
-        let member = member.filter(|member| member.bytes_beyond(frame.len()) == 0);
-        let member = member.ok_or_else(wrong)?;
-        if blocks.next_member().map_err(damaged)?.is_some() {
-            return Err(wrong());
-        }
-        let content_end = member.content_at + to_usize(member.content_bytes);
-        let content = frame.get(member.content_at..content_end).ok_or_else(wrong)?;
-        TocRoot::from_bytes(content).ok_or_else(wrong)
-    }
-
-    fn damaged(&self, problem: &'static str) -> PersistError {
-        PersistError::damaged(self.object.name(), problem)
-    }
-
     /// The row of a tarball whose manifest is lost, as far as it can be told: everything but the
     /// digest of the whole object, which costs reading it.
     pub(crate) fn recovered_row(
         store: &dyn ObjectStore,
         name: &ObjectName,
-        id: tier_index::TarballId,
+        id: TarballId,
         keys: &Keys,
     ) -> Result<TarballRow, PersistError> {
-        let reader = TarballReader::open(store, name, keys)?;
-        let (header, object_bytes) = read_header(store, name)?;
+        let ObjectHeader { header, object_bytes } = ObjectHeader::read(store, name)?;
         let encrypted = !header.is_empty();
-        let mut frames = reader.frames.clone();
+        let object = SealedObject::with_header(store, name, &header, object_bytes, keys)?;
+        // A row has digests, and nothing else knows them: every frame is read once for that.
+        let mut frames = read_seek_table(&object)?;
         for frame in &mut frames {
-            let len = to_usize(u64::from(frame.compressed));
-            let compressed = reader.object.read(frame.offset, len).and_then(|compressed| {
+            let in_object = || name.to_string();
+            let compressed = frame.range(&in_object).and_then(|range| {
+                let compressed = object.read(range)?;
                 // Without encryption nothing but the frame's own checksum tells whether it is what
                 // was written.
                 if !encrypted {
-                    decompress_unchecked(&compressed, frame.decompressed, &|| name.to_string())?;
+                    frame.decompress_unchecked(&compressed, &in_object)?;
                 }
                 Ok(compressed)
             });
-            // A damaged one keeps a digest that it cannot have; whoever reads it hears of it.
+            // A damaged one keeps a digest that it cannot have, so that a reader hears of it.
             match compressed {
                 Ok(compressed) => frame.digest = frame_digest(&compressed),
                 Err(error) if error.kind() == ErrorKind::Damaged => {}
                 Err(error) => return Err(error),
             }
         }
+        // Neither is asked of a row that no manifest commits.
         let sha256 = [0; 32];
         Ok(TarballRow { id, encrypted, object_bytes, sha256, header, n_members: 0, frames })
     }
+}
+
+/// The frames as the seek table at the end of the plaintext lists them, without digests.
+fn read_seek_table(object: &SealedObject<'_>) -> Result<Vec<FrameRow>, PersistError> {
+    let damaged = |problem| PersistError::damaged(object.name(), problem);
+    let total = object.plain_bytes();
+    let footer_bytes = to_u64(FOOTER_BYTES);
+    let footer_at = total.checked_sub(footer_bytes).ok_or_else(|| damaged("it is too short"))?;
+    let footer = object.read(ByteRange { offset: footer_at, len: footer_bytes })?;
+    let footer = footer.first_chunk().ok_or_else(|| damaged("it is too short"))?;
+    let table_bytes = seekable::table_len(footer).map_err(damaged)?;
+    let table_at = total
+        .checked_sub(table_bytes)
+        .ok_or_else(|| damaged("its seek table is longer than itself"))?;
+    let table = object.read(ByteRange { offset: table_at, len: table_bytes })?;
+    // The frames are all there is before the table, and nothing lies between them.
+    let mut offset = 0;
+    let mut frames = Vec::new();
+    for size in seekable::decode(&table).map_err(damaged)? {
+        let (compressed, decompressed) = (size.compressed, size.decompressed);
+        frames.push(FrameRow { offset, compressed, decompressed, digest: [0; 16] });
+        offset += u64::from(compressed);
+    }
+    if offset == table_at { Ok(frames) } else { Err(damaged("its seek table does not add up")) }
 }

@@ -1,10 +1,16 @@
-//! Persists one snapshot: tarballs, manifest, index, in this order.
+//! The persister: takes one snapshot to tarballs, manifest and index, in this order.
+//!
+//! Each step makes durable what the next one relies on. Before the manifest is there, nothing of
+//! the snapshot is: a crash leaves tarballs that the next attempt removes. After it, the snapshot
+//! is committed: a crash before the index has it leaves an index that is behind, which
+//! [`Archive::catch_up`](crate::Archive::catch_up) brings up to the manifest by the same code. The
+//! status log is told after each step, and is evidence of none.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use ring::rand::{SecureRandom, SystemRandom};
 use tier_index::{Index, TarballId};
 use tier_status::{Event, StatusSink};
 use tier_types::{
@@ -12,60 +18,26 @@ use tier_types::{
     StagingStore, XidRange, to_u64,
 };
 
-use crate::derive::rebuild::{ScanMode, Source, set_applied};
+use crate::derive::apply::{self, Apply, ScanMode};
 use crate::error::PersistError;
-use crate::format::keys::Keys;
+use crate::format::keys::{Keys, random_bytes};
 use crate::format::manifest::{Manifest, ManifestRef};
-use crate::format::names::{self, FilesystemId, ObjectKind};
+use crate::format::names::{self, FilesystemId};
 use crate::format::tarball::identity::TarballIdentity;
 use crate::format::tarball::row::TarballRow;
 use crate::progress::Watch;
-use crate::write::pipeline::{self, Sequenced};
-use crate::write::planner::Planner;
-
-/// How tarballs are written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PersistOptions {
-    /// zstd level.
-    pub level: i32,
-    /// Threads that compress and seal.
-    pub n_workers: usize,
-    /// Plaintext bytes after which a frame ends: what a random read decompresses.
-    pub frame_bytes: usize,
-    /// A tarball ends when it has this many bytes …
-    pub tarball_bytes: u64,
-    /// … or this many members.
-    pub tarball_members: u64,
-    /// A file with more data than this is written in parts of a frame each; up to it, it is one
-    /// member under its own path, and held in memory as a whole.
-    pub member_bytes_max: u64,
-    /// A file up to this size is written whole even if only part of it changed.
-    pub rewrite_bytes_max: u64,
-    /// Compressed bytes that are written in a second at most; `None` for no limit.
-    pub bytes_per_second_max: Option<u64>,
-    /// How much of its time a worker works while the filesystem is in demand, in percent.
-    pub busy_percent: u32,
-}
-
-impl Default for PersistOptions {
-    fn default() -> Self {
-        Self {
-            level: 3,
-            n_workers: std::thread::available_parallelism().map_or(2, usize::from),
-            frame_bytes: 1 << 20,
-            tarball_bytes: 128 << 20,
-            tarball_members: 100_000,
-            member_bytes_max: 8 << 20,
-            rewrite_bytes_max: 256 << 10,
-            bytes_per_second_max: None,
-            busy_percent: 100,
-        }
-    }
-}
+use crate::read::tarball_source::TarballSource;
+use crate::write::discard;
+use crate::write::limits::Limits;
+use crate::write::options::PersistOptions;
+use crate::write::pipeline::context::Context;
+use crate::write::pipeline::sequencer::Sequenced;
+use crate::write::pipeline::{self, jobs::JobQueue};
+use crate::write::planner::{Planned, Planner};
 
 /// What to persist.
 pub struct PersistRequest<'a> {
-    /// The writer's reign.
+    /// The writer's epoch: its term over the archive.
     pub epoch: Epoch,
     /// The number of the snapshot to be.
     pub snapshot: SnapshotId,
@@ -106,6 +78,63 @@ pub struct PersistReport {
 }
 
 /// Writes snapshots of one filesystem into a local store.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use std::sync::atomic::AtomicBool;
+///
+/// use tier_index::{Index, IndexOptions};
+/// use tier_persist::{
+///     Fetcher, FetcherOptions, FilesystemId, Keys, PersistOptions, PersistRequest, Persister,
+/// };
+/// use tier_status::NullSink;
+/// use tier_testkit::{FakeKvs, MemoryStore};
+/// use tier_types::{
+///     Change, ChunkNo, ChunkRange, Epoch, FileUpdate, LogService, MountedInstance, RecallRequest,
+///     SnapshotId, SystemClock,
+/// };
+///
+/// // A filesystem with one file, and a snapshot of it.
+/// let kvs = FakeKvs::new(512).file("hello", b"world");
+/// let publication = kvs.log().publish()?.expect("there is something to publish");
+/// let mounted = kvs.open_snapshot(&publication)?;
+///
+/// let dir = tempfile::tempdir()?;
+/// let index = Arc::new(Index::open(dir.path(), 512, &IndexOptions::default())?);
+/// let (store, keys) = (Arc::new(MemoryStore::default()), Arc::new(Keys::generate()?));
+/// let filesystem = FilesystemId::random()?;
+/// let persister = Persister::new(
+///     filesystem,
+///     store.clone(),
+///     keys.clone(),
+///     index.clone(),
+///     Arc::new(SystemClock),
+///     PersistOptions::default(),
+/// );
+///
+/// // What changed is the log's to say: here, all of the file.
+/// let ino = kvs.ino("hello");
+/// let update = FileUpdate { ino, change: Change::Touched(vec![ChunkRange::ALL]) };
+/// let report = persister.persist(&mut PersistRequest {
+///     epoch: Epoch::new(1),
+///     snapshot: SnapshotId::new(1),
+///     range: publication.range,
+///     mounted: mounted.as_ref(),
+///     updates: &mut [Ok(update)].into_iter(),
+///     status: &NullSink,
+///     stop: &AtomicBool::new(false),
+/// })?;
+/// assert_eq!((report.n_inodes, report.data_bytes, report.n_tarballs), (1, 5, 1));
+///
+/// // The data comes back by inode, chunk, and exactly the transaction that wrote it.
+/// let fetcher = Fetcher::new(filesystem, index, keys, vec![store], FetcherOptions::default());
+/// let extent = kvs.resident_extents(ino, ChunkNo::new(0), 1)?.remove(0);
+/// let request = RecallRequest { ino, chunks: extent.chunks, data_xid: extent.data_xid };
+/// assert_eq!(fetcher.fetch(&request)?.bytes(), b"world");
+/// # Ok(())
+/// # }
+/// ```
 pub struct Persister {
     filesystem: FilesystemId,
     store: Arc<dyn StagingStore>,
@@ -121,37 +150,18 @@ impl std::fmt::Debug for Persister {
     }
 }
 
-/// What nobody could know when the files were written.
-fn random_token() -> Result<u64, PersistError> {
-    let mut bytes = [0; 8];
-    let filled = SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_| PersistError::BadKey("the system has no random bytes".into()))?;
-    Ok(u64::from_le_bytes(bytes))
-}
-
-/// The tarballs, and what the snapshot comes to.
-fn report(planner: &Planner<'_>, sequenced: Sequenced) -> (Vec<TarballRow>, PersistReport) {
-    let Sequenced { tarballs, data_bytes, failed } = sequenced;
-    let failed: BTreeSet<_> = failed.into_iter().chain(planner.failed.iter().copied()).collect();
-    let report = PersistReport {
-        n_inodes: planner.n_inodes.saturating_sub(to_u64(failed.len())),
-        data_bytes,
-        n_tarballs: to_u64(tarballs.len()),
-        tarball_bytes: tarballs.iter().map(|row| row.object_bytes).sum(),
-        failed: failed.into_iter().collect(),
-    };
-    (tarballs, report)
-}
-
 impl Persister {
-    /// Components and settings of a persister.
+    /// Components and settings of a persister. Stops on settings that make no sense: no worker, an
+    /// empty frame, a rate of nothing.
     pub fn new(
         filesystem: FilesystemId,
         store: Arc<dyn StagingStore>,
         keys: Arc<Keys>,
         index: Arc<Index>,
-        (clock, options): (Arc<dyn Clock>, PersistOptions),
+        clock: Arc<dyn Clock>,
+        options: PersistOptions,
     ) -> Self {
+        options.assert_sound();
         Self { filesystem, store, keys, index, clock, options }
     }
 
@@ -159,78 +169,76 @@ impl Persister {
     /// and the index includes it. An inode that cannot be read is left out and reported; of a large
     /// file that is written in parts, only those that cannot be read are left out.
     pub fn persist(&self, request: &mut PersistRequest<'_>) -> Result<PersistReport, PersistError> {
-        request.status.report(Event::Started { range: request.range })?;
-        self.remove_parts(request.epoch, request.snapshot)?;
-        let id = TarballId { epoch: request.epoch, snapshot: request.snapshot, part: 0 };
-        let identity = TarballIdentity {
-            filesystem: self.filesystem,
-            id,
-            range: request.range,
-            chunk_bytes: request.mounted.chunk_bytes(),
-            token: random_token()?,
-        };
-        let context = pipeline::Context {
-            store: self.store.as_ref(),
-            keys: &self.keys,
-            options: self.options,
-            identity,
-            mounted: request.mounted,
-            status: request.status,
-        };
-        let mut planner = Planner::new(&self.options, request.mounted, request.status);
-        let sequenced = pipeline::run(&context, |jobs| {
-            for update in &mut *request.updates {
-                if request.stop.load(Ordering::Relaxed) {
-                    return Err(PersistError::Cancelled);
-                }
-                planner.add(&update.map_err(PersistError::Source)?, jobs)?;
-            }
-            planner.finish(jobs)
-        })?;
-        let (tarballs, report) = report(&planner, sequenced);
+        let started = Instant::now();
+        let PersistRequest { epoch, snapshot, range, .. } = *request;
+        tracing::info!(%snapshot, %epoch, %range, "persisting a snapshot");
+        // First, so that a crash at any later step leaves a status log that says what was begun.
+        request.status.report(Event::Started { range })?;
+        apply::check_chunk_bytes(&self.index, request.mounted.chunk_bytes())?;
+        self.check_is_next(epoch, snapshot)?;
+        discard::discard_attempt(self.store.as_ref(), self.filesystem, epoch, snapshot)?;
+        let (tarballs, report) = self.write_tarballs(request)?;
         let manifest = self.manifest(request, tarballs, &report)?;
         self.commit(&manifest, request.status, &report)?;
+        tracing::info!(
+            %snapshot,
+            n_tarballs = report.n_tarballs,
+            n_inodes = report.n_inodes,
+            n_failed = report.failed.len(),
+            data_bytes = report.data_bytes,
+            tarball_bytes = report.tarball_bytes,
+            elapsed = ?started.elapsed(),
+            "snapshot committed"
+        );
         Ok(report)
     }
 
     /// Removes what an interrupted snapshot left: temporary files, and tarballs of snapshots after
     /// `last` that no manifest commits.
     pub fn discard_uncommitted(&self, last: SnapshotId) -> Result<(), PersistError> {
-        self.store.discard_staged().map_err(PersistError::Store)?;
-        let names = self.store.list(&format!("{}/", self.filesystem));
-        let kinds: Vec<_> = names
-            .map_err(PersistError::Store)?
-            .into_iter()
-            .filter_map(|name| names::parse(&name).map(|(_, kind)| (name, kind)))
-            .collect();
-        let committed = |id: TarballId| {
-            kinds.iter().any(|(_, kind)| {
-                *kind == ObjectKind::Manifest { epoch: id.epoch, snapshot: id.snapshot }
-            })
-        };
-        for (name, kind) in &kinds {
-            if let ObjectKind::Tarball(id) = kind
-                && id.snapshot > last
-                && !committed(*id)
-                && self.index.tarball_row(*id)?.is_none()
-            {
-                self.store.delete(name).map_err(PersistError::Store)?;
-            }
-        }
-        Ok(())
+        discard::discard_uncommitted(self.store.as_ref(), self.filesystem, &self.index, last)
     }
 
-    /// Removes the tarballs of an earlier attempt, which may have had more of them.
-    fn remove_parts(&self, epoch: Epoch, snapshot: SnapshotId) -> Result<(), PersistError> {
-        let names = self.store.list(&format!("{}/", self.filesystem));
-        for name in names.map_err(PersistError::Store)? {
-            if let Some((_, ObjectKind::Tarball(id))) = names::parse(&name)
-                && (id.epoch, id.snapshot) == (epoch, snapshot)
-            {
-                self.store.delete(&name).map_err(PersistError::Store)?;
-            }
+    /// What an earlier attempt left is removed first: the snapshot must not be one that is
+    /// committed.
+    fn check_is_next(&self, epoch: Epoch, snapshot: SnapshotId) -> Result<(), PersistError> {
+        let known = self.index.applied()?.map(|applied| (applied.epoch, applied.snapshot));
+        if known < Some((epoch, snapshot)) {
+            return Ok(());
         }
-        Ok(())
+        let name = names::manifest_name(self.filesystem, epoch, snapshot).to_string();
+        let problem = "the index includes it already, or a later one";
+        Err(PersistError::BrokenChain { name, problem })
+    }
+
+    /// The tarballs, durable and not yet committed, and what the snapshot comes to.
+    fn write_tarballs(
+        &self,
+        request: &mut PersistRequest<'_>,
+    ) -> Result<(Vec<TarballRow>, PersistReport), PersistError> {
+        let chunk_bytes = request.mounted.chunk_bytes();
+        let limits = Limits::of(&self.options, chunk_bytes);
+        let context = Context {
+            store: self.store.as_ref(),
+            keys: &self.keys,
+            options: self.options,
+            limits,
+            identity: TarballIdentity {
+                filesystem: self.filesystem,
+                id: TarballId { epoch: request.epoch, snapshot: request.snapshot, part: 0 },
+                range: request.range,
+                chunk_bytes,
+                // Drawn now, after the files were written: no file can hold it.
+                token: u64::from_le_bytes(random_bytes()?),
+            },
+            mounted: request.mounted,
+            status: request.status,
+        };
+        let planner = Planner::new(&limits, request.mounted, request.status);
+        let (updates, stop) = (&mut *request.updates, request.stop);
+        let plan = |jobs: &mut JobQueue| plan_all(planner, updates, stop, jobs);
+        let (planned, sequenced) = pipeline::run(&context, plan)?;
+        Ok(report(planned, sequenced))
     }
 
     fn manifest(
@@ -239,6 +247,8 @@ impl Persister {
         tarballs: Vec<TarballRow>,
         report: &PersistReport,
     ) -> Result<Manifest, PersistError> {
+        // The parent is what the index includes: that is what the snapshot's updates are relative
+        // to.
         let parent = self.index.applied()?.map(|applied| ManifestRef {
             epoch: applied.epoch,
             snapshot: applied.snapshot,
@@ -260,6 +270,7 @@ impl Persister {
         })
     }
 
+    /// Makes the manifest durable, and brings the index up to it.
     fn commit(
         &self,
         manifest: &Manifest,
@@ -267,6 +278,7 @@ impl Persister {
         report: &PersistReport,
     ) -> Result<(), PersistError> {
         let object = manifest.to_object(&self.keys)?;
+        // The tarballs are durable: from this commit on the snapshot exists.
         let mut new = self.store.stage(&manifest.name()).map_err(PersistError::Store)?;
         new.write(&object).map_err(PersistError::Store)?;
         new.commit().map_err(PersistError::Store)?;
@@ -277,13 +289,51 @@ impl Persister {
             data_bytes: report.data_bytes,
             tarball_bytes: report.tarball_bytes,
         })?;
+        // Read back from the tarballs, and not kept in memory: a large snapshot's tables would not
+        // fit, and what is in the index is what can be read
+        // (`docs/adr/0004-index-reads-tarballs-back.md`).
         let stores: [&dyn ObjectStore; 1] = [self.store.as_ref()];
-        let (keys, filesystem) = (&self.keys, self.filesystem);
-        let source = Source { stores: &stores, keys, filesystem, mode: ScanMode::Tables };
+        let source =
+            TarballSource { stores: &stores, keys: &self.keys, filesystem: self.filesystem };
         let mut writer = self.index.writer();
-        source.apply(&mut writer, &manifest.tarballs, &mut Watch::default())?;
-        set_applied(&mut writer, &manifest.reference(&object))?;
+        let apply = Apply { source, mode: ScanMode::Tables };
+        apply.tarballs(&mut writer, &manifest.tarballs, &mut Watch::default())?;
+        apply::set_applied(&mut writer, &manifest.reference(&object))?;
         writer.flush()?;
         Ok(status.report(Event::Indexed)?)
     }
+}
+
+/// Plans all updates, until the stop flag is set.
+fn plan_all(
+    mut planner: Planner<'_>,
+    updates: &mut dyn Iterator<Item = Result<FileUpdate, PortError>>,
+    stop: &AtomicBool,
+    jobs: &mut JobQueue,
+) -> Result<Planned, PersistError> {
+    for update in updates {
+        // Once for each inode, each of which is a matter of microseconds here.
+        if stop.load(Ordering::Relaxed) {
+            return Err(PersistError::Cancelled);
+        }
+        planner.add(&update.map_err(PersistError::Source)?, jobs)?;
+    }
+    planner.finish(jobs)
+}
+
+/// The tarballs, and what the snapshot comes to.
+fn report(planned: Planned, sequenced: Sequenced) -> (Vec<TarballRow>, PersistReport) {
+    let Sequenced { tarballs, data_bytes, failed } = sequenced;
+    // An inode may fail more than once: while it is planned, and with several of its parts.
+    let failed: BTreeSet<_> = failed.into_iter().chain(planned.failed).collect();
+    let n_failed = to_u64(failed.len());
+    assert!(n_failed <= planned.n_inodes, "only what was to be persisted can fail");
+    let report = PersistReport {
+        n_inodes: planned.n_inodes - n_failed,
+        data_bytes,
+        n_tarballs: to_u64(tarballs.len()),
+        tarball_bytes: tarballs.iter().map(|row| row.object_bytes).sum(),
+        failed: failed.into_iter().collect(),
+    };
+    (tarballs, report)
 }

@@ -1,34 +1,23 @@
-//! What to write of an inode: pure, from what changed and where its chunks are, to members.
+//! The plan of an inode: pure, from what changed and where its chunks are, to members.
+//!
+//! An inode is written as a whole under its own path if all its data is at hand, changed or little,
+//! and not too much of it: then stock tar restores it. Otherwise only what changed is written,
+//! under `.tier/`, in parts of a frame each, with the metadata in a member of its own, so that a
+//! chunk that cannot be read costs its part and nothing else. Cold chunks are never written: they
+//! were persisted before they were evicted, and the index knows where.
 
-use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, FileKind, Ino, InodeState};
+use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, FileKind, InodeState};
 
-use crate::format::tarball::layout::TIER_FOLDER;
+use crate::format::tarball::layout::TIER_DIR;
 use crate::format::tarball::member::{Member, Run};
-
-/// The most that members hold.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct PlanLimits {
-    /// The filesystem's chunk size.
-    pub(crate) chunk_bytes: u32,
-    /// A file up to this size can be one member.
-    pub(crate) whole_bytes: u64,
-    /// Data bytes of one member with a part of a file; at least a chunk.
-    pub(crate) part_bytes: u64,
-    /// A file up to this size is written whole even if only part of it changed.
-    pub(crate) rewrite_bytes: u64,
-    /// Runs of one member.
-    pub(crate) n_runs: usize,
-}
-
-/// Longest path of a member; what is longer goes under a number.
-const PATH_BYTES_MAX: usize = 4000;
+use crate::write::limits::{MemberLimits, PATH_BYTES_MAX};
 
 /// The path under which an inode can be a member of its own, for people with stock tar: short
-/// enough, not ours, and of a kind that tar has.
+/// enough, not below `.tier`, and of a kind that tar has.
 pub(crate) fn member_path(inode: &InodeState, path: Option<Vec<u8>>) -> Option<Vec<u8>> {
-    let ours =
-        |path: &[u8]| path.split(|&byte| byte == b'/').next() == Some(TIER_FOLDER.as_bytes());
-    let path = path.filter(|path| path.len() <= PATH_BYTES_MAX && !ours(path));
+    let reserved =
+        |path: &[u8]| path.split(|&byte| byte == b'/').next() == Some(TIER_DIR.as_bytes());
+    let path = path.filter(|path| path.len() <= PATH_BYTES_MAX && !reserved(path));
     path.filter(|_| !matches!(inode.attr.kind, FileKind::Socket))
 }
 
@@ -40,19 +29,22 @@ pub(crate) fn whole_member(
     path: Vec<u8>,
     runs: &[ChunkRun],
     touched: &[ChunkRange],
-    limits: &PlanLimits,
+    limits: &MemberLimits,
 ) -> Option<Member> {
     let attr = &inode.attr;
     let mut member =
         Member { metadata: Some(inode.clone()), whole_path: Some(path), ..Member::of(attr.ino) };
+    // Nothing but a regular file has data.
     if !matches!(attr.kind, FileKind::Regular) {
         return Some(member);
     }
     let rewrite = attr.size_bytes <= limits.rewrite_bytes && !touched.is_empty();
     for run in runs {
         match run.state {
+            // Its data is not at hand, and recalling it to archive it again would be absurd.
             ChunkState::Cold => return None,
             ChunkState::Hot | ChunkState::Warm => {
+                // Unchanged data of a large file is not written again: the index has it.
                 if !rewrite && !touched.iter().any(|range| range.covers(run.chunks)) {
                     return None;
                 }
@@ -62,20 +54,21 @@ pub(crate) fn whole_member(
             ChunkState::Hole => push_hole(&mut member.holes, run, touched),
         }
     }
+    // The member is held in memory as a whole, and its header lists every run.
     let fits = member.data_bytes <= limits.whole_bytes;
     (fits && member.data.len() + member.holes.len() <= limits.n_runs).then_some(member)
 }
 
-/// Splits what changed of a file into members. The metadata is one of its own: it does not depend on
-/// whether data can be read.
+/// Splits what changed of a file into members. The metadata is one of its own: it does not depend
+/// on whether data can be read.
 pub(crate) struct PartMembers {
-    limits: PlanLimits,
+    limits: MemberLimits,
     file_bytes: u64,
     current: Member,
 }
 
 impl PartMembers {
-    pub(crate) fn new(inode: &InodeState, limits: PlanLimits) -> Self {
+    pub(crate) fn new(inode: &InodeState, limits: MemberLimits) -> Self {
         let current = Member { metadata: Some(inode.clone()), ..Member::of(inode.attr.ino) };
         Self { limits, file_bytes: inode.attr.size_bytes, current }
     }
@@ -93,13 +86,10 @@ impl PartMembers {
             ChunkState::Hot | ChunkState::Warm => {
                 let mut rest = Some(run.chunks);
                 while let Some(chunks) = rest {
+                    // Room for a whole chunk at least, so that no part is filled by less.
                     full.extend(self.make_room(u64::from(self.limits.chunk_bytes)));
-                    let room = self.limits.part_bytes.saturating_sub(self.current.data_bytes);
-                    let n_chunks = (room / u64::from(self.limits.chunk_bytes)).max(1);
-                    let end = chunks.start().get().saturating_add(n_chunks);
-                    let end = ChunkNo::new(end).min(chunks.end());
-                    rest = ChunkRange::new(end, chunks.end());
-                    let Some(now) = ChunkRange::new(chunks.start(), end) else { break };
+                    let now = self.part_of(chunks);
+                    rest = ChunkRange::new(now.end(), chunks.end());
                     self.current.data.push(Run { chunks: now, data_xid: run.data_xid });
                     self.current.data_bytes +=
                         now.len_bytes(self.limits.chunk_bytes, self.file_bytes);
@@ -116,31 +106,23 @@ impl PartMembers {
         says_something.then_some(self.current)
     }
 
+    /// As many of these chunks as the member has room for, and one at least.
+    #[expect(clippy::expect_used, reason = "it is at least one chunk")]
+    fn part_of(&self, chunks: ChunkRange) -> ChunkRange {
+        let room = self.limits.part_bytes.saturating_sub(self.current.data_bytes);
+        let n_chunks = (room / u64::from(self.limits.chunk_bytes)).max(1).min(chunks.len());
+        let end = ChunkNo::new(chunks.start().get() + n_chunks);
+        ChunkRange::new(chunks.start(), end).expect("at least one chunk is taken")
+    }
+
     fn make_room(&mut self, bytes: u64) -> Option<Member> {
         let Member { metadata, data, holes, data_bytes, .. } = &self.current;
+        // The metadata's member takes holes but no data: it must not fail with a chunk.
         let full = data.len() + holes.len() >= self.limits.n_runs
             || (metadata.is_some() && bytes > 0)
             || (*data_bytes > 0 && data_bytes + bytes > self.limits.part_bytes);
         let next = Member::of(self.current.ino);
         full.then(|| std::mem::replace(&mut self.current, next))
-    }
-}
-
-/// What orders members: directory, type as the name's ending tells it, inode.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub(crate) struct SortKey {
-    pub(crate) directory: Option<Ino>,
-    pub(crate) ending: Vec<u8>,
-    pub(crate) ino: Ino,
-}
-
-impl SortKey {
-    pub(crate) fn of(inode: &InodeState) -> Self {
-        let link = inode.links.first();
-        let name = link.map_or(&b""[..], |link| link.name.as_bytes());
-        let dot = name.iter().rposition(|&byte| byte == b'.');
-        let ending = dot.and_then(|dot| name.get(dot..)).unwrap_or_default().to_vec();
-        Self { directory: link.map(|link| link.parent), ending, ino: inode.attr.ino }
     }
 }
 
@@ -154,11 +136,12 @@ fn push_hole(holes: &mut Vec<Run>, run: &ChunkRun, touched: &[ChunkRange]) {
 
 #[cfg(test)]
 mod tests {
-    use tier_types::{FileAttr, Timestamp, Xid};
+    use proptest::prelude::*;
+    use tier_types::{FileAttr, Ino, Timestamp, Xid};
 
     use super::*;
 
-    const LIMITS: PlanLimits = PlanLimits {
+    const LIMITS: MemberLimits = MemberLimits {
         chunk_bytes: 10,
         whole_bytes: 50,
         part_bytes: 40,
@@ -227,5 +210,51 @@ mod tests {
         assert_eq!(bytes, [0, 40, 40, 15]);
         let with_metadata: Vec<_> = members.iter().map(|m| m.metadata.is_some()).collect();
         assert_eq!(with_metadata, [true, false, false, false]);
+    }
+
+    fn any_state() -> impl Strategy<Value = ChunkState> {
+        prop_oneof![
+            Just(ChunkState::Hole),
+            Just(ChunkState::Hot),
+            Just(ChunkState::Warm),
+            Just(ChunkState::Cold),
+        ]
+    }
+
+    proptest! {
+        /// Parts hold every resident chunk once and in order, every hole, nothing that is cold, and
+        /// no more than a part may.
+        #[test]
+        fn parts_are_what_changed(
+            lens in prop::collection::vec((1_u64..12, any_state()), 1..8),
+            short in 0_u64..10,
+        ) {
+            let n_chunks: u64 = lens.iter().map(|(len, _)| len).sum();
+            let file_bytes = n_chunks * 10 - short;
+            let mut parts = PartMembers::new(&inode(file_bytes), LIMITS);
+            let (mut at, mut members, mut resident, mut holes) = (0, Vec::new(), 0, 0);
+            let mut expected = Vec::new();
+            for (len, state) in lens {
+                let run = run(at, at + len, state, 5);
+                members.extend(parts.add(&run));
+                match state {
+                    ChunkState::Hot | ChunkState::Warm => {
+                        expected.extend(at..at + len);
+                        resident += run.chunks.len_bytes(10, file_bytes);
+                    }
+                    ChunkState::Hole => holes += 1,
+                    ChunkState::Cold => {}
+                }
+                at += len;
+            }
+            members.extend(parts.finish());
+            let data = members.iter().flat_map(|member| &member.data);
+            let chunks = data.flat_map(|run| run.chunks.start().get()..run.chunks.end().get());
+            prop_assert!(chunks.eq(expected));
+            prop_assert_eq!(members.iter().map(|m| m.data_bytes).sum::<u64>(), resident);
+            prop_assert!(members.iter().all(|m| m.data_bytes <= LIMITS.part_bytes));
+            prop_assert_eq!(members.iter().map(|m| m.holes.len()).sum::<usize>(), holes);
+            prop_assert!(members.iter().skip(1).all(|member| member.metadata.is_none()));
+        }
     }
 }

@@ -1,32 +1,38 @@
-//! Reads what changed from the mounted snapshot and decides which members go into which frame.
+//! The planner: reads what changed from the mounted snapshot, and hands out jobs.
+//!
+//! It is the one serial stage of persisting, so it reads metadata and chunk maps only, never data.
+//! What it decides is pure and elsewhere: which members an inode becomes ([`crate::write::plan`]),
+//! and which members share a frame ([`crate::write::framing`]). An inode that cannot be read is
+//! reported, left out, and tried again with the next snapshot; only the end of the whole work is an
+//! error.
 
 use tier_status::{Event, StatusSink};
 use tier_types::{
     Change, ChunkNo, ChunkRange, ChunkRun, ErrorKind, FileKind, FileUpdate, Ino, InodeState,
-    MountedSnapshot, PortError, SnapshotReader, to_usize, with_causes,
+    MountedSnapshot, PortError, SnapshotReader, with_causes,
 };
 
 use crate::error::PersistError;
-use crate::format::tarball::member::{Member, header_bytes_about};
-use crate::write::persister::PersistOptions;
-use crate::write::pipeline::Jobs;
-use crate::write::plan::{self, PartMembers, PlanLimits, SortKey};
-
-/// Runs that are asked of the snapshot at a time.
-const N_RUNS: usize = 1024;
-/// Members that are put into a better order before they are cut into frames.
-const WINDOW_MEMBERS: usize = 4096;
-/// What their headers may take in memory.
-const WINDOW_BYTES: usize = 16 << 20;
+use crate::format::tarball::member::Member;
+use crate::write::framing::{SortKey, Window};
+use crate::write::limits::{Limits, MemberLimits, RUNS_PER_READ};
+use crate::write::pipeline::jobs::JobQueue;
+use crate::write::plan::{self, PartMembers};
 
 /// One snapshot's planning.
 pub(crate) struct Planner<'a> {
     reader: Box<dyn SnapshotReader + 'a>,
     status: &'a dyn StatusSink,
-    limits: PlanLimits,
-    frame_bytes: usize,
-    window: Vec<(SortKey, Member)>,
-    window_bytes: usize,
+    limits: MemberLimits,
+    window: Window,
+    n_inodes: u64,
+    failed: Vec<Ino>,
+}
+
+/// What was planned.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    /// Updates, those that failed included.
     pub(crate) n_inodes: u64,
     /// Inodes that could not be read.
     pub(crate) failed: Vec<Ino>,
@@ -46,32 +52,29 @@ impl From<PersistError> for InodeError {
 
 impl<'a> Planner<'a> {
     pub(crate) fn new(
-        options: &PersistOptions,
+        limits: &Limits,
         mounted: &'a dyn MountedSnapshot,
         status: &'a dyn StatusSink,
     ) -> Self {
-        let chunk_bytes = mounted.chunk_bytes();
-        let frame_bytes = u64::try_from(options.frame_bytes).unwrap_or(u64::MAX);
         Self {
             reader: mounted.reader(),
             status,
-            limits: PlanLimits {
-                chunk_bytes,
-                whole_bytes: options.member_bytes_max,
-                part_bytes: frame_bytes.max(u64::from(chunk_bytes)),
-                rewrite_bytes: options.rewrite_bytes_max,
-                n_runs: 1000,
-            },
-            frame_bytes: options.frame_bytes,
-            window: Vec::new(),
-            window_bytes: 0,
+            limits: limits.member,
+            window: Window::new(limits.frame.frame_bytes),
             n_inodes: 0,
             failed: Vec::new(),
         }
     }
 
-    pub(crate) fn add(&mut self, update: &FileUpdate, jobs: &mut Jobs) -> Result<(), PersistError> {
+    /// Plans one inode. Its members are handed out when the window is full, at the latest by
+    /// [`finish`](Self::finish).
+    pub(crate) fn add(
+        &mut self,
+        update: &FileUpdate,
+        jobs: &mut JobQueue,
+    ) -> Result<(), PersistError> {
         let added = match &update.change {
+            // Tombstones have no directory any more, and go first.
             Change::Gone(xid) => {
                 let member = Member { gone: Some(*xid), ..Member::of(update.ino) };
                 let key = SortKey { ino: update.ino, ..SortKey::default() };
@@ -82,6 +85,7 @@ impl<'a> Planner<'a> {
         self.n_inodes += 1;
         match added {
             Ok(()) => Ok(()),
+            // One bad inode must not keep the others from being persisted.
             Err(InodeError::Inode(error)) if error.kind() != ErrorKind::Cancelled => {
                 let ino = update.ino.get();
                 self.status.report(Event::InodeFailed { ino, error: with_causes(&error) })?;
@@ -93,16 +97,17 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Hands over what is left.
-    pub(crate) fn finish(&mut self, jobs: &mut Jobs) -> Result<(), PersistError> {
-        self.flush_window(jobs)
+    /// Hands out what is left.
+    pub(crate) fn finish(mut self, jobs: &mut JobQueue) -> Result<Planned, PersistError> {
+        self.flush_window(jobs)?;
+        Ok(Planned { n_inodes: self.n_inodes, failed: self.failed })
     }
 
     fn add_inode(
         &mut self,
         ino: Ino,
         touched: &[ChunkRange],
-        jobs: &mut Jobs,
+        jobs: &mut JobQueue,
     ) -> Result<(), InodeError> {
         // One that failed in an earlier snapshot may be gone by now.
         let Some(inode) = self.reader.inode(ino).map_err(InodeError::Inode)? else {
@@ -125,11 +130,12 @@ impl<'a> Planner<'a> {
         let Some(path) = path else { return Ok(None) };
         let mut runs = Vec::new();
         if regular {
-            runs = self.reader.chunk_runs(inode.attr.ino, ChunkNo::new(0), N_RUNS)?;
-            let complete = runs.last().is_some_and(|run| run.chunks.end() == ChunkNo::END);
-            if !complete {
+            let first = self.chunk_runs(inode.attr.ino, ChunkNo::new(0))?;
+            // So many runs do not fit into one member's header.
+            if first.end < ChunkNo::END {
                 return Ok(None);
             }
+            runs = first.runs;
         }
         let member = plan::whole_member(inode, path, &runs, touched, &self.limits);
         let Some(mut member) = member else { return Ok(None) };
@@ -144,10 +150,13 @@ impl<'a> Planner<'a> {
         member: &Member,
     ) -> Result<Vec<Vec<u8>>, PortError> {
         let mut paths = Vec::new();
+        // A directory has one name, whatever its links say.
         if inode.links.len() < 2 || matches!(inode.attr.kind, FileKind::Directory) {
             return Ok(paths);
         }
         for link in &inode.links {
+            // A name in a directory that has none itself is no path. `TIER.links` has it all the
+            // same.
             let Some(mut path) = self.reader.path(link.parent)? else { continue };
             if !path.is_empty() {
                 path.push(b'/');
@@ -163,7 +172,7 @@ impl<'a> Planner<'a> {
         &mut self,
         inode: &InodeState,
         touched: &[ChunkRange],
-        jobs: &mut Jobs,
+        jobs: &mut JobQueue,
     ) -> Result<(), InodeError> {
         let ino = inode.attr.ino;
         let key = SortKey::of(inode);
@@ -171,11 +180,12 @@ impl<'a> Planner<'a> {
         for range in touched {
             let mut at = Some(*range);
             while let Some(rest) = at {
-                let runs = self.reader.chunk_runs(ino, rest.start(), N_RUNS);
-                let runs = runs.map_err(InodeError::Inode)?;
-                let end = runs.last().map_or(rest.end(), |run| run.chunks.end());
-                for run in runs {
+                let runs = self.chunk_runs(ino, rest.start()).map_err(InodeError::Inode)?;
+                // The last run may go on behind the range that changed.
+                let end = runs.end;
+                for run in runs.runs {
                     let Some(chunks) = run.chunks.intersection(rest) else { continue };
+                    // Members that are full go out while the rest of the file is still planned.
                     for member in parts.add(&ChunkRun { chunks, ..run }) {
                         self.put(key.clone(), member, jobs)?;
                     }
@@ -189,50 +199,46 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn put(&mut self, key: SortKey, member: Member, jobs: &mut Jobs) -> Result<(), PersistError> {
-        let path_bytes = member.other_paths.iter().map(Vec::len).sum::<usize>();
-        self.window_bytes += header_bytes_about(&member) + path_bytes;
-        self.window.push((key, member));
-        let full = self.window.len() >= WINDOW_MEMBERS || self.window_bytes >= WINDOW_BYTES;
-        if full { self.flush_window(jobs) } else { Ok(()) }
+    /// The first runs of the chunk map from a chunk on. The map is total: one that is empty, or
+    /// leaves chunks out, would silently lose what they hold.
+    fn chunk_runs(&mut self, ino: Ino, from: ChunkNo) -> Result<MapRuns, PortError> {
+        let runs = self.reader.chunk_runs(ino, from, RUNS_PER_READ)?;
+        let mut end = from;
+        for run in &runs {
+            if run.chunks.start() != end {
+                return Err(gap(ino, end));
+            }
+            end = run.chunks.end();
+        }
+        if end == from {
+            return Err(gap(ino, end));
+        }
+        Ok(MapRuns { runs, end })
     }
 
-    /// Cuts members into frames, by directory and then by type: what is alike compresses better
-    /// next to each other, and what lies together is often read together. Small members share a
-    /// frame, a large one has its own.
-    fn flush_window(&mut self, jobs: &mut Jobs) -> Result<(), PersistError> {
-        self.window.sort_by(|(a, _), (b, _)| a.cmp(b));
-        self.window_bytes = 0;
-        let mut frame = Frame::default();
-        for (_, member) in self.window.drain(..) {
-            if to_usize(member.data_bytes) >= self.frame_bytes / 2 {
-                frame.large.push(member);
-                continue;
-            }
-            let member_bytes = header_bytes_about(&member) + to_usize(member.data_bytes);
-            if frame.bytes + member_bytes > self.frame_bytes {
-                std::mem::take(&mut frame).push_to(jobs)?;
-            }
-            frame.bytes += member_bytes;
-            frame.small.push(member);
-        }
-        frame.push_to(jobs)
+    fn put(
+        &mut self,
+        key: SortKey,
+        member: Member,
+        jobs: &mut JobQueue,
+    ) -> Result<(), PersistError> {
+        self.window.add(key, member);
+        if self.window.is_full() { self.flush_window(jobs) } else { Ok(()) }
+    }
+
+    fn flush_window(&mut self, jobs: &mut JobQueue) -> Result<(), PersistError> {
+        self.window.take_frames().into_iter().try_for_each(|members| jobs.push(members))
     }
 }
 
-/// A frame that is being put together, and the large members that come after it.
-#[derive(Default)]
-struct Frame {
-    small: Vec<Member>,
-    bytes: usize,
-    large: Vec<Member>,
+/// Adjacent runs of a chunk map.
+struct MapRuns {
+    runs: Vec<ChunkRun>,
+    /// The chunk after the last of them.
+    end: ChunkNo,
 }
 
-impl Frame {
-    fn push_to(self, jobs: &mut Jobs) -> Result<(), PersistError> {
-        if !self.small.is_empty() {
-            jobs.push(self.small)?;
-        }
-        self.large.into_iter().try_for_each(|member| jobs.push(vec![member]))
-    }
+fn gap(ino: Ino, at: ChunkNo) -> PortError {
+    let message = format!("the chunk map of inode {ino} says nothing of chunk {at}");
+    PortError::new(ErrorKind::Damaged, message)
 }

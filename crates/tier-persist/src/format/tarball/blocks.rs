@@ -1,6 +1,12 @@
 //! The tar blocks of one decompressed frame, trusting nothing.
+//!
+//! Two kinds of header blocks matter: an extended header, whose records are about the member that
+//! follows, and the member's own. Its content may go on in the frames behind, so that a position
+//! after it is cut at the frame's end. Any byte may be wrong: a header counts only with its
+//! checksum, and nothing is read beyond the frame.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use tar::{EntryType, Header};
 use tier_types::{to_u64, to_usize};
@@ -39,6 +45,7 @@ pub(crate) struct Blocks<'a> {
 impl<'a> Blocks<'a> {
     /// Starts at a byte of the frame where a member does.
     pub(crate) fn new(frame: &'a [u8], at: usize) -> Self {
+        assert!(at <= frame.len(), "a member starts in its frame");
         Self { frame, at }
     }
 
@@ -47,10 +54,11 @@ impl<'a> Blocks<'a> {
         let start = self.at;
         let mut records = PaxRecords::default();
         loop {
-            if self.at >= self.frame.len() {
+            if self.at == self.frame.len() {
                 return if self.at == start { Ok(None) } else { Err("it ends too early") };
             }
             let block = self.take(to_u64(BLOCK_BYTES))?;
+            // Two of these end the archive; one is enough for a reader.
             if block.iter().all(|&byte| byte == 0) {
                 return Ok(None);
             }
@@ -62,8 +70,10 @@ impl<'a> Blocks<'a> {
                 records = PaxRecords::parse(bytes).ok_or("an extended header is wrong")?;
                 continue;
             }
+            // Of a sparse file stock tar shows another path than the file's own.
             let path = records.get("GNU.sparse.name").or(records.get("path"));
             let path = path.map_or_else(|| header.path_bytes(), Cow::Borrowed);
+            // The next member starts behind the content, or the frame ends within it.
             let content_at = self.at;
             let whole = content_bytes.saturating_add(to_u64(padding(content_bytes)));
             self.at = content_at.saturating_add(to_usize(whole)).min(self.frame.len());
@@ -73,27 +83,84 @@ impl<'a> Blocks<'a> {
     }
 
     fn take(&mut self, len: u64) -> Result<&'a [u8], &'static str> {
-        let rest = self.frame.get(self.at..).unwrap_or_default();
+        // The length is from the frame, and may be anything.
+        let (_, rest) = self.frame.split_at(self.at);
         if len > to_u64(rest.len()) {
             return Err("it ends too early");
         }
-        let taken = rest.get(..to_usize(len)).unwrap_or_default();
+        let (taken, _) = rest.split_at(to_usize(len));
         self.at += taken.len();
         Ok(taken)
     }
 }
 
 fn header(block: &[u8]) -> Result<&Header, &'static str> {
-    let header = block.first_chunk::<BLOCK_BYTES>().map(|block| Header::from_byte_slice(block));
-    let header = header.ok_or("it ends too early")?;
-    let sum = |range: std::ops::Range<usize>| {
-        let part = block.get(range).unwrap_or_default();
-        part.iter().map(|&byte| u32::from(byte)).sum::<u32>()
-    };
-    // The checksum field itself counts as eight spaces.
-    let expected = sum(0..148) + 8 * u32::from(b' ') + sum(156..BLOCK_BYTES);
+    let block = block.first_chunk::<BLOCK_BYTES>().ok_or("it ends too early")?;
+    let header = Header::from_byte_slice(block);
+    // The checksum field itself counts as spaces.
+    let bytes = block.iter().enumerate();
+    let bytes = bytes.map(|(at, &byte)| if CHECKSUM_FIELD.contains(&at) { b' ' } else { byte });
+    let expected: u32 = bytes.map(u32::from).sum();
     match header.cksum() {
         Ok(stored) if stored == expected => Ok(header),
-        _ => Err("a member's header is wrong"),
+        Ok(_) | Err(_) => Err("a member's header is wrong"),
+    }
+}
+
+/// Where a header block has its checksum.
+const CHECKSUM_FIELD: Range<usize> = 148..156;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(path: &str, content: &[u8]) -> Vec<u8> {
+        let mut header = Header::new_ustar();
+        header.set_path(path).unwrap();
+        header.set_size(to_u64(content.len()));
+        header.set_cksum();
+        let mut out = header.as_bytes().to_vec();
+        out.extend(content);
+        out.resize(out.len() + padding(to_u64(content.len())), 0);
+        out
+    }
+
+    fn paths(frame: &[u8], at: usize) -> Result<Vec<String>, &'static str> {
+        let mut blocks = Blocks::new(frame, at);
+        let mut paths = Vec::new();
+        while let Some(member) = blocks.next_member()? {
+            paths.push(String::from_utf8_lossy(&member.path).into_owned());
+        }
+        Ok(paths)
+    }
+
+    #[test]
+    fn members_follow_each_other_up_to_the_end_of_the_archive() {
+        let first = member("a", &[1; 700]);
+        let mut frame = [first.clone(), member("b", b"")].concat();
+        assert_eq!(paths(&frame, 0).unwrap(), ["a", "b"]);
+        assert_eq!(paths(&frame, first.len()).unwrap(), ["b"]);
+        frame.resize(frame.len() + 2 * BLOCK_BYTES, 0);
+        assert_eq!(paths(&frame, 0).unwrap(), ["a", "b"]);
+    }
+
+    #[test]
+    fn content_may_go_on_behind_the_frame() {
+        let frame = member("a", &[1; 2000]);
+        let (cut, rest) = frame.split_at(BLOCK_BYTES + 300);
+        let mut blocks = Blocks::new(cut, 0);
+        let found = blocks.next_member().unwrap().unwrap();
+        assert_eq!(found.bytes_beyond(cut.len()), to_u64(rest.len()));
+        assert!(blocks.next_member().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_header_with_any_flipped_bit_is_refused() {
+        let frame = member("a", b"x");
+        for at in (0..BLOCK_BYTES).filter(|at| !CHECKSUM_FIELD.contains(at)) {
+            let mut flipped = frame.clone();
+            flipped[at] ^= 0x10;
+            assert!(paths(&flipped, 0).is_err(), "{at}");
+        }
     }
 }

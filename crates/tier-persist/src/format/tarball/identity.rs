@@ -1,11 +1,12 @@
-//! The first member: what the tarball is and to whom it belongs.
+//! The first member of a tarball: which filesystem, epoch, snapshot and part it is, and the version
+//! of its format.
 
 use tier_index::TarballId;
 use tier_types::{Epoch, SnapshotId, Xid, XidRange};
 
 use crate::format::names::FilesystemId;
+use crate::format::tarball::header::append_plain_header;
 use crate::format::tarball::mark::FrameMark;
-use crate::format::tarball::member::append_plain_header;
 use crate::format::tarball::pax::{self, PaxRecords, PaxWriter};
 
 /// What a tarball says of itself.
@@ -21,7 +22,7 @@ pub(crate) struct TarballIdentity {
 
 pub(crate) const PATH: &[u8] = b".tier/tarball";
 const VERSION: u64 = 1;
-/// What is said of a later one.
+/// The problem of a tarball with another one.
 pub(crate) const UNKNOWN_VERSION: &str = "a version of the format that this program does not know";
 
 impl TarballIdentity {
@@ -49,6 +50,7 @@ impl TarballIdentity {
     }
 
     pub(crate) fn from_records(records: &PaxRecords<'_>) -> Result<Self, &'static str> {
+        // Before anything else: a later version may mean something else by the rest.
         if records.number(pax::VERSION) != Some(VERSION) {
             return Err(UNKNOWN_VERSION);
         }

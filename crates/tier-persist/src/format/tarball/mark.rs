@@ -1,13 +1,15 @@
-//! What a frame says of itself, so that a reader can start at any of them.
+//! The mark of a frame: whose frame it is, so that a scan can go on behind a damaged one.
+//!
+//! The first member of a frame carries the mark as a record. A frame without it continues a member
+//! of the frame before. The content of a file cannot pass for a frame, whatever it looks like: the
+//! mark holds a token that is drawn when the snapshot is written, after the file was.
 
 use tier_types::{Epoch, SnapshotId};
 
 use crate::format::names::FilesystemId;
 use crate::format::tarball::pax::{self, PaxRecords, PaxWriter};
 
-/// The record that the first member of a frame carries: whose frame it is. A frame without it goes
-/// on with a member of the one before. The content of a file cannot pass for a frame, whatever it
-/// looks like: the token is drawn when the snapshot is written, after the file was.
+/// The mark of all frames of a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FrameMark {
     pub(crate) filesystem: FilesystemId,
@@ -24,6 +26,7 @@ impl FrameMark {
     }
 
     pub(crate) fn from_records(records: &PaxRecords<'_>) -> Option<Self> {
+        // All of it or nothing: half a mark would make a file's content pass for a frame.
         let mut parts = records.text(pax::MARK)?.split('/');
         let filesystem = FilesystemId::parse(parts.next()?)?;
         let mut number = || parts.next()?.parse().ok();

@@ -1,4 +1,7 @@
-//! A member's header back into what it says, trusting nothing.
+//! The parser of a member's header: what it says of an inode, trusting nothing.
+//!
+//! A record that is absent means what the format says; one that is there and cannot be read is an
+//! error of the whole member, never a default.
 
 use tar::Header;
 use tier_types::{
@@ -21,14 +24,21 @@ pub(crate) fn parse_member(
     header: &Header,
     content_bytes: u64,
 ) -> Result<ParsedMember, &'static str> {
-    let parsed = parse_records(records, header).ok_or("a member's records cannot be read")?;
-    let map_bytes = records.number(pax::MAP_BYTES).unwrap_or(0);
+    let unreadable = "a member's records cannot be read";
+    let parsed = parse_records(records, header).ok_or(unreadable)?;
+    let map_bytes = if records.get(pax::MAP_BYTES).is_some() {
+        records.number(pax::MAP_BYTES).ok_or(unreadable)?
+    } else {
+        0
+    };
     let data_bytes = content_bytes.checked_sub(map_bytes).ok_or("a member is too short")?;
     Ok(ParsedMember { member: Member { data_bytes, ..parsed }, map_bytes })
 }
 
 fn parse_records(records: &PaxRecords<'_>, header: &Header) -> Option<Member> {
     let ino = Ino::new(records.number(pax::INO)?);
+    // What a record's presence says and what its value says are looked at apart, so that one that
+    // cannot be read is not taken for one that is absent.
     let gone = match records.get(pax::GONE) {
         Some(_) => Some(Xid::new(records.number(pax::GONE)?)),
         None => None,
@@ -43,6 +53,7 @@ fn parse_records(records: &PaxRecords<'_>, header: &Header) -> Option<Member> {
 }
 
 fn parse_metadata(ino: Ino, records: &PaxRecords<'_>, header: &Header) -> Option<InodeState> {
+    // The header's field holds seven octal digits; a larger owner has a record.
     let id = |key, field: std::io::Result<u64>| match records.get(key) {
         Some(_) => u32::try_from(records.number(key)?).ok(),
         None => u32::try_from(field.ok()?).ok(),
@@ -92,12 +103,15 @@ fn parse_xattrs(records: &PaxRecords<'_>) -> Option<Vec<Xattr>> {
             Some(Xattr { name, value: value.to_vec() })
         })
         .collect();
+    // Attributes whose names hold an equals sign, which ends the key of a record. Few inodes have
+    // any.
     let mut unnameable = records.get(pax::XATTRS).unwrap_or_default();
     while !unnameable.is_empty() {
         let name = pax::take_counted(&mut unnameable)?.to_vec();
         let value = pax::take_counted(&mut unnameable)?.to_vec();
         xattrs.push(Xattr { name, value });
     }
+    // As an inode's state has them; the records are in the order of writing.
     xattrs.sort();
     Some(xattrs)
 }
@@ -114,6 +128,7 @@ fn parse_runs(records: &PaxRecords<'_>, key: &str) -> Option<Vec<Run>> {
         let (start, end) = chunks.split_once('-')?;
         let start = ChunkNo::new(start.parse().ok()?);
         let end = ChunkNo::new(end.parse().ok()?);
+        // In order and disjoint, because the data of one follows that of the other.
         let chunks = ChunkRange::new(start, end).filter(|_| start >= at)?;
         runs.push(Run { chunks, data_xid: Xid::new(xid.parse().ok()?) });
         at = end;

@@ -1,5 +1,9 @@
 //! Records of a pax extended header: `length key=value\n`, where the length counts itself.
-//! Keys and values are read by length, because values may hold newlines.
+//!
+//! All that this software needs to know of a member is in records `TIER.*`, which other programs
+//! skip; what those know by another name (times, extended attributes, long paths) is under that
+//! name. Keys and values are read by length and not by line, because a file's name, and so a value,
+//! may hold newlines.
 
 use tier_types::{FileName, Ino, Link, Timestamp, to_u64};
 
@@ -43,7 +47,8 @@ const USUAL_BYTES: usize = 512;
 
 impl PaxWriter {
     pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
-        // " " + key + "=" + value + "\n"
+        // " " + key + "=" + value + "\n". The length counts its own digits, and one more digit may
+        // make it one digit longer.
         let rest = key.len() + value.len() + 3;
         let mut len = rest + decimal_digits(rest);
         if rest + decimal_digits(len) != len {
@@ -87,10 +92,12 @@ impl<'a> PaxRecords<'a> {
     pub(crate) fn parse(mut bytes: &'a [u8]) -> Option<Self> {
         let mut records = Vec::with_capacity(16);
         while !bytes.is_empty() {
+            // No length has more digits than that: a long record without a space is not searched.
             let space = bytes.iter().take(20).position(|&byte| byte == b' ')?;
             let len: usize = std::str::from_utf8(bytes.get(..space)?).ok()?.parse().ok()?;
             let (record, rest) = bytes.split_at_checked(len)?;
             let record = record.get(space + 1..)?.strip_suffix(b"\n")?;
+            // The first one ends the key; a value may hold more.
             let equals = record.iter().position(|&byte| byte == b'=')?;
             let (key, value) = record.split_at_checked(equals)?;
             records.push((key, value.get(1..)?));
@@ -125,25 +132,26 @@ impl<'a> PaxRecords<'a> {
 /// A decimal number of seconds; nine places after the point.
 fn format_time(time: Timestamp) -> Vec<u8> {
     let mut out = Vec::with_capacity(32);
-    let before_epoch = time.seconds < 0 && time.nanos > 0;
-    let (seconds, nanos) = match before_epoch {
-        true => (-(time.seconds + 1), 1_000_000_000 - time.nanos),
-        false => (time.seconds, time.nanos),
-    };
-    if before_epoch {
+    // Seconds are rounded down, and the text has a sign and a magnitude.
+    let (seconds, nanos) = if time.seconds < 0 && time.nanos > 0 {
         out.push(b'-');
-    }
+        (-(time.seconds + 1), 1_000_000_000 - time.nanos)
+    } else {
+        (time.seconds, time.nanos)
+    };
     out.extend_from_slice(itoa::Buffer::new().format(seconds).as_bytes());
     out.push(b'.');
     let mut buffer = itoa::Buffer::new();
     let digits = buffer.format(nanos).as_bytes();
-    out.resize(out.len() + 9_usize.saturating_sub(digits.len()), b'0');
+    assert!(digits.len() <= 9, "nanoseconds are less than a second");
+    out.resize(out.len() + 9 - digits.len(), b'0');
     out.extend_from_slice(digits);
     out
 }
 
 fn parse_time(text: &str) -> Option<Timestamp> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    // Other programs may write fewer places, or more than can be kept.
     let nanos: u32 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
     let whole: i64 = seconds.parse().ok()?;
     Some(match (text.starts_with('-'), nanos) {
@@ -180,6 +188,7 @@ pub(crate) fn put_counted(out: &mut Vec<u8>, bytes: &[u8]) {
 
 pub(crate) fn take_counted<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let len = take_number(bytes, b':')?;
+    // Before it becomes a `usize`: the number is from outside.
     if len > to_u64(bytes.len()) {
         return None;
     }
@@ -197,6 +206,8 @@ fn take_number(bytes: &mut &[u8], end: u8) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -233,5 +244,28 @@ mod tests {
         assert_eq!(parse_links(&text), Some(links));
         assert_eq!(parse_links(b"1 99999999999999999999:a"), None);
         assert_eq!(parse_links(b"1 9:a"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_keys_and_values_survive(
+            records in prop::collection::vec(("[^=]{1,20}", any::<Vec<u8>>()), 0..6),
+        ) {
+            let mut writer = PaxWriter::default();
+            for (key, value) in &records {
+                writer.add(key.as_bytes(), value);
+            }
+            let bytes = writer.into_bytes();
+            let read = PaxRecords::parse(&bytes).unwrap();
+            let expected: Vec<_> = records.iter().map(|(k, v)| (k.as_bytes(), &v[..])).collect();
+            prop_assert_eq!(read.iter().collect::<Vec<_>>(), expected);
+        }
+
+        #[test]
+        fn any_time_survives(seconds in -1_i64 << 60..1 << 60, nanos in 0_u32..1_000_000_000) {
+            let time = Timestamp { seconds, nanos };
+            let text = String::from_utf8(format_time(time)).unwrap();
+            prop_assert_eq!(parse_time(&text), Some(time));
+        }
     }
 }

@@ -1,143 +1,115 @@
-//! From members to tarballs, on all cores.
+//! The pipeline: from members to tarballs, on all cores and in bounded memory.
 //!
-//! The planner's thread hands out jobs, each some members that become one frame; workers read
-//! their data, build the frame and compress it; the sequencer joins the frames in order, cuts them
-//! into runs, and decides where a tarball ends; workers seal the runs; each tarball has a thread
-//! that writes them. There is a bound on everything that is under way: on jobs, on runs, and on
-//! tarballs that are not durable yet.
+//! Five kinds of threads work on a snapshot. The **planner** (the caller's thread) hands out jobs,
+//! each some members that become one frame. **Workers** read the members' data, build the frame and
+//! compress it. The **sequencer** takes the frames in the order of the jobs, joins them into runs
+//! of 1 MiB, and decides where a tarball ends. Workers also seal the runs. Each tarball has a
+//! **writer**, which writes its runs in order, and a **flusher**, which sends on to the disk what
+//! was written.
+//!
+//! ```text
+//! planner ──jobs──▶ workers ──frames──▶ sequencer ──runs──▶ workers ──sealed──▶ writer ──▶ flusher
+//!    ▲                                   │     ▲                                 │
+//!    └────────────── done ───────────────┘     └───────── room, durable ─────────┘
+//! ```
+//!
+//! **Bounds** ([`crate::write::limits`]). Nothing but the tarballs' rows, 32 bytes for each frame,
+//! grows with the snapshot. Jobs are under way from the planner to the end of their turn in the
+//! sequencer; when there are `jobs_under_way_max`, the planner waits for one to be done. Those that
+//! are built and wait for their turn count, because one that takes long holds up all behind it, and
+//! their frames lie in memory meanwhile. For room among the runs of a tarball, sealed or not
+//! (`RUNS_UNDER_WAY_MAX`), the sequencer waits, and for the oldest of the tarballs that are
+//! complete but not durable (`TARBALLS_PENDING_MAX`). The channels themselves are unbounded: these
+//! counts are what bounds them. So a slow disk holds back the writer, that the sequencer, that the
+//! planner, and reading stops.
+//!
+//! **Why it cannot stand still.** The planner waits for the sequencer; the sequencer for workers
+//! and writers; a writer for workers and its flusher. A worker waits for work and for nothing else:
+//! what it sends is never refused. So there is no circle of waits. A worker may be
+//! [throttled](throttle) or may be building while a run waits to be sealed, but sealing goes first
+//! and is never throttled, and every job ends.
+//!
+//! **How it ends.** When the planner is done it says how many jobs there were, and drops its end of
+//! the jobs. Every job holds an end of the frames' channel, so that the sequencer sees the end when
+//! each job was answered, and not before. It ends the last tarball, for which workers are still
+//! there to seal; they go when the sequencer and with it the last end of the seals is gone. If the
+//! planner gives up, it never says a number, and the sequencer discards the open tarball.
+//!
+//! **When something fails.** A stage that fails drops its ends, and its neighbours notice: the
+//! planner that waits hears that the sequencer is gone, and the writer that its runs end without an
+//! end. A lost job or run (a worker panicked) is reported by what stood for it in the order when
+//! that is dropped. The first error that says why is the one that is returned, and no object is
+//! left visible that was not written to its end; a tarball that was is removed by the next attempt.
 
 mod assembler;
-mod jobs;
+pub(crate) mod context;
+pub(crate) mod jobs;
 mod payload;
 mod rate_limiter;
-mod sequencer;
+mod reorder;
+pub(crate) mod sequencer;
 mod sink;
+mod throttle;
 mod workers;
 
-use std::thread;
+use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use tier_status::StatusSink;
-use tier_types::{MountedSnapshot, StagingStore};
+use crossbeam_channel::{bounded, unbounded};
 
+use self::context::Context;
+use self::jobs::{JobQueue, QueueEnds};
+use self::rate_limiter::RateLimiter;
+use self::sequencer::{Sequenced, SequencerEnds};
+use self::throttle::Throttle;
+use self::workers::{WorkQueues, Worker};
 use crate::error::PersistError;
-use crate::format::keys::Keys;
-use crate::format::tarball::identity::TarballIdentity;
-use crate::format::tarball::member::Member;
 use crate::write::frame_builder::FrameBuilder;
-use crate::write::persister::PersistOptions;
+use crate::write::limits::jobs_under_way_max;
 
-pub(crate) use sequencer::Sequenced;
-
-use jobs::{Job, Numbered, Reply};
-use rate_limiter::Pace;
-
-/// What all tarballs of a snapshot share.
-pub(crate) struct Context<'a> {
-    pub(crate) store: &'a dyn StagingStore,
-    pub(crate) keys: &'a Keys,
-    pub(crate) options: PersistOptions,
-    /// Of the first tarball.
-    pub(crate) identity: TarballIdentity,
-    pub(crate) mounted: &'a dyn MountedSnapshot,
-    pub(crate) status: &'a dyn StatusSink,
-}
-
-impl Context<'_> {
-    fn builder(&self) -> Result<FrameBuilder, PersistError> {
-        let PersistOptions { level, frame_bytes, .. } = self.options;
-        FrameBuilder::new(level, self.identity.chunk_bytes, frame_bytes)
-    }
-}
-
-/// Where a planner puts its jobs.
-pub(crate) struct Jobs {
-    queue: Sender<Job>,
-    built: Sender<Numbered>,
-    done: Receiver<u64>,
-    pace: Pace,
-    n_pushed: u64,
-    n_under_way: usize,
-    n_under_way_max: usize,
-}
-
-impl Jobs {
-    /// Hands over members that are to become one frame; waits while too much is under way, or was
-    /// written in too short a time.
-    pub(crate) fn push(&mut self, members: Vec<Member>) -> Result<(), PersistError> {
-        self.wait_for_turn()?;
-        let reply = Reply { number: self.n_pushed, built: Some(self.built.clone()) };
-        self.n_pushed += 1;
-        self.n_under_way += 1;
-        self.queue.send(Job { members, reply }).map_err(|_| PersistError::Pipeline)
-    }
-
-    fn wait_for_turn(&mut self) -> Result<(), PersistError> {
-        loop {
-            let wait = self.pace.wait(Instant::now());
-            let done = if self.n_under_way >= self.n_under_way_max {
-                self.done.recv().map_err(|_| PersistError::Pipeline)?
-            } else if wait.is_zero() {
-                return Ok(());
-            } else {
-                match self.done.recv_timeout(wait) {
-                    Ok(done) => done,
-                    Err(RecvTimeoutError::Timeout) => continue,
-                    Err(RecvTimeoutError::Disconnected) => return Err(PersistError::Pipeline),
-                }
-            };
-            self.n_under_way -= 1;
-            self.pace.note(done, Instant::now());
-        }
-    }
-}
-
-/// Starts the threads, lets `plan` hand out jobs, and waits for the tarballs to be durable.
-pub(crate) fn run(
+/// Starts the threads, lets `plan` hand out jobs, and waits for the tarballs to be durable. Returns
+/// what `plan` did as well.
+pub(crate) fn run<T>(
     context: &Context<'_>,
-    plan: impl FnOnce(&mut Jobs) -> Result<(), PersistError>,
-) -> Result<Sequenced, PersistError> {
-    let n_workers = context.options.n_workers.max(1);
-    // The queues are bounded by the number of jobs that may be under way, and by that of runs.
-    let (jobs, job_queue) = unbounded();
+    plan: impl FnOnce(&mut JobQueue) -> Result<T, PersistError>,
+) -> Result<(T, Sequenced), PersistError> {
+    let n_workers = context.options.n_workers;
+    let (queue, job_queue) = unbounded();
     let (sealer, seal_queue) = unbounded();
-    let (built, arrived) = unbounded();
+    let (finished, arrived) = unbounded();
     let (done, jobs_done) = unbounded();
     let (total, n_jobs) = bounded(1);
-    let mut builders = Vec::new();
-    for _ in 0..=n_workers {
-        builders.push(context.builder()?);
-    }
-    thread::scope(|scope| {
-        let ends = sequencer::Ends { built: arrived, done, total: n_jobs, sealer };
-        let mut builders = builders.into_iter();
-        let sequencer = builders.next().ok_or(PersistError::Pipeline)?;
-        let sequencer =
-            start(scope, "tier-sequencer", move || sequencer::run(context, sequencer, ends))?;
-        for (number, builder) in builders.enumerate() {
-            let (job_queue, seal_queue) = (job_queue.clone(), seal_queue.clone());
-            start(scope, "tier-worker", move || {
-                let mark = context.identity.mark();
-                let steps_back = number >= n_workers.div_ceil(2);
-                let busy_percent = context.options.busy_percent;
-                let source = (context.mounted, workers::Manners { steps_back, busy_percent });
-                workers::work(builder, source, mark, job_queue, seal_queue);
-            })?;
+    // Before any thread is started: what fails here needs no thread to be ended.
+    let sequencer_builder = context.frame_builder()?;
+    let builders = (0..n_workers).map(|_| context.frame_builder());
+    let builders: Vec<FrameBuilder> = builders.collect::<Result<_, _>>()?;
+    scope(|scope| {
+        let ends = SequencerEnds { finished: arrived, done, total: n_jobs, sealer };
+        let sequencer = move || sequencer::run(context, sequencer_builder, ends);
+        let sequencer = start(scope, "tier-sequencer", sequencer)?;
+        for (number, builder) in builders.into_iter().enumerate() {
+            let busy_percent = context.options.busy_percent;
+            let throttle = Throttle::of_worker(number, n_workers, busy_percent, Instant::now());
+            let mark = context.identity.mark();
+            let worker = Worker { builder, mounted: context.mounted, mark, throttle };
+            let queues = WorkQueues { jobs: job_queue.clone(), seals: seal_queue.clone() };
+            start(scope, "tier-worker", move || worker.run(queues))?;
         }
+        // The workers have the only ends: when they are gone, sending fails.
         drop((job_queue, seal_queue));
-        let n_under_way_max = 3 * n_workers + 1;
-        let (queue, done, n_pushed, n_under_way) = (jobs, jobs_done, 0, 0);
-        let pace = Pace::new(context.options.bytes_per_second_max, Instant::now());
-        let mut jobs = Jobs { queue, built, done, pace, n_pushed, n_under_way, n_under_way_max };
+        let limiter = RateLimiter::new(context.options.bytes_per_second_max, Instant::now());
+        let ends = QueueEnds { queue, finished, done: jobs_done };
+        let mut jobs = JobQueue::new(ends, limiter, jobs_under_way_max(n_workers));
         let planned = plan(&mut jobs);
         if planned.is_ok() {
-            let _ = total.send(jobs.n_pushed);
+            // A sequencer that is gone has failed, which is seen below.
+            let _ = total.send(jobs.n_pushed());
         }
+        // The workers see that there are no more jobs, and after them the sequencer.
         drop((jobs, total));
         let sequenced = sequencer.join().unwrap_or(Err(PersistError::Pipeline));
         match (planned, sequenced) {
-            (Ok(()), sequenced) => sequenced,
+            (Ok(planned), sequenced) => Ok((planned, sequenced?)),
             // What stopped the sequencer stopped the planner, and not the other way round.
             (Err(PersistError::Pipeline), Err(cause)) => Err(cause),
             (Err(error), _) => Err(error),
@@ -146,11 +118,11 @@ pub(crate) fn run(
 }
 
 fn start<'scope, T: Send + 'scope>(
-    scope: &'scope thread::Scope<'scope, '_>,
+    scope: &'scope Scope<'scope, '_>,
     name: &str,
     work: impl FnOnce() -> T + Send + 'scope,
-) -> Result<thread::ScopedJoinHandle<'scope, T>, PersistError> {
-    let started = thread::Builder::new().name(name.into()).spawn_scoped(scope, work);
+) -> Result<ScopedJoinHandle<'scope, T>, PersistError> {
+    let started = Builder::new().name(name.into()).spawn_scoped(scope, work);
     started.map_err(|source| PersistError::Io {
         operation: "start thread",
         object: name.into(),

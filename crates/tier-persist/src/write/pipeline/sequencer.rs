@@ -1,4 +1,9 @@
-//! Brings what the workers built into order and into tarballs.
+//! The sequencer: brings what the workers built into the order of the jobs, and into tarballs.
+//!
+//! It decides where a tarball ends, by its bytes and members, so that the same input makes the same
+//! tarballs however the workers were scheduled. A tarball that has ended goes on by itself: its
+//! last runs are sealed and written while the next one is built. Only a few may be on their way
+//! like that; their rows come out in the order of their parts.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,21 +11,18 @@ use crossbeam_channel::{Receiver, Sender};
 use tier_status::{Event, Progress};
 use tier_types::{Ino, to_u64, with_causes};
 
+use super::assembler::{Assembler, PendingTarball};
+use super::context::Context;
+use super::jobs::FinishedJob;
+use super::payload::SealJob;
 use crate::error::PersistError;
-use crate::format::names;
 use crate::format::tarball::identity::TarballIdentity;
 use crate::format::tarball::row::TarballRow;
-use crate::write::frame_builder::{BuiltFrames, FrameBuilder};
-use crate::write::pipeline::Context;
-use crate::write::pipeline::assembler::{Assembler, PendingTarball};
-use crate::write::pipeline::jobs::Numbered;
-use crate::write::pipeline::payload::SealJob;
-
-/// Tarballs whose last bytes are still on their way while the next one is built.
-const N_PENDING_MAX: usize = 2;
+use crate::write::frame_builder::{BuiltFrames, FailedMember, FrameBuilder};
+use crate::write::limits::TARBALLS_PENDING_MAX;
 
 /// What the snapshot came to.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Sequenced {
     pub(crate) tarballs: Vec<TarballRow>,
     pub(crate) data_bytes: u64,
@@ -29,8 +31,8 @@ pub(crate) struct Sequenced {
 }
 
 /// The channels of a sequencer.
-pub(super) struct Ends {
-    pub(super) built: Receiver<Numbered>,
+pub(super) struct SequencerEnds {
+    pub(super) finished: Receiver<FinishedJob>,
     /// Told after each job how many bytes it came to.
     pub(super) done: Sender<u64>,
     /// Says how many jobs there are, once that is known.
@@ -40,12 +42,12 @@ pub(super) struct Ends {
 
 pub(super) struct Sequencer<'a> {
     context: &'a Context<'a>,
+    /// Of the tarball that is open, or the next one.
     identity: TarballIdentity,
     builder: FrameBuilder,
     sealer: Sender<SealJob>,
     open: Option<Assembler>,
     pending: VecDeque<PendingTarball>,
-    next: u64,
     n_inodes: u64,
     result: Sequenced,
 }
@@ -54,9 +56,9 @@ pub(super) struct Sequencer<'a> {
 pub(super) fn run(
     context: &Context<'_>,
     builder: FrameBuilder,
-    ends: Ends,
+    ends: SequencerEnds,
 ) -> Result<Sequenced, PersistError> {
-    let Ends { built, done, total, sealer } = ends;
+    let SequencerEnds { finished, done, total, sealer } = ends;
     let mut sequencer = Sequencer {
         context,
         identity: context.identity,
@@ -64,23 +66,29 @@ pub(super) fn run(
         sealer,
         open: None,
         pending: VecDeque::new(),
-        next: 0,
         n_inodes: 0,
         result: Sequenced::default(),
     };
-    let mut waiting = BTreeMap::new();
+    let mut out_of_order = BTreeMap::new();
+    let mut next = 0;
     // Ends when the planner and every job under way is gone.
-    for (number, result) in built {
-        waiting.insert(number, result?);
-        while let Some(built) = waiting.remove(&sequencer.next) {
-            sequencer.next += 1;
+    for FinishedJob { number, built } in finished {
+        assert!(number >= next, "a job is finished once");
+        let before = out_of_order.insert(number, built?);
+        assert!(before.is_none(), "a job is finished once");
+        while let Some(built) = out_of_order.remove(&next) {
+            next += 1;
             sequencer.take(&built)?;
+            // A planner that is gone needs no more room.
             let _ = done.send(built.frames.iter().map(|frame| to_u64(frame.bytes.len())).sum());
         }
     }
     match total.try_recv() {
-        Ok(n_jobs) if n_jobs == sequencer.next => sequencer.finish(),
-        Ok(_) => Err(PersistError::Pipeline),
+        Ok(n_jobs) => {
+            assert_eq!(n_jobs, next, "every job was answered, and the order has no gaps");
+            sequencer.finish()
+        }
+        // The planner gave up: what came so far is not all there is.
         Err(_) => Err(PersistError::Cancelled),
     }
 }
@@ -89,7 +97,8 @@ impl Sequencer<'_> {
     fn take(&mut self, built: &BuiltFrames) -> Result<(), PersistError> {
         self.result.data_bytes += built.data_bytes;
         self.n_inodes += built.n_inodes;
-        for (ino, error) in &built.failed {
+        for FailedMember { ino, error } in &built.failed {
+            // Once for an inode, of which several parts may fail one after another.
             if self.result.failed.last() != Some(ino) {
                 let (ino, error) = (ino.get(), with_causes(error));
                 self.context.status.report(Event::InodeFailed { ino, error })?;
@@ -99,8 +108,10 @@ impl Sequencer<'_> {
         let bytes = self.result.data_bytes;
         self.context.status.progress(Progress { n_inodes: self.n_inodes, bytes });
         if built.frames.is_empty() {
+            assert_eq!(built.n_members, 0, "every member lies in a frame");
             return Ok(());
         }
+        // Started late: a snapshot in which nothing is left to be written has no tarball.
         let mut open = match self.open.take() {
             Some(open) => open,
             None => self.start()?,
@@ -108,10 +119,8 @@ impl Sequencer<'_> {
         if let Err(error) = open.add(built) {
             return Err(open.explain(error));
         }
-        let options = self.context.options;
-        let full = open.object_bytes() >= options.tarball_bytes
-            || open.n_members() >= options.tarball_members;
-        if full {
+        // Between jobs, so that a member and the frames that it goes on in are in one tarball.
+        if self.context.limits.tarball.is_full(open.n_bytes(), open.n_members()) {
             return self.end(open);
         }
         self.open = Some(open);
@@ -119,8 +128,8 @@ impl Sequencer<'_> {
     }
 
     fn start(&mut self) -> Result<Assembler, PersistError> {
-        let (store, keys) = (self.context.store, self.context.keys);
-        let mut open = Assembler::start((store, keys), self.identity, self.sealer.clone())?;
+        let Context { store, keys, .. } = self.context;
+        let mut open = Assembler::start(*store, keys, self.identity, self.sealer.clone())?;
         let identity = self.builder.plain_frame(&self.identity.to_blocks())?;
         match open.add_frame(&identity) {
             Ok(()) => Ok(open),
@@ -129,9 +138,10 @@ impl Sequencer<'_> {
     }
 
     fn end(&mut self, open: Assembler) -> Result<(), PersistError> {
+        // Ended here, and durable later: the next tarball need not wait for the disk.
         self.pending.push_back(open.finish(&mut self.builder)?);
         self.identity.id.part += 1;
-        while self.pending.len() > N_PENDING_MAX {
+        while self.pending.len() > TARBALLS_PENDING_MAX {
             self.wait_for_oldest()?;
         }
         Ok(())
@@ -140,9 +150,13 @@ impl Sequencer<'_> {
     fn wait_for_oldest(&mut self) -> Result<(), PersistError> {
         let Some(pending) = self.pending.pop_front() else { return Ok(()) };
         let row = pending.wait()?;
-        let name = names::tarball_name(self.identity.filesystem, row.id, row.encrypted);
+        assert_eq!(
+            u64::from(row.id.part),
+            to_u64(self.result.tarballs.len()),
+            "the parts of a snapshot are numbered from 0 without gaps"
+        );
         self.context.status.report(Event::TarballSealed {
-            name: name.to_string(),
+            name: row.name(self.identity.filesystem).to_string(),
             bytes: row.object_bytes,
             n_members: row.n_members,
         })?;

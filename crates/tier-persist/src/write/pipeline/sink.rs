@@ -1,73 +1,31 @@
-//! Appends sealed runs in order, and makes the tarball durable.
+//! The sink of one tarball: a thread that writes sealed runs in order, and makes the object
+//! durable.
+//!
+//! Runs are sealed by any worker and come through a [reorder buffer](super::reorder), which bounds
+//! how many are under way. A second thread sends written bytes on to the disk while more are
+//! written, so that little is left for the last sync. The object becomes visible only when every
+//! run was written: an attempt that is given up leaves nothing.
 
-use std::collections::BTreeMap;
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use ring::digest::{Context, SHA256};
+use crossbeam_channel::{Sender, bounded};
 use tier_types::{StagedObject, to_u64};
 
+use super::reorder::{Broken, InOrder, Slot, SlotSource, reorder_buffer};
 use crate::error::PersistError;
+use crate::format::digest::Sha256Stream;
+use crate::write::limits::{RUNS_UNDER_WAY_MAX, WRITE_BACK_BYTES};
 
-/// Runs on their way.
-const RUNS_IN_FLIGHT: usize = 8;
-/// Written bytes after which they are sent on to the disk, so that little is left for the end.
-const WRITE_BACK_BYTES: u64 = 16 << 20;
+/// The position of one run in the order. Dropped empty, it ends the tarball with an error.
+pub(super) type RunSlot = Slot<Vec<u8>>;
 
-/// A run with its number, from 0 without gaps.
-type Numbered = (u32, Result<Vec<u8>, PersistError>);
+/// Where runs go. Dropped before it [ends](SlotSource::end), it leaves no object.
+pub(super) type RunSink = SlotSource<Vec<u8>>;
 
 /// What was written.
 pub(super) struct Written {
     pub(super) object_bytes: u64,
     pub(super) sha256: [u8; 32],
-}
-
-/// Where runs go. Dropped before its end is said, it leaves no object.
-pub(super) struct RunSink {
-    runs: Sender<Numbered>,
-    permits: Receiver<()>,
-    n_runs: u32,
-    total: Sender<u32>,
-}
-
-/// The place of one run in the order. Dropped empty, it ends the tarball with an error.
-pub(super) struct RunPlace {
-    number: u32,
-    runs: Option<Sender<Numbered>>,
-}
-
-impl RunPlace {
-    pub(super) fn put(mut self, bytes: Result<Vec<u8>, PersistError>) {
-        self.send(bytes);
-    }
-
-    fn send(&mut self, bytes: Result<Vec<u8>, PersistError>) {
-        if let Some(runs) = self.runs.take() {
-            let _ = runs.send((self.number, bytes));
-        }
-    }
-}
-
-impl Drop for RunPlace {
-    fn drop(&mut self) {
-        self.send(Err(PersistError::Pipeline));
-    }
-}
-
-impl RunSink {
-    /// The place of the next run; waits while too many are under way.
-    pub(super) fn next(&mut self) -> Result<RunPlace, PersistError> {
-        self.permits.recv().map_err(|_| PersistError::Pipeline)?;
-        let number = self.n_runs;
-        self.n_runs += 1;
-        Ok(RunPlace { number, runs: Some(self.runs.clone()) })
-    }
-
-    /// Says that there are no more runs.
-    pub(super) fn end(&mut self) -> Result<(), PersistError> {
-        self.total.send(self.n_runs).map_err(|_| PersistError::Pipeline)
-    }
 }
 
 /// An object whose last bytes are on their way. Dropped, it is waited for: no thread of an attempt
@@ -80,13 +38,17 @@ impl PendingWrite {
     }
 
     fn join(&mut self) -> Result<Written, PersistError> {
-        let joined = self.0.take().map(JoinHandle::join);
-        joined.and_then(Result::ok).unwrap_or(Err(PersistError::Pipeline))
+        match self.0.take().map(JoinHandle::join) {
+            Some(Ok(written)) => written,
+            // It panicked, or was waited for before.
+            Some(Err(_)) | None => Err(PersistError::Pipeline),
+        }
     }
 }
 
 impl Drop for PendingWrite {
     fn drop(&mut self) {
+        // What went wrong was said to those that waited for it.
         let _ = self.join();
     }
 }
@@ -96,33 +58,27 @@ pub(super) fn start(
     object: Box<dyn StagedObject>,
     head: Vec<u8>,
 ) -> Result<(RunSink, PendingWrite), PersistError> {
-    let (runs, arrived) = unbounded();
-    let (permit, permits) = bounded(RUNS_IN_FLIGHT);
-    for _ in 0..RUNS_IN_FLIGHT {
-        let _ = permit.send(());
+    let (sink, runs) = reorder_buffer(RUNS_UNDER_WAY_MAX);
+    let thread = spawn("tier-writer", move || write(object, &head, runs))?;
+    Ok((sink, PendingWrite(Some(thread))))
+}
+
+fn write(
+    object: Box<dyn StagedObject>,
+    head: &[u8],
+    mut runs: InOrder<Vec<u8>>,
+) -> Result<Written, PersistError> {
+    // The header is not sealed, and comes before the first run.
+    let mut writer = Writer::new(object)?;
+    writer.write(head)?;
+    loop {
+        match runs.recv() {
+            Ok(Some(run)) => writer.write(&run)?,
+            Ok(None) => return writer.finish(),
+            Err(Broken::SlotLost) => return Err(PersistError::Pipeline),
+            Err(Broken::SourceLost) => return Err(PersistError::Cancelled),
+        }
     }
-    let (total, expected) = bounded(1);
-    let thread = spawn("tier-writer", move || {
-        let mut writer = Writer::new(object)?;
-        writer.write(&head)?;
-        let mut waiting: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
-        let mut next = 0_u32;
-        for (number, run) in arrived {
-            waiting.insert(number, run?);
-            while let Some(run) = waiting.remove(&next) {
-                next += 1;
-                writer.write(&run)?;
-                let _ = permit.send(());
-            }
-        }
-        match expected.try_recv() {
-            Ok(n_runs) if n_runs == next => writer.finish(),
-            Ok(_) => Err(PersistError::Pipeline),
-            Err(_) => Err(PersistError::Cancelled),
-        }
-    })?;
-    let runs = RunSink { runs, permits, n_runs: 0, total };
-    Ok((runs, PendingWrite(Some(thread))))
 }
 
 fn spawn<T: Send + 'static>(
@@ -138,33 +94,17 @@ fn spawn<T: Send + 'static>(
 
 struct Writer {
     object: Box<dyn StagedObject>,
-    digest: Context,
+    digest: Sha256Stream,
     object_bytes: u64,
     not_written_back: u64,
-    /// Asks for what was written so far to be sent to the disk.
-    write_back: Option<Sender<()>>,
-    flusher: Option<JoinHandle<Result<(), PersistError>>>,
+    flusher: Flusher,
 }
 
 impl Writer {
     fn new(object: Box<dyn StagedObject>) -> Result<Self, PersistError> {
-        let flush = object.flush_handle().map_err(PersistError::Store)?;
-        // One request at a time: while the disk is busy with one, more bytes gather for the next.
-        let (write_back, requests) = bounded::<()>(1);
-        let flusher = spawn("tier-flusher", move || {
-            for () in requests {
-                flush().map_err(PersistError::Store)?;
-            }
-            Ok(())
-        })?;
-        Ok(Self {
-            object,
-            digest: Context::new(&SHA256),
-            object_bytes: 0,
-            not_written_back: 0,
-            write_back: Some(write_back),
-            flusher: Some(flusher),
-        })
+        let flusher = Flusher::start(object.as_ref())?;
+        let digest = Sha256Stream::default();
+        Ok(Self { object, digest, object_bytes: 0, not_written_back: 0, flusher })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), PersistError> {
@@ -174,23 +114,47 @@ impl Writer {
         self.not_written_back += to_u64(bytes.len());
         if self.not_written_back >= WRITE_BACK_BYTES {
             self.not_written_back = 0;
-            if let Some(write_back) = &self.write_back {
-                // Full: a request waits already. Closed: the last fsync will meet the same error.
-                let _ = write_back.try_send(());
-            }
+            self.flusher.request();
         }
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Written, PersistError> {
-        self.write_back = None;
-        if let Some(flusher) = self.flusher.take() {
-            // An error of writing back is reported once: it may not come again with the fsync.
-            flusher.join().unwrap_or(Err(PersistError::Pipeline))?;
-        }
+    fn finish(self) -> Result<Written, PersistError> {
+        // The flusher's handle is gone before the object gets its name.
+        self.flusher.finish()?;
         self.object.commit().map_err(PersistError::Store)?;
-        let digest = self.digest.finish();
-        let sha256 = digest.as_ref().first_chunk().copied().unwrap_or_default();
-        Ok(Written { object_bytes: self.object_bytes, sha256 })
+        Ok(Written { object_bytes: self.object_bytes, sha256: self.digest.finish() })
+    }
+}
+
+/// The thread that sends written bytes on to the disk. Dropped, it ends by itself.
+struct Flusher {
+    requests: Sender<()>,
+    thread: JoinHandle<Result<(), PersistError>>,
+}
+
+impl Flusher {
+    fn start(object: &dyn StagedObject) -> Result<Self, PersistError> {
+        let flush = object.flush_handle().map_err(PersistError::Store)?;
+        // One request at a time: while the disk is busy with one, more bytes gather for the next.
+        let (requests, queue) = bounded::<()>(1);
+        let thread = spawn("tier-flusher", move || {
+            for () in queue {
+                flush().map_err(PersistError::Store)?;
+            }
+            Ok(())
+        })?;
+        Ok(Self { requests, thread })
+    }
+
+    fn request(&self) {
+        // Full: a request waits already. Closed: it failed, and `finish` will say why.
+        let _ = self.requests.try_send(());
+    }
+
+    fn finish(self) -> Result<(), PersistError> {
+        drop(self.requests);
+        // An error of writing back is reported once: it may not come again with the last sync.
+        self.thread.join().map_err(|_| PersistError::Pipeline)?
     }
 }
