@@ -52,7 +52,7 @@ impl StagingStore for MemoryStore {
 }
 
 impl MemoryStore {
-    /// Changes an object's bytes behind everybody's back.
+    /// Changes an object's bytes behind the back of its users.
     pub fn tamper(&self, name: &ObjectName, change: impl FnOnce(&mut Vec<u8>)) {
         change(self.0.lock().get_mut(name).expect("the object to be tampered with is there"));
     }

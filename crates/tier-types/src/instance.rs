@@ -1,7 +1,7 @@
 //! The instance port: a mounted filesystem is read, evicted from and restored.
 //!
-//! An author who wants a filesystem tiered implements this port and the [log](crate::LogService),
-//! and is given a [`Recall`](crate::Recall). The engine calls it in four ways, and each has one rule
+//! A filesystem that is to be tiered implements this port and the [log](crate::LogService), and is
+//! given a [`Recall`](crate::Recall). The engine calls it in four ways, and each has one rule
 //! that everything else rests on.
 //!
 //! *Persisting* reads a [`MountedSnapshot`]: attributes, names, chunk map and chunks of the inodes

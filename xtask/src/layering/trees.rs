@@ -25,8 +25,9 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["damage", "error", "progress", "sync"],
             &["format"],
             &["read"],
-            &["write"],
+            // Below the persister, which drives the index by the same code as a rebuild.
             &["derive"],
+            &["write"],
             &["fuzzing"],
         ],
     ),

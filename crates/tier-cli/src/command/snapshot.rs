@@ -45,7 +45,7 @@ fn report_text(report: &AgentReport) -> String {
 }
 
 pub(super) fn report_json(report: &AgentReport) -> Value {
-    let secured: Vec<_> = report.uploaded.iter().map(|snapshot| snapshot.get()).collect();
+    let uploaded: Vec<_> = report.uploaded.iter().map(|snapshot| snapshot.get()).collect();
     let persisted = report.persisted.as_ref().map(|persisted| {
         json!({
             "snapshot": persisted.snapshot.get(),
@@ -56,5 +56,5 @@ pub(super) fn report_json(report: &AgentReport) -> Value {
             "failed": persisted.report.failed.iter().map(|ino| ino.get()).collect::<Vec<_>>(),
         })
     });
-    json!({ "persisted": persisted, "verified": secured })
+    json!({ "persisted": persisted, "verified": uploaded })
 }
