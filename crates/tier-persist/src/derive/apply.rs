@@ -139,6 +139,7 @@ impl<'a> Apply<'a> {
             let reader = scope.spawn(move || self.read(tarballs, chunk_bytes, &found));
             let mut current: Option<TarballId> = None;
             let applied = arrived.iter().try_for_each(|found| {
+                // Between batches, so that a large tarball can be stopped as well.
                 watch.check_stop()?;
                 match found {
                     Found::Tarball(row) => {

@@ -73,6 +73,8 @@ impl Restore<'_> {
             return Ok(false);
         }
         let chunk_bytes = u64::from(self.index.chunk_bytes());
+        // What could not be read of a file has no entry in the index, as a hole that was never
+        // written has none. The difference must not be lost, or the file would read as zeros there.
         let n_chunks = inode.attr.size_bytes.div_ceil(chunk_bytes);
         let unread_end = if self.failed.contains(&entry.ino) { n_chunks } else { 0 };
         let mut runs = Runs {

@@ -37,6 +37,7 @@ pub struct VerifyReport {
 /// The SHA-256 of a stored object, read through in pieces.
 fn object_sha256(store: &dyn ObjectStore, object: &StoredObject) -> Result<[u8; 32], PersistError> {
     let mut digest = Sha256Stream::default();
+    // In pieces: an object may be larger than memory should be taken for it.
     let mut buffer = vec![0; READ_BYTES];
     let mut at = 0;
     while at < object.len_bytes {
@@ -141,6 +142,7 @@ struct Digester {
 
 impl ScanVisitor for Digester {
     fn entry(&mut self, entry: TocEntry) -> Result<(), PersistError> {
+        // In the form of the table, which has all of an entry, and relative to nothing.
         self.bytes.clear();
         entry.append_to(Ino::new(0), &mut self.bytes);
         self.digest.update(&self.bytes);
@@ -158,6 +160,7 @@ fn note(
     object: &ObjectName,
     checked: Result<(), PersistError>,
 ) -> Result<(), PersistError> {
+    // What is no damage (the store is away, the key is wrong) ends the verification.
     if let Err(error) = checked {
         report.damages.push(Damage::of(object, error)?);
     }

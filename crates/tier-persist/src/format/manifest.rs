@@ -213,6 +213,7 @@ impl From<WireRef> for ManifestRef {
 fn decompress(compressed: &[u8], len: u64) -> Option<Vec<u8>> {
     use std::io::Read;
 
+    // Not as much as it says, but as much as comes: the length may be a lie of a gigabyte.
     let mut content = Vec::new();
     let decoder = zstd::stream::read::Decoder::new(compressed).ok()?;
     decoder.take(len.saturating_add(1)).read_to_end(&mut content).ok()?;

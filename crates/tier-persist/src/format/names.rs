@@ -104,6 +104,7 @@ pub(crate) fn parse(name: &ObjectName) -> Option<(FilesystemId, ObjectKind)> {
         }
         _ => return None,
     };
+    // Something below an object's name is another object.
     parts.next().is_none().then_some((filesystem, kind))
 }
 

@@ -35,6 +35,7 @@ impl Envelope {
         object_bytes: u64,
         keys: &Keys,
     ) -> Result<Self, PersistError> {
+        // What encrypts an object is its header and not its name: the manifest says which it has.
         if header.is_empty() {
             return Ok(Self { wrapping: Wrapping::Clear, plain_bytes: object_bytes });
         }
@@ -76,6 +77,7 @@ impl Envelope {
         })?;
         // What opened has the length that was sealed, so that the range lies in it.
         assert!(skip + to_usize(range.len) <= plain.len(), "the sealed range covers the plain one");
+        // The chunks around the range were read with it; they are cut off in place.
         plain.drain(..skip);
         plain.truncate(to_usize(range.len));
         Ok(plain)

@@ -81,6 +81,7 @@ fn parse_footer(footer: &[u8; FOOTER_BYTES]) -> Result<(u32, usize), &'static st
     if u32::from_le_bytes([m0, m1, m2, m3]) != FOOTER_MAGIC {
         return Err("no seek table at the end");
     }
+    // A later version of the format may mean something by them.
     if descriptor & RESERVED_BITS != 0 {
         return Err("the seek table has reserved bits set");
     }

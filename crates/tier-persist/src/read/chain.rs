@@ -124,6 +124,7 @@ impl<'a> Archive<'a> {
         // It was read from the newest to the first.
         chain.reverse();
         check_chain(&chain)?;
+        // Of the newest, because the chain compares the others with it, epoch by epoch.
         let own_signature = chain.last().is_none_or(|link| link.signer == keys.signer_public());
         Ok(Self { store, tarballs: vec![store], keys, filesystem, chain, own_signature })
     }

@@ -46,6 +46,7 @@ impl<K: Copy + Eq + Hash, V> Cache<K, V> {
         let cached = Cached { value: Arc::clone(value), cost, last_used: self.tick };
         self.entries.insert(key, cached);
         while self.cost > self.cost_max && self.entries.len() > 1 {
+            // Linear, in a map of some dozen entries, and only when one was read.
             let by_use = self.entries.iter().min_by_key(|(_, cached)| cached.last_used);
             let Some(oldest) = by_use.map(|(key, _)| *key) else { break };
             self.remove(&oldest);

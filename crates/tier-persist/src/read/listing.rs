@@ -39,6 +39,7 @@ pub fn list_members(
     let mut beyond = 0;
     for number in 0..reader.n_frames() {
         let frame = reader.frame(number)?;
+        // A frame may be nothing but content.
         let content = to_usize(beyond).min(frame.len());
         beyond -= to_u64(content);
         let mut blocks = Blocks::new(&frame, content);
@@ -69,6 +70,7 @@ fn failed_to_write(object: &'static str) -> impl Fn(io::Error) -> PersistError {
 #[derive(Default)]
 struct Entries(Vec<String>);
 
+/// Damage ends the listing: what follows it would be listed at wrong positions.
 impl ScanVisitor for Entries {
     fn entry(&mut self, entry: TocEntry) -> Result<(), PersistError> {
         self.0.push(describe(&entry));

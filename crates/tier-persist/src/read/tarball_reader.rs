@@ -32,6 +32,7 @@ impl<'a> TarballReader<'a> {
         keys: &Keys,
     ) -> Result<Self, PersistError> {
         let object = SealedObject::with_header(store, name, &row.header, row.object_bytes, keys)?;
+        // The row's word is the manifest's, which is signed.
         Ok(Self { object, frames: row.frames.clone(), trusted: true })
     }
 

@@ -25,6 +25,7 @@ impl Cuts {
     /// Ends the frame here, unless it is empty.
     pub(crate) fn cut(&mut self, at: usize) {
         assert!(at >= self.frame_start, "frames end one after another");
+        // All members of a job may have failed: there is no frame of nothing.
         if at > self.frame_start {
             self.ends.push(at);
             self.frame_start = at;
@@ -81,6 +82,7 @@ impl<'a> Pieces<'a> {
             }
             // A chunk that is larger than a frame may be has one for itself.
             let whole_chunks = (room / chunk_bytes).max(1) * chunk_bytes;
+            // What is left of the run may end with a short chunk, if it is the file's last.
             let n_bytes = if left <= room { left } else { whole_chunks.min(left) };
             let n_chunks = n_bytes.div_ceil(chunk_bytes);
             let end = ChunkNo::new(chunks.start().get() + to_u64(n_chunks));

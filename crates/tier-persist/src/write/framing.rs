@@ -23,6 +23,7 @@ impl SortKey {
     /// By the first of the inode's names.
     pub(crate) fn of(inode: &InodeState) -> Self {
         let ino = inode.attr.ino;
+        // Without a name (it is open and unlinked) it goes first, with the tombstones.
         let Some(link) = inode.links.first() else { return Self { ino, ..Self::default() } };
         let name = link.name.as_bytes();
         let dot = name.iter().rposition(|&byte| byte == b'.').unwrap_or(name.len());
@@ -51,6 +52,7 @@ impl Window {
     }
 
     pub(crate) fn add(&mut self, key: SortKey, member: Member) {
+        // A file with thousands of names fills the window by itself.
         let path_bytes = member.other_paths.iter().map(Vec::len).sum::<usize>();
         self.bytes += header_bytes_about(&member) + path_bytes;
         self.members.push(WindowMember { key, member });
@@ -69,6 +71,7 @@ impl Window {
         let mut frame = Frame::default();
         for WindowMember { member, .. } in self.members.drain(..) {
             let data_bytes = to_usize(member.data_bytes);
+            // Two that are smaller fit into a frame together.
             if data_bytes >= self.frame_bytes / 2 {
                 frame.large.push(member);
                 continue;

@@ -22,19 +22,24 @@ use tier_types::{to_u64, to_usize};
 use crate::format::tarball::layout::FRAME_BYTES_MAX;
 use crate::write::options::PersistOptions;
 
-/// Runs that are asked of the snapshot's chunk map at a time.
+/// Runs that are asked of the snapshot's chunk map at a time: what a planner holds of one file.
 pub(crate) const RUNS_PER_READ: usize = 1024;
 /// Runs of one member; more would make its header longer than its data.
 const MEMBER_RUNS_MAX: usize = 1000;
 /// Longest path of a member; what is longer goes under a number.
 pub(crate) const PATH_BYTES_MAX: usize = 4000;
-/// Members that are put into a better order before they are cut into frames.
+/// Members that are put into a better order before they are cut into frames. The order gets little
+/// better with more: files of one directory mostly come together anyway, because inodes are
+/// numbered as they are made.
 pub(crate) const WINDOW_MEMBERS_MAX: usize = 4096;
 /// What the headers of these members may take in memory.
 pub(crate) const WINDOW_BYTES_MAX: usize = 16 << 20;
-/// Longest part of a table of contents, but for one with a single longer group.
+/// Longest part of a table of contents, but for one with a single longer group. A part is
+/// decompressed as a whole to read any of it.
 pub(crate) const TOC_PART_BYTES_MAX: usize = 1 << 20;
-/// Sealed runs of one tarball on their way to its writer.
+/// Runs of one tarball on their way to its writer: enough that the sequencer need not wait for a
+/// single slow write, and no more, because the kernel keeps what is written and not yet on the
+/// disk.
 pub(crate) const RUNS_UNDER_WAY_MAX: u64 = 8;
 /// Tarballs whose last bytes are still on their way while the next one is built.
 pub(crate) const TARBALLS_PENDING_MAX: usize = 2;
@@ -90,6 +95,7 @@ impl Limits {
     /// The limits that follow from options and the filesystem's chunk size.
     pub(crate) fn of(options: &PersistOptions, chunk_bytes: u32) -> Self {
         let PersistOptions { frame_bytes, member_bytes_max, rewrite_bytes_max, .. } = *options;
+        // The chunk size is the filesystem's, and set for ever when it is made.
         assert!(frame_bytes > 0 && chunk_bytes > 0, "a frame holds something");
         assert!(chunk_bytes < FRAME_BYTES_MAX, "a chunk and its header fit into a frame");
         Self {

@@ -202,6 +202,7 @@ impl Persister {
     /// What an earlier attempt left is removed first: the snapshot must not be one that is
     /// committed.
     fn check_is_next(&self, epoch: Epoch, snapshot: SnapshotId) -> Result<(), PersistError> {
+        // By the index and not the store: the manifest itself may be lost from there.
         let known = self.index.applied()?.map(|applied| (applied.epoch, applied.snapshot));
         if known < Some((epoch, snapshot)) {
             return Ok(());
@@ -234,6 +235,7 @@ impl Persister {
             mounted: request.mounted,
             status: request.status,
         };
+        // It reads on this thread; the workers have readers of their own.
         let planner = Planner::new(&limits, request.mounted, request.status);
         let (updates, stop) = (&mut *request.updates, request.stop);
         let plan = |jobs: &mut JobQueue| plan_all(planner, updates, stop, jobs);

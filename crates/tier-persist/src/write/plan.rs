@@ -51,6 +51,7 @@ pub(crate) fn whole_member(
                 member.data.push(Run { chunks: run.chunks, data_xid: run.data_xid });
                 member.data_bytes += run.chunks.len_bytes(limits.chunk_bytes, attr.size_bytes);
             }
+            // Of what did not change the index knows already that it is a hole.
             ChunkState::Hole => push_hole(&mut member.holes, run, touched),
         }
     }
@@ -102,6 +103,7 @@ impl PartMembers {
     /// The last member.
     pub(crate) fn finish(self) -> Option<Member> {
         let Member { metadata, data, holes, .. } = &self.current;
+        // The last member that was full may have taken everything with it.
         let says_something = metadata.is_some() || !data.is_empty() || !holes.is_empty();
         says_something.then_some(self.current)
     }

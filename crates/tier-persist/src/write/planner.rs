@@ -126,6 +126,7 @@ impl<'a> Planner<'a> {
         touched: &[ChunkRange],
     ) -> Result<Option<Member>, PortError> {
         let regular = matches!(inode.attr.kind, FileKind::Regular);
+        // The path decides: without one the inode lies under its number, in parts.
         let path = plan::member_path(inode, self.reader.path(inode.attr.ino)?);
         let Some(path) = path else { return Ok(None) };
         let mut runs = Vec::new();

@@ -30,7 +30,8 @@ pub(crate) struct RawMember<'a> {
 impl RawMember<'_> {
     /// Content and padding that lie in frames after one of this length.
     pub(crate) fn bytes_beyond(&self, frame_bytes: usize) -> u64 {
-        let here = to_u64(frame_bytes.saturating_sub(self.content_at));
+        assert!(self.content_at <= frame_bytes, "the frame is the one that holds the header");
+        let here = to_u64(frame_bytes - self.content_at);
         let padding = to_u64(padding(self.content_bytes));
         self.content_bytes.saturating_add(padding).saturating_sub(here)
     }
@@ -52,6 +53,7 @@ impl<'a> Blocks<'a> {
     /// The next member; `None` at the end of the frame and at the end of the archive.
     pub(crate) fn next_member(&mut self) -> Result<Option<RawMember<'a>>, &'static str> {
         let start = self.at;
+        // An extended header is about the next header only, and so are its records.
         let mut records = PaxRecords::default();
         loop {
             if self.at == self.frame.len() {

@@ -44,6 +44,7 @@ impl TarballIdentity {
         pax.add(pax::RANGE.as_bytes(), range.as_bytes());
         pax.number(pax::CHUNK, u64::from(self.chunk_bytes));
         self.mark().put(&mut pax);
+        // An empty file: everything is in the records, and stock tar shows the name.
         let mut out = Vec::new();
         append_plain_header(PATH, pax, 0, &mut out);
         out

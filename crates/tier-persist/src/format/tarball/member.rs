@@ -56,6 +56,7 @@ impl Member {
                 .metadata
                 .as_ref()
                 .is_some_and(|inode| matches!(inode.attr.kind, FileKind::Directory));
+            // As tar writes directories, and the root among them.
             return if path.is_empty() {
                 b"./".to_vec()
             } else if directory {

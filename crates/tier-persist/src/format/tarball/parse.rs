@@ -135,3 +135,152 @@ fn parse_runs(records: &PaxRecords<'_>, key: &str) -> Option<Vec<Run>> {
     }
     Some(runs)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tier_types::{FileName, Link, Timestamp, to_u64};
+
+    use super::*;
+    use crate::format::tarball::blocks::Blocks;
+    use crate::format::tarball::header::append_plain_header;
+    use crate::format::tarball::pax::PaxWriter;
+
+    const CHUNK_BYTES: u32 = 512;
+
+    fn any_time() -> impl Strategy<Value = Timestamp> {
+        (-1_i64 << 40..1 << 40, 0_u32..1_000_000_000)
+            .prop_map(|(seconds, nanos)| Timestamp { seconds, nanos })
+    }
+
+    fn any_kind() -> impl Strategy<Value = FileKind> {
+        let device = (any::<u32>(), any::<u32>());
+        let device = device.prop_map(|(major, minor)| DeviceNumber { major, minor }).boxed();
+        prop_oneof![
+            4 => Just(FileKind::Regular),
+            1 => Just(FileKind::Directory),
+            1 => prop::collection::vec(1_u8.., 1..200).prop_map(FileKind::Symlink),
+            1 => Just(FileKind::Fifo),
+            1 => Just(FileKind::Socket),
+            1 => device.clone().prop_map(FileKind::CharDevice),
+            1 => device.prop_map(FileKind::BlockDevice),
+        ]
+    }
+
+    fn any_link() -> impl Strategy<Value = Link> {
+        (any::<u64>(), prop::collection::vec(any::<u8>(), 1..255))
+            .prop_filter_map("not a name", |(parent, name)| {
+                Some(Link { parent: Ino::new(parent), name: FileName::new(&name)? })
+            })
+    }
+
+    fn any_xattrs() -> impl Strategy<Value = Vec<Xattr>> {
+        let bytes = || prop::collection::vec(any::<u8>(), 1..40);
+        prop::collection::btree_map(bytes(), bytes(), 0..4).prop_map(|xattrs| {
+            xattrs.into_iter().map(|(name, value)| Xattr { name, value }).collect()
+        })
+    }
+
+    fn any_inode(size_bytes: u64) -> impl Strategy<Value = InodeState> {
+        let numbers = (any::<u64>(), 0_u16..0o10000, any::<u32>(), any::<u32>(), any::<u32>());
+        let times = (any_time(), any_time(), any_time(), any_time(), any::<u64>());
+        let links = prop::collection::vec(any_link(), 0..3);
+        (numbers, any_kind(), times, links, any_xattrs()).prop_map(
+            move |((ino, mode, uid, gid, nlink), kind, times, links, xattrs)| {
+                let (accessed, modified, changed, created, xid) = times;
+                let (ino, xid) = (Ino::new(ino), Xid::new(xid));
+                let attr = FileAttr {
+                    ino,
+                    kind,
+                    mode,
+                    uid,
+                    gid,
+                    nlink,
+                    size_bytes,
+                    accessed,
+                    modified,
+                    changed,
+                    created,
+                    xid,
+                };
+                InodeState { attr, links, xattrs }
+            },
+        )
+    }
+
+    fn any_runs() -> impl Strategy<Value = Vec<Run>> {
+        prop::collection::vec((0_u64..9, 1_u64..9, any::<u64>()), 0..5).prop_map(|lens| {
+            let mut at = 0;
+            let run = |(gap, len, xid)| {
+                let start = at + gap;
+                at = start + len;
+                let chunks = ChunkRange::new(ChunkNo::new(start), ChunkNo::new(at)).unwrap();
+                Run { chunks, data_xid: Xid::new(xid) }
+            };
+            lens.into_iter().map(run).collect()
+        })
+    }
+
+    fn any_member() -> impl Strategy<Value = Member> {
+        let parts = (any_runs(), any_runs(), any::<Option<u64>>(), any::<Option<bool>>());
+        parts.prop_flat_map(|(data, holes, gone, whole)| {
+            let size_bytes = data.last().map_or(0, |run| run.chunks.end().get() * 512);
+            let n_chunks: u64 = data.iter().map(|run| run.chunks.len()).sum();
+            any_inode(size_bytes).prop_map(move |inode| Member {
+                ino: inode.attr.ino,
+                gone: gone.map(Xid::new),
+                whole_path: (whole == Some(true)).then(|| b"directory/file".to_vec()),
+                metadata: whole.is_some().then_some(inode),
+                other_paths: Vec::new(),
+                data: data.clone(),
+                data_bytes: n_chunks * 512,
+                holes: holes.clone(),
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_header_is_read_as_it_was_written(member in any_member()) {
+            let mut blocks = Vec::new();
+            member.append_header(CHUNK_BYTES, None, &mut blocks);
+            let raw = Blocks::new(&blocks, 0).next_member().unwrap().unwrap();
+            let parsed = parse_member(&raw.records, raw.header, raw.content_bytes).unwrap();
+            prop_assert_eq!(raw.path.into_owned(), member.path());
+            // The map of a sparse file is part of the header, and the data follows.
+            let map_bytes = to_u64(blocks.len() - raw.content_at);
+            prop_assert_eq!(parsed.map_bytes, map_bytes);
+            // The path is not what counts, and is not read back.
+            let expected = Member { whole_path: None, ..member };
+            prop_assert_eq!(parsed.member, expected);
+        }
+    }
+
+    /// Parses a member that has an inode number and one more record.
+    fn parsed(key: &str, value: &str) -> Result<ParsedMember, &'static str> {
+        let mut pax = PaxWriter::default();
+        pax.number(pax::INO, 7);
+        pax.add(key.as_bytes(), value.as_bytes());
+        let mut blocks = Vec::new();
+        append_plain_header(b"x", pax, 1024, &mut blocks);
+        let raw = Blocks::new(&blocks, 0).next_member().unwrap().unwrap();
+        parse_member(&raw.records, raw.header, raw.content_bytes)
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_not_taken_for_one_that_is_absent() {
+        assert_eq!(parsed("other", "x").unwrap().map_bytes, 0);
+        assert_eq!(parsed(pax::MAP_BYTES, "512").unwrap().member.data_bytes, 512);
+        for (key, value) in [
+            (pax::MAP_BYTES, "many"),
+            (pax::MAP_BYTES, "2000"),
+            (pax::GONE, "-1"),
+            (pax::DATA, "3-2@9"),
+            (pax::DATA, "0-2@9,1-3@9"),
+            (pax::HOLES, "0-2"),
+            (pax::XID, "5"),
+        ] {
+            parsed(key, value).unwrap_err();
+        }
+    }
+}

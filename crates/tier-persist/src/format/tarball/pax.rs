@@ -198,6 +198,7 @@ pub(crate) fn take_counted<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 }
 
 fn take_number(bytes: &mut &[u8], end: u8) -> Option<u64> {
+    // A number of 64 bits has at most 20 digits.
     let at = bytes.iter().take(21).position(|&byte| byte == end)?;
     let (digits, rest) = bytes.split_at_checked(at)?;
     *bytes = rest.get(1..)?;

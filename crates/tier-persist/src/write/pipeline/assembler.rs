@@ -73,6 +73,7 @@ impl Assembler {
         sealer: Sender<SealJob>,
     ) -> Result<Self, PersistError> {
         let name = names::tarball_name(identity.filesystem, identity.id, keys.encrypts());
+        // A key of its own for each tarball, so that its chunks can be numbered from 0.
         let (header, key) = new_header(keys)?;
         let object = store.stage(&name).map_err(PersistError::Store)?;
         let (runs, write) = sink::start(object, header.clone())?;
@@ -102,6 +103,7 @@ impl Assembler {
     /// Takes what a job came to.
     pub(super) fn add(&mut self, built: &BuiltFrames) -> Result<(), PersistError> {
         assert!(!self.frames.is_empty(), "the identity is the first frame");
+        // The entries count their frames from the first of these, whichever that turns out to be.
         self.toc.add(to_u32(self.frames.len()), &built.toc);
         self.n_members += built.n_members;
         built.frames.iter().try_for_each(|frame| self.add_frame(frame))

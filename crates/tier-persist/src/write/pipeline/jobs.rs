@@ -89,6 +89,7 @@ impl JobQueue {
         let reply = Reply { number: self.n_pushed, finished: Some(self.finished.clone()) };
         self.n_pushed += 1;
         self.n_under_way += 1;
+        // Refused only when all workers are gone; the job's reply then tells the sequencer.
         self.queue.send(Job { members, reply }).map_err(|_| PersistError::Pipeline)
     }
 
@@ -109,6 +110,7 @@ impl JobQueue {
                 // Waiting here, and not asleep, so that the end of the sequencer is noticed.
                 match self.done.recv_timeout(wait) {
                     Ok(bytes) => bytes,
+                    // Jobs that were done meanwhile have made it later again.
                     Err(RecvTimeoutError::Timeout) => continue,
                     Err(RecvTimeoutError::Disconnected) => return Err(PersistError::Pipeline),
                 }

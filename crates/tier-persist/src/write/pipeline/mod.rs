@@ -107,6 +107,7 @@ pub(crate) fn run<T>(
         }
         // The workers see that there are no more jobs, and after them the sequencer.
         drop((jobs, total));
+        // A sequencer that panicked says no more than that.
         let sequenced = sequencer.join().unwrap_or(Err(PersistError::Pipeline));
         match (planned, sequenced) {
             (Ok(planned), sequenced) => Ok((planned, sequenced?)),

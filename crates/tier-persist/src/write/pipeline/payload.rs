@@ -68,6 +68,7 @@ impl Payload {
                     self.submit(false)?;
                 }
             }
+            // A frame may end within a chunk and go over several of them: chunks know no frames.
             let (now, later) = bytes.split_at(bytes.len().min(CHUNK_BYTES - self.chunk_bytes));
             self.run.extend_from_slice(now);
             self.chunk_bytes += now.len();
@@ -81,10 +82,12 @@ impl Payload {
         assert!(self.chunk_bytes > 0, "a tarball is not empty, and so its last chunk is not");
         self.close_chunk();
         self.submit(true)?;
+        // Only now the writer may take what it has for all there is.
         self.runs.end().map_err(|_| PersistError::Pipeline)
     }
 
     fn close_chunk(&mut self) {
+        // The worker that seals the chunk puts its tag there.
         if self.key.is_some() {
             self.run.resize(self.run.len() + TAG_BYTES, 0);
         }

@@ -99,6 +99,7 @@ impl<T> SlotSource<T> {
         while !state.consumer_gone && state.n_taken - state.n_finished >= self.n_under_way_max {
             self.shared.room_or_closed.wait(&mut state);
         }
+        // Looked at after the wait: it may have gone meanwhile, and no slot would ever be received.
         if state.consumer_gone {
             return Err(Closed);
         }
@@ -119,6 +120,7 @@ impl<T> SlotSource<T> {
 
 impl<T> Drop for SlotSource<T> {
     fn drop(&mut self) {
+        // Dropped after its end it has nothing more to say.
         let mut state = self.shared.state.lock();
         if state.source == Source::Open {
             state.source = Source::Lost;
@@ -169,18 +171,20 @@ impl<T> InOrder<T> {
     /// finished with.
     pub(super) fn recv(&mut self) -> Result<Option<T>, Broken> {
         let mut state = self.shared.state.lock();
+        // Coming back is the sign that the item before was written, and its memory is free.
         if state.n_finished < state.n_received {
             state.n_finished = state.n_received;
             self.shared.room_or_closed.notify_one();
         }
         loop {
+            // Before anything that could be received: a writer need not write what will be
+            // discarded.
             if state.slot_lost {
                 return Err(Broken::SlotLost);
             }
             if state.source == Source::Lost {
                 return Err(Broken::SourceLost);
             }
-            // Failures were looked at first: what is left to receive is of no use any more.
             let number = state.n_received;
             if let Some(item) = state.filled.remove(&number) {
                 state.n_received += 1;
@@ -290,7 +294,9 @@ mod shuttle_tests {
             }
             source.end().unwrap();
             assert!(consumer.join().unwrap().into_iter().eq(0..N_ITEMS));
-            workers.into_iter().for_each(|worker| worker.join().unwrap());
+            for worker in workers {
+                worker.join().unwrap();
+            }
         });
     }
 

@@ -69,11 +69,13 @@ pub(super) fn run(
         n_inodes: 0,
         result: Sequenced::default(),
     };
+    // At most as many as may be under way: the planner waits when there are more.
     let mut out_of_order = BTreeMap::new();
     let mut next = 0;
     // Ends when the planner and every job under way is gone.
     for FinishedJob { number, built } in finished {
         assert!(number >= next, "a job is finished once");
+        // An error ends the work at once, also out of order: nothing of the snapshot will be kept.
         let before = out_of_order.insert(number, built?);
         assert!(before.is_none(), "a job is finished once");
         while let Some(built) = out_of_order.remove(&next) {
@@ -140,6 +142,7 @@ impl Sequencer<'_> {
     fn end(&mut self, open: Assembler) -> Result<(), PersistError> {
         // Ended here, and durable later: the next tarball need not wait for the disk.
         self.pending.push_back(open.finish(&mut self.builder)?);
+        // The token stays: it is the snapshot's, and the marks of all its tarballs have it.
         self.identity.id.part += 1;
         while self.pending.len() > TARBALLS_PENDING_MAX {
             self.wait_for_oldest()?;

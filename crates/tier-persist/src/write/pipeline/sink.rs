@@ -58,6 +58,7 @@ pub(super) fn start(
     object: Box<dyn StagedObject>,
     head: Vec<u8>,
 ) -> Result<(RunSink, PendingWrite), PersistError> {
+    // A buffer for each tarball, so that one that waits for the disk does not hold up the next.
     let (sink, runs) = reorder_buffer(RUNS_UNDER_WAY_MAX);
     let thread = spawn("tier-writer", move || write(object, &head, runs))?;
     Ok((sink, PendingWrite(Some(thread))))
@@ -108,6 +109,7 @@ impl Writer {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), PersistError> {
+        // Of what is handed to the store: what the store makes of it is for verifying to find.
         self.digest.update(bytes);
         self.object.write(bytes).map_err(PersistError::Store)?;
         self.object_bytes += to_u64(bytes.len());
@@ -139,6 +141,7 @@ impl Flusher {
         // One request at a time: while the disk is busy with one, more bytes gather for the next.
         let (requests, queue) = bounded::<()>(1);
         let thread = spawn("tier-flusher", move || {
+            // After an error no more requests are taken: the object is lost.
             for () in queue {
                 flush().map_err(PersistError::Store)?;
             }

@@ -54,12 +54,14 @@ impl Throttle {
         now: Instant,
     ) -> Self {
         assert!(number < n_workers, "workers are numbered from 0");
+        // The first worker always builds: a snapshot goes on, however busy the filesystem is.
         let seals_only = number >= n_workers.div_ceil(2);
         Self { seals_only, busy_percent: busy_percent.clamp(1, 100), rest_until: now }
     }
 
     /// A job took this time: as much rest follows as the duty cycle asks for.
     pub(super) fn worked(&mut self, started: Instant, ended: Instant) {
+        // After the work, when its length is known, and counted from its end.
         let idle_percent = 100 - self.busy_percent;
         self.rest_until = ended + (ended - started) * idle_percent / self.busy_percent;
     }
@@ -72,6 +74,8 @@ impl Throttle {
     /// After what time at most it is to be asked again.
     pub(super) fn look_again_after(&self, now: Instant) -> Duration {
         let rest = self.rest(now);
+        // A worker that rests wakes up when the rest is over, and before that to see whether it is
+        // still needed.
         if rest.is_zero() { LOOK_INTERVAL } else { rest.min(LOOK_INTERVAL) }
     }
 

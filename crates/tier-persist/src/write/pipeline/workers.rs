@@ -34,6 +34,7 @@ impl Worker<'_> {
     /// Works until there is nothing left to do.
     pub(super) fn run(mut self, queues: WorkQueues) {
         let WorkQueues { mut jobs, mut seals } = queues;
+        // A reader for each worker: it keeps its place in the snapshot and reads ahead.
         let mut reader = self.mounted.reader();
         let (mut jobs_ended, mut seals_ended) = (false, false);
         let no_jobs = never();
@@ -44,6 +45,7 @@ impl Worker<'_> {
             let yields =
                 may_yield && self.throttle.yields(now, || self.mounted.foreground_active());
             let jobs_now = if yields { &no_jobs } else { &jobs };
+            // Noted here and acted on below, because the selection borrows the queues.
             let (mut no_more_jobs, mut no_more_seals) = (false, false);
             select_biased! {
                 recv(seals) -> seal => match seal {

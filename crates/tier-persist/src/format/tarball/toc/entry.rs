@@ -104,6 +104,7 @@ impl<'a> StoredEntry<'a> {
     pub(crate) fn decode(self) -> Option<TocEntry> {
         let at = self.at()?;
         let Self { wire, ino, .. } = self;
+        // One part that cannot be read makes the entry unreadable: half of it would mislead.
         let metadata = match wire.metadata {
             Some(wire) => Some(wire.into_inode(ino)?),
             None => None,

@@ -52,6 +52,7 @@ impl TocWriter {
         if part_bytes > 0 && part_bytes + entries.len() > self.part_bytes_max {
             self.cuts.push(self.bytes.len());
         }
+        // The length in front lets a reader go on with the next group without knowing the entries.
         let head = GroupHead { base_frame, entries_bytes: to_u64(entries.len()) };
         postcard::append(&head, &mut self.bytes);
         self.bytes.extend_from_slice(entries);
@@ -70,6 +71,7 @@ impl TocWriter {
         let ends = self.cuts.iter().copied().chain([self.bytes.len()]);
         for (end, number) in ends.zip(0_u32..) {
             let start = self.bytes.len() - rest.len();
+            // The last part may be the only one, and even empty: a reader finds one at least.
             let (part, after) = rest.split_at(end - start);
             rest = after;
             let path = format!(".tier/toc/{number:06}");

@@ -49,6 +49,7 @@ impl WireRun {
     }
 
     pub(super) fn into_run(self, ino: Ino) -> Option<Run> {
+        // A run is never empty, and ends within the address space.
         let end = self.start.checked_add(self.n_chunks)?;
         let chunks = ChunkRange::new(ChunkNo::new(self.start), ChunkNo::new(end))?;
         Some(Run { chunks, data_xid: Xid::new(more(self.xid, ino)) })
@@ -72,6 +73,7 @@ impl WirePiece {
         Self {
             run: WireRun::of(&piece.run, ino),
             frame: piece.at.frame - entry.frame,
+            // In a later frame it may be less than the entry's.
             offset: piece.at.offset.wrapping_sub(entry.offset).cast_signed(),
             short_bytes: piece.short_bytes,
         }
