@@ -35,16 +35,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use tier_evict::{EvictReport, PassGoal};
-use tier_types::{ErrorKind, PortError, SnapshotId, Xid};
+use tier_types::{SnapshotId, Xid};
 
 use crate::decide::{AgentState, AgentStep, next_step};
 use crate::stages::{PersistedSnapshot, Stages};
 use crate::thread_control::{PendingCount, StopFlag};
+use crate::threads::start_thread;
 use crate::{AgentError, Task};
 
 /// How often a caller that waits for an answer looks at its stop token.
@@ -89,10 +90,7 @@ impl TieringOutAgent {
         let pending = Arc::new(PendingCount::default());
         let worker =
             Worker { stages, stop_flag: Arc::clone(&stop_flag), pending: Arc::clone(&pending) };
-        let thread = thread::Builder::new().name("tier-agent".into());
-        let thread = thread.spawn(move || worker.run(&queue)).map_err(|source| {
-            PortError::new(ErrorKind::Failed, "cannot start the agent's thread").with_source(source)
-        })?;
+        let thread = start_thread("tier-agent", move || worker.run(&queue))?;
         Ok(Self { requests: Some(requests), stop_flag, pending, thread: Some(thread) })
     }
 

@@ -15,6 +15,7 @@
 mod error;
 mod sync;
 mod task;
+mod threads;
 
 pub mod decide;
 

@@ -8,7 +8,7 @@
 //! Every reader is answered: with the data, with the fetch's error, with `Unavailable` once the
 //! deadline has passed, or with `Failed` if the fetch panicked. A panic fails that one request: it
 //! is caught around the fetch, and the thread goes on with the next. A request that is thrown away
-//! with its queue abandons its flight, and its readers hear of that at once.
+//! with its queue abandons its flight, and its readers are told at once.
 //!
 //! The recaller holds no filesystem: what came is stored by the reader that asked for it, which
 //! also checks that nothing changed meanwhile.
@@ -27,6 +27,7 @@ use tier_types::{
 };
 
 use crate::single_flight::{InFlight, Joined, Outcome, SingleFlight};
+use crate::threads::start_thread;
 
 /// How recalls are made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,12 +104,8 @@ impl Recaller {
             Self { flights, jobs: Some(jobs), threads: Vec::new(), timeout: options.timeout };
         for number in 0..options.n_threads.max(1) {
             let (fetch, queue) = (Arc::clone(&fetch), queue.clone());
-            let thread = thread::Builder::new().name(format!("tier-recall-{number}"));
-            let thread = thread.spawn(move || work(fetch.as_ref(), &queue)).map_err(|source| {
-                PortError::new(ErrorKind::Failed, "cannot start a thread for recalls")
-                    .with_source(source)
-            })?;
-            recaller.threads.push(thread);
+            let work = move || work(fetch.as_ref(), &queue);
+            recaller.threads.push(start_thread(&format!("tier-recall-{number}"), work)?);
         }
         Ok(recaller)
     }
@@ -123,6 +120,7 @@ impl Recaller {
     /// The answer to a request, from a fetch that is under way or a new one.
     fn answer(&self, request: &RecallRequest) -> Result<Arc<RecalledExtent>, SharedError> {
         let RecallRequest { ino, chunks, data_xid } = *request;
+        // The reader's deadline, also when it joins a fetch that began long before.
         let deadline = Instant::now() + self.timeout;
         let Joined { slot, lead } =
             self.flights.join(&RecallKey { ino, chunk: chunks.start(), data_xid });
@@ -194,11 +192,11 @@ fn work(fetch: &Fetch, queue: &Receiver<Job>) {
     }
 }
 
-/// What the readers of a request hear whose fetch panicked.
+/// The error for the readers of a request whose fetch panicked.
 fn panic_error(request: &RecallRequest, panic: &(dyn Any + Send)) -> SharedError {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let text = text.unwrap_or("it left no message");
+    let formatted = || panic.downcast_ref::<String>().map(String::as_str);
+    let literal = panic.downcast_ref::<&str>().copied();
+    let text = literal.or_else(formatted).unwrap_or("it left no message");
     tracing::error!(ino = %request.ino, "the fetch of a recall panicked: {text}");
     let message = format!("a bug: fetching the data of inode {} panicked: {text}", request.ino);
     SharedError { kind: ErrorKind::Failed, message }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -10,6 +10,7 @@ use tier_types::{ErrorKind, HasKind, PortError, with_causes};
 
 use crate::decide::{Schedule, SpaceUsage};
 use crate::task_planner::{Measured, TaskPlanner};
+use crate::threads::start_thread;
 use crate::{AgentError, Task, TieringOutAgent};
 
 /// How often the inputs are measured.
@@ -68,12 +69,8 @@ impl Scheduler {
         let shared = Arc::new(Shared::default());
         let working = Arc::clone(&shared);
         let planner = TaskPlanner::new(schedule);
-        let thread = thread::Builder::new().name("tier-schedule".into());
-        let thread = thread.spawn(move || working.run(&agent, planner, inputs.as_ref()));
-        let thread = thread.map_err(|source| {
-            PortError::new(ErrorKind::Failed, "cannot start the scheduler's thread")
-                .with_source(source)
-        })?;
+        let work = move || working.run(&agent, planner, inputs.as_ref());
+        let thread = start_thread("tier-schedule", work)?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -176,6 +173,7 @@ impl Shared {
         let stop = Arc::new(AtomicBool::new(false));
         {
             let mut state = self.state.lock();
+            // It may have been paused since the look.
             if state.ended || state.status.paused {
                 return false;
             }
@@ -192,6 +190,7 @@ impl Shared {
                 state.status.n_done += 1;
                 true
             }
+            // A pause or a stop on request: the last error, if there was one, still tells more.
             Err(error) if error.kind() == ErrorKind::Cancelled => false,
             Err(error) => {
                 let text = with_causes(&error);

@@ -60,6 +60,7 @@ impl StatusBook {
         let mut all = Vec::new();
         for entry in fs::read_dir(&self.directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
+            // A log without a complete first line says nothing yet.
             if path.extension().and_then(|extension| extension.to_str()) == Some(EXTENSION) {
                 all.extend(StatusLog::read(&path)?.map(|log| log.status()));
             }

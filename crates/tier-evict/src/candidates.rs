@@ -43,6 +43,7 @@ impl<'a> Candidates<'a> {
         carried_over: CarriedOver,
         instance: &'a dyn MountedInstance,
     ) -> Self {
+        // An inode that is gone has nothing that could be evicted.
         let changed = changed.into_iter().flatten().filter_map(|update| match update {
             Ok(FileUpdate { ino, change: Change::Touched(_) }) => Some(Ok(ino)),
             Ok(FileUpdate { change: Change::Gone(_), .. }) => None,
@@ -55,6 +56,8 @@ impl<'a> Candidates<'a> {
     fn step(&mut self) -> Result<Option<Ino>, EvictError> {
         let mut heads = match self.heads {
             Some(heads) => heads,
+            // With the first candidate and not before: a stream may fail at its first inode, and
+            // only an iterator's item can say so.
             None => Heads {
                 changed: self.changed.next().transpose()?,
                 carried_over: self.carried_over.next().transpose()?,
@@ -67,6 +70,7 @@ impl<'a> Candidates<'a> {
             // Each stream ascends: the log's by its contract, the others were checked when read.
             assert!(self.last.is_none_or(|last| last < next), "candidates ascend");
             self.last = Some(next);
+            // Every stream that has it moves on, so that it comes once.
             if changed == Some(next) {
                 heads.changed = self.changed.next().transpose()?;
             }
@@ -99,6 +103,7 @@ struct Warm<'a> {
 
 impl Warm<'_> {
     fn next_ino(&mut self) -> Result<Option<Ino>, PortError> {
+        // At first, and when a page is used up; an answer without inodes is the end.
         if self.page.len() == 0 {
             self.page = self.instance.warm_inodes(self.last, N_WARM_MAX)?.into_iter();
         }

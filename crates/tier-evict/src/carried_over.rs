@@ -43,6 +43,7 @@ impl CarriedOver {
         let path = directory.join(FILE_NAME);
         let rest = match File::open(&path) {
             Ok(file) => Some(BufReader::new(file)),
+            // No pass was ever finished, or an operator moved a damaged list away.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed("read", &path, error)),
         };
@@ -86,14 +87,16 @@ impl CarriedOver {
     fn read_line(&mut self) -> Result<Option<String>, EvictError> {
         let Some(rest) = &mut self.rest else { return Ok(None) };
         self.n_lines += 1;
+        // A damaged file may be one endless line, which must not be held in memory.
         let mut line = Vec::new();
         let read = rest.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
         read.map_err(|source| failed("read", &self.path, source))?;
         if line.is_empty() {
             return Ok(None);
         }
-        let text = line.strip_suffix(b"\n").ok_or_else(|| self.damaged("a line is cut off"))?;
-        let text = str::from_utf8(text).map_err(|_| self.damaged("not a line of text"))?;
+        // Also of the last line the end is needed: "end 1" may be what is left of "end 12".
+        let bytes = line.strip_suffix(b"\n").ok_or_else(|| self.damaged("a line is cut off"))?;
+        let text = str::from_utf8(bytes).map_err(|_| self.damaged("not a line of text"))?;
         Ok(Some(text.to_owned()))
     }
 
@@ -128,9 +131,10 @@ pub(crate) struct CarriedOverWriter {
 impl CarriedOverWriter {
     pub(crate) fn create(directory: &Path, cursor: Xid) -> Result<Self, EvictError> {
         let path = directory.join(FILE_NAME);
-        let file =
+        // In the same directory, or it could not be renamed over the old list.
+        let temporary =
             NamedTempFile::new_in(directory).map_err(|source| failed("create", &path, source))?;
-        let mut file = BufWriter::new(file);
+        let mut file = BufWriter::new(temporary);
         writeln!(file, "{HEADER}{cursor}").map_err(|source| failed("write", &path, source))?;
         Ok(Self { directory: directory.to_path_buf(), path, file, n_inodes: 0, last: None })
     }
@@ -151,8 +155,10 @@ impl CarriedOverWriter {
         };
         writeln!(file, "{FOOTER}{n_inodes}").map_err(failed("write"))?;
         let file = file.into_inner().map_err(|error| failed("write")(error.into_error()))?;
+        // The content first: a crash after the rename must not find a name without it.
         file.as_file().sync_all().map_err(failed("sync"))?;
         file.persist(&path).map_err(|error| failed("replace")(error.error))?;
+        // A rename is durable once its directory is.
         File::open(&directory)
             .and_then(|directory| directory.sync_all())
             .map_err(failed("sync the directory of"))

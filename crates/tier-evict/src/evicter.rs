@@ -26,8 +26,8 @@
 //! pass that a crash, an error or a stop ends early leaves the old file: what it evicted stays
 //! evicted, and the next pass starts at the same cursor, finds those inodes without resident data,
 //! and goes on with the others. After the file was replaced and before the event is recorded a
-//! crash loses the event: the numbers of a page that shows them, no data. Every eviction is by
-//! itself: a crash between two of them leaves each extent wholly resident or a detour.
+//! crash loses the event: numbers to look at, and no data. Every eviction is by itself: a crash
+//! between two of them leaves each extent wholly resident or a detour.
 //!
 //! **A file that is lost** costs one pass over all inodes of the log.
 
@@ -135,8 +135,10 @@ impl Evicter {
         let start = Instant::now();
         let before = CarriedOver::open(&self.directory)?;
         let from = before.cursor;
+        // Never back: after a snapshot was lost, less may be safe than a former pass went through.
         let cursor = from.max(request.safe.next());
         tracing::info!(%from, safe = %request.safe, goal = ?request.goal, "eviction pass begins");
+        // Before anything is evicted: a directory that cannot be written ends the pass here.
         let mut after = CarriedOverWriter::create(&self.directory, cursor)?;
         let mut report = EvictReport::default();
         let mut candidates = self.candidates(request, before)?;
@@ -152,6 +154,7 @@ impl Evicter {
             %cursor, n_candidates, n_evicted, bytes, n_retained, n_not_safe, ?elapsed,
             "eviction pass done"
         );
+        // After the list: a pass that is recorded is one that the next pass builds on.
         request.status.report(Event::Evicted { n_inodes: n_evicted, bytes })?;
         Ok(report)
     }
@@ -167,8 +170,8 @@ impl Evicter {
             report.n_retained += to_u64(plan.retain.len());
             report.n_evicted += to_u64(plan.evict.len());
             let going: BTreeSet<Ino> = plan.evict.into_iter().collect();
-            let going = page.iter().filter(|facts| going.contains(&facts.ino));
-            report.bytes += going.map(|facts| facts.resident_bytes).sum::<u64>();
+            let facts_of_going = page.iter().filter(|facts| going.contains(&facts.ino));
+            report.bytes += facts_of_going.map(|facts| facts.resident_bytes).sum::<u64>();
         }
         Ok(report)
     }
@@ -196,6 +199,7 @@ impl Evicter {
         for ino in candidates {
             let ino = ino?;
             report.n_candidates += 1;
+            // One that is gone leaves no facts, and the page takes another in its place.
             page.extend(facts_of(instance, ino)?);
             if page.len() >= self.n_page_max {
                 break;
@@ -216,12 +220,14 @@ impl Evicter {
         let mut carried_over: Vec<Ino> =
             plan.retain.into_iter().map(|retained| retained.ino).collect();
         for ino in plan.evict {
+            // Between inodes: a stop takes as long as one file, and none is left half considered.
             if request.stop.load(Ordering::Relaxed) {
                 return Err(EvictError::Cancelled);
             }
             let evicted = evict_inode(request.instance, request.persisted, ino)?;
             report.n_evicted += u64::from(evicted.bytes > 0);
             report.bytes += evicted.bytes;
+            // An inode may lose some of its data and keep the rest; then it counts as both.
             if evicted.something_stays {
                 report.n_not_safe += 1;
                 carried_over.push(ino);

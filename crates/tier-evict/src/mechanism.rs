@@ -37,11 +37,13 @@ pub(crate) fn evict_inode(
                 evicted.something_stays = true;
                 continue;
             }
+            // The filesystem compares the data xid once more, in one step with the eviction.
             match instance.evict_extent(extent)? {
                 EvictOutcome::Evicted { bytes } => evicted.bytes += bytes,
                 EvictOutcome::Skipped => evicted.something_stays = true,
             }
         }
+        // From the end of the last one, whether it went or stayed: each is considered once.
         at = extents.last().map(|extent| extent.chunks.end());
     }
     Ok(evicted)

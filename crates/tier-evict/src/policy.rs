@@ -116,8 +116,10 @@ impl EvictPolicy for AgeAndSize {
                 None => going.push(facts),
             }
         }
+        // The inode number last, so that equal candidates come in an order that does not vary.
         going.sort_by_key(|facts| (facts.last_used, Reverse(facts.resident_bytes), facts.ino));
         for facts in going {
+            // The one that crosses the goal still goes: too little freed is worse than too much.
             match goal {
                 PassGoal::Bytes(bytes) if freed_bytes >= bytes => {
                     let reason = RetainReason::GoalReached;

@@ -42,6 +42,7 @@ impl StatusLog {
         let mut records = Vec::new();
         let mut whole_bytes = 0;
         for (line_idx, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            // Only the last piece can lack its newline: it is torn.
             let Some(line) = line.strip_suffix(b"\n") else { break };
             let damaged = |problem| StatusError::Damaged {
                 path: path.to_path_buf(),
@@ -87,6 +88,7 @@ impl StatusLog {
 
 /// The text of a line that continues the chain, or what is wrong with it.
 fn chain_text<'a>(chain: &mut Chain, line: &'a [u8]) -> Result<&'a str, &'static str> {
+    // The length is checked before anything is computed over the line.
     let text = std::str::from_utf8(line).ok().filter(|text| text.len() <= LINE_BYTES_MAX);
     chain.open(text.ok_or("not a line of text")?).ok_or("its digest does not fit")
 }

@@ -131,6 +131,7 @@ impl SnapshotStatus {
                 self.tarball_bytes = self.tarball_bytes.saturating_add(*bytes);
             }
             Event::InodeFailed { ino, .. } => self.failed_inodes.push(*ino),
+            // The manifest counts, whatever was sealed on the way to it.
             Event::Committed { n_tarballs, n_inodes, data_bytes, tarball_bytes, .. } => {
                 self.n_tarballs = *n_tarballs;
                 self.n_inodes = *n_inodes;

@@ -47,6 +47,7 @@ impl StatusWriter {
             Err(StatusError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
+        // Opened for appending, so that a line can only land behind what is there.
         let mut options = OpenOptions::new();
         let file = options.create(true).append(true).open(path).map_err(failed("open"))?;
         let chain = if let Some(log) = existing {
@@ -64,6 +65,7 @@ impl StatusWriter {
             (&file).write_all(line.as_bytes()).map_err(failed("write"))?;
             chain
         };
+        // The cut as well: a torn rest that comes back after a crash would damage the next line.
         file.sync_all().map_err(failed("sync"))?;
         sync_parent(path).map_err(failed("sync the directory of"))?;
         let state = Mutex::new(State { file, chain, poisoned: false });
@@ -77,6 +79,7 @@ impl StatusSink for StatusWriter {
         if state.poisoned {
             return Err(StatusError::Poisoned { path: self.path.clone() });
         }
+        // Under the lock: the order of times, of digests and of lines in the file is the same.
         let record = EventRecord { time: self.clock.now(), event };
         let line = state.chain.seal(&event_to_text(&record));
         let written =

@@ -27,9 +27,9 @@ pub struct Schedule {
 /// Space in use, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SpaceUsage {
-    /// Taken by the filesystem itself: more than this no eviction can free.
+    /// Used by the filesystem itself: more than this no eviction can free.
     pub own_bytes: u64,
-    /// Taken by the filesystem and, where it may fill a whole disk, by everything else on it.
+    /// Used by the filesystem and, where it may fill a whole disk, by everything else on it.
     pub occupied_bytes: u64,
     /// What may be occupied; zero for no limit.
     pub capacity_bytes: u64,
@@ -79,6 +79,7 @@ impl DueTaskInputs {
 
     /// Time since something was last begun; since the start, if it never was.
     fn since(&self, last: Option<Duration>) -> Duration {
+        // What was never begun is as old as the scheduler.
         let Some(last) = last else { return self.now };
         assert!(last <= self.now, "what was begun lies in the past");
         self.now.saturating_sub(last)
@@ -92,8 +93,8 @@ impl DueTaskInputs {
 
 /// Which task is due. Space goes first, because without it nothing else works; but what can be
 /// evicted is what was persisted, so that a snapshot comes in between. An eviction that did not
-/// help, because others take the disk or all is in use, is not tried again and again: what it
-/// evicts is read again.
+/// help, because something else fills the disk or all is in use, is not tried again and again: what
+/// it evicts is read again.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Unit tests of the scheduler: looks at times that a test names, at inputs that a test sets.
 
 use std::sync::atomic::AtomicU64;
+use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tier_evict::{EvictReport, PassGoal};
@@ -28,7 +29,7 @@ enum Persisting {
 
 struct FakeStages {
     persisting: Persisting,
-    /// Hears of each stage that is begun.
+    /// Receives the name of each stage that is begun.
     begun: Sender<&'static str>,
 }
 

@@ -14,18 +14,18 @@ pub(super) fn in_background<T: Send>(
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, AgentError> {
     thread::scope(|scope| {
-        let thread = thread::Builder::new().name("tier-background".into());
-        let thread = thread.spawn_scoped(scope, move || {
+        let niced = move || {
             // The priority of this thread only. If it stays, the work is the same.
             if nice > 0 {
                 let _ = rustix::process::setpriority_process(None, nice.into());
             }
             work()
-        });
-        let thread = thread.map_err(|source| {
+        };
+        let builder = thread::Builder::new().name("tier-background".into());
+        let worker = builder.spawn_scoped(scope, niced).map_err(|source| {
             PortError::new(ErrorKind::Failed, "cannot start a thread").with_source(source)
         })?;
-        // The same as if the work had been done here.
-        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        // A panic goes on here, as if the work had been done here.
+        Ok(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }

@@ -43,6 +43,7 @@ impl StageContext {
     ) -> Result<Option<SnapshotSummary>, AgentError> {
         let mut safe = None;
         for summary in archive.snapshots() {
+            // A snapshot without a status log was never verified.
             let verified = self.status(summary)?.and_then(|status| status.verified);
             if verified < Some(self.safe_tier()) {
                 break;

@@ -39,7 +39,8 @@ impl std::fmt::Debug for StoreStages {
 }
 
 impl StoreStages {
-    /// Stages of these parts. `progress` hears what the status logs hear, and more often.
+    /// Stages of these parts. `progress` is given what the status logs are given, and how far a
+    /// running step has got.
     pub fn new(
         ports: StorePorts,
         persister: Persister,

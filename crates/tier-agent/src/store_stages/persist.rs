@@ -39,6 +39,7 @@ pub(super) fn persist(
     let log = context.ports.log.as_ref();
     let Some(publication) = publish(log, next.first)? else { return Ok(None) };
     let snapshot = next.snapshot;
+    // Nothing may return between here and the release.
     let persisted = Attempt { context, persister, publication, stop }.run(next);
     let released = log.release(&publication);
     let report = match persisted {
@@ -81,7 +82,7 @@ impl NextSnapshot {
 fn publish(log: &dyn LogService, first: Xid) -> Result<Option<Publication>, AgentError> {
     let published = match log.publish()? {
         Some(publication) => Some(publication.range.last()),
-        // Published earlier, but not persisted.
+        // Nothing was logged since, but an earlier publication may not be persisted.
         None => match XidRange::new(first, Xid::new(u64::MAX)) {
             Some(rest) => log.segments(rest)?.last().map(|segment| segment.range.last()),
             None => None,
@@ -134,6 +135,8 @@ impl Attempt<'_> {
         let range = self.publication.range;
         let options = NetChangesOptions::new(&ports.spill_dir);
         let log = ports.log.as_ref();
+        // Folding reads every segment and persisting every chunk: both yield to the foreground. The
+        // publication does not, because it holds locks that writers wait for.
         let folded = self.context.in_background(|| NetChanges::of_range(log, range, &options))?;
         let changes = folded.map_err(PortError::from)?;
         let persisted = self.context.in_background(|| {

@@ -41,11 +41,12 @@ pub(super) fn recover(context: &StageContext, persister: &Persister) -> Result<(
     let archive = context.archive()?;
     check_nothing_is_lost(context, &archive)?;
     archive.catch_up(&context.ports.index)?;
-    let last = archive.snapshots().next_back();
     // Without a snapshot every tarball is a leftover.
-    let last = last.map_or(SnapshotId::new(0), |last| last.snapshot);
+    let none = SnapshotId::new(0);
+    let last = archive.snapshots().next_back().map_or(none, |newest| newest.snapshot);
     persister.discard_uncommitted(last)?;
     for summary in archive.snapshots() {
+        // Also without a log: an operator may have moved a damaged one away.
         if context.status(summary)?.is_none_or(|status| status.stage < Stage::Indexed) {
             tracing::info!(snapshot = %summary.snapshot, "a crash lost the events of a snapshot");
             let status = context.status_sink(header_of(summary))?;

@@ -25,8 +25,9 @@ pub(super) fn upload(
 ) -> Result<(), AgentError> {
     let start = Instant::now();
     let archive = context.archive()?;
-    let summary = archive.snapshots().find(|summary| summary.snapshot == snapshot);
-    let summary = summary
+    let summary = archive
+        .snapshots()
+        .find(|summary| summary.snapshot == snapshot)
         .ok_or_else(|| PersistError::Missing(format!("the manifest of snapshot {snapshot}")))?;
     let status = context.status_sink(header_of(summary))?;
     let objects = archive.objects(snapshot)?;
@@ -35,13 +36,13 @@ pub(super) fn upload(
     tracing::info!(%snapshot, ?tier, n_objects, bytes, "upload begins");
     let local = context.ports.local.as_ref();
     let uploaded = context.in_background(|| {
-        match context.ports.cloud.as_deref() {
-            None => verify(&objects, local, stop)?,
-            Some(cloud) => {
-                let status = &status;
-                copy(&UploadRequest { objects: &objects, from: local, to: cloud, status, stop })?;
+        let verified = match context.ports.cloud.as_deref() {
+            None => verify(&objects, local, stop),
+            Some(to) => {
+                copy(&UploadRequest { objects: &objects, from: local, to, status: &status, stop })
             }
-        }
+        };
+        verified?;
         Ok(status.report(Event::Verified { tier })?)
     })?;
     match &uploaded {
@@ -69,6 +70,7 @@ fn copy(request: &UploadRequest<'_>) -> Result<(), AgentError> {
         check_stop(request.stop)?;
         let start = Instant::now();
         let mut content = Content { store: request.from, object, at: 0 };
+        // An object that is there already is read back all the same: it may be another one's bytes.
         request.to.put(&object.name, object.len_bytes, &mut content)?;
         check_object(request.to, object)?;
         let (name, bytes) = (object.name.to_string(), object.len_bytes);

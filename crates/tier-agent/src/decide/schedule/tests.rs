@@ -80,7 +80,7 @@ fn space_is_freed_from_the_high_to_the_low_mark() {
     let space = SpaceUsage { own_bytes: 5, occupied_bytes: 801, capacity_bytes: 1000 };
     let others = DueTaskInputs { space: Some(space), ..at(100) };
     let all_there_is = Some(Task::Evict(PassGoal::Bytes(5)));
-    assert_eq!(due(&others), all_there_is, "the rest is taken by something else");
+    assert_eq!(due(&others), all_there_is, "the rest is not its own");
 }
 
 #[test]
