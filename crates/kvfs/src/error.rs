@@ -1,4 +1,6 @@
-//! What a filesystem operation can answer, besides success.
+//! The error type of every operation, and what can be wrong with stored data.
+
+use std::fmt;
 
 use tier_log::LogError;
 use tier_types::{ErrorKind, HasKind, Ino, PortError};
@@ -46,9 +48,18 @@ pub enum FsError {
         /// The inode.
         ino: Ino,
     },
-    /// Nobody wants it any more, and it has changed nothing.
+    /// The request was cancelled before it changed anything.
     #[error("interrupted")]
     Interrupted,
+    /// Other operations changed or evicted the data again and again before this one was done with
+    /// it. Nothing was changed.
+    #[error("inode {ino} {problem}")]
+    Contended {
+        /// The inode.
+        ino: Ino,
+        /// What overtook the operation.
+        problem: &'static str,
+    },
     /// Evicted data did not come back.
     #[error("cannot recall the data of inode {ino}")]
     Recall {
@@ -58,12 +69,12 @@ pub enum FsError {
         source: PortError,
     },
     /// What is stored contradicts itself.
-    #[error("the filesystem is damaged at inode {ino}: {problem}")]
+    #[error("the filesystem is damaged{}: {damage}", at_inode(*ino))]
     Damaged {
-        /// The inode; zero if it concerns all.
-        ino: Ino,
+        /// The inode; `None` if the damage concerns the filesystem as a whole.
+        ino: Option<Ino>,
         /// What is wrong.
-        problem: &'static str,
+        damage: Damage,
     },
     /// The key-value store failed.
     #[error("cannot {operation} the key-value store")]
@@ -79,9 +90,88 @@ pub enum FsError {
     /// A write failed before; what is on disk is not known until the filesystem is opened again.
     #[error("an earlier write failed; the filesystem must be opened again")]
     Poisoned,
+    /// The thread that wrote this change together with its own panicked. If it had begun to write,
+    /// every later change fails with [`Poisoned`](Self::Poisoned); if not, the change was not made
+    /// and can be tried again.
+    #[error("the thread that was to write this change panicked")]
+    LeaderPanicked,
     /// Another process has it open.
     #[error("the filesystem is open in another process")]
     Busy,
+}
+
+impl FsError {
+    /// Damage of one inode.
+    pub(crate) fn damaged(ino: Ino, damage: Damage) -> Self {
+        Self::Damaged { ino: Some(ino), damage }
+    }
+
+    /// Damage of the filesystem as a whole.
+    pub(crate) fn damaged_store(damage: Damage) -> Self {
+        Self::Damaged { ino: None, damage }
+    }
+}
+
+fn at_inode(ino: Option<Ino>) -> String {
+    ino.map_or_else(String::new, |ino| format!(" at inode {ino}"))
+}
+
+/// What an operation can find wrong with what is stored.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Damage {
+    /// The attributes of an inode cannot be decoded.
+    Attributes,
+    /// A directory's entry cannot be decoded.
+    Entry,
+    /// A directory's list of its entries cannot be decoded.
+    Cookie,
+    /// A name that an inode has cannot be decoded.
+    Link,
+    /// The key of an extended attribute cannot be decoded.
+    XattrKey,
+    /// A run of a chunk map cannot be decoded.
+    ChunkMap,
+    /// A run of a chunk map starts behind the last possible chunk.
+    RunBeyondEnd,
+    /// A chunk that should be in the store is not, and no detour stands for it.
+    LostChunk,
+    /// The sum of an inode's bytes in the store cannot be decoded.
+    ResidentBytes,
+    /// A key of the list of inodes with recalled data cannot be decoded.
+    WarmKey,
+    /// The size of a chunk is not recorded.
+    ChunkSize,
+    /// The lowest transaction id to be given out cannot be decoded.
+    XidFloor,
+    /// The key of a log record cannot be decoded.
+    LogKey,
+    /// Log records are missing.
+    LogRecords,
+    /// A published log segment is missing.
+    LogSegment,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Attributes => "its attributes cannot be read",
+            Self::Entry => "an entry cannot be read",
+            Self::Cookie => "a cookie cannot be read",
+            Self::Link => "a link cannot be read",
+            Self::XattrKey => "the name of an extended attribute cannot be read",
+            Self::ChunkMap => "its chunk map cannot be read",
+            Self::RunBeyondEnd => "a run starts beyond the last chunk",
+            Self::LostChunk => "a chunk has neither data nor detour",
+            Self::ResidentBytes => "its size in the store cannot be read",
+            Self::WarmKey => "a warm key cannot be read",
+            Self::ChunkSize => "no chunk size",
+            Self::XidFloor => "the lowest transaction id cannot be read",
+            Self::LogKey => "a log key is wrong",
+            Self::LogRecords => "log records are missing",
+            Self::LogSegment => "a published log segment is missing",
+        })
+    }
 }
 
 impl HasKind for FsError {
@@ -91,7 +181,7 @@ impl HasKind for FsError {
             Self::Recall { source, .. } => source.kind(),
             Self::Log(error) => error.kind(),
             Self::Busy => ErrorKind::Busy,
-            Self::Cold { .. } => ErrorKind::Unavailable,
+            Self::Cold { .. } | Self::Contended { .. } => ErrorKind::Unavailable,
             Self::Interrupted => ErrorKind::Cancelled,
             // Answers to a question about names, "not found" among them, are no damage.
             Self::NotFound
@@ -106,7 +196,8 @@ impl HasKind for FsError {
             | Self::TooManyLinks
             | Self::NoXattr
             | Self::Store { .. }
-            | Self::Poisoned => ErrorKind::Failed,
+            | Self::Poisoned
+            | Self::LeaderPanicked => ErrorKind::Failed,
         }
     }
 }
@@ -114,5 +205,25 @@ impl HasKind for FsError {
 impl From<FsError> for PortError {
     fn from(error: FsError) -> Self {
         Self::of(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_names_its_inode_if_there_is_one() {
+        let text = FsError::damaged(Ino::new(7), Damage::Attributes).to_string();
+        assert_eq!(text, "the filesystem is damaged at inode 7: its attributes cannot be read");
+        let text = FsError::damaged_store(Damage::ChunkSize).to_string();
+        assert_eq!(text, "the filesystem is damaged: no chunk size");
+    }
+
+    #[test]
+    fn a_failed_recall_is_of_the_kind_of_its_cause() {
+        let source = PortError::new(ErrorKind::Missing, "not there");
+        assert_eq!(FsError::Recall { ino: Ino::new(1), source }.kind(), ErrorKind::Missing);
+        assert_eq!(FsError::NotFound.kind(), ErrorKind::Failed);
     }
 }

@@ -148,7 +148,8 @@ impl Surroundings for StoreSurroundings {
         let used_bytes = self.fs.usage()?.physical_bytes;
         Ok(match self.capacity_bytes {
             0 => {
-                let (taken_bytes, capacity_bytes) = self.fs.disk_bytes()?;
+                let disk = self.fs.disk_space()?;
+                let (taken_bytes, capacity_bytes) = (disk.used_bytes, disk.capacity_bytes);
                 Space { used_bytes, taken_bytes, capacity_bytes }
             }
             capacity_bytes => Space { used_bytes, taken_bytes: used_bytes, capacity_bytes },

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use kvfs::{Kvfs, KvfsOptions};
+use kvfs::{Core, Kvfs, KvfsOptions};
 use rustix::fs::{FlockOperation, flock};
 use tier_agent::{Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages, TieringOutAgent};
 use tier_cloud::DirStore;
@@ -93,30 +93,29 @@ impl Store {
     pub(crate) fn open_behind(path: &Path) -> Result<Self> {
         let base = Base::open(path)?;
         let config = &base.config;
-        let fs = Kvfs::open(path, &kvfs_options(config), clock())
+        let core = Core::open(path, &kvfs_options(config), clock())
             .with_context(|| format!("cannot open the filesystem in {}", path.display()))?;
-        if fs.chunk_bytes() != config.chunk_bytes {
+        if core.chunk_bytes() != config.chunk_bytes {
             bail!(
                 "{} says chunk_bytes = {}, but the filesystem was made with {}; put that back",
                 path.join("tier.toml").display(),
                 config.chunk_bytes,
-                fs.chunk_bytes()
+                core.chunk_bytes()
             );
         }
         let index = Arc::new(open_index(&index_path(path)?, config)?);
         // Only now, when the last one can be opened, the others go.
         settle_indexes(path)?;
         let book = Arc::new(StatusBook::open(&path.join("status"), clock())?);
-        let store = Self {
-            fs: Arc::new(fs),
+        let recaller = recaller((base.filesystem, &index, &base.keys), stores_of(&base), config)?;
+        Ok(Self {
+            fs: Arc::new(Kvfs::new(Arc::new(core), Arc::new(recaller))),
             index,
             book,
             audience: Arc::default(),
             agent: OnceLock::new(),
             base,
-        };
-        store.connect_recall()?;
-        Ok(store)
+        })
     }
 
     /// The snapshots in the local store.
@@ -134,9 +133,7 @@ impl Store {
 
     /// Stores in which tarballs are looked for, in this order.
     pub(crate) fn stores(&self) -> Vec<Arc<dyn ObjectStore>> {
-        let mut stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(self.base.local.clone())];
-        stores.extend(self.base.cloud.clone());
-        stores
+        stores_of(&self.base)
     }
 
     /// The agent, which is started when somebody first asks for it.
@@ -186,12 +183,12 @@ impl Store {
             resident_bytes_min: config.evict.resident_bytes_min,
         };
         let evicter = Evicter::new(&evict_dir, Box::new(policy), clock());
-        let instance: Arc<dyn MountedInstance> = self.fs.clone();
+        let instance: Arc<dyn MountedInstance> = self.fs.core().clone();
         let ports = StorePorts {
             filesystem: *filesystem,
             epoch: Epoch::new(config.epoch),
             floor: (Xid::new(config.xid_floor), SnapshotId::new(config.snapshot_floor)),
-            log: self.fs.clone(),
+            log: self.fs.core().clone(),
             instance,
             local: Arc::new(local.clone()),
             cloud: cloud.clone(),
@@ -204,13 +201,12 @@ impl Store {
         let stages = StoreStages::new(ports, persister, evicter, progress).with_nice(nice);
         Ok(TieringOutAgent::start(Box::new(stages))?)
     }
+}
 
-    fn connect_recall(&self) -> Result<()> {
-        let Base { filesystem, keys, config, .. } = &self.base;
-        let recaller = recaller((*filesystem, &self.index, keys), self.stores(), config)?;
-        self.fs.set_recall(Arc::new(recaller));
-        Ok(())
-    }
+fn stores_of(base: &Base) -> Vec<Arc<dyn ObjectStore>> {
+    let mut stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(base.local.clone())];
+    stores.extend(base.cloud.clone());
+    stores
 }
 
 /// The way back for the data of a filesystem.

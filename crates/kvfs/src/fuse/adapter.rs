@@ -22,7 +22,7 @@ use super::notices::Notices;
 use super::syncing::Syncing;
 use super::tier_xattrs::{self, TierXattrs};
 use super::waiting::Waiting;
-use crate::{Kvfs, Patience, SetAttr, XattrMode};
+use crate::{Blocking, Caller, FilePosition, Kvfs, SetAttr, XattrMode};
 
 const WRITE_BYTES_MAX: u32 = 1 << 20;
 const N_BACKGROUND_MAX: u16 = 64;
@@ -244,8 +244,8 @@ impl Filesystem for Adapter {
         let (ino, len) = (convert::ino(ino), to_usize(u64::from(size)));
         self.note_access(ino);
         let read =
-            move |fs: &Kvfs, patience: Patience<'_>| fs.read_with(patience, ino, offset, len);
-        self.patiently(req, reply, read, answer::data);
+            move |fs: &Kvfs, blocking: Blocking<'_>| fs.read_with(blocking, ino, offset, len);
+        self.answer(req, reply, read, answer::data);
     }
 
     fn write(
@@ -374,8 +374,8 @@ impl Filesystem for Adapter {
             2 => XattrMode::Replace,
             _ => XattrMode::Set,
         };
-        let caller = (req.uid(), req.gid());
-        answer::empty(reply, self.fs.setxattr_as(caller, ino, (name, value), mode));
+        let caller = Caller { uid: req.uid(), gid: req.gid() };
+        answer::empty(reply, self.fs.setxattr_as(caller, ino, name, value, mode));
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -441,13 +441,12 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let (from, to) = (convert::ino(ino_in), convert::ino(ino_out));
-        if let Err(error) = self.strip_for(req, to) {
+        let from = FilePosition { ino: convert::ino(ino_in), offset: offset_in };
+        let to = FilePosition { ino: convert::ino(ino_out), offset: offset_out };
+        if let Err(error) = self.strip_for(req, to.ino) {
             return reply.error(errno_by_ino(&error));
         }
-        let copy = move |fs: &Kvfs, patience: Patience<'_>| {
-            fs.copy_range(patience, (from, offset_in), (to, offset_out), len)
-        };
-        self.patiently(req, reply, copy, answer::written);
+        let copy = move |fs: &Kvfs, blocking: Blocking<'_>| fs.copy_range(blocking, from, to, len);
+        self.answer(req, reply, copy, answer::written);
     }
 }

@@ -47,7 +47,9 @@ pub(super) fn errno(error: &FsError) -> Errno {
         | FsError::Damaged { .. }
         | FsError::Store { .. }
         | FsError::Log(_)
+        | FsError::Contended { .. }
         | FsError::Poisoned
+        | FsError::LeaderPanicked
         | FsError::Busy => {
             tracing::error!("{}", with_causes(error));
             Errno::EIO

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use fuser::{Errno, ReplyEmpty, ReplyLseek, ReplyStatfs, ReplyWrite, Request};
-use tier_types::{Ino, to_u64};
+use tier_types::{ByteRange, Ino, to_u64};
 
 use super::adapter::Adapter;
 use super::answer;
 use super::convert::{errno, errno_by_ino};
 use super::waiting::Reply;
-use crate::{FsError, Kvfs, Patience};
+use crate::{Blocking, Core, FsError, Kvfs};
 
 const BLOCK_BYTES: u32 = 4096;
 
@@ -24,22 +24,22 @@ const SEEK_HOLE: i32 = 4;
 
 impl Adapter {
     /// Does what may need evicted data: at once if it does not, else on a thread that waits.
-    pub(super) fn patiently<R: Reply, T: 'static>(
+    pub(super) fn answer<R: Reply, T: 'static>(
         &self,
         req: &Request,
         reply: R,
-        operation: impl Fn(&Kvfs, Patience<'_>) -> Result<T, FsError> + Send + 'static,
-        answer: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
+        operation: impl Fn(&Kvfs, Blocking<'_>) -> Result<T, FsError> + Send + 'static,
+        reply_with: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
     ) {
-        match operation(&self.fs, Patience::Never) {
+        match operation(&self.fs, Blocking::NonBlocking) {
             Err(FsError::Cold { .. }) => {
                 let fs = Arc::clone(&self.fs);
                 let work = move |is_wanted: &dyn Fn() -> bool| {
-                    operation(&fs, Patience::WaitUnless(is_wanted))
+                    operation(&fs, Blocking::Cancellable(is_wanted))
                 };
-                self.waiting.submit(req.pid(), reply, work, answer);
+                self.waiting.submit(req.pid(), reply, work, reply_with);
             }
-            done => answer(reply, done),
+            done => reply_with(reply, done),
         }
     }
 
@@ -55,12 +55,12 @@ impl Adapter {
             return reply.error(errno_by_ino(&error));
         }
         let len = to_u64(data.len());
-        match self.fs.write_with(Patience::Never, ino, offset, data) {
+        match self.fs.write_with(Blocking::NonBlocking, ino, offset, data) {
             Err(FsError::Cold { .. }) => {
                 let (fs, data) = (Arc::clone(&self.fs), data.to_vec());
                 let work = move |is_wanted: &dyn Fn() -> bool| {
-                    let patience = Patience::WaitUnless(is_wanted);
-                    fs.write_with(patience, ino, offset, &data).map(|()| len)
+                    let blocking = Blocking::Cancellable(is_wanted);
+                    fs.write_with(blocking, ino, offset, &data).map(|()| len)
                 };
                 self.waiting.submit(req.pid(), reply, work, answer::written);
             }
@@ -84,13 +84,13 @@ impl Adapter {
         if let Err(error) = self.strip_for(req, ino) {
             return reply.error(errno_by_ino(&error));
         }
-        let operation = move |fs: &Kvfs, patience: Patience<'_>| match asked {
-            PUNCH_HOLE => fs.punch_hole_with(patience, ino, offset, len),
-            ZERO_RANGE => fs.zero_range(patience, ino, (offset, len), keep_size),
+        let operation = move |fs: &Kvfs, blocking: Blocking<'_>| match asked {
+            PUNCH_HOLE => fs.punch_hole_with(blocking, ino, offset, len),
+            ZERO_RANGE => fs.zero_range(blocking, ino, ByteRange { offset, len }, keep_size),
             _ if keep_size => Ok(()),
             _ => fs.allocate(ino, offset, len),
         };
-        self.patiently(req, reply, operation, answer::empty);
+        self.answer(req, reply, operation, answer::empty);
     }
 
     /// The kernel leaves it to us to take set-id bits off where somebody who is not root changes
@@ -107,9 +107,9 @@ impl Adapter {
         reply: ReplyLseek,
     ) {
         let Ok(from) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
-        let seek: fn(&Kvfs, Ino, u64) -> Result<Option<u64>, FsError> = match whence {
-            SEEK_DATA => Kvfs::next_data,
-            SEEK_HOLE => Kvfs::next_hole,
+        let seek: fn(&Core, Ino, u64) -> Result<Option<u64>, FsError> = match whence {
+            SEEK_DATA => Core::next_data,
+            SEEK_HOLE => Core::next_hole,
             _ => return reply.error(Errno::EINVAL),
         };
         if !self.files.has_writer(ino) {

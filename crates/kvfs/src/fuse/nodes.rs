@@ -8,7 +8,7 @@ use tier_types::{FileAttr, FileKind, Ino};
 use super::adapter::Adapter;
 use super::answer;
 use super::convert::{self, errno, errno_by_ino};
-use crate::{DirEntry, FsError, Kvfs, NewNode, Patience, RenameMode, SetAttr};
+use crate::{Blocking, DirEntry, EntryRef, FsError, Kvfs, NewNode, RenameMode, SetAttr};
 
 /// Entries that are read from a directory at a time: about as many as the kernel asks for.
 const N_ENTRIES: usize = 32;
@@ -81,8 +81,9 @@ impl Adapter {
             _ => return Err(Errno::EINVAL),
         };
         let (name, newname) = (convert::name(name)?, convert::name(newname)?);
-        let from = (convert::ino(parent), &name);
-        Ok(self.fs.rename(from, (convert::ino(newparent), &newname), mode))
+        let from = EntryRef::new(convert::ino(parent), &name);
+        let to = EntryRef::new(convert::ino(newparent), &newname);
+        Ok(self.fs.rename(from, to, mode))
     }
 
     pub(super) fn set_attributes(
@@ -92,9 +93,9 @@ impl Adapter {
         (size, set): (Option<u64>, SetAttr),
         reply: ReplyAttr,
     ) {
-        let operation = move |fs: &Kvfs, patience: Patience<'_>| {
+        let operation = move |fs: &Kvfs, blocking: Blocking<'_>| {
             if let Some(size) = size {
-                fs.truncate_with(patience, ino, size)?;
+                fs.truncate_with(blocking, ino, size)?;
             }
             let attr = match set == SetAttr::default() {
                 true => fs.getattr(ino)?,
@@ -102,7 +103,7 @@ impl Adapter {
             };
             answer::kernel_attr(fs, &attr)
         };
-        self.patiently(req, reply, operation, answer::attr);
+        self.answer(req, reply, operation, answer::attr);
     }
 
     pub(super) fn note_access(&self, ino: Ino) {

@@ -1,9 +1,33 @@
-//! Requests that wait for evicted data. They do so on threads of their own, so that those that
-//! answer the kernel stay free, and whoever is killed while he waits gets away.
+//! Deferred replies: requests that wait for evicted data, and what happens if their caller is killed
+//! meanwhile.
 //!
-//! The kernel asks for the latter with a request of its own, which the library (fuser 0.18) refuses
-//! for all times when it sees the first. So as long as somebody waits, one thread looks at the
-//! signals that are pending for him.
+//! A read of evicted data can take minutes. The threads that answer the kernel must not: there are
+//! few, and requests that need no waiting come through them. So a request is first tried without
+//! waiting; if it finds cold data, its reply is put aside ([`Deferred`]) and the work goes to a pool
+//! of threads that may wait. The kernel can have as many requests under way as there are threads in
+//! the system; the pool grows with them up to a limit, and what is beyond that waits in the queue.
+//!
+//! # Interrupts
+//! A process that is killed while it waits must get away, or `kill -9` would have to wait for the
+//! cloud. The kernel says so with a request of its own (`FUSE_INTERRUPT`), but the library (fuser
+//! 0.18) answers the first one it sees with `ENOSYS`, and the kernel sends no other for as long as
+//! the mount lives. So as long as requests wait, one thread looks ten times a second at the signals
+//! that are pending for their callers, in `/proc/THREAD/status`, and answers `EINTR` for those that
+//! are about to die. Signals that the caller blocks, ignores or catches do not count, nor do those
+//! that only stop or wake it: an interrupted read of a file would surprise programs that were never
+//! written for it. A caller in another PID namespace has the number 0 and cannot be looked at; it
+//! waits to the end.
+//!
+//! # Who answers
+//! Either the thread that works or the one that looks; [`Deferred`] lets only one of them have the
+//! reply. The work can go on after an interruption (a recall cannot be taken back), and what it
+//! brought is stored for the next reader, but it changes nothing of the file: just before it would,
+//! it claims the reply, and gives up if that is gone. From the claim on the caller waits for the
+//! answer, which is then a matter of one commit.
+//!
+//! # The end
+//! Dropping [`Waiting`] stops the looking first and then waits for all jobs: a recall ends by its own
+//! timeout at the latest. A job that panics drops its reply, which answers the kernel with `EIO`.
 
 use std::fs;
 use std::io;
@@ -14,21 +38,19 @@ use std::time::Duration;
 use fuser::Errno;
 use parking_lot::{Condvar, Mutex};
 
+pub(super) use super::deferred::Reply;
+
+use super::deferred::Deferred;
 use super::pool::Pool;
 
-/// How often the signals of those who wait are looked at.
+/// How often the signals of callers that wait are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// A way to answer the kernel, with an error if need be.
-pub(super) trait Reply: Send + 'static {
-    fn fail(self, errno: Errno);
-}
 
 macro_rules! replies {
     ($($reply:ty),*) => {$(
         impl Reply for $reply {
-            fn fail(self, errno: Errno) {
-                self.error(errno);
+            fn interrupted(self) {
+                self.error(Errno::EINTR);
             }
         }
     )*};
@@ -42,7 +64,7 @@ replies!(
     fuser::ReplyWrite
 );
 
-/// Those who wait.
+/// The requests that wait.
 pub(super) struct Waiting {
     /// There are never more jobs than requests that the kernel has under way.
     pool: Pool,
@@ -58,16 +80,30 @@ struct Watch {
 
 #[derive(Default)]
 struct WatchState {
-    waiters: Vec<Waiter>,
-    ended: bool,
+    callers: Vec<Caller>,
+    has_ended: bool,
 }
 
-/// Somebody who waits.
-struct Waiter {
+/// A thread that waits for an answer.
+struct Caller {
     thread_id: u32,
-    interrupt: Box<dyn Fn() + Send>,
-    /// He has been answered, or will be whatever happens.
-    is_settled: Box<dyn Fn() -> bool + Send>,
+    reply: Arc<dyn Interruptible>,
+}
+
+/// A deferred reply of any kind.
+trait Interruptible: Send + Sync {
+    fn interrupt(&self);
+    fn is_settled(&self) -> bool;
+}
+
+impl<R: Reply> Interruptible for Deferred<R> {
+    fn interrupt(&self) {
+        self.interrupt();
+    }
+
+    fn is_settled(&self) -> bool {
+        self.is_settled()
+    }
 }
 
 impl Waiting {
@@ -90,95 +126,54 @@ impl Waiting {
         work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
         answer: impl FnOnce(R, T) + Send + 'static,
     ) {
-        let place = Arc::new(Mutex::new(Place::Waiting(reply)));
-        let (interrupted, seen) = (Arc::clone(&place), Arc::clone(&place));
-        self.watch.add(Waiter {
-            thread_id,
-            interrupt: Box::new(move || interrupted.lock().interrupt()),
-            is_settled: Box::new(move || !matches!(*seen.lock(), Place::Waiting(_))),
-        });
+        let deferred = Arc::new(Deferred::new(reply));
+        self.watch.add(Caller { thread_id, reply: deferred.clone() });
         self.pool.submit(Box::new(move || {
-            if matches!(*place.lock(), Place::Left) {
+            if deferred.is_answered() {
                 return;
             }
-            let done = work(&|| place.lock().claim());
-            let reply = place.lock().take();
-            if let Some(reply) = reply {
+            let done = work(&|| deferred.claim());
+            if let Some(reply) = deferred.take() {
                 answer(reply, done);
             }
         }));
     }
 }
 
-/// Where the answer goes of somebody who waits.
-enum Place<R> {
-    /// He can be interrupted.
-    Waiting(R),
-    /// What he wants is about to happen: he must hear of it.
-    Claimed(R),
-    /// He is gone, or answered.
-    Left,
-}
-
-impl<R: Reply> Place<R> {
-    fn take(&mut self) -> Option<R> {
-        match std::mem::replace(self, Self::Left) {
-            Self::Waiting(reply) | Self::Claimed(reply) => Some(reply),
-            Self::Left => None,
-        }
-    }
-
-    /// Whether he still waits; from now on he cannot be interrupted.
-    fn claim(&mut self) -> bool {
-        let reply = self.take();
-        let waits = reply.is_some();
-        *self = reply.map_or(Self::Left, Self::Claimed);
-        waits
-    }
-
-    /// Answers him that he was interrupted, if he still can be.
-    fn interrupt(&mut self) {
-        if matches!(self, Self::Waiting(_))
-            && let Some(reply) = self.take()
-        {
-            reply.fail(Errno::EINTR);
-        }
-    }
-}
-
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.watch.state.lock().ended = true;
+        self.watch.state.lock().has_ended = true;
         self.watch.changed.notify_all();
         if let Some(thread) = self.watching.take() {
+            // Its panic was reported when it happened.
             let _ = thread.join();
         }
     }
 }
 
 impl Watch {
-    /// Wakes the thread that looks only if it rests: it forgets nobody before it has looked again.
-    fn add(&self, waiter: Waiter) {
+    /// Wakes the thread that looks only if it rests: otherwise it sees the caller at its next look.
+    fn add(&self, caller: Caller) {
         let mut state = self.state.lock();
-        state.waiters.push(waiter);
-        if state.waiters.len() == 1 {
+        state.callers.push(caller);
+        if state.callers.len() == 1 {
             self.changed.notify_all();
         }
     }
 
     fn run(&self) {
         let mut state = self.state.lock();
-        while !state.ended {
-            if state.waiters.is_empty() {
+        while !state.has_ended {
+            if state.callers.is_empty() {
                 self.changed.wait(&mut state);
                 continue;
             }
             self.changed.wait_for(&mut state, LOOK_INTERVAL);
-            state.waiters.retain(|waiter| {
-                if !(waiter.is_settled)() && is_killed(waiter.thread_id) {
-                    (waiter.interrupt)();
+            state.callers.retain(|Caller { thread_id, reply }| {
+                if !reply.is_settled() && is_killed(*thread_id) {
+                    reply.interrupt();
                 }
-                !(waiter.is_settled)()
+                !reply.is_settled()
             });
         }
     }
@@ -186,7 +181,8 @@ impl Watch {
 
 /// Whether a signal is pending for the thread that ends it.
 fn is_killed(thread_id: u32) -> bool {
-    // Zero is somebody whom we cannot see. Who is gone needs no answer, but a request wants one.
+    // Zero is a caller in another PID namespace. One that is gone needs no answer, but its request
+    // wants one.
     thread_id != 0
         && match fs::read_to_string(format!("/proc/{thread_id}/status")) {
             Ok(status) => fatal_signals(&status) != 0,
@@ -197,9 +193,10 @@ fn is_killed(thread_id: u32) -> bool {
 /// The pending signals of a thread, a bit for each, that are neither blocked, ignored nor caught,
 /// and that do more than stop or wake it (proc(5), signal(7)).
 fn fatal_signals(status: &str) -> u64 {
+    // A kernel that does not say what is pending never interrupts.
     let mask = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-        u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap_or(0)
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
     };
     let bit = |signal: u32| 1_u64 << (signal - 1);
     // SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH.
@@ -208,9 +205,10 @@ fn fatal_signals(status: &str) -> u64 {
     pending & !(mask("SigBlk") | mask("SigIgn") | mask("SigCgt") | harmless)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
     use super::*;
+    use crate::fuse::deferred::testing::Said;
 
     #[test]
     fn only_signals_that_end_a_thread_count() {
@@ -225,6 +223,7 @@ mod tests {
         assert_eq!(status("0", "0000000000000002", "0"), 1 << 1, "SIGINT");
         assert_eq!(status("0", "0000000000000002", "0000000000000002"), 0, "caught");
         assert_eq!(status("0", "0000000000010000", "0"), 0, "SIGCHLD");
+        assert_eq!(fatal_signals("no status at all"), 0);
     }
 
     #[test]
@@ -234,43 +233,38 @@ mod tests {
         assert!(is_killed(u32::MAX));
     }
 
-    struct Answers(Arc<Mutex<Vec<&'static str>>>);
-
-    impl Reply for Answers {
-        fn fail(self, _: Errno) {
-            self.0.lock().push("interrupted");
-        }
-    }
-
-    #[test]
-    fn whoever_is_interrupted_gets_nothing_done_and_whoever_gets_it_done_hears_of_it() {
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let mut place = Place::Waiting(Answers(Arc::clone(&said)));
-        place.interrupt();
-        assert_eq!(*said.lock(), ["interrupted"]);
-        assert!(!place.claim(), "nothing may change any more");
-        assert!(place.take().is_none());
-
-        said.lock().clear();
-        let mut place = Place::Waiting(Answers(Arc::clone(&said)));
-        assert!(place.claim());
-        place.interrupt();
-        assert!(said.lock().is_empty(), "too late");
-        assert!(place.take().is_some());
-    }
-
     #[test]
     fn work_is_done_and_answered() {
         let waiting = Waiting::start(2).unwrap();
         let (answers, answered) = std::sync::mpsc::channel();
         for number in 0..10 {
             let answers = answers.clone();
-            let reply = Answers(Arc::default());
             let work = move |is_wanted: &dyn Fn() -> bool| (number, is_wanted());
-            waiting.submit(0, reply, work, move |_, done| answers.send(done).unwrap());
+            waiting.submit(0, Said::default(), work, move |_, done| answers.send(done).unwrap());
         }
         let mut done: Vec<_> = answered.iter().take(10).collect();
         done.sort_unstable();
         assert_eq!(done, (0..10).map(|number| (number, true)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_caller_that_is_gone_is_answered_while_the_work_goes_on() {
+        let waiting = Waiting::start(1).unwrap();
+        let said = Arc::default();
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let (claims, claimed) = std::sync::mpsc::channel();
+        let work = move |is_wanted: &dyn Fn() -> bool| {
+            gate.recv().unwrap();
+            claims.send(is_wanted()).unwrap();
+        };
+        waiting.submit(u32::MAX, Said(Arc::clone(&said)), work, |_, ()| {
+            panic!("it was answered already")
+        });
+        while said.lock().is_empty() {
+            thread::yield_now();
+        }
+        assert_eq!(*said.lock(), ["interrupted"]);
+        go.send(()).unwrap();
+        assert!(!claimed.recv().unwrap(), "nothing may change any more");
     }
 }

@@ -36,11 +36,11 @@ fn xids_are_consecutive_and_records_describe_what_happened_under_many_threads() 
     let fs = open(&dir);
     fs.publish().unwrap();
     let last = fs.last_xid();
-    // Root, four folders, and for each thread 100 x create and write, 34 x unlink and end.
+    // Root, four directories, and for each thread 100 x create and write, 34 x unlink and end.
     assert_eq!(last.get(), 1 + 4 + 4 * (100 * 2 + 34 * 2));
     let all = XidRange::new(Xid::new(1), last.next()).unwrap();
     let (mut xids, mut created) = (Vec::new(), BTreeSet::new());
-    tier_log::read_range(fs.as_ref(), all, |_, record| {
+    tier_log::read_range(fs.core().as_ref(), all, |_, record| {
         xids.push(record.xid.get());
         if let tier_log::Operation::Create { ino, .. } = record.operation {
             assert_eq!(ino.get(), record.xid.get(), "an inode is numbered by its transaction");

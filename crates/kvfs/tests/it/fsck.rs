@@ -25,7 +25,11 @@ impl Persisted for Everything {
 pub(crate) fn check(fs: &Kvfs) -> (FsckReport, Vec<String>) {
     let mut problems = Vec::new();
     let report = fs
-        .fsck(&Everything, &mut |finding| problems.push(finding.problem), &AtomicBool::new(false))
+        .fsck(
+            &Everything,
+            &mut |finding| problems.push(finding.problem.to_string()),
+            &AtomicBool::new(false),
+        )
         .unwrap();
     (report, problems)
 }

@@ -13,11 +13,11 @@ mod repair;
 
 #[cfg(test)]
 mod common {
-    //! A filesystem in a temporary folder.
+    //! A filesystem in a temporary directory.
 
     use std::sync::Arc;
 
-    use kvfs::{Kvfs, KvfsOptions, NewNode};
+    use kvfs::{Core, Kvfs, KvfsOptions, NewNode, NoArchive};
     use tier_testkit::VirtualClock;
     use tier_types::{FileKind, FileName, Ino};
 
@@ -29,13 +29,14 @@ mod common {
 
     pub(crate) fn open(dir: &tempfile::TempDir) -> Arc<Kvfs> {
         let clock = Arc::new(VirtualClock::at(1_480_000_000));
-        Arc::new(Kvfs::open(dir.path(), &options(), clock).unwrap())
+        let core = Core::open(dir.path(), &options(), clock).unwrap();
+        Arc::new(Kvfs::new(Arc::new(core), Arc::new(NoArchive)))
     }
 
     pub(crate) fn create() -> (tempfile::TempDir, Arc<Kvfs>) {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(VirtualClock::at(1_480_000_000));
-        drop(Kvfs::create(dir.path(), &options(), clock).unwrap());
+        drop(Core::create(dir.path(), &options(), clock).unwrap());
         let fs = open(&dir);
         (dir, fs)
     }

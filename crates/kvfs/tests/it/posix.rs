@@ -1,7 +1,7 @@
 //! What POSIX says, where a random workload does not look.
 
-use kvfs::{FsError, NewFile, NewNode, RenameMode, SetAttr, XattrMode};
-use tier_types::{FileAttr, FileKind, Ino, Timestamp, Xattr};
+use kvfs::{EntryRef, FsError, NewFile, NewNode, RenameMode, SetAttr, XattrMode};
+use tier_types::{ByteRange, FileAttr, FileKind, Ino, Timestamp, Xattr};
 
 use crate::common::{create, directory, file, name, node, open};
 
@@ -37,10 +37,10 @@ fn renames_do_what_their_mode_says() {
     let (_dir, fs) = create();
     let a = file(&fs, Ino::ROOT, "a");
     let d = directory(&fs, Ino::ROOT, "d");
-    let rename = |from: &str, to: (Ino, &str), mode| {
-        fs.rename((Ino::ROOT, &name(from)), (to.0, &name(to.1)), mode)
-    };
     let root = Ino::ROOT;
+    let rename = |from: &str, to: (Ino, &str), mode| {
+        fs.rename(EntryRef::new(root, &name(from)), EntryRef::new(to.0, &name(to.1)), mode)
+    };
     assert!(matches!(rename("a", (root, "d"), RenameMode::NoReplace), Err(FsError::Exists)));
     assert!(matches!(rename("a", (root, "d"), RenameMode::Replace), Err(FsError::IsDirectory)));
     assert!(matches!(rename("d", (root, "a"), RenameMode::Replace), Err(FsError::NotDirectory)));
@@ -98,9 +98,9 @@ fn holes_are_told_apart_from_data() {
     let ino = file(&fs, Ino::ROOT, "f");
     fs.write(ino, 10 * 512, &[1; 600]).unwrap();
     fs.truncate(ino, 100 * 512).unwrap();
-    assert_eq!(fs.data_ranges(ino, 0, 10).unwrap(), [(10 * 512, 12 * 512)]);
+    assert_eq!(fs.data_ranges(ino, 0, 10).unwrap(), [ByteRange::between(10 * 512, 12 * 512)]);
     fs.punch_hole(ino, 10 * 512, 512).unwrap();
-    assert_eq!(fs.data_ranges(ino, 0, 10).unwrap(), [(11 * 512, 12 * 512)]);
+    assert_eq!(fs.data_ranges(ino, 0, 10).unwrap(), [ByteRange::between(11 * 512, 12 * 512)]);
     let content = fs.read(ino, 0, 200 * 512).unwrap();
     assert_eq!(content.len(), 100 * 512);
     let (hole, data) = content.split_at(11 * 512);
@@ -113,7 +113,7 @@ fn holes_are_told_apart_from_data() {
 fn a_second_opening_is_refused() {
     let (dir, _fs) = create();
     let clock = std::sync::Arc::new(tier_testkit::VirtualClock::at(0));
-    let second = kvfs::Kvfs::open(dir.path(), &crate::common::options(), clock);
+    let second = kvfs::Core::open(dir.path(), &crate::common::options(), clock);
     assert!(matches!(second, Err(FsError::Busy)), "{second:?}");
 }
 

@@ -11,7 +11,7 @@ use crate::common::{create, file, name, open};
 fn the_contract_of_logs_is_kept() {
     let (_dir, fs) = create();
     let act = || fs.setattr(Ino::ROOT, &kvfs::SetAttr::default()).map(drop).unwrap();
-    check_log_service(fs.as_ref(), &act);
+    check_log_service(fs.core().as_ref(), &act);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_crash_between_two_steps_of_a_publication_is_repaired() {
         assert_eq!(second.range.start(), publication.range.end(), "nothing missing");
         let all = XidRange::new(Xid::new(1), second.range.end()).unwrap();
         let mut n_records = 0;
-        tier_log::read_range(fs.as_ref(), all, |_, _| {
+        tier_log::read_range(fs.core().as_ref(), all, |_, _| {
             n_records += 1;
             Ok::<(), tier_log::LogError>(())
         })
@@ -84,17 +84,17 @@ fn a_missing_segment_is_noticed() {
     names.sort();
     fs::remove_file(&names[1]).unwrap();
     let clock = std::sync::Arc::new(tier_testkit::VirtualClock::at(0));
-    let opened = kvfs::Kvfs::open(dir.path(), &crate::common::options(), clock);
+    let opened = kvfs::Core::open(dir.path(), &crate::common::options(), clock);
     assert!(matches!(opened, Err(kvfs::FsError::Damaged { .. })), "{opened:?}");
 }
 
 fn copy(from: &tempfile::TempDir) -> tempfile::TempDir {
     let to = tempfile::tempdir().unwrap();
-    for folder in ["kvs", "segments"] {
-        fs::create_dir(to.path().join(folder)).unwrap();
-        for entry in fs::read_dir(from.path().join(folder)).unwrap() {
+    for directory in ["kvs", "segments"] {
+        fs::create_dir(to.path().join(directory)).unwrap();
+        for entry in fs::read_dir(from.path().join(directory)).unwrap() {
             let entry = entry.unwrap();
-            fs::copy(entry.path(), to.path().join(folder).join(entry.file_name())).unwrap();
+            fs::copy(entry.path(), to.path().join(directory).join(entry.file_name())).unwrap();
         }
     }
     to

@@ -31,7 +31,7 @@ fn repair_from(archive: &dyn Persisted, fs: &Kvfs) -> (FsckReport, Vec<String>) 
     let mut left = Vec::new();
     let found = &mut |finding: Finding| {
         if !finding.repaired {
-            left.push(finding.problem);
+            left.push(finding.problem.to_string());
         }
     };
     let report = fs.repair(archive, found, &AtomicBool::new(false)).unwrap();
@@ -57,7 +57,7 @@ const D: u64 = 2;
 const F: u64 = 3;
 const CONTENT: [u8; 1200] = [1; 1200];
 
-/// A folder with two files, one of them with data.
+/// A directory with two files, one of them with data.
 fn small() -> (TempDir, Arc<Kvfs>) {
     let (dir, fs) = create();
     assert_eq!(directory(&fs, Ino::ROOT, "d"), Ino::new(D));

@@ -1,5 +1,6 @@
 //! Cases that a random workload seldom meets.
 
+use kvfs::EntryRef;
 use tier_agent::Task;
 use tier_testkit::Fault;
 use tier_types::{ErrorKind, FileKind, Ino, MountedInstance};
@@ -31,7 +32,8 @@ fn a_file_that_was_evicted_and_changed_comes_back_exactly_so_at_every_snapshot()
     snapshot(&harness);
     let (from, to) = (file_name("f"), file_name("g"));
     let mode = kvfs::RenameMode::Replace;
-    harness.fs().rename((Ino::ROOT, &from), (Ino::ROOT, &to), mode).unwrap();
+    let (from, to) = (EntryRef::new(Ino::ROOT, &from), EntryRef::new(Ino::ROOT, &to));
+    harness.fs().rename(from, to, mode).unwrap();
     harness.fs().write(ino, 1290, &[7; 20]).unwrap();
     snapshot(&harness);
     for (snapshot, tree) in trees {

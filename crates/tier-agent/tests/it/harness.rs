@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use kvfs::{Kvfs, KvfsOptions, NewNode, RenameMode, SetAttr, XattrMode};
+use kvfs::{Core, EntryRef, Kvfs, KvfsOptions, NewNode, RenameMode, SetAttr, XattrMode};
 use tier_agent::{
     AgentError, AgentReport, Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages, Task,
     TieringOutAgent,
@@ -59,7 +59,7 @@ impl Harness {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(VirtualClock::at(1_480_000_000));
-        drop(Kvfs::create(dir.path(), &kvfs_options(), Arc::clone(&clock)).unwrap());
+        drop(Core::create(dir.path(), &kvfs_options(), Arc::clone(&clock)).unwrap());
         let memory = Arc::new(MemoryStore::default());
         let cloud = Arc::new(FaultyStore::new(memory.clone()));
         let mut harness = Self {
@@ -89,12 +89,11 @@ impl Harness {
         // The process that crashed took the fault with it.
         self.cloud.break_at(u64::MAX / 2, Fault::Error);
         let path = self.dir.path();
-        let fs = Kvfs::open(path, &kvfs_options(), Arc::clone(&self.clock)).unwrap();
-        let fs = Arc::new(fs);
+        let core = Core::open(path, &kvfs_options(), Arc::clone(&self.clock)).unwrap();
         let index = Arc::new(open_index(&path.join("index")));
         let local = DirStore::open(&path.join("tarballs")).unwrap();
         let recaller = self.recaller(&index, vec![Arc::new(local.clone()), self.cloud.clone()]);
-        fs.set_recall(Arc::new(recaller));
+        let fs = Arc::new(Kvfs::new(Arc::new(core), Arc::new(recaller)));
         let sink = Arc::new(CrashingSink(AtomicI64::new(i64::MAX)));
         let agent = self.agent(&fs, &index, local, sink.clone());
         self.live = Some(Live { fs, index, agent, sink });
@@ -130,8 +129,8 @@ impl Harness {
             filesystem: self.filesystem,
             epoch: Epoch::new(1),
             floor: (Xid::new(0), SnapshotId::new(0)),
-            log: fs.clone(),
-            instance: fs.clone(),
+            log: fs.core().clone(),
+            instance: fs.core().clone(),
             local: Arc::new(local),
             cloud: Some(self.cloud.clone()),
             keys: Arc::clone(&self.keys),
@@ -256,11 +255,11 @@ impl Harness {
         };
         let index = Arc::new(open_index(&dir.path().join("index")));
         archive.rebuild_index(&index, ScanMode::Tables, &mut Watch::default()).unwrap();
-        Kvfs::create_empty(dir.path(), &kvfs_options()).unwrap();
-        let fs = Kvfs::open(dir.path(), &kvfs_options(), Arc::clone(&self.clock)).unwrap();
-        archive.restore_into(&index, &fs, &mut |_| {}).unwrap();
-        fs.set_recall(Arc::new(self.recaller(&index, vec![self.memory.clone()])));
-        (dir, fs)
+        Core::create_empty(dir.path(), &kvfs_options()).unwrap();
+        let core = Core::open(dir.path(), &kvfs_options(), Arc::clone(&self.clock)).unwrap();
+        archive.restore_into(&index, &core, &mut |_| {}).unwrap();
+        let recaller = self.recaller(&index, vec![self.memory.clone()]);
+        (dir, Kvfs::new(Arc::new(core), Arc::new(recaller)))
     }
 }
 
@@ -373,7 +372,7 @@ pub(crate) fn apply(fs: &Kvfs, op: &FsOp) -> Result<(), kvfs::FsError> {
             let ((a, from), (b, to)) = (place(from)?, place(to)?);
             let exchange = matches!(op, FsOp::Exchange(..));
             let mode = if exchange { RenameMode::Exchange } else { RenameMode::Replace };
-            fs.rename((a, &from), (b, &to), mode)
+            fs.rename(EntryRef::new(a, &from), EntryRef::new(b, &to), mode)
         }
         FsOp::Write { name, offset, len, byte } => {
             fs.write(ino(name)?, *offset as u64, &vec![*byte; *len])

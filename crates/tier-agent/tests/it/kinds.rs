@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kvfs::{Kvfs, NewNode, RenameMode, SetAttr, XattrMode};
+use kvfs::{EntryRef, Kvfs, NewNode, RenameMode, SetAttr, XattrMode};
 use tier_agent::Task;
 use tier_persist::PersistReport;
 use tier_types::{DeviceNumber, FileKind, FileName, Ino, Timestamp};
@@ -38,9 +38,9 @@ fn describe(fs: &Arc<Kvfs>) -> BTreeMap<Vec<u8>, String> {
             text.push_str(&format!(" {}={}", name.escape_ascii(), value.escape_ascii()));
         }
         if matches!(attr.kind, FileKind::Regular) {
-            for (start, end) in fs.data_ranges(ino, 0, 1000).unwrap() {
-                let data = fs.read(ino, start, (end - start) as usize).unwrap();
-                text.push_str(&format!(" {start}:{}", data.escape_ascii()));
+            for range in fs.data_ranges(ino, 0, 1000).unwrap() {
+                let data = fs.read(ino, range.offset, range.len as usize).unwrap();
+                text.push_str(&format!(" {}:{}", range.offset, data.escape_ascii()));
             }
         }
         if matches!(attr.kind, FileKind::Directory) {
@@ -129,8 +129,9 @@ fn an_update_writes_what_changed_and_no_more() {
     let report = snapshot(&harness);
     assert_eq!((report.n_inodes, report.data_bytes), (1, 0), "metadata only");
 
-    fs.rename((Ino::ROOT, &name(b"dir")), (Ino::ROOT, &name(b"moved")), RenameMode::Replace)
-        .unwrap();
+    let (old, new) = (name(b"dir"), name(b"moved"));
+    let (from, to) = (EntryRef::new(Ino::ROOT, &old), EntryRef::new(Ino::ROOT, &new));
+    fs.rename(from, to, RenameMode::Replace).unwrap();
     let report = snapshot(&harness);
     let written = (report.n_inodes, report.data_bytes);
     assert_eq!(written, (2, 0), "the folder and its parent, and nothing below it");

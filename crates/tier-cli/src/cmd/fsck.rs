@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use kvfs::{Finding, FsckReport};
 use serde_json::json;
-use tier_types::{ErrorKind, PortError};
+use tier_types::{ErrorKind, Ino, PortError};
 
 use crate::exit::DamageFound;
 use crate::session::Session;
@@ -98,16 +98,15 @@ impl Listed {
     }
 
     fn json(&self) -> Vec<serde_json::Value> {
-        let json =
-            |finding: &Finding| json!({ "ino": finding.ino.get(), "problem": finding.problem });
+        let json = |finding: &Finding| json!({ "ino": finding.ino.map_or(0, Ino::get), "problem": finding.problem.to_string() });
         self.first.iter().map(json).collect()
     }
 }
 
 fn line(Finding { ino, problem, repaired }: &Finding) -> String {
     let repaired = if *repaired { "repaired: " } else { "" };
-    match ino.get() {
-        0 => format!("{repaired}{problem}\n"),
-        ino => format!("{repaired}inode {ino}: {problem}\n"),
+    match ino {
+        None => format!("{repaired}{problem}\n"),
+        Some(ino) => format!("{repaired}inode {ino}: {problem}\n"),
     }
 }

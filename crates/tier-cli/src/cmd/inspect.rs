@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use kvfs::TableStatistics;
 use serde_json::{Value, json};
 use tier_log::{LogError, LogRecord, Operation, read_range};
 use tier_status::{SnapshotStatus, Stage};
@@ -189,8 +190,10 @@ pub(crate) fn log(
         writeln!(out, "{line}").context("cannot write to standard output")
     };
     if let Some(range) = XidRange::new(Xid::new(from), Xid::new(to.min(published) + 1)) {
-        read_range(store.fs.as_ref(), range, |_, record| print(&record).map_err(Stop::Print))
-            .map_err(anyhow::Error::from)?;
+        read_range(store.fs.core().as_ref(), range, |_, record| {
+            print(&record).map_err(Stop::Print)
+        })
+        .map_err(anyhow::Error::from)?;
     }
     let mut failed = None;
     store.fs.unpublished_records(Xid::new(from.max(published + 1)), &mut |record| {
@@ -277,12 +280,12 @@ fn record_json(record: &LogRecord) -> Value {
 
 pub(crate) fn stats(session: &Session, store: &Path) -> Result<()> {
     let store = session.open(store)?;
-    let tables = store.fs.statistics();
+    let tables = store.fs.statistics()?;
     let mut text = String::from("key-value store\n");
-    for (name, keys, bytes) in &tables {
+    for TableStatistics { table, n_keys, file_bytes } in &tables {
         text.push_str(&format!(
-            "  {name:<9} about {keys:>10} keys  {:>12}\n",
-            output::bytes(*bytes)
+            "  {table:<9} about {n_keys:>10} keys  {:>12}\n",
+            output::bytes(*file_bytes)
         ));
     }
     text.push_str("index\n");
@@ -291,7 +294,9 @@ pub(crate) fn stats(session: &Session, store: &Path) -> Result<()> {
     }
     let rows: Vec<_> = tables
         .iter()
-        .map(|(name, keys, bytes)| json!({ "table": name, "keys": keys, "bytes": bytes }))
+        .map(|TableStatistics { table, n_keys, file_bytes }| {
+            json!({ "table": table, "keys": n_keys, "bytes": file_bytes })
+        })
         .collect();
     session.report(&json!({ "kvs": rows, "index": store.index.statistics() }), &text)
 }

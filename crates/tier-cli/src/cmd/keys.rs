@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use kvfs::Kvfs;
+use kvfs::Core;
 use serde_json::json;
 use tier_persist::{FilesystemId, Keys};
 use tier_types::Clock;
@@ -53,7 +53,7 @@ pub(crate) fn init(session: &Session, store: &Path, new: &NewStore) -> Result<()
     let filesystem = FilesystemId::random()?;
     put_identity(store, &keys)?;
     let config = new_config(filesystem, new);
-    Kvfs::create(store, &kvfs_options(&config), clock())
+    Core::create(store, &kvfs_options(&config), clock())
         .with_context(|| format!("cannot make a filesystem in {}", store.display()))?;
     // The settings come last: a folder without them is no store.
     config.write(store)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use kvfs::Kvfs;
+use kvfs::{Core, Kvfs};
 use serde_json::json;
 use tier_agent::StatusBook;
 use tier_cloud::DirStore;
@@ -100,11 +100,11 @@ pub(crate) fn export_snapshot(
     let work = tempfile::tempdir_in(path).context("cannot make a temporary folder")?;
     let last = archive.snapshots().next_back().map(|last| last.range.last()).unwrap_or_default();
     rebuild(session, work.path(), &archive, &store.base.config, last)?;
-    let fs = Kvfs::open(work.path(), &kvfs_options(&store.base.config), clock())?;
-    let fs = Arc::new(fs);
+    let core = Core::open(work.path(), &kvfs_options(&store.base.config), clock())?;
     let index = open_index(&index_path(work.path())?, &store.base.config)?;
     let ports = (store.base.filesystem, &Arc::new(index), &store.base.keys);
-    fs.set_recall(Arc::new(recaller(ports, store.stores(), &store.base.config)?));
+    let recaller = recaller(ports, store.stores(), &store.base.config)?;
+    let fs = Kvfs::new(Arc::new(core), Arc::new(recaller));
     let copied = files::export_tree(session, &fs, (tree, &session.host_path(dir)), jobs)?;
     files::report_export(session, &copied)
 }
@@ -121,13 +121,13 @@ fn rebuild(
     let index: Index = open_index(&index_path(path)?, config)?;
     archive.rebuild_index(&index, ScanMode::Tables, &mut Watch::default())?;
     let options = kvfs_options(config);
-    Kvfs::create_empty(path, &options)?;
-    let fs = Kvfs::open(path, &options, clock())?;
-    fs.set_xid_floor(floor)?;
-    let restored: &dyn MountedInstance = &fs;
+    Core::create_empty(path, &options)?;
+    let core = Core::open(path, &options, clock())?;
+    core.set_xid_floor(floor)?;
+    let restored: &dyn MountedInstance = &core;
     let n_inodes =
         archive.restore_into(&index, restored, &mut |n_inodes| bar.files_and_bytes(n_inodes, 0))?;
-    fs.fsync()?;
+    core.fsync()?;
     Ok(n_inodes)
 }
 

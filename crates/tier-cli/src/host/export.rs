@@ -14,7 +14,7 @@ use kvfs::Kvfs;
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
 use rustix::io::Errno;
-use tier_types::{FileAttr, FileKind, Ino, Timestamp, to_u64, to_usize};
+use tier_types::{ByteRange, FileAttr, FileKind, Ino, Timestamp, to_u64, to_usize};
 
 use super::crew::{Crew, with_crew};
 use super::{COPY_BYTES, Copied, xattrs};
@@ -261,9 +261,11 @@ impl Export<'_> {
     fn copy_all(&self, file: &File, attr: &FileAttr) -> Result<()> {
         file.set_len(attr.size_bytes)?;
         let mut ranges = self.fs.data_ranges(attr.ino, 0, N_RANGES)?;
-        let sparse = ranges != [(0, attr.size_bytes)];
-        while let Some(&(_, last_end)) = ranges.last() {
-            for &(start, end) in &ranges {
+        let sparse = ranges != [ByteRange { offset: 0, len: attr.size_bytes }];
+        while let Some(last) = ranges.last() {
+            let last_end = last.offset + last.len;
+            for range in &ranges {
+                let (start, end) = (range.offset, range.offset + range.len);
                 self.copy_range(file, attr.ino, (start, end), sparse)?;
             }
             ranges = match ranges.len() < N_RANGES {

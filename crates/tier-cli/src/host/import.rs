@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use kvfs::{FsError, Kvfs, NewFile, NewNode, RenameMode, SetAttr, XattrMode};
+use kvfs::{EntryRef, FsError, Kvfs, NewFile, NewNode, RenameMode, SetAttr, XattrMode};
 use parking_lot::Mutex;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
@@ -312,8 +312,8 @@ impl<'a> Place<'a> {
     /// Gives the file its name.
     fn take(mut self) -> Result<(), FsError> {
         let Some(wanted) = self.wanted.take() else { return Ok(()) };
-        let renamed =
-            self.fs.rename((self.dir, &self.name), (self.dir, wanted), RenameMode::Replace);
+        let (from, to) = (EntryRef::new(self.dir, &self.name), EntryRef::new(self.dir, wanted));
+        let renamed = self.fs.rename(from, to, RenameMode::Replace);
         self.wanted = renamed.is_err().then_some(wanted);
         renamed
     }

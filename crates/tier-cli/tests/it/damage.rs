@@ -256,7 +256,7 @@ fn a_detour_to_another_version_is_an_error_and_never_other_data() {
     let path = PathBuf::from(store.path());
     {
         let clock = Arc::new(tier_types::SystemClock);
-        let fs = kvfs::Kvfs::open(&path, &kvfs::KvfsOptions::default(), clock).unwrap();
+        let fs = kvfs::Core::open(&path, &kvfs::KvfsOptions::default(), clock).unwrap();
         let late = FileName::new(b"late").unwrap();
         let attr = fs.lookup(Ino::ROOT, &late).unwrap();
         // The inode goes and comes back with a detour to a version that was never archived, while

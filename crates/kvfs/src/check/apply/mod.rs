@@ -1,0 +1,104 @@
+//! Repairs carried out, each on the filesystem as those before it left it.
+//!
+//! A repair was planned by a scan that may be older than the repairs since; so each one looks again
+//! at what it is about, and does nothing where that is right by now. What changes what a snapshot
+//! persists is logged like any operation.
+
+mod data;
+mod names;
+mod tree;
+
+use tier_log::Operation;
+use tier_types::{FileAttr, FileKind, Ino};
+
+use super::repair::Repair;
+use crate::FsError;
+use crate::core::Core;
+use crate::ops::{NewNode, new_attr};
+use crate::store::Table;
+use crate::tx::{Draft, ListKind};
+
+/// Carries out one repair at a time.
+pub(super) struct Apply<'a>(pub(super) &'a Core);
+
+impl Apply<'_> {
+    /// Whether it is right now. A repair that meets other damage is none.
+    pub(super) fn apply(&self, repair: Repair) -> Result<bool, FsError> {
+        tracing::debug!(?repair, "repair");
+        let done = match repair {
+            Repair::RecreateDirectory { ino } => self.recreate_directory(ino),
+            Repair::DeleteUnowned { table, ino } => self.delete_unowned(table, ino),
+            Repair::DeleteRootName { link } => self.delete_root_name(&link),
+            Repair::ReconcileLink { ino, link } => self.reconcile_link(ino, link),
+            Repair::DeleteEntry { dir, name } => self.delete_dead_entry(dir, name),
+            Repair::ReconcileEntry { ino, link } => self.reconcile_entry(ino, link),
+            Repair::ListEntry { dir, name } => self.list_entry(dir, &name),
+            Repair::SweepListing { dir } => self.sweep_listing(dir),
+            Repair::MoveToLostAndFound { ino } => self.move_to_lost_and_found(ino),
+            Repair::UnlistOrphan { ino } => {
+                self.write(move |draft| draft.unlist(ListKind::Orphans, ino))
+            }
+            Repair::SetLinkCount { ino, n_links } => self.set_link_count(ino, n_links),
+            Repair::DeleteChunk { ino, chunk } => self.delete_chunk(ino, chunk),
+            Repair::MakeCold { ino, chunks, data_xid } => self.make_cold(ino, chunks, data_xid),
+            Repair::SumResident { ino } => self.sum_resident(ino),
+            Repair::ListWarm { ino } => self.write(move |draft| draft.list(ListKind::Warm, ino)),
+            Repair::SetTotals { counted } => {
+                let kept = self.0.committer.counters();
+                self.write(move |draft| draft.counters = counted.minus(&kept))
+            }
+        };
+        match done {
+            Err(FsError::Damaged { .. } | FsError::NotFound | FsError::NotDirectory) => Ok(false),
+            done => done,
+        }
+    }
+
+    /// Writes rows that no snapshot persists, and so no operation describes.
+    fn write(&self, fill: impl FnOnce(&mut Draft) + Send + 'static) -> Result<bool, FsError> {
+        self.0.committer.commit(0, fill)?;
+        Ok(true)
+    }
+
+    /// A directory whose attributes are lost gets new ones, of root alone. Its links are counted
+    /// later.
+    fn recreate_directory(&self, ino: Ino) -> Result<bool, FsError> {
+        if matches!(self.0.reader().find_attr(ino), Ok(Some(_))) {
+            return Ok(true);
+        }
+        let kind = FileKind::Directory;
+        let attr = new_attr(&NewNode { kind, mode: 0o700, uid: 0, gid: 0, inherit: None });
+        self.0.committer.commit(1, move |draft| {
+            let time = draft.time;
+            let mut attr = FileAttr { ino, modified: time, accessed: time, created: time, ..attr };
+            draft.log(Operation::SetAttr { ino });
+            draft.put_changed(&mut attr);
+        })?;
+        Ok(true)
+    }
+
+    /// Deletes what a table has of an inode that does not exist, unless there is a name or data of
+    /// it: then its attributes may be all that is lost.
+    fn delete_unowned(&self, table: Table, ino: Ino) -> Result<bool, FsError> {
+        if self.0.reader().has_inode(ino)? {
+            return Ok(true);
+        }
+        for content in [Table::Links, Table::Entries, Table::Map, Table::Chunks] {
+            if self.0.reader().has_rows(content, ino)? {
+                return Ok(false);
+            }
+        }
+        self.write(move |draft| draft.delete_rows_of(table, ino))
+    }
+
+    fn set_link_count(&self, ino: Ino, n_links: u64) -> Result<bool, FsError> {
+        let mut attr = self.0.reader().attr(ino)?;
+        let Ok(nlink) = u32::try_from(n_links) else { return Ok(false) };
+        attr.nlink = nlink;
+        self.0.committer.commit(1, move |draft| {
+            draft.log(Operation::SetAttr { ino });
+            draft.put_changed(&mut attr);
+        })?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,288 @@
+//! Problems: a closed list of what the check can find wrong, each with what was seen of it.
+//!
+//! A problem carries all the facts by which its repair is decided, so that `repair` is a pure
+//! function of it. Its [`name`](Problem::name) is stable, its text is for people.
+
+use std::fmt;
+
+use tier_types::{ChunkNo, ChunkRange, FileName, Ino, Link, Xid};
+
+use crate::error::Damage;
+use crate::store::{Counters, Table};
+
+/// A contradiction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// The inode that it concerns; `None` if it concerns the filesystem as a whole.
+    pub ino: Option<Ino>,
+    /// What is wrong, or was.
+    pub problem: Problem,
+    /// Whether it was repaired.
+    pub repaired: bool,
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FsckReport {
+    /// Inodes.
+    pub n_inodes: u64,
+    /// Names.
+    pub n_entries: u64,
+    /// Chunks in the store.
+    pub n_chunks: u64,
+    /// Evicted runs that the archive was asked for.
+    pub n_cold_runs: u64,
+    /// Contradictions that are there.
+    pub n_findings: u64,
+    /// Contradictions that were repaired.
+    pub n_repaired: u64,
+}
+
+/// What can be wrong with a filesystem.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The root does not exist.
+    RootMissing {
+        /// No data is under its number, so that it can have new attributes.
+        can_be_recreated: bool,
+    },
+    /// The root has a name.
+    RootNamed {
+        /// The name.
+        link: Link,
+    },
+    /// The attributes of an inode cannot be decoded.
+    AttributesUnreadable {
+        /// It is a directory, and can have new ones.
+        can_be_recreated: bool,
+    },
+    /// An inode could not be checked to its end.
+    Damaged(
+        /// What was met.
+        Damage,
+    ),
+    /// An inode that has a name is listed as an orphan.
+    NamedOrphan,
+    /// An inode has no name, and is not listed as an orphan.
+    Nameless,
+    /// A directory has several names.
+    DirectoryNames,
+    /// The way up from a directory does not lead to the root.
+    Unreachable,
+    /// A link count is wrong.
+    LinkCount {
+        /// The count.
+        kept: u32,
+        /// What it should be.
+        expected: u64,
+        /// All that it counts could be read, and the inode will not be deleted for it.
+        is_certain: bool,
+    },
+    /// The directory of one of an inode's names does not exist.
+    DirectoryLost {
+        /// The directory.
+        dir: Ino,
+        /// Nothing but its attributes is lost, which can be new ones.
+        can_be_recreated: bool,
+    },
+    /// An inode has a name, and its directory does not.
+    EntryMissing {
+        /// The name.
+        link: Link,
+    },
+    /// An entry of a directory cannot be decoded.
+    EntryUnreadable {
+        /// Its name.
+        name: Vec<u8>,
+    },
+    /// An entry of a directory leads to an inode that does not exist.
+    EntryDead {
+        /// Its name.
+        name: FileName,
+        /// The inode.
+        of: Ino,
+        /// There is neither a name nor data of the inode, so that nothing is lost with the entry.
+        is_dead: bool,
+    },
+    /// A directory has a name of an inode, and the inode does not.
+    LinkMissing {
+        /// The name.
+        link: Link,
+    },
+    /// An entry of a directory is not at its place in the listing.
+    EntryUnlisted {
+        /// Its name.
+        name: FileName,
+    },
+    /// A directory's listing has more or fewer names than the directory.
+    ListingLength {
+        /// Names in the listing.
+        n_listed: u64,
+        /// Entries.
+        n_entries: u64,
+    },
+    /// What is not a regular file has data.
+    DataOfNoFile,
+    /// The sum of an inode's bytes in the store cannot be decoded.
+    ResidentUnreadable,
+    /// The sum of an inode's bytes in the store is wrong.
+    ResidentBytes {
+        /// The sum.
+        kept: u64,
+        /// What it should be.
+        counted: i64,
+    },
+    /// An inode with recalled data is not listed as having some.
+    WarmUnlisted,
+    /// A chunk is in the store, and its map has a hole or a detour there.
+    ChunkUnmapped {
+        /// The chunk.
+        chunk: ChunkNo,
+        /// It lies in a hole behind the end of the file, and so can be nothing's data.
+        is_beyond_end: bool,
+    },
+    /// Chunks that should be in the store are not.
+    ChunksLost {
+        /// The chunks.
+        chunks: ChunkRange,
+        /// Their version.
+        data_xid: Xid,
+        /// The archive has exactly this version of them.
+        is_archived: bool,
+    },
+    /// The archive does not have evicted chunks.
+    NotArchived {
+        /// The chunks.
+        chunks: ChunkRange,
+        /// Their version.
+        data_xid: Xid,
+    },
+    /// The key of a row cannot be decoded.
+    KeyUnreadable {
+        /// The table.
+        table: Table,
+    },
+    /// A table has rows of an inode that does not exist.
+    Unowned {
+        /// The table.
+        table: Table,
+        /// It is a directory of which nothing but its attributes is lost.
+        can_be_recreated: bool,
+    },
+    /// The totals are wrong.
+    Totals {
+        /// The totals; `None` if they cannot be decoded.
+        kept: Option<Counters>,
+        /// What they should be.
+        counted: Counters,
+        /// All that they count could be read.
+        is_certain: bool,
+    },
+    /// The log has a gap.
+    LogGap {
+        /// The first transaction after it.
+        before: Xid,
+    },
+    /// The log does not end at the last transaction.
+    LogEnd,
+}
+
+impl Problem {
+    /// A name for a script: it stays when the text changes.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::RootMissing { .. } => "root-missing",
+            Self::RootNamed { .. } => "root-named",
+            Self::AttributesUnreadable { .. } => "attributes-unreadable",
+            Self::Damaged(_) => "damaged",
+            Self::NamedOrphan => "named-orphan",
+            Self::Nameless => "nameless",
+            Self::DirectoryNames => "directory-names",
+            Self::Unreachable => "unreachable",
+            Self::LinkCount { .. } => "link-count",
+            Self::DirectoryLost { .. } => "directory-lost",
+            Self::EntryMissing { .. } => "entry-missing",
+            Self::EntryUnreadable { .. } => "entry-unreadable",
+            Self::EntryDead { .. } => "entry-dead",
+            Self::LinkMissing { .. } => "link-missing",
+            Self::EntryUnlisted { .. } => "entry-unlisted",
+            Self::ListingLength { .. } => "listing-length",
+            Self::DataOfNoFile => "data-of-no-file",
+            Self::ResidentUnreadable => "resident-unreadable",
+            Self::ResidentBytes { .. } => "resident-bytes",
+            Self::WarmUnlisted => "warm-unlisted",
+            Self::ChunkUnmapped { .. } => "chunk-unmapped",
+            Self::ChunksLost { .. } => "chunks-lost",
+            Self::NotArchived { .. } => "not-archived",
+            Self::KeyUnreadable { .. } => "key-unreadable",
+            Self::Unowned { .. } => "unowned",
+            Self::Totals { .. } => "totals",
+            Self::LogGap { .. } => "log-gap",
+            Self::LogEnd => "log-end",
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RootMissing { .. } => write!(f, "the root does not exist"),
+            Self::RootNamed { .. } => write!(f, "the root has a name"),
+            Self::AttributesUnreadable { .. } => write!(f, "{}", Damage::Attributes),
+            Self::Damaged(damage) => write!(f, "{damage}"),
+            Self::NamedOrphan => write!(f, "it has a name and is listed as having none"),
+            Self::Nameless => write!(f, "it has no name"),
+            Self::DirectoryNames => write!(f, "a directory has several names"),
+            Self::Unreachable => write!(f, "the way up from it does not lead to the root"),
+            Self::LinkCount { kept, expected, .. } => {
+                write!(f, "its link count is {kept}, not {expected}")
+            }
+            Self::DirectoryLost { dir, .. } => write!(f, "its directory {dir} is lost"),
+            Self::EntryMissing { link } => {
+                write!(f, "directory {} does not know it as {}", link.parent, link.name)
+            }
+            Self::EntryUnreadable { .. } => write!(f, "{}", Damage::Entry),
+            Self::EntryDead { name, of, .. } => {
+                write!(f, "its entry {name} is of inode {of}, which is gone")
+            }
+            Self::LinkMissing { link } => {
+                write!(f, "it does not know its name {} in directory {}", link.name, link.parent)
+            }
+            Self::EntryUnlisted { name } => {
+                write!(f, "its entry {name} is not listed at its place")
+            }
+            Self::ListingLength { n_listed, n_entries } => {
+                write!(f, "it lists {n_listed} names and has {n_entries}")
+            }
+            Self::DataOfNoFile => write!(f, "it has data and is no regular file"),
+            Self::ResidentUnreadable => write!(f, "{}", Damage::ResidentBytes),
+            Self::ResidentBytes { kept, counted } => {
+                write!(f, "{kept} bytes of it are said to be local, and {counted} are")
+            }
+            Self::WarmUnlisted => {
+                write!(f, "it has recalled data and is not listed as having some")
+            }
+            Self::ChunkUnmapped { chunk, .. } => {
+                write!(f, "chunk {chunk} is in the store, and its map knows nothing of it")
+            }
+            Self::ChunksLost { chunks, .. } => {
+                write!(f, "its chunks {chunks} have neither data nor detour")
+            }
+            Self::NotArchived { chunks, data_xid } => {
+                write!(f, "the archive does not have its evicted chunks {chunks} of xid {data_xid}")
+            }
+            Self::KeyUnreadable { table } => {
+                write!(f, "a key of table {} cannot be read", table.name())
+            }
+            Self::Unowned { table, .. } => {
+                write!(f, "it does not exist, and table {} has something of it", table.name())
+            }
+            Self::Totals { kept, counted, .. } => {
+                write!(f, "the totals are {kept:?}, and the sums {counted:?}")
+            }
+            Self::LogGap { before } => write!(f, "the log has a gap before xid {before}"),
+            Self::LogEnd => write!(f, "the log does not end at the last transaction"),
+        }
+    }
+}

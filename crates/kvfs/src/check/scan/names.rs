@@ -1,0 +1,160 @@
+//! Names: the root, the entries of directories, the names of inodes, and the way up.
+
+use std::collections::HashSet;
+
+use tier_types::{FileAttr, FileName, Ino, Link, to_u64};
+
+use super::{Scan, is_directory};
+use crate::FsError;
+use crate::check::problem::Problem;
+use crate::store::Entry;
+
+/// What was read of a directory.
+struct Entries {
+    /// Directories in it.
+    n_dirs: u64,
+    /// All of them could be read.
+    is_complete: bool,
+}
+
+impl Scan<'_> {
+    pub(super) fn root(&mut self) -> Result<(), FsError> {
+        if !self.reader().has_inode(Ino::ROOT)? {
+            let can_be_recreated = self.can_be_recreated(Ino::ROOT)?;
+            self.find(Ino::ROOT, Problem::RootMissing { can_be_recreated })?;
+        }
+        for link in self.reader().links(Ino::ROOT)? {
+            self.find(Ino::ROOT, Problem::RootNamed { link })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn names(&mut self, attr: &FileAttr) -> Result<(), FsError> {
+        let ino = attr.ino;
+        let n_links = self.links(ino)?;
+        let directory = is_directory(attr);
+        let entries =
+            if directory { self.entries(ino)? } else { Entries { n_dirs: 0, is_complete: true } };
+        let listed = self.reader().is_listed_orphan(ino)?;
+        let named = n_links > 0 || ino == Ino::ROOT;
+        // What is counted as having a name has lost it.
+        let orphan = listed && attr.nlink == 0;
+        if named && listed {
+            self.find(ino, Problem::NamedOrphan)?;
+        }
+        if !named && !orphan {
+            self.find(ino, Problem::Nameless)?;
+        }
+        if directory && n_links > 1 {
+            self.find(ino, Problem::DirectoryNames)?;
+        }
+        if directory && named && !self.reaches_root(ino)? {
+            self.find(ino, Problem::Unreachable)?;
+        }
+        let expected = match (directory, named) {
+            (true, true) => 2 + entries.n_dirs,
+            (true, false) => 0,
+            (false, _) => n_links,
+        };
+        if u64::from(attr.nlink) != expected {
+            // What has no name and should have one must not be deleted for the want of it.
+            let is_certain = entries.is_complete && (named || orphan);
+            self.find(ino, Problem::LinkCount { kept: attr.nlink, expected, is_certain })?;
+        }
+        Ok(())
+    }
+
+    /// The number of names; each must be in its directory.
+    fn links(&mut self, ino: Ino) -> Result<u64, FsError> {
+        let links = self.reader().links(ino)?;
+        let n_links = to_u64(links.len());
+        // The root has none: that is found by itself.
+        for link in links.into_iter().filter(|_| ino != Ino::ROOT) {
+            let entry = match self.reader().entry(link.parent, &link.name) {
+                // It is found with its directory, too.
+                Err(FsError::Damaged { .. }) => None,
+                entry => entry?,
+            };
+            if entry.map(|entry| entry.ino) != Some(ino) {
+                let dir = link.parent;
+                if !matches!(self.reader().find_attr(dir), Ok(Some(_))) {
+                    let can_be_recreated = self.can_be_recreated(dir)?;
+                    self.find(ino, Problem::DirectoryLost { dir, can_be_recreated })?;
+                }
+                self.find(ino, Problem::EntryMissing { link })?;
+            }
+        }
+        Ok(n_links)
+    }
+
+    fn entries(&mut self, dir: Ino) -> Result<Entries, FsError> {
+        let mut entries = Entries { n_dirs: 0, is_complete: true };
+        let mut n_entries = 0;
+        for row in self.reader().entry_rows(dir)? {
+            let row = row?;
+            n_entries += 1;
+            let (Some(name), Some(entry)) = (FileName::new(&row.name), row.entry) else {
+                self.find(dir, Problem::EntryUnreadable { name: row.name })?;
+                continue;
+            };
+            self.entry(dir, name, entry, &mut entries)?;
+        }
+        let mut n_listed = 0;
+        for row in self.reader().cookie_rows(dir)? {
+            row?;
+            n_listed += 1;
+        }
+        if n_listed != n_entries {
+            self.find(dir, Problem::ListingLength { n_listed, n_entries })?;
+        }
+        self.report.n_entries += n_entries;
+        Ok(entries)
+    }
+
+    fn entry(
+        &mut self,
+        dir: Ino,
+        name: FileName,
+        entry: Entry,
+        entries: &mut Entries,
+    ) -> Result<(), FsError> {
+        let of = entry.ino;
+        let link = Link { parent: dir, name: name.clone() };
+        let is_link_known = self.reader().has_link(of, &link)?;
+        match self.reader().find_attr(of) {
+            // It is found by itself.
+            Err(FsError::Damaged { .. }) => entries.is_complete = false,
+            Err(error) => return Err(error),
+            Ok(None) => {
+                // Its attributes may be all that is lost of it.
+                let is_dead = !is_link_known && !self.reader().has_data(of)?;
+                self.find(dir, Problem::EntryDead { name: name.clone(), of, is_dead })?;
+            }
+            Ok(Some(attr)) => entries.n_dirs += u64::from(is_directory(&attr)),
+        }
+        if !is_link_known {
+            self.find(of, Problem::LinkMissing { link })?;
+        }
+        let listed = self.reader().listed_name(dir, entry.cookie)?;
+        if listed.as_deref() != Some(name.as_bytes()) {
+            self.find(dir, Problem::EntryUnlisted { name })?;
+        }
+        Ok(())
+    }
+
+    fn reaches_root(&mut self, dir: Ino) -> Result<bool, FsError> {
+        let mut way = Vec::new();
+        let mut seen = HashSet::new();
+        let mut at = dir;
+        while !self.rooted.contains(&at) {
+            if !seen.insert(at) {
+                return Ok(false);
+            }
+            way.push(at);
+            let Some(link) = self.reader().first_link(at)? else { return Ok(false) };
+            at = link.parent;
+        }
+        self.rooted.extend(way);
+        Ok(true)
+    }
+}

@@ -1,0 +1,171 @@
+//! The kernel of deferred replies: an answer that is owed to the kernel, and who gives it.
+//!
+//! Two threads may want to answer the same request: the one that does the work, and the one that
+//! found the caller killed. The reply is a value that is used up by answering, and it lies behind a
+//! lock; whichever thread takes it answers. Before the work changes anything it *claims* the reply:
+//! from then on it cannot be interrupted, so that a caller that was told "interrupted" can rely on
+//! nothing having changed.
+
+use crate::sync::Mutex;
+
+/// A way to answer the kernel with an error.
+pub(super) trait Reply: Send + 'static {
+    /// Answers that the request was interrupted.
+    fn interrupted(self);
+}
+
+/// An answer that is owed.
+pub(super) struct Deferred<R>(Mutex<State<R>>);
+
+enum State<R> {
+    /// The caller can be interrupted.
+    Waiting(R),
+    /// What the caller wants is about to happen: it must hear of it.
+    Claimed(R),
+    /// It is answered.
+    Answered,
+}
+
+impl<R: Reply> Deferred<R> {
+    pub(super) fn new(reply: R) -> Self {
+        Self(Mutex::new(State::Waiting(reply)))
+    }
+
+    /// Whether there is nothing left that an interruption could do.
+    pub(super) fn is_settled(&self) -> bool {
+        !matches!(*self.0.lock(), State::Waiting(_))
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(*self.0.lock(), State::Answered)
+    }
+
+    /// Whether the answer is still wanted; from now on the caller cannot be interrupted.
+    pub(super) fn claim(&self) -> bool {
+        let mut state = self.0.lock();
+        let reply = take(&mut state);
+        let is_wanted = reply.is_some();
+        if let Some(reply) = reply {
+            *state = State::Claimed(reply);
+        }
+        is_wanted
+    }
+
+    /// The reply, for the thread that did the work; `None` if the caller was interrupted.
+    pub(super) fn take(&self) -> Option<R> {
+        take(&mut self.0.lock())
+    }
+
+    /// Answers that the request was interrupted, if it still can be.
+    pub(super) fn interrupt(&self) {
+        let mut state = self.0.lock();
+        if let State::Waiting(_) = *state
+            && let Some(reply) = take(&mut state)
+        {
+            reply.interrupted();
+        }
+    }
+}
+
+fn take<R>(state: &mut State<R>) -> Option<R> {
+    match std::mem::replace(state, State::Answered) {
+        State::Waiting(reply) | State::Claimed(reply) => Some(reply),
+        State::Answered => None,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::Reply;
+
+    /// A reply that remembers what it said.
+    #[derive(Default)]
+    pub(in crate::fuse) struct Said(pub(in crate::fuse) Arc<Mutex<Vec<&'static str>>>);
+
+    impl Reply for Said {
+        fn interrupted(self) {
+            self.0.lock().push("interrupted");
+        }
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::testing::Said;
+    use super::*;
+
+    #[test]
+    fn an_interrupted_request_does_nothing_more() {
+        let said = Arc::default();
+        let deferred = Deferred::new(Said(Arc::clone(&said)));
+        assert!(!deferred.is_settled());
+        deferred.interrupt();
+        assert_eq!(*said.lock(), ["interrupted"]);
+        assert!(!deferred.claim(), "nothing may change any more");
+        assert!(deferred.take().is_none());
+        assert!(deferred.is_answered());
+    }
+
+    #[test]
+    fn a_claimed_request_is_not_interrupted() {
+        let said = Arc::default();
+        let deferred = Deferred::new(Said(Arc::clone(&said)));
+        assert!(deferred.claim());
+        assert!(deferred.claim(), "asked twice, and still wanted");
+        assert!(deferred.is_settled() && !deferred.is_answered());
+        deferred.interrupt();
+        assert!(said.lock().is_empty(), "too late");
+        assert!(deferred.take().is_some());
+    }
+}
+
+#[cfg(all(test, feature = "shuttle"))]
+mod shuttle_tests {
+    use std::sync::Arc;
+
+    use super::testing::Said;
+    use super::*;
+
+    fn a_caller_gets_one_answer_and_it_is_true() {
+        let said = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let changed = Arc::new(parking_lot::Mutex::new(false));
+        let deferred = Arc::new(Deferred::new(Said(Arc::clone(&said))));
+        let works = {
+            let (deferred, changed) = (Arc::clone(&deferred), Arc::clone(&changed));
+            shuttle::thread::spawn(move || {
+                if deferred.is_answered() {
+                    return;
+                }
+                let is_wanted = deferred.claim();
+                *changed.lock() = is_wanted;
+                if let Some(Said(said)) = deferred.take() {
+                    said.lock().push("done");
+                }
+            })
+        };
+        let looks = {
+            let deferred = Arc::clone(&deferred);
+            shuttle::thread::spawn(move || {
+                while !deferred.is_settled() {
+                    deferred.interrupt();
+                }
+            })
+        };
+        works.join().unwrap();
+        looks.join().unwrap();
+        let expected = if *changed.lock() { "done" } else { "interrupted" };
+        assert_eq!(*said.lock(), [expected]);
+    }
+
+    #[test]
+    fn shuttle_a_caller_gets_one_answer() {
+        shuttle::check_random(a_caller_gets_one_answer_and_it_is_true, 5000);
+        shuttle::check_pct(a_caller_gets_one_answer_and_it_is_true, 5000, 3);
+    }
+}

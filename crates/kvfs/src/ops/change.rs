@@ -1,0 +1,182 @@
+//! The change loop: load, decide, commit or recall.
+//!
+//! A change of a file's data (a write, a cut, a hole) may touch a chunk only in part, and the rest of
+//! that chunk must stay. If the chunk was evicted, its bytes have to come back first, which may take
+//! minutes. So a change goes in rounds:
+//!
+//! 1. **Load.** With the inode's lock held, read the attributes and the window of the chunk map that
+//!    the change replaces.
+//! 2. **Decide.** A function of these two, given by the operation, says either what to write or which
+//!    evicted run it needs. It changes nothing, and may run any number of times.
+//! 3. **Commit**, still under the lock, so that attributes and window are what they were; or
+//!    **recall**: give the lock up, wait for the archive, store what came as warm chunks, and start
+//!    over from the first step.
+//!
+//! No lock is held while the archive is waited for; other changes of the inode go on meanwhile, and
+//! everything that was loaded is forgotten. That is what makes the order of the locks simple, and it
+//! is why each round has to decide anew: the file may have been cut, written, or evicted again. A
+//! change that finds its data evicted again and again gives up after [`N_ATTEMPTS`] rounds with
+//! [`FsError::Contended`], having changed nothing.
+//!
+//! An archive knows only the newest persisted version of each chunk. A recall of a version that was
+//! overwritten and persisted since is answered with "missing"; that is damage only if the inode is
+//! still the one that was loaded, and otherwise one more round (`unless_changed` in `tier::recall`).
+//!
+//! An operation that must not wait says so ([`Blocking::NonBlocking`]): it gets [`FsError::Cold`]
+//! instead of the third step's recall, and a mount then hands it to a thread that may. One that may
+//! be cancelled is asked once, between the decision and the commit: before that point nothing has
+//! changed, and after it the change is done and the caller hears of it.
+
+use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, Ino};
+
+use crate::FsError;
+use crate::core::{Core, Kvfs};
+use crate::tx::{Draft, MapWindow};
+
+/// How often an operation starts over because what it needs was evicted meanwhile.
+pub(super) const N_ATTEMPTS: usize = 64;
+
+/// Whether an operation may wait for evicted data.
+#[derive(Clone, Copy)]
+pub enum Blocking<'a> {
+    /// It waits until the data is there, or does not come.
+    Blocking,
+    /// It waits, and asks once, just before it changes anything, whether it is still wanted: if not,
+    /// it ends with [`FsError::Interrupted`]. From then on it cannot be cancelled.
+    Cancellable(&'a dyn Fn() -> bool),
+    /// It ends with [`FsError::Cold`] at once, and has changed nothing.
+    NonBlocking,
+}
+
+impl Blocking<'_> {
+    pub(super) fn is_allowed(self) -> bool {
+        match self {
+            Self::Blocking | Self::Cancellable(_) => true,
+            Self::NonBlocking => false,
+        }
+    }
+
+    fn check_wanted(self) -> Result<(), FsError> {
+        match self {
+            Self::Cancellable(is_wanted) if !is_wanted() => Err(FsError::Interrupted),
+            Self::Blocking | Self::Cancellable(_) | Self::NonBlocking => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Blocking<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Blocking => "Blocking",
+            Self::Cancellable(_) => "Cancellable",
+            Self::NonBlocking => "NonBlocking",
+        })
+    }
+}
+
+/// Writes a change into its draft.
+pub(super) type Fill = Box<dyn FnOnce(&mut Draft, &MapWindow) + Send>;
+
+/// How a change goes on when its inode is locked and its map is loaded.
+pub(super) enum Decision {
+    /// All that it needs is in the store.
+    Commit(Fill),
+    /// This run must come back first.
+    Recall(ChunkRun),
+}
+
+/// What is needed of the chunks at both ends of a change.
+pub(super) enum Edges {
+    /// The content of each that is needed, in order.
+    Loaded(Vec<EdgeContent>),
+    /// This one must come back first.
+    Cold(ChunkRun),
+}
+
+/// The content of a chunk at the end of a change.
+pub(super) struct EdgeContent {
+    pub(super) chunk: ChunkNo,
+    /// May be shorter than a chunk.
+    pub(super) content: Vec<u8>,
+}
+
+impl Kvfs {
+    /// Runs `decide` under the inode's lock until it has all it needs, then commits what it made.
+    pub(super) fn change(
+        &self,
+        blocking: Blocking<'_>,
+        ino: Ino,
+        chunks: ChunkRange,
+        decide: impl Fn(&FileAttr, &MapWindow) -> Result<Decision, FsError>,
+    ) -> Result<(), FsError> {
+        for _ in 0..N_ATTEMPTS {
+            let guard = self.locks.lock(&[ino]);
+            let attr = self.reader().regular(ino)?;
+            let window = MapWindow::load(self.reader(), ino, chunks, self.size_of(&attr))?;
+            match decide(&attr, &window)? {
+                Decision::Commit(fill) => {
+                    blocking.check_wanted()?;
+                    self.committer.commit(1, move |draft| {
+                        fill(draft, &window);
+                        window.put_resident(draft);
+                    })?;
+                    return Ok(());
+                }
+                Decision::Recall(_) if !blocking.is_allowed() => {
+                    return Err(FsError::Cold { ino });
+                }
+                Decision::Recall(run) => {
+                    // No thread waits for the archive with a lock held.
+                    drop(guard);
+                    let recalled = self.make_resident(ino, &run);
+                    self.unless_changed(&attr, recalled)?;
+                }
+            }
+        }
+        Err(FsError::Contended { ino, problem: "is evicted faster than it can be changed" })
+    }
+}
+
+impl Core {
+    /// The content of the first and the last chunk of a window, where it is needed.
+    pub(super) fn load_edges(
+        &self,
+        window: &MapWindow,
+        needed: impl Fn(&ChunkRun, ChunkNo) -> bool,
+    ) -> Result<Edges, FsError> {
+        let mut loaded = Vec::new();
+        for edge in edges(window).into_iter().filter(|edge| needed(&edge.run, edge.chunk)) {
+            if edge.run.state == ChunkState::Cold {
+                return Ok(Edges::Cold(edge.alone()));
+            }
+            let content = self.reader().chunk(window.ino(), edge.chunk)?;
+            loaded.push(EdgeContent { chunk: edge.chunk, content });
+        }
+        Ok(Edges::Loaded(loaded))
+    }
+}
+
+/// The first or the last chunk of a window, with its run.
+#[derive(Clone, Copy)]
+pub(super) struct Edge {
+    pub(super) chunk: ChunkNo,
+    pub(super) run: ChunkRun,
+}
+
+impl Edge {
+    /// The run of this chunk alone.
+    #[expect(clippy::expect_used, reason = "a chunk of a run is not the end of all chunks")]
+    pub(super) fn alone(&self) -> ChunkRun {
+        let chunks = ChunkRange::one(self.chunk).expect("a chunk of a run");
+        ChunkRun { chunks, ..self.run }
+    }
+}
+
+/// The first and the last chunk of a window, once if they are the same.
+pub(super) fn edges(window: &MapWindow) -> Vec<Edge> {
+    let first = window.runs().first().map(|run| Edge { chunk: run.chunks.start(), run: *run });
+    let last = window.runs().last().map(|run| Edge { chunk: run.chunks.last(), run: *run });
+    let mut edges: Vec<_> = first.into_iter().chain(last).collect();
+    edges.dedup_by_key(|edge| edge.chunk);
+    edges
+}

@@ -1,0 +1,43 @@
+//! Further names of inodes.
+
+use tier_log::Operation;
+use tier_types::{FileAttr, FileName, Ino, Link};
+
+use super::lookup::is_directory;
+use crate::FsError;
+use crate::core::Core;
+use crate::tx::ListKind;
+
+/// The greatest number of names.
+const N_LINKS_MAX: u32 = 65_000;
+
+impl Core {
+    /// Gives an inode one more name. One without any becomes permanent by it.
+    pub fn link(&self, ino: Ino, dir: Ino, name: &FileName) -> Result<FileAttr, FsError> {
+        let _guard = self.locks.lock(&[ino, dir]);
+        let mut attr = self.reader().attr(ino)?;
+        let mut parent = self.linked_directory(dir)?;
+        if is_directory(&attr) {
+            return Err(FsError::IsDirectory);
+        }
+        if attr.nlink >= N_LINKS_MAX {
+            return Err(FsError::TooManyLinks);
+        }
+        if self.reader().entry(dir, name)?.is_some() {
+            return Err(FsError::Exists);
+        }
+        attr.nlink += 1;
+        let link = Link { parent: dir, name: name.clone() };
+        let mut updated = attr.clone();
+        let committed = self.committer.commit(1, move |draft| {
+            draft.add_name(ino, &link);
+            draft.unlist(ListKind::Orphans, ino);
+            draft.log(Operation::Link { ino, link });
+            draft.put_changed(&mut updated);
+            draft.touch_directory(&mut parent);
+        })?;
+        attr.changed = committed.time;
+        attr.xid = committed.xid;
+        Ok(attr)
+    }
+}

@@ -1,0 +1,35 @@
+//! POSIX operations by inode, one family in each file.
+//!
+//! What may need evicted data is a method of [`Kvfs`](crate::Kvfs) and goes through [`change`] or
+//! [`read`]; everything else is a method of [`Core`](crate::Core).
+
+mod acl;
+mod attr;
+mod change;
+mod copy;
+mod create;
+mod dir;
+mod link;
+mod lookup;
+mod mode;
+mod ranges;
+mod read;
+mod rename;
+mod truncate;
+mod unlink;
+mod write;
+mod xattr;
+
+pub use attr::SetAttr;
+pub use change::Blocking;
+pub use copy::FilePosition;
+pub use create::{NewFile, NewNode};
+pub use dir::DirEntry;
+pub use lookup::EntryRef;
+pub use rename::RenameMode;
+pub use unlink::OpenHandle;
+pub use xattr::{Caller, XattrMode};
+
+#[cfg(fuzzing)]
+pub(crate) use acl::Acl;
+pub(crate) use create::new_attr;

@@ -1,0 +1,188 @@
+//! The ranges of a file: which are data and which are holes, and how they become the other.
+
+use tier_log::Operation;
+use tier_types::{ByteRange, ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, to_usize};
+
+use super::change::{Blocking, Decision, EdgeContent, Edges};
+use crate::FsError;
+use crate::core::{Core, Kvfs};
+use crate::store::FILE_BYTES_MAX;
+use crate::tx::{Draft, MapWindow};
+
+impl Kvfs {
+    /// Unmaps a range: it reads as zeros. The size stays.
+    pub fn punch_hole(&self, ino: Ino, offset: u64, len: u64) -> Result<(), FsError> {
+        self.punch_hole_with(Blocking::Blocking, ino, offset, len)
+    }
+
+    /// The same with a say in whether it waits for what was evicted: it does where the hole begins
+    /// or ends within a chunk.
+    pub fn punch_hole_with(
+        &self,
+        blocking: Blocking<'_>,
+        ino: Ino,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), FsError> {
+        let size = self.reader().regular(ino)?.size_bytes;
+        let end = offset.saturating_add(len).min(size);
+        let bytes = end.saturating_sub(offset);
+        let Some(chunks) = ChunkRange::touching(offset, bytes, self.chunk_bytes) else {
+            return Ok(());
+        };
+        let chunk_bytes = u64::from(self.chunk_bytes);
+        self.change(blocking, ino, chunks, |attr, window| {
+            let file_bytes = attr.size_bytes;
+            let partly = |run: &ChunkRun, chunk: ChunkNo| {
+                let start = chunk.get() * chunk_bytes;
+                let chunk_end = (start + chunk_bytes).min(file_bytes);
+                run.state != ChunkState::Hole && (start < offset || end < chunk_end)
+            };
+            let mut edges = match self.load_edges(window, partly)? {
+                Edges::Cold(run) => return Ok(Decision::Recall(run)),
+                Edges::Loaded(edges) => edges,
+            };
+            for EdgeContent { chunk, content } in &mut edges {
+                let start = chunk.get() * chunk_bytes;
+                let from = to_usize(offset.saturating_sub(start)).min(content.len());
+                let until = to_usize(end - start).min(content.len());
+                if let Some(hole) = content.get_mut(from..until) {
+                    hole.fill(0);
+                }
+            }
+            let mut attr = attr.clone();
+            Ok(Decision::Commit(Box::new(move |draft, window| {
+                draft.log(Operation::PunchHole { ino, offset, len: bytes });
+                unmap(window, chunks, edges, attr.size_bytes, draft);
+                attr.modified = draft.time;
+                draft.put_changed(&mut attr);
+            })))
+        })
+    }
+
+    /// Makes a range read as zeros, and the file at least as long as the range reaches unless it
+    /// keeps its size.
+    pub fn zero_range(
+        &self,
+        blocking: Blocking<'_>,
+        ino: Ino,
+        range: ByteRange,
+        keep_size: bool,
+    ) -> Result<(), FsError> {
+        self.punch_hole_with(blocking, ino, range.offset, range.len)?;
+        if keep_size { Ok(()) } else { self.allocate(ino, range.offset, range.len) }
+    }
+}
+
+impl Core {
+    /// Makes the file at least as long as the range reaches. No space is set apart: a hole takes
+    /// none, and data is never written twice to one place.
+    pub fn allocate(&self, ino: Ino, offset: u64, len: u64) -> Result<(), FsError> {
+        let end = offset.checked_add(len).filter(|&end| end <= FILE_BYTES_MAX);
+        let end = end.ok_or(FsError::TooLarge("the file"))?;
+        let _guard = self.locks.lock(&[ino]);
+        let mut attr = self.reader().regular(ino)?;
+        let size = self.size_of(&attr);
+        let old_size = attr.size_bytes;
+        if old_size >= end {
+            return Ok(());
+        }
+        let last = ChunkRange::one(size.end_chunk()).ok_or(FsError::TooLarge("the file"))?;
+        let window = MapWindow::load(self.reader(), ino, last, size)?;
+        attr.size_bytes = end;
+        self.committer.commit(1, move |draft| {
+            draft.log(Operation::Truncate { ino, old_size, new_size: end });
+            window.grow(end, None, draft);
+            window.put_resident(draft);
+            attr.modified = draft.time;
+            draft.put_changed(&mut attr);
+        })?;
+        Ok(())
+    }
+
+    /// Where the next data at or after `offset` begins; `None` behind the last.
+    pub fn next_data(&self, ino: Ino, offset: u64) -> Result<Option<u64>, FsError> {
+        Ok(self.data_ranges(ino, offset, 1)?.first().map(|range| range.offset))
+    }
+
+    /// Where the next hole at or after `offset` begins, the end of the file at the latest; `None`
+    /// behind that.
+    pub fn next_hole(&self, ino: Ino, offset: u64) -> Result<Option<u64>, FsError> {
+        if offset >= self.reader().regular(ino)?.size_bytes {
+            return Ok(None);
+        }
+        Ok(match self.data_ranges(ino, offset, 1)?.first() {
+            Some(range) if range.offset <= offset => Some(range.offset + range.len),
+            _ => Some(offset),
+        })
+    }
+
+    /// The byte ranges of a file that are not holes, in order and not adjacent, from `offset` on, at
+    /// most `n_max`. Holes are whole chunks.
+    pub fn data_ranges(
+        &self,
+        ino: Ino,
+        offset: u64,
+        n_max: usize,
+    ) -> Result<Vec<ByteRange>, FsError> {
+        let attr = self.reader().regular(ino)?;
+        let first = ChunkNo::new(offset / u64::from(self.chunk_bytes));
+        let mut ranges: Vec<ByteRange> = Vec::new();
+        for run in self.reader().all_runs(ino, first) {
+            let ChunkRun { chunks, state, .. } = run?;
+            if state == ChunkState::Hole {
+                continue;
+            }
+            let start = chunks.offset_bytes(self.chunk_bytes);
+            let end = start + chunks.len_bytes(self.chunk_bytes, attr.size_bytes);
+            let range = ByteRange::between(start.max(offset), end);
+            match ranges.last_mut() {
+                Some(last) if last.offset + last.len == range.offset => last.len += range.len,
+                _ if range.len > 0 => ranges.push(range),
+                _ => {}
+            }
+            if ranges.len() > n_max {
+                ranges.truncate(n_max);
+                break;
+            }
+        }
+        Ok(ranges)
+    }
+
+    /// Bytes of file data that are in the store, holes and what was evicted left out.
+    pub fn resident_bytes(&self, ino: Ino) -> Result<u64, FsError> {
+        self.reader().resident_bytes(ino)
+    }
+}
+
+/// Makes a range a hole but for chunks at its ends that keep some of their bytes.
+fn unmap(
+    window: &MapWindow,
+    chunks: ChunkRange,
+    edges: Vec<EdgeContent>,
+    file_bytes: u64,
+    draft: &mut Draft,
+) {
+    let data_xid = draft.xid;
+    let mut runs = Vec::new();
+    let mut at = chunks.start();
+    let hole = |from, until| {
+        let range = ChunkRange::new(from, until);
+        range.map(|chunks| ChunkRun { chunks, state: ChunkState::Hole, data_xid })
+    };
+    for EdgeContent { chunk, content } in edges {
+        if let Some(run) = hole(at, chunk) {
+            window.delete_chunks(run.chunks, draft);
+            runs.push(run);
+        }
+        let only = ChunkRange::one(chunk);
+        runs.extend(only.map(|chunks| ChunkRun { chunks, state: ChunkState::Hot, data_xid }));
+        draft.put_chunk(window.ino(), chunk, content);
+        at = chunk.next();
+    }
+    if let Some(run) = hole(at, chunks.end()) {
+        window.delete_chunks(run.chunks, draft);
+        runs.push(run);
+    }
+    window.replace(&runs, file_bytes, draft);
+}

@@ -1,0 +1,78 @@
+//! Reads of file data.
+
+use tier_types::{ChunkRange, ChunkState, Ino, to_u64, to_usize};
+
+use super::change::{Blocking, N_ATTEMPTS};
+use crate::FsError;
+use crate::core::Kvfs;
+use crate::store::{KvsSnapshot, StoreReader};
+
+impl Kvfs {
+    /// Up to `len` bytes from `offset` on; fewer at the end of the file. What was evicted comes
+    /// back.
+    pub fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, FsError> {
+        self.read_with(Blocking::Blocking, ino, offset, len)
+    }
+
+    /// The same with a say in whether it waits for what was evicted.
+    pub fn read_with(
+        &self,
+        blocking: Blocking<'_>,
+        ino: Ino,
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<u8>, FsError> {
+        self.note_use(ino);
+        for _ in 0..N_ATTEMPTS {
+            // A snapshot, so that no eviction comes between the map and the data.
+            let snapshot = KvsSnapshot::take(&self.db);
+            let attr = snapshot.reader().regular(ino)?;
+            let end = offset.saturating_add(to_u64(len)).min(attr.size_bytes);
+            let bytes = end.saturating_sub(offset);
+            let Some(chunks) = ChunkRange::touching(offset, bytes, self.chunk_bytes) else {
+                return Ok(Vec::new());
+            };
+            let data = self.read_runs(snapshot.reader(), blocking, ino, chunks);
+            if let Some(data) = self.unless_changed(&attr, data)? {
+                let skip = offset - chunks.offset_bytes(self.chunk_bytes);
+                return Ok(cut_out(data, to_usize(skip), to_usize(bytes)));
+            }
+        }
+        Err(FsError::Contended { ino, problem: "changes faster than it can be read" })
+    }
+
+    /// The whole of these chunks.
+    fn read_runs(
+        &self,
+        reader: StoreReader<'_>,
+        blocking: Blocking<'_>,
+        ino: Ino,
+        chunks: ChunkRange,
+    ) -> Result<Vec<u8>, FsError> {
+        let chunk_bytes = to_usize(u64::from(self.chunk_bytes));
+        let mut out = Vec::with_capacity(to_usize(chunks.len()) * chunk_bytes);
+        for run in reader.runs_in(ino, chunks)? {
+            match run.state {
+                ChunkState::Hole => {
+                    out.resize(out.len() + to_usize(run.chunks.len()) * chunk_bytes, 0);
+                }
+                ChunkState::Hot | ChunkState::Warm => {
+                    reader.read_chunks(ino, run.chunks, self.chunk_bytes, &mut out)?;
+                }
+                ChunkState::Cold if blocking.is_allowed() => {
+                    self.read_cold(ino, &run, &mut out)?;
+                }
+                ChunkState::Cold => return Err(FsError::Cold { ino }),
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// `len` bytes of the data after the first `skip`, in the same memory.
+fn cut_out(mut data: Vec<u8>, skip: usize, len: usize) -> Vec<u8> {
+    assert!(data.len() >= skip + len, "all bytes of all chunks were read");
+    data.truncate(skip + len);
+    data.drain(..skip);
+    data
+}

@@ -1,0 +1,229 @@
+//! Moves of names.
+
+use tier_log::Operation;
+use tier_types::{FileAttr, Ino, Link};
+
+use super::lookup::{EntryRef, count_subdirectories, is_directory};
+use super::unlink::AfterUnlink;
+use crate::FsError;
+use crate::core::Core;
+use crate::store::Entry;
+use crate::tx::Draft;
+
+/// What happens if the new name is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RenameMode {
+    /// The inode that has it loses it.
+    Replace,
+    /// An error.
+    NoReplace,
+    /// Both names change hands; the new one must exist.
+    Exchange,
+}
+
+/// The directories of a rename, which may be one.
+struct Parents {
+    from: FileAttr,
+    /// `None` if both are the same.
+    to: Option<FileAttr>,
+}
+
+impl Parents {
+    fn to(&mut self) -> &mut FileAttr {
+        self.to.as_mut().unwrap_or(&mut self.from)
+    }
+
+    fn touch(&mut self, draft: &mut Draft) {
+        draft.touch_directory(&mut self.from);
+        if let Some(to) = &mut self.to {
+            draft.touch_directory(to);
+        }
+    }
+}
+
+/// A name that moves or is taken, with what it leads to.
+struct Named {
+    link: Link,
+    cookie: u64,
+    attr: FileAttr,
+}
+
+/// An inode that loses its name to another one.
+struct Replaced {
+    cookie: u64,
+    attr: FileAttr,
+    after: AfterUnlink,
+}
+
+impl Core {
+    /// Renames an entry, or moves it to another directory.
+    pub fn rename(
+        &self,
+        from: EntryRef<'_>,
+        to: EntryRef<'_>,
+        mode: RenameMode,
+    ) -> Result<(), FsError> {
+        loop {
+            let Entry { ino, .. } = self.entry_in(from.dir, from.name)?;
+            let target = self.reader().entry(to.dir, to.name)?.map(|entry| entry.ino);
+            let _tree = self.moves_tree(from.dir, to.dir, ino, target)?.then(|| self.locks.tree());
+            let inodes = [from.dir, to.dir, ino, target.unwrap_or(ino)];
+            let _guard = self.locks.lock(&inodes);
+            let source_now = self.reader().entry(from.dir, from.name)?;
+            let target_now = self.reader().entry(to.dir, to.name)?;
+            // The names may have changed hands before they were locked.
+            let is_same = target_now.map(|entry| entry.ino) == target;
+            if let Some(source) = source_now.filter(|source| source.ino == ino && is_same) {
+                let from = Link { parent: from.dir, name: from.name.clone() };
+                let to = Link { parent: to.dir, name: to.name.clone() };
+                let attr = self.reader().attr(ino)?;
+                let moving = Named { link: from, cookie: source.cookie, attr };
+                return self.rename_locked(moving, to, target_now, mode);
+            }
+        }
+    }
+
+    /// Whether a directory moves to another one, either way.
+    fn moves_tree(
+        &self,
+        from_dir: Ino,
+        to_dir: Ino,
+        ino: Ino,
+        target: Option<Ino>,
+    ) -> Result<bool, FsError> {
+        if from_dir == to_dir {
+            return Ok(false);
+        }
+        if is_directory(&self.reader().attr(ino)?) {
+            return Ok(true);
+        }
+        // One that cannot be read is found to be so under the locks.
+        let is_dir = |target| self.reader().attr(target).is_ok_and(|attr| is_directory(&attr));
+        Ok(target.is_some_and(is_dir))
+    }
+
+    fn rename_locked(
+        &self,
+        moving: Named,
+        to: Link,
+        target: Option<Entry>,
+        mode: RenameMode,
+    ) -> Result<(), FsError> {
+        let from_dir = moving.link.parent;
+        let parents = Parents {
+            from: self.linked_directory(from_dir)?,
+            to: if from_dir == to.parent { None } else { Some(self.linked_directory(to.parent)?) },
+        };
+        self.check_no_circle(&moving.attr, to.parent)?;
+        match (mode, target) {
+            (RenameMode::NoReplace, Some(_)) => Err(FsError::Exists),
+            (RenameMode::Exchange, None) => Err(FsError::NotFound),
+            // Both names are of one inode: nothing to do, as POSIX has it.
+            (_, Some(target)) if target.ino == moving.attr.ino => Ok(()),
+            (RenameMode::Exchange, Some(target)) => {
+                let attr = self.reader().attr(target.ino)?;
+                self.check_no_circle(&attr, from_dir)?;
+                self.exchange(moving, Named { link: to, cookie: target.cookie, attr }, parents)
+            }
+            (RenameMode::Replace | RenameMode::NoReplace, target) => {
+                self.replace(moving, to, target, parents)
+            }
+        }
+    }
+
+    fn replace(
+        &self,
+        moving: Named,
+        to: Link,
+        target: Option<Entry>,
+        mut parents: Parents,
+    ) -> Result<(), FsError> {
+        let Named { link: from, cookie, mut attr } = moving;
+        let directory = is_directory(&attr);
+        let replaced = match target {
+            Some(target) => Some(self.replaced(directory, target, &mut parents)?),
+            None => None,
+        };
+        if directory {
+            count_subdirectories(&mut parents.from, -1);
+            count_subdirectories(parents.to(), 1);
+        }
+        let n_deletions = replaced.as_ref().map_or(0, |replaced| replaced.after.n_operations());
+        self.committer.commit(1 + n_deletions, move |draft| {
+            let ino = attr.ino;
+            draft.log(Operation::Rename {
+                ino,
+                from: from.clone(),
+                to: to.clone(),
+                replaced: replaced.as_ref().map(|replaced| replaced.attr.ino),
+            });
+            draft.remove_name(ino, &from, cookie);
+            if let Some(Replaced { cookie, mut attr, after }) = replaced {
+                draft.remove_name(attr.ino, &to, cookie);
+                after.apply(&mut attr, draft);
+            }
+            draft.add_name(ino, &to);
+            draft.put_changed(&mut attr);
+            parents.touch(draft);
+        })?;
+        Ok(())
+    }
+
+    /// The inode that has the new name, if it can lose it to a directory or to something else.
+    fn replaced(
+        &self,
+        by_directory: bool,
+        target: Entry,
+        parents: &mut Parents,
+    ) -> Result<Replaced, FsError> {
+        let mut attr = self.reader().attr(target.ino)?;
+        match (by_directory, is_directory(&attr)) {
+            (true, false) => return Err(FsError::NotDirectory),
+            (false, true) => return Err(FsError::IsDirectory),
+            (true, true) if !self.reader().is_empty_dir(target.ino)? => {
+                return Err(FsError::NotEmpty);
+            }
+            (true, true) => count_subdirectories(parents.to(), -1),
+            (false, false) => {}
+        }
+        let after = self.lose_name(&mut attr)?;
+        Ok(Replaced { cookie: target.cookie, attr, after })
+    }
+
+    fn exchange(&self, moving: Named, coming: Named, mut parents: Parents) -> Result<(), FsError> {
+        let Named { link: from, cookie: from_cookie, mut attr } = moving;
+        let Named { link: to, cookie: to_cookie, attr: mut other } = coming;
+        let n_dirs = |attr: &FileAttr| i32::from(is_directory(attr));
+        let difference = n_dirs(&other) - n_dirs(&attr);
+        count_subdirectories(&mut parents.from, difference);
+        count_subdirectories(parents.to(), -difference);
+        self.committer.commit(1, move |draft| {
+            let (ino, other_ino) = (attr.ino, other.ino);
+            draft.remove_name(ino, &from, from_cookie);
+            draft.remove_name(other_ino, &to, to_cookie);
+            // The names stay where they are in the listings of their directories.
+            draft.add_name_at(other_ino, &from, from_cookie);
+            draft.add_name_at(ino, &to, to_cookie);
+            draft.put_changed(&mut attr);
+            draft.put_changed(&mut other);
+            parents.touch(draft);
+            draft.log(Operation::Exchange { ino, from, to, other: other_ino });
+        })?;
+        Ok(())
+    }
+
+    /// A directory cannot move below itself.
+    fn check_no_circle(&self, moved: &FileAttr, to_dir: Ino) -> Result<(), FsError> {
+        if !is_directory(moved) {
+            return Ok(());
+        }
+        let mut at = Some(to_dir);
+        while let Some(dir) = at {
+            if dir == moved.ino {
+                return Err(FsError::Invalid("a directory cannot move below itself"));
+            }
+            at = self.reader().first_link(dir)?.map(|link| link.parent);
+        }
+        Ok(())
+    }
+}

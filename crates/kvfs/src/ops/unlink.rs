@@ -1,0 +1,201 @@
+//! Names that are taken away, handles that are closed, and the deletion of the inode that loses its
+//! last one.
+
+use std::sync::Arc;
+
+use tier_log::Operation;
+use tier_types::{ChunkRange, FileAttr, FileName, Ino, Link};
+
+use super::lookup::{count_subdirectories, is_directory};
+use crate::FsError;
+use crate::core::Core;
+use crate::store::{Entry, StoreReader};
+use crate::tx::{Draft, FileSize, ListKind, MapWindow};
+
+/// An open file: as long as one is held, an inode without names lives on.
+#[derive(Debug)]
+pub struct OpenHandle {
+    core: Arc<Core>,
+    ino: Ino,
+}
+
+impl OpenHandle {
+    /// A handle that is counted already.
+    pub(super) fn of_counted(core: Arc<Core>, ino: Ino) -> Self {
+        Self { core, ino }
+    }
+
+    /// Which inode.
+    pub fn ino(&self) -> Ino {
+        self.ino
+    }
+}
+
+impl Drop for OpenHandle {
+    fn drop(&mut self) {
+        // An orphan that cannot be deleted now is deleted when the filesystem is opened again.
+        let _ = self.core.close(self.ino);
+    }
+}
+
+/// All that must be known of an inode to delete it.
+pub(super) struct InodeDeletion {
+    map: MapWindow,
+    xattr_names: Vec<Vec<u8>>,
+    is_pinned: bool,
+}
+
+impl InodeDeletion {
+    fn load(reader: StoreReader<'_>, ino: Ino, size: FileSize) -> Result<Self, FsError> {
+        let map = MapWindow::load(reader, ino, ChunkRange::ALL, size)?;
+        let xattr_names = reader.xattrs(ino)?.into_iter().map(|xattr| xattr.name).collect();
+        Ok(Self { map, xattr_names, is_pinned: reader.has_pin(ino)? })
+    }
+
+    /// Deletes everything of the inode but its names, and logs that it is gone.
+    fn apply(&self, draft: &mut Draft) {
+        let ino = self.map.ino();
+        draft.log(Operation::Gone { ino });
+        draft.delete_inode(ino, self.is_pinned);
+        for name in &self.xattr_names {
+            draft.delete_xattr(ino, name);
+        }
+        self.map.delete(draft);
+    }
+}
+
+/// What becomes of an inode that loses a name.
+pub(super) enum AfterUnlink {
+    /// It has others.
+    Named,
+    /// It was the last one, and a handle holds the inode: it is listed as an orphan.
+    Orphaned,
+    /// It was the last one: the inode is deleted.
+    Deleted(InodeDeletion),
+}
+
+impl AfterUnlink {
+    /// Operations that are logged for it, besides the one that takes the name.
+    pub(super) fn n_operations(&self) -> u64 {
+        match self {
+            Self::Named | Self::Orphaned => 0,
+            Self::Deleted(_) => 1,
+        }
+    }
+
+    /// Writes the inode, whose count of names is already right.
+    pub(super) fn apply(&self, attr: &mut FileAttr, draft: &mut Draft) {
+        match self {
+            Self::Named => draft.put_changed(attr),
+            Self::Orphaned => {
+                draft.put_changed(attr);
+                draft.list(ListKind::Orphans, attr.ino);
+            }
+            Self::Deleted(deletion) => deletion.apply(draft),
+        }
+    }
+}
+
+impl Core {
+    /// Holds an inode open.
+    pub fn open_handle(self: &Arc<Self>, ino: Ino) -> Result<OpenHandle, FsError> {
+        let _guard = self.locks.lock(&[ino]);
+        self.reader().attr(ino)?;
+        self.open_files.add(ino);
+        Ok(OpenHandle::of_counted(Arc::clone(self), ino))
+    }
+
+    fn close(&self, ino: Ino) -> Result<(), FsError> {
+        let _guard = self.locks.lock(&[ino]);
+        if self.open_files.remove(ino) && self.db.reader().is_listed_orphan(ino)? {
+            self.delete_orphan(ino)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a name of something that is not a directory away.
+    pub fn unlink(&self, dir: Ino, name: &FileName) -> Result<(), FsError> {
+        self.remove_entry(dir, name, false)
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, dir: Ino, name: &FileName) -> Result<(), FsError> {
+        self.remove_entry(dir, name, true)
+    }
+
+    fn remove_entry(&self, dir: Ino, name: &FileName, directory: bool) -> Result<(), FsError> {
+        loop {
+            let Entry { ino, .. } = self.entry_in(dir, name)?;
+            let _guard = self.locks.lock(&[dir, ino]);
+            // The name may have changed hands before it was locked.
+            match self.reader().entry(dir, name)? {
+                Some(entry) if entry.ino == ino => {
+                    let link = Link { parent: dir, name: name.clone() };
+                    return self.remove_locked(link, entry, directory);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn remove_locked(&self, link: Link, entry: Entry, directory: bool) -> Result<(), FsError> {
+        let Entry { ino, cookie } = entry;
+        let mut parent = self.directory(link.parent)?;
+        let mut attr = self.reader().attr(ino)?;
+        match (directory, is_directory(&attr)) {
+            (true, false) => return Err(FsError::NotDirectory),
+            (false, true) => return Err(FsError::IsDirectory),
+            (true, true) if !self.reader().is_empty_dir(ino)? => return Err(FsError::NotEmpty),
+            _ => {}
+        }
+        let after = self.lose_name(&mut attr)?;
+        if directory {
+            count_subdirectories(&mut parent, -1);
+        }
+        self.committer.commit(1 + after.n_operations(), move |draft| {
+            draft.remove_name(ino, &link, cookie);
+            draft.log(Operation::Unlink { ino, link });
+            draft.touch_directory(&mut parent);
+            after.apply(&mut attr, draft);
+        })?;
+        Ok(())
+    }
+
+    /// Takes one name off an inode's count, whose lock is held, and says what becomes of it.
+    pub(super) fn lose_name(&self, attr: &mut FileAttr) -> Result<AfterUnlink, FsError> {
+        // A count that was too small can only come from damage, which the check finds.
+        attr.nlink = if is_directory(attr) { 0 } else { attr.nlink.saturating_sub(1) };
+        if attr.nlink > 0 {
+            return Ok(AfterUnlink::Named);
+        }
+        if self.open_files.is_open(attr.ino) {
+            return Ok(AfterUnlink::Orphaned);
+        }
+        let deletion = InodeDeletion::load(self.reader(), attr.ino, self.size_of(attr))?;
+        Ok(AfterUnlink::Deleted(deletion))
+    }
+
+    /// Deletes the orphans that a crash left, or a restore.
+    pub(crate) fn delete_orphans(&self) -> Result<(), FsError> {
+        for ino in self.reader().listed_orphans()? {
+            match self.delete_orphan(ino) {
+                // The check finds it; the others go.
+                Err(FsError::Damaged { .. }) => {}
+                deleted => deleted?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes an inode that is listed as an orphan, if it is one: what has a name, or is counted as
+    /// having one, is none, and the check finds it.
+    fn delete_orphan(&self, ino: Ino) -> Result<(), FsError> {
+        let Some(attr) = self.reader().find_attr(ino)? else { return Ok(()) };
+        let is_orphan = ino != Ino::ROOT && attr.nlink == 0;
+        if is_orphan && self.reader().first_link(ino)?.is_none() {
+            let deletion = InodeDeletion::load(self.reader(), ino, self.size_of(&attr))?;
+            self.committer.commit(1, move |draft| deletion.apply(draft))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,308 @@
+//! Cursors: reads of a KVS snapshot in order of keys.
+//!
+//! A walk through all inodes reads five tables side by side. A point read for each row would cost a
+//! seek through every level of the store; a cursor that already stands close by takes a few steps
+//! instead, and no move at all where it knows that the table is empty up to its place
+//! (`docs/adr/0009`). Two kinds of typed reads stand on cursors: [`OrderedReader`], which answers
+//! questions about one inode after the other, and the walks of the check, which see every row,
+//! readable or not.
+
+use std::collections::{HashMap, hash_map};
+
+use rocksdb::DBRawIterator;
+use tier_types::{ChunkNo, ChunkRange, ChunkRun, FileAttr, Ino, Link, Xattr, to_usize};
+
+use super::db::{KvsSnapshot, failed};
+use super::keys::{self, Table};
+use super::reader::run;
+use super::rows::{self, RunState};
+use super::{patch, tuning};
+use crate::FsError;
+use crate::error::Damage;
+
+/// Pairs that a cursor steps over before it seeks.
+const N_STEPS_MAX: usize = 16;
+
+/// Key and value, where they are.
+type Item<'a> = (&'a [u8], &'a [u8]);
+
+/// A place in a table of a snapshot that mostly moves forward: a step there is far cheaper than a
+/// seek, and no move at all where the table is known to be empty.
+struct Cursor<'a> {
+    iterator: DBRawIterator<'a>,
+    n_steps_max: usize,
+    /// The table holds nothing from this key up to the place; `None` before the first move.
+    empty_from: Option<Vec<u8>>,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(snapshot: &'a KvsSnapshot, table: Table) -> Self {
+        let iterator = snapshot.raw_iterator(table, tuning::walk());
+        // A step over a chunk reads it.
+        let n_steps_max = if table == Table::Chunks { 1 } else { N_STEPS_MAX };
+        Self { iterator, n_steps_max, empty_from: None }
+    }
+
+    /// Moves to the first pair at or after `key`, and returns it.
+    fn at_or_after(&mut self, key: &[u8]) -> Result<Option<Item<'_>>, FsError> {
+        let forward = self.empty_from.as_ref().is_some_and(|from| from.as_slice() <= key);
+        let mut n_steps = 0;
+        let behind = |iterator: &DBRawIterator<'_>| iterator.key().is_some_and(|at| at < key);
+        while forward && n_steps < self.n_steps_max && behind(&self.iterator) {
+            self.iterator.next();
+            n_steps += 1;
+        }
+        // An error of a pair that was only stepped over is not one of this key.
+        if !forward || behind(&self.iterator) || self.iterator.status().is_err() {
+            self.iterator.seek(key);
+        }
+        let empty_from = self.empty_from.get_or_insert_default();
+        empty_from.clear();
+        empty_from.extend_from_slice(key);
+        self.item()
+    }
+
+    /// Moves to the pair after the one it is at, and returns it.
+    fn next(&mut self) -> Result<Option<Item<'_>>, FsError> {
+        if let (Some(key), Some(empty_from)) = (self.iterator.key(), &mut self.empty_from) {
+            empty_from.clear();
+            empty_from.extend_from_slice(key);
+            empty_from.push(0);
+            self.iterator.next();
+        }
+        self.item()
+    }
+
+    /// Moves to the last pair at or before `key`, and returns it.
+    fn at_or_before(&mut self, key: &[u8]) -> Result<Option<Item<'_>>, FsError> {
+        self.iterator.seek_for_prev(key);
+        self.empty_from = self.iterator.key().map(<[u8]>::to_vec);
+        self.item()
+    }
+
+    fn item(&mut self) -> Result<Option<Item<'_>>, FsError> {
+        if let (None, Err(source)) = (self.iterator.key(), self.iterator.status()) {
+            // What lies behind the damage is found by a seek.
+            self.empty_from = None;
+            return Err(failed("scan", source));
+        }
+        Ok(self.iterator.item())
+    }
+}
+
+/// Typed reads of a snapshot, cheap as long as they go from inode to inode in ascending order. For
+/// one thread. Cursors are opened when they are first needed.
+pub(crate) struct OrderedReader<'a> {
+    snapshot: &'a KvsSnapshot,
+    cursors: HashMap<Table, Cursor<'a>>,
+}
+
+impl<'a> OrderedReader<'a> {
+    pub(crate) fn new(snapshot: &'a KvsSnapshot) -> Self {
+        Self { snapshot, cursors: HashMap::new() }
+    }
+
+    fn cursor(&mut self, table: Table) -> &mut Cursor<'a> {
+        match self.cursors.entry(table) {
+            hash_map::Entry::Occupied(cursor) => cursor.into_mut(),
+            hash_map::Entry::Vacant(vacant) => vacant.insert(Cursor::new(self.snapshot, table)),
+        }
+    }
+
+    /// The inode's attributes; `None` if it does not exist.
+    pub(crate) fn attr(&mut self, ino: Ino) -> Result<Option<FileAttr>, FsError> {
+        let key = keys::ino(ino);
+        let found = self.cursor(Table::Inodes).at_or_after(&key)?;
+        let Some((_, bytes)) = found.filter(|(at, _)| *at == key) else { return Ok(None) };
+        let attr = rows::attr_from_bytes(ino, bytes);
+        attr.map(Some).ok_or_else(|| FsError::damaged(ino, Damage::Attributes))
+    }
+
+    /// The inode's names, sorted.
+    pub(crate) fn links(&mut self, ino: Ino) -> Result<Vec<Link>, FsError> {
+        let mut links = Vec::new();
+        self.each_of(Table::Links, ino, |key, _| {
+            let link = keys::parse_link(key);
+            links.push(link.ok_or_else(|| FsError::damaged(ino, Damage::Link))?);
+            Ok(())
+        })?;
+        Ok(links)
+    }
+
+    /// The inode's extended attributes, sorted by name.
+    pub(crate) fn xattrs(&mut self, ino: Ino) -> Result<Vec<Xattr>, FsError> {
+        let mut xattrs = Vec::new();
+        self.each_of(Table::Xattrs, ino, |key, value| {
+            let name = keys::name_of(key);
+            let name = name.ok_or_else(|| FsError::damaged(ino, Damage::XattrKey))?.to_vec();
+            xattrs.push(Xattr { name, value: value.to_vec() });
+            Ok(())
+        })?;
+        Ok(xattrs)
+    }
+
+    /// Calls `visit` for all pairs of a table whose key starts with the inode.
+    fn each_of(
+        &mut self,
+        table: Table,
+        ino: Ino,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
+        let prefix = keys::ino(ino);
+        let cursor = self.cursor(table);
+        let mut item = cursor.at_or_after(&prefix)?;
+        while let Some((key, value)) = item.filter(|(key, _)| key.starts_with(&prefix)) {
+            visit(key, value)?;
+            item = cursor.next()?;
+        }
+        Ok(())
+    }
+
+    /// The runs of a total chunk map from `from` on, at most `n_max`; the first one is cut there.
+    pub(crate) fn runs(
+        &mut self,
+        ino: Ino,
+        from: ChunkNo,
+        n_max: usize,
+    ) -> Result<Vec<ChunkRun>, FsError> {
+        let key = keys::chunk(ino, from);
+        let prefix = keys::ino(ino);
+        let cursor = self.cursor(Table::Map);
+        // From the first chunk on it can be read without looking back.
+        let holds_from = if from == ChunkNo::new(0) {
+            cursor.at_or_after(&key)?.filter(|(at, _)| *at == key)
+        } else {
+            cursor.at_or_before(&key)?.filter(|(at, _)| at.starts_with(&prefix))
+        };
+        let mut state = match holds_from {
+            Some((at, bytes)) => parse_run(ino, at, bytes)?.1,
+            None => RunState::NEVER_WRITTEN,
+        };
+        let mut start = from;
+        let mut runs = Vec::new();
+        while runs.len() < n_max {
+            let after = cursor.at_or_after(&keys::chunk(ino, start.next()))?;
+            let Some((at, bytes)) = after.filter(|(at, _)| at.starts_with(&prefix)) else {
+                runs.extend(run(start, ChunkNo::END, state));
+                break;
+            };
+            let (next, next_state) = parse_run(ino, at, bytes)?;
+            if next == ChunkNo::END {
+                return Err(FsError::damaged(ino, Damage::RunBeyondEnd));
+            }
+            runs.extend(run(start, next, state));
+            (start, state) = (next, next_state);
+        }
+        Ok(runs)
+    }
+
+    /// Appends resident chunks, each but the last filled up with zeros.
+    pub(crate) fn read_chunks(
+        &mut self,
+        ino: Ino,
+        chunks: ChunkRange,
+        chunk_bytes: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), FsError> {
+        let chunk_bytes = to_usize(u64::from(chunk_bytes));
+        let cursor = self.cursor(Table::Chunks);
+        let mut end = out.len();
+        for number in chunks.start().get()..chunks.end().get() {
+            let key = keys::pair(ino.get(), number);
+            let found = cursor.at_or_after(&key)?.filter(|(at, _)| *at == key);
+            let content = found.map(|(_, bytes)| bytes).filter(|bytes| !patch::is_lost(bytes));
+            let content = content.ok_or_else(|| FsError::damaged(ino, Damage::LostChunk))?;
+            out.resize(end, 0);
+            out.extend_from_slice(content.get(..chunk_bytes).unwrap_or(content));
+            end += chunk_bytes;
+        }
+        Ok(())
+    }
+}
+
+/// The first chunk of a run, and its state.
+pub(super) fn parse_run(
+    ino: Ino,
+    key: &[u8],
+    bytes: &[u8],
+) -> Result<(ChunkNo, RunState), FsError> {
+    let parsed = keys::parse_second(key).zip(rows::run_from_bytes(bytes));
+    let (start, state) = parsed.ok_or_else(|| FsError::damaged(ino, Damage::ChunkMap))?;
+    Ok((ChunkNo::new(start), state))
+}
+
+/// A row of the inodes, readable or not.
+#[derive(Debug)]
+pub(crate) struct InodeRow {
+    /// `None` if the key cannot be decoded.
+    pub(crate) ino: Option<Ino>,
+    /// `None` if the attributes cannot be decoded.
+    pub(crate) attr: Option<FileAttr>,
+}
+
+/// An inode of which a table has rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owner {
+    /// Its number, and whether it exists.
+    Inode { ino: Ino, exists: bool },
+    /// A key in which no number can be read: nothing behind it is looked at.
+    Unreadable,
+}
+
+impl KvsSnapshot {
+    /// All rows of the inodes in order. Ends after the first error.
+    pub(crate) fn inode_rows(&self) -> impl Iterator<Item = Result<InodeRow, FsError>> + '_ {
+        let mut cursor = Cursor::new(self, Table::Inodes);
+        let mut is_first = true;
+        let mut has_ended = false;
+        std::iter::from_fn(move || {
+            if has_ended {
+                return None;
+            }
+            let item = if std::mem::take(&mut is_first) {
+                cursor.at_or_after(&keys::ino(Ino::new(0)))
+            } else {
+                cursor.next()
+            };
+            let row = item.map(|item| {
+                item.map(|(key, bytes)| {
+                    let ino = keys::take_number(key).map(|(number, _)| Ino::new(number));
+                    let attr = ino.and_then(|ino| rows::attr_from_bytes(ino, bytes));
+                    InodeRow { ino, attr }
+                })
+            });
+            has_ended = !matches!(row, Ok(Some(_)));
+            row.transpose()
+        })
+    }
+
+    /// The inodes of which a table has rows, each once, in order. Ends after the first error, and
+    /// after a key that cannot be read.
+    pub(crate) fn owners(&self, table: Table) -> impl Iterator<Item = Result<Owner, FsError>> + '_ {
+        let mut inodes = Cursor::new(self, Table::Inodes);
+        let mut rows = Cursor::new(self, table);
+        let mut from = Some(Ino::new(0));
+        std::iter::from_fn(move || {
+            let owner = next_owner(&mut rows, &mut inodes, from.take()?);
+            if let Ok(Some(Owner::Inode { ino, .. })) = owner
+                && ino.get() < u64::MAX
+            {
+                from = Some(ino.next());
+            }
+            owner.transpose()
+        })
+    }
+}
+
+fn next_owner(
+    rows: &mut Cursor<'_>,
+    inodes: &mut Cursor<'_>,
+    from: Ino,
+) -> Result<Option<Owner>, FsError> {
+    let Some((key, _)) = rows.at_or_after(&keys::ino(from))? else { return Ok(None) };
+    let Some((number, _)) = keys::take_number(key) else { return Ok(Some(Owner::Unreadable)) };
+    let ino = Ino::new(number);
+    let key = keys::ino(ino);
+    let exists = inodes.at_or_after(&key)?.is_some_and(|(at, _)| *at == key);
+    Ok(Some(Owner::Inode { ino, exists }))
+}

@@ -1,0 +1,300 @@
+//! The database: opening, writing, syncing, measuring, and raw reads for the rest of this
+//! directory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rocksdb::{
+    BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
+    DBRawIterator, Direction, IteratorMode, ReadOptions, WriteOptions,
+};
+use self_cell::self_cell;
+use tier_types::Xid;
+
+use super::batch::Batch;
+use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, META_XID_FLOOR, Table};
+use super::rows::{self, Counters};
+use super::{StoreReader, tuning};
+use crate::{FsError, KvfsOptions};
+
+/// Key and value.
+pub(super) type Pair = (Box<[u8]>, Box<[u8]>);
+
+/// Pairs in order of keys.
+pub(super) type Pairs<'a> = Box<dyn Iterator<Item = Result<Pair, FsError>> + 'a>;
+
+/// Raw reads of the store, as it is or as it was.
+pub(super) trait RawTables {
+    /// Shows `visit` the value, if there is one, where it is.
+    fn visit(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<(), FsError>;
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, FsError> {
+        let mut value = None;
+        self.visit(table, key, &mut |bytes| value = Some(bytes.to_vec()))?;
+        Ok(value)
+    }
+
+    /// Whether there is a row, without a copy of it.
+    fn contains(&self, table: Table, key: &[u8]) -> Result<bool, FsError> {
+        let mut found = false;
+        self.visit(table, key, &mut |_| found = true)?;
+        Ok(found)
+    }
+
+    /// The pairs from `from` up to and not including `until`.
+    fn scan(&self, table: Table, from: &[u8], until: &[u8]) -> Result<Pairs<'_>, FsError>;
+
+    /// The last pair from `lower` up to and including `upper`.
+    fn last(&self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Option<Pair>, FsError>;
+}
+
+/// The key-value store.
+#[derive(Debug)]
+pub(crate) struct Db {
+    db: DB,
+    path: PathBuf,
+}
+
+self_cell!(
+    /// A point-in-time view that keeps its store alive.
+    pub(crate) struct KvsSnapshot {
+        owner: Arc<Db>,
+        #[covariant]
+        dependent: BorrowedSnapshot,
+    }
+);
+
+type BorrowedSnapshot<'a> = rocksdb::Snapshot<'a>;
+
+/// How large a table of the key-value store is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableStatistics {
+    /// The table's name.
+    pub table: &'static str,
+    /// About how many keys it has.
+    pub n_keys: u64,
+    /// Bytes of its files.
+    pub file_bytes: u64,
+}
+
+impl Db {
+    pub(crate) fn open(path: &Path, options: &KvfsOptions, create: bool) -> Result<Self, FsError> {
+        let cache = Cache::new_lru_cache(options.cache_bytes);
+        let tables = Table::ALL.map(|table| {
+            ColumnFamilyDescriptor::new(table.name(), tuning::table(table, &cache, options))
+        });
+        let opened = DB::open_cf_descriptors(&tuning::database(options, create), path, tables);
+        let db = opened.map_err(|source| {
+            let locked = source.to_string().contains("lock");
+            if locked { FsError::Busy } else { failed("open", source) }
+        })?;
+        Ok(Self { db, path: path.to_path_buf() })
+    }
+
+    /// Typed reads of the store as it is.
+    pub(crate) fn reader(&self) -> StoreReader<'_> {
+        StoreReader::new(self)
+    }
+
+    /// Writes a batch: all of it or nothing becomes visible, and survives the end of the process.
+    /// It survives a loss of power only from the next [`sync`](Self::sync) on.
+    pub(crate) fn write(&self, batch: Batch) -> Result<(), FsError> {
+        let written = self.db.write_opt(batch.into_write_batch(self), &WriteOptions::default());
+        written.map_err(|source| failed("write to", source))
+    }
+
+    /// Makes everything written so far durable.
+    pub(crate) fn sync(&self) -> Result<(), FsError> {
+        self.db.flush_wal(true).map_err(|source| failed("sync", source))
+    }
+
+    /// Writes what every store needs, into a new one, durably.
+    pub(crate) fn initialise(&self, chunk_bytes: u32) -> Result<(), FsError> {
+        let mut batch = Batch::default();
+        batch.put(Table::Meta, META_CHUNK_BYTES, rows::chunk_size_to_bytes(chunk_bytes));
+        let counters = rows::counters_to_bytes(&Counters::default());
+        batch.put(Table::Meta, META_COUNTERS, counters);
+        self.write(batch)?;
+        self.sync()
+    }
+
+    /// Records, durably, that no transaction id up to `xid` may be given out.
+    pub(crate) fn set_xid_floor(&self, xid: Xid) -> Result<(), FsError> {
+        let mut batch = Batch::default();
+        batch.put(Table::Meta, META_XID_FLOOR, rows::number_to_bytes(xid.get()));
+        self.write(batch)?;
+        self.sync()
+    }
+
+    /// Records, durably, whether a repair is under way.
+    pub(crate) fn set_repairing(&self, is_repairing: bool) -> Result<(), FsError> {
+        let mut batch = Batch::default();
+        if is_repairing {
+            batch.put(Table::Meta, META_REPAIRING, Vec::new());
+        } else {
+            batch.delete(Table::Meta, META_REPAIRING);
+        }
+        self.write(batch)?;
+        self.sync()
+    }
+
+    /// Deletes the log records up to `last`, which are in a published segment. Not synced: a crash
+    /// brings them back, and opening the filesystem releases them again.
+    pub(crate) fn release_log(&self, last: Xid) -> Result<(), FsError> {
+        if self.reader().first_logged()?.is_none_or(|first| first > last) {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        batch.delete_range(Table::Log, &keys::xid(Xid::new(0)), &keys::xid(last.next()));
+        self.write(batch)
+    }
+
+    /// Gives the space of evicted data and of released log records back to the disk.
+    pub(crate) fn reclaim(&self) -> Result<(), FsError> {
+        for table in [Table::Chunks, Table::Map, Table::Log] {
+            self.compact(table)?;
+        }
+        Ok(())
+    }
+
+    /// Drops what was deleted from the files of a table.
+    fn compact(&self, table: Table) -> Result<(), FsError> {
+        let family = self.family(table);
+        let set = |cutoff| {
+            self.db
+                .set_options_cf(family, &[(tuning::BLOB_AGE_CUTOFF_OPTION, cutoff)])
+                .map_err(|source| failed("set options of", source))
+        };
+        // In normal compactions only old blob files are rewritten; here all of them are.
+        if table == Table::Chunks {
+            set("1.0")?;
+        }
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.db.flush_cf(family).map_err(|source| failed("flush", source))?;
+        self.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
+        if table == Table::Chunks {
+            set(tuning::BLOB_AGE_CUTOFF)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of all files of the store.
+    pub(crate) fn physical_bytes(&self) -> Result<u64, FsError> {
+        let io =
+            |source: std::io::Error| FsError::Store { operation: "measure", source: source.into() };
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(&self.path).map_err(io)? {
+            match entry.map_err(io)?.metadata() {
+                Ok(metadata) => bytes += metadata.len(),
+                // RocksDB removes files of its own while this goes through them.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(io(error)),
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The filesystem on which the store's files are.
+    pub(crate) fn statvfs(&self) -> Result<rustix::fs::StatVfs, FsError> {
+        rustix::fs::statvfs(&self.path).map_err(|errno| FsError::Store {
+            operation: "measure the disk of",
+            source: std::io::Error::from(errno).into(),
+        })
+    }
+
+    pub(crate) fn statistics(&self) -> Result<Vec<TableStatistics>, FsError> {
+        let property = |table: Table, name: &str| {
+            let value = self.db.property_int_value_cf(self.family(table), name);
+            let value = value.map_err(|source| failed("measure a table of", source))?;
+            value.ok_or_else(|| FsError::Store {
+                operation: "measure a table of",
+                source: format!("it does not know its {name}").into(),
+            })
+        };
+        let statistics = |table: Table| {
+            let sst_bytes = property(table, "rocksdb.total-sst-files-size")?;
+            let blob_bytes = property(table, "rocksdb.total-blob-file-size")?;
+            Ok(TableStatistics {
+                table: table.name(),
+                n_keys: property(table, "rocksdb.estimate-num-keys")?,
+                file_bytes: sst_bytes + blob_bytes,
+            })
+        };
+        Table::ALL.into_iter().map(statistics).collect()
+    }
+
+    #[expect(clippy::expect_used, reason = "a store cannot be opened without any of its tables")]
+    pub(super) fn family(&self, table: Table) -> &ColumnFamily {
+        self.db.cf_handle(table.name()).expect("every table is opened with the store")
+    }
+}
+
+impl KvsSnapshot {
+    pub(crate) fn take(db: &Arc<Db>) -> Self {
+        Self::new(Arc::clone(db), |db| db.db.snapshot())
+    }
+
+    /// Typed reads of the store as it was.
+    pub(crate) fn reader(&self) -> StoreReader<'_> {
+        StoreReader::new(self)
+    }
+
+    pub(super) fn raw_iterator(&self, table: Table, options: ReadOptions) -> DBRawIterator<'_> {
+        self.borrow_dependent().raw_iterator_cf_opt(self.borrow_owner().family(table), options)
+    }
+}
+
+impl RawTables for Db {
+    fn visit(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
+        let value = self.db.get_pinned_cf(self.family(table), key);
+        if let Some(value) = value.map_err(|source| failed("read", source))? {
+            visit(&value);
+        }
+        Ok(())
+    }
+
+    fn scan(&self, table: Table, from: &[u8], until: &[u8]) -> Result<Pairs<'_>, FsError> {
+        let mode = IteratorMode::From(from, Direction::Forward);
+        let pairs = self.db.iterator_cf_opt(self.family(table), tuning::scan(table, until), mode);
+        Ok(Box::new(pairs.map(|pair| pair.map_err(|source| failed("scan", source)))))
+    }
+
+    fn last(&self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Option<Pair>, FsError> {
+        let mode = IteratorMode::From(upper, Direction::Reverse);
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(lower);
+        let mut pairs = self.db.iterator_cf_opt(self.family(table), options, mode);
+        pairs.next().transpose().map_err(|source| failed("scan", source))
+    }
+}
+
+impl RawTables for KvsSnapshot {
+    fn visit(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
+        let value = self.borrow_dependent().get_pinned_cf(self.borrow_owner().family(table), key);
+        if let Some(value) = value.map_err(|source| failed("read", source))? {
+            visit(&value);
+        }
+        Ok(())
+    }
+
+    fn scan(&self, table: Table, from: &[u8], until: &[u8]) -> Result<Pairs<'_>, FsError> {
+        let mode = IteratorMode::From(from, Direction::Forward);
+        let (family, options) = (self.borrow_owner().family(table), tuning::scan(table, until));
+        let pairs = self.borrow_dependent().iterator_cf_opt(family, options, mode);
+        Ok(Box::new(pairs.map(|pair| pair.map_err(|source| failed("scan", source)))))
+    }
+
+    fn last(&self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Option<Pair>, FsError> {
+        let mode = IteratorMode::From(upper, Direction::Reverse);
+        let family = self.borrow_owner().family(table);
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(lower);
+        let mut pairs = self.borrow_dependent().iterator_cf_opt(family, options, mode);
+        pairs.next().transpose().map_err(|source| failed("scan", source))
+    }
+}
+
+pub(super) fn failed(operation: &'static str, source: rocksdb::Error) -> FsError {
+    FsError::Store { operation, source: source.into() }
+}

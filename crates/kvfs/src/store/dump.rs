@@ -1,0 +1,75 @@
+//! The store in readable form, for the search for a fault.
+
+use std::io::{self, Write};
+
+use tier_log::LogRecord;
+use tier_types::{Ino, Xid};
+
+use super::db::{Db, RawTables};
+use super::keys::{self, Table};
+use super::rows;
+use crate::FsError;
+
+/// Writes one line for each key of the tables whose name starts with `prefix`.
+pub(crate) fn dump(db: &Db, prefix: &str, out: &mut dyn Write) -> Result<(), FsError> {
+    let failed = |source: io::Error| FsError::Store {
+        operation: "write the dump of",
+        source: source.into(),
+    };
+    for table in Table::ALL.into_iter().filter(|table| table.name().starts_with(prefix)) {
+        for pair in db.scan(table, &[], &[0xff; 32])? {
+            let (key, value) = pair?;
+            let (key, value) = (key_text(table, &key), value_text(table, &key, &value));
+            writeln!(out, "{} {key} {value}", table.name()).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Keys that cannot be decoded are shown as bytes.
+fn key_text(table: Table, key: &[u8]) -> String {
+    let parsed = match table {
+        Table::Meta => Some(key.escape_ascii().to_string()),
+        Table::Inodes
+        | Table::Resident
+        | Table::Log
+        | Table::Orphans
+        | Table::Warm
+        | Table::Pins => keys::take_number(key).map(|(number, _)| number.to_string()),
+        Table::Entries | Table::Xattrs => {
+            keys::take_number(key).map(|(number, name)| format!("{number} {}", name.escape_ascii()))
+        }
+        Table::Cookies | Table::Map | Table::Chunks => keys::take_number(key)
+            .zip(keys::parse_second(key))
+            .map(|((first, _), second)| format!("{first} {second}")),
+        Table::Links => keys::take_number(key).and_then(|(ino, rest)| {
+            let (parent, name) = keys::take_number(rest)?;
+            Some(format!("{ino} {parent} {}", name.escape_ascii()))
+        }),
+    };
+    parsed.unwrap_or_else(|| format!("{key:02x?}"))
+}
+
+/// Values that cannot be decoded are shown as bytes.
+fn value_text(table: Table, key: &[u8], bytes: &[u8]) -> String {
+    let number = keys::take_number(key).map(|(number, _)| number);
+    let text = match table {
+        Table::Inodes => number
+            .and_then(|ino| rows::attr_from_bytes(Ino::new(ino), bytes))
+            .map(|attr| format!("{attr:?}")),
+        Table::Entries => rows::entry_from_bytes(bytes)
+            .map(|entry| format!("ino={} at={}", entry.ino, entry.cookie)),
+        Table::Map => {
+            rows::run_from_bytes(bytes).map(|run| format!("{:?} xid={}", run.state, run.data_xid))
+        }
+        Table::Log => number
+            .and_then(|xid| LogRecord::from_bytes(Xid::new(xid), bytes).ok())
+            .map(|record| format!("{:?}", record.operation)),
+        Table::Chunks => Some(format!("{} bytes", bytes.len())),
+        Table::Resident => rows::number_from_bytes(bytes).map(|bytes| format!("{bytes} bytes")),
+        Table::Xattrs | Table::Cookies => Some(bytes.escape_ascii().to_string()),
+        Table::Links | Table::Orphans | Table::Warm | Table::Pins => Some(String::new()),
+        Table::Meta => None,
+    };
+    text.unwrap_or_else(|| format!("{bytes:02x?}"))
+}

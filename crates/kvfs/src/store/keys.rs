@@ -1,0 +1,175 @@
+//! Tables (column families) and their keys.
+//!
+//! Numbers in keys are big-endian, so that the store's order is numeric order: all rows of one
+//! inode are adjacent, a directory's listing goes by cookie, and the run of a chunk map that holds a
+//! chunk is the last one at or before it. Keys that come back are parsed, never assumed: a damaged
+//! store may hold shorter or longer ones.
+
+use tier_types::{ChunkNo, FileName, Ino, Link, Xid};
+
+/// A table of the key-value store, with what its keys lead to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Table {
+    /// ino -> attributes.
+    Inodes,
+    /// directory, name -> ino, cookie.
+    Entries,
+    /// directory, cookie -> name.
+    Cookies,
+    /// ino, directory, name -> nothing.
+    Links,
+    /// ino, name -> value.
+    Xattrs,
+    /// ino, first chunk of a run -> state, data xid.
+    Map,
+    /// ino, chunk -> bytes.
+    Chunks,
+    /// ino -> bytes of its data that are in the store; nothing for none.
+    Resident,
+    /// xid -> log record.
+    Log,
+    /// ino -> nothing: no name left, or none yet.
+    Orphans,
+    /// ino -> nothing: has data that was recalled.
+    Warm,
+    /// ino -> nothing: an operator pinned it, and all below it.
+    Pins,
+    /// Numbers about the filesystem as a whole.
+    Meta,
+}
+
+impl Table {
+    /// All tables.
+    pub(crate) const ALL: [Self; 13] = [
+        Self::Inodes,
+        Self::Entries,
+        Self::Cookies,
+        Self::Links,
+        Self::Xattrs,
+        Self::Map,
+        Self::Chunks,
+        Self::Resident,
+        Self::Log,
+        Self::Orphans,
+        Self::Warm,
+        Self::Pins,
+        Self::Meta,
+    ];
+
+    /// Whether single keys are looked up that may not be there: where only ranges are read, a
+    /// filter is of no use.
+    pub(crate) fn has_point_reads(self) -> bool {
+        matches!(
+            self,
+            Self::Inodes
+                | Self::Entries
+                | Self::Xattrs
+                | Self::Resident
+                | Self::Orphans
+                | Self::Pins
+        )
+    }
+
+    /// Its name in the store and in dumps.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Inodes => "inodes",
+            Self::Entries => "entries",
+            Self::Cookies => "cookies",
+            Self::Links => "links",
+            Self::Xattrs => "xattrs",
+            Self::Map => "map",
+            Self::Chunks => "chunks",
+            Self::Resident => "resident",
+            Self::Log => "log",
+            Self::Orphans => "orphans",
+            Self::Warm => "warm",
+            Self::Pins => "pins",
+            Self::Meta => "meta",
+        }
+    }
+}
+
+pub(crate) const META_CHUNK_BYTES: &[u8] = b"chunk-bytes";
+pub(crate) const META_COUNTERS: &[u8] = b"counters";
+/// No transaction id up to this one is given out again: set by a restore.
+pub(crate) const META_XID_FLOOR: &[u8] = b"xid-floor";
+/// There while a repair is under way.
+pub(crate) const META_REPAIRING: &[u8] = b"repairing";
+
+/// First entries of every directory in a listing.
+pub(crate) const COOKIE_SELF: u64 = 1;
+pub(crate) const COOKIE_PARENT: u64 = 2;
+
+pub(crate) fn ino(ino: Ino) -> [u8; 8] {
+    ino.get().to_be_bytes()
+}
+
+pub(crate) fn xid(xid: Xid) -> [u8; 8] {
+    xid.get().to_be_bytes()
+}
+
+/// A key after every key that starts with eight bytes.
+pub(crate) const LAST: [u8; 9] = [0xff; 9];
+
+/// Where the rows of an inode begin and end, in the tables whose keys start with it.
+pub(crate) fn rows_of(owner: Ino) -> ([u8; 8], [u8; 8]) {
+    (ino(owner), ino(owner.next()))
+}
+
+/// Key of a map run or a chunk, or of a directory's cookie.
+pub(crate) fn pair(first: u64, second: u64) -> [u8; 16] {
+    let mut key = [0; 16];
+    let (head, tail) = key.split_at_mut(8);
+    head.copy_from_slice(&first.to_be_bytes());
+    tail.copy_from_slice(&second.to_be_bytes());
+    key
+}
+
+pub(crate) fn chunk(ino: Ino, chunk: ChunkNo) -> [u8; 16] {
+    pair(ino.get(), chunk.get())
+}
+
+pub(crate) fn named(ino: Ino, name: &[u8]) -> Vec<u8> {
+    [&ino.get().to_be_bytes(), name].concat()
+}
+
+pub(crate) fn link(ino: Ino, parent: Ino, name: &FileName) -> Vec<u8> {
+    [&ino.get().to_be_bytes()[..], &parent.get().to_be_bytes(), name.as_bytes()].concat()
+}
+
+/// What comes after the inode in a key: a name, or the key of a link's directory.
+pub(crate) fn name_of(key: &[u8]) -> Option<&[u8]> {
+    take_number(key).map(|(_, name)| name)
+}
+
+/// The inode of a key that is nothing else.
+pub(crate) fn parse_ino(key: &[u8]) -> Option<Ino> {
+    let (number, rest) = take_number(key)?;
+    rest.is_empty().then_some(Ino::new(number))
+}
+
+/// The transaction id of a log record's key.
+pub(crate) fn parse_xid(key: &[u8]) -> Option<Xid> {
+    parse_ino(key).map(|number| Xid::new(number.get()))
+}
+
+/// The number at the start of a key, and the rest.
+pub(crate) fn take_number(key: &[u8]) -> Option<(u64, &[u8])> {
+    let (number, rest) = key.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*number), rest))
+}
+
+/// The second number of a key of two: a chunk, or a cookie.
+pub(crate) fn parse_second(key: &[u8]) -> Option<u64> {
+    let (_, rest) = take_number(key)?;
+    let (second, rest) = take_number(rest)?;
+    rest.is_empty().then_some(second)
+}
+
+/// The name that a key of the links stands for.
+pub(crate) fn parse_link(key: &[u8]) -> Option<Link> {
+    let (_, rest) = take_number(key)?;
+    let (parent, name) = take_number(rest)?;
+    Some(Link { parent: Ino::new(parent), name: FileName::new(name)? })
+}

@@ -1,0 +1,166 @@
+//! Reads of chunk maps and chunks.
+//!
+//! A map is total: the rows are the starts of runs, each of which reaches to the next, the last one
+//! to [`ChunkNo::END`], and what lies before the first row was never written. So the run that holds
+//! a chunk is the last row at or before it, and no range of chunks is without an answer.
+
+use std::iter;
+
+use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, to_usize};
+
+use super::StoreReader;
+use crate::FsError;
+use crate::error::Damage;
+use crate::store::cursor::parse_run;
+use crate::store::keys::{self, Table};
+use crate::store::patch;
+use crate::store::rows::RunState;
+
+/// Runs of a long map that are read at a time.
+const N_RUNS: usize = 1024;
+
+/// A chunk that is in the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ChunkRow {
+    pub(crate) chunk: ChunkNo,
+    /// Its content was lost when patches were put together.
+    pub(crate) is_lost: bool,
+}
+
+impl<'a> StoreReader<'a> {
+    /// The state of the run that holds a chunk.
+    pub(crate) fn run_at(&self, ino: Ino, at: ChunkNo) -> Result<RunState, FsError> {
+        let (lower, upper) = (keys::chunk(ino, ChunkNo::new(0)), keys::chunk(ino, at));
+        match self.tables.last(Table::Map, &lower, &upper)? {
+            Some((key, bytes)) => Ok(parse_run(ino, &key, &bytes)?.1),
+            None => Ok(RunState::NEVER_WRITTEN),
+        }
+    }
+
+    /// The runs from `from` on, at most `n_max`; the first one is cut there.
+    pub(crate) fn runs(
+        &self,
+        ino: Ino,
+        from: ChunkNo,
+        n_max: usize,
+    ) -> Result<Vec<ChunkRun>, FsError> {
+        let mut state = self.run_at(ino, from)?;
+        let mut start = from;
+        let mut runs = Vec::new();
+        let (after, (_, until)) = (keys::chunk(ino, from.next()), keys::rows_of(ino));
+        for pair in self.tables.scan(Table::Map, &after, &until)? {
+            if runs.len() == n_max {
+                return Ok(runs);
+            }
+            let (key, bytes) = pair?;
+            let (next, next_state) = parse_run(ino, &key, &bytes)?;
+            runs.extend(run(start, next, state));
+            (start, state) = (next, next_state);
+        }
+        if runs.len() < n_max {
+            runs.extend(run(start, ChunkNo::END, state));
+        }
+        Ok(runs)
+    }
+
+    /// All runs from `from` on, read in pages: between two of them the map may change, and with it
+    /// what follows.
+    pub(crate) fn all_runs(
+        self,
+        ino: Ino,
+        from: ChunkNo,
+    ) -> impl Iterator<Item = Result<ChunkRun, FsError>> + use<'a> {
+        let mut at = Some(from);
+        let mut page = Vec::new().into_iter();
+        iter::from_fn(move || {
+            loop {
+                if let Some(run) = page.next() {
+                    return Some(Ok(run));
+                }
+                match self.runs(ino, at.take()?, N_RUNS) {
+                    Ok(runs) => {
+                        let end = runs.last().map(|run| run.chunks.end());
+                        at = end.filter(|end| *end < ChunkNo::END);
+                        page = runs.into_iter();
+                    }
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+        })
+    }
+
+    /// The runs that lie in `range`, cut at its ends: adjacent, and all of the range.
+    pub(crate) fn runs_in(&self, ino: Ino, range: ChunkRange) -> Result<Vec<ChunkRun>, FsError> {
+        let mut state = self.run_at(ino, range.start())?;
+        let mut start = range.start();
+        let mut runs = Vec::new();
+        let (after, until) = (keys::chunk(ino, start.next()), keys::chunk(ino, range.end()));
+        for pair in self.tables.scan(Table::Map, &after, &until)? {
+            let (key, bytes) = pair?;
+            let (next, next_state) = parse_run(ino, &key, &bytes)?;
+            runs.extend(run(start, next, state));
+            (start, state) = (next, next_state);
+        }
+        runs.extend(run(start, range.end(), state));
+        Ok(runs)
+    }
+
+    /// The content of a chunk that must be in the store; it may be shorter than a chunk.
+    pub(crate) fn chunk(&self, ino: Ino, chunk: ChunkNo) -> Result<Vec<u8>, FsError> {
+        let bytes = self.tables.get(Table::Chunks, &keys::chunk(ino, chunk))?;
+        let bytes = bytes.filter(|bytes| !patch::is_lost(bytes));
+        bytes.ok_or_else(|| FsError::damaged(ino, Damage::LostChunk))
+    }
+
+    /// Appends chunks that must be in the store, each filled up with zeros.
+    pub(crate) fn read_chunks(
+        &self,
+        ino: Ino,
+        chunks: ChunkRange,
+        chunk_bytes: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), FsError> {
+        let chunk_bytes = to_usize(u64::from(chunk_bytes));
+        for number in chunks.start().get()..chunks.end().get() {
+            let key = keys::chunk(ino, ChunkNo::new(number));
+            let (start, mut found) = (out.len(), false);
+            self.tables.visit(Table::Chunks, &key, &mut |bytes| {
+                found = !patch::is_lost(bytes);
+                out.extend_from_slice(bytes.get(..chunk_bytes).unwrap_or(bytes));
+            })?;
+            if !found {
+                return Err(FsError::damaged(ino, Damage::LostChunk));
+            }
+            out.resize(start + chunk_bytes, 0);
+        }
+        Ok(())
+    }
+
+    /// The chunks of a range that are in the store, wanted there or not.
+    pub(crate) fn chunk_rows(
+        &self,
+        ino: Ino,
+        range: ChunkRange,
+    ) -> Result<impl Iterator<Item = Result<ChunkRow, FsError>> + use<'a>, FsError> {
+        let (from, until) = (keys::chunk(ino, range.start()), keys::chunk(ino, range.end()));
+        Ok(self.tables.scan(Table::Chunks, &from, &until)?.map(|pair| {
+            let (key, content) = pair?;
+            // A key that cannot be read stands for a chunk that no map knows.
+            let chunk = keys::parse_second(&key).map_or(ChunkNo::END, ChunkNo::new);
+            Ok(ChunkRow { chunk, is_lost: patch::is_lost(&content) })
+        }))
+    }
+}
+
+/// A run of these chunks; `None` for no chunks.
+pub(in crate::store) fn run(start: ChunkNo, end: ChunkNo, run: RunState) -> Option<ChunkRun> {
+    let RunState { state, data_xid } = run;
+    ChunkRange::new(start, end).map(|chunks| ChunkRun { chunks, state, data_xid })
+}
+
+/// Chunk bytes before compression that some runs hold in the store.
+pub(crate) fn resident_bytes(runs: &[ChunkRun], chunk_bytes: u32, file_bytes: u64) -> u64 {
+    let resident = |run: &&ChunkRun| matches!(run.state, ChunkState::Hot | ChunkState::Warm);
+    let bytes = |run: &ChunkRun| run.chunks.len_bytes(chunk_bytes, file_bytes);
+    runs.iter().filter(resident).map(bytes).sum()
+}

@@ -1,0 +1,211 @@
+//! Values of the tables, converted by hand between wire types and domain types.
+//!
+//! Wire types are private: a domain type can change without the format, and the format cannot
+//! change without this file (`docs/adr/0001`). Every decoder takes any bytes and answers `None` for
+//! those that are not exactly one value; the reader says of which row that was.
+
+use serde::{Deserialize, Serialize};
+use tier_types::{ChunkState, DeviceNumber, FileAttr, FileKind, Ino, Timestamp, Xid};
+
+/// What an entry of a directory leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Entry {
+    pub(crate) ino: Ino,
+    /// Where the entry is in the directory's listing.
+    pub(crate) cookie: u64,
+}
+
+/// Where a run of chunks is, and since which transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct RunState {
+    pub(crate) state: ChunkState,
+    pub(crate) data_xid: Xid,
+}
+
+impl RunState {
+    /// What no run covers reads as zeros and has no transaction.
+    pub(crate) const NEVER_WRITTEN: Self = Self { state: ChunkState::Hole, data_xid: Xid::new(0) };
+}
+
+/// Totals of the filesystem, or a change of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    pub(crate) n_inodes: i64,
+    /// Bytes of chunks in the store, up to the ends of their files.
+    pub(crate) resident_bytes: i64,
+    /// The same of evicted chunks.
+    pub(crate) cold_bytes: i64,
+    pub(crate) n_pins: i64,
+}
+
+/// The largest size of a file in bytes, as Linux has it.
+pub(crate) const FILE_BYTES_MAX: u64 = i64::MAX.unsigned_abs();
+
+#[derive(Serialize, Deserialize)]
+enum WireKind {
+    Regular,
+    Directory,
+    Symlink(Vec<u8>),
+    Fifo,
+    Socket,
+    CharDevice(u32, u32),
+    BlockDevice(u32, u32),
+}
+
+type WireTime = (i64, u32);
+
+#[derive(Serialize, Deserialize)]
+struct WireAttr {
+    kind: WireKind,
+    mode: u16,
+    uid: u32,
+    gid: u32,
+    nlink: u32,
+    size_bytes: u64,
+    accessed: WireTime,
+    modified: WireTime,
+    changed: WireTime,
+    created: WireTime,
+    xid: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+enum WireState {
+    Hole,
+    Hot,
+    Warm,
+    Cold,
+}
+
+#[expect(clippy::expect_used, reason = "serialising plain values into memory cannot fail")]
+fn encode(value: &impl Serialize) -> Vec<u8> {
+    postcard::to_allocvec(value).expect("plain values are serialised into memory")
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    postcard::take_from_bytes(bytes)
+        .ok()
+        .filter(|(_, rest)| rest.is_empty())
+        .map(|(value, _)| value)
+}
+
+fn time(wire: WireTime) -> Timestamp {
+    Timestamp { seconds: wire.0, nanos: wire.1 }
+}
+
+fn wire_time(time: Timestamp) -> WireTime {
+    (time.seconds, time.nanos)
+}
+
+pub(crate) fn attr_to_bytes(attr: &FileAttr) -> Vec<u8> {
+    let kind = match &attr.kind {
+        FileKind::Regular => WireKind::Regular,
+        FileKind::Directory => WireKind::Directory,
+        FileKind::Symlink(target) => WireKind::Symlink(target.clone()),
+        FileKind::Fifo => WireKind::Fifo,
+        FileKind::Socket => WireKind::Socket,
+        FileKind::CharDevice(d) => WireKind::CharDevice(d.major, d.minor),
+        FileKind::BlockDevice(d) => WireKind::BlockDevice(d.major, d.minor),
+    };
+    encode(&WireAttr {
+        kind,
+        mode: attr.mode,
+        uid: attr.uid,
+        gid: attr.gid,
+        nlink: attr.nlink,
+        size_bytes: attr.size_bytes,
+        accessed: wire_time(attr.accessed),
+        modified: wire_time(attr.modified),
+        changed: wire_time(attr.changed),
+        created: wire_time(attr.created),
+        xid: attr.xid.get(),
+    })
+}
+
+pub(crate) fn attr_from_bytes(ino: Ino, bytes: &[u8]) -> Option<FileAttr> {
+    let wire: WireAttr = decode(bytes)?;
+    if wire.size_bytes > FILE_BYTES_MAX {
+        return None;
+    }
+    let kind = match wire.kind {
+        WireKind::Regular => FileKind::Regular,
+        WireKind::Directory => FileKind::Directory,
+        WireKind::Symlink(target) => FileKind::Symlink(target),
+        WireKind::Fifo => FileKind::Fifo,
+        WireKind::Socket => FileKind::Socket,
+        WireKind::CharDevice(major, minor) => FileKind::CharDevice(DeviceNumber { major, minor }),
+        WireKind::BlockDevice(major, minor) => FileKind::BlockDevice(DeviceNumber { major, minor }),
+    };
+    Some(FileAttr {
+        ino,
+        kind,
+        mode: wire.mode,
+        uid: wire.uid,
+        gid: wire.gid,
+        nlink: wire.nlink,
+        size_bytes: wire.size_bytes,
+        accessed: time(wire.accessed),
+        modified: time(wire.modified),
+        changed: time(wire.changed),
+        created: time(wire.created),
+        xid: Xid::new(wire.xid),
+    })
+}
+
+pub(crate) fn entry_to_bytes(entry: Entry) -> Vec<u8> {
+    encode(&(entry.ino.get(), entry.cookie))
+}
+
+pub(crate) fn entry_from_bytes(bytes: &[u8]) -> Option<Entry> {
+    let (ino, cookie) = decode(bytes)?;
+    Some(Entry { ino: Ino::new(ino), cookie })
+}
+
+pub(crate) fn run_to_bytes(run: RunState) -> Vec<u8> {
+    let state = match run.state {
+        ChunkState::Hole => WireState::Hole,
+        ChunkState::Hot => WireState::Hot,
+        ChunkState::Warm => WireState::Warm,
+        ChunkState::Cold => WireState::Cold,
+    };
+    encode(&(state, run.data_xid.get()))
+}
+
+pub(crate) fn run_from_bytes(bytes: &[u8]) -> Option<RunState> {
+    let (state, xid): (WireState, u64) = decode(bytes)?;
+    let state = match state {
+        WireState::Hole => ChunkState::Hole,
+        WireState::Hot => ChunkState::Hot,
+        WireState::Warm => ChunkState::Warm,
+        WireState::Cold => ChunkState::Cold,
+    };
+    Some(RunState { state, data_xid: Xid::new(xid) })
+}
+
+pub(crate) fn counters_to_bytes(counters: &Counters) -> Vec<u8> {
+    let Counters { n_inodes, resident_bytes, cold_bytes, n_pins } = *counters;
+    encode(&(n_inodes, resident_bytes, cold_bytes, n_pins))
+}
+
+pub(crate) fn counters_from_bytes(bytes: &[u8]) -> Option<Counters> {
+    let (n_inodes, resident_bytes, cold_bytes, n_pins) = decode(bytes)?;
+    Some(Counters { n_inodes, resident_bytes, cold_bytes, n_pins })
+}
+
+/// A sum of bytes, or a transaction id.
+pub(crate) fn number_to_bytes(number: u64) -> Vec<u8> {
+    number.to_le_bytes().to_vec()
+}
+
+pub(crate) fn number_from_bytes(bytes: &[u8]) -> Option<u64> {
+    <[u8; 8]>::try_from(bytes).ok().map(u64::from_le_bytes)
+}
+
+pub(crate) fn chunk_size_to_bytes(chunk_bytes: u32) -> Vec<u8> {
+    chunk_bytes.to_le_bytes().to_vec()
+}
+
+/// A chunk size; zero is none.
+pub(crate) fn chunk_size_from_bytes(bytes: &[u8]) -> Option<u32> {
+    <[u8; 4]>::try_from(bytes).ok().map(u32::from_le_bytes).filter(|&n| n > 0)
+}

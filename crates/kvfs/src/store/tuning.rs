@@ -1,0 +1,86 @@
+//! Settings of RocksDB: what is cached, compressed, kept apart and read ahead.
+
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, Options, ReadOptions,
+};
+use tier_types::to_u64;
+
+use super::keys::Table;
+use super::patch;
+use crate::KvfsOptions;
+
+/// In normal compactions only the oldest blob files, this share of them, are rewritten.
+pub(super) const BLOB_AGE_CUTOFF: &str = "0.25";
+/// The setting with that value.
+pub(super) const BLOB_AGE_CUTOFF_OPTION: &str = "blob_garbage_collection_age_cutoff";
+
+/// Chunks of this many bytes and more lie outside the tree, so that compaction does not rewrite
+/// them.
+const BLOB_BYTES_MIN: u64 = 4096;
+
+/// Patches of one chunk in memory that are put together before they are read.
+const N_PATCHES_MAX: usize = 32;
+
+/// Settings of the database as a whole.
+pub(super) fn database(options: &KvfsOptions, create: bool) -> Options {
+    let mut database = Options::default();
+    database.create_if_missing(create);
+    database.set_error_if_exists(create);
+    database.create_missing_column_families(create);
+    database.set_db_write_buffer_size(options.write_buffer_bytes);
+    database.set_max_total_wal_size(4 * to_u64(options.write_buffer_bytes));
+    database.set_max_open_files(512);
+    database.set_keep_log_file_num(2);
+    database.set_max_background_jobs(2);
+    // Files are read from start to end, too: there the system's reading ahead is worth most.
+    database.set_advise_random_on_open(false);
+    database
+}
+
+pub(super) fn table(table: Table, cache: &Cache, options: &KvfsOptions) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_format_version(5);
+    blocks.set_block_size(8 << 10);
+    // Index and filter come in small pieces: as wholes they are larger than the cache and would
+    // push each other out of it.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_pin_top_level_index_and_filter(true);
+    if table.has_point_reads() {
+        blocks.set_bloom_filter(10.0, false);
+        blocks.set_partition_filters(true);
+    }
+    let mut settings = Options::default();
+    settings.set_block_based_table_factory(&blocks);
+    settings.set_compression_type(DBCompressionType::Lz4);
+    settings.set_write_buffer_size(options.write_buffer_bytes / 2);
+    if table == Table::Chunks {
+        settings.set_enable_blob_files(true);
+        settings.set_min_blob_size(BLOB_BYTES_MIN);
+        settings.set_blob_compression_type(DBCompressionType::Lz4);
+        settings.set_blob_file_size(64 << 20);
+        settings.set_enable_blob_gc(true);
+        settings.set_merge_operator("patch", patch::merge, patch::merge_partly);
+        settings.set_max_successive_merges(N_PATCHES_MAX);
+    }
+    settings
+}
+
+/// Bounds a forward scan; chunks that are scanned do not push out of the cache what is read often.
+pub(super) fn scan(table: Table, until: &[u8]) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_iterate_upper_bound(until);
+    if table == Table::Chunks {
+        options.fill_cache(false);
+    }
+    options
+}
+
+/// For a walk through a table in order: what is read once must not push out what is read often.
+/// RocksDB reads ahead by itself where it is read in sequence.
+pub(super) fn walk() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.fill_cache(false);
+    options
+}

@@ -1,0 +1,90 @@
+//! Eviction: chunks leave the store, and detours take their place.
+//!
+//! An eviction names an extent and its data xid, the version that is known to be safe in the archive.
+//! It is ordered against everything else by that one number, under the inode's lock:
+//!
+//! - **Against a writer.** A write gives the chunks that it touches its own transaction as data xid.
+//!   Runs of the extent whose data xid is another one are left as they are, whether they are newer
+//!   (written since) or older (the extent was guessed): the eviction is skipped there, not an error.
+//! - **Against a reader.** A read takes a KVS snapshot before it looks at the map, and so finds the
+//!   chunk data that the map promises, whatever is evicted meanwhile. No eviction waits for readers,
+//!   and no reader for evictions.
+//! - **Against a recall.** A recall runs without locks, for as long as the archive takes. What it
+//!   brings is stored only where a detour still stands for exactly the version that was asked for, in
+//!   one batch with the change of the map from cold to warm, under the lock. Whatever happened
+//!   meanwhile (a write, a cut, a deletion, another recall of the same extent) has changed the data
+//!   xid or the state, and the answer is used for its reader and not stored. Evicting an extent just
+//!   while it is being recalled is possible and harmless: it is cold either way, and the bytes that
+//!   come are those of its version.
+//! - **Against a publication.** An eviction is no operation: it has no transaction id and no log
+//!   record, because the content of the filesystem stays what it is. A KVS snapshot that was taken
+//!   before still has the data; one taken after shows a cold run, which the persister knows to be in
+//!   the archive already.
+//!
+//! Chunk rows and map rows change in one batch, so that a crash leaves either the data or the detour;
+//! a chunk with neither is damage, and read as an error and never as zeros. The bytes of evicted
+//! chunks are deleted without being read. The disk gets the space back when RocksDB rewrites the
+//! files, which `reclaim` asks for.
+
+use tier_types::{ChunkNo, ChunkRun, ChunkState, EvictOutcome, Ino, ResidentExtent};
+
+use crate::FsError;
+use crate::core::Core;
+use crate::store::resident_bytes;
+use crate::tx::MapWindow;
+
+impl Core {
+    /// Evicts those chunks of an extent that are resident in exactly its version.
+    pub(super) fn evict(&self, extent: &ResidentExtent) -> Result<EvictOutcome, FsError> {
+        let outcome = self.evict_locked(extent)?;
+        if matches!(outcome, EvictOutcome::Evicted { .. }) {
+            self.residency_changed(extent.ino);
+            self.unlist_warm(extent.ino)?;
+        }
+        Ok(outcome)
+    }
+
+    fn evict_locked(&self, extent: &ResidentExtent) -> Result<EvictOutcome, FsError> {
+        let ResidentExtent { ino, chunks, data_xid } = *extent;
+        let _guard = self.locks.lock(&[ino]);
+        let Some(attr) = self.reader().find_attr(ino)? else { return Ok(EvictOutcome::Skipped) };
+        let window = MapWindow::load(self.reader(), ino, chunks, self.size_of(&attr))?;
+        let goes = move |run: &ChunkRun| {
+            run.data_xid == data_xid && matches!(run.state, ChunkState::Hot | ChunkState::Warm)
+        };
+        let going: Vec<_> = window.runs().iter().filter(|run| goes(run)).copied().collect();
+        if going.is_empty() {
+            return Ok(EvictOutcome::Skipped);
+        }
+        let bytes = resident_bytes(&going, self.chunk_bytes, attr.size_bytes);
+        // An eviction is no operation: the filesystem's content stays what it is.
+        self.committer.commit(0, move |draft| {
+            for run in &going {
+                draft.delete_chunks(ino, run.chunks);
+            }
+            window.set_state(goes, ChunkState::Cold, draft);
+            window.put_resident(draft);
+        })?;
+        Ok(EvictOutcome::Evicted { bytes })
+    }
+
+    /// The runs of an inode's data that are in the store, from `from` on, at most `n_max`.
+    pub(super) fn resident(
+        &self,
+        ino: Ino,
+        from: ChunkNo,
+        n_max: usize,
+    ) -> Result<Vec<ResidentExtent>, FsError> {
+        let mut extents = Vec::new();
+        for run in self.reader().all_runs(ino, from) {
+            let ChunkRun { chunks, state, data_xid } = run?;
+            if matches!(state, ChunkState::Hot | ChunkState::Warm) {
+                extents.push(ResidentExtent { ino, chunks, data_xid });
+                if extents.len() >= n_max {
+                    break;
+                }
+            }
+        }
+        Ok(extents)
+    }
+}

@@ -1,0 +1,66 @@
+//! The live filesystem as a port.
+
+use std::sync::Arc;
+
+use tier_types::{
+    ChunkNo, ChunkRun, EvictOutcome, EvictionFacts, Ino, InodeState, MountedInstance,
+    MountedSnapshot, PortError, Publication, ResidentExtent, Usage,
+};
+
+use crate::core::Core;
+
+impl MountedInstance for Core {
+    fn open_snapshot(
+        &self,
+        publication: &Publication,
+    ) -> Result<Arc<dyn MountedSnapshot>, PortError> {
+        Ok(Arc::new(self.snapshot_at(publication)?))
+    }
+
+    fn evict_extent(&self, extent: &ResidentExtent) -> Result<EvictOutcome, PortError> {
+        Ok(self.evict(extent)?)
+    }
+
+    fn reclaim(&self) -> Result<u64, PortError> {
+        let before = self.db.physical_bytes()?;
+        self.fsync()?;
+        self.db.reclaim()?;
+        // Nothing was gained if as much was written meanwhile.
+        Ok(before.saturating_sub(self.db.physical_bytes()?))
+    }
+
+    fn resident_extents(
+        &self,
+        ino: Ino,
+        from: ChunkNo,
+        n_max: usize,
+    ) -> Result<Vec<ResidentExtent>, PortError> {
+        Ok(self.resident(ino, from, n_max)?)
+    }
+
+    fn warm_inodes(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
+        Ok(self.reader().listed_warm(after, n_max)?)
+    }
+
+    fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
+        Ok(self.facts(ino)?)
+    }
+
+    fn restore_inode(
+        &self,
+        inode: &InodeState,
+        runs: &mut dyn Iterator<Item = Result<ChunkRun, PortError>>,
+    ) -> Result<(), PortError> {
+        self.put_back(inode, runs)
+    }
+
+    fn usage(&self) -> Result<Usage, PortError> {
+        let counters = self.committer.counters();
+        Ok(Usage {
+            physical_bytes: self.db.physical_bytes()?,
+            n_inodes: counters.n_inodes(),
+            resident_bytes: counters.resident_bytes(),
+            cold_bytes: counters.cold_bytes(),
+        })
+    }
+}

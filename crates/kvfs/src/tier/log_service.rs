@@ -1,0 +1,67 @@
+//! The operation log as a port.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+
+use tier_log::{LogError, LogRecord};
+use tier_types::{
+    LogService, PortError, Publication, PublicationListener, SegmentInfo, Xid, XidRange,
+};
+
+use crate::FsError;
+use crate::core::Core;
+
+/// Bytes of a segment that are read at a time.
+const READ_BYTES: usize = 1 << 20;
+
+impl Core {
+    /// Operations that were logged since the last publication.
+    pub fn backlog_operations(&self) -> u64 {
+        self.committer.last_xid().get().saturating_sub(self.publications.published().get())
+    }
+
+    /// The records from `from` on that are not published yet.
+    pub fn unpublished_records(
+        &self,
+        from: Xid,
+        visit: &mut dyn FnMut(LogRecord) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
+        self.db.reader().log_from(from)?.try_for_each(|record| visit(record?))
+    }
+}
+
+impl LogService for Core {
+    fn publish(&self) -> Result<Option<Publication>, PortError> {
+        Ok(self.publish_now()?)
+    }
+
+    fn on_publication(&self, listener: PublicationListener) {
+        self.publications.listeners.lock().push(listener);
+    }
+
+    fn segments(&self, range: XidRange) -> Result<Vec<SegmentInfo>, PortError> {
+        Ok(self.publications.segments.covering(range))
+    }
+
+    fn open_segment(&self, segment: &SegmentInfo) -> Result<Box<dyn Read + Send>, PortError> {
+        let file = File::open(&segment.name).map_err(|source| LogError::Io {
+            operation: "open",
+            name: segment.name.clone(),
+            source,
+        })?;
+        Ok(Box::new(BufReader::with_capacity(READ_BYTES, file)))
+    }
+
+    fn last_xid(&self) -> Xid {
+        self.committer.last_xid()
+    }
+
+    fn release(&self, publication: &Publication) -> Result<(), PortError> {
+        self.publications.snapshots.lock().remove(&publication.range.last());
+        Ok(())
+    }
+
+    fn retire_segments(&self, xid: Xid) -> Result<(), PortError> {
+        Ok(self.publications.segments.retire(xid)?)
+    }
+}

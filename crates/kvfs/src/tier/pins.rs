@@ -1,0 +1,35 @@
+//! Pins: inodes that an operator wants to stay in the store.
+
+use tier_types::Ino;
+
+use crate::FsError;
+use crate::core::Core;
+
+impl Core {
+    /// Keeps an inode, and for a directory everything below it, from being evicted, or not any
+    /// longer.
+    pub fn set_pin(&self, ino: Ino, pinned: bool) -> Result<(), FsError> {
+        let _guard = self.locks.lock(&[ino]);
+        self.reader().attr(ino)?;
+        if self.reader().has_pin(ino)? != pinned {
+            self.committer.commit(0, move |draft| draft.set_pin(ino, pinned))?;
+        }
+        Ok(())
+    }
+
+    /// Whether an inode, or a directory above it, is pinned. A file with several names is pinned
+    /// through any of them.
+    pub fn is_pinned(&self, ino: Ino) -> Result<bool, FsError> {
+        if self.committer.counters().n_pins == 0 {
+            return Ok(false);
+        }
+        let mut todo = vec![ino];
+        while let Some(ino) = todo.pop() {
+            if self.reader().has_pin(ino)? {
+                return Ok(true);
+            }
+            todo.extend(self.reader().links(ino)?.into_iter().map(|link| link.parent));
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,206 @@
+//! Recall: the way back for evicted data, and the only place that stores what it brought.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tier_types::{
+    ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, FileAttr, Ino, PortError, Recall,
+    RecallRequest, RecalledExtent, ResidentExtent, to_u64, to_usize, with_causes,
+};
+
+use crate::FsError;
+use crate::core::{Core, Kvfs};
+use crate::tx::{ListKind, MapWindow};
+
+/// The recall of a filesystem without an archive: every answer is an error of kind `Unavailable`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NoArchive;
+
+impl Recall for NoArchive {
+    fn recall(&self, _: &RecallRequest) -> Result<RecalledExtent, PortError> {
+        let message = "this filesystem was opened without a way to its archive";
+        Err(PortError::new(ErrorKind::Unavailable, message))
+    }
+}
+
+impl Kvfs {
+    /// Brings all evicted data of a file back. Returns the bytes that came; it ends with
+    /// [`FsError::Interrupted`] when `stop` becomes true.
+    pub fn recall_file(&self, ino: Ino, stop: &AtomicBool) -> Result<u64, FsError> {
+        let mut bytes = 0;
+        for run in self.reader().all_runs(ino, ChunkNo::new(0)) {
+            let run = run?;
+            let mut rest = Some(run.chunks).filter(|_| run.state == ChunkState::Cold);
+            while let Some(chunks) = rest {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(FsError::Interrupted);
+                }
+                let recalled = self.make_resident(ino, &ChunkRun { chunks, ..run })?;
+                bytes += to_u64(recalled.bytes().len());
+                rest = ChunkRange::new(recalled.chunks().end(), chunks.end());
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Appends a cold run's data, each chunk filled up with zeros, and stores what came.
+    pub(crate) fn read_cold(
+        &self,
+        ino: Ino,
+        run: &ChunkRun,
+        out: &mut Vec<u8>,
+    ) -> Result<(), FsError> {
+        let mut rest = Some(run.chunks);
+        while let Some(chunks) = rest {
+            let run = ChunkRun { chunks, ..*run };
+            let recalled = self.ask(ino, &run)?;
+            // The reader has its data all the same; the next one recalls it again.
+            if let Err(error) = self.store_recalled(&extent_of(ino, &run, &recalled), &recalled) {
+                tracing::warn!(%ino, error = %with_causes(&error), "recalled data is not stored");
+            }
+            let came = append(&recalled, chunks, self.chunk_bytes, out);
+            rest = ChunkRange::new(came.end(), chunks.end());
+        }
+        Ok(())
+    }
+
+    /// Brings at least the start of a cold run back and stores what came.
+    pub(crate) fn make_resident(
+        &self,
+        ino: Ino,
+        run: &ChunkRun,
+    ) -> Result<RecalledExtent, FsError> {
+        let recalled = self.ask(ino, run)?;
+        self.store_recalled(&extent_of(ino, run, &recalled), &recalled)?;
+        Ok(recalled)
+    }
+
+    /// What an operation on cold data came to; `None` if it is to start over: the archive knows only
+    /// the newest version of each chunk, so that data of a file that changed meanwhile may be
+    /// missing there.
+    pub(crate) fn unless_changed<T>(
+        &self,
+        before: &FileAttr,
+        done: Result<T, FsError>,
+    ) -> Result<Option<T>, FsError> {
+        match done {
+            Err(FsError::Recall { source, .. })
+                if source.kind() == ErrorKind::Missing && self.has_changed(before)? =>
+            {
+                Ok(None)
+            }
+            done => done.map(Some),
+        }
+    }
+
+    fn has_changed(&self, before: &FileAttr) -> Result<bool, FsError> {
+        let now = self.reader().find_attr(before.ino)?;
+        Ok(now.is_none_or(|now| now.xid != before.xid))
+    }
+
+    /// Asks for a run's data; what comes holds the first chunk of the run, and bytes for all of its
+    /// chunks.
+    fn ask(&self, ino: Ino, run: &ChunkRun) -> Result<RecalledExtent, FsError> {
+        let failed = |source| FsError::Recall { ino, source };
+        let request = RecallRequest { ino, chunks: run.chunks, data_xid: run.data_xid };
+        let begin = Instant::now();
+        let recalled = self.recall.recall(&request).map_err(failed)?;
+        let came = recalled.chunks();
+        tracing::debug!(
+            %ino,
+            asked = %run.chunks,
+            chunks = %came,
+            xid = %run.data_xid,
+            bytes = recalled.bytes().len(),
+            elapsed = ?begin.elapsed(),
+            "recalled"
+        );
+        check_answer(&request, &recalled, self.chunk_bytes).map_err(failed)?;
+        Ok(recalled)
+    }
+}
+
+/// Whether an answer is one to this request: it may have been made for another one, or for another
+/// size of chunks, and bytes that are missing must never read as zeros.
+fn check_answer(
+    request: &RecallRequest,
+    answer: &RecalledExtent,
+    chunk_bytes: u32,
+) -> Result<(), PortError> {
+    let damaged = |message: String| Err(PortError::new(ErrorKind::Damaged, message));
+    let (ino, asked, came) = (request.ino, request.chunks, answer.chunks());
+    if !came.contains(asked.start()) {
+        return damaged(format!("inode {ino}: chunks {came} came where {asked} were asked for"));
+    }
+    let n_bytes = to_u64(answer.bytes().len());
+    let n_needed = came.len().saturating_mul(u64::from(chunk_bytes));
+    if n_bytes > n_needed || n_needed - n_bytes >= u64::from(chunk_bytes) {
+        return damaged(format!("inode {ino}: {n_bytes} bytes came for chunks {came}"));
+    }
+    Ok(())
+}
+
+impl Core {
+    /// Stores recalled chunks as warm, where a detour still stands for exactly this version.
+    fn store_recalled(
+        &self,
+        extent: &ResidentExtent,
+        recalled: &RecalledExtent,
+    ) -> Result<(), FsError> {
+        let ResidentExtent { ino, chunks, data_xid } = *extent;
+        let guard = self.locks.lock(&[ino]);
+        let Some(attr) = self.reader().find_attr(ino)? else { return Ok(()) };
+        let window = MapWindow::load(self.reader(), ino, chunks, self.size_of(&attr))?;
+        let comes = move |run: &ChunkRun| run.data_xid == data_xid && run.state == ChunkState::Cold;
+        let chunk_bytes = to_usize(u64::from(self.chunk_bytes));
+        let mut contents = Vec::new();
+        for run in window.runs().iter().filter(|run| comes(run)) {
+            let skip = to_usize(run.chunks.start().get() - chunks.start().get());
+            let pieces = recalled.bytes().chunks(chunk_bytes).skip(skip);
+            let numbers = run.chunks.start().get()..run.chunks.end().get();
+            contents.extend(numbers.map(ChunkNo::new).zip(pieces.map(<[u8]>::to_vec)));
+            assert_eq!(
+                contents.last().map(|(last, _)| *last),
+                Some(run.chunks.last()),
+                "an answer has bytes for each of its chunks"
+            );
+        }
+        if contents.is_empty() {
+            return Ok(());
+        }
+        self.committer.commit(0, move |draft| {
+            for (chunk, content) in contents {
+                draft.put_chunk(ino, chunk, content);
+            }
+            draft.list(ListKind::Warm, ino);
+            window.set_state(comes, ChunkState::Warm, draft);
+            window.put_resident(draft);
+        })?;
+        drop(guard);
+        self.residency_changed(ino);
+        Ok(())
+    }
+}
+
+fn extent_of(ino: Ino, run: &ChunkRun, recalled: &RecalledExtent) -> ResidentExtent {
+    ResidentExtent { ino, chunks: recalled.chunks(), data_xid: run.data_xid }
+}
+
+/// Appends what came of the wanted chunks, each filled up with zeros, and says which those are.
+#[expect(clippy::expect_used, reason = "the answer was checked to hold the first wanted chunk")]
+fn append(
+    recalled: &RecalledExtent,
+    wanted: ChunkRange,
+    chunk_bytes: u32,
+    out: &mut Vec<u8>,
+) -> ChunkRange {
+    let came = recalled.chunks().intersection(wanted).expect("the first wanted chunk came");
+    let skip = came.offset_bytes(chunk_bytes) - recalled.chunks().offset_bytes(chunk_bytes);
+    let bytes = recalled.bytes().get(to_usize(skip)..).expect("bytes for every chunk that came");
+    let len = to_usize(came.len()) * to_usize(u64::from(chunk_bytes));
+    let end = out.len() + len;
+    out.extend_from_slice(bytes.get(..len).unwrap_or(bytes));
+    // The last chunk ends where the file ended when it was archived.
+    out.resize(end, 0);
+    came
+}

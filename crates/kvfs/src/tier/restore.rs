@@ -1,0 +1,96 @@
+//! Restoring a lost filesystem, inode by inode.
+//!
+//! Inodes come in any order, each once, and nothing that is restored is an operation. The rows of an
+//! inode may need several batches; its attributes come in the last one, so that an inode that a
+//! crash cut off is not there, and the restore can be begun again in an empty filesystem.
+
+use tier_types::{
+    ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, FileAttr, InodeState, PortError, to_u64,
+};
+
+use crate::core::Core;
+use crate::store::{FILE_BYTES_MAX, RunState};
+use crate::tx::ListKind;
+
+/// Runs that go into one batch.
+const N_RUNS_BATCH: usize = 10_000;
+
+impl Core {
+    pub(super) fn put_back(
+        &self,
+        inode: &InodeState,
+        runs: &mut dyn Iterator<Item = Result<ChunkRun, PortError>>,
+    ) -> Result<(), PortError> {
+        let ino = inode.attr.ino;
+        if self.reader().find_attr(ino)?.is_some() {
+            let message = format!("inode {ino} is there already; restore into an empty filesystem");
+            return Err(PortError::new(ErrorKind::Failed, message));
+        }
+        if inode.attr.size_bytes > FILE_BYTES_MAX {
+            let message = format!("inode {ino} to be restored is larger than a file can be");
+            return Err(PortError::new(ErrorKind::Damaged, message));
+        }
+        let mut at = ChunkNo::new(0);
+        let mut batch = Vec::new();
+        for run in runs {
+            let run = run?;
+            if run.chunks.start() < at || matches!(run.state, ChunkState::Hot | ChunkState::Warm) {
+                let message =
+                    format!("the chunk map of inode {ino} to be restored is not in order");
+                return Err(PortError::new(ErrorKind::Damaged, message));
+            }
+            batch.extend(never_written(at, run.chunks.start()));
+            at = run.chunks.end();
+            batch.push(run);
+            if batch.len() >= N_RUNS_BATCH {
+                self.put_runs(&inode.attr, std::mem::take(&mut batch))?;
+            }
+        }
+        batch.extend(never_written(at, ChunkNo::END));
+        self.put_runs(&inode.attr, batch)?;
+        self.put_state(inode)
+    }
+
+    fn put_runs(&self, attr: &FileAttr, runs: Vec<ChunkRun>) -> Result<(), PortError> {
+        let (ino, file_bytes, chunk_bytes) = (attr.ino, attr.size_bytes, self.chunk_bytes);
+        self.committer.commit(0, move |draft| {
+            for ChunkRun { chunks, state, data_xid } in runs {
+                draft.counters.gain(state, chunks.len_bytes(chunk_bytes, file_bytes));
+                draft.put_run(ino, chunks.start(), RunState { state, data_xid });
+            }
+        })?;
+        Ok(())
+    }
+
+    /// The places of restored entries in their listings count from the first one up. There are
+    /// never more names than transactions that made them, so that later entries, whose place is by
+    /// their transaction, come after them.
+    fn put_state(&self, inode: &InodeState) -> Result<(), PortError> {
+        let inode = inode.clone();
+        let first_cookie = {
+            let mut last = self.restored_cookies.lock();
+            let first = *last + 1;
+            *last += to_u64(inode.links.len());
+            first
+        };
+        self.committer.commit(0, move |draft| {
+            let ino = inode.attr.ino;
+            for (link, cookie) in inode.links.iter().zip(first_cookie..) {
+                draft.add_name_at(ino, link, cookie);
+            }
+            for xattr in inode.xattrs {
+                draft.put_xattr(ino, &xattr.name, xattr.value);
+            }
+            if inode.links.is_empty() && inode.attr.nlink == 0 {
+                draft.list(ListKind::Orphans, ino);
+            }
+            draft.put_new_inode(&inode.attr);
+        })?;
+        Ok(())
+    }
+}
+
+fn never_written(from: ChunkNo, until: ChunkNo) -> Option<ChunkRun> {
+    let RunState { state, data_xid } = RunState::NEVER_WRITTEN;
+    ChunkRange::new(from, until).map(|chunks| ChunkRun { chunks, state, data_xid })
+}

@@ -1,0 +1,147 @@
+//! A publication's KVS snapshot as a port, read in order of inodes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tier_types::{
+    ChunkNo, ChunkRange, ChunkRun, Ino, InodeState, Link, MountedSnapshot, PortError,
+    SnapshotReader, Xid,
+};
+
+use crate::FsError;
+use crate::activity::Activity;
+use crate::store::{KvsSnapshot, OrderedReader};
+
+/// Directories whose path is remembered.
+const N_PATHS_MAX: usize = 10_000;
+
+pub(super) struct KvfsSnapshot {
+    pub(super) snapshot: Arc<KvsSnapshot>,
+    pub(super) xid: Xid,
+    pub(super) chunk_bytes: u32,
+    pub(super) activity: Arc<Activity>,
+}
+
+impl MountedSnapshot for KvfsSnapshot {
+    fn xid(&self) -> Xid {
+        self.xid
+    }
+
+    fn chunk_bytes(&self) -> u32 {
+        self.chunk_bytes
+    }
+
+    fn foreground_active(&self) -> bool {
+        self.activity.is_foreground()
+    }
+
+    fn reader(&self) -> Box<dyn SnapshotReader + '_> {
+        Box::new(KvfsReader {
+            snapshot: &self.snapshot,
+            chunk_bytes: self.chunk_bytes,
+            rows: OrderedReader::new(&self.snapshot),
+            paths: HashMap::new(),
+            first_link: None,
+        })
+    }
+}
+
+/// One thread's reader.
+struct KvfsReader<'a> {
+    snapshot: &'a KvsSnapshot,
+    chunk_bytes: u32,
+    rows: OrderedReader<'a>,
+    paths: HashMap<Ino, Arc<[u8]>>,
+    /// The inode that was read last, and its first link: its path is often asked for next.
+    first_link: Option<(Ino, Option<Link>)>,
+}
+
+impl KvfsReader<'_> {
+    fn read_inode(&mut self, ino: Ino) -> Result<Option<InodeState>, FsError> {
+        let Some(attr) = self.rows.attr(ino)? else { return Ok(None) };
+        let links = self.rows.links(ino)?;
+        let xattrs = self.rows.xattrs(ino)?;
+        self.first_link = Some((ino, links.first().cloned()));
+        Ok(Some(InodeState { attr, links, xattrs }))
+    }
+
+    fn path_of(&mut self, ino: Ino) -> Result<Option<Vec<u8>>, FsError> {
+        if ino == Ino::ROOT {
+            return Ok(Some(Vec::new()));
+        }
+        let link = match self.first_link.take() {
+            Some((known, link)) if known == ino => link,
+            _ => self.snapshot.reader().first_link(ino)?,
+        };
+        let Some(link) = link else { return Ok(None) };
+        let Some(dir) = self.directory_path(link.parent)? else { return Ok(None) };
+        let mut path = Vec::with_capacity(dir.len() + 1 + link.name.as_bytes().len());
+        path.extend_from_slice(&dir);
+        push_name(&mut path, link.name.as_bytes());
+        Ok(Some(path))
+    }
+
+    /// The path of a directory, from the nearest ancestor whose path is remembered.
+    fn directory_path(&mut self, dir: Ino) -> Result<Option<Arc<[u8]>>, FsError> {
+        if let Some(known) = self.paths.get(&dir) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let mut names = Vec::new();
+        let mut at = dir;
+        let mut path = loop {
+            if at == Ino::ROOT {
+                break Vec::new();
+            }
+            if let Some(known) = self.paths.get(&at) {
+                break known.to_vec();
+            }
+            let Some(link) = self.snapshot.reader().first_link(at)? else { return Ok(None) };
+            names.push(link.name);
+            at = link.parent;
+        };
+        for name in names.iter().rev() {
+            push_name(&mut path, name.as_bytes());
+        }
+        if self.paths.len() >= N_PATHS_MAX {
+            self.paths.clear();
+        }
+        let path: Arc<[u8]> = path.into();
+        self.paths.insert(dir, Arc::clone(&path));
+        Ok(Some(path))
+    }
+}
+
+fn push_name(path: &mut Vec<u8>, name: &[u8]) {
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+}
+
+impl SnapshotReader for KvfsReader<'_> {
+    fn inode(&mut self, ino: Ino) -> Result<Option<InodeState>, PortError> {
+        Ok(self.read_inode(ino)?)
+    }
+
+    fn path(&mut self, ino: Ino) -> Result<Option<Vec<u8>>, PortError> {
+        Ok(self.path_of(ino)?)
+    }
+
+    fn chunk_runs(
+        &mut self,
+        ino: Ino,
+        from: ChunkNo,
+        n_max: usize,
+    ) -> Result<Vec<ChunkRun>, PortError> {
+        Ok(self.rows.runs(ino, from, n_max)?)
+    }
+
+    fn read_chunks(
+        &mut self,
+        ino: Ino,
+        chunks: ChunkRange,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PortError> {
+        Ok(self.rows.read_chunks(ino, chunks, self.chunk_bytes, out)?)
+    }
+}
