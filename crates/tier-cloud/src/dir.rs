@@ -6,6 +6,11 @@
 //! seen once is still there after a loss of power. Nothing changes a file that has its final name.
 //! A crash leaves at most a temporary file, which no listing shows and
 //! [`discard_staged`](StagingStore::discard_staged) removes.
+//!
+//! The order of these steps is what makes a crash harmless. Were the file renamed before it is
+//! synced, a loss of power could leave a whole name with half the bytes; were the directories not
+//! synced, an object that a manifest speaks of could be gone. Several writers may put one name at a
+//! time: each has a temporary file of its own, and the last rename wins, with a whole object.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tier_types::{
-    ErrorKind, Flush, ObjectName, ObjectStore, PortError, StagedObject, StagingStore,
+    ErrorKind, Flush, ObjectName, ObjectStore, PortError, StagedObject, StagingStore, to_u64,
 };
 
 /// Files of this ending are not objects: a crash may leave them.
@@ -54,25 +59,33 @@ impl DirStore {
     }
 
     fn path(&self, name: &ObjectName) -> PathBuf {
-        self.root.join(name.as_str())
+        let path = self.root.join(name.as_str());
+        assert!(path.starts_with(&self.root) && path != self.root, "a name stays below the root");
+        path
     }
 
+    #[expect(clippy::expect_used, reason = "an object's path is below the root")]
     fn create(&self, name: &ObjectName) -> Result<StagedFile, PortError> {
         let path = self.path(name);
-        // A name has no part that leads upward.
-        assert!(path.starts_with(&self.root), "{name} lies in the store");
-        let directory = path.parent().unwrap_or(&self.root);
+        let directory = path.parent().expect("the directory of an object");
         fs::create_dir_all(directory)
             .map_err(|source| failed("create directory", directory, source))?;
-        // No two writers ever share a temporary file.
-        let number = N_TEMPORARIES.fetch_add(1, Ordering::Relaxed);
-        let mut temporary = path.clone().into_os_string();
-        temporary.push(format!(".{}-{number}{TEMPORARY}", std::process::id()));
-        let temporary = PathBuf::from(temporary);
-        let file = OpenOptions::new().write(true).create_new(true).open(&temporary);
-        let file = file.map_err(|source| failed("create", &temporary, source))?;
+        let temporary = temporary_beside(&path);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&temporary)
+            .map_err(|source| failed("create", &temporary, source))?;
         Ok(StagedFile { file, temporary, path, root: self.root.clone(), committed: false })
     }
+}
+
+/// A name that no other writer has: not in this process, and not in another one that may run.
+fn temporary_beside(path: &Path) -> PathBuf {
+    let number = N_TEMPORARIES.fetch_add(1, Ordering::Relaxed);
+    let mut name = path.as_os_str().to_os_string();
+    name.push(format!(".{}-{number}{TEMPORARY}", std::process::id()));
+    name.into()
 }
 
 impl StagingStore for DirStore {
@@ -88,6 +101,7 @@ impl StagingStore for DirStore {
             }
         })?;
         for path in leftovers {
+            tracing::debug!(path = %path.display(), "removing what a crash left of an object");
             fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?;
         }
         Ok(())
@@ -140,8 +154,8 @@ impl StagedObject for StagedFile {
     }
 
     fn flush_handle(&self) -> Result<Flush, PortError> {
-        let file = self.file.try_clone();
-        let file = file.map_err(|source| failed("duplicate", &self.temporary, source))?;
+        let file =
+            self.file.try_clone().map_err(|source| failed("duplicate", &self.temporary, source))?;
         let path = self.temporary.clone();
         Ok(Box::new(move || file.sync_data().map_err(|source| failed("sync", &path, source))))
     }
@@ -178,8 +192,9 @@ impl ObjectStore for DirStore {
             if n == 0 {
                 break;
             }
-            object.append(buffer.get(..n).unwrap_or_default())?;
-            written += tier_types::to_u64(n);
+            let (filled, _) = buffer.split_at(n);
+            object.append(filled)?;
+            written += to_u64(n);
         }
         if written != len_bytes {
             let message = format!("the content of {name} ended after {written} bytes");

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod commit;
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod fsck;
 #[cfg(test)]
 mod posix;

@@ -1,4 +1,9 @@
 //! The driver of a filesystem under test, and what the suites of the two ports share.
+//!
+//! A suite must change a filesystem to see what its ports say of it, and no port can do that. The
+//! driver has the five operations that are needed and no more, on files in the root directory, so
+//! that it is written in some twenty lines for any filesystem. Everything else goes through the
+//! ports. Behind the filesystem stands a [`FakeArchive`], so that what a suite evicts comes back.
 
 use std::sync::Arc;
 

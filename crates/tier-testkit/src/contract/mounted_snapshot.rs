@@ -1,5 +1,11 @@
 //! The contract of [`MountedSnapshot`] and [`SnapshotReader`](tier_types::SnapshotReader), and of
 //! what a release does to them. Called by the suite of the instance that opens them.
+//!
+//! A snapshot shows exactly its publication: no later write, every file that was deleted since, and
+//! what was evicted since as it was. Segment and snapshot are of one moment, whatever is written
+//! meanwhile. A release lets go of one snapshot and no other; the present serves in its place until
+//! something is logged, and after that it is missing. A chunk map is total. Chunks without data are
+//! damage and never zeros.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -160,8 +166,10 @@ fn a_released_snapshot_is_the_present_until_something_is_logged<F: TestFilesyste
     drop(before);
     for _ in 0..2 {
         fs.log().release(&publication).unwrap();
-        let again = subject.instance().open_snapshot(&publication);
-        let again = again.expect("as long as nothing was logged, the present serves");
+        let again = subject
+            .instance()
+            .open_snapshot(&publication)
+            .expect("as long as nothing was logged, the present serves");
         assert_eq!(again.xid(), publication.range.last());
         assert_eq!(again.reader().inode(a).unwrap(), state);
         assert!(content(again.as_ref(), a).unwrap() == bytes);

@@ -1,4 +1,9 @@
 //! The contract of [`ObjectStore`].
+//!
+//! What is not there is missing, under every operation, and errors name the object. A range beyond
+//! the end is damage. A name is taken once: the same length again changes nothing, another length is
+//! refused, a put that fails leaves nothing, and of several puts at a time one wins as a whole.
+//! Names are listed by prefix, sorted. Deleting what is not there is no error.
 
 use std::thread;
 

@@ -1,4 +1,9 @@
 //! The contract of [`Persisted`].
+//!
+//! The answer is yes for each part of what is archived, in exactly its version, and no for the
+//! version before and after it, for one chunk more than is archived, for a hole, and for another
+//! inode. Metadata is in the snapshot that holds it as exactly this transaction left it, or in none.
+//! A yes that should be a no would let the only copy of data be evicted.
 
 use tier_types::{ChunkNo, ChunkRange, Ino, Persisted, Xid};
 

@@ -1,4 +1,9 @@
 //! The contract of [`Recall`].
+//!
+//! An answer holds the first chunk asked for, and is of exactly the version asked for in all of its
+//! chunks, whether they are more or fewer than were asked for; asking on brings the rest. Another
+//! version, other chunks or another inode are missing. All this holds for many readers at a time,
+//! some of which meet at the same extent.
 
 use std::thread;
 

@@ -1,4 +1,8 @@
 //! The contract of [`StagingStore`].
+//!
+//! An object that is being written is not there: no listing shows it and no read finds it, however
+//! much was written and flushed. Committed it is there as a whole; dropped it leaves nothing. What
+//! was committed survives the removal of what was not.
 
 use tier_types::StagingStore;
 

@@ -15,9 +15,10 @@ impl TestFilesystem for FakeKvs {
     }
 
     fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> Ino {
-        let kvs = self.clone();
-        let kvs = if self.find(name).is_some() { kvs } else { kvs.file(name, b"") };
-        kvs.write(name, offset, bytes).ino(name)
+        if self.find(name).is_none() {
+            drop(self.clone().file(name, b""));
+        }
+        self.clone().write(name, offset, bytes).ino(name)
     }
 
     fn truncate(&self, name: &str, size_bytes: u64) {

@@ -30,8 +30,7 @@ impl MountedInstance for FakeKvs {
             // Nothing happened since: the present is the same.
             snapshots.entry(xid).or_insert(now);
         }
-        let inodes: Option<Arc<Inodes>> = snapshots.get(&xid).cloned();
-        let inodes = inodes.ok_or_else(|| {
+        let inodes: Arc<Inodes> = snapshots.get(&xid).cloned().ok_or_else(|| {
             PortError::new(ErrorKind::Missing, format!("no snapshot at xid {xid}"))
         })?;
         Ok(Arc::new(FakeSnapshot { inodes, xid, chunk_bytes: self.shared.chunk_bytes }))
