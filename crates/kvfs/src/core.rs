@@ -39,7 +39,7 @@ pub struct Core {
     residency_listener: OnceLock<ResidencyListener>,
 }
 
-/// What publications leave behind, and who hears of them.
+/// What publications leave behind, and what is told of them.
 pub(crate) struct PublicationState {
     /// One publication at a time.
     pub(crate) publishing: Mutex<()>,

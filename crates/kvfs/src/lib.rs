@@ -34,6 +34,8 @@ mod fuse;
 
 #[cfg(fuzzing)]
 pub mod fuzzing;
+#[cfg(test)]
+mod testing;
 
 pub use check::{Finding, FsckReport, Problem};
 pub use core::{Core, Kvfs, ResidencyListener};

@@ -119,3 +119,54 @@ fn free_bytes(db: &Db) -> Result<u64, FsError> {
 
 #[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "it is 255")]
 const NAME_BYTES_MAX: u32 = FileName::BYTES_MAX as u32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{options, store};
+
+    fn room(db: &Arc<Db>, write_buffer_bytes: usize) -> Room {
+        Room::new(Arc::clone(db), Arc::default(), &KvfsOptions { write_buffer_bytes, ..options() })
+    }
+
+    #[test]
+    fn a_reserve_stays_free() {
+        let (_dir, db) = store();
+        let small = room(&db, 1);
+        small.check().unwrap();
+        let statfs = small.statfs(&Counters::default(), 512).unwrap();
+        assert!(statfs.free_bytes > 0 && statfs.name_bytes_max == 255);
+        let large = room(&db, 1 << 55);
+        assert!(matches!(large.check(), Err(FsError::NoSpace(_))));
+        assert_eq!(large.statfs(&Counters::default(), 512).unwrap().free_bytes, 0);
+    }
+
+    #[test]
+    fn low_space_ends_yielding() {
+        let (_dir, db) = store();
+        let activity = Arc::<Activity>::default();
+        let options = KvfsOptions { write_buffer_bytes: 1 << 55, ..options() };
+        let room = Room::new(db, Arc::clone(&activity), &options);
+        activity.note_use();
+        assert!(activity.is_foreground());
+        room.check().unwrap_err();
+        activity.note_use();
+        assert!(!activity.is_foreground());
+    }
+
+    #[test]
+    fn totals_that_damage_made_negative_count_as_none() {
+        let (_dir, db) = store();
+        let counters =
+            Counters { n_inodes: -1, resident_bytes: -5, cold_bytes: 7, ..Counters::default() };
+        let statfs = room(&db, 1).statfs(&counters, 512).unwrap();
+        assert_eq!((statfs.n_inodes, statfs.data_bytes), (0, 7));
+    }
+
+    #[test]
+    fn a_disk_is_no_fuller_than_it_is_large() {
+        let (_dir, db) = store();
+        let DiskSpace { used_bytes, capacity_bytes } = disk_space(&db).unwrap();
+        assert!(0 < used_bytes && used_bytes <= capacity_bytes);
+    }
+}

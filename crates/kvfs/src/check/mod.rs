@@ -90,8 +90,9 @@ impl Core {
             self.db.set_repairing(true)?;
             let before = n_repaired;
             for stage in Stage::ALL.into_iter().filter(|stage| *stage >= first) {
-                tracing::info!(round, ?stage, "repair");
-                n_repaired += self.repair_stage(stage, archive, found, stop)?;
+                let n_now = self.repair_stage(stage, archive, found, stop)?;
+                tracing::info!(round, ?stage, n_repaired = n_now, "repaired a stage");
+                n_repaired += n_now;
             }
             if n_repaired == before {
                 break;
@@ -116,9 +117,9 @@ impl Core {
         stop: &AtomicBool,
     ) -> Result<u64, FsError> {
         let mut n_repaired = 0;
-        let mut repair = |finding: Finding| {
-            let repair = Repair::of(&finding).filter(|repair| repair.stage() == stage);
-            if let Some(repair) = repair
+        let mut repair_one = |finding: Finding| {
+            let planned = Repair::of(&finding).filter(|repair| repair.stage() == stage);
+            if let Some(repair) = planned
                 && Apply(self).apply(repair)?
             {
                 n_repaired += 1;
@@ -126,7 +127,7 @@ impl Core {
             }
             Ok(())
         };
-        scan::scan(self, archive, &mut repair, stop)?;
+        scan::scan(self, archive, &mut repair_one, stop)?;
         Ok(n_repaired)
     }
 

@@ -286,3 +286,102 @@ impl fmt::Display for Problem {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    fn name(text: &str) -> FileName {
+        FileName::new(text.as_bytes()).unwrap()
+    }
+
+    /// A problem of every kind.
+    pub(in crate::check) fn one_of_each() -> Vec<Problem> {
+        let chunks = ChunkRange::new(ChunkNo::new(2), ChunkNo::new(5)).unwrap();
+        let link = Link { parent: Ino::new(3), name: name("f") };
+        let counted = Counters::default();
+        vec![
+            Problem::RootMissing { can_be_recreated: true },
+            Problem::RootNamed { link: link.clone() },
+            Problem::AttributesUnreadable { can_be_recreated: true },
+            Problem::Damaged(Damage::ChunkMap),
+            Problem::NamedOrphan,
+            Problem::Nameless,
+            Problem::DirectoryNames,
+            Problem::Unreachable,
+            Problem::LinkCount { kept: 1, expected: 2, is_certain: true },
+            Problem::DirectoryLost { dir: Ino::new(3), can_be_recreated: true },
+            Problem::EntryMissing { link: link.clone() },
+            Problem::EntryUnreadable { name: b"f".to_vec() },
+            Problem::EntryDead { name: name("f"), of: Ino::new(7), is_dead: true },
+            Problem::LinkMissing { link },
+            Problem::EntryUnlisted { name: name("f") },
+            Problem::ListingLength { n_listed: 1, n_entries: 2 },
+            Problem::DataOfNoFile,
+            Problem::ResidentUnreadable,
+            Problem::ResidentBytes { kept: 1, counted: 2 },
+            Problem::WarmUnlisted,
+            Problem::ChunkUnmapped { chunk: ChunkNo::new(2), is_beyond_end: true },
+            Problem::ChunksLost { chunks, data_xid: Xid::new(9), is_archived: true },
+            Problem::NotArchived { chunks, data_xid: Xid::new(9) },
+            Problem::KeyUnreadable { table: Table::Map },
+            Problem::Unowned { table: Table::Links, can_be_recreated: false },
+            Problem::Totals { kept: None, counted, is_certain: true },
+            Problem::LogGap { before: Xid::new(9) },
+            Problem::LogEnd,
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::one_of_each;
+
+    /// Names are for scripts and texts for people who know them: neither changes by accident.
+    #[test]
+    fn names_and_texts_stay_what_they_are() {
+        let listed: String = one_of_each()
+            .iter()
+            .map(|problem| format!("{}: {problem}\n", problem.name()))
+            .collect();
+        insta::assert_snapshot!(listed, @r"
+        root-missing: the root does not exist
+        root-named: the root has a name
+        attributes-unreadable: its attributes cannot be read
+        damaged: its chunk map cannot be read
+        named-orphan: it has a name and is listed as having none
+        nameless: it has no name
+        directory-names: a directory has several names
+        unreachable: the way up from it does not lead to the root
+        link-count: its link count is 1, not 2
+        directory-lost: its directory 3 is lost
+        entry-missing: directory 3 does not know it as f
+        entry-unreadable: an entry cannot be read
+        entry-dead: its entry f is of inode 7, which is gone
+        link-missing: it does not know its name f in directory 3
+        entry-unlisted: its entry f is not listed at its place
+        listing-length: it lists 1 names and has 2
+        data-of-no-file: it has data and is no regular file
+        resident-unreadable: its size in the store cannot be read
+        resident-bytes: 1 bytes of it are said to be local, and 2 are
+        warm-unlisted: it has recalled data and is not listed as having some
+        chunk-unmapped: chunk 2 is in the store, and its map knows nothing of it
+        chunks-lost: its chunks 2-4 have neither data nor detour
+        not-archived: the archive does not have its evicted chunks 2-4 of xid 9
+        key-unreadable: a key of table map cannot be read
+        unowned: it does not exist, and table links has something of it
+        totals: the totals are None, and the sums Counters { n_inodes: 0, resident_bytes: 0, cold_bytes: 0, n_pins: 0 }
+        log-gap: the log has a gap before xid 9
+        log-end: the log does not end at the last transaction
+        ");
+    }
+
+    #[test]
+    fn no_two_problems_share_a_name() {
+        let mut names: Vec<_> = one_of_each().iter().map(super::Problem::name).collect();
+        names.sort_unstable();
+        let n = names.len();
+        names.dedup();
+        assert_eq!(names.len(), n);
+    }
+}

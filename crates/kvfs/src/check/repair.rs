@@ -150,3 +150,96 @@ impl Repair {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::problem::testing::one_of_each;
+    use super::*;
+
+    fn planned(ino: Option<u64>, problem: Problem) -> Option<Repair> {
+        Repair::of(&Finding { ino: ino.map(Ino::new), problem, repaired: false })
+    }
+
+    /// Which problems have a repair, and in which stage.
+    #[test]
+    fn the_plan_of_every_problem() {
+        let line = |problem: &Problem| {
+            let is_of_store = matches!(
+                problem,
+                Problem::Totals { .. } | Problem::LogGap { .. } | Problem::LogEnd
+            );
+            let repair = planned((!is_of_store).then_some(7), problem.clone());
+            let stage = repair.map_or("-".into(), |repair| format!("{:?}", repair.stage()));
+            format!("{}: {stage}\n", problem.name())
+        };
+        let plan: String = one_of_each().iter().map(line).collect();
+        insta::assert_snapshot!(plan, @r"
+        root-missing: Inodes
+        root-named: Links
+        attributes-unreadable: Inodes
+        damaged: -
+        named-orphan: Counts
+        nameless: Tree
+        directory-names: -
+        unreachable: Tree
+        link-count: Counts
+        directory-lost: Inodes
+        entry-missing: Links
+        entry-unreadable: Names
+        entry-dead: Names
+        link-missing: Names
+        entry-unlisted: Names
+        listing-length: Names
+        data-of-no-file: -
+        resident-unreadable: Counts
+        resident-bytes: Counts
+        warm-unlisted: Counts
+        chunk-unmapped: Counts
+        chunks-lost: Counts
+        not-archived: -
+        key-unreadable: -
+        unowned: Inodes
+        totals: Totals
+        log-gap: -
+        log-end: -
+        ");
+    }
+
+    #[test]
+    fn what_cannot_be_told_stays_as_it_is() {
+        let chunks = ChunkRange::ALL;
+        let data_xid = Xid::new(9);
+        let dir = Ino::new(3);
+        let name = FileName::new(b"f").unwrap();
+        for problem in [
+            Problem::RootMissing { can_be_recreated: false },
+            Problem::AttributesUnreadable { can_be_recreated: false },
+            Problem::DirectoryLost { dir, can_be_recreated: false },
+            Problem::EntryDead { name, of: dir, is_dead: false },
+            Problem::LinkCount { kept: 1, expected: 0, is_certain: false },
+            Problem::ChunkUnmapped { chunk: ChunkNo::new(2), is_beyond_end: false },
+            Problem::ChunksLost { chunks, data_xid, is_archived: false },
+            Problem::Unowned { table: Table::Entries, can_be_recreated: false },
+        ] {
+            assert_eq!(planned(Some(7), problem.clone()), None, "{problem:?}");
+        }
+        let (kept, counted) = (None, Counters::default());
+        assert_eq!(planned(None, Problem::Totals { kept, counted, is_certain: false }), None);
+    }
+
+    #[test]
+    fn a_lost_directory_is_recreated_and_not_the_inode_that_misses_it() {
+        let dir = Ino::new(3);
+        let problem = Problem::DirectoryLost { dir, can_be_recreated: true };
+        assert_eq!(planned(Some(7), problem), Some(Repair::RecreateDirectory { ino: dir }));
+        let problem = Problem::Unowned { table: Table::Entries, can_be_recreated: true };
+        let ino = Ino::new(7);
+        assert_eq!(planned(Some(7), problem), Some(Repair::RecreateDirectory { ino }));
+    }
+
+    #[test]
+    fn stages_come_in_the_order_in_which_they_count_on_each_other() {
+        assert!(Stage::ALL.is_sorted());
+        assert_eq!((Stage::ALL[0], Stage::ALL[5]), (Stage::Inodes, Stage::Totals));
+    }
+}

@@ -1,4 +1,9 @@
-//! The kernel's requests as calls of the filesystem: types and error numbers, and nothing else.
+//! The FUSE adapter: the kernel's requests as calls of the filesystem.
+//!
+//! Each method turns the library's types into the filesystem's and the answer into a reply; what
+//! takes more than that is in `nodes` and `data`. Methods run on the threads that answer the kernel
+//! and return soon: evicted data, the disk, and pages that the kernel holds back are waited for on
+//! other threads, which the reply goes along to.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,7 +18,7 @@ use fuser::{
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use tier_types::{FileKind, to_usize};
+use tier_types::{ByteRange, FileKind, to_usize};
 
 use super::answer;
 use super::convert::{self, errno, errno_by_ino};
@@ -43,7 +48,7 @@ pub(super) struct Adapter {
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         for wanted in [
-            // Always: what the kernel would have to ask for later is at hand when we list.
+            // Always: what the kernel would have to ask for later is at hand in a listing.
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_WRITEBACK_CACHE,
             InitFlags::FUSE_PARALLEL_DIROPS,
@@ -63,13 +68,12 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.look_up((parent, name), reply);
+        self.look_up(parent, name, reply);
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        let attr = self.fs.getattr(convert::ino(ino));
-        let attr = attr.and_then(|attr| answer::kernel_attr(&self.fs, &attr));
-        answer::attr(reply, attr);
+        let found = self.fs.getattr(convert::ino(ino));
+        answer::attr(reply, found.and_then(|attr| answer::kernel_attr(&self.fs, &attr)));
     }
 
     fn setattr(
@@ -94,7 +98,7 @@ impl Filesystem for Adapter {
             TimeOrNow::SpecificTime(time) => convert::timestamp(time),
             TimeOrNow::Now => self.fs.now(),
         };
-        // Who is not root cannot set these bits on other people's files, and so loses them.
+        // A user other than root cannot set these bits on files of others, and so loses them.
         let cut_by_user = size.is_some() && req.uid() != 0;
         let set = SetAttr {
             mode: mode.map(convert::mode),
@@ -105,7 +109,7 @@ impl Filesystem for Adapter {
             changed: ctime.map(convert::timestamp),
             strip: uid.is_some() || gid.is_some() || cut_by_user,
         };
-        self.set_attributes(req, convert::ino(ino), (size, set), reply);
+        self.set_attributes(req, convert::ino(ino), size, set, reply);
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -132,7 +136,7 @@ impl Filesystem for Adapter {
     ) {
         match convert::node_kind(mode, rdev) {
             Some(kind) => {
-                self.made(reply, self.make(req, (parent, name), kind, (mode, umask)));
+                self.made(reply, self.make(req, parent, name, kind, mode, umask));
             }
             None => reply.error(Errno::EINVAL),
         }
@@ -147,7 +151,7 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        self.made(reply, self.make(req, (parent, name), FileKind::Directory, (mode, umask)));
+        self.made(reply, self.make(req, parent, name, FileKind::Directory, mode, umask));
     }
 
     fn symlink(
@@ -159,7 +163,7 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let kind = FileKind::Symlink(target.as_os_str().as_bytes().to_vec());
-        self.made(reply, self.make(req, (parent, link_name), kind, (0o777, 0)));
+        self.made(reply, self.make(req, parent, link_name, kind, 0o777, 0));
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -182,7 +186,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        answer::named(reply, self.move_name((parent, name), (newparent, newname), flags));
+        answer::named(reply, self.move_name(parent, name, newparent, newname, flags));
     }
 
     fn link(
@@ -221,7 +225,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        match self.make_open(req, (parent, name), (mode, umask), OpenFlags(flags)) {
+        match self.make_open(req, parent, name, mode, umask, OpenFlags(flags)) {
             Ok((attr, number)) => {
                 let cached = FopenFlags::FOPEN_KEEP_CACHE;
                 reply.created(&answer::REMEMBER, &attr, answer::GENERATION, number, cached);
@@ -261,7 +265,8 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let strip = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        self.write_data(req, (convert::ino(ino), offset), (data, strip), reply);
+        let at = FilePosition { ino: convert::ino(ino), offset };
+        self.write_data(req, at, data, strip, reply);
     }
 
     fn flush(
@@ -413,7 +418,8 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.allocate(req, (convert::ino(ino), mode), (offset, length), reply);
+        let range = ByteRange { offset, len: length };
+        self.allocate(req, convert::ino(ino), range, mode, reply);
     }
 
     fn lseek(
@@ -425,7 +431,7 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        self.seek(req, convert::ino(ino), (offset, whence), reply);
+        self.seek(req, convert::ino(ino), offset, whence, reply);
     }
 
     fn copy_file_range(

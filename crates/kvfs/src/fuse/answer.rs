@@ -1,4 +1,4 @@
-//! Answers to the kernel.
+//! Answers: what the filesystem returned, as replies to the kernel.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use tier_types::{FileAttr, FileKind};
 use super::convert::{self, errno, errno_by_ino};
 use crate::{FsError, Kvfs};
 
-/// How long the kernel may remember what it was told. Nobody else changes the filesystem, and what
-/// eviction and recall change the kernel hears at once.
+/// How long the kernel may remember what it was told. Everything else that changes the filesystem,
+/// eviction and recall among it, tells the kernel at once.
 pub(super) const REMEMBER: Duration = Duration::from_hours(1);
 /// Inode numbers are never used again.
 pub(super) const GENERATION: Generation = Generation(0);
@@ -52,9 +52,10 @@ pub(super) fn data(reply: ReplyData, read: Result<Vec<u8>, FsError>) {
     }
 }
 
+#[expect(clippy::expect_used, reason = "writes and copies are limited to much less")]
 pub(super) fn written(reply: ReplyWrite, written: Result<u64, FsError>) {
     match written {
-        Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),
+        Ok(n) => reply.written(u32::try_from(n).expect("less than 4 GiB at a time")),
         Err(error) => reply.error(errno_by_ino(&error)),
     }
 }
@@ -70,7 +71,7 @@ pub(super) fn attr(reply: ReplyAttr, attr: Result<fuser::FileAttr, FsError>) {
 pub(super) fn xattr(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, FsError>) {
     match value {
         Ok(value) => {
-            let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
+            let Ok(len) = u32::try_from(value.len()) else { return reply.error(Errno::E2BIG) };
             match size {
                 0 => reply.size(len),
                 size if size < len => reply.error(Errno::ERANGE),
@@ -81,9 +82,10 @@ pub(super) fn xattr(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, FsError
     }
 }
 
+#[expect(clippy::expect_used, reason = "sizes of files and offsets of seeks are at most that")]
 pub(super) fn seek(reply: ReplyLseek, found: Result<Option<u64>, FsError>) {
     match found {
-        Ok(Some(at)) => reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
+        Ok(Some(at)) => reply.offset(i64::try_from(at).expect("at most i64::MAX")),
         Ok(None) => reply.error(Errno::ENXIO),
         Err(error) => reply.error(errno_by_ino(&error)),
     }

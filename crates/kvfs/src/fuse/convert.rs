@@ -1,4 +1,4 @@
-//! Types and error numbers, from ours to the kernel's and back.
+//! Conversions of types and error numbers, from the filesystem's to the kernel's and back.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -89,8 +89,9 @@ pub(super) fn node_kind(mode: u32, device: u32) -> Option<FileKind> {
 }
 
 /// The permission, set-id and sticky bits.
+#[expect(clippy::expect_used, reason = "twelve bits are left")]
 pub(super) fn mode(mode: u32) -> u16 {
-    u16::try_from(mode & 0o7777).unwrap_or(0)
+    u16::try_from(mode & 0o7777).expect("twelve bits")
 }
 
 /// Linux's `new_decode_dev`.
@@ -135,7 +136,7 @@ pub(super) fn attr(attr: &FileAttr, resident_bytes: u64, block_bytes: u32) -> fu
 }
 
 /// What stands for a name that is not there.
-pub(super) fn nobody() -> fuser::FileAttr {
+pub(super) fn no_inode() -> fuser::FileAttr {
     fuser::FileAttr {
         ino: INodeNo(0),
         size: 0,
@@ -157,10 +158,12 @@ pub(super) fn nobody() -> fuser::FileAttr {
 
 fn system_time(time: Timestamp) -> SystemTime {
     let whole = Duration::from_secs(time.seconds.unsigned_abs());
-    let second = match time.seconds < 0 {
-        true => UNIX_EPOCH.checked_sub(whole),
-        false => UNIX_EPOCH.checked_add(whole),
+    let second = if time.seconds < 0 {
+        UNIX_EPOCH.checked_sub(whole)
+    } else {
+        UNIX_EPOCH.checked_add(whole)
     };
+    // Only a damaged time has so many nanoseconds that the system cannot express it.
     second
         .and_then(|second| second.checked_add(Duration::from_nanos(time.nanos.into())))
         .unwrap_or(UNIX_EPOCH)
@@ -169,13 +172,13 @@ fn system_time(time: Timestamp) -> SystemTime {
 /// The time that the kernel sent. The library (0.18) reads a time before 1970 as if its
 /// nanoseconds counted backwards as well; here that is undone.
 pub(super) fn timestamp(time: SystemTime) -> Timestamp {
-    let (before, since) = match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => (false, since),
-        Err(error) => (true, error.duration()),
+    let (sign, since) = match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => (1, since),
+        Err(error) => (-1, error.duration()),
     };
+    // The earliest second of all has no counterpart; the next one stands for it.
     let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-    let seconds = if before { -seconds } else { seconds };
-    Timestamp { seconds, nanos: since.subsec_nanos() }
+    Timestamp { seconds: sign * seconds, nanos: since.subsec_nanos() }
 }
 
 #[cfg(test)]

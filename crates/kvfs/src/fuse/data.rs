@@ -1,4 +1,8 @@
-//! Data, and the space that it takes.
+//! Requests about data, and the space that it takes.
+//!
+//! What may need evicted data is tried without waiting on the thread that answers the kernel, and
+//! done again from the start on one that may wait if it finds some. An operation that found cold
+//! data has changed nothing, so that the first try costs no more than a look at the chunk map.
 
 use std::sync::Arc;
 
@@ -9,7 +13,7 @@ use super::adapter::Adapter;
 use super::answer;
 use super::convert::{errno, errno_by_ino};
 use super::waiting::Reply;
-use crate::{Blocking, Core, FsError, Kvfs};
+use crate::{Blocking, Core, FilePosition, FsError, Kvfs};
 
 const BLOCK_BYTES: u32 = 4096;
 
@@ -43,13 +47,16 @@ impl Adapter {
         }
     }
 
+    /// A write; the kernel's buffer is copied only if it has to wait.
     pub(super) fn write_data(
         &self,
         req: &Request,
-        (ino, offset): (Ino, u64),
-        (data, strip): (&[u8], bool),
+        at: FilePosition,
+        data: &[u8],
+        strip: bool,
         reply: ReplyWrite,
     ) {
+        let FilePosition { ino, offset } = at;
         let stripped = if strip { self.fs.strip_privileges(ino) } else { Ok(()) };
         if let Err(error) = stripped {
             return reply.error(errno_by_ino(&error));
@@ -71,8 +78,9 @@ impl Adapter {
     pub(super) fn allocate(
         &self,
         req: &Request,
-        (ino, mode): (Ino, i32),
-        (offset, len): (u64, u64),
+        ino: Ino,
+        range: ByteRange,
+        mode: i32,
         reply: ReplyEmpty,
     ) {
         let keep_size = mode & KEEP_SIZE != 0;
@@ -84,17 +92,18 @@ impl Adapter {
         if let Err(error) = self.strip_for(req, ino) {
             return reply.error(errno_by_ino(&error));
         }
+        let ByteRange { offset, len } = range;
         let operation = move |fs: &Kvfs, blocking: Blocking<'_>| match asked {
             PUNCH_HOLE => fs.punch_hole_with(blocking, ino, offset, len),
-            ZERO_RANGE => fs.zero_range(blocking, ino, ByteRange { offset, len }, keep_size),
+            ZERO_RANGE => fs.zero_range(blocking, ino, range, keep_size),
             _ if keep_size => Ok(()),
             _ => fs.allocate(ino, offset, len),
         };
         self.answer(req, reply, operation, answer::empty);
     }
 
-    /// The kernel leaves it to us to take set-id bits off where somebody who is not root changes
-    /// data by another way than a write.
+    /// The kernel leaves it to the filesystem to take set-id bits off where a user other than root
+    /// changes data by another way than a write.
     pub(super) fn strip_for(&self, req: &Request, ino: Ino) -> Result<(), FsError> {
         if req.uid() == 0 { Ok(()) } else { self.fs.strip_privileges(ino) }
     }
@@ -103,7 +112,8 @@ impl Adapter {
         &self,
         req: &Request,
         ino: Ino,
-        (offset, whence): (i64, i32),
+        offset: i64,
+        whence: i32,
         reply: ReplyLseek,
     ) {
         let Ok(from) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
@@ -128,9 +138,9 @@ impl Adapter {
         match self.fs.statfs() {
             Ok(stat) => {
                 let blocks = |bytes: u64| bytes / u64::from(BLOCK_BYTES);
-                let all = blocks(stat.data_bytes + stat.free_bytes);
+                let all = blocks(stat.data_bytes.saturating_add(stat.free_bytes));
                 let free = blocks(stat.free_bytes);
-                let files = stat.n_inodes + stat.n_inodes_free;
+                let files = stat.n_inodes.saturating_add(stat.n_inodes_free);
                 let (n_free, name_max) = (stat.n_inodes_free, stat.name_bytes_max);
                 reply.statfs(all, free, free, files, n_free, BLOCK_BYTES, name_max, BLOCK_BYTES);
             }

@@ -1,4 +1,4 @@
-//! The kernel of deferred replies: an answer that is owed to the kernel, and who gives it.
+//! The kernel of deferred replies: an answer that is owed, and which thread gives it.
 //!
 //! Two threads may want to answer the same request: the one that does the work, and the one that
 //! found the caller killed. The reply is a value that is used up by answering, and it lies behind a
@@ -93,7 +93,7 @@ pub(super) mod testing {
     }
 }
 
-#[cfg(all(test, not(feature = "shuttle")))]
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
@@ -123,49 +123,48 @@ mod tests {
         assert!(said.lock().is_empty(), "too late");
         assert!(deferred.take().is_some());
     }
-}
 
-#[cfg(all(test, feature = "shuttle"))]
-mod shuttle_tests {
-    use std::sync::Arc;
+    #[cfg(feature = "shuttle")]
+    mod shuttle_tests {
+        use std::sync::Arc;
 
-    use super::testing::Said;
-    use super::*;
+        use super::*;
 
-    fn a_caller_gets_one_answer_and_it_is_true() {
-        let said = Arc::new(parking_lot::Mutex::new(Vec::new()));
-        let changed = Arc::new(parking_lot::Mutex::new(false));
-        let deferred = Arc::new(Deferred::new(Said(Arc::clone(&said))));
-        let works = {
-            let (deferred, changed) = (Arc::clone(&deferred), Arc::clone(&changed));
-            shuttle::thread::spawn(move || {
-                if deferred.is_answered() {
-                    return;
-                }
-                let is_wanted = deferred.claim();
-                *changed.lock() = is_wanted;
-                if let Some(Said(said)) = deferred.take() {
-                    said.lock().push("done");
-                }
-            })
-        };
-        let looks = {
-            let deferred = Arc::clone(&deferred);
-            shuttle::thread::spawn(move || {
-                while !deferred.is_settled() {
-                    deferred.interrupt();
-                }
-            })
-        };
-        works.join().unwrap();
-        looks.join().unwrap();
-        let expected = if *changed.lock() { "done" } else { "interrupted" };
-        assert_eq!(*said.lock(), [expected]);
-    }
+        fn a_caller_gets_one_answer_and_it_is_true() {
+            let said = Arc::new(parking_lot::Mutex::new(Vec::new()));
+            let changed = Arc::new(parking_lot::Mutex::new(false));
+            let deferred = Arc::new(Deferred::new(Said(Arc::clone(&said))));
+            let works = {
+                let (deferred, changed) = (Arc::clone(&deferred), Arc::clone(&changed));
+                shuttle::thread::spawn(move || {
+                    if deferred.is_answered() {
+                        return;
+                    }
+                    let is_wanted = deferred.claim();
+                    *changed.lock() = is_wanted;
+                    if let Some(Said(said)) = deferred.take() {
+                        said.lock().push("done");
+                    }
+                })
+            };
+            let looks = {
+                let deferred = Arc::clone(&deferred);
+                shuttle::thread::spawn(move || {
+                    while !deferred.is_settled() {
+                        deferred.interrupt();
+                    }
+                })
+            };
+            works.join().unwrap();
+            looks.join().unwrap();
+            let expected = if *changed.lock() { "done" } else { "interrupted" };
+            assert_eq!(*said.lock(), [expected]);
+        }
 
-    #[test]
-    fn shuttle_a_caller_gets_one_answer() {
-        shuttle::check_random(a_caller_gets_one_answer_and_it_is_true, 5000);
-        shuttle::check_pct(a_caller_gets_one_answer_and_it_is_true, 5000, 3);
+        #[test]
+        fn shuttle_a_caller_gets_one_answer() {
+            shuttle::check_random(a_caller_gets_one_answer_and_it_is_true, 5000);
+            shuttle::check_pct(a_caller_gets_one_answer_and_it_is_true, 5000, 3);
+        }
     }
 }

@@ -1,5 +1,12 @@
-//! The filesystem as a mount: the kernel's requests, answered on several threads. What needs
-//! evicted data waits on threads of its own.
+//! The FUSE mount: the kernel's requests, answered on several threads.
+//!
+//! The library (`fuser`) reads requests on a few threads and calls the [`Adapter`]. None of these
+//! threads waits for anything but the local store: requests that need evicted data go to
+//! [`Waiting`], requests for durability to [`Syncing`], and seeks that have to make the kernel write
+//! first to a small [`Waiting`] of their own, because what they wait for may itself wait in the large
+//! one. Whatever changes attributes or names by another way than the kernel (eviction, recall, a
+//! command on the mounted store) tells it through [`Notices`]; so the kernel may remember everything
+//! for an hour.
 
 mod adapter;
 mod answer;
@@ -63,7 +70,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Mounts a filesystem on a folder and answers the kernel from then on. `archive` knows what
+    /// Mounts a filesystem on a directory and answers the kernel from then on. `archive` knows what
     /// is persisted.
     pub fn start(
         fs: &Arc<Kvfs>,
@@ -89,8 +96,9 @@ impl Mount {
         let told = Arc::clone(&notices);
         fs.on_residency_change(Box::new(move |ino| told.forget_attributes(ino)));
         let thread = thread::Builder::new().name("kvfs-mount".into());
-        let session = thread.spawn(move || session.run())?;
-        Ok(Self { mountpoint, notices, session: Mutex::new(Some(session)) })
+        let answering = thread.spawn(move || session.run())?;
+        tracing::info!(mountpoint = %mountpoint.display(), "mounted");
+        Ok(Self { mountpoint, notices, session: Mutex::new(Some(answering)) })
     }
 
     /// Where it is.
@@ -98,7 +106,7 @@ impl Mount {
         &self.mountpoint
     }
 
-    /// Waits until it is unmounted, by whomever.
+    /// Waits until it is unmounted, by this process or another one.
     pub fn wait(&self) -> io::Result<()> {
         let session = self.session.lock().take();
         match session.map(JoinHandle::join) {
@@ -108,8 +116,8 @@ impl Mount {
         }
     }
 
-    /// Unmounts it. If somebody uses it, it disappears all the same, goes on serving him, and ends
-    /// when he is done; then the answer is false.
+    /// Unmounts it. If a process uses it, it disappears from the tree all the same, goes on serving
+    /// that process, and ends when the last file is closed; then the answer is false.
     pub fn unmount(&self) -> io::Result<bool> {
         match unmount(&self.mountpoint, UnmountFlags::empty()) {
             Ok(()) => Ok(true),
@@ -117,7 +125,7 @@ impl Mount {
                 unmount(&self.mountpoint, UnmountFlags::DETACH)?;
                 Ok(false)
             }
-            // Whoever is not root has a helper do it, which root owns.
+            // A user other than root has a helper do it, which root owns.
             Err(rustix::io::Errno::PERM) => self.unmount_by_helper(),
             Err(error) => Err(error.into()),
         }
@@ -154,7 +162,7 @@ fn config(options: &MountOptions) -> Config {
     if options.read_only {
         config.mount_options.push(MountOption::RO);
     }
-    // What others may do the permissions say; who is not root mounts for himself alone.
+    // The permissions say what others may do; a user other than root mounts for that user alone.
     config.acl = SessionACL::Owner;
     if rustix::process::geteuid().is_root() {
         config.acl = SessionACL::All;

@@ -1,4 +1,4 @@
-//! Names and attributes.
+//! Requests about names and attributes.
 
 use std::ffi::OsStr;
 
@@ -14,7 +14,7 @@ use crate::{Blocking, DirEntry, EntryRef, FsError, Kvfs, NewNode, RenameMode, Se
 const N_ENTRIES: usize = 32;
 
 impl Adapter {
-    pub(super) fn look_up(&self, (parent, name): (INodeNo, &OsStr), reply: ReplyEntry) {
+    pub(super) fn look_up(&self, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = match convert::name(name) {
             Ok(name) => name,
             Err(error) => return reply.error(error),
@@ -22,7 +22,7 @@ impl Adapter {
         match self.fs.lookup(convert::ino(parent), &name) {
             // Number 0: there is no such name, and the kernel may remember that.
             Err(FsError::NotFound) => {
-                reply.entry(&answer::REMEMBER, &convert::nobody(), answer::GENERATION);
+                reply.entry(&answer::REMEMBER, &convert::no_inode(), answer::GENERATION);
             }
             found => answer::entry(reply, &self.fs, found),
         }
@@ -31,9 +31,11 @@ impl Adapter {
     pub(super) fn make(
         &self,
         req: &Request,
-        (parent, name): (INodeNo, &OsStr),
+        parent: INodeNo,
+        name: &OsStr,
         kind: FileKind,
-        (mode, umask): (u32, u32),
+        mode: u32,
+        umask: u32,
     ) -> Result<FileAttr, Errno> {
         let name = convert::name(name)?;
         let node = NewNode {
@@ -57,11 +59,13 @@ impl Adapter {
     pub(super) fn make_open(
         &self,
         req: &Request,
-        place: (INodeNo, &OsStr),
-        modes: (u32, u32),
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
         flags: OpenFlags,
     ) -> Result<(fuser::FileAttr, FileHandle), Errno> {
-        let attr = self.make(req, place, FileKind::Regular, modes)?;
+        let attr = self.make(req, parent, name, FileKind::Regular, mode, umask)?;
         let file = self.fs.open_handle(attr.ino);
         let opened = file.and_then(|file| Ok((answer::kernel_attr(&self.fs, &attr)?, file)));
         let (attr, file) = opened.map_err(|error| errno_by_ino(&error))?;
@@ -70,8 +74,10 @@ impl Adapter {
 
     pub(super) fn move_name(
         &self,
-        (parent, name): (INodeNo, &OsStr),
-        (newparent, newname): (INodeNo, &OsStr),
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
         flags: RenameFlags,
     ) -> Result<Result<(), FsError>, Errno> {
         let mode = match flags {
@@ -90,17 +96,16 @@ impl Adapter {
         &self,
         req: &Request,
         ino: Ino,
-        (size, set): (Option<u64>, SetAttr),
+        size: Option<u64>,
+        set: SetAttr,
         reply: ReplyAttr,
     ) {
         let operation = move |fs: &Kvfs, blocking: Blocking<'_>| {
             if let Some(size) = size {
                 fs.truncate_with(blocking, ino, size)?;
             }
-            let attr = match set == SetAttr::default() {
-                true => fs.getattr(ino)?,
-                false => fs.setattr(ino, &set)?,
-            };
+            let sets_nothing = set == SetAttr::default();
+            let attr = if sets_nothing { fs.getattr(ino)? } else { fs.setattr(ino, &set)? };
             answer::kernel_attr(fs, &attr)
         };
         self.answer(req, reply, operation, answer::attr);

@@ -49,7 +49,7 @@ fn start_thread(queue: &Arc<JobQueue<Job>>) -> io::Result<()> {
     thread.spawn(work).map(drop)
 }
 
-#[cfg(all(test, not(feature = "shuttle")))]
+#[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
 

@@ -145,7 +145,7 @@ fn rest<J>(state: &mut MutexGuard<'_, State<J>>) -> Rested {
     }
 }
 
-#[cfg(all(test, not(feature = "shuttle")))]
+#[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
     use std::thread;
@@ -212,55 +212,55 @@ mod tests {
         receiver.recv().unwrap();
         queue.finish();
     }
-}
 
-#[cfg(all(test, feature = "shuttle"))]
-mod shuttle_tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    #[cfg(feature = "shuttle")]
+    mod shuttle_tests {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::*;
+        use super::*;
 
-    fn every_job_is_done_once_before_the_end() {
-        let queue = Arc::new(JobQueue::new(2));
-        let done: Arc<[AtomicUsize; 4]> = Arc::default();
-        let start = || {
-            let (queue, done) = (Arc::clone(&queue), Arc::clone(&done));
-            shuttle::thread::spawn(move || {
-                queue.work(|job: usize| {
-                    done[job].fetch_add(1, Ordering::Relaxed);
-                });
-            });
-            Ok(())
-        };
-        queue.start(start).unwrap();
-        let other = {
-            let (queue, done) = (Arc::clone(&queue), Arc::clone(&done));
-            shuttle::thread::spawn(move || {
-                let start = || {
-                    let (queue, done) = (Arc::clone(&queue), Arc::clone(&done));
-                    shuttle::thread::spawn(move || {
-                        queue.work(|job: usize| {
-                            done[job].fetch_add(1, Ordering::Relaxed);
-                        });
+        fn every_job_is_done_once_before_the_end() {
+            let queue = Arc::new(JobQueue::new(2));
+            let done: Arc<[AtomicUsize; 4]> = Arc::default();
+            let start = || {
+                let (queue, done) = (Arc::clone(&queue), Arc::clone(&done));
+                shuttle::thread::spawn(move || {
+                    queue.work(|job: usize| {
+                        done[job].fetch_add(1, Ordering::Relaxed);
                     });
-                    Ok(())
-                };
-                queue.submit(2, start);
-                queue.submit(3, start);
-            })
-        };
-        queue.submit(0, start);
-        queue.submit(1, start);
-        other.join().unwrap();
-        queue.finish();
-        assert!(done.iter().all(|n| n.load(Ordering::Relaxed) == 1), "{done:?}");
-        assert_eq!(queue.n_threads(), 0);
-    }
+                });
+                Ok(())
+            };
+            queue.start(start).unwrap();
+            let other = {
+                let (queue, done) = (Arc::clone(&queue), Arc::clone(&done));
+                shuttle::thread::spawn(move || {
+                    let start = || {
+                        let (queue, done) = (Arc::clone(&queue), Arc::clone(&done));
+                        shuttle::thread::spawn(move || {
+                            queue.work(|job: usize| {
+                                done[job].fetch_add(1, Ordering::Relaxed);
+                            });
+                        });
+                        Ok(())
+                    };
+                    queue.submit(2, start);
+                    queue.submit(3, start);
+                })
+            };
+            queue.submit(0, start);
+            queue.submit(1, start);
+            other.join().unwrap();
+            queue.finish();
+            assert!(done.iter().all(|n| n.load(Ordering::Relaxed) == 1), "{done:?}");
+            assert_eq!(queue.n_threads(), 0);
+        }
 
-    #[test]
-    fn shuttle_every_job_is_done_once() {
-        shuttle::check_random(every_job_is_done_once_before_the_end, 2000);
-        shuttle::check_pct(every_job_is_done_once_before_the_end, 2000, 3);
+        #[test]
+        fn shuttle_every_job_is_done_once() {
+            shuttle::check_random(every_job_is_done_once_before_the_end, 2000);
+            shuttle::check_pct(every_job_is_done_once_before_the_end, 2000, 3);
+        }
     }
 }

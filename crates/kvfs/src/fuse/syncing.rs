@@ -1,5 +1,9 @@
 //! Requests for durability. They wait for the disk, and so do it on a thread of their own: all that
 //! come while one sync is under way share the next one.
+//!
+//! A queue of its own, and not the pool of requests that wait for evicted data: those may wait for
+//! minutes, and a sync behind them would as well. One thread is enough, because a second sync at the
+//! same time would find nothing to do.
 
 use std::io;
 use std::iter;
@@ -39,7 +43,8 @@ impl Syncing {
 
     /// Answers when everything done so far is durable.
     pub(super) fn submit(&self, reply: ReplyEmpty) {
-        // The thread ends only with this value, or by a panic: then who asks is told EIO.
+        // The thread ends only with this value, or by a panic: then the reply is dropped, which
+        // answers EIO.
         if let Some(requests) = &self.requests {
             let _ = requests.send(reply);
         }
@@ -50,7 +55,7 @@ impl Drop for Syncing {
     fn drop(&mut self) {
         self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // Its panic has been told already.
+            // Its panic was reported when it happened.
             let _ = thread.join();
         }
     }

@@ -14,7 +14,7 @@ pub(super) enum TierXattr {
     State,
     /// The snapshot that holds the inode as it is now; no value if none does.
     Snapshot,
-    /// `1` if it, or a folder above it, is pinned.
+    /// `1` if it, or a directory above it, is pinned.
     Pin,
     /// None of these.
     Unknown,
@@ -44,10 +44,11 @@ impl TierXattrs {
                 Ok(fs.heat(ino)?.to_string().into_bytes())
             }
             TierXattr::Snapshot => {
-                let snapshot = self.archive.snapshot_of(ino, attr.xid);
-                let snapshot = snapshot.map_err(|source| FsError::Recall { ino, source })?;
-                let snapshot = snapshot.ok_or(FsError::NoXattr)?;
-                Ok(snapshot.to_string().into_bytes())
+                let known = self.archive.snapshot_of(ino, attr.xid);
+                match known.map_err(|source| FsError::Recall { ino, source })? {
+                    Some(snapshot) => Ok(snapshot.to_string().into_bytes()),
+                    None => Err(FsError::NoXattr),
+                }
             }
             TierXattr::Pin if fs.is_pinned(ino)? => Ok(b"1".to_vec()),
             TierXattr::State | TierXattr::Pin | TierXattr::Unknown => Err(FsError::NoXattr),

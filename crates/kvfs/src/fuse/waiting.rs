@@ -205,7 +205,7 @@ fn fatal_signals(status: &str) -> u64 {
     pending & !(mask("SigBlk") | mask("SigIgn") | mask("SigCgt") | harmless)
 }
 
-#[cfg(all(test, not(feature = "shuttle")))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::fuse::deferred::testing::Said;

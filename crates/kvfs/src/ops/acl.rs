@@ -161,7 +161,10 @@ mod tests {
         assert_eq!(list.permissions(), 0o761);
         let narrow = list.restricted_to(0o444);
         assert_eq!(narrow.permissions(), 0o440);
-        let list = list.with_mode(0o640);
-        assert_eq!(list, acl(&[(USER_OBJ, 6), (USER, 5), (GROUP_OBJ, 4), (MASK, 4), (OTHER, 0)]));
+        let changed = list.with_mode(0o640);
+        assert_eq!(
+            changed,
+            acl(&[(USER_OBJ, 6), (USER, 5), (GROUP_OBJ, 4), (MASK, 4), (OTHER, 0)])
+        );
     }
 }

@@ -31,6 +31,7 @@ use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, Ino};
 
 use crate::FsError;
 use crate::core::{Core, Kvfs};
+use crate::store::FILE_BYTES_MAX;
 use crate::tx::{Draft, MapWindow};
 
 /// How often an operation starts over because what it needs was evicted meanwhile.
@@ -153,6 +154,14 @@ impl Core {
             loaded.push(EdgeContent { chunk: edge.chunk, content });
         }
         Ok(Edges::Loaded(loaded))
+    }
+}
+
+/// Where a range ends, if a file can reach so far.
+pub(super) fn end_of(offset: u64, len: u64) -> Result<u64, FsError> {
+    match offset.checked_add(len) {
+        Some(end) if end <= FILE_BYTES_MAX => Ok(end),
+        _ => Err(FsError::TooLarge("the file")),
     }
 }
 

@@ -30,6 +30,7 @@ impl Core {
         }
         if after < COOKIE_PARENT && entries.len() < n_max {
             let parent = self.reader().first_link(dir)?.map_or(dir, |link| link.parent);
+            // A parent that is lost is damage, which the check finds; the listing goes on.
             let attr = self.reader().find_attr(parent)?.unwrap_or(attr);
             entries.push(DirEntry { name: b"..".to_vec(), attr, cookie: COOKIE_PARENT });
         }

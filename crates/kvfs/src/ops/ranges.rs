@@ -3,10 +3,9 @@
 use tier_log::Operation;
 use tier_types::{ByteRange, ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, to_usize};
 
-use super::change::{Blocking, Decision, EdgeContent, Edges};
+use super::change::{Blocking, Decision, EdgeContent, Edges, end_of};
 use crate::FsError;
 use crate::core::{Core, Kvfs};
-use crate::store::FILE_BYTES_MAX;
 use crate::tx::{Draft, MapWindow};
 
 impl Kvfs {
@@ -78,8 +77,7 @@ impl Core {
     /// Makes the file at least as long as the range reaches. No space is set apart: a hole takes
     /// none, and data is never written twice to one place.
     pub fn allocate(&self, ino: Ino, offset: u64, len: u64) -> Result<(), FsError> {
-        let end = offset.checked_add(len).filter(|&end| end <= FILE_BYTES_MAX);
-        let end = end.ok_or(FsError::TooLarge("the file"))?;
+        let end = end_of(offset, len)?;
         let _guard = self.locks.lock(&[ino]);
         let mut attr = self.reader().regular(ino)?;
         let size = self.size_of(&attr);

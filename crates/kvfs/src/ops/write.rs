@@ -7,10 +7,9 @@
 use tier_log::Operation;
 use tier_types::{ChunkNo, ChunkRange, ChunkState, Ino, to_u64, to_usize};
 
-use super::change::{Blocking, Decision, edges};
+use super::change::{Blocking, Decision, edges, end_of};
 use crate::FsError;
 use crate::core::Kvfs;
-use crate::store::FILE_BYTES_MAX;
 use crate::tx::patch;
 
 /// What a write puts into a chunk.
@@ -43,8 +42,7 @@ impl Kvfs {
         self.check_room()?;
         let chunk_bytes = self.chunk_bytes;
         let len = to_u64(data.len());
-        let end = offset.checked_add(len).filter(|&end| end <= FILE_BYTES_MAX);
-        let end = end.ok_or(FsError::TooLarge("the file"))?;
+        let end = end_of(offset, len)?;
         let Some(chunks) = ChunkRange::touching(offset, len, chunk_bytes) else {
             return Ok(());
         };
@@ -100,7 +98,7 @@ fn pieces(
     for number in chunks.start().get()..chunks.end().get() {
         let chunk = ChunkNo::new(number);
         let room = chunk_len - to_usize(within);
-        let (piece, after) = rest.split_at_checked(room).unwrap_or((rest, &[]));
+        let (piece, after) = rest.split_at(room.min(rest.len()));
         rest = after;
         let content = if patched.contains(&chunk) {
             PieceContent::Patch(patch(within, piece))

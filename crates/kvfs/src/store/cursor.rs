@@ -133,8 +133,7 @@ impl<'a> OrderedReader<'a> {
     pub(crate) fn xattrs(&mut self, ino: Ino) -> Result<Vec<Xattr>, FsError> {
         let mut xattrs = Vec::new();
         self.each_of(Table::Xattrs, ino, |key, value| {
-            let name = keys::name_of(key);
-            let name = name.ok_or_else(|| FsError::damaged(ino, Damage::XattrKey))?.to_vec();
+            let name = xattr_name(ino, key)?.to_vec();
             xattrs.push(Xattr { name, value: value.to_vec() });
             Ok(())
         })?;
@@ -210,14 +209,20 @@ impl<'a> OrderedReader<'a> {
         for number in chunks.start().get()..chunks.end().get() {
             let key = keys::pair(ino.get(), number);
             let found = cursor.at_or_after(&key)?.filter(|(at, _)| *at == key);
-            let content = found.map(|(_, bytes)| bytes).filter(|bytes| !patch::is_lost(bytes));
-            let content = content.ok_or_else(|| FsError::damaged(ino, Damage::LostChunk))?;
+            let Some((_, content)) = found.filter(|(_, bytes)| !patch::is_lost(bytes)) else {
+                return Err(FsError::damaged(ino, Damage::LostChunk));
+            };
             out.resize(end, 0);
             out.extend_from_slice(content.get(..chunk_bytes).unwrap_or(content));
             end += chunk_bytes;
         }
         Ok(())
     }
+}
+
+/// The name in the key of an extended attribute.
+pub(super) fn xattr_name(ino: Ino, key: &[u8]) -> Result<&[u8], FsError> {
+    keys::name_of(key).ok_or_else(|| FsError::damaged(ino, Damage::XattrKey))
 }
 
 /// The first chunk of a run, and its state.
@@ -305,4 +310,120 @@ fn next_owner(
     let key = keys::ino(ino);
     let exists = inodes.at_or_after(&key)?.is_some_and(|(at, _)| *at == key);
     Ok(Some(Owner::Inode { ino, exists }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use tier_types::{ChunkState, FileKind, Xid};
+
+    use super::*;
+    use crate::testing::{CHUNK, StandingClock, attr, committer, name, store};
+    use crate::tx::Committer;
+
+    /// Every third inode exists, every second of these has names, data and attributes.
+    fn fill(committer: &Committer) {
+        for number in (1..60).step_by(3) {
+            let (ino, attr) = (Ino::new(number), attr(number, FileKind::Regular));
+            committer
+                .commit(0, move |draft| {
+                    draft.put_new_inode(&attr);
+                    if number % 2 == 0 {
+                        return;
+                    }
+                    for text in ["a", "b"] {
+                        let link = Link { parent: Ino::new(1), name: name(text) };
+                        draft.put_link(ino, &link);
+                        draft.put_xattr(ino, text.as_bytes(), vec![1; 10]);
+                    }
+                    let hot = RunState { state: ChunkState::Hot, data_xid: Xid::new(number) };
+                    draft.put_run(ino, ChunkNo::new(2), hot);
+                    draft.put_run(ino, ChunkNo::new(4), RunState::NEVER_WRITTEN);
+                    draft.put_chunk(ino, ChunkNo::new(2), vec![2; 100]);
+                    draft.put_chunk(ino, ChunkNo::new(3), vec![3; 512]);
+                })
+                .unwrap();
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+
+        /// In whatever order it is asked, it says what single reads say.
+        #[test]
+        fn an_ordered_reader_says_what_single_reads_say(
+            asked in prop::collection::vec((0..65_u64, 0..6_u64), 200),
+        ) {
+            let (_dir, db) = store();
+            fill(&committer(&db, Arc::new(StandingClock)));
+            let snapshot = KvsSnapshot::take(&db);
+            let mut ordered = OrderedReader::new(&snapshot);
+            for (number, from) in asked {
+                let (ino, from) = (Ino::new(number), ChunkNo::new(from));
+                prop_assert_eq!(ordered.attr(ino).unwrap(), db.reader().find_attr(ino).unwrap());
+                prop_assert_eq!(ordered.links(ino).unwrap(), db.reader().links(ino).unwrap());
+                prop_assert_eq!(ordered.xattrs(ino).unwrap(), db.reader().xattrs(ino).unwrap());
+                let runs = ordered.runs(ino, from, 2).unwrap();
+                prop_assert_eq!(runs, db.reader().runs(ino, from, 2).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_are_filled_up_and_lost_ones_are_damage() {
+        let (_dir, db) = store();
+        fill(&committer(&db, Arc::new(StandingClock)));
+        let snapshot = KvsSnapshot::take(&db);
+        let mut ordered = OrderedReader::new(&snapshot);
+        let range = |start, end| ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end)).unwrap();
+        let mut data = b"before".to_vec();
+        ordered.read_chunks(Ino::new(7), range(2, 4), CHUNK, &mut data).unwrap();
+        assert_eq!(data.len(), 6 + 2 * 512);
+        assert_eq!((data[6 + 99], data[6 + 100], data[6 + 512]), (2, 0, 3));
+        let lost = ordered.read_chunks(Ino::new(7), range(3, 5), CHUNK, &mut data);
+        assert!(matches!(lost, Err(FsError::Damaged { damage: Damage::LostChunk, .. })));
+        let mut same = Vec::new();
+        db.reader().read_chunks(Ino::new(7), range(2, 4), CHUNK, &mut same).unwrap();
+        assert_eq!(same.len(), 2 * 512);
+    }
+
+    #[test]
+    fn walks_see_every_row_once() {
+        let (_dir, db) = store();
+        let committer = committer(&db, Arc::new(StandingClock));
+        fill(&committer);
+        let stray = Ino::new(100);
+        committer.commit(0, move |draft| draft.put_xattr(stray, b"user.a", Vec::new())).unwrap();
+        let snapshot = KvsSnapshot::take(&db);
+        let inodes: Vec<_> = snapshot.inode_rows().map(|row| row.unwrap().ino.unwrap()).collect();
+        assert_eq!(inodes, (1..60).step_by(3).map(Ino::new).collect::<Vec<_>>());
+        let owners: Vec<_> = snapshot.owners(Table::Xattrs).map(Result::unwrap).collect();
+        let exists = |ino| Owner::Inode { ino, exists: true };
+        let mut expected: Vec<_> = (1..60).step_by(6).map(|ino| exists(Ino::new(ino))).collect();
+        expected.push(Owner::Inode { ino: stray, exists: false });
+        assert_eq!(owners, expected);
+        assert_eq!(snapshot.owners(Table::Pins).count(), 0);
+    }
+
+    #[test]
+    fn rows_that_cannot_be_decoded_are_seen_as_such() {
+        let (_dir, db) = store();
+        let mut batch = crate::store::Batch::default();
+        batch.put(Table::Inodes, b"short", Vec::new());
+        batch.put(Table::Inodes, &keys::ino(Ino::new(u64::MAX)), b"no attributes".to_vec());
+        batch.put(Table::Pins, &keys::ino(Ino::new(u64::MAX)), Vec::new());
+        batch.put(Table::Warm, b"short", Vec::new());
+        db.write(batch).unwrap();
+        let snapshot = KvsSnapshot::take(&db);
+        let rows: Vec<_> = snapshot.inode_rows().map(Result::unwrap).collect();
+        let seen: Vec<_> = rows.iter().map(|row| (row.ino, row.attr.is_some())).collect();
+        assert_eq!(seen, [(None, false), (Some(Ino::new(u64::MAX)), false)]);
+        let owners: Vec<_> = snapshot.owners(Table::Warm).map(Result::unwrap).collect();
+        assert_eq!(owners, [Owner::Unreadable]);
+        assert_eq!(snapshot.owners(Table::Pins).count(), 1, "the last number of all ends it");
+        let read = OrderedReader::new(&snapshot).attr(Ino::new(u64::MAX));
+        assert!(matches!(read, Err(FsError::Damaged { damage: Damage::Attributes, .. })));
+    }
 }

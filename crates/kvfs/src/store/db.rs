@@ -205,12 +205,12 @@ impl Db {
 
     pub(crate) fn statistics(&self) -> Result<Vec<TableStatistics>, FsError> {
         let property = |table: Table, name: &str| {
-            let value = self.db.property_int_value_cf(self.family(table), name);
-            let value = value.map_err(|source| failed("measure a table of", source))?;
-            value.ok_or_else(|| FsError::Store {
-                operation: "measure a table of",
-                source: format!("it does not know its {name}").into(),
-            })
+            let failed = |source| FsError::Store { operation: "measure a table of", source };
+            match self.db.property_int_value_cf(self.family(table), name) {
+                Ok(Some(value)) => Ok(value),
+                Ok(None) => Err(failed(format!("it does not know its {name}").into())),
+                Err(error) => Err(failed(error.into())),
+            }
         };
         let statistics = |table: Table| {
             let sst_bytes = property(table, "rocksdb.total-sst-files-size")?;

@@ -173,3 +173,74 @@ pub(crate) fn parse_link(key: &[u8]) -> Option<Link> {
     let (parent, name) = take_number(rest)?;
     Some(Link { parent: Ino::new(parent), name: FileName::new(name)? })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn file_name() -> impl Strategy<Value = FileName> {
+        prop::collection::vec(1_u8.., 1..=255)
+            .prop_filter_map("a name", |bytes| FileName::new(&bytes))
+    }
+
+    proptest! {
+        #[test]
+        fn keys_survive(number in any::<u64>(), second in any::<u64>(), name in file_name()) {
+            let of = Ino::new(number);
+            prop_assert_eq!(parse_ino(&ino(of)), Some(of));
+            prop_assert_eq!(parse_xid(&xid(Xid::new(number))), Some(Xid::new(number)));
+            prop_assert_eq!(take_number(&pair(number, second)).unwrap().0, number);
+            prop_assert_eq!(parse_second(&pair(number, second)), Some(second));
+            let key = named(of, name.as_bytes());
+            prop_assert_eq!(name_of(&key), Some(name.as_bytes()));
+            let link_to = Link { parent: Ino::new(second), name };
+            let key = link(of, link_to.parent, &link_to.name);
+            prop_assert_eq!(parse_link(&key), Some(link_to));
+        }
+
+        #[test]
+        fn the_order_of_keys_is_that_of_numbers(a in any::<(u64, u64)>(), b in any::<(u64, u64)>()) {
+            prop_assert_eq!(pair(a.0, a.1).cmp(&pair(b.0, b.1)), a.cmp(&b));
+        }
+
+        #[test]
+        fn rows_of_an_inode_lie_between_its_ends(
+            number in 0..u64::MAX, other in any::<u64>(), rest in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let (from, until) = rows_of(Ino::new(number));
+            let lies_within = |key: &[u8]| from.as_slice() <= key && key < until.as_slice();
+            prop_assert!(lies_within(&named(Ino::new(number), &rest)));
+            prop_assert_eq!(lies_within(&named(Ino::new(other), &rest)), number == other);
+        }
+    }
+
+    #[test]
+    fn other_bytes_are_no_keys() {
+        for short in [&[][..], &[0; 7]] {
+            assert_eq!(parse_ino(short), None);
+            assert_eq!(name_of(short), None);
+            assert_eq!(parse_link(short), None);
+        }
+        assert_eq!(parse_ino(&[0; 9]), None, "too long");
+        assert_eq!(parse_second(&[0; 15]), None);
+        assert_eq!(parse_second(&[0; 17]), None);
+        assert_eq!(parse_link(&[0; 16]), None, "an empty name");
+        let slash = [&pair(1, 2)[..], b"a/b"].concat();
+        assert_eq!(parse_link(&slash), None);
+    }
+
+    #[test]
+    fn every_table_has_a_name_of_its_own() {
+        let mut names = Table::ALL.map(Table::name).to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Table::ALL.len());
+    }
+
+    #[test]
+    fn every_key_of_eight_bytes_lies_before_the_last() {
+        assert!(ino(Ino::new(u64::MAX)).as_slice() < LAST.as_slice());
+    }
+}

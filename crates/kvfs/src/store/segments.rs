@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IntoInnerError, Write};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -71,14 +71,13 @@ impl Segments {
         }
         let mut sink = writer.finish()?;
         sink.flush().map_err(failed("write", &path))?;
-        let file = sink.into_inner();
-        let file = file.map_err(|error| failed("write", &path)(error.into_error()))?;
+        let written = sink.into_inner().map_err(IntoInnerError::into_error);
+        let file = written.map_err(failed("write", &path))?;
         file.sync_all().map_err(failed("sync", &path))?;
         let len_bytes = file.metadata().map_err(failed("look at", &path))?.len();
         fs::rename(&temporary, &path).map_err(failed("rename", &path))?;
-        let directory = File::open(&self.directory);
-        let directory = directory.map_err(failed("open the directory of", &path))?;
-        directory.sync_all().map_err(failed("sync the directory of", &path))?;
+        let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
+        synced.map_err(failed("sync the directory of", &path))?;
         let info = SegmentInfo { range, len_bytes, name: path };
         let before = self.segments.lock().insert(range.last(), info);
         assert!(before.is_none(), "no range is published twice");
@@ -124,4 +123,87 @@ fn list(directory: &Path) -> Result<BTreeMap<Xid, SegmentInfo>, FsError> {
 fn failed(operation: &'static str, name: &Path) -> impl Fn(io::Error) -> FsError {
     let name = name.to_path_buf();
     move |source| LogError::Io { operation, name: name.clone(), source }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use tier_log::Operation;
+    use tier_types::{Ino, Timestamp};
+
+    use super::*;
+
+    fn range(first: u64, end: u64) -> XidRange {
+        XidRange::new(Xid::new(first), Xid::new(end)).unwrap()
+    }
+
+    fn records(range: XidRange) -> impl Iterator<Item = Result<LogRecord, FsError>> {
+        (range.start().get()..range.end().get()).map(|xid| {
+            let operation = Operation::SetAttr { ino: Ino::new(1) };
+            Ok(LogRecord { xid: Xid::new(xid), time: Timestamp::default(), operation })
+        })
+    }
+
+    fn publish(segments: &Segments, range: XidRange) {
+        segments.publish(range, 512, records(range)).unwrap();
+    }
+
+    fn ranges(segments: &Segments) -> Vec<XidRange> {
+        let infos = segments.covering(range(1, u64::MAX));
+        infos.into_iter().map(|info| info.range).collect()
+    }
+
+    #[test]
+    fn published_segments_are_found_again_and_half_ones_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let segments = Segments::open(dir.path()).unwrap();
+        assert_eq!(segments.last(), None);
+        publish(&segments, range(1, 5));
+        publish(&segments, range(5, 6));
+        fs::write(dir.path().join("half.tmp"), b"half").unwrap();
+        fs::write(dir.path().join("notes.txt"), b"of an operator").unwrap();
+        let segments = Segments::open(dir.path()).unwrap();
+        assert_eq!(ranges(&segments), [range(1, 5), range(5, 6)]);
+        assert_eq!(segments.last(), Some(Xid::new(5)));
+        assert!(!dir.path().join("half.tmp").exists());
+        assert!(dir.path().join("notes.txt").exists(), "a file of another kind is left alone");
+        let covering = segments.covering(range(4, 5));
+        assert_eq!(covering.iter().map(|info| info.range).collect::<Vec<_>>(), [range(1, 5)]);
+    }
+
+    #[test]
+    fn a_gap_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let segments = Segments::open(dir.path()).unwrap();
+        publish(&segments, range(1, 5));
+        publish(&segments, range(6, 7));
+        let opened = Segments::open(dir.path());
+        assert!(matches!(opened, Err(FsError::Damaged { ino: None, damage: Damage::LogSegment })));
+    }
+
+    #[test]
+    fn records_that_cannot_be_read_leave_nothing_published() {
+        let dir = tempfile::tempdir().unwrap();
+        let segments = Segments::open(dir.path()).unwrap();
+        let missing = || Err(FsError::damaged_store(Damage::LogRecords));
+        let broken = records(range(1, 3)).chain(std::iter::once_with(missing));
+        segments.publish(range(1, 5), 512, broken).unwrap_err();
+        assert_eq!(segments.last(), None);
+        // The file of the same range is written anew.
+        publish(&segments, range(1, 5));
+        assert_eq!(ranges(&Segments::open(dir.path()).unwrap()), [range(1, 5)]);
+    }
+
+    #[test]
+    fn the_newest_segment_is_never_retired() {
+        let dir = tempfile::tempdir().unwrap();
+        let segments = Segments::open(dir.path()).unwrap();
+        for first in [1, 4, 7] {
+            publish(&segments, range(first, first + 3));
+        }
+        segments.retire(Xid::new(5)).unwrap();
+        assert_eq!(ranges(&segments), [range(4, 7), range(7, 10)], "5 is not its last");
+        segments.retire(Xid::new(100)).unwrap();
+        assert_eq!(ranges(&segments), [range(7, 10)]);
+        assert_eq!(ranges(&Segments::open(dir.path()).unwrap()), [range(7, 10)]);
+    }
 }

@@ -54,6 +54,7 @@ impl Core {
         };
         let going: Vec<_> = window.runs().iter().filter(|run| goes(run)).copied().collect();
         if going.is_empty() {
+            tracing::debug!(%ino, %chunks, xid = %data_xid, "not evicted: it is of another version");
             return Ok(EvictOutcome::Skipped);
         }
         let bytes = resident_bytes(&going, self.chunk_bytes, attr.size_bytes);
@@ -65,6 +66,7 @@ impl Core {
             window.set_state(goes, ChunkState::Cold, draft);
             window.put_resident(draft);
         })?;
+        tracing::debug!(%ino, %chunks, xid = %data_xid, bytes, "evicted");
         Ok(EvictOutcome::Evicted { bytes })
     }
 

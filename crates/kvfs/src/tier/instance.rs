@@ -26,7 +26,9 @@ impl MountedInstance for Core {
         self.fsync()?;
         self.db.reclaim()?;
         // Nothing was gained if as much was written meanwhile.
-        Ok(before.saturating_sub(self.db.physical_bytes()?))
+        let bytes = before.saturating_sub(self.db.physical_bytes()?);
+        tracing::info!(bytes, "reclaimed");
+        Ok(bytes)
     }
 
     fn resident_extents(

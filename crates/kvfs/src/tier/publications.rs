@@ -34,6 +34,7 @@
 //! therefore never retired.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tier_types::{ErrorKind, PortError, Publication, XidRange};
 
@@ -44,6 +45,7 @@ use crate::core::Core;
 impl Core {
     pub(super) fn publish_now(&self) -> Result<Option<Publication>, FsError> {
         let _publishing = self.publications.publishing.lock();
+        let begin = Instant::now();
         let (snapshot, last) = self.committer.snapshot();
         let first = self.publications.published().next();
         let Some(range) = XidRange::new(first, last.next()) else { return Ok(None) };
@@ -53,6 +55,7 @@ impl Core {
         self.publications.segments.publish(range, self.chunk_bytes, records)?;
         self.publications.snapshots.lock().insert(last, Arc::new(snapshot));
         self.db.release_log(last)?;
+        tracing::info!(%range, elapsed = ?begin.elapsed(), "published");
         let publication = Publication { range };
         for listener in self.publications.listeners.lock().iter() {
             listener(&publication);

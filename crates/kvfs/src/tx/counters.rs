@@ -59,3 +59,30 @@ impl Counters {
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).expect("a file has at most i64::MAX bytes")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_count_where_they_are() {
+        let mut counters = Counters::default();
+        counters.gain(ChunkState::Hole, 1);
+        counters.gain(ChunkState::Hot, 10);
+        counters.gain(ChunkState::Warm, 100);
+        counters.gain(ChunkState::Cold, 1000);
+        assert_eq!((counters.resident_bytes(), counters.cold_bytes()), (110, 1000));
+        counters.lose(ChunkState::Hot, 10);
+        counters.lose(ChunkState::Cold, 1000);
+        assert_eq!((counters.resident_bytes(), counters.cold_bytes()), (100, 0));
+    }
+
+    #[test]
+    fn a_difference_added_gives_the_whole() {
+        let kept = Counters { n_inodes: 3, resident_bytes: -7, cold_bytes: 9, n_pins: 1 };
+        let counted = Counters { n_inodes: 5, resident_bytes: 70, cold_bytes: 0, n_pins: 2 };
+        let mut sum = kept;
+        sum.add(&counted.minus(&kept));
+        assert_eq!(sum, counted);
+    }
+}

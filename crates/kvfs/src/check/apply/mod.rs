@@ -24,7 +24,7 @@ pub(super) struct Apply<'a>(pub(super) &'a Core);
 impl Apply<'_> {
     /// Whether it is right now. A repair that meets other damage is none.
     pub(super) fn apply(&self, repair: Repair) -> Result<bool, FsError> {
-        tracing::debug!(?repair, "repair");
+        tracing::debug!(?repair, "repairing");
         let done = match repair {
             Repair::RecreateDirectory { ino } => self.recreate_directory(ino),
             Repair::DeleteUnowned { table, ino } => self.delete_unowned(table, ino),
@@ -67,10 +67,10 @@ impl Apply<'_> {
             return Ok(true);
         }
         let kind = FileKind::Directory;
-        let attr = new_attr(&NewNode { kind, mode: 0o700, uid: 0, gid: 0, inherit: None });
+        let blank = new_attr(&NewNode { kind, mode: 0o700, uid: 0, gid: 0, inherit: None });
         self.0.committer.commit(1, move |draft| {
             let time = draft.time;
-            let mut attr = FileAttr { ino, modified: time, accessed: time, created: time, ..attr };
+            let mut attr = FileAttr { ino, modified: time, accessed: time, created: time, ..blank };
             draft.log(Operation::SetAttr { ino });
             draft.put_changed(&mut attr);
         })?;

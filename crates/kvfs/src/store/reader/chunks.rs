@@ -107,9 +107,9 @@ impl<'a> StoreReader<'a> {
 
     /// The content of a chunk that must be in the store; it may be shorter than a chunk.
     pub(crate) fn chunk(&self, ino: Ino, chunk: ChunkNo) -> Result<Vec<u8>, FsError> {
-        let bytes = self.tables.get(Table::Chunks, &keys::chunk(ino, chunk))?;
-        let bytes = bytes.filter(|bytes| !patch::is_lost(bytes));
-        bytes.ok_or_else(|| FsError::damaged(ino, Damage::LostChunk))
+        let content = self.tables.get(Table::Chunks, &keys::chunk(ino, chunk))?;
+        let whole = content.filter(|content| !patch::is_lost(content));
+        whole.ok_or_else(|| FsError::damaged(ino, Damage::LostChunk))
     }
 
     /// Appends chunks that must be in the store, each filled up with zeros.

@@ -11,6 +11,7 @@ mod names;
 
 use tier_types::{FileAttr, FileKind, Ino, Xattr, Xid};
 
+use super::cursor::xattr_name;
 use super::db::RawTables;
 use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, META_XID_FLOOR, Table};
 use super::rows::{self, Counters};
@@ -113,8 +114,7 @@ impl<'a> StoreReader<'a> {
         let pairs = self.tables.scan(Table::Xattrs, &from, &until)?;
         let xattrs = pairs.map(|pair| {
             let (key, value) = pair?;
-            let name = keys::name_of(&key);
-            let name = name.ok_or_else(|| FsError::damaged(ino, Damage::XattrKey))?.to_vec();
+            let name = xattr_name(ino, &key)?.to_vec();
             Ok(Xattr { name, value: value.into_vec() })
         });
         xattrs.collect()

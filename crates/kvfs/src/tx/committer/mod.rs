@@ -38,8 +38,11 @@
 //!    begins, and is well again only when the write has come back.
 
 mod group;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
+use std::iter;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
@@ -219,9 +222,8 @@ impl Lead for Leader {
                 }
             }
             Err(error) => {
-                let mut first = Some(error);
-                for (promise, _) in members {
-                    let error = first.take().unwrap_or(FsError::Poisoned);
+                let errors = iter::once(error).chain(iter::repeat_with(|| FsError::Poisoned));
+                for ((promise, _), error) in members.into_iter().zip(errors) {
                     promise.settle(Outcome::Done(Err(error)));
                 }
             }

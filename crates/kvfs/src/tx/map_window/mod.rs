@@ -36,6 +36,9 @@
 //! each run has up to the end of the file, before and after. Growth counts too: a file that ends
 //! within a resident chunk has more resident bytes when it grows ([`MapWindow::grow`]).
 
+#[cfg(test)]
+mod tests;
+
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino};
 
 use super::Draft;
