@@ -6,7 +6,7 @@
 
 use std::iter;
 
-use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, to_usize};
+use tier_types::{ChunkNo, ChunkRange, ChunkRun, Ino, to_usize};
 
 use super::StoreReader;
 use crate::FsError;
