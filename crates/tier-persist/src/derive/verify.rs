@@ -105,9 +105,9 @@ impl Archive<'_> {
             let known = report.damages.iter().any(|damage| damage.object == name.as_str());
             // A damaged object is listed once; reading its members would only say it again.
             if !known {
-                let checked = self.compare_members(row, link.chunk_bytes);
-                let checked = checked.map(|n_members| report.n_members += n_members);
-                note(report, &name, checked)?;
+                let compared = self.compare_members(row, link.chunk_bytes);
+                let counted = compared.map(|n_members| report.n_members += n_members);
+                note(report, &name, counted)?;
             }
         }
         Ok(())

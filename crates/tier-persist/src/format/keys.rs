@@ -56,11 +56,13 @@ impl Keys {
     /// The first identity in the text of an identity file, as `age-keygen` writes it.
     pub fn from_identity_file(text: &str) -> Result<Self, PersistError> {
         // Everything else in the file is comments, as other programs that read it have it.
-        let mut lines = text.lines().map(str::trim);
-        let line = lines.find(|line| line.starts_with("AGE-SECRET-KEY-1"));
-        let line = line.ok_or_else(|| {
-            PersistError::BadKey("the identity file has no line AGE-SECRET-KEY-1…".into())
-        })?;
+        let line = text
+            .lines()
+            .map(str::trim)
+            .find(|line| line.starts_with("AGE-SECRET-KEY-1"))
+            .ok_or_else(|| {
+                PersistError::BadKey("the identity file has no line AGE-SECRET-KEY-1…".into())
+            })?;
         let identity = x25519::Identity::from_str(line)
             .map_err(|why| PersistError::BadKey(format!("not an age identity: {why}")))?;
         Self::new(identity)

@@ -41,9 +41,10 @@ impl Envelope {
         }
         let key = Box::new(age::open_header(header, keys, name.as_str())?);
         let header_bytes = to_u64(header.len());
-        let plain_bytes = object_bytes.checked_sub(header_bytes).and_then(age::plain_len);
-        let plain_bytes =
-            plain_bytes.ok_or_else(|| PersistError::damaged(name, "its length is wrong"))?;
+        let plain_bytes = object_bytes
+            .checked_sub(header_bytes)
+            .and_then(age::plain_len)
+            .ok_or_else(|| PersistError::damaged(name, "its length is wrong"))?;
         Ok(Self { wrapping: Wrapping::Age { header_bytes, key }, plain_bytes })
     }
 

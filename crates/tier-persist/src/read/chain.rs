@@ -179,8 +179,11 @@ impl<'a> Archive<'a> {
 
     /// The objects of a snapshot in the order in which they are to be copied: the manifest last.
     pub fn objects(&self, snapshot: SnapshotId) -> Result<Vec<StoredObject>, PersistError> {
-        let link = self.chain.iter().find(|link| link.summary.snapshot == snapshot);
-        let link = link.ok_or_else(|| PersistError::Missing(format!("snapshot {snapshot}")))?;
+        let link = self
+            .chain
+            .iter()
+            .find(|link| link.summary.snapshot == snapshot)
+            .ok_or_else(|| PersistError::Missing(format!("snapshot {snapshot}")))?;
         let manifest = self.manifest(link)?;
         let mut objects: Vec<_> = manifest
             .tarballs

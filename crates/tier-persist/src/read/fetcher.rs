@@ -174,7 +174,7 @@ impl Fetcher {
             return Ok(Arc::clone(frame));
         }
         let tarball = self.tarball(location.tarball)?;
-        let frame = match known.as_deref() {
+        let frame = Arc::new(match known.as_deref() {
             // What lies behind the start is wanted as well: it will be wanted again.
             Some(CachedFrame { compressed: Some(compressed), store, .. }) => {
                 let plain = tarball.decompress(location.frame, compressed, usize::MAX)?;
@@ -228,8 +228,8 @@ impl Fetcher {
             return Ok(tarball);
         }
         let damaged = |problem| PersistError::damaged(format!("the index's row of {id}"), problem);
-        let row = self.index.tarball_row(id)?.ok_or_else(|| damaged("it is not there"))?;
-        let row = TarballRow::from_bytes(&row).ok_or_else(|| damaged("it cannot be read"))?;
+        let bytes = self.index.tarball_row(id)?.ok_or_else(|| damaged("it is not there"))?;
+        let row = TarballRow::from_bytes(&bytes).ok_or_else(|| damaged("it cannot be read"))?;
         // The name is made of it: the data would come from another object.
         if row.id != id {
             return Err(damaged("it is another tarball's"));

@@ -56,8 +56,10 @@ impl<'a> TarballReader<'a> {
     /// Decompressed content of one frame.
     pub(crate) fn frame(&self, number: u32) -> Result<Vec<u8>, PersistError> {
         let object = || format!("{} in frame {number}", self.object.name());
-        let frame = self.frames.get(to_usize(u64::from(number)));
-        let frame = frame.ok_or_else(|| PersistError::damaged(object(), "no such frame"))?;
+        let frame = self
+            .frames
+            .get(to_usize(u64::from(number)))
+            .ok_or_else(|| PersistError::damaged(object(), "no such frame"))?;
         let compressed = match self.object.read(frame.range(&object)?) {
             Ok(compressed) => compressed,
             // Said of the frame, not of the bytes in which it lies.
@@ -120,8 +122,8 @@ fn read_seek_table(object: &SealedObject<'_>) -> Result<Vec<FrameRow>, PersistEr
     let total = object.plain_bytes();
     let footer_bytes = to_u64(FOOTER_BYTES);
     let footer_at = total.checked_sub(footer_bytes).ok_or_else(|| damaged("it is too short"))?;
-    let footer = object.read(ByteRange { offset: footer_at, len: footer_bytes })?;
-    let footer = footer.first_chunk().ok_or_else(|| damaged("it is too short"))?;
+    let end = object.read(ByteRange { offset: footer_at, len: footer_bytes })?;
+    let footer = end.first_chunk().ok_or_else(|| damaged("it is too short"))?;
     let table_bytes = seekable::table_len(footer).map_err(damaged)?;
     let table_at = total
         .checked_sub(table_bytes)

@@ -73,8 +73,10 @@ impl<'a> Blocks<'a> {
                 continue;
             }
             // Of a sparse file stock tar shows another path than the file's own.
-            let path = records.get("GNU.sparse.name").or(records.get("path"));
-            let path = path.map_or_else(|| header.path_bytes(), Cow::Borrowed);
+            let path = records
+                .get("GNU.sparse.name")
+                .or(records.get("path"))
+                .map_or_else(|| header.path_bytes(), Cow::Borrowed);
             // The next member starts behind the content, or the frame ends within it.
             let content_at = self.at;
             let whole = content_bytes.saturating_add(to_u64(padding(content_bytes)));
@@ -100,9 +102,8 @@ fn header(block: &[u8]) -> Result<&Header, &'static str> {
     let block = block.first_chunk::<BLOCK_BYTES>().ok_or("it ends too early")?;
     let header = Header::from_byte_slice(block);
     // The checksum field itself counts as spaces.
-    let bytes = block.iter().enumerate();
-    let bytes = bytes.map(|(at, &byte)| if CHECKSUM_FIELD.contains(&at) { b' ' } else { byte });
-    let expected: u32 = bytes.map(u32::from).sum();
+    let counted = |(at, &byte)| if CHECKSUM_FIELD.contains(&at) { b' ' } else { byte };
+    let expected: u32 = block.iter().enumerate().map(counted).map(u32::from).sum();
     match header.cksum() {
         Ok(stored) if stored == expected => Ok(header),
         Ok(_) | Err(_) => Err("a member's header is wrong"),

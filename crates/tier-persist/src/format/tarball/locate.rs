@@ -136,8 +136,10 @@ impl Locator {
         let n_chunks = n_bytes.div_ceil(self.chunk_bytes);
         let short = n_chunks * self.chunk_bytes - n_bytes;
         let end = run.chunks.start().get().checked_add(n_chunks).map(ChunkNo::new);
-        let here = end.and_then(|end| ChunkRange::new(run.chunks.start(), end));
-        let here = here.filter(|here| run.chunks.covers(*here)).ok_or("a run has no data")?;
+        let here = end
+            .and_then(|end| ChunkRange::new(run.chunks.start(), end))
+            .filter(|here| run.chunks.covers(*here))
+            .ok_or("a run has no data")?;
         // Frames are cut between chunks, and only the file's last chunk may be short.
         if short > 0 && (n_bytes < bytes || here.end() < run.chunks.end()) {
             return Err("a chunk is cut within a file");

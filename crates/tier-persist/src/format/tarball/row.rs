@@ -156,9 +156,10 @@ impl FrameRow {
     ) -> Result<Vec<u8>, PersistError> {
         self.range(object)?;
         // The length is a limit for the decompressor, and must be reached.
-        let plain = zstd::bulk::decompress(compressed, self.decompressed_bytes());
-        let plain = plain.ok().filter(|plain| plain.len() == self.decompressed_bytes());
-        plain.ok_or_else(|| PersistError::damaged(object(), "a frame cannot be decompressed"))
+        zstd::bulk::decompress(compressed, self.decompressed_bytes())
+            .ok()
+            .filter(|plain| plain.len() == self.decompressed_bytes())
+            .ok_or_else(|| PersistError::damaged(object(), "a frame cannot be decompressed"))
     }
 
     /// The first `len` bytes of the frame's plaintext, or all of it if it has fewer.

@@ -81,12 +81,12 @@ pub(crate) fn run<T>(
     let (total, n_jobs) = bounded(1);
     // Before any thread is started: what fails here needs no thread to be ended.
     let sequencer_builder = context.frame_builder()?;
-    let builders = (0..n_workers).map(|_| context.frame_builder());
-    let builders: Vec<FrameBuilder> = builders.collect::<Result<_, _>>()?;
+    let builders: Vec<FrameBuilder> =
+        (0..n_workers).map(|_| context.frame_builder()).collect::<Result<_, _>>()?;
     scope(|scope| {
         let ends = SequencerEnds { finished: arrived, done, total: n_jobs, sealer };
-        let sequencer = move || sequencer::run(context, sequencer_builder, ends);
-        let sequencer = start(scope, "tier-sequencer", sequencer)?;
+        let sequence = move || sequencer::run(context, sequencer_builder, ends);
+        let sequencer = start(scope, "tier-sequencer", sequence)?;
         for (number, builder) in builders.into_iter().enumerate() {
             let busy_percent = context.options.busy_percent;
             let throttle = Throttle::of_worker(number, n_workers, busy_percent, Instant::now());
