@@ -63,6 +63,7 @@ impl Extent {
     /// Whether every chunk of it can have a location. An extent from outside is checked once, before
     /// anything is computed from it.
     pub(crate) fn is_possible(&self, chunk_bytes: u32) -> bool {
+        // A hole may be as long as the address space.
         let Some(location) = self.location else { return true };
         let before_last = (self.chunks.len() - 1).checked_mul(u64::from(chunk_bytes));
         let last = before_last.and_then(|bytes| bytes.checked_add(u64::from(location.offset)));

@@ -33,6 +33,7 @@ impl Persisted for PersistedUntil<'_> {
                 extent.data_xid == data_xid && archived.is_some_and(|at| at <= self.snapshot)
             });
             match safe {
+                // Of the same version, it may lie in several extents.
                 Some(extent) => at = extent.chunks.end(),
                 None => return Ok(false),
             }

@@ -102,6 +102,7 @@ impl IndexWriter<'_> {
         if includes.map(order) < included.map(order) {
             return Err(IndexError::Behind);
         }
+        // From here on nothing fails: the old one may be marked before the new one is in its place.
         self.database.remove_when_closed();
         let new = new.into_database();
         tracing::info!(

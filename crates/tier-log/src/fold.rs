@@ -74,6 +74,7 @@ impl NetChange {
     /// The inode's update; none if it came and went.
     pub(crate) fn into_update(self, ino: Ino) -> Option<FileUpdate> {
         let change = match self.gone {
+            // Nothing before the range knew it, and nothing after it will.
             Some(_) if self.created => return None,
             Some(xid) => Change::Gone(xid),
             None => Change::Touched(self.touched.ranges().collect()),
@@ -106,6 +107,7 @@ impl Accumulator {
 
     pub(crate) fn add(&mut self, record: &LogRecord, chunk_bytes: u32) {
         let operation = &record.operation;
+        // An entry that comes or goes changes its directory: times, and the number of links.
         for link in operation.links() {
             self.inode(link.parent);
         }
@@ -124,6 +126,7 @@ impl Accumulator {
             // What the inode had before is counted already.
             self.n_held = self.n_held + after - before;
         }
+        // The other inode of a rename lost a name or got another: its metadata changed.
         if let Operation::Rename { replaced: Some(other), .. } | Operation::Exchange { other, .. } =
             operation
         {
@@ -146,6 +149,7 @@ fn touched_chunks(operation: &Operation, chunk_bytes: u32) -> Option<ChunkRange>
         Operation::Write { offset, len, .. } | Operation::PunchHole { offset, len, .. } => {
             ChunkRange::touching(*offset, *len, chunk_bytes)
         }
+        // The chunk in which the file is cut is touched as well, unless the cut is at its start.
         Operation::Truncate { old_size, new_size, .. } if new_size < old_size => {
             ChunkRange::from(ChunkNo::new(new_size / u64::from(chunk_bytes)))
         }

@@ -115,6 +115,7 @@ impl NetChanges {
             }
             Ok::<(), LogError>(())
         })?;
+        // The newest run. It may be empty.
         runs.push(Run::start(Items::InMemory(accumulator.take().into_iter()))?);
         let heads = runs.iter().enumerate().filter_map(|(run_idx, run)| run.head(run_idx));
         Ok(Self { heads: heads.map(Reverse).collect(), runs })
@@ -161,6 +162,7 @@ impl Iterator for NetChanges {
                 }
                 Ok(None) => return None,
                 Err(error) => {
+                    // What was taken from the runs is lost: the iterator must not go on.
                     self.heads.clear();
                     return Some(Err(error));
                 }

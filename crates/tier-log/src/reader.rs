@@ -92,6 +92,7 @@ impl<R: Read> SegmentReader<R> {
 
     fn step(&mut self) -> Result<Option<LogRecord>, LogError> {
         if self.block_records_left == 0 {
+            // A block holds as many records as it says and not a byte more.
             if self.block_at != self.block.len() {
                 return Err(self.damaged("bytes after the last record of a block"));
             }
@@ -106,6 +107,8 @@ impl<R: Read> SegmentReader<R> {
     fn read_block(&mut self) -> Result<(), LogError> {
         let mut bytes = [0; BLOCK_HEADER_BYTES];
         fill(&mut self.source, &self.name, self.offset_bytes, &mut bytes)?;
+        // Decoding checks the length against a limit: memory is taken for it before its checksum
+        // can be.
         let header = BlockHeader::decode(&bytes).ok_or_else(|| self.damaged("no block"))?;
         let mut block = std::mem::take(&mut self.block);
         block.resize(to_usize(u64::from(header.payload_bytes)), 0);
@@ -114,6 +117,7 @@ impl<R: Read> SegmentReader<R> {
         if !BlockHeader::checksum_fits(&bytes, &block) {
             return Err(self.damaged("a block's checksum is wrong"));
         }
+        // Its checksum fits, and yet it may belong elsewhere.
         if header.first_xid != self.next_xid || header.n_records == 0 {
             return Err(self.damaged("a block out of order"));
         }
@@ -132,6 +136,7 @@ impl<R: Read> SegmentReader<R> {
             .ok_or_else(|| self.damaged("a record that its block does not hold"))?;
         let record = wire::decode(Xid::new(self.next_xid), bytes)
             .map_err(|problem| self.damaged(problem))?;
+        // The number of records in a block is not bounded by the segment's header.
         if !self.header.range.contains(record.xid) {
             return Err(self.damaged("more records than the header says"));
         }
@@ -155,6 +160,7 @@ impl<R: Read> SegmentReader<R> {
         if Footer::decode(&bytes) != Some(expected) {
             return Err(self.damaged("the footer does not fit"));
         }
+        // The footer states the length, but a file may have grown behind it.
         let mut extra = [0];
         match self.source.read(&mut extra) {
             Ok(0) => Ok(()),
@@ -191,6 +197,7 @@ pub fn read_range<E: From<LogError>>(
     let mut next = range.start();
     for info in log.segments(range).map_err(LogError::from)? {
         if info.range.start() > next {
+            // A gap. What follows must not be visited: it would be taken for what comes next.
             break;
         }
         let source = log.open_segment(&info).map_err(LogError::from)?;
@@ -200,6 +207,7 @@ pub fn read_range<E: From<LogError>>(
             let problem = "another segment's content";
             return Err(LogError::Damaged { name: info.name, offset_bytes: 0, problem }.into());
         }
+        // A segment is read to its end even if the range ends within it, so that its footer is seen.
         for record in reader {
             let record = record?;
             if range.contains(record.xid) && record.xid >= next {

@@ -81,6 +81,7 @@ pub(crate) fn decode(xid: Xid, bytes: &[u8]) -> Result<LogRecord, &'static str> 
     if !rest.is_empty() {
         return Err("bytes after the end of a log record");
     }
+    // The format allows any 32 bits; a time does not.
     if wire.nanos >= 1_000_000_000 {
         return Err("a time with too many nanoseconds");
     }

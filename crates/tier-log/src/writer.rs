@@ -107,6 +107,7 @@ impl<W: Write> SegmentWriter<W> {
         let payload_bytes_max = to_usize(u64::from(BLOCK_PAYLOAD_BYTES_MAX));
         assert!(self.block.len() <= payload_bytes_max, "a record longer than a block");
         self.next_xid += 1;
+        // A block ends behind a record, never within one.
         if self.block.len() >= BLOCK_PAYLOAD_BYTES { self.end_block() } else { Ok(()) }
     }
 
@@ -138,6 +139,7 @@ impl<W: Write> SegmentWriter<W> {
         };
         self.write(&header.encode(&block))?;
         self.write(&block)?;
+        // Its memory is used again.
         self.block = block;
         self.block.clear();
         self.block_first_xid = self.next_xid;

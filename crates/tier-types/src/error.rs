@@ -71,6 +71,7 @@ impl PortError {
     /// The same with its cause, whose text the message does not repeat.
     #[must_use]
     pub fn with_source(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        // An error of a crate has causes of its own, whose place a new one takes.
         let source = Some(source.into());
         let content = match self.content {
             Content::Message { message, .. } => Content::Message { message, source },

@@ -1,8 +1,8 @@
 //! The instance port: a mounted filesystem is read, evicted from and restored.
 //!
-//! A filesystem that is to be tiered implements this port and the [log](crate::LogService), and is
-//! given a [`Recall`](crate::Recall). The engine calls it in four ways, and each has one rule
-//! that everything else rests on.
+//! To be tiered, a filesystem implements this port and the [log](crate::LogService), and is given a
+//! [`Recall`](crate::Recall). The engine calls it in four ways, and each has one rule that everything
+//! else rests on.
 //!
 //! *Persisting* reads a [`MountedSnapshot`]: attributes, names, chunk map and chunks of the inodes
 //! that a publication changed, in ascending order of inode numbers, by several threads. The rule:

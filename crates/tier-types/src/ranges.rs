@@ -143,6 +143,7 @@ impl ChunkRange {
             return None;
         }
         let size = widen(chunk_bytes);
+        // By the last byte and not by the one after it, which may not have a number.
         let last_byte = offset.saturating_add(len - 1);
         Self::new(ChunkNo::new(offset / size), ChunkNo::new(last_byte / size).next())
     }
@@ -158,6 +159,7 @@ impl ChunkRange {
     /// If a chunk has no bytes.
     pub fn len_bytes(self, chunk_bytes: u32, file_bytes: u64) -> u64 {
         assert!(chunk_bytes > 0, "a chunk has bytes");
+        // An open end lies beyond every file, and so does a product that does not fit.
         let end = self.end.get().saturating_mul(widen(chunk_bytes)).min(file_bytes);
         end.saturating_sub(self.offset_bytes(chunk_bytes))
     }

@@ -60,6 +60,7 @@ impl RecalledExtent {
             let message = format!("inode {ino}: chunks {chunks} came where {asked} were asked for");
             return Err(PortError::new(ErrorKind::Damaged, message));
         }
+        // The last chunk has at least one byte: with none it would not be a chunk that came.
         let whole = chunks.len().saturating_mul(u64::from(chunk_bytes));
         let all_but_last = whole.saturating_sub(u64::from(chunk_bytes));
         let n = to_u64(bytes.len());

@@ -61,7 +61,7 @@ pub trait TestFilesystems {
 pub(super) struct Subject<F> {
     pub(super) fs: F,
     pub(super) archive: Arc<FakeArchive>,
-    /// Bytes of a chunk.
+    /// Bytes of a chunk, the same for all files and in every snapshot.
     pub(super) chunk: u64,
 }
 
@@ -70,10 +70,11 @@ impl<F: TestFilesystem> Subject<F> {
         let archive = Arc::new(FakeArchive::default());
         let fs = filesystems.create(archive.clone());
         fs.write("first", 0, b"so that there is something to publish");
-        let mut subject = Self { fs, archive, chunk: 0 };
-        let (_, snapshot) = subject.publish();
-        subject.chunk = u64::from(snapshot.chunk_bytes());
-        subject
+        let publication = fs.log().publish().unwrap().expect("something was logged");
+        let snapshot = fs.instance().open_snapshot(&publication).unwrap();
+        let chunk = u64::from(snapshot.chunk_bytes());
+        assert!(chunk > 0, "a chunk has bytes");
+        Self { fs, archive, chunk }
     }
 
     pub(super) fn instance(&self) -> &dyn MountedInstance {
@@ -84,6 +85,7 @@ impl<F: TestFilesystem> Subject<F> {
     pub(super) fn publish(&self) -> (Publication, Arc<dyn MountedSnapshot>) {
         let publication = self.fs.log().publish().unwrap().expect("something was logged");
         let snapshot = self.instance().open_snapshot(&publication).unwrap();
+        assert_eq!(u64::from(snapshot.chunk_bytes()), self.chunk, "chunks are of one size");
         (publication, snapshot)
     }
 

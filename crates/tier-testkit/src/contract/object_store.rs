@@ -35,10 +35,10 @@ pub(super) fn read(store: &dyn ObjectStore, name: &ObjectName) -> Vec<u8> {
 }
 
 pub(super) fn assert_missing(store: &dyn ObjectStore, name: &ObjectName) {
-    let error = store.len_bytes(name).unwrap_err();
+    let error = store.len_bytes(name).expect_err("the object is not there");
     assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
     assert!(error.to_string().contains(name.as_str()), "errors name the object: {error}");
-    let error = store.read_range(name, 0, &mut [0]).unwrap_err();
+    let error = store.read_range(name, 0, &mut [0]).expect_err("the object is not there");
     assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
     assert!(!store.list("").unwrap().contains(name), "{name} is listed");
 }
@@ -58,8 +58,9 @@ fn ranges_are_read_and_short_objects_are_damaged(store: &dyn ObjectStore) {
     store.read_range(&a, 1, &mut buffer).unwrap();
     assert_eq!(&buffer, b"ell");
     for (name, offset) in [(&a, 3), (&a, 5), (&a, u64::from(u32::MAX)), (&empty, 0)] {
-        let error = store.read_range(name, offset, &mut buffer).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Damaged, "a short read is damage: {error}");
+        let read = store.read_range(name, offset, &mut buffer);
+        let error = read.expect_err("a short read is damage");
+        assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
         assert!(error.to_string().contains(name.as_str()), "errors name the object: {error}");
     }
 }
