@@ -181,8 +181,7 @@ impl Fetcher {
                 CachedFrame { plain, compressed: None, store: *store }
             }
             Some(_) | None => self.read_frame(&tarball, location.frame, end)?,
-        };
-        let frame = Arc::new(frame);
+        });
         self.frames.lock().insert(key, &frame, frame.cost());
         Ok(frame)
     }
