@@ -117,8 +117,9 @@ impl RestoreTarget for RestoredFilesystem {
         assert!(self.0.is_none(), "a restore makes one filesystem");
         let options = kvfs_options(config);
         Core::create_empty(path, &options)?;
+        // The floor counts from the next opening on.
+        Core::open(path, &options, clock())?.set_xid_floor(floor)?;
         let core = Arc::new(Core::open(path, &options, clock())?);
-        core.set_xid_floor(floor)?;
         self.0 = Some(Arc::clone(&core));
         Ok(core)
     }

@@ -64,6 +64,14 @@ impl DirStore {
         path
     }
 
+    /// Makes an object durable that is there.
+    fn sync(&self, name: &ObjectName) -> Result<(), PortError> {
+        let path = self.path(name);
+        let synced = File::open(&path).and_then(|file| file.sync_all());
+        synced.map_err(|source| failed("sync", &path, source))?;
+        sync_directories(&path, &self.root)
+    }
+
     #[expect(clippy::expect_used, reason = "an object's path is below the root")]
     fn create(&self, name: &ObjectName) -> Result<StagedFile, PortError> {
         let path = self.path(name);
@@ -138,13 +146,7 @@ impl StagedFile {
         fs::rename(&self.temporary, &self.path)
             .map_err(|source| failed("rename", &self.temporary, source))?;
         self.committed = true;
-        let mut directory = self.path.parent();
-        // A directory that is new must itself be found again.
-        while let Some(path) = directory.filter(|path| path.starts_with(&self.root)) {
-            sync_directory(path)?;
-            directory = path.parent();
-        }
-        Ok(())
+        sync_directories(&self.path, &self.root)
     }
 }
 
@@ -173,7 +175,9 @@ impl ObjectStore for DirStore {
         content: &mut dyn Read,
     ) -> Result<(), PortError> {
         match self.len_bytes(name) {
-            Ok(there) if there == len_bytes => return Ok(()),
+            // An earlier attempt may have failed between the rename and the syncs of directories:
+            // what is there is not durable by being there.
+            Ok(there) if there == len_bytes => return self.sync(name),
             Ok(_) => {
                 let message = format!("object {name} exists with another length; it is kept");
                 return Err(PortError::new(ErrorKind::Damaged, message));
@@ -257,6 +261,12 @@ fn walk(directory: &Path, visit: &mut dyn FnMut(&Path)) -> Result<(), PortError>
         }
     }
     Ok(())
+}
+
+/// Makes the name of a file durable: a directory above it that is new must itself be found again.
+fn sync_directories(path: &Path, root: &Path) -> Result<(), PortError> {
+    let above = path.ancestors().skip(1).take_while(|directory| directory.starts_with(root));
+    above.into_iter().try_for_each(sync_directory)
 }
 
 fn sync_directory(path: &Path) -> Result<(), PortError> {

@@ -224,7 +224,7 @@ impl Config {
     }
 
     /// What cannot be, if anything.
-    fn unsound(&self) -> Option<&'static str> {
+    pub(crate) fn unsound(&self) -> Option<&'static str> {
         let Self { chunk_bytes, persist, agent, space, mount, .. } = self;
         let rate = persist.bytes_per_second_max;
         let rules = [
@@ -254,6 +254,7 @@ impl Config {
 
     /// Replaces the file as a whole, durably.
     pub fn write(&self, layout: &Layout) -> Result<(), StoreError> {
+        assert!(self.unsound().is_none(), "settings that no store can be opened with");
         let path = layout.config();
         let text = toml::to_string(self).map_err(|source| StoreError::Config {
             path: path.clone(),

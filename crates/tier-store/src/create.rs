@@ -14,7 +14,7 @@ use tier_types::{Clock, SystemClock};
 use crate::cloud::open_cloud;
 use crate::config::{self, Config};
 use crate::identity::{new_identity, read_identity};
-use crate::{Layout, StoreError};
+use crate::{Layout, StoreError, durable};
 
 /// What a new store is to be.
 ///
@@ -83,6 +83,9 @@ impl NewStore {
         }
         let layout = Layout::new(path);
         let config = self.config(FilesystemId::random()?);
+        if let Some(problem) = config.unsound() {
+            return Err(StoreError::Config { path: layout.config(), problem: problem.into() });
+        }
         prepare_directory(&layout, &keys)?;
         Ok(PreparedStore { layout, config, public_key: keys.public_key() })
     }
@@ -128,7 +131,7 @@ impl PreparedStore {
 
     /// Makes it a store.
     pub fn finish(self) -> Result<(), StoreError> {
-        assert!(self.layout.identity().is_file(), "the identity was written first");
+        assert!(self.config.unsound().is_none(), "checked when it was prepared");
         self.config.write(&self.layout)
     }
 }
@@ -136,14 +139,15 @@ impl PreparedStore {
 /// Makes the directory of a store, which must be empty if it is there, and puts the keys into it.
 pub(crate) fn prepare_directory(layout: &Layout, keys: &Keys) -> Result<(), StoreError> {
     let store = layout.root();
-    fs::create_dir_all(store).map_err(StoreError::io("create", store))?;
-    // What the permissions of the filesystem keep from other users lies in here.
-    fs::set_permissions(store, fs::Permissions::from_mode(0o700))
-        .map_err(StoreError::io("create", store))?;
+    durable::make_directory(store)?;
+    // Before anything is changed: a directory that is refused stays as it is.
     let mut entries = fs::read_dir(store).map_err(StoreError::io("list", store))?;
     if entries.next().is_some() {
         return Err(StoreError::NotEmpty(store.to_path_buf()));
     }
+    // What the permissions of the filesystem keep from other users lies in here.
+    fs::set_permissions(store, fs::Permissions::from_mode(0o700))
+        .map_err(StoreError::io("create", store))?;
     let clock: &dyn Clock = &SystemClock;
     new_identity(&layout.identity(), keys, clock)
 }

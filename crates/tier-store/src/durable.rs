@@ -37,8 +37,11 @@ pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), StoreError> {
 
 /// Makes a directory with all above it, durably.
 pub(crate) fn make_directory(path: &Path) -> Result<(), StoreError> {
+    // From the first level that is missing: each new name lies in the directory above it.
+    let mut missing: Vec<&Path> = path.ancestors().take_while(|level| !level.exists()).collect();
+    missing.retain(|level| !level.as_os_str().is_empty());
     fs::create_dir_all(path).map_err(StoreError::io("create", path))?;
-    sync_directory(parent(path))
+    missing.into_iter().rev().try_for_each(|level| sync_directory(parent(level)))
 }
 
 /// Renames, and makes the new name durable.

@@ -91,9 +91,11 @@ impl NewIndex {
     /// other thread does the same meanwhile.
     pub(crate) fn publish(self) -> Result<PathBuf, StoreError> {
         let place = self.indexes.join((last_number(&self.indexes)? + 1).to_string());
-        assert!(!place.exists(), "a number above the last one is free");
+        if place.exists() {
+            let problem = format!("{} is in the way of a new index; move it away", place.display());
+            return Err(StoreError::Unusable(problem));
+        }
         durable::rename(&self.index_path(), &place).inspect_err(|_| remove(&place))?;
-        assert_eq!(number(&place).is_some(), place.is_dir(), "a published index has a number");
         Ok(place)
     }
 }

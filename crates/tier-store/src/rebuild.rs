@@ -57,14 +57,17 @@ pub struct FreshIndex<'a> {
 
 /// Makes a new index of a store that is not open, from what is left of manifests and tarballs. It
 /// takes the place of the old one even if damage was found; what it lacks is then in the answer.
+///
+/// The directory is given up: an open [`Store`] lends its own, and could not lose its index to this.
+#[expect(clippy::needless_pass_by_value, reason = "a store that is open cannot give it up")]
 pub fn rebuild(
-    dir: &StoreDir,
+    dir: StoreDir,
     options: RebuildOptions,
     watch: &mut Watch<'_>,
 ) -> Result<Filled, StoreError> {
     let new = NewIndex::new(&dir.layout)?;
     let index = open_index(&new.index_path(), &dir.config)?;
-    let filled = fill_from_what_is_left(dir, &index, options, watch)?;
+    let filled = fill_from_what_is_left(&dir, &index, options, watch)?;
     drop(index);
     new.publish()?;
     index_dirs::settle(&dir.layout)?;

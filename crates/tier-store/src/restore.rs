@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use tier_agent::StatusBook;
 use tier_cloud::DirStore;
-use tier_persist::{Archive, FilesystemId, Keys, ScanMode, StoredObject, Watch};
+use tier_persist::{Archive, FilesystemId, Keys, ScanMode, SnapshotSummary, StoredObject, Watch};
 use tier_status::{Event, StatusHeader, StatusSink, Tier};
 use tier_types::{
     Clock, Ino, MountedInstance, ObjectStore, PortError, Recall, SnapshotId, SystemClock, Xid,
@@ -103,8 +103,10 @@ pub fn restore(
     }
     let filesystem = find_filesystem(cloud.as_ref(), source)?;
     let archive = open_archive(cloud.as_ref(), &keys, filesystem, source)?;
-    let config = settings(&archive, filesystem, source)?;
+    let newest = archive.snapshots().next_back().cloned();
+    let newest = newest.ok_or_else(|| StoreError::Unusable("the cloud has no snapshot".into()))?;
     let archive = until(archive, source.snapshot)?;
+    let config = settings(&archive, &newest, filesystem, source)?;
     let behind = |last: Xid| last.get() <= config.xid_floor;
     assert!(archive.snapshots().all(|s| behind(s.range.last())), "no number is given out twice");
     let layout = Layout::new(path);
@@ -191,14 +193,15 @@ fn open_archive<'a>(
     Ok(archive)
 }
 
-/// The settings of the new store: it goes on behind the newest of everything.
+/// The settings of the new store: it goes on behind the newest snapshot of all, in the way of the
+/// one that is restored.
 fn settings(
     archive: &Archive<'_>,
+    newest: &SnapshotSummary,
     filesystem: FilesystemId,
     source: &RestoreSource,
 ) -> Result<Config, StoreError> {
-    let nothing = || StoreError::Unusable("the cloud has no snapshot".into());
-    let newest = archive.snapshots().next_back().ok_or_else(nothing)?;
+    let nothing = || StoreError::Unusable("there is nothing to restore".into());
     let new = NewStore {
         cloud: Some(source.cloud.clone()),
         recipients: source.recipients.clone(),

@@ -1,7 +1,8 @@
 //! An open store: a filesystem's two ports, wired to index, recall and agent.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tier_agent::{Recaller, StatusBook, TieringOutAgent};
 use tier_index::Index;
 use tier_persist::Archive;
@@ -29,7 +30,7 @@ pub struct Store {
     recaller: Arc<Recaller>,
     filesystem: Filesystem,
     progress: Arc<dyn StatusSink>,
-    agent: OnceLock<Arc<TieringOutAgent>>,
+    agent: Mutex<Option<Arc<TieringOutAgent>>>,
     /// The last field, and so the last one to be dropped: it holds the lock.
     dir: StoreDir,
 }
@@ -62,7 +63,7 @@ impl Store {
         index_dirs::settle(&dir.layout)?;
         let book = Arc::new(status_book(&dir)?);
         let recaller = Arc::new(recaller(&dir, &index, dir.copies())?);
-        let agent = OnceLock::new();
+        let agent = Mutex::new(None);
         let store = Self { index, book, recaller, filesystem, progress, agent, dir };
         match mode {
             OpenMode::Current => store.archive()?.catch_up(&store.index)?,
@@ -125,13 +126,16 @@ impl Store {
     }
 
     fn agent_as_nice_as(&self, nice: u8) -> Result<Arc<TieringOutAgent>, StoreError> {
-        if let Some(agent) = self.agent.get() {
+        // Held while the agent starts: it recovers first, and a second recovery would remove what
+        // the first agent is writing.
+        let mut started = self.agent.lock();
+        if let Some(agent) = started.as_ref() {
             return Ok(Arc::clone(agent));
         }
         let progress = Arc::clone(&self.progress);
         let stages = stages(&self.dir, &self.filesystem, &self.index, &self.book, progress, nice)?;
         let agent = Arc::new(TieringOutAgent::start(Box::new(stages))?);
-        // Of two threads that come at once the first one's agent counts; the other one ends unused.
-        Ok(Arc::clone(self.agent.get_or_init(|| agent)))
+        *started = Some(Arc::clone(&agent));
+        Ok(agent)
     }
 }

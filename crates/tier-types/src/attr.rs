@@ -35,6 +35,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    assert!((1..=12).contains(&month) && (1..=31).contains(&day), "a day of the calendar");
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 

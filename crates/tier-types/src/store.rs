@@ -63,9 +63,10 @@ impl fmt::Debug for ObjectName {
 /// kind `Missing`.
 pub trait ObjectStore: Send + Sync {
     /// Stores `len_bytes` bytes of `content` under a name that must not be taken. Durable on
-    /// return; when it fails, nothing is visible under the name. If the name is taken by an object
-    /// of the same length the call succeeds and changes nothing, so that an interrupted upload can
-    /// be repeated; whether the bytes are the same is for the reader to check. If it is taken by an
+    /// return; when it fails, either nothing is visible under the name or the whole object, which
+    /// may not be durable yet. If the name is taken by an object of the same length the call makes
+    /// it durable and changes nothing else, so that an interrupted upload can be repeated; whether
+    /// the bytes are the same is for the reader to check. If it is taken by an
     /// object of another length the call fails and changes nothing.
     fn put(
         &self,

@@ -53,8 +53,10 @@ impl Core {
         self.fsync()?;
         let records = snapshot.reader().log_of(range)?;
         self.publications.segments.publish(range, self.chunk_bytes, records)?;
-        self.publications.snapshots.lock().insert(last, Arc::new(snapshot));
+        // The records first: a publication that fails here is never released, and a KVS snapshot
+        // that it held would stay.
         self.db.release_log(last)?;
+        self.publications.snapshots.lock().insert(last, Arc::new(snapshot));
         tracing::info!(%range, elapsed = ?begin.elapsed(), "published");
         let publication = Publication { range };
         for listener in self.publications.listeners.lock().iter() {

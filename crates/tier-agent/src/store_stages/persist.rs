@@ -81,6 +81,11 @@ impl NextSnapshot {
 /// The publication to persist: all since the last snapshot.
 fn publish(log: &dyn LogService, first: Xid) -> Result<Option<Publication>, AgentError> {
     let published = match log.publish()? {
+        Some(publication) if publication.range.last() < first => {
+            // A store behind its archive: nothing of it is persisted, and nothing may be held.
+            log.release(&publication)?;
+            return Ok(None);
+        }
         Some(publication) => Some(publication.range.last()),
         // Nothing was logged since, but an earlier publication may not be persisted.
         None => match XidRange::new(first, Xid::new(u64::MAX)) {

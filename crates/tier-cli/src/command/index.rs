@@ -30,12 +30,12 @@ pub(super) fn rebuild(context: &Context, args: &IndexRebuildArgs) -> Result<()> 
     let mode = if args.full_scan { ScanMode::Full } else { ScanMode::Tables };
     let options = RebuildOptions { mode, from_cloud: args.from_cloud };
     match context.live() {
-        None => rebuild_at_rest(context, &StoreDir::open(&args.store)?, options),
+        None => rebuild_at_rest(context, StoreDir::open(&args.store)?, options),
         Some(live) => rebuild_in_use(context, &live.store, options),
     }
 }
 
-fn rebuild_at_rest(context: &Context, dir: &StoreDir, options: RebuildOptions) -> Result<()> {
+fn rebuild_at_rest(context: &Context, dir: StoreDir, options: RebuildOptions) -> Result<()> {
     let stop = context.console.stop()?;
     let filled = watched(context, &stop, |watch| tier_store::rebuild(dir, options, watch))?;
     report(context, &filled, true)?;

@@ -14,7 +14,6 @@ use tier_types::{LogService, Xid, XidRange};
 
 use super::flush;
 use crate::args::LogArgs;
-use crate::console::output;
 use crate::context::Context;
 
 pub(super) fn run(context: &Context, args: &LogArgs) -> Result<()> {
@@ -80,7 +79,7 @@ impl From<End> for anyhow::Error {
 
 fn record_text(record: &LogRecord) -> String {
     let operation = &record.operation;
-    let time = output::time(record.time);
+    let time = record.time.to_string();
     let mut text =
         format!("{:>10} {time} {:<11} ino={}", record.xid.get(), operation.name(), operation.ino());
     for link in operation.links() {
@@ -119,7 +118,7 @@ fn record_json(record: &LogRecord) -> Value {
         .collect();
     json!({
         "xid": record.xid.get(),
-        "time": output::time(record.time),
+        "time": record.time.to_string(),
         "operation": operation.name(),
         "ino": operation.ino().get(),
         "links": links,

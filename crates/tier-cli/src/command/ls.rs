@@ -65,7 +65,7 @@ fn tier(fs: &Kvfs, attr: &FileAttr) -> Result<String> {
 fn row_text(fs: &Kvfs, name: &[u8], attr: &FileAttr) -> Result<String> {
     let kind = kind_letter(&attr.kind);
     let tier = tier(fs, attr)?;
-    let time = output::time(attr.modified);
+    let time = attr.modified.to_string();
     let mut row = format!(
         "{kind}{:04o} {:>3} {:>6} {:>6} {:>12} {time} {tier:<5} {}",
         attr.mode,
@@ -92,7 +92,7 @@ fn row_json(fs: &Kvfs, name: &[u8], attr: &FileAttr) -> Result<Value> {
         "uid": attr.uid,
         "gid": attr.gid,
         "size": attr.size_bytes,
-        "modified": output::time(attr.modified),
+        "modified": attr.modified.to_string(),
         "tier": tier(fs, attr)?,
     }))
 }

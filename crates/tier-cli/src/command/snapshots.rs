@@ -20,7 +20,7 @@ pub(super) fn run(context: &Context, args: &SnapshotsArgs) -> Result<()> {
         text.push_str(&format!(
             "{:>6}  {}  xids {:<17}  {:>8} inodes  {:>12}  {:>3} tarballs  {:>12}  {}\n",
             summary.snapshot.get(),
-            output::time(summary.created),
+            summary.created,
             summary.range.to_string(),
             summary.n_inodes,
             output::bytes(summary.data_bytes),
@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, args: &SnapshotsArgs) -> Result<()> {
         rows.push(json!({
             "snapshot": summary.snapshot.get(),
             "epoch": summary.epoch.get(),
-            "created": output::time(summary.created),
+            "created": summary.created.to_string(),
             "first_xid": summary.range.start().get(),
             "last_xid": summary.range.last().get(),
             "inodes": summary.n_inodes,

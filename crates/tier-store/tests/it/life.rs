@@ -55,8 +55,7 @@ fn an_index_is_made_anew_beside_the_one_in_use_and_of_a_closed_store() {
     let path = world.path("store");
     fs::remove_dir_all(Layout::new(&path).indexes()).unwrap();
     let dir = StoreDir::open(&path).unwrap();
-    rebuild(&dir, BY_TABLES, &mut Watch::default()).unwrap();
-    drop(dir);
+    rebuild(dir, BY_TABLES, &mut Watch::default()).unwrap();
     let reopened = world.open("store", |_| kvs).unwrap();
     assert_eq!(dump(&reopened.store), live);
 }
