@@ -1,4 +1,14 @@
-//! The filesystem's two types, and what all operations share.
+//! The filesystem's two types, [`Core`] and [`Kvfs`], and what all operations share.
+//!
+//! They are two because there are two sides. Tiering needs a storage that it can read, evict from and
+//! restore into, and must never trigger a recall by it; a user needs files whose data is there
+//! whenever it is read. So [`Core`] holds the store and can do everything that needs no evicted data,
+//! and [`Kvfs`] is a core and a way back. A recall can therefore be made from parts that hold the
+//! core, and no part holds the filesystem that holds it.
+//!
+//! Opening a core brings it into a state that every operation can rely on: the log goes on right
+//! behind what is published, and inodes that only a handle kept alive are deleted, because no handle
+//! survives a restart.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -23,6 +33,30 @@ use crate::{FsError, KvfsOptions};
 pub type ResidencyListener = Box<dyn Fn(Ino) + Send + Sync>;
 
 /// The storage of a filesystem: everything that needs no evicted data. Threads share it.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use kvfs::{Core, KvfsOptions};
+/// use tier_types::{Ino, LogService, SystemClock};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dir = tempfile::tempdir()?;
+/// let options = KvfsOptions::default();
+/// let core = Core::create(dir.path(), &options, Arc::new(SystemClock))?;
+/// assert_eq!(core.getattr(Ino::ROOT)?.mode, 0o755);
+///
+/// // The log of what was done is cut together with a snapshot of the store.
+/// let publication = core.publish()?.expect("making the root is an operation");
+/// assert_eq!(publication.range.last(), core.last_xid());
+///
+/// // It is there when it is opened again.
+/// drop(core);
+/// let core = Core::open(dir.path(), &options, Arc::new(SystemClock))?;
+/// assert_eq!(core.statfs()?.n_inodes, 1);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Core {
     pub(crate) db: Arc<Db>,
     pub(crate) committer: Committer,
@@ -127,6 +161,7 @@ impl Core {
             listeners: Mutex::default(),
             floor: db.reader().xid_floor()?,
         };
+        // Before anything is committed: the next id is behind everything that was ever logged.
         let last = recover_log(&db, publications.published())?;
         let committer = Committer::new(Arc::clone(&db), Arc::clone(&clock), last.next(), counters);
         let activity = Arc::<Activity>::default();
@@ -240,11 +275,36 @@ fn recover_log(db: &Db, published: Xid) -> Result<Xid, FsError> {
     if reader.first_logged()?.is_some_and(|first| first != published.next()) {
         return Err(FsError::damaged_store(Damage::LogRecords));
     }
-    Ok(reader.last_logged()?.unwrap_or(published))
+    let last = reader.last_logged()?.unwrap_or(published);
+    assert!(last >= published, "the records go on behind what is published");
+    Ok(last)
 }
 
 /// A filesystem: its storage, and the way back for evicted data. All operations of [`Core`] can be
 /// called on it as well.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use kvfs::{Core, Kvfs, KvfsOptions, NewNode, NoArchive};
+/// use tier_types::{FileKind, FileName, Ino, SystemClock};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dir = tempfile::tempdir()?;
+/// let core = Core::create(dir.path(), &KvfsOptions::default(), Arc::new(SystemClock))?;
+/// let fs = Kvfs::new(Arc::new(core), Arc::new(NoArchive));
+///
+/// let name = FileName::new(b"hello").expect("a name");
+/// let node = NewNode { kind: FileKind::Regular, mode: 0o644, uid: 0, gid: 0, inherit: None };
+/// let ino = fs.create_node(Ino::ROOT, &name, &node)?.ino;
+/// fs.write(ino, 0, b"hello, world")?;
+/// fs.truncate(ino, 5)?;
+/// assert_eq!(fs.read(ino, 0, 100)?, b"hello");
+/// assert_eq!(fs.lookup(Ino::ROOT, &name)?.size_bytes, 5);
+/// fs.fsync()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Kvfs {
     core: Arc<Core>,
     pub(crate) recall: Arc<dyn Recall>,

@@ -59,6 +59,34 @@ impl Core {
     /// that chunk maps and chunks agree, that the archive has what was evicted, and that the totals
     /// are the sums. It looks at one point in time, reads all that is in the store, and changes
     /// nothing. It ends with [`FsError::Interrupted`] when `stop` becomes true.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use std::sync::atomic::AtomicBool;
+    /// # use kvfs::{Core, KvfsOptions};
+    /// # use tier_types::{ChunkRange, Ino, Persisted, PortError, SnapshotId, SystemClock, Xid};
+    /// struct NothingArchived;
+    ///
+    /// impl Persisted for NothingArchived {
+    ///     fn is_persisted(&self, _: Ino, _: ChunkRange, _: Xid) -> Result<bool, PortError> {
+    ///         Ok(false)
+    ///     }
+    ///
+    ///     fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
+    ///         Ok(None)
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let core = Core::create(dir.path(), &KvfsOptions::default(), Arc::new(SystemClock))?;
+    /// let mut problems = Vec::new();
+    /// let mut found = |finding: kvfs::Finding| problems.push(finding.problem.name());
+    /// let report = core.fsck(&NothingArchived, &mut found, &AtomicBool::new(false))?;
+    /// assert_eq!((report.n_inodes, problems.len()), (1, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fsck(
         &self,
         archive: &dyn Persisted,

@@ -1,4 +1,9 @@
 //! Conversions of types and error numbers, from the filesystem's to the kernel's and back.
+//!
+//! An error number says little. Errors that are an answer to a question (no such file) are nothing but
+//! the number; those that mean trouble become `EIO` and are logged here, where they end, with their
+//! causes. An operation on an inode that the kernel knows and the filesystem does not is `ESTALE`, so
+//! that the kernel looks the path up again.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -200,5 +205,80 @@ mod tests {
         assert_eq!(system_time(time), expected);
         // What the library makes of the same on the way in.
         assert_eq!(timestamp(UNIX_EPOCH - Duration::new(2, 800_000_000)), time);
+    }
+
+    #[test]
+    fn names_are_checked_as_the_kernel_would() {
+        let name = |bytes: &[u8]| name(OsStr::from_bytes(bytes));
+        assert_eq!(name(b"a").unwrap().as_bytes(), b"a");
+        assert_eq!(name(&[b'x'; 256]).unwrap_err(), Errno::ENAMETOOLONG);
+        assert_eq!(name(b"..").unwrap_err(), Errno::EINVAL);
+        assert_eq!(name(b"").unwrap_err(), Errno::EINVAL);
+    }
+
+    #[test]
+    fn a_mode_says_what_is_to_be_made() {
+        assert_eq!(node_kind(0o100_644, 0), Some(FileKind::Regular));
+        assert_eq!(node_kind(0o644, 0), Some(FileKind::Regular), "as mknod(2) has it");
+        assert_eq!(node_kind(0o010_644, 0), Some(FileKind::Fifo));
+        assert_eq!(node_kind(0o140_644, 0), Some(FileKind::Socket));
+        let number = DeviceNumber { major: 8, minor: 1 };
+        assert_eq!(node_kind(0o020_644, 0x801), Some(FileKind::CharDevice(number)));
+        assert_eq!(node_kind(0o060_644, 0x801), Some(FileKind::BlockDevice(number)));
+        for other in [0o040_755, 0o120_777, 0o170_000] {
+            assert_eq!(node_kind(other, 0), None, "made by other requests");
+        }
+        assert_eq!(mode(0o106_755), 0o6755);
+    }
+
+    #[test]
+    fn errors_are_the_numbers_that_posix_has_for_them() {
+        let ino = Ino::new(7);
+        let damage = crate::Damage::Attributes;
+        for (error, number) in [
+            (FsError::NotFound, Errno::ENOENT),
+            (FsError::Exists, Errno::EEXIST),
+            (FsError::NotDirectory, Errno::ENOTDIR),
+            (FsError::IsDirectory, Errno::EISDIR),
+            (FsError::NotEmpty, Errno::ENOTEMPTY),
+            (FsError::TooLong("a name"), Errno::ENAMETOOLONG),
+            (FsError::TooLarge("a file"), Errno::EFBIG),
+            (FsError::NoSpace("the disk"), Errno::ENOSPC),
+            (FsError::Invalid("an argument"), Errno::EINVAL),
+            (FsError::TooManyLinks, Errno::EMLINK),
+            (FsError::NoXattr, Errno::ENODATA),
+            (FsError::Cold { ino }, Errno::EAGAIN),
+            (FsError::Interrupted, Errno::EINTR),
+            (FsError::Contended { ino, problem: "changes" }, Errno::EIO),
+            (FsError::Damaged { ino: Some(ino), damage }, Errno::EIO),
+            (FsError::Poisoned, Errno::EIO),
+            (FsError::LeaderPanicked, Errno::EIO),
+            (FsError::Busy, Errno::EIO),
+        ] {
+            assert_eq!(errno(&error), number, "{error:?}");
+            let of_ino = if number == Errno::ENOENT { Errno::ESTALE } else { number };
+            assert_eq!(errno_by_ino(&error), of_ino, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn attributes_are_those_that_stat_shows() {
+        let kind = FileKind::BlockDevice(DeviceNumber { major: 8, minor: 1 });
+        let inode = FileAttr { size_bytes: 9, ..crate::testing::attr(7, kind) };
+        let shown = attr(&inode, 1025, 4096);
+        assert_eq!((shown.ino, shown.size, shown.blocks), (INodeNo(7), 9, 3));
+        assert_eq!((shown.kind, shown.rdev, shown.blksize), (FileType::BlockDevice, 0x801, 4096));
+        assert_eq!((shown.perm, shown.uid, shown.gid, shown.nlink), (0o644, 1, 2, 1));
+        let file = attr(&crate::testing::attr(8, FileKind::Regular), 0, 4096);
+        assert_eq!((file.rdev, file.blocks), (0, 0));
+        assert_eq!((ino(number(Ino::new(5))), no_inode().ino), (Ino::new(5), INodeNo(0)));
+    }
+
+    #[test]
+    fn times_that_nothing_can_express_are_the_epoch() {
+        let far = Timestamp { seconds: i64::MAX, nanos: u32::MAX };
+        assert_eq!(system_time(far), UNIX_EPOCH);
+        let first = Timestamp { seconds: i64::MIN, nanos: 0 };
+        assert!(system_time(first) < UNIX_EPOCH);
     }
 }

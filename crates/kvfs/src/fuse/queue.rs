@@ -90,6 +90,7 @@ impl<J> JobQueue<J> {
                 return Some(job);
             }
             if state.is_ending || rest(&mut state) == Rested::Unwanted {
+                assert!(state.n_threads > 0, "this thread is one of them");
                 state.n_threads -= 1;
                 self.ended.notify_all();
                 return None;
@@ -128,6 +129,7 @@ fn rest<J>(state: &mut MutexGuard<'_, State<J>>) -> Rested {
     let wake = Arc::new(Condvar::new());
     let is_alone = state.idle.is_empty();
     state.idle.push(Arc::clone(&wake));
+    assert!(state.idle.len() <= state.n_threads, "only threads of the pool rest");
     let timed_out = if is_alone {
         wake.wait(state);
         false

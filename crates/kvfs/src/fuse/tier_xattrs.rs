@@ -72,3 +72,69 @@ pub(super) fn set(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tier_types::{ChunkRange, LogService, PortError, SnapshotId, Xid};
+
+    use super::*;
+    use crate::testing::{filesystem, name, node};
+
+    /// An archive whose snapshot 3 holds everything up to a transaction.
+    struct Until(Xid);
+
+    impl Persisted for Until {
+        fn is_persisted(&self, _: Ino, _: ChunkRange, xid: Xid) -> Result<bool, PortError> {
+            Ok(xid <= self.0)
+        }
+
+        fn snapshot_of(&self, _: Ino, xid: Xid) -> Result<Option<SnapshotId>, PortError> {
+            Ok((xid <= self.0).then_some(SnapshotId::new(3)))
+        }
+    }
+
+    #[test]
+    fn only_names_of_the_namespace_are_taken() {
+        assert_eq!(parse(b"user.tier.state"), Some(TierXattr::State));
+        assert_eq!(parse(b"user.tier.snapshot"), Some(TierXattr::Snapshot));
+        assert_eq!(parse(b"user.tier.pin"), Some(TierXattr::Pin));
+        assert_eq!(parse(b"user.tier.other"), Some(TierXattr::Unknown));
+        assert_eq!(parse(b"user.tier"), None);
+        assert_eq!(parse(b"user.other"), None);
+    }
+
+    #[test]
+    fn they_tell_where_the_data_is() {
+        let (_dir, fs) = filesystem();
+        let f = fs.create_node(Ino::ROOT, &name("f"), &node(FileKind::Regular)).unwrap().ino;
+        let xattrs = TierXattrs { archive: Arc::new(Until(fs.last_xid())) };
+        let get = |ino, asked| xattrs.get(&fs, ino, asked);
+        assert_eq!(get(f, TierXattr::State).unwrap(), b"hot");
+        assert_eq!(get(f, TierXattr::Snapshot).unwrap(), b"3");
+        fs.write(f, 0, b"newer").unwrap();
+        assert!(matches!(get(f, TierXattr::Snapshot), Err(FsError::NoXattr)));
+        assert!(matches!(get(Ino::ROOT, TierXattr::State), Err(FsError::NoXattr)));
+        assert!(matches!(get(f, TierXattr::Unknown), Err(FsError::NoXattr)));
+        assert!(matches!(get(Ino::new(99), TierXattr::State), Err(FsError::NotFound)));
+    }
+
+    #[test]
+    fn a_pin_can_be_set_and_nothing_else() {
+        let (_dir, fs) = filesystem();
+        let xattrs = TierXattrs { archive: Arc::new(Until(Xid::new(0))) };
+        let pin = || xattrs.get(&fs, Ino::ROOT, TierXattr::Pin);
+        let set_pin = |value| set(&fs, Ino::ROOT, TierXattr::Pin, value);
+        assert!(matches!(pin(), Err(FsError::NoXattr)));
+        set_pin(Some(b"1\n")).unwrap();
+        assert_eq!(pin().unwrap(), b"1");
+        set_pin(Some(b"0")).unwrap();
+        assert!(pin().is_err());
+        set_pin(Some(b"1")).unwrap();
+        set_pin(None).unwrap();
+        assert!(pin().is_err());
+        assert!(matches!(set_pin(Some(b"yes")), Err(FsError::Invalid(_))));
+        for asked in [TierXattr::State, TierXattr::Snapshot, TierXattr::Unknown] {
+            assert!(matches!(set(&fs, Ino::ROOT, asked, Some(b"1")), Err(FsError::Invalid(_))));
+        }
+    }
+}

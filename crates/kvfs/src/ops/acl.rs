@@ -167,4 +167,14 @@ mod tests {
             acl(&[(USER_OBJ, 6), (USER, 5), (GROUP_OBJ, 4), (MASK, 4), (OTHER, 0)])
         );
     }
+
+    #[test]
+    fn a_list_of_three_entries_says_as_much_as_a_mode() {
+        assert!(acl(&[(USER_OBJ, 7), (GROUP_OBJ, 5), (OTHER, 1)]).is_minimal());
+        let list = acl(&[(USER_OBJ, 7), (GROUP_OBJ, 5), (MASK, 7), (OTHER, 1)]);
+        assert!(!list.is_minimal());
+        // What others are granted is no more than the mode of a new file asks for.
+        assert_eq!(list.restricted_to(0o640).permissions(), 0o640);
+        assert_eq!(list.restricted_to(0o777).permissions(), 0o771);
+    }
 }

@@ -38,6 +38,19 @@ use crate::tx::{Draft, MapWindow};
 pub(super) const N_ATTEMPTS: usize = 64;
 
 /// Whether an operation may wait for evicted data.
+///
+/// ```no_run
+/// use kvfs::{Blocking, FsError, Kvfs};
+/// use tier_types::Ino;
+///
+/// /// Reads on a thread that must not wait, and says whether another one should.
+/// fn read_or_defer(fs: &Kvfs, ino: Ino) -> Result<Option<Vec<u8>>, FsError> {
+///     match fs.read_with(Blocking::NonBlocking, ino, 0, 4096) {
+///         Err(FsError::Cold { .. }) => Ok(None),
+///         read => read.map(Some),
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy)]
 pub enum Blocking<'a> {
     /// It waits until the data is there, or does not come.

@@ -191,6 +191,7 @@ fn add_to_directory(draft: &mut Draft, attr: &FileAttr, link: &Link, parent: &mu
 fn put_content(draft: &mut Draft, ino: Ino, chunk_bytes: u32, content: &[u8]) {
     let len = to_u64(content.len());
     let Some(chunks) = ChunkRange::touching(0, len, chunk_bytes) else { return };
+    assert_eq!(draft.n_operations(), 1, "the write is the second operation of the inode");
     let data_xid = draft.xid.next();
     draft.log(Operation::Write { ino, offset: 0, len });
     for (number, piece) in (0..).zip(content.chunks(to_usize(u64::from(chunk_bytes)))) {

@@ -100,4 +100,33 @@ mod tests {
         let link = FileKind::Symlink(b"to".to_vec());
         assert_eq!(inherited(0o2755, &link, 0o777), none(0o777, 77), "a link's mode means nothing");
     }
+
+    /// A list of owner, user 9, group, mask and others.
+    fn list(permissions: [u8; 5]) -> Acl {
+        let mut bytes = vec![2, 0, 0, 0];
+        let ids = [u32::MAX, 9, u32::MAX, u32::MAX, u32::MAX];
+        for ((tag, permissions), id) in [1, 2, 4, 16, 32].into_iter().zip(permissions).zip(ids) {
+            bytes.extend([tag, 0, permissions, 0]);
+            bytes.extend(id.to_le_bytes());
+        }
+        Acl::from_bytes(&bytes).unwrap()
+    }
+
+    #[test]
+    fn a_default_list_stands_in_for_the_umask() {
+        let default = list([7, 6, 5, 7, 0]);
+        let new = |kind| Inheriting { kind, mode: 0o666, gid: 5, umask: 0o077 };
+        let file = inherit(&parent(0o755), new(&FileKind::Regular), Some(&default));
+        assert_eq!((file.mode, file.gid), (0o660, 5), "the mask is what the mode leaves");
+        let access = Xattr { name: acl::ACCESS.to_vec(), value: list([6, 6, 5, 6, 0]).to_bytes() };
+        assert_eq!(file.xattrs, std::slice::from_ref(&access));
+        // A directory hands the list on as well.
+        let dir = inherit(&parent(0o2755), new(&FileKind::Directory), Some(&default));
+        assert_eq!((dir.mode, dir.gid), (0o2660, 77));
+        let handed_on = Xattr { name: acl::DEFAULT.to_vec(), value: default.to_bytes() };
+        assert_eq!(dir.xattrs, [access, handed_on]);
+        // A link has neither mode nor list.
+        let link = FileKind::Symlink(b"to".to_vec());
+        assert_eq!(inherit(&parent(0o755), new(&link), Some(&default)).xattrs, []);
+    }
 }

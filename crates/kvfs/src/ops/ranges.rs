@@ -23,6 +23,8 @@ impl Kvfs {
         offset: u64,
         len: u64,
     ) -> Result<(), FsError> {
+        // The size may change before the inode is locked. A hole that ends where the file ended then
+        // is what a call at that moment would have made.
         let size = self.reader().regular(ino)?.size_bytes;
         let end = offset.saturating_add(len).min(size);
         let bytes = end.saturating_sub(offset);
@@ -169,6 +171,7 @@ fn unmap(
         range.map(|chunks| ChunkRun { chunks, state: ChunkState::Hole, data_xid })
     };
     for EdgeContent { chunk, content } in edges {
+        assert!(chunks.contains(chunk), "an edge of the hole");
         if let Some(run) = hole(at, chunk) {
             window.delete_chunks(run.chunks, draft);
             runs.push(run);

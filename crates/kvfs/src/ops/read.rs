@@ -1,4 +1,10 @@
 //! Reads of file data.
+//!
+//! A read takes no lock. It takes a KVS snapshot, so that map and chunks belong together whatever is
+//! evicted, recalled or written meanwhile, and returns the state of one moment. Chunks that are in the
+//! store come from the snapshot, holes are zeros, and evicted ones come from the archive in exactly
+//! the version that the snapshot's map names. If the archive does not have that version any more
+//! because the file has changed, the read starts over with a new snapshot.
 
 use tier_types::{ChunkRange, ChunkState, Ino, to_u64, to_usize};
 
@@ -53,6 +59,8 @@ impl Kvfs {
         let mut out = Vec::with_capacity(to_usize(chunks.len()) * chunk_bytes);
         for run in reader.runs_in(ino, chunks)? {
             match run.state {
+                // A cold run is read from the archive, whatever became of it in the store since this
+                // snapshot: the bytes of a version are the same in both.
                 ChunkState::Hole => {
                     out.resize(out.len() + to_usize(run.chunks.len()) * chunk_bytes, 0);
                 }
@@ -64,6 +72,8 @@ impl Kvfs {
                 }
                 ChunkState::Cold => return Err(FsError::Cold { ino }),
             }
+            let n_chunks = to_usize(run.chunks.end().get() - chunks.start().get());
+            assert_eq!(out.len(), n_chunks * chunk_bytes, "each chunk is in its place");
         }
         Ok(out)
     }

@@ -1,4 +1,9 @@
 //! Moves of names.
+//!
+//! A rename looks at up to four inodes (two directories, what moves, and what has the new name) and
+//! has to lock them all before it can rely on any. It learns which they are without a lock, locks
+//! them, and looks again. If a directory moves to another one, the lock of the tree comes first, so
+//! that the way up from the new place stays what it is while it is searched for the directory itself.
 
 use tier_log::Operation;
 use tier_types::{FileAttr, Ino, Link};
@@ -64,6 +69,7 @@ impl Core {
         mode: RenameMode,
     ) -> Result<(), FsError> {
         loop {
+            // Without locks, to learn which ones to take.
             let Entry { ino, .. } = self.entry_in(from.dir, from.name)?;
             let target = self.reader().entry(to.dir, to.name)?.map(|entry| entry.ino);
             let _tree = self.moves_tree(from.dir, to.dir, ino, target)?.then(|| self.locks.tree());
@@ -141,7 +147,7 @@ impl Core {
         let Named { link: from, cookie, mut attr } = moving;
         let directory = is_directory(&attr);
         let replaced = match target {
-            Some(target) => Some(self.replaced(directory, target, &mut parents)?),
+            Some(target) => Some(self.replaced(&attr, target, &mut parents)?),
             None => None,
         };
         if directory {
@@ -172,12 +178,13 @@ impl Core {
     /// The inode that has the new name, if it can lose it to a directory or to something else.
     fn replaced(
         &self,
-        by_directory: bool,
+        by: &FileAttr,
         target: Entry,
         parents: &mut Parents,
     ) -> Result<Replaced, FsError> {
+        assert_ne!(by.ino, target.ino, "no inode replaces itself");
         let mut attr = self.reader().attr(target.ino)?;
-        match (by_directory, is_directory(&attr)) {
+        match (is_directory(by), is_directory(&attr)) {
             (true, false) => return Err(FsError::NotDirectory),
             (false, true) => return Err(FsError::IsDirectory),
             (true, true) if !self.reader().is_empty_dir(target.ino)? => {
@@ -217,6 +224,8 @@ impl Core {
         if !is_directory(moved) {
             return Ok(());
         }
+        // Up from the new place. The tree does not change meanwhile: its lock is held, or both places
+        // are in one directory.
         let mut at = Some(to_dir);
         while let Some(dir) = at {
             if dir == moved.ino {

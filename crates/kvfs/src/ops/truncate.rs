@@ -1,7 +1,7 @@
 //! Changes of a file's size.
 
 use tier_log::Operation;
-use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, to_usize};
+use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, to_u64, to_usize};
 
 use super::change::{Blocking, Decision, Edges};
 use crate::FsError;
@@ -42,6 +42,8 @@ impl Kvfs {
         let kept_bytes = new_size % u64::from(self.chunk_bytes);
         self.change(blocking, ino, tail, |attr, window| {
             let old_size = attr.size_bytes;
+            // A cut at the end of a chunk needs nothing of it, and neither does growth: what lies
+            // behind the end of a file reads as zeros, and is not stored.
             let cuts = |run: &ChunkRun, chunk: ChunkNo| {
                 new_size < old_size
                     && kept_bytes > 0
@@ -77,6 +79,7 @@ impl Cut {
     /// The first chunk of the tail keeps some bytes, the rest is a hole.
     fn apply(self, window: &MapWindow, draft: &mut Draft) {
         let Self { tail, new_bytes, kept_bytes, kept } = self;
+        assert!(kept.as_ref().is_none_or(|kept| to_u64(kept.len()) <= kept_bytes), "it is cut");
         let first = ChunkRange::one(tail.start()).filter(|_| kept_bytes > 0);
         let gone = first.map_or(Some(tail), |first| ChunkRange::from(first.end()));
         let Some(gone) = gone else { return };
@@ -89,6 +92,7 @@ impl Cut {
             let old = window.runs().first().map(|run| ChunkRun { chunks: first, ..*run });
             runs.extend(old);
         }
+        // With the xid of the cut: a hole, too, has a version, by which the archive learns of it.
         runs.push(ChunkRun { chunks: gone, state: ChunkState::Hole, data_xid: draft.xid });
         window.delete_chunks(gone, draft);
         window.replace(&runs, new_bytes, draft);

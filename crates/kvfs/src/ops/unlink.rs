@@ -1,5 +1,11 @@
 //! Names that are taken away, handles that are closed, and the deletion of the inode that loses its
 //! last one.
+//!
+//! An inode lives as long as it has a name or a handle. The name that goes last finds no handle, and
+//! deletes the inode in its own transaction; or it finds one, and lists the inode as an orphan, which
+//! the last handle deletes when it is closed. Both look at the other under the inode's lock. After a
+//! crash no handle is left, so that opening the filesystem deletes all orphans. An inode is never
+//! deleted because a list says so: it must have no name, and a count of none.
 
 use std::sync::Arc;
 
@@ -88,10 +94,14 @@ impl AfterUnlink {
         match self {
             Self::Named => draft.put_changed(attr),
             Self::Orphaned => {
+                assert_eq!(attr.nlink, 0, "an orphan has no name");
                 draft.put_changed(attr);
                 draft.list(ListKind::Orphans, attr.ino);
             }
-            Self::Deleted(deletion) => deletion.apply(draft),
+            Self::Deleted(deletion) => {
+                assert_eq!(attr.nlink, 0, "an inode that is deleted has no name");
+                deletion.apply(draft);
+            }
         }
     }
 }
@@ -107,6 +117,7 @@ impl Core {
 
     fn close(&self, ino: Ino) -> Result<(), FsError> {
         let _guard = self.locks.lock(&[ino]);
+        // Whether it is an orphan is looked up, and not remembered: it may have got a name since.
         if self.open_files.remove(ino) && self.db.reader().is_listed_orphan(ino)? {
             self.delete_orphan(ino)?;
         }
@@ -125,6 +136,7 @@ impl Core {
 
     fn remove_entry(&self, dir: Ino, name: &FileName, directory: bool) -> Result<(), FsError> {
         loop {
+            // Without locks, to learn which ones to take.
             let Entry { ino, .. } = self.entry_in(dir, name)?;
             let _guard = self.locks.lock(&[dir, ino]);
             // The name may have changed hands before it was locked.

@@ -69,6 +69,7 @@ impl Segments {
         for record in records {
             writer.append(&record?)?;
         }
+        // The footer: without it a reader takes the segment for damaged.
         let mut sink = writer.finish()?;
         sink.flush().map_err(failed("write", &path))?;
         let written = sink.into_inner().map_err(IntoInnerError::into_error);
@@ -88,6 +89,7 @@ impl Segments {
     /// on.
     pub(crate) fn retire(&self, xid: Xid) -> Result<(), FsError> {
         let mut segments = self.segments.lock();
+        // From the oldest on, so that a failure leaves no gap.
         while segments.len() > 1
             && let Some(oldest) = segments.first_entry()
             && *oldest.key() <= xid

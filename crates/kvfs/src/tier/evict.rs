@@ -37,6 +37,7 @@ impl Core {
     /// Evicts those chunks of an extent that are resident in exactly its version.
     pub(super) fn evict(&self, extent: &ResidentExtent) -> Result<EvictOutcome, FsError> {
         let outcome = self.evict_locked(extent)?;
+        // Without the lock: the listener may ask for the inode's attributes.
         if matches!(outcome, EvictOutcome::Evicted { .. }) {
             self.residency_changed(extent.ino);
             self.unlist_warm(extent.ino)?;
@@ -57,6 +58,7 @@ impl Core {
             tracing::debug!(%ino, %chunks, xid = %data_xid, "not evicted: it is of another version");
             return Ok(EvictOutcome::Skipped);
         }
+        assert!(going.iter().all(|run| chunks.covers(run.chunks)), "no more than was asked for");
         let bytes = resident_bytes(&going, self.chunk_bytes, attr.size_bytes);
         // An eviction is no operation: the filesystem's content stays what it is.
         self.committer.commit(0, move |draft| {

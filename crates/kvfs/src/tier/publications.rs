@@ -49,6 +49,7 @@ impl Core {
         let (snapshot, last) = self.committer.snapshot();
         let first = self.publications.published().next();
         let Some(range) = XidRange::new(first, last.next()) else { return Ok(None) };
+        assert_eq!(range.last(), last, "the segment describes exactly this snapshot");
         // The segment must not know of operations that a loss of power can still undo.
         self.fsync()?;
         let records = snapshot.reader().log_of(range)?;

@@ -1,4 +1,15 @@
 //! Recall: the way back for evicted data, and the only place that stores what it brought.
+//!
+//! A read hands its reader the bytes that came and stores them as warm chunks by the way; if that
+//! fails (the disk is full, say), the reader has its data all the same and the next one recalls it
+//! again. A change (`ops::change`) needs the chunks in the store and fails if they cannot be stored.
+//! How a recall is ordered against evictions and writers is told in `tier::evict`.
+//!
+//! An answer crosses a port, so it is checked here and not believed: it must hold the first chunk that
+//! was asked for and bytes for every chunk that it says it holds. Bytes that are missing would read as
+//! zeros, and would be archived as zeros by the next snapshot. Only the last chunk may be short: it
+//! ends where the file ended when it was archived. An answer may hold fewer chunks than were asked
+//! for, and the rest is asked for again, or more, and those are stored as well.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -13,6 +24,15 @@ use crate::core::{Core, Kvfs};
 use crate::tx::{ListKind, MapWindow};
 
 /// The recall of a filesystem without an archive: every answer is an error of kind `Unavailable`.
+///
+/// ```
+/// use kvfs::NoArchive;
+/// use tier_types::{ChunkRange, ErrorKind, Ino, Recall, RecallRequest, Xid};
+///
+/// let request =
+///     RecallRequest { ino: Ino::new(7), chunks: ChunkRange::ALL, data_xid: Xid::new(9) };
+/// assert_eq!(NoArchive.recall(&request).unwrap_err().kind(), ErrorKind::Unavailable);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NoArchive;
 

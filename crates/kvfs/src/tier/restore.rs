@@ -5,7 +5,8 @@
 //! crash cut off is not there, and the restore can be begun again in an empty filesystem.
 
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, FileAttr, InodeState, PortError, to_u64,
+    ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, FileAttr, Ino, InodeState, PortError,
+    to_u64,
 };
 
 use crate::core::Core;
@@ -26,8 +27,9 @@ impl Core {
             let message = format!("inode {ino} is there already; restore into an empty filesystem");
             return Err(PortError::new(ErrorKind::Failed, message));
         }
-        if inode.attr.size_bytes > FILE_BYTES_MAX {
-            let message = format!("inode {ino} to be restored is larger than a file can be");
+        if ino == Ino::new(0) || inode.attr.size_bytes > FILE_BYTES_MAX {
+            let message =
+                format!("inode {ino} to be restored has a number or a size that none has");
             return Err(PortError::new(ErrorKind::Damaged, message));
         }
         let mut at = ChunkNo::new(0);

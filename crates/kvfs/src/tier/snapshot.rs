@@ -1,4 +1,9 @@
 //! A publication's KVS snapshot as a port, read in order of inodes.
+//!
+//! The persister asks for inode after inode in ascending order: state, path, map, chunks. Rows come
+//! from an [`OrderedReader`], whose cursors are close by already. Paths do not: the way up from an
+//! inode jumps to inodes of any number. So the paths of directories are remembered, up to a limit, and
+//! the first link of the inode that was read last, whose path is asked for next.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -6,14 +6,18 @@
 //! entry, a place in a listing and a link; a new inode is a row and one more in the count.
 
 use tier_log::{LogRecord, Operation};
-use tier_types::{ChunkNo, ChunkRange, FileAttr, Ino, Link, Timestamp, Xid, to_u64};
+use tier_types::{ChunkNo, ChunkRange, FileAttr, Ino, Link, Timestamp, Xid, to_u64, to_usize};
 
 use crate::store::keys::{self, META_COUNTERS};
 use crate::store::patch as patches;
 use crate::store::rows;
 use crate::store::{Batch, COOKIE_PARENT, Counters, Entry, RunState, Table};
 
-/// More chunks than this are deleted as a range.
+/// The largest size of a chunk in bytes.
+const CHUNK_BYTES_MAX: usize = 1 << 20;
+
+/// More chunks than this are deleted as a range: a tombstone of a range costs every later reader of
+/// the table a look, one of a row only those of that row.
 const N_CHUNK_DELETES_MAX: u64 = 4;
 
 /// What a mutation's closure is told and fills in.
@@ -58,7 +62,8 @@ impl Draft {
         }
     }
 
-    pub(super) fn n_operations(&self) -> u64 {
+    /// Operations that were logged so far.
+    pub(crate) fn n_operations(&self) -> u64 {
         to_u64(self.operations.len())
     }
 
@@ -86,6 +91,7 @@ impl Draft {
 
     /// Writes an inode that was not there before. Its times and its transaction are set.
     pub(crate) fn put_new_inode(&mut self, attr: &FileAttr) {
+        assert_ne!(attr.ino, Ino::new(0), "no inode has the number 0");
         self.counters.n_inodes += 1;
         self.put_inode(attr);
     }
@@ -115,6 +121,7 @@ impl Draft {
     /// Deletes what an inode has but names, extended attributes and data, and its pin if it has one.
     pub(crate) fn delete_inode(&mut self, ino: Ino, is_pinned: bool) {
         self.counters.n_inodes -= 1;
+        // Most inodes have no row in the last three: a deletion of nothing is cheaper than a look.
         for table in [Table::Inodes, Table::Resident, Table::Orphans, Table::Warm] {
             self.batch.delete(table, &keys::ino(ino));
         }
@@ -186,6 +193,7 @@ impl Draft {
 
     /// Writes the start of a run of a chunk map.
     pub(crate) fn put_run(&mut self, ino: Ino, start: ChunkNo, run: RunState) {
+        assert!(start < ChunkNo::END, "no run starts at the end of all chunks");
         self.batch.put(Table::Map, &keys::chunk(ino, start), rows::run_to_bytes(run));
     }
 
@@ -202,6 +210,7 @@ impl Draft {
 
     /// Writes all of a chunk's content.
     pub(crate) fn put_chunk(&mut self, ino: Ino, chunk: ChunkNo, content: Vec<u8>) {
+        assert!(content.len() <= CHUNK_BYTES_MAX, "{} bytes for a chunk", content.len());
         self.batch.put(Table::Chunks, &keys::chunk(ino, chunk), content);
     }
 
@@ -268,6 +277,7 @@ pub(super) fn put_counters(batch: &mut Batch, counters: &Counters) {
 #[expect(clippy::expect_used, reason = "a chunk has at most 1 MiB")]
 pub(crate) fn patch(within: u64, data: &[u8]) -> Vec<u8> {
     let within = u32::try_from(within).expect("a place within a chunk");
+    assert!(to_usize(u64::from(within)) + data.len() <= CHUNK_BYTES_MAX, "it ends in the chunk");
     patches::to_bytes(within, data)
 }
 

@@ -62,10 +62,12 @@ impl Locks {
     /// Locks one to four inodes.
     pub(crate) fn lock(&self, inodes: &[Ino]) -> InodeGuard<'_> {
         let mut shards = [usize::MAX; N_LOCKED_MAX];
+        assert!(!inodes.is_empty(), "a guard of nothing guards nothing");
         assert!(inodes.len() <= N_LOCKED_MAX, "an operation changes up to {N_LOCKED_MAX} inodes");
         for (shard, ino) in shards.iter_mut().zip(inodes) {
             *shard = to_usize(ino.get() % to_u64(N_SHARDS));
         }
+        // In one order for all operations, so that no two wait for each other.
         shards.sort_unstable();
         let mut guards = [const { None }; N_LOCKED_MAX];
         let mut last = usize::MAX;

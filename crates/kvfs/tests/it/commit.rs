@@ -6,6 +6,8 @@ use std::sync::Arc;
 use tier_types::{Ino, LogService, Xid, XidRange};
 
 use crate::common::{create, file, name, open};
+use crate::fsck::check;
+use crate::publish::copy;
 
 #[test]
 fn xids_are_consecutive_and_records_describe_what_happened_under_many_threads() {
@@ -63,4 +65,42 @@ fn xids_are_consecutive_and_records_describe_what_happened_under_many_threads() 
             }
         }
     }
+}
+
+#[test]
+fn what_an_fsync_acknowledged_survives_and_ids_go_on() {
+    let (dir, fs) = create();
+    let mut files = Vec::new();
+    for round in 0..4_u8 {
+        let ino = file(&fs, Ino::ROOT, &format!("f{round}"));
+        fs.write(ino, 0, &[round; 900]).unwrap();
+        files.push(ino);
+        fs.fsync().unwrap();
+        let last = fs.last_xid();
+        // Not acknowledged: it may be there or not.
+        file(&fs, Ino::ROOT, &format!("maybe{round}"));
+        let left = copy(&dir);
+        let crashed = open(&left);
+        assert!(crashed.last_xid() >= last);
+        for (byte, &ino) in (0..).zip(&files) {
+            assert_eq!(crashed.read(ino, 0, 999).unwrap(), [byte; 900]);
+        }
+        assert_eq!(check(&crashed).1, Vec::<String>::new());
+        let next = crashed.last_xid().next().get();
+        assert_eq!(file(&crashed, Ino::ROOT, "after the crash").get(), next);
+    }
+}
+
+#[test]
+fn the_end_of_the_process_loses_nothing() {
+    let (dir, fs) = create();
+    let ino = file(&fs, Ino::ROOT, "f");
+    for number in 0..50_u8 {
+        fs.write(ino, u64::from(number), &[number]).unwrap();
+    }
+    let last = fs.last_xid();
+    drop(fs);
+    let fs = open(&dir);
+    assert_eq!(fs.last_xid(), last);
+    assert_eq!(fs.read(ino, 0, 99).unwrap(), (0..50).collect::<Vec<u8>>());
 }

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::AtomicBool;
 
-use kvfs::{FsckReport, Kvfs};
+use kvfs::{Finding, FsError, FsckReport, Kvfs};
 use rocksdb::{DB, Options};
 use tempfile::TempDir;
-use tier_types::{ChunkRange, Ino, Persisted, PortError, SnapshotId, Xid};
+use tier_types::{ChunkRange, ErrorKind, HasKind, Ino, Persisted, PortError, SnapshotId, Xid};
 
 use crate::common::{create, directory, file, name, open};
 
@@ -102,4 +102,103 @@ pub(crate) fn tamper(dir: &TempDir, change: impl FnOnce(&DB)) {
     let path = dir.path().join("kvs");
     let tables = DB::list_cf(&Options::default(), &path).unwrap();
     change(&DB::open_cf(&Options::default(), &path, tables).unwrap());
+}
+
+/// An archive that has nothing.
+struct Nothing;
+
+impl Persisted for Nothing {
+    fn is_persisted(&self, _: Ino, _: ChunkRange, _: Xid) -> Result<bool, PortError> {
+        Ok(false)
+    }
+
+    fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn every_problem_is_told_by_its_name() {
+    // Rows that are put, or deleted, and the problem that comes of it.
+    type Row<'a> = (&'a str, Vec<u8>, Option<&'a [u8]>);
+    let (root, d, f) = (1, 2, 3);
+    let pair = |first: u64, second: u64| key(first, &second.to_be_bytes());
+    let wrongs: [(&[Row<'_>], &str); 19] = [
+        (&[("inodes", key(root, b""), None)], "root-missing"),
+        (&[("links", key(root, &key(d, b"x")), Some(b""))], "root-named"),
+        (&[("inodes", key(f, b""), Some(b"\xff"))], "attributes-unreadable"),
+        (&[("map", pair(f, 0), Some(b"\xff"))], "damaged"),
+        (&[("orphans", key(f, b""), Some(b""))], "named-orphan"),
+        (&[("links", key(f, &key(d, b"f")), None)], "nameless"),
+        (&[("links", key(d, &key(root, b"two")), Some(b""))], "directory-names"),
+        (
+            &[
+                ("links", key(d, &key(root, b"d")), None),
+                ("links", key(d, &key(d, b"d")), Some(b"")),
+            ],
+            "unreachable",
+        ),
+        (&[("links", key(f, &key(root, b"two")), Some(b""))], "link-count"),
+        (&[("inodes", key(d, b""), None), ("entries", key(d, b"f"), None)], "directory-lost"),
+        (&[("entries", key(d, b"f"), None)], "entry-missing"),
+        (&[("entries", key(d, b"f"), Some(b"\xff"))], "entry-unreadable"),
+        (&[("inodes", key(f, b""), None)], "entry-dead"),
+        (&[("cookies", pair(d, 99), Some(b"f"))], "listing-length"),
+        (&[("map", pair(d, 0), Some(b"\x01\x02"))], "data-of-no-file"),
+        (&[("map", pair(f, 0), Some(b"\x02\x04"))], "warm-unlisted"),
+        (&[("map", pair(f, 0), Some(b"\x03\x04"))], "not-archived"),
+        (&[("pins", b"short".to_vec(), Some(b""))], "key-unreadable"),
+        (&[("log", key(4, b""), None), ("log", key(9, b""), Some(b""))], "log-gap"),
+    ];
+    for (rows, told) in wrongs {
+        let (dir, fs) = create();
+        assert_eq!(directory(&fs, Ino::ROOT, "d"), Ino::new(d));
+        assert_eq!(file(&fs, Ino::new(d), "f"), Ino::new(f));
+        fs.write(Ino::new(f), 0, &[1; 1200]).unwrap();
+        fs.fsync().unwrap();
+        drop(fs);
+        tamper(&dir, |db| {
+            for (table, key, value) in rows {
+                let table = db.cf_handle(table).unwrap();
+                match value {
+                    Some(value) => db.put_cf(table, key, value).unwrap(),
+                    None => db.delete_cf(table, key).unwrap(),
+                }
+            }
+        });
+        let mut names = Vec::new();
+        let found = &mut |finding: Finding| names.push(finding.problem.name());
+        open(&dir).fsck(&Nothing, found, &AtomicBool::new(false)).unwrap();
+        assert!(names.contains(&told), "{told}: {names:?}");
+    }
+}
+
+#[test]
+fn a_check_can_be_stopped() {
+    let (_dir, fs) = create();
+    let stopped = fs.fsck(&Everything, &mut |_| {}, &AtomicBool::new(true));
+    assert!(matches!(stopped, Err(FsError::Interrupted)), "{stopped:?}");
+}
+
+#[test]
+fn an_archive_that_fails_ends_the_check() {
+    struct Away;
+
+    impl Persisted for Away {
+        fn is_persisted(&self, _: Ino, _: ChunkRange, _: Xid) -> Result<bool, PortError> {
+            Err(PortError::new(ErrorKind::Unavailable, "away"))
+        }
+
+        fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
+            Ok(None)
+        }
+    }
+
+    let (_dir, fs) = create();
+    let f = file(&fs, Ino::ROOT, "f");
+    fs.write(f, 0, &[1; 600]).unwrap();
+    let fsck = || fs.fsck(&Away, &mut |_| {}, &AtomicBool::new(false));
+    assert!(fsck().is_ok(), "it is asked for nothing");
+    crate::archive::evict(&fs, f);
+    assert_eq!(fsck().unwrap_err().kind(), ErrorKind::Unavailable);
 }

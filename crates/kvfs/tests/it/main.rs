@@ -1,17 +1,36 @@
 //! Integration tests of the filesystem by itself.
 
 #[cfg(test)]
+mod archive;
+#[cfg(test)]
+mod attrs;
+#[cfg(test)]
 mod commit;
 #[cfg(test)]
 mod contract;
+mod damage;
+#[cfg(test)]
+mod evict;
 #[cfg(test)]
 mod fsck;
+#[cfg(test)]
+mod names;
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod posix;
 #[cfg(test)]
 mod publish;
 #[cfg(test)]
+mod races;
+#[cfg(test)]
+mod recall;
+#[cfg(test)]
 mod repair;
+#[cfg(test)]
+mod restore;
+#[cfg(test)]
+mod snapshot;
 
 #[cfg(test)]
 mod common {

@@ -80,7 +80,8 @@ fn a_missing_segment_is_noticed() {
     assert!(matches!(opened, Err(kvfs::FsError::Damaged { .. })), "{opened:?}");
 }
 
-fn copy(from: &tempfile::TempDir) -> tempfile::TempDir {
+/// The files of a filesystem as they are on the disk now: what a crash would leave.
+pub(crate) fn copy(from: &tempfile::TempDir) -> tempfile::TempDir {
     let to = tempfile::tempdir().unwrap();
     for directory in ["kvs", "segments"] {
         fs::create_dir(to.path().join(directory)).unwrap();

@@ -49,6 +49,7 @@ impl<'a> StoreReader<'a> {
         let mut runs = Vec::new();
         let (after, (_, until)) = (keys::chunk(ino, from.next()), keys::rows_of(ino));
         for pair in self.tables.scan(Table::Map, &after, &until)? {
+            // Whether the last run ends here is known only with the next row.
             if runs.len() == n_max {
                 return Ok(runs);
             }
@@ -102,6 +103,8 @@ impl<'a> StoreReader<'a> {
             (start, state) = (next, next_state);
         }
         runs.extend(run(start, range.end(), state));
+        // A row is read only if it starts within the range, so that something is left for the last.
+        assert_eq!(runs.last().map(|run| run.chunks.end()), Some(range.end()));
         Ok(runs)
     }
 
@@ -124,6 +127,7 @@ impl<'a> StoreReader<'a> {
         for number in chunks.start().get()..chunks.end().get() {
             let key = keys::chunk(ino, ChunkNo::new(number));
             let (start, mut found) = (out.len(), false);
+            // From where RocksDB has it right to where the caller wants it.
             self.tables.visit(Table::Chunks, &key, &mut |bytes| {
                 found = !patch::is_lost(bytes);
                 out.extend_from_slice(bytes.get(..chunk_bytes).unwrap_or(bytes));

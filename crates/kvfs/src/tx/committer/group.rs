@@ -78,6 +78,7 @@ impl<L: Lead> GroupCommit<L> {
         let slot = Arc::new(Mutex::new(None));
         let promise = Promise(Some(Arc::clone(&slot)));
         self.queue.lock().push(Pending { mutation, promise });
+        // Where most threads wait: for the batch before theirs to be written.
         let mut leader = self.leader.lock();
         // A thread that led before may have taken the mutation along.
         if let Some(outcome) = slot.lock().take() {
@@ -86,7 +87,9 @@ impl<L: Lead> GroupCommit<L> {
         // Declared after the lead, so that an unwinding drops it before that is free again.
         let mut queue = std::mem::take(&mut *self.queue.lock()).into_iter();
         while queue.len() > 0 {
+            let n_before = queue.len();
             leader.write_batch(&mut queue);
+            assert!(queue.len() < n_before, "each batch takes at least one mutation");
         }
         drop(queue);
         let outcome = slot.lock().take();

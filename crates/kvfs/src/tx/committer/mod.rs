@@ -154,6 +154,7 @@ impl Committer {
             if leader.poisoned { Err(FsError::Poisoned) } else { Ok(leader.n_batches) }
         };
         let sync = || {
+            // Without the lead, so that commits go on meanwhile.
             let synced = self.db.sync();
             if synced.is_err() {
                 self.group.leader().poisoned = true;
@@ -192,6 +193,8 @@ impl Lead for Leader {
         let mut counters = self.counters;
         let mut members: Vec<(Promise<Self>, Committed)> = Vec::new();
         for Pending { mutation, promise } in queue.by_ref() {
+            // On this thread, whichever thread the mutation came from: the closure knows its content,
+            // and only here the id that it gets.
             let draft = match filled(mutation, next_xid, time) {
                 Ok(draft) => draft,
                 Err(panic) => {
@@ -202,18 +205,23 @@ impl Lead for Leader {
             members.push((promise, Committed { xid: next_xid, time }));
             counters.add(&draft.counters);
             batch_bytes += draft.bytes();
-            next_xid = draft.append_to(&mut batch);
+            let n_operations = draft.n_operations();
+            let after = draft.append_to(&mut batch);
+            assert_eq!(after.get() - next_xid.get(), n_operations, "ids have no gaps");
+            next_xid = after;
             if batch_bytes >= BATCH_BYTES {
                 break;
             }
         }
         if members.is_empty() {
+            // All of them panicked: a batch of nothing but the totals would be a write for nothing.
             return;
         }
         put_counters(&mut batch, &counters);
         match self.write(batch) {
             Ok(()) => {
                 assert!(next_xid >= self.next_xid, "transaction ids only ever rise");
+                // Only now: a batch that failed has used no id and changed no total.
                 self.next_xid = next_xid;
                 self.counters = counters;
                 self.n_batches += 1;

@@ -97,6 +97,7 @@ impl MapWindow {
             end => Some(reader.run_at(ino, end)?),
         };
         let runs = reader.runs_in(ino, range)?;
+        assert!(fills(&runs, range), "a map is total: {runs:?} in {range:?}");
         let resident_bytes = reader.resident_bytes(ino)?;
         Ok(Self { ino, range, runs, before, after, size, resident_bytes, end_state })
     }
@@ -146,6 +147,8 @@ impl MapWindow {
     /// adjacent and fill the range.
     pub(crate) fn replace(&self, new: &[ChunkRun], new_bytes: u64, draft: &mut Draft) {
         assert!(fills(new, self.range), "the runs of {new:?} fill {:?}", self.range);
+        // Off with the old sizes, on with the new ones: what a run counts depends on where the file
+        // ends, before and after.
         self.uncount(draft);
         for run in new {
             let bytes = run.chunks.len_bytes(self.size.chunk_bytes, new_bytes);
@@ -159,6 +162,8 @@ impl MapWindow {
                 draft.delete_run(self.ino, run.chunks.start());
             }
         }
+        // The run behind the range may have started in it: then its row was deleted above, and the
+        // end of the range is where it starts now.
         let mut last = self.before;
         let rest = self.after.map(|state| (self.range.end(), state));
         let starts = new.iter().map(|run| (run.chunks.start(), state_of(run)));
