@@ -22,6 +22,7 @@ impl Damage {
     pub(crate) fn of(object: &ObjectName, error: PersistError) -> Result<Self, PersistError> {
         let missing = error.kind() == ErrorKind::Missing;
         if missing || error.kind() == ErrorKind::Damaged {
+            // As text: a report is cloned and compared, which an error with its causes cannot be.
             let (object, problem) = (object.to_string(), error.to_string());
             return Ok(Self { object, problem, missing });
         }

@@ -101,6 +101,8 @@ impl HasKind for PersistError {
             Self::Index(error) => error.kind(),
             Self::Status(error) => error.kind(),
             Self::Cancelled => ErrorKind::Cancelled,
+            // `Io` is an operation of this process alone: an error of a store comes as `Store`,
+            // with the kind that the store gave it.
             Self::BadKey(_) | Self::NoRandomness | Self::Io { .. } | Self::Pipeline => {
                 ErrorKind::Failed
             }

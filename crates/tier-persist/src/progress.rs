@@ -32,6 +32,7 @@ impl<'a> Watch<'a> {
 
     /// An error if a stop was asked for.
     pub fn check_stop(&self) -> Result<(), PersistError> {
+        // Relaxed: the flag guards no data, and a stop that is seen a little later does no harm.
         let stopped = self.0.as_ref().is_some_and(|watcher| watcher.stop.load(Ordering::Relaxed));
         if stopped { Err(PersistError::Cancelled) } else { Ok(()) }
     }

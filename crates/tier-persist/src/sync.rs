@@ -64,6 +64,7 @@ mod checked {
         }
 
         pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            // The checker's wait takes the guard by value, where that of `parking_lot` borrows it.
             let held = guard.0.take().expect("the guard is only given up while waiting");
             let woken = self.0.wait(held).expect("no thread panicked under the lock");
             guard.0 = Some(woken);

@@ -137,6 +137,8 @@ impl<'a> Apply<'a> {
         thread::scope(|scope| {
             // Reading decrypts and decompresses, and writing merges: each takes about a core.
             let reader = scope.spawn(move || self.read(tarballs, chunk_bytes, &found));
+            // For the assertion only: contents without a row would send a recall to an unknown
+            // tarball.
             let mut current: Option<TarballId> = None;
             let applied = arrived.iter().try_for_each(|found| {
                 // Between batches, so that a large tarball can be stopped as well.
@@ -145,6 +147,8 @@ impl<'a> Apply<'a> {
                     Found::Tarball(row) => {
                         current = Some(row.id);
                         writer.add_tarball(row.id, &row.to_bytes())?;
+                        // When the row comes, because nothing marks the end of a tarball's
+                        // contents.
                         watch.report(row.object_bytes);
                     }
                     Found::Contents(contents) => {
@@ -222,7 +226,11 @@ impl Batch<'_, '_> {
         // The table of contents, if it can be read, knows what the damaged frames hold: with it the
         // index finds that in another copy, or in this one when it is repaired.
         open().and_then(|reader| self.read_table(&reader)).or_else(|error| match error.kind() {
-            ErrorKind::Damaged | ErrorKind::Missing => Ok(()),
+            // What is wrong with the tarball is in the list of damage already.
+            ErrorKind::Damaged | ErrorKind::Missing => {
+                tracing::debug!(%name, %error, "the table of a damaged tarball is lost as well");
+                Ok(())
+            }
             ErrorKind::WrongKey
             | ErrorKind::Busy
             | ErrorKind::Unavailable

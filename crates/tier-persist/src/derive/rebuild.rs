@@ -94,8 +94,11 @@ pub fn rebuild_without_manifests(
     let mut writer = index.writer();
     let source = TarballSource { stores: &[store], keys, filesystem };
     let apply = Apply { source, mode: ScanMode::Full };
+    // The order of names does not matter: the index settles everything by xid.
     for name in store.list(&names::prefix(filesystem)).map_err(PersistError::Store)? {
         if let Some((_, ObjectKind::Tarball(id))) = names::parse(&name) {
+            // Also if it cannot be read: the caller compares what is damaged with all that there
+            // were.
             n_tarballs += 1;
             match TarballReader::recovered_row(store, &name, id, keys) {
                 // One at a time, because there is no manifest that lists them.
@@ -107,6 +110,7 @@ pub fn rebuild_without_manifests(
             }
         }
     }
+    // No manifest is noted as applied: which tarballs were committed is what was lost with them.
     writer.flush()?;
     Ok((n_tarballs, damages))
 }

@@ -122,6 +122,7 @@ impl Archive<'_> {
         let (mut tables, mut members) = (Digester::default(), Digester::default());
         read_table(source, row, &mut |entry| tables.entry(entry))?;
         let expected = Expected { filesystem: self.filesystem(), id: row.id, chunk_bytes };
+        // Opened by its row, so that each frame must have the digest in the manifest as well.
         scan(&source.open(row)?, Some(expected), &mut members)?;
         if tables.digest.finish() != members.digest.finish() {
             let problem = "its table of contents does not fit its members";
@@ -151,6 +152,7 @@ impl ScanVisitor for Digester {
     }
 
     fn damage(&mut self, damage: PersistError) -> Result<(), PersistError> {
+        // The first damage ends the comparison: behind a gap the two digests can never be equal.
         Err(damage)
     }
 }

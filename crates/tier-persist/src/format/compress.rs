@@ -78,7 +78,9 @@ impl FrameCompressor {
         self.sample_out.reserve(zstd::zstd_safe::compress_bound(self.sample.len()));
         let compressed = self.sampler.compress_to_buffer(&self.sample[..], &mut self.sample_out);
         // A sampler that fails says nothing against compressing.
-        compressed.is_ok_and(|len| len >= self.sample.len())
+        compressed
+            .inspect_err(|error| tracing::debug!(%error, "a sample cannot be compressed"))
+            .is_ok_and(|len| len >= self.sample.len())
     }
 }
 

@@ -87,6 +87,8 @@ impl Keys {
     /// Writes in clear from now on; manifests are signed all the same.
     #[must_use]
     pub fn without_encryption(mut self) -> Self {
+        // The identity stays: it opens what was encrypted before, and signs what is written from
+        // now on.
         self.encrypt = false;
         self
     }
@@ -139,6 +141,7 @@ fn signing_key(identity: &x25519::Identity) -> Option<Ed25519KeyPair> {
     // The salt and the info text keep this key apart from every other use of the identity.
     let pseudorandom_key = Salt::new(HKDF_SHA256, SIGNING_SALT).extract(key_material);
     pseudorandom_key.expand(&[b"ed25519"], HKDF_SHA256).ok()?.fill(&mut seed).ok()?;
+    // Unchecked, because no public key is kept that the derived one could be compared with.
     Ed25519KeyPair::from_seed_unchecked(&seed).ok()
 }
 

@@ -131,6 +131,8 @@ impl Manifest {
         if len > MANIFEST_BYTES_MAX {
             return Err(damaged("it is larger than any may be"));
         }
+        // Before the signature is checked, because its key is in here: so the length has a bound,
+        // and decoding trusts nothing.
         let content = decompress(compressed, len).ok_or_else(|| damaged("decompression failed"))?;
         let manifest =
             Self::from_content(&content).ok_or_else(|| damaged("its content cannot be read"))?;
@@ -216,6 +218,7 @@ fn decompress(compressed: &[u8], len: u64) -> Option<Vec<u8>> {
     // Not as much as it says, but as much as comes: the length may be a lie of a gigabyte.
     let mut content = Vec::new();
     let decoder = zstd::stream::read::Decoder::new(compressed).ok()?;
+    // One byte more than it should be, so that content which is too long is refused and not cut.
     decoder.take(len.saturating_add(1)).read_to_end(&mut content).ok()?;
     (to_u64(content.len()) == len).then_some(content)
 }

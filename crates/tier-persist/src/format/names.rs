@@ -92,6 +92,7 @@ pub(crate) fn parse(name: &ObjectName) -> Option<(FilesystemId, ObjectKind)> {
     let mut parts = name.as_str().split('/');
     let filesystem = FilesystemId::parse(parts.next()?)?;
     let epoch = Epoch::new(parts.next()?.strip_prefix('e')?.parse().ok()?);
+    // At the first dot: a tarball's ending has more of them, and the numbers have none.
     let (stem, ending) = parts.next()?.split_once('.')?;
     let stem = stem.strip_prefix('s')?;
     // Numbers are taken with any number of leading zeros: those that do not fit have more digits.

@@ -69,6 +69,7 @@ impl Envelope {
             return Ok(plain);
         };
         let sealed_range = SealedRange::of(range, self.plain_bytes).ok_or_else(beyond)?;
+        // The sum fits: header and payload are parts of one object, whose length is a `u64`.
         let at = header_bytes + sealed_range.offset;
         let mut sealed = vec![0; sealed_range.len];
         store.read_range(name, at, &mut sealed).map_err(PersistError::Store)?;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Appends a value.
 #[expect(clippy::expect_used, reason = "the wire structs have no sequence of unknown length")]
 pub(crate) fn append(value: &impl Serialize, out: &mut Vec<u8>) {
+    // The serialiser takes the vector by value and gives it back: nothing is copied.
     let taken = std::mem::take(out);
     *out = to_extend(value, taken).expect("plain values are serialised into memory");
 }

@@ -63,6 +63,7 @@ pub(crate) fn decode(table: &[u8]) -> Result<Vec<FrameSize>, &'static str> {
     if u32::from_le_bytes(*magic) != SKIPPABLE_MAGIC || frame_bytes != rest.len() {
         return Err("the seek table does not start where it should");
     }
+    // The footer lies behind the entries, and without the limit could pass for one more.
     let entries = rest.chunks_exact(entry_bytes).take(to_usize(u64::from(n_frames)));
     let sizes = entries.map(|entry| {
         let (compressed, rest) = entry.split_first_chunk::<4>()?;

@@ -110,6 +110,7 @@ impl<'a> Archive<'a> {
             }
         }
         let mut chain = Vec::new();
+        // By epoch first: a writer that was replaced may have gone on to higher snapshot numbers.
         let mut next = links.keys().max().copied();
         // Ends: every manifest is taken out once, and a parent that is not there is an error.
         while let Some((epoch, snapshot)) = next {
@@ -120,6 +121,10 @@ impl<'a> Archive<'a> {
             let link = ChainLink::read(store, name, keys)?;
             next = link.parent.map(|parent| (parent.epoch, parent.snapshot));
             chain.push(link);
+        }
+        if !links.is_empty() {
+            let n_left_over = links.len();
+            tracing::debug!(%filesystem, n_left_over, "leaving out manifests of replaced writers");
         }
         // It was read from the newest to the first.
         chain.reverse();
@@ -173,6 +178,7 @@ impl<'a> Archive<'a> {
     /// Forgets, in this value only, what came after a snapshot.
     #[must_use]
     pub fn until(mut self, snapshot: SnapshotId) -> Self {
+        // What `own_signature` says stays: it is of the newest manifest, which may be dropped here.
         self.chain.retain(|link| link.summary.snapshot <= snapshot);
         self
     }

@@ -37,6 +37,7 @@ impl TarballReader<'_> {
             let content = self.frame(frame)?;
             let wrong = || self.damaged("its table of contents is wrong");
             let start = to_usize(u64::from(offset));
+            // Two numbers of 32 bits, whose sum fits.
             let end = start + to_usize(u64::from(len));
             let part = content.get(start..end).ok_or_else(wrong)?;
             let read = read_groups(part, &mut |entry| {

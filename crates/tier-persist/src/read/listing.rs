@@ -21,7 +21,9 @@ pub fn list_members(
     keys: &Keys,
     out: &mut dyn Write,
 ) -> Result<(), PersistError> {
+    // By what it says itself: an object can be listed without its manifest.
     let reader = TarballReader::open(store, name, keys)?;
+    // All in memory: a tarball is full at 100,000 members, unless a caller sets another limit.
     let mut entries = Entries::default();
     if let Some(identity) = scan(&reader, None, &mut entries)? {
         let TarballIdentity { filesystem, id, range, chunk_bytes, .. } = identity;
@@ -45,6 +47,7 @@ pub fn list_members(
         let mut blocks = Blocks::new(&frame, content);
         let damaged = |problem| PersistError::damaged(name, problem);
         while let Some(member) = blocks.next_member().map_err(damaged)? {
+            // A name may hold any byte, also those that a terminal acts on.
             let path = member.path.escape_ascii();
             let about = if member.records.get(pax::INO).is_some() {
                 // The same members as the scan went through, unless the object was exchanged.
@@ -90,6 +93,7 @@ pub fn write_tar(
     out: &mut dyn Write,
 ) -> Result<(), PersistError> {
     let reader = TarballReader::open(store, name, keys)?;
+    // The seek table is none of these frames: the stream ends where tar ends it.
     for number in 0..reader.n_frames() {
         out.write_all(&reader.frame(number)?).map_err(failed_to_write("the tar stream"))?;
     }

@@ -88,6 +88,7 @@ pub(crate) fn scan(
             return Err(PersistError::damaged(reader.name(), "it is another tarball"));
         }
         (Ok(identity), _) => Some(identity),
+        // What the caller expects is enough to tell the tarball's own frames by their marks.
         (Err(damage), Some(_)) if !ends_the_scan(&damage) => {
             visitor.damage(damage)?;
             None
@@ -116,6 +117,7 @@ fn ends_the_scan(damage: &PersistError) -> bool {
         damage,
         PersistError::Damaged { problem, .. } if *problem == identity::UNKNOWN_VERSION
     );
+    // Of another kind (the store is away, the key is wrong) it would come again with every frame.
     newer || damage.kind() != ErrorKind::Damaged
 }
 
@@ -141,6 +143,7 @@ fn scan_frames(
     known: Known,
     visitor: &mut dyn ScanVisitor,
 ) -> Result<(), PersistError> {
+    // Where the system does not say how many, one thread is slow and right.
     let n_threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         let mut turns = Vec::new();
@@ -231,6 +234,8 @@ impl Merger<'_> {
             Ok(frame) => frame,
             Err(damage) if ends_the_scan(&damage) => return Err(damage),
             Err(damage) => {
+                // The lost frame may hold the end of the open member, or the header of one that
+                // goes on.
                 self.give_up()?;
                 return self.visitor.damage(damage);
             }
@@ -242,6 +247,8 @@ impl Merger<'_> {
         if !frame.starts {
             // The rest of a member whose header was in a damaged frame, and was reported with it.
             if self.lost {
+                let object = self.reader.name();
+                tracing::debug!(%object, frame = number, "skipping the rest of a lost member");
                 return Ok(());
             }
             self.lost = true;
@@ -266,6 +273,8 @@ impl Merger<'_> {
         len: u64,
     ) -> Result<(), PersistError> {
         match open.advance(number, 0, len) {
+            // Behind it the frame holds other names of the same inode at most, and the entry has
+            // those.
             Ok(Located::All(entry)) => self.visitor.entry(entry),
             Ok(Located::More(open)) => {
                 self.open = Some(open);
@@ -289,6 +298,7 @@ impl Merger<'_> {
             return Ok(());
         }
         self.give_up()?;
+        // Named by the frame that is lacking: the last one that is there is whole.
         self.damage(self.reader.n_frames(), "the last member is cut short")
     }
 

@@ -106,7 +106,9 @@ impl<'a> TarballReader<'a> {
             // A damaged one keeps a digest that it cannot have, so that a reader hears of it.
             match compressed {
                 Ok(compressed) => frame.digest = frame_digest(&compressed),
-                Err(error) if error.kind() == ErrorKind::Damaged => {}
+                Err(error) if error.kind() == ErrorKind::Damaged => {
+                    tracing::debug!(%name, %error, "a damaged frame gets no digest");
+                }
                 Err(error) => return Err(error),
             }
         }

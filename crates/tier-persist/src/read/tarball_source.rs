@@ -33,7 +33,11 @@ impl<'a> TarballSource<'a> {
         if let [only] = self.stores {
             return Ok(*only);
         }
-        let has_it = |store: &&&'a dyn ObjectStore| store.len_bytes(name).is_ok();
+        // By its length alone: whether the copy is whole shows when its frames are read.
+        let has_it = |store: &&&'a dyn ObjectStore| {
+            let found = store.len_bytes(name);
+            found.inspect_err(|error| tracing::debug!(%name, %error, "passing a store by")).is_ok()
+        };
         let found = self.stores.iter().find(has_it).or(self.stores.first());
         found.copied().ok_or_else(|| PersistError::Missing(name.to_string()))
     }

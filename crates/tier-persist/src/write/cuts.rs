@@ -76,6 +76,8 @@ impl<'a> Pieces<'a> {
             let room = frame_bytes.saturating_sub(self.frame_data);
             // The frame is full, and has data of this member: the next chunk starts a new one.
             if left.min(chunk_bytes) > room && self.frame_data > 0 {
+                // Once around again: an empty frame takes one chunk at least, so that this comes to
+                // an end.
                 self.cuts.cut(at);
                 self.frame_data = 0;
                 continue;

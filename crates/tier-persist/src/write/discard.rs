@@ -26,6 +26,7 @@ pub(super) fn discard_uncommitted(
     // What never got its name is in no listing.
     store.discard_staged().map_err(PersistError::Store)?;
     let mut committed = HashSet::new();
+    // Decided after the listing: in it a manifest comes behind its tarballs.
     let mut tarballs = Vec::new();
     for name in list(store, filesystem)? {
         match names::parse(&name) {
@@ -40,7 +41,11 @@ pub(super) fn discard_uncommitted(
         let TarballId { epoch, snapshot, .. } = id;
         // Snapshots up to `last` are on the chain, or were once: nothing of them is touched here.
         let left_over = snapshot > last && !committed.contains(&(epoch, snapshot));
-        if left_over && index.tarball_row(id)?.is_none() {
+        if left_over && index.tarball_row(id)?.is_some() {
+            // Its manifest was lost from this store, and may be copied back; without its tarballs
+            // it would commit nothing.
+            tracing::debug!(%name, "keeping a tarball of which only the index knows");
+        } else if left_over {
             delete(store, &name)?;
         }
     }
@@ -54,6 +59,8 @@ pub(super) fn discard_attempt(
     epoch: Epoch,
     snapshot: SnapshotId,
 ) -> Result<(), PersistError> {
+    // The index need not be asked: it was seen to be behind this snapshot, so that nothing of it is
+    // committed.
     for name in list(store, filesystem)? {
         if let Some((_, ObjectKind::Tarball(id))) = names::parse(&name)
             && (id.epoch, id.snapshot) == (epoch, snapshot)

@@ -74,6 +74,7 @@ impl FrameBuilder {
     ) -> Result<BuiltFrames, PersistError> {
         let mut built = BuiltFrames::default();
         let mut cuts = Cuts::default();
+        // The first entry counts from 0, so that its group can be read without the one before.
         let mut before = Ino::new(0);
         self.plain.clear();
         // A member that fails is left out, and so is not in the way of the others of its frame.
@@ -211,6 +212,7 @@ fn compress(
     compressor: &mut FrameCompressor,
     plain: &[u8],
 ) -> Result<CompressedFrame, PersistError> {
+    // Once more, because data and links were appended after the header was looked at.
     check_size(plain.len())?;
     let bytes = compressor.frame(plain).map_err(failed_to("compress"))?;
     let digest = frame_digest(&bytes);

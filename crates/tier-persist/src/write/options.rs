@@ -31,10 +31,13 @@ impl Default for PersistOptions {
             n_workers: std::thread::available_parallelism().map_or(2, usize::from),
             frame_bytes: 1 << 20,
             tarball_bytes: 128 << 20,
+            // With small files this comes first, and bounds the table of contents in memory.
             tarball_members: 100_000,
             member_bytes_max: 8 << 20,
             rewrite_bytes_max: 256 << 10,
             bytes_per_second_max: None,
+            // Not throttled: only a caller that serves requests meanwhile has something to yield
+            // to.
             busy_percent: 100,
         }
     }

@@ -174,6 +174,7 @@ impl Persister {
         tracing::info!(%snapshot, %epoch, %range, "persisting a snapshot");
         // First, so that a crash at any later step leaves a status log that says what was begun.
         request.status.report(Event::Started { range })?;
+        // Nothing later compares them: applying takes the chunk size to be the index's own.
         apply::check_chunk_bytes(&self.index, request.mounted.chunk_bytes())?;
         self.check_is_next(epoch, snapshot)?;
         discard::discard_attempt(self.store.as_ref(), self.filesystem, epoch, snapshot)?;
@@ -204,6 +205,7 @@ impl Persister {
     fn check_is_next(&self, epoch: Epoch, snapshot: SnapshotId) -> Result<(), PersistError> {
         // By the index and not the store: the manifest itself may be lost from there.
         let known = self.index.applied()?.map(|applied| (applied.epoch, applied.snapshot));
+        // An index without any manifest is behind every snapshot, the first one included.
         if known < Some((epoch, snapshot)) {
             return Ok(());
         }
@@ -284,6 +286,7 @@ impl Persister {
         let mut new = self.store.stage(&manifest.name()).map_err(PersistError::Store)?;
         new.write(&object).map_err(PersistError::Store)?;
         new.commit().map_err(PersistError::Store)?;
+        // The snapshot stays committed if this fails: recovery writes the event again.
         status.report(Event::Committed {
             manifest: manifest.name().to_string(),
             n_tarballs: report.n_tarballs,
@@ -297,6 +300,7 @@ impl Persister {
         let stores: [&dyn ObjectStore; 1] = [self.store.as_ref()];
         let source =
             TarballSource { stores: &stores, keys: &self.keys, filesystem: self.filesystem };
+        // Held until the flush: a rebuilt index must not take this one's place half way.
         let mut writer = self.index.writer();
         let apply = Apply { source, mode: ScanMode::Tables };
         apply.tarballs(&mut writer, &manifest.tarballs, &mut Watch::default())?;

@@ -82,6 +82,7 @@ impl<'a> Planner<'a> {
             }
             Change::Touched(ranges) => self.add_inode(update.ino, ranges, jobs),
         };
+        // Also if it fails: the report takes those that failed off again.
         self.n_inodes += 1;
         match added {
             Ok(()) => Ok(()),
@@ -111,6 +112,7 @@ impl<'a> Planner<'a> {
     ) -> Result<(), InodeError> {
         // One that failed in an earlier snapshot may be gone by now.
         let Some(inode) = self.reader.inode(ino).map_err(InodeError::Inode)? else {
+            tracing::debug!(%ino, "nothing to persist of an inode that is not there");
             return Ok(());
         };
         match self.whole(&inode, touched).map_err(InodeError::Inode)? {
@@ -127,8 +129,9 @@ impl<'a> Planner<'a> {
     ) -> Result<Option<Member>, PortError> {
         let regular = matches!(inode.attr.kind, FileKind::Regular);
         // The path decides: without one the inode lies under its number, in parts.
-        let path = plan::member_path(inode, self.reader.path(inode.attr.ino)?);
-        let Some(path) = path else { return Ok(None) };
+        let Some(path) = plan::member_path(inode, self.reader.path(inode.attr.ino)?) else {
+            return Ok(None);
+        };
         let mut runs = Vec::new();
         if regular {
             let first = self.chunk_runs(inode.attr.ino, ChunkNo::new(0))?;
@@ -138,8 +141,9 @@ impl<'a> Planner<'a> {
             }
             runs = first.runs;
         }
-        let member = plan::whole_member(inode, path, &runs, touched, &self.limits);
-        let Some(mut member) = member else { return Ok(None) };
+        let Some(mut member) = plan::whole_member(inode, path, &runs, touched, &self.limits) else {
+            return Ok(None);
+        };
         member.other_paths = self.other_paths(inode, &member)?;
         Ok(Some(member))
     }

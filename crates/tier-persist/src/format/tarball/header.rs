@@ -85,6 +85,7 @@ impl Member {
         // A part of a file lies under `.tier/`, where no program looks for its holes.
         self.whole_path.as_ref()?;
         let size = attr.size_bytes;
+        // As much data as the file is long leaves no room for a hole.
         if !matches!(attr.kind, FileKind::Regular) || self.data_bytes == size {
             return None;
         }
@@ -187,6 +188,7 @@ fn put_attributes(header: &mut Header, attr: &FileAttr, whole: bool) {
 
 fn put_kind(header: &mut Header, kind: &FileKind) {
     let device = match kind {
+        // Tar has no sockets: a socket has no path of its own here, and so never comes this far.
         FileKind::Regular | FileKind::Socket => None,
         FileKind::Directory => {
             header.set_entry_type(EntryType::Directory);
@@ -246,6 +248,7 @@ fn put_path(pax: &mut PaxWriter, path: &[u8], whole: Option<&FileAttr>) {
 
 fn put_metadata(pax: &mut PaxWriter, inode: &InodeState) {
     let attr = &inode.attr;
+    // The parser takes this record's presence for that of all metadata.
     pax.number(pax::XID, attr.xid.get());
     pax.add(pax::TYPE.as_bytes(), type_name(&attr.kind).as_bytes());
     pax.number(pax::SIZE, attr.size_bytes);
@@ -323,6 +326,7 @@ fn put_runs(pax: &mut PaxWriter, key: &str, runs: &[Run]) {
 fn append_with_pax(pax: PaxWriter, header: &mut Header, out: &mut Vec<u8>) {
     let records = pax.into_bytes();
     if !records.is_empty() {
+        // The name is seen only by a program without pax, which extracts the records as a file.
         let mut extended = new_header(b"PaxHeaders/tier", to_u64(records.len()));
         extended.set_entry_type(EntryType::XHeader);
         set_checksum(&mut extended);
@@ -330,6 +334,7 @@ fn append_with_pax(pax: PaxWriter, header: &mut Header, out: &mut Vec<u8>) {
         out.extend_from_slice(&records);
         out.resize(out.len() + padding(to_u64(records.len())), 0);
     }
+    // Last of all, because it covers every other field.
     set_checksum(header);
     out.extend_from_slice(header.as_bytes());
 }

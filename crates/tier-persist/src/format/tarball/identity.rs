@@ -61,6 +61,7 @@ impl TarballIdentity {
     fn parse(records: &PaxRecords<'_>) -> Option<Self> {
         let (start, end) = records.text(pax::RANGE)?.split_once('-')?;
         let range = XidRange::new(Xid::new(start.parse().ok()?), Xid::new(end.parse().ok()?))?;
+        // Locating a member's data divides by it.
         let chunk_bytes = u32::try_from(records.number(pax::CHUNK)?).ok().filter(|&n| n > 0)?;
         let id = TarballId {
             epoch: Epoch::new(records.number(pax::EPOCH)?),

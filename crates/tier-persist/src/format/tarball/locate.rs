@@ -56,6 +56,7 @@ impl Locator {
         let mut left = member.data_bytes;
         let mut runs = VecDeque::new();
         for run in &member.data {
+            // Both factors are from outside, and what is left of the content bounds their product.
             let bytes = run.chunks.len().saturating_mul(chunk_bytes).min(left);
             left -= bytes;
             runs.push_back(RunToCome { run: *run, bytes });
@@ -103,6 +104,7 @@ impl Locator {
             if let Some(chunks) = rest {
                 let run = Run { chunks, ..to_come.run };
                 self.runs.push_front(RunToCome { run, bytes: to_come.bytes - n_bytes });
+                // If the frame has bytes left, the run's data ended before its chunks did.
                 return if available == 0 {
                     Ok(Located::More(self))
                 } else {
@@ -121,6 +123,7 @@ impl Locator {
 
     /// What was found so far.
     pub(crate) fn into_found(self) -> TocEntry {
+        // Each piece lies wholly in a frame that could be read, and so is of use without the rest.
         self.entry
     }
 
@@ -134,6 +137,7 @@ impl Locator {
     ) -> Result<Option<ChunkRange>, &'static str> {
         let RunToCome { run, bytes } = *to_come;
         let n_chunks = n_bytes.div_ceil(self.chunk_bytes);
+        // The product fits: the bytes are of one frame, and a chunk's size has 32 bits.
         let short = n_chunks * self.chunk_bytes - n_bytes;
         let end = run.chunks.start().get().checked_add(n_chunks).map(ChunkNo::new);
         let here = end

@@ -61,6 +61,7 @@ fn parse_metadata(ino: Ino, records: &PaxRecords<'_>, header: &Header) -> Option
     let attr = FileAttr {
         ino,
         kind: parse_kind(records)?,
+        // Some programs put a file type into the bits above; here the type has its own record.
         mode: u16::try_from(header.mode().ok()? & 0o7777).ok()?,
         uid: id("uid", header.uid())?,
         gid: id("gid", header.gid())?,

@@ -96,6 +96,7 @@ impl<'a> PaxRecords<'a> {
             let space = bytes.iter().take(20).position(|&byte| byte == b' ')?;
             let len: usize = std::str::from_utf8(bytes.get(..space)?).ok()?.parse().ok()?;
             let (record, rest) = bytes.split_at_checked(len)?;
+            // A length that ends within its own digits is refused here.
             let record = record.get(space + 1..)?.strip_suffix(b"\n")?;
             // The first one ends the key; a value may hold more.
             let equals = record.iter().position(|&byte| byte == b'=')?;
@@ -154,6 +155,7 @@ fn parse_time(text: &str) -> Option<Timestamp> {
     // Other programs may write fewer places, or more than can be kept.
     let nanos: u32 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
     let whole: i64 = seconds.parse().ok()?;
+    // By the text, because `-0` is parsed to a number without a sign.
     Some(match (text.starts_with('-'), nanos) {
         (false, _) | (true, 0) => Timestamp { seconds: whole, nanos },
         (true, _) => Timestamp { seconds: whole.checked_sub(1)?, nanos: 1_000_000_000 - nanos },

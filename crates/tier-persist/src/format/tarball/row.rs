@@ -154,6 +154,7 @@ impl FrameRow {
         compressed: &[u8],
         object: &dyn Fn() -> String,
     ) -> Result<Vec<u8>, PersistError> {
+        // The decompressor allocates as much as the row says, so that the limit comes first.
         self.range(object)?;
         // The length is a limit for the decompressor, and must be reached.
         zstd::bulk::decompress(compressed, self.decompressed_bytes())
@@ -175,9 +176,11 @@ impl FrameRow {
             return self.decompress(compressed, object);
         }
         self.range(object)?;
+        // The frame's own checksum is at its end, which is not reached: the digest takes its place.
         self.check_digest(compressed, object)?;
         let damaged = || PersistError::damaged(object(), "a frame cannot be decompressed");
         let mut decoder = zstd::stream::raw::Decoder::new().map_err(|_| damaged())?;
+        // Shorter than the frame, whose length was compared with the limit above.
         let mut plain = vec![0; len];
         let mut input = InBuffer::around(compressed);
         let mut output = OutBuffer::around(plain.as_mut_slice());

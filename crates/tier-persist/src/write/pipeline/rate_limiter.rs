@@ -24,6 +24,7 @@ impl RateLimiter {
     /// Accounts for bytes that were written.
     pub(super) fn account(&mut self, bytes: u64, now: Instant) {
         if let Some(rate) = self.bytes_per_second_max {
+            // In microseconds: at most rates a job costs milliseconds, and seconds would be none.
             let cost = Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);
             // From now on at the earliest: a pause earns nothing.
             self.next_at = self.next_at.max(now) + cost;

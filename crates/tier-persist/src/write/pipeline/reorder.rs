@@ -113,6 +113,7 @@ impl<T> SlotSource<T> {
         let mut state = self.shared.state.lock();
         assert!(state.source == Source::Open, "there is one end");
         state.source = Source::Ended;
+        // Only the one consumer ever waits here, so that no second thread has to be woken.
         self.shared.filled_or_ended.notify_one();
         if state.consumer_gone { Err(Closed) } else { Ok(()) }
     }
@@ -155,6 +156,7 @@ impl<T> Slot<T> {
 impl<T> Drop for Slot<T> {
     fn drop(&mut self) {
         if !self.filled {
+            // Under the lock, or it could come between the consumer's look and its wait.
             self.shared.state.lock().slot_lost = true;
             self.shared.filled_or_ended.notify_one();
         }
@@ -194,6 +196,7 @@ impl<T> InOrder<T> {
                 assert!(state.filled.is_empty(), "the order has no gaps");
                 return Ok(None);
             }
+            // A slot is still with its thread, or the source is open: both end in a notification.
             self.shared.filled_or_ended.wait(&mut state);
         }
     }
@@ -206,6 +209,7 @@ impl<T> Drop for InOrder<T> {
         // Items may be large, and some threads keep the buffer alive a little longer.
         let filled = std::mem::take(&mut state.filled);
         self.shared.room_or_closed.notify_one();
+        // Freed after the lock: a thread that fills its slot need not wait for that.
         drop(state);
         drop(filled);
     }

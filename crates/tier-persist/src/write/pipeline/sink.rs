@@ -48,8 +48,12 @@ impl PendingWrite {
 
 impl Drop for PendingWrite {
     fn drop(&mut self) {
-        // What went wrong was said to those that waited for it.
-        let _ = self.join();
+        // Never waited for: the work ended elsewhere, with an error of its own.
+        if self.0.is_some()
+            && let Err(error) = self.join()
+        {
+            tracing::debug!(%error, "the writer of an object was given up");
+        }
     }
 }
 

@@ -37,6 +37,7 @@ impl TocEntry {
         let inode = metadata.map(|inode| Entry::Inode { ino, xid: inode.attr.xid, frame, offset });
         let data = self.data.iter().map(move |piece| piece.index_entry(ino));
         let holes = self.holes.iter().map(move |run| hole(ino, run));
+        // In the order of `append_index_entries`, with which a fuzz target compares it.
         gone.into_iter().chain(inode).chain(data).chain(holes)
     }
 
@@ -71,6 +72,8 @@ impl<'a> WireEntry<'a> {
         let ino = entry.ino;
         Self {
             ino: less(ino.get(), before),
+            // A worker counts from the first frame of its job, and does not know where that will
+            // lie.
             frame: entry.at.frame,
             offset: entry.at.offset,
             gone: entry.gone.map(|xid| less(xid.get(), ino)),
@@ -154,6 +157,7 @@ impl<'a> StoredEntry<'a> {
 
     /// Where the member's header starts.
     fn at(&self) -> Option<FramePosition> {
+        // Refused where it does not fit: wrapped, it could point at a frame that exists.
         let frame = self.base_frame.checked_add(self.wire.frame)?;
         Some(FramePosition { frame, offset: self.wire.offset })
     }

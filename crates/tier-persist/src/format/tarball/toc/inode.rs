@@ -9,6 +9,7 @@ use crate::format::tarball::toc::piece::{less, more};
 
 #[derive(Serialize, Deserialize)]
 enum WireKind<'a> {
+    // The order is part of the format: postcard writes the number of a variant.
     Regular,
     Directory,
     Symlink(&'a [u8]),
@@ -52,6 +53,7 @@ struct WireTime {
 impl WireTime {
     fn of(time: Timestamp, before: Timestamp) -> Self {
         let seconds = time.seconds.wrapping_sub(before.seconds);
+        // Less than a billion apart, so that 31 bits and a sign hold the difference.
         Self { seconds, nanos: time.nanos.wrapping_sub(before.nanos).cast_signed() }
     }
 
@@ -119,6 +121,7 @@ impl WireInode<'_> {
 
     /// Whether [`into_inode`](Self::into_inode) can make something of it.
     pub(super) fn is_sound(&self) -> bool {
+        // Times and names are all that can be refused: every other field may have any value.
         let changed = self.modified.after(Timestamp::default()).and_then(|modified| {
             self.accessed.after(modified)?;
             self.changed.after(modified)

@@ -82,6 +82,8 @@ impl WirePiece {
     pub(super) fn into_piece(self, entry: FramePosition, ino: Ino) -> Option<Piece> {
         let at = FramePosition {
             frame: entry.frame.checked_add(self.frame)?,
+            // Not compared with the frame's length, which only its row knows: the fetcher does
+            // that.
             offset: entry.offset.wrapping_add(self.offset.cast_unsigned()),
         };
         Some(Piece { run: self.run.into_run(ino)?, at, short_bytes: self.short_bytes })

@@ -59,6 +59,7 @@ impl PlainMember {
         let mut pax = PaxWriter::default();
         mark.put(&mut pax);
         let content_bytes = to_u64(content.len());
+        // A block each for the extended header, its records, the header, and the padding.
         let mut blocks = Vec::with_capacity(content.len() + 4 * BLOCK_BYTES);
         append_plain_header(path, pax, content_bytes, &mut blocks);
         let offset = to_u32(blocks.len());
