@@ -10,11 +10,7 @@ use crate::setup;
 
 pub(crate) fn demo(root: &Path, args: &[String]) -> Result<()> {
     let mut demo = Command::new(release_program(root)?);
-    demo.arg("demo");
-    if args.is_empty() {
-        demo.arg(root.join("crates"));
-    }
-    run("tier demo", demo.args(args))
+    run("tier demo", demo.arg("demo").args(args))
 }
 
 /// The program, built in release.
@@ -23,5 +19,5 @@ pub(crate) fn release_program(root: &Path) -> Result<PathBuf> {
     let mut build = cargo(root);
     environment.apply(&mut build).args(["build", "--release", "--locked", "--package", "tier-cli"]);
     run("building tier in release", &mut build)?;
-    Ok(setup::target_folder(root).join("release/tier"))
+    Ok(setup::target_directory(root).join("release/tier"))
 }

@@ -21,28 +21,28 @@ pub(crate) fn fuzz(root: &Path, args: &[String]) -> Result<()> {
     let (numbers, names): (Vec<&String>, Vec<&String>) =
         args.iter().partition(|arg| arg.parse::<u32>().is_ok());
     let seconds = numbers.first().map_or(Ok(SECONDS), |seconds| seconds.parse())?;
-    let folder = root.join("fuzz");
+    let directory = root.join("fuzz");
     let environment = setup::setup(root)?;
-    let mut build = cargo(&folder);
+    let mut build = cargo(&directory);
     // With a target, the flags are not for build scripts and macros.
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     environment.apply(&mut build).args(["build", "--release", "--locked", "--target", &triple]);
-    build.env("RUSTFLAGS", RUSTFLAGS).env("CARGO_TARGET_DIR", folder.join("target"));
+    build.env("RUSTFLAGS", RUSTFLAGS).env("CARGO_TARGET_DIR", directory.join("target"));
     run("building the fuzz targets", &mut build)?;
-    let mut all = targets(&folder)?;
+    let mut all = targets(&directory)?;
     if let Some(unknown) = names.iter().find(|name| !all.contains(name)) {
         bail!("there is no target {unknown}; fuzz/targets has them all");
     }
     all.retain(|target| names.is_empty() || names.contains(&target));
     for target in all {
-        let corpus = folder.join("corpus").join(&target);
+        let corpus = directory.join("corpus").join(&target);
         fs::create_dir_all(&corpus).with_context(|| format!("no {}", corpus.display()))?;
-        let found = folder.join("target/corpus").join(&target);
+        let found = directory.join("target/corpus").join(&target);
         fs::create_dir_all(&found).with_context(|| format!("no {}", found.display()))?;
-        // What is found goes into the first folder; the kept corpus only feeds it.
-        let program = folder.join("target").join(&triple).join("release").join(&target);
+        // What is found goes into the first directory; the kept corpus only feeds it.
+        let program = directory.join("target").join(&triple).join("release").join(&target);
         let mut fuzz = Command::new(program);
-        fuzz.current_dir(&folder).arg(found).arg(corpus);
+        fuzz.current_dir(&directory).arg(found).arg(corpus);
         fuzz.arg(format!("-max_total_time={seconds}"));
         fuzz.args(["-max_len=65536", "-rss_limit_mb=2048", "-timeout=10", "-verbosity=0"]);
         fuzz.arg(format!("-artifact_prefix=target/crash-{target}-"));
@@ -51,8 +51,8 @@ pub(crate) fn fuzz(root: &Path, args: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn targets(folder: &Path) -> Result<Vec<String>> {
-    let entries = fs::read_dir(folder.join("targets")).context("cannot list fuzz/targets")?;
+fn targets(directory: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(directory.join("targets")).context("cannot list fuzz/targets")?;
     let mut names: Vec<_> = entries
         .flatten()
         .filter_map(|entry| entry.path().file_stem()?.to_str().map(String::from))

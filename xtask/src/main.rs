@@ -11,6 +11,7 @@ mod posix;
 mod process;
 mod real;
 mod setup;
+mod source;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +20,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 const HELP: &str = "\
-cargo xtask ci          format, clippy, layering, tidy, all tests, documentation
+cargo xtask ci          format, spelling, licences, layers, clippy, all tests, documentation
+cargo xtask full        the same, and what takes longer: real programs, fuzzing, mutants
 cargo xtask demo [DIR]  build in release, run the whole life cycle on a real tree
 cargo xtask bench       measure against other programs; cargo xtask bench help says what
 cargo xtask fuzz [SECONDS] [TARGET]…  every decoder for 60 seconds each
@@ -47,6 +49,7 @@ fn run() -> Result<()> {
     match task {
         "bench" => bench::bench(&root, rest),
         "ci" => ci::ci(&root),
+        "full" => ci::full(&root),
         "demo" => demo::demo(&root, rest),
         "setup" => setup::setup(&root).map(drop),
         "fuzz" => fuzz::fuzz(&root, rest),
@@ -62,7 +65,7 @@ fn run() -> Result<()> {
     }
 }
 
-/// The workspace's folder.
+/// The workspace's directory.
 fn root() -> Result<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().map(Path::to_path_buf).context("xtask lies in the workspace")

@@ -21,12 +21,12 @@ pub(crate) fn obstacle() -> Option<&'static str> {
 pub(crate) struct Mounted {
     tier: PathBuf,
     store: PathBuf,
-    folder: PathBuf,
+    directory: PathBuf,
     child: Child,
 }
 
 impl Mounted {
-    /// Makes a store in a folder, and mounts it there.
+    /// Makes a store in a directory, and mounts it there.
     pub(crate) fn new(tier: &Path, work: &Path, args: &[&str]) -> Result<Self> {
         let mut init = Command::new(tier);
         let init = init.args(["init", "-q"]).arg(work.join("store")).stderr(Stdio::null());
@@ -34,33 +34,34 @@ impl Mounted {
         Self::of(tier, work, args)
     }
 
-    /// Mounts the store in a folder there.
+    /// Mounts the store in a directory there.
     pub(crate) fn of(tier: &Path, work: &Path, args: &[&str]) -> Result<Self> {
-        let (store, folder) = (work.join("store"), work.join("mnt"));
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let (store, directory) = (work.join("store"), work.join("mnt"));
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
         let mut mount = Command::new(tier);
-        mount.arg("mount").args(args).arg(&store).arg(&folder).stderr(Stdio::piped());
+        mount.arg("mount").args(args).arg(&store).arg(&directory).stderr(Stdio::piped());
         let mut child = mount.spawn().context("cannot start tier mount")?;
         let said = child.stderr.take().context("standard error is piped")?;
-        let mounted = Self { tier: tier.to_path_buf(), store, folder, child };
+        let mounted = Self { tier: tier.to_path_buf(), store, directory, child };
         let mut said = BufReader::new(said).lines();
         let first = said.next().transpose()?.unwrap_or_default();
         if !first.starts_with("Mounted") {
             bail!("tier mount says: {first}");
         }
-        // What else it says is for whoever looks on.
+        // What else it says is passed on.
         thread::spawn(move || said.map_while(Result::ok).for_each(|line| println!("{line}")));
         Ok(mounted)
     }
 
-    /// The store's folder.
+    /// The store's directory.
     pub(crate) fn store(&self) -> &Path {
         &self.store
     }
 
     /// Where it is mounted.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Runs a command on the store, which must succeed.
@@ -89,7 +90,7 @@ impl Drop for Mounted {
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = self.child.kill();
             let _ = self.child.wait();
-            let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
+            let _ = Command::new("umount").arg("-l").arg(&self.directory).status();
         }
     }
 }

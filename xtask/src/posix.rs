@@ -1,4 +1,4 @@
-//! The suites that others wrote for filesystems, on a mount of the program.
+//! The POSIX suites pjdfstest and fsx, on a mount of the program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::mounted::{Mounted, obstacle};
 use crate::process::{cargo, run};
-use crate::setup::{self, cache_folder};
-
-/// Programs that are installed from the registry.
-const TOOLS: [(&str, &str); 2] = [("pjdfstest", "0.2.2"), ("fsx", "0.3.2")];
+use crate::setup;
 
 /// Tests that make the filesystem read-only: each in a process of its own, because a process that
 /// leaves a removed file open, as some tests do, keeps those after it from doing so.
@@ -53,32 +50,18 @@ pub(crate) fn posix(root: &Path) -> Result<()> {
         println!("==> SKIPPED: the POSIX suites: {why}");
         return Ok(());
     }
-    let tools = tools(root)?;
+    let pjdfstest = setup::program(root, "pjdfstest")?;
+    let fsx = setup::program(root, "fsx")?;
     let tier = debug_program(root)?;
     let work = std::env::temp_dir().join(format!("tier-posix-{}", std::process::id()));
     fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
     let passed = Mounted::new(&tier, &work, &[]).and_then(|mounted| {
-        let suites = Suites { tools, mounted, work: work.clone() };
+        let suites = Suites { pjdfstest, fsx, mounted, work: work.clone() };
         suites.run()?;
         suites.mounted.end()
     });
-    fs::remove_dir_all(&work).context("cannot remove the work folder")?;
+    fs::remove_dir_all(&work).context("cannot remove the work directory")?;
     passed
-}
-
-/// The folder with the programs, installed if they are not there yet.
-fn tools(root: &Path) -> Result<PathBuf> {
-    let folder = cache_folder()?.join("tools");
-    for (name, version) in TOOLS {
-        let installed = fs::read_to_string(folder.join(".crates.toml")).unwrap_or_default();
-        if !installed.contains(&format!("\"{name} {version} ")) {
-            let mut install = cargo(root);
-            install.args(["install", "--locked", "--quiet", "--version", version, name, "--root"]);
-            install.arg(&folder).env_remove("CARGO_TARGET_DIR");
-            run(&format!("installing {name}"), &mut install)?;
-        }
-    }
-    Ok(folder.join("bin"))
 }
 
 fn debug_program(root: &Path) -> Result<PathBuf> {
@@ -86,11 +69,12 @@ fn debug_program(root: &Path) -> Result<PathBuf> {
     let mut build = cargo(root);
     environment.apply(&mut build).args(["build", "--locked", "--package", "tier-cli"]);
     run("building tier", &mut build)?;
-    Ok(setup::target_folder(root).join("debug/tier"))
+    Ok(setup::target_directory(root).join("debug/tier"))
 }
 
 struct Suites {
-    tools: PathBuf,
+    pjdfstest: PathBuf,
+    fsx: PathBuf,
     mounted: Mounted,
     work: PathBuf,
 }
@@ -109,9 +93,10 @@ impl Suites {
     }
 
     fn pjdfstest(&self) -> Result<()> {
-        let [folder, second] = [self.mounted.folder().join("pjdfstest"), self.work.join("second")];
-        for folder in [&folder, &second] {
-            fs::create_dir_all(folder)?;
+        let [directory, second] =
+            [self.mounted.directory().join("pjdfstest"), self.work.join("second")];
+        for directory in [&directory, &second] {
+            fs::create_dir_all(directory)?;
         }
         let [all, remounting] = ["all.toml", "remounting.toml"].map(|name| self.work.join(name));
         fs::write(&all, PJDFSTEST)?;
@@ -125,8 +110,8 @@ impl Suites {
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
         let alone = REMOUNTING.iter().map(|test| (Some(*test), &remounting));
         for (test, config) in std::iter::once((None, &all)).chain(alone) {
-            let mut suite = Command::new(self.tools.join("pjdfstest"));
-            suite.arg("-c").arg(config).arg("-p").arg(&folder).arg("-s").arg(&second).args(test);
+            let mut suite = Command::new(&self.pjdfstest);
+            suite.arg("-c").arg(config).arg("-p").arg(&directory).arg("-s").arg(&second).args(test);
             let output = suite.env("PATH", &path).output()?;
             let text = String::from_utf8_lossy(&output.stdout);
             let summary = text.lines().find(|line| line.starts_with("Summary"));
@@ -150,9 +135,9 @@ impl Suites {
             u8::from(with_mmap)
         );
         fs::write(&config, weights)?;
-        let mut fsx = Command::new(self.tools.join("fsx"));
+        let mut fsx = Command::new(&self.fsx);
         fsx.arg("-f").arg(&config).args(["-N", FSX_OPERATIONS, "-q", "-P"]).arg(&self.work);
-        run(what, fsx.arg(self.mounted.folder().join("fsx")))
+        run(what, fsx.arg(self.mounted.directory().join("fsx")))
     }
 
     /// Snapshots, evictions of everything and recalls, one after the other, meanwhile.

@@ -28,5 +28,5 @@ pub(crate) fn cargo(root: &Path) -> Command {
 /// Whether a program can be started.
 pub(crate) fn exists(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }

@@ -11,7 +11,7 @@ use crate::mounted::{Mounted, obstacle};
 use crate::process::{exists, run};
 
 /// A program: what it does first, and what must hold then and after an eviction. In scripts `$DIR` is a
-/// folder on the mount, `$ROOT` this workspace, `$WORK` a folder of the host.
+/// directory on the mount, `$ROOT` this workspace, `$WORK` a directory of the host.
 struct Program {
     name: &'static str,
     first: &'static str,
@@ -86,7 +86,7 @@ pub(crate) fn real(root: &Path) -> Result<()> {
         programs(root, &work, &mounted)?;
         mounted.end()
     });
-    fs::remove_dir_all(&work).context("cannot remove the work folder")?;
+    fs::remove_dir_all(&work).context("cannot remove the work directory")?;
     done
 }
 
@@ -94,7 +94,7 @@ fn programs(root: &Path, work: &Path, mounted: &Mounted) -> Result<()> {
     let script = |what: &str, script: &str| {
         let mut bash = Command::new("bash");
         bash.args(["-o", "pipefail", "-euc", script]);
-        bash.env("DIR", mounted.folder()).env("ROOT", root).env("WORK", work);
+        bash.env("DIR", mounted.directory()).env("ROOT", root).env("WORK", work);
         run(what, &mut bash)
     };
     for program in &PROGRAMS {

@@ -1,42 +1,63 @@
-//! Thread control, and the loop that carries out steps.
+//! The agent: one thread, a queue of requests, and the step loop that carries them out.
+//!
+//! **One thread.** Persisting, uploading and evicting change the same archive, index and status
+//! logs. They are done by one thread, one request at a time in the order in which they came, so
+//! that no stage needs to know what another one is in the middle of. Recalls are not among them:
+//! they have threads of their own (`recaller.rs`), because readers wait for them.
+//!
+//! **The loop.** A request is a [`Task`]. The loop asks the stages how far everything has got, adds
+//! what the task wants, asks [`next_step`] what comes next, carries that out, and asks again, until
+//! nothing is left to do. It remembers no progress of its own. How far things have got is what is
+//! durable: manifests and status logs. A restart after a crash and the next turn of the loop are
+//! therefore the same thing, and a task that failed half way is finished by whichever task comes
+//! next.
+//!
+//! **Why it ends.** What is wanted is fixed when the task begins: a snapshot up to the last
+//! transaction of that moment, one eviction. Each step then makes the state smaller: a persisted
+//! snapshot covers the wanted transaction (or there was nothing to persist, and the want is
+//! dropped), an upload takes the oldest snapshot off those to be uploaded, an eviction is done
+//! once. Writers that go on meanwhile change what the next task finds, not what this one waits for.
+//!
+//! **Order.** A snapshot is uploaded and verified before another one is persisted, and both before
+//! anything is evicted. What an eviction may touch is the state's `safe_xid`, which only a verified
+//! upload raises.
+//!
+//! **Stopping.** Every request has a stop token, which its caller may set; [`request_stop`] sets
+//! that of the request under way and lets no other begin. Tokens are looked at between steps, and
+//! by the stages at their safe points. A request that is stopped before it began is not waited for.
+//!
+//! **Panics.** A panic in a stage ends the thread. The request's answer channel closes with it, the
+//! pending count is told while the thread unwinds, and every later request finds the queue closed:
+//! each caller gets [`AgentError::Panicked`], and none waits for ever. Nothing can be said of what
+//! the stage left in memory, so that the thread is not started again; a restart recovers.
+//!
+//! [`request_stop`]: TieringOutAgent::request_stop
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use parking_lot::{Condvar, Mutex};
 use tier_evict::{EvictReport, PassGoal};
-use tier_types::SnapshotId;
+use tier_types::{SnapshotId, Xid};
 
-use crate::AgentError;
-use crate::stages::{Persisted, Stages};
-use crate::step::{AgentState, Step, next_step};
+use crate::decide::{AgentState, AgentStep, next_step};
+use crate::stages::{PersistedSnapshot, Stages};
+use crate::thread_control::{PendingCount, StopFlag};
+use crate::threads::start_thread;
+use crate::{AgentError, Task};
 
-/// How often somebody who waits looks whether he still does.
+/// How often a caller that waits for an answer looks at its stop token.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Something that somebody wants done now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Task {
-    /// Persist everything done so far, and make it safe.
-    Snapshot,
-    /// Make everything that is persisted safe.
-    Secure,
-    /// Free space from what is safe.
-    Evict(PassGoal),
-    /// Say what [`Evict`](Self::Evict) would do.
-    EvictDryRun(PassGoal),
-}
 
 /// What a task came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AgentReport {
     /// The snapshot that was taken, if anything had changed.
-    pub persisted: Option<Persisted>,
-    /// Snapshots that became safe.
-    pub secured: Vec<SnapshotId>,
+    pub persisted: Option<PersistedSnapshot>,
+    /// Snapshots that were uploaded and verified, oldest first.
+    pub uploaded: Vec<SnapshotId>,
     /// What was evicted.
     pub evicted: Option<EvictReport>,
 }
@@ -46,83 +67,31 @@ type Answer = Result<AgentReport, AgentError>;
 /// The agent's thread. Dropped, it is stopped and joined.
 #[derive(Debug)]
 pub struct TieringOutAgent {
-    tasks: Option<Sender<Order>>,
-    wish: Arc<Wish>,
-    waiting: Arc<Waiting>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// None when the thread is to end once the queue is empty.
+    requests: Option<Sender<Request>>,
+    stop_flag: Arc<StopFlag>,
+    pending: Arc<PendingCount>,
+    thread: Option<JoinHandle<()>>,
 }
 
-/// A task, the wish to stop it, and where its answer goes.
-struct Order {
+/// A task, its stop token, and where its answer goes.
+struct Request {
     task: Task,
     stop: Arc<AtomicBool>,
     answer: Sender<Answer>,
-}
-
-/// The wish that the thread ends.
-#[derive(Debug, Default)]
-struct Wish {
-    to_end: AtomicBool,
-    /// What stops the task that is under way.
-    current: Mutex<Option<Arc<AtomicBool>>>,
-}
-
-impl Wish {
-    fn end(&self) {
-        self.to_end.store(true, Ordering::Relaxed);
-        if let Some(stop) = self.current.lock().as_ref() {
-            stop.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn is_current(&self, stop: &Arc<AtomicBool>) -> bool {
-        self.current.lock().as_ref().is_some_and(|current| Arc::ptr_eq(current, stop))
-    }
-
-    /// Makes a task the one that is under way, unless the thread is to end.
-    fn begin(&self, stop: &Arc<AtomicBool>) -> Result<(), AgentError> {
-        let mut current = self.current.lock();
-        if self.to_end.load(Ordering::Relaxed) {
-            return Err(AgentError::Stopped);
-        }
-        *current = Some(Arc::clone(stop));
-        Ok(())
-    }
-}
-
-/// How many tasks are not done.
-#[derive(Debug, Default)]
-struct Waiting {
-    n_tasks: Mutex<u64>,
-    changed: Condvar,
-}
-
-impl Waiting {
-    fn add(&self) {
-        *self.n_tasks.lock() += 1;
-    }
-
-    fn done(&self) {
-        let mut n_tasks = self.n_tasks.lock();
-        *n_tasks = n_tasks.saturating_sub(1);
-        self.changed.notify_all();
-    }
 }
 
 impl TieringOutAgent {
     /// Recovers from what a crash left, then starts the thread.
     pub fn start(mut stages: Box<dyn Stages>) -> Result<Self, AgentError> {
         stages.recover()?;
-        let (tasks, queue) = unbounded();
-        let wish = Arc::new(Wish::default());
-        let waiting = Arc::new(Waiting::default());
-        let worker = Worker { stages, wish: Arc::clone(&wish), waiting: Arc::clone(&waiting) };
-        let thread = thread::Builder::new().name("tier-agent".into());
-        let thread = thread.spawn(move || worker.run(&queue)).map_err(|source| {
-            let message = "cannot start the agent's thread";
-            tier_types::PortError::new(tier_types::ErrorKind::Failed, message).with_source(source)
-        })?;
-        Ok(Self { tasks: Some(tasks), wish, waiting, thread: Mutex::new(Some(thread)) })
+        let (requests, queue) = unbounded();
+        let stop_flag = Arc::new(StopFlag::default());
+        let pending = Arc::new(PendingCount::default());
+        let worker =
+            Worker { stages, stop_flag: Arc::clone(&stop_flag), pending: Arc::clone(&pending) };
+        let thread = start_thread("tier-agent", move || worker.run(&queue))?;
+        Ok(Self { requests: Some(requests), stop_flag, pending, thread: Some(thread) })
     }
 
     /// Has a task done and waits for it. It stops at the next safe point when `stop` becomes true;
@@ -135,7 +104,7 @@ impl TieringOutAgent {
                 Err(RecvTimeoutError::Disconnected) => return Err(AgentError::Panicked),
                 // A task that has not begun yet is not waited for; when its turn comes, it ends.
                 Err(RecvTimeoutError::Timeout) => {
-                    if stop.load(Ordering::Relaxed) && !self.wish.is_current(stop) {
+                    if stop.load(Ordering::Relaxed) && !self.stop_flag.is_current(stop) {
                         return Err(AgentError::Stopped);
                     }
                 }
@@ -150,11 +119,12 @@ impl TieringOutAgent {
         stop: &Arc<AtomicBool>,
     ) -> Result<Receiver<Answer>, AgentError> {
         let (answer, receiver) = bounded(1);
-        let tasks = self.tasks.as_ref().ok_or(AgentError::Stopped)?;
-        self.waiting.add();
+        let requests = self.requests.as_ref().ok_or(AgentError::Stopped)?;
+        // Before it is sent: the thread may be done with it before this function returns.
+        self.pending.add();
         let stop = Arc::clone(stop);
-        if tasks.send(Order { task, stop, answer }).is_err() {
-            self.waiting.done();
+        if requests.send(Request { task, stop, answer }).is_err() {
+            self.pending.done();
             return Err(AgentError::Panicked);
         }
         Ok(receiver)
@@ -162,20 +132,12 @@ impl TieringOutAgent {
 
     /// Asks the thread to stop at the next safe point. What is under way is not lost.
     pub fn request_stop(&self) {
-        self.wish.end();
+        self.stop_flag.raise();
     }
 
     /// Waits until every task so far is done, or the thread has ended.
     pub fn wait(&self) -> Result<(), AgentError> {
-        let mut n_tasks = self.waiting.n_tasks.lock();
-        while *n_tasks > 0 {
-            if self.has_ended() {
-                return Err(AgentError::Panicked);
-            }
-            // The guard against a thread that died without a word.
-            self.waiting.changed.wait_for(&mut n_tasks, Duration::from_secs(1));
-        }
-        Ok(())
+        if self.pending.wait() { Ok(()) } else { Err(AgentError::Panicked) }
     }
 
     /// Waits until the thread has ended. To be asked to, see [`request_stop`](Self::request_stop);
@@ -185,15 +147,11 @@ impl TieringOutAgent {
     }
 
     fn end(&mut self) -> Result<(), AgentError> {
-        self.tasks = None;
-        match self.thread.get_mut().take() {
+        self.requests = None;
+        match self.thread.take() {
             Some(thread) => thread.join().map_err(|_| AgentError::Panicked),
             None => Ok(()),
         }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.thread.lock().as_ref().is_none_or(JoinHandle::is_finished)
     }
 }
 
@@ -206,66 +164,88 @@ impl Drop for TieringOutAgent {
     }
 }
 
+/// The thread's side. Dropped, also while a panic unwinds, it says that the thread has ended.
 struct Worker {
     stages: Box<dyn Stages>,
-    wish: Arc<Wish>,
-    waiting: Arc<Waiting>,
+    stop_flag: Arc<StopFlag>,
+    pending: Arc<PendingCount>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.pending.thread_ended();
+    }
+}
+
+/// What a task wants, fixed when it begins.
+#[derive(Default)]
+struct Wanted {
+    snapshot: Option<Xid>,
+    eviction: Option<PassGoal>,
 }
 
 impl Worker {
-    fn run(mut self, queue: &Receiver<Order>) {
-        for Order { task, stop, answer } in queue {
-            let done = self.wish.begin(&stop).and_then(|()| self.perform(task, &stop));
-            // Nobody may be waiting for it any more.
+    fn run(mut self, queue: &Receiver<Request>) {
+        for Request { task, stop, answer } in queue {
+            let done = if self.stop_flag.begin(&stop) {
+                self.perform(task, &stop)
+            } else {
+                Err(AgentError::Stopped)
+            };
+            // The caller may have gone away.
             let _ = answer.send(done);
-            self.waiting.done();
+            self.pending.done();
         }
     }
 
     fn perform(&mut self, task: Task, stop: &AtomicBool) -> Answer {
+        let mut wanted = Wanted::default();
+        match task {
+            Task::Snapshot => wanted.snapshot = Some(self.stages.state()?.last_xid),
+            Task::Upload => {}
+            Task::Evict(goal) => wanted.eviction = Some(goal),
+            Task::EvictDryRun(goal) => return self.evict_dry_run(goal),
+        }
+        self.perform_steps(wanted, stop)
+    }
+
+    fn perform_steps(&mut self, mut wanted: Wanted, stop: &AtomicBool) -> Answer {
         let mut report = AgentReport::default();
-        let mut wanted = self.wanted(task)?;
         loop {
-            let state = self.stages.state()?;
             let state = AgentState {
-                snapshot_wanted: wanted.snapshot_wanted,
-                eviction_wanted: wanted.eviction_wanted,
-                ..state
+                snapshot_wanted: wanted.snapshot,
+                eviction_wanted: wanted.eviction,
+                ..self.stages.state()?
             };
-            if let Task::EvictDryRun(goal) = task {
-                report.evicted = Some(self.stages.evict_dry_run(state.safe_xid, goal)?);
-                return Ok(report);
-            }
             if stop.load(Ordering::Relaxed) {
                 return Err(AgentError::Stopped);
             }
-            match next_step(&state) {
-                Step::Rest => return Ok(report),
-                Step::Persist => {
+            let step = next_step(&state);
+            tracing::debug!(?step, ?state, "next step");
+            match step {
+                AgentStep::Rest => return Ok(report),
+                AgentStep::Persist => {
                     report.persisted = self.stages.persist(stop)?;
-                    // Nothing to persist after all: the wish is fulfilled.
+                    // Nothing to persist after all: what was wanted is there.
                     if report.persisted.is_none() {
-                        wanted.snapshot_wanted = None;
+                        wanted.snapshot = None;
                     }
                 }
-                Step::Secure(snapshot) => {
-                    self.stages.secure(snapshot, stop)?;
-                    report.secured.push(snapshot);
+                AgentStep::Upload(snapshot) => {
+                    self.stages.upload(snapshot, stop)?;
+                    report.uploaded.push(snapshot);
                 }
-                Step::Evict { safe, goal } => {
+                AgentStep::Evict { safe, goal } => {
                     report.evicted = Some(self.stages.evict(safe, goal, stop)?);
-                    wanted.eviction_wanted = None;
+                    wanted.eviction = None;
                 }
             }
         }
     }
 
-    fn wanted(&self, task: Task) -> Result<AgentState, AgentError> {
-        let state = self.stages.state()?;
-        Ok(match task {
-            Task::Snapshot => AgentState { snapshot_wanted: Some(state.last_xid), ..state },
-            Task::Secure | Task::EvictDryRun(_) => state,
-            Task::Evict(goal) => AgentState { eviction_wanted: Some(goal), ..state },
-        })
+    fn evict_dry_run(&self, goal: PassGoal) -> Answer {
+        let safe = self.stages.state()?.safe_xid;
+        let evicted = Some(self.stages.evict_dry_run(safe, goal)?);
+        Ok(AgentReport { evicted, ..AgentReport::default() })
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with a step.
+//! The agent's error: a step failed, or the thread that carries steps out.
 
 use tier_evict::EvictError;
 use tier_persist::PersistError;

@@ -1,34 +1,43 @@
-//! When, never how.
+//! The tiering-out agent: when to persist, upload, verify, evict and recall; never how.
 //!
-//! A [`TieringOutAgent`] decides when to persist, push, verify and evict. What comes next is a pure
-//! function of where things stand, [`next_step`]; a loop carries it out through the [`Stages`]
-//! traits, so that this crate's core knows no tarball and no inode that the evicter chose.
-//! [`StoreStages`] is what stands behind the traits for a filesystem with a local store and,
-//! perhaps, a cloud. [`Recaller`] is the one way back for evicted data: one flight for all who wait
-//! for an extent, on threads of its own, with a timeout. [`StatusBook`] reads and writes the status
-//! logs of all snapshots. A [`Scheduler`] gives the agent what is [`due`] unasked.
+//! A [`TieringOutAgent`] owns a thread that carries out one [`Task`] at a time. What comes next is
+//! a pure function of how far things have got (the module [`decide`]); a loop carries it out
+//! through the [`Stages`] trait, so that the loop knows no tarball and no inode that the evicter
+//! chose. [`StoreStages`] is what stands behind the trait for a filesystem with a local store and,
+//! perhaps, a cloud. A [`Scheduler`] gives the agent what is due without being asked.
+//!
+//! [`Recaller`] is the way back for evicted data: a single flight for all readers of an extent, on
+//! threads of its own, with a deadline. [`StatusBook`] holds the status logs of all snapshots, from
+//! which the agent resumes.
 //!
 //! This crate knows no cloud provider and no filesystem's schema.
 
-mod agent;
-mod background;
-mod book;
 mod error;
-mod push;
-mod recaller;
-mod schedule;
-mod scheduler;
-mod stages;
-mod step;
-mod store_stages;
-mod updates;
+mod sync;
+mod task;
+mod threads;
 
-pub use agent::{AgentReport, Task, TieringOutAgent};
-pub use book::StatusBook;
+pub mod decide;
+
+mod stages;
+mod thread_control;
+
+mod agent;
+mod task_planner;
+
+mod scheduler;
+
+mod single_flight;
+
+mod recaller;
+mod status_book;
+mod store_stages;
+
+pub use agent::{AgentReport, TieringOutAgent};
 pub use error::AgentError;
 pub use recaller::{Recaller, RecallerOptions};
-pub use schedule::{Circumstances, Schedule, due};
-pub use scheduler::{Scheduler, SchedulerStatus, Space, Surroundings};
-pub use stages::{Persisted, Stages};
-pub use step::{AgentState, Step, next_step};
-pub use store_stages::{StorePorts, StoreStages};
+pub use scheduler::{Scheduler, SchedulerInputs, SchedulerStatus};
+pub use stages::{PersistedSnapshot, Stages};
+pub use status_book::StatusBook;
+pub use store_stages::{Floor, StorePorts, StoreStages};
+pub use task::Task;

@@ -1,22 +1,38 @@
-//! The one way back for evicted data.
+//! The recaller: reads evicted data back, on threads of its own.
+//!
+//! Readers come from threads that answer the kernel, and must not be held up by a store longer than
+//! their deadline. A reader joins the single flight of its extent (`single_flight.rs`) and waits; the
+//! fetching is done by a few threads with a queue. Neighbours that miss the same extent at the same
+//! time cause one read of the store.
+//!
+//! Every reader is answered: with the data, with the fetch's error, with `Unavailable` once the
+//! deadline has passed, or with `Failed` if the fetch panicked. A panic fails that one request: it
+//! is caught around the fetch, and the thread goes on with the next. A request that is thrown away
+//! with its queue abandons its flight, and its readers are told at once.
+//!
+//! The recaller holds no filesystem: what came is stored by the reader that asked for it, which
+//! also checks that nothing changed meanwhile.
 
-use std::collections::HashMap;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use parking_lot::{Condvar, Mutex};
 use tier_persist::Fetcher;
 use tier_types::{
-    ChunkNo, ErrorKind, HasKind, Ino, PortError, Recall, RecallRequest, RecalledExtent, Xid,
+    ChunkNo, ErrorKind, Ino, PortError, Recall, RecallRequest, RecalledExtent, Xid, to_u64,
     with_causes,
 };
+
+use crate::single_flight::{InFlight, Joined, Outcome, SingleFlight};
+use crate::threads::start_thread;
 
 /// How recalls are made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecallerOptions {
-    /// Threads that fetch.
+    /// Threads that fetch; one at least is started.
     pub n_threads: usize,
     /// How long a reader waits.
     pub timeout: Duration,
@@ -28,36 +44,41 @@ impl Default for RecallerOptions {
     }
 }
 
-/// Fetches evicted data on threads of its own. Readers of one extent share one flight.
+/// Fetches evicted data on threads of its own. Readers of one extent share one fetch.
 pub struct Recaller {
-    shared: Arc<Shared>,
+    flights: SingleFlight<RecallKey, Answer>,
     /// Gone when the threads are to end.
-    requests: Option<Sender<Flight>>,
+    jobs: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
     timeout: Duration,
 }
 
-type Key = (Ino, ChunkNo, Xid);
-
-struct Shared {
-    fetcher: Fetcher,
-    flights: Mutex<HashMap<Key, Arc<Landing>>>,
+/// What readers share a fetch by: the answer has at least the first chunk, and a reader that wants
+/// more asks again for the rest.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct RecallKey {
+    ino: Ino,
+    chunk: ChunkNo,
+    data_xid: Xid,
 }
 
-struct Flight {
+/// What a fetch brought, for all that wait for it.
+type Answer = Result<Arc<RecalledExtent>, SharedError>;
+
+/// An error as text, because all readers get it.
+#[derive(Clone, Debug)]
+struct SharedError {
+    kind: ErrorKind,
+    message: String,
+}
+
+struct Job {
     request: RecallRequest,
-    landing: Arc<Landing>,
+    in_flight: InFlight<RecallKey, Answer>,
 }
 
-/// What a flight brought. An error is kept as text, because all who wait get it.
-type Landed = Result<Arc<RecalledExtent>, (ErrorKind, String)>;
-
-/// Where those who wait for a flight find what it brought.
-#[derive(Default)]
-struct Landing {
-    result: Mutex<Option<Landed>>,
-    landed: Condvar,
-}
+/// What the threads do with a request.
+type Fetch = dyn Fn(&RecallRequest) -> Result<RecalledExtent, PortError> + Send + Sync;
 
 impl std::fmt::Debug for Recaller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -68,87 +89,119 @@ impl std::fmt::Debug for Recaller {
 impl Recaller {
     /// Starts the threads.
     pub fn start(fetcher: Fetcher, options: RecallerOptions) -> Result<Self, PortError> {
-        let (requests, queue) = unbounded();
-        let shared = Arc::new(Shared { fetcher, flights: Mutex::new(HashMap::new()) });
-        let mut threads = Vec::new();
-        for number in 0..options.n_threads.max(1) {
-            let (shared, queue) = (Arc::clone(&shared), queue.clone());
-            let thread = thread::Builder::new().name(format!("tier-recall-{number}"));
-            let thread = thread.spawn(move || shared.work(&queue)).map_err(|source| {
-                PortError::new(ErrorKind::Failed, "cannot start a thread for recalls")
-                    .with_source(source)
-            })?;
-            threads.push(thread);
-        }
-        Ok(Self { shared, requests: Some(requests), threads, timeout: options.timeout })
+        let fetch = move |request: &RecallRequest| Ok(fetcher.fetch(request)?);
+        Self::start_with(fetch, options)
     }
 
-    /// The flight for this request: one that is under way, or a new one.
-    fn board(&self, request: &RecallRequest) -> Result<Arc<Landing>, PortError> {
-        let key = (request.ino, request.chunks.start(), request.data_xid);
-        let mut flights = self.shared.flights.lock();
-        if let Some(landing) = flights.get(&key) {
-            return Ok(Arc::clone(landing));
+    fn start_with(
+        fetch: impl Fn(&RecallRequest) -> Result<RecalledExtent, PortError> + Send + Sync + 'static,
+        options: RecallerOptions,
+    ) -> Result<Self, PortError> {
+        let fetch: Arc<Fetch> = Arc::new(fetch);
+        let (jobs, queue) = unbounded();
+        let flights = SingleFlight::new();
+        let mut recaller =
+            Self { flights, jobs: Some(jobs), threads: Vec::new(), timeout: options.timeout };
+        for number in 0..options.n_threads.max(1) {
+            let (fetch, queue) = (Arc::clone(&fetch), queue.clone());
+            let work = move || work(fetch.as_ref(), &queue);
+            recaller.threads.push(start_thread(&format!("tier-recall-{number}"), work)?);
         }
-        let landing = Arc::new(Landing::default());
-        let flight = Flight { request: *request, landing: Arc::clone(&landing) };
-        let sent = self.requests.as_ref().is_some_and(|requests| requests.send(flight).is_ok());
-        if !sent {
-            return Err(PortError::new(ErrorKind::Failed, "the threads for recalls have ended"));
+        Ok(recaller)
+    }
+
+    /// Queues a job. One that no thread will take is dropped here, and abandons its flight.
+    fn submit(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(job);
         }
-        flights.insert(key, Arc::clone(&landing));
-        Ok(landing)
+    }
+
+    /// The answer to a request, from a fetch that is under way or a new one.
+    fn answer(&self, request: &RecallRequest) -> Result<Arc<RecalledExtent>, SharedError> {
+        let RecallRequest { ino, chunks, data_xid } = *request;
+        // The reader's deadline, also when it joins a fetch that began long before.
+        let deadline = Instant::now() + self.timeout;
+        let Joined { slot, lead } =
+            self.flights.join(&RecallKey { ino, chunk: chunks.start(), data_xid });
+        if let Some(in_flight) = lead {
+            self.submit(Job { request: *request, in_flight });
+        }
+        match slot.wait(deadline) {
+            Some(Outcome::Settled(answer)) => answer,
+            Some(Outcome::Abandoned) => {
+                let message = "the threads for recalls have ended".into();
+                Err(SharedError { kind: ErrorKind::Failed, message })
+            }
+            None => {
+                let seconds = self.timeout.as_secs();
+                let message =
+                    format!("the data of inode {ino} did not come within {seconds} seconds");
+                Err(SharedError { kind: ErrorKind::Unavailable, message })
+            }
+        }
     }
 }
 
 impl Drop for Recaller {
     fn drop(&mut self) {
-        self.requests = None;
+        self.jobs = None;
         // The index and the keys are let go of before the program ends. A thread that itself
         // dropped the filesystem, and so this, cannot wait for itself.
         let here = thread::current().id();
         for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != here) {
-            let _ = thread.join();
+            if thread.join().is_err() {
+                tracing::error!("a thread for recalls has panicked");
+            }
         }
     }
 }
 
 impl Recall for Recaller {
     fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError> {
-        let landing = self.board(request)?;
-        let deadline = Instant::now() + self.timeout;
-        let mut result = landing.result.lock();
-        loop {
-            match result.as_ref() {
-                Some(Ok(extent)) => return Ok(RecalledExtent::clone(extent)),
-                Some(Err((kind, message))) => return Err(PortError::new(*kind, message.clone())),
-                None => {}
+        let RecallRequest { ino, chunks, data_xid } = *request;
+        let start = Instant::now();
+        let answer = self.answer(request);
+        let elapsed = start.elapsed();
+        match &answer {
+            Ok(extent) => {
+                let (came, bytes) = (extent.chunks(), to_u64(extent.bytes().len()));
+                tracing::debug!(%ino, %chunks, %data_xid, %came, bytes, ?elapsed, "recalled");
             }
-            if landing.landed.wait_until(&mut result, deadline).timed_out() && result.is_none() {
-                let message = format!(
-                    "the data of inode {} did not come within {} seconds",
-                    request.ino,
-                    self.timeout.as_secs()
-                );
-                return Err(PortError::new(ErrorKind::Unavailable, message));
+            Err(SharedError { kind, message }) => {
+                tracing::debug!(%ino, %chunks, %data_xid, ?kind, message, ?elapsed, "not recalled");
             }
+        }
+        match answer {
+            Ok(extent) => Ok(RecalledExtent::clone(&extent)),
+            Err(SharedError { kind, message }) => Err(PortError::new(kind, message)),
         }
     }
 }
 
-impl Shared {
-    fn work(&self, queue: &Receiver<Flight>) {
-        for Flight { request, landing } in queue {
-            let result = self.fetch(&request);
-            self.flights.lock().remove(&(request.ino, request.chunks.start(), request.data_xid));
-            *landing.result.lock() = Some(result);
-            landing.landed.notify_all();
-        }
-    }
-
-    fn fetch(&self, request: &RecallRequest) -> Landed {
-        let fetched = self.fetcher.fetch(request);
-        let extent = fetched.map_err(|error| (error.kind(), with_causes(&error)))?;
-        Ok(Arc::new(extent))
+/// Fetches one request after the other, until the queue is closed.
+fn work(fetch: &Fetch, queue: &Receiver<Job>) {
+    for Job { request, in_flight } in queue {
+        // A panic gives the fetcher's locks back; at worst a frame is missing from its caches.
+        let fetched = catch_unwind(AssertUnwindSafe(|| fetch(&request)));
+        in_flight.settle(match fetched {
+            Ok(Ok(extent)) => Ok(Arc::new(extent)),
+            Ok(Err(error)) => Err(SharedError { kind: error.kind(), message: with_causes(&error) }),
+            Err(panic) => Err(panic_error(&request, panic.as_ref())),
+        });
     }
 }
+
+/// The error for the readers of a request whose fetch panicked.
+fn panic_error(request: &RecallRequest, panic: &(dyn Any + Send)) -> SharedError {
+    let formatted = || panic.downcast_ref::<String>().map(String::as_str);
+    let literal = panic.downcast_ref::<&str>().copied();
+    let text = literal.or_else(formatted).unwrap_or("it left no message");
+    tracing::error!(ino = %request.ino, "the fetch of a recall panicked: {text}");
+    let message = format!("a bug: fetching the data of inode {} panicked: {text}", request.ino);
+    SharedError { kind: ErrorKind::Failed, message }
+}
+
+#[cfg(test)]
+#[cfg(not(feature = "shuttle"))]
+mod tests;

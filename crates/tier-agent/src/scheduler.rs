@@ -1,37 +1,28 @@
-//! The thread that gives the agent what is due.
+//! The scheduler: a thread that gives the agent what is due.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tier_types::{ErrorKind, HasKind, PortError, with_causes};
 
-use crate::schedule::{Circumstances, Schedule, due};
+use crate::decide::{Schedule, SpaceUsage};
+use crate::task_planner::{Measured, TaskPlanner};
+use crate::threads::start_thread;
 use crate::{AgentError, Task, TieringOutAgent};
 
-/// How often circumstances are looked at.
+/// How often the inputs are measured.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is taken, in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Space {
-    /// By the filesystem.
-    pub used_bytes: u64,
-    /// By the filesystem and, where it may take a whole disk, by others.
-    pub taken_bytes: u64,
-    /// What may be taken.
-    pub capacity_bytes: u64,
-}
-
-/// What the schedule depends on.
-pub trait Surroundings: Send {
+/// Measures what the schedule depends on.
+pub trait SchedulerInputs: Send {
     /// Operations that were logged since the last publication.
     fn backlog_operations(&self) -> u64;
 
-    /// What is taken and what may be.
-    fn space(&self) -> Result<Space, PortError>;
+    /// The space in use and its limit. While it cannot be measured nothing is evicted.
+    fn space(&self) -> Result<SpaceUsage, PortError>;
 }
 
 /// What a scheduler is doing.
@@ -64,7 +55,7 @@ struct Shared {
 struct State {
     status: SchedulerStatus,
     ended: bool,
-    /// Stops the task that is under way.
+    /// The stop token of the task under way.
     stop: Option<Arc<AtomicBool>>,
 }
 
@@ -73,35 +64,29 @@ impl Scheduler {
     pub fn start(
         agent: Arc<TieringOutAgent>,
         schedule: Schedule,
-        surroundings: Box<dyn Surroundings>,
+        inputs: Box<dyn SchedulerInputs>,
     ) -> Result<Self, AgentError> {
         let shared = Arc::new(Shared::default());
         let working = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("tier-schedule".into());
-        let thread = thread.spawn(move || working.run(&agent, &schedule, surroundings.as_ref()));
-        let thread = thread.map_err(|source| {
-            PortError::new(ErrorKind::Failed, "cannot start the scheduler's thread")
-                .with_source(source)
-        })?;
+        let planner = TaskPlanner::new(schedule);
+        let work = move || working.run(&agent, planner, inputs.as_ref());
+        let thread = start_thread("tier-schedule", work)?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Stops what is under way at the next safe point, and begins nothing until it is resumed.
     pub fn pause(&self) {
-        let mut state = self.shared.state.lock();
-        state.status.paused = true;
-        state.stop_task();
+        self.shared.pause();
     }
 
     /// Goes on.
     pub fn resume(&self) {
-        self.shared.state.lock().status.paused = false;
-        self.shared.changed.notify_all();
+        self.shared.resume();
     }
 
     /// What it is doing.
     pub fn status(&self) -> SchedulerStatus {
-        self.shared.state.lock().status.clone()
+        self.shared.status()
     }
 }
 
@@ -113,8 +98,10 @@ impl Drop for Scheduler {
             state.stop_task();
         }
         self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the scheduler's thread has panicked");
         }
     }
 }
@@ -128,41 +115,45 @@ impl State {
 }
 
 impl Shared {
-    fn run(&self, agent: &TieringOutAgent, schedule: &Schedule, surroundings: &dyn Surroundings) {
+    fn run(&self, agent: &TieringOutAgent, mut planner: TaskPlanner, inputs: &dyn SchedulerInputs) {
         let start = Instant::now();
-        // What an earlier process left unfinished is finished first; if there is nothing, that is no
-        // work.
-        let mut past = Circumstances { unfinished: true, ..Circumstances::default() };
         while self.wait() {
-            let space = surroundings.space().unwrap_or_else(|error| {
-                tracing::warn!("cannot measure the space in use: {}", with_causes(&error));
-                Space::default()
-            });
-            let Space { used_bytes, taken_bytes, capacity_bytes } = space;
-            let now = Circumstances {
-                now: start.elapsed(),
-                backlog_operations: surroundings.backlog_operations(),
-                used_bytes,
-                taken_bytes,
-                capacity_bytes,
-                ..past
-            };
-            if !now.is_crowded(schedule) {
-                past.crowded_after_eviction = false;
-            }
-            let Some(task) = due(schedule, &now) else { continue };
-            match task {
-                Task::Snapshot | Task::Secure => past.last_snapshot = Some(now.now),
-                Task::Evict(_) | Task::EvictDryRun(_) => {
-                    past.last_eviction = Some(now.now);
-                    past.crowded_after_eviction = true;
-                }
-            }
-            let done = self.perform(agent, task);
-            if matches!(task, Task::Snapshot) {
-                past.unfinished = !done;
-            }
+            self.look(agent, &mut planner, inputs, start.elapsed());
         }
+    }
+
+    /// Measures the inputs once, and has done what is due.
+    fn look(
+        &self,
+        agent: &TieringOutAgent,
+        planner: &mut TaskPlanner,
+        inputs: &dyn SchedulerInputs,
+        now: Duration,
+    ) {
+        let space = inputs.space().inspect_err(|error| {
+            tracing::warn!("cannot measure the space in use: {}", with_causes(error));
+        });
+        let backlog_operations = inputs.backlog_operations();
+        let measured = Measured { now, backlog_operations, space: space.ok() };
+        if let Some(task) = planner.begin_due_task(&measured) {
+            let done = self.perform(agent, task);
+            planner.ended(task, done);
+        }
+    }
+
+    fn pause(&self) {
+        let mut state = self.state.lock();
+        state.status.paused = true;
+        state.stop_task();
+    }
+
+    fn resume(&self) {
+        self.state.lock().status.paused = false;
+        self.changed.notify_all();
+    }
+
+    fn status(&self) -> SchedulerStatus {
+        self.state.lock().status.clone()
     }
 
     /// Waits for the time to look again; false if that is never.
@@ -182,6 +173,7 @@ impl Shared {
         let stop = Arc::new(AtomicBool::new(false));
         {
             let mut state = self.state.lock();
+            // It may have been paused since the look.
             if state.ended || state.status.paused {
                 return false;
             }
@@ -198,6 +190,7 @@ impl Shared {
                 state.status.n_done += 1;
                 true
             }
+            // A pause or a stop on request: the last error, if there was one, still tells more.
             Err(error) if error.kind() == ErrorKind::Cancelled => false,
             Err(error) => {
                 let text = with_causes(&error);
@@ -208,3 +201,7 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(not(feature = "shuttle"))]
+mod tests;

@@ -1,4 +1,4 @@
-//! What the agent can have done, without knowing how.
+//! The stages port: what the agent has done, without knowing how.
 
 use std::sync::atomic::AtomicBool;
 
@@ -6,32 +6,34 @@ use tier_evict::{EvictReport, PassGoal};
 use tier_persist::PersistReport;
 use tier_types::{SnapshotId, Xid};
 
-use crate::{AgentError, AgentState};
+use crate::AgentError;
+use crate::decide::AgentState;
 
 /// A snapshot that was persisted.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Persisted {
+pub struct PersistedSnapshot {
     /// Its number.
     pub snapshot: SnapshotId,
     /// What is in it.
     pub report: PersistReport,
 }
 
-/// The work behind the steps.
+/// The work behind the steps. Every stage stops at its next safe point when its `stop` becomes
+/// true, with an error of kind `Cancelled`, and can be called again afterwards.
 pub trait Stages: Send {
-    /// Where things stand; what is wanted is left empty.
+    /// How far everything has got; what is wanted is left empty.
     fn state(&self) -> Result<AgentState, AgentError>;
 
     /// Finishes or undoes what a crash interrupted. Called once, first.
     fn recover(&mut self) -> Result<(), AgentError>;
 
     /// Publishes, and persists all that is not persisted; `None` if there is nothing.
-    fn persist(&mut self, stop: &AtomicBool) -> Result<Option<Persisted>, AgentError>;
+    fn persist(&mut self, stop: &AtomicBool) -> Result<Option<PersistedSnapshot>, AgentError>;
 
-    /// Pushes a snapshot where it belongs, and reads it back.
-    fn secure(&mut self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<(), AgentError>;
+    /// Uploads a snapshot to the tier that makes it safe, and verifies it there.
+    fn upload(&mut self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<(), AgentError>;
 
-    /// Evicts from what is safe.
+    /// Evicts from what is safe up to this transaction.
     fn evict(
         &mut self,
         safe: Xid,

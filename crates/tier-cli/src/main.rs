@@ -1,29 +1,29 @@
-//! The `tier` program: the one place where concrete parts are wired together.
+//! The `tier` program: reads the command line, starts logging, and runs one command.
+//!
+//! The modules are layers, bottom up: what the user says ([`args`]) and is told ([`console`]); the
+//! store with its filesystem (`open_store`); what a command works with ([`context`]); copying trees
+//! (`transfer`); the commands ([`command`]); and the process that keeps a store open and runs
+//! commands for others ([`serve`]). Each uses only those before it.
 
 mod args;
-mod cmd;
-mod config;
-mod daemon;
-mod exit;
-mod fill_index;
-mod host;
-mod index_files;
-mod output;
-mod progress;
-mod remote;
-mod session;
-mod store;
-mod walk;
+mod command;
+mod console;
+mod context;
+mod logging;
+mod open_store;
+mod serve;
+mod transfer;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
 use clap::error::ErrorKind;
-use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::Args;
-use crate::session::Session;
+use crate::args::{Args, Command};
+use crate::console::Console;
+use crate::context::Context;
 
 /// For the database as well, which allocates from many threads.
 #[global_allocator]
@@ -34,37 +34,34 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            // Nobody is there to be told that this cannot be written.
+            // Where this cannot be written, no other message can be either.
             let _ = error.print();
-            return if help { ExitCode::SUCCESS } else { ExitCode::from(exit::USAGE) };
+            return if help { ExitCode::SUCCESS } else { ExitCode::from(console::USAGE) };
         }
     };
-    let level = match (args.quiet, args.verbose) {
-        (true, _) => LevelFilter::ERROR,
-        (false, 0) => LevelFilter::WARN,
-        (false, 1) => LevelFilter::INFO,
-        (false, _) => LevelFilter::DEBUG,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_ansi(std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
-        .with_target(false)
-        .without_time()
-        .init();
-    let done = match remote::run(&args) {
-        Some(done) => done,
-        None => cmd::run(&args, &Session::here(args.json)).map(|()| 0),
-    };
-    match done {
+    logging::start(args.quiet, args.verbose);
+    match run(&args) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let code = exit::code(&error);
             // A reader that has seen enough is no failure worth a message.
-            if !exit::is_broken_pipe(&error) {
-                let _ = writeln!(io::stderr(), "tier: {}", exit::message(&error));
+            if !console::is_broken_pipe(&error) {
+                let _ = writeln!(io::stderr(), "tier: {}", console::message(&error));
             }
-            ExitCode::from(code)
+            ExitCode::from(console::code(&error))
         }
     }
+}
+
+/// Runs the command where its store is open, or else here, and returns its exit code.
+fn run(args: &Args) -> Result<u8> {
+    if let Some(code) = serve::hand_over(&args.command)? {
+        return Ok(code);
+    }
+    let context = Context::local(Console::local(args.json));
+    if let Command::Mount(args) = &args.command {
+        serve::mount(&context, args)?;
+    } else {
+        command::run(&context, &args.command)?;
+    }
+    Ok(0)
 }

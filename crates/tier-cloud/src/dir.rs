@@ -6,6 +6,11 @@
 //! seen once is still there after a loss of power. Nothing changes a file that has its final name.
 //! A crash leaves at most a temporary file, which no listing shows and
 //! [`discard_staged`](StagingStore::discard_staged) removes.
+//!
+//! The order of these steps is what makes a crash harmless. Were the file renamed before it is
+//! synced, a loss of power could leave a whole name with half the bytes; were the directories not
+//! synced, an object that a manifest speaks of could be gone. Several writers may put one name at a
+//! time: each has a temporary file of its own, and the last rename wins, with a whole object.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tier_types::{
-    ErrorKind, Flush, ObjectName, ObjectStore, PortError, StagedObject, StagingStore,
+    ErrorKind, Flush, ObjectName, ObjectStore, PortError, StagedObject, StagingStore, to_u64,
 };
 
 /// Files of this ending are not objects: a crash may leave them.
@@ -54,23 +59,41 @@ impl DirStore {
     }
 
     fn path(&self, name: &ObjectName) -> PathBuf {
-        self.root.join(name.as_str())
+        let path = self.root.join(name.as_str());
+        assert!(path.starts_with(&self.root) && path != self.root, "a name stays below the root");
+        path
     }
 
+    /// Makes an object durable that is there.
+    fn sync(&self, name: &ObjectName) -> Result<(), PortError> {
+        let path = self.path(name);
+        let synced = File::open(&path).and_then(|file| file.sync_all());
+        synced.map_err(|source| failed("sync", &path, source))?;
+        sync_directories(&path, &self.root)
+    }
+
+    #[expect(clippy::expect_used, reason = "an object's path is below the root")]
     fn create(&self, name: &ObjectName) -> Result<StagedFile, PortError> {
         let path = self.path(name);
-        let directory = path.parent().unwrap_or(&self.root);
+        let directory = path.parent().expect("the directory of an object");
         fs::create_dir_all(directory)
             .map_err(|source| failed("create directory", directory, source))?;
-        // No two writers ever share a temporary file.
-        let number = N_TEMPORARIES.fetch_add(1, Ordering::Relaxed);
-        let mut temporary = path.clone().into_os_string();
-        temporary.push(format!(".{}-{number}{TEMPORARY}", std::process::id()));
-        let temporary = PathBuf::from(temporary);
-        let file = OpenOptions::new().write(true).create_new(true).open(&temporary);
-        let file = file.map_err(|source| failed("create", &temporary, source))?;
+        let temporary = temporary_beside(&path);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&temporary)
+            .map_err(|source| failed("create", &temporary, source))?;
         Ok(StagedFile { file, temporary, path, root: self.root.clone(), committed: false })
     }
+}
+
+/// A name that no other writer has: not in this process, and not in another one that may run.
+fn temporary_beside(path: &Path) -> PathBuf {
+    let number = N_TEMPORARIES.fetch_add(1, Ordering::Relaxed);
+    let mut name = path.as_os_str().to_os_string();
+    name.push(format!(".{}-{number}{TEMPORARY}", std::process::id()));
+    name.into()
 }
 
 impl StagingStore for DirStore {
@@ -86,6 +109,7 @@ impl StagingStore for DirStore {
             }
         })?;
         for path in leftovers {
+            tracing::debug!(path = %path.display(), "removing what a crash left of an object");
             fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?;
         }
         Ok(())
@@ -122,13 +146,7 @@ impl StagedFile {
         fs::rename(&self.temporary, &self.path)
             .map_err(|source| failed("rename", &self.temporary, source))?;
         self.committed = true;
-        let mut directory = self.path.parent();
-        // A directory that is new must itself be found again.
-        while let Some(path) = directory.filter(|path| path.starts_with(&self.root)) {
-            sync_directory(path)?;
-            directory = path.parent();
-        }
-        Ok(())
+        sync_directories(&self.path, &self.root)
     }
 }
 
@@ -138,8 +156,8 @@ impl StagedObject for StagedFile {
     }
 
     fn flush_handle(&self) -> Result<Flush, PortError> {
-        let file = self.file.try_clone();
-        let file = file.map_err(|source| failed("duplicate", &self.temporary, source))?;
+        let file =
+            self.file.try_clone().map_err(|source| failed("duplicate", &self.temporary, source))?;
         let path = self.temporary.clone();
         Ok(Box::new(move || file.sync_data().map_err(|source| failed("sync", &path, source))))
     }
@@ -157,7 +175,9 @@ impl ObjectStore for DirStore {
         content: &mut dyn Read,
     ) -> Result<(), PortError> {
         match self.len_bytes(name) {
-            Ok(there) if there == len_bytes => return Ok(()),
+            // An earlier attempt may have failed between the rename and the syncs of directories:
+            // what is there is not durable by being there.
+            Ok(there) if there == len_bytes => return self.sync(name),
             Ok(_) => {
                 let message = format!("object {name} exists with another length; it is kept");
                 return Err(PortError::new(ErrorKind::Damaged, message));
@@ -176,8 +196,9 @@ impl ObjectStore for DirStore {
             if n == 0 {
                 break;
             }
-            object.append(buffer.get(..n).unwrap_or_default())?;
-            written += tier_types::to_u64(n);
+            let (filled, _) = buffer.split_at(n);
+            object.append(filled)?;
+            written += to_u64(n);
         }
         if written != len_bytes {
             let message = format!("the content of {name} ended after {written} bytes");
@@ -240,6 +261,12 @@ fn walk(directory: &Path, visit: &mut dyn FnMut(&Path)) -> Result<(), PortError>
         }
     }
     Ok(())
+}
+
+/// Makes the name of a file durable: a directory above it that is new must itself be found again.
+fn sync_directories(path: &Path, root: &Path) -> Result<(), PortError> {
+    let above = path.ancestors().skip(1).take_while(|directory| directory.starts_with(root));
+    above.into_iter().try_for_each(sync_directory)
 }
 
 fn sync_directory(path: &Path) -> Result<(), PortError> {

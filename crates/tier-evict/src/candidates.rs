@@ -1,81 +1,88 @@
-//! Who comes up in a pass: everybody once, in order of inodes.
+//! The candidates of an eviction pass: three ordered streams, merged into one.
+//!
+//! Changed inodes come from the log, carried-over candidates from the list of the last pass, warm
+//! inodes from the filesystem. Each stream ascends by inode, so that a merge with one head for each
+//! of them gives every inode once, in order, in memory that does not depend on their number. An
+//! inode that is in several streams is one candidate.
+//!
+//! The warm inodes are read while the pass evicts, a page at a time from the last one on. One that
+//! becomes warm behind the merge is not a candidate of this pass; the filesystem still lists it in
+//! the next one.
 
-use tier_types::{Change, FileUpdate, Ino, MountedInstance};
+use std::vec;
+
+use tier_log::NetChanges;
+use tier_types::{Change, ErrorKind, FileUpdate, Ino, MountedInstance, PortError};
 
 use crate::EvictError;
-use crate::carry_over::CarryOver;
-use tier_log::NetChanges;
+use crate::carried_over::CarriedOver;
 
-const N_WARM: usize = 1024;
+/// Warm inodes that are asked for at a time.
+const N_WARM_MAX: usize = 1024;
 
-/// Merges who changed, who was spared before and who was recalled.
+/// Every inode that changed, was carried over or is warm: once, in order of inodes.
 pub(crate) struct Candidates<'a> {
     changed: Box<dyn Iterator<Item = Result<Ino, EvictError>> + 'a>,
-    spared: CarryOver,
-    instance: &'a dyn MountedInstance,
-    warm: std::vec::IntoIter<Ino>,
-    heads: Heads,
-    started: bool,
+    carried_over: CarriedOver,
+    warm: Warm<'a>,
+    heads: Option<Heads>,
+    last: Option<Ino>,
 }
 
-/// The next one of each kind.
-#[derive(Default)]
+/// The next inode of each stream.
+#[derive(Clone, Copy)]
 struct Heads {
     changed: Option<Ino>,
-    spared: Option<Ino>,
+    carried_over: Option<Ino>,
     warm: Option<Ino>,
 }
 
 impl<'a> Candidates<'a> {
     pub(crate) fn new(
         changed: Option<NetChanges>,
-        spared: CarryOver,
+        carried_over: CarriedOver,
         instance: &'a dyn MountedInstance,
     ) -> Self {
+        // An inode that is gone has nothing that could be evicted.
         let changed = changed.into_iter().flatten().filter_map(|update| match update {
             Ok(FileUpdate { ino, change: Change::Touched(_) }) => Some(Ok(ino)),
             Ok(FileUpdate { change: Change::Gone(_), .. }) => None,
             Err(error) => Some(Err(error.into())),
         });
-        Self {
-            changed: Box::new(changed),
-            spared,
-            instance,
-            warm: Vec::new().into_iter(),
-            heads: Heads::default(),
-            started: false,
-        }
+        let warm = Warm { instance, page: Vec::new().into_iter(), last: Ino::new(0) };
+        Self { changed: Box::new(changed), carried_over, warm, heads: None, last: None }
     }
 
     fn step(&mut self) -> Result<Option<Ino>, EvictError> {
-        if !self.started {
-            self.started = true;
-            self.heads.changed = self.changed.next().transpose()?;
-            self.heads.spared = self.spared.next().transpose()?;
-            self.heads.warm = self.next_warm(Ino::new(0))?;
-        }
-        let Heads { changed, spared, warm } = self.heads;
-        let Some(next) = [changed, spared, warm].into_iter().flatten().min() else {
-            return Ok(None);
+        let mut heads = match self.heads {
+            Some(heads) => heads,
+            // With the first candidate and not before: a stream may fail at its first inode, and
+            // only an iterator's item can say so.
+            None => Heads {
+                changed: self.changed.next().transpose()?,
+                carried_over: self.carried_over.next().transpose()?,
+                warm: self.warm.next_ino()?,
+            },
         };
-        if changed == Some(next) {
-            self.heads.changed = self.changed.next().transpose()?;
+        let Heads { changed, carried_over, warm } = heads;
+        let next = [changed, carried_over, warm].into_iter().flatten().min();
+        if let Some(next) = next {
+            // Each stream ascends: the log's by its contract, the others were checked when read.
+            assert!(self.last.is_none_or(|last| last < next), "candidates ascend");
+            self.last = Some(next);
+            // Every stream that has it moves on, so that it comes once.
+            if changed == Some(next) {
+                heads.changed = self.changed.next().transpose()?;
+            }
+            if carried_over == Some(next) {
+                heads.carried_over = self.carried_over.next().transpose()?;
+            }
+            if warm == Some(next) {
+                heads.warm = self.warm.next_ino()?;
+            }
         }
-        if spared == Some(next) {
-            self.heads.spared = self.spared.next().transpose()?;
-        }
-        if warm == Some(next) {
-            self.heads.warm = self.next_warm(next)?;
-        }
-        Ok(Some(next))
-    }
-
-    fn next_warm(&mut self, after: Ino) -> Result<Option<Ino>, EvictError> {
-        if let Some(ino) = self.warm.next() {
-            return Ok(Some(ino));
-        }
-        self.warm = self.instance.warm_inodes(after, N_WARM)?.into_iter();
-        Ok(self.warm.next())
+        self.heads = Some(heads);
+        Ok(next)
     }
 }
 
@@ -84,5 +91,29 @@ impl Iterator for Candidates<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.step().transpose()
+    }
+}
+
+/// The filesystem's inodes with warm data, a page at a time.
+struct Warm<'a> {
+    instance: &'a dyn MountedInstance,
+    page: vec::IntoIter<Ino>,
+    last: Ino,
+}
+
+impl Warm<'_> {
+    fn next_ino(&mut self) -> Result<Option<Ino>, PortError> {
+        // At first, and when a page is used up; an answer without inodes is the end.
+        if self.page.len() == 0 {
+            self.page = self.instance.warm_inodes(self.last, N_WARM_MAX)?.into_iter();
+        }
+        let Some(ino) = self.page.next() else { return Ok(None) };
+        if ino <= self.last {
+            let last = self.last;
+            let message = format!("asked for warm inodes above {last}, the filesystem gave {ino}");
+            return Err(PortError::new(ErrorKind::Failed, message));
+        }
+        self.last = ino;
+        Ok(Some(ino))
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with an eviction.
+//! The error of an eviction pass.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,15 +12,29 @@ use tier_types::{ErrorKind, HasKind, PortError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvictError {
-    /// The list of survivors cannot be read or written.
-    #[error("cannot {operation} the list of survivors {}", path.display())]
-    CarryOver {
+    /// The list of carried-over candidates cannot be read or written.
+    #[error("cannot {operation} the list of carried-over candidates {}", path.display())]
+    CarriedOver {
         /// What was tried.
         operation: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
+    },
+    /// The list of carried-over candidates is not what was written.
+    #[error(
+        "the list of carried-over candidates {} is damaged in line {line}: {problem}; move it \
+         away: no data is lost, and the next eviction goes through all inodes again",
+        path.display()
+    )]
+    CarriedOverDamaged {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: u64,
+        /// What is wrong there.
+        problem: &'static str,
     },
     /// The log failed.
     #[error(transparent)]
@@ -43,7 +57,8 @@ impl HasKind for EvictError {
             Self::Status(error) => error.kind(),
             Self::Port(error) => error.kind(),
             Self::Cancelled => ErrorKind::Cancelled,
-            Self::CarryOver { .. } => ErrorKind::Failed,
+            Self::CarriedOverDamaged { .. } => ErrorKind::Damaged,
+            Self::CarriedOver { .. } => ErrorKind::Failed,
         }
     }
 }

@@ -1,23 +1,57 @@
-//! One pass: candidates, plan, mechanism, survivors.
+//! The eviction pass: candidates, plan, gate, carried-over candidates.
+//!
+//! **What comes up.** A pass has a cursor, the first transaction that no pass has gone through, and
+//! is told up to which transaction all are safely persisted. Its candidates are the inodes that
+//! changed between the two, those that earlier passes carried over, and those with warm data. An
+//! inode that is none of the three has nothing that could go: whatever it holds in the key-value
+//! store is newer than the safe transactions, and comes up once its own transactions are safe.
+//!
+//! **Order.** Candidates come in order of inodes, a page at a time; the facts of one page are in
+//! memory, whatever the number of candidates. Within a page the policy orders by age and size.
+//! Across pages the order is that of inode numbers, so that a goal in bytes is met from the pages
+//! that come first.
+//!
+//! **Why all of them are processed.** When enough was freed half way, the policy retains the rest
+//! with that reason, and the pass goes on to the end. The cursor can then move behind the last safe
+//! transaction, because every inode below it was either evicted in full or is on the list of
+//! carried-over candidates. A pass that stopped at its goal would need a cursor within a batch, and
+//! the next one would read the same log segments again.
+//!
+//! **What is carried over.** What the policy retained, and every inode of which some extent stayed:
+//! its version is not safely persisted (the gate in `mechanism.rs` said no) or a write came
+//! meanwhile. The pages ascend and each page's inodes are sorted, so that the list ascends and the
+//! next pass can merge it.
+//!
+//! **Crash windows.** Cursor and list are one file, replaced as a whole at the end of the pass. A
+//! pass that a crash, an error or a stop ends early leaves the old file: what it evicted stays
+//! evicted, and the next pass starts at the same cursor, finds those inodes without resident data,
+//! and goes on with the others. After the file was replaced and before the event is recorded a
+//! crash loses the event: numbers to look at, and no data. Every eviction is by itself: a crash
+//! between two of them leaves each extent wholly resident or a detour.
+//!
+//! **A file that is lost** costs one pass over all inodes of the log.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_status::{Event, StatusSink};
 use tier_types::{
-    Clock, EvictionFacts, Ino, LogService, MountedInstance, Persisted, Xid, XidRange,
+    Clock, ErrorKind, EvictionFacts, Ino, LogService, MountedInstance, Persisted, PortError, Xid,
+    XidRange, to_u64,
 };
 
 use crate::EvictError;
 use crate::candidates::Candidates;
-use crate::carry_over::{CarryOver, NewCarryOver};
+use crate::carried_over::{CarriedOver, CarriedOverWriter};
 use crate::mechanism::evict_inode;
-use crate::policy::{EvictPolicy, PassGoal};
+use crate::policy::{EvictPlan, EvictPolicy, PassGoal};
 
-/// Candidates that a policy sees at a time.
-const N_PAGE: usize = 4096;
+/// Candidates that a policy sees at a time, unless the evicter is told otherwise.
+const N_PAGE_MAX: usize = 4096;
 
 /// What a pass is to go through.
 pub struct EvictRequest<'a> {
@@ -27,13 +61,13 @@ pub struct EvictRequest<'a> {
     pub safe: Xid,
     /// What is to be achieved.
     pub goal: PassGoal,
-    /// Who knows what changed.
+    /// The log, which knows what changed.
     pub log: &'a dyn LogService,
-    /// Whence data goes.
+    /// The filesystem that is evicted from.
     pub instance: &'a dyn MountedInstance,
-    /// Who knows what is archived.
+    /// The archive's answer to what is persisted: the gate.
     pub persisted: &'a dyn Persisted,
-    /// Where events go.
+    /// Where the event goes.
     pub status: &'a dyn StatusSink,
     /// When this becomes true the pass ends early.
     pub stop: &'a AtomicBool,
@@ -57,136 +91,184 @@ pub struct EvictReport {
     pub n_evicted: u64,
     /// Chunk bytes that left the key-value store.
     pub bytes: u64,
-    /// Inodes that the policy spared.
-    pub n_spared: u64,
+    /// Inodes that the policy retained.
+    pub n_retained: u64,
     /// Inodes that kept data because this version of it is not safely persisted, or changed.
     pub n_not_safe: u64,
 }
 
 /// Evicts from one filesystem.
 pub struct Evicter {
-    folder: PathBuf,
+    directory: PathBuf,
     policy: Box<dyn EvictPolicy>,
     clock: Arc<dyn Clock>,
+    n_page_max: usize,
 }
 
 impl std::fmt::Debug for Evicter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Evicter").field("folder", &self.folder).finish_non_exhaustive()
+        f.debug_struct("Evicter").field("directory", &self.directory).finish_non_exhaustive()
     }
 }
 
 impl Evicter {
-    /// An evicter that keeps its survivors in this folder.
-    pub fn new(folder: &Path, policy: Box<dyn EvictPolicy>, clock: Arc<dyn Clock>) -> Self {
-        Self { folder: folder.to_path_buf(), policy, clock }
+    /// An evicter that keeps its carried-over candidates in this directory.
+    pub fn new(directory: &Path, policy: Box<dyn EvictPolicy>, clock: Arc<dyn Clock>) -> Self {
+        Self { directory: directory.to_path_buf(), policy, clock, n_page_max: N_PAGE_MAX }
+    }
+
+    /// Lets the policy see at most so many candidates at a time, one at least; 4096 otherwise.
+    #[must_use]
+    pub fn with_page_candidates_max(self, n_page_max: usize) -> Self {
+        Self { n_page_max: n_page_max.max(1), ..self }
     }
 
     /// The first transaction that no pass has gone through.
     pub fn cursor(&self) -> Result<Xid, EvictError> {
-        Ok(CarryOver::open(&self.carry_over_path())?.cursor)
+        Ok(CarriedOver::open(&self.directory)?.cursor)
     }
 
     /// Goes through all inodes of the safe transactions that no pass has gone through, of the
-    /// survivors and of what is warm. All of them are processed, even when the goal is reached
-    /// half way, so that the cursor can move on.
+    /// carried-over candidates and of what is warm. All of them are processed, even when the goal
+    /// is reached half way, so that the cursor can move on.
     pub fn evict(&self, request: &EvictRequest<'_>) -> Result<EvictReport, EvictError> {
-        let path = self.carry_over_path();
-        let before = CarryOver::open(&path)?;
-        let cursor = before.cursor.max(request.safe.next());
-        let mut after = NewCarryOver::create(&path, cursor)?;
+        let start = Instant::now();
+        let before = CarriedOver::open(&self.directory)?;
+        let from = before.cursor;
+        // Never back: after a snapshot was lost, less may be safe than a former pass went through.
+        let cursor = from.max(request.safe.next());
+        tracing::info!(%from, safe = %request.safe, goal = ?request.goal, "eviction pass begins");
+        // Before anything is evicted: a directory that cannot be written ends the pass here.
+        let mut after = CarriedOverWriter::create(&self.directory, cursor)?;
         let mut report = EvictReport::default();
         let mut candidates = self.candidates(request, before)?;
-        loop {
-            let page = take_page(&mut candidates, request.instance, &mut report)?;
-            if page.is_empty() {
-                break;
-            }
+        while let Some(page) = self.next_page(&mut candidates, request.instance, &mut report)? {
             for ino in self.evict_page(request, &page, &mut report)? {
                 after.add(ino)?;
             }
         }
         after.finish()?;
-        let (n_inodes, bytes) = (report.n_evicted, report.bytes);
-        request.status.report(Event::Evicted { n_inodes, bytes })?;
+        let EvictReport { n_candidates, n_evicted, bytes, n_retained, n_not_safe } = report;
+        let elapsed = start.elapsed();
+        tracing::info!(
+            %cursor, n_candidates, n_evicted, bytes, n_retained, n_not_safe, ?elapsed,
+            "eviction pass done"
+        );
+        // After the list: a pass that is recorded is one that the next pass builds on.
+        request.status.report(Event::Evicted { n_inodes: n_evicted, bytes })?;
         Ok(report)
     }
 
-    /// What [`evict`](Self::evict) would do, as far as can be told before: the instance is only
-    /// asked, and the cursor stays.
+    /// What [`evict`](Self::evict) would do, as far as can be told before: the filesystem is only
+    /// asked, the archive is not, and the cursor stays.
     pub fn dry_run(&self, request: &EvictRequest<'_>) -> Result<EvictReport, EvictError> {
-        let before = CarryOver::open(&self.carry_over_path())?;
+        let before = CarriedOver::open(&self.directory)?;
         let mut report = EvictReport::default();
         let mut candidates = self.candidates(request, before)?;
-        loop {
-            let page = take_page(&mut candidates, request.instance, &mut report)?;
-            if page.is_empty() {
-                return Ok(report);
-            }
-            let plan = self.policy.plan(&page, self.clock.now(), request.goal, report.bytes);
-            report.n_spared += tier_types::to_u64(plan.spare.len());
-            report.n_evicted += tier_types::to_u64(plan.evict.len());
-            let going = page.iter().filter(|facts| plan.evict.contains(&facts.ino));
-            report.bytes += going.map(|facts| facts.resident_bytes).sum::<u64>();
+        while let Some(page) = self.next_page(&mut candidates, request.instance, &mut report)? {
+            let plan = self.plan(&page, request.goal, report.bytes);
+            report.n_retained += to_u64(plan.retain.len());
+            report.n_evicted += to_u64(plan.evict.len());
+            let going: BTreeSet<Ino> = plan.evict.into_iter().collect();
+            let facts_of_going = page.iter().filter(|facts| going.contains(&facts.ino));
+            report.bytes += facts_of_going.map(|facts| facts.resident_bytes).sum::<u64>();
         }
+        Ok(report)
     }
 
     fn candidates<'a>(
         &self,
         request: &EvictRequest<'a>,
-        before: CarryOver,
+        before: CarriedOver,
     ) -> Result<Candidates<'a>, EvictError> {
-        let options = NetChangesOptions::new(&self.folder);
+        let options = NetChangesOptions::new(&self.directory);
         let changed = XidRange::new(before.cursor.max(request.first), request.safe.next())
             .map(|range| NetChanges::of_range(request.log, range, &options))
             .transpose()?;
         Ok(Candidates::new(changed, before, request.instance))
     }
 
-    /// Evicts what the policy lets go, and returns who stays, in order.
+    /// The facts of the next candidates that still exist; `None` at the end.
+    fn next_page(
+        &self,
+        candidates: &mut Candidates<'_>,
+        instance: &dyn MountedInstance,
+        report: &mut EvictReport,
+    ) -> Result<Option<Vec<EvictionFacts>>, EvictError> {
+        let mut page = Vec::new();
+        for ino in candidates {
+            let ino = ino?;
+            report.n_candidates += 1;
+            // One that is gone leaves no facts, and the page takes another in its place.
+            page.extend(facts_of(instance, ino)?);
+            if page.len() >= self.n_page_max {
+                break;
+            }
+        }
+        Ok(Some(page).filter(|page| !page.is_empty()))
+    }
+
+    /// Evicts what the policy lets go, and returns what is carried over, in order.
     fn evict_page(
         &self,
         request: &EvictRequest<'_>,
         page: &[EvictionFacts],
         report: &mut EvictReport,
     ) -> Result<Vec<Ino>, EvictError> {
-        let plan = self.policy.plan(page, self.clock.now(), request.goal, report.bytes);
-        report.n_spared += tier_types::to_u64(plan.spare.len());
-        let mut survivors: Vec<Ino> = plan.spare.into_iter().map(|(ino, _)| ino).collect();
+        let plan = self.plan(page, request.goal, report.bytes);
+        report.n_retained += to_u64(plan.retain.len());
+        let mut carried_over: Vec<Ino> =
+            plan.retain.into_iter().map(|retained| retained.ino).collect();
         for ino in plan.evict {
+            // Between inodes: a stop takes as long as one file, and none is left half considered.
             if request.stop.load(Ordering::Relaxed) {
                 return Err(EvictError::Cancelled);
             }
             let evicted = evict_inode(request.instance, request.persisted, ino)?;
             report.n_evicted += u64::from(evicted.bytes > 0);
             report.bytes += evicted.bytes;
+            // An inode may lose some of its data and keep the rest; then it counts as both.
             if evicted.something_stays {
                 report.n_not_safe += 1;
-                survivors.push(ino);
+                carried_over.push(ino);
             }
         }
-        survivors.sort_unstable();
-        Ok(survivors)
+        carried_over.sort_unstable();
+        Ok(carried_over)
     }
 
-    fn carry_over_path(&self) -> PathBuf {
-        self.folder.join("survivors")
+    fn plan(&self, page: &[EvictionFacts], goal: PassGoal, freed_bytes: u64) -> EvictPlan {
+        let plan = self.policy.plan(page, self.clock.now(), goal, freed_bytes);
+        let (n_evict, n_retain) = (plan.evict.len(), plan.retain.len());
+        tracing::debug!(n_page = page.len(), n_evict, n_retain, freed_bytes, "eviction planned");
+        assert_plan_is_whole(page, &plan);
+        plan
     }
 }
 
-/// The facts of the next candidates that still exist; empty only at the end.
-fn take_page(
-    candidates: &mut Candidates<'_>,
-    instance: &dyn MountedInstance,
-    report: &mut EvictReport,
-) -> Result<Vec<EvictionFacts>, EvictError> {
-    let mut page = Vec::new();
-    for ino in candidates {
-        report.n_candidates += 1;
-        page.extend(instance.eviction_facts(ino?)?);
-        if page.len() >= N_PAGE {
-            break;
-        }
+/// What the policy may know of an inode; `None` if it is gone.
+fn facts_of(instance: &dyn MountedInstance, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
+    let facts = instance.eviction_facts(ino)?;
+    if let Some(other) = facts.as_ref().map(|facts| facts.ino).filter(|other| *other != ino) {
+        let message = format!("asked for inode {ino}, the filesystem gave facts of inode {other}");
+        return Err(PortError::new(ErrorKind::Failed, message));
     }
-    Ok(page)
+    Ok(facts)
+}
+
+/// A candidate with resident data that is in no list would never come up again, and one that is in
+/// both, or not on the page, would break the order of the next list.
+fn assert_plan_is_whole(page: &[EvictionFacts], plan: &EvictPlan) {
+    let retained = plan.retain.iter().map(|retained| retained.ino);
+    let mut planned: Vec<Ino> = plan.evict.iter().copied().chain(retained).collect();
+    planned.sort_unstable();
+    assert!(planned.is_sorted_by(|a, b| a < b), "a policy decides on a candidate once");
+    let on_page = |ino: &Ino| page.binary_search_by_key(ino, |facts| facts.ino).is_ok();
+    assert!(planned.iter().all(on_page), "a policy decides on the candidates of the page");
+    let resident = page.iter().filter(|facts| facts.resident_bytes > 0);
+    let decided = |facts: &EvictionFacts| planned.binary_search(&facts.ino).is_ok();
+    assert!(
+        resident.into_iter().all(decided),
+        "a policy decides on every candidate with resident data"
+    );
 }

@@ -1,16 +1,22 @@
-//! Which persisted data leaves the key-value store, and its leaving.
+//! Eviction: which persisted data leaves the key-value store, and how it leaves.
 //!
-//! An [`Evicter`] is given a range of transactions that are safely persisted. It goes through all
-//! inodes that changed in it, through those that earlier passes spared, and through those that were
-//! recalled; an [`EvictPolicy`] says which of them go. An extent goes only if the
-//! [`Persisted`](tier_types::Persisted) port knows exactly this version of it. What stays is
-//! carried over to the next pass, so that nothing stays for ever because it was hot once.
+//! An [`Evicter`] is given a range of transactions that are safely persisted. One eviction pass
+//! goes through all inodes that changed in it, through the candidates that earlier passes carried
+//! over, and through what was recalled since. Three parts have one question each:
 //!
-//! This crate knows no index and no tarball. It does not know when space is short: that is the
-//! agent's.
+//! - the [`EvictPolicy`], a pure function, says which candidates are to go and which are retained;
+//! - the gate says which extents may go: only those of which the
+//!   [`Persisted`](tier_types::Persisted) port knows exactly this version;
+//! - the filesystem evicts an extent only if it still is this version, and leaves a detour.
+//!
+//! What stays is carried over to the next pass, so that nothing stays for ever because it was hot
+//! once.
+//!
+//! This crate knows no index and no tarball. It does not know when space is low, nor which
+//! transactions are safe: both are the agent's to decide.
 
 mod candidates;
-mod carry_over;
+mod carried_over;
 mod error;
 mod evicter;
 mod mechanism;
@@ -18,4 +24,4 @@ mod policy;
 
 pub use error::EvictError;
 pub use evicter::{EvictReport, EvictRequest, Evicter};
-pub use policy::{AgeAndSize, EvictPlan, EvictPolicy, PassGoal, SpareReason};
+pub use policy::{AgeAndSize, EvictPlan, EvictPolicy, PassGoal, RetainReason, Retained};

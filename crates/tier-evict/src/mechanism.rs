@@ -1,8 +1,17 @@
-//! Evicting one inode, once it is decided.
+//! The eviction mechanism: evicting one inode, once it is decided.
+//!
+//! The eviction gate lies here, and nowhere else. For each resident extent the archive is asked
+//! about exactly its inode, its chunks and its data xid; only after a yes is the filesystem asked
+//! to evict, and it is handed the same data xid. A write that commits between the two gives its
+//! chunks another data xid, so that the filesystem skips what is not archived: no lock is held
+//! across the two questions, and none is needed.
 
-use tier_types::{ChunkNo, EvictOutcome, Ino, MountedInstance, Persisted, PortError};
+use tier_types::{
+    ChunkNo, ErrorKind, EvictOutcome, Ino, MountedInstance, Persisted, PortError, ResidentExtent,
+};
 
-const N_EXTENTS: usize = 256;
+/// Extents that are asked for at a time.
+const N_EXTENTS_MAX: usize = 256;
 
 /// What became of an inode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,18 +30,39 @@ pub(crate) fn evict_inode(
     let mut evicted = Evicted::default();
     let mut at = Some(ChunkNo::new(0));
     while let Some(from) = at {
-        let extents = instance.resident_extents(ino, from, N_EXTENTS)?;
+        let extents = instance.resident_extents(ino, from, N_EXTENTS_MAX)?;
+        check_extents(&extents, ino, from)?;
         for extent in &extents {
             if !persisted.is_persisted(ino, extent.chunks, extent.data_xid)? {
                 evicted.something_stays = true;
                 continue;
             }
+            // The filesystem compares the data xid once more, in one step with the eviction.
             match instance.evict_extent(extent)? {
                 EvictOutcome::Evicted { bytes } => evicted.bytes += bytes,
                 EvictOutcome::Skipped => evicted.something_stays = true,
             }
         }
+        // From the end of the last one, whether it went or stayed: each is considered once.
         at = extents.last().map(|extent| extent.chunks.end());
     }
     Ok(evicted)
+}
+
+/// Extents of another inode would be evicted unasked, and extents that do not ascend would be asked
+/// for again and again.
+fn check_extents(extents: &[ResidentExtent], ino: Ino, from: ChunkNo) -> Result<(), PortError> {
+    let mut end = from;
+    for extent in extents {
+        if extent.ino != ino || extent.chunks.start() < end {
+            let ResidentExtent { ino: other, chunks, .. } = extent;
+            let message = format!(
+                "asked for the resident extents of inode {ino} from chunk {end} on, the \
+                 filesystem answered with chunks {chunks} of inode {other}"
+            );
+            return Err(PortError::new(ErrorKind::Failed, message));
+        }
+        end = extent.chunks.end();
+    }
+    Ok(())
 }

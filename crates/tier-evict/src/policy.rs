@@ -1,12 +1,21 @@
-//! Which of some inodes go: pure, from facts to a plan.
+//! The eviction policy: a pure function from facts to a plan.
+//!
+//! A policy sees one page of candidates and says of each whether its data is to go or is retained,
+//! and why. It does no I/O, reads no clock and keeps nothing between calls, so that the same facts
+//! give the same plan: a dry run and a pass agree, a test compares plans as values, and another
+//! policy can be tried on recorded facts. Every candidate with resident data is in exactly one of
+//! the plan's lists: one in neither would never come up again, and the evicter asserts it.
+//!
+//! A policy cannot do harm. What it lets go is evicted only if it is safely persisted, and what it
+//! retains comes up again in the next pass.
 
 use std::cmp::Reverse;
 
 use tier_types::{EvictionFacts, Ino, Timestamp};
 
-/// Why an inode stays.
+/// Why an inode is retained.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SpareReason {
+pub enum RetainReason {
     /// An operator wants it to stay.
     Pinned,
     /// It was used lately.
@@ -17,13 +26,23 @@ pub enum SpareReason {
     GoalReached,
 }
 
-/// What is to become of some inodes. Those without resident data are in neither list.
+/// A candidate that keeps its data, until the next pass at least.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retained {
+    /// The inode.
+    pub ino: Ino,
+    /// The first reason that applied.
+    pub reason: RetainReason,
+}
+
+/// What is to become of the candidates of one page. Those without resident data are in neither
+/// list, all others in exactly one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct EvictPlan {
-    /// They go, in this order.
+    /// Candidates whose data is to go, in this order.
     pub evict: Vec<Ino>,
-    /// They stay.
-    pub spare: Vec<(Ino, SpareReason)>,
+    /// Candidates that keep it.
+    pub retain: Vec<Retained>,
 }
 
 /// What a pass is to achieve.
@@ -31,13 +50,14 @@ pub struct EvictPlan {
 pub enum PassGoal {
     /// All that the policy lets go.
     Everything,
-    /// No more than needed to free this many bytes.
+    /// No more than needed to free this many bytes of chunk data.
     Bytes(u64),
 }
 
 /// Decides what goes.
 pub trait EvictPolicy: Send + Sync {
-    /// The plan for one page of candidates. `freed_bytes` were freed before in the same pass.
+    /// The plan for one page of candidates, which come in order of inodes. `freed_bytes` were freed
+    /// before in the same pass.
     fn plan(
         &self,
         candidates: &[EvictionFacts],
@@ -47,7 +67,31 @@ pub trait EvictPolicy: Send + Sync {
     ) -> EvictPlan;
 }
 
-/// What was not used for a time goes, the largest and oldest first.
+/// The policy of age and size: what was not used for a time goes, the oldest first, and of the
+/// same age the largest first.
+///
+/// ```
+/// use tier_evict::{AgeAndSize, EvictPolicy, PassGoal, RetainReason, Retained};
+/// use tier_types::{EvictionFacts, Ino, Timestamp};
+///
+/// let facts = |ino, last_used, resident_bytes| EvictionFacts {
+///     ino: Ino::new(ino),
+///     size_bytes: resident_bytes,
+///     resident_bytes,
+///     last_used: Timestamp { seconds: last_used, nanos: 0 },
+///     pinned: false,
+/// };
+/// let candidates = [facts(2, 10, 4096), facts(3, 20, 4096), facts(4, 990, 4096)];
+///
+/// let policy = AgeAndSize { age_seconds_min: 60, resident_bytes_min: 1 };
+/// let now = Timestamp { seconds: 1000, nanos: 0 };
+/// let plan = policy.plan(&candidates, now, PassGoal::Bytes(4096), 0);
+///
+/// assert_eq!(plan.evict, [Ino::new(2)], "the oldest is enough");
+/// let young = Retained { ino: Ino::new(4), reason: RetainReason::Young };
+/// let not_needed = Retained { ino: Ino::new(3), reason: RetainReason::GoalReached };
+/// assert_eq!(plan.retain, [young, not_needed]);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct AgeAndSize {
     /// What was used in the last so many seconds stays.
@@ -67,16 +111,19 @@ impl EvictPolicy for AgeAndSize {
         let mut plan = EvictPlan::default();
         let mut going = Vec::new();
         for facts in candidates.iter().filter(|facts| facts.resident_bytes > 0) {
-            match self.spare(facts, now) {
-                Some(reason) => plan.spare.push((facts.ino, reason)),
+            match self.reason_to_retain(facts, now) {
+                Some(reason) => plan.retain.push(Retained { ino: facts.ino, reason }),
                 None => going.push(facts),
             }
         }
+        // The inode number last, so that equal candidates come in an order that does not vary.
         going.sort_by_key(|facts| (facts.last_used, Reverse(facts.resident_bytes), facts.ino));
         for facts in going {
+            // The one that crosses the goal still goes: too little freed is worse than too much.
             match goal {
                 PassGoal::Bytes(bytes) if freed_bytes >= bytes => {
-                    plan.spare.push((facts.ino, SpareReason::GoalReached));
+                    let reason = RetainReason::GoalReached;
+                    plan.retain.push(Retained { ino: facts.ino, reason });
                 }
                 PassGoal::Bytes(_) | PassGoal::Everything => {
                     freed_bytes = freed_bytes.saturating_add(facts.resident_bytes);
@@ -89,59 +136,24 @@ impl EvictPolicy for AgeAndSize {
 }
 
 impl AgeAndSize {
-    fn spare(&self, facts: &EvictionFacts, now: Timestamp) -> Option<SpareReason> {
-        // A time in the future is no reason to stay.
-        let age_seconds = now.seconds.saturating_sub(facts.last_used.seconds);
-        let age_seconds = if age_seconds < 0 { i64::MAX } else { age_seconds };
+    fn reason_to_retain(&self, facts: &EvictionFacts, now: Timestamp) -> Option<RetainReason> {
         if facts.pinned {
-            Some(SpareReason::Pinned)
-        } else if age_seconds < self.age_seconds_min {
-            Some(SpareReason::Young)
+            Some(RetainReason::Pinned)
+        } else if self.is_young(facts.last_used, now) {
+            Some(RetainReason::Young)
         } else if facts.resident_bytes < self.resident_bytes_min {
-            Some(SpareReason::Small)
+            Some(RetainReason::Small)
         } else {
             None
         }
     }
+
+    /// A time in the future is no reason to stay: a file with such a time would stay for ever.
+    fn is_young(&self, last_used: Timestamp, now: Timestamp) -> bool {
+        let age_seconds = now.seconds.saturating_sub(last_used.seconds);
+        age_seconds >= 0 && age_seconds < self.age_seconds_min
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn facts(ino: u64, last_used: i64, resident_bytes: u64, pinned: bool) -> EvictionFacts {
-        EvictionFacts {
-            ino: Ino::new(ino),
-            size_bytes: resident_bytes,
-            resident_bytes,
-            last_used: Timestamp { seconds: last_used, nanos: 0 },
-            pinned,
-        }
-    }
-
-    #[test]
-    fn the_oldest_and_largest_go_until_enough_is_free() {
-        let policy = AgeAndSize { age_seconds_min: 10, resident_bytes_min: 5 };
-        let candidates = [
-            facts(1, 50, 100, false),
-            facts(2, 10, 30, false),
-            facts(3, 10, 60, false),
-            facts(4, 95, 100, false),
-            facts(5, 10, 100, true),
-            facts(6, 10, 4, false),
-            facts(7, 10, 0, false),
-        ];
-        let now = Timestamp { seconds: 100, nanos: 0 };
-        let plan = policy.plan(&candidates, now, PassGoal::Bytes(90), 0);
-        assert_eq!(plan.evict, [Ino::new(3), Ino::new(2)]);
-        assert_eq!(
-            plan.spare,
-            [
-                (Ino::new(4), SpareReason::Young),
-                (Ino::new(5), SpareReason::Pinned),
-                (Ino::new(6), SpareReason::Small),
-                (Ino::new(1), SpareReason::GoalReached),
-            ]
-        );
-    }
-}
+mod tests;

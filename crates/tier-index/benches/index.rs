@@ -29,15 +29,15 @@ fn contents(inos: std::ops::Range<u64>) -> Contents {
     Contents { tarball: tarball(), chunk_bytes: CHUNK_BYTES, entries: entries.collect() }
 }
 
-fn empty(folder: &std::path::Path) -> Index {
-    let index = Index::open(folder, CHUNK_BYTES, &IndexOptions::default()).unwrap();
+fn empty(directory: &std::path::Path) -> Index {
+    let index = Index::open(directory, CHUNK_BYTES, &IndexOptions::default()).unwrap();
     index.writer().add_tarball(tarball(), b"row").unwrap();
     index
 }
 
 fn index(criterion: &mut Criterion) {
-    let folder = tempfile::tempdir().unwrap();
-    let index = empty(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let index = empty(directory.path());
     for start in (0..N_FILES).step_by(8192) {
         index.writer().apply(&contents(start..(start + N_BATCH).min(N_FILES))).unwrap();
     }
@@ -65,8 +65,8 @@ fn index(criterion: &mut Criterion) {
     });
     group.finish();
     let mut group = criterion.benchmark_group("index dump");
-    let folder = tempfile::tempdir().unwrap();
-    let small = empty(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let small = empty(directory.path());
     small.writer().apply(&contents(0..50_000)).unwrap();
     group.throughput(Throughput::Elements(100_000));
     group.sample_size(10);

@@ -1,6 +1,6 @@
-//! Fills an index with as many generated files as one likes, and says what it takes:
-//! `cargo run --release --example large_index -- FOLDER N_FILES`. Each file has two entries.
-#![expect(clippy::print_stdout, reason = "a program for people")]
+//! Fills an index with generated files, and says what that takes:
+//! `cargo run --release --example large_index -- DIRECTORY N_FILES`. Each file has two entries.
+#![expect(clippy::print_stdout, reason = "a program whose output is read")]
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -16,9 +16,9 @@ const N_LOOKUPS: u64 = 100_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
-    let folder = PathBuf::from(args.next().ok_or("say where the index is to be")?);
+    let directory = PathBuf::from(args.next().ok_or("say where the index is to be")?);
     let n_files: u64 = args.next().ok_or("say how many files")?.parse()?;
-    let index = Index::open(&folder, CHUNK_BYTES, &IndexOptions::default())?;
+    let index = Index::open(&directory, CHUNK_BYTES, &IndexOptions::default())?;
     let start = Instant::now();
     for first in (0..n_files).step_by(usize::try_from(N_BATCH)?) {
         let tarball = tarball(first)?;
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     times.sort();
     println!("lookup, median of {N_LOOKUPS} random ones: {:.1?}", times.get(times.len() / 2));
     let mut bytes = 0;
-    for entry in std::fs::read_dir(&folder)? {
+    for entry in std::fs::read_dir(&directory)? {
         bytes += entry?.metadata()?.len();
     }
     println!("{} MB on disk, {} bytes a file", bytes / 1_000_000, bytes / n_files);

@@ -1,4 +1,9 @@
-//! What a tarball holds, as values: the only input of the index.
+//! Contents: what a tarball holds, as values. They are the only input of the index.
+//!
+//! Whether they come from a persister that just wrote the tarball, from its table of contents, or
+//! from a scan of its members makes no difference. An index is a function of the contents that were
+//! applied, in whatever order and however often, and so a regenerated index is the same as the one
+//! that was lost.
 
 use tier_types::{ChunkRange, Ino, Xid};
 
@@ -7,7 +12,7 @@ use crate::TarballId;
 /// A part of one tarball's table of contents.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Contents {
-    /// Which tarball.
+    /// The tarball.
     pub tarball: TarballId,
     /// The filesystem's chunk size in bytes.
     pub chunk_bytes: u32,
@@ -15,12 +20,12 @@ pub struct Contents {
     pub entries: Vec<Entry>,
 }
 
-/// One thing that a tarball says. Places are a frame and a byte offset in the decompressed frame.
+/// One thing that a tarball says. A location is a frame and a byte offset in the decompressed frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Entry {
     /// The metadata of an inode.
     Inode {
-        /// Which inode.
+        /// The inode.
         ino: Ino,
         /// Metadata xid.
         xid: Xid,
@@ -31,9 +36,9 @@ pub enum Entry {
     },
     /// Data of an inode that lies in one frame.
     Data {
-        /// Which inode.
+        /// The inode.
         ino: Ino,
-        /// Which chunks; the last one may be cut by the end of the file.
+        /// The chunks; the last one may be cut by the end of the file.
         chunks: ChunkRange,
         /// The transaction that wrote them.
         data_xid: Xid,
@@ -46,16 +51,16 @@ pub enum Entry {
     },
     /// A range was unmapped.
     Hole {
-        /// Which inode.
+        /// The inode.
         ino: Ino,
-        /// Which chunks.
+        /// The chunks.
         chunks: ChunkRange,
         /// The transaction that unmapped them.
         data_xid: Xid,
     },
     /// The inode is gone for good.
     Gone {
-        /// Which inode.
+        /// The inode.
         ino: Ino,
         /// The transaction that ended it.
         xid: Xid,

@@ -1,44 +1,49 @@
-//! The canonical text form: equal indexes have equal dumps.
+//! The canonical text form of an index: equal indexes have equal dumps, byte for byte.
+//!
+//! It is what tests and `tier index check` compare. Two indexes that answer every question alike may
+//! differ in their rows, because extents are cut as they happen to be applied and may lie inline;
+//! in a dump extents are joined as far as they go, and nothing tells where one lay. Rows are read in
+//! one pass over two tables, of which each is in order of inode numbers.
 
 use std::io::{self, Write};
 
 use tier_types::{ChunkNo, Ino};
 
-use crate::store::{Store, Table};
-use crate::{Extent, Index, IndexError, InodePlace, Place, key, wire};
+use crate::database::{Database, Table};
+use crate::{Extent, Index, IndexError, InodeLocation, Location, key};
 
 impl Index {
     /// Writes everything in the index as lines of text, sorted, with maximal extents.
     pub fn dump(&self, out: &mut dyn Write) -> Result<(), IndexError> {
-        let store = self.store();
-        self.dump_head(&store, out)?;
-        let mut extents = store.scan(Table::Extents, &[], None)?.peekable();
+        let database = self.database();
+        self.dump_head(&database, out)?;
+        let mut extents = database.scan(Table::Extents, &[], None)?.peekable();
         let mut pending = None;
-        for pair in store.scan(Table::Inodes, &[], None)? {
+        for pair in database.scan(Table::Inodes, &[], None)? {
             let (key, value) = pair?;
-            let damaged = || store.damaged("an inode's entry cannot be read");
+            let damaged = || database.damaged("an inode's row cannot be read");
             let ino = key::parse_inode(&key).ok_or_else(damaged)?;
-            let (inode, whole) = wire::inode_from_bytes(ino, &value).ok_or_else(damaged)?;
+            let row = database.parse_inode(ino, &value)?;
             let until = key::extent(ino, ChunkNo::new(0));
             while let Some(pair) = extents.next_if(|p| !matches!(p, Ok((k, _)) if **k >= until[..]))
             {
                 let (key, value) = pair?;
-                self.dump_extent(out, &mut pending, store.parse_extent((&key, &value))?)?;
+                self.dump_extent(out, &mut pending, database.parse_extent(&key, &value)?)?;
             }
             write_pending(out, &mut pending).map_err(IndexError::Dump)?;
-            write_inode(out, ino, &inode).map_err(IndexError::Dump)?;
-            pending = whole;
+            write_inode(out, ino, &row.newest).map_err(IndexError::Dump)?;
+            pending = row.inline;
         }
         for pair in extents {
             let (key, value) = pair?;
-            self.dump_extent(out, &mut pending, store.parse_extent((&key, &value))?)?;
+            self.dump_extent(out, &mut pending, database.parse_extent(&key, &value)?)?;
         }
         write_pending(out, &mut pending).map_err(IndexError::Dump)
     }
 
-    fn dump_head(&self, store: &Store, out: &mut dyn Write) -> Result<(), IndexError> {
+    fn dump_head(&self, database: &Database, out: &mut dyn Write) -> Result<(), IndexError> {
         writeln!(out, "tier-index 1 chunk={}", self.chunk_bytes()).map_err(IndexError::Dump)?;
-        for (id, live_chunks) in store.tarballs()? {
+        for (id, live_chunks) in database.tarballs()? {
             writeln!(out, "tarball {id} live={live_chunks}").map_err(IndexError::Dump)?;
         }
         Ok(())
@@ -59,31 +64,32 @@ impl Index {
     }
 }
 
-fn write_inode(out: &mut dyn Write, ino: Ino, inode: &InodePlace) -> io::Result<()> {
+fn write_inode(out: &mut dyn Write, ino: Ino, inode: &InodeLocation) -> io::Result<()> {
     match inode {
-        InodePlace::At { xid, place } => {
+        InodeLocation::At { xid, location } => {
             write!(out, "inode {ino} xid={xid}")?;
-            write_place(out, place)
+            write_location(out, location)
         }
-        InodePlace::Gone { xid } => writeln!(out, "gone {ino} xid={xid}"),
+        InodeLocation::Gone { xid } => writeln!(out, "gone {ino} xid={xid}"),
     }
 }
 
 fn write_pending(out: &mut dyn Write, pending: &mut Option<Extent>) -> io::Result<()> {
     let Some(extent) = pending.take() else { return Ok(()) };
-    let Extent { ino, chunks, data_xid, place, short_bytes } = extent;
-    match place {
+    let Extent { ino, chunks, data_xid, location, short_bytes } = extent;
+    match location {
         None => writeln!(out, "hole {ino} {chunks} xid={data_xid}"),
-        Some(place) => {
+        Some(location) => {
             write!(out, "data {ino} {chunks} xid={data_xid}")?;
             if short_bytes > 0 {
                 write!(out, " short={short_bytes}")?;
             }
-            write_place(out, &place)
+            write_location(out, &location)
         }
     }
 }
 
-fn write_place(out: &mut dyn Write, place: &Place) -> io::Result<()> {
-    writeln!(out, " at={} frame={} offset={}", place.tarball, place.frame, place.offset)
+fn write_location(out: &mut dyn Write, location: &Location) -> io::Result<()> {
+    let Location { tarball, frame, offset } = location;
+    writeln!(out, " at={tarball} frame={frame} offset={offset}")
 }

@@ -1,4 +1,9 @@
-//! What new contents make of one inode's extents: pure, by transaction id.
+//! The pure part of the merge: what new contents make of one inode's extents, by transaction id.
+//!
+//! An [`ExtentMap`] holds disjoint extents. Adding one compares it with each extent that it meets:
+//! where the new one ranks higher the old one is cut back to what sticks out, and where the old one
+//! ranks higher the new one is. A chunk that both claim therefore ends with the higher rank, and
+//! since a rank is never the same for two different states, in whatever order they are added.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +17,25 @@ use crate::location::without;
 pub(crate) struct ExtentMap(BTreeMap<ChunkNo, Extent>);
 
 impl ExtentMap {
-    /// Adds an extent that is known to be there already.
+    /// Adds an extent that is known already, and overlaps with no other one.
     pub(crate) fn load(&mut self, extent: Extent) {
+        debug_assert!(self.overlapping(extent.chunks).is_empty(), "known extents are disjoint");
         self.0.insert(extent.chunks.start(), extent);
     }
 
     /// Adds what a tarball says: it wins where its rank is higher.
     pub(crate) fn add(&mut self, new: Extent, chunk_bytes: u32) {
-        let met = self.overlapping(new.chunks);
-        let (lost, kept): (Vec<Extent>, Vec<Extent>) =
-            met.into_iter().partition(|old| old.rank() < new.rank());
-        for old in lost {
-            self.0.remove(&old.chunks.start());
-            for rest in without(old.chunks, &[new.chunks]) {
-                self.insert_part(&old, rest, chunk_bytes);
+        let mut kept = Vec::new();
+        for old in self.overlapping(new.chunks) {
+            if old.rank() < new.rank() {
+                self.0.remove(&old.chunks.start());
+                for rest in without(old.chunks, &[new.chunks]) {
+                    self.insert_part(&old, rest, chunk_bytes);
+                }
+            } else {
+                kept.push(old.chunks);
             }
         }
-        let kept: Vec<_> = kept.iter().map(|old| old.chunks).collect();
         for rest in without(new.chunks, &kept) {
             self.insert_part(&new, rest, chunk_bytes);
         }
@@ -44,11 +51,12 @@ impl ExtentMap {
     }
 
     fn insert_part(&mut self, whole: &Extent, chunks: ChunkRange, chunk_bytes: u32) {
-        if let Some(part) = whole.part(chunks, chunk_bytes) {
-            self.0.insert(chunks.start(), part);
-        }
+        let part = whole.part(chunks, chunk_bytes);
+        assert!(part.is_some_and(|part| part.chunks == chunks), "a part lies in the whole");
+        self.0.extend(part.map(|part| (chunks.start(), part)));
     }
 
+    /// In order.
     fn overlapping(&self, chunks: ChunkRange) -> Vec<Extent> {
         let before = self.0.range(..chunks.start()).next_back();
         let within = self.0.range(chunks.start()..chunks.end());

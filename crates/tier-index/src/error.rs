@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use tier_types::{ErrorKind, HasKind, PortError};
+use tier_types::{ErrorKind, HasKind, Ino, PortError};
+
+use crate::TarballId;
 
 /// The index could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +36,16 @@ pub enum IndexError {
         /// The contents' chunk size in bytes.
         contents: u32,
     },
+    /// A tarball says what cannot be: an extent that does not fit into a frame.
+    #[error(
+        "the contents of tarball {tarball} are damaged: an extent of inode {ino} does not fit into a frame"
+    )]
+    Contents {
+        /// The tarball.
+        tarball: TarballId,
+        /// The inode.
+        ino: Ino,
+    },
     /// An index that was to take the place of one that includes later manifests.
     #[error("the new index includes fewer snapshots than the one in use, which stays")]
     Behind,
@@ -45,7 +57,10 @@ pub enum IndexError {
 impl HasKind for IndexError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Damaged { .. } | Self::ChunkSize { .. } | Self::Behind => ErrorKind::Damaged,
+            Self::Damaged { .. }
+            | Self::ChunkSize { .. }
+            | Self::Contents { .. }
+            | Self::Behind => ErrorKind::Damaged,
             Self::Database { .. } | Self::Dump(_) => ErrorKind::Failed,
         }
     }

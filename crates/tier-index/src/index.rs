@@ -1,71 +1,103 @@
-//! The index: what it answers.
+//! The index: what it answers, and how a whole one takes the place of another.
+//!
+//! **One copy.** An index is derived from the tarballs and can be made anew, and sometimes must be:
+//! after damage, or to be compared with the one in use. A new index is built beside the live one, in
+//! a directory of its own, while the live one goes on to answer recalls and to take in what is
+//! persisted. There is never a third state: the `Arc` in the [`Index`] points to the one database or
+//! to the other, and a holder of the index needs no new handle.
+//!
+//! *Readers.* A question takes its own reference to the database first and keeps it to its end. A
+//! dump that began before the replacement therefore finishes over the database that it began with;
+//! it does not block the replacement and never sees a mixture. When the last such reader is done,
+//! the old database is closed and its directory removed, in this order.
+//!
+//! *The writer.* There is one at a time, and replacing is the writer's doing
+//! ([`IndexWriter::replace_by`](crate::IndexWriter::replace_by)): it consumes the writer, so that nothing can be applied to the old
+//! database afterwards. A writer that waited meanwhile takes its reference only when it has the
+//! lock, and so writes into the new one. An index that includes less than the live one is refused;
+//! otherwise a manifest that was committed while the new one was built would be lost from it.
+//!
+//! *Answers that are remembered.* An answer may be kept by its asker, as a tarball's row is by the
+//! fetcher. It remains true of the tarball; but a row of a damaged index may have been wrong. Each
+//! replacement therefore raises the [generation](Index::generation), which is kept with the answer
+//! and compared. It is raised after the exchange, so that a new answer may be kept under the old
+//! generation, which costs one more question, and never an old one under the new.
+//!
+//! *Crashes.* What is on the disk is decided by names alone, outside this crate: a new index is
+//! whole, flushed and renamed before it is put in the place of the old one, and of the directories
+//! that a crash leaves the newest counts (`docs/formats/index.md`).
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
-use tier_types::{ChunkNo, Epoch, Ino, SnapshotId};
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use tier_types::{ChunkNo, Ino};
 
-use crate::changes::Changes;
-use crate::store::{Store, Table};
-use crate::{Extent, IndexError, IndexWriter, InodePlace, TarballId, key};
+use crate::database::{Database, Table};
+use crate::delta::Delta;
+use crate::location::{Extent, InodeLocation, TarballId};
+use crate::options::IndexOptions;
+use crate::rows::Applied;
+use crate::{IndexError, key};
 
 const META_CHUNK_BYTES: &[u8] = b"chunk-bytes";
 
-/// How much memory an index may take.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct IndexOptions {
-    /// Cache of blocks, filters and block indexes.
-    pub cache_bytes: usize,
-    /// Changes that are not yet in files.
-    pub write_buffer_bytes: usize,
-}
-
-impl Default for IndexOptions {
-    fn default() -> Self {
-        Self { cache_bytes: 16 << 20, write_buffer_bytes: 16 << 20 }
-    }
-}
-
-/// The last manifest that an index includes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Applied {
-    /// The writer's reign.
-    pub epoch: Epoch,
-    /// The snapshot.
-    pub snapshot: SnapshotId,
-    /// The manifest's digest.
-    pub manifest_digest: [u8; 32],
-}
-
 /// Where everything is. One process opens it; threads share it.
+///
+/// ```
+/// use tier_index::{Contents, Entry, Index, IndexOptions, TarballId};
+/// use tier_types::{ChunkNo, ChunkRange, Epoch, Ino, Persisted, SnapshotId, Xid};
+///
+/// let dir = tempfile::tempdir()?;
+/// let index = Index::open(dir.path(), 4096, &IndexOptions::default())?;
+/// let tarball = TarballId { epoch: Epoch::new(1), snapshot: SnapshotId::new(3), part: 0 };
+/// let (ino, data_xid) = (Ino::new(7), Xid::new(50));
+/// let chunks = ChunkRange::new(ChunkNo::new(0), ChunkNo::new(4)).expect("four chunks");
+/// let data = Entry::Data { ino, chunks, data_xid, frame: 9, offset: 512, short_bytes: 0 };
+///
+/// let mut writer = index.writer();
+/// writer.add_tarball(tarball, b"what its reader needs")?;
+/// writer.apply(&Contents { tarball, chunk_bytes: 4096, entries: vec![data] })?;
+/// drop(writer);
+///
+/// let extent = index.find(ino, ChunkNo::new(2))?.expect("the chunk is known");
+/// assert_eq!(extent.location.map(|location| location.frame), Some(9));
+/// assert!(index.is_persisted(ino, chunks, data_xid)?);
+/// assert!(!index.is_persisted(ino, chunks, data_xid.next())?, "another version");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Index {
-    /// Another one may take its place; whoever reads stays with the one that he began with.
-    store: RwLock<Arc<Store>>,
+    /// Another one may take its place; a reader stays with the one that it began with.
+    database: RwLock<Arc<Database>>,
     n_replacements: AtomicU64,
     chunk_bytes: u32,
     /// Held by the one writer; its memory is used again.
-    changes: Mutex<Changes>,
+    delta: Mutex<Delta>,
 }
 
 impl Index {
-    /// Opens the index in this folder, or makes an empty one for chunks of this size in bytes.
+    /// Opens the index in this directory, or makes an empty one for chunks of this size in bytes.
+    ///
+    /// # Panics
+    /// If a chunk has no bytes.
     pub fn open(path: &Path, chunk_bytes: u32, options: &IndexOptions) -> Result<Self, IndexError> {
-        let store = Store::open(path, options)?;
-        match store.get(Table::Meta, META_CHUNK_BYTES)? {
+        assert!(chunk_bytes > 0, "a chunk has bytes");
+        let database = Database::open(path, chunk_bytes, options)?;
+        match database.get(Table::Meta, META_CHUNK_BYTES)? {
             Some(stored) if stored == chunk_bytes.to_le_bytes() => {}
-            Some(_) => return Err(store.damaged("it was made for another chunk size")),
+            Some(_) => return Err(database.damaged("it was made for another chunk size")),
             None => {
-                let mut batch = store.batch();
+                let mut batch = database.batch();
                 batch.put(Table::Meta, META_CHUNK_BYTES, &chunk_bytes.to_le_bytes())?;
                 batch.write()?;
-                store.flush()?;
+                database.flush()?;
             }
         }
-        let (store, changes) = (RwLock::new(Arc::new(store)), Mutex::default());
-        Ok(Self { store, n_replacements: AtomicU64::new(0), chunk_bytes, changes })
+        tracing::info!(path = %path.display(), chunk_bytes, "index opened");
+        let (database, delta) = (RwLock::new(Arc::new(database)), Mutex::default());
+        Ok(Self { database, n_replacements: AtomicU64::new(0), chunk_bytes, delta })
     }
 
     /// The filesystem's chunk size in bytes.
@@ -73,28 +105,23 @@ impl Index {
         self.chunk_bytes
     }
 
-    /// The way in for contents. There is one writer at a time; others wait for it.
-    pub fn writer(&self) -> IndexWriter<'_> {
-        IndexWriter::new(self, self.changes.lock())
-    }
-
     /// The last manifest that the index includes; `None` for an empty index.
     pub fn applied(&self) -> Result<Option<Applied>, IndexError> {
-        self.store().applied()
+        self.database().applied()
     }
 
-    /// The row given to [`IndexWriter::add_tarball`].
+    /// The row given to [`IndexWriter::add_tarball`](crate::IndexWriter::add_tarball).
     pub fn tarball_row(&self, id: TarballId) -> Result<Option<Vec<u8>>, IndexError> {
-        Ok(self.store().tarball(id)?.map(|(_, row)| row))
+        Ok(self.database().tarball(id)?.map(|tarball| tarball.reader_row))
     }
 
     /// The tarballs, in the order of writing, with the chunks that are still live in each.
     pub fn tarballs(&self) -> Result<Vec<(TarballId, u64)>, IndexError> {
-        self.store().tarballs()
+        self.database().tarballs()
     }
 
-    /// How often another index has taken the place of the one that was there: who remembers answers
-    /// remembers this with them.
+    /// How often another index has taken the place of the one that was there. To be kept with an
+    /// answer that is remembered.
     pub fn generation(&self) -> u64 {
         self.n_replacements.load(Ordering::Acquire)
     }
@@ -112,40 +139,47 @@ impl Index {
         from: ChunkNo,
         n_max: usize,
     ) -> Result<Vec<Extent>, IndexError> {
-        let store = self.store();
-        let whole = store.inode(ino)?.and_then(|(_, whole)| whole);
-        let whole = whole.filter(|whole| whole.chunks.end() > from && n_max > 0);
+        let database = self.database();
+        let row = database.inode(ino)?;
+        let reaches = |inline: &Extent| inline.chunks.end() > from && n_max > 0;
+        let inline = row.and_then(|row| row.inline).filter(reaches);
         let until = key::inode(ino.next());
-        let pairs = store.scan(Table::Extents, &key::extent(ino, from), Some(&until))?;
-        let rest = pairs.take(n_max - usize::from(whole.is_some())).map(|pair| {
+        let pairs = database.scan(Table::Extents, &key::extent(ino, from), Some(&until))?;
+        let rest = pairs.take(n_max - usize::from(inline.is_some())).map(|pair| {
             let (key, value) = pair?;
-            store.parse_extent((&key, &value))
+            database.parse_extent(&key, &value)
         });
-        whole.map(Ok).into_iter().chain(rest).collect()
+        inline.map(Ok).into_iter().chain(rest).collect()
     }
 
     /// The newest state of the inode.
-    pub fn inode(&self, ino: Ino) -> Result<Option<InodePlace>, IndexError> {
-        Ok(self.store().inode(ino)?.map(|(inode, _)| inode))
+    pub fn inode(&self, ino: Ino) -> Result<Option<InodeLocation>, IndexError> {
+        Ok(self.database().inode(ino)?.map(|row| row.newest))
     }
 
-    /// The database's own statistics, for people.
+    /// The database's own statistics, as text to be read and not parsed.
     pub fn statistics(&self) -> String {
-        self.store().statistics()
+        self.database().statistics()
+    }
+
+    /// The memory of the one writer; waits for the writer that has it.
+    pub(crate) fn lock_delta(&self) -> MutexGuard<'_, Delta> {
+        self.delta.lock()
     }
 
     /// The database as it is now.
-    pub(crate) fn store(&self) -> Arc<Store> {
-        Arc::clone(&self.store.read())
+    pub(crate) fn database(&self) -> Arc<Database> {
+        Arc::clone(&self.database.read())
     }
 
-    pub(crate) fn into_store(self) -> Arc<Store> {
-        self.store.into_inner()
+    pub(crate) fn into_database(self) -> Arc<Database> {
+        self.database.into_inner()
     }
 
     /// From now on this is the database; returns the one before.
-    pub(crate) fn exchange_store(&self, store: Arc<Store>) -> Arc<Store> {
-        let old = std::mem::replace(&mut *self.store.write(), store);
+    pub(crate) fn exchange_database(&self, new: Arc<Database>) -> Arc<Database> {
+        assert_eq!(new.chunk_bytes(), self.chunk_bytes, "an index keeps its chunk size");
+        let old = std::mem::replace(&mut *self.database.write(), new);
         self.n_replacements.fetch_add(1, Ordering::Release);
         old
     }

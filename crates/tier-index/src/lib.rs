@@ -1,4 +1,4 @@
-//! Where everything is: from (inode, chunk) to a place in a tarball.
+//! The index of an archive: from (inode, chunk) to a location in a tarball.
 //!
 //! An [`Index`] is a function of the committed tarballs. Its only input is [`Contents`], one part
 //! of a tarball's table of contents, whether that was just written, replayed after a crash, or
@@ -13,8 +13,9 @@
 //!
 //! This crate knows no tarball's bytes, no manifest's fields and no object store.
 
-mod changes;
 mod contents;
+mod database;
+mod delta;
 mod dump;
 mod edit;
 mod error;
@@ -22,17 +23,20 @@ mod index;
 mod key;
 mod location;
 mod merge;
+mod options;
 mod persisted;
-mod store;
+mod rows;
 mod tables;
 mod wire;
 mod writer;
 
 pub use contents::{Contents, Entry};
 pub use error::IndexError;
-pub use index::{Applied, Index, IndexOptions};
-pub use location::{Extent, InodePlace, Place, TarballId};
+pub use index::Index;
+pub use location::{Extent, InodeLocation, Location, TarballId};
+pub use options::IndexOptions;
 pub use persisted::PersistedUntil;
+pub use rows::Applied;
 pub use writer::IndexWriter;
 
 /// Decoders of untrusted bytes, for the fuzz targets: there only in a build for fuzzing.
@@ -41,7 +45,7 @@ pub mod fuzzing {
     /// A key and the value of any table.
     pub fn pair(key: &[u8], value: &[u8]) {
         if let Some((ino, last)) = crate::key::parse_extent(key) {
-            drop(crate::wire::extent_from_bytes(ino, last, value));
+            let _ = crate::wire::extent_from_bytes(ino, last, value);
         }
         let _ = (crate::key::parse_inode(key), crate::key::parse_tarball(key));
         let _ = (

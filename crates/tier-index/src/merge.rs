@@ -1,96 +1,125 @@
-//! What contents change of what is known.
+//! The merge: what contents of a tarball change of what an index knows.
+//!
+//! **Everything is settled by transaction id, never by the order of application.** An index must
+//! come out the same whether contents are applied as they are written, again after a crash that took
+//! an unknown part of them, in a rebuild that reads the newest tarball first, or in a full scan that
+//! finds members in any order. So no step may depend on what was applied before; each compares what
+//! a tarball says with what is known, and the higher *rank* stays:
+//!
+//! - for each chunk the highest (data xid, location); a hole has a data xid like data, so that an old
+//!   tarball cannot bring back what was unmapped later;
+//! - for each inode the highest (metadata xid, location);
+//! - an inode that is gone has a transaction that ended it, and nothing can come after it: its row
+//!   stays as a tombstone, all its extents go, and older contents that are applied late find the
+//!   tombstone and leave nothing.
+//!
+//! Taking the maximum is commutative, associative and idempotent. That is the whole argument, and it
+//! is why applying twice does no harm, why there is no write-ahead log, and why dumps of a live and
+//! of a regenerated index are compared byte for byte. Locations take part only among copies of the
+//! same data, which a transaction cannot tell apart.
+//!
+//! What the argument needs besides is that the *counts* follow: the chunks that are live in each
+//! tarball are changed by what was inserted and removed, so that an extent that is found unchanged
+//! counts nothing.
+//!
+//! **Inline extents.** Most files are small, written once, and have their data in the frame of their
+//! metadata. Such a new file takes one row, its extent *inline* in it. As soon as anything about the
+//! inode changes the extent moves to a row of its own, or is replaced. Which of both holds it makes
+//! no difference to any answer or dump, so that two indexes may differ in it and be equal.
+//!
+//! **Cost.** A part of contents is merged in order of inode numbers with two cursors that only move
+//! forward; in a table that is empty there, as for new files, a cursor costs nothing. All changes go
+//! out in one batch, and nothing that was read is read again within it, because each inode is merged
+//! once.
 
 use std::collections::BTreeMap;
 
 use tier_types::{ChunkNo, ChunkRange, Ino, Xid};
 
-use crate::changes::Changes;
+use crate::database::{Cursor, Database, Table};
+use crate::delta::Delta;
 use crate::edit::ExtentMap;
-use crate::store::{Cursor, Store, Table};
-use crate::tables::InodeEntry;
-use crate::{Entry, Extent, IndexError, InodePlace, Place, TarballId, key};
+use crate::rows::InodeRow;
+use crate::{Entry, Extent, IndexError, InodeLocation, Location, TarballId, key};
 
 /// Merges what a tarball says, inode by inode in order, with what an index knew before.
 pub(crate) struct Merge<'a> {
-    store: &'a Store,
+    database: &'a Database,
     tarball: TarballId,
-    chunk_bytes: u32,
     inodes: Cursor<'a>,
     extents: Cursor<'a>,
-    changes: &'a mut Changes,
+    delta: &'a mut Delta,
 }
 
 impl<'a> Merge<'a> {
     pub(crate) fn new(
-        store: &'a Store,
-        (tarball, chunk_bytes): (TarballId, u32),
-        changes: &'a mut Changes,
+        database: &'a Database,
+        tarball: TarballId,
+        delta: &'a mut Delta,
     ) -> Result<Self, IndexError> {
-        changes.clear();
-        let (inodes, extents) = (store.cursor(Table::Inodes)?, store.cursor(Table::Extents)?);
-        Ok(Self { store, tarball, chunk_bytes, inodes, extents, changes })
+        delta.clear();
+        let (inodes, extents) = (database.cursor(Table::Inodes)?, database.cursor(Table::Extents)?);
+        Ok(Self { database, tarball, inodes, extents, delta })
     }
 
-    /// Merges all entries of one inode.
-    pub(crate) fn inode(&mut self, ino: Ino, entries: &[&Entry]) -> Result<(), IndexError> {
-        let tarball = self.tarball;
-        let entry = self.known_inode(ino)?;
-        if entry.is_none()
-            && let Some((inode, whole)) = whole_file(tarball, entries)
+    /// Merges all entries of one inode, of which there is one at least.
+    #[expect(clippy::indexing_slicing, reason = "a group of equal inodes is not empty")]
+    pub(crate) fn inode(&mut self, entries: &[&Entry]) -> Result<(), IndexError> {
+        let ino = entries[0].ino();
+        assert!(entries.iter().all(|entry| entry.ino() == ino), "entries of one inode");
+        let known = self.known_inode(ino)?;
+        let new = self.new_extents(ino, entries)?;
+        if known.is_none()
+            && let Some(row) = self.inline_row(entries, &new)
             && !self.knows_extents(ino)?
         {
-            self.changes.inode(ino, inode, Some(whole));
+            self.delta.inode(ino, row);
             return Ok(());
         }
-        let (before, whole) = entry.unzip();
-        let whole = whole.flatten();
-        let newest = entries.iter().filter_map(|entry| inode_place(tarball, entry));
-        let newest = newest.chain(before).max_by_key(InodePlace::rank);
-        let gone = matches!(newest, Some(InodePlace::Gone { .. }));
-        let new: Vec<_> = entries.iter().filter_map(|entry| extent(tarball, entry)).collect();
+        let before = known.map(|row| row.newest);
+        let said = entries.iter().filter_map(|entry| inode_location(self.tarball, entry));
+        let newest = said.chain(before).max_by_key(InodeLocation::rank);
+        let gone = matches!(newest, Some(InodeLocation::Gone { .. }));
         // Nothing can come after the end of an inode, and nothing of it stays.
-        let touched = if gone { vec![ChunkRange::ALL] } else { chunks_of(&new) };
-        let mut extents = BTreeMap::new();
-        for chunks in touched {
-            self.load_overlapping(ino, chunks, &mut extents)?;
-            let whole = whole.filter(|whole| whole.chunks.intersection(chunks).is_some());
-            extents.extend(whole.map(|whole| (whole.chunks.start(), whole)));
-        }
+        let touched = if gone {
+            vec![ChunkRange::ALL]
+        } else {
+            new.iter().map(|extent| extent.chunks).collect()
+        };
+        let inline = known.and_then(|row| row.inline);
+        let extents = self.known_extents(ino, inline, &touched)?;
         let after = if gone { ExtentMap::default() } else { self.merged(&extents, new) };
         let data_changed = self.change_extents(&extents, &after);
-        // Once something changes, what the entry held gets an entry of its own, if it is still so.
-        let splits = whole.is_some() && (data_changed || newest != before);
-        if let Some(whole) = whole.filter(|_| splits) {
-            let stays = match extents.get(&whole.chunks.start()) {
-                Some(_) => after.starting_at(whole.chunks.start()) == Some(&whole),
-                None => true,
-            };
-            if stays {
-                self.changes.move_out(whole);
+        let changed = data_changed || newest != before;
+        // Once something changes, an inline extent gets a row of its own, if it is still so.
+        if let Some(inline) = inline.filter(|_| changed) {
+            let first = inline.chunks.start();
+            if !extents.contains_key(&first) || after.starting_at(first) == Some(&inline) {
+                self.delta.move_out(inline);
             }
         }
-        if let Some(inode) = newest.filter(|_| newest != before || splits) {
-            self.changes.inode(ino, inode, None);
+        if let Some(newest) = newest.filter(|_| newest != before || (inline.is_some() && changed)) {
+            self.delta.inode(ino, InodeRow { newest, inline: None });
         }
         Ok(())
     }
 
     /// Writes what came of it.
     pub(crate) fn write(self) -> Result<(), IndexError> {
-        self.changes.write(self.store)
+        self.delta.write(self.database)
     }
 
-    /// Whether anything is another.
+    /// Takes note of the extents that differ. Whether there are any.
     fn change_extents(&mut self, before: &BTreeMap<ChunkNo, Extent>, after: &ExtentMap) -> bool {
         let removed = before.iter().filter(|(first, old)| after.starting_at(**first) != Some(*old));
         let is_new = |new: &&Extent| before.get(&new.chunks.start()) != Some(*new);
         let mut changed = false;
         for (_, old) in removed {
-            self.changes.remove(old);
+            self.delta.remove(old);
             changed = true;
         }
         for new in after.extents().filter(is_new) {
-            self.changes.insert(new);
+            self.delta.insert(new);
             changed = true;
         }
         changed
@@ -102,20 +131,44 @@ impl<'a> Merge<'a> {
             map.load(*extent);
         }
         for extent in new {
-            map.add(extent, self.chunk_bytes);
+            map.add(extent, self.database.chunk_bytes());
         }
         map
     }
 
-    fn known_inode(&mut self, ino: Ino) -> Result<Option<InodeEntry>, IndexError> {
+    fn known_inode(&mut self, ino: Ino) -> Result<Option<InodeRow>, IndexError> {
         let key = key::inode(ino);
-        let found = self.inodes.at_or_after(&key)?.filter(|(at, _)| *at == key);
-        found.map(|(_, value)| self.store.parse_inode(ino, value)).transpose()
+        let found = self.inodes.at_or_after(&key)?.filter(|pair| pair.key == key);
+        found.map(|pair| self.database.parse_inode(ino, pair.value)).transpose()
     }
 
     fn knows_extents(&mut self, ino: Ino) -> Result<bool, IndexError> {
         let next = self.extents.at_or_after(&key::extent(ino, ChunkNo::new(0)))?;
-        Ok(next.is_some_and(|(key, _)| key.starts_with(&key::inode(ino))))
+        Ok(next.is_some_and(|pair| pair.key.starts_with(&key::inode(ino))))
+    }
+
+    /// What is known of the touched chunks, by first chunk.
+    fn known_extents(
+        &mut self,
+        ino: Ino,
+        inline: Option<Extent>,
+        touched: &[ChunkRange],
+    ) -> Result<BTreeMap<ChunkNo, Extent>, IndexError> {
+        let mut extents = BTreeMap::new();
+        for chunks in touched {
+            self.load_overlapping(ino, *chunks, &mut extents)?;
+        }
+        if inline.is_some() && !extents.is_empty() {
+            return Err(self.database.damaged("an inode has extents besides its inline one"));
+        }
+        if !extents.values().is_sorted_by(|a, b| a.chunks.end() <= b.chunks.start()) {
+            return Err(self.database.damaged("extents of an inode overlap"));
+        }
+        let meets = |inline: &Extent| {
+            touched.iter().any(|chunks| chunks.intersection(inline.chunks).is_some())
+        };
+        extents.extend(inline.filter(meets).map(|inline| (inline.chunks.start(), inline)));
+        Ok(extents)
     }
 
     fn load_overlapping(
@@ -126,7 +179,7 @@ impl<'a> Merge<'a> {
     ) -> Result<(), IndexError> {
         let mut from = chunks.start();
         while let Some(pair) = self.extents.at_or_after(&key::extent(ino, from))? {
-            let extent = self.store.parse_extent(pair)?;
+            let extent = self.database.parse_extent(pair.key, pair.value)?;
             if extent.ino != ino || extent.chunks.start() >= chunks.end() {
                 break;
             }
@@ -135,40 +188,49 @@ impl<'a> Merge<'a> {
         }
         Ok(())
     }
+
+    /// The extents that entries speak of, checked.
+    fn new_extents(&self, ino: Ino, entries: &[&Entry]) -> Result<Vec<Extent>, IndexError> {
+        let extents: Vec<_> =
+            entries.iter().filter_map(|entry| extent(self.tarball, entry)).collect();
+        let possible = |extent: &Extent| extent.is_possible(self.database.chunk_bytes());
+        if !extents.iter().all(possible) {
+            return Err(IndexError::Contents { tarball: self.tarball, ino });
+        }
+        Ok(extents)
+    }
+
+    /// The row of a new file whose data lies in the frame of its metadata, if that is what the
+    /// entries say.
+    fn inline_row(&self, entries: &[&Entry], new: &[Extent]) -> Option<InodeRow> {
+        let ([metadata, _], [inline]) = (entries, new) else { return None };
+        let newest = inode_location(self.tarball, metadata)?;
+        let InodeLocation::At { location, .. } = newest else { return None };
+        let together = inline.location.is_some_and(|at| at.frame == location.frame);
+        let whole = together && inline.chunks.start() == ChunkNo::new(0);
+        whole.then_some(InodeRow { newest, inline: Some(*inline) })
+    }
 }
 
-/// What entries say that are those of a new file whose data lies in the frame of its metadata.
-fn whole_file(tarball: TarballId, entries: &[&Entry]) -> Option<(InodePlace, Extent)> {
-    let [metadata, data] = entries else { return None };
-    let (inode, whole) = (inode_place(tarball, metadata)?, extent(tarball, data)?);
-    let InodePlace::At { place, .. } = inode else { return None };
-    let together = whole.place.is_some_and(|at| at.frame == place.frame);
-    (together && whole.chunks.start() == ChunkNo::new(0)).then_some((inode, whole))
-}
-
-fn chunks_of(extents: &[Extent]) -> Vec<ChunkRange> {
-    extents.iter().map(|extent| extent.chunks).collect()
-}
-
-fn inode_place(tarball: TarballId, entry: &Entry) -> Option<InodePlace> {
+fn inode_location(tarball: TarballId, entry: &Entry) -> Option<InodeLocation> {
     match *entry {
         Entry::Inode { xid, frame, offset, .. } => {
-            Some(InodePlace::At { xid, place: Place { tarball, frame, offset } })
+            Some(InodeLocation::At { xid, location: Location { tarball, frame, offset } })
         }
-        Entry::Gone { xid, .. } => Some(InodePlace::Gone { xid }),
+        Entry::Gone { xid, .. } => Some(InodeLocation::Gone { xid }),
         Entry::Data { .. } | Entry::Hole { .. } => None,
     }
 }
 
 fn extent(tarball: TarballId, entry: &Entry) -> Option<Extent> {
-    let (chunks, data_xid, place, short_bytes) = match *entry {
+    let (chunks, data_xid, location, short_bytes) = match *entry {
         Entry::Data { chunks, data_xid, frame, offset, short_bytes, .. } => {
-            (chunks, data_xid, Some(Place { tarball, frame, offset }), short_bytes)
+            (chunks, data_xid, Some(Location { tarball, frame, offset }), short_bytes)
         }
         Entry::Hole { chunks, data_xid, .. } => (chunks, data_xid, None, 0),
         Entry::Inode { .. } | Entry::Gone { .. } => return None,
     };
-    // Nothing was ever written there: that is what no entry means.
+    // Nothing was ever written there: that is what no row means.
     let written = data_xid > Xid::new(0);
-    written.then_some(Extent { ino: entry.ino(), chunks, data_xid, place, short_bytes })
+    written.then_some(Extent { ino: entry.ino(), chunks, data_xid, location, short_bytes })
 }

@@ -1,8 +1,13 @@
-//! What is safely archived.
+//! The index as the port [`Persisted`]: what can be read back from the archive.
+//!
+//! The newest state that the index knows of a chunk is the only one that counts. If it has exactly
+//! the data xid asked for, and lies in a tarball of a snapshot that is safe, the data can be read
+//! back; whatever else is known (an older version, a hole, a newer version) means no. A "no" that
+//! could have been a "yes" costs space until the next snapshot; the other mistake would cost data.
 
 use tier_types::{ChunkRange, Ino, Persisted, PortError, SnapshotId, Xid};
 
-use crate::{Index, InodePlace};
+use crate::{Index, InodeLocation};
 
 /// Answers [`Persisted`] from an index, counting only what is in snapshots up to one.
 #[derive(Debug)]
@@ -24,10 +29,11 @@ impl Persisted for PersistedUntil<'_> {
         while at < chunks.end() {
             let found = self.index.find(ino, at)?;
             let safe = found.filter(|extent| {
-                let archived = extent.place.map(|place| place.tarball.snapshot);
+                let archived = extent.location.map(|location| location.tarball.snapshot);
                 extent.data_xid == data_xid && archived.is_some_and(|at| at <= self.snapshot)
             });
             match safe {
+                // Of the same version, it may lie in several extents.
                 Some(extent) => at = extent.chunks.end(),
                 None => return Ok(false),
             }
@@ -37,10 +43,10 @@ impl Persisted for PersistedUntil<'_> {
 
     fn snapshot_of(&self, ino: Ino, xid: Xid) -> Result<Option<SnapshotId>, PortError> {
         let snapshot = match self.index.inode(ino)? {
-            Some(InodePlace::At { xid: archived, place }) if archived == xid => {
-                Some(place.tarball.snapshot)
+            Some(InodeLocation::At { xid: archived, location }) if archived == xid => {
+                Some(location.tarball.snapshot)
             }
-            Some(InodePlace::At { .. } | InodePlace::Gone { .. }) | None => None,
+            Some(InodeLocation::At { .. } | InodeLocation::Gone { .. }) | None => None,
         };
         Ok(snapshot.filter(|snapshot| *snapshot <= self.snapshot))
     }

@@ -1,17 +1,19 @@
-//! What the tables hold, as values.
+//! Typed reads of the tables.
+//!
+//! Rows come from a disk: one that cannot be read, or that says what cannot be, is a
+//! [`Damaged`](IndexError::Damaged) index, which names its directory and can be rebuilt from the
+//! tarballs. Nothing is computed from an extent before it was checked here.
 
 use tier_types::Ino;
 
-use crate::store::{Item, Store, Table};
-use crate::{Applied, Extent, IndexError, InodePlace, TarballId, key, wire};
+use crate::database::{Database, Table};
+use crate::location::{Extent, TarballId};
+use crate::rows::{Applied, IndexedTarball, InodeRow};
+use crate::{IndexError, key, wire};
 
 pub(crate) const META_APPLIED: &[u8] = b"applied";
 
-/// The entry of an inode, and the extent of a new inode whose data lies with its metadata: most files
-/// are small and written once, and so take one entry.
-pub(crate) type InodeEntry = (InodePlace, Option<Extent>);
-
-impl Store {
+impl Database {
     pub(crate) fn applied(&self) -> Result<Option<Applied>, IndexError> {
         let Some(bytes) = self.get(Table::Meta, META_APPLIED)? else { return Ok(None) };
         wire::applied_from_bytes(&bytes)
@@ -19,10 +21,9 @@ impl Store {
             .ok_or_else(|| self.damaged("the last applied manifest cannot be read"))
     }
 
-    /// How many chunks are live in a tarball, and its reader's row.
-    pub(crate) fn tarball(&self, id: TarballId) -> Result<Option<(u64, Vec<u8>)>, IndexError> {
+    pub(crate) fn tarball(&self, id: TarballId) -> Result<Option<IndexedTarball>, IndexError> {
         let Some(bytes) = self.get(Table::Tarballs, &key::tarball(id))? else { return Ok(None) };
-        let row = wire::tarball_from_bytes(&bytes).map(|(live, row)| (live, row.to_vec()));
+        let row = wire::tarball_from_bytes(&bytes);
         row.map(Some).ok_or_else(|| self.damaged("a tarball's row cannot be read"))
     }
 
@@ -32,27 +33,39 @@ impl Store {
             let (key, value) = pair?;
             let id = key::parse_tarball(&key);
             let row = wire::tarball_from_bytes(&value);
-            let (Some(id), Some((live_chunks, _))) = (id, row) else {
+            let (Some(id), Some(row)) = (id, row) else {
                 return Err(self.damaged("a tarball's row cannot be read"));
             };
-            tarballs.push((id, live_chunks));
+            tarballs.push((id, row.live_chunks));
         }
         Ok(tarballs)
     }
 
-    pub(crate) fn inode(&self, ino: Ino) -> Result<Option<InodeEntry>, IndexError> {
+    pub(crate) fn inode(&self, ino: Ino) -> Result<Option<InodeRow>, IndexError> {
         let bytes = self.get(Table::Inodes, &key::inode(ino))?;
         bytes.map(|bytes| self.parse_inode(ino, &bytes)).transpose()
     }
 
-    pub(crate) fn parse_inode(&self, ino: Ino, bytes: &[u8]) -> Result<InodeEntry, IndexError> {
-        let entry = wire::inode_from_bytes(ino, bytes);
-        entry.ok_or_else(|| self.damaged("an inode's entry cannot be read"))
+    pub(crate) fn parse_inode(&self, ino: Ino, bytes: &[u8]) -> Result<InodeRow, IndexError> {
+        let row = wire::inode_from_bytes(ino, bytes)
+            .ok_or_else(|| self.damaged("an inode's row cannot be read"))?;
+        row.inline.as_ref().map_or(Ok(()), |inline| self.check_possible(inline))?;
+        Ok(row)
     }
 
-    pub(crate) fn parse_extent(&self, (key, value): Item<'_>) -> Result<Extent, IndexError> {
-        key::parse_extent(key)
+    pub(crate) fn parse_extent(&self, key: &[u8], value: &[u8]) -> Result<Extent, IndexError> {
+        let extent = key::parse_extent(key)
             .and_then(|(ino, last)| wire::extent_from_bytes(ino, last, value))
-            .ok_or_else(|| self.damaged("an extent's entry cannot be read"))
+            .ok_or_else(|| self.damaged("an extent's row cannot be read"))?;
+        self.check_possible(&extent)?;
+        Ok(extent)
+    }
+
+    fn check_possible(&self, extent: &Extent) -> Result<(), IndexError> {
+        if extent.is_possible(self.chunk_bytes()) {
+            Ok(())
+        } else {
+            Err(self.damaged("an extent does not fit into a frame"))
+        }
     }
 }

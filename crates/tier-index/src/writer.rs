@@ -1,29 +1,43 @@
-//! How an index changes: contents go in, or another index takes its place.
+//! The one writer of an index: contents go in, or another index takes its place.
+//!
+//! All of a manifest goes in through one writer: each tarball is made known and its contents are
+//! applied, then the manifest is noted as applied. Nothing of it is durable before a
+//! [`flush`](IndexWriter::flush), which brings all of it to the disk at once or, after a crash, an
+//! earlier state. The note can therefore not be on the disk without the contents: it was written
+//! after them, and what a crash takes is always the newest.
 
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
-use crate::changes::Changes;
+use crate::contents::Contents;
+use crate::database::{Database, Table};
+use crate::delta::Delta;
+use crate::index::Index;
+use crate::location::TarballId;
 use crate::merge::Merge;
-use crate::store::{Store, Table};
+use crate::rows::{Applied, IndexedTarball};
 use crate::tables::META_APPLIED;
-use crate::{Applied, Contents, Index, IndexError, TarballId, key, wire};
+use crate::{IndexError, key, wire};
 
-/// The only one who changes an index, as long as it is held. All of a manifest goes in through one
-/// writer, so that nobody comes between its tarballs and the word that it was applied.
+/// As long as it is held, nothing else changes the index. All of a manifest goes in through one
+/// writer, so that nothing comes between its tarballs and the note that it was applied.
 #[derive(Debug)]
 pub struct IndexWriter<'a> {
     index: &'a Index,
-    store: Arc<Store>,
-    changes: MutexGuard<'a, Changes>,
+    database: Arc<Database>,
+    delta: MutexGuard<'a, Delta>,
 }
 
-impl<'a> IndexWriter<'a> {
-    pub(crate) fn new(index: &'a Index, changes: MutexGuard<'a, Changes>) -> Self {
-        Self { index, store: index.store(), changes }
+impl Index {
+    /// The way in for contents. There is one writer at a time; others wait for it.
+    pub fn writer(&self) -> IndexWriter<'_> {
+        let delta = self.lock_delta();
+        IndexWriter { index: self, database: self.database(), delta }
     }
+}
 
+impl IndexWriter<'_> {
     /// The filesystem's chunk size in bytes.
     pub fn chunk_bytes(&self) -> u32 {
         self.index.chunk_bytes()
@@ -32,9 +46,10 @@ impl<'a> IndexWriter<'a> {
     /// Makes a tarball known, with the bytes that its reader will need. To be called before its
     /// contents are applied; again with the same bytes it changes nothing.
     pub fn add_tarball(&mut self, id: TarballId, row: &[u8]) -> Result<(), IndexError> {
-        let live_chunks = self.store.tarball(id)?.map_or(0, |(live_chunks, _)| live_chunks);
-        let mut batch = self.store.batch();
-        batch.put(Table::Tarballs, &key::tarball(id), &wire::tarball_to_bytes(live_chunks, row))?;
+        let live_chunks = self.database.tarball(id)?.map_or(0, |tarball| tarball.live_chunks);
+        let tarball = IndexedTarball { live_chunks, reader_row: row.to_vec() };
+        let mut batch = self.database.batch();
+        batch.put(Table::Tarballs, &key::tarball(id), &wire::tarball_to_bytes(&tarball))?;
         batch.write()
     }
 
@@ -51,12 +66,9 @@ impl<'a> IndexWriter<'a> {
         // In order, so that what is known is read with two cursors that only move forward.
         let mut entries: Vec<_> = contents.entries.iter().collect();
         entries.sort_by_key(|entry| entry.ino());
-        let mut merge =
-            Merge::new(&self.store, (contents.tarball, chunk_bytes), &mut self.changes)?;
+        let mut merge = Merge::new(&self.database, contents.tarball, &mut self.delta)?;
         for entries in entries.chunk_by(|a, b| a.ino() == b.ino()) {
-            if let Some(ino) = entries.first().map(|entry| entry.ino()) {
-                merge.inode(ino, entries)?;
-            }
+            merge.inode(entries)?;
         }
         merge.write()
     }
@@ -64,33 +76,44 @@ impl<'a> IndexWriter<'a> {
     /// Says that all contents of a manifest were applied. It reaches the disk with them, or not at
     /// all: at the latest with the next [`flush`](Self::flush).
     pub fn set_applied(&mut self, applied: &Applied) -> Result<(), IndexError> {
-        let mut batch = self.store.batch();
+        let mut batch = self.database.batch();
         batch.put(Table::Meta, META_APPLIED, &wire::applied_to_bytes(applied))?;
         batch.write()
     }
 
     /// Makes everything that was applied durable.
     pub fn flush(&mut self) -> Result<(), IndexError> {
-        self.store.flush()
+        self.database.flush()
     }
 
-    /// Puts a whole index in the place of this one, for every reader at once: who is reading goes on
-    /// with the one that he began with, and with the last of them its folder goes. One that
-    /// includes less is refused; an index that cannot tell what it includes includes nothing.
+    /// Puts a whole index in the place of this one, for every reader at once: a reader that is under
+    /// way goes on with the one that it began with, and with the last of them its directory goes.
+    /// One that includes less is refused; an index that cannot tell what it includes includes
+    /// nothing.
     pub fn replace_by(self, new: Index) -> Result<(), IndexError> {
-        let (ours, theirs) = (self.chunk_bytes(), new.chunk_bytes());
-        if ours != theirs {
-            return Err(IndexError::ChunkSize { index: ours, contents: theirs });
+        let (live, offered) = (self.chunk_bytes(), new.chunk_bytes());
+        if live != offered {
+            return Err(IndexError::ChunkSize { index: live, contents: offered });
         }
         let order = |applied: Applied| (applied.epoch, applied.snapshot);
-        let known = self.store.applied().ok().flatten();
-        if new.applied()?.map(order) < known.map(order) {
+        let includes = new.applied()?;
+        // A row that cannot be read may be why the index is replaced.
+        let included = self.database.applied().ok().flatten();
+        if includes.map(order) < included.map(order) {
             return Err(IndexError::Behind);
         }
-        self.store.remove_when_closed();
-        let old = self.index.exchange_store(new.into_store());
+        // From here on nothing fails: the old one may be marked before the new one is in its place.
+        self.database.remove_when_closed();
+        let new = new.into_database();
+        tracing::info!(
+            old = %self.database.path().display(),
+            new = %new.path().display(),
+            snapshot = includes.map(|applied| applied.snapshot.get()),
+            "index replaced"
+        );
+        let old = self.index.exchange_database(new);
         // Closing takes its time, which the next writer need not wait for.
-        drop(self.changes);
+        drop(self.delta);
         drop(old);
         Ok(())
     }

@@ -40,12 +40,12 @@ fn net_changes(criterion: &mut Criterion) {
     let log = FakeLog::new(65536);
     import(&log);
     let range = log.publish().unwrap().unwrap().range;
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let mut group = criterion.benchmark_group("net changes");
     group.throughput(Throughput::Elements(range.len()));
     group.sample_size(20);
     for (name, n_in_memory_max) in [("in memory", usize::MAX), ("spilled", 20_000)] {
-        let options = NetChangesOptions { n_in_memory_max, spill_dir: folder.path().into() };
+        let options = NetChangesOptions { n_in_memory_max, spill_dir: directory.path().into() };
         group.bench_function(name, |bencher| {
             bencher.iter_batched(
                 || (),

@@ -1,4 +1,10 @@
-//! Folds operations into what they come to for each inode.
+//! The fold of net changes: operations into what they come to for each inode.
+//!
+//! Of an inode three things are remembered: whether it was made within what was folded, whether it
+//! is gone, and which chunks may have another content. A change of metadata, of the inode itself or
+//! of an entry in a directory, needs nothing more than that the inode is there with no chunks
+//! touched. Chunk ranges grow together where they meet, so that a file that is written from end to
+//! end takes one range however many writes it took.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -26,7 +32,7 @@ impl RangeSet {
     }
 
     pub(crate) fn ranges(&self) -> impl Iterator<Item = ChunkRange> + '_ {
-        self.0.iter().filter_map(|(&start, &end)| ChunkRange::new(start, end))
+        self.0.iter().map(|(&start, &end)| range(start, end))
     }
 
     fn len(&self) -> usize {
@@ -34,16 +40,28 @@ impl RangeSet {
     }
 }
 
+#[expect(clippy::expect_used, reason = "only ranges are put into a set, and joined to larger ones")]
+fn range(start: ChunkNo, end: ChunkNo) -> ChunkRange {
+    ChunkRange::new(start, end).expect("a range of the set is not empty")
+}
+
 /// What is known of one inode so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Folded {
+pub(crate) struct NetChange {
     /// It was made within what was folded.
     pub(crate) created: bool,
     pub(crate) gone: Option<Xid>,
     pub(crate) touched: RangeSet,
 }
 
-impl Folded {
+/// An inode and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InodeChange {
+    pub(crate) ino: Ino,
+    pub(crate) change: NetChange,
+}
+
+impl NetChange {
     /// Adds what came later.
     pub(crate) fn then(&mut self, later: &Self) {
         self.created |= later.created;
@@ -56,6 +74,7 @@ impl Folded {
     /// The inode's update; none if it came and went.
     pub(crate) fn into_update(self, ino: Ino) -> Option<FileUpdate> {
         let change = match self.gone {
+            // Nothing before the range knew it, and nothing after it will.
             Some(_) if self.created => return None,
             Some(xid) => Change::Gone(xid),
             None => Change::Touched(self.touched.ranges().collect()),
@@ -64,46 +83,50 @@ impl Folded {
     }
 }
 
-/// Folds records, in order, into one [`Folded`] for each inode.
+/// Folds records, in order, into one [`NetChange`] for each inode.
 #[derive(Debug, Default)]
-pub(crate) struct Folder {
-    inodes: HashMap<Ino, Folded>,
+pub(crate) struct Accumulator {
+    inodes: HashMap<Ino, NetChange>,
     /// Inodes and ranges held: what bounds the memory.
     n_held: usize,
 }
 
-impl Folder {
+impl Accumulator {
     pub(crate) fn n_held(&self) -> usize {
         self.n_held
     }
 
-    /// All that was folded, sorted by inode; the folder starts afresh.
-    pub(crate) fn take(&mut self) -> Vec<(Ino, Folded)> {
+    /// All that was folded, sorted by inode; the accumulator starts afresh.
+    pub(crate) fn take(&mut self) -> Vec<InodeChange> {
         self.n_held = 0;
-        let mut all: Vec<_> = std::mem::take(&mut self.inodes).into_iter().collect();
-        all.sort_unstable_by_key(|(ino, _)| *ino);
+        let inodes = std::mem::take(&mut self.inodes).into_iter();
+        let mut all: Vec<_> = inodes.map(|(ino, change)| InodeChange { ino, change }).collect();
+        all.sort_unstable_by_key(|change| change.ino);
         all
     }
 
     pub(crate) fn add(&mut self, record: &LogRecord, chunk_bytes: u32) {
         let operation = &record.operation;
+        // An entry that comes or goes changes its directory: times, and the number of links.
         for link in operation.links() {
             self.inode(link.parent);
         }
         let touched = touched_chunks(operation, chunk_bytes);
         let created = operation.creates();
         let gone = matches!(operation, Operation::Gone { .. });
-        let folded = self.inode(operation.ino());
-        folded.created |= created;
+        let change = self.inode(operation.ino());
+        change.created |= created;
         if gone {
-            folded.gone = Some(record.xid);
+            change.gone = Some(record.xid);
         }
         if let Some(range) = touched {
-            let before = folded.touched.len();
-            folded.touched.insert(range);
-            let after = folded.touched.len();
-            self.n_held = (self.n_held + after).saturating_sub(before);
+            let before = change.touched.len();
+            change.touched.insert(range);
+            let after = change.touched.len();
+            // What the inode had before is counted already.
+            self.n_held = self.n_held + after - before;
         }
+        // The other inode of a rename lost a name or got another: its metadata changed.
         if let Operation::Rename { replaced: Some(other), .. } | Operation::Exchange { other, .. } =
             operation
         {
@@ -111,11 +134,11 @@ impl Folder {
         }
     }
 
-    fn inode(&mut self, ino: Ino) -> &mut Folded {
+    fn inode(&mut self, ino: Ino) -> &mut NetChange {
         let n_held = &mut self.n_held;
         self.inodes.entry(ino).or_insert_with(|| {
             *n_held += 1;
-            Folded::default()
+            NetChange::default()
         })
     }
 }
@@ -126,6 +149,7 @@ fn touched_chunks(operation: &Operation, chunk_bytes: u32) -> Option<ChunkRange>
         Operation::Write { offset, len, .. } | Operation::PunchHole { offset, len, .. } => {
             ChunkRange::touching(*offset, *len, chunk_bytes)
         }
+        // The chunk in which the file is cut is touched as well, unless the cut is at its start.
         Operation::Truncate { old_size, new_size, .. } if new_size < old_size => {
             ChunkRange::from(ChunkNo::new(new_size / u64::from(chunk_bytes)))
         }
@@ -150,7 +174,7 @@ mod tests {
     use super::*;
 
     fn range(start: u64, end: u64) -> ChunkRange {
-        ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end)).unwrap()
+        super::range(ChunkNo::new(start), ChunkNo::new(end))
     }
 
     #[test]
@@ -164,7 +188,24 @@ mod tests {
 
     #[test]
     fn an_inode_that_came_and_went_leaves_nothing() {
-        let folded = Folded { created: true, gone: Some(Xid::new(9)), ..Folded::default() };
-        assert_eq!(folded.into_update(Ino::new(5)), None);
+        let change = NetChange { created: true, gone: Some(Xid::new(9)), ..NetChange::default() };
+        assert_eq!(change.into_update(Ino::new(5)), None);
+    }
+
+    #[test]
+    fn what_is_held_is_counted() {
+        let mut accumulator = Accumulator::default();
+        let write = |accumulator: &mut Accumulator, ino: u64, offset, len| {
+            let operation = Operation::Write { ino: Ino::new(ino), offset, len };
+            let (xid, time) = (Xid::new(1), tier_types::Timestamp::default());
+            accumulator.add(&LogRecord { xid, time, operation }, 10);
+            accumulator.n_held()
+        };
+        assert_eq!(write(&mut accumulator, 5, 0, 10), 2, "an inode and a range");
+        assert_eq!(write(&mut accumulator, 5, 40, 10), 3);
+        assert_eq!(write(&mut accumulator, 5, 10, 30), 2, "three ranges became one");
+        assert_eq!(write(&mut accumulator, 6, 0, 1), 4);
+        let inos: Vec<_> = accumulator.take().into_iter().map(|change| change.ino.get()).collect();
+        assert_eq!((inos, accumulator.n_held()), (vec![5, 6], 0));
     }
 }

@@ -1,4 +1,4 @@
-//! What was done to a filesystem, in order, and what it comes to.
+//! The operation log of a filesystem: what was done, in order, and what it comes to.
 //!
 //! A filesystem writes one [`LogRecord`] for each operation into its key-value store, in the same
 //! atomic batch as the operation itself. On publication it copies the records of an [`XidRange`]
@@ -12,18 +12,20 @@
 //!
 //! [`XidRange`]: tier_types::XidRange
 
-mod changes;
 mod error;
 mod fold;
 mod format;
+mod memory;
+mod net_changes;
 mod reader;
 mod record;
 mod spill;
 mod wire;
 mod writer;
 
-pub use changes::{NetChanges, NetChangesOptions};
 pub use error::LogError;
+pub use memory::MemoryLog;
+pub use net_changes::{NetChanges, NetChangesOptions};
 pub use reader::{SegmentHeader, SegmentReader, read_range};
 pub use record::{LogRecord, NodeKind, Operation};
 pub use writer::SegmentWriter;

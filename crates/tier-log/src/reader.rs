@@ -1,4 +1,20 @@
-//! Reads a segment, trusting nothing.
+//! The segment reader: records out of untrusted bytes, or an error that names file and offset.
+//!
+//! A segment is read from front to back, in one pass and with one block in memory. Each step checks
+//! what the next one relies on, and in this order: the header's checksum before its range is
+//! believed; a block's length against a limit before memory is taken for it; its checksum, over
+//! header and payload, before a record in it is decoded; its first xid and the number of records
+//! against what came before. The footer comes last and must fit what was counted on the way: blocks,
+//! records, and the offset at which it ends. After it there must be nothing.
+//!
+//! So blocks that were swapped, doubled, dropped or taken from another segment are found as surely
+//! as a flipped bit, although each of them has a checksum that fits: a block out of order does not
+//! begin with the next xid. A file that was cut anywhere is *damaged*, not merely short. And a
+//! zeroed block is no block, because its magic is missing.
+//!
+//! Records are handed out as their block is read, before the footer is seen. A caller that acts on
+//! them must therefore be able to throw its work away when the last step fails; the fold of net
+//! changes is, because nothing leaves it before the range was read to its end.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -9,7 +25,7 @@ use crate::format::{
     BLOCK_HEADER_BYTES, BlockHeader, FOOTER_BYTES, FOOTER_MAGIC, Fields, Footer, HEADER_BYTES,
     Header,
 };
-use crate::{LogError, LogRecord};
+use crate::{LogError, LogRecord, wire};
 
 /// What a segment says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +37,16 @@ pub struct SegmentHeader {
 }
 
 /// Iterates over the records of a segment in order. After an error it ends.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use tier_log::{LogError, SegmentReader};
+///
+/// let error = SegmentReader::new(&b"not a segment"[..], Path::new("1-9.segment")).unwrap_err();
+/// assert!(matches!(error, LogError::Damaged { offset_bytes: 0, .. }));
+/// assert!(error.to_string().contains("1-9.segment"));
+/// ```
 #[derive(Debug)]
 pub struct SegmentReader<R> {
     source: R,
@@ -59,13 +85,14 @@ impl<R: Read> SegmentReader<R> {
         })
     }
 
-    /// What the segment says of itself.
+    /// The segment's range and chunk size.
     pub fn header(&self) -> SegmentHeader {
         self.header
     }
 
     fn step(&mut self) -> Result<Option<LogRecord>, LogError> {
         if self.block_records_left == 0 {
+            // A block holds as many records as it says and not a byte more.
             if self.block_at != self.block.len() {
                 return Err(self.damaged("bytes after the last record of a block"));
             }
@@ -80,6 +107,8 @@ impl<R: Read> SegmentReader<R> {
     fn read_block(&mut self) -> Result<(), LogError> {
         let mut bytes = [0; BLOCK_HEADER_BYTES];
         fill(&mut self.source, &self.name, self.offset_bytes, &mut bytes)?;
+        // Decoding checks the length against a limit: memory is taken for it before its checksum
+        // can be.
         let header = BlockHeader::decode(&bytes).ok_or_else(|| self.damaged("no block"))?;
         let mut block = std::mem::take(&mut self.block);
         block.resize(to_usize(u64::from(header.payload_bytes)), 0);
@@ -88,6 +117,7 @@ impl<R: Read> SegmentReader<R> {
         if !BlockHeader::checksum_fits(&bytes, &block) {
             return Err(self.damaged("a block's checksum is wrong"));
         }
+        // Its checksum fits, and yet it may belong elsewhere.
         if header.first_xid != self.next_xid || header.n_records == 0 {
             return Err(self.damaged("a block out of order"));
         }
@@ -100,12 +130,13 @@ impl<R: Read> SegmentReader<R> {
     }
 
     fn read_record(&mut self) -> Result<LogRecord, LogError> {
-        let mut fields = Fields(self.block.get(self.block_at..).unwrap_or_default());
-        let len = fields.u32().map(|len| to_usize(u64::from(len)));
-        let bytes = len.and_then(|len| fields.0.get(..len));
-        let bytes = bytes.ok_or_else(|| self.damaged("a record that its block does not hold"))?;
-        let record = crate::wire::decode(Xid::new(self.next_xid), bytes);
-        let record = record.map_err(|problem| self.damaged(problem))?;
+        assert!(self.block_at <= self.block.len(), "records are counted as they are read");
+        let (_, rest) = self.block.split_at(self.block_at);
+        let bytes = framed_record(rest)
+            .ok_or_else(|| self.damaged("a record that its block does not hold"))?;
+        let record = wire::decode(Xid::new(self.next_xid), bytes)
+            .map_err(|problem| self.damaged(problem))?;
+        // The number of records in a block is not bounded by the segment's header.
         if !self.header.range.contains(record.xid) {
             return Err(self.damaged("more records than the header says"));
         }
@@ -129,6 +160,7 @@ impl<R: Read> SegmentReader<R> {
         if Footer::decode(&bytes) != Some(expected) {
             return Err(self.damaged("the footer does not fit"));
         }
+        // The footer states the length, but a file may have grown behind it.
         let mut extra = [0];
         match self.source.read(&mut extra) {
             Ok(0) => Ok(()),
@@ -155,7 +187,8 @@ impl<R: Read> Iterator for SegmentReader<R> {
     }
 }
 
-/// Calls `visit` for each record of a published range in order. An error of `visit` ends it.
+/// Calls `visit` for each record of a published range in order. An error of `visit` ends it. A
+/// range that the published segments do not hold in full is a [`LogError::Gap`].
 pub fn read_range<E: From<LogError>>(
     log: &dyn LogService,
     range: XidRange,
@@ -164,6 +197,7 @@ pub fn read_range<E: From<LogError>>(
     let mut next = range.start();
     for info in log.segments(range).map_err(LogError::from)? {
         if info.range.start() > next {
+            // A gap. What follows must not be visited: it would be taken for what comes next.
             break;
         }
         let source = log.open_segment(&info).map_err(LogError::from)?;
@@ -173,6 +207,7 @@ pub fn read_range<E: From<LogError>>(
             let problem = "another segment's content";
             return Err(LogError::Damaged { name: info.name, offset_bytes: 0, problem }.into());
         }
+        // A segment is read to its end even if the range ends within it, so that its footer is seen.
         for record in reader {
             let record = record?;
             if range.contains(record.xid) && record.xid >= next {
@@ -185,6 +220,13 @@ pub fn read_range<E: From<LogError>>(
         return Err(LogError::Gap { range, found_until: next.get() }.into());
     }
     Ok(())
+}
+
+/// The first record of a payload: its length, and so many bytes.
+fn framed_record(payload: &[u8]) -> Option<&[u8]> {
+    let mut fields = Fields(payload);
+    let len = fields.u32()?;
+    fields.0.get(..to_usize(u64::from(len)))
 }
 
 /// Fills `buffer`; a file that ends before is damaged, not just short.

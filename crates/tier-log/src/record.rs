@@ -1,8 +1,27 @@
-//! One logged operation.
+//! Log records: one logged operation each, with its place in the order of all.
+//!
+//! A record says which inodes, names and byte ranges an operation concerned. It is enough to find
+//! what changed and to tell the history of what was deleted; it is not enough to do the operation
+//! again, because the content that was written is not in it. Inode numbers are never reused, and the
+//! end of an inode is a record of its own ([`Operation::Gone`]): the last name may go long before the
+//! last open file does.
 
 use tier_types::{FileName, Ino, Link, Timestamp, Xid};
 
 /// An operation with its place in the order of all operations.
+///
+/// ```
+/// use tier_log::{LogError, LogRecord, Operation};
+/// use tier_types::{Ino, Timestamp, Xid};
+///
+/// let operation = Operation::Write { ino: Ino::new(5), offset: 0, len: 100 };
+/// let record = LogRecord { xid: Xid::new(9), time: Timestamp::default(), operation };
+/// let bytes = record.to_bytes();
+/// assert_eq!(LogRecord::from_bytes(record.xid, &bytes)?, record);
+/// let cut = LogRecord::from_bytes(record.xid, &bytes[1..]);
+/// assert!(matches!(cut, Err(LogError::DamagedRecord(_))));
+/// # Ok::<(), LogError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogRecord {
     /// Its transaction id.
@@ -216,19 +235,6 @@ impl Operation {
             self,
             Self::Create { .. } | Self::Mkdir { .. } | Self::Mknod { .. } | Self::Symlink { .. }
         )
-    }
-}
-
-impl LogRecord {
-    /// The bytes that a key-value store keeps; the xid is in its key and not among them.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        crate::wire::encode(self)
-    }
-
-    /// Reads what [`to_bytes`](Self::to_bytes) made. Bytes that it could not have made are a
-    /// [`DamagedRecord`](crate::LogError::DamagedRecord).
-    pub fn from_bytes(xid: Xid, bytes: &[u8]) -> Result<Self, crate::LogError> {
-        crate::wire::decode(xid, bytes).map_err(crate::LogError::DamagedRecord)
     }
 }
 

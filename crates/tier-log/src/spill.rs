@@ -1,16 +1,22 @@
-//! Sorted runs of folded changes in a temporary file, for ranges that change more inodes than fit
-//! into memory. The file has no name and is never read by another process: its format may change.
+//! Sorted runs of net changes in a temporary file, for ranges that change more inodes than fit into
+//! memory.
+//!
+//! The file has no name: it is gone with the process, whatever ends it, and no other process ever
+//! reads it, so that its format may change at any time. It is written once from the first byte to
+//! the last and then read once in the same order. Its bytes come from this process, but by way of a
+//! disk: what cannot be read back is an error of the spill, never a panic.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tier_types::{ChunkNo, ChunkRange, Ino, Xid, to_u64, to_usize};
+use tier_types::{ChunkNo, ChunkRange, Ino, Xid, to_u64};
 
 use crate::LogError;
-use crate::fold::Folded;
+use crate::fold::{InodeChange, NetChange};
 
+/// What an inode takes in the file: its length in 8 bytes, and a value of this type.
 #[derive(Serialize, Deserialize)]
 struct SpilledInode {
     ino: u64,
@@ -23,60 +29,61 @@ struct SpilledInode {
 #[derive(Debug)]
 pub(crate) struct SpilledRun {
     file: BufReader<File>,
-    n_left: u64,
+    n_left: usize,
 }
 
 impl SpilledRun {
     /// Writes a run to a new temporary file in `dir`.
-    pub(crate) fn write(dir: &Path, inodes: &[(Ino, Folded)]) -> Result<Self, LogError> {
+    pub(crate) fn write(dir: &Path, inodes: &[InodeChange]) -> Result<Self, LogError> {
+        debug_assert!(inodes.is_sorted_by_key(|inode| inode.ino), "a run is sorted");
         let failed = |source| LogError::Spill { operation: "write", source };
         let mut sink = BufWriter::new(tempfile::tempfile_in(dir).map_err(failed)?);
-        for (ino, folded) in inodes {
-            let spilled = SpilledInode {
-                ino: ino.get(),
-                created: folded.created,
-                gone: folded.gone.map(Xid::get),
-                touched: folded
-                    .touched
-                    .ranges()
-                    .map(|range| (range.start().get(), range.end().get()))
-                    .collect(),
-            };
-            // Serialising plain values into memory has no way to fail.
-            let bytes = postcard::to_allocvec(&spilled).unwrap_or_default();
+        for inode in inodes {
+            let bytes = encode(inode);
             sink.write_all(&to_u64(bytes.len()).to_le_bytes()).map_err(failed)?;
             sink.write_all(&bytes).map_err(failed)?;
         }
         let mut file = sink.into_inner().map_err(|error| failed(error.into_error()))?;
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        Ok(Self { file: BufReader::new(file), n_left: to_u64(inodes.len()) })
+        Ok(Self { file: BufReader::new(file), n_left: inodes.len() })
     }
 
-    pub(crate) fn next(&mut self) -> Result<Option<(Ino, Folded)>, LogError> {
+    pub(crate) fn next(&mut self) -> Result<Option<InodeChange>, LogError> {
         if self.n_left == 0 {
             return Ok(None);
         }
         self.n_left -= 1;
         let failed = |source| LogError::Spill { operation: "read", source };
-        let mut len = [0; 8];
-        self.file.read_exact(&mut len).map_err(failed)?;
+        let mut header = [0; 8];
+        self.file.read_exact(&mut header).map_err(failed)?;
+        let len = u64::from_le_bytes(header);
         let mut bytes = Vec::new();
-        let len = u64::from_le_bytes(len);
-        Read::take(&mut self.file, len).read_to_end(&mut bytes).map_err(failed)?;
-        let short = || failed(std::io::ErrorKind::InvalidData.into());
-        if bytes.len() != to_usize(len) {
-            return Err(short());
-        }
-        let spilled: SpilledInode = postcard::from_bytes(&bytes).map_err(|_| short())?;
-        let mut folded = Folded {
-            created: spilled.created,
-            gone: spilled.gone.map(Xid::new),
-            ..Folded::default()
-        };
-        for (start, end) in spilled.touched {
-            let range = ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end));
-            folded.touched.insert(range.ok_or_else(short)?);
-        }
-        Ok(Some((Ino::new(spilled.ino), folded)))
+        let read = Read::take(&mut self.file, len).read_to_end(&mut bytes).map_err(failed)?;
+        let whole = to_u64(read) == len;
+        let inode = if whole { decode(&bytes) } else { None };
+        inode.map(Some).ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into()))
     }
+}
+
+#[expect(clippy::expect_used, reason = "plain values are serialised into memory")]
+fn encode(inode: &InodeChange) -> Vec<u8> {
+    let InodeChange { ino, change } = inode;
+    let touched = change.touched.ranges().map(|range| (range.start().get(), range.end().get()));
+    let spilled = SpilledInode {
+        ino: ino.get(),
+        created: change.created,
+        gone: change.gone.map(Xid::get),
+        touched: touched.collect(),
+    };
+    postcard::to_allocvec(&spilled).expect("serialising into memory cannot fail")
+}
+
+fn decode(bytes: &[u8]) -> Option<InodeChange> {
+    let spilled: SpilledInode = postcard::from_bytes(bytes).ok()?;
+    let gone = spilled.gone.map(Xid::new);
+    let mut change = NetChange { created: spilled.created, gone, ..NetChange::default() };
+    for (start, end) in spilled.touched {
+        change.touched.insert(ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end))?);
+    }
+    Some(InodeChange { ino: Ino::new(spilled.ino), change })
 }

@@ -1,9 +1,15 @@
-//! The bytes of one record (`docs/formats/log-segment.md`), converted by hand so that the domain
-//! types are free to change.
+//! The bytes of one record (`docs/formats/log-segment.md`).
+//!
+//! The wire types here mirror the format and nothing else: the order of their fields and variants is
+//! part of it. They are converted by hand from and to the domain types, which are therefore free to
+//! change, and are private to this module. Decoding trusts nothing: a name that cannot be one, a
+//! time that is none, or bytes that are left over are errors. The xid is not among the bytes; it is
+//! the record's key in the store, or follows from its place in a segment.
 
 use serde::{Deserialize, Serialize};
 use tier_types::{Ino, Link, Timestamp, Xid};
 
+use crate::error::LogError;
 use crate::record::{LogRecord, NodeKind, Operation, checked_name};
 
 #[derive(Serialize, Deserialize)]
@@ -45,14 +51,28 @@ enum WireOperation<'a> {
     Gone(u64),
 }
 
+impl LogRecord {
+    /// The bytes that a key-value store keeps; the xid is in its key and not among them.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) made. Bytes that it could not have made are a
+    /// [`DamagedRecord`](LogError::DamagedRecord).
+    pub fn from_bytes(xid: Xid, bytes: &[u8]) -> Result<Self, LogError> {
+        decode(xid, bytes).map_err(LogError::DamagedRecord)
+    }
+}
+
+#[expect(clippy::expect_used, reason = "plain values are serialised into memory")]
 pub(crate) fn encode(record: &LogRecord) -> Vec<u8> {
+    debug_assert!(record.time.nanos < 1_000_000_000, "a time that can be read back");
     let wire = WireRecord {
         seconds: record.time.seconds,
         nanos: record.time.nanos,
         operation: to_wire(&record.operation),
     };
-    // Serialising plain values into memory has no way to fail.
-    postcard::to_allocvec(&wire).unwrap_or_default()
+    postcard::to_allocvec(&wire).expect("serialising into memory cannot fail")
 }
 
 pub(crate) fn decode(xid: Xid, bytes: &[u8]) -> Result<LogRecord, &'static str> {
@@ -61,6 +81,7 @@ pub(crate) fn decode(xid: Xid, bytes: &[u8]) -> Result<LogRecord, &'static str> 
     if !rest.is_empty() {
         return Err("bytes after the end of a log record");
     }
+    // The format allows any 32 bits; a time does not.
     if wire.nanos >= 1_000_000_000 {
         return Err("a time with too many nanoseconds");
     }

@@ -55,14 +55,15 @@ fn files() -> (FakeKvs, Publication) {
 }
 
 fn persist(
-    folder: &Path,
-    (kvs, publication): (&FakeKvs, &Publication),
+    dir: &Path,
+    kvs: &FakeKvs,
+    publication: &Publication,
     keys: &Arc<Keys>,
     frame_bytes: usize,
 ) -> Arc<Index> {
-    let index = Index::open(&folder.join("index"), CHUNK_BYTES, &IndexOptions::default());
+    let index = Index::open(&dir.join("index"), CHUNK_BYTES, &IndexOptions::default());
     let index = Arc::new(index.unwrap());
-    let store = DirStore::open(&folder.join("objects")).unwrap();
+    let store = DirStore::open(&dir.join("objects")).unwrap();
     let clock = Arc::new(VirtualClock::at(1_480_000_000));
     let options = PersistOptions { frame_bytes, ..PersistOptions::default() };
     let persister = Persister::new(
@@ -70,9 +71,10 @@ fn persist(
         Arc::new(store),
         Arc::clone(keys),
         Arc::clone(&index),
-        (clock, options),
+        clock,
+        options,
     );
-    let changes = NetChangesOptions::new(folder);
+    let changes = NetChangesOptions::new(dir);
     let changes = NetChanges::of_range(kvs.log(), publication.range, &changes).unwrap();
     let mounted = kvs.open_snapshot(publication).unwrap();
     persister
@@ -105,9 +107,9 @@ fn frames(criterion: &mut Criterion) {
     group.bench_function("build", |bencher| {
         bencher.iter_batched(
             || tempfile::tempdir().unwrap(),
-            |folder| {
-                persist(folder.path(), (&kvs, &publication), &keys, MIB);
-                folder
+            |dir| {
+                persist(dir.path(), &kvs, &publication, &keys, MIB);
+                dir
             },
             BatchSize::PerIteration,
         );
@@ -116,9 +118,9 @@ fn frames(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("fetch");
     for frame_bytes in [MIB / 8, MIB / 4, MIB / 2, MIB, 2 * MIB, 4 * MIB] {
-        let folder = tempfile::tempdir().unwrap();
-        let index = persist(folder.path(), (&kvs, &publication), &keys, frame_bytes);
-        let store = DirStore::open(&folder.path().join("objects")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let index = persist(dir.path(), &kvs, &publication, &keys, frame_bytes);
+        let store = DirStore::open(&dir.path().join("objects")).unwrap();
         let stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(store)];
         let fetcher = |cache_bytes| {
             let options = FetcherOptions { cache_bytes, ..FetcherOptions::default() };

@@ -1,4 +1,9 @@
-//! What can go wrong with tarballs and manifests.
+//! The crate's error: what can go wrong with tarballs, manifests, and the index over them.
+//!
+//! A variant says which operation failed on which object; its [`kind`](HasKind::kind) says what the
+//! caller can do. Bytes from outside (a store, the index, a snapshot) that are not what they must
+//! be are [`PersistError::Damaged`] or another error of that kind, never a panic: panics are kept
+//! for what only a mistake in this crate could bring about.
 
 use std::io;
 
@@ -30,6 +35,9 @@ pub enum PersistError {
     /// Text that is not an identity or a recipient.
     #[error("{0}")]
     BadKey(String),
+    /// The operating system's source of randomness failed.
+    #[error("the system has no random bytes")]
+    NoRandomness,
     /// Two writers wrote the same snapshot, or a manifest was replaced.
     #[error("manifest {name} does not continue the one before it: {problem}")]
     BrokenChain {
@@ -51,6 +59,9 @@ pub enum PersistError {
     /// The store of objects failed.
     #[error(transparent)]
     Store(PortError),
+    /// The data that was read does not cover the chunks that were asked for.
+    #[error(transparent)]
+    Recalled(PortError),
     /// The snapshot could not be read, or the list of updates.
     #[error("cannot read what is to be persisted")]
     Source(#[source] PortError),
@@ -73,8 +84,7 @@ pub enum PersistError {
 
 impl PersistError {
     pub(crate) fn damaged(object: impl std::fmt::Display, problem: &'static str) -> Self {
-        let object = format!("{object}");
-        Self::Damaged { object, problem }
+        Self::Damaged { object: object.to_string(), problem }
     }
 }
 
@@ -84,18 +94,26 @@ impl HasKind for PersistError {
             Self::Damaged { .. } | Self::BrokenChain { .. } => ErrorKind::Damaged,
             Self::Missing(_) => ErrorKind::Missing,
             Self::WrongKey { .. } => ErrorKind::WrongKey,
-            Self::Store(error) | Self::Source(error) | Self::Restore(error) => error.kind(),
+            Self::Store(error)
+            | Self::Recalled(error)
+            | Self::Source(error)
+            | Self::Restore(error) => error.kind(),
             Self::Index(error) => error.kind(),
             Self::Status(error) => error.kind(),
             Self::Cancelled => ErrorKind::Cancelled,
-            Self::BadKey(_) | Self::Io { .. } | Self::Pipeline => ErrorKind::Failed,
+            // `Io` is an operation of this process alone: an error of a store comes as `Store`,
+            // with the kind that the store gave it.
+            Self::BadKey(_) | Self::NoRandomness | Self::Io { .. } | Self::Pipeline => {
+                ErrorKind::Failed
+            }
         }
     }
 }
 
 impl From<PersistError> for PortError {
     fn from(error: PersistError) -> Self {
-        if let PersistError::Store(port) = error {
+        // What came through a port goes on as it came.
+        if let PersistError::Store(port) | PersistError::Recalled(port) = error {
             return port;
         }
         Self::of(error)

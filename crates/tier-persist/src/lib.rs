@@ -10,36 +10,38 @@
 //! [`Keys`] hold the identity that opens what was written.
 //!
 //! This crate knows no log: no log entry enters or leaves it. It decides nothing about when.
+//!
+//! Its modules are layers, from the bottom up: the formats (bytes to values and back), reading
+//! (objects to values), deriving (an archive to an index, a filesystem, a verdict), and writing (a
+//! snapshot to an archive and its index). A layer uses those below it, and errors, damage and
+//! progress are for all of them.
 
-mod age_stream;
-mod archive;
-mod compress;
+mod damage;
 mod error;
-mod fetcher;
+mod progress;
+mod sync;
+
+mod format;
+
+mod read;
+
+mod derive;
+
+mod write;
+
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod keys;
-mod manifest;
-mod names;
-mod object;
-mod persister;
-mod pipeline;
-mod plan;
-mod planner;
-mod rebuild;
-mod restore;
-mod seekable;
-mod tarball;
-mod verify;
-mod watch;
 
-pub use archive::{Archive, SnapshotSummary, StoredObject};
+pub use damage::Damage;
+pub use derive::apply::ScanMode;
+pub use derive::rebuild::rebuild_without_manifests;
+pub use derive::verify::{VerifyReport, check_object};
 pub use error::PersistError;
-pub use fetcher::{Fetcher, FetcherOptions};
-pub use keys::Keys;
-pub use names::FilesystemId;
-pub use persister::{PersistOptions, PersistReport, PersistRequest, Persister};
-pub use rebuild::{ScanMode, rebuild_without_manifests};
-pub use tarball::{list_members, write_tar};
-pub use verify::{Damage, VerifyReport, check_object};
-pub use watch::Watch;
+pub use format::keys::Keys;
+pub use format::names::FilesystemId;
+pub use progress::Watch;
+pub use read::chain::{Archive, SnapshotSummary, StoredObject};
+pub use read::fetcher::{Fetcher, FetcherOptions};
+pub use read::listing::{list_members, write_tar};
+pub use write::options::PersistOptions;
+pub use write::persister::{PersistReport, PersistRequest, Persister};

@@ -1,4 +1,4 @@
-//! The side of whoever gives a command.
+//! The client: sends a command to the process that has a store open, and receives its output.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -7,10 +7,19 @@ use std::path::Path;
 use tier_types::{ControlCommand, ControlSession};
 
 use crate::RpcError;
-use crate::place::Place;
+use crate::socket_path::SocketPath;
 use crate::wire::{self, Request, Response};
 
 /// A connection to the process that has a store open.
+///
+/// ```
+/// use tier_rpc::Client;
+///
+/// let dir = tempfile::tempdir()?;
+/// let client = Client::connect(&dir.path().join("control.sock"))?;
+/// assert!(client.is_none(), "no process has this store open");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Client {
     socket: UnixStream,
@@ -24,20 +33,13 @@ impl Client {
     /// Connects to the socket at a path; `None` if there is none, or only what a process left that
     /// is gone.
     pub fn connect(path: &Path) -> Result<Option<Self>, RpcError> {
-        let socket = Place::of(path).and_then(|place| UnixStream::connect(place.path()));
-        match socket {
+        let connected = SocketPath::of(path).and_then(|socket| UnixStream::connect(socket.short()));
+        match connected {
             Ok(mut socket) => {
                 wire::greet(&mut socket).map_err(|_| RpcError::Gone)?;
                 Ok(Some(Self { socket }))
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                ) =>
-            {
-                Ok(None)
-            }
+            Err(error) if is_absent(&error) => Ok(None),
             Err(source) => {
                 Err(RpcError::Io { operation: "connect to", path: path.to_path_buf(), source })
             }
@@ -56,14 +58,13 @@ impl Client {
         session: &dyn ControlSession,
     ) -> Result<u8, RpcError> {
         wire::read_greeting(&mut self.socket)?;
-        let ControlCommand { arguments, folder } = command.clone();
-        wire::write(&mut self.socket, &Request::Run { arguments, folder })
-            .map_err(|_| RpcError::Gone)?;
+        let ControlCommand { arguments, directory } = command.clone();
+        wire::write(&mut self.socket, &Request::Run { arguments, directory })?;
         loop {
             match wire::read(&mut self.socket)? {
                 Response::Output(bytes) => {
                     if session.output(&bytes).is_err() {
-                        // What comes then is read, so that the other side can end in order.
+                        // What comes then is read all the same, so that the command ends in order.
                         let _ = wire::write(&mut self.socket, &Request::Cancel);
                     }
                 }
@@ -75,10 +76,15 @@ impl Client {
     }
 }
 
+/// Whether no process listens at a path.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
 impl Canceller {
     /// Asks for the command to stop at the next safe point.
     pub fn cancel(&mut self) {
-        // Who is gone needs not be stopped.
+        // A process that is gone needs not be asked.
         let _ = wire::write(&mut self.0, &Request::Cancel);
     }
 }

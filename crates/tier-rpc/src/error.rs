@@ -19,7 +19,7 @@ pub enum RpcError {
         /// Why not.
         source: io::Error,
     },
-    /// Somebody says what this protocol does not.
+    /// The other end sent what this protocol does not have.
     #[error("the process at the control socket does not speak this protocol: {0}")]
     Protocol(&'static str),
     /// The other process is of another version.
@@ -28,10 +28,20 @@ pub enum RpcError {
          {ours}; start it again with this version of the program"
     )]
     Version {
-        /// Our version.
+        /// The version of this process.
         ours: u8,
-        /// The other one's.
+        /// The version of the other one.
         theirs: u8,
+    },
+    /// A command's arguments, say, that the protocol has no room for.
+    #[error(
+        "a message of {len_bytes} bytes is too long for the control socket: at most {max_bytes}"
+    )]
+    TooLong {
+        /// Its length in bytes.
+        len_bytes: u64,
+        /// The longest one in bytes.
+        max_bytes: u32,
     },
     /// The other end is gone before its answer was complete.
     #[error("the process that has the store open ended before the command was done")]

@@ -9,15 +9,15 @@ use tier_types::{ErrorKind, HasKind, PortError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StatusError {
-    /// The operating system said no. After a failed write the writer refuses further events until
-    /// the log is opened again.
+    /// An I/O error. After a failed write the writer refuses further events until the log is opened
+    /// again.
     #[error("cannot {operation} status log {}", path.display())]
     Io {
         /// What was tried.
         operation: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// A line is not what was written.

@@ -1,11 +1,15 @@
-//! Everything of interest that can happen to a snapshot.
+//! Status events: everything of interest that can happen to a persisted snapshot.
+//!
+//! An event says what is true from now on, not what is about to be tried: it is recorded after the
+//! work that it tells of is durable. A crash between the two loses the event, never the work, and
+//! the work is found again or repeated.
 
 use tier_types::{Epoch, SnapshotId, Timestamp, XidRange};
 
 /// Which snapshot a status log is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StatusHeader {
-    /// The writer's reign.
+    /// The writer's term.
     pub epoch: Epoch,
     /// The snapshot.
     pub snapshot: SnapshotId,
@@ -25,7 +29,7 @@ pub enum Tier {
 pub enum Event {
     /// Persisting these transactions began.
     Started {
-        /// Which transactions.
+        /// The transactions.
         range: XidRange,
     },
     /// Work went on after a crash or a stop.
@@ -41,9 +45,9 @@ pub enum Event {
     },
     /// An inode could not be persisted; the next snapshot tries again.
     InodeFailed {
-        /// Which inode.
+        /// The inode's number.
         ino: u64,
-        /// Why.
+        /// The error with its causes.
         error: String,
     },
     /// The manifest is durable: the snapshot exists.
@@ -70,7 +74,7 @@ pub enum Event {
     },
     /// Every object was read back from this tier and compared.
     Verified {
-        /// Which tier.
+        /// The tier.
         tier: Tier,
     },
     /// The evicter went through all of the snapshot's inodes.
@@ -82,9 +86,9 @@ pub enum Event {
     },
     /// A step failed; it is tried again.
     Failed {
-        /// The step.
+        /// The step's name, for messages.
         step: String,
-        /// Why.
+        /// The error with its causes.
         error: String,
     },
 }

@@ -1,27 +1,60 @@
-//! One line of a status log (`docs/formats/status-log.md`).
+//! The status chain: text lines, each with a digest that continues the line before.
+//!
+//! A line is `TEXT DIGEST\n`. The digest is cut from the SHA-256 of the *previous line's digest*
+//! and TEXT, and the first line starts from nothing. A digest of one line therefore vouches for
+//! every line up to it, in their order: a line that was changed, swapped, left out or taken from
+//! another log does not fit, and neither does any line after it.
+//!
+//! The log is appended to while a crash may come at any byte. What a crash can leave is a prefix of
+//! what was written: whole lines, then perhaps the first bytes of one more. The two cases look
+//! different, and are told apart by the newline alone:
+//!
+//! - **A last line without a newline is torn.** It did not happen. The writer returns from a report
+//!   only after the line was synced, so that no work was built on it; the next writer cuts it off.
+//! - **A line with a newline is complete**, and then its digest must fit. If it does not, the file
+//!   is damaged, wherever the line is: bytes under a newline were all written, and a disk that
+//!   brings others back has lost something that work was built on.
+//!
+//! A torn line whose lost bytes come back as zeros has no newline either, and is cut in the same
+//! way. A newline that turned into another byte joins two lines, whose digest does not fit, or
+//! makes the last line a torn one. That loss cannot be told from a crash, and costs what a crash
+//! costs: the step of which the event told is done once more, and every step can be repeated.
+//!
+//! Damage is an error and never skipped. Events after a damaged line may say "verified", on which
+//! eviction relies, and a chain that is broken vouches for none of them. An operator may move the
+//! file away: what it said is found out again, from the manifest and by reading the objects back.
+//!
+//! 64 bits of digest find accidents. They are no signature: a program that can write the file can
+//! make a chain that fits.
 
 use std::collections::HashMap;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use ring::digest::{SHA256, digest};
 use tier_types::{Epoch, SnapshotId, Timestamp, Xid, XidRange};
 
 use crate::{Event, EventRecord, StatusHeader, Tier};
 
-/// Longest line that a reader accepts.
+/// Longest line that a reader accepts, without its newline.
 pub(crate) const LINE_BYTES_MAX: usize = 16 * 1024;
-/// Longest value of a field; what is longer is cut when it is written.
+/// Longest value of a field; what is longer is cut when it is written. Escaped it has up to three
+/// times as many bytes, and no event has more than two fields that are text.
 const VALUE_BYTES_MAX: usize = 2048;
+/// Bytes of the SHA-256 that a line keeps.
+const DIGEST_BYTES: usize = 8;
 
-/// The digest that the next line continues: 16 hexadecimal digits.
+/// The digest that the next line continues: 16 hexadecimal digits, none before the first line.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Chain(String);
 
 impl Chain {
     /// `text` with the digest that chains it to the lines before, and a newline.
     pub(crate) fn seal(&mut self, text: &str) -> String {
+        assert!(!text.contains('\n'), "a line is one line");
         self.0 = self.digest_of(text);
-        format!("{text} {}\n", self.0)
+        let line = format!("{text} {}\n", self.0);
+        assert!(line.len() <= LINE_BYTES_MAX, "a writer writes no line that a reader refuses");
+        line
     }
 
     /// The text of a line whose digest fits.
@@ -37,10 +70,13 @@ impl Chain {
 
     fn digest_of(&self, text: &str) -> String {
         let full = digest(&SHA256, format!("{}\n{text}", self.0).as_bytes());
-        full.as_ref().iter().take(8).fold(String::new(), |mut out, byte| {
-            let _ = write!(out, "{byte:02x}");
-            out
-        })
+        let digits =
+            full.as_ref().iter().take(DIGEST_BYTES).fold(String::new(), |mut out, byte| {
+                let _ = write!(out, "{byte:02x}");
+                out
+            });
+        assert_eq!(digits.len(), 2 * DIGEST_BYTES, "a digest has a fixed length");
+        digits
     }
 }
 
@@ -49,7 +85,7 @@ pub(crate) fn header_to_text(header: &StatusHeader) -> String {
 }
 
 pub(crate) fn header_from_text(text: &str) -> Option<StatusHeader> {
-    let fields = Fields::parse(text.strip_prefix("tier-status 1")?)?;
+    let fields = Fields::parse(text.strip_prefix("tier-status 1 ")?)?;
     Some(StatusHeader {
         epoch: Epoch::new(fields.number("epoch")?),
         snapshot: SnapshotId::new(fields.number("snapshot")?),
@@ -58,7 +94,7 @@ pub(crate) fn header_from_text(text: &str) -> Option<StatusHeader> {
 
 pub(crate) fn event_to_text(record: &EventRecord) -> String {
     let mut out = format!("{}.{:09} ", record.time.seconds, record.time.nanos);
-    let mut line = |word: &str, fields: &[(&str, &dyn std::fmt::Display)]| {
+    let mut line = |word: &str, fields: &[(&str, &dyn Display)]| {
         out.push_str(word);
         for (key, value) in fields {
             let _ = write!(out, " {key}={}", escape(&value.to_string()));
@@ -101,6 +137,7 @@ pub(crate) fn event_from_text(text: &str) -> Option<EventRecord> {
     let (time, rest) = text.split_once(' ')?;
     let (seconds, nanos) = time.split_once('.')?;
     let time = Timestamp { seconds: seconds.parse().ok()?, nanos: nanos.parse().ok()? };
+    // A word without fields is the whole rest.
     let (word, fields) = rest.split_once(' ').unwrap_or((rest, ""));
     let fields = Fields::parse(fields)?;
     let event = match word {
@@ -188,3 +225,6 @@ fn unescape(value: &str) -> Option<String> {
     // A value that was cut may end within a character.
     Some(String::from_utf8_lossy(&out).into_owned())
 }
+
+#[cfg(test)]
+mod tests;

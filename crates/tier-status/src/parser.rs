@@ -1,4 +1,10 @@
-//! Reads a status log.
+//! The parser of a status log: the only code that reads one.
+//!
+//! It takes untrusted bytes. Every complete line must continue the chain of digests (`line.rs`),
+//! and the first must be a header; anything else is [`StatusError::Damaged`] with the line's
+//! number. What follows the last newline is torn and did not happen. A log remembers where its
+//! complete lines end and the digest of the last of them, so that a writer can cut the torn rest
+//! off and continue the chain without reading the file again.
 
 use std::fs;
 use std::path::Path;
@@ -36,6 +42,7 @@ impl StatusLog {
         let mut records = Vec::new();
         let mut whole_bytes = 0;
         for (line_idx, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            // Only the last piece can lack its newline: it is torn.
             let Some(line) = line.strip_suffix(b"\n") else { break };
             let damaged = |problem| StatusError::Damaged {
                 path: path.to_path_buf(),
@@ -43,11 +50,10 @@ impl StatusLog {
                 problem,
             };
             whole_bytes += to_u64(line.len()) + 1;
-            let text = std::str::from_utf8(line).ok().filter(|text| text.len() <= LINE_BYTES_MAX);
-            let text = text.ok_or_else(|| damaged("not a line of text"))?;
-            let text = chain.open(text).ok_or_else(|| damaged("its digest does not fit"))?;
+            let text = chain_text(&mut chain, line).map_err(damaged)?;
             if header.is_none() {
-                header = Some(header_from_text(text).ok_or_else(|| damaged("not a header"))?);
+                let problem = "not a header of version 1";
+                header = Some(header_from_text(text).ok_or_else(|| damaged(problem))?);
             } else {
                 records.push(event_from_text(text).ok_or_else(|| damaged("not an event"))?);
             }
@@ -55,7 +61,7 @@ impl StatusLog {
         Ok(header.map(|header| Self { header, records, chain, whole_bytes }))
     }
 
-    /// Which snapshot it is about.
+    /// The snapshot that it is about.
     pub fn header(&self) -> StatusHeader {
         self.header
     }
@@ -65,7 +71,7 @@ impl StatusLog {
         &self.records
     }
 
-    /// Where the snapshot stands.
+    /// How far the snapshot has got.
     pub fn status(&self) -> SnapshotStatus {
         SnapshotStatus::fold(self.header, &self.records)
     }
@@ -78,4 +84,11 @@ impl StatusLog {
     pub(crate) fn whole_bytes(&self) -> u64 {
         self.whole_bytes
     }
+}
+
+/// The text of a line that continues the chain, or what is wrong with it.
+fn chain_text<'a>(chain: &mut Chain, line: &'a [u8]) -> Result<&'a str, &'static str> {
+    // The length is checked before anything is computed over the line.
+    let text = std::str::from_utf8(line).ok().filter(|text| text.len() <= LINE_BYTES_MAX);
+    chain.open(text.ok_or("not a line of text")?).ok_or("its digest does not fit")
 }

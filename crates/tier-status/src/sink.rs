@@ -1,4 +1,4 @@
-//! How work reports without knowing to whom.
+//! The status sink: how work reports its events, wherever they go.
 
 use crate::{Event, StatusError};
 
@@ -22,7 +22,7 @@ pub trait StatusSink: Send + Sync {
     }
 }
 
-/// Forgets everything.
+/// A sink that drops every event, for work that is not recorded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NullSink;
 

@@ -1,4 +1,11 @@
-//! Where a snapshot stands.
+//! The status of a snapshot: its events, folded.
+//!
+//! The fold is the one model of how far a snapshot has got, for the agent that resumes from it and
+//! for everything that shows it. A stage includes the earlier ones, and an event only raises it, so
+//! that events of a step that was repeated after a crash change nothing. One event starts over:
+//! `started`, because a snapshot is started again only if no manifest committed it, and then what
+//! an earlier attempt wrote is discarded. `verified` is kept apart from the stage: it is what
+//! eviction relies on, also after a pass raised the stage beyond it.
 
 use tier_types::{Timestamp, XidRange};
 
@@ -21,10 +28,36 @@ pub enum Stage {
     Evicted,
 }
 
-/// Where a snapshot stands, folded from its events.
+/// How far a snapshot has got, folded from its events.
+///
+/// ```
+/// # use std::error::Error;
+/// # use std::sync::Arc;
+/// use tier_status::{Event, Stage, StatusHeader, StatusLog, StatusSink, StatusWriter, Tier};
+/// use tier_types::{Epoch, SnapshotId, SystemClock, Xid, XidRange};
+///
+/// # fn main() -> Result<(), Box<dyn Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("e00000001-s0000000007.status");
+/// let header = StatusHeader { epoch: Epoch::new(1), snapshot: SnapshotId::new(7) };
+/// let range = XidRange::new(Xid::new(1), Xid::new(100)).ok_or("an empty range")?;
+///
+/// let writer = StatusWriter::open(&path, header, Arc::new(SystemClock))?;
+/// writer.report(Event::Started { range })?;
+/// writer.report(Event::Failed { step: "push".into(), error: "the cloud is away".into() })?;
+/// writer.report(Event::Verified { tier: Tier::Cloud })?;
+/// drop(writer);
+///
+/// let status = StatusLog::read(&path)?.ok_or("an empty log")?.status();
+/// assert_eq!(status.header, header);
+/// assert_eq!((status.range, status.stage), (Some(range), Stage::VerifiedCloud));
+/// assert_eq!(status.last_error, None, "a step succeeded since");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SnapshotStatus {
-    /// Which snapshot.
+    /// The snapshot.
     pub header: StatusHeader,
     /// How far it has got.
     pub stage: Stage,
@@ -98,6 +131,7 @@ impl SnapshotStatus {
                 self.tarball_bytes = self.tarball_bytes.saturating_add(*bytes);
             }
             Event::InodeFailed { ino, .. } => self.failed_inodes.push(*ino),
+            // The manifest counts, whatever was sealed on the way to it.
             Event::Committed { n_tarballs, n_inodes, data_bytes, tarball_bytes, .. } => {
                 self.n_tarballs = *n_tarballs;
                 self.n_inodes = *n_inodes;
@@ -123,5 +157,96 @@ impl SnapshotStatus {
 
     fn reach(&mut self, stage: Stage) {
         self.stage = self.stage.max(stage);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tier_types::{Epoch, SnapshotId, Xid};
+
+    use super::*;
+
+    const HEADER: StatusHeader =
+        StatusHeader { epoch: Epoch::new(1), snapshot: SnapshotId::new(2) };
+
+    fn at(seconds: i64, event: Event) -> EventRecord {
+        EventRecord { time: Timestamp { seconds, nanos: 0 }, event }
+    }
+
+    fn fold(events: impl IntoIterator<Item = Event>) -> SnapshotStatus {
+        let records: Vec<_> = (1..).zip(events).map(|(n, event)| at(n, event)).collect();
+        SnapshotStatus::fold(HEADER, &records)
+    }
+
+    fn started(start: u64, end: u64) -> Event {
+        Event::Started { range: XidRange::new(Xid::new(start), Xid::new(end)).unwrap() }
+    }
+
+    fn sealed(bytes: u64) -> Event {
+        Event::TarballSealed { name: "t".into(), bytes, n_members: 1 }
+    }
+
+    fn committed() -> Event {
+        Event::Committed {
+            manifest: "m".into(),
+            n_tarballs: 1,
+            n_inodes: 3,
+            data_bytes: 50,
+            tarball_bytes: 10,
+        }
+    }
+
+    #[test]
+    fn a_later_start_replaces_an_attempt_that_a_crash_cut_short() {
+        let failed = Event::InodeFailed { ino: 9, error: "damaged".into() };
+        let status = fold([started(1, 5), sealed(7), failed, started(1, 8), sealed(4)]);
+        assert_eq!(status.range.map(XidRange::end), Some(Xid::new(8)));
+        assert_eq!((status.n_tarballs, status.tarball_bytes), (1, 4));
+        assert_eq!((status.failed_inodes, status.stage), (Vec::new(), Stage::Persisting));
+        assert_eq!(status.started.map(|time| time.seconds), Some(4));
+        assert_eq!(status.last_event.map(|time| time.seconds), Some(5));
+    }
+
+    #[test]
+    fn what_was_committed_counts_and_not_what_was_sealed() {
+        let status = fold([started(1, 5), sealed(7), sealed(9), committed()]);
+        assert_eq!((status.n_tarballs, status.tarball_bytes), (1, 10));
+        assert_eq!((status.n_inodes, status.data_bytes), (3, 50));
+        assert_eq!(status.stage, Stage::Committed);
+    }
+
+    #[test]
+    fn an_event_that_is_repeated_takes_no_stage_back() {
+        let verified = Event::Verified { tier: Tier::Cloud };
+        let evicted = Event::Evicted { n_inodes: 1, bytes: 5 };
+        let status = fold([committed(), verified, evicted.clone(), Event::Resumed, Event::Indexed]);
+        assert_eq!((status.stage, status.verified), (Stage::Evicted, Some(Tier::Cloud)));
+        let again = fold([committed(), evicted.clone(), evicted]);
+        assert_eq!(again.evicted_bytes, 10, "every pass counts");
+    }
+
+    #[test]
+    fn the_farthest_tier_counts_as_verified() {
+        let verified = |tier| Event::Verified { tier };
+        let status = fold([verified(Tier::Cloud), verified(Tier::Local)]);
+        assert_eq!((status.verified, status.stage), (Some(Tier::Cloud), Stage::VerifiedCloud));
+        assert_eq!(fold([verified(Tier::Local)]).stage, Stage::VerifiedLocal);
+        assert_eq!(fold([Event::Indexed]).verified, None);
+    }
+
+    #[test]
+    fn an_error_is_shown_until_a_step_succeeds() {
+        let failed = Event::Failed { step: "push".into(), error: "away".into() };
+        let shown = Some("push: away".to_string());
+        assert_eq!(fold([failed.clone()]).last_error, shown);
+        assert_eq!(fold([failed.clone(), Event::Resumed]).last_error, shown);
+        let pushed = Event::Pushed { name: "t".into(), bytes: 1 };
+        assert_eq!(fold([failed, pushed]).last_error, None);
+    }
+
+    #[test]
+    fn counts_from_a_damaged_disk_do_not_overflow() {
+        let status = fold([sealed(u64::MAX), sealed(1)]);
+        assert_eq!((status.n_tarballs, status.tarball_bytes), (2, u64::MAX));
     }
 }

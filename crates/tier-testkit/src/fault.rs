@@ -1,4 +1,8 @@
-//! A store that breaks when it is told to.
+//! Fault injection: an object store that breaks when it is told to.
+//!
+//! Operations are counted, and a test names the one that is to break. Run once without a fault it
+//! learns how many there are, and then breaks each in turn, so that no point at which a store can
+//! fail is left out. The store says which operation broke, for the message of a test that failed.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -20,6 +24,23 @@ pub enum Fault {
 }
 
 /// Passes everything on to another store, until an operation breaks.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use tier_testkit::{Fault, FaultyStore, MemoryStore};
+/// use tier_types::{ErrorKind, ObjectName, ObjectStore};
+///
+/// let store = FaultyStore::new(Arc::new(MemoryStore::default()));
+/// let name = ObjectName::new("a").expect("a valid name");
+/// store.break_at(1, Fault::Error);
+/// store.put(&name, 1, &mut &b"x"[..])?;
+/// let error = store.len_bytes(&name).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Unavailable);
+/// assert_eq!(store.broken().as_deref(), Some("Error in operation 1, len a"));
+/// assert_eq!(store.len_bytes(&name)?, 1, "later ones work");
+/// # Ok::<(), tier_types::PortError>(())
+/// ```
 pub struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
     state: Mutex<State>,
@@ -47,8 +68,7 @@ impl FaultyStore {
     /// Lets operation number `n` from now (0 is the next one) break.
     pub fn break_at(&self, n: u64, fault: Fault) {
         let mut state = self.state.lock();
-        *state =
-            State { fault: Some((state.n_operations + n, fault)), ..std::mem::take(&mut state) };
+        state.fault = Some((state.n_operations + n, fault));
         state.broken = None;
     }
 

@@ -1,25 +1,29 @@
-//! Fakes, fault injection, contracts, workloads and an oracle, shared by every crate's tests.
+//! Fakes, fault injection, contract suites, workloads and an oracle, shared by every crate's tests.
 //!
-//! [`FakeKvs`] is a mounted instance in memory, built by chaining, with true point-in-time
-//! snapshots and a log that publishes with them. [`MemoryStore`] keeps objects in memory;
-//! [`FaultyStore`] breaks another store at a chosen operation, and says which it was.
-//! [`VirtualClock`] makes times reproducible, [`RecordingSink`] remembers events.
+//! [`FakeKvs`] is a small filesystem in memory, built by chaining, with true point-in-time snapshots
+//! and a [`FakeLog`] that publishes with them. [`FakeArchive`] archives it in memory and brings
+//! evicted data back. [`MemoryStore`] keeps objects in memory; [`FaultyStore`] breaks another store
+//! at a chosen operation, and says which it was. [`VirtualClock`] makes times reproducible,
+//! [`RecordingSink`] remembers events.
+//!
+//! [`contract`] has a suite for each port: what every implementation must do, run on the fakes here
+//! and on the real implementations in their crates. It also drives a filesystem of your own.
 //!
 //! [`Model`] is a naive filesystem to compare a real one with; [`workload()`] generates what is done
-//! to both. [`check_log_service`] and [`check_object_store`] are contracts: what every
-//! implementation of a port must do, run on the fakes here and on the real ones in their crates.
+//! to both.
 //!
-//! To be used from integration tests only.
+//! To be used from integration tests only: a unit test that used it would get two versions of the
+//! crate under test.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    clippy::missing_panics_doc,
     reason = "a test that cannot go on must stop"
 )]
 
 mod clock;
-mod contract;
+pub mod contract;
+mod fake_archive;
 mod fake_kvs;
 mod fake_log;
 mod fake_status;
@@ -29,7 +33,7 @@ mod model;
 mod workload;
 
 pub use clock::VirtualClock;
-pub use contract::{check_log_service, check_object_store, check_staging_store};
+pub use fake_archive::{ArchivedExtent, ArchivedInode, FakeArchive};
 pub use fake_kvs::FakeKvs;
 pub use fake_log::FakeLog;
 pub use fake_status::RecordingSink;

@@ -1,4 +1,4 @@
-//! Objects in memory.
+//! An object store in memory.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -11,6 +11,20 @@ use tier_types::{
 };
 
 /// A store that forgets everything when it is dropped.
+///
+/// ```
+/// use tier_testkit::MemoryStore;
+/// use tier_types::{ErrorKind, ObjectName, ObjectStore};
+///
+/// let store = MemoryStore::default();
+/// let name = ObjectName::new("a/b").expect("a valid name");
+/// store.put(&name, 5, &mut &b"hello"[..])?;
+/// assert_eq!(store.list("a/")?, [name.clone()]);
+/// store.tamper(&name, |bytes| bytes.truncate(3));
+/// let short = store.read_range(&name, 0, &mut [0; 5]).unwrap_err();
+/// assert_eq!(short.kind(), ErrorKind::Damaged);
+/// # Ok::<(), tier_types::PortError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct MemoryStore(Arc<Mutex<Objects>>);
 
@@ -52,7 +66,7 @@ impl StagingStore for MemoryStore {
 }
 
 impl MemoryStore {
-    /// Changes an object's bytes behind everybody's back.
+    /// Changes an object's bytes, as no store should: damage.
     pub fn tamper(&self, name: &ObjectName, change: impl FnOnce(&mut Vec<u8>)) {
         change(self.0.lock().get_mut(name).expect("the object to be tampered with is there"));
     }
@@ -104,12 +118,11 @@ impl ObjectStore for MemoryStore {
     ) -> Result<(), PortError> {
         let objects = self.0.lock();
         let bytes = objects.get(name).ok_or_else(|| missing(name))?;
-        let start = to_usize(offset_bytes);
-        let range = bytes.get(start..).and_then(|rest| rest.get(..buffer.len()));
-        let range = range.ok_or_else(|| {
+        let rest = bytes.get(to_usize(offset_bytes)..);
+        let found = rest.and_then(|rest| rest.get(..buffer.len())).ok_or_else(|| {
             PortError::new(ErrorKind::Damaged, format!("object {name} ends too early"))
         })?;
-        buffer.copy_from_slice(range);
+        buffer.copy_from_slice(found);
         Ok(())
     }
 

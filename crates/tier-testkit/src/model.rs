@@ -1,4 +1,8 @@
-//! A naive filesystem: what a real one must look like.
+//! The oracle: a naive filesystem, what a real one must look like.
+//!
+//! It keeps every byte in memory and has no tiers, no log and no crash, and so hardly any way to be
+//! wrong. The same operations are done to it and to a real filesystem; both must refuse the same ones
+//! and have the same tree, whatever was snapshotted, evicted, recalled or reopened in between.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +11,7 @@ use crate::workload::{FsOp, Name};
 /// An inode of the model. Numbers are the model's own.
 type NodeId = usize;
 
-/// What the model says no with.
+/// Why the model refuses an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ModelError {
     /// No such entry.
@@ -54,7 +58,7 @@ pub struct TreeEntry {
 }
 
 impl std::fmt::Debug for TreeEntry {
-    /// Content as runs of equal bytes: a failed comparison is to be read by people.
+    /// Content as runs of equal bytes, so that a failed comparison can be read.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let content = self.content.as_ref().map(|bytes| {
             let runs = bytes.chunk_by(|a, b| a == b).take(20);

@@ -13,6 +13,32 @@ pub struct Timestamp {
     pub nanos: u32,
 }
 
+/// RFC 3339 in UTC, to the second: `2016-12-18T00:04:05Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (year, month, day) = civil(self.seconds.div_euclid(86_400));
+        let second = self.seconds.rem_euclid(86_400);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
+/// Year, month and day of a day since 1970-01-01 in the proleptic Gregorian calendar
+/// (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`).
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    assert!((1..=12).contains(&month) && (1..=31).contains(&day), "a day of the calendar");
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
 /// A device's major and minor number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct DeviceNumber {
@@ -44,7 +70,7 @@ pub enum FileKind {
 /// An inode's attributes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FileAttr {
-    /// Which inode.
+    /// The inode.
     pub ino: Ino,
     /// What it is.
     pub kind: FileKind,
@@ -70,7 +96,37 @@ pub struct FileAttr {
     pub xid: Xid,
 }
 
+impl FileAttr {
+    /// The attributes of a new inode: its own transaction's number, one name, no data, no
+    /// permissions, times of zero.
+    pub fn new(ino: Ino, kind: FileKind) -> Self {
+        let zero = Timestamp::default();
+        Self {
+            ino,
+            kind,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            size_bytes: 0,
+            accessed: zero,
+            modified: zero,
+            changed: zero,
+            created: zero,
+            xid: Xid::new(ino.get()),
+        }
+    }
+}
+
 /// One name in a directory: 1 to 255 bytes, neither NUL nor slash in them, not `.` or `..`.
+///
+/// ```
+/// use tier_types::FileName;
+///
+/// let name = FileName::new(b"caf\xe9.txt").expect("names are bytes, not text");
+/// assert_eq!(name.to_string(), "caf\\xe9.txt");
+/// assert_eq!(FileName::new(b"a/b"), None);
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileName(Box<[u8]>);
 
@@ -140,6 +196,15 @@ pub struct InodeState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        let text = |seconds| Timestamp { seconds, nanos: 0 }.to_string();
+        assert_eq!(text(0), "1970-01-01T00:00:00Z");
+        assert_eq!(text(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(text(-1), "1969-12-31T23:59:59Z");
+        assert_eq!(text(1_482_019_445), "2016-12-18T00:04:05Z");
+    }
 
     #[test]
     fn names_that_cannot_be_are_refused() {

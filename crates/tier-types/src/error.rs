@@ -1,4 +1,10 @@
-//! The error that crosses a port.
+//! The error that crosses a port, and the kinds on which a caller acts.
+//!
+//! A crate has an error enum of its own that says what failed on which object. At a port it becomes
+//! a [`PortError`], which keeps its text and its causes and adds nothing, so that no message says
+//! the same thing twice. What the caller can do is its [`ErrorKind`]: retry later, look for another
+//! copy, ask for another key, stop. A kind is decided where the error is defined ([`HasKind`]) and
+//! never guessed from a text.
 
 use std::error::Error;
 use std::fmt;
@@ -30,6 +36,16 @@ pub trait HasKind: Error + Send + Sync + 'static {
 }
 
 /// An error with what failed, on which object, and what the caller can do about it.
+///
+/// ```
+/// use tier_types::{ErrorKind, PortError, with_causes};
+///
+/// let cause = std::io::Error::other("the cable is cut");
+/// let error = PortError::new(ErrorKind::Unavailable, "cannot read object a").with_source(cause);
+/// assert_eq!(error.kind(), ErrorKind::Unavailable);
+/// assert_eq!(error.to_string(), "cannot read object a");
+/// assert_eq!(with_causes(&error), "cannot read object a: the cable is cut");
+/// ```
 #[derive(Debug)]
 pub struct PortError {
     kind: ErrorKind,
@@ -55,6 +71,7 @@ impl PortError {
     /// The same with its cause, whose text the message does not repeat.
     #[must_use]
     pub fn with_source(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        // An error of a crate has causes of its own, whose place a new one takes.
         let source = Some(source.into());
         let content = match self.content {
             Content::Message { message, .. } => Content::Message { message, source },
@@ -110,4 +127,29 @@ pub fn with_causes(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("frame 7 is damaged")]
+    struct DamagedFrame(#[source] std::io::Error);
+
+    impl HasKind for DamagedFrame {
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Damaged
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_crate_keeps_text_causes_and_kind() {
+        let error = PortError::of(DamagedFrame(std::io::Error::other("a bit flipped")));
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert_eq!(with_causes(&error), "frame 7 is damaged: a bit flipped");
+        let again = error.with_source(std::io::Error::other("the disk is old"));
+        assert_eq!(again.kind(), ErrorKind::Damaged);
+        assert_eq!(with_causes(&again), "frame 7 is damaged: the disk is old");
+    }
 }

@@ -1,4 +1,40 @@
-//! The port through which a filesystem is read, evicted from and restored.
+//! The instance port: a mounted filesystem is read, evicted from and restored.
+//!
+//! To be tiered, a filesystem implements this port and the [log](crate::LogService), and is given a
+//! [`Recall`](crate::Recall). The engine calls it in four ways, and each has one rule that everything
+//! else rests on.
+//!
+//! *Persisting* reads a [`MountedSnapshot`]: attributes, names, chunk map and chunks of the inodes
+//! that a publication changed, in ascending order of inode numbers, by several threads. The rule:
+//! the view is of exactly one transaction. Writes, deletions and evictions that come later do not
+//! show in it.
+//!
+//! *Evicting* names an extent by inode, chunks and **data xid**, the transaction that last changed
+//! its data. The rule: only chunks that still have this data xid are evicted. That comparison, made
+//! under the inode's own lock, is what orders an eviction and a concurrent write: either the write
+//! came first and the chunk has a newer xid, so that it is skipped, or the eviction came first and
+//! the write finds a detour. No other lock is held between the decision to evict and the deletion,
+//! however long that takes. An eviction is no operation: it has no transaction, changes no
+//! attribute, and nothing of it is logged, because the content of the filesystem stays what it is.
+//!
+//! *Recalling* goes the other way: a reader that meets a detour asks for exactly its data xid and
+//! keeps the answer as *warm*, if a detour with this xid still stands. A warm chunk is resident,
+//! archived and unchanged, so that evicting it again costs nothing.
+//!
+//! ```text
+//!           write             evict            recall
+//!   hole ─────────▶ hot ─────────────▶ cold ───────────▶ warm
+//!    ▲               ▲                  ▲  ◀─────────────  │
+//!    └── unmap ──────┴──── write ───────┴───── evict ──────┘   (write and unmap: from any state)
+//! ```
+//!
+//! *Restoring* fills an empty filesystem from an archive: states, names and chunk maps whose data is
+//! all cold. The rule: inodes may come in any order, and one whose restore was cut off is not there.
+//!
+//! A mapped chunk with neither data nor detour is an error wherever it is met, never zeros.
+//!
+//! The rules of this page are asserted by `tier_testkit::contract::check_mounted_instance`, which
+//! runs on any implementation.
 
 use std::sync::Arc;
 
@@ -20,7 +56,7 @@ pub enum ChunkState {
 /// A run of chunks of one file in one state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ChunkRun {
-    /// Which chunks.
+    /// The chunks.
     pub chunks: ChunkRange,
     /// Where they are.
     pub state: ChunkState,
@@ -32,18 +68,18 @@ pub struct ChunkRun {
 /// A run of chunks that is in the KVS and could be evicted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ResidentExtent {
-    /// Which inode.
+    /// The inode.
     pub ino: Ino,
-    /// Which chunks.
+    /// The chunks.
     pub chunks: ChunkRange,
-    /// Which version of them.
+    /// Their version.
     pub data_xid: Xid,
 }
 
 /// What a policy may want to know of an inode.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EvictionFacts {
-    /// Which inode.
+    /// The inode.
     pub ino: Ino,
     /// Its size in bytes, resident or not.
     pub size_bytes: u64,
@@ -140,12 +176,14 @@ pub trait MountedInstance: Send + Sync {
     ) -> Result<Arc<dyn MountedSnapshot>, PortError>;
 
     /// Evicts those of the chunks that are resident in exactly this version, and leaves detours.
+    /// What has another version by now is left alone.
     fn evict_extent(&self, extent: &ResidentExtent) -> Result<EvictOutcome, PortError>;
 
     /// Gives the space of what was evicted back to the disk, and says how many bytes it got.
     fn reclaim(&self) -> Result<u64, PortError>;
 
-    /// The resident runs of one inode's data from `from` on, at most `n_max`.
+    /// The resident runs of one inode's data from `from` on, at most `n_max`; the first one is cut
+    /// there. None for an inode that is gone.
     fn resident_extents(
         &self,
         ino: Ino,
@@ -161,7 +199,8 @@ pub trait MountedInstance: Send + Sync {
 
     /// Puts back an inode of a lost filesystem: its state, its names, and its chunk map as runs in
     /// order, each a hole or cold; what no run covers was never written. Inodes may come in any
-    /// order, each once.
+    /// order, each once. Runs that are not in order or resident, an error that `runs` yields, and an
+    /// inode that is there already are errors; then no inode is put back.
     fn restore_inode(
         &self,
         inode: &InodeState,

@@ -18,6 +18,7 @@ mod ids;
 mod instance;
 mod log;
 mod num;
+mod ranges;
 mod recall;
 mod store;
 mod update;
@@ -26,13 +27,14 @@ pub use attr::{DeviceNumber, FileAttr, FileKind, FileName, InodeState, Link, Tim
 pub use clock::{Clock, SystemClock};
 pub use control::{Control, ControlCommand, ControlSession};
 pub use error::{ErrorKind, HasKind, PortError, with_causes};
-pub use ids::{ByteRange, ChunkNo, ChunkRange, Epoch, Ino, SnapshotId, Xid, XidRange};
+pub use ids::{ChunkNo, Epoch, Ino, SnapshotId, Xid};
 pub use instance::{
     ChunkRun, ChunkState, EvictOutcome, EvictionFacts, MountedInstance, MountedSnapshot,
     ResidentExtent, SnapshotReader, Usage,
 };
 pub use log::{LogService, Publication, PublicationListener, SegmentInfo};
 pub use num::{to_u64, to_usize};
+pub use ranges::{ByteRange, ChunkRange, XidRange};
 pub use recall::{Persisted, Recall, RecallRequest, RecalledExtent};
 pub use store::{Flush, ObjectName, ObjectStore, StagedObject, StagingStore};
 pub use update::{Change, FileUpdate};

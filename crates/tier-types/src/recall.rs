@@ -1,4 +1,11 @@
 //! The ports of the way back: recall of evicted data, and what is known to be archived.
+//!
+//! Both speak of data by inode, chunks and *data xid*: the transaction that last changed it. A
+//! detour holds this number, and so does the archive's index. Data is evicted only where
+//! [`Persisted`] says that exactly this version can be read back, and [`Recall`] brings back exactly
+//! this version or an error; neither ever answers for "the newest". Together they make eviction
+//! safe without a lock between filesystem and archive: a version is immutable, whatever is written
+//! or archived meanwhile.
 
 use crate::{ChunkRange, ErrorKind, Ino, PortError, SnapshotId, Xid, to_u64};
 
@@ -14,6 +21,18 @@ pub struct RecallRequest {
 }
 
 /// Data that came back: chunks with bytes for each of them.
+///
+/// ```
+/// use tier_types::{ChunkNo, ChunkRange, ErrorKind, Ino, RecallRequest, RecalledExtent, Xid};
+///
+/// let chunks = ChunkRange::new(ChunkNo::new(4), ChunkNo::new(6)).expect("two chunks");
+/// let request = RecallRequest { ino: Ino::new(9), chunks, data_xid: Xid::new(70) };
+/// // Two chunks of 512 bytes, of which the last one ends early.
+/// assert!(RecalledExtent::new(&request, chunks, vec![1; 600], 512).is_ok());
+/// // The second chunk has no bytes at all: that must not read as zeros.
+/// let short = RecalledExtent::new(&request, chunks, vec![1; 512], 512).unwrap_err();
+/// assert_eq!(short.kind(), ErrorKind::Damaged);
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RecalledExtent {
     chunks: ChunkRange,
@@ -25,18 +44,23 @@ impl RecalledExtent {
     /// fewer than were asked for. Every chunk but the last is whole; the last one ends where the
     /// file ended when it was archived, and has at least one byte. Anything else is an error of
     /// kind `Damaged`: bytes that are missing must never read as zeros.
+    ///
+    /// # Panics
+    /// If a chunk has no bytes.
     pub fn new(
         request: &RecallRequest,
         chunks: ChunkRange,
         bytes: Vec<u8>,
         chunk_bytes: u32,
     ) -> Result<Self, PortError> {
+        assert!(chunk_bytes > 0, "a chunk has bytes");
         let ino = request.ino;
         if !chunks.contains(request.chunks.start()) {
             let asked = request.chunks;
             let message = format!("inode {ino}: chunks {chunks} came where {asked} were asked for");
             return Err(PortError::new(ErrorKind::Damaged, message));
         }
+        // The last chunk has at least one byte: with none it would not be a chunk that came.
         let whole = chunks.len().saturating_mul(u64::from(chunk_bytes));
         let all_but_last = whole.saturating_sub(u64::from(chunk_bytes));
         let n = to_u64(bytes.len());

@@ -1,4 +1,13 @@
-//! A place for immutable objects: a directory or a cloud.
+//! The port of an object store: immutable objects by name, in a directory or a cloud.
+//!
+//! An object is put whole and never changes; a name is used for one content only, so that a put that
+//! is repeated after a lost acknowledgement does no harm. A store knows names, lengths and byte
+//! ranges, and nothing of what is in an object. What it answers is not trusted: its reader checks
+//! digests, and an object that ends too early is damage.
+//!
+//! [`StagingStore`] is what the local store can do besides: an object grows piece by piece under a
+//! temporary name and becomes visible in one step, which is how a tarball is written while its
+//! length is not yet known.
 
 use std::fmt;
 use std::io::Read;
@@ -7,6 +16,15 @@ use crate::PortError;
 
 /// The name of an object: parts of `A-Z a-z 0-9 . _ -` joined by slashes, none of them empty or
 /// starting with a dot.
+///
+/// ```
+/// use tier_types::ObjectName;
+///
+/// let name = ObjectName::new("fs-1/e1/s2-p3.tar.zst.age").expect("a valid name");
+/// assert_eq!(name.as_str(), "fs-1/e1/s2-p3.tar.zst.age");
+/// assert_eq!(ObjectName::new("../etc/passwd"), None);
+/// assert_eq!(ObjectName::new("a//b"), None);
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName(String);
 
@@ -44,10 +62,12 @@ impl fmt::Debug for ObjectName {
 /// Immutable objects by name. All errors name the object; one that is not there is an error of
 /// kind `Missing`.
 pub trait ObjectStore: Send + Sync {
-    /// Stores `len_bytes` bytes under a name that must not be taken. Durable on return. If the
-    /// name is taken by an object of the same length the call succeeds and changes nothing, so
-    /// that an interrupted push can be repeated; whether the bytes are the same is for the reader
-    /// to check.
+    /// Stores `len_bytes` bytes of `content` under a name that must not be taken. Durable on
+    /// return; when it fails, either nothing is visible under the name or the whole object, which
+    /// may not be durable yet. If the name is taken by an object of the same length the call makes
+    /// it durable and changes nothing else, so that an interrupted upload can be repeated; whether
+    /// the bytes are the same is for the reader to check. If it is taken by an
+    /// object of another length the call fails and changes nothing.
     fn put(
         &self,
         name: &ObjectName,
@@ -108,9 +128,11 @@ mod tests {
 
     #[test]
     fn names_cannot_leave_their_directory() {
-        for bad in ["", "/a", "a/", "a//b", "../a", "a/../b", ".hidden", "a b", "ä"] {
+        for bad in ["", "/a", "a/", "a//b", "../a", "a/../b", ".hidden", "a b", "ä", "a\0"] {
             assert_eq!(ObjectName::new(bad), None, "{bad}");
         }
+        assert!(ObjectName::new("x".repeat(ObjectName::BYTES_MAX)).is_some());
+        assert_eq!(ObjectName::new("x".repeat(ObjectName::BYTES_MAX + 1)), None);
         assert!(ObjectName::new("fs-1/e1/s2-p3.tar.zst.age").is_some());
     }
 }

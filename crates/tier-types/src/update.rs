@@ -1,11 +1,16 @@
-//! One item of the persister's input.
+//! File updates: the persister's input.
+//!
+//! A range of transactions comes to one update for each inode that it changed. An update says where
+//! to look and not what is there: the content is read from the mounted snapshot, so that a hundred
+//! writes to one chunk cost one read, and a range whose log is lost can be replaced by "everything
+//! of this inode".
 
 use crate::{ChunkRange, Ino, Xid};
 
 /// What a range of transactions comes to for one inode.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FileUpdate {
-    /// Which inode.
+    /// The inode.
     pub ino: Ino,
     /// What became of it.
     pub change: Change,

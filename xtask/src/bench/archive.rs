@@ -31,10 +31,10 @@ pub(crate) fn archive(plan: &Plan) -> Result<()> {
         // Both see one tree that grows by one part in a hundred.
         let tree = plan.data.join("tree-of-links");
         fresh(&tree)?;
-        let (first, text) = (set.folder.display(), tree.display());
+        let (first, text) = (set.directory.display(), tree.display());
         shell(&format!("cp -al {first} {text}/first; {restic} init; {restic} backup {text}"))?;
         second(plan, (&store, &tree), (&tier, &restic))?;
-        for task in tasks((&store, &tree), &set.folder, (&tier, &restic))? {
+        for task in tasks((&store, &tree), &set.directory, (&tier, &restic))? {
             row(plan, &task)?;
         }
     }
@@ -50,7 +50,7 @@ fn second(plan: &Plan, (store, tree): (&Path, &Path), (tier, restic): (&str, &st
     let sources = plan.data.join("a");
     for run in 0..u32::try_from(plan.n_runs)? {
         let more = tree.join(format!("more-{run}"));
-        made(&more, |folder| small_files(&sources, (n_more, run + 1), folder))?;
+        made(&more, |directory| small_files(&sources, (n_more, run + 1), directory))?;
         let (store, more, tree) = (store.display(), more.display(), tree.display());
         shell(&format!("{tier} import -q {store} {more} --into /more-{run}"))?;
         ours.push(shell(&format!("{tier} snapshot -q {store}"))?);

@@ -14,48 +14,49 @@ const MIB: usize = 1 << 20;
 pub(crate) struct Set {
     pub(crate) name: &'static str,
     pub(crate) about: String,
-    pub(crate) folder: PathBuf,
+    pub(crate) directory: PathBuf,
 }
 
 /// The sets that are asked for.
 pub(crate) fn sets(plan: &Plan) -> Result<Vec<Set>> {
     let wanted = |name: &str| plan.sets.is_empty() || plan.sets.iter().any(|set| set == name);
     let mut sets = Vec::new();
-    let sources = made(&plan.data.join("a"), |folder| copy_trees(&plan.trees, folder))?;
+    let sources = made(&plan.data.join("a"), |directory| copy_trees(&plan.trees, directory))?;
     if wanted("a") {
         let files = walk(&sources)?;
         let bytes: u64 = files.iter().map(|(_, len)| len).sum();
         let about = format!("{} source files, {} MB", files.len(), bytes / 1_000_000);
-        sets.push(Set { name: "a", about, folder: sources.clone() });
+        sets.push(Set { name: "a", about, directory: sources.clone() });
     }
     if wanted("b") {
-        let folder = made(&plan.data.join("b"), large_files)?;
+        let directory = made(&plan.data.join("b"), large_files)?;
         let about = "8 incompressible files of 256 MiB".to_string();
-        sets.push(Set { name: "b", about, folder });
+        sets.push(Set { name: "b", about, directory });
     }
     if wanted("c") {
         let n_files = plan.n_files;
-        let folder = plan.data.join(format!("c-{n_files}"));
-        let folder = made(&folder, |folder| small_files(&sources, (n_files, 0), folder))?;
+        let directory = plan.data.join(format!("c-{n_files}"));
+        let directory =
+            made(&directory, |directory| small_files(&sources, (n_files, 0), directory))?;
         let about = format!("{n_files} files of 1 to 4 KiB of source text");
-        sets.push(Set { name: "c", about, folder });
+        sets.push(Set { name: "c", about, directory });
     }
     Ok(sets)
 }
 
-/// The folder, filled by `make` if it is not there yet.
-pub(crate) fn made(folder: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    if !folder.exists() {
-        println!("==> making {}", folder.display());
-        let partial = folder.with_extension("partial");
+/// The directory, filled by `make` if it is not there yet.
+pub(crate) fn made(directory: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    if !directory.exists() {
+        println!("==> making {}", directory.display());
+        let partial = directory.with_extension("partial");
         if partial.exists() {
             fs::remove_dir_all(&partial)?;
         }
         fs::create_dir_all(&partial)?;
-        make(&partial).with_context(|| format!("cannot make {}", folder.display()))?;
-        fs::rename(&partial, folder)?;
+        make(&partial).with_context(|| format!("cannot make {}", directory.display()))?;
+        fs::rename(&partial, directory)?;
     }
-    Ok(folder.to_path_buf())
+    Ok(directory.to_path_buf())
 }
 
 pub(crate) fn copy_trees(trees: &[PathBuf], to: &Path) -> Result<()> {
@@ -64,8 +65,8 @@ pub(crate) fn copy_trees(trees: &[PathBuf], to: &Path) -> Result<()> {
         for (path, _) in walk(&tree)? {
             let inside = path.strip_prefix(&tree).unwrap_or(&path);
             let copy = to.join(number.to_string()).join(inside);
-            if let Some(folder) = copy.parent() {
-                fs::create_dir_all(folder)?;
+            if let Some(directory) = copy.parent() {
+                fs::create_dir_all(directory)?;
             }
             fs::copy(&path, copy)?;
         }
@@ -73,12 +74,12 @@ pub(crate) fn copy_trees(trees: &[PathBuf], to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The files below a folder in order, with their lengths.
-fn walk(folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
+/// The files below a directory in order, with their lengths.
+fn walk(directory: &Path) -> Result<Vec<(PathBuf, u64)>> {
     let mut files = Vec::new();
-    let mut todo = vec![folder.to_path_buf()];
-    while let Some(folder) = todo.pop() {
-        for entry in fs::read_dir(&folder)? {
+    let mut todo = vec![directory.to_path_buf()];
+    while let Some(directory) = todo.pop() {
+        for entry in fs::read_dir(&directory)? {
             let entry = entry?;
             let metadata = entry.metadata()?;
             if metadata.is_dir() {
@@ -104,10 +105,10 @@ impl Noise {
     }
 }
 
-fn large_files(folder: &Path) -> Result<()> {
+fn large_files(directory: &Path) -> Result<()> {
     let mut noise = Noise(0x9E37_79B9_7F4A_7C15);
     for number in 0..8 {
-        let mut file = File::create(folder.join(format!("file-{number}")))?;
+        let mut file = File::create(directory.join(format!("file-{number}")))?;
         for _ in 0..256 {
             let bytes: Vec<u8> = (0..MIB / 8).flat_map(|_| noise.next().to_le_bytes()).collect();
             file.write_all(&bytes)?;
@@ -116,11 +117,11 @@ fn large_files(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Pieces of the sources, a hundred to a folder; other ones for each seed.
+/// Pieces of the sources, a hundred to a directory; other ones for each seed.
 pub(crate) fn small_files(
     sources: &Path,
     (n_files, seed): (u32, u32),
-    folder: &Path,
+    directory: &Path,
 ) -> Result<()> {
     let mut text = Vec::new();
     for (path, _) in walk(sources)? {
@@ -133,7 +134,7 @@ pub(crate) fn small_files(
     let mut noise = Noise(u64::from(n_files) + u64::from(seed) + 1);
     let mut at = usize::try_from(seed)?.wrapping_mul(7919) % (text.len() / 2);
     for number in 0..n_files {
-        let dir = folder.join(format!("{:03}/{:02}", number / 10_000, number / 100 % 100));
+        let dir = directory.join(format!("{:03}/{:02}", number / 10_000, number / 100 % 100));
         if number % 100 == 0 {
             fs::create_dir_all(&dir)?;
         }

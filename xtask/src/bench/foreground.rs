@@ -1,4 +1,4 @@
-//! What persisting costs those who use the mount meanwhile, and they it.
+//! What persisting costs the foreground activity on a mount, and the other way round.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -34,15 +34,15 @@ pub(crate) fn foreground(plan: &Plan) -> Result<()> {
         let (mut persist_alone, mut persist_with) = (Vec::new(), Vec::new());
         for _ in 0..plan.n_runs {
             let mounted = copied(plan, &template)?;
-            persist_alone.push(wait(snapshot(plan, &mounted)?)?);
+            persist_alone.push(Snapshot::start(plan, &mounted)?.wait()?);
             mounted.end()?;
             let mounted = copied(plan, &template)?;
-            let folder = mounted.folder();
-            let mut idle = idle_rounds(folder)?;
-            let (mut child, started) = snapshot(plan, &mounted)?;
-            let meanwhile = rounds(folder, || Ok(child.try_wait()?.is_some()))?;
-            persist_with.push(wait((child, started))?);
-            idle.extend(idle_rounds(folder)?);
+            let directory = mounted.directory();
+            let mut idle = idle_rounds(directory)?;
+            let mut snapshot = Snapshot::start(plan, &mounted)?;
+            let meanwhile = rounds(directory, || Ok(snapshot.child.try_wait()?.is_some()))?;
+            persist_with.push(snapshot.wait()?);
+            idle.extend(idle_rounds(directory)?);
             mounted.end()?;
             let (idle, meanwhile) = (middle(idle), middle(meanwhile));
             ratios.push(meanwhile / idle);
@@ -69,20 +69,28 @@ fn copied(plan: &Plan, template: &Path) -> Result<Mounted> {
     Mounted::of(&plan.tier, &work, &["--no-agent"])
 }
 
-/// Starts to persist.
-fn snapshot(plan: &Plan, mounted: &Mounted) -> Result<(Child, Instant)> {
-    let mut tier = Command::new(&plan.tier);
-    let child = tier.args(["snapshot", "-q"]).arg(mounted.store()).stdout(Stdio::null()).spawn();
-    Ok((child.context("cannot start tier snapshot")?, Instant::now()))
+/// Persisting, under way.
+struct Snapshot {
+    child: Child,
+    started: Instant,
 }
 
-/// Seconds until it is done.
-fn wait((mut child, started): (Child, Instant)) -> Result<f64> {
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("tier snapshot ended with {status}");
+impl Snapshot {
+    fn start(plan: &Plan, mounted: &Mounted) -> Result<Self> {
+        let mut tier = Command::new(&plan.tier);
+        tier.args(["snapshot", "-q"]).arg(mounted.store()).stdout(Stdio::null());
+        let child = tier.spawn().context("cannot start tier snapshot")?;
+        Ok(Self { child, started: Instant::now() })
     }
-    Ok(started.elapsed().as_secs_f64())
+
+    /// Seconds until it is done.
+    fn wait(mut self) -> Result<f64> {
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("tier snapshot ended with {status}");
+        }
+        Ok(self.started.elapsed().as_secs_f64())
+    }
 }
 
 fn idle_rounds(mount: &Path) -> Result<Vec<f64>> {
@@ -101,24 +109,24 @@ fn rounds(mount: &Path, mut enough: impl FnMut() -> Result<bool>) -> Result<Vec<
     Ok(seconds)
 }
 
-/// What somebody does who works with files: makes, lists, reads, replaces and removes them.
-fn round(folder: &PathBuf) -> Result<()> {
-    fs::create_dir(folder)?;
-    let path = |number: usize| folder.join(number.to_string());
+/// A round of ordinary work: files are made, listed, read, replaced and removed.
+fn round(directory: &PathBuf) -> Result<()> {
+    fs::create_dir(directory)?;
+    let path = |number: usize| directory.join(number.to_string());
     for number in 0..N_FILES {
         fs::write(path(number), vec![b'x'; FILE_BYTES])?;
     }
-    let mut large = File::create(folder.join("large.new"))?;
+    let mut large = File::create(directory.join("large.new"))?;
     large.write_all(&vec![b'y'; LARGE_BYTES])?;
     large.sync_all()?;
-    fs::rename(folder.join("large.new"), folder.join("large"))?;
-    for entry in fs::read_dir(folder)? {
+    fs::rename(directory.join("large.new"), directory.join("large"))?;
+    for entry in fs::read_dir(directory)? {
         let entry = entry?;
         if entry.metadata()?.len() != u64::try_from(fs::read(entry.path())?.len())? {
             bail!("{} is shorter than its size", entry.path().display());
         }
     }
-    Ok(fs::remove_dir_all(folder)?)
+    Ok(fs::remove_dir_all(directory)?)
 }
 
 fn middle(mut seconds: Vec<f64>) -> f64 {

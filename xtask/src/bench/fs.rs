@@ -10,7 +10,7 @@ use super::measure::{fresh, median, shell};
 use crate::mounted::Mounted;
 use crate::process::exists;
 
-/// What is timed in a folder `$DIR`, with what is done before. `$NOISE` is a file of 1 GiB, `$TAR` a
+/// What is timed in a directory `$DIR`, with what is done before. `$NOISE` is a file of 1 GiB, `$TAR` a
 /// tree of sources.
 struct Task {
     name: &'static str,
@@ -89,38 +89,38 @@ pub(crate) fn fs(plan: &Plan) -> Result<()> {
         bail!("fio, bindfs or git missing; as root: apt-get install -y fio bindfs git");
     }
     let sources =
-        made(&plan.data.join("a"), |folder| super::data::copy_trees(&plan.trees, folder))?;
+        made(&plan.data.join("a"), |directory| super::data::copy_trees(&plan.trees, directory))?;
     let (tar, noise) = (plan.data.join("sources.tar"), plan.data.join("noise"));
     shell(&format!("tar -C {} -cf {} .", sources.display(), tar.display()))?;
     shell(&format!("head -c 1G /dev/urandom > {}", noise.display()))?;
     let host = plan.data.join("fs-host");
     let below = plan.data.join("fs-below");
     let through = plan.data.join("fs-bindfs");
-    for folder in [&host, &below, &through] {
-        fresh(folder)?;
+    for directory in [&host, &below, &through] {
+        fresh(directory)?;
     }
     shell(&format!("bindfs {} {}", below.display(), through.display()))?;
     let work = plan.data.join("fs-tier");
     fresh(&work)?;
     let mounted = Mounted::new(&plan.tier, &work, &["--no-agent"])?;
-    let folders = [host.as_path(), &through, mounted.folder()];
+    let directories = [host.as_path(), &through, mounted.directory()];
     println!("| | host s | bindfs s | tier s | bindfs / tier | tier / host |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: |");
-    let measured = measure(plan, &folders, (&tar, &noise));
+    let measured = measure(plan, &directories, (&tar, &noise));
     shell(&format!("fusermount3 -u {}", through.display()))?;
     mounted.end()?;
     measured
 }
 
 /// All tasks in order, `n_runs` times, each on all filesystems in turn.
-fn measure(plan: &Plan, folders: &[&Path; 3], (tar, noise): (&Path, &Path)) -> Result<()> {
+fn measure(plan: &Plan, directories: &[&Path; 3], (tar, noise): (&Path, &Path)) -> Result<()> {
     let mut runs = vec![[const { Vec::new() }; 3]; TASKS.len()];
     for _ in 0..plan.n_runs {
         for (task, runs) in TASKS.iter().zip(&mut runs) {
-            for (folder, runs) in folders.iter().zip(runs) {
+            for (directory, runs) in directories.iter().zip(runs) {
                 let variables = format!(
                     "export DIR={} TAR={} NOISE={}; ",
-                    folder.display(),
+                    directory.display(),
                     tar.display(),
                     noise.display()
                 );

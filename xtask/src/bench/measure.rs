@@ -40,8 +40,8 @@ pub(crate) fn shell(script: &str) -> Result<Figures> {
 }
 
 /// Megabytes of all files below.
-pub(crate) fn megabytes(folder: &Path) -> Result<f64> {
-    let output = Command::new("du").args(["-sb", "--"]).arg(folder).output()?;
+pub(crate) fn megabytes(directory: &Path) -> Result<f64> {
+    let output = Command::new("du").args(["-sb", "--"]).arg(directory).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let bytes: f64 = text.split_whitespace().next().unwrap_or("").parse().context("du failed")?;
     Ok(bytes / 1e6)
@@ -62,10 +62,11 @@ pub(crate) fn median(runs: &[Figures]) -> Figures {
     }
 }
 
-/// Empties a folder.
-pub(crate) fn fresh(folder: &Path) -> Result<()> {
-    if folder.exists() {
-        fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+/// Empties a directory.
+pub(crate) fn fresh(directory: &Path) -> Result<()> {
+    if directory.exists() {
+        fs::remove_dir_all(directory)
+            .with_context(|| format!("cannot empty {}", directory.display()))?;
     }
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
+    fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))
 }

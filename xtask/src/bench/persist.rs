@@ -9,7 +9,7 @@ use super::data::{Set, sets};
 use super::measure::{Figures, fresh, median, megabytes, shell};
 use crate::process::exists;
 
-/// A program and how it archives `$SRC` into the folder `$OUT`; both are empty before.
+/// A program and how it archives `$SRC` into the directory `$OUT`; both are empty before.
 struct Rival {
     name: &'static str,
     program: &'static str,
@@ -91,7 +91,7 @@ fn measure_set(plan: &Plan, set: &Set) -> Result<()> {
         for (rival, runs) in rivals.iter().zip(&mut theirs) {
             // One run of minutes says enough.
             if runs.first().is_none_or(|first| first.wall_s < SLOW_S) {
-                runs.push(run_rival(rival, &set.folder, &out)?);
+                runs.push(run_rival(rival, &set.directory, &out)?);
             }
         }
     }
@@ -124,9 +124,9 @@ fn measure_set(plan: &Plan, set: &Set) -> Result<()> {
 
 /// A store into which the set was imported, and what that took; made once.
 pub(crate) fn imported(plan: &Plan, set: &Set) -> Result<(std::path::PathBuf, Figures)> {
-    let folder = set.folder.file_name().and_then(|name| name.to_str()).unwrap_or(set.name);
-    let store = plan.data.join(format!("store-{folder}"));
-    let (tier, source) = (plan.tier.display(), set.folder.display());
+    let directory = set.directory.file_name().and_then(|name| name.to_str()).unwrap_or(set.name);
+    let store = plan.data.join(format!("store-{directory}"));
+    let (tier, source) = (plan.tier.display(), set.directory.display());
     let text = store.display();
     fresh(&store)?;
     shell(&format!("rmdir {text}; {tier} init -q {text} 2>/dev/null"))?;
@@ -162,7 +162,7 @@ pub(crate) fn persist_seconds(store: &Path) -> Result<f64> {
 /// What zstd alone needs for the same tar, read from memory and written nowhere.
 fn zstd_alone(plan: &Plan, set: &Set) -> Result<Figures> {
     let tar = Path::new("/dev/shm/tier-bench.tar");
-    let (source, text) = (set.folder.display(), tar.display());
+    let (source, text) = (set.directory.display(), tar.display());
     shell(&format!("tar -C {source} -cf {text} ."))?;
     let compress = format!("zstd -q -3 -T0 -c {text}");
     let mut runs = Vec::new();

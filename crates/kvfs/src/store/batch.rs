@@ -4,9 +4,6 @@
 //! be dropped without a trace, and so that the sizes of several can be added up before they are
 //! written as one.
 
-use rocksdb::WriteBatch;
-
-use super::db::Db;
 use super::keys::Table;
 
 /// Changes that happen together, in this order.
@@ -14,7 +11,7 @@ use super::keys::Table;
 pub(crate) struct Batch(Vec<Change>);
 
 #[derive(Debug)]
-enum Change {
+pub(super) enum Change {
     Put(Table, Vec<u8>, Vec<u8>),
     Merge(Table, Vec<u8>, Vec<u8>),
     Delete(Table, Vec<u8>),
@@ -54,21 +51,8 @@ impl Batch {
         self.0.iter().map(bytes).sum()
     }
 
-    pub(super) fn into_write_batch(self, db: &Db) -> WriteBatch {
-        // With room for the lengths and types of each change, so that it does not grow while it is
-        // filled.
-        let mut batch = WriteBatch::with_capacity_bytes(self.bytes() + 1024);
-        for change in self.0 {
-            match change {
-                Change::Put(table, key, value) => batch.put_cf(db.family(table), key, value),
-                Change::Merge(table, key, patch) => batch.merge_cf(db.family(table), key, patch),
-                Change::Delete(table, key) => batch.delete_cf(db.family(table), key),
-                Change::DeleteRange(table, from, until) => {
-                    batch.delete_range_cf(db.family(table), from, until);
-                }
-            }
-        }
-        batch
+    pub(super) fn into_changes(self) -> Vec<Change> {
+        self.0
     }
 }
 

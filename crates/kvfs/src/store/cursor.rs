@@ -13,8 +13,8 @@ use rocksdb::DBRawIterator;
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, FileAttr, Ino, Link, Xattr, to_usize};
 
 use super::db::{KvsSnapshot, failed};
+use super::decode::{parse_run, run, xattr_name};
 use super::keys::{self, Table};
-use super::reader::run;
 use super::rows::{self, RunState};
 use super::{patch, tuning};
 use crate::FsError;
@@ -220,22 +220,6 @@ impl<'a> OrderedReader<'a> {
         }
         Ok(())
     }
-}
-
-/// The name in the key of an extended attribute.
-pub(super) fn xattr_name(ino: Ino, key: &[u8]) -> Result<&[u8], FsError> {
-    keys::name_of(key).ok_or_else(|| FsError::damaged(ino, Damage::XattrKey))
-}
-
-/// The first chunk of a run, and its state.
-pub(super) fn parse_run(
-    ino: Ino,
-    key: &[u8],
-    bytes: &[u8],
-) -> Result<(ChunkNo, RunState), FsError> {
-    let parsed = keys::parse_second(key).zip(rows::run_from_bytes(bytes));
-    let (start, state) = parsed.ok_or_else(|| FsError::damaged(ino, Damage::ChunkMap))?;
-    Ok((ChunkNo::new(start), state))
 }
 
 /// A row of the inodes, readable or not.

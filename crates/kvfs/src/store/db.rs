@@ -11,15 +11,15 @@ use std::sync::Arc;
 
 use rocksdb::{
     BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
-    DBRawIterator, Direction, IteratorMode, ReadOptions, WriteOptions,
+    DBRawIterator, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions,
 };
 use self_cell::self_cell;
 use tier_types::Xid;
 
-use super::batch::Batch;
+use super::batch::{Batch, Change};
 use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, META_XID_FLOOR, Table};
 use super::rows::{self, Counters};
-use super::{StoreReader, tuning};
+use super::tuning;
 use crate::{FsError, KvfsOptions};
 
 /// Key and value.
@@ -97,16 +97,28 @@ impl Db {
         Ok(Self { db, path: path.to_path_buf() })
     }
 
-    /// Typed reads of the store as it is.
-    pub(crate) fn reader(&self) -> StoreReader<'_> {
-        StoreReader::new(self)
-    }
-
     /// Writes a batch: all of it or nothing becomes visible, and survives the end of the process.
     /// It survives a loss of power only from the next [`sync`](Self::sync) on.
     pub(crate) fn write(&self, batch: Batch) -> Result<(), FsError> {
-        let written = self.db.write_opt(batch.into_write_batch(self), &WriteOptions::default());
+        let written = self.db.write_opt(self.write_batch(batch), &WriteOptions::default());
         written.map_err(|source| failed("write to", source))
+    }
+
+    fn write_batch(&self, changes: Batch) -> WriteBatch {
+        // With room for the lengths and types of each change, so that it does not grow while it is
+        // filled.
+        let mut batch = WriteBatch::with_capacity_bytes(changes.bytes() + 1024);
+        for change in changes.into_changes() {
+            match change {
+                Change::Put(table, key, value) => batch.put_cf(self.family(table), key, value),
+                Change::Merge(table, key, patch) => batch.merge_cf(self.family(table), key, patch),
+                Change::Delete(table, key) => batch.delete_cf(self.family(table), key),
+                Change::DeleteRange(table, from, until) => {
+                    batch.delete_range_cf(self.family(table), from, until);
+                }
+            }
+        }
+        batch
     }
 
     /// Makes everything written so far durable.
@@ -241,11 +253,6 @@ impl Db {
 impl KvsSnapshot {
     pub(crate) fn take(db: &Arc<Db>) -> Self {
         Self::new(Arc::clone(db), |db| db.db.snapshot())
-    }
-
-    /// Typed reads of the store as it was.
-    pub(crate) fn reader(&self) -> StoreReader<'_> {
-        StoreReader::new(self)
     }
 
     pub(super) fn raw_iterator(&self, table: Table, options: ReadOptions) -> DBRawIterator<'_> {

@@ -9,6 +9,7 @@
 mod batch;
 mod cursor;
 mod db;
+mod decode;
 mod dump;
 pub(crate) mod keys;
 pub(crate) mod patch;
@@ -20,9 +21,10 @@ mod tuning;
 pub(crate) use batch::Batch;
 pub(crate) use cursor::{OrderedReader, Owner};
 pub(crate) use db::{Db, KvsSnapshot};
+pub(crate) use decode::resident_bytes;
 pub(crate) use dump::dump;
 pub(crate) use keys::{COOKIE_PARENT, COOKIE_SELF, Table};
-pub(crate) use reader::{StoreReader, resident_bytes};
+pub(crate) use reader::StoreReader;
 pub(crate) use rows::{Counters, Entry, FILE_BYTES_MAX, RunState};
 pub(crate) use segments::Segments;
 
@@ -41,5 +43,5 @@ pub(crate) fn decode_all(key: &[u8], value: &[u8]) {
     let _ = keys::parse_ino(key);
     let _ = keys::parse_second(key);
     drop(keys::parse_link(key));
-    drop(cursor::parse_run(ino, key, value));
+    drop(decode::parse_run(ino, key, value));
 }

@@ -13,8 +13,8 @@
 //! 2. Sync the write-ahead log. The segment must not hold an operation that a loss of power undoes.
 //! 3. Write the segment *from the snapshot*, under a temporary name; sync it, rename it, sync its
 //!    directory. From the rename on the range is published.
-//! 4. Hold the snapshot under its last transaction id, until it is released.
-//! 5. Delete the published records from the store. Not synced.
+//! 4. Delete the published records from the store. Not synced.
+//! 5. Hold the snapshot under its last transaction id, until it is released.
 //! 6. Tell the listeners.
 //!
 //! # Crash windows
@@ -55,8 +55,10 @@ impl Core {
         // From the snapshot and not from the store, which has gone on meanwhile.
         let records = snapshot.reader().log_of(range)?;
         self.publications.segments.publish(range, self.chunk_bytes, records)?;
-        self.publications.snapshots.lock().insert(last, Arc::new(snapshot));
+        // The records first: a publication that fails here is never released, and a KVS snapshot
+        // that it held would stay.
         self.db.release_log(last)?;
+        self.publications.snapshots.lock().insert(last, Arc::new(snapshot));
         tracing::info!(%range, elapsed = ?begin.elapsed(), "published");
         let publication = Publication { range };
         // On this thread and with `publishing` held: listeners hear of publications in order.

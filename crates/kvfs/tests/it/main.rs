@@ -7,6 +7,8 @@ mod attrs;
 #[cfg(test)]
 mod commit;
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod evict;

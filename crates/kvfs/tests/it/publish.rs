@@ -2,17 +2,9 @@
 
 use std::fs;
 
-use tier_testkit::check_log_service;
 use tier_types::{ErrorKind, Ino, LogService, MountedInstance, Xid, XidRange};
 
 use crate::common::{create, file, name, open};
-
-#[test]
-fn the_contract_of_logs_is_kept() {
-    let (_dir, fs) = create();
-    let act = || fs.setattr(Ino::ROOT, &kvfs::SetAttr::default()).map(drop).unwrap();
-    check_log_service(fs.core().as_ref(), &act);
-}
 
 #[test]
 fn a_snapshot_shows_the_moment_of_its_publication() {

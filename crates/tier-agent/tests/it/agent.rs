@@ -1,34 +1,48 @@
 //! The agent's thread, with stages that only say what they were asked for.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tier_agent::{AgentError, AgentState, Persisted, Stages, Task, TieringOutAgent};
+use tier_agent::decide::AgentState;
+use tier_agent::{AgentError, PersistedSnapshot, Stages, Task, TieringOutAgent};
 use tier_evict::{EvictReport, PassGoal};
 use tier_persist::PersistReport;
-use tier_types::{SnapshotId, Xid};
+use tier_types::{ErrorKind, HasKind, PortError, SnapshotId, Xid};
 
 #[derive(Default)]
 struct Said(Mutex<Vec<String>>);
 
+/// What goes wrong, or goes on, while the stages work.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    None,
+    PersistPanics,
+    FirstUploadFails,
+    /// Another operation is logged with each look at the state.
+    WritersGoOn,
+    /// Persisting waits for its stop token.
+    PersistWaits,
+}
+
 struct FakeStages {
     said: Arc<Said>,
     state: AgentState,
-    panics: bool,
+    trouble: Trouble,
+    n_looks: AtomicU64,
 }
 
 impl FakeStages {
-    fn boxed(said: &Arc<Said>, panics: bool) -> Box<dyn Stages> {
+    fn boxed(said: &Arc<Said>, trouble: Trouble) -> Box<dyn Stages> {
         let state = AgentState {
             last_xid: Xid::new(9),
             persisted_xid: Xid::new(0),
-            to_secure: None,
+            to_upload: None,
             safe_xid: Xid::new(0),
             snapshot_wanted: None,
             eviction_wanted: None,
         };
-        Box::new(Self { said: Arc::clone(said), state, panics })
+        Box::new(Self { said: Arc::clone(said), state, trouble, n_looks: AtomicU64::new(0) })
     }
 
     fn say(&self, what: String) {
@@ -38,7 +52,9 @@ impl FakeStages {
 
 impl Stages for FakeStages {
     fn state(&self) -> Result<AgentState, AgentError> {
-        Ok(self.state)
+        let n_looks = self.n_looks.fetch_add(1, Ordering::Relaxed);
+        let n_written = if self.trouble == Trouble::WritersGoOn { n_looks } else { 0 };
+        Ok(AgentState { last_xid: Xid::new(9 + n_written), ..self.state })
     }
 
     fn recover(&mut self) -> Result<(), AgentError> {
@@ -46,18 +62,28 @@ impl Stages for FakeStages {
         Ok(())
     }
 
-    fn persist(&mut self, _: &AtomicBool) -> Result<Option<Persisted>, AgentError> {
-        assert!(!self.panics, "told to");
+    fn persist(&mut self, stop: &AtomicBool) -> Result<Option<PersistedSnapshot>, AgentError> {
+        assert!(self.trouble != Trouble::PersistPanics, "told to");
         self.say("persist".into());
-        self.state.persisted_xid = self.state.last_xid;
+        if self.trouble == Trouble::PersistWaits {
+            while !stop.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            return Err(AgentError::Stopped);
+        }
+        self.state.persisted_xid = self.state()?.last_xid;
         let snapshot = SnapshotId::new(1);
-        self.state.to_secure = Some(snapshot);
-        Ok(Some(Persisted { snapshot, report: PersistReport::default() }))
+        self.state.to_upload = Some(snapshot);
+        Ok(Some(PersistedSnapshot { snapshot, report: PersistReport::default() }))
     }
 
-    fn secure(&mut self, snapshot: SnapshotId, _: &AtomicBool) -> Result<(), AgentError> {
-        self.say(format!("secure {snapshot}"));
-        self.state.to_secure = None;
+    fn upload(&mut self, snapshot: SnapshotId, _: &AtomicBool) -> Result<(), AgentError> {
+        self.say(format!("upload {snapshot}"));
+        if self.trouble == Trouble::FirstUploadFails {
+            self.trouble = Trouble::None;
+            return Err(PortError::new(ErrorKind::Unavailable, "the cloud is away").into());
+        }
+        self.state.to_upload = None;
         self.state.safe_xid = self.state.persisted_xid;
         Ok(())
     }
@@ -76,7 +102,7 @@ impl Stages for FakeStages {
 #[test]
 fn steps_come_in_order_and_nothing_comes_unasked() {
     let said = Arc::new(Said::default());
-    let agent = TieringOutAgent::start(FakeStages::boxed(&said, false)).unwrap();
+    let agent = TieringOutAgent::start(FakeStages::boxed(&said, Trouble::None)).unwrap();
     agent.perform(Task::Evict(PassGoal::Everything), &Arc::default()).unwrap();
     let answers = [Task::Snapshot, Task::Snapshot, Task::EvictDryRun(PassGoal::Everything)]
         .map(|task| agent.submit(task, &Arc::default()).unwrap());
@@ -85,15 +111,68 @@ fn steps_come_in_order_and_nothing_comes_unasked() {
     agent.request_stop();
     assert!(matches!(agent.perform(Task::Snapshot, &Arc::default()), Err(AgentError::Stopped)));
     agent.join().unwrap();
-    let expected = ["recover", "evict 0", "persist", "secure 1", "dry run 9"];
+    let expected = ["recover", "evict 0", "persist", "upload 1", "dry run 9"];
     assert_eq!(*said.0.lock(), expected);
 }
 
 #[test]
 fn a_panic_poisons_the_handle() {
     let said = Arc::new(Said::default());
-    let agent = TieringOutAgent::start(FakeStages::boxed(&said, true)).unwrap();
+    let agent = TieringOutAgent::start(FakeStages::boxed(&said, Trouble::PersistPanics)).unwrap();
     assert!(matches!(agent.perform(Task::Snapshot, &Arc::default()), Err(AgentError::Panicked)));
     assert!(matches!(agent.wait(), Err(AgentError::Panicked)));
     assert!(matches!(agent.join(), Err(AgentError::Panicked)));
+}
+
+#[test]
+fn a_snapshot_ends_although_writers_go_on() {
+    let said = Arc::new(Said::default());
+    let agent = TieringOutAgent::start(FakeStages::boxed(&said, Trouble::WritersGoOn)).unwrap();
+    let report = agent.perform(Task::Snapshot, &Arc::default()).unwrap();
+    assert_eq!(report.uploaded, [SnapshotId::new(1)]);
+    assert_eq!(*said.0.lock(), ["recover", "persist", "upload 1"], "what came later waits");
+}
+
+#[test]
+fn an_upload_that_failed_is_the_first_step_of_the_next_task() {
+    let said = Arc::new(Said::default());
+    let stages = FakeStages::boxed(&said, Trouble::FirstUploadFails);
+    let agent = TieringOutAgent::start(stages).unwrap();
+    let error = agent.perform(Task::Snapshot, &Arc::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let evict = Task::Evict(PassGoal::Everything);
+    let report = agent.perform(evict, &Arc::default()).unwrap();
+    assert_eq!((report.persisted, report.uploaded), (None, vec![SnapshotId::new(1)]));
+    let expected = ["recover", "persist", "upload 1", "upload 1", "evict 9"];
+    assert_eq!(*said.0.lock(), expected, "and nothing was evicted before it");
+}
+
+#[test]
+fn a_task_that_is_stopped_before_its_turn_is_not_waited_for() {
+    let said = Arc::new(Said::default());
+    let agent = TieringOutAgent::start(FakeStages::boxed(&said, Trouble::PersistWaits)).unwrap();
+    let (first, second) = (Arc::default(), Arc::new(AtomicBool::new(true)));
+    let answer = agent.submit(Task::Snapshot, &first).unwrap();
+    // The first one is under way and does not end; the second one is given up all the same.
+    let stopped = agent.perform(Task::Snapshot, &second);
+    assert!(matches!(stopped, Err(AgentError::Stopped)), "{stopped:?}");
+    assert!(answer.is_empty());
+    first.store(true, Ordering::Relaxed);
+    assert!(matches!(answer.recv().unwrap(), Err(AgentError::Stopped)));
+    agent.wait().unwrap();
+    assert_eq!(*said.0.lock(), ["recover", "persist"], "the second one never began a step");
+}
+
+#[test]
+fn an_agent_that_is_asked_to_stop_answers_every_task() {
+    let said = Arc::new(Said::default());
+    let agent = TieringOutAgent::start(FakeStages::boxed(&said, Trouble::PersistWaits)).unwrap();
+    let answers = [Task::Snapshot, Task::Upload, Task::Evict(PassGoal::Everything)]
+        .map(|task| agent.submit(task, &Arc::default()).unwrap());
+    agent.request_stop();
+    agent.wait().unwrap();
+    for answer in answers {
+        assert!(matches!(answer.recv().unwrap(), Err(AgentError::Stopped)));
+    }
+    agent.join().unwrap();
 }

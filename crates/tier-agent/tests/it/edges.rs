@@ -100,8 +100,10 @@ fn a_file_that_is_deleted_while_open_lives_until_it_is_closed() {
     assert!(harness.fs().getattr(other).is_err());
 }
 
+/// The task fails at the upload and never comes to the eviction; that an eviction itself takes
+/// nothing that is not safe is tested stage by stage (`stages.rs`).
 #[test]
-fn nothing_is_evicted_before_it_was_read_back_from_the_cloud() {
+fn a_task_does_not_begin_to_evict_while_an_upload_fails() {
     let harness = Harness::new();
     let ino = make(&harness, "f", &[5; 4000]);
     for fault in [Fault::LostPut, Fault::Error] {
@@ -110,9 +112,9 @@ fn nothing_is_evicted_before_it_was_read_back_from_the_cloud() {
         assert!(harness.cloud.broken().is_some());
     }
     let resident = harness.fs().usage().unwrap().resident_bytes;
-    harness.evict_what_is_safe_now();
+    harness.evict_without_cloud();
     assert_eq!(harness.fs().usage().unwrap().resident_bytes, resident);
-    harness.perform(Task::Secure).unwrap();
+    harness.perform(Task::Upload).unwrap();
     harness.evict();
     assert_eq!(harness.fs().resident_bytes(ino).unwrap(), 0);
 }

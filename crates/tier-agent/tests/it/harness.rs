@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use kvfs::{Core, EntryRef, Kvfs, KvfsOptions, NewNode, RenameMode, SetAttr, XattrMode};
 use tier_agent::{
-    AgentError, AgentReport, Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages, Task,
-    TieringOutAgent,
+    AgentError, AgentReport, Floor, Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages,
+    Task, TieringOutAgent,
 };
 use tier_cloud::DirStore;
 use tier_evict::{AgeAndSize, Evicter};
@@ -20,7 +20,7 @@ use tier_persist::{
 };
 use tier_status::{Event, StatusError, StatusSink};
 use tier_testkit::{Fault, FaultyStore, FsOp, MemoryStore, Name, TreeEntry, VirtualClock};
-use tier_types::{Clock, Epoch, FileKind, FileName, Ino, ObjectStore, SnapshotId, Xid};
+use tier_types::{Clock, Epoch, FileKind, FileName, Ino, ObjectStore, SnapshotId};
 
 pub(crate) const CHUNK: u32 = 512;
 const XATTR: &[u8] = b"user.test";
@@ -120,7 +120,8 @@ impl Harness {
             Arc::new(local.clone()),
             Arc::clone(&self.keys),
             Arc::clone(index),
-            (Arc::clone(&self.clock), options),
+            Arc::clone(&self.clock),
+            options,
         );
         let policy = Box::new(AgeAndSize::default());
         let evicter = Evicter::new(path, policy, Arc::clone(&self.clock));
@@ -128,7 +129,7 @@ impl Harness {
         let ports = StorePorts {
             filesystem: self.filesystem,
             epoch: Epoch::new(1),
-            floor: (Xid::new(0), SnapshotId::new(0)),
+            floor: Floor::default(),
             log: fs.core().clone(),
             instance: fs.core().clone(),
             local: Arc::new(local),
@@ -174,10 +175,9 @@ impl Harness {
         self.reopen();
     }
 
-    /// Evicts without having a snapshot made safe first.
-    pub(crate) fn evict_what_is_safe_now(&self) {
+    /// Tries to evict while the cloud is away: what is persisted is to be uploaded first.
+    pub(crate) fn evict_without_cloud(&self) {
         self.cloud.break_at(0, Fault::Crash);
-        // What is persisted is to be made safe first, and cannot be.
         self.perform(Task::Evict(tier_evict::PassGoal::Everything)).unwrap_err();
         self.cloud.break_at(u64::MAX / 2, Fault::Error);
     }

@@ -134,7 +134,7 @@ fn an_update_writes_what_changed_and_no_more() {
     fs.rename(from, to, RenameMode::Replace).unwrap();
     let report = snapshot(&harness);
     let written = (report.n_inodes, report.data_bytes);
-    assert_eq!(written, (2, 0), "the folder and its parent, and nothing below it");
+    assert_eq!(written, (2, 0), "the directory and its parent, and nothing below it");
 
     fs.link(large, Ino::ROOT, &name(b"second name")).unwrap();
     assert_eq!(snapshot(&harness).data_bytes, 0, "a new name");

@@ -12,10 +12,18 @@
 #[cfg(test)]
 mod agent;
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod edges;
+#[cfg(test)]
+mod fakes;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod kinds;
 #[cfg(test)]
 mod life;
+#[cfg(test)]
+mod recall;
+#[cfg(test)]
+mod stages;

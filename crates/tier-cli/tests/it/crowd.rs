@@ -1,4 +1,4 @@
-//! A folder with many names, listed while others come and go.
+//! A directory with many names, listed while others come and go.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -15,8 +15,8 @@ const N_READERS: usize = 2;
 const N_LISTINGS: usize = 4;
 
 /// Makes and removes names, each of them once.
-fn change(folder: &Path, changer: usize, ended: &AtomicBool) {
-    let path = |number: usize| folder.join(format!("comes-{changer}-{number}"));
+fn change(directory: &Path, changer: usize, ended: &AtomicBool) {
+    let path = |number: usize| directory.join(format!("comes-{changer}-{number}"));
     let mut number = 0;
     while !ended.load(Ordering::SeqCst) {
         File::create(path(number)).unwrap();
@@ -27,9 +27,9 @@ fn change(folder: &Path, changer: usize, ended: &AtomicBool) {
     }
 }
 
-fn list(folder: &Path) {
+fn list(directory: &Path) {
     let mut names = HashSet::new();
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in fs::read_dir(directory).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(names.insert(name.clone()), "{name} is listed twice");
     }
@@ -41,19 +41,19 @@ fn list(folder: &Path) {
 fn a_listing_shows_every_name_that_stays_once_while_others_come_and_go() {
     let store = Store::new(&[]);
     let Some(mounted) = Mounted::new(&store, &["--no-agent"]) else { return };
-    let folder = mounted.folder().join("crowd");
-    fs::create_dir(&folder).unwrap();
+    let directory = mounted.directory().join("crowd");
+    fs::create_dir(&directory).unwrap();
     for number in 0..N_STAY {
-        File::create(folder.join(format!("stays-{number}"))).unwrap();
+        File::create(directory.join(format!("stays-{number}"))).unwrap();
     }
-    let (ended, folder) = (AtomicBool::new(false), folder.as_path());
+    let (ended, directory) = (AtomicBool::new(false), directory.as_path());
     thread::scope(|scope| {
         for changer in 0..N_CHANGERS {
             let ended = &ended;
-            scope.spawn(move || change(folder, changer, ended));
+            scope.spawn(move || change(directory, changer, ended));
         }
         let readers: Vec<_> = (0..N_READERS)
-            .map(|_| scope.spawn(|| (0..N_LISTINGS).for_each(|_| list(folder))))
+            .map(|_| scope.spawn(|| (0..N_LISTINGS).for_each(|_| list(directory))))
             .collect();
         let listed: Vec<_> = readers.into_iter().map(thread::ScopedJoinHandle::join).collect();
         ended.store(true, Ordering::SeqCst);

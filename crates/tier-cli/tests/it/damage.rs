@@ -33,8 +33,8 @@ fn flip_a_bit(path: &Path) {
 }
 
 fn break_first_tarball(store: &Store, damage: impl Fn(&Path)) {
-    for folder in ["store", "cloud"] {
-        damage(&store.tarballs(folder)[0]);
+    for directory in ["store", "cloud"] {
+        damage(&store.tarballs(directory)[0]);
     }
 }
 
@@ -76,8 +76,8 @@ fn a_missing_tarball() {
 fn all_tarballs_and_the_index_lost() {
     let store = evicted();
     fs::remove_dir_all(store.at("store/index")).unwrap();
-    for folder in ["store/tarballs", "cloud"] {
-        for tarball in store.tarballs(folder) {
+    for directory in ["store/tarballs", "cloud"] {
+        for tarball in store.tarballs(directory) {
             fs::remove_file(tarball).unwrap();
         }
     }
@@ -124,8 +124,8 @@ fn an_index_is_not_made_of_fewer_snapshots_than_there_were() {
     let store = evicted();
     let dump = store.run("index dump", &[]).ok();
     let newest = |path: &PathBuf| path.to_string_lossy().ends_with("s0000000002.manifest");
-    let [local, cloud] =
-        ["store", "cloud"].map(|folder| store.objects(folder).into_iter().find(newest).unwrap());
+    let [local, cloud] = ["store", "cloud"]
+        .map(|directory| store.objects(directory).into_iter().find(newest).unwrap());
     let manifest = fs::read(&local).unwrap();
     // The cloud has it.
     fs::remove_file(&local).unwrap();
@@ -133,7 +133,7 @@ fn an_index_is_not_made_of_fewer_snapshots_than_there_were() {
         let said = store.run("index rebuild", how).ok();
         assert!(said.contains("from 2 tarballs"), "{said}");
     }
-    // Nobody has it: only a scan of all tarballs finds what it committed.
+    // It is nowhere: only a scan of all tarballs finds what it committed.
     fs::rename(&cloud, store.at("kept")).unwrap();
     let refused = store.run("index rebuild", &[]);
     assert_eq!(refused.code, 3, "{}", refused.err);
@@ -202,8 +202,8 @@ fn an_export_goes_on_after_a_damaged_file_and_leaves_no_part_of_it() {
 #[test]
 fn a_lost_manifest_is_named_and_its_tarballs_are_left_alone() {
     let store = evicted();
-    let manifests = |folder: &str| {
-        let mut found = store.objects(folder);
+    let manifests = |directory: &str| {
+        let mut found = store.objects(directory);
         found.retain(|path| path.to_string_lossy().ends_with("s0000000002.manifest"));
         found
     };
@@ -276,9 +276,9 @@ fn a_detour_to_another_version_is_an_error_and_never_other_data() {
     assert_eq!(store.run("cat", &["/hello"]).ok(), "hello\n");
 }
 
-/// Flips a bit in the middle of every file of a folder of the store.
-fn break_files(store: &Store, folder: &str) -> Vec<String> {
-    let files = fs::read_dir(store.at(folder)).unwrap().map(|entry| entry.unwrap().path());
+/// Flips a bit in the middle of every file of a directory of the store.
+fn break_files(store: &Store, directory: &str) -> Vec<String> {
+    let files = fs::read_dir(store.at(directory)).unwrap().map(|entry| entry.unwrap().path());
     let mut names = Vec::new();
     for path in files {
         flip_a_bit(&path);

@@ -1,4 +1,4 @@
-//! Running the program on a store in a temporary folder.
+//! Running the program on a store in a temporary directory.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -17,7 +17,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -42,7 +42,7 @@ pub(crate) fn tier(args: &[&str]) -> Run {
 }
 
 impl Store {
-    /// A store with a cloud folder, and a tree in it.
+    /// A store with a cloud directory, and a tree in it.
     pub(crate) fn new(extra: &[&str]) -> Self {
         let store = Self { dir: tempfile::tempdir().unwrap() };
         let cloud = store.cloud_url();
@@ -88,24 +88,24 @@ impl Store {
         assert_same(&self.tree(), Path::new(&out));
     }
 
-    /// Exports a folder, and compares it with the tree.
+    /// Exports a directory, and compares it with the tree.
     pub(crate) fn check_export_of(&self, path: &str, name: &str) {
         let out = self.at(name);
         self.run("export", &[path, &out]).ok();
         assert_same(&self.tree(), Path::new(&out));
     }
 
-    /// The tarballs below a folder of this test.
-    pub(crate) fn tarballs(&self, folder: &str) -> Vec<PathBuf> {
-        let mut found = self.objects(folder);
+    /// The tarballs below a directory of this test.
+    pub(crate) fn tarballs(&self, directory: &str) -> Vec<PathBuf> {
+        let mut found = self.objects(directory);
         found.retain(|path| path.to_string_lossy().contains(".tar.zst"));
         found
     }
 
-    /// All files below a folder of this test.
-    pub(crate) fn objects(&self, folder: &str) -> Vec<PathBuf> {
+    /// All files below a directory of this test.
+    pub(crate) fn objects(&self, directory: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
-        find(&self.dir.path().join(folder), &mut found);
+        find(&self.dir.path().join(directory), &mut found);
         found.sort();
         found
     }
@@ -129,8 +129,8 @@ impl Store {
     }
 }
 
-fn find(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
+fn find(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() { find(&path, found) } else { found.push(path) }
     }

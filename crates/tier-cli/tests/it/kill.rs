@@ -1,4 +1,4 @@
-//! The process is killed half way; whoever comes next goes on as if nothing had been.
+//! The process is killed half way; the next one goes on as if nothing had been.
 
 use std::fs;
 use std::path::Path;
@@ -27,8 +27,8 @@ fn start(store: &Store, args: &[&str]) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-fn any_file(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> bool {
-    let Ok(entries) = fs::read_dir(folder) else { return false };
+fn any_file(directory: &Path, wanted: &dyn Fn(&str) -> bool) -> bool {
+    let Ok(entries) = fs::read_dir(directory) else { return false };
     entries.flatten().any(|entry| {
         let (name, path) = (entry.file_name(), entry.path());
         wanted(&name.to_string_lossy()) || (path.is_dir() && any_file(&path, wanted))
@@ -46,11 +46,11 @@ fn a_snapshot_that_is_killed_at_any_step_is_finished_by_the_next_one() {
         ("store/tarballs", &|name| name.ends_with(".manifest")),
         ("cloud", &|name| name.contains(".tar.zst")),
     ];
-    for (folder, wanted) in steps {
+    for (directory, wanted) in steps {
         let store = Store::new(&[]);
         store.import();
-        let folder = store.at(folder);
-        kill_when(start(&store, &["snapshot"]), || any_file(Path::new(&folder), wanted));
+        let directory = store.at(directory);
+        kill_when(start(&store, &["snapshot"]), || any_file(Path::new(&directory), wanted));
         store.run("snapshot", &[]).ok();
         store.run("verify", &["--read-data"]).ok();
         store.run("index check", &[]).ok();
@@ -66,9 +66,9 @@ fn a_rebuild_of_the_index_that_is_killed_leaves_a_whole_one() {
     store.import();
     store.run("snapshot", &[]).ok();
     let dump = store.run("index dump", &[]).ok();
-    let folder = store.at("store/index");
+    let directory = store.at("store/index");
     let names = || {
-        let names = fs::read_dir(&folder).unwrap();
+        let names = fs::read_dir(&directory).unwrap();
         names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
     };
     // While it is made, and as soon as it is in its place.
@@ -86,6 +86,30 @@ fn a_rebuild_of_the_index_that_is_killed_leaves_a_whole_one() {
         assert!(was_killed, "it was always faster");
     }
     store.run("index check", &[]).ok();
+}
+
+#[test]
+fn an_import_that_is_killed_goes_on_where_it_was() {
+    for kill_after in [0, 100, 1_000, 10_000, 100_000] {
+        let store = Store::new(&[]);
+        let tree = store.tree();
+        // Files that are copied in pieces, new ones and such as replace others.
+        for number in 0..4_u8 {
+            fs::write(tree.join(format!("large-{number}")), vec![number; 3 << 20]).unwrap();
+        }
+        store.import();
+        for number in 2..6_u8 {
+            fs::write(tree.join(format!("large-{number}")), vec![number + 10; 5 << 20]).unwrap();
+        }
+        let polls = std::cell::Cell::new(0);
+        let count = || polls.replace(polls.get() + 1) >= kill_after;
+        kill_when(start(&store, &["import", &tree.display().to_string()]), count);
+        store.import();
+        store.check_export(&store.path(), "out");
+        let names = store.run("ls", &["/", "-R"]).ok();
+        assert!(!names.contains(".tier-import"), "{names}");
+        store.run("fsck", &[]).ok();
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod crowd;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod demo;
+#[cfg(test)]
 mod fragile_disk;
 #[cfg(test)]
 mod harness;
@@ -15,10 +17,14 @@ mod kill;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
+mod logging;
+#[cfg(test)]
 mod mount;
 #[cfg(test)]
 mod power;
 #[cfg(test)]
 mod repair;
+#[cfg(test)]
+mod texts;
 #[cfg(test)]
 mod twins;

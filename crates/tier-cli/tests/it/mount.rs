@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use crate::harness::{Store, command, tier};
 
 /// A last guard: nothing here takes long.
-const PATIENCE: Duration = Duration::from_mins(1);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// A store that is mounted by a process of its own.
 pub(crate) struct Mounted<'a> {
     store: &'a Store,
-    folder: PathBuf,
+    directory: PathBuf,
     child: Child,
     said: BufReader<ChildStderr>,
 }
@@ -30,27 +30,27 @@ impl<'a> Mounted<'a> {
     /// Mounts the store at this path of a test.
     fn of(store: &'a Store, path: &str, args: &[&str]) -> Option<Self> {
         if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/fuse") {
-            eprintln!("SKIPPED: this machine has no FUSE that we may use ({error})");
+            eprintln!("SKIPPED: this machine has no FUSE that this user may use ({error})");
             return None;
         }
-        let folder = PathBuf::from(store.at("mnt"));
-        fs::create_dir_all(&folder).unwrap();
-        let on = folder.display().to_string();
+        let directory = PathBuf::from(store.at("mnt"));
+        fs::create_dir_all(&directory).unwrap();
+        let on = directory.display().to_string();
         let mut command = command(&[&["mount", path, &on], args].concat());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         said.read_line(&mut line).unwrap();
         assert!(line.starts_with("Mounted "), "{line}");
-        Some(Self { store, folder, child, said })
+        Some(Self { store, directory, child, said })
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+        self.directory.join(name)
     }
 
     fn signal(&self, signal: &str) {
@@ -88,7 +88,8 @@ impl Drop for Mounted<'_> {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = Command::new("umount").arg("-l").arg(&self.folder).stderr(Stdio::null()).status();
+        let _ =
+            Command::new("umount").arg("-l").arg(&self.directory).stderr(Stdio::null()).status();
     }
 }
 
@@ -105,7 +106,7 @@ fn same(a: &Path, b: &Path) {
 }
 
 #[test]
-fn a_mount_is_a_folder_like_any_other() {
+fn a_mount_is_a_directory_like_any_other() {
     let store = Store::new(&[]);
     let Some(mounted) = Mounted::new(&store, &[]) else { return };
     let copy = mounted.path("copy");
@@ -184,7 +185,7 @@ fn cold_files_are_read_and_changed_like_hot_ones() {
     let tree = |name: &str| OpenOptions::new().write(true).open(store.tree().join(name)).unwrap();
     tree("dir/sub/noise").write_all_at(&[7; 4096], 1 << 20).unwrap();
     tree("dir/text").set_len(0).unwrap();
-    same(&store.tree(), &mounted.folder);
+    same(&store.tree(), &mounted.directory);
     assert_eq!(mounted.xattr("hello", "user.tier.state"), "warm");
 
     let hello = mounted.path("hello").display().to_string();
@@ -192,7 +193,7 @@ fn cold_files_are_read_and_changed_like_hot_ones() {
     mounted.evict_all();
     assert_eq!(mounted.xattr("hello", "user.tier.state"), "warm", "pinned");
     assert_eq!(mounted.xattr("dir/sub/noise", "user.tier.state"), "cold");
-    same(&store.tree(), &mounted.folder);
+    same(&store.tree(), &mounted.directory);
 }
 
 #[test]
@@ -202,10 +203,10 @@ fn commands_work_on_a_mounted_store() {
     // The kernel remembers that there is no such name, until an import makes it.
     fs::metadata(mounted.path("hello")).unwrap_err();
     store.import();
-    same(&store.tree(), &mounted.folder);
+    same(&store.tree(), &mounted.directory);
     let status = store.run("status", &["--json"]).ok();
     assert!(
-        status.contains(&format!("\"mountpoint\": \"{}\"", mounted.folder.display())),
+        status.contains(&format!("\"mountpoint\": \"{}\"", mounted.directory.display())),
         "{status}"
     );
     store.run("pause", &[]).ok();
@@ -244,10 +245,10 @@ fn an_index_is_rebuilt_while_it_is_in_use() {
         assert_eq!(indexes(), [number], "what was replaced is gone");
         assert_eq!(store.run("index dump", &[]).ok(), dump);
     }
-    same(&store.tree(), &mounted.folder);
+    same(&store.tree(), &mounted.directory);
 
     // What is damaged would not be in a new one: the one that is there knows more.
-    let tarballs = ["store", "cloud"].map(|folder| store.tarballs(folder).remove(0));
+    let tarballs = ["store", "cloud"].map(|directory| store.tarballs(directory).remove(0));
     let whole = fs::read(&tarballs[0]).unwrap();
     for tarball in &tarballs {
         let mut bytes = whole.clone();
@@ -264,8 +265,8 @@ fn an_index_is_rebuilt_while_it_is_in_use() {
         fs::write(tarball, &whole).unwrap();
     }
     mounted.kill();
-    // What a crash leaves: an index in the making, or one that is whole but was not in use yet. What
-    // is no index is nobody's business.
+    // What a crash leaves: an index in the making, or one that is whole but was not in use yet.
+    // What is no index is left alone.
     let at = |name: &str| Path::new(&store.at("store/index")).join(name);
     fs::create_dir_all(at("new-x/index")).unwrap();
     fs::create_dir(at("lost+found")).unwrap();
@@ -313,7 +314,7 @@ fn what_was_synced_survives_a_kill() {
     file.write_all(b"safe").unwrap();
     file.sync_all().unwrap();
     fs::rename(mounted.path("new"), mounted.path("old")).unwrap();
-    File::open(&mounted.folder).unwrap().sync_all().unwrap();
+    File::open(&mounted.directory).unwrap().sync_all().unwrap();
     mounted.kill();
     // The socket that is left is no hindrance.
     assert!(Path::new(&store.at("store/control.sock")).exists());
@@ -330,23 +331,23 @@ fn data_that_does_not_come_is_an_error_until_it_comes_again() {
     store.import();
     let Some(mounted) = Mounted::new(&store, &[]) else { return };
     mounted.evict_all();
-    let folders = ["store/tarballs", "cloud"].map(|folder| store.at(folder));
-    for folder in &folders {
-        fs::rename(folder, format!("{folder}.away")).unwrap();
+    let directories = ["store/tarballs", "cloud"].map(|directory| store.at(directory));
+    for directory in &directories {
+        fs::rename(directory, format!("{directory}.away")).unwrap();
     }
     let error = fs::read(mounted.path("dir/sub/noise")).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(5), "{error}");
-    for folder in &folders {
-        let _ = fs::remove_dir_all(folder);
-        fs::rename(format!("{folder}.away"), folder).unwrap();
+    for directory in &directories {
+        let _ = fs::remove_dir_all(directory);
+        fs::rename(format!("{directory}.away"), directory).unwrap();
     }
-    same(&store.tree(), &mounted.folder);
+    same(&store.tree(), &mounted.directory);
     let said = mounted.unmount();
     assert!(said.contains("cannot recall the data of inode"), "{said}");
 }
 
 #[test]
-fn whoever_waits_for_data_can_be_killed() {
+fn a_process_that_waits_for_data_can_be_killed() {
     let store = Store::new(&[]);
     store.import();
     // Longer than this test may take.
@@ -355,7 +356,7 @@ fn whoever_waits_for_data_can_be_killed() {
     fs::write(&config, text.replace("timeout_seconds = 30", "timeout_seconds = 300")).unwrap();
     let Some(mounted) = Mounted::new(&store, &[]) else { return };
     mounted.evict_all();
-    // An archive that does not answer: whoever opens a pipe waits for its other end.
+    // An archive that does not answer: opening a pipe waits for its other end.
     let mut pipes = store.tarballs("store/tarballs");
     pipes.extend(store.tarballs("cloud"));
     for pipe in &pipes {
@@ -368,12 +369,12 @@ fn whoever_waits_for_data_can_be_killed() {
     let waiting = format!("/proc/{}/wchan", waits.id());
     while !fs::read_to_string(&waiting).is_ok_and(|at| at.contains("request_wait_answer")) {
         assert!(waits.try_wait().unwrap().is_none(), "it did not wait");
-        assert!(begin.elapsed() < PATIENCE, "it does not begin to wait");
+        assert!(begin.elapsed() < WAIT_MAX, "it does not begin to wait");
         std::thread::yield_now();
     }
     run("kill", ["-INT".to_string(), waits.id().to_string()]);
     assert!(!waits.wait().unwrap().success());
-    assert!(begin.elapsed() < PATIENCE);
+    assert!(begin.elapsed() < WAIT_MAX);
     // Others are served all the while.
     assert_eq!(fs::read_link(mounted.path("dir/link")).unwrap(), Path::new("../hello"));
     for pipe in &pipes {
@@ -383,7 +384,7 @@ fn whoever_waits_for_data_can_be_killed() {
 }
 
 #[test]
-fn a_mount_in_use_goes_on_until_nobody_uses_it() {
+fn a_mount_in_use_goes_on_until_it_is_not() {
     let store = Store::new(&[]);
     store.import();
     let Some(mut mounted) = Mounted::new(&store, &[]) else { return };

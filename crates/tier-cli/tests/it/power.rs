@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use crate::fragile_disk::{FragileDisk, Survivors};
+use crate::fragile_disk::{DiskImage, FragileDisk};
 use crate::harness::{command, tier};
 
 const RECORD_BYTES: usize = 4096;
@@ -18,7 +18,7 @@ const N_LOSSES: usize = 6;
 /// Rounds of the writers between two losses.
 const N_ROUNDS: usize = 12;
 
-/// A folder in which a writer makes promises, and how many it made.
+/// A directory in which a writer makes promises, and how many it made.
 struct Writer {
     name: String,
     /// Rounds whose every sync has returned.
@@ -38,34 +38,35 @@ impl Writer {
     /// Appends to a log, replaces a file, makes one and removes the one before, and syncs each.
     fn round(&self, mount: &Path) {
         let round = self.n_rounds.load(Ordering::SeqCst) + 1;
-        let folder = mount.join(&self.name);
-        let mut log = OpenOptions::new().append(true).open(folder.join("log")).unwrap();
+        let directory = mount.join(&self.name);
+        let mut log = OpenOptions::new().append(true).open(directory.join("log")).unwrap();
         log.write_all(&content(round)).unwrap();
         log.sync_data().unwrap();
-        fs::write(folder.join("new"), content(round)).unwrap();
-        sync(&folder.join("new"));
-        fs::rename(folder.join("new"), folder.join("replaced")).unwrap();
-        fs::write(folder.join(format!("made-{round}")), content(round)).unwrap();
-        sync(&folder.join(format!("made-{round}")));
-        fs::remove_file(folder.join(format!("made-{}", round - 1))).unwrap();
-        sync(&folder);
+        fs::write(directory.join("new"), content(round)).unwrap();
+        sync(&directory.join("new"));
+        fs::rename(directory.join("new"), directory.join("replaced")).unwrap();
+        fs::write(directory.join(format!("made-{round}")), content(round)).unwrap();
+        sync(&directory.join(format!("made-{round}")));
+        fs::remove_file(directory.join(format!("made-{}", round - 1))).unwrap();
+        sync(&directory);
         self.n_rounds.store(round, Ordering::SeqCst);
     }
 
-    /// What a restart shows must hold what had been promised before the loss.
-    fn check(&self, folder: &Path, (n_rounds, n_rounds_after): (u64, u64)) {
-        let folder = folder.join(&self.name);
-        let log = fs::read(folder.join("log")).unwrap();
+    /// What a restart shows must hold what had been promised before the loss, `n_rounds`, and may
+    /// hold what was promised by its end, `n_rounds_after`.
+    fn check(&self, directory: &Path, n_rounds: u64, n_rounds_after: u64) {
+        let directory = directory.join(&self.name);
+        let log = fs::read(directory.join("log")).unwrap();
         let n_records = u64::try_from(log.len() / RECORD_BYTES).unwrap();
         assert!(n_records >= n_rounds, "{}: {n_records} of {n_rounds} records", self.name);
         for (record, round) in log.chunks_exact(RECORD_BYTES).zip(1..) {
             assert!(record == content(round), "{}: record {round} is wrong", self.name);
         }
-        let replaced = fs::read(folder.join("replaced")).unwrap();
+        let replaced = fs::read(directory.join("replaced")).unwrap();
         // A round may have been under way, and some may have ended while the power went.
         let newer = n_rounds..=n_rounds_after + 1;
         assert!(newer.clone().any(|round| replaced == content(round)), "{}: torn", self.name);
-        let made = |round: u64| fs::read(folder.join(format!("made-{round}"))).ok();
+        let made = |round: u64| fs::read(directory.join(format!("made-{round}"))).ok();
         assert!(newer.clone().any(|round| made(round) == Some(content(round))), "{}", self.name);
         let back = (0..n_rounds).find(|round| made(*round).is_some());
         assert_eq!(back, None, "{}: a removed file is back", self.name);
@@ -73,13 +74,13 @@ impl Writer {
 }
 
 /// `None`, said loudly, on a machine that cannot mount.
-fn disk(folder: &Path) -> Option<FragileDisk> {
-    fs::create_dir_all(folder).unwrap();
+fn disk(directory: &Path) -> Option<FragileDisk> {
+    fs::create_dir_all(directory).unwrap();
     if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/fuse") {
-        eprintln!("SKIPPED: this machine has no FUSE that we may use ({error})");
+        eprintln!("SKIPPED: this machine has no FUSE that this user may use ({error})");
         return None;
     }
-    Some(FragileDisk::mount(folder).unwrap())
+    Some(FragileDisk::mount(directory).unwrap())
 }
 
 /// A store with buffers so small that files of the key-value store come and go all the time.
@@ -98,7 +99,7 @@ fn init(store: &Path, cloud: &Path) {
 struct Mount {
     child: Child,
     on: PathBuf,
-    /// Kept, because who writes there must not meet a closed pipe.
+    /// Kept, because a process that writes there must not meet a closed pipe.
     _said: BufReader<ChildStderr>,
 }
 
@@ -133,29 +134,29 @@ fn a_loss_of_power_takes_nothing_that_was_synced() {
     let mounted = mount(&store, &on);
     for writer in &writers {
         fs::create_dir(on.join(&writer.name)).unwrap();
-        let folder = on.join(&writer.name);
-        fs::write(folder.join("log"), "").unwrap();
-        fs::write(folder.join("replaced"), content(0)).unwrap();
-        fs::write(folder.join("made-0"), content(0)).unwrap();
-        sync(&folder);
+        let directory = on.join(&writer.name);
+        fs::write(directory.join("log"), "").unwrap();
+        fs::write(directory.join("replaced"), content(0)).unwrap();
+        fs::write(directory.join("made-0"), content(0)).unwrap();
+        sync(&directory);
     }
     sync(&on);
-    let losses = lose_power(&disk, (&store, &on), &writers);
+    let losses = lose_power(&disk, &store, &on, &writers);
     drop((mounted, disk));
     let mut coin = 0x9e37_79b9_7f4a_7c15_u64;
-    for (number, Loss { before, after, survivors }) in losses.iter().enumerate() {
+    for (number, loss) in losses.iter().enumerate() {
         // Once exactly what was synced, then more by chance.
         for variant in 0..3 {
-            let folder = dir.path().join(format!("left-{number}-{variant}"));
+            let directory = dir.path().join(format!("left-{number}-{variant}"));
             let mut reached = || {
                 coin ^= coin << 13;
                 coin ^= coin >> 7;
                 coin ^= coin << 17;
                 variant > 0 && coin & 1 == 1
             };
-            survivors.write(&folder, &mut reached).unwrap();
-            move_cloud(&folder, &dir.path().join("disk"));
-            check(&folder, &writers, (before, after));
+            loss.image.write(&directory, &mut reached).unwrap();
+            move_cloud(&directory, &dir.path().join("disk"));
+            check(&directory, &writers, loss);
         }
     }
 }
@@ -164,7 +165,7 @@ fn a_loss_of_power_takes_nothing_that_was_synced() {
 struct Loss {
     before: Vec<u64>,
     after: Vec<u64>,
-    survivors: Survivors,
+    image: DiskImage,
 }
 
 /// Says the end when it is dropped.
@@ -176,8 +177,8 @@ impl Drop for End<'_> {
     }
 }
 
-/// Has everybody work, with snapshots and evictions, and loses the power again and again.
-fn lose_power(disk: &FragileDisk, (store, on): (&Path, &Path), writers: &[Writer]) -> Vec<Loss> {
+/// Lets all writers work, with snapshots and evictions, and loses the power again and again.
+fn lose_power(disk: &FragileDisk, store: &Path, on: &Path, writers: &[Writer]) -> Vec<Loss> {
     let ended = AtomicBool::new(false);
     let (sender, rounds) = channel();
     thread::scope(|scope| {
@@ -205,29 +206,28 @@ fn lose_power(disk: &FragileDisk, (store, on): (&Path, &Path), writers: &[Writer
             // Fewer, if all writers have failed.
             assert_eq!(rounds.iter().take(N_ROUNDS).count(), N_ROUNDS);
             let before = promised();
-            let survivors = disk.lose_power();
-            Loss { before, survivors, after: promised() }
+            let image = disk.lose_power();
+            Loss { before, image, after: promised() }
         };
         (0..N_LOSSES).map(lose).collect()
     })
 }
 
 /// The cloud was lost with the store, and is where that is now.
-fn move_cloud(folder: &Path, disk: &Path) {
-    let settings = folder.join("store/tier.toml");
+fn move_cloud(directory: &Path, disk: &Path) {
+    let settings = directory.join("store/tier.toml");
     let text = fs::read_to_string(&settings).unwrap();
-    let (from, to) = (disk.display().to_string(), folder.display().to_string());
+    let (from, to) = (disk.display().to_string(), directory.display().to_string());
     fs::write(&settings, text.replace(&from, &to)).unwrap();
 }
 
-fn check(folder: &Path, writers: &[Writer], (before, after): (&[u64], &[u64])) {
-    let (store, out) = (folder.join("store").display().to_string(), folder.join("out"));
+fn check(directory: &Path, writers: &[Writer], loss: &Loss) {
+    let (store, out) = (directory.join("store").display().to_string(), directory.join("out"));
     tier(&["fsck", &store]).ok();
     tier(&["index", "check", &store]).ok();
     tier(&["export", &store, "/", &out.display().to_string()]).ok();
-    for (writer, n_rounds) in writers.iter().zip(before.iter().copied().zip(after.iter().copied()))
-    {
-        writer.check(&out, n_rounds);
+    for (writer, (before, after)) in writers.iter().zip(loss.before.iter().zip(&loss.after)) {
+        writer.check(&out, *before, *after);
     }
     tier(&["snapshot", &store]).ok();
     tier(&["fsck", &store]).ok();

@@ -1,5 +1,5 @@
-//! The same done to a mount and to a folder of the host, by several threads, while the mount is
-//! persisted, evicted and recalled: nobody can tell the two apart.
+//! The same done to a mount and to a directory of the host, by several threads, while the mount is
+//! persisted, evicted and recalled: the two cannot be told apart.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -47,9 +47,9 @@ enum Deed {
     Truncate { path: PathBuf, size: u64 },
     Punch { path: PathBuf, offset: u64, len: u64 },
     Read { path: PathBuf },
-    MakeFolder { path: PathBuf },
+    MakeDirectory { path: PathBuf },
     Remove { path: PathBuf },
-    RemoveFolder { path: PathBuf },
+    RemoveDirectory { path: PathBuf },
     Rename { from: PathBuf, to: PathBuf },
     Link { from: PathBuf, to: PathBuf },
     Symlink { target: PathBuf, path: PathBuf },
@@ -74,9 +74,9 @@ impl Deed {
                 Self::Punch { path, offset, len }
             }
             8..=10 => Self::Read { path },
-            11 => Self::MakeFolder { path },
+            11 => Self::MakeDirectory { path },
             12 => Self::Remove { path },
-            13 => Self::RemoveFolder { path },
+            13 => Self::RemoveDirectory { path },
             14 => Self::Rename { from: path, to: chance.path() },
             15 => Self::Link { from: path, to: chance.path() },
             16 => Self::Symlink { target: chance.path(), path },
@@ -89,7 +89,7 @@ impl Deed {
         }
     }
 
-    /// Does it below a folder, and says what came of it.
+    /// Does it below a directory, and says what came of it.
     fn on(&self, root: &Path) -> Result<Vec<u8>, Option<i32>> {
         self.attempt(root).map_err(|error| error.raw_os_error())
     }
@@ -109,9 +109,9 @@ impl Deed {
                 fallocate(writable(path)?, flags, *offset, *len)?;
             }
             Self::Read { path } => return fs::read(at(path)),
-            Self::MakeFolder { path } => fs::create_dir(at(path))?,
+            Self::MakeDirectory { path } => fs::create_dir(at(path))?,
             Self::Remove { path } => fs::remove_file(at(path))?,
-            Self::RemoveFolder { path } => fs::remove_dir(at(path))?,
+            Self::RemoveDirectory { path } => fs::remove_dir(at(path))?,
             Self::Rename { from, to } => fs::rename(at(from), at(to))?,
             Self::Link { from, to } => fs::hard_link(at(from), at(to))?,
             Self::Symlink { target, path } => symlink(target, at(path))?,
@@ -152,7 +152,7 @@ fn look(
         for name in names {
             look(root, &path.join(name.file_name()), first_names, seen);
         }
-        "folder".to_string()
+        "directory".to_string()
     } else {
         let bytes = fs::read(&full).unwrap();
         let sum = bytes.iter().fold(17_u64, |sum, byte| sum.rotate_left(5) ^ u64::from(*byte));
@@ -164,7 +164,7 @@ fn look(
         true => None,
         false => getxattr(&full, "user.twin", &mut value).ok().map(|_| value),
     };
-    // How many links a folder has is nobody's business.
+    // How many links a directory has differs from one filesystem to the next.
     let n_links = if data.is_dir() { 0 } else { data.nlink() };
     let (mode, uid, gid) = (data.mode(), data.uid(), data.gid());
     let line = format!("{mode:o} {uid} {gid} {n_links} {twin:?} {xattr:?} {content}");
@@ -179,7 +179,7 @@ fn assert_twins(host: &Path, mount: &Path) {
     assert_eq!(host.len(), mount.len());
 }
 
-/// One thread's deeds, in its own folder of both.
+/// One thread's deeds, in its own directory of both.
 fn work(number: u64, host: &Path, mount: &Path) {
     let mut chance = Chance(0x1234_5678_9abc_def1 ^ (number << 40));
     let name = format!("thread-{number}");
@@ -195,16 +195,16 @@ fn work(number: u64, host: &Path, mount: &Path) {
 }
 
 #[test]
-fn a_mount_that_is_tiered_all_the_time_is_like_a_folder_of_the_host() {
+fn a_mount_that_is_tiered_all_the_time_is_like_a_directory_of_the_host() {
     let store = Store::new(&[]);
     let host = PathBuf::from(store.at("host"));
     fs::create_dir(&host).unwrap();
     let Some(mounted) = Mounted::new(&store, &["--no-agent"]) else { return };
     let ended = AtomicBool::new(false);
-    let folders = (host.as_path(), mounted.folder());
+    let directories = (host.as_path(), mounted.directory());
     thread::scope(|scope| {
         let workers: Vec<_> = (0..N_THREADS)
-            .map(|number| scope.spawn(move || work(number, folders.0, folders.1)))
+            .map(|number| scope.spawn(move || work(number, directories.0, directories.1)))
             .collect();
         scope.spawn(|| {
             while !ended.load(Ordering::SeqCst) {
@@ -226,15 +226,15 @@ fn a_mount_that_is_tiered_all_the_time_is_like_a_folder_of_the_host() {
         ended.store(true, Ordering::SeqCst);
         assert!(done.iter().all(Result::is_ok));
     });
-    assert_twins(&host, mounted.folder());
+    assert_twins(&host, mounted.directory());
     mounted.evict_all();
-    assert_twins(&host, mounted.folder());
+    assert_twins(&host, mounted.directory());
     // All of it was synced.
     mounted.kill();
     store.run("fsck", &[]).ok();
     store.run("index check", &[]).ok();
     let mounted = Mounted::new(&store, &[]).unwrap();
-    assert_twins(&host, mounted.folder());
+    assert_twins(&host, mounted.directory());
     mounted.unmount();
     store.run("fsck", &[]).ok();
 }

@@ -1,7 +1,7 @@
 //! A directory as an object store.
 
 use tier_cloud::DirStore;
-use tier_testkit::{check_object_store, check_staging_store};
+use tier_testkit::contract::{check_object_store, check_staging_store};
 use tier_types::{ObjectStore, StagingStore};
 
 #[test]

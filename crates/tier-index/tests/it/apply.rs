@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tier_index::{Applied, Contents, Entry, Index, IndexOptions, TarballId};
+use tier_index::{Applied, Contents, Entry, Index, IndexError, IndexOptions, TarballId};
 use tier_types::{ChunkNo, ChunkRange, Epoch, Ino, Persisted, SnapshotId, Xid};
 
 const CHUNK: u32 = 16;
@@ -40,9 +40,10 @@ fn contents(said: &Said) -> Contents {
     let (ino, data_xid) = (Ino::new(said.ino), Xid::new(said.snapshot * 10));
     let chunks = range(said.start, said.start + said.len);
     let (frame, offset) = (u32::try_from(said.snapshot).unwrap(), 1000);
-    let entry = match said.hole {
-        true => Entry::Hole { ino, chunks, data_xid },
-        false => Entry::Data { ino, chunks, data_xid, frame, offset, short_bytes: 0 },
+    let entry = if said.hole {
+        Entry::Hole { ino, chunks, data_xid }
+    } else {
+        Entry::Data { ino, chunks, data_xid, frame, offset, short_bytes: 0 }
     };
     let inode = Entry::Inode { ino, xid: data_xid, frame, offset: 0 };
     let entries = vec![inode, entry];
@@ -88,7 +89,7 @@ proptest! {
                 prop_assert_eq!(found.map(|e| e.data_xid.get()), expected.map(|s| s.snapshot * 10));
                 let offset = found.and_then(|extent| {
                     let skipped = chunk - extent.chunks.start().get();
-                    Some(u64::from(extent.place?.offset) + skipped * u64::from(CHUNK))
+                    Some(u64::from(extent.location?.offset) + skipped * u64::from(CHUNK))
                 });
                 let expected = expected.filter(|s| !s.hole);
                 prop_assert_eq!(offset, expected.map(|s| 1000 + (chunk - s.start) * u64::from(CHUNK)));
@@ -150,4 +151,23 @@ fn an_index_remembers_how_far_it_is() {
     assert_eq!(index.applied().unwrap(), Some(applied));
     drop(index);
     assert!(Index::open(dir.path(), 2 * CHUNK, &IndexOptions::default()).is_err());
+}
+
+#[test]
+fn contents_that_cannot_be_change_nothing() {
+    let sound = contents(&Said { snapshot: 1, ino: 5, start: 0, len: 4, hole: false });
+    let (_dir, index) = fill(std::slice::from_ref(&sound));
+    let before = dump(&index);
+    let mut broken = sound.clone();
+    for entry in &mut broken.entries {
+        if let Entry::Data { offset, data_xid, .. } = entry {
+            *offset = u32::MAX;
+            *data_xid = Xid::new(99);
+        }
+    }
+    let error = index.writer().apply(&broken).unwrap_err();
+    assert!(matches!(error, IndexError::Contents { .. }), "{error}");
+    assert_eq!(dump(&index), before);
+    let other = Contents { chunk_bytes: CHUNK + 1, ..sound };
+    assert!(matches!(index.writer().apply(&other), Err(IndexError::ChunkSize { .. })));
 }

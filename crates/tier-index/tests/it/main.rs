@@ -3,4 +3,6 @@
 #[cfg(test)]
 mod apply;
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod replace;

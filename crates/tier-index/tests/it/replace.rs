@@ -24,18 +24,18 @@ fn apply(index: &Index, number: u32) {
     writer.flush().unwrap();
 }
 
-/// An index in its own folder that knows one inode and one snapshot, both of this number.
-fn index(folder: &Path, number: u32) -> Index {
-    let index = Index::open(folder, CHUNK, &IndexOptions::default()).unwrap();
+/// An index in its own directory that knows one inode and one snapshot, both of this number.
+fn index(directory: &Path, number: u32) -> Index {
+    let index = Index::open(directory, CHUNK, &IndexOptions::default()).unwrap();
     apply(&index, number);
     index
 }
 
-/// A reader in whose middle the index is replaced.
+/// A sink that replaces the index while its dump is being written.
 struct Interrupted<'a> {
     index: &'a Index,
     new: Option<Index>,
-    folder: &'a Path,
+    directory: &'a Path,
     text: Vec<u8>,
 }
 
@@ -45,7 +45,7 @@ impl Write for Interrupted<'_> {
             self.index.writer().replace_by(new).unwrap();
         }
         // What is being read stays where it is.
-        assert!(self.folder.join("CURRENT").exists());
+        assert!(self.directory.join("CURRENT").exists());
         self.text.extend_from_slice(bytes);
         Ok(bytes.len())
     }
@@ -62,27 +62,27 @@ fn dump(index: &Index) -> String {
 }
 
 #[test]
-fn whoever_reads_goes_on_with_the_index_that_he_began_with() {
+fn a_reader_goes_on_with_the_index_that_it_began_with() {
     let dir = tempfile::tempdir().unwrap();
-    let (old_folder, new_folder) = (dir.path().join("old"), dir.path().join("new"));
-    let (live, new) = (index(&old_folder, 1), index(&new_folder, 2));
+    let (old_dir, new_dir) = (dir.path().join("old"), dir.path().join("new"));
+    let (live, new) = (index(&old_dir, 1), index(&new_dir, 2));
     let (old_dump, new_dump) = (dump(&live), dump(&new));
     assert_ne!(old_dump, new_dump);
     let (new, text) = (Some(new), Vec::new());
-    let mut out = Interrupted { index: &live, new, folder: &old_folder, text };
+    let mut out = Interrupted { index: &live, new, directory: &old_dir, text };
     live.dump(&mut out).unwrap();
     assert_eq!(String::from_utf8(out.text).unwrap(), old_dump);
     assert_eq!(dump(&live), new_dump);
     assert_eq!(live.generation(), 1);
     assert!(live.inode(Ino::new(1)).unwrap().is_none());
-    assert!(!old_folder.exists(), "nobody reads it any more");
+    assert!(!old_dir.exists(), "nothing reads it any more");
 }
 
 #[test]
 fn a_writer_that_waited_writes_into_the_new_index() {
     let dir = tempfile::tempdir().unwrap();
-    let new_folder = dir.path().join("new");
-    let (live, new) = (index(&dir.path().join("old"), 1), index(&new_folder, 2));
+    let new_dir = dir.path().join("new");
+    let (live, new) = (index(&dir.path().join("old"), 1), index(&new_dir, 2));
     let writer = live.writer();
     thread::scope(|scope| {
         let (begun, begins) = channel();
@@ -99,7 +99,7 @@ fn a_writer_that_waited_writes_into_the_new_index() {
     });
     let whole = dump(&live);
     drop(live);
-    let again = Index::open(&new_folder, CHUNK, &IndexOptions::default()).unwrap();
+    let again = Index::open(&new_dir, CHUNK, &IndexOptions::default()).unwrap();
     assert_eq!(dump(&again), whole);
     assert_eq!(again.applied().unwrap().unwrap().snapshot, SnapshotId::new(3));
     assert!(again.inode(Ino::new(2)).unwrap().is_some());

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use tier_log::{LogError, LogRecord, Operation, SegmentReader, SegmentWriter};
-use tier_testkit::{FakeLog, check_log_service};
 use tier_types::{FileName, Ino, Link, Timestamp, Xid, XidRange};
 
 fn records(n: u64) -> Vec<LogRecord> {
@@ -113,13 +112,4 @@ fn the_golden_segment_of_version_1_is_read() {
     let golden = include_bytes!("../../../../testdata/formats/v1/log.segment");
     assert_eq!(read(golden).unwrap(), records(12));
     assert_eq!(segment(&records(12)), golden, "the format has not changed");
-}
-
-#[test]
-fn the_fake_keeps_the_contract() {
-    let log = FakeLog::new(4096);
-    let act = || {
-        log.append(Operation::SetAttr { ino: Ino::new(1) });
-    };
-    check_log_service(&log, &act);
 }

@@ -71,7 +71,7 @@ impl Fixture {
         let clock = Arc::new(VirtualClock::at(1_480_000_000));
         let (keys, index) = (Arc::clone(&self.keys), Arc::clone(&self.index));
         let persister =
-            Persister::new(FILESYSTEM, Arc::new(self.store()), keys, index, (clock, self.options));
+            Persister::new(FILESYSTEM, Arc::new(self.store()), keys, index, clock, self.options);
         persister.persist(&mut PersistRequest {
             epoch: Epoch::new(1),
             snapshot: SnapshotId::new(self.n_snapshots),

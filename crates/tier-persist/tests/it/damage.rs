@@ -189,7 +189,7 @@ fn scan_past_damage(keys: Keys) {
     let (found, damages) = fixture.scanned();
     assert_eq!((found, damages.is_empty()), (expected.clone(), false), "the table knows the rest");
     whole[middle] ^= 4;
-    // Without the table of contents, nobody else knows what is in a damaged frame.
+    // Without the table of contents, nothing else says what is in a damaged frame.
     let end = whole.len() - 2500;
     whole[end..].fill(0);
     let mut n_partial = 0;
@@ -223,9 +223,9 @@ fn a_scan_finds_all_members_behind_the_damage() {
     scan_past_damage(Keys::generate().unwrap());
 }
 
-/// A file that holds one of our own tarballs is a file: none of its members is taken for one of
-/// the tarball in which it lies, not even when the frame with its header is lost, and not even if it
-/// is of the same filesystem and snapshot.
+/// A file that holds a tarball of this very format is a file: none of its members is taken for one
+/// of the tarball in which it lies, not even when the frame with its header is lost, and not even
+/// if it is of the same filesystem and snapshot.
 #[test]
 fn a_tarball_within_a_file_is_not_mistaken() {
     let keys = || Keys::generate().unwrap().without_encryption();
@@ -249,7 +249,7 @@ fn a_tarball_within_a_file_is_not_mistaken() {
         flipped[at] ^= 1;
         std::fs::write(&path, &flipped).unwrap();
         let (found, damages) = fixture.scanned();
-        // Without the first frame nobody knows the token.
+        // Without the first frame the token is not known.
         first_frame &= damages.iter().any(|damage| damage.problem.contains("in frame 0 "));
         let (found, expected) = (by_inode(&found), by_inode(&expected));
         let invented = found.iter().any(|entry| !expected.contains(entry));
@@ -278,8 +278,8 @@ fn a_rebuild_without_manifests_goes_past_damage() {
     }
 }
 
-/// What the table of contents knows of a damaged frame is in the index, and an error to who reads
-/// it: never wrong bytes.
+/// What the table of contents knows of a damaged frame is in the index, and an error to a
+/// reader: never wrong bytes.
 fn check_rebuilt_without_manifests(fixture: &Fixture) {
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();

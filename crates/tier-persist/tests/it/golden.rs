@@ -50,8 +50,8 @@ fn archives_of_version_1_are_read() {
         write_golden_files();
         panic!("there were no golden files; now there are some: commit them and never edit them");
     }
-    for folder in ["archive-encrypted", "archive-in-clear"] {
-        let store = DirStore::open(&golden().join(folder)).unwrap();
+    for directory in ["archive-encrypted", "archive-in-clear"] {
+        let store = DirStore::open(&golden().join(directory)).unwrap();
         let keys = Arc::new(keys());
         let archive = Archive::open(&store, &keys, FILESYSTEM).unwrap();
         assert!(archive.own_signature());
@@ -62,7 +62,7 @@ fn archives_of_version_1_are_read() {
                 archive.rebuild_index(&index, mode, &mut Watch::default()).unwrap(),
                 Vec::new()
             );
-            assert_eq!(dump(&index), read("index.dump"), "{folder}, {mode:?}");
+            assert_eq!(dump(&index), read("index.dump"), "{directory}, {mode:?}");
         }
         let report = archive.verify(true, &mut Watch::default()).unwrap();
         assert_eq!((report.n_objects, report.damages), (4, Vec::new()));
@@ -70,7 +70,7 @@ fn archives_of_version_1_are_read() {
         let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
         rebuild_without_manifests(&index, &store, &keys, FILESYSTEM, &mut Watch::default())
             .unwrap();
-        assert_eq!(dump(&index), read("index.dump"), "{folder}, without manifests");
+        assert_eq!(dump(&index), read("index.dump"), "{directory}, without manifests");
         let stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(store.clone())];
         let options = FetcherOptions::default();
         let fetcher = Fetcher::new(FILESYSTEM, Arc::new(index), Arc::clone(&keys), stores, options);
@@ -93,7 +93,7 @@ fn write_golden_files() {
     let keys = Keys::generate().unwrap();
     let text = keys.to_identity_file("for the golden files, and for nothing else");
     std::fs::write(golden().join("identity.key"), text).unwrap();
-    for (folder, keys) in [
+    for (directory, keys) in [
         ("archive-encrypted", self::keys()),
         ("archive-in-clear", self::keys().without_encryption()),
     ] {
@@ -103,7 +103,7 @@ fn write_golden_files() {
         fixture.persist();
         let store = fixture.store();
         for name in store.list("").unwrap() {
-            let to = golden().join(folder).join(name.as_str());
+            let to = golden().join(directory).join(name.as_str());
             std::fs::create_dir_all(to.parent().unwrap()).unwrap();
             std::fs::copy(fixture.root().join(name.as_str()), to).unwrap();
         }

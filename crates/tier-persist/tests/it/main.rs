@@ -9,10 +9,12 @@ mod common;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod fetch;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod persist;
 #[cfg(test)]
-mod standards;
+mod refusals;
 #[cfg(test)]
-mod stores;
+mod standards;

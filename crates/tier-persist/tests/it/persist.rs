@@ -121,7 +121,7 @@ fn what_is_stopped_commits_nothing() {
     assert_eq!(archive.snapshots().count(), 0);
 }
 
-/// What of a large file could not be read is an error to whoever reads the restored one, not zeros.
+/// What of a large file could not be read is an error to readers of the restored one, not zeros.
 #[test]
 fn a_part_that_could_not_be_read_is_no_hole_after_a_restore() {
     let kvs = FakeKvs::new(CHUNK).file("big", &noise(20_000, 1)).damage("big", 20);

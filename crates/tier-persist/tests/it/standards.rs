@@ -1,4 +1,5 @@
-//! Other people's programs read our tarballs: age, zstd and tar.
+//! Tarballs are what the standards say: stock age, zstd and tar read them, and what these write is
+//! read.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -55,7 +56,7 @@ fn stock_programs_read_every_tarball_in_clear() {
     }
 }
 
-/// Any byte of the tar stream, through the seek table, by a reader that is not ours.
+/// Any byte of the tar stream, through the seek table, by another implementation of the format.
 #[test]
 fn an_independent_reader_accepts_the_seek_table() {
     let mut fixture = Fixture::new(sample(), Keys::generate().unwrap().without_encryption());
@@ -76,8 +77,8 @@ fn an_independent_reader_accepts_the_seek_table() {
     }
 }
 
-/// What the age program encrypts, our reader opens: a tarball that somebody decrypted and encrypted
-/// again is the same tarball to it.
+/// What the age program encrypts is opened: a tarball that was decrypted and encrypted again by it
+/// is the same tarball.
 #[test]
 fn a_tarball_that_the_age_program_encrypted_is_read() {
     let mut fixture = Fixture::new(sample(), Keys::generate().unwrap());
@@ -89,15 +90,15 @@ fn a_tarball_that_the_age_program_encrypted_is_read() {
     let tarball = fixture.root().join(name.as_str());
     let (recipient, tarball, key) =
         (fixture.keys.public_key(), tarball.display(), key.display().to_string());
-    let mut ours = Vec::new();
-    write_tar(&fixture.store(), &name, &fixture.keys, &mut ours).unwrap();
+    let mut written = Vec::new();
+    write_tar(&fixture.store(), &name, &fixture.keys, &mut written).unwrap();
     let script = format!(
         "age -d -i '{key}' -o plain '{tarball}'; rm '{tarball}'; age -r {recipient} -o '{tarball}' plain"
     );
     run(&script, out.path());
-    let mut theirs = Vec::new();
-    write_tar(&fixture.store(), &name, &fixture.keys, &mut theirs).unwrap();
-    assert!(ours == theirs);
+    let mut encrypted_again = Vec::new();
+    write_tar(&fixture.store(), &name, &fixture.keys, &mut encrypted_again).unwrap();
+    assert!(written == encrypted_again);
     list_members(&fixture.store(), &name, &fixture.keys, &mut Vec::new()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();

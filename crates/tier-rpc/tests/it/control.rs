@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tier_rpc::{Client, RpcError, Server};
 use tier_types::{Control, ControlCommand, ControlSession, PortError};
 
-/// Says its arguments back; `wait` waits until it is stopped.
+/// Prints its arguments; `wait` waits until it is stopped.
 struct Echo;
 
 impl Control for Echo {
@@ -62,14 +62,14 @@ impl ControlSession for Heard {
 
 fn command(arguments: &[&[u8]]) -> ControlCommand {
     let arguments = arguments.iter().map(|argument| argument.to_vec()).collect();
-    ControlCommand { arguments, folder: b"/".to_vec() }
+    ControlCommand { arguments, directory: b"/".to_vec() }
 }
 
 #[test]
-fn a_command_goes_over_and_its_words_come_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("control.sock");
-    assert!(Client::connect(&path).unwrap().is_none(), "nobody is there");
+fn a_command_goes_over_and_its_output_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    assert!(Client::connect(&path).unwrap().is_none(), "no process listens");
     let server = Server::start(&path, Arc::new(Echo)).unwrap();
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -88,8 +88,8 @@ fn a_command_goes_over_and_its_words_come_back() {
 
 #[test]
 fn a_command_can_be_stopped() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("control.sock");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
     let _server = Server::start(&path, Arc::new(Echo)).unwrap();
     let client = Client::connect(&path).unwrap().unwrap();
     let mut canceller = client.canceller().unwrap();
@@ -100,8 +100,8 @@ fn a_command_can_be_stopped() {
 
 #[test]
 fn a_server_that_ends_stops_its_commands() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("control.sock");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
     let server = Server::start(&path, Arc::new(Echo)).unwrap();
     let client = Client::connect(&path).unwrap().unwrap();
     let (began, waits) = std::sync::mpsc::channel();
@@ -117,8 +117,8 @@ fn a_server_that_ends_stops_its_commands() {
 
 #[test]
 fn what_a_crash_left_is_no_server_and_no_hindrance() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("control.sock");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     assert!(Client::connect(&path).unwrap().is_none());
@@ -127,16 +127,49 @@ fn what_a_crash_left_is_no_server_and_no_hindrance() {
 }
 
 #[test]
-fn a_stranger_at_the_socket_is_recognised() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("control.sock");
+fn another_program_at_the_socket_is_recognised() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let stranger = std::thread::spawn(move || {
+    let other = std::thread::spawn(move || {
         use std::io::Write;
         listener.accept().unwrap().0.write_all(b"220 mail").unwrap();
     });
     let client = Client::connect(&path).unwrap().unwrap();
     let error = client.run(&command(&[]), &Heard::default()).unwrap_err();
     assert!(matches!(error, RpcError::Protocol(_) | RpcError::Gone), "{error}");
-    stranger.join().unwrap();
+    other.join().unwrap();
+}
+
+#[test]
+fn a_client_that_breaks_the_protocol_is_not_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let server = Server::start(&path, Arc::new(Echo)).unwrap();
+    for bytes in
+        [&b"tierctl\x01"[..], b"tierctl\x01\0\0\0\0", b"tierctl\x01\xff\xff\xff\xff", b"220 mail"]
+    {
+        use std::io::{Read, Write};
+        let mut socket = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        socket.write_all(bytes).unwrap();
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        let _ = socket.read_to_end(&mut answer);
+        assert!(answer.len() <= 8, "no answer but a greeting: {answer:?}");
+    }
+    // It goes on to serve those that keep the protocol.
+    let client = Client::connect(&path).unwrap().unwrap();
+    assert_eq!(client.run(&command(&[b"hello"]), &Heard::default()).unwrap(), 7);
+    drop(server);
+}
+
+#[test]
+fn arguments_beyond_a_message_are_refused_by_the_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let _server = Server::start(&path, Arc::new(Echo)).unwrap();
+    let client = Client::connect(&path).unwrap().unwrap();
+    let long = vec![b'x'; 2 << 20];
+    let error = client.run(&command(&[&long]), &Heard::default()).unwrap_err();
+    assert!(matches!(error, RpcError::TooLong { .. }), "{error}");
 }

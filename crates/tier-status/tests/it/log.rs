@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tier_status::{
     Event, Stage, StatusError, StatusHeader, StatusLog, StatusSink, StatusWriter, Tier,
 };
-use tier_types::{Clock, Epoch, SnapshotId, Timestamp, Xid, XidRange};
+use tier_types::{Clock, Epoch, ErrorKind, HasKind, SnapshotId, Timestamp, Xid, XidRange};
 
 struct Stopped;
 
@@ -115,15 +115,15 @@ fn lines_that_are_swapped_or_from_another_log_are_found() {
     let lines = |bytes: &[u8]| -> Vec<Vec<u8>> {
         bytes.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect()
     };
-    let (ours, theirs) = (lines(&bytes), lines(&theirs));
-    for at in 0..ours.len() - 1 {
-        let mut swapped = ours.clone();
+    let (own, theirs) = (lines(&bytes), lines(&theirs));
+    for at in 0..own.len() - 1 {
+        let mut swapped = own.clone();
         swapped.swap(at, at + 1);
-        let mut foreign = ours.clone();
+        let mut foreign = own.clone();
         foreign[at + 1] = theirs[at + 1].clone();
         let mut zeroed = bytes.clone();
-        let start: usize = ours[..at].iter().map(Vec::len).sum();
-        zeroed[start..start + ours[at].len()].fill(0);
+        let start: usize = own[..at].iter().map(Vec::len).sum();
+        zeroed[start..start + own[at].len()].fill(0);
         for damaged in [swapped.concat(), foreign.concat(), zeroed] {
             let parsed = StatusLog::parse(&damaged, Path::new("s"));
             assert!(matches!(parsed, Err(StatusError::Damaged { .. })), "line {at}: {parsed:?}");
@@ -138,4 +138,55 @@ fn a_log_of_another_snapshot_is_refused() {
     written(&path);
     let other = StatusHeader { snapshot: SnapshotId::new(13), ..HEADER };
     assert!(StatusWriter::open(&path, other, Arc::new(Stopped)).is_err());
+}
+
+#[test]
+fn a_log_without_a_complete_header_is_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let bytes = written(&path);
+    let header_bytes = bytes.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+    for torn_bytes in [0, 1, header_bytes - 1] {
+        fs::write(&path, &bytes[..torn_bytes]).unwrap();
+        assert_eq!(StatusLog::read(&path).unwrap(), None, "nothing happened yet");
+        assert_eq!(written(&path), bytes, "{torn_bytes} bytes were left");
+    }
+}
+
+#[test]
+fn a_log_that_is_opened_again_continues_the_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = written(&dir.path().join("whole"));
+    let path = dir.path().join("s");
+    for event in events() {
+        let writer = StatusWriter::open(&path, HEADER, Arc::new(Stopped)).unwrap();
+        writer.report(event).unwrap();
+    }
+    assert_eq!(fs::read(&path).unwrap(), whole);
+}
+
+#[test]
+fn damage_is_never_cut_off_by_a_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let mut bytes = written(&path);
+    let at = bytes.len() - 2;
+    bytes[at] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let error = StatusWriter::open(&path, HEADER, Arc::new(Stopped)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    let text = error.to_string();
+    assert!(text.contains(&path.display().to_string()), "{text}");
+    assert!(text.contains(&format!("line {}", events().len() + 1)), "{text}");
+    assert!(text.contains("move it away"), "{text}");
+    assert_eq!(fs::read(&path).unwrap(), bytes, "evidence stays");
+}
+
+#[test]
+fn a_line_that_is_too_long_or_no_text_is_damage() {
+    for line in [vec![b'x'; 17 * 1024], vec![0xff; 20]] {
+        let bytes = [&line[..], b"\n"].concat();
+        let error = StatusLog::parse(&bytes, Path::new("s")).unwrap_err();
+        assert!(matches!(error, StatusError::Damaged { line: 1, .. }), "{error:?}");
+    }
 }

@@ -6,12 +6,12 @@
 
 use std::iter;
 
-use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, to_usize};
+use tier_types::{ChunkNo, ChunkRange, ChunkRun, Ino, to_usize};
 
 use super::StoreReader;
 use crate::FsError;
 use crate::error::Damage;
-use crate::store::cursor::parse_run;
+use crate::store::decode::{parse_run, run};
 use crate::store::keys::{self, Table};
 use crate::store::patch;
 use crate::store::rows::RunState;
@@ -154,17 +154,4 @@ impl<'a> StoreReader<'a> {
             Ok(ChunkRow { chunk, is_lost: patch::is_lost(&content) })
         }))
     }
-}
-
-/// A run of these chunks; `None` for no chunks.
-pub(in crate::store) fn run(start: ChunkNo, end: ChunkNo, run: RunState) -> Option<ChunkRun> {
-    let RunState { state, data_xid } = run;
-    ChunkRange::new(start, end).map(|chunks| ChunkRun { chunks, state, data_xid })
-}
-
-/// Chunk bytes before compression that some runs hold in the store.
-pub(crate) fn resident_bytes(runs: &[ChunkRun], chunk_bytes: u32, file_bytes: u64) -> u64 {
-    let resident = |run: &&ChunkRun| matches!(run.state, ChunkState::Hot | ChunkState::Warm);
-    let bytes = |run: &ChunkRun| run.chunks.len_bytes(chunk_bytes, file_bytes);
-    runs.iter().filter(resident).map(bytes).sum()
 }

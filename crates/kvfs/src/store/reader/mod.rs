@@ -11,15 +11,12 @@ mod names;
 
 use tier_types::{FileAttr, FileKind, Ino, Xattr, Xid};
 
-use super::cursor::xattr_name;
-use super::db::RawTables;
+use super::db::{Db, KvsSnapshot, RawTables};
+use super::decode::xattr_name;
 use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, META_XID_FLOOR, Table};
 use super::rows::{self, Counters};
 use crate::FsError;
 use crate::error::Damage;
-
-pub(crate) use chunks::resident_bytes;
-pub(super) use chunks::run;
 
 /// Typed reads.
 #[derive(Clone, Copy)]
@@ -54,11 +51,21 @@ impl<T> Row<T> {
     }
 }
 
-impl<'a> StoreReader<'a> {
-    pub(super) fn new(tables: &'a dyn RawTables) -> Self {
-        Self { tables }
+impl Db {
+    /// Typed reads of the store as it is.
+    pub(crate) fn reader(&self) -> StoreReader<'_> {
+        StoreReader { tables: self }
     }
+}
 
+impl KvsSnapshot {
+    /// Typed reads of the store as it was.
+    pub(crate) fn reader(&self) -> StoreReader<'_> {
+        StoreReader { tables: self }
+    }
+}
+
+impl StoreReader<'_> {
     /// The inode's attributes, which must exist.
     pub(crate) fn attr(&self, ino: Ino) -> Result<FileAttr, FsError> {
         self.find_attr(ino)?.ok_or(FsError::NotFound)

@@ -92,7 +92,7 @@ impl Filesystem for Disk {
             0o010_000 => Content::Other(FileType::NamedPipe),
             _ => Content::File(Synced::default()),
         };
-        entry(reply, self.0.lock().make(parent, name, (content, mode)));
+        entry(reply, self.0.lock().make(parent, name, content, mode));
     }
 
     fn mkdir(
@@ -104,8 +104,8 @@ impl Filesystem for Disk {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let content = Content::Folder(Synced::default());
-        entry(reply, self.0.lock().make(parent, name, (content, mode)));
+        let content = Content::Directory(Synced::default());
+        entry(reply, self.0.lock().make(parent, name, content, mode));
     }
 
     fn create(
@@ -119,7 +119,7 @@ impl Filesystem for Disk {
         reply: ReplyCreate,
     ) {
         let content = Content::File(Synced::default());
-        match self.0.lock().make(parent, name, (content, mode)) {
+        match self.0.lock().make(parent, name, content, mode) {
             Ok(attr) => {
                 reply.created(&REMEMBER, &attr, GENERATION, FileHandle(0), FopenFlags::empty());
             }
@@ -220,7 +220,8 @@ impl Filesystem for Disk {
         mut reply: ReplyDirectory,
     ) {
         let mut nodes = self.0.lock();
-        // By number, which is the place: a listing goes on where it was, whoever comes and goes.
+        // By number, which is the place: a listing goes on where it was, whatever names come and
+        // go.
         let mut names: Vec<_> = match nodes.names(ino) {
             Ok(names) => names.iter().map(|(name, number)| (*number, name.clone())).collect(),
             Err(error) => return reply.error(error),

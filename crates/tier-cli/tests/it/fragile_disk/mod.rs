@@ -1,9 +1,10 @@
-//! A disk that loses its power: a mounted filesystem in memory that remembers what of it was synced.
+//! A disk that loses its power: a mounted filesystem in memory that remembers what of it was
+//! synced.
 //!
-//! A file is durable as it was when it was last synced, a name when its folder was. What a loss of
-//! power leaves is at least that. Of what was written to a file since, any blocks may have reached the
-//! disk as well, and its length; of a folder all changes or none, because filesystems keep renames
-//! whole.
+//! A file is durable as it was when it was last synced, a name when its directory was. What a loss
+//! of power leaves is at least that. Of what was written to a file since, any blocks may have
+//! reached the disk as well, and its length; of a directory all changes or none, because
+//! filesystems keep renames whole.
 
 mod adapter;
 mod nodes;
@@ -28,45 +29,50 @@ pub(crate) struct FragileDisk {
 
 /// What a loss of power leaves.
 #[derive(Debug)]
-pub(crate) struct Survivors(Nodes);
+pub(crate) struct DiskImage(Nodes);
 
 impl FragileDisk {
-    /// Mounts an empty one on a folder.
-    pub(crate) fn mount(folder: &Path) -> io::Result<Self> {
+    /// Mounts an empty one on a directory.
+    pub(crate) fn mount(directory: &Path) -> io::Result<Self> {
         let nodes = Arc::new(Mutex::new(Nodes::new()));
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("fragile".into())];
-        let session = fuser::spawn_mount(Disk(Arc::clone(&nodes)), folder, &config)?;
+        let session = fuser::spawn_mount(Disk(Arc::clone(&nodes)), directory, &config)?;
         Ok(Self { nodes, _session: session })
     }
 
-    /// Loses the power, in a copy: those who use the disk notice nothing.
-    pub(crate) fn lose_power(&self) -> Survivors {
-        Survivors(self.nodes.lock().clone())
+    /// Loses the power, in a copy: what uses the disk notices nothing.
+    pub(crate) fn lose_power(&self) -> DiskImage {
+        DiskImage(self.nodes.lock().clone())
     }
 }
 
-impl Survivors {
-    /// Writes them into a folder. `reached` is asked for every change that nobody had synced whether it
-    /// reached the disk all the same.
-    pub(crate) fn write(&self, folder: &Path, reached: &mut dyn FnMut() -> bool) -> io::Result<()> {
-        self.write_folder(ROOT, folder, reached)
-    }
-
-    fn write_folder(
+impl DiskImage {
+    /// Writes them into a directory. `reached` is asked for every change that was not synced
+    /// whether it reached the disk all the same.
+    pub(crate) fn write(
         &self,
-        number: u64,
-        folder: &Path,
+        directory: &Path,
         reached: &mut dyn FnMut() -> bool,
     ) -> io::Result<()> {
-        fs::create_dir_all(folder)?;
-        let Some(Node { content: Content::Folder(names), .. }) = self.0.nodes.get(&number) else {
+        self.write_directory(ROOT, directory, reached)
+    }
+
+    fn write_directory(
+        &self,
+        number: u64,
+        directory: &Path,
+        reached: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        fs::create_dir_all(directory)?;
+        let Some(Node { content: Content::Directory(names), .. }) = self.0.nodes.get(&number)
+        else {
             return Ok(());
         };
         for (name, &number) in if reached() { &names.now } else { &names.durable } {
-            let path = folder.join(name);
+            let path = directory.join(name);
             match self.0.nodes.get(&number).map(|node| &node.content) {
-                Some(Content::Folder(_)) => self.write_folder(number, &path, reached)?,
+                Some(Content::Directory(_)) => self.write_directory(number, &path, reached)?,
                 Some(Content::File(data)) => fs::write(path, torn(data, reached))?,
                 Some(Content::Other(_)) | None => {}
             }

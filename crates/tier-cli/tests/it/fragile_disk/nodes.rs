@@ -1,4 +1,4 @@
-//! Files and folders in memory, now and as they were synced.
+//! Files and directories in memory, now and as they were synced.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -20,8 +20,8 @@ pub(super) struct Synced<T> {
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     File(Synced<Vec<u8>>),
-    Folder(Synced<BTreeMap<OsString, u64>>),
-    /// Sockets and the like, which nobody expects back.
+    Directory(Synced<BTreeMap<OsString, u64>>),
+    /// Sockets and the like, which need not come back.
     Other(FileType),
 }
 
@@ -41,7 +41,8 @@ pub(super) struct Nodes {
 
 impl Nodes {
     pub(super) fn new() -> Self {
-        let root = Node { content: Content::Folder(Synced::default()), mode: 0o755, dirty: 0..0 };
+        let root =
+            Node { content: Content::Directory(Synced::default()), mode: 0o755, dirty: 0..0 };
         Self { nodes: HashMap::from([(ROOT, root)]), next: ROOT + 1 }
     }
 
@@ -61,13 +62,13 @@ impl Nodes {
 
     pub(super) fn names(&mut self, number: INodeNo) -> Result<&mut BTreeMap<OsString, u64>, Errno> {
         match self.node(number)? {
-            Node { content: Content::Folder(names), .. } => Ok(&mut names.now),
+            Node { content: Content::Directory(names), .. } => Ok(&mut names.now),
             _ => Err(Errno::ENOTDIR),
         }
     }
 
-    pub(super) fn find(&mut self, folder: INodeNo, name: &OsStr) -> Result<FileAttr, Errno> {
-        let number = *self.names(folder)?.get(name).ok_or(Errno::ENOENT)?;
+    pub(super) fn find(&mut self, directory: INodeNo, name: &OsStr) -> Result<FileAttr, Errno> {
+        let number = *self.names(directory)?.get(name).ok_or(Errno::ENOENT)?;
         self.attr(INodeNo(number))
     }
 
@@ -75,7 +76,7 @@ impl Nodes {
         let node = self.node(number)?;
         let (kind, size) = match &node.content {
             Content::File(data) => (FileType::RegularFile, data.now.len()),
-            Content::Folder(_) => (FileType::Directory, 0),
+            Content::Directory(_) => (FileType::Directory, 0),
             Content::Other(kind) => (*kind, 0),
         };
         let size = u64::try_from(size).map_err(|_| Errno::EFBIG)?;
@@ -100,12 +101,13 @@ impl Nodes {
 
     pub(super) fn make(
         &mut self,
-        folder: INodeNo,
+        directory: INodeNo,
         name: &OsStr,
-        (content, mode): (Content, u32),
+        content: Content,
+        mode: u32,
     ) -> Result<FileAttr, Errno> {
         let number = self.next;
-        let names = self.names(folder)?;
+        let names = self.names(directory)?;
         if names.contains_key(name) {
             return Err(Errno::EEXIST);
         }
@@ -116,15 +118,15 @@ impl Nodes {
         self.attr(INodeNo(number))
     }
 
-    /// What has no name any more is kept: somebody may have it open, or it may survive.
-    pub(super) fn remove(&mut self, folder: INodeNo, name: &OsStr) -> Result<(), Errno> {
-        let number = *self.names(folder)?.get(name).ok_or(Errno::ENOENT)?;
-        if let Node { content: Content::Folder(names), .. } = self.node(INodeNo(number))?
+    /// What has no name any more is kept: it may be open, or it may survive.
+    pub(super) fn remove(&mut self, directory: INodeNo, name: &OsStr) -> Result<(), Errno> {
+        let number = *self.names(directory)?.get(name).ok_or(Errno::ENOENT)?;
+        if let Node { content: Content::Directory(names), .. } = self.node(INodeNo(number))?
             && !names.now.is_empty()
         {
             return Err(Errno::ENOTEMPTY);
         }
-        self.names(folder)?.remove(name);
+        self.names(directory)?.remove(name);
         Ok(())
     }
 
@@ -180,7 +182,7 @@ impl Nodes {
                 data.durable[changed.clone()].copy_from_slice(&data.now[changed]);
                 *dirty = 0..0;
             }
-            Content::Folder(names) => names.durable.clone_from(&names.now),
+            Content::Directory(names) => names.durable.clone_from(&names.now),
             Content::Other(_) => {}
         }
         Ok(())

@@ -1,0 +1,76 @@
+//! The status book: the status logs of all snapshots of a store, one file for each.
+//!
+//! The agent resumes from what the book says, never from memory. A log that was moved away is no
+//! error: its snapshot then stands where its manifest says, and is verified again. A log that is
+//! damaged is one, until an operator moves it away.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tier_status::{SnapshotStatus, StatusError, StatusHeader, StatusLog, StatusWriter};
+use tier_types::Clock;
+
+const EXTENSION: &str = "status";
+
+/// A directory of status logs, one for each snapshot.
+pub struct StatusBook {
+    directory: PathBuf,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for StatusBook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StatusBook").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl StatusBook {
+    /// The status logs in this directory, which is made if it is not there.
+    pub fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self, StatusError> {
+        fs::create_dir_all(directory).map_err(|source| StatusError::Io {
+            operation: "create the directory of",
+            path: directory.to_path_buf(),
+            source,
+        })?;
+        Ok(Self { directory: directory.to_path_buf(), clock })
+    }
+
+    /// The writer of a snapshot's log.
+    pub fn writer(&self, header: StatusHeader) -> Result<StatusWriter, StatusError> {
+        StatusWriter::open(&self.path(header), header, Arc::clone(&self.clock))
+    }
+
+    /// How far a snapshot has got; `None` if nothing is recorded of it.
+    pub fn status(&self, header: StatusHeader) -> Result<Option<SnapshotStatus>, StatusError> {
+        match StatusLog::read(&self.path(header)) {
+            Ok(log) => Ok(log.map(|log| log.status())),
+            Err(StatusError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How far all snapshots have got, oldest first.
+    pub fn all(&self) -> Result<Vec<SnapshotStatus>, StatusError> {
+        let failed =
+            |source| StatusError::Io { operation: "list", path: self.directory.clone(), source };
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            // A log without a complete first line says nothing yet.
+            if path.extension().and_then(|extension| extension.to_str()) == Some(EXTENSION) {
+                all.extend(StatusLog::read(&path)?.map(|log| log.status()));
+            }
+        }
+        all.sort_by_key(|status| (status.header.snapshot, status.header.epoch));
+        Ok(all)
+    }
+
+    fn path(&self, header: StatusHeader) -> PathBuf {
+        let StatusHeader { epoch, snapshot } = header;
+        self.directory.join(format!("e{:08}-s{:010}.{EXTENSION}", epoch.get(), snapshot.get()))
+    }
+}

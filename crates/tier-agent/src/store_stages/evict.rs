@@ -1,0 +1,77 @@
+//! The evict stage: an eviction pass over what is safe.
+//!
+//! The evicter is handed a range of transactions and an archive to ask. Both end at the last
+//! snapshot that is safe with all before it: the range says what comes up, the archive is asked
+//! only for what that snapshot or an earlier one holds. A version that lies in a later snapshot,
+//! committed but not verified, counts as not persisted.
+
+use std::sync::atomic::AtomicBool;
+
+use tier_evict::{EvictReport, EvictRequest, Evicter, PassGoal};
+use tier_status::{NullSink, StatusSink};
+use tier_types::{Persisted, Xid};
+
+use super::context::{StageContext, header_of};
+use crate::AgentError;
+
+/// What a pass is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct PassWanted {
+    /// The last safe transaction.
+    pub(super) safe: Xid,
+    pub(super) goal: PassGoal,
+}
+
+/// Evicts, and gives the space back to the disk.
+pub(super) fn evict(
+    context: &StageContext,
+    evicter: &Evicter,
+    wanted: PassWanted,
+    stop: &AtomicBool,
+) -> Result<EvictReport, AgentError> {
+    let Some(safe) = context.safe_snapshot(&context.archive()?)? else {
+        tracing::debug!("nothing is safe, and nothing is evicted");
+        return Ok(EvictReport::default());
+    };
+    let status = context.status_sink(header_of(&safe))?;
+    let persisted = context.ports.index.persisted_until(safe.snapshot);
+    let report = evicter.evict(&request(context, wanted, &persisted, &status, stop))?;
+    if report.bytes > 0 {
+        let reclaimed_bytes = context.ports.instance.reclaim()?;
+        tracing::info!(evicted_bytes = report.bytes, reclaimed_bytes, "space reclaimed");
+    }
+    Ok(report)
+}
+
+/// What [`evict`] would do.
+pub(super) fn evict_dry_run(
+    context: &StageContext,
+    evicter: &Evicter,
+    wanted: PassWanted,
+) -> Result<EvictReport, AgentError> {
+    let Some(safe) = context.safe_snapshot(&context.archive()?)? else {
+        return Ok(EvictReport::default());
+    };
+    let persisted = context.ports.index.persisted_until(safe.snapshot);
+    let stop = AtomicBool::new(false);
+    Ok(evicter.dry_run(&request(context, wanted, &persisted, &NullSink, &stop))?)
+}
+
+fn request<'a>(
+    context: &'a StageContext,
+    wanted: PassWanted,
+    persisted: &'a dyn Persisted,
+    status: &'a dyn StatusSink,
+    stop: &'a AtomicBool,
+) -> EvictRequest<'a> {
+    EvictRequest {
+        first: context.ports.floor.xid.next(),
+        safe: wanted.safe,
+        goal: wanted.goal,
+        log: context.ports.log.as_ref(),
+        instance: context.ports.instance.as_ref(),
+        persisted,
+        status,
+        stop,
+    }
+}

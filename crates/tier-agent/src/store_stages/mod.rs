@@ -1,0 +1,103 @@
+//! The stages of a filesystem with a local store and, perhaps, a cloud.
+
+mod background;
+mod context;
+mod evict;
+mod persist;
+mod ports;
+mod recovery;
+mod updates;
+mod upload;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tier_evict::{EvictReport, Evicter, PassGoal};
+use tier_persist::Persister;
+use tier_status::StatusSink;
+use tier_types::{SnapshotId, Xid};
+
+use crate::AgentError;
+use crate::decide::AgentState;
+use crate::stages::{PersistedSnapshot, Stages};
+use context::StageContext;
+use evict::PassWanted;
+
+pub use ports::{Floor, StorePorts};
+
+/// [`Stages`] over a persister, an evicter and object stores.
+pub struct StoreStages {
+    context: StageContext,
+    persister: Persister,
+    evicter: Evicter,
+}
+
+impl std::fmt::Debug for StoreStages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreStages").field("ports", &self.context.ports).finish_non_exhaustive()
+    }
+}
+
+impl StoreStages {
+    /// Stages of these parts. `progress` is given what the status logs are given, and how far a
+    /// running step has got.
+    pub fn new(
+        ports: StorePorts,
+        persister: Persister,
+        evicter: Evicter,
+        progress: Arc<dyn StatusSink>,
+    ) -> Self {
+        Self { context: StageContext { ports, progress, nice: 0 }, persister, evicter }
+    }
+
+    /// Lets persisting and verifying yield to other threads, as nice(1) counts it: 19 most.
+    #[must_use]
+    pub fn with_nice(self, nice: u8) -> Self {
+        Self { context: StageContext { nice, ..self.context }, ..self }
+    }
+}
+
+impl Stages for StoreStages {
+    fn state(&self) -> Result<AgentState, AgentError> {
+        let archive = self.context.archive()?;
+        let persisted = archive.snapshots().next_back();
+        let safe = self.context.safe_snapshot(&archive)?;
+        let safe_id = safe.as_ref().map(|safe| safe.snapshot);
+        let to_upload = archive.snapshots().find(|summary| Some(summary.snapshot) > safe_id);
+        // Xid 0 is before the first transaction.
+        let nothing = Xid::new(0);
+        Ok(AgentState {
+            last_xid: self.context.ports.log.last_xid(),
+            persisted_xid: persisted.map_or(nothing, |persisted| persisted.range.last()),
+            to_upload: to_upload.map(|summary| summary.snapshot),
+            safe_xid: safe.map_or(nothing, |safe| safe.range.last()),
+            snapshot_wanted: None,
+            eviction_wanted: None,
+        })
+    }
+
+    fn recover(&mut self) -> Result<(), AgentError> {
+        recovery::recover(&self.context, &self.persister)
+    }
+
+    fn persist(&mut self, stop: &AtomicBool) -> Result<Option<PersistedSnapshot>, AgentError> {
+        persist::persist(&self.context, &self.persister, stop)
+    }
+
+    fn upload(&mut self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<(), AgentError> {
+        upload::upload(&self.context, snapshot, stop)
+    }
+
+    fn evict(
+        &mut self,
+        safe: Xid,
+        goal: PassGoal,
+        stop: &AtomicBool,
+    ) -> Result<EvictReport, AgentError> {
+        evict::evict(&self.context, &self.evicter, PassWanted { safe, goal }, stop)
+    }
+
+    fn evict_dry_run(&self, safe: Xid, goal: PassGoal) -> Result<EvictReport, AgentError> {
+        evict::evict_dry_run(&self.context, &self.evicter, PassWanted { safe, goal })
+    }
+}

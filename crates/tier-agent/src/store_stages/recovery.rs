@@ -1,0 +1,85 @@
+//! Recovery: what a crash interrupted is finished or undone, before the agent does anything else.
+//!
+//! The manifest decides. A snapshot exists from the moment at which its manifest is durable; its
+//! tarballs are durable before that, its index entries and events come after it. A crash leaves one
+//! of few states, each of which has one remedy:
+//!
+//! | the crash came | what is found | remedy |
+//! | --- | --- | --- |
+//! | before the manifest | tarballs without a manifest | they are discarded |
+//! | after the manifest, before the index | an index that ends earlier | it catches up |
+//! | after the index, before its event | a status log that lags | the events are added |
+//! | while uploading | objects without a "verified" | the next task uploads again |
+//! | while evicting | detours, and the old cursor | the next pass starts there again |
+//!
+//! In the first case the KVS snapshot went with the process. Nothing is lost: the log segments are
+//! there, and the next publication covers their transactions with a later state.
+//!
+//! **Order.** First it is checked that every snapshot of which a status log says that it was
+//! committed still has its manifest. If one has not, its tarballs look like those of the first
+//! case, and its number like a free one; discarding or reusing them would turn the loss of one
+//! small object into the loss of a snapshot. That is an error here, which names the snapshot and
+//! what to do, and nothing was touched yet. Then the index catches up, and only then are leftovers
+//! discarded: what the index knows is not a leftover. The events come last, because "indexed" must
+//! be true when it is said.
+//!
+//! **Again.** A crash within recovery leaves a state from the same table: catching up and
+//! discarding can be repeated, and events that are recorded twice change nothing.
+//!
+//! What is *not* done here is as deliberate. Nothing is uploaded, verified or evicted: a store must
+//! open although its cloud is away. And nothing is deleted in the cloud.
+
+use tier_persist::{Archive, PersistError, Persister, SnapshotSummary};
+use tier_status::{Event, Stage, StatusHeader, StatusSink};
+use tier_types::SnapshotId;
+
+use super::context::{StageContext, header_of};
+use crate::AgentError;
+
+/// Finishes or undoes what a crash interrupted.
+pub(super) fn recover(context: &StageContext, persister: &Persister) -> Result<(), AgentError> {
+    let archive = context.archive()?;
+    check_nothing_is_lost(context, &archive)?;
+    archive.catch_up(&context.ports.index)?;
+    // Without a snapshot every tarball is a leftover.
+    let none = SnapshotId::new(0);
+    let last = archive.snapshots().next_back().map_or(none, |newest| newest.snapshot);
+    persister.discard_uncommitted(last)?;
+    for summary in archive.snapshots() {
+        // Also without a log: an operator may have moved a damaged one away.
+        if context.status(summary)?.is_none_or(|status| status.stage < Stage::Indexed) {
+            tracing::info!(snapshot = %summary.snapshot, "a crash lost the events of a snapshot");
+            let status = context.status_sink(header_of(summary))?;
+            status.report(Event::Resumed)?;
+            status.report(committed(summary))?;
+            status.report(Event::Indexed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every snapshot that was ever committed still has its manifest.
+fn check_nothing_is_lost(context: &StageContext, archive: &Archive<'_>) -> Result<(), AgentError> {
+    for status in context.ports.book.all()? {
+        let is_there = |summary: &SnapshotSummary| header_of(summary) == status.header;
+        if status.stage >= Stage::Committed && !archive.snapshots().any(is_there) {
+            let StatusHeader { epoch, snapshot } = status.header;
+            let what = format!(
+                "the manifest of snapshot {snapshot} (epoch {epoch}), which was committed, is not \
+                 in the local store; copy it back from the cloud. It"
+            );
+            return Err(PersistError::Missing(what).into());
+        }
+    }
+    Ok(())
+}
+
+fn committed(summary: &SnapshotSummary) -> Event {
+    Event::Committed {
+        manifest: format!("snapshot {}", summary.snapshot),
+        n_tarballs: summary.n_tarballs,
+        n_inodes: summary.n_inodes,
+        data_bytes: summary.data_bytes,
+        tarball_bytes: summary.tarball_bytes,
+    }
+}

@@ -1,0 +1,16 @@
+//! Tasks: what a caller, or the schedule, wants the agent to do.
+
+use tier_evict::PassGoal;
+
+/// Something that the agent is to do now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Task {
+    /// Persist everything done so far, upload it and verify it.
+    Snapshot,
+    /// Upload and verify everything that is persisted.
+    Upload,
+    /// Free space from what is safe.
+    Evict(PassGoal),
+    /// Say what [`Evict`](Self::Evict) would do.
+    EvictDryRun(PassGoal),
+}

@@ -1,0 +1,32 @@
+//! `tier cat`: the content of a file, recalled where it was evicted.
+
+use std::io::Write;
+
+use anyhow::{Context as _, Result};
+use tier_types::to_u64;
+
+use super::flush;
+use crate::args::CatArgs;
+use crate::context::Context;
+use crate::transfer::walk;
+
+/// Bytes that are read at a time.
+const READ_BYTES: usize = 1 << 20;
+
+pub(super) fn run(context: &Context, args: &CatArgs) -> Result<()> {
+    let store = context.open(&args.store)?;
+    let attr = walk::resolve(&store.fs, &args.path)?;
+    let mut out = context.console.out();
+    let mut at = 0;
+    // An empty file is asked as well: what is no file says so.
+    while at < attr.size_bytes || at == 0 {
+        let failed = || format!("cannot read {}", args.path.display());
+        let data = store.fs.read(attr.ino, at, READ_BYTES).with_context(failed)?;
+        if data.is_empty() {
+            break;
+        }
+        out.write_all(&data).context("cannot write to standard output")?;
+        at += to_u64(data.len());
+    }
+    flush(out)
+}

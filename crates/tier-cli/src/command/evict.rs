@@ -1,0 +1,84 @@
+//! `tier evict`: frees space in the key-value store now.
+//!
+//! The agent is asked, so that this waits for a snapshot under way and never runs beside another
+//! eviction. What goes is what the policy picks among data that is safe; whole batches are worked
+//! through, so that more may go than was asked for. What the disk gets back is measured, not
+//! computed: the key-value store gives space back when it compacts.
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use tier_agent::Task;
+use tier_evict::{EvictReport, PassGoal};
+use tier_types::MountedInstance;
+
+use crate::args::{EvictArgs, EvictGoal};
+use crate::console::output;
+use crate::context::Context;
+use crate::open_store::OpenStore;
+
+pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
+    let EvictArgs { store, goal, dry_run } = args;
+    let store = context.open(store)?;
+    let goal = pass_goal(&store, goal)?;
+    let task = if *dry_run { Task::EvictDryRun(goal) } else { Task::Evict(goal) };
+    let before = store.fs.usage()?;
+    let report = perform(context, &store, task)?;
+    let after = store.fs.usage()?;
+    // Other work may have made the store grow meanwhile.
+    let disk_bytes = before.physical_bytes.saturating_sub(after.physical_bytes);
+    let json = json!({
+        "dry_run": dry_run,
+        "candidates": report.n_candidates,
+        "evicted": report.n_evicted,
+        "bytes": report.bytes,
+        "retained": report.n_retained,
+        "not_safe": report.n_not_safe,
+        "disk_bytes": disk_bytes,
+    });
+    context.console.report(&json, &report_text(&report, disk_bytes, *dry_run))
+}
+
+/// Has the agent carry out a task of eviction.
+pub(super) fn perform(context: &Context, store: &OpenStore, task: Task) -> Result<EvictReport> {
+    let report = context.perform(store, task, "evicting")?;
+    report.evicted.context("the agent was to evict, and reports no eviction")
+}
+
+fn report_text(report: &EvictReport, disk_bytes: u64, dry_run: bool) -> String {
+    let verb = if dry_run { "Would evict" } else { "Evicted" };
+    let mut text = format!(
+        "{verb} {} of file data in {} of {} inodes that came up.\n",
+        output::bytes(report.bytes),
+        report.n_evicted,
+        report.n_candidates
+    );
+    if !dry_run {
+        text.push_str(&format!("The disk got {} back.\n", output::bytes(disk_bytes)));
+    }
+    if report.n_retained > 0 {
+        text.push_str(&format!("{} were retained by the policy.\n", report.n_retained));
+    }
+    if report.n_not_safe > 0 {
+        text.push_str(&format!(
+            "{} have data that is not in a verified snapshot yet; run tier snapshot.\n",
+            report.n_not_safe
+        ));
+    }
+    text
+}
+
+fn pass_goal(store: &OpenStore, goal: &EvictGoal) -> Result<PassGoal> {
+    match goal {
+        EvictGoal { bytes: Some(bytes), .. } => Ok(PassGoal::Bytes(*bytes)),
+        EvictGoal { to: Some(percent), .. } => {
+            let usage = store.fs.usage()?;
+            let total = usage.resident_bytes + usage.cold_bytes;
+            let kept = total / 100 * u64::from(*percent);
+            Ok(PassGoal::Bytes(usage.resident_bytes.saturating_sub(kept)))
+        }
+        EvictGoal { bytes: None, to: None, all } => {
+            assert!(all, "the command line names one goal");
+            Ok(PassGoal::Everything)
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `tier import`: a tree of the host, copied into the store.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use kvfs::{FsError, Kvfs, NewNode};
+use tier_types::{FileKind, FileName, Ino};
+
+use crate::args::{ImportArgs, Jobs};
+use crate::console::output;
+use crate::context::Context;
+use crate::open_store::OpenStore;
+use crate::transfer::{self, Copied, ImportOptions, walk};
+
+pub(super) fn run(context: &Context, args: &ImportArgs) -> Result<()> {
+    let store = context.open(&args.store)?;
+    let dir = context.console.host_path(&args.dir);
+    let source = Source { dir: &dir, into: &args.into, is_wanted: &|_| true };
+    let copied = import_tree(context, &store, &source, args.jobs)?;
+    let (n, bytes) = (copied.n_inodes, output::bytes(copied.bytes));
+    let text = format!("Imported {n} files and directories, {bytes}.\n");
+    context.console.report(&copied.json(), &text)
+}
+
+/// What to import, and where to.
+pub(super) struct Source<'a> {
+    /// The host's directory.
+    pub(super) dir: &'a Path,
+    /// The store's directory.
+    pub(super) into: &'a OsStr,
+    /// Asked for each path below `dir`.
+    pub(super) is_wanted: &'a (dyn Fn(&Path) -> bool + Sync),
+}
+
+/// Copies a tree in, shown and stopped by the console.
+pub(super) fn import_tree(
+    context: &Context,
+    store: &OpenStore,
+    source: &Source<'_>,
+    jobs: Jobs,
+) -> Result<Copied> {
+    // What is made here, the kernel does not see: the mount is told what it must not remember.
+    let entry_changed = |dir: Ino, name: &FileName| {
+        if let Some(mount) = context.mount() {
+            mount.forget_entry(dir, name);
+        }
+    };
+    let attributes_changed = |ino: Ino| {
+        if let Some(mount) = context.mount() {
+            mount.forget_attributes(ino);
+        }
+    };
+    let into = make_path(&store.fs, source.into, &entry_changed)?;
+    let stop = context.console.stop()?;
+    let bar = context.console.progress("importing");
+    let progress = |copied: &Copied| {
+        bar.files_and_bytes(copied.n_inodes, copied.bytes);
+        stop.check()
+    };
+    let options = ImportOptions {
+        n_threads: jobs.n_threads(),
+        is_wanted: source.is_wanted,
+        progress: &progress,
+        entry_changed: &entry_changed,
+        attributes_changed: &attributes_changed,
+    };
+    let copied = transfer::import(&store.fs, source.dir, into, &options)?;
+    store.fs.fsync()?;
+    Ok(copied)
+}
+
+/// The directory at a path, made with those above it where they are missing.
+fn make_path(fs: &Kvfs, path: &OsStr, made: &dyn Fn(Ino, &FileName)) -> Result<Ino> {
+    let mut dir = Ino::ROOT;
+    for name in walk::parts(path.as_bytes())? {
+        let attr = match fs.lookup(dir, &name) {
+            Err(FsError::NotFound) => {
+                let attr = fs.create_node(dir, &name, &new_directory())?;
+                made(dir, &name);
+                attr
+            }
+            other => other?,
+        };
+        if !matches!(attr.kind, FileKind::Directory) {
+            bail!("{}: {name} is not a directory", path.display());
+        }
+        dir = attr.ino;
+    }
+    Ok(dir)
+}
+
+fn new_directory() -> NewNode {
+    NewNode { kind: FileKind::Directory, mode: 0o755, uid: 0, gid: 0, inherit: None }
+}

@@ -1,0 +1,16 @@
+//! `tier push`: uploads and verifies what is persisted and not yet safe.
+
+use anyhow::Result;
+use tier_agent::Task;
+
+use super::snapshot::report_json;
+use crate::args::PushArgs;
+use crate::context::Context;
+
+pub(super) fn run(context: &Context, args: &PushArgs) -> Result<()> {
+    let store = context.open(&args.store)?;
+    let report = context.perform(&store, Task::Upload, "uploading")?;
+    let n = report.uploaded.len();
+    let text = format!("{n} snapshots were uploaded and verified.\n");
+    context.console.report(&report_json(&report), &text)
+}

@@ -1,0 +1,70 @@
+//! `tier restore`: a store from the cloud alone; and a store as it was in an old snapshot.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use kvfs::Kvfs;
+use serde_json::json;
+use tempfile::TempDir;
+use tier_persist::FilesystemId;
+use tier_store::{RestoreReport, RestoreSource};
+use tier_types::SnapshotId;
+
+use crate::args::RestoreArgs;
+use crate::context::Context;
+use crate::open_store::{OpenStore, RestoredFilesystem};
+
+pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
+    let RestoreReport { n_inodes, snapshot, .. } = restore(context, args)?;
+    let snapshot = snapshot.context("a snapshot was restored")?;
+    let text = format!(
+        "Restored {n_inodes} inodes of snapshot {snapshot} into {}. Their data comes back as it is \
+         read.\n",
+        args.store.display()
+    );
+    context.console.report(&json!({ "inodes": n_inodes, "snapshot": snapshot.get() }), &text)
+}
+
+/// Makes a store from the cloud alone.
+pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<RestoreReport> {
+    let filesystem = args.filesystem.as_deref().map(|text| {
+        FilesystemId::parse(text).with_context(|| format!("{text} is not the id of a filesystem"))
+    });
+    let source = RestoreSource {
+        cloud: args.cloud.clone(),
+        identity: args.identity.clone(),
+        snapshot: args.snapshot.map(SnapshotId::new),
+        filesystem: filesystem.transpose()?,
+        recipients: args.recipients.clone(),
+        trust_signer: args.trust_signer,
+    };
+    let bar = context.console.progress("restoring");
+    let mut progress = |n_inodes| bar.files_and_bytes(n_inodes, 0);
+    let mut target = RestoredFilesystem::default();
+    let report = tier_store::restore(&args.store, &source, &mut target, &mut progress)?;
+    for ino in &report.failed {
+        tracing::warn!("inode {ino} could not be read when this snapshot was taken");
+    }
+    Ok(report)
+}
+
+/// A filesystem as it was in a snapshot, in a directory of its own that goes when this is dropped.
+pub(super) struct AtSnapshot {
+    pub(super) fs: Arc<Kvfs>,
+    _work: TempDir,
+}
+
+/// Restores a store as it was in a snapshot into a temporary directory inside of it.
+pub(super) fn at_snapshot(
+    context: &Context,
+    store: &OpenStore,
+    snapshot: u64,
+) -> Result<AtSnapshot> {
+    let work = tempfile::tempdir_in(store.path()).context("cannot make a temporary directory")?;
+    let bar = context.console.progress("restoring");
+    let mut progress = |n_inodes| bar.files_and_bytes(n_inodes, 0);
+    let mut target = RestoredFilesystem::default();
+    let snapshot = SnapshotId::new(snapshot);
+    let recall = store.store.restore_snapshot(work.path(), snapshot, &mut target, &mut progress)?;
+    Ok(AtSnapshot { fs: target.open(recall)?, _work: work })
+}

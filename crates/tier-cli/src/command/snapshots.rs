@@ -1,0 +1,45 @@
+//! `tier snapshots`: the persisted snapshots, and how far each has got.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tier_status::{Stage, StatusHeader};
+
+use super::status::stage_name;
+use crate::args::SnapshotsArgs;
+use crate::console::output;
+use crate::context::Context;
+
+pub(super) fn run(context: &Context, args: &SnapshotsArgs) -> Result<()> {
+    let store = context.open(&args.store)?;
+    let archive = store.archive()?;
+    let mut rows = Vec::new();
+    let mut text = String::new();
+    for summary in archive.snapshots() {
+        let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
+        let stage = store.book().status(header)?.map_or(Stage::Indexed, |status| status.stage);
+        text.push_str(&format!(
+            "{:>6}  {}  xids {:<17}  {:>8} inodes  {:>12}  {:>3} tarballs  {:>12}  {}\n",
+            summary.snapshot.get(),
+            summary.created,
+            summary.range.to_string(),
+            summary.n_inodes,
+            output::bytes(summary.data_bytes),
+            summary.n_tarballs,
+            output::bytes(summary.tarball_bytes),
+            stage_name(stage),
+        ));
+        rows.push(json!({
+            "snapshot": summary.snapshot.get(),
+            "epoch": summary.epoch.get(),
+            "created": summary.created.to_string(),
+            "first_xid": summary.range.start().get(),
+            "last_xid": summary.range.last().get(),
+            "inodes": summary.n_inodes,
+            "data_bytes": summary.data_bytes,
+            "tarballs": summary.n_tarballs,
+            "tarball_bytes": summary.tarball_bytes,
+            "state": stage_name(stage),
+        }));
+    }
+    context.console.report(&Value::Array(rows), &text)
+}

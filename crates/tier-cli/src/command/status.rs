@@ -1,0 +1,170 @@
+//! `tier status`: where the snapshots stand, what is where, and what went wrong.
+//!
+//! Each part comes from the component that knows it: usage from the filesystem, what is persisted
+//! from the manifests, the stage of each snapshot from its status log, and what the agent does now
+//! from the scheduler, which only a mounted store has. Nothing is remembered between two looks.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tier_agent::{SchedulerStatus, Task};
+use tier_status::{SnapshotStatus, Stage};
+use tier_types::{LogService, MountedInstance, Xid};
+
+use crate::args::StatusArgs;
+use crate::console::{self, output};
+use crate::context::Context;
+
+/// How long `--watch` shows one status.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
+pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
+    if args.watch { watch(context, args) } else { show(context, args) }
+}
+
+/// Shows the status again and again. The store is open only meanwhile, so that other commands can
+/// work.
+fn watch(context: &Context, args: &StatusArgs) -> Result<()> {
+    let stop = context.console.stop()?;
+    let (_never, timer) = mpsc::channel::<()>();
+    loop {
+        match show(context, args) {
+            Err(error) if console::code(&error) == console::BUSY => {
+                context.console.note(&console::message(&error));
+            }
+            shown => shown?,
+        }
+        stop.check()?;
+        // Nothing is sent: this waits for the time to pass.
+        let _ = timer.recv_timeout(WATCH_INTERVAL);
+    }
+}
+
+fn show(context: &Context, args: &StatusArgs) -> Result<()> {
+    let store = context.open(&args.store)?;
+    let config = &store.config();
+    let usage = store.fs.usage()?;
+    let last_xid = store.fs.last_xid();
+    // A store without a snapshot has persisted nothing; one that fell behind its archive has
+    // nothing to persist.
+    let persisted = store.archive()?.snapshots().next_back().map(|last| last.range.last());
+    let backlog = last_xid.get().saturating_sub(persisted.map_or(0, Xid::get));
+    let statuses = store.book().all()?;
+    let scheduler = context.scheduler().map(|scheduler| scheduler.status());
+    let mountpoint = context.mount().map(|mount| mount.mountpoint().display().to_string());
+    let json = json!({
+        "filesystem": store.store.dir().filesystem.to_string(),
+        "epoch": config.epoch,
+        "cloud": config.cloud,
+        "encryption": config.encryption,
+        "inodes": usage.n_inodes,
+        "resident_bytes": usage.resident_bytes,
+        "cold_bytes": usage.cold_bytes,
+        "kvs_bytes": usage.physical_bytes,
+        "last_xid": last_xid.get(),
+        "backlog_operations": backlog,
+        "mountpoint": mountpoint,
+        "agent": scheduler.as_ref().map(agent_json),
+        "snapshots": statuses.iter().map(snapshot_json).collect::<Vec<_>>(),
+    });
+    let mut text = format!(
+        "filesystem   {} (epoch {})\ncloud        {}\nencryption   {}\n",
+        store.store.dir().filesystem,
+        config.epoch,
+        config.cloud.as_deref().unwrap_or("none"),
+        if config.encryption { "on" } else { "off" },
+    );
+    text.push_str(&format!(
+        "inodes       {}\nhot          {}\ncold         {}\nkvs on disk  {}\n",
+        usage.n_inodes,
+        output::bytes(usage.resident_bytes),
+        output::bytes(usage.cold_bytes),
+        output::bytes(usage.physical_bytes),
+    ));
+    if let Some(mountpoint) = mountpoint {
+        let agent = scheduler.as_ref().map_or_else(|| "acts when asked".into(), agent_text);
+        text.push_str(&format!("mounted on   {mountpoint}\nagent        {agent}\n"));
+    }
+    text.push_str(&format!(
+        "last xid     {last_xid}, {backlog} operations since the last snapshot\n\n"
+    ));
+    text.extend(statuses.iter().map(snapshot_text));
+    context.console.report(&json, &text)
+}
+
+/// What the agent is doing.
+fn agent_state(status: &SchedulerStatus) -> &'static str {
+    match status.task {
+        _ if status.paused => "paused",
+        Some(Task::Snapshot | Task::Upload) => "taking a snapshot",
+        Some(Task::Evict(_) | Task::EvictDryRun(_)) => "evicting",
+        None => "waiting",
+    }
+}
+
+fn agent_text(status: &SchedulerStatus) -> String {
+    let state = agent_state(status);
+    match &status.last_error {
+        Some(error) => format!("{state}; last error: {error}"),
+        None => state.into(),
+    }
+}
+
+fn agent_json(status: &SchedulerStatus) -> Value {
+    json!({
+        "state": agent_state(status),
+        "paused": status.paused,
+        "tasks_done": status.n_done,
+        "last_error": status.last_error,
+    })
+}
+
+pub(super) fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Persisting => "persisting",
+        Stage::Committed => "committed",
+        Stage::Indexed => "indexed",
+        Stage::VerifiedLocal => "verified",
+        Stage::VerifiedCloud => "in the cloud",
+        Stage::Evicted => "evicted",
+    }
+}
+
+fn snapshot_text(status: &SnapshotStatus) -> String {
+    let mut text = format!(
+        "snapshot {:>4}  {:<12}  {:>8} inodes  {:>12} data  {:>4} tarballs  {:>12}\n",
+        status.header.snapshot.get(),
+        stage_name(status.stage),
+        status.n_inodes,
+        output::bytes(status.data_bytes),
+        status.n_tarballs,
+        output::bytes(status.tarball_bytes),
+    );
+    if status.evicted_bytes > 0 {
+        text.push_str(&format!("    evicted {}\n", output::bytes(status.evicted_bytes)));
+    }
+    if !status.failed_inodes.is_empty() {
+        text.push_str(&format!("    could not read inodes {:?}\n", status.failed_inodes));
+    }
+    if let Some(error) = &status.last_error {
+        text.push_str(&format!("    last error: {error}\n"));
+    }
+    text
+}
+
+fn snapshot_json(status: &SnapshotStatus) -> Value {
+    json!({
+        "epoch": status.header.epoch.get(),
+        "snapshot": status.header.snapshot.get(),
+        "stage": stage_name(status.stage),
+        "inodes": status.n_inodes,
+        "data_bytes": status.data_bytes,
+        "tarballs": status.n_tarballs,
+        "tarball_bytes": status.tarball_bytes,
+        "evicted_bytes": status.evicted_bytes,
+        "failed_inodes": status.failed_inodes,
+        "last_error": status.last_error,
+    })
+}

@@ -1,0 +1,145 @@
+//! An open store with its filesystem: where kvfs and the tiering parts meet.
+//!
+//! The order of opening is that of the locks: the store's directory first, which no other process
+//! has open then; the storage of the filesystem in it; then what tiers that. The filesystem itself is
+//! made last, because it is given the recall. Dropped, the store lets go in the opposite order.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use kvfs::{Core, Kvfs, KvfsOptions};
+use tier_agent::{StatusBook, TieringOutAgent};
+use tier_index::Index;
+use tier_persist::Archive;
+use tier_status::StatusSink;
+use tier_store::{Config, Filesystem, RestoreTarget, Store, StoreDir};
+use tier_types::{Clock, ErrorKind, MountedInstance, PortError, Recall, SystemClock, Xid};
+
+use crate::console::ProgressFanOut;
+
+/// An open store. Only one process has it open.
+pub(crate) struct OpenStore {
+    pub(crate) fs: Arc<Kvfs>,
+    /// Shows what the agent does to the consoles that wait for it.
+    pub(crate) progress: Arc<ProgressFanOut>,
+    /// Dropped last: it holds the lock.
+    pub(crate) store: Store,
+}
+
+/// What state a store must be in for a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OpenMode {
+    /// Whole, with its index brought up to the newest manifest.
+    Regular,
+    /// The same, even if a repair of it was interrupted; nothing but a repair may change it then.
+    ForCheck,
+    /// Its index may be behind, or wrong.
+    IndexMayLag,
+}
+
+impl OpenStore {
+    pub(crate) fn open(path: &Path, mode: OpenMode) -> Result<Self> {
+        let dir = StoreDir::open(path)?;
+        let opened = Core::open(path, &kvfs_options(&dir.config), clock());
+        let failed = || format!("cannot open the filesystem in {}", path.display());
+        let core = Arc::new(opened.with_context(failed)?);
+        if mode == OpenMode::Regular && core.repair_is_unfinished()? {
+            let shown = path.display();
+            let message = format!(
+                "a repair of {shown} was interrupted; to finish it: tier fsck {shown} --repair"
+            );
+            return Err(PortError::new(ErrorKind::Damaged, message).into());
+        }
+        let filesystem = Filesystem {
+            log: core.clone(),
+            instance: core.clone(),
+            chunk_bytes: core.chunk_bytes(),
+        };
+        let progress: Arc<ProgressFanOut> = Arc::default();
+        let sink: Arc<dyn StatusSink> = progress.clone();
+        let index = match mode {
+            OpenMode::Regular | OpenMode::ForCheck => tier_store::OpenMode::Current,
+            OpenMode::IndexMayLag => tier_store::OpenMode::IndexMayLag,
+        };
+        let store = Store::open(dir, filesystem, sink, index)?;
+        let fs = Arc::new(Kvfs::new(core, store.recall()));
+        Ok(Self { fs, progress, store })
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.store.dir().config
+    }
+
+    /// The store's directory.
+    pub(crate) fn path(&self) -> &Path {
+        self.store.dir().layout.root()
+    }
+
+    pub(crate) fn index(&self) -> &Arc<Index> {
+        self.store.index()
+    }
+
+    pub(crate) fn book(&self) -> &StatusBook {
+        self.store.book()
+    }
+
+    /// The snapshots in the local store.
+    pub(crate) fn archive(&self) -> Result<Archive<'_>> {
+        Ok(self.store.archive()?)
+    }
+
+    /// The agent, which is started when it is first asked for.
+    pub(crate) fn agent(&self) -> Result<Arc<TieringOutAgent>> {
+        Ok(self.store.agent()?)
+    }
+}
+
+/// An empty filesystem for a restore to fill.
+#[derive(Default)]
+pub(crate) struct RestoredFilesystem(Option<Arc<Core>>);
+
+impl RestoredFilesystem {
+    /// The filesystem that was filled, with a way back for its data.
+    pub(crate) fn open(self, recall: Arc<dyn Recall>) -> Result<Arc<Kvfs>> {
+        let core = self.0.context("nothing was restored")?;
+        Ok(Arc::new(Kvfs::new(core, recall)))
+    }
+}
+
+impl RestoreTarget for RestoredFilesystem {
+    fn create(
+        &mut self,
+        path: &Path,
+        config: &Config,
+        floor: Xid,
+    ) -> Result<Arc<dyn MountedInstance>, PortError> {
+        assert!(self.0.is_none(), "a restore makes one filesystem");
+        let options = kvfs_options(config);
+        Core::create_empty(path, &options)?;
+        // The floor counts from the next opening on.
+        Core::open(path, &options, clock())?.set_xid_floor(floor)?;
+        let core = Arc::new(Core::open(path, &options, clock())?);
+        self.0 = Some(Arc::clone(&core));
+        Ok(core)
+    }
+
+    fn finish(&mut self) -> Result<(), PortError> {
+        match &self.0 {
+            Some(core) => Ok(core.fsync()?),
+            None => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
+
+pub(crate) fn kvfs_options(config: &Config) -> KvfsOptions {
+    KvfsOptions {
+        chunk_bytes: config.chunk_bytes,
+        cache_bytes: config.memory.kvs_cache,
+        write_buffer_bytes: config.memory.kvs_write_buffer,
+    }
+}

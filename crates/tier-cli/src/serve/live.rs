@@ -1,0 +1,74 @@
+//! The life of a store that a process keeps open: its agent in the background, and its schedule.
+//!
+//! The agent starts with the store, finishes what a crash interrupted, and then does what it is
+//! given: by commands, and, with a schedule, by the scheduler. A mount without a schedule frees no
+//! space and takes no snapshot unasked. The scheduler ends when it is taken out of [`Live`] and no
+//! command looks at it any more; it stops the task that it gave the agent, at the next safe point.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use kvfs::Kvfs;
+use tier_agent::decide::{Schedule, SpaceUsage};
+use tier_agent::{Scheduler, SchedulerInputs};
+use tier_types::{MountedInstance, PortError};
+
+use crate::context::Live;
+use crate::open_store::OpenStore;
+
+/// Starts the store's agent, which recovers what a crash left.
+pub(super) fn start(store: Arc<OpenStore>) -> Result<Arc<Live>> {
+    store.store.agent_in_background()?;
+    Ok(Arc::new(Live::new(store)))
+}
+
+/// From now on the agent acts unasked.
+pub(super) fn start_schedule(live: &Live) -> Result<()> {
+    let store = &live.store;
+    let settings = &store.config().agent;
+    let space = &store.config().space;
+    // The settings were checked when they were read.
+    assert!(space.low_percent <= space.high_percent, "space is freed down to a lower mark");
+    let schedule = Schedule {
+        snapshot_interval: Duration::from_secs(settings.snapshot_seconds),
+        snapshot_operations: settings.snapshot_operations,
+        high_percent: space.high_percent,
+        low_percent: space.low_percent,
+        retry_interval: Duration::from_secs(settings.retry_seconds),
+    };
+    let inputs = StoreInputs { fs: Arc::clone(&store.fs), capacity_bytes: space.capacity_bytes };
+    let scheduler = Scheduler::start(store.agent()?, schedule, Box::new(inputs))?;
+    live.set_scheduler(Some(scheduler));
+    Ok(())
+}
+
+/// Ends the schedule; what is under way stops at the next safe point.
+pub(super) fn end_schedule(live: &Live) {
+    live.set_scheduler(None);
+}
+
+/// The scheduler's inputs: how far the log has grown, and how full the disk is.
+struct StoreInputs {
+    fs: Arc<Kvfs>,
+    /// Zero for the whole disk.
+    capacity_bytes: u64,
+}
+
+impl SchedulerInputs for StoreInputs {
+    fn backlog_operations(&self) -> u64 {
+        self.fs.backlog_operations()
+    }
+
+    fn space(&self) -> Result<SpaceUsage, PortError> {
+        let own_bytes = self.fs.usage()?.physical_bytes;
+        Ok(match self.capacity_bytes {
+            0 => {
+                let disk = self.fs.disk_space()?;
+                let (occupied_bytes, capacity_bytes) = (disk.used_bytes, disk.capacity_bytes);
+                SpaceUsage { own_bytes, occupied_bytes, capacity_bytes }
+            }
+            capacity_bytes => SpaceUsage { own_bytes, occupied_bytes: own_bytes, capacity_bytes },
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! `tier mount`: the filesystem in the kernel's tree, the agent below it, and a socket for all
+//! other commands.
+//!
+//! What is started is ended in the opposite order, with one exception. The server is there before
+//! the mount, because what fails after the mount would leave it behind. When the mount has ended,
+//! the schedule ends first, then the server: a command may wait for a task that the schedule gave
+//! the agent, and the server waits for its commands. Last, what was written and not synced is
+//! synced, and the store closes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use anyhow::{Context as _, Result};
+use kvfs::{Mount, MountOptions};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+use tier_rpc::Server;
+use tier_store::Layout;
+use tier_types::Persisted;
+
+use super::live::{end_schedule, start, start_schedule};
+use super::server::Commands;
+use crate::args::MountArgs;
+use crate::command;
+use crate::context::Context;
+
+/// Mounts a store, and returns when it is unmounted.
+pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
+    assert!(context.live().is_none(), "a mount is a process of its own");
+    let path = command::mountable(args)?;
+    let store = context.open(&path)?;
+    let live = start(Arc::clone(&store))?;
+    tracing::info!(store = %path.display(), "the agent has started");
+    if !args.no_agent && !args.read_only {
+        start_schedule(&live)?;
+        tracing::info!("the agent acts unasked");
+    }
+    let options = MountOptions {
+        source: path.display().to_string(),
+        read_only: args.read_only,
+        n_threads: store.config().mount.threads,
+        n_waiting: store.config().mount.waiting,
+    };
+    let archive: Arc<dyn Persisted> = store.index().clone();
+    let socket = Layout::new(&path).control_socket();
+    let server = Server::start(&socket, Arc::new(Commands(Arc::clone(&live))))?;
+    tracing::info!(socket = %socket.display(), "listening for commands");
+    let mounted = Mount::start(&store.fs, &args.mountpoint, &options, archive);
+    let failed = || format!("cannot mount on {}", args.mountpoint.display());
+    let mount = Arc::new(mounted.with_context(failed)?);
+    live.set_mount(Arc::clone(&mount));
+    let signals = unmount_on_signal(&mount).inspect_err(|_| drop(mount.unmount()))?;
+    let mountpoint = mount.mountpoint().display();
+    context.console.note(&format!("Mounted {} on {mountpoint}.", path.display()));
+    let ended = mount.wait();
+    tracing::info!("the mount has ended");
+    signals.close();
+    end_schedule(&live);
+    drop(server);
+    store.fs.fsync()?;
+    ended.context("the mount ended badly")?;
+    context.console.note("Unmounted.");
+    Ok(())
+}
+
+/// The first signal unmounts. A mount that is in use goes on, out of sight, until no process uses
+/// it; a second signal ends it at once.
+fn unmount_on_signal(mount: &Arc<Mount>) -> Result<Handle> {
+    let second = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&second))
+            .context("cannot listen to signals")?;
+    }
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen to signals")?;
+    let handle = signals.handle();
+    let mount = Arc::clone(mount);
+    let unmount_on_each = move || {
+        for _ in signals.forever() {
+            unmount(&mount);
+            second.store(true, Ordering::Relaxed);
+        }
+    };
+    let started = thread::Builder::new().name("tier-signals".into()).spawn(unmount_on_each);
+    started.context("cannot start a thread for signals")?;
+    Ok(handle)
+}
+
+fn unmount(mount: &Mount) {
+    match mount.unmount() {
+        Ok(true) => {}
+        Ok(false) => tracing::warn!(
+            "{} is in use: it is out of sight, and ends when no process uses it any more; again to \
+             end it now",
+            mount.mountpoint().display()
+        ),
+        Err(error) => tracing::error!("cannot unmount: {error}; again to end it now"),
+    }
+}

@@ -1,0 +1,170 @@
+//! The export of one file: its content or what else it is, then its attributes.
+//!
+//! Holes stay holes. What of a sparse file is data in the store may still be zeros, because a store
+//! knows holes in whole chunks only: blocks of zeros in it become holes as well, so that the copy
+//! takes no more of the disk than the original did. A file without holes is written as it is.
+
+use std::ffi::{CString, OsStr};
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, symlink};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use tier_types::{ByteRange, FileAttr, FileKind, Ino, to_u64, to_usize};
+
+use super::Export;
+use crate::transfer::copied::COPY_BYTES;
+use crate::transfer::walk;
+
+/// Blocks of a sparse file that are all zeros stay holes.
+const BLOCK_BYTES: usize = 4096;
+
+/// Ranges of data that are asked for at a time.
+const N_RANGES: usize = 1024;
+
+impl Export<'_> {
+    /// Makes one file that is not a directory. It is no error if the file is gone from the store,
+    /// or that its data is damaged: that is counted.
+    pub(super) fn file(&self, path: &Path, attr: &FileAttr) -> Result<()> {
+        let bytes = attr.size_bytes;
+        tracing::debug!(path = %path.display(), ino = %attr.ino, bytes, "exporting");
+        let failed = || format!("cannot export to {}", path.display());
+        let made = self.make_with_attributes(path, attr).with_context(failed);
+        self.go_on_if_damaged(walk::gone_is_fine(made))
+    }
+
+    fn make_with_attributes(&self, path: &Path, attr: &FileAttr) -> Result<()> {
+        self.tolerate(self.make(path, attr))?;
+        // It is not there if making it was not allowed.
+        if fs::symlink_metadata(path).is_ok() { self.attributes(path, attr) } else { Ok(()) }
+    }
+
+    fn make(&self, path: &Path, attr: &FileAttr) -> Result<()> {
+        let special = |kind, device| -> Result<()> {
+            let c_path = CString::new(path.as_os_str().as_bytes())?;
+            Ok(mknodat(CWD, &c_path, kind, Mode::from_raw_mode(0o600), device)?)
+        };
+        match &attr.kind {
+            FileKind::Regular => self.content(path, attr),
+            FileKind::Directory => Ok(()),
+            FileKind::Symlink(target) => Ok(symlink(OsStr::from_bytes(target), path)?),
+            FileKind::Fifo => special(FileType::Fifo, 0),
+            FileKind::Socket => special(FileType::Socket, 0),
+            FileKind::CharDevice(d) => {
+                special(FileType::CharacterDevice, rustix::fs::makedev(d.major, d.minor))
+            }
+            FileKind::BlockDevice(d) => {
+                special(FileType::BlockDevice, rustix::fs::makedev(d.major, d.minor))
+            }
+        }
+    }
+
+    /// Copies the data under another name, and gives the file its own when all of it is there. A
+    /// link instead of a renaming, so that a file that is there is not replaced.
+    fn content(&self, path: &Path, attr: &FileAttr) -> Result<()> {
+        let number = self.n_parts.fetch_add(1, Ordering::Relaxed);
+        let process = std::process::id();
+        let part = path.with_file_name(format!(".tier-export-{process}-{number}"));
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&part)?;
+        let copied = self.copy_all(&file, attr);
+        let named = copied.and_then(|()| Ok(fs::hard_link(&part, path)?));
+        fs::remove_file(&part)?;
+        named
+    }
+
+    fn copy_all(&self, file: &File, attr: &FileAttr) -> Result<()> {
+        file.set_len(attr.size_bytes)?;
+        let mut ranges = self.fs.data_ranges(attr.ino, 0, N_RANGES)?;
+        let sparse = ranges != [ByteRange { offset: 0, len: attr.size_bytes }];
+        let copy = CopyData { export: self, file, ino: attr.ino, sparse };
+        let mut at = 0;
+        while !ranges.is_empty() {
+            for ByteRange { offset, len } in &ranges {
+                assert!(at <= *offset && *len > 0, "ranges of data come in order");
+                at = offset + len;
+                copy.range(*offset, at)?;
+            }
+            ranges = if ranges.len() < N_RANGES {
+                Vec::new()
+            } else {
+                self.fs.data_ranges(attr.ino, at, N_RANGES)?
+            };
+        }
+        Ok(())
+    }
+}
+
+/// Copies data of one file of the store to one of the host.
+struct CopyData<'a> {
+    export: &'a Export<'a>,
+    file: &'a File,
+    ino: Ino,
+    /// Whether there are holes: then zeros are left out as well.
+    sparse: bool,
+}
+
+impl CopyData<'_> {
+    /// Copies the bytes from `start` up to `end`.
+    fn range(&self, start: u64, end: u64) -> Result<()> {
+        let mut at = start;
+        while at < end {
+            let n = to_usize((end - at).min(to_u64(COPY_BYTES)));
+            let data = self.export.fs.read(self.ino, at, n)?;
+            if data.is_empty() {
+                bail!("it became shorter while it was read");
+            }
+            if self.sparse {
+                write_blocks(self.file, &data, at)?;
+            } else {
+                self.file.write_all_at(&data, at)?;
+            }
+            at += to_u64(data.len());
+            self.export.count(0, to_u64(data.len()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes runs of blocks that are not all zeros.
+fn write_blocks(file: &File, data: &[u8], offset: u64) -> Result<()> {
+    let is_zero = |block: &[u8]| block.iter().all(|&byte| byte == 0);
+    let blocks: Vec<_> = data.chunks(BLOCK_BYTES).collect();
+    let mut at = offset;
+    for run in blocks.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
+        let len: usize = run.iter().map(|block| block.len()).sum();
+        if run.first().is_some_and(|block| !is_zero(block)) {
+            file.write_all_at(&run.concat(), at)?;
+        }
+        at += to_u64(len);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_zeros_are_left_out_and_all_others_are_written() {
+        let file = tempfile::tempfile().unwrap();
+        let mut data = vec![0; 5 * BLOCK_BYTES + 100];
+        data[BLOCK_BYTES] = 1;
+        data[2 * BLOCK_BYTES + 7] = 2;
+        data[5 * BLOCK_BYTES + 99] = 3;
+        // What is there shows what was written over it.
+        file.write_all_at(&vec![9; 10 + data.len()], 0).unwrap();
+        write_blocks(&file, &data, 10).unwrap();
+        let mut found = vec![0; data.len()];
+        file.read_exact_at(&mut found, 10).unwrap();
+        for (block, (found, data)) in
+            found.chunks(BLOCK_BYTES).zip(data.chunks(BLOCK_BYTES)).enumerate()
+        {
+            let is_written = found == data;
+            let is_untouched = found.iter().all(|&byte| byte == 9);
+            assert!(if [1, 2, 5].contains(&block) { is_written } else { is_untouched }, "{block}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Copying trees between the host's filesystem and a store.
+//!
+//! [`import()`] and [`export()`] have the same form: one thread walks the tree and makes
+//! directories, others copy what is in them (`worker_pool`). Both are told by their caller how to
+//! show how far they have got, and that call can end them.
+
+mod copied;
+mod export;
+mod import;
+pub(crate) mod walk;
+mod worker_pool;
+pub(crate) mod xattrs;
+
+pub(crate) use self::copied::Copied;
+pub(crate) use self::export::{ExportOptions, export, is_root};
+pub(crate) use self::import::{ImportOptions, import};

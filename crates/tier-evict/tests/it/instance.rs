@@ -1,0 +1,107 @@
+//! The filesystem in memory, with pins, warm inodes and a hook before each eviction.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tier_testkit::FakeKvs;
+use tier_types::{
+    ChunkNo, ChunkRun, EvictOutcome, EvictionFacts, Ino, InodeState, MountedInstance,
+    MountedSnapshot, PortError, Publication, ResidentExtent, Usage,
+};
+
+type Hook = Box<dyn Fn(&ResidentExtent) + Send + Sync>;
+
+/// Passes everything on to a fake, besides what a test sets.
+pub(crate) struct TestInstance {
+    kvs: FakeKvs,
+    pub(crate) pinned: Mutex<BTreeSet<Ino>>,
+    pub(crate) warm: Mutex<BTreeSet<Ino>>,
+    /// Answers to questions for warm inodes that break the contract.
+    pub(crate) warm_answer: Option<Vec<Ino>>,
+    /// Extents of which the eviction was asked for, in order.
+    asked: Mutex<Vec<ResidentExtent>>,
+    before_eviction: Option<Hook>,
+}
+
+impl TestInstance {
+    pub(crate) fn new(kvs: FakeKvs) -> Self {
+        Self {
+            kvs,
+            pinned: Mutex::default(),
+            warm: Mutex::default(),
+            warm_answer: None,
+            asked: Mutex::default(),
+            before_eviction: None,
+        }
+    }
+
+    pub(crate) fn before_eviction(
+        &mut self,
+        hook: impl Fn(&ResidentExtent) + Send + Sync + 'static,
+    ) {
+        self.before_eviction = Some(Box::new(hook));
+    }
+
+    pub(crate) fn asked_to_evict(&self) -> Vec<ResidentExtent> {
+        self.asked.lock().clone()
+    }
+}
+
+impl MountedInstance for TestInstance {
+    fn open_snapshot(
+        &self,
+        publication: &Publication,
+    ) -> Result<Arc<dyn MountedSnapshot>, PortError> {
+        self.kvs.open_snapshot(publication)
+    }
+
+    fn evict_extent(&self, extent: &ResidentExtent) -> Result<EvictOutcome, PortError> {
+        if let Some(hook) = &self.before_eviction {
+            hook(extent);
+        }
+        self.asked.lock().push(*extent);
+        self.kvs.evict_extent(extent)
+    }
+
+    fn reclaim(&self) -> Result<u64, PortError> {
+        self.kvs.reclaim()
+    }
+
+    fn resident_extents(
+        &self,
+        ino: Ino,
+        from: ChunkNo,
+        n_max: usize,
+    ) -> Result<Vec<ResidentExtent>, PortError> {
+        self.kvs.resident_extents(ino, from, n_max)
+    }
+
+    fn warm_inodes(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
+        if let Some(answer) = &self.warm_answer {
+            return Ok(answer.clone());
+        }
+        let warm = self.warm.lock();
+        let above = warm.range((Bound::Excluded(after), Bound::Unbounded));
+        Ok(above.take(n_max).copied().collect())
+    }
+
+    fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
+        let pinned = self.pinned.lock().contains(&ino);
+        let facts = self.kvs.eviction_facts(ino)?;
+        Ok(facts.map(|facts| EvictionFacts { pinned, ..facts }))
+    }
+
+    fn restore_inode(
+        &self,
+        inode: &InodeState,
+        runs: &mut dyn Iterator<Item = Result<ChunkRun, PortError>>,
+    ) -> Result<(), PortError> {
+        self.kvs.restore_inode(inode, runs)
+    }
+
+    fn usage(&self) -> Result<Usage, PortError> {
+        self.kvs.usage()
+    }
+}

@@ -1,0 +1,270 @@
+//! The database below the index, on RocksDB: the only file that says `rocksdb`.
+//!
+//! There is no write-ahead log. Writes stay in memory until a flush, which brings all tables to the
+//! disk together (atomic flush), so that a crash takes some of the newest batches from all tables
+//! alike and leaves what was a state of the index at some moment. What it took is applied again from
+//! the manifests. All four tables share one block cache, and indexes and filters count towards it,
+//! so that memory is bounded by the options and not by the number of files.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRawIterator, Direction, FlushOptions, IteratorMode, Options, ReadOptions, WriteBatch,
+    WriteOptions,
+};
+
+use crate::IndexError;
+use crate::options::IndexOptions;
+
+/// A table of the database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Table {
+    Extents,
+    Inodes,
+    Tarballs,
+    Meta,
+}
+
+impl Table {
+    const ALL: [Self; 4] = [Self::Extents, Self::Inodes, Self::Tarballs, Self::Meta];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Extents => "extents",
+            Self::Inodes => "inodes",
+            Self::Tarballs => "tarballs",
+            Self::Meta => "meta",
+        }
+    }
+}
+
+/// The database. When it is closed, its directory may be removed: fields are dropped in this order.
+#[derive(Debug)]
+pub(crate) struct Database {
+    db: DB,
+    directory: Directory,
+    chunk_bytes: u32,
+}
+
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+    to_be_removed: AtomicBool,
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if self.to_be_removed.load(Ordering::Relaxed)
+            && let Err(error) = fs::remove_dir_all(&self.path)
+        {
+            // It costs space until the store is opened again, and is in the way of nothing.
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove a replaced index");
+        }
+    }
+}
+
+/// What a change takes in a batch: most have short keys and values.
+const CHANGE_BYTES: usize = 48;
+
+/// Changes that happen together.
+pub(crate) struct Batch<'a> {
+    database: &'a Database,
+    changes: WriteBatch,
+}
+
+impl Batch<'_> {
+    pub(crate) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), IndexError> {
+        self.changes.put_cf(self.database.family(table)?, key, value);
+        Ok(())
+    }
+
+    pub(crate) fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), IndexError> {
+        self.changes.delete_cf(self.database.family(table)?, key);
+        Ok(())
+    }
+
+    /// Not on disk before the next [`Database::flush`]; until then a crash takes it as a whole.
+    pub(crate) fn write(self) -> Result<(), IndexError> {
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        let written = self.database.db.write_opt(self.changes, &options);
+        written.map_err(|source| self.database.failed("write", source))
+    }
+}
+
+/// Key and value, where they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PairRef<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+}
+
+/// A position in a table as it is when the cursor is made. Moving on is cheap; where the table holds
+/// nothing it costs nothing.
+pub(crate) struct Cursor<'a> {
+    database: &'a Database,
+    iterator: DBRawIterator<'a>,
+    /// The table holds nothing from this key up to the position.
+    empty_from: Option<Vec<u8>>,
+}
+
+impl Cursor<'_> {
+    /// Moves to the first pair at or after `key`, and returns it.
+    pub(crate) fn at_or_after(&mut self, key: &[u8]) -> Result<Option<PairRef<'_>>, IndexError> {
+        let behind = self.empty_from.as_ref().is_none_or(|from| from.as_slice() > key);
+        if behind || self.iterator.key().is_some_and(|at| at < key) {
+            self.iterator.seek(key);
+        }
+        let empty_from = self.empty_from.get_or_insert_default();
+        empty_from.clear();
+        empty_from.extend_from_slice(key);
+        if !self.iterator.valid() {
+            let status = self.iterator.status();
+            status.map_err(|source| self.database.failed("scan", source))?;
+        }
+        Ok(self.iterator.item().map(|(key, value)| PairRef { key, value }))
+    }
+}
+
+impl Database {
+    pub(crate) fn open(
+        path: &Path,
+        chunk_bytes: u32,
+        options: &IndexOptions,
+    ) -> Result<Self, IndexError> {
+        let cache = Cache::new_lru_cache(options.cache_bytes);
+        let mut db_options = Options::default();
+        db_options.create_if_missing(true);
+        db_options.create_missing_column_families(true);
+        db_options.set_db_write_buffer_size(options.write_buffer_bytes);
+        db_options.set_max_open_files(256);
+        // There are few files: threads that open them cost more than they gain.
+        db_options.set_max_file_opening_threads(1);
+        db_options.set_keep_log_file_num(2);
+        // There is no log to replay: what a crash takes is applied again from the manifests, and
+        // so all tables must reach the disk together.
+        db_options.set_atomic_flush(true);
+        let tables = Table::ALL.map(|table| {
+            let mut blocks = BlockBasedOptions::default();
+            blocks.set_block_cache(&cache);
+            blocks.set_cache_index_and_filter_blocks(true);
+            blocks.set_format_version(5);
+            blocks.set_block_size(8 << 10);
+            // In small pieces, so that the cache holds those that are used.
+            blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+            blocks.set_pin_top_level_index_and_filter(true);
+            let mut table_options = Options::default();
+            table_options.set_block_based_table_factory(&blocks);
+            table_options.set_compression_type(DBCompressionType::Lz4);
+            table_options.set_bottommost_compression_type(DBCompressionType::Zstd);
+            table_options.set_write_buffer_size(options.write_buffer_bytes);
+            // Inodes come in order: new files hardly overlap, and few of them need no merging.
+            table_options.set_level_zero_file_num_compaction_trigger(8);
+            ColumnFamilyDescriptor::new(table.name(), table_options)
+        });
+        let db = DB::open_cf_descriptors(&db_options, path, tables)
+            .map_err(|source| failed("open", path, source))?;
+        let to_be_removed = AtomicBool::new(false);
+        let directory = Directory { path: path.to_path_buf(), to_be_removed };
+        Ok(Self { db, directory, chunk_bytes })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.directory.path
+    }
+
+    /// The filesystem's chunk size in bytes, as the index was opened with it.
+    pub(crate) fn chunk_bytes(&self) -> u32 {
+        self.chunk_bytes
+    }
+
+    /// This database was replaced: when its last reader is done, its directory goes.
+    pub(crate) fn remove_when_closed(&self) {
+        self.directory.to_be_removed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        let family = self.family(table)?;
+        self.db.get_cf(family, key).map_err(|source| self.failed("read", source))
+    }
+
+    /// The pairs of a table from `from` on, up to and not including `until`.
+    pub(crate) fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        until: Option<&[u8]>,
+    ) -> Result<impl Iterator<Item = Result<Pair, IndexError>> + '_, IndexError> {
+        let family = self.family(table)?;
+        let mut options = ReadOptions::default();
+        if let Some(until) = until {
+            options.set_iterate_upper_bound(until);
+        }
+        let mode = IteratorMode::From(from, Direction::Forward);
+        let pairs = self.db.iterator_cf_opt(family, options, mode);
+        Ok(pairs.map(|pair| pair.map_err(|source| self.failed("scan", source))))
+    }
+
+    /// Makes everything durable.
+    pub(crate) fn flush(&self) -> Result<(), IndexError> {
+        let families: Vec<_> =
+            Table::ALL.into_iter().map(|table| self.family(table)).collect::<Result<_, _>>()?;
+        let flushed = self.db.flush_cfs_opt(&families, &FlushOptions::default());
+        flushed.map_err(|source| self.failed("flush", source))
+    }
+
+    pub(crate) fn batch(&self) -> Batch<'_> {
+        self.batch_of(0)
+    }
+
+    /// A batch with room for about so many changes.
+    pub(crate) fn batch_of(&self, n_changes: usize) -> Batch<'_> {
+        let bytes = n_changes.saturating_mul(CHANGE_BYTES);
+        Batch { database: self, changes: WriteBatch::with_capacity_bytes(bytes) }
+    }
+
+    pub(crate) fn cursor(&self, table: Table) -> Result<Cursor<'_>, IndexError> {
+        let iterator = self.db.raw_iterator_cf(self.family(table)?);
+        Ok(Cursor { database: self, iterator, empty_from: None })
+    }
+
+    /// The database's own statistics, as text to be read and not parsed.
+    pub(crate) fn statistics(&self) -> String {
+        let mut out = String::new();
+        for table in Table::ALL {
+            let property = |name| {
+                let family = self.family(table).ok()?;
+                self.db.property_int_value_cf(family, name).ok().flatten()
+            };
+            let text = |n: Option<u64>| n.map_or_else(|| "unknown".to_string(), |n| n.to_string());
+            let entries = text(property(rocksdb::properties::ESTIMATE_NUM_KEYS));
+            let bytes = text(property(rocksdb::properties::TOTAL_SST_FILES_SIZE));
+            let name = table.name();
+            let _ = writeln!(out, "{name}: about {entries} entries, {bytes} bytes in tables");
+        }
+        out
+    }
+
+    pub(crate) fn damaged(&self, problem: &'static str) -> IndexError {
+        IndexError::Damaged { path: self.directory.path.clone(), problem }
+    }
+
+    fn family(&self, table: Table) -> Result<&rocksdb::ColumnFamily, IndexError> {
+        self.db.cf_handle(table.name()).ok_or_else(|| self.damaged("a table is missing"))
+    }
+
+    fn failed(&self, operation: &'static str, source: rocksdb::Error) -> IndexError {
+        failed(operation, &self.directory.path, source)
+    }
+}
+
+/// Key and value.
+pub(crate) type Pair = (Box<[u8]>, Box<[u8]>);
+
+fn failed(operation: &'static str, path: &Path, source: rocksdb::Error) -> IndexError {
+    IndexError::Database { operation, path: path.to_path_buf(), source: source.into() }
+}

@@ -1,0 +1,271 @@
+//! Applying: the one way in which the contents of committed tarballs reach an index.
+//!
+//! The index is a function of the committed tarballs. A snapshot that was just written, one that a
+//! crash kept from the index, and an index that is regenerated from nothing all run through
+//! [`Apply::tarballs`]; so each of them tests the others, and a live index is the same, byte for
+//! byte in its dump, as one that was made from the tarballs alone.
+//!
+//! **How contents are merged.** A tarball's contents are entries: metadata of an inode, data of a
+//! run of chunks, a hole, the end of an inode, each with the transaction that made it so. For each
+//! chunk the entry with the highest transaction wins, for each inode the metadata with the highest
+//! one, and the end of an inode wins over all. Where two copies of the same data compete (a file
+//! that was rewritten whole without a change), the later tarball wins. That is a maximum over a
+//! total order, and a maximum is commutative, associative and idempotent. So contents may come in
+//! any order, in batches of any size, and twice: none of these changes the result. It is what makes
+//! everything else here simple:
+//!
+//! - **Nothing need be remembered between batches.** A reader thread reads tables of contents, or
+//!   members, and sends batches of [`BATCH_ENTRIES`]; this thread applies them. At most
+//!   [`BATCHES_AHEAD`] wait, so that memory is bounded whatever a tarball holds.
+//! - **A crash in the middle is harmless.** The index has no log of its own. What was applied
+//!   reaches the disk with the next flush, and the word that a manifest was applied
+//!   ([`set_applied`]) reaches it in the same flush or a later one, never an earlier one. If it is
+//!   there, all of the manifest is; if not, all of the manifest is applied again, whatever part of
+//!   it is there already.
+//! - **Damage can be gone past.** What a full scan cannot read it takes from the table of contents,
+//!   and what neither has, from another copy of the tarball that is applied later.
+//!
+//! **Order within a manifest.** A tarball's row goes in before any entry that points into it, so
+//! that a recall which finds an entry finds its tarball. Nothing of a manifest goes in before the
+//! manifest is durable: an index must not know what may never be committed, because the evicter
+//! believes it.
+
+use std::thread;
+
+use crossbeam_channel::{Sender, bounded};
+use tier_index::{Applied, Contents, Index, IndexError, IndexWriter, TarballId};
+use tier_types::{ErrorKind, HasKind, ObjectName};
+
+use crate::damage::Damage;
+use crate::error::PersistError;
+use crate::format::manifest::ManifestRef;
+use crate::format::tarball::row::TarballRow;
+use crate::format::tarball::toc::entry::TocEntry;
+use crate::progress::Watch;
+use crate::read::chain::Archive;
+use crate::read::scanner::{Expected, ScanVisitor, scan};
+use crate::read::tarball_reader::TarballReader;
+use crate::read::tarball_source::TarballSource;
+
+/// Entries that are applied to the index at a time.
+const BATCH_ENTRIES: usize = 16 << 10;
+/// Batches that are read while one is applied.
+const BATCHES_AHEAD: usize = 2;
+
+/// How the contents of tarballs are found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ScanMode {
+    /// From their tables of contents: a small part of the bytes.
+    Tables,
+    /// From their members, all of them.
+    Full,
+}
+
+/// Where tarballs are, and how they are read.
+#[derive(Clone, Copy)]
+pub(crate) struct Apply<'a> {
+    pub(crate) source: TarballSource<'a>,
+    pub(crate) mode: ScanMode,
+}
+
+impl Archive<'_> {
+    /// Applies the manifests of the chain from the one of this number on.
+    pub(crate) fn apply_from(
+        &self,
+        first: usize,
+        writer: &mut IndexWriter<'_>,
+        mode: ScanMode,
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<Damage>, PersistError> {
+        let mut damages = Vec::new();
+        let apply = Apply { source: self.tarballs(), mode };
+        for link in self.links().iter().skip(first) {
+            same_chunk_bytes(writer.chunk_bytes(), link.chunk_bytes)?;
+            // One manifest in memory at a time.
+            let manifest = self.manifest(link)?;
+            damages.extend(apply.tarballs(writer, &manifest.tarballs, watch)?);
+            // After its contents: a crash before this word applies the manifest again.
+            set_applied(writer, &link.reference)?;
+        }
+        // Most stores are opened with nothing to catch up with.
+        if self.links().len() > first {
+            writer.flush()?;
+        }
+        Ok(damages)
+    }
+}
+
+/// Records that all tarballs of a manifest were applied.
+pub(crate) fn set_applied(
+    writer: &mut IndexWriter<'_>,
+    manifest: &ManifestRef,
+) -> Result<(), PersistError> {
+    Ok(writer.set_applied(&Applied {
+        epoch: manifest.epoch,
+        snapshot: manifest.snapshot,
+        manifest_digest: manifest.digest,
+    })?)
+}
+
+/// Chunks of another size have other numbers.
+pub(crate) fn check_chunk_bytes(index: &Index, contents: u32) -> Result<(), PersistError> {
+    same_chunk_bytes(index.chunk_bytes(), contents)
+}
+
+pub(super) fn same_chunk_bytes(index: u32, contents: u32) -> Result<(), PersistError> {
+    if index == contents { Ok(()) } else { Err(IndexError::ChunkSize { index, contents }.into()) }
+}
+
+/// What the thread that reads tarballs finds.
+enum Found<'a> {
+    /// A tarball, before its contents.
+    Tarball(&'a TarballRow),
+    Contents(Contents),
+}
+
+impl<'a> Apply<'a> {
+    /// Applies all of these tarballs: one thread reads while this one writes the index. `watch`
+    /// hears the length of each. By tables, damage is an error; a full scan returns it.
+    pub(crate) fn tarballs(
+        self,
+        writer: &mut IndexWriter<'_>,
+        tarballs: &'a [TarballRow],
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<Damage>, PersistError> {
+        let chunk_bytes = writer.chunk_bytes();
+        let (found, arrived) = bounded(BATCHES_AHEAD);
+        thread::scope(|scope| {
+            // Reading decrypts and decompresses, and writing merges: each takes about a core.
+            let reader = scope.spawn(move || self.read(tarballs, chunk_bytes, &found));
+            // For the assertion only: contents without a row would send a recall to an unknown
+            // tarball.
+            let mut current: Option<TarballId> = None;
+            let applied = arrived.iter().try_for_each(|found| {
+                // Between batches, so that a large tarball can be stopped as well.
+                watch.check_stop()?;
+                match found {
+                    Found::Tarball(row) => {
+                        current = Some(row.id);
+                        writer.add_tarball(row.id, &row.to_bytes())?;
+                        // When the row comes, because nothing marks the end of a tarball's
+                        // contents.
+                        watch.report(row.object_bytes);
+                    }
+                    Found::Contents(contents) => {
+                        assert_eq!(current, Some(contents.tarball), "a row precedes its contents");
+                        writer.apply(&contents)?;
+                    }
+                }
+                Ok(())
+            });
+            // A reader that waits for room sees that no more is wanted.
+            drop(arrived);
+            let read = reader.join().unwrap_or(Err(PersistError::Pipeline));
+            // If the index failed the reader only says that its channel was closed.
+            let damages = applied.and(read)?;
+            let by_tables = self.mode == ScanMode::Tables;
+            assert!(damages.is_empty() || !by_tables, "by tables, damage is an error");
+            Ok(damages)
+        })
+    }
+
+    fn read(
+        self,
+        tarballs: &'a [TarballRow],
+        chunk_bytes: u32,
+        found: &Sender<Found<'a>>,
+    ) -> Result<Vec<Damage>, PersistError> {
+        let mut damages = Vec::new();
+        for row in tarballs {
+            found.send(Found::Tarball(row)).map_err(|_| PersistError::Pipeline)?;
+            let contents = Contents { tarball: row.id, chunk_bytes, entries: Vec::new() };
+            let name = self.source.name_of(row);
+            let mut batch = Batch { found, contents, name, damages: Vec::new() };
+            batch.read(self, row)?;
+            // A batch is of one tarball: its entries' frames are that tarball's.
+            batch.flush()?;
+            damages.append(&mut batch.damages);
+        }
+        Ok(damages)
+    }
+}
+
+/// Collects entries of one tarball for the index.
+struct Batch<'a, 'b> {
+    found: &'a Sender<Found<'b>>,
+    contents: Contents,
+    name: ObjectName,
+    damages: Vec<Damage>,
+}
+
+impl Batch<'_, '_> {
+    fn read(&mut self, apply: Apply<'_>, row: &TarballRow) -> Result<(), PersistError> {
+        let Apply { source, mode } = apply;
+        match mode {
+            ScanMode::Tables => self.read_table(&source.open(row)?),
+            ScanMode::Full => self.read_members(source, row),
+        }
+    }
+
+    fn read_members(
+        &mut self,
+        source: TarballSource<'_>,
+        row: &TarballRow,
+    ) -> Result<(), PersistError> {
+        let name = self.name.clone();
+        let store = source.store_with(&name)?;
+        let open = || TarballReader::with_row(store, &name, row, source.keys);
+        let chunk_bytes = self.contents.chunk_bytes;
+        let expected = Expected { filesystem: source.filesystem, id: row.id, chunk_bytes };
+        // A tarball that cannot even be opened is damage like any other.
+        let scanned = open().and_then(|reader| scan(&reader, Some(expected), self));
+        scanned.map(drop).or_else(|error| self.damage(error))?;
+        if self.damages.is_empty() {
+            return Ok(());
+        }
+        // The table of contents, if it can be read, knows what the damaged frames hold: with it the
+        // index finds that in another copy, or in this one when it is repaired.
+        open().and_then(|reader| self.read_table(&reader)).or_else(|error| match error.kind() {
+            // What is wrong with the tarball is in the list of damage already.
+            ErrorKind::Damaged | ErrorKind::Missing => {
+                tracing::debug!(%name, %error, "the table of a damaged tarball is lost as well");
+                Ok(())
+            }
+            ErrorKind::WrongKey
+            | ErrorKind::Busy
+            | ErrorKind::Unavailable
+            | ErrorKind::Cancelled
+            | ErrorKind::Failed => Err(error),
+        })
+    }
+
+    fn read_table(&mut self, reader: &TarballReader<'_>) -> Result<(), PersistError> {
+        reader.read_toc(&mut |entry| {
+            entry.index_entries(&mut self.contents.entries)?;
+            Some(self.flush_full())
+        })
+    }
+
+    /// Sends the batch on if it is large enough.
+    fn flush_full(&mut self) -> Result<(), PersistError> {
+        if self.contents.entries.len() >= BATCH_ENTRIES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), PersistError> {
+        let next = Contents { entries: Vec::with_capacity(BATCH_ENTRIES), ..self.contents };
+        let contents = std::mem::replace(&mut self.contents, next);
+        self.found.send(Found::Contents(contents)).map_err(|_| PersistError::Pipeline)
+    }
+}
+
+impl ScanVisitor for Batch<'_, '_> {
+    fn entry(&mut self, entry: TocEntry) -> Result<(), PersistError> {
+        self.contents.entries.extend(entry.index_entries());
+        self.flush_full()
+    }
+
+    fn damage(&mut self, damage: PersistError) -> Result<(), PersistError> {
+        self.damages.push(Damage::of(&self.name, damage)?);
+        Ok(())
+    }
+}

@@ -1,0 +1,116 @@
+//! Rebuilding: an index from the tarballs alone, also while another one is in use.
+//!
+//! An index is derived and disposable. When it is lost, damaged or doubted, it is made again from
+//! the tarballs, in one of three ways, from the fastest to the most thorough:
+//!
+//! 1. **By tables** ([`ScanMode::Tables`]): the manifests say which tarballs are committed, and
+//!    their tables of contents what is in them. It reads about a hundredth of the bytes. Damage is
+//!    an error, because an index that silently lacks a part would let the evicter trust what is not
+//!    there, and a recall miss what is.
+//! 2. **By members** ([`ScanMode::Full`]): every frame is read, decrypted, decompressed and parsed.
+//!    What is damaged is listed, and scanning goes on behind it; what the damaged frames held is
+//!    taken from the table of contents if that can be read. So a rebuild says in passing whether
+//!    all data is whole, and an index of a damaged archive knows all that is left of it. Another
+//!    copy of the tarballs (the cloud's) can be added afterwards ([`Archive::add_to_index`]): where
+//!    both have an entry they agree, and where one has none the other's counts.
+//! 3. **Without manifests** ([`rebuild_without_manifests`]): every tarball in the store, each by
+//!    what it says itself. That is the last resort. What is lost with the manifests is which
+//!    tarballs were committed, and which histories were abandoned: a tarball of an attempt that a
+//!    crash cut short, or of a writer that was replaced, counts like any other. The index then does
+//!    not say that it includes any manifest.
+//!
+//! **While an index is in use** it is not touched. The new one is filled in a directory of its own,
+//! from the archive as it was opened, while recalls go on with the old one. Snapshots may be
+//! committed meanwhile, and go into the old index alone. So the new one [catches
+//! up](Archive::catch_up) twice before it takes the old one's place: once without holding anything
+//! up, and once more while the caller holds the old index's writer, which the next commit waits
+//! for; then nothing can come between that and the exchange. The exchange refuses an index that
+//! includes fewer manifests than the one that it replaces. It is one step for every reader: a
+//! recall stays with the index that it began with, and what a fetcher keeps of tarballs is told
+//! apart by the index's generation. A crash before the exchange leaves the old index and a
+//! directory to be removed; after it, the new one. There is never none, and never a mixture of two.
+//!
+//! **Why the result is the same.** All three ways feed the same code as a live snapshot does
+//! ([`crate::derive::apply`]), in which the order of what comes does not matter. Tests compare the
+//! dumps of all of them with the live index's, byte for byte.
+
+use tier_index::Index;
+use tier_types::ObjectStore;
+
+use crate::damage::Damage;
+use crate::derive::apply::{Apply, ScanMode, same_chunk_bytes};
+use crate::error::PersistError;
+use crate::format::keys::Keys;
+use crate::format::names::{self, FilesystemId, ObjectKind};
+use crate::progress::Watch;
+use crate::read::chain::Archive;
+use crate::read::tarball_reader::TarballReader;
+use crate::read::tarball_source::TarballSource;
+
+impl Archive<'_> {
+    /// Fills an empty index from all snapshots; `watch` hears the length of each tarball. A full
+    /// scan goes past what is damaged or missing, and returns it; by tables, damage is an error.
+    pub fn rebuild_index(
+        &self,
+        index: &Index,
+        mode: ScanMode,
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<Damage>, PersistError> {
+        tracing::info!(n_snapshots = self.links().len(), ?mode, "rebuilding the index");
+        self.apply_from(0, &mut index.writer(), mode, watch)
+    }
+
+    /// Adds what can be read of all members to an index that was filled from another copy of these
+    /// tarballs, and returns what is damaged in this one. What the index says it includes stays.
+    pub fn add_to_index(
+        &self,
+        index: &Index,
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<Damage>, PersistError> {
+        let mut writer = index.writer();
+        let mut damages = Vec::new();
+        let apply = Apply { source: self.tarballs(), mode: ScanMode::Full };
+        // No manifest is recorded as applied: the index that is added to says what it includes.
+        for link in self.links() {
+            same_chunk_bytes(writer.chunk_bytes(), link.chunk_bytes)?;
+            let manifest = self.manifest(link)?;
+            damages.extend(apply.tarballs(&mut writer, &manifest.tarballs, watch)?);
+        }
+        writer.flush()?;
+        Ok(damages)
+    }
+}
+
+/// The emergency: fills an empty index from tarballs alone, because the manifests are lost.
+/// Returns how many tarballs there were, and what is damaged.
+pub fn rebuild_without_manifests(
+    index: &Index,
+    store: &dyn ObjectStore,
+    keys: &Keys,
+    filesystem: FilesystemId,
+    watch: &mut Watch<'_>,
+) -> Result<(u64, Vec<Damage>), PersistError> {
+    let (mut n_tarballs, mut damages) = (0, Vec::new());
+    let mut writer = index.writer();
+    let source = TarballSource { stores: &[store], keys, filesystem };
+    let apply = Apply { source, mode: ScanMode::Full };
+    // The order of names does not matter: the index settles everything by xid.
+    for name in store.list(&names::prefix(filesystem)).map_err(PersistError::Store)? {
+        if let Some((_, ObjectKind::Tarball(id))) = names::parse(&name) {
+            // Also if it cannot be read: the caller compares what is damaged with all that there
+            // were.
+            n_tarballs += 1;
+            match TarballReader::recovered_row(store, &name, id, keys) {
+                // One at a time, because there is no manifest that lists them.
+                Ok(row) => {
+                    let rows = std::slice::from_ref(&row);
+                    damages.extend(apply.tarballs(&mut writer, rows, watch)?);
+                }
+                Err(error) => damages.push(Damage::of(&name, error)?),
+            }
+        }
+    }
+    // No manifest is noted as applied: which tarballs were committed is what was lost with them.
+    writer.flush()?;
+    Ok((n_tarballs, damages))
+}

@@ -1,0 +1,170 @@
+//! Verifying: whether everything that was committed is still what it was.
+//!
+//! Two depths. The digest of every object says whether its bytes are those that were written; that
+//! is all that a store can spoil. Reading the data as well decrypts and decompresses every frame,
+//! parses every member, and compares what the members say with the table of contents, entry by
+//! entry: it would also find what was written wrongly. Damage is a result and not an error, so that
+//! one damaged object does not hide the next.
+
+use tier_types::{Ino, ObjectName, ObjectStore, to_u64, to_usize};
+
+use crate::damage::Damage;
+use crate::error::PersistError;
+use crate::format::digest::Sha256Stream;
+use crate::format::tarball::row::TarballRow;
+use crate::format::tarball::toc::entry::TocEntry;
+use crate::progress::Watch;
+use crate::read::chain::{Archive, ChainLink, StoredObject};
+use crate::read::contents::read_table;
+use crate::read::scanner::{Expected, ScanVisitor, scan};
+
+/// Bytes that are read of an object at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// What was checked and found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct VerifyReport {
+    /// Objects checked.
+    pub n_objects: u64,
+    /// Their length.
+    pub bytes: u64,
+    /// Members checked, if data was read.
+    pub n_members: u64,
+    /// What is damaged or missing.
+    pub damages: Vec<Damage>,
+}
+
+/// The SHA-256 of a stored object, read through in pieces.
+fn object_sha256(store: &dyn ObjectStore, object: &StoredObject) -> Result<[u8; 32], PersistError> {
+    let mut digest = Sha256Stream::default();
+    // In pieces: an object may be larger than memory should be taken for it.
+    let mut buffer = vec![0; READ_BYTES];
+    let mut at = 0;
+    while at < object.len_bytes {
+        let n = to_usize((object.len_bytes - at).min(to_u64(READ_BYTES)));
+        let (piece, _) = buffer.split_at_mut(n);
+        store.read_range(&object.name, at, piece).map_err(PersistError::Store)?;
+        digest.update(piece);
+        at += to_u64(n);
+    }
+    Ok(digest.finish())
+}
+
+/// Checks that an object is there with the right length and digest.
+pub fn check_object(store: &dyn ObjectStore, object: &StoredObject) -> Result<(), PersistError> {
+    // The cheap question first; it also tells a missing object from a damaged one.
+    let len_bytes = store.len_bytes(&object.name).map_err(PersistError::Store)?;
+    if len_bytes != object.len_bytes {
+        return Err(PersistError::damaged(&object.name, "its length is wrong"));
+    }
+    if object_sha256(store, object)? != object.sha256 {
+        return Err(PersistError::damaged(&object.name, "its digest is wrong"));
+    }
+    Ok(())
+}
+
+impl Archive<'_> {
+    /// Checks every object of every snapshot: there, with the right length and digest; with
+    /// `read_data` also every byte decrypted and decompressed, every member parsed, and the tables
+    /// of contents compared with the members. Damage is reported, not an error; `watch` hears the
+    /// length of each object done.
+    pub fn verify(
+        &self,
+        read_data: bool,
+        watch: &mut Watch<'_>,
+    ) -> Result<VerifyReport, PersistError> {
+        let mut report = VerifyReport::default();
+        for link in self.links() {
+            for object in self.objects(link.summary.snapshot)? {
+                watch.check_stop()?;
+                report.n_objects += 1;
+                // A manifest may say any length; the object is compared with it below.
+                report.bytes = report.bytes.saturating_add(object.len_bytes);
+                let checked = check_object(self.store(), &object);
+                note(&mut report, &object.name, checked)?;
+                watch.report(object.len_bytes);
+            }
+            if read_data {
+                self.read_members(link, watch, &mut report)?;
+            }
+        }
+        let VerifyReport { n_objects, bytes, ref damages, .. } = report;
+        tracing::info!(n_objects, bytes, n_damages = damages.len(), read_data, "archive verified");
+        Ok(report)
+    }
+
+    fn read_members(
+        &self,
+        link: &ChainLink,
+        watch: &Watch<'_>,
+        report: &mut VerifyReport,
+    ) -> Result<(), PersistError> {
+        for row in &self.manifest(link)?.tarballs {
+            watch.check_stop()?;
+            let name = row.name(self.filesystem());
+            let known = report.damages.iter().any(|damage| damage.object == name.as_str());
+            // A damaged object is listed once; reading its members would only say it again.
+            if !known {
+                let compared = self.compare_members(row, link.chunk_bytes);
+                let counted = compared.map(|n_members| report.n_members += n_members);
+                note(report, &name, counted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The members of a tarball, which must be what its table of contents says. Only the copy in
+    /// the archive's own store is looked at.
+    fn compare_members(&self, row: &TarballRow, chunk_bytes: u32) -> Result<u64, PersistError> {
+        let stores = [self.store()];
+        let source = self.tarballs_in(&stores);
+        // Both in the order of the tarball, and both streamed: what is compared is their digests.
+        let (mut tables, mut members) = (Digester::default(), Digester::default());
+        read_table(source, row, &mut |entry| tables.entry(entry))?;
+        let expected = Expected { filesystem: self.filesystem(), id: row.id, chunk_bytes };
+        // Opened by its row, so that each frame must have the digest in the manifest as well.
+        scan(&source.open(row)?, Some(expected), &mut members)?;
+        if tables.digest.finish() != members.digest.finish() {
+            let problem = "its table of contents does not fit its members";
+            return Err(PersistError::damaged(row.name(self.filesystem()), problem));
+        }
+        Ok(members.n_members)
+    }
+}
+
+/// Digests what was found, in order.
+#[derive(Default)]
+struct Digester {
+    digest: Sha256Stream,
+    /// Kept from entry to entry.
+    bytes: Vec<u8>,
+    n_members: u64,
+}
+
+impl ScanVisitor for Digester {
+    fn entry(&mut self, entry: TocEntry) -> Result<(), PersistError> {
+        // In the form of the table, which has all of an entry, and relative to nothing.
+        self.bytes.clear();
+        entry.append_to(Ino::new(0), &mut self.bytes);
+        self.digest.update(&self.bytes);
+        self.n_members += 1;
+        Ok(())
+    }
+
+    fn damage(&mut self, damage: PersistError) -> Result<(), PersistError> {
+        // The first damage ends the comparison: behind a gap the two digests can never be equal.
+        Err(damage)
+    }
+}
+
+fn note(
+    report: &mut VerifyReport,
+    object: &ObjectName,
+    checked: Result<(), PersistError>,
+) -> Result<(), PersistError> {
+    // What is no damage (the store is away, the key is wrong) ends the verification.
+    if let Err(error) = checked {
+        report.damages.push(Damage::of(object, error)?);
+    }
+    Ok(())
+}

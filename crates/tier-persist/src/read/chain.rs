@@ -1,0 +1,336 @@
+//! The chain of manifests: all committed snapshots of one filesystem in one store.
+//!
+//! The live history is the chain of parents from the newest manifest of the newest epoch back to
+//! the first. Manifests that are not on it are left over from a writer that was replaced. Opening
+//! an archive reads and checks every manifest of the chain, and keeps a summary of each: what it
+//! lists can be large, and is read again when it is needed.
+
+use std::collections::HashMap;
+
+use tier_types::{
+    Epoch, Ino, ObjectName, ObjectStore, SnapshotId, Timestamp, XidRange, to_u64, to_usize,
+};
+
+use crate::error::PersistError;
+use crate::format::keys::Keys;
+use crate::format::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestRef};
+use crate::format::names::{self, FilesystemId, ObjectKind};
+use crate::read::tarball_source::TarballSource;
+
+/// What a committed snapshot is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotSummary {
+    /// The epoch of its writer: that writer's term over the archive.
+    pub epoch: Epoch,
+    /// Its number.
+    pub snapshot: SnapshotId,
+    /// Its transactions.
+    pub range: XidRange,
+    /// When it was committed.
+    pub created: Timestamp,
+    /// Inodes that changed.
+    pub n_inodes: u64,
+    /// File data, before compression.
+    pub data_bytes: u64,
+    /// Tarballs.
+    pub n_tarballs: u64,
+    /// Length of the tarballs.
+    pub tarball_bytes: u64,
+    /// Inodes that could not be persisted, to be tried again with the next snapshot.
+    pub failed: Vec<Ino>,
+}
+
+/// An object of a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredObject {
+    /// Its name.
+    pub name: ObjectName,
+    /// Its length.
+    pub len_bytes: u64,
+    /// The SHA-256 of its bytes.
+    pub sha256: [u8; 32],
+}
+
+/// The committed snapshots of one filesystem in one store, oldest first. The live history is the
+/// chain of parents from the newest manifest of the newest epoch; what is not on it is left over
+/// from a writer that was replaced.
+///
+/// It lists what was committed, [verifies](Self::verify) it, [regenerates](Self::rebuild_index) the
+/// index from it, and [restores](Self::restore_into) a filesystem.
+///
+/// ```
+/// use tier_persist::{Archive, FilesystemId, Keys};
+/// use tier_testkit::MemoryStore;
+///
+/// # fn main() -> Result<(), tier_persist::PersistError> {
+/// let (store, keys) = (MemoryStore::default(), Keys::generate()?);
+/// let archive = Archive::open(&store, &keys, FilesystemId::random()?)?;
+/// assert_eq!(archive.snapshots().count(), 0, "nothing was committed yet");
+/// assert!(Archive::filesystems(&store)?.is_empty());
+/// # Ok(())
+/// # }
+/// ```
+pub struct Archive<'a> {
+    store: &'a dyn ObjectStore,
+    /// Where tarballs are looked for, in this order.
+    tarballs: Vec<&'a dyn ObjectStore>,
+    keys: &'a Keys,
+    filesystem: FilesystemId,
+    chain: Vec<ChainLink>,
+    own_signature: bool,
+}
+
+/// A manifest of the chain, without what it lists.
+#[derive(Debug)]
+pub(crate) struct ChainLink {
+    pub(crate) name: ObjectName,
+    pub(crate) reference: ManifestRef,
+    pub(crate) len_bytes: u64,
+    pub(crate) summary: SnapshotSummary,
+    pub(crate) chunk_bytes: u32,
+    parent: Option<ManifestRef>,
+    signer: Vec<u8>,
+}
+
+impl<'a> Archive<'a> {
+    /// Reads and checks the manifests. Within an epoch all are signed by one key. With the identity
+    /// of an extra recipient that is another key than these keys' own, and so it is for a forged
+    /// manifest: [`own_signature`](Self::own_signature) tells, and the caller decides.
+    pub fn open(
+        store: &'a dyn ObjectStore,
+        keys: &'a Keys,
+        filesystem: FilesystemId,
+    ) -> Result<Self, PersistError> {
+        // All names first, and then only what is on the chain: a store may hold the manifests of
+        // writers that were replaced, with any content.
+        let mut links = HashMap::new();
+        for name in store.list(&names::prefix(filesystem)).map_err(PersistError::Store)? {
+            if let Some((_, ObjectKind::Manifest { epoch, snapshot })) = names::parse(&name) {
+                links.insert((epoch, snapshot), name);
+            }
+        }
+        let mut chain = Vec::new();
+        // By epoch first: a writer that was replaced may have gone on to higher snapshot numbers.
+        let mut next = links.keys().max().copied();
+        // Ends: every manifest is taken out once, and a parent that is not there is an error.
+        while let Some((epoch, snapshot)) = next {
+            let name = links.remove(&(epoch, snapshot)).ok_or_else(|| {
+                let name = names::manifest_name(filesystem, epoch, snapshot);
+                PersistError::Missing(name.to_string())
+            })?;
+            let link = ChainLink::read(store, name, keys)?;
+            next = link.parent.map(|parent| (parent.epoch, parent.snapshot));
+            chain.push(link);
+        }
+        if !links.is_empty() {
+            let n_left_over = links.len();
+            tracing::debug!(%filesystem, n_left_over, "leaving out manifests of replaced writers");
+        }
+        // It was read from the newest to the first.
+        chain.reverse();
+        check_chain(&chain)?;
+        // Of the newest, because the chain compares the others with it, epoch by epoch.
+        let own_signature = chain.last().is_none_or(|link| link.signer == keys.signer_public());
+        Ok(Self { store, tarballs: vec![store], keys, filesystem, chain, own_signature })
+    }
+
+    /// The filesystems that have a manifest in this store.
+    pub fn filesystems(store: &dyn ObjectStore) -> Result<Vec<FilesystemId>, PersistError> {
+        // A listing is sorted, so that the objects of one filesystem are neighbours.
+        let names = store.list("").map_err(PersistError::Store)?;
+        let mut found: Vec<_> = names
+            .iter()
+            .filter_map(names::parse)
+            .filter(|(_, kind)| matches!(kind, ObjectKind::Manifest { .. }))
+            .map(|(filesystem, _)| filesystem)
+            .collect();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Takes tarballs, which these manifests commit, from the first of these stores that has them.
+    #[must_use]
+    pub fn with_tarballs_in(mut self, stores: Vec<&'a dyn ObjectStore>) -> Self {
+        self.tarballs = stores;
+        self
+    }
+
+    /// Whether the newest manifest is signed with these keys' own signing key.
+    pub fn own_signature(&self) -> bool {
+        self.own_signature
+    }
+
+    /// Which filesystem.
+    pub fn filesystem(&self) -> FilesystemId {
+        self.filesystem
+    }
+
+    /// The filesystem's chunk size in bytes, if there is any snapshot.
+    pub fn chunk_bytes(&self) -> Option<u32> {
+        self.chain.last().map(|link| link.chunk_bytes)
+    }
+
+    /// The snapshots, oldest first.
+    pub fn snapshots(&self) -> impl DoubleEndedIterator<Item = &SnapshotSummary> {
+        self.chain.iter().map(|link| &link.summary)
+    }
+
+    /// Forgets, in this value only, what came after a snapshot.
+    #[must_use]
+    pub fn until(mut self, snapshot: SnapshotId) -> Self {
+        // What `own_signature` says stays: it is of the newest manifest, which may be dropped here.
+        self.chain.retain(|link| link.summary.snapshot <= snapshot);
+        self
+    }
+
+    /// The objects of a snapshot in the order in which they are to be copied: the manifest last.
+    pub fn objects(&self, snapshot: SnapshotId) -> Result<Vec<StoredObject>, PersistError> {
+        let link = self
+            .chain
+            .iter()
+            .find(|link| link.summary.snapshot == snapshot)
+            .ok_or_else(|| PersistError::Missing(format!("snapshot {snapshot}")))?;
+        let manifest = self.manifest(link)?;
+        let mut objects: Vec<_> = manifest
+            .tarballs
+            .iter()
+            .map(|row| StoredObject {
+                name: row.name(self.filesystem),
+                len_bytes: row.object_bytes,
+                sha256: row.sha256,
+            })
+            .collect();
+        // Whatever copies them in this order never has a manifest before what it lists.
+        objects.push(link.object());
+        Ok(objects)
+    }
+
+    /// The manifests as objects, oldest first.
+    pub fn manifests(&self) -> Vec<StoredObject> {
+        self.chain.iter().map(ChainLink::object).collect()
+    }
+
+    pub(crate) fn links(&self) -> &[ChainLink] {
+        &self.chain
+    }
+
+    pub(crate) fn store(&self) -> &'a dyn ObjectStore {
+        self.store
+    }
+
+    /// Where tarballs are looked for.
+    pub(crate) fn tarballs(&self) -> TarballSource<'_> {
+        self.tarballs_in(&self.tarballs)
+    }
+
+    /// Tarballs in these stores and no other.
+    pub(crate) fn tarballs_in<'s>(
+        &'s self,
+        stores: &'s [&'s dyn ObjectStore],
+    ) -> TarballSource<'s> {
+        TarballSource { stores, keys: self.keys, filesystem: self.filesystem }
+    }
+
+    /// Reads a manifest of the chain again: they are not kept in memory.
+    pub(crate) fn manifest(&self, link: &ChainLink) -> Result<Manifest, PersistError> {
+        let StoredManifest { manifest, reference, .. } =
+            StoredManifest::read(self.store, &link.name, self.keys)?;
+        // It was checked when the archive was opened, and may be another one by now.
+        if reference != link.reference {
+            return Err(PersistError::damaged(&link.name, "it was replaced"));
+        }
+        Ok(manifest)
+    }
+}
+
+impl std::fmt::Debug for Archive<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Archive").field("filesystem", &self.filesystem).finish_non_exhaustive()
+    }
+}
+
+impl ChainLink {
+    fn read(store: &dyn ObjectStore, name: ObjectName, keys: &Keys) -> Result<Self, PersistError> {
+        let StoredManifest { manifest, reference, len_bytes } =
+            StoredManifest::read(store, &name, keys)?;
+        // The lengths are the manifest's word: they need not have a sum.
+        let lengths = manifest.tarballs.iter().map(|row| row.object_bytes);
+        let tarball_bytes = lengths.fold(0, u64::saturating_add);
+        let summary = SnapshotSummary {
+            epoch: manifest.epoch,
+            snapshot: manifest.snapshot,
+            range: manifest.range,
+            created: manifest.created,
+            n_inodes: manifest.n_inodes,
+            data_bytes: manifest.data_bytes,
+            n_tarballs: to_u64(manifest.tarballs.len()),
+            tarball_bytes,
+            failed: manifest.failed,
+        };
+        Ok(Self {
+            name,
+            reference,
+            len_bytes,
+            summary,
+            chunk_bytes: manifest.chunk_bytes,
+            parent: manifest.parent,
+            signer: manifest.signer,
+        })
+    }
+
+    fn object(&self) -> StoredObject {
+        StoredObject {
+            name: self.name.clone(),
+            len_bytes: self.len_bytes,
+            sha256: self.reference.digest,
+        }
+    }
+}
+
+/// A manifest as it was read from a store.
+struct StoredManifest {
+    manifest: Manifest,
+    reference: ManifestRef,
+    len_bytes: u64,
+}
+
+impl StoredManifest {
+    fn read(store: &dyn ObjectStore, name: &ObjectName, keys: &Keys) -> Result<Self, PersistError> {
+        let len_bytes = store.len_bytes(name).map_err(PersistError::Store)?;
+        // Before as much is allocated: the store says this, and nothing has vouched for it yet.
+        if len_bytes > MANIFEST_BYTES_MAX {
+            return Err(PersistError::damaged(name, "it is larger than any may be"));
+        }
+        let mut bytes = vec![0; to_usize(len_bytes)];
+        store.read_range(name, 0, &mut bytes).map_err(PersistError::Store)?;
+        let manifest = Manifest::from_object(&bytes, name, keys)?;
+        let reference = manifest.reference(&bytes);
+        Ok(Self { manifest, reference, len_bytes })
+    }
+}
+
+/// Every manifest continues the one before it.
+fn check_chain(chain: &[ChainLink]) -> Result<(), PersistError> {
+    let pairs = chain.iter().zip(chain.iter().skip(1));
+    for (before, after) in pairs {
+        // A new epoch may begin behind transactions that were never archived, and has another
+        // signer if the operator said so; within an epoch there is neither.
+        let problem = if after.parent != Some(before.reference) {
+            "its parent is not the one that is there"
+        } else if after.summary.range.start() < before.summary.range.end() {
+            "its transactions begin before the end of its parent's"
+        } else if after.summary.epoch == before.summary.epoch
+            && after.summary.range.start() > before.summary.range.end()
+        {
+            "transactions between its parent and itself are missing"
+        } else if after.signer != before.signer && after.summary.epoch == before.summary.epoch {
+            "it is signed by another key"
+        } else if after.chunk_bytes != before.chunk_bytes {
+            "its chunk size is another"
+        } else {
+            continue;
+        };
+        return Err(PersistError::BrokenChain { name: after.name.to_string(), problem });
+    }
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! The fetcher: from a recall request to bytes, with one lookup, one ranged read, and one frame.
+//!
+//! The index says in which tarball and frame a chunk lies, and keeps the tarball's row: header and
+//! frame table. So a recall reads nothing but the sealed bytes of one frame, from the first store
+//! that has it undamaged. Every step checks what it got against what it was told, because all of it
+//! is from outside: the index entry must be of exactly the transaction that was asked for, the
+//! frame must be in the row's table and have its digest, the data must lie within the frame, and
+//! the answer must cover its chunks. What does not fit is an error of kind `Damaged` that names it,
+//! and never zeros.
+//!
+//! Frames that were read are kept for a while. A frame is decompressed up to the bytes that are
+//! wanted, and its compressed form kept with them: a later recall of what lies behind decompresses
+//! all of it, and reads nothing again.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tier_index::{Extent, Index, Location, TarballId};
+use tier_types::{
+    ErrorKind, HasKind, ObjectName, ObjectStore, RecallRequest, RecalledExtent, to_usize,
+};
+
+use crate::error::PersistError;
+use crate::format::keys::Keys;
+use crate::format::names::FilesystemId;
+use crate::format::object::Envelope;
+use crate::format::tarball::row::{FrameRow, TarballRow};
+use crate::read::frame_cache::Cache;
+
+/// How much a fetcher keeps in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FetcherOptions {
+    /// Bytes of decompressed frames.
+    pub cache_bytes: usize,
+    /// Tarballs whose frame table and key are kept.
+    pub n_tarballs: usize,
+}
+
+impl Default for FetcherOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 16 << 20, n_tarballs: 64 }
+    }
+}
+
+/// Reads archived data. Neighbours in a frame come along for free. See
+/// [`Persister`](crate::Persister) for an example.
+pub struct Fetcher {
+    filesystem: FilesystemId,
+    index: Arc<Index>,
+    keys: Arc<Keys>,
+    /// Tried in order: a damaged or missing copy in one is no end.
+    stores: Vec<Arc<dyn ObjectStore>>,
+    frames: Mutex<Cache<FrameKey, CachedFrame>>,
+    tarballs: Mutex<Cache<TarballKey, OpenTarball>>,
+}
+
+impl std::fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetcher").field("filesystem", &self.filesystem).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct FrameKey {
+    tarball: TarballId,
+    frame: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct TarballKey {
+    /// Which index described it: another may have taken its location, with a row that was repaired.
+    generation: u64,
+    tarball: TarballId,
+}
+
+/// A frame, or the start of one with what the rest can be made from.
+struct CachedFrame {
+    plain: Vec<u8>,
+    /// None if `plain` is all of it.
+    compressed: Option<Vec<u8>>,
+    /// The number of the store from which it was read.
+    store: usize,
+}
+
+impl CachedFrame {
+    fn is_whole(&self) -> bool {
+        self.compressed.is_none()
+    }
+
+    /// What it takes in memory, in bytes.
+    fn cost(&self) -> usize {
+        self.plain.len() + self.compressed.as_ref().map_or(0, Vec::len)
+    }
+}
+
+/// Where the data of a request lies.
+struct Located {
+    extent: Extent,
+    location: Location,
+}
+
+impl Fetcher {
+    /// Reads from these stores, in this order of preference.
+    pub fn new(
+        filesystem: FilesystemId,
+        index: Arc<Index>,
+        keys: Arc<Keys>,
+        stores: Vec<Arc<dyn ObjectStore>>,
+        options: FetcherOptions,
+    ) -> Self {
+        let frames = Mutex::new(Cache::new(options.cache_bytes));
+        let tarballs = Mutex::new(Cache::new(options.n_tarballs));
+        Self { filesystem, index, keys, stores, frames, tarballs }
+    }
+
+    /// The data of exactly the version asked for, as far as it lies in one frame. An error of kind
+    /// `Missing` says that the archive has no such version, and `Damaged` that what it has is not
+    /// what was written.
+    pub fn fetch(&self, request: &RecallRequest) -> Result<RecalledExtent, PersistError> {
+        let started = Instant::now();
+        let Located { extent, location } = self.locate(request)?;
+        let chunk_bytes = self.index.chunk_bytes();
+        // All of the extent is fetched, not only what was asked for: it lies in one frame, and a
+        // reader that wants its first chunk mostly wants the others.
+        let start = to_usize(u64::from(location.offset));
+        let end = start.saturating_add(to_usize(extent.data_bytes(chunk_bytes)));
+        let frame = self.frame(&location, end)?;
+        let bytes = frame.plain.get(start..end).ok_or_else(|| {
+            let object = format!("tarball {} in frame {}", location.tarball, location.frame);
+            PersistError::damaged(object, "it is shorter than the index says")
+        })?;
+        tracing::debug!(
+            ino = %request.ino,
+            chunk = %request.chunks.start(),
+            tarball = %location.tarball,
+            frame = location.frame,
+            store = frame.store,
+            bytes = bytes.len(),
+            elapsed = ?started.elapsed(),
+            "fetched"
+        );
+        // Checks that the bytes cover the chunks, and that the chunk asked for is among them.
+        RecalledExtent::new(request, extent.chunks, bytes.to_vec(), chunk_bytes)
+            .map_err(PersistError::Recalled)
+    }
+
+    /// Asks the index. Another version of the chunk is as good as none.
+    fn locate(&self, request: &RecallRequest) -> Result<Located, PersistError> {
+        let RecallRequest { ino, chunks, data_xid } = *request;
+        // The index knows the newest version. If that is not the one that the detour stands for,
+        // the archive does not have what the detour stands for.
+        let chunk = chunks.start();
+        let found = self.index.find(ino, chunk)?.filter(|extent| extent.data_xid == data_xid);
+        let located =
+            found.and_then(|extent| extent.location.map(|location| Located { extent, location }));
+        located.ok_or_else(|| {
+            PersistError::Missing(format!("inode {ino}, chunk {chunk}, of xid {data_xid}"))
+        })
+    }
+
+    /// The frame's plaintext up to `end` at least, if it has as much. The first time no more is
+    /// decompressed than that; a request for what lies behind it gets all, and nothing is read
+    /// again.
+    fn frame(&self, location: &Location, end: usize) -> Result<Arc<CachedFrame>, PersistError> {
+        let key = FrameKey { tarball: location.tarball, frame: location.frame };
+        // The lock is not held while a frame is read: two threads may read the same one, which
+        // costs time and does no harm. The recaller joins requests for the same extent before they
+        // come here.
+        let known = self.frames.lock().get(&key);
+        if let Some(frame) = &known
+            && (frame.plain.len() >= end || frame.is_whole())
+        {
+            return Ok(Arc::clone(frame));
+        }
+        let tarball = self.tarball(location.tarball)?;
+        let frame = Arc::new(match known.as_deref() {
+            // What lies behind the start is wanted as well: it will be wanted again.
+            Some(CachedFrame { compressed: Some(compressed), store, .. }) => {
+                let plain = tarball.decompress(location.frame, compressed, usize::MAX)?;
+                CachedFrame { plain, compressed: None, store: *store }
+            }
+            Some(_) | None => self.read_frame(&tarball, location.frame, end)?,
+        });
+        self.frames.lock().insert(key, &frame, frame.cost());
+        Ok(frame)
+    }
+
+    /// Reads a frame from the first store that has it undamaged.
+    fn read_frame(
+        &self,
+        tarball: &OpenTarball,
+        number: u32,
+        end: usize,
+    ) -> Result<CachedFrame, PersistError> {
+        let mut first_error = None;
+        for (store, objects) in self.stores.iter().enumerate() {
+            let read = tarball.read(objects.as_ref(), number).and_then(|compressed| {
+                let plain = tarball.decompress(number, &compressed, end)?;
+                Ok((plain, compressed))
+            });
+            match read {
+                Ok((plain, compressed)) => {
+                    // If all of it was decompressed its compressed form is of no more use.
+                    let whole = plain.len() == tarball.frame(number)?.decompressed_bytes();
+                    let compressed = (!whole).then_some(compressed);
+                    return Ok(CachedFrame { plain, compressed, store });
+                }
+                // Another copy may be better, whatever is wrong with this one. A damaged copy says
+                // more than one that was never there.
+                Err(error) => {
+                    let name = &tarball.name;
+                    tracing::debug!(%name, frame = number, store, %error, "cannot read a frame");
+                    let missing = |e: &PersistError| e.kind() == ErrorKind::Missing;
+                    if first_error.as_ref().is_none_or(missing) {
+                        first_error = Some(error);
+                    }
+                }
+            }
+        }
+        Err(first_error.unwrap_or_else(|| PersistError::Missing(tarball.name.to_string())))
+    }
+
+    fn tarball(&self, id: TarballId) -> Result<Arc<OpenTarball>, PersistError> {
+        let key = TarballKey { generation: self.index.generation(), tarball: id };
+        if let Some(tarball) = self.tarballs.lock().get(&key) {
+            return Ok(tarball);
+        }
+        let damaged = |problem| PersistError::damaged(format!("the index's row of {id}"), problem);
+        let bytes = self.index.tarball_row(id)?.ok_or_else(|| damaged("it is not there"))?;
+        let row = TarballRow::from_bytes(&bytes).ok_or_else(|| damaged("it cannot be read"))?;
+        // The name is made of it: the data would come from another object.
+        if row.id != id {
+            return Err(damaged("it is another tarball's"));
+        }
+        let tarball = Arc::new(OpenTarball::new(row, self.filesystem, &self.keys)?);
+        self.tarballs.lock().insert(key, &tarball, 1);
+        Ok(tarball)
+    }
+}
+
+/// A tarball of which the index gave the row.
+struct OpenTarball {
+    name: ObjectName,
+    row: TarballRow,
+    envelope: Envelope,
+}
+
+impl OpenTarball {
+    fn new(row: TarballRow, filesystem: FilesystemId, keys: &Keys) -> Result<Self, PersistError> {
+        let name = row.name(filesystem);
+        let envelope = Envelope::of_object(&name, &row.header, row.object_bytes, keys)?;
+        Ok(Self { name, row, envelope })
+    }
+
+    fn frame(&self, number: u32) -> Result<&FrameRow, PersistError> {
+        let frame = self.row.frames.get(to_usize(u64::from(number)));
+        frame.ok_or_else(|| PersistError::damaged(self.frame_name(number), "no such frame"))
+    }
+
+    fn frame_name(&self, number: u32) -> String {
+        format!("{} in frame {number}", self.name)
+    }
+
+    /// The compressed frame.
+    fn read(&self, store: &dyn ObjectStore, number: u32) -> Result<Vec<u8>, PersistError> {
+        let range = self.frame(number)?.range(&|| self.frame_name(number))?;
+        self.envelope.read(store, &self.name, range)
+    }
+
+    /// The first `n_bytes` of the frame, or all of it.
+    fn decompress(
+        &self,
+        number: u32,
+        compressed: &[u8],
+        n_bytes: usize,
+    ) -> Result<Vec<u8>, PersistError> {
+        self.frame(number)?.decompress_start(compressed, n_bytes, &|| self.frame_name(number))
+    }
+}

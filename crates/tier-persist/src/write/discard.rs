@@ -1,0 +1,84 @@
+//! Discarding what an attempt left that was never committed.
+//!
+//! A snapshot exists when its manifest does. Tarballs without one are left by a crash or an error
+//! between the first tarball and the manifest, and staged files by a crash while they were written.
+//! They must go: the next attempt at the same snapshot writes objects of the same names, and may
+//! make fewer of them. What must never go is a tarball that is committed. Its manifest may be lost
+//! from this store all the same, so the manifest alone is not asked: the index remembers every
+//! tarball that it took in.
+
+use std::collections::HashSet;
+
+use tier_index::{Index, TarballId};
+use tier_types::{Epoch, ObjectName, SnapshotId, StagingStore};
+
+use crate::error::PersistError;
+use crate::format::names::{self, FilesystemId, ObjectKind};
+
+/// Removes staged files, and tarballs of snapshots after `last` that neither a manifest here nor
+/// the index commits.
+pub(super) fn discard_uncommitted(
+    store: &dyn StagingStore,
+    filesystem: FilesystemId,
+    index: &Index,
+    last: SnapshotId,
+) -> Result<(), PersistError> {
+    // What never got its name is in no listing.
+    store.discard_staged().map_err(PersistError::Store)?;
+    let mut committed = HashSet::new();
+    // Decided after the listing: in it a manifest comes behind its tarballs.
+    let mut tarballs = Vec::new();
+    for name in list(store, filesystem)? {
+        match names::parse(&name) {
+            Some((_, ObjectKind::Manifest { epoch, snapshot })) => {
+                committed.insert((epoch, snapshot));
+            }
+            Some((_, ObjectKind::Tarball(id))) => tarballs.push((id, name)),
+            None => {}
+        }
+    }
+    for (id, name) in tarballs {
+        let TarballId { epoch, snapshot, .. } = id;
+        // Snapshots up to `last` are on the chain, or were once: nothing of them is touched here.
+        let left_over = snapshot > last && !committed.contains(&(epoch, snapshot));
+        if left_over && index.tarball_row(id)?.is_some() {
+            // Its manifest was lost from this store, and may be copied back; without its tarballs
+            // it would commit nothing.
+            tracing::debug!(%name, "keeping a tarball of which only the index knows");
+        } else if left_over {
+            delete(store, &name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the tarballs of an earlier attempt at a snapshot, which may have had more of them.
+pub(super) fn discard_attempt(
+    store: &dyn StagingStore,
+    filesystem: FilesystemId,
+    epoch: Epoch,
+    snapshot: SnapshotId,
+) -> Result<(), PersistError> {
+    // The index need not be asked: it was seen to be behind this snapshot, so that nothing of it is
+    // committed.
+    for name in list(store, filesystem)? {
+        if let Some((_, ObjectKind::Tarball(id))) = names::parse(&name)
+            && (id.epoch, id.snapshot) == (epoch, snapshot)
+        {
+            delete(store, &name)?;
+        }
+    }
+    Ok(())
+}
+
+fn list(
+    store: &dyn StagingStore,
+    filesystem: FilesystemId,
+) -> Result<Vec<ObjectName>, PersistError> {
+    store.list(&names::prefix(filesystem)).map_err(PersistError::Store)
+}
+
+fn delete(store: &dyn StagingStore, name: &ObjectName) -> Result<(), PersistError> {
+    tracing::debug!(%name, "discarding a tarball that was never committed");
+    store.delete(name).map_err(PersistError::Store)
+}

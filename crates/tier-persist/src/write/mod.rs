@@ -1,0 +1,22 @@
+//! Writing: updates and a mounted snapshot to objects.
+//!
+//! A [`persister`] takes one snapshot through all of it: a [`planner`] decides what is written
+//! (with the pure [`plan`] of an inode and the pure [`framing`] of members), the [`pipeline`]
+//! builds frames ([`frame_builder`], [`cuts`]) and tarballs from that, and at the end the manifest
+//! commits them and the index takes them in. What a failed attempt left is removed by [`discard`].
+//! All numbers are in [`limits`], those that a caller sets in [`options`].
+//!
+//! This is the uppermost layer of the crate: the persister brings the index up to what it wrote
+//! through the very code that rebuilds an index ([`crate::derive::apply`]), and so it stands above
+//! that.
+
+pub(crate) mod cuts;
+pub(crate) mod discard;
+pub(crate) mod frame_builder;
+pub(crate) mod framing;
+pub(crate) mod limits;
+pub(crate) mod options;
+pub(crate) mod persister;
+pub(crate) mod pipeline;
+pub(crate) mod plan;
+pub(crate) mod planner;

@@ -1,0 +1,345 @@
+//! The persister: takes one snapshot to tarballs, manifest and index, in this order.
+//!
+//! Each step makes durable what the next one relies on. Before the manifest is there, nothing of
+//! the snapshot is: a crash leaves tarballs that the next attempt removes. After it, the snapshot
+//! is committed: a crash before the index has it leaves an index that is behind, which
+//! [`Archive::catch_up`](crate::Archive::catch_up) brings up to the manifest by the same code. The
+//! status log is told after each step, and is evidence of none.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tier_index::{Index, TarballId};
+use tier_status::{Event, StatusSink};
+use tier_types::{
+    Clock, Epoch, FileUpdate, Ino, MountedSnapshot, ObjectStore, PortError, SnapshotId,
+    StagingStore, XidRange, to_u64,
+};
+
+use crate::derive::apply::{self, Apply, ScanMode};
+use crate::error::PersistError;
+use crate::format::keys::{Keys, random_bytes};
+use crate::format::manifest::{Manifest, ManifestRef};
+use crate::format::names::{self, FilesystemId};
+use crate::format::tarball::identity::TarballIdentity;
+use crate::format::tarball::row::TarballRow;
+use crate::progress::Watch;
+use crate::read::tarball_source::TarballSource;
+use crate::write::discard;
+use crate::write::limits::Limits;
+use crate::write::options::PersistOptions;
+use crate::write::pipeline::context::Context;
+use crate::write::pipeline::sequencer::Sequenced;
+use crate::write::pipeline::{self, jobs::JobQueue};
+use crate::write::planner::{Planned, Planner};
+
+/// What to persist.
+pub struct PersistRequest<'a> {
+    /// The writer's epoch: its term over the archive.
+    pub epoch: Epoch,
+    /// The number of the snapshot to be.
+    pub snapshot: SnapshotId,
+    /// Its transactions.
+    pub range: XidRange,
+    /// The filesystem's state after the last of them.
+    pub mounted: &'a dyn MountedSnapshot,
+    /// What changed, in order of inodes.
+    pub updates: &'a mut dyn Iterator<Item = Result<FileUpdate, PortError>>,
+    /// Where events and progress go.
+    pub status: &'a dyn StatusSink,
+    /// When this becomes true the work stops, with nothing committed.
+    pub stop: &'a AtomicBool,
+}
+
+impl std::fmt::Debug for PersistRequest<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PersistRequest")
+            .field("snapshot", &self.snapshot)
+            .field("range", &self.range)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was persisted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PersistReport {
+    /// Inodes.
+    pub n_inodes: u64,
+    /// File data before compression, in bytes.
+    pub data_bytes: u64,
+    /// Tarballs.
+    pub n_tarballs: u64,
+    /// Their length in bytes.
+    pub tarball_bytes: u64,
+    /// Inodes that could not be read; the next snapshot tries again.
+    pub failed: Vec<Ino>,
+}
+
+/// Writes snapshots of one filesystem into a local store.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use std::sync::atomic::AtomicBool;
+///
+/// use tier_index::{Index, IndexOptions};
+/// use tier_persist::{
+///     Fetcher, FetcherOptions, FilesystemId, Keys, PersistOptions, PersistRequest, Persister,
+/// };
+/// use tier_status::NullSink;
+/// use tier_testkit::{FakeKvs, MemoryStore};
+/// use tier_types::{
+///     Change, ChunkNo, ChunkRange, Epoch, FileUpdate, LogService, MountedInstance, RecallRequest,
+///     SnapshotId, SystemClock,
+/// };
+///
+/// // A filesystem with one file, and a snapshot of it.
+/// let kvs = FakeKvs::new(512).file("hello", b"world");
+/// let publication = kvs.log().publish()?.expect("there is something to publish");
+/// let mounted = kvs.open_snapshot(&publication)?;
+///
+/// let dir = tempfile::tempdir()?;
+/// let index = Arc::new(Index::open(dir.path(), 512, &IndexOptions::default())?);
+/// let (store, keys) = (Arc::new(MemoryStore::default()), Arc::new(Keys::generate()?));
+/// let filesystem = FilesystemId::random()?;
+/// let persister = Persister::new(
+///     filesystem,
+///     store.clone(),
+///     keys.clone(),
+///     index.clone(),
+///     Arc::new(SystemClock),
+///     PersistOptions::default(),
+/// );
+///
+/// // What changed is the log's to say: here, all of the file.
+/// let ino = kvs.ino("hello");
+/// let update = FileUpdate { ino, change: Change::Touched(vec![ChunkRange::ALL]) };
+/// let report = persister.persist(&mut PersistRequest {
+///     epoch: Epoch::new(1),
+///     snapshot: SnapshotId::new(1),
+///     range: publication.range,
+///     mounted: mounted.as_ref(),
+///     updates: &mut [Ok(update)].into_iter(),
+///     status: &NullSink,
+///     stop: &AtomicBool::new(false),
+/// })?;
+/// assert_eq!((report.n_inodes, report.data_bytes, report.n_tarballs), (1, 5, 1));
+///
+/// // The data comes back by inode, chunk, and exactly the transaction that wrote it.
+/// let fetcher = Fetcher::new(filesystem, index, keys, vec![store], FetcherOptions::default());
+/// let extent = kvs.resident_extents(ino, ChunkNo::new(0), 1)?.remove(0);
+/// let request = RecallRequest { ino, chunks: extent.chunks, data_xid: extent.data_xid };
+/// assert_eq!(fetcher.fetch(&request)?.bytes(), b"world");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Persister {
+    filesystem: FilesystemId,
+    store: Arc<dyn StagingStore>,
+    keys: Arc<Keys>,
+    index: Arc<Index>,
+    clock: Arc<dyn Clock>,
+    options: PersistOptions,
+}
+
+impl std::fmt::Debug for Persister {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Persister").field("filesystem", &self.filesystem).finish_non_exhaustive()
+    }
+}
+
+impl Persister {
+    /// Components and settings of a persister. Stops on settings that make no sense: no worker, an
+    /// empty frame, a rate of nothing.
+    pub fn new(
+        filesystem: FilesystemId,
+        store: Arc<dyn StagingStore>,
+        keys: Arc<Keys>,
+        index: Arc<Index>,
+        clock: Arc<dyn Clock>,
+        options: PersistOptions,
+    ) -> Self {
+        options.assert_sound();
+        Self { filesystem, store, keys, index, clock, options }
+    }
+
+    /// Persists a snapshot. When this returns without an error it is durable in the local store,
+    /// and the index includes it. An inode that cannot be read is left out and reported; of a large
+    /// file that is written in parts, only those that cannot be read are left out.
+    pub fn persist(&self, request: &mut PersistRequest<'_>) -> Result<PersistReport, PersistError> {
+        let started = Instant::now();
+        let PersistRequest { epoch, snapshot, range, .. } = *request;
+        tracing::info!(%snapshot, %epoch, %range, "persisting a snapshot");
+        // First, so that a crash at any later step leaves a status log that says what was begun.
+        request.status.report(Event::Started { range })?;
+        // Nothing later compares them: applying takes the chunk size to be the index's own.
+        apply::check_chunk_bytes(&self.index, request.mounted.chunk_bytes())?;
+        self.check_is_next(epoch, snapshot)?;
+        discard::discard_attempt(self.store.as_ref(), self.filesystem, epoch, snapshot)?;
+        let (tarballs, report) = self.write_tarballs(request)?;
+        let manifest = self.manifest(request, tarballs, &report)?;
+        self.commit(&manifest, request.status, &report)?;
+        tracing::info!(
+            %snapshot,
+            n_tarballs = report.n_tarballs,
+            n_inodes = report.n_inodes,
+            n_failed = report.failed.len(),
+            data_bytes = report.data_bytes,
+            tarball_bytes = report.tarball_bytes,
+            elapsed = ?started.elapsed(),
+            "snapshot committed"
+        );
+        Ok(report)
+    }
+
+    /// Removes what an interrupted snapshot left: temporary files, and tarballs of snapshots after
+    /// `last` that no manifest commits.
+    pub fn discard_uncommitted(&self, last: SnapshotId) -> Result<(), PersistError> {
+        discard::discard_uncommitted(self.store.as_ref(), self.filesystem, &self.index, last)
+    }
+
+    /// What an earlier attempt left is removed first: the snapshot must not be one that is
+    /// committed.
+    fn check_is_next(&self, epoch: Epoch, snapshot: SnapshotId) -> Result<(), PersistError> {
+        // By the index and not the store: the manifest itself may be lost from there.
+        let known = self.index.applied()?.map(|applied| (applied.epoch, applied.snapshot));
+        // An index without any manifest is behind every snapshot, the first one included.
+        if known < Some((epoch, snapshot)) {
+            return Ok(());
+        }
+        let name = names::manifest_name(self.filesystem, epoch, snapshot).to_string();
+        let problem = "the index includes it already, or a later one";
+        Err(PersistError::BrokenChain { name, problem })
+    }
+
+    /// The tarballs, durable and not yet committed, and what the snapshot comes to.
+    fn write_tarballs(
+        &self,
+        request: &mut PersistRequest<'_>,
+    ) -> Result<(Vec<TarballRow>, PersistReport), PersistError> {
+        let chunk_bytes = request.mounted.chunk_bytes();
+        let limits = Limits::of(&self.options, chunk_bytes);
+        let context = Context {
+            store: self.store.as_ref(),
+            keys: &self.keys,
+            options: self.options,
+            limits,
+            identity: TarballIdentity {
+                filesystem: self.filesystem,
+                id: TarballId { epoch: request.epoch, snapshot: request.snapshot, part: 0 },
+                range: request.range,
+                chunk_bytes,
+                // Drawn now, after the files were written: no file can hold it.
+                token: u64::from_le_bytes(random_bytes()?),
+            },
+            mounted: request.mounted,
+            status: request.status,
+        };
+        // It reads on this thread; the workers have readers of their own.
+        let planner = Planner::new(&limits, request.mounted, request.status);
+        let (updates, stop) = (&mut *request.updates, request.stop);
+        let plan = |jobs: &mut JobQueue| plan_all(planner, updates, stop, jobs);
+        let (planned, sequenced) = pipeline::run(&context, plan)?;
+        Ok(report(planned, sequenced))
+    }
+
+    fn manifest(
+        &self,
+        request: &PersistRequest<'_>,
+        tarballs: Vec<TarballRow>,
+        report: &PersistReport,
+    ) -> Result<Manifest, PersistError> {
+        // The parent is what the index includes: that is what the snapshot's updates are relative
+        // to.
+        let parent = self.index.applied()?.map(|applied| ManifestRef {
+            epoch: applied.epoch,
+            snapshot: applied.snapshot,
+            digest: applied.manifest_digest,
+        });
+        Ok(Manifest {
+            filesystem: self.filesystem,
+            epoch: request.epoch,
+            snapshot: request.snapshot,
+            range: request.range,
+            created: self.clock.now(),
+            chunk_bytes: request.mounted.chunk_bytes(),
+            parent,
+            failed: report.failed.clone(),
+            n_inodes: report.n_inodes,
+            data_bytes: report.data_bytes,
+            tarballs,
+            signer: self.keys.signer_public().to_vec(),
+        })
+    }
+
+    /// Makes the manifest durable, and brings the index up to it.
+    fn commit(
+        &self,
+        manifest: &Manifest,
+        status: &dyn StatusSink,
+        report: &PersistReport,
+    ) -> Result<(), PersistError> {
+        let object = manifest.to_object(&self.keys)?;
+        // The tarballs are durable: from this commit on the snapshot exists.
+        let mut new = self.store.stage(&manifest.name()).map_err(PersistError::Store)?;
+        new.write(&object).map_err(PersistError::Store)?;
+        new.commit().map_err(PersistError::Store)?;
+        // The snapshot stays committed if this fails: recovery writes the event again.
+        status.report(Event::Committed {
+            manifest: manifest.name().to_string(),
+            n_tarballs: report.n_tarballs,
+            n_inodes: report.n_inodes,
+            data_bytes: report.data_bytes,
+            tarball_bytes: report.tarball_bytes,
+        })?;
+        // Read back from the tarballs, and not kept in memory: a large snapshot's tables would not
+        // fit, and what is in the index is what can be read
+        // (`docs/adr/0004-index-reads-tarballs-back.md`).
+        let stores: [&dyn ObjectStore; 1] = [self.store.as_ref()];
+        let source =
+            TarballSource { stores: &stores, keys: &self.keys, filesystem: self.filesystem };
+        // Held until the flush: a rebuilt index must not take this one's place half way.
+        let mut writer = self.index.writer();
+        let apply = Apply { source, mode: ScanMode::Tables };
+        apply.tarballs(&mut writer, &manifest.tarballs, &mut Watch::default())?;
+        apply::set_applied(&mut writer, &manifest.reference(&object))?;
+        writer.flush()?;
+        Ok(status.report(Event::Indexed)?)
+    }
+}
+
+/// Plans all updates, until the stop flag is set.
+fn plan_all(
+    mut planner: Planner<'_>,
+    updates: &mut dyn Iterator<Item = Result<FileUpdate, PortError>>,
+    stop: &AtomicBool,
+    jobs: &mut JobQueue,
+) -> Result<Planned, PersistError> {
+    for update in updates {
+        // Once for each inode, each of which is a matter of microseconds here.
+        if stop.load(Ordering::Relaxed) {
+            return Err(PersistError::Cancelled);
+        }
+        planner.add(&update.map_err(PersistError::Source)?, jobs)?;
+    }
+    planner.finish(jobs)
+}
+
+/// The tarballs, and what the snapshot comes to.
+fn report(planned: Planned, sequenced: Sequenced) -> (Vec<TarballRow>, PersistReport) {
+    let Sequenced { tarballs, data_bytes, failed } = sequenced;
+    // An inode may fail more than once: while it is planned, and with several of its parts.
+    let failed: BTreeSet<_> = failed.into_iter().chain(planned.failed).collect();
+    let n_failed = to_u64(failed.len());
+    assert!(n_failed <= planned.n_inodes, "only what was to be persisted can fail");
+    let report = PersistReport {
+        n_inodes: planned.n_inodes - n_failed,
+        data_bytes,
+        n_tarballs: to_u64(tarballs.len()),
+        tarball_bytes: tarballs.iter().map(|row| row.object_bytes).sum(),
+        failed: failed.into_iter().collect(),
+    };
+    (tarballs, report)
+}

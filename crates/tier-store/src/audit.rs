@@ -1,0 +1,77 @@
+//! An audit of a store: every object that was ever committed, here and in the cloud.
+//!
+//! What manifests list is checked by the archive itself. What is lost together with its manifest no
+//! manifest can list: the status logs remember which snapshots were committed here and verified in
+//! the cloud, and each of them must still have its manifest there.
+
+use tier_agent::StatusBook;
+use tier_persist::{Archive, Damage, VerifyReport, Watch};
+use tier_status::{SnapshotStatus, Stage, StatusHeader, Tier};
+use tier_types::ObjectStore;
+
+use crate::StoreError;
+use crate::dir::StoreDir;
+
+/// Checks both copies of everything; with `read_data` every byte is decrypted and every member
+/// parsed. Damage is reported, not an error.
+pub fn audit(
+    dir: &StoreDir,
+    book: &StatusBook,
+    read_data: bool,
+    watch: &mut Watch<'_>,
+) -> Result<VerifyReport, StoreError> {
+    let local: &dyn ObjectStore = dir.local.as_ref();
+    let mut report = verify_copy(dir, local, read_data, watch)?;
+    let committed = |status: &SnapshotStatus| status.stage >= Stage::Committed;
+    let mut lost = lost_manifests(dir, book, local, &committed)?;
+    if let Some(cloud) = dir.cloud.as_deref() {
+        // What is in the cloud need not be here.
+        report.damages.retain(|damage| !damage.missing);
+        let there = verify_copy(dir, cloud, read_data, watch)?;
+        report.n_objects += there.n_objects;
+        report.bytes += there.bytes;
+        report.n_members += there.n_members;
+        let in_cloud =
+            |damage: Damage| Damage { object: format!("cloud: {}", damage.object), ..damage };
+        report.damages.extend(there.damages.into_iter().map(in_cloud));
+        let uploaded = |status: &SnapshotStatus| status.verified == Some(Tier::Cloud);
+        let gone = lost_manifests(dir, book, cloud, &uploaded)?;
+        lost.extend(gone.into_iter().map(in_cloud));
+    }
+    report.damages.extend(lost);
+    Ok(report)
+}
+
+fn verify_copy(
+    dir: &StoreDir,
+    objects: &dyn ObjectStore,
+    read_data: bool,
+    watch: &mut Watch<'_>,
+) -> Result<VerifyReport, StoreError> {
+    let archive = Archive::open(objects, &dir.keys, dir.filesystem)?;
+    Ok(archive.verify(read_data, watch)?)
+}
+
+/// Snapshots that were once in a store, and are not any more.
+fn lost_manifests(
+    dir: &StoreDir,
+    book: &StatusBook,
+    objects: &dyn ObjectStore,
+    was_there: &dyn Fn(&SnapshotStatus) -> bool,
+) -> Result<Vec<Damage>, StoreError> {
+    // First what was there, then what is: a snapshot may come in between.
+    let statuses = book.all()?;
+    let archive = Archive::open(objects, &dir.keys, dir.filesystem)?;
+    let mut lost = Vec::new();
+    for status in statuses.iter().filter(|status| was_there(status)) {
+        let StatusHeader { epoch, snapshot } = status.header;
+        if !archive.snapshots().any(|s| (s.epoch, s.snapshot) == (epoch, snapshot)) {
+            lost.push(Damage {
+                object: format!("the manifest of snapshot {snapshot} (epoch {epoch})"),
+                problem: "it was committed and is missing".into(),
+                missing: true,
+            });
+        }
+    }
+    Ok(lost)
+}

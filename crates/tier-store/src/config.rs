@@ -1,0 +1,291 @@
+//! `tier.toml`: the settings of a store.
+//!
+//! The file is read as a whole when a store is opened and replaced as a whole when a command changes
+//! it. Keys that are not known are an error, so that a misspelt one is no silent default. What could
+//! make the store contradict itself (a chunk size, marks in the wrong order) is refused here, before
+//! anything is opened.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Layout, StoreError, durable};
+
+/// A store's settings, as the file has them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The filesystem, 32 hexadecimal digits.
+    pub filesystem: String,
+    /// The writer's term: 1, and one more with each restore.
+    pub epoch: u64,
+    /// Bytes of a chunk of a file's data, fixed when the store is made.
+    #[serde(default = "chunk_bytes")]
+    pub chunk_bytes: u32,
+    /// A restored filesystem begins after this transaction.
+    #[serde(default)]
+    pub xid_floor: u64,
+    /// And after this snapshot.
+    #[serde(default)]
+    pub snapshot_floor: u64,
+    /// The identity file, relative to the store.
+    pub identity: PathBuf,
+    /// Extra recipients, `age1…`.
+    #[serde(default)]
+    pub recipients: Vec<String>,
+    /// Whether tarballs are encrypted.
+    pub encryption: bool,
+    /// Where to push to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<String>,
+    /// How tarballs are written.
+    #[serde(default)]
+    pub persist: Persist,
+    /// Memory for caches and buffers.
+    #[serde(default)]
+    pub memory: Memory,
+    /// How evicted data is fetched.
+    #[serde(default)]
+    pub recall: Recall,
+    /// What stays.
+    #[serde(default)]
+    pub evict: Evict,
+    /// When the agent acts unasked.
+    #[serde(default)]
+    pub agent: Agent,
+    /// When space is freed.
+    #[serde(default)]
+    pub space: Space,
+    /// How the store is mounted.
+    #[serde(default)]
+    pub mount: Mount,
+}
+
+fn chunk_bytes() -> u32 {
+    Config::CHUNK_BYTES
+}
+
+/// How tarballs are written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Persist {
+    /// zstd level.
+    pub level: i32,
+    /// Bytes after which a tarball ends.
+    pub tarball_bytes: u64,
+    /// Bytes that a random read decompresses.
+    pub frame_bytes: u64,
+    /// Bytes of tarballs that are written in a second at most; 0 for no limit.
+    pub bytes_per_second_max: u64,
+    /// How much of its time a worker may work while the filesystem is in use, in percent.
+    pub busy_percent: u32,
+    /// Its priority while a store is mounted, as nice(1) counts it: 19 is the lowest.
+    pub nice: u8,
+}
+
+impl Default for Persist {
+    fn default() -> Self {
+        Self {
+            level: 3,
+            tarball_bytes: 128 << 20,
+            frame_bytes: 1 << 20,
+            bytes_per_second_max: 0,
+            busy_percent: 80,
+            nice: 19,
+        }
+    }
+}
+
+/// Memory for caches and buffers, in bytes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// Blocks of the key-value store.
+    pub kvs_cache: usize,
+    /// Changes that are not yet in files of the key-value store.
+    pub kvs_write_buffer: usize,
+    /// Blocks of the index.
+    pub index_cache: usize,
+    /// Changes of the index that are not yet in files.
+    pub index_write_buffer: usize,
+    /// Decompressed frames of tarballs.
+    pub frame_cache: usize,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            kvs_cache: 32 << 20,
+            kvs_write_buffer: 48 << 20,
+            index_cache: 16 << 20,
+            index_write_buffer: 16 << 20,
+            frame_cache: 16 << 20,
+        }
+    }
+}
+
+/// How evicted data is fetched.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recall {
+    /// How long a reader waits for evicted data.
+    pub timeout_seconds: u64,
+}
+
+impl Default for Recall {
+    fn default() -> Self {
+        Self { timeout_seconds: 30 }
+    }
+}
+
+/// What an eviction lets stay.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Evict {
+    /// What was used in the last so many seconds stays.
+    pub age_seconds_min: i64,
+    /// Files with less data in the key-value store stay.
+    pub resident_bytes_min: u64,
+}
+
+/// When the agent of a mounted store acts unasked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Agent {
+    /// What changed is in a snapshot after so long.
+    pub snapshot_seconds: u64,
+    /// And as soon as so many operations were logged.
+    pub snapshot_operations: u64,
+    /// What failed is tried again after so long.
+    pub retry_seconds: u64,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self { snapshot_seconds: 300, snapshot_operations: 1_000_000, retry_seconds: 60 }
+    }
+}
+
+/// When the agent of a mounted store frees space.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Space {
+    /// What the key-value store may take; zero for the whole disk.
+    pub capacity_bytes: u64,
+    /// Data is evicted when more than this is used.
+    pub high_percent: u8,
+    /// Until no more than this is.
+    pub low_percent: u8,
+}
+
+impl Default for Space {
+    fn default() -> Self {
+        Self { capacity_bytes: 0, high_percent: 85, low_percent: 70 }
+    }
+}
+
+/// How a store is mounted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mount {
+    /// Threads that answer the kernel; 0 for one more than the machine has cores.
+    pub threads: usize,
+    /// Requests that can wait for evicted data at a time.
+    pub waiting: usize,
+}
+
+impl Default for Mount {
+    fn default() -> Self {
+        Self { threads: 0, waiting: 64 }
+    }
+}
+
+impl Config {
+    /// The size of chunks, unless said otherwise.
+    pub const CHUNK_BYTES: u32 = 64 << 10;
+
+    /// Reads and checks the settings of a store.
+    pub fn read(layout: &Layout) -> Result<Self, StoreError> {
+        let path = layout.config();
+        let text = fs::read_to_string(&path).map_err(|source| StoreError::NoStore {
+            store: layout.root().to_path_buf(),
+            path: path.clone(),
+            source,
+        })?;
+        let config: Self = toml::from_str(&text).map_err(|source| StoreError::ConfigSyntax {
+            path: path.clone(),
+            source: Box::new(source),
+        })?;
+        match config.unsound() {
+            None => Ok(config),
+            Some(problem) => Err(StoreError::Config { path, problem: problem.into() }),
+        }
+    }
+
+    /// What cannot be, if anything.
+    pub(crate) fn unsound(&self) -> Option<&'static str> {
+        let Self { chunk_bytes, persist, agent, space, mount, .. } = self;
+        let rate = persist.bytes_per_second_max;
+        let rules = [
+            ((512..=1 << 20).contains(chunk_bytes), "chunk_bytes must be from 512 to 1048576"),
+            (
+                (4096..=16 << 20).contains(&persist.frame_bytes),
+                "persist.frame_bytes must be from 4096 to 16777216",
+            ),
+            (
+                rate == 0 || rate >= 1 << 20,
+                "persist.bytes_per_second_max must be 0 or at least 1048576",
+            ),
+            (
+                (10..=100).contains(&persist.busy_percent),
+                "persist.busy_percent must be from 10 to 100",
+            ),
+            (persist.nice <= 19, "persist.nice must not be above 19"),
+            (agent.retry_seconds > 0, "agent.retry_seconds must be above 0"),
+            (mount.waiting > 0, "mount.waiting must be above 0"),
+            (
+                space.low_percent <= space.high_percent && space.high_percent <= 100,
+                "space.low_percent must not be above space.high_percent, nor that above 100",
+            ),
+        ];
+        rules.iter().find(|(holds, _)| !holds).map(|(_, problem)| *problem)
+    }
+
+    /// Replaces the file as a whole, durably.
+    pub fn write(&self, layout: &Layout) -> Result<(), StoreError> {
+        assert!(self.unsound().is_none(), "settings that no store can be opened with");
+        let path = layout.config();
+        let text = toml::to_string(self).map_err(|source| StoreError::Config {
+            path: path.clone(),
+            problem: format!("these settings cannot be written: {source}"),
+        })?;
+        durable::replace(&path, text.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let base =
+            "filesystem = \"00\"\nepoch = 1\nidentity = \"identity.key\"\nencryption = true\n";
+        for (extra, word) in [
+            ("chunk_bytes = 100", "chunk_bytes"),
+            ("[space]\nlow_percent = 90\nhigh_percent = 80", "low_percent"),
+            ("[persist]\nframe_bytes = 1", "frame_bytes"),
+            ("[persist]\nnice = 20", "nice"),
+            ("[agent]\nretry_seconds = 0", "retry_seconds"),
+        ] {
+            fs::write(layout.config(), format!("{base}{extra}\n")).unwrap();
+            let error = Config::read(&layout).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        fs::write(layout.config(), format!("{base}misspelt = 1\n")).unwrap();
+        assert!(matches!(Config::read(&layout), Err(StoreError::ConfigSyntax { .. })));
+    }
+}

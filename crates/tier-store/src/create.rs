@@ -1,0 +1,153 @@
+//! Making a new store.
+//!
+//! The settings are written last: a directory without them is no store, so that a crash or an error
+//! half way leaves something that can be removed and nothing that looks usable. The filesystem's own
+//! files are made by the caller, between [`NewStore::prepare`] and [`PreparedStore::finish`].
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tier_persist::{FilesystemId, Keys};
+use tier_types::{Clock, SystemClock};
+
+use crate::cloud::open_cloud;
+use crate::config::{self, Config};
+use crate::identity::{new_identity, read_identity};
+use crate::{Layout, StoreError, durable};
+
+/// What a new store is to be.
+///
+/// ```
+/// use tier_store::{NewStore, StoreDir};
+///
+/// let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("store");
+/// let prepared = NewStore::default().prepare(&path)?;
+/// // … the filesystem makes its own files below `path` …
+/// prepared.finish()?;
+/// let store = StoreDir::open(&path)?;
+/// assert!(store.cloud.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct NewStore {
+    /// Where to upload to.
+    pub cloud: Option<String>,
+    /// An identity file; without one a new identity is made in the store.
+    pub identity: Option<PathBuf>,
+    /// Extra recipients, `age1…`.
+    pub recipients: Vec<String>,
+    /// Whether tarballs are encrypted.
+    pub encryption: bool,
+    /// zstd level.
+    pub level: i32,
+    /// Bytes of a chunk.
+    pub chunk_bytes: u32,
+}
+
+impl Default for NewStore {
+    fn default() -> Self {
+        Self {
+            cloud: None,
+            identity: None,
+            recipients: Vec::new(),
+            encryption: true,
+            level: config::Persist::default().level,
+            chunk_bytes: Config::CHUNK_BYTES,
+        }
+    }
+}
+
+/// A directory that becomes a store when it is finished.
+#[derive(Debug)]
+pub struct PreparedStore {
+    layout: Layout,
+    config: Config,
+    public_key: String,
+}
+
+impl NewStore {
+    /// Makes the directory, which must be empty if it is there, with the identity in it.
+    pub fn prepare(&self, path: &Path) -> Result<PreparedStore, StoreError> {
+        // What cannot be is found out before anything is made.
+        if let Some(url) = &self.cloud {
+            open_cloud(url)?;
+        }
+        let mut keys = match &self.identity {
+            Some(path) => read_identity(path)?,
+            None => Keys::generate()?,
+        };
+        for recipient in &self.recipients {
+            keys.add_recipient(recipient)?;
+        }
+        let layout = Layout::new(path);
+        let config = self.config(FilesystemId::random()?);
+        if let Some(problem) = config.unsound() {
+            return Err(StoreError::Config { path: layout.config(), problem: problem.into() });
+        }
+        prepare_directory(&layout, &keys)?;
+        Ok(PreparedStore { layout, config, public_key: keys.public_key() })
+    }
+
+    /// The settings of a store that begins with its first transaction.
+    pub(crate) fn config(&self, filesystem: FilesystemId) -> Config {
+        Config {
+            filesystem: filesystem.to_string(),
+            epoch: 1,
+            chunk_bytes: self.chunk_bytes,
+            xid_floor: 0,
+            snapshot_floor: 0,
+            identity: Layout::IDENTITY.into(),
+            recipients: self.recipients.clone(),
+            encryption: self.encryption,
+            cloud: self.cloud.clone(),
+            persist: config::Persist { level: self.level, ..config::Persist::default() },
+            memory: config::Memory::default(),
+            recall: config::Recall::default(),
+            evict: config::Evict::default(),
+            agent: config::Agent::default(),
+            space: config::Space::default(),
+            mount: config::Mount::default(),
+        }
+    }
+}
+
+impl PreparedStore {
+    /// The settings that the store will have.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where everything will lie.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The identity's public key, `age1…`.
+    pub fn public_key(&self) -> &str {
+        &self.public_key
+    }
+
+    /// Makes it a store.
+    pub fn finish(self) -> Result<(), StoreError> {
+        assert!(self.config.unsound().is_none(), "checked when it was prepared");
+        self.config.write(&self.layout)
+    }
+}
+
+/// Makes the directory of a store, which must be empty if it is there, and puts the keys into it.
+pub(crate) fn prepare_directory(layout: &Layout, keys: &Keys) -> Result<(), StoreError> {
+    let store = layout.root();
+    durable::make_directory(store)?;
+    // Before anything is changed: a directory that is refused stays as it is.
+    let mut entries = fs::read_dir(store).map_err(StoreError::io("list", store))?;
+    if entries.next().is_some() {
+        return Err(StoreError::NotEmpty(store.to_path_buf()));
+    }
+    // What the permissions of the filesystem keep from other users lies in here.
+    fs::set_permissions(store, fs::Permissions::from_mode(0o700))
+        .map_err(StoreError::io("create", store))?;
+    let clock: &dyn Clock = &SystemClock;
+    new_identity(&layout.identity(), keys, clock)
+}

@@ -1,0 +1,74 @@
+//! A store as far as its archive goes: settings, keys, object stores, and the lock.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tier_cloud::DirStore;
+use tier_persist::{FilesystemId, Keys};
+use tier_types::{Clock, ObjectStore, StagingStore, SystemClock};
+
+use crate::cloud::open_cloud;
+use crate::identity::load_keys;
+use crate::lock::StoreLock;
+use crate::{Config, Layout, StoreError};
+
+/// A store whose filesystem and index are not open, but which no other process opens meanwhile. It
+/// is what a rebuild works on, and the first half of opening a [`Store`](crate::Store).
+pub struct StoreDir {
+    /// Where everything lies.
+    pub layout: Layout,
+    /// The settings.
+    pub config: Config,
+    /// Which filesystem.
+    pub filesystem: FilesystemId,
+    /// Its keys.
+    pub keys: Arc<Keys>,
+    /// Where tarballs are written.
+    pub local: Arc<dyn StagingStore>,
+    /// Where they are uploaded to.
+    pub cloud: Option<Arc<dyn ObjectStore>>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The last field, and so the last one to be dropped.
+    _lock: StoreLock,
+}
+
+impl std::fmt::Debug for StoreDir {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreDir").field("layout", &self.layout).finish_non_exhaustive()
+    }
+}
+
+impl StoreDir {
+    /// Reads the settings, takes the lock, and opens the object stores.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(path, Arc::new(SystemClock))
+    }
+
+    /// The same with a clock of the caller's.
+    pub fn open_with(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let layout = Layout::new(path);
+        let config = Config::read(&layout)?;
+        let lock = StoreLock::take(&layout)?;
+        let filesystem = FilesystemId::parse(&config.filesystem).ok_or_else(|| {
+            let problem = "the filesystem's id is not valid".into();
+            StoreError::Config { path: layout.config(), problem }
+        })?;
+        Ok(Self {
+            filesystem,
+            keys: Arc::new(load_keys(&layout, &config)?),
+            local: Arc::new(DirStore::open(&layout.tarballs())?),
+            cloud: config.cloud.as_deref().map(open_cloud).transpose()?,
+            layout,
+            config,
+            clock,
+            _lock: lock,
+        })
+    }
+
+    /// The stores in which tarballs are looked for, in this order.
+    pub fn copies(&self) -> Vec<Arc<dyn ObjectStore>> {
+        let local: Arc<dyn ObjectStore> = self.local.clone();
+        std::iter::once(local).chain(self.cloud.clone()).collect()
+    }
+}

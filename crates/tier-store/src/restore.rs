@@ -1,0 +1,283 @@
+//! A new store from a cloud alone.
+//!
+//! The order makes an interrupted restore recognisable: identity, index, inodes, manifests, status
+//! logs, and the settings last, without which the directory is no store. The filesystem is the
+//! caller's ([`RestoreTarget`]); its inodes come back with detours for all their data, which is read
+//! from the cloud when it is needed.
+//!
+//! The new store begins behind everything that the archive has ever seen, even where an older
+//! snapshot is restored: its transactions and snapshots get numbers above the newest ones, in a new
+//! epoch, so that no number is ever used for two things.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tier_agent::StatusBook;
+use tier_cloud::DirStore;
+use tier_persist::{Archive, FilesystemId, Keys, ScanMode, SnapshotSummary, StoredObject, Watch};
+use tier_status::{Event, StatusHeader, StatusSink, Tier};
+use tier_types::{
+    Clock, Ino, MountedInstance, ObjectStore, PortError, Recall, SnapshotId, SystemClock, Xid,
+    to_usize,
+};
+
+use crate::cloud::open_cloud;
+use crate::config::Config;
+use crate::create::{NewStore, prepare_directory};
+use crate::identity::read_identity;
+use crate::store::Store;
+use crate::wiring::{open_index, recaller};
+use crate::{Layout, StoreError, index_dirs};
+
+/// What to restore.
+#[derive(Clone, Debug)]
+pub struct RestoreSource {
+    /// The cloud's URL.
+    pub cloud: String,
+    /// The identity file that opens the archive.
+    pub identity: PathBuf,
+    /// The state after this snapshot; the newest one without it.
+    pub snapshot: Option<SnapshotId>,
+    /// Which filesystem, where the cloud has several.
+    pub filesystem: Option<FilesystemId>,
+    /// Extra recipients of what will be written.
+    pub recipients: Vec<String>,
+    /// Believes a newest manifest that another identity signed.
+    pub trust_signer: bool,
+}
+
+impl RestoreSource {
+    /// The newest state of the only filesystem in a cloud.
+    pub fn new(cloud: impl Into<String>, identity: impl Into<PathBuf>) -> Self {
+        Self {
+            cloud: cloud.into(),
+            identity: identity.into(),
+            snapshot: None,
+            filesystem: None,
+            recipients: Vec::new(),
+            trust_signer: false,
+        }
+    }
+}
+
+/// What was restored.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RestoreReport {
+    /// Inodes.
+    pub n_inodes: u64,
+    /// The snapshot whose state it is.
+    pub snapshot: Option<SnapshotId>,
+    /// Inodes that could not be read when that snapshot was taken.
+    pub failed: Vec<Ino>,
+}
+
+/// Makes the filesystem that is restored into.
+pub trait RestoreTarget {
+    /// Makes an empty filesystem below `path`, without even a root directory, that gives out no
+    /// transaction id and no inode number up to `floor`.
+    fn create(
+        &mut self,
+        path: &Path,
+        config: &Config,
+        floor: Xid,
+    ) -> Result<Arc<dyn MountedInstance>, PortError>;
+
+    /// Makes what was restored durable.
+    fn finish(&mut self) -> Result<(), PortError> {
+        Ok(())
+    }
+}
+
+/// Makes a store at `path`, which must be empty if it is there. `progress` hears the number of
+/// inodes so far.
+pub fn restore(
+    path: &Path,
+    source: &RestoreSource,
+    target: &mut dyn RestoreTarget,
+    progress: &mut dyn FnMut(u64),
+) -> Result<RestoreReport, StoreError> {
+    let cloud = open_cloud(&source.cloud)?;
+    let mut keys = read_identity(&source.identity)?;
+    for recipient in &source.recipients {
+        keys.add_recipient(recipient)?;
+    }
+    let filesystem = find_filesystem(cloud.as_ref(), source)?;
+    let archive = open_archive(cloud.as_ref(), &keys, filesystem, source)?;
+    let newest = archive.snapshots().next_back().cloned();
+    let newest = newest.ok_or_else(|| StoreError::Unusable("the cloud has no snapshot".into()))?;
+    let archive = until(archive, source.snapshot)?;
+    let config = settings(&archive, &newest, filesystem, source)?;
+    let behind = |last: Xid| last.get() <= config.xid_floor;
+    assert!(archive.snapshots().all(|s| behind(s.range.last())), "no number is given out twice");
+    let layout = Layout::new(path);
+    prepare_directory(&layout, &keys)?;
+    let floor = Xid::new(config.xid_floor);
+    let n_inodes = fill(&layout, &archive, &config, floor, target, progress)?;
+    copy_manifests(&archive, cloud.as_ref(), &DirStore::open(&layout.tarballs())?)?;
+    record(&layout, &archive)?;
+    config.write(&layout)?;
+    let last = archive.snapshots().next_back();
+    Ok(RestoreReport {
+        n_inodes,
+        snapshot: last.map(|last| last.snapshot),
+        failed: last.map(|last| last.failed.clone()).unwrap_or_default(),
+    })
+}
+
+impl Store {
+    /// A look at an old snapshot: an index and a filesystem at `path`, which no settings make a
+    /// store, and the way back for its data.
+    pub fn restore_snapshot(
+        &self,
+        path: &Path,
+        snapshot: SnapshotId,
+        target: &mut dyn RestoreTarget,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Arc<dyn Recall>, StoreError> {
+        let dir = self.dir();
+        let copies = dir.copies();
+        let stores = copies.iter().map(AsRef::as_ref).collect();
+        let archive = until(self.archive()?, Some(snapshot))?.with_tarballs_in(stores);
+        let layout = Layout::new(path);
+        let floor = archive.snapshots().next_back().map(|last| last.range.last());
+        let floor = floor.unwrap_or(Xid::new(0));
+        fill(&layout, &archive, &dir.config, floor, target, progress)?;
+        let index = Arc::new(open_index(&index_dirs::current(&layout)?, &dir.config)?);
+        Ok(Arc::new(recaller(dir, &index, dir.copies())?))
+    }
+}
+
+/// Fills an index and a filesystem below the layout's root from an archive. Returns the number of
+/// inodes.
+fn fill(
+    layout: &Layout,
+    archive: &Archive<'_>,
+    config: &Config,
+    floor: Xid,
+    target: &mut dyn RestoreTarget,
+    progress: &mut dyn FnMut(u64),
+) -> Result<u64, StoreError> {
+    let index = open_index(&index_dirs::current(layout)?, config)?;
+    archive.rebuild_index(&index, ScanMode::Tables, &mut Watch::default())?;
+    let instance = target.create(layout.root(), config, floor)?;
+    let n_inodes = archive.restore_into(&index, instance.as_ref(), progress)?;
+    target.finish()?;
+    Ok(n_inodes)
+}
+
+/// The archive up to and including a snapshot.
+fn until(archive: Archive<'_>, snapshot: Option<SnapshotId>) -> Result<Archive<'_>, StoreError> {
+    let Some(snapshot) = snapshot else { return Ok(archive) };
+    if !archive.snapshots().any(|summary| summary.snapshot == snapshot) {
+        return Err(StoreError::Unusable(format!(
+            "there is no snapshot {snapshot}; tier snapshots lists them"
+        )));
+    }
+    Ok(archive.until(snapshot))
+}
+
+fn open_archive<'a>(
+    cloud: &'a dyn ObjectStore,
+    keys: &'a Keys,
+    filesystem: FilesystemId,
+    source: &RestoreSource,
+) -> Result<Archive<'a>, StoreError> {
+    let archive = Archive::open(cloud, keys, filesystem)?;
+    if !archive.own_signature() && !source.trust_signer {
+        return Err(StoreError::Unusable(format!(
+            "the newest manifest is signed by another identity than {}; if that is an extra \
+             recipient's, say --trust-signer",
+            source.identity.display()
+        )));
+    }
+    Ok(archive)
+}
+
+/// The settings of the new store: it goes on behind the newest snapshot of all, in the way of the
+/// one that is restored.
+fn settings(
+    archive: &Archive<'_>,
+    newest: &SnapshotSummary,
+    filesystem: FilesystemId,
+    source: &RestoreSource,
+) -> Result<Config, StoreError> {
+    let nothing = || StoreError::Unusable("there is nothing to restore".into());
+    let new = NewStore {
+        cloud: Some(source.cloud.clone()),
+        recipients: source.recipients.clone(),
+        encryption: encrypts(archive)?,
+        chunk_bytes: archive.chunk_bytes().ok_or_else(nothing)?,
+        ..NewStore::default()
+    };
+    Ok(Config {
+        epoch: newest.epoch.next().get(),
+        xid_floor: newest.range.last().get(),
+        snapshot_floor: newest.snapshot.get(),
+        ..new.config(filesystem)
+    })
+}
+
+fn find_filesystem(
+    cloud: &dyn ObjectStore,
+    source: &RestoreSource,
+) -> Result<FilesystemId, StoreError> {
+    if let Some(filesystem) = source.filesystem {
+        return Ok(filesystem);
+    }
+    match Archive::filesystems(cloud)?.as_slice() {
+        [] => Err(StoreError::Unusable(format!("there is no filesystem at {}", source.cloud))),
+        [only] => Ok(*only),
+        several => {
+            let list: Vec<_> = several.iter().map(ToString::to_string).collect();
+            Err(StoreError::Unusable(format!(
+                "there are several filesystems; say --filesystem with one of {}",
+                list.join(", ")
+            )))
+        }
+    }
+}
+
+/// Whether the archive's tarballs are encrypted; a restored store goes on the same way.
+fn encrypts(archive: &Archive<'_>) -> Result<bool, StoreError> {
+    for summary in archive.snapshots().rev() {
+        let objects = archive.objects(summary.snapshot)?;
+        if let Some(object) = objects.iter().find(|o| o.name.as_str().contains(".tar.zst")) {
+            let ending = Path::new(object.name.as_str()).extension();
+            return Ok(ending.is_some_and(|ending| ending == "age"));
+        }
+    }
+    Ok(true)
+}
+
+fn copy_manifests(
+    archive: &Archive<'_>,
+    from: &dyn ObjectStore,
+    to: &dyn ObjectStore,
+) -> Result<(), StoreError> {
+    for StoredObject { name, len_bytes, .. } in archive.manifests() {
+        let mut bytes = vec![0; to_usize(len_bytes)];
+        from.read_range(&name, 0, &mut bytes)?;
+        to.put(&name, len_bytes, &mut bytes.as_slice())?;
+    }
+    Ok(())
+}
+
+/// Status logs that say where the snapshots are: where they were restored from.
+fn record(layout: &Layout, archive: &Archive<'_>) -> Result<(), StoreError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let book = StatusBook::open(&layout.status(), clock)?;
+    for summary in archive.snapshots() {
+        let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
+        let status = book.writer(header)?;
+        status.report(Event::Committed {
+            manifest: format!("snapshot {}", summary.snapshot),
+            n_tarballs: summary.n_tarballs,
+            n_inodes: summary.n_inodes,
+            data_bytes: summary.data_bytes,
+            tarball_bytes: summary.tarball_bytes,
+        })?;
+        status.report(Event::Indexed)?;
+        status.report(Event::Verified { tier: Tier::Cloud })?;
+    }
+    Ok(())
+}

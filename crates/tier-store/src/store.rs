@@ -1,0 +1,141 @@
+//! An open store: a filesystem's two ports, wired to index, recall and agent.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tier_agent::{Recaller, StatusBook, TieringOutAgent};
+use tier_index::Index;
+use tier_persist::Archive;
+use tier_status::StatusSink;
+use tier_types::Recall;
+
+use crate::dir::StoreDir;
+use crate::filesystem::Filesystem;
+use crate::wiring::{open_index, recaller, stages, status_book};
+use crate::{StoreError, index_dirs};
+
+/// What must hold of the index when a store is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpenMode {
+    /// It includes the newest manifest.
+    Current,
+    /// It may be behind, or wrong: enough to check the store, and no evicted data is read by it.
+    IndexMayLag,
+}
+
+/// An open store. Only one process has it open.
+pub struct Store {
+    index: Arc<Index>,
+    book: Arc<StatusBook>,
+    recaller: Arc<Recaller>,
+    filesystem: Filesystem,
+    progress: Arc<dyn StatusSink>,
+    agent: Mutex<Option<Arc<TieringOutAgent>>>,
+    /// The last field, and so the last one to be dropped: it holds the lock.
+    dir: StoreDir,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Wires a store to its filesystem. `progress` hears what the status logs hear, and more often.
+    pub fn open(
+        dir: StoreDir,
+        filesystem: Filesystem,
+        progress: Arc<dyn StatusSink>,
+        mode: OpenMode,
+    ) -> Result<Self, StoreError> {
+        if filesystem.chunk_bytes != dir.config.chunk_bytes {
+            let (settings, made) = (dir.config.chunk_bytes, filesystem.chunk_bytes);
+            let problem = format!(
+                "it says chunk_bytes = {settings}, but the filesystem was made with {made}; put \
+                 that back"
+            );
+            return Err(StoreError::Config { path: dir.layout.config(), problem });
+        }
+        let index = Arc::new(open_index(&index_dirs::current(&dir.layout)?, &dir.config)?);
+        assert_eq!(index.chunk_bytes(), filesystem.chunk_bytes, "checked when it was opened");
+        // Only now, when the last one can be opened, the others go.
+        index_dirs::settle(&dir.layout)?;
+        let book = Arc::new(status_book(&dir)?);
+        let recaller = Arc::new(recaller(&dir, &index, dir.copies())?);
+        let agent = Mutex::new(None);
+        let store = Self { index, book, recaller, filesystem, progress, agent, dir };
+        match mode {
+            OpenMode::Current => store.archive()?.catch_up(&store.index)?,
+            OpenMode::IndexMayLag => {}
+        }
+        Ok(store)
+    }
+
+    /// The store's directory, settings, keys and object stores.
+    pub fn dir(&self) -> &StoreDir {
+        &self.dir
+    }
+
+    /// The index.
+    pub fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// The status logs.
+    pub fn book(&self) -> &Arc<StatusBook> {
+        &self.book
+    }
+
+    /// The filesystem's ports.
+    pub fn filesystem(&self) -> &Filesystem {
+        &self.filesystem
+    }
+
+    /// The way back for evicted data, for the filesystem to ask.
+    pub fn recall(&self) -> Arc<dyn Recall> {
+        self.recaller.clone()
+    }
+
+    /// The snapshots in the local store.
+    pub fn archive(&self) -> Result<Archive<'_>, StoreError> {
+        let StoreDir { local, keys, filesystem, config, .. } = &self.dir;
+        let archive = Archive::open(local.as_ref(), keys, *filesystem)?;
+        // What was there before a restore may have another signer, which the operator trusted.
+        let newest = archive.snapshots().next_back().map(|newest| newest.epoch.get());
+        if newest >= Some(config.epoch) && !archive.own_signature() {
+            let message = "the newest manifest is not signed by this store's identity";
+            return Err(StoreError::Damaged(message.into()));
+        }
+        Ok(archive)
+    }
+
+    /// Bytes of the index's files.
+    pub fn index_bytes(&self) -> Result<u64, StoreError> {
+        index_dirs::bytes(&index_dirs::current(&self.dir.layout)?)
+    }
+
+    /// The agent, which is started when it is first asked for.
+    pub fn agent(&self) -> Result<Arc<TieringOutAgent>, StoreError> {
+        self.agent_as_nice_as(0)
+    }
+
+    /// The agent of a filesystem in use, whose persisting yields to foreground activity.
+    pub fn agent_in_background(&self) -> Result<Arc<TieringOutAgent>, StoreError> {
+        self.agent_as_nice_as(self.dir.config.persist.nice)
+    }
+
+    fn agent_as_nice_as(&self, nice: u8) -> Result<Arc<TieringOutAgent>, StoreError> {
+        // Held while the agent starts: it recovers first, and a second recovery would remove what
+        // the first agent is writing.
+        let mut started = self.agent.lock();
+        if let Some(agent) = started.as_ref() {
+            return Ok(Arc::clone(agent));
+        }
+        let progress = Arc::clone(&self.progress);
+        let stages = stages(&self.dir, &self.filesystem, &self.index, &self.book, progress, nice)?;
+        let agent = Arc::new(TieringOutAgent::start(Box::new(stages))?);
+        *started = Some(Arc::clone(&agent));
+        Ok(agent)
+    }
+}

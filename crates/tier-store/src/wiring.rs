@@ -1,0 +1,107 @@
+//! Components by name: each function makes one part of a store from its settings.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tier_agent::{Floor, Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages};
+use tier_evict::{AgeAndSize, Evicter};
+use tier_index::{Index, IndexOptions};
+use tier_persist::{Fetcher, FetcherOptions, PersistOptions, Persister};
+use tier_status::StatusSink;
+use tier_types::{Epoch, ObjectStore, SnapshotId, Xid, to_usize};
+
+use crate::config::Config;
+use crate::dir::StoreDir;
+use crate::filesystem::Filesystem;
+use crate::{StoreError, durable};
+
+pub(crate) fn open_index(path: &Path, config: &Config) -> Result<Index, StoreError> {
+    let options = IndexOptions {
+        cache_bytes: config.memory.index_cache,
+        write_buffer_bytes: config.memory.index_write_buffer,
+    };
+    Ok(Index::open(path, config.chunk_bytes, &options)?)
+}
+
+pub(crate) fn status_book(dir: &StoreDir) -> Result<StatusBook, StoreError> {
+    Ok(StatusBook::open(&dir.layout.status(), Arc::clone(&dir.clock))?)
+}
+
+/// The way back for evicted data, which looks for tarballs in these stores.
+pub(crate) fn recaller(
+    dir: &StoreDir,
+    index: &Arc<Index>,
+    copies: Vec<Arc<dyn ObjectStore>>,
+) -> Result<Recaller, StoreError> {
+    let cache_bytes = dir.config.memory.frame_cache;
+    let options = FetcherOptions { cache_bytes, ..FetcherOptions::default() };
+    let keys = Arc::clone(&dir.keys);
+    let fetcher = Fetcher::new(dir.filesystem, Arc::clone(index), keys, copies, options);
+    let timeout = Duration::from_secs(dir.config.recall.timeout_seconds);
+    Ok(Recaller::start(fetcher, RecallerOptions { timeout, ..RecallerOptions::default() })?)
+}
+
+fn persister(dir: &StoreDir, index: &Arc<Index>) -> Persister {
+    let settings = &dir.config.persist;
+    let options = PersistOptions {
+        level: settings.level,
+        tarball_bytes: settings.tarball_bytes,
+        frame_bytes: to_usize(settings.frame_bytes),
+        // Zero stands for no limit.
+        bytes_per_second_max: Some(settings.bytes_per_second_max).filter(|n| *n > 0),
+        busy_percent: settings.busy_percent,
+        ..PersistOptions::default()
+    };
+    Persister::new(
+        dir.filesystem,
+        Arc::clone(&dir.local),
+        Arc::clone(&dir.keys),
+        Arc::clone(index),
+        Arc::clone(&dir.clock),
+        options,
+    )
+}
+
+fn evicter(dir: &StoreDir) -> Result<Evicter, StoreError> {
+    let directory = dir.layout.evict();
+    durable::make_directory(&directory)?;
+    let policy = AgeAndSize {
+        age_seconds_min: dir.config.evict.age_seconds_min,
+        resident_bytes_min: dir.config.evict.resident_bytes_min,
+    };
+    Ok(Evicter::new(&directory, Box::new(policy), Arc::clone(&dir.clock)))
+}
+
+/// What the agent has done: persisting, uploading and evicting, at this priority (as nice(1)
+/// counts it).
+pub(crate) fn stages(
+    dir: &StoreDir,
+    filesystem: &Filesystem,
+    index: &Arc<Index>,
+    book: &Arc<StatusBook>,
+    progress: Arc<dyn StatusSink>,
+    nice: u8,
+) -> Result<StoreStages, StoreError> {
+    let spill_dir = dir.layout.temporary();
+    durable::make_directory(&spill_dir)?;
+    let config = &dir.config;
+    let ports = StorePorts {
+        filesystem: dir.filesystem,
+        epoch: Epoch::new(config.epoch),
+        floor: Floor {
+            xid: Xid::new(config.xid_floor),
+            snapshot: SnapshotId::new(config.snapshot_floor),
+        },
+        log: Arc::clone(&filesystem.log),
+        instance: Arc::clone(&filesystem.instance),
+        local: Arc::clone(&dir.local),
+        cloud: dir.cloud.clone(),
+        keys: Arc::clone(&dir.keys),
+        index: Arc::clone(index),
+        book: Arc::clone(book),
+        spill_dir,
+    };
+    let (persister, evicter) = (persister(dir, index), evicter(dir)?);
+    Ok(StoreStages::new(ports, persister, evicter, progress).with_nice(nice))
+}

@@ -1,0 +1,133 @@
+//! The suites of archives and stores find what is broken, and name the sentence of the contract.
+
+use std::io::Read;
+
+use tier_testkit::contract::{check_object_store, check_persisted, check_recall};
+use tier_testkit::{ArchivedExtent, ArchivedInode, MemoryStore};
+use tier_types::{
+    ChunkNo, ChunkRange, Ino, ObjectName, ObjectStore, Persisted, PortError, Recall, RecallRequest,
+    RecalledExtent, SnapshotId, Xid,
+};
+
+use crate::assert_finds;
+
+const CHUNK: u32 = 512;
+
+/// What is archived of one inode, made up.
+fn archived() -> Vec<ArchivedInode> {
+    let extent = |start, end, xid, byte| ArchivedExtent {
+        chunks: ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end)).unwrap(),
+        data_xid: Xid::new(xid),
+        bytes: vec![byte; usize::try_from(end - start).unwrap() * 512 - 1],
+    };
+    let extents = vec![extent(0, 3, 10, 1), extent(5, 6, 20, 2)];
+    vec![ArchivedInode {
+        ino: Ino::new(7),
+        xid: Xid::new(30),
+        snapshot: SnapshotId::new(1),
+        extents,
+    }]
+}
+
+/// An archive that looks at chunks and not at versions.
+struct AnyVersion;
+
+impl Recall for AnyVersion {
+    fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError> {
+        let archived = archived();
+        let holds = |e: &&ArchivedExtent| e.chunks.contains(request.chunks.start());
+        let found = archived[0].extents.iter().find(holds).unwrap_or(&archived[0].extents[0]);
+        let chunks = ChunkRange::one(request.chunks.start()).unwrap();
+        let skipped = request.chunks.start().get().saturating_sub(found.chunks.start().get());
+        let start = usize::try_from(skipped).unwrap() * 512;
+        let end = (start + 512).min(found.bytes.len());
+        RecalledExtent::new(request, chunks, found.bytes[start..end].to_vec(), CHUNK)
+    }
+}
+
+impl Persisted for AnyVersion {
+    fn is_persisted(&self, ino: Ino, chunks: ChunkRange, _: Xid) -> Result<bool, PortError> {
+        let holds = |e: &ArchivedExtent| e.chunks.covers(chunks);
+        Ok(archived().iter().any(|inode| inode.ino == ino && inode.extents.iter().any(holds)))
+    }
+
+    fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
+        Ok(Some(SnapshotId::new(1)))
+    }
+}
+
+#[test]
+fn an_archive_that_ignores_versions_is_found() {
+    assert_finds("no such version is archived", || check_recall(&AnyVersion, CHUNK, &archived()));
+    assert_finds("version 9 is not archived", || check_persisted(&AnyVersion, &archived()));
+}
+
+/// What is wrong with a store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum StoreFault {
+    Overwrites,
+    ListsBackwards,
+    KeepsHalf,
+    ReadsShort,
+}
+
+struct BrokenStore(MemoryStore, StoreFault);
+
+impl ObjectStore for BrokenStore {
+    fn put(
+        &self,
+        name: &ObjectName,
+        len_bytes: u64,
+        content: &mut dyn Read,
+    ) -> Result<(), PortError> {
+        let mut bytes = Vec::new();
+        content.take(len_bytes).read_to_end(&mut bytes).unwrap();
+        if self.1 == StoreFault::Overwrites {
+            self.0.delete(name)?;
+        }
+        let put = self.0.put(name, len_bytes, &mut bytes.as_slice());
+        if put.is_err() && self.1 == StoreFault::KeepsHalf && self.0.len_bytes(name).is_err() {
+            self.0.put(name, tier_types::to_u64(bytes.len()), &mut bytes.as_slice())?;
+        }
+        put
+    }
+
+    fn len_bytes(&self, name: &ObjectName) -> Result<u64, PortError> {
+        self.0.len_bytes(name)
+    }
+
+    fn read_range(
+        &self,
+        name: &ObjectName,
+        offset_bytes: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), PortError> {
+        let read = self.0.read_range(name, offset_bytes, buffer);
+        let exists = self.0.len_bytes(name).is_ok();
+        if self.1 == StoreFault::ReadsShort && exists { Ok(()) } else { read }
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, PortError> {
+        let mut names = self.0.list(prefix)?;
+        if self.1 == StoreFault::ListsBackwards {
+            names.reverse();
+        }
+        Ok(names)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<(), PortError> {
+        self.0.delete(name)
+    }
+}
+
+#[test]
+fn a_broken_store_is_found() {
+    for (fault, sentence) in [
+        (StoreFault::Overwrites, "nothing changes"),
+        (StoreFault::ListsBackwards, "sorted"),
+        (StoreFault::KeepsHalf, "is not there"),
+        (StoreFault::ReadsShort, "a short read is damage"),
+    ] {
+        assert_finds(sentence, || check_object_store(&BrokenStore(MemoryStore::default(), fault)));
+    }
+}
