@@ -8,6 +8,7 @@ mod attrs;
 mod commit;
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod evict;
