@@ -55,6 +55,7 @@ impl Activity {
     pub(crate) fn is_foreground(&self) -> bool {
         let last_use = Duration::from_millis(self.last_use.load(Ordering::Relaxed));
         let recent = !last_use.is_zero() && self.opened.elapsed() < last_use + RECENT;
+        // Low space ends the yielding, not the noting: when there is room again, it goes on.
         recent && self.low_space_until.load(Ordering::Relaxed) <= self.now()
     }
 

@@ -70,6 +70,7 @@ impl Room {
 
     /// Whether there is room for more.
     pub(crate) fn check(&self) -> Result<(), FsError> {
+        // Asking the disk is a system call: too much for every small write.
         let mut last_look = self.last_look.lock();
         let free_bytes = match *last_look {
             Some(look) if look.at.elapsed() < LOOK_INTERVAL => look.free_bytes,

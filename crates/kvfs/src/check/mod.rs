@@ -112,6 +112,7 @@ impl Core {
     ) -> Result<FsckReport, FsError> {
         let (mut n_repaired, mut clean) = (0, None);
         for round in 1..=N_ROUNDS_MAX {
+            // A scan that only looks: where nothing is wrong, nothing is written.
             let (first, report) = self.first_stage(archive, stop)?;
             clean = (report.n_findings == 0).then_some(report);
             let Some(first) = first else { break };
@@ -122,6 +123,7 @@ impl Core {
                 tracing::info!(round, ?stage, n_repaired = n_now, "repaired a stage");
                 n_repaired += n_now;
             }
+            // What is left cannot be repaired, or only by what cannot be repaired.
             if n_repaired == before {
                 break;
             }

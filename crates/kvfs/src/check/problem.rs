@@ -339,7 +339,7 @@ pub(super) mod testing {
 mod tests {
     use super::testing::one_of_each;
 
-    /// Names are for scripts and texts for people who know them: neither changes by accident.
+    /// Names are for scripts, texts for operators: neither changes by accident.
     #[test]
     fn names_and_texts_stay_what_they_are() {
         let listed: String = one_of_each()

@@ -35,6 +35,7 @@ impl Adapter {
         operation: impl Fn(&Kvfs, Blocking<'_>) -> Result<T, FsError> + Send + 'static,
         reply_with: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
     ) {
+        // Hardly any request needs more than this.
         match operation(&self.fs, Blocking::NonBlocking) {
             Err(FsError::Cold { .. }) => {
                 let fs = Arc::clone(&self.fs);
@@ -85,6 +86,7 @@ impl Adapter {
     ) {
         let keep_size = mode & KEEP_SIZE != 0;
         let asked = mode & !KEEP_SIZE;
+        // A hole that grows the file is none, and neither are the flags that are not named here.
         let known = asked == 0 || asked == ZERO_RANGE || (asked == PUNCH_HOLE && keep_size);
         if !known {
             return reply.error(Errno::EOPNOTSUPP);

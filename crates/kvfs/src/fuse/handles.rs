@@ -31,6 +31,7 @@ struct OpenFile {
 
 impl Handles {
     pub(super) fn insert(&self, handle: OpenHandle, flags: OpenFlags) -> FileHandle {
+        // With the write-back cache the kernel may hold back what any of these wrote.
         let writes = flags.acc_mode() != OpenAccMode::O_RDONLY;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut open = self.open.lock();

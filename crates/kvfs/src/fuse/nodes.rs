@@ -66,6 +66,7 @@ impl Adapter {
         flags: OpenFlags,
     ) -> Result<(fuser::FileAttr, FileHandle), Errno> {
         let attr = self.make(req, parent, name, FileKind::Regular, mode, umask)?;
+        // Another caller may remove it between the two: then the answer is that it is gone.
         let file = self.fs.open_handle(attr.ino);
         let opened = file.and_then(|file| Ok((answer::kernel_attr(&self.fs, &attr)?, file)));
         let (attr, file) = opened.map_err(|error| errno_by_ino(&error))?;
@@ -104,6 +105,7 @@ impl Adapter {
             if let Some(size) = size {
                 fs.truncate_with(blocking, ino, size)?;
             }
+            // A change of the size alone has set its times by itself.
             let sets_nothing = set == SetAttr::default();
             let attr = if sets_nothing { fs.getattr(ino)? } else { fs.setattr(ino, &set)? };
             answer::kernel_attr(fs, &attr)

@@ -18,7 +18,7 @@
 //! written for it. A caller in another PID namespace has the number 0 and cannot be looked at; it
 //! waits to the end.
 //!
-//! # Who answers
+//! # Which thread answers
 //! Either the thread that works or the one that looks; [`Deferred`] lets only one of them have the
 //! reply. The work can go on after an interruption (a recall cannot be taken back), and what it
 //! brought is stored for the next reader, but it changes nothing of the file: just before it would,

@@ -50,6 +50,7 @@ impl Core {
         if let Some(mode) = set.mode {
             attr.mode = mode & mode::ALL;
             let before = self.acl(ino, acl::ACCESS)?;
+            // The mode's middle bits are the list's mask: both say the same after a chmod.
             acl = before.map(|before| before.with_mode(attr.mode));
         }
         attr.uid = set.uid.unwrap_or(attr.uid);
@@ -79,7 +80,7 @@ impl Core {
     }
 
     /// Takes set-user-id and set-group-id off a file, and its capabilities, as a write does by a
-    /// user who could not set them.
+    /// user that could not set them.
     pub fn strip_privileges(&self, ino: Ino) -> Result<(), FsError> {
         let attr = self.reader().attr(ino)?;
         let is_privileged = mode::stripped(attr.mode) != attr.mode;
@@ -98,6 +99,7 @@ impl Core {
                 || attr.accessed <= attr.changed
                 || now.seconds - attr.accessed.seconds >= DAY_SECONDS
         };
+        // Mostly it is not due: then a read costs no lock.
         if !is_due(&self.reader().attr(ino)?) {
             return Ok(());
         }

@@ -129,6 +129,7 @@ impl Kvfs {
             let window = MapWindow::load(self.reader(), ino, chunks, self.size_of(&attr))?;
             match decide(&attr, &window)? {
                 Decision::Commit(fill) => {
+                    // The last moment: what follows cannot be taken back.
                     blocking.check_wanted()?;
                     self.committer.commit(1, move |draft| {
                         fill(draft, &window);

@@ -38,6 +38,8 @@ impl Kvfs {
         let mut copied = 0;
         while copied < len {
             let n = to_usize((len - copied).min(COPY_BYTES));
+            // Piece by piece, each a transaction of its own: a copy is not atomic, as on any other
+            // filesystem, and memory does not grow with it.
             let piece = self.read_with(blocking, from.ino, from.offset + copied, n);
             let written = piece.and_then(|piece| {
                 self.write_with(blocking, to.ino, to.offset + copied, &piece)?;

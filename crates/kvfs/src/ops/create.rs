@@ -67,6 +67,8 @@ impl Core {
     ) -> Result<FileAttr, FsError> {
         check_node(node)?;
         self.check_room()?;
+        // The new inode needs no lock: until the commit it has no number, and after it no change of
+        // its own is under way.
         let _guard = self.locks.lock(&[dir]);
         let mut parent = self.linked_directory(dir)?;
         if self.reader().entry(dir, name)?.is_some() {
@@ -103,7 +105,8 @@ impl Core {
             draft.log(Operation::Create { ino: attr.ino, link: None });
             draft.put_new_inode(&attr);
             draft.list(ListKind::Orphans, attr.ino);
-            // Counted before the inode can be seen.
+            // Counted before the inode can be seen: from the commit on, the orphans are open to any
+            // thread that closes a handle.
             core.open_files.add(attr.ino);
         })?;
         let attr = stamped(attr, committed);
@@ -139,6 +142,8 @@ impl Core {
         let link = Link { parent: dir, name: name.clone() };
         let chunk_bytes = self.chunk_bytes;
         let writes = u64::from(!content.is_empty());
+        // The file is made, written, and given its attributes: the log tells it as if it had been done
+        // step by step.
         let n_operations = 1 + writes + to_u64(xattrs.len());
         let finish = move |template: FileAttr, committed: Committed| FileAttr {
             ino: Ino::new(committed.xid.get()),
@@ -198,6 +203,7 @@ fn put_content(draft: &mut Draft, ino: Ino, chunk_bytes: u32, content: &[u8]) {
         draft.put_chunk(ino, ChunkNo::new(number), piece.to_vec());
     }
     draft.put_run(ino, ChunkNo::new(0), RunState { state: ChunkState::Hot, data_xid });
+    // A run reaches to the next one, so that the data must be told where it ends.
     draft.put_run(ino, chunks.end(), RunState::NEVER_WRITTEN);
     draft.counters.gain(ChunkState::Hot, len);
     draft.put_resident(ino, len);

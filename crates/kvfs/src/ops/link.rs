@@ -31,6 +31,7 @@ impl Core {
         let mut updated = attr.clone();
         let committed = self.committer.commit(1, move |draft| {
             draft.add_name(ino, &link);
+            // It may have been made without a name, or lost its last one while it was open.
             draft.unlist(ListKind::Orphans, ino);
             draft.log(Operation::Link { ino, link });
             draft.put_changed(&mut updated);

@@ -34,6 +34,7 @@ impl Core {
         if let Some(entry) = self.reader().entry(dir, name)? {
             return Ok(entry);
         }
+        // Only now: a name that exists says that its directory is one.
         self.directory(dir)?;
         Err(FsError::NotFound)
     }

@@ -87,6 +87,8 @@ impl Core {
         if old_size >= end {
             return Ok(());
         }
+        // The chunk in which the file ends is all of the map that growth concerns: it has more
+        // bytes that count.
         let last = ChunkRange::one(size.end_chunk()).ok_or(FsError::TooLarge("the file"))?;
         let window = MapWindow::load(self.reader(), ino, last, size)?;
         attr.size_bytes = end;
@@ -141,6 +143,7 @@ impl Core {
                 _ if range.len > 0 => ranges.push(range),
                 _ => {}
             }
+            // One more than wanted: only then it is certain where the last one ends.
             if ranges.len() > n_max {
                 ranges.truncate(n_max);
                 break;

@@ -163,6 +163,7 @@ impl Core {
                 to: to.clone(),
                 replaced: replaced.as_ref().map(|replaced| replaced.attr.ino),
             });
+            // The name that is taken goes before the same one is added.
             draft.remove_name(ino, &from, cookie);
             if let Some(Replaced { cookie, mut attr, after }) = replaced {
                 draft.remove_name(attr.ino, &to, cookie);
@@ -193,7 +194,7 @@ impl Core {
             (true, true) => count_subdirectories(parents.to(), -1),
             (false, false) => {}
         }
-        let after = self.lose_name(&mut attr)?;
+        let after = self.after_unlink(&mut attr)?;
         Ok(Replaced { cookie: target.cookie, attr, after })
     }
 
@@ -201,6 +202,7 @@ impl Core {
         let Named { link: from, cookie: from_cookie, mut attr } = moving;
         let Named { link: to, cookie: to_cookie, attr: mut other } = coming;
         let n_dirs = |attr: &FileAttr| i32::from(is_directory(attr));
+        // A directory that changes its parent takes one link along.
         let difference = n_dirs(&other) - n_dirs(&attr);
         count_subdirectories(&mut parents.from, difference);
         count_subdirectories(parents.to(), -difference);

@@ -53,6 +53,7 @@ pub(super) struct InodeDeletion {
 
 impl InodeDeletion {
     fn load(reader: StoreReader<'_>, ino: Ino, size: FileSize) -> Result<Self, FsError> {
+        // The whole map, whatever is behind the end of the file: nothing of it may stay.
         let map = MapWindow::load(reader, ino, ChunkRange::ALL, size)?;
         let xattr_names = reader.xattrs(ino)?.into_iter().map(|xattr| xattr.name).collect();
         Ok(Self { map, xattr_names, is_pinned: reader.has_pin(ino)? })
@@ -160,7 +161,7 @@ impl Core {
             (true, true) if !self.reader().is_empty_dir(ino)? => return Err(FsError::NotEmpty),
             _ => {}
         }
-        let after = self.lose_name(&mut attr)?;
+        let after = self.after_unlink(&mut attr)?;
         if directory {
             count_subdirectories(&mut parent, -1);
         }
@@ -174,7 +175,7 @@ impl Core {
     }
 
     /// Takes one name off an inode's count, whose lock is held, and says what becomes of it.
-    pub(super) fn lose_name(&self, attr: &mut FileAttr) -> Result<AfterUnlink, FsError> {
+    pub(super) fn after_unlink(&self, attr: &mut FileAttr) -> Result<AfterUnlink, FsError> {
         // A count that was too small can only come from damage, which the check finds.
         attr.nlink = if is_directory(attr) { 0 } else { attr.nlink.saturating_sub(1) };
         if attr.nlink > 0 {

@@ -39,6 +39,7 @@ impl Kvfs {
         offset: u64,
         data: &[u8],
     ) -> Result<(), FsError> {
+        // Before any lock: what makes room must not wait for a writer that waits for room.
         self.check_room()?;
         let chunk_bytes = self.chunk_bytes;
         let len = to_u64(data.len());
@@ -63,6 +64,7 @@ impl Kvfs {
                     ChunkState::Cold => return Ok(Decision::Recall(edge.alone())),
                 }
             }
+            // The data is copied here and not before: a write that finds cold chunks comes again.
             let new = pieces(chunks, chunk_bytes, offset, data, &patched);
             let mut attr = attr.clone();
             attr.size_bytes = size.max(end);

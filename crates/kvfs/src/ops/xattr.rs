@@ -29,7 +29,7 @@ pub enum XattrMode {
     Replace,
 }
 
-/// The user and the group for whom an operation is done.
+/// The user and the group for which an operation is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Caller {
     /// The user; 0 is free to do everything.
@@ -39,7 +39,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The user who is free to do everything.
+    /// The user that is free to do everything.
     pub const ROOT: Self = Self { uid: 0, gid: 0 };
 }
 
@@ -84,6 +84,7 @@ impl Core {
         let before = self.reader().xattrs(ino)?;
         let (same, others): (Vec<_>, Vec<_>) = before.iter().partition(|xattr| xattr.name == name);
         let others_bytes: usize = others.into_iter().map(bytes_of).sum();
+        // All of them are one member of a tarball, which has a limit.
         if others_bytes + name.len() + value.len() > XATTRS_BYTES_MAX {
             return Err(FsError::NoSpace("all extended attributes of a file together"));
         }

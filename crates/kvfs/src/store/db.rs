@@ -90,6 +90,7 @@ impl Db {
         });
         let opened = DB::open_cf_descriptors(&tuning::database(options, create), path, tables);
         let db = opened.map_err(|source| {
+            // RocksDB has no error of its own for a database that is open in another process.
             let locked = source.to_string().contains("lock");
             if locked { FsError::Busy } else { failed("open", source) }
         })?;
@@ -184,8 +185,10 @@ impl Db {
         if table == Table::Chunks {
             set("1.0")?;
         }
+        // Files of the last level are left alone as a rule: they hold what was deleted above them.
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        // Deletions that are still in memory would free nothing.
         self.db.flush_cf(family).map_err(|source| failed("flush", source))?;
         self.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
         if table == Table::Chunks {

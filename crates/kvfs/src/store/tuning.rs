@@ -33,7 +33,9 @@ pub(super) fn database(options: &KvfsOptions, create: bool) -> Options {
     database.set_error_if_exists(create);
     database.create_missing_column_families(create);
     database.set_db_write_buffer_size(options.write_buffer_bytes);
+    // A table that is seldom written keeps the log of all others alive until it is flushed.
     database.set_max_total_wal_size(4 * to_u64(options.write_buffer_bytes));
+    // Beside those of the index and of the tarballs, which share the process's limit.
     database.set_max_open_files(512);
     database.set_keep_log_file_num(2);
     database.set_max_background_jobs(2);
@@ -67,6 +69,7 @@ pub(super) fn table(table: Table, cache: &Cache, options: &KvfsOptions) -> Optio
         settings.set_blob_file_size(64 << 20);
         settings.set_enable_blob_gc(true);
         settings.set_merge_operator("patch", patch::merge, patch::merge_partly);
+        // A reader would have to put together what a thousand small writes left.
         settings.set_max_successive_merges(N_PATCHES_MAX);
     }
     settings

@@ -23,6 +23,7 @@ impl MountedInstance for Core {
 
     fn reclaim(&self) -> Result<u64, PortError> {
         let before = self.db.physical_bytes()?;
+        // Detours are durable before the bytes behind them are gone from the files.
         self.fsync()?;
         self.db.reclaim()?;
         // Nothing was gained if as much was written meanwhile.

@@ -26,6 +26,7 @@ impl Core {
         from: Xid,
         visit: &mut dyn FnMut(LogRecord) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
+        // Not as an operation: looking at the log is no foreground activity.
         self.db.reader().log_from(from)?.try_for_each(|record| visit(record?))
     }
 }

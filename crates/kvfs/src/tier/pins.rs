@@ -20,6 +20,7 @@ impl Core {
     /// Whether an inode, or a directory above it, is pinned. A file with several names is pinned
     /// through any of them.
     pub fn is_pinned(&self, ino: Ino) -> Result<bool, FsError> {
+        // Mostly there are none, and the way up of every candidate need not be gone.
         if self.committer.counters().n_pins == 0 {
             return Ok(false);
         }

@@ -52,6 +52,7 @@ impl Core {
         assert_eq!(range.last(), last, "the segment describes exactly this snapshot");
         // The segment must not know of operations that a loss of power can still undo.
         self.fsync()?;
+        // From the snapshot and not from the store, which has gone on meanwhile.
         let records = snapshot.reader().log_of(range)?;
         self.publications.segments.publish(range, self.chunk_bytes, records)?;
         // The records first: a publication that fails here is never released, and a KVS snapshot
@@ -60,6 +61,7 @@ impl Core {
         self.publications.snapshots.lock().insert(last, Arc::new(snapshot));
         tracing::info!(%range, elapsed = ?begin.elapsed(), "published");
         let publication = Publication { range };
+        // On this thread and with `publishing` held: listeners hear of publications in order.
         for listener in self.publications.listeners.lock().iter() {
             listener(&publication);
         }

@@ -51,6 +51,7 @@ impl Kvfs {
         for run in self.reader().all_runs(ino, ChunkNo::new(0)) {
             let run = run?;
             let mut rest = Some(run.chunks).filter(|_| run.state == ChunkState::Cold);
+            // An answer may hold less than the run: as much as one frame of a tarball.
             while let Some(chunks) = rest {
                 if stop.load(Ordering::Relaxed) {
                     return Err(FsError::Interrupted);
@@ -169,6 +170,7 @@ impl Core {
     ) -> Result<(), FsError> {
         let ResidentExtent { ino, chunks, data_xid } = *extent;
         let guard = self.locks.lock(&[ino]);
+        // Everything may have happened since the request was made: the map as it is now decides.
         let Some(attr) = self.reader().find_attr(ino)? else { return Ok(()) };
         let window = MapWindow::load(self.reader(), ino, chunks, self.size_of(&attr))?;
         let comes = move |run: &ChunkRun| run.data_xid == data_xid && run.state == ChunkState::Cold;
@@ -196,6 +198,7 @@ impl Core {
             window.set_state(comes, ChunkState::Warm, draft);
             window.put_resident(draft);
         })?;
+        // The listener may ask for the inode's attributes.
         drop(guard);
         self.residency_changed(ino);
         Ok(())

@@ -41,6 +41,8 @@ impl Core {
                     format!("the chunk map of inode {ino} to be restored is not in order");
                 return Err(PortError::new(ErrorKind::Damaged, message));
             }
+            // What no run covers was never written. Runs of the archive leave that out; the map is
+            // total and has to say it.
             batch.extend(never_written(at, run.chunks.start()));
             at = run.chunks.end();
             batch.push(run);

@@ -107,6 +107,7 @@ impl KvfsReader<'_> {
         for name in names.iter().rev() {
             push_name(&mut path, name.as_bytes());
         }
+        // Directories come in order with what lies in them, so that those of before are of little use.
         if self.paths.len() >= N_PATHS_MAX {
             self.paths.clear();
         }

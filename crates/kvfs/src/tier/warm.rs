@@ -14,6 +14,7 @@ impl Core {
         if !self.reader().is_listed_warm(ino)? {
             return Ok(());
         }
+        // An eviction names one extent of the inode: other parts of it may still be warm.
         for run in self.reader().all_runs(ino, ChunkNo::new(0)) {
             if run?.state == ChunkState::Warm {
                 return Ok(());

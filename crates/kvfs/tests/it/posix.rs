@@ -1,7 +1,7 @@
 //! What POSIX says, where a random workload does not look.
 
-use kvfs::{EntryRef, FsError, NewFile, NewNode, RenameMode, SetAttr, XattrMode};
-use tier_types::{ByteRange, FileAttr, FileKind, Ino, Timestamp, Xattr};
+use kvfs::{Blocking, EntryRef, FsError, NewFile, NewNode, RenameMode, SetAttr, XattrMode};
+use tier_types::{ByteRange, FileAttr, FileKind, Ino, LogService, Timestamp, Xattr};
 
 use crate::common::{create, directory, file, name, node, open};
 
@@ -209,4 +209,43 @@ fn a_directory_hands_its_group_and_its_list_on() {
     assert_eq!(fs.getattr(plain.ino).unwrap().mode, 0o750);
     assert!(fs.listxattr(plain.ino).unwrap().is_empty());
     assert!(fs.setxattr(d, b"system.posix_acl_access", b"no list", XattrMode::Set).is_err());
+}
+
+#[test]
+fn ranges_are_cut_at_the_ends_of_files_and_of_numbers() {
+    let (_dir, fs) = create();
+    let ino = file(&fs, Ino::ROOT, "f");
+    let last = fs.last_xid();
+    fs.write(ino, 5, b"").unwrap();
+    fs.punch_hole(ino, 0, u64::MAX).unwrap();
+    assert_eq!(fs.last_xid(), last, "there is nothing to do");
+    fs.write(ino, 0, &[1; 1000]).unwrap();
+    assert_eq!(fs.read(ino, 1000, 10).unwrap(), b"");
+    assert_eq!(fs.read(ino, u64::MAX, usize::MAX).unwrap(), b"");
+    assert_eq!(fs.read(ino, 990, usize::MAX).unwrap(), [1; 10]);
+    fs.punch_hole(ino, 500, u64::MAX).unwrap();
+    assert_eq!(fs.read(ino, 499, 3).unwrap(), [1, 0, 0]);
+    let range = |offset, len| ByteRange { offset, len };
+    fs.zero_range(Blocking::Blocking, ino, range(400, 5000), true).unwrap();
+    assert_eq!(
+        (fs.getattr(ino).unwrap().size_bytes, fs.read(ino, 399, 2).unwrap()),
+        (1000, vec![1, 0])
+    );
+    fs.zero_range(Blocking::Blocking, ino, range(400, 5000), false).unwrap();
+    assert_eq!(fs.getattr(ino).unwrap().size_bytes, 5400);
+    fs.allocate(ino, 0, 10).unwrap();
+    assert_eq!(fs.getattr(ino).unwrap().size_bytes, 5400, "it is long enough");
+    let max = i64::MAX.unsigned_abs();
+    for done in [
+        fs.truncate(ino, max + 1),
+        fs.allocate(ino, max, 1),
+        fs.allocate(ino, u64::MAX, 1),
+        fs.write(ino, max, b"x"),
+    ] {
+        assert!(matches!(done, Err(FsError::TooLarge(_))), "{done:?}");
+    }
+    fs.truncate(ino, max).unwrap();
+    fs.write(ino, max - 1, b"x").unwrap();
+    assert_eq!(fs.read(ino, max - 2, 9).unwrap(), [0, b'x']);
+    assert_eq!(fs.next_hole(ino, max - 1).unwrap(), Some(max), "the end of the file");
 }

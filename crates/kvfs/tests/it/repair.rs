@@ -206,7 +206,7 @@ fn what_is_listed_as_an_orphan_and_is_none_survives_its_last_handle() {
     });
     let fs = Arc::new(open(&dir));
     drop(fs.open_handle(Ino::new(F)).unwrap());
-    // Somebody's file has the name of the place for what is lost.
+    // A file has the name of the place for what is lost.
     file(&fs, Ino::ROOT, "lost+found");
     assert_eq!(repair(&fs).1, Vec::<String>::new());
     let home = fs.lookup(Ino::ROOT, &name("lost+found.1")).unwrap().ino;
@@ -216,7 +216,7 @@ fn what_is_listed_as_an_orphan_and_is_none_survives_its_last_handle() {
 }
 
 #[test]
-fn what_nobody_can_tell_stays_as_it_is() {
+fn what_is_said_nowhere_else_stays_as_it_is() {
     let wrongs: [Wrong<'_>; 6] = [
         ("inodes", key(F, b""), None),
         ("inodes", key(F, b""), Some(b"\xff")),
@@ -391,7 +391,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn no_name_is_lost_that_anybody_tells(harms in prop::collection::vec(harm(), 1..12)) {
+    fn no_name_is_lost_that_is_told_anywhere(harms in prop::collection::vec(harm(), 1..12)) {
         let (dir, fs) = create();
         let mut files = Vec::new();
         let mut parent = Ino::ROOT;

@@ -25,6 +25,7 @@ impl Apply<'_> {
         if window.runs().iter().any(|run| run.data_xid != data_xid) {
             return Ok(false);
         }
+        // The sum of the inode is wrong as well by now; it is made anew below, from the map.
         self.write(move |draft| {
             draft.delete_chunks(ino, chunks);
             window.set_state(|_| true, ChunkState::Cold, draft);

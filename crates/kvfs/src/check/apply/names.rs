@@ -85,6 +85,7 @@ impl Apply<'_> {
         } else {
             (self.0.reader().links(ino)?.len(), to_usize(u64::from(attr.nlink)))
         };
+        // The inode has all the names that it counts: the entry stands for none of them.
         if n_known >= n_links || ino == Ino::ROOT {
             return self.delete_entry(link.parent, link.name.as_bytes().to_vec());
         }

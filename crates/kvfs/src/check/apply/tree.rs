@@ -24,6 +24,7 @@ impl Apply<'_> {
     pub(super) fn move_to_lost_and_found(&self, ino: Ino) -> Result<bool, FsError> {
         let Some(top) = self.unreachable_top(ino)? else { return Ok(true) };
         let links = self.0.reader().links(top)?;
+        // Which of several names is the right one is said nowhere.
         if links.len() > 1 {
             return Ok(false);
         }

@@ -40,6 +40,7 @@ impl Scan<'_> {
     fn run(&mut self, attr: &FileAttr, run: &ChunkRun) -> Result<(), FsError> {
         self.check_stop()?;
         let (ino, ChunkRun { chunks, state, data_xid }) = (attr.ino, *run);
+        // Before the chunks: a cold run may have millions, of which none should be here.
         let is_archived = state != ChunkState::Cold || self.is_archived(ino, chunks, data_xid)?;
         let is_resident = matches!(state, ChunkState::Hot | ChunkState::Warm);
         let mut expected = chunks.start();

@@ -99,6 +99,7 @@ impl Scan<'_> {
             };
             self.entry(dir, name, entry, &mut entries)?;
         }
+        // Entries that are listed at their places and as many places as entries: the two are the same.
         let mut n_listed = 0;
         for row in self.reader().cookie_rows(dir)? {
             row?;
@@ -154,6 +155,7 @@ impl Scan<'_> {
             let Some(link) = self.reader().first_link(at)? else { return Ok(false) };
             at = link.parent;
         }
+        // Every directory on the way has been looked at with this one.
         self.rooted.extend(way);
         Ok(true)
     }

@@ -32,6 +32,7 @@ impl Scan<'_> {
                                 table == Table::Entries && self.can_be_recreated(ino)?;
                             self.find(ino, Problem::Unowned { table, can_be_recreated })?;
                         }
+                        // Counted by row, because that is what a deletion of one counts.
                         self.counted.n_pins += i64::from(table == Table::Pins);
                     }
                 }

@@ -41,6 +41,7 @@ impl<'a> StoreReader<'a> {
         let (from, until) = (keys::xid(range.start()), keys::xid(range.end()));
         let mut pairs = self.tables.scan(Table::Log, &from, &until)?;
         Ok((range.start().get()..range.end().get()).map(move |number| {
+            // A record too few and one too many look the same from here: another number comes.
             let missing = || FsError::damaged_store(Damage::LogRecords);
             let (key, value) = pairs.next().ok_or_else(missing)??;
             let xid = keys::parse_xid(&key).filter(|xid| xid.get() == number);

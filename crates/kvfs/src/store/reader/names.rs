@@ -69,6 +69,7 @@ impl<'a> StoreReader<'a> {
         dir: Ino,
         after: u64,
     ) -> Result<impl Iterator<Item = Result<CookieRow, FsError>> + use<'a>, FsError> {
+        // The last cookie of all has nothing behind it but itself, and no entry has it.
         let from = keys::pair(dir.get(), after.saturating_add(1));
         self.cookie_rows_from(dir, &from)
     }
