@@ -182,6 +182,12 @@ impl Recall for Recaller {
 /// Fetches one request after the other, until the queue is closed.
 fn work(fetch: &Fetch, queue: &Receiver<Job>) {
     for Job { request, in_flight } in queue {
+        // Readers whose deadline passed while the job was queued are gone: fetching for them would
+        // only hold up those that still wait.
+        let Some(in_flight) = in_flight.unless_abandoned() else {
+            tracing::debug!(ino = %request.ino, chunks = %request.chunks, "no reader waits any more");
+            continue;
+        };
         // A panic gives the fetcher's locks back; at worst a frame is missing from its caches.
         let fetched = catch_unwind(AssertUnwindSafe(|| fetch(&request)));
         in_flight.settle(match fetched {

@@ -126,6 +126,21 @@ impl<V: Clone> Slot<V> {
 }
 
 impl<K: Eq + Hash, V> InFlight<K, V> {
+    /// Gives the request up if no caller waits for it any more. Decided under the map's lock, under
+    /// which callers join: one that comes later starts a request of its own.
+    pub(crate) fn unless_abandoned(mut self) -> Option<Self> {
+        let mut slots = self.slots.lock();
+        // The map and this request hold the slot; every caller that waits holds it as well.
+        if Arc::strong_count(&self.slot) > 2 {
+            drop(slots);
+            return Some(self);
+        }
+        slots.remove(&self.key);
+        drop(slots);
+        self.is_settled = true;
+        None
+    }
+
     /// Gives all callers this answer.
     pub(crate) fn settle(mut self, value: V) {
         self.fill(Outcome::Settled(value));

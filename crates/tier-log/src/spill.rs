@@ -30,6 +30,8 @@ struct SpilledInode {
 pub(crate) struct SpilledRun {
     file: BufReader<File>,
     n_left: usize,
+    /// The inode that was read last.
+    last: Option<Ino>,
 }
 
 impl SpilledRun {
@@ -45,7 +47,7 @@ impl SpilledRun {
         }
         let mut file = sink.into_inner().map_err(|error| failed(error.into_error()))?;
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        Ok(Self { file: BufReader::new(file), n_left: inodes.len() })
+        Ok(Self { file: BufReader::new(file), n_left: inodes.len(), last: None })
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<InodeChange>, LogError> {
@@ -61,7 +63,11 @@ impl SpilledRun {
         let read = Read::take(&mut self.file, len).read_to_end(&mut bytes).map_err(failed)?;
         let whole = to_u64(read) == len;
         let inode = if whole { decode(&bytes) } else { None };
-        inode.map(Some).ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into()))
+        // The disk may have changed a number: what merges runs relies on their order.
+        let inode = inode.filter(|inode| Some(inode.ino) > self.last);
+        let inode = inode.ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into()))?;
+        self.last = Some(inode.ino);
+        Ok(Some(inode))
     }
 }
 

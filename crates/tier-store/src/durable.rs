@@ -16,6 +16,7 @@ use crate::StoreError;
 
 /// Puts a file in place of the one that is there, if any.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
+    assert!(path.file_name().is_some(), "a file has a name");
     let directory = parent(path);
     let failed = || StoreError::io("write", path);
     let mut file = NamedTempFile::new_in(directory).map_err(failed())?;

@@ -209,6 +209,7 @@ fn fill_by<'a>(
     mode: ScanMode,
     watch: &mut Watch<'_>,
 ) -> Result<Filled, StoreError> {
+    assert!(!copies.is_empty(), "tarballs are looked for somewhere");
     let n_tarballs = archive.snapshots().map(|summary| summary.n_tarballs).sum();
     let others: Vec<_> = copies.iter().rev().copied().collect();
     let has_others = others.len() > 1;

@@ -6,6 +6,8 @@
 //! from then on it cannot be interrupted, so that a caller that was told "interrupted" can rely on
 //! nothing having changed.
 
+use std::sync::Arc;
+
 use crate::sync::Mutex;
 
 /// A way to answer the kernel with an error.
@@ -24,6 +26,17 @@ enum State<R> {
     Claimed(R),
     /// It is answered.
     Answered,
+}
+
+/// The duty of the thread that works. Dropped without an answer, because the work panicked, it drops
+/// the reply, and with it the kernel is answered: a caller must not wait for a thread that is gone,
+/// and the watch, which holds the answer as well, would keep the reply for ever.
+pub(super) struct Owed<R: Reply>(pub(super) Arc<Deferred<R>>);
+
+impl<R: Reply> Drop for Owed<R> {
+    fn drop(&mut self) {
+        drop(self.0.take());
+    }
 }
 
 impl<R: Reply> Deferred<R> {
@@ -95,8 +108,6 @@ pub(super) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::testing::Said;
     use super::*;
 
@@ -110,6 +121,32 @@ mod tests {
         assert!(!deferred.claim(), "nothing may change any more");
         assert!(deferred.take().is_none());
         assert!(deferred.is_answered());
+    }
+
+    /// A reply whose drop is seen, as the kernel's answers with an error.
+    struct Dropped(Arc<Mutex<bool>>);
+
+    impl Reply for Dropped {
+        fn interrupted(self) {}
+    }
+
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            *self.0.lock() = true;
+        }
+    }
+
+    #[test]
+    fn work_that_panics_drops_the_reply_which_others_hold_as_well() {
+        let dropped: Arc<Mutex<bool>> = Arc::default();
+        let deferred = Arc::new(Deferred::new(Dropped(Arc::clone(&dropped))));
+        let owed = Owed(Arc::clone(&deferred));
+        let work = std::panic::AssertUnwindSafe(move || {
+            assert!(owed.0.is_answered(), "the work goes wrong");
+        });
+        std::panic::catch_unwind(work).unwrap_err();
+        assert!(*dropped.lock(), "the kernel was answered");
+        assert!(deferred.is_answered(), "and the watch lets go");
     }
 
     #[test]

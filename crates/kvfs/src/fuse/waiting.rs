@@ -40,7 +40,7 @@ use parking_lot::{Condvar, Mutex};
 
 pub(super) use super::deferred::Reply;
 
-use super::deferred::Deferred;
+use super::deferred::{Deferred, Owed};
 use super::pool::Pool;
 
 /// How often the signals of callers that wait are looked at.
@@ -128,12 +128,13 @@ impl Waiting {
     ) {
         let deferred = Arc::new(Deferred::new(reply));
         self.watch.add(Caller { thread_id, reply: deferred.clone() });
+        let owed = Owed(deferred);
         self.pool.submit(Box::new(move || {
-            if deferred.is_answered() {
+            if owed.0.is_answered() {
                 return;
             }
-            let done = work(&|| deferred.claim());
-            if let Some(reply) = deferred.take() {
+            let done = work(&|| owed.0.claim());
+            if let Some(reply) = owed.0.take() {
                 answer(reply, done);
             }
         }));

@@ -89,8 +89,10 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
         .map(|(value, _)| value)
 }
 
-fn time(wire: WireTime) -> Timestamp {
-    Timestamp { seconds: wire.0, nanos: wire.1 }
+/// `None` for nanoseconds that are a second and more: no time is written so.
+fn time(wire: WireTime) -> Option<Timestamp> {
+    let (seconds, nanos) = wire;
+    (nanos < 1_000_000_000).then_some(Timestamp { seconds, nanos })
 }
 
 fn wire_time(time: Timestamp) -> WireTime {
@@ -145,10 +147,10 @@ pub(crate) fn attr_from_bytes(ino: Ino, bytes: &[u8]) -> Option<FileAttr> {
         gid: wire.gid,
         nlink: wire.nlink,
         size_bytes: wire.size_bytes,
-        accessed: time(wire.accessed),
-        modified: time(wire.modified),
-        changed: time(wire.changed),
-        created: time(wire.created),
+        accessed: time(wire.accessed)?,
+        modified: time(wire.modified)?,
+        changed: time(wire.changed)?,
+        created: time(wire.created)?,
         xid: Xid::new(wire.xid),
     })
 }

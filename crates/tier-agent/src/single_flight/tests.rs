@@ -57,6 +57,20 @@ mod step_by_step {
     }
 
     #[test]
+    fn a_request_is_given_up_only_when_no_caller_waits() {
+        let flights = Flights::new();
+        let Joined { slot, lead } = flights.join(&7);
+        let second = flights.join(&7);
+        drop(slot);
+        let lead = lead.unwrap().unless_abandoned().expect("the second caller waits");
+        drop(second);
+        assert!(lead.unless_abandoned().is_none(), "its deadline passed as well");
+        let again = flights.join(&7);
+        again.lead.expect("a later caller starts a request of its own").settle(3);
+        assert_eq!(again.slot.wait(never()), Some(Outcome::Settled(3)));
+    }
+
+    #[test]
     fn a_panic_of_the_leader_strands_no_waiter() {
         let flights = Flights::new();
         let Joined { slot, lead } = flights.join(&7);

@@ -39,20 +39,33 @@ pub(super) fn persist(
     let log = context.ports.log.as_ref();
     let Some(publication) = publish(log, next.first)? else { return Ok(None) };
     let snapshot = next.snapshot;
-    // Nothing may return between here and the release.
-    let persisted = Attempt { context, persister, publication, stop }.run(next);
-    let released = log.release(&publication);
-    let report = match persisted {
-        Ok(report) => report,
-        Err(error) => {
-            if let Err(error) = released {
-                tracing::warn!("cannot release a KVS snapshot: {}", with_causes(&error));
-            }
-            return Err(error);
-        }
-    };
-    released?;
+    let held = Held { log, publication: Some(publication) };
+    let report = Attempt { context, persister, publication, stop }.run(next)?;
+    held.release()?;
     Ok(Some(PersistedSnapshot { snapshot, report }))
+}
+
+/// A publication whose KVS snapshot is held. Dropped by an attempt that fails or panics, it is
+/// released too; the attempt's own error is the one that is told.
+struct Held<'a> {
+    log: &'a dyn LogService,
+    publication: Option<Publication>,
+}
+
+impl Held<'_> {
+    fn release(mut self) -> Result<(), PortError> {
+        self.publication.take().map_or(Ok(()), |publication| self.log.release(&publication))
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(publication) = self.publication.take()
+            && let Err(error) = self.log.release(&publication)
+        {
+            tracing::warn!("cannot release a KVS snapshot: {}", with_causes(&error));
+        }
+    }
 }
 
 /// The snapshot that continues the archive.

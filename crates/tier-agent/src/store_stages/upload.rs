@@ -31,7 +31,9 @@ pub(super) fn upload(
         .ok_or_else(|| PersistError::Missing(format!("the manifest of snapshot {snapshot}")))?;
     let status = context.status_sink(header_of(summary))?;
     let objects = archive.objects(snapshot)?;
-    let (n_objects, bytes) = (objects.len(), objects.iter().map(|o| o.len_bytes).sum::<u64>());
+    let n_objects = objects.len();
+    // A manifest states the lengths: they need not have a sum.
+    let bytes = objects.iter().fold(0_u64, |sum, object| sum.saturating_add(object.len_bytes));
     let tier = context.safe_tier();
     tracing::info!(%snapshot, ?tier, n_objects, bytes, "upload begins");
     let local = context.ports.local.as_ref();

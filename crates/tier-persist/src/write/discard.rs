@@ -52,23 +52,30 @@ pub(super) fn discard_uncommitted(
     Ok(())
 }
 
-/// Removes the tarballs of an earlier attempt at a snapshot, which may have had more of them.
+/// Removes the tarballs of an earlier attempt at a snapshot, which may have had more of them. One
+/// that the index has is no attempt: an index that was rebuilt without manifests knows tarballs and
+/// no snapshot. Then nothing is removed and the snapshot refused, for its tarballs would take the
+/// names of those.
 pub(super) fn discard_attempt(
     store: &dyn StagingStore,
     filesystem: FilesystemId,
+    index: &Index,
     epoch: Epoch,
     snapshot: SnapshotId,
 ) -> Result<(), PersistError> {
-    // The index need not be asked: it was seen to be behind this snapshot, so that nothing of it is
-    // committed.
+    let mut left_over = Vec::new();
     for name in list(store, filesystem)? {
         if let Some((_, ObjectKind::Tarball(id))) = names::parse(&name)
             && (id.epoch, id.snapshot) == (epoch, snapshot)
         {
-            delete(store, &name)?;
+            if index.tarball_row(id)?.is_some() {
+                let problem = "the index has tarballs of it; copy lost manifests back";
+                return Err(PersistError::BrokenChain { name: name.to_string(), problem });
+            }
+            left_over.push(name);
         }
     }
-    Ok(())
+    left_over.iter().try_for_each(|name| delete(store, name))
 }
 
 fn list(

@@ -172,12 +172,14 @@ impl Persister {
         let started = Instant::now();
         let PersistRequest { epoch, snapshot, range, .. } = *request;
         tracing::info!(%snapshot, %epoch, %range, "persisting a snapshot");
-        // First, so that a crash at any later step leaves a status log that says what was begun.
-        request.status.report(Event::Started { range })?;
         // Nothing later compares them: applying takes the chunk size to be the index's own.
         apply::check_chunk_bytes(&self.index, request.mounted.chunk_bytes())?;
+        // Before anything is said or removed: a snapshot that is refused stays what it was.
         self.check_is_next(epoch, snapshot)?;
-        discard::discard_attempt(self.store.as_ref(), self.filesystem, epoch, snapshot)?;
+        let store = self.store.as_ref();
+        discard::discard_attempt(store, self.filesystem, &self.index, epoch, snapshot)?;
+        // So that a crash at any later step leaves a status log that says what was begun.
+        request.status.report(Event::Started { range })?;
         let (tarballs, report) = self.write_tarballs(request)?;
         let manifest = self.manifest(request, tarballs, &report)?;
         self.commit(&manifest, request.status, &report)?;

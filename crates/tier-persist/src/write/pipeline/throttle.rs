@@ -3,7 +3,7 @@
 //! A snapshot is persisted by the process that serves the filesystem, on the same cores. With all
 //! of them at work a request takes twice as long as without; yet a snapshot must come to its end,
 //! or the log grows for ever. So workers yield, but never stop. Three means work together, each of
-//! which can be set (`docs/adr/0013-persisting-gives-way.md`): the threads' priority, which the
+//! which can be set (`docs/adr/0013-persisting-yields.md`): the threads' priority, which the
 //! caller sets; the [rate limiter](super::rate_limiter), which is for disks; and this throttle,
 //! which is for cores.
 //!
