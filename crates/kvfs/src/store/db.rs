@@ -3,8 +3,8 @@
 //!
 //! A batch is written without a sync and is then visible, and safe from the end of the process; a
 //! sync of the write-ahead log makes everything before it safe from a loss of power. The few writes
-//! that are no transaction (a new store's settings, the floor of a restore, the mark of a repair) are
-//! functions here, each of which says whether it syncs.
+//! that are no transaction (a new store's settings, the floor of a restore, the mark of a repair)
+//! are functions here, each of which says whether it syncs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
