@@ -34,7 +34,10 @@ impl Kvfs {
         if from.ino == to.ino && range(from).overlaps(range(to)) {
             return Err(FsError::Invalid("the ranges overlap"));
         }
-        let len = len.min(COPIED_BYTES_MAX);
+        // Where the source ends now: a copy within one file may make it longer, and must not go on
+        // with what it has written itself.
+        let source_bytes = self.reader().regular(from.ino)?.size_bytes;
+        let len = len.min(COPIED_BYTES_MAX).min(source_bytes.saturating_sub(from.offset));
         let mut copied = 0;
         while copied < len {
             let n = to_usize((len - copied).min(COPY_BYTES));

@@ -1,6 +1,8 @@
 //! What POSIX says, where a random workload does not look.
 
-use kvfs::{Blocking, EntryRef, FsError, NewFile, NewNode, RenameMode, SetAttr, XattrMode};
+use kvfs::{
+    Blocking, EntryRef, FilePosition, FsError, NewFile, NewNode, RenameMode, SetAttr, XattrMode,
+};
 use tier_types::{ByteRange, FileAttr, FileKind, Ino, LogService, Timestamp, Xattr};
 
 use crate::common::{create, directory, file, name, node, open};
@@ -248,4 +250,16 @@ fn ranges_are_cut_at_the_ends_of_files_and_of_numbers() {
     fs.write(ino, max - 1, b"x").unwrap();
     assert_eq!(fs.read(ino, max - 2, 9).unwrap(), [0, b'x']);
     assert_eq!(fs.next_hole(ino, max - 1).unwrap(), Some(max), "the end of the file");
+}
+
+#[test]
+fn a_copy_within_a_file_does_not_go_on_with_what_it_wrote() {
+    let (_dir, fs) = create();
+    let ino = file(&fs, Ino::ROOT, "f");
+    fs.write(ino, 0, &[1; 1000]).unwrap();
+    let at = |offset| FilePosition { ino, offset };
+    assert_eq!(fs.copy_range(Blocking::Blocking, at(500), at(5000), 4000).unwrap(), 500);
+    assert_eq!(fs.getattr(ino).unwrap().size_bytes, 5500);
+    assert_eq!(fs.copy_range(Blocking::Blocking, at(5500), at(0), 10).unwrap(), 0);
+    assert_eq!(fs.copy_range(Blocking::Blocking, at(u64::MAX), at(0), 10).unwrap(), 0);
 }
