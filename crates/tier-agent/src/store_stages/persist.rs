@@ -51,6 +51,7 @@ pub(super) fn persist(
             return Err(error);
         }
     };
+    // The snapshot is committed and stays so, but one that stays pinned must not go unseen.
     released?;
     Ok(Some(PersistedSnapshot { snapshot, report }))
 }
@@ -81,6 +82,8 @@ impl NextSnapshot {
 /// The publication to persist: all since the last snapshot.
 fn publish(log: &dyn LogService, first: Xid) -> Result<Option<Publication>, AgentError> {
     let published = match log.publish()? {
+        // Only its end counts. It begins at the last publication, and a snapshot at the last one
+        // that was persisted, which may lie further back.
         Some(publication) => Some(publication.range.last()),
         // Nothing was logged since, but an earlier publication may not be persisted.
         None => match XidRange::new(first, Xid::new(u64::MAX)) {
@@ -88,6 +91,7 @@ fn publish(log: &dyn LogService, first: Xid) -> Result<Option<Publication>, Agen
             None => None,
         },
     };
+    // Empty, and so `None`, if the newest segment is persisted already.
     let range = published.and_then(|last| XidRange::new(first, last.next()));
     Ok(range.map(|range| Publication { range }))
 }
@@ -106,6 +110,8 @@ impl Attempt<'_> {
         let range = self.publication.range;
         assert!(range.start() == next.first, "a snapshot continues where the last one ended");
         let NextSnapshot { snapshot, failed, .. } = next;
+        // A snapshot that a crash lost is `Missing` once a writer has logged more: this attempt
+        // fails, and the next one covers both ranges.
         let mounted = self.context.ports.instance.open_snapshot(&self.publication)?;
         let header = StatusHeader { epoch: self.context.ports.epoch, snapshot };
         let status = self.context.status_sink(header)?;
