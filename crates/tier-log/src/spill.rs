@@ -39,11 +39,15 @@ impl SpilledRun {
         let failed = |source| LogError::Spill { operation: "write", source };
         let mut sink = BufWriter::new(tempfile::tempfile_in(dir).map_err(failed)?);
         for inode in inodes {
+            // A length goes before each value, so that a reader takes exactly its bytes and decodes
+            // them.
             let bytes = encode(inode);
             sink.write_all(&to_u64(bytes.len()).to_le_bytes()).map_err(failed)?;
             sink.write_all(&bytes).map_err(failed)?;
         }
+        // Not synced, because after a crash nothing could look for it.
         let mut file = sink.into_inner().map_err(|error| failed(error.into_error()))?;
+        // By the same descriptor: a file without a name cannot be opened again.
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
         Ok(Self { file: BufReader::new(file), n_left: inodes.len() })
     }
@@ -52,15 +56,18 @@ impl SpilledRun {
         if self.n_left == 0 {
             return Ok(None);
         }
+        // By the number and not by the end of the file: one that ends early is an error.
         self.n_left -= 1;
         let failed = |source| LogError::Spill { operation: "read", source };
         let mut header = [0; 8];
         self.file.read_exact(&mut header).map_err(failed)?;
         let len = u64::from_le_bytes(header);
+        // Grown as bytes come and not to the length, which was on a disk and may be any number.
         let mut bytes = Vec::new();
         let read = Read::take(&mut self.file, len).read_to_end(&mut bytes).map_err(failed)?;
         let whole = to_u64(read) == len;
         let inode = if whole { decode(&bytes) } else { None };
+        // Not a damaged segment: the log is whole, and computing the changes again may succeed.
         inode.map(Some).ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into()))
     }
 }
@@ -83,6 +90,7 @@ fn decode(bytes: &[u8]) -> Option<InodeChange> {
     let gone = spilled.gone.map(Xid::new);
     let mut change = NetChange { created: spilled.created, gone, ..NetChange::default() };
     for (start, end) in spilled.touched {
+        // No empty range was ever written: these are other bytes.
         change.touched.insert(ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end))?);
     }
     Some(InodeChange { ino: Ino::new(spilled.ino), change })

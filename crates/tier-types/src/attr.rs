@@ -16,9 +16,10 @@ pub struct Timestamp {
 /// RFC 3339 in UTC, to the second: `2016-12-18T00:04:05Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // In days of 86,400 seconds, rounded down: the time of day counts forward before 1970 too.
         let (year, month, day) = civil(self.seconds.div_euclid(86_400));
-        let second = self.seconds.rem_euclid(86_400);
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let of_day = self.seconds.rem_euclid(86_400);
+        let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
 }
@@ -26,15 +27,20 @@ impl fmt::Display for Timestamp {
 /// Year, month and day of a day since 1970-01-01 in the proleptic Gregorian calendar
 /// (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`).
 fn civil(days: i64) -> (i64, i64, i64) {
+    // From 0000-03-01 on, so that a leap day is the last of its year. Days of 64-bit seconds leave
+    // room for the sum.
     let shifted = days + 719_468;
+    // The calendar repeats after 400 years, which are 146,097 days.
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
     let year_of_era =
         (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // From March on the lengths of months repeat: 153 days for each five of them.
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    // January and February belong to the year that began in the March before.
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -112,6 +118,7 @@ impl FileAttr {
             modified: zero,
             changed: zero,
             created: zero,
+            // An inode number is the id of the transaction that made the inode.
             xid: Xid::new(ino.get()),
         }
     }
@@ -140,8 +147,10 @@ impl FileName {
 
     /// Whether bytes can be a name.
     pub fn is_name(bytes: &[u8]) -> bool {
+        // No longer than Linux lets a name be; an empty one would stand for the directory itself.
         let fits = (1..=Self::BYTES_MAX).contains(&bytes.len());
         let plain = !bytes.iter().any(|&byte| byte == 0 || byte == b'/');
+        // With the last two a path made of names would lead somewhere else.
         fits && plain && bytes != b"." && bytes != b".."
     }
 
@@ -153,6 +162,7 @@ impl FileName {
 
 impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A name may hold control sequences of a terminal, and none may reach it.
         self.0.escape_ascii().fmt(f)
     }
 }
