@@ -52,6 +52,7 @@ impl DirStore {
     /// Objects below `root`, which is made if it is not there.
     pub fn open(root: &Path) -> Result<Self, PortError> {
         fs::create_dir_all(root).map_err(|source| failed("create directory", root, source))?;
+        // The name of a root that is new lies in its parent.
         if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_directory(parent)?;
         }
@@ -60,6 +61,7 @@ impl DirStore {
 
     fn path(&self, name: &ObjectName) -> PathBuf {
         let path = self.root.join(name.as_str());
+        // A name has no part that begins with a dot, so that no `..` can lead out of the directory.
         assert!(path.starts_with(&self.root) && path != self.root, "a name stays below the root");
         path
     }
@@ -71,19 +73,23 @@ impl DirStore {
         fs::create_dir_all(directory)
             .map_err(|source| failed("create directory", directory, source))?;
         let temporary = temporary_beside(&path);
+        // A leftover of an earlier process with the same number is refused, not written over.
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .open(&temporary)
             .map_err(|source| failed("create", &temporary, source))?;
+        // From here on a drop removes the file, so that a failed write leaves nothing behind.
         Ok(StagedFile { file, temporary, path, root: self.root.clone(), committed: false })
     }
 }
 
 /// A name that no other writer has: not in this process, and not in another one that may run.
 fn temporary_beside(path: &Path) -> PathBuf {
+    // The number only has to differ; nothing else is ordered by it.
     let number = N_TEMPORARIES.fetch_add(1, Ordering::Relaxed);
     let mut name = path.as_os_str().to_os_string();
+    // The temporary name is in the object's own directory, because a rename needs one filesystem.
     name.push(format!(".{}-{number}{TEMPORARY}", std::process::id()));
     name.into()
 }
@@ -95,6 +101,7 @@ impl StagingStore for DirStore {
 
     fn discard_staged(&self) -> Result<(), PortError> {
         let mut leftovers = Vec::new();
+        // Names are collected first: what a listing shows while files are removed is not defined.
         walk(&self.root, &mut |path| {
             if path.as_os_str().as_encoded_bytes().ends_with(TEMPORARY.as_bytes()) {
                 leftovers.push(path.to_path_buf());
@@ -122,7 +129,9 @@ impl Drop for StagedFile {
     fn drop(&mut self) {
         if !self.committed {
             // What cannot be removed is removed at the next start.
-            let _ = fs::remove_file(&self.temporary);
+            if let Err(error) = fs::remove_file(&self.temporary) {
+                tracing::debug!(%error, path = %self.temporary.display(), "a staged file stays");
+            }
         }
     }
 }
@@ -154,9 +163,12 @@ impl StagedObject for StagedFile {
     }
 
     fn flush_handle(&self) -> Result<Flush, PortError> {
+        // A duplicate shares the open file: an error of writing back is told once to either of the
+        // two, which is why a caller must not ignore it here.
         let file =
             self.file.try_clone().map_err(|source| failed("duplicate", &self.temporary, source))?;
         let path = self.temporary.clone();
+        // The data alone is enough here; the commit syncs the length with it.
         Ok(Box::new(move || file.sync_data().map_err(|source| failed("sync", &path, source))))
     }
 
@@ -173,16 +185,24 @@ impl ObjectStore for DirStore {
         content: &mut dyn Read,
     ) -> Result<(), PortError> {
         match self.len_bytes(name) {
-            Ok(there) if there == len_bytes => return Ok(()),
+            // A length is all that is compared, because digests are the reader's to check, after
+            // the upload too.
+            Ok(there) if there == len_bytes => {
+                tracing::debug!(%name, len_bytes, "the object is there already");
+                return Ok(());
+            }
             Ok(_) => {
                 let message = format!("object {name} exists with another length; it is kept");
                 return Err(PortError::new(ErrorKind::Damaged, message));
             }
+            // Two writers that both find nothing here do no harm: the name has one content.
             Err(error) if error.kind() == ErrorKind::Missing => {}
             Err(error) => return Err(error),
         }
         let mut object = self.create(name)?;
         let mut buffer = vec![0; COPY_BYTES];
+        // More than was announced is not read, and less is an error below: the length is part of a
+        // manifest.
         let mut content = content.take(len_bytes);
         let mut written = 0;
         loop {
@@ -198,6 +218,7 @@ impl ObjectStore for DirStore {
         }
         if written != len_bytes {
             let message = format!("the content of {name} ended after {written} bytes");
+            // The drop takes the temporary file away, so that a repeated call starts afresh.
             return Err(PortError::new(ErrorKind::Failed, message));
         }
         object.finish()
@@ -216,6 +237,8 @@ impl ObjectStore for DirStore {
         buffer: &mut [u8],
     ) -> Result<(), PortError> {
         let path = self.path(name);
+        // The file is opened for each range, so that descriptors are bounded by readers and not by
+        // objects.
         let file = File::open(&path).map_err(|source| failed("open", &path, source))?;
         let read = file.read_exact_at(buffer, offset_bytes);
         read.map_err(|source| failed("read", &path, source))
@@ -226,9 +249,13 @@ impl ObjectStore for DirStore {
         walk(&self.root, &mut |path| {
             let relative = path.strip_prefix(&self.root).ok().and_then(Path::to_str);
             let name =
+                // A prefix may end within a name, as a listing of a cloud allows.
                 relative.filter(|name| name.starts_with(prefix) && !name.ends_with(TEMPORARY));
+            // A foreign file whose name cannot be an object's is left out, not an error of the
+            // listing.
             names.extend(name.and_then(ObjectName::new));
         })?;
+        // The port promises the order; a directory has none.
         names.sort();
         Ok(names)
     }
@@ -236,6 +263,8 @@ impl ObjectStore for DirStore {
     fn delete(&self, name: &ObjectName) -> Result<(), PortError> {
         let path = self.path(name);
         match fs::remove_file(&path) {
+            // A removal that is repeated after a crash has nothing left to do. It is not synced: an
+            // object that a loss of power brings back is garbage, and is found again.
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(failed("delete", &path, source))
             }
@@ -249,6 +278,8 @@ fn walk(directory: &Path, visit: &mut dyn FnMut(&Path)) -> Result<(), PortError>
     for entry in entries {
         let entry = entry.map_err(|source| failed("list", directory, source))?;
         let path = entry.path();
+        // The type is that of the entry itself: a symbolic link to a directory cannot make a
+        // circle.
         let kind = entry.file_type().map_err(|source| failed("look at", &path, source))?;
         if kind.is_dir() {
             walk(&path, visit)?;
@@ -267,6 +298,7 @@ fn sync_directory(path: &Path) -> Result<(), PortError> {
 fn failed(operation: &str, path: &Path, source: io::Error) -> PortError {
     let object = path.display();
     let kind = source.kind();
+    // The first two kinds tell a reader that another copy may help.
     let error = if kind == io::ErrorKind::NotFound {
         PortError::new(ErrorKind::Missing, format!("object {object} is missing"))
     } else if kind == io::ErrorKind::UnexpectedEof {

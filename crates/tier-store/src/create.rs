@@ -78,10 +78,13 @@ impl NewStore {
             Some(path) => read_identity(path)?,
             None => Keys::generate()?,
         };
+        // Extra recipients come besides the own public key: what is written must be readable here.
         for recipient in &self.recipients {
             keys.add_recipient(recipient)?;
         }
         let layout = Layout::new(path);
+        // The id is random, so that any number of stores can share a cloud without a registry of
+        // names.
         let config = self.config(FilesystemId::random()?);
         prepare_directory(&layout, &keys)?;
         Ok(PreparedStore { layout, config, public_key: keys.public_key() })
@@ -95,6 +98,7 @@ impl NewStore {
             chunk_bytes: self.chunk_bytes,
             xid_floor: 0,
             snapshot_floor: 0,
+            // The path is relative to the store, so that the store can be moved.
             identity: Layout::IDENTITY.into(),
             recipients: self.recipients.clone(),
             encryption: self.encryption,
@@ -140,10 +144,14 @@ pub(crate) fn prepare_directory(layout: &Layout, keys: &Keys) -> Result<(), Stor
     // What the permissions of the filesystem keep from other users lies in here.
     fs::set_permissions(store, fs::Permissions::from_mode(0o700))
         .map_err(StoreError::io("create", store))?;
+    // An empty directory is taken as well: it may be the mount point of a disk.
     let mut entries = fs::read_dir(store).map_err(StoreError::io("list", store))?;
     if entries.next().is_some() {
+        // Files of another kind are never mixed with a store's, and a second store never replaces a
+        // first.
         return Err(StoreError::NotEmpty(store.to_path_buf()));
     }
+    // The time goes into a comment of the identity file only, so that no test needs another clock.
     let clock: &dyn Clock = &SystemClock;
     new_identity(&layout.identity(), keys, clock)
 }

@@ -18,9 +18,11 @@ use crate::StoreError;
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
     let directory = parent(path);
     let failed = || StoreError::io("write", path);
+    // In the same directory, because a rename works, and is one step, within one filesystem only.
     let mut file = NamedTempFile::new_in(directory).map_err(failed())?;
     file.write_all(content).map_err(failed())?;
     file.as_file().sync_all().map_err(failed())?;
+    // Until this rename a failure drops the temporary file, and the old content is still in place.
     file.persist(path).map_err(|error| failed()(error.error))?;
     sync_directory(directory)
 }
@@ -28,8 +30,10 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
 /// Writes a new file with a secret, which only its owner can read. A file that is there stays.
 pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), StoreError> {
     let failed = || StoreError::io("write", path);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let mut file = file.map_err(failed())?;
+    // The mode is set with the creation, so that there is no moment at which others can read the
+    // key. A replacement by rename, as above, could destroy the only key to an archive.
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = opened.map_err(failed())?;
     file.write_all(text.as_bytes()).map_err(failed())?;
     file.sync_all().map_err(failed())?;
     sync_directory(parent(path))
@@ -37,6 +41,7 @@ pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), StoreError> {
 
 /// Makes a directory with all above it, durably.
 pub(crate) fn make_directory(path: &Path) -> Result<(), StoreError> {
+    // Callers make one level below the store's directory, so that one sync is enough.
     fs::create_dir_all(path).map_err(StoreError::io("create", path))?;
     sync_directory(parent(path))
 }
@@ -45,6 +50,7 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), StoreError> {
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     assert_ne!(from, to, "a rename has two names");
     fs::rename(from, to).map_err(StoreError::io("rename", from))?;
+    // The directory of the old name is not synced: it is the same one, or is removed soon after.
     sync_directory(parent(to))
 }
 
@@ -56,6 +62,7 @@ pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
 
 /// The directory that holds a name; the current one for a bare name.
 fn parent(path: &Path) -> &Path {
+    // A bare name has the parent "", which cannot be opened.
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

@@ -22,6 +22,7 @@ const NEW: &[u8] = b"new-";
 /// The index: the last whole one, or where the first one is to be made.
 pub(crate) fn current(layout: &Layout) -> Result<PathBuf, StoreError> {
     let indexes = layout.indexes();
+    // Zero stands for no index, so that numbers begin with 1.
     Ok(indexes.join(last_number(&indexes)?.max(1).to_string()))
 }
 
@@ -35,7 +36,9 @@ pub(crate) fn settle(layout: &Layout) -> Result<(), StoreError> {
         let is_old = number(&path).is_some_and(|number| number < last);
         if is_new {
             // Whatever it was, it does not count; what stays is tried again at the next opening.
-            drop(fs::remove_dir_all(&path));
+            if let Err(error) = fs::remove_dir_all(&path) {
+                tracing::debug!(%error, path = %path.display(), "an index in the making stays");
+            }
         } else if is_old {
             remove(&path);
         }
@@ -52,6 +55,7 @@ pub(crate) fn remove(index: &Path) {
 }
 
 fn take_away(index: &Path) -> Result<(), StoreError> {
+    // After a rename that failed there is nothing to remove.
     if !index.exists() {
         return Ok(());
     }
@@ -73,8 +77,8 @@ impl NewIndex {
     pub(crate) fn new(layout: &Layout) -> Result<Self, StoreError> {
         let indexes = layout.indexes();
         durable::make_directory(&indexes)?;
-        let work = tempfile::Builder::new().prefix(OsStr::from_bytes(NEW)).tempdir_in(&indexes);
-        let work = work.map_err(StoreError::io("make a directory in", &indexes))?;
+        let made = tempfile::Builder::new().prefix(OsStr::from_bytes(NEW)).tempdir_in(&indexes);
+        let work = made.map_err(StoreError::io("make a directory in", &indexes))?;
         Ok(Self { indexes, work })
     }
 
@@ -92,6 +96,8 @@ impl NewIndex {
     pub(crate) fn publish(self) -> Result<PathBuf, StoreError> {
         let place = self.indexes.join((last_number(&self.indexes)? + 1).to_string());
         assert!(!place.exists(), "a number above the last one is free");
+        // A rename that was made and not synced is undone: an index that was reported as failed
+        // must not be the last one at the next opening.
         durable::rename(&self.index_path(), &place).inspect_err(|_| remove(&place))?;
         assert_eq!(number(&place).is_some(), place.is_dir(), "a published index has a number");
         Ok(place)
@@ -118,13 +124,16 @@ fn last_number(indexes: &Path) -> Result<u64, StoreError> {
 /// The number of a whole index.
 fn number(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?;
+    // The largest number is left out, so that the number after the last one exists.
     let number = name.parse().ok().filter(|number| (1..u64::MAX).contains(number))?;
+    // Other spellings of a number, such as 03, are not the store's, and are left alone.
     (path.is_dir() && number.to_string() == name).then_some(number)
 }
 
 /// What is in the directory of indexes, which is made if it is not there.
 fn entries(indexes: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let failed = || StoreError::io("read", indexes);
+    // A store that was just made, or a demo that removed its index, has no such directory yet.
     if !indexes.exists() {
         durable::make_directory(indexes)?;
     }

@@ -65,8 +65,11 @@ pub fn rebuild(
     let new = NewIndex::new(&dir.layout)?;
     let index = open_index(&new.index_path(), &dir.config)?;
     let filled = fill_from_what_is_left(dir, &index, options, watch)?;
+    // The database opens its files by their paths, so that it is closed before its directory moves.
     drop(index);
     new.publish()?;
+    // The old index goes last: until the new one has its number, a crash must leave one that
+    // counts.
     index_dirs::settle(&dir.layout)?;
     Ok(filled)
 }
@@ -85,20 +88,28 @@ impl Store {
         let new = NewIndex::new(&dir.layout)?;
         let index = open_index(&new.index_path(), &dir.config)?;
         let filled = fill_index(dir, &index, options, watch)?;
+        // The new index is dropped with its directory, and readers keep the index that is whole.
         if !filled.damages.is_empty() {
             return Ok(filled);
         }
         // First what came meanwhile, so that the rest, for which the next snapshot waits, is little.
         self.archive()?.catch_up(&index)?;
+        // This is the last point to stop at: from here on the next snapshot waits for the writer.
         watch.check_stop()?;
+        // With the writer held no manifest can reach the old index, so that the second catch-up is
+        // final.
         let writer = self.index().writer();
         self.archive()?.catch_up(&index)?;
+        // The exchange checks this as well; checked here, an index that is behind never gets a
+        // number.
         if newest(&index) < newest(self.index()) {
             return Err(IndexError::Behind.into());
         }
         drop(index);
         let place = new.publish()?;
         let index = open_index(&place, &dir.config);
+        // The exchange itself consumes the writer, so that commits go on as soon as readers changed
+        // over.
         let replaced = index.and_then(|index| Ok(writer.replace_by(index)?));
         // The next opening goes on with the one that is in use now.
         replaced.inspect_err(|_| index_dirs::remove(&place))?;
@@ -117,6 +128,7 @@ impl Store {
         let new = NewIndex::new(&dir.layout)?;
         let index = open_index(&new.index_path(), &dir.config)?;
         let filled = fill_index(dir, &index, options, watch)?;
+        // Snapshots that came during the fill would otherwise look like differences.
         self.archive()?.catch_up(&index)?;
         Ok(look(&FreshIndex { index: &index, filled, directory: new.directory() }))
     }
@@ -143,23 +155,28 @@ fn fill_from_what_is_left(
 ) -> Result<Filled, StoreError> {
     let unusable = match Archive::open(dir.local.as_ref(), &dir.keys, dir.filesystem) {
         Ok(archive) => {
+            // A chain that lost its newest manifests looks whole by itself; only the status logs
+            // remember them.
             let last = archive.snapshots().next_back().map(|last| last.snapshot);
             if last.is_some() && last >= newest_committed(dir) {
                 return fill_by(archive, copies(dir, options)?, index, options.mode, watch);
             }
             None
         }
+        // A wrong key or a failing disk is no sign that the manifests here do not count.
         Err(error) if is_damage(&error) => Some(error),
         Err(error) => return Err(error.into()),
     };
     let newest = newest_known(dir);
     if let Some(archive) = cloud_archive(dir) {
         let theirs = archive.snapshots().next_back().map(|last| last.snapshot);
+        // Equal and not later: what is later may be of a history that this store does not continue.
         if theirs.is_some() && (newest.is_none() || theirs == newest) {
             tracing::warn!("the manifests here are not whole; going by the cloud's");
             return fill_by(archive, copies(dir, options)?, index, options.mode, watch);
         }
     }
+    // By tables there is nothing to go by without manifests; a full scan asks every tarball itself.
     let by_tables = options.mode == ScanMode::Tables;
     match (unusable, newest) {
         // Tarballs may be what an interrupted first snapshot left: the status log says so. Where
@@ -176,6 +193,8 @@ fn fill_from_what_is_left(
     }
     tracing::warn!("there are no manifests that can be used; scanning all tarballs");
     let copies = copies(dir, options)?;
+    // The list is never empty. One copy is scanned, because nothing says which of two would be
+    // right.
     let source = copies.first().ok_or_else(|| StoreError::Damaged("no tarballs".into()))?;
     let (keys, filesystem) = (&dir.keys, dir.filesystem);
     let (n_tarballs, damages) = rebuild_without_manifests(index, *source, keys, filesystem, watch)?;
@@ -207,6 +226,7 @@ fn fill_by<'a>(
     watch: &mut Watch<'_>,
 ) -> Result<Filled, StoreError> {
     let n_tarballs = archive.snapshots().map(|summary| summary.n_tarballs).sum();
+    // The second pass asks the other copy first; with a single copy it would only repeat the first.
     let others: Vec<_> = copies.iter().rev().copied().collect();
     let has_others = others.len() > 1;
     let archive = archive.with_tarballs_in(copies);
@@ -222,12 +242,17 @@ fn fill_by<'a>(
             tracing::warn!("{n} places of tarballs are damaged; reading the other copies as well");
             match archive.add_to_index(index, watch) {
                 Ok(theirs) => {
+                    // Copies may be damaged at different places: only an object that is damaged in
+                    // both counts.
                     let also = |one: &Damage| theirs.iter().any(|other| other.object == one.object);
                     damages.into_iter().filter(also).collect()
                 }
+                // A stop must not pass for a copy that cannot be read.
                 Err(PersistError::Cancelled) => return Err(PersistError::Cancelled.into()),
                 Err(error) => {
                     tracing::warn!("the other copies cannot be read: {error}");
+                    // What the first copy gave is in the index, and its damage is reported as it
+                    // was.
                     damages
                 }
             }
@@ -238,15 +263,21 @@ fn fill_by<'a>(
 }
 
 fn is_damage(error: &PersistError) -> bool {
+    // A tarball that is missing in one copy may be whole in the other, like a damaged one.
     matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing)
 }
 
 /// The newest snapshot that this store knows of: from its old index, as far as that can be read, and
 /// from its status logs.
 fn newest_known(dir: &StoreDir) -> Option<SnapshotId> {
-    let old = index_dirs::current(&dir.layout).ok().filter(|path| path.exists());
+    // Opening makes an empty index where there is none, which would then count as the current one.
+    let place = index_dirs::current(&dir.layout).ok().filter(|path| path.exists());
     // Whatever is wrong with the old index is no reason not to make a new one.
-    let old = old.and_then(|path| open_index(&path, &dir.config).ok());
+    let old = place.and_then(|path| {
+        let opened = open_index(&path, &dir.config);
+        opened.inspect_err(|error| tracing::debug!(%error, "the old index cannot be opened")).ok()
+    });
+    // `None` is less than any snapshot, so that the maximum takes what either source knows.
     old.as_ref().and_then(newest).max(newest_committed(dir))
 }
 
@@ -254,6 +285,7 @@ fn newest_known(dir: &StoreDir) -> Option<SnapshotId> {
 fn newest_committed(dir: &StoreDir) -> Option<SnapshotId> {
     let committed = |status: &SnapshotStatus| status.stage >= Stage::Committed;
     let statuses = statuses(dir);
+    // A snapshot that was begun and not committed has no manifest to be missed.
     statuses.iter().filter(|status| committed(status)).map(|s| s.header.snapshot).max()
 }
 
@@ -272,5 +304,9 @@ fn statuses(dir: &StoreDir) -> Vec<SnapshotStatus> {
 
 /// The newest snapshot that an index has.
 fn newest(index: &Index) -> Option<SnapshotId> {
-    index.applied().ok().flatten().map(|applied| applied.snapshot)
+    // An index that cannot tell what it includes includes nothing, as in the exchange.
+    let applied = index.applied();
+    let known = applied
+        .inspect_err(|error| tracing::debug!(%error, "an index cannot tell what it includes"));
+    known.ok().flatten().map(|applied| applied.snapshot)
 }

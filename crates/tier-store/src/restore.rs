@@ -98,11 +98,14 @@ pub fn restore(
 ) -> Result<RestoreReport, StoreError> {
     let cloud = open_cloud(&source.cloud)?;
     let mut keys = read_identity(&source.identity)?;
+    // Recipients are checked before anything is made at `path`, like all else that can be wrong.
     for recipient in &source.recipients {
         keys.add_recipient(recipient)?;
     }
     let filesystem = find_filesystem(cloud.as_ref(), source)?;
     let archive = open_archive(cloud.as_ref(), &keys, filesystem, source)?;
+    // The settings are made before the archive is cut: numbers go on behind its newest snapshot,
+    // also where an older one is restored.
     let config = settings(&archive, filesystem, source)?;
     let archive = until(archive, source.snapshot)?;
     let behind = |last: Xid| last.get() <= config.xid_floor;
@@ -111,6 +114,7 @@ pub fn restore(
     prepare_directory(&layout, &keys)?;
     let floor = Xid::new(config.xid_floor);
     let n_inodes = fill(&layout, &archive, &config, floor, target, progress)?;
+    // The next manifest of the new store names the newest of these as its parent.
     copy_manifests(&archive, cloud.as_ref(), &DirStore::open(&layout.tarballs())?)?;
     record(&layout, &archive)?;
     config.write(&layout)?;
@@ -118,6 +122,8 @@ pub fn restore(
     Ok(RestoreReport {
         n_inodes,
         snapshot: last.map(|last| last.snapshot),
+        // The newest snapshot lists earlier failures as well, because each snapshot tries them
+        // again.
         failed: last.map(|last| last.failed.clone()).unwrap_or_default(),
     })
 }
@@ -135,11 +141,14 @@ impl Store {
         let dir = self.dir();
         let copies = dir.copies();
         let stores = copies.iter().map(AsRef::as_ref).collect();
+        // The tarballs of an old snapshot may be in one copy only, so that all copies are asked.
         let archive = until(self.archive()?, Some(snapshot))?.with_tarballs_in(stores);
         let layout = Layout::new(path);
-        let floor = archive.snapshots().next_back().map(|last| last.range.last());
-        let floor = floor.unwrap_or(Xid::new(0));
+        let last = archive.snapshots().next_back().map(|last| last.range.last());
+        // The list is not empty: the snapshot was found in it a moment ago.
+        let floor = last.unwrap_or(Xid::new(0));
         fill(&layout, &archive, &dir.config, floor, target, progress)?;
+        // The fill has closed its index by now; the database lets one opening in at a time.
         let index = Arc::new(open_index(&index_dirs::current(&layout)?, &dir.config)?);
         Ok(Arc::new(recaller(dir, &index, dir.copies())?))
     }
@@ -155,6 +164,7 @@ fn fill(
     target: &mut dyn RestoreTarget,
     progress: &mut dyn FnMut(u64),
 ) -> Result<u64, StoreError> {
+    // The index comes first, because it says which metadata is the newest and where the data is.
     let index = open_index(&index_dirs::current(layout)?, config)?;
     archive.rebuild_index(&index, ScanMode::Tables, &mut Watch::default())?;
     let instance = target.create(layout.root(), config, floor)?;
@@ -166,6 +176,7 @@ fn fill(
 /// The archive up to and including a snapshot.
 fn until(archive: Archive<'_>, snapshot: Option<SnapshotId>) -> Result<Archive<'_>, StoreError> {
     let Some(snapshot) = snapshot else { return Ok(archive) };
+    // An unknown number would cut the archive at the next lower one, and restore another state.
     if !archive.snapshots().any(|summary| summary.snapshot == snapshot) {
         return Err(StoreError::Unusable(format!(
             "there is no snapshot {snapshot}; tier snapshots lists them"
@@ -181,6 +192,8 @@ fn open_archive<'a>(
     source: &RestoreSource,
 ) -> Result<Archive<'a>, StoreError> {
     let archive = Archive::open(cloud, keys, filesystem)?;
+    // Any process that knows the public key can encrypt to it; the signature alone tells a forged
+    // history.
     if !archive.own_signature() && !source.trust_signer {
         return Err(StoreError::Unusable(format!(
             "the newest manifest is signed by another identity than {}; if that is an extra \
@@ -200,13 +213,18 @@ fn settings(
     let nothing = || StoreError::Unusable("the cloud has no snapshot".into());
     let newest = archive.snapshots().next_back().ok_or_else(nothing)?;
     let new = NewStore {
+        // A restored store goes on with the same cloud, where its data is: there is no other copy
+        // yet.
         cloud: Some(source.cloud.clone()),
         recipients: source.recipients.clone(),
         encryption: encrypts(archive)?,
+        // Detours count in chunks, so that with another size every one of them would be wrong.
         chunk_bytes: archive.chunk_bytes().ok_or_else(nothing)?,
         ..NewStore::default()
     };
     Ok(Config {
+        // The next epoch, so that no object of the new writer can have the name of one of the old
+        // writer.
         epoch: newest.epoch.next().get(),
         xid_floor: newest.range.last().get(),
         snapshot_floor: newest.snapshot.get(),
@@ -236,6 +254,7 @@ fn find_filesystem(
 
 /// Whether the archive's tarballs are encrypted; a restored store goes on the same way.
 fn encrypts(archive: &Archive<'_>) -> Result<bool, StoreError> {
+    // The newest tarballs decide, because the setting may have been another one before.
     for summary in archive.snapshots().rev() {
         let objects = archive.objects(summary.snapshot)?;
         if let Some(object) = objects.iter().find(|o| o.name.as_str().contains(".tar.zst")) {
@@ -243,6 +262,7 @@ fn encrypts(archive: &Archive<'_>) -> Result<bool, StoreError> {
             return Ok(ending.is_some_and(|ending| ending == "age"));
         }
     }
+    // No tarball was ever written, and encryption is the choice that can be regretted least.
     Ok(true)
 }
 
@@ -251,7 +271,10 @@ fn copy_manifests(
     from: &dyn ObjectStore,
     to: &dyn ObjectStore,
 ) -> Result<(), StoreError> {
+    // Only the manifests up to the restored snapshot: the chain here must end where the state does.
     for StoredObject { name, len_bytes, .. } in archive.manifests() {
+        // The length was bounded when the archive was opened; it cannot ask for any amount of
+        // memory.
         let mut bytes = vec![0; to_usize(len_bytes)];
         from.read_range(&name, 0, &mut bytes)?;
         to.put(&name, len_bytes, &mut bytes.as_slice())?;
@@ -274,6 +297,8 @@ fn record(layout: &Layout, archive: &Archive<'_>) -> Result<(), StoreError> {
             tarball_bytes: summary.tarball_bytes,
         })?;
         status.report(Event::Indexed)?;
+        // Without this line the agent would upload each snapshot, from a local store without
+        // tarballs.
         status.report(Event::Verified { tier: Tier::Cloud })?;
     }
     Ok(())

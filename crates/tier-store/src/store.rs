@@ -29,6 +29,8 @@ pub struct Store {
     recaller: Arc<Recaller>,
     filesystem: Filesystem,
     progress: Arc<dyn StatusSink>,
+    // Made when it is first needed, because its start recovers what a crash left, and most commands
+    // only read.
     agent: OnceLock<Arc<TieringOutAgent>>,
     /// The last field, and so the last one to be dropped: it holds the lock.
     dir: StoreDir,
@@ -48,6 +50,7 @@ impl Store {
         progress: Arc<dyn StatusSink>,
         mode: OpenMode,
     ) -> Result<Self, StoreError> {
+        // Chunk numbers are keys of the index: with another size each would lead to other bytes.
         if filesystem.chunk_bytes != dir.config.chunk_bytes {
             let (settings, made) = (dir.config.chunk_bytes, filesystem.chunk_bytes);
             let problem = format!(
@@ -61,11 +64,16 @@ impl Store {
         // Only now, when the last one can be opened, the others go.
         index_dirs::settle(&dir.layout)?;
         let book = Arc::new(status_book(&dir)?);
+        // The recaller holds no filesystem, so that neither of the two must be there before the
+        // other.
         let recaller = Arc::new(recaller(&dir, &index, dir.copies())?);
         let agent = OnceLock::new();
         let store = Self { index, book, recaller, filesystem, progress, agent, dir };
         match mode {
+            // The manifest commits a snapshot; a crash before the index had it leaves the index
+            // behind.
             OpenMode::Current => store.archive()?.catch_up(&store.index)?,
+            // A check must be able to run on exactly the index that is doubted.
             OpenMode::IndexMayLag => {}
         }
         Ok(store)
@@ -99,6 +107,7 @@ impl Store {
     /// The snapshots in the local store.
     pub fn archive(&self) -> Result<Archive<'_>, StoreError> {
         let StoreDir { local, keys, filesystem, config, .. } = &self.dir;
+        // Read anew each time, because a snapshot may have been committed since the last look.
         let archive = Archive::open(local.as_ref(), keys, *filesystem)?;
         // What was there before a restore may have another signer, which the operator trusted.
         let newest = archive.snapshots().next_back().map(|newest| newest.epoch.get());
@@ -111,6 +120,8 @@ impl Store {
 
     /// Bytes of the index's files.
     pub fn index_bytes(&self) -> Result<u64, StoreError> {
+        // The number may have changed since the store was opened: a rebuild gives the index a new
+        // one.
         index_dirs::bytes(&index_dirs::current(&self.dir.layout)?)
     }
 
@@ -125,6 +136,8 @@ impl Store {
     }
 
     fn agent_as_nice_as(&self, nice: u8) -> Result<Arc<TieringOutAgent>, StoreError> {
+        // The first call decides the priority: a mount starts its agent before it takes any
+        // command.
         if let Some(agent) = self.agent.get() {
             return Ok(Arc::clone(agent));
         }
