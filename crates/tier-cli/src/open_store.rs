@@ -40,10 +40,16 @@ pub(crate) enum OpenMode {
 
 impl OpenStore {
     pub(crate) fn open(path: &Path, mode: OpenMode) -> Result<Self> {
+        // The lock comes first: opening the database recovers its log, which only one process may
+        // do.
         let dir = StoreDir::open(path)?;
         let opened = Core::open(path, &kvfs_options(&dir.config), clock());
+        // The error of the database names files below the store, and not the store that the user
+        // named.
         let failed = || format!("cannot open the filesystem in {}", path.display());
         let core = Arc::new(opened.with_context(failed)?);
+        // Every change is refused until the repair ends, so that a regular command would fail half
+        // way.
         if mode == OpenMode::Regular && core.repair_is_unfinished()? {
             let shown = path.display();
             let message = format!(
@@ -51,18 +57,22 @@ impl OpenStore {
             );
             return Err(PortError::new(ErrorKind::Damaged, message).into());
         }
+        // Both ports are the core: it needs no recall, so that the store can be wired before there
+        // is one.
         let filesystem = Filesystem {
             log: core.clone(),
             instance: core.clone(),
             chunk_bytes: core.chunk_bytes(),
         };
         let progress: Arc<ProgressFanOut> = Arc::default();
+        // The sink outlives every command: the agent reports to it as long as the store is open.
         let sink: Arc<dyn StatusSink> = progress.clone();
         let index = match mode {
             OpenMode::Regular | OpenMode::ForCheck => tier_store::OpenMode::Current,
             OpenMode::IndexMayLag => tier_store::OpenMode::IndexMayLag,
         };
         let store = Store::open(dir, filesystem, sink, index)?;
+        // The filesystem comes last, because it is the core together with the recall of this store.
         let fs = Arc::new(Kvfs::new(core, store.recall()));
         Ok(Self { fs, progress, store })
     }
@@ -118,6 +128,8 @@ impl RestoreTarget for RestoredFilesystem {
         let options = kvfs_options(config);
         Core::create_empty(path, &options)?;
         let core = Arc::new(Core::open(path, &options, clock())?);
+        // Before any inode is restored, so that no later opening gives out a number that the
+        // archive has.
         core.set_xid_floor(floor)?;
         self.0 = Some(Arc::clone(&core));
         Ok(core)
@@ -125,6 +137,8 @@ impl RestoreTarget for RestoredFilesystem {
 
     fn finish(&mut self) -> Result<(), PortError> {
         match &self.0 {
+            // Nothing that was restored is synced before this, and the settings that follow rely on
+            // it.
             Some(core) => Ok(core.fsync()?),
             None => Ok(()),
         }

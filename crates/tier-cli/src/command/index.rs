@@ -30,6 +30,7 @@ pub(super) fn rebuild(context: &Context, args: &IndexRebuildArgs) -> Result<()> 
     let mode = if args.full_scan { ScanMode::Full } else { ScanMode::Tables };
     let options = RebuildOptions { mode, from_cloud: args.from_cloud };
     match context.live() {
+        // At rest the store is not opened as a whole: its index may be what keeps it from opening.
         None => rebuild_at_rest(context, &StoreDir::open(&args.store)?, options),
         Some(live) => rebuild_in_use(context, &live.store, options),
     }
@@ -50,9 +51,11 @@ fn rebuild_at_rest(context: &Context, dir: &StoreDir, options: RebuildOptions) -
 /// Reads go on with the index that is there, and snapshots are taken, until the new one is whole.
 fn rebuild_in_use(context: &Context, store: &OpenStore, options: RebuildOptions) -> Result<()> {
     let stop = context.console.stop()?;
+    // Without a whole chain of manifests a new index would be refused after a long scan.
     store
         .archive()
         .context("the index in use stays; unmount the store to make one of what is left")?;
+    // A disk that fills up during the scan would stop the writers of the mounted filesystem.
     check_room(store)?;
     let rebuilt = watched(context, &stop, |watch| store.store.rebuild_in_use(options, watch))?;
     if rebuilt.damages.is_empty() {
@@ -111,6 +114,8 @@ pub(super) fn check(context: &Context, args: &IndexCheckArgs) -> Result<()> {
     let differences = loop {
         let before = store.index().applied()?;
         let found = differences(context, &stop, &store)?;
+        // Differences count only if no snapshot was applied during the comparison: the two dumps
+        // would be of different times.
         if found.is_empty() || store.index().applied()? == before {
             break found;
         }
@@ -126,12 +131,18 @@ pub(super) fn check(context: &Context, args: &IndexCheckArgs) -> Result<()> {
 
 /// Between the live index and one that is made now.
 fn differences(context: &Context, stop: &StopGuard, store: &OpenStore) -> Result<Vec<String>> {
+    // The tables are enough: an index is wrong or right by its entries, not by the data behind
+    // them.
     let options = RebuildOptions { mode: ScanMode::Tables, from_cloud: false };
     watched(context, stop, |watch| {
         store.store.with_fresh_index(options, watch, |fresh| {
+            // The dumps go into files, and are compared line by line, because they grow with the
+            // store.
             let [live, regenerated] = ["live", "fresh"].map(|name| fresh.directory.join(name));
             for (index, path) in [(store.index().as_ref(), &live), (fresh.index, &regenerated)] {
                 let mut out = BufWriter::new(File::create(path).context("cannot write a dump")?);
+                // The stop flag is looked at between the two dumps, each of which is written to its
+                // end.
                 stop.check()?;
                 index.dump(&mut out)?;
                 flush(out)?;

@@ -22,6 +22,7 @@ pub(crate) fn bytes(n: u64) -> String {
 
 /// A name to be read: as it is, but for control characters; if it is not UTF-8, escaped.
 pub(crate) fn name(name: &[u8]) -> String {
+    // A name that is half text and half bytes could look like another one, so that all is escaped.
     let Ok(text) = std::str::from_utf8(name) else { return name.escape_ascii().to_string() };
     let escaped =
         |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
@@ -30,6 +31,7 @@ pub(crate) fn name(name: &[u8]) -> String {
 
 /// A time in UTC, to the second.
 pub(crate) fn time(time: Timestamp) -> String {
+    // Euclidean, so that a time before 1970 counts from the midnight before it.
     let days = time.seconds.div_euclid(86_400);
     let second = time.seconds.rem_euclid(86_400);
     let (year, month, day) = civil(days);
@@ -40,7 +42,9 @@ pub(crate) fn time(time: Timestamp) -> String {
 /// Year, month and day of a day since 1970-01-01 in the proleptic Gregorian calendar
 /// (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`).
 fn civil(days: i64) -> (i64, i64, i64) {
+    // 719,468 days lie between 0000-03-01 and 1970-01-01; with March first, leap days come last.
     let shifted = days + 719_468;
+    // 146,097 days are 400 years, after which the calendar repeats.
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
     let year_of_era =
@@ -50,6 +54,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     assert!((1..=12).contains(&month) && (1..=31).contains(&day), "a day of the calendar");
+    // January and February belong to the year before in a year that begins with March.
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
