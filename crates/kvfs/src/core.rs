@@ -1,14 +1,14 @@
 //! The filesystem's two types, [`Core`] and [`Kvfs`], and what all operations share.
 //!
-//! They are two because there are two sides. Tiering needs a storage that it can read, evict from and
-//! restore into, and must never trigger a recall by it; a user needs files whose data is there
-//! whenever it is read. So [`Core`] holds the store and can do everything that needs no evicted data,
-//! and [`Kvfs`] is a core and a way back. A recall can therefore be made from parts that hold the
-//! core, and no part holds the filesystem that holds it.
+//! They are two because there are two sides. Tiering needs a storage that it can read, evict from
+//! and restore into, and must never trigger a recall by it; a user needs files whose data is there
+//! whenever it is read. So [`Core`] holds the store and can do everything that needs no evicted
+//! data, and [`Kvfs`] is a core and a way back. A recall can therefore be made from parts that hold
+//! the core, and no part holds the filesystem that holds it.
 //!
 //! Opening a core brings it into a state that every operation can rely on: the log goes on right
-//! behind what is published, and inodes that only a handle kept alive are deleted, because no handle
-//! survives a restart.
+//! behind what is published, and inodes that only a handle kept alive are deleted, because no
+//! handle survives a restart.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;

@@ -1,9 +1,9 @@
 //! The error type of every operation, and what can be wrong with stored data.
 //!
 //! Three kinds of errors share one type: answers that POSIX foresees (no such file), which a mount
-//! turns into error numbers; trouble (the store failed, data did not come back), which is logged where
-//! it ends; and [`Damage`], which the check can find and the repair may mend. An operation that met
-//! damage has changed nothing.
+//! turns into error numbers; trouble (the store failed, data did not come back), which is logged
+//! where it ends; and [`Damage`], which the check can find and the repair may mend. An operation
+//! that met damage has changed nothing.
 
 use std::fmt;
 

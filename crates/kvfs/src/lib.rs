@@ -1,9 +1,9 @@
 //! A POSIX filesystem on RocksDB, made to be tiered.
 //!
 //! [`Core`] is the storage: it keeps inodes, names, chunk maps, chunks and an operation log in one
-//! key-value store. Every operation and its log record go into one atomic batch, transaction ids are
-//! consecutive and in commit order, and [`fsync`](Core::fsync) shares one sync of the write-ahead
-//! log among all callers that wait. It implements the two ports of a tiered filesystem,
+//! key-value store. Every operation and its log record go into one atomic batch, transaction ids
+//! are consecutive and in commit order, and [`fsync`](Core::fsync) shares one sync of the
+//! write-ahead log among all callers that wait. It implements the two ports of a tiered filesystem,
 //! [`LogService`](tier_types::LogService) and [`MountedInstance`](tier_types::MountedInstance).
 //!
 //! [`Kvfs`] is the filesystem: a core, and the [`Recall`](tier_types::Recall) by which evicted data

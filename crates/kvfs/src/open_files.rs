@@ -1,8 +1,8 @@
 //! Open files: as long as a handle of an inode is held, the inode outlives its last name.
 //!
-//! Only counts are kept, in memory: after a restart there are no handles. What a count is for is told
-//! in `ops::unlink`, which looks at it when a name goes, under the inode's lock; so a count of an
-//! inode that can be seen changes only under that lock.
+//! Only counts are kept, in memory: after a restart there are no handles. What a count is for is
+//! told in `ops::unlink`, which looks at it when a name goes, under the inode's lock; so a count of
+//! an inode that can be seen changes only under that lock.
 
 use std::collections::HashMap;
 

@@ -1,24 +1,26 @@
 //! The check of a filesystem against itself and its archive, and its repair.
 //!
-//! A `scan` goes through a KVS snapshot and reports each contradiction as a `problem`, with the facts
-//! that were seen of it. `repair` is a pure function: a problem's facts give a repair and its stage, or
-//! nothing. `apply` carries one repair out on the live filesystem. Each of the three knows only those
-//! before it, and this module runs them.
+//! A `scan` goes through a KVS snapshot and reports each contradiction as a `problem`, with the
+//! facts that were seen of it. `repair` is a pure function: a problem's facts give a repair and its
+//! stage, or nothing. `apply` carries one repair out on the live filesystem. Each of the three
+//! knows only those before it, and this module runs them.
 //!
 //! # Stages
-//! Much of what is stored is said twice: names by directories and by inodes, sums by what they sum up,
-//! totals by the sums; and some is in the archive as well. A repair makes the two agree, and which of
-//! them is right can be told only if what both are about is right already. So repairs go in stages,
-//! and each stage scans anew, to see what the ones before it made:
+//! Much of what is stored is said twice: names by directories and by inodes, sums by what they sum
+//! up, totals by the sums; and some is in the archive as well. A repair makes the two agree, and
+//! which of them is right can be told only if what both are about is right already. So repairs go
+//! in stages, and each stage scans anew, to see what the ones before it made:
 //!
-//! 1. **Inodes.** A directory of which only the attributes are lost gets new ones, of root alone; rows
-//!    of inodes of which there is neither name nor data go. Now every name has two ends, or one.
-//! 2. **Links.** A name that an inode has comes into its directory, unless an inode that exists has it
-//!    with more right. The inode's word comes first, because it is what the archive holds.
-//! 3. **Names.** Entries that lead nowhere go; a name that only a directory has comes to its inode if
-//!    that misses one by its link count, and goes otherwise; listings are made from entries.
-//! 4. **Tree.** What has no name, or from where no way leads up to the root, comes into `/lost+found`
-//!    with all that lies below it. Now every inode is reachable by the names that it has.
+//! 1. **Inodes.** A directory of which only the attributes are lost gets new ones, of root alone;
+//!    rows of inodes of which there is neither name nor data go. Now every name has two ends, or
+//!    one.
+//! 2. **Links.** A name that an inode has comes into its directory, unless an inode that exists has
+//!    it with more right. The inode's word comes first, because it is what the archive holds.
+//! 3. **Names.** Entries that lead nowhere go; a name that only a directory has comes to its inode
+//!    if that misses one by its link count, and goes otherwise; listings are made from entries.
+//! 4. **Tree.** What has no name, or from where no way leads up to the root, comes into
+//!    `/lost+found` with all that lies below it. Now every inode is reachable by the names that it
+//!    has.
 //! 5. **Counts.** Link counts, local bytes and lists are made from the names and maps; a lost chunk
 //!    that the archive has in exactly its version becomes an evicted one.
 //! 6. **Totals**, from the counts.
@@ -28,12 +30,13 @@
 //! repairs nothing is the last.
 //!
 //! # A repair that is cut off
-//! Between the second stage and the fifth link counts are wrong, and a removal that goes by one would
-//! delete data that has another name. So a mark in the store says that a repair is under way; it is
-//! durable before the first change, and goes after everything that was repaired is durable. While it
-//! is there orphans are not deleted at opening, and the program refuses to use the filesystem for
-//! anything but the next repair, which starts from the first stage and finishes the work: every repair
-//! looks again at what it is about before it changes it, so that it can be done twice.
+//! Between the second stage and the fifth link counts are wrong, and a removal that goes by one
+//! would delete data that has another name. So a mark in the store says that a repair is under way;
+//! it is durable before the first change, and goes after everything that was repaired is durable.
+//! While it is there orphans are not deleted at opening, and the program refuses to use the
+//! filesystem for anything but the next repair, which starts from the first stage and finishes the
+//! work: every repair looks again at what it is about before it changes it, so that it can be done
+//! twice.
 
 mod apply;
 mod problem;
@@ -101,9 +104,9 @@ impl Core {
     }
 
     /// Checks as [`fsck`](Self::fsck) does, and repairs what can be. `found` hears of everything
-    /// that was repaired, and then of everything that is left, which the report counts. Nothing else
-    /// may use the filesystem meanwhile, or afterwards if it does not come to its end: link counts
-    /// may be wrong until then, see [`repair_is_unfinished`](Self::repair_is_unfinished).
+    /// that was repaired, and then of everything that is left, which the report counts. Nothing
+    /// else may use the filesystem meanwhile, or afterwards if it does not come to its end: link
+    /// counts may be wrong until then, see [`repair_is_unfinished`](Self::repair_is_unfinished).
     pub fn repair(
         &self,
         archive: &dyn Persisted,

@@ -2,8 +2,8 @@
 //!
 //! A problem carries all the facts by which its repair is decided, so that `repair` is a pure
 //! function of it: whether the archive has the lost chunks, whether all entries could be read when
-//! links were counted, whether there is anything else under a number. Its [`name`](Problem::name) is
-//! stable, its text is for people.
+//! links were counted, whether there is anything else under a number. Its [`name`](Problem::name)
+//! is stable, its text is for people.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
 //! The plan of a repair: which problem is repaired by what, and in which order. Pure functions.
 //!
 //! Names are repaired first, for everything else is counted from them; what an inode says of its
-//! names counts for more than what a directory says. Nothing is invented, and no data is deleted that
-//! may be a file's: what has lost its name gets one in `/lost+found`, data that is lost here and
-//! archived becomes evicted data, and what cannot be told stays as it is (`docs/adr/0014`).
+//! names counts for more than what a directory says. Nothing is invented, and no data is deleted
+//! that may be a file's: what has lost its name gets one in `/lost+found`, data that is lost here
+//! and archived becomes evicted data, and what cannot be told stays as it is (`docs/adr/0014`).
 
 use tier_types::{ChunkNo, ChunkRange, FileName, Ino, Link, Xid};
 

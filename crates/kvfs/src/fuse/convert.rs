@@ -1,9 +1,9 @@
 //! Conversions of types and error numbers, from the filesystem's to the kernel's and back.
 //!
-//! An error number says little. Errors that are an answer to a question (no such file) are nothing but
-//! the number; those that mean trouble become `EIO` and are logged here, where they end, with their
-//! causes. An operation on an inode that the kernel knows and the filesystem does not is `ESTALE`, so
-//! that the kernel looks the path up again.
+//! An error number says little. Errors that are an answer to a question (no such file) are nothing
+//! but the number; those that mean trouble become `EIO` and are logged here, where they end, with
+//! their causes. An operation on an inode that the kernel knows and the filesystem does not is
+//! `ESTALE`, so that the kernel looks the path up again.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -28,9 +28,9 @@ enum State<R> {
     Answered,
 }
 
-/// The duty of the thread that works. Dropped without an answer, because the work panicked, it drops
-/// the reply, and with it the kernel is answered: a caller must not wait for a thread that is gone,
-/// and the watch, which holds the answer as well, would keep the reply for ever.
+/// The duty of the thread that works. Dropped without an answer, because the work panicked, it
+/// drops the reply, and with it the kernel is answered: a caller must not wait for a thread that is
+/// gone, and the watch, which holds the answer as well, would keep the reply for ever.
 pub(super) struct Owed<R: Reply>(pub(super) Arc<Deferred<R>>);
 
 impl<R: Reply> Drop for Owed<R> {

@@ -2,11 +2,11 @@
 //!
 //! The library (`fuser`) reads requests on a few threads and calls the [`Adapter`]. None of these
 //! threads waits for anything but the local store: requests that need evicted data go to
-//! [`Waiting`], requests for durability to [`Syncing`], and seeks that have to make the kernel write
-//! first to a small [`Waiting`] of their own, because what they wait for may itself wait in the large
-//! one. Whatever changes attributes or names by another way than the kernel (eviction, recall, a
-//! command on the mounted store) tells it through [`Notices`]; so the kernel may remember everything
-//! for an hour.
+//! [`Waiting`], requests for durability to [`Syncing`], and seeks that have to make the kernel
+//! write first to a small [`Waiting`] of their own, because what they wait for may itself wait in
+//! the large one. Whatever changes attributes or names by another way than the kernel (eviction,
+//! recall, a command on the mounted store) tells it through [`Notices`]; so the kernel may remember
+//! everything for an hour.
 
 mod adapter;
 mod answer;

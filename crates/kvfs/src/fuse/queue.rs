@@ -1,13 +1,13 @@
 //! The kernel of the worker pool: a queue of jobs, and threads that come and go with them.
 //!
-//! It starts no threads itself, so that a model checker can run it: `submit` is given a way to start
-//! one, and a thread runs [`work`](JobQueue::work) until it is not needed any more.
+//! It starts no threads itself, so that a model checker can run it: `submit` is given a way to
+//! start one, and a thread runs [`work`](JobQueue::work) until it is not needed any more.
 //!
-//! Threads without a job are a stack. The one that rested last is woken first: what it used is still
-//! at hand, and those below it rest undisturbed until their time is up and they end. One always
-//! rests on, so that a queue never has jobs and no thread. A thread is woken by taking it off the
-//! stack, so that two jobs never wake the same one; a woken thread that finds the queue empty (a busy
-//! one was faster) rests again.
+//! Threads without a job are a stack. The one that rested last is woken first: what it used is
+//! still at hand, and those below it rest undisturbed until their time is up and they end. One
+//! always rests on, so that a queue never has jobs and no thread. A thread is woken by taking it
+//! off the stack, so that two jobs never wake the same one; a woken thread that finds the queue
+//! empty (a busy one was faster) rests again.
 
 use std::collections::VecDeque;
 use std::io;

@@ -2,8 +2,8 @@
 //! come while one sync is under way share the next one.
 //!
 //! A queue of its own, and not the pool of requests that wait for evicted data: those may wait for
-//! minutes, and a sync behind them would as well. One thread is enough, because a second sync at the
-//! same time would find nothing to do.
+//! minutes, and a sync behind them would as well. One thread is enough, because a second sync at
+//! the same time would find nothing to do.
 
 use std::io;
 use std::iter;

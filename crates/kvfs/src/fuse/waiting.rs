@@ -1,11 +1,12 @@
-//! Deferred replies: requests that wait for evicted data, and what happens if their caller is killed
-//! meanwhile.
+//! Deferred replies: requests that wait for evicted data, and what happens if their caller is
+//! killed meanwhile.
 //!
 //! A read of evicted data can take minutes. The threads that answer the kernel must not: there are
 //! few, and requests that need no waiting come through them. So a request is first tried without
-//! waiting; if it finds cold data, its reply is put aside ([`Deferred`]) and the work goes to a pool
-//! of threads that may wait. The kernel can have as many requests under way as there are threads in
-//! the system; the pool grows with them up to a limit, and what is beyond that waits in the queue.
+//! waiting; if it finds cold data, its reply is put aside ([`Deferred`]) and the work goes to a
+//! pool of threads that may wait. The kernel can have as many requests under way as there are
+//! threads in the system; the pool grows with them up to a limit, and what is beyond that waits in
+//! the queue.
 //!
 //! # Interrupts
 //! A process that is killed while it waits must get away, or `kill -9` would have to wait for the
@@ -26,8 +27,9 @@
 //! answer, which is then a matter of one commit.
 //!
 //! # The end
-//! Dropping [`Waiting`] stops the looking first and then waits for all jobs: a recall ends by its own
-//! timeout at the latest. A job that panics drops its reply, which answers the kernel with `EIO`.
+//! Dropping [`Waiting`] stops the looking first and then waits for all jobs: a recall ends by its
+//! own timeout at the latest. A job that panics drops its reply, which answers the kernel with
+//! `EIO`.
 
 use std::fs;
 use std::io;

@@ -1,8 +1,8 @@
 //! Attributes of inodes.
 //!
 //! Every change of an attribute is an operation with a transaction of its own, and the inode's row
-//! carries the last one: a snapshot archives an inode's metadata if that number moved on. Access times
-//! are noted as `relatime` does, so that reading a file again and again writes nothing.
+//! carries the last one: a snapshot archives an inode's metadata if that number moved on. Access
+//! times are noted as `relatime` does, so that reading a file again and again writes nothing.
 
 use tier_log::Operation;
 use tier_types::{FileAttr, FileKind, Ino, Timestamp};

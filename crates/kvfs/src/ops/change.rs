@@ -1,26 +1,27 @@
 //! The change loop: load, decide, commit or recall.
 //!
-//! A change of a file's data (a write, a cut, a hole) may touch a chunk only in part, and the rest of
-//! that chunk must stay. If the chunk was evicted, its bytes have to come back first, which may take
-//! minutes. So a change goes in rounds:
+//! A change of a file's data (a write, a cut, a hole) may touch a chunk only in part, and the rest
+//! of that chunk must stay. If the chunk was evicted, its bytes have to come back first, which may
+//! take minutes. So a change goes in rounds:
 //!
-//! 1. **Load.** With the inode's lock held, read the attributes and the window of the chunk map that
-//!    the change replaces.
-//! 2. **Decide.** A function of these two, given by the operation, says either what to write or which
-//!    evicted run it needs. It changes nothing, and may run any number of times.
+//! 1. **Load.** With the inode's lock held, read the attributes and the window of the chunk map
+//!    that the change replaces.
+//! 2. **Decide.** A function of these two, given by the operation, says either what to write or
+//!    which evicted run it needs. It changes nothing, and may run any number of times.
 //! 3. **Commit**, still under the lock, so that attributes and window are what they were; or
 //!    **recall**: give the lock up, wait for the archive, store what came as warm chunks, and start
 //!    over from the first step.
 //!
 //! No lock is held while the archive is waited for; other changes of the inode go on meanwhile, and
-//! everything that was loaded is forgotten. That is what makes the order of the locks simple, and it
-//! is why each round has to decide anew: the file may have been cut, written, or evicted again. A
-//! change that finds its data evicted again and again gives up after [`N_ATTEMPTS`] rounds with
+//! everything that was loaded is forgotten. That is what makes the order of the locks simple, and
+//! it is why each round has to decide anew: the file may have been cut, written, or evicted again.
+//! A change that finds its data evicted again and again gives up after [`N_ATTEMPTS`] rounds with
 //! [`FsError::Contended`], having changed nothing.
 //!
 //! An archive knows only the newest persisted version of each chunk. A recall of a version that was
 //! overwritten and persisted since is answered with "missing"; that is damage only if the inode is
-//! still the one that was loaded, and otherwise one more round (`unless_changed` in `tier::recall`).
+//! still the one that was loaded, and otherwise one more round (`unless_changed` in
+//! `tier::recall`).
 //!
 //! An operation that must not wait says so ([`Blocking::NonBlocking`]): it gets [`FsError::Cold`]
 //! instead of the third step's recall, and a mount then hands it to a thread that may. One that may
@@ -55,8 +56,8 @@ pub(super) const N_ATTEMPTS: usize = 64;
 pub enum Blocking<'a> {
     /// It waits until the data is there, or does not come.
     Blocking,
-    /// It waits, and asks once, just before it changes anything, whether it is still wanted: if not,
-    /// it ends with [`FsError::Interrupted`]. From then on it cannot be cancelled.
+    /// It waits, and asks once, just before it changes anything, whether it is still wanted: if
+    /// not, it ends with [`FsError::Interrupted`]. From then on it cannot be cancelled.
     Cancellable(&'a dyn Fn() -> bool),
     /// It ends with [`FsError::Cold`] at once, and has changed nothing.
     NonBlocking,

@@ -1,8 +1,8 @@
 //! Making inodes.
 //!
-//! An inode's number is the transaction id that makes it (`docs/adr/0003`): never used before, never
-//! used again, and known only when the mutation is committed. So the closure fills the number in,
-//! and the caller does the same to its own copy of the attributes afterwards.
+//! An inode's number is the transaction id that makes it (`docs/adr/0003`): never used before,
+//! never used again, and known only when the mutation is committed. So the closure fills the number
+//! in, and the caller does the same to its own copy of the attributes afterwards.
 
 use std::sync::Arc;
 
@@ -142,8 +142,8 @@ impl Core {
         let link = Link { parent: dir, name: name.clone() };
         let chunk_bytes = self.chunk_bytes;
         let writes = u64::from(!content.is_empty());
-        // The file is made, written, and given its attributes: the log tells it as if it had been done
-        // step by step.
+        // The file is made, written, and given its attributes: the log tells it as if it had been
+        // done step by step.
         let n_operations = 1 + writes + to_u64(xattrs.len());
         let finish = move |template: FileAttr, committed: Committed| FileAttr {
             ino: Ino::new(committed.xid.get()),

@@ -1,9 +1,9 @@
 //! Listings of directories.
 //!
-//! A listing goes by cookies and not by names or positions: each entry has a place that no other entry
-//! of the directory ever had or will have, the transaction that made it. So a listing that is read in
-//! pages shows every entry that was there all the time exactly once, whatever comes and goes between
-//! two pages, and after a restart as well.
+//! A listing goes by cookies and not by names or positions: each entry has a place that no other
+//! entry of the directory ever had or will have, the transaction that made it. So a listing that is
+//! read in pages shows every entry that was there all the time exactly once, whatever comes and
+//! goes between two pages, and after a restart as well.
 
 use tier_types::{FileAttr, FileName, Ino};
 

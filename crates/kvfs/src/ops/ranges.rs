@@ -23,8 +23,8 @@ impl Kvfs {
         offset: u64,
         len: u64,
     ) -> Result<(), FsError> {
-        // The size may change before the inode is locked. A hole that ends where the file ended then
-        // is what a call at that moment would have made.
+        // The size may change before the inode is locked. A hole that ends where the file ended
+        // then is what a call at that moment would have made.
         let size = self.reader().regular(ino)?.size_bytes;
         let end = offset.saturating_add(len).min(size);
         let bytes = end.saturating_sub(offset);
@@ -119,8 +119,8 @@ impl Core {
         })
     }
 
-    /// The byte ranges of a file that are not holes, in order and not adjacent, from `offset` on, at
-    /// most `n_max`. Holes are whole chunks.
+    /// The byte ranges of a file that are not holes, in order and not adjacent, from `offset` on,
+    /// at most `n_max`. Holes are whole chunks.
     pub fn data_ranges(
         &self,
         ino: Ino,

@@ -1,10 +1,10 @@
 //! Reads of file data.
 //!
-//! A read takes no lock. It takes a KVS snapshot, so that map and chunks belong together whatever is
-//! evicted, recalled or written meanwhile, and returns the state of one moment. Chunks that are in the
-//! store come from the snapshot, holes are zeros, and evicted ones come from the archive in exactly
-//! the version that the snapshot's map names. If the archive does not have that version any more
-//! because the file has changed, the read starts over with a new snapshot.
+//! A read takes no lock. It takes a KVS snapshot, so that map and chunks belong together whatever
+//! is evicted, recalled or written meanwhile, and returns the state of one moment. Chunks that are
+//! in the store come from the snapshot, holes are zeros, and evicted ones come from the archive in
+//! exactly the version that the snapshot's map names. If the archive does not have that version any
+//! more because the file has changed, the read starts over with a new snapshot.
 
 use tier_types::{ChunkRange, ChunkState, Ino, to_u64, to_usize};
 
@@ -59,8 +59,8 @@ impl Kvfs {
         let mut out = Vec::with_capacity(to_usize(chunks.len()) * chunk_bytes);
         for run in reader.runs_in(ino, chunks)? {
             match run.state {
-                // A cold run is read from the archive, whatever became of it in the store since this
-                // snapshot: the bytes of a version are the same in both.
+                // A cold run is read from the archive, whatever became of it in the store since
+                // this snapshot: the bytes of a version are the same in both.
                 ChunkState::Hole => {
                     out.resize(out.len() + to_usize(run.chunks.len()) * chunk_bytes, 0);
                 }

@@ -3,7 +3,8 @@
 //! A rename looks at up to four inodes (two directories, what moves, and what has the new name) and
 //! has to lock them all before it can rely on any. It learns which they are without a lock, locks
 //! them, and looks again. If a directory moves to another one, the lock of the tree comes first, so
-//! that the way up from the new place stays what it is while it is searched for the directory itself.
+//! that the way up from the new place stays what it is while it is searched for the directory
+//! itself.
 
 use tier_log::Operation;
 use tier_types::{FileAttr, Ino, Link};
@@ -226,8 +227,8 @@ impl Core {
         if !is_directory(moved) {
             return Ok(());
         }
-        // Up from the new place. The tree does not change meanwhile: its lock is held, or both places
-        // are in one directory.
+        // Up from the new place. The tree does not change meanwhile: its lock is held, or both
+        // places are in one directory.
         let mut at = Some(to_dir);
         while let Some(dir) = at {
             if dir == moved.ino {

@@ -1,11 +1,11 @@
 //! Names that are taken away, handles that are closed, and the deletion of the inode that loses its
 //! last one.
 //!
-//! An inode lives as long as it has a name or a handle. The name that goes last finds no handle, and
-//! deletes the inode in its own transaction; or it finds one, and lists the inode as an orphan, which
-//! the last handle deletes when it is closed. Both look at the other under the inode's lock. After a
-//! crash no handle is left, so that opening the filesystem deletes all orphans. An inode is never
-//! deleted because a list says so: it must have no name, and a count of none.
+//! An inode lives as long as it has a name or a handle. The name that goes last finds no handle,
+//! and deletes the inode in its own transaction; or it finds one, and lists the inode as an orphan,
+//! which the last handle deletes when it is closed. Both look at the other under the inode's lock.
+//! After a crash no handle is left, so that opening the filesystem deletes all orphans. An inode is
+//! never deleted because a list says so: it must have no name, and a count of none.
 
 use std::sync::Arc;
 
@@ -200,8 +200,8 @@ impl Core {
         Ok(())
     }
 
-    /// Deletes an inode that is listed as an orphan, if it is one: what has a name, or is counted as
-    /// having one, is none, and the check finds it.
+    /// Deletes an inode that is listed as an orphan, if it is one: what has a name, or is counted
+    /// as having one, is none, and the check finds it.
     fn delete_orphan(&self, ino: Ino) -> Result<(), FsError> {
         let Some(attr) = self.reader().find_attr(ino)? else { return Ok(()) };
         let is_orphan = ino != Ino::ROOT && attr.nlink == 0;

@@ -1,8 +1,8 @@
 //! Extended attributes.
 //!
 //! Values are stored as they are, but for access control lists: those are checked, the mode follows
-//! the list that governs access, and a list that says no more than the mode is not stored at all, as
-//! Linux's own filesystems have it.
+//! the list that governs access, and a list that says no more than the mode is not stored at all,
+//! as Linux's own filesystems have it.
 
 use tier_log::Operation;
 use tier_types::{Ino, Xattr};

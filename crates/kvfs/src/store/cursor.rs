@@ -166,8 +166,8 @@ impl<'a> OrderedReader<'a> {
     ) -> Result<Vec<ChunkRun>, FsError> {
         let key = keys::chunk(ino, from);
         let prefix = keys::ino(ino);
-        // The run that holds a chunk may start far before it: that takes a look back, which a cursor
-        // pays for with a seek.
+        // The run that holds a chunk may start far before it: that takes a look back, which a
+        // cursor pays for with a seek.
         let cursor = self.cursor(Table::Map);
         // From the first chunk on it can be read without looking back.
         let holds_from = if from == ChunkNo::new(0) {

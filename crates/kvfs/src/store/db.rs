@@ -3,8 +3,8 @@
 //!
 //! A batch is written without a sync and is then visible, and safe from the end of the process; a
 //! sync of the write-ahead log makes everything before it safe from a loss of power. The few writes
-//! that are no transaction (a new store's settings, the floor of a restore, the mark of a repair) are
-//! functions here, each of which says whether it syncs.
+//! that are no transaction (a new store's settings, the floor of a restore, the mark of a repair)
+//! are functions here, each of which says whether it syncs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -105,6 +105,8 @@ impl Db {
     }
 
     fn write_batch(&self, changes: Batch) -> WriteBatch {
+        // With room for the lengths and types of each change, so that it does not grow while it is
+        // filled.
         let mut batch = WriteBatch::with_capacity_bytes(changes.bytes() + 1024);
         for change in changes.into_changes() {
             match change {

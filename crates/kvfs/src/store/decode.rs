@@ -1,5 +1,5 @@
-//! Rows of a chunk map and keys of extended attributes, decoded. Bytes that cannot be decoded are an
-//! error that names the inode and the damage.
+//! Rows of a chunk map and keys of extended attributes, decoded. Bytes that cannot be decoded are
+//! an error that names the inode and the damage.
 
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino};
 

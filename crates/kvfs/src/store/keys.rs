@@ -1,9 +1,9 @@
 //! Tables (column families) and their keys.
 //!
 //! Numbers in keys are big-endian, so that the store's order is numeric order: all rows of one
-//! inode are adjacent, a directory's listing goes by cookie, and the run of a chunk map that holds a
-//! chunk is the last one at or before it. Keys that come back are parsed, never assumed: a damaged
-//! store may hold shorter or longer ones.
+//! inode are adjacent, a directory's listing goes by cookie, and the run of a chunk map that holds
+//! a chunk is the last one at or before it. Keys that come back are parsed, never assumed: a
+//! damaged store may hold shorter or longer ones.
 
 use tier_types::{ChunkNo, FileName, Ino, Link, Xid};
 
@@ -201,13 +201,18 @@ mod tests {
         }
 
         #[test]
-        fn the_order_of_keys_is_that_of_numbers(a in any::<(u64, u64)>(), b in any::<(u64, u64)>()) {
+        fn the_order_of_keys_is_that_of_numbers(
+            a in any::<(u64, u64)>(),
+            b in any::<(u64, u64)>(),
+        ) {
             prop_assert_eq!(pair(a.0, a.1).cmp(&pair(b.0, b.1)), a.cmp(&b));
         }
 
         #[test]
         fn rows_of_an_inode_lie_between_its_ends(
-            number in 0..u64::MAX, other in any::<u64>(), rest in prop::collection::vec(any::<u8>(), 0..20),
+            number in 0..u64::MAX,
+            other in any::<u64>(),
+            rest in prop::collection::vec(any::<u8>(), 0..20),
         ) {
             let (from, until) = rows_of(Ino::new(number));
             let lies_within = |key: &[u8]| from.as_slice() <= key && key < until.as_slice();

@@ -1,9 +1,9 @@
 //! The key-value store: rows and bytes, and the only directory that names RocksDB.
 //!
-//! Above it stand typed reads ([`StoreReader`], the same for the live store and for a KVS
-//! snapshot, and [`OrderedReader`] for walks), and a [`Batch`] of changes that become visible
-//! together. Which tables there are, how keys are ordered and how values are encoded is known here
-//! (`keys`, `rows`), to the row writers of a transaction's draft, and to nothing else. Published log
+//! Above it stand typed reads ([`StoreReader`], the same for the live store and for a KVS snapshot,
+//! and [`OrderedReader`] for walks), and a [`Batch`] of changes that become visible together. Which
+//! tables there are, how keys are ordered and how values are encoded is known here (`keys`,
+//! `rows`), to the row writers of a transaction's draft, and to nothing else. Published log
 //! segments lie beside the tables, as files.
 
 mod batch;

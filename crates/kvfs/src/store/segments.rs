@@ -1,9 +1,9 @@
 //! Published log segments: immutable files beside the key-value store.
 //!
-//! A segment is written under a temporary name, synced, renamed, and its directory synced; so a file
-//! that has its final name is complete and durable, and what a crash leaves under a temporary name
-//! is removed at the next opening. The names sort in order of transactions, but what counts is the
-//! range in a segment's header.
+//! A segment is written under a temporary name, synced, renamed, and its directory synced; so a
+//! file that has its final name is complete and durable, and what a crash leaves under a temporary
+//! name is removed at the next opening. The names sort in order of transactions, but what counts is
+//! the range in a segment's header.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

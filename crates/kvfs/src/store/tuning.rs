@@ -1,9 +1,9 @@
 //! Settings of RocksDB: what is cached, compressed, kept apart and read ahead.
 //!
 //! Two kinds of tables: small rows that are looked up by key (inodes, names, maps), which live from
-//! the block cache and from filters; and chunks, which are as large as all others together many times
-//! over. Chunks lie in blob files, so that the tree's compactions move a few bytes for each, and
-//! reads of them do not go through the block cache.
+//! the block cache and from filters; and chunks, which are as large as all others together many
+//! times over. Chunks lie in blob files, so that the tree's compactions move a few bytes for each,
+//! and reads of them do not go through the block cache.
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, Options, ReadOptions,

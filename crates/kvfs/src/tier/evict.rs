@@ -1,30 +1,31 @@
 //! Eviction: chunks leave the store, and detours take their place.
 //!
-//! An eviction names an extent and its data xid, the version that is known to be safe in the archive.
-//! It is ordered against everything else by that one number, under the inode's lock:
+//! An eviction names an extent and its data xid, the version that is known to be safe in the
+//! archive. It is ordered against everything else by that one number, under the inode's lock:
 //!
-//! - **Against a writer.** A write gives the chunks that it touches its own transaction as data xid.
-//!   Runs of the extent whose data xid is another one are left as they are, whether they are newer
-//!   (written since) or older (the extent was guessed): the eviction is skipped there, not an error.
+//! - **Against a writer.** A write gives the chunks that it touches its own transaction as data
+//!   xid. Runs of the extent whose data xid is another one are left as they are, whether they are
+//!   newer (written since) or older (the extent was guessed): the eviction is skipped there, not an
+//!   error.
 //! - **Against a reader.** A read takes a KVS snapshot before it looks at the map, and so finds the
-//!   chunk data that the map promises, whatever is evicted meanwhile. No eviction waits for readers,
-//!   and no reader for evictions.
+//!   chunk data that the map promises, whatever is evicted meanwhile. No eviction waits for
+//!   readers, and no reader for evictions.
 //! - **Against a recall.** A recall runs without locks, for as long as the archive takes. What it
-//!   brings is stored only where a detour still stands for exactly the version that was asked for, in
-//!   one batch with the change of the map from cold to warm, under the lock. Whatever happened
+//!   brings is stored only where a detour still stands for exactly the version that was asked for,
+//!   in one batch with the change of the map from cold to warm, under the lock. Whatever happened
 //!   meanwhile (a write, a cut, a deletion, another recall of the same extent) has changed the data
-//!   xid or the state, and the answer is used for its reader and not stored. Evicting an extent just
-//!   while it is being recalled is possible and harmless: it is cold either way, and the bytes that
-//!   come are those of its version.
+//!   xid or the state, and the answer is used for its reader and not stored. Evicting an extent
+//!   just while it is being recalled is possible and harmless: it is cold either way, and the bytes
+//!   that come are those of its version.
 //! - **Against a publication.** An eviction is no operation: it has no transaction id and no log
 //!   record, because the content of the filesystem stays what it is. A KVS snapshot that was taken
-//!   before still has the data; one taken after shows a cold run, which the persister knows to be in
-//!   the archive already.
+//!   before still has the data; one taken after shows a cold run, which the persister knows to be
+//!   in the archive already.
 //!
-//! Chunk rows and map rows change in one batch, so that a crash leaves either the data or the detour;
-//! a chunk with neither is damage, and read as an error and never as zeros. The bytes of evicted
-//! chunks are deleted without being read. The disk gets the space back when RocksDB rewrites the
-//! files, which `reclaim` asks for.
+//! Chunk rows and map rows change in one batch, so that a crash leaves either the data or the
+//! detour; a chunk with neither is damage, and read as an error and never as zeros. The bytes of
+//! evicted chunks are deleted without being read. The disk gets the space back when RocksDB
+//! rewrites the files, which `reclaim` asks for.
 
 use tier_types::{ChunkNo, ChunkRun, ChunkState, EvictOutcome, Ino, ResidentExtent};
 
@@ -55,7 +56,7 @@ impl Core {
         };
         let going: Vec<_> = window.runs().iter().filter(|run| goes(run)).copied().collect();
         if going.is_empty() {
-            tracing::debug!(%ino, %chunks, xid = %data_xid, "not evicted: it is of another version");
+            tracing::debug!(%ino, %chunks, xid = %data_xid, "not evicted: another version");
             return Ok(EvictOutcome::Skipped);
         }
         assert!(going.iter().all(|run| chunks.covers(run.chunks)), "no more than was asked for");

@@ -1,37 +1,37 @@
 //! Publications: a KVS snapshot and the log segment that describes it, made together.
 //!
-//! The log is written into the key-value store record by record, each in the batch of its operation.
-//! A publication cuts it: the records since the last one become an immutable segment file, and a KVS
-//! snapshot is kept that shows the filesystem exactly as the segment's last transaction left it. The
-//! persister reads the changed inodes from that snapshot; if segment and snapshot did not belong
-//! together, it would archive a state that no transaction ever made.
+//! The log is written into the key-value store record by record, each in the batch of its
+//! operation. A publication cuts it: the records since the last one become an immutable segment
+//! file, and a KVS snapshot is kept that shows the filesystem exactly as the segment's last
+//! transaction left it. The persister reads the changed inodes from that snapshot; if segment and
+//! snapshot did not belong together, it would archive a state that no transaction ever made.
 //!
 //! The steps, one publication at a time:
 //!
-//! 1. Take the KVS snapshot and the last transaction id, under the committer's lead: no batch is half
-//!    written then.
+//! 1. Take the KVS snapshot and the last transaction id, under the committer's lead: no batch is
+//!    half written then.
 //! 2. Sync the write-ahead log. The segment must not hold an operation that a loss of power undoes.
 //! 3. Write the segment *from the snapshot*, under a temporary name; sync it, rename it, sync its
 //!    directory. From the rename on the range is published.
-//! 4. Hold the snapshot under its last transaction id, until it is released.
-//! 5. Delete the published records from the store. Not synced.
+//! 4. Delete the published records from the store. Not synced.
+//! 5. Hold the snapshot under its last transaction id, until it is released.
 //! 6. Tell the listeners.
 //!
 //! # Crash windows
 //! Before the rename there is at most a temporary file, which the next opening removes: nothing was
-//! published, the records are all there, and the next publication covers them. Between the rename and
-//! the deletion (or if the deletion was not durable) records are both in the segment and in the store:
-//! opening goes by the segments, deletes the records up to the last published transaction again, and
-//! finds that the rest goes on right behind it (`recover_log` in `core`). A gap, between segments or
-//! between the segments and the records, is damage and stops the opening: transactions would be
-//! missing from the history.
+//! published, the records are all there, and the next publication covers them. Between the rename
+//! and the deletion (or if the deletion was not durable) records are both in the segment and in the
+//! store: opening goes by the segments, deletes the records up to the last published transaction
+//! again, and finds that the rest goes on right behind it (`recover_log` in `core`). A gap, between
+//! segments or between the segments and the records, is damage and stops the opening: transactions
+//! would be missing from the history.
 //!
-//! A crash loses every held snapshot, and with it whatever was to be persisted from it. If nothing was
-//! logged since, the present is the same state and serves in its place; if something was, it is gone
-//! for good, the caller is told so, and the next publication covers both ranges. So a lost snapshot
-//! costs work and no data. After a restart the transaction id goes on behind the last record, the last
-//! published segment or the floor that a restore set, whichever is highest; the newest segment is
-//! therefore never retired.
+//! A crash loses every held snapshot, and with it whatever was to be persisted from it. If nothing
+//! was logged since, the present is the same state and serves in its place; if something was, it is
+//! gone for good, the caller is told so, and the next publication covers both ranges. So a lost
+//! snapshot costs work and no data. After a restart the transaction id goes on behind the last
+//! record, the last published segment or the floor that a restore set, whichever is highest; the
+//! newest segment is therefore never retired.
 
 use std::sync::Arc;
 use std::time::Instant;

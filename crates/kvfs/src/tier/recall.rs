@@ -2,14 +2,14 @@
 //!
 //! A read hands its reader the bytes that came and stores them as warm chunks by the way; if that
 //! fails (the disk is full, say), the reader has its data all the same and the next one recalls it
-//! again. A change (`ops::change`) needs the chunks in the store and fails if they cannot be stored.
-//! How a recall is ordered against evictions and writers is told in `tier::evict`.
+//! again. A change (`ops::change`) needs the chunks in the store and fails if they cannot be
+//! stored. How a recall is ordered against evictions and writers is told in `tier::evict`.
 //!
-//! An answer crosses a port, so it is checked here and not believed: it must hold the first chunk that
-//! was asked for and bytes for every chunk that it says it holds. Bytes that are missing would read as
-//! zeros, and would be archived as zeros by the next snapshot. Only the last chunk may be short: it
-//! ends where the file ended when it was archived. An answer may hold fewer chunks than were asked
-//! for, and the rest is asked for again, or more, and those are stored as well.
+//! An answer crosses a port, so it is checked here and not believed: it must hold the first chunk
+//! that was asked for and bytes for every chunk that it says it holds. Bytes that are missing would
+//! read as zeros, and would be archived as zeros by the next snapshot. Only the last chunk may be
+//! short: it ends where the file ended when it was archived. An answer may hold fewer chunks than
+//! were asked for, and the rest is asked for again, or more, and those are stored as well.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -96,8 +96,8 @@ impl Kvfs {
         Ok(recalled)
     }
 
-    /// What an operation on cold data came to; `None` if it is to start over: the archive knows only
-    /// the newest version of each chunk, so that data of a file that changed meanwhile may be
+    /// What an operation on cold data came to; `None` if it is to start over: the archive knows
+    /// only the newest version of each chunk, so that data of a file that changed meanwhile may be
     /// missing there.
     pub(crate) fn unless_changed<T>(
         &self,

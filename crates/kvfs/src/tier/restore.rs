@@ -1,7 +1,7 @@
 //! Restoring a lost filesystem, inode by inode.
 //!
-//! Inodes come in any order, each once, and nothing that is restored is an operation. The rows of an
-//! inode may need several batches; its attributes come in the last one, so that an inode that a
+//! Inodes come in any order, each once, and nothing that is restored is an operation. The rows of
+//! an inode may need several batches; its attributes come in the last one, so that an inode that a
 //! crash cut off is not there, and the restore can be begun again in an empty filesystem.
 
 use tier_types::{

@@ -2,8 +2,8 @@
 //!
 //! The persister asks for inode after inode in ascending order: state, path, map, chunks. Rows come
 //! from an [`OrderedReader`], whose cursors are close by already. Paths do not: the way up from an
-//! inode jumps to inodes of any number. So the paths of directories are remembered, up to a limit, and
-//! the first link of the inode that was read last, whose path is asked for next.
+//! inode jumps to inodes of any number. So the paths of directories are remembered, up to a limit,
+//! and the first link of the inode that was read last, whose path is asked for next.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -107,7 +107,8 @@ impl KvfsReader<'_> {
         for name in names.iter().rev() {
             push_name(&mut path, name.as_bytes());
         }
-        // Directories come in order with what lies in them, so that those of before are of little use.
+        // Directories come in order with what lies in them, so that those of before are of little
+        // use.
         if self.paths.len() >= N_PATHS_MAX {
             self.paths.clear();
         }

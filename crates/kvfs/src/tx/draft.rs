@@ -118,7 +118,8 @@ impl Draft {
         self.batch.put(Table::Inodes, &keys::ino(attr.ino), rows::attr_to_bytes(attr));
     }
 
-    /// Deletes what an inode has but names, extended attributes and data, and its pin if it has one.
+    /// Deletes what an inode has but names, extended attributes and data, and its pin if it has
+    /// one.
     pub(crate) fn delete_inode(&mut self, ino: Ino, is_pinned: bool) {
         self.counters.n_inodes -= 1;
         // Most inodes have no row in the last three: a deletion of nothing is cheaper than a look.

@@ -6,9 +6,9 @@
 //! 1. `publishing`, held by a publication from its snapshot to the release of its log records;
 //! 2. `tree`, held while a directory moves to another one. With two such moves at a time (a into b,
 //!    and b into a) each could find that it makes no circle, and both would make one;
-//! 3. the locks of inodes, by number of their shard, all that an operation needs at once. A thousand
-//!    shards stand for all inodes: two inodes of one shard wait for each other without need, which is
-//!    harmless, and one operation that needs both takes the shard once;
+//! 3. the locks of inodes, by number of their shard, all that an operation needs at once. A
+//!    thousand shards stand for all inodes: two inodes of one shard wait for each other without
+//!    need, which is harmless, and one operation that needs both takes the shard once;
 //! 4. the committer's sync, then its lead, then its queue;
 //! 5. leaves, under which nothing else is taken: open files, last uses, room, places of restored
 //!    entries, held KVS snapshots, published segments.
@@ -18,8 +18,8 @@
 //! belong together. A change reads under the lock of each inode whose rows it writes, and commits
 //! before it gives the lock up; so two changes of an inode never build on the same state, and the
 //! mutations of one batch are of different inodes. A name is looked up first to learn which inodes
-//! to lock, and looked up again under their locks: if it leads elsewhere by now, the operation starts
-//! over.
+//! to lock, and looked up again under their locks: if it leads elsewhere by now, the operation
+//! starts over.
 //!
 //! No lock of the first three is held while a thread waits for the archive, for the kernel, or for
 //! room; residency listeners are called without any. A closure that fills a draft runs under the

@@ -1,8 +1,8 @@
 //! Transactions: the one way into the store.
 //!
 //! An operation holds the locks of its inodes, reads what it needs, and hands a closure to the
-//! [`Committer`], which gives it its transaction id and has it fill a [`Draft`]. All writers of rows
-//! are methods of the draft, or of the [`MapWindow`] for chunk maps.
+//! [`Committer`], which gives it its transaction id and has it fill a [`Draft`]. All writers of
+//! rows are methods of the draft, or of the [`MapWindow`] for chunk maps.
 
 mod committer;
 mod counters;

@@ -39,13 +39,15 @@ fn op() -> impl Strategy<Value = Op> {
     let file = 0..N_FILES;
     let place = (0..N_FILES, 0..BYTES_MAX);
     prop_oneof![
-        4 => (file.clone(), range(), 1_u8..).prop_map(|(file, range, byte)| Op::Write { file, range, byte }),
+        4 => (file.clone(), range(), 1_u8..)
+            .prop_map(|(file, range, byte)| Op::Write { file, range, byte }),
         2 => (file.clone(), 0..BYTES_MAX).prop_map(|(file, size)| Op::Truncate { file, size }),
         2 => (file.clone(), range()).prop_map(|(file, range)| Op::Punch { file, range }),
         1 => (file.clone(), range(), any::<bool>())
             .prop_map(|(file, range, keep_size)| Op::Zero { file, range, keep_size }),
         1 => (file.clone(), range()).prop_map(|(file, range)| Op::Allocate { file, range }),
-        1 => (place.clone(), place, 0..2000_u64).prop_map(|(from, to, len)| Op::Copy { from, to, len }),
+        1 => (place.clone(), place, 0..2000_u64)
+            .prop_map(|(from, to, len)| Op::Copy { from, to, len }),
         3 => file.clone().prop_map(Op::Evict),
         1 => file.prop_map(Op::Recall),
         1 => Just(Op::Reopen),

@@ -44,8 +44,8 @@ fn keep_evicting(fs: &Kvfs, archive: &MemoryArchive, inos: &[Ino], stop: &Atomic
     }
 }
 
-/// A read shows each chunk whole and as one write left it, and no older than the last write that was
-/// acknowledged before the read began.
+/// A read shows each chunk whole and as one write left it, and no older than the last write that
+/// was acknowledged before the read began.
 #[test]
 fn a_reader_sees_whole_chunks_and_never_goes_back() {
     let (_dir, fs, archive) = tiered();

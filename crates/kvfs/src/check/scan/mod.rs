@@ -1,10 +1,11 @@
 //! The scan: one pass over a KVS snapshot that finds everything that contradicts itself.
 //!
-//! It goes through the inodes in order, and from each to its names (`names`) and its data (`data`); then
-//! through all other tables for rows of inodes that do not exist (`owners`); and compares the totals
-//! with what it counted on the way (`totals`). Memory does not grow with the store, but for the set of
-//! directories from which the way up is known to lead to the root. What cannot be decoded is a finding
-//! and ends only the look at its inode; then the totals are not certain, and no repair sets them.
+//! It goes through the inodes in order, and from each to its names (`names`) and its data (`data`);
+//! then through all other tables for rows of inodes that do not exist (`owners`); and compares the
+//! totals with what it counted on the way (`totals`). Memory does not grow with the store, but for
+//! the set of directories from which the way up is known to lead to the root. What cannot be
+//! decoded is a finding and ends only the look at its inode; then the totals are not certain, and
+//! no repair sets them.
 
 mod data;
 mod names;

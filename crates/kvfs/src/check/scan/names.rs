@@ -99,7 +99,8 @@ impl Scan<'_> {
             };
             self.entry(dir, name, entry, &mut entries)?;
         }
-        // Entries that are listed at their places and as many places as entries: the two are the same.
+        // Entries that are listed at their places and as many places as entries: the two are the
+        // same.
         let mut n_listed = 0;
         for row in self.reader().cookie_rows(dir)? {
             row?;

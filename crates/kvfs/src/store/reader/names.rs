@@ -1,8 +1,8 @@
 //! Reads of names: entries of directories, their order in a listing, and the links of inodes.
 //!
-//! A name is stored three times: as an entry (directory and name lead to the inode), as a place in the
-//! listing (directory and cookie lead to the name), and as a link (the inode, its directory and name),
-//! which is what an archive holds. The check compares them.
+//! A name is stored three times: as an entry (directory and name lead to the inode), as a place in
+//! the listing (directory and cookie lead to the name), and as a link (the inode, its directory and
+//! name), which is what an archive holds. The check compares them.
 
 use tier_types::{FileName, Ino, Link};
 

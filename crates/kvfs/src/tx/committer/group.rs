@@ -2,8 +2,8 @@
 //!
 //! It knows nothing of stores and transactions, so that a model checker can run it. A mutation is
 //! settled exactly once: by the leader that took it off the queue, or, if that panics, when the
-//! unwinding drops what it had taken. Both happen with the lead held; so a thread that gets the lead
-//! finds its own mutation either settled or still in the queue.
+//! unwinding drops what it had taken. Both happen with the lead held; so a thread that gets the
+//! lead finds its own mutation either settled or still in the queue.
 
 use std::sync::Arc;
 
@@ -213,7 +213,8 @@ mod tests {
 
         use super::*;
 
-        /// Runs threads, each with its changes one after the other, and returns what became of each.
+        /// Runs threads, each with its changes one after the other, and returns what became of
+        /// each.
         fn run(changes: &[&[Change]]) -> (Arc<GroupCommit<Log>>, Vec<Vec<Settled>>) {
             let group = Arc::new(GroupCommit::new(Log::default()));
             let spawn = |changes: &&[Change]| {

@@ -1,9 +1,9 @@
 //! The committer: group commit with consecutive transaction ids.
 //!
 //! Every change of the filesystem is a mutation: a closure that is told its transaction id and its
-//! time, and fills a draft. Threads put their mutations into a queue and ask for the lead. The thread
-//! that gets it takes the whole queue, gives each mutation the next ids, and writes all drafts, their
-//! log records and the new totals as one batch of the key-value store. So
+//! time, and fills a draft. Threads put their mutations into a queue and ask for the lead. The
+//! thread that gets it takes the whole queue, gives each mutation the next ids, and writes all
+//! drafts, their log records and the new totals as one batch of the key-value store. So
 //!
 //! - ids have no gaps, and their order is the order in which batches become visible;
 //! - a change, its log record and its share of the totals are in the store together or not at all;
@@ -11,10 +11,10 @@
 //!   thread that comes alone leads at once and waits for nothing.
 //!
 //! A commit makes a change visible, and keeps it if the process ends, but not through a loss of
-//! power: that takes a [`sync`](Committer::sync). A sync counts the batches that it covers before it
-//! begins; threads that come while one is under way wait for it and share the next one, and a thread
-//! whose batch is covered by then has nothing left to do. Lock order: `synced` before the lead, and
-//! never the other way round, so that commits go on while a sync is under way.
+//! power: that takes a [`sync`](Committer::sync). A sync counts the batches that it covers before
+//! it begins; threads that come while one is under way wait for it and share the next one, and a
+//! thread whose batch is covered by then has nothing left to do. Lock order: `synced` before the
+//! lead, and never the other way round, so that commits go on while a sync is under way.
 //!
 //! A KVS snapshot is taken with the lead held. No batch is half written then, so that the snapshot
 //! and the last transaction id that comes with it belong together: this is what makes a publication
@@ -28,14 +28,14 @@
 //!
 //! A panic must not leave threads waiting. There are three places for one:
 //!
-//! 1. In a mutation's closure. It runs with a draft of its own, which is dropped: nothing of it is in
-//!    the batch, no id was used, and the others of the batch are written as if it had not come. The
-//!    panic goes on in the thread that committed the mutation, whichever thread was leading.
+//! 1. In a mutation's closure. It runs with a draft of its own, which is dropped: nothing of it is
+//!    in the batch, no id was used, and the others of the batch are written as if it had not come.
+//!    The panic goes on in the thread that committed the mutation, whichever thread was leading.
 //! 2. In the leader before anything was written (its clock, say). Everything that it had taken off
-//!    the queue is dropped and by that settled with [`FsError::LeaderPanicked`]; nothing was changed,
-//!    and the next thread leads.
-//! 3. In the leader while it writes. The same, but the committer is poisoned: it is before the write
-//!    begins, and is well again only when the write has come back.
+//!    the queue is dropped and by that settled with [`FsError::LeaderPanicked`]; nothing was
+//!    changed, and the next thread leads.
+//! 3. In the leader while it writes. The same, but the committer is poisoned: it is before the
+//!    write begins, and is well again only when the write has come back.
 
 mod group;
 #[cfg(test)]
@@ -193,8 +193,8 @@ impl Lead for Leader {
         let mut counters = self.counters;
         let mut members: Vec<(Promise<Self>, Committed)> = Vec::new();
         for Pending { mutation, promise } in queue.by_ref() {
-            // On this thread, whichever thread the mutation came from: the closure knows its content,
-            // and only here the id that it gets.
+            // On this thread, whichever thread the mutation came from: the closure knows its
+            // content, and only here the id that it gets.
             let draft = match filled(mutation, next_xid, time) {
                 Ok(draft) => draft,
                 Err(panic) => {

@@ -15,26 +15,27 @@
 //! ```
 //!
 //! `Hole` reads as zeros. `Hot` data is in the store and perhaps only there. `Cold` data is in the
-//! archive, and a detour stands for it here: the run itself, whose data xid says which version. `Warm`
-//! data was recalled and not changed since: it is in both, and evicting it again costs nothing. A
-//! write in part to cold chunks recalls them first (see `ops::change`), so that there is no way from
-//! `Cold` to `Hot` that keeps some of the bytes but the one through `Warm`.
+//! archive, and a detour stands for it here: the run itself, whose data xid says which version.
+//! `Warm` data was recalled and not changed since: it is in both, and evicting it again costs
+//! nothing. A write in part to cold chunks recalls them first (see `ops::change`), so that there is
+//! no way from `Cold` to `Hot` that keeps some of the bytes but the one through `Warm`.
 //!
 //! Every change of content (write, punch, cut) gives the chunk the xid of its transaction as data
 //! xid. Eviction and recall change where the bytes are and not what they are: they keep it, are no
 //! operations, and are conditional on it. A chunk whose data xid moved on meanwhile is left alone;
 //! this is the whole of the concurrency control between tiering and writers.
 //!
-//! The map of an inode is stored as runs: a row for the first chunk of each, with state and data xid,
-//! which reaches to the next row. The map is total (every chunk lies in a run, the last one ends at
-//! [`ChunkNo::END`]) and minimal (no run goes on as the one before it). [`MapWindow::replace`] keeps
-//! both: it deletes the rows that start in the range, writes those of the new runs, puts the end of
-//! the range down as a start of what lies behind it, and leaves every row out that would repeat the
-//! run before it. For that the window holds what lies in the range and one chunk on either side.
+//! The map of an inode is stored as runs: a row for the first chunk of each, with state and data
+//! xid, which reaches to the next row. The map is total (every chunk lies in a run, the last one
+//! ends at [`ChunkNo::END`]) and minimal (no run goes on as the one before it).
+//! [`MapWindow::replace`] keeps both: it deletes the rows that start in the range, writes those of
+//! the new runs, puts the end of the range down as a start of what lies behind it, and leaves every
+//! row out that would repeat the run before it. For that the window holds what lies in the range
+//! and one chunk on either side.
 //!
-//! The sums (resident and cold bytes, in all and by inode) change in the same draft by the bytes that
-//! each run has up to the end of the file, before and after. Growth counts too: a file that ends
-//! within a resident chunk has more resident bytes when it grows ([`MapWindow::grow`]).
+//! The sums (resident and cold bytes, in all and by inode) change in the same draft by the bytes
+//! that each run has up to the end of the file, before and after. Growth counts too: a file that
+//! ends within a resident chunk has more resident bytes when it grows ([`MapWindow::grow`]).
 
 #[cfg(test)]
 mod tests;
@@ -123,8 +124,8 @@ impl MapWindow {
         }
     }
 
-    /// Counts what a file gains that grows beyond a chunk in which it ended, as far as that chunk is
-    /// not replaced.
+    /// Counts what a file gains that grows beyond a chunk in which it ended, as far as that chunk
+    /// is not replaced.
     pub(crate) fn grow(&self, new_bytes: u64, replaced: Option<ChunkRange>, draft: &mut Draft) {
         let end_chunk = self.size.end_chunk();
         let covered = replaced.is_some_and(|range| range.contains(end_chunk));
