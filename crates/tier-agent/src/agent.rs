@@ -84,7 +84,11 @@ struct Request {
 impl TieringOutAgent {
     /// Recovers from what a crash left, then starts the thread.
     pub fn start(mut stages: Box<dyn Stages>) -> Result<Self, AgentError> {
+        // Before the queue exists: no task sees a state that a crash left, and the caller of
+        // `start` gets the error.
         stages.recover()?;
+        // Unbounded: a caller that submits must not wait behind a snapshot that takes hours, and a
+        // request is a few words in memory.
         let (requests, queue) = unbounded();
         let stop_flag = Arc::new(StopFlag::default());
         let pending = Arc::new(PendingCount::default());
@@ -101,6 +105,8 @@ impl TieringOutAgent {
         loop {
             match answer.recv_timeout(LOOK_INTERVAL) {
                 Ok(answer) => return answer,
+                // A request holds its answer's sender, and only a thread that unwinds drops it
+                // unanswered.
                 Err(RecvTimeoutError::Disconnected) => return Err(AgentError::Panicked),
                 // A task that has not begun yet is not waited for; when its turn comes, it ends.
                 Err(RecvTimeoutError::Timeout) => {
@@ -118,11 +124,13 @@ impl TieringOutAgent {
         task: Task,
         stop: &Arc<AtomicBool>,
     ) -> Result<Receiver<Answer>, AgentError> {
+        // Room for the one answer: the thread never waits for a caller that does not listen.
         let (answer, receiver) = bounded(1);
         let requests = self.requests.as_ref().ok_or(AgentError::Stopped)?;
         // Before it is sent: the thread may be done with it before this function returns.
         self.pending.add();
         let stop = Arc::clone(stop);
+        // While the sender exists the queue is closed only by a thread that unwound.
         if requests.send(Request { task, stop, answer }).is_err() {
             self.pending.done();
             return Err(AgentError::Panicked);
@@ -147,6 +155,8 @@ impl TieringOutAgent {
     }
 
     fn end(&mut self) -> Result<(), AgentError> {
+        // The thread's loop ends behind what is queued already, so that each request gets its
+        // answer.
         self.requests = None;
         match self.thread.take() {
             Some(thread) => thread.join().map_err(|_| AgentError::Panicked),
@@ -157,7 +167,10 @@ impl TieringOutAgent {
 
 impl Drop for TieringOutAgent {
     fn drop(&mut self) {
+        // Without it the join below would wait for all that is queued.
         self.request_stop();
+        // Logged and not raised: a panic out of a drop while another one unwinds aborts the
+        // process.
         if let Err(error) = self.end() {
             tracing::error!(%error, "the agent ended badly");
         }
@@ -187,13 +200,18 @@ struct Wanted {
 impl Worker {
     fn run(mut self, queue: &Receiver<Request>) {
         for Request { task, stop, answer } in queue {
+            // Decided under the flag's lock: a stop that is raised now either refuses this request
+            // or finds its token.
             let done = if self.stop_flag.begin(&stop) {
                 self.perform(task, &stop)
             } else {
+                tracing::debug!(?task, "a task is not begun, because the agent is to end");
                 Err(AgentError::Stopped)
             };
             // The caller may have gone away.
             let _ = answer.send(done);
+            // After the answer: a caller that waited for all requests finds each answer in its
+            // channel.
             self.pending.done();
         }
     }
@@ -202,6 +220,8 @@ impl Worker {
         let mut wanted = Wanted::default();
         match task {
             Task::Snapshot => wanted.snapshot = Some(self.stages.state()?.last_xid),
+            // What is persisted and not safe comes first whatever is wanted, so that nothing is set
+            // here.
             Task::Upload => {}
             Task::Evict(goal) => wanted.eviction = Some(goal),
             Task::EvictDryRun(goal) => return self.evict_dry_run(goal),
@@ -217,6 +237,7 @@ impl Worker {
                 eviction_wanted: wanted.eviction,
                 ..self.stages.state()?
             };
+            // Nothing is half done here; within a step its stage looks at the same token.
             if stop.load(Ordering::Relaxed) {
                 return Err(AgentError::Stopped);
             }
@@ -237,6 +258,8 @@ impl Worker {
                 }
                 AgentStep::Evict { safe, goal } => {
                     report.evicted = Some(self.stages.evict(safe, goal, stop)?);
+                    // Once, whatever it freed: whether space is still low is for the schedule to
+                    // ask.
                     wanted.eviction = None;
                 }
             }
@@ -244,6 +267,7 @@ impl Worker {
     }
 
     fn evict_dry_run(&self, goal: PassGoal) -> Answer {
+        // Not by the step loop, which would first upload what is persisted and not safe.
         let safe = self.stages.state()?.safe_xid;
         let evicted = Some(self.stages.evict_dry_run(safe, goal)?);
         Ok(AgentReport { evicted, ..AgentReport::default() })

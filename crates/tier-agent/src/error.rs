@@ -37,6 +37,7 @@ impl HasKind for AgentError {
             Self::Status(error) => error.kind(),
             Self::Port(error) => error.kind(),
             Self::Stopped => ErrorKind::Cancelled,
+            // Not `Unavailable`, which invites a retry: every later request fails in the same way.
             Self::Panicked => ErrorKind::Failed,
         }
     }

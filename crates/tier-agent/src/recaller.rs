@@ -98,6 +98,7 @@ impl Recaller {
         options: RecallerOptions,
     ) -> Result<Self, PortError> {
         let fetch: Arc<Fetch> = Arc::new(fetch);
+        // Without a bound, because a full queue would hold a reader up beyond its deadline.
         let (jobs, queue) = unbounded();
         let flights = SingleFlight::new();
         let mut recaller =
@@ -105,6 +106,7 @@ impl Recaller {
         for number in 0..options.n_threads.max(1) {
             let (fetch, queue) = (Arc::clone(&fetch), queue.clone());
             let work = move || work(fetch.as_ref(), &queue);
+            // Should a later thread not start, dropping the recaller ends those that did.
             recaller.threads.push(start_thread(&format!("tier-recall-{number}"), work)?);
         }
         Ok(recaller)
@@ -112,8 +114,11 @@ impl Recaller {
 
     /// Queues a job. One that no thread will take is dropped here, and abandons its flight.
     fn submit(&self, job: Job) {
-        if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(job);
+        let ino = job.request.ino;
+        if let Some(jobs) = &self.jobs
+            && jobs.send(job).is_err()
+        {
+            tracing::debug!(%ino, "no thread is left to take a recall");
         }
     }
 
@@ -129,10 +134,14 @@ impl Recaller {
         }
         match slot.wait(deadline) {
             Some(Outcome::Settled(answer)) => answer,
+            // Not a fetch that panicked, which settles its flight: the job was thrown away
+            // unfetched.
             Some(Outcome::Abandoned) => {
                 let message = "the threads for recalls have ended".into();
                 Err(SharedError { kind: ErrorKind::Failed, message })
             }
+            // The fetch goes on, and a reader that asks again joins it or finds its frame in the
+            // cache.
             None => {
                 let seconds = self.timeout.as_secs();
                 let message =
@@ -145,6 +154,8 @@ impl Recaller {
 
 impl Drop for Recaller {
     fn drop(&mut self) {
+        // What is still queued is fetched for nothing: each reader borrows the recaller while it
+        // waits, so that the readers of these jobs have given up.
         self.jobs = None;
         // The index and the keys are let go of before the program ends. A thread that itself
         // dropped the filesystem, and so this, cannot wait for itself.
@@ -200,6 +211,7 @@ fn work(fetch: &Fetch, queue: &Receiver<Job>) {
 
 /// The error for the readers of a request whose fetch panicked.
 fn panic_error(request: &RecallRequest, panic: &(dyn Any + Send)) -> SharedError {
+    // `panic!` carries a `&str` for a literal and a `String` for a formatted message.
     let formatted = || panic.downcast_ref::<String>().map(String::as_str);
     let literal = panic.downcast_ref::<&str>().copied();
     let text = literal.or_else(formatted).unwrap_or("it left no message");

@@ -93,6 +93,8 @@ impl Scheduler {
 impl Drop for Scheduler {
     fn drop(&mut self) {
         {
+            // Let go of before the join: the thread needs the lock to record how its task ended,
+            // and would wait for it for ever.
             let mut state = self.shared.state.lock();
             state.ended = true;
             state.stop_task();
@@ -116,6 +118,7 @@ impl State {
 
 impl Shared {
     fn run(&self, agent: &TieringOutAgent, mut planner: TaskPlanner, inputs: &dyn SchedulerInputs) {
+        // A clock that never goes back: the schedule asserts that what was begun lies in the past.
         let start = Instant::now();
         while self.wait() {
             self.look(agent, &mut planner, inputs, start.elapsed());
@@ -134,6 +137,7 @@ impl Shared {
             tracing::warn!("cannot measure the space in use: {}", with_causes(error));
         });
         let backlog_operations = inputs.backlog_operations();
+        // Space that is not known stops evictions only, and snapshots go on.
         let measured = Measured { now, backlog_operations, space: space.ok() };
         if let Some(task) = planner.begin_due_task(&measured) {
             let done = self.perform(agent, task);
@@ -149,6 +153,7 @@ impl Shared {
 
     fn resume(&self) {
         self.state.lock().status.paused = false;
+        // A paused thread waits without a timeout.
         self.changed.notify_all();
     }
 
@@ -160,6 +165,7 @@ impl Shared {
     fn wait(&self) -> bool {
         let mut state = self.state.lock();
         if !state.ended {
+            // Once and not in a loop: a spurious wake-up costs one early look.
             self.changed.wait_for(&mut state, LOOK_INTERVAL);
         }
         while state.status.paused && !state.ended {
@@ -177,9 +183,11 @@ impl Shared {
             if state.ended || state.status.paused {
                 return false;
             }
+            // Before the agent has the task: a pause that comes from here on finds the token.
             state.stop = Some(Arc::clone(&stop));
             state.status.task = Some(task);
         }
+        // The lock is free meanwhile, or no pause could stop the task and no status show it.
         let answer = agent.perform(task, &stop);
         let mut state = self.state.lock();
         state.stop = None;
@@ -191,7 +199,10 @@ impl Shared {
                 true
             }
             // A pause or a stop on request: the last error, if there was one, still tells more.
-            Err(error) if error.kind() == ErrorKind::Cancelled => false,
+            Err(error) if error.kind() == ErrorKind::Cancelled => {
+                tracing::debug!(?task, %error, "a task was stopped on request");
+                false
+            }
             Err(error) => {
                 let text = with_causes(&error);
                 tracing::error!("the agent failed, and tries again later: {text}");

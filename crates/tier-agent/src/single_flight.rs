@@ -91,6 +91,7 @@ impl<K: Eq + Hash + Clone, V: Clone> SingleFlight<K, V> {
         if let Some(slot) = slots.get(key) {
             return Joined { slot: Arc::clone(slot), lead: None };
         }
+        // Under the lock of the look above: of two callers that come at once only one leads.
         let slot = Arc::new(Slot { outcome: Mutex::new(None), filled: Condvar::default() });
         slots.insert(key.clone(), Arc::clone(&slot));
         drop(slots);
@@ -115,6 +116,7 @@ impl<V: Clone> Slot<V> {
     /// Waits for the outcome; `None` if the deadline passed before.
     pub(crate) fn wait(&self, deadline: Instant) -> Option<Outcome<V>> {
         let mut outcome = self.outcome.lock();
+        // A wake-up may be spurious, so that only the outcome counts.
         while outcome.is_none() {
             if self.filled.wait_until(&mut outcome, deadline).timed_out() {
                 break;
@@ -147,6 +149,7 @@ impl<K: Eq + Hash, V> InFlight<K, V> {
     }
 
     fn fill(&mut self, outcome: Outcome<V>) {
+        // First: should an assertion below fail, the drop must not fill again while that unwinds.
         self.is_settled = true;
         let removed = self.slots.lock().remove(&self.key);
         let is_own = removed.is_some_and(|slot| Arc::ptr_eq(&slot, &self.slot));

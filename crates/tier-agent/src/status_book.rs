@@ -46,6 +46,8 @@ impl StatusBook {
     pub fn status(&self, header: StatusHeader) -> Result<Option<SnapshotStatus>, StatusError> {
         match StatusLog::read(&self.path(header)) {
             Ok(log) => Ok(log.map(|log| log.status())),
+            // Never begun, or moved away by an operator: nothing says that the snapshot was
+            // verified.
             Err(StatusError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Ok(None)
             }
@@ -65,12 +67,14 @@ impl StatusBook {
                 all.extend(StatusLog::read(&path)?.map(|log| log.status()));
             }
         }
+        // A directory lists in no order, and numbers of snapshots go on from one epoch to the next.
         all.sort_by_key(|status| (status.header.snapshot, status.header.epoch));
         Ok(all)
     }
 
     fn path(&self, header: StatusHeader) -> PathBuf {
         let StatusHeader { epoch, snapshot } = header;
+        // Zeros in front, so that a sorted listing shows the logs in their order.
         self.directory.join(format!("e{:08}-s{:010}.{EXTENSION}", epoch.get(), snapshot.get()))
     }
 }

@@ -36,6 +36,8 @@ mod model {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            // `parking_lot` knows no poisoning, so that code runs on after a panic: the model must
+            // as well.
             let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             MutexGuard { mutex: self, guard: Some(guard) }
         }
@@ -82,6 +84,7 @@ mod model {
 
     impl Condvar {
         pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            // The model's wait takes the guard by value and `parking_lot`'s borrows it.
             let inner = guard.guard.take();
             guard.guard =
                 inner.map(|inner| self.0.wait(inner).unwrap_or_else(PoisonError::into_inner));
@@ -94,8 +97,10 @@ mod model {
         ) -> WaitTimeoutResult {
             let passes = rand::thread_rng().r#gen::<bool>();
             if passes {
+                // As in a real wait: other threads get the lock while the deadline passes.
                 guard.guard = None;
                 thread::yield_now();
+                // Only the inner guard moves over; the new wrapper, dropped empty, unlocks nothing.
                 guard.guard = guard.mutex.lock().guard.take();
             } else {
                 self.wait(guard);

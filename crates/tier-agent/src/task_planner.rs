@@ -44,6 +44,7 @@ impl TaskPlanner {
     /// The task that is due, which counts as begun.
     pub(crate) fn begin_due_task(&mut self, measured: &Measured) -> Option<Task> {
         let Measured { now, backlog_operations, space } = *measured;
+        // Only a measurement that shows room clears it; one that failed tells nothing.
         if space.is_some_and(|space| !space.is_low(&self.schedule)) {
             self.low_space_after_eviction = false;
         }
@@ -59,6 +60,7 @@ impl TaskPlanner {
         let due = due_task(&self.schedule, &inputs)?;
         tracing::debug!(?due, ?inputs, "due task");
         match due {
+            // Counted from its beginning, so that a task that fails at once rests as well.
             Task::Snapshot | Task::Upload => self.last_snapshot = Some(now),
             Task::Evict(_) | Task::EvictDryRun(_) => {
                 self.last_eviction = Some(now);
@@ -71,6 +73,8 @@ impl TaskPlanner {
 
     /// A task that was due ended.
     pub(crate) fn ended(&mut self, task: Task, done: bool) {
+        // A snapshot that fails leaves transactions that are not safe, which no backlog shows any
+        // more once they are published. An eviction that fails comes again while space is low.
         if matches!(task, Task::Snapshot) {
             self.unfinished = !done;
         }

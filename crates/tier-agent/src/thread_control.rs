@@ -78,12 +78,14 @@ impl PendingCount {
         let mut state = self.state.lock();
         assert!(state.n_requests > 0, "only what was added can be done");
         state.n_requests -= 1;
+        // All of them, because several callers may wait for the count to reach zero.
         self.changed.notify_all();
     }
 
     /// The thread has ended: what is not done by now never will be.
     pub(crate) fn thread_ended(&self) {
         self.state.lock().thread_ended = true;
+        // A waiter has seen the flag under the lock or waits already, so that this reaches it.
         self.changed.notify_all();
     }
 
@@ -93,6 +95,8 @@ impl PendingCount {
         while state.n_requests > 0 && !state.thread_ended {
             self.changed.wait(&mut state);
         }
+        // By the count and not by the flag: a thread that did all of them before it ended lost
+        // none.
         state.n_requests == 0
     }
 }

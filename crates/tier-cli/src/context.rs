@@ -34,6 +34,7 @@ impl Context {
     pub(crate) fn local(console: Console) -> Self {
         let opener = |path: &Path, mode| {
             tracing::debug!(store = %path.display(), ?mode, "opening the store");
+            // Shared although one command owns it, because a live store comes as the same type.
             Ok(Arc::new(OpenStore::open(path, mode)?))
         };
         Self { console, opener: Box::new(opener), live: None }
@@ -43,6 +44,8 @@ impl Context {
     /// inside that store, so that the path says the same store by another name.
     pub(crate) fn live_store(console: Console, live: Arc<Live>) -> Self {
         let store = Arc::clone(&live.store);
+        // The mode is not looked at: the store is open, in the one way that all commands can work
+        // with.
         let opener = move |_: &Path, _| Ok(Arc::clone(&store));
         Self { console, opener: Box::new(opener), live: Some(live) }
     }
@@ -74,8 +77,10 @@ impl Context {
 
     /// Has the store's agent perform a task, shown as `what`, until it is done or stopped.
     pub(crate) fn perform(&self, store: &OpenStore, task: Task, what: &str) -> Result<AgentReport> {
+        // The bar is held until the task ends: the fan-out keeps only a weak reference to it.
         let bar = Arc::new(self.console.progress(what));
         let _shown = store.progress.join(bar);
+        // The guard is held until the agent has answered; dropped, Ctrl-C would end the process.
         let stop = self.console.stop()?;
         Ok(store.agent()?.perform(task, stop.flag())?)
     }
@@ -98,6 +103,7 @@ impl Live {
     pub(crate) fn set_scheduler(&self, scheduler: Option<Scheduler>) {
         let scheduler = scheduler.map(Arc::new);
         let is_one = scheduler.is_some();
+        // Taken out under the lock, so that no later command finds a scheduler that ends.
         let former = std::mem::replace(&mut *self.scheduler.lock(), scheduler);
         assert!(!(is_one && former.is_some()), "a live store has one schedule");
         // The lock is not held while the former one ends, which may take as long as its task.
@@ -105,6 +111,7 @@ impl Live {
     }
 
     fn scheduler(&self) -> Option<Arc<Scheduler>> {
+        // A share keeps the scheduler for as long as one command looks at it, and no longer.
         self.scheduler.lock().clone()
     }
 

@@ -16,6 +16,7 @@ const VARIABLE: &str = "RUST_LOG";
 /// Starts logging for the rest of the process.
 pub(crate) fn start(quiet: bool, verbose: u8) {
     let level = level(quiet, verbose);
+    // An empty value is what a script leaves that unsets a variable, and it sets no level.
     let value = env::var(VARIABLE).ok().filter(|value| !value.is_empty());
     let filter = value.as_deref().map(EnvFilter::try_new).transpose();
     let (filter, problem) = match filter {
@@ -29,6 +30,7 @@ pub(crate) fn start(quiet: bool, verbose: u8) {
         .with_target(false)
         .without_time()
         .init();
+    // Said after logging has begun, because before there is nothing to say it with.
     if let Some(problem) = problem {
         tracing::warn!("{VARIABLE} counts for nothing: {problem}");
     }

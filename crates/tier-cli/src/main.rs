@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
+            // Help that was asked for is no error, although the parser returns it as one.
             let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             // Where this cannot be written, no other message can be either.
             let _ = error.print();
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
 
 /// Runs the command where its store is open, or else here, and returns its exit code.
 fn run(args: &Args) -> Result<u8> {
+    // Before the store is opened: while another process has it open, opening it would fail.
     if let Some(code) = serve::hand_over(&args.command)? {
         return Ok(code);
     }

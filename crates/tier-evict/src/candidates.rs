@@ -49,6 +49,7 @@ impl<'a> Candidates<'a> {
             Ok(FileUpdate { change: Change::Gone(_), .. }) => None,
             Err(error) => Some(Err(error.into())),
         });
+        // Zero is below every inode number: the root's is 1.
         let warm = Warm { instance, page: Vec::new().into_iter(), last: Ino::new(0) };
         Self { changed: Box::new(changed), carried_over, warm, heads: None, last: None }
     }

@@ -19,6 +19,7 @@ use tier_types::{Ino, Xid};
 
 use crate::EvictError;
 
+// Stores have files of this name; under another one their cursor would look lost.
 const FILE_NAME: &str = "survivors";
 const HEADER: &str = "tier-evict 1 cursor=";
 const FOOTER: &str = "end ";
@@ -60,6 +61,7 @@ impl CarriedOver {
     fn step(&mut self) -> Result<Option<Ino>, EvictError> {
         let line = self.line()?;
         if let Some(number) = line.strip_prefix(FOOTER) {
+            // A list that lost lines in its middle still ascends, and only their number tells.
             if number.parse() != Ok(self.n_inodes) {
                 return Err(self.damaged("it ends with another number of inodes"));
             }
@@ -111,6 +113,7 @@ impl Iterator for CarriedOver {
     fn next(&mut self) -> Option<Self::Item> {
         self.rest.as_ref()?;
         let next = self.step();
+        // Nothing behind damage is trusted, and an error that comes again would have no end.
         if next.is_err() {
             self.rest = None;
         }

@@ -65,6 +65,7 @@ impl HasKind for EvictError {
 
 impl From<EvictError> for PortError {
     fn from(error: EvictError) -> Self {
+        // Handed on as it is, because a layer around it would say nothing.
         if let EvictError::Port(port) = error {
             return port;
         }

@@ -120,6 +120,7 @@ impl Evicter {
     /// Lets the policy see at most so many candidates at a time, one at least; 4096 otherwise.
     #[must_use]
     pub fn with_page_candidates_max(self, n_page_max: usize) -> Self {
+        // With none a page would be empty, which is how a pass ends.
         Self { n_page_max: n_page_max.max(1), ..self }
     }
 
@@ -166,6 +167,8 @@ impl Evicter {
         let mut report = EvictReport::default();
         let mut candidates = self.candidates(request, before)?;
         while let Some(page) = self.next_page(&mut candidates, request.instance, &mut report)? {
+            // `report.bytes` counts all that the plans free, perhaps more than the gate would let
+            // go.
             let plan = self.plan(&page, request.goal, report.bytes);
             report.n_retained += to_u64(plan.retain.len());
             report.n_evicted += to_u64(plan.evict.len());
@@ -182,6 +185,8 @@ impl Evicter {
         before: CarriedOver,
     ) -> Result<Candidates<'a>, EvictError> {
         let options = NetChangesOptions::new(&self.directory);
+        // The log of a restored filesystem begins behind transaction 1. Without a newly safe
+        // transaction there is no range, and only carried-over and warm inodes come up.
         let changed = XidRange::new(before.cursor.max(request.first), request.safe.next())
             .map(|range| NetChanges::of_range(request.log, range, &options))
             .transpose()?;
@@ -205,6 +210,7 @@ impl Evicter {
                 break;
             }
         }
+        // An empty page is the end: the loop went on past inodes that are gone.
         Ok(Some(page).filter(|page| !page.is_empty()))
     }
 
@@ -233,6 +239,7 @@ impl Evicter {
                 carried_over.push(ino);
             }
         }
+        // They come in the policy's order, and the next pass can merge only a list that ascends.
         carried_over.sort_unstable();
         Ok(carried_over)
     }
@@ -249,6 +256,7 @@ impl Evicter {
 /// What the policy may know of an inode; `None` if it is gone.
 fn facts_of(instance: &dyn MountedInstance, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
     let facts = instance.eviction_facts(ino)?;
+    // A plan is made of the numbers in the facts: a wrong one would evict another file.
     if let Some(other) = facts.as_ref().map(|facts| facts.ino).filter(|other| *other != ino) {
         let message = format!("asked for inode {ino}, the filesystem gave facts of inode {other}");
         return Err(PortError::new(ErrorKind::Failed, message));

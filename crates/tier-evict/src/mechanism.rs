@@ -30,10 +30,13 @@ pub(crate) fn evict_inode(
     let mut evicted = Evicted::default();
     let mut at = Some(ChunkNo::new(0));
     while let Some(from) = at {
+        // A page at a time: a file may have more extents than memory should be taken for.
         let extents = instance.resident_extents(ino, from, N_EXTENTS_MAX)?;
         check_extents(&extents, ino, from)?;
         for extent in &extents {
             if !persisted.is_persisted(ino, extent.chunks, extent.data_xid)? {
+                let (chunks, data_xid) = (extent.chunks, extent.data_xid);
+                tracing::debug!(%ino, %chunks, %data_xid, "not evicted: this version is not safe");
                 evicted.something_stays = true;
                 continue;
             }

@@ -126,6 +126,8 @@ impl EvictPolicy for AgeAndSize {
                     plan.retain.push(Retained { ino: facts.ino, reason });
                 }
                 PassGoal::Bytes(_) | PassGoal::Everything => {
+                    // An estimate for this page only: the gate may keep some of it, and a pass
+                    // plans the next page with what really went.
                     freed_bytes = freed_bytes.saturating_add(facts.resident_bytes);
                     plan.evict.push(facts.ino);
                 }
@@ -137,6 +139,7 @@ impl EvictPolicy for AgeAndSize {
 
 impl AgeAndSize {
     fn reason_to_retain(&self, facts: &EvictionFacts, now: Timestamp) -> Option<RetainReason> {
+        // An operator's word goes before what was measured: only the first reason is reported.
         if facts.pinned {
             Some(RetainReason::Pinned)
         } else if self.is_young(facts.last_used, now) {
@@ -150,6 +153,7 @@ impl AgeAndSize {
 
     /// A time in the future is no reason to stay: a file with such a time would stay for ever.
     fn is_young(&self, last_used: Timestamp, now: Timestamp) -> bool {
+        // Saturating: a file's time is whatever a program set.
         let age_seconds = now.seconds.saturating_sub(last_used.seconds);
         age_seconds >= 0 && age_seconds < self.age_seconds_min
     }

@@ -90,6 +90,7 @@ impl Batch<'_> {
     /// Not on disk before the next [`Database::flush`]; until then a crash takes it as a whole.
     pub(crate) fn write(self) -> Result<(), IndexError> {
         let mut options = WriteOptions::default();
+        // What a crash takes is applied again from the manifests, and a log would write it twice.
         options.disable_wal(true);
         let written = self.database.db.write_opt(self.changes, &options);
         written.map_err(|source| self.database.failed("write", source))
@@ -115,6 +116,8 @@ pub(crate) struct Cursor<'a> {
 impl Cursor<'_> {
     /// Moves to the first pair at or after `key`, and returns it.
     pub(crate) fn at_or_after(&mut self, key: &[u8]) -> Result<Option<PairRef<'_>>, IndexError> {
+        // A seek goes down through all files. The position stays right without one as long as the
+        // table holds nothing between `key` and it.
         let behind = self.empty_from.as_ref().is_none_or(|from| from.as_slice() > key);
         if behind || self.iterator.key().is_some_and(|at| at < key) {
             self.iterator.seek(key);
@@ -122,6 +125,7 @@ impl Cursor<'_> {
         let empty_from = self.empty_from.get_or_insert_default();
         empty_from.clear();
         empty_from.extend_from_slice(key);
+        // Not valid is the end or an error, and only the status tells which.
         if !self.iterator.valid() {
             let status = self.iterator.status();
             status.map_err(|source| self.database.failed("scan", source))?;
@@ -140,10 +144,14 @@ impl Database {
         let mut db_options = Options::default();
         db_options.create_if_missing(true);
         db_options.create_missing_column_families(true);
+        // Of all tables together: the limit for each table, set below, would allow four times as
+        // much.
         db_options.set_db_write_buffer_size(options.write_buffer_bytes);
+        // Descriptors are bounded as memory is; a file beyond them is opened again when it is read.
         db_options.set_max_open_files(256);
         // There are few files: threads that open them cost more than they gain.
         db_options.set_max_file_opening_threads(1);
+        // Its own text logs, of which it keeps a thousand unless told otherwise.
         db_options.set_keep_log_file_num(2);
         // There is no log to replay: what a crash takes is applied again from the manifests, and
         // so all tables must reach the disk together.
@@ -156,9 +164,12 @@ impl Database {
             blocks.set_block_size(8 << 10);
             // In small pieces, so that the cache holds those that are used.
             blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+            // The top of an index in pieces is small, and every lookup goes through it.
             blocks.set_pin_top_level_index_and_filter(true);
             let mut table_options = Options::default();
             table_options.set_block_based_table_factory(&blocks);
+            // The bottom level holds most of the bytes and is rewritten least: there size counts,
+            // and above it time.
             table_options.set_compression_type(DBCompressionType::Lz4);
             table_options.set_bottommost_compression_type(DBCompressionType::Zstd);
             table_options.set_write_buffer_size(options.write_buffer_bytes);
@@ -184,6 +195,8 @@ impl Database {
 
     /// This database was replaced: when its last reader is done, its directory goes.
     pub(crate) fn remove_when_closed(&self) {
+        // Relaxed: the owner that closes the database comes after all others let go of their `Arc`,
+        // which orders the two.
         self.directory.to_be_removed.store(true, Ordering::Relaxed);
     }
 
@@ -202,6 +215,7 @@ impl Database {
         let family = self.family(table)?;
         let mut options = ReadOptions::default();
         if let Some(until) = until {
+            // A bound and not a look at each key: the database need not step over what lies behind.
             options.set_iterate_upper_bound(until);
         }
         let mode = IteratorMode::From(from, Direction::Forward);
@@ -213,6 +227,7 @@ impl Database {
     pub(crate) fn flush(&self) -> Result<(), IndexError> {
         let families: Vec<_> =
             Table::ALL.into_iter().map(|table| self.family(table)).collect::<Result<_, _>>()?;
+        // One call for all of them: table by table, a crash could leave a state that never was.
         let flushed = self.db.flush_cfs_opt(&families, &FlushOptions::default());
         flushed.map_err(|source| self.failed("flush", source))
     }
@@ -238,6 +253,7 @@ impl Database {
         for table in Table::ALL {
             let property = |name| {
                 let family = self.family(table).ok()?;
+                // Only shown: a property that cannot be had is unknown, and no error.
                 self.db.property_int_value_cf(family, name).ok().flatten()
             };
             let text = |n: Option<u64>| n.map_or_else(|| "unknown".to_string(), |n| n.to_string());

@@ -54,6 +54,7 @@ impl Delta {
     /// An extent that was in the row of its inode gets a row of its own.
     pub(crate) fn move_out(&mut self, extent: Extent) {
         assert!(extent.location.is_some(), "what lies with the metadata is data");
+        // Not counted: its chunks were live in the same tarball while it was inline.
         self.moved.push(extent);
     }
 
@@ -72,10 +73,15 @@ impl Delta {
             batch.put(Table::Inodes, &key::inode(*ino), &wire::inode_to_bytes(row))?;
         }
         for (&id, &change) in live_chunks {
+            // Once for each tarball, however many of its extents changed; the writer's lock keeps
+            // the row as it was read.
             let known = database.tarball(id)?;
+            // A row goes in before anything that points to it, so that one is missing only by
+            // damage.
             let mut row = known.ok_or_else(|| database.damaged("a tarball is not known"))?;
             row.live_chunks = row
                 .live_chunks
+                // From a disk: a count that falls below zero was wrong before.
                 .checked_add_signed(change)
                 .ok_or_else(|| database.damaged("live chunks do not add up"))?;
             batch.put(Table::Tarballs, &key::tarball(id), &wire::tarball_to_bytes(&row))?;

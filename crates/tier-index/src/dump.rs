@@ -24,7 +24,10 @@ impl Index {
             let damaged = || database.damaged("an inode's row cannot be read");
             let ino = key::parse_inode(&key).ok_or_else(damaged)?;
             let row = database.parse_inode(ino, &value)?;
+            // The inode's own extents follow its line: this is the first key that one of them can
+            // have.
             let until = key::extent(ino, ChunkNo::new(0));
+            // An error is taken as well, and so comes out here.
             while let Some(pair) = extents.next_if(|p| !matches!(p, Ok((k, _)) if **k >= until[..]))
             {
                 let (key, value) = pair?;
@@ -32,6 +35,8 @@ impl Index {
             }
             write_pending(out, &mut pending).map_err(IndexError::Dump)?;
             write_inode(out, ino, &row.newest).map_err(IndexError::Dump)?;
+            // As if it were the first of the inode's rows: a dump does not tell where an extent
+            // lay.
             pending = row.inline;
         }
         for pair in extents {

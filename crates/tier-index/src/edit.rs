@@ -27,6 +27,7 @@ impl ExtentMap {
     pub(crate) fn add(&mut self, new: Extent, chunk_bytes: u32) {
         let mut kept = Vec::new();
         for old in self.overlapping(new.chunks) {
+            // Of equal ranks the old one stays, so that contents that come twice change no count.
             if old.rank() < new.rank() {
                 self.0.remove(&old.chunks.start());
                 for rest in without(old.chunks, &[new.chunks]) {
@@ -36,6 +37,7 @@ impl ExtentMap {
                 kept.push(old.chunks);
             }
         }
+        // `overlapping` goes in order, so that `kept` is sorted and disjoint.
         for rest in without(new.chunks, &kept) {
             self.insert_part(&new, rest, chunk_bytes);
         }
@@ -58,6 +60,7 @@ impl ExtentMap {
 
     /// In order.
     fn overlapping(&self, chunks: ChunkRange) -> Vec<Extent> {
+        // Extents are disjoint: of those that start earlier only the last one can reach so far.
         let before = self.0.range(..chunks.start()).next_back();
         let within = self.0.range(chunks.start()..chunks.end());
         let all = before.into_iter().chain(within).map(|(_, extent)| *extent);

@@ -87,11 +87,14 @@ impl Index {
         let database = Database::open(path, chunk_bytes, options)?;
         match database.get(Table::Meta, META_CHUNK_BYTES)? {
             Some(stored) if stored == chunk_bytes.to_le_bytes() => {}
+            // The same chunk number would mean other bytes of the file.
             Some(_) => return Err(database.damaged("it was made for another chunk size")),
             None => {
                 let mut batch = database.batch();
                 batch.put(Table::Meta, META_CHUNK_BYTES, &chunk_bytes.to_le_bytes())?;
                 batch.write()?;
+                // Before any contents: without the size they could be opened as chunks of another
+                // one.
                 database.flush()?;
             }
         }
@@ -129,6 +132,7 @@ impl Index {
     /// The newest state of the chunk, as the extent that holds it.
     pub fn find(&self, ino: Ino, chunk: ChunkNo) -> Result<Option<Extent>, IndexError> {
         let found = self.extents(ino, chunk, 1)?.pop();
+        // The first extent that ends behind the chunk may also begin behind it.
         Ok(found.filter(|extent| extent.chunks.contains(chunk)))
     }
 
@@ -140,11 +144,14 @@ impl Index {
         n_max: usize,
     ) -> Result<Vec<Extent>, IndexError> {
         let database = self.database();
+        // Both reads are of one database: another one may take the index's place between them.
         let row = database.inode(ino)?;
         let reaches = |inline: &Extent| inline.chunks.end() > from && n_max > 0;
         let inline = row.and_then(|row| row.inline).filter(reaches);
+        // A prefix of the next inode's keys, and so before all of them.
         let until = key::inode(ino.next());
         let pairs = database.scan(Table::Extents, &key::extent(ino, from), Some(&until))?;
+        // This cannot fall below zero: with an `n_max` of zero no inline extent is taken.
         let rest = pairs.take(n_max - usize::from(inline.is_some())).map(|pair| {
             let (key, value) = pair?;
             database.parse_extent(&key, &value)
@@ -179,6 +186,7 @@ impl Index {
     /// From now on this is the database; returns the one before.
     pub(crate) fn exchange_database(&self, new: Arc<Database>) -> Arc<Database> {
         assert_eq!(new.chunk_bytes(), self.chunk_bytes, "an index keeps its chunk size");
+        // Readers hold this lock only to copy the `Arc`, so that no question is waited for.
         let old = std::mem::replace(&mut *self.database.write(), new);
         self.n_replacements.fetch_add(1, Ordering::Release);
         old

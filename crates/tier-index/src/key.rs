@@ -20,6 +20,7 @@ pub(crate) fn extent(ino: Ino, last: ChunkNo) -> [u8; 16] {
 
 pub(crate) fn parse_extent(key: &[u8]) -> Option<(Ino, ChunkNo)> {
     let (ino, rest) = key.split_first_chunk::<8>()?;
+    // A key that is too long fails here as well.
     let last: [u8; 8] = rest.try_into().ok()?;
     Some((Ino::new(u64::from_be_bytes(*ino)), ChunkNo::new(u64::from_be_bytes(last))))
 }
@@ -36,6 +37,7 @@ pub(crate) fn tarball(id: TarballId) -> [u8; 20] {
     let mut key = [0; 20];
     let (epoch, rest) = key.split_at_mut(8);
     let (snapshot, part) = rest.split_at_mut(8);
+    // In the order of `TarballId`: a scan gives the tarballs as they were written.
     epoch.copy_from_slice(&id.epoch.get().to_be_bytes());
     snapshot.copy_from_slice(&id.snapshot.get().to_be_bytes());
     part.copy_from_slice(&id.part.to_be_bytes());

@@ -57,6 +57,7 @@ impl Extent {
     /// What orders two states of one chunk: the later transaction, and for copies of the same data
     /// the later tarball.
     pub(crate) fn rank(&self) -> (Xid, Option<Location>) {
+        // `None` ranks lowest: of data and a hole of one transaction the data stays.
         (self.data_xid, self.location)
     }
 
@@ -65,14 +66,18 @@ impl Extent {
     pub(crate) fn is_possible(&self, chunk_bytes: u32) -> bool {
         // A hole may be as long as the address space.
         let Some(location) = self.location else { return true };
+        // A range has at least one chunk.
         let before_last = (self.chunks.len() - 1).checked_mul(u64::from(chunk_bytes));
         let last = before_last.and_then(|bytes| bytes.checked_add(u64::from(location.offset)));
+        // The last chunk must start at an offset of 32 bits, and then each one before it does:
+        // `advanced` relies on it.
         last.is_some_and(|last| u32::try_from(last).is_ok()) && self.short_bytes <= chunk_bytes
     }
 
     /// The part of a [possible](Self::is_possible) extent that lies in `chunks`.
     pub(crate) fn part(&self, chunks: ChunkRange, chunk_bytes: u32) -> Option<Self> {
         let chunks = self.chunks.intersection(chunks)?;
+        // Only the last chunk may be short, and a part without it has whole ones.
         let short_bytes = if chunks.end() == self.chunks.end() { self.short_bytes } else { 0 };
         let skipped = chunks.start().get() - self.chunks.start().get();
         let location = self.location.map(|location| Location {
@@ -84,10 +89,12 @@ impl Extent {
 
     /// Both as one, if `next` just goes on where this one ends.
     pub(crate) fn joined(&self, next: &Self, chunk_bytes: u32) -> Option<Self> {
+        // Behind a short chunk an extent cannot go on: offsets are counted in whole chunks.
         let adjacent = self.ino == next.ino
             && self.chunks.end() == next.chunks.start()
             && self.data_xid == next.data_xid
             && self.short_bytes == 0;
+        // Data must also lie together in one frame, because one frame is what a recall reads.
         let follows = match (self.location, next.location) {
             (None, None) => true,
             (Some(location), Some(next)) => {
@@ -156,6 +163,7 @@ pub(crate) fn without(from: ChunkRange, others: &[ChunkRange]) -> Vec<ChunkRange
     let mut left = Vec::new();
     let mut at: ChunkNo = from.start();
     for other in others.iter().filter_map(|other| other.intersection(from)) {
+        // An empty piece is no range, and so adds nothing.
         left.extend(ChunkRange::new(at, other.start()));
         at = other.end();
     }

@@ -57,6 +57,7 @@ impl<'a> Merge<'a> {
         tarball: TarballId,
         delta: &'a mut Delta,
     ) -> Result<Self, IndexError> {
+        // Now and not when the last merge ended: one that failed left half of its changes.
         delta.clear();
         let (inodes, extents) = (database.cursor(Table::Inodes)?, database.cursor(Table::Extents)?);
         Ok(Self { database, tarball, inodes, extents, delta })
@@ -69,6 +70,8 @@ impl<'a> Merge<'a> {
         assert!(entries.iter().all(|entry| entry.ino() == ino), "entries of one inode");
         let known = self.known_inode(ino)?;
         let new = self.new_extents(ino, entries)?;
+        // Most files are new and small, and need no merge. Extents may be known before their inode,
+        // because contents come in any order.
         if known.is_none()
             && let Some(row) = self.inline_row(entries, &new)
             && !self.knows_extents(ino)?
@@ -94,10 +97,13 @@ impl<'a> Merge<'a> {
         // Once something changes, an inline extent gets a row of its own, if it is still so.
         if let Some(inline) = inline.filter(|_| changed) {
             let first = inline.chunks.start();
+            // It was not touched, or came out the same; otherwise the change of extents has counted
+            // it.
             if !extents.contains_key(&first) || after.starting_at(first) == Some(&inline) {
                 self.delta.move_out(inline);
             }
         }
+        // Written also where only the inline extent is to leave the row.
         if let Some(newest) = newest.filter(|_| newest != before || (inline.is_some() && changed)) {
             self.delta.inode(ino, InodeRow { newest, inline: None });
         }
@@ -115,6 +121,7 @@ impl<'a> Merge<'a> {
         let is_new = |new: &&Extent| before.get(&new.chunks.start()) != Some(*new);
         let mut changed = false;
         for (_, old) in removed {
+            // For an inline extent this deletes a row that is not there, and takes back its chunks.
             self.delta.remove(old);
             changed = true;
         }
@@ -154,13 +161,16 @@ impl<'a> Merge<'a> {
         inline: Option<Extent>,
         touched: &[ChunkRange],
     ) -> Result<BTreeMap<ChunkNo, Extent>, IndexError> {
+        // By first chunk: two touched ranges may meet the same extent.
         let mut extents = BTreeMap::new();
         for chunks in touched {
             self.load_overlapping(ino, *chunks, &mut extents)?;
         }
+        // Each of the two would claim chunks, and which one was live could not be told.
         if inline.is_some() && !extents.is_empty() {
             return Err(self.database.damaged("an inode has extents besides its inline one"));
         }
+        // An error here: what comes from a disk must not reach the assertions of the map.
         if !extents.values().is_sorted_by(|a, b| a.chunks.end() <= b.chunks.start()) {
             return Err(self.database.damaged("extents of an inode overlap"));
         }
@@ -184,6 +194,8 @@ impl<'a> Merge<'a> {
                 break;
             }
             into.insert(extent.chunks.start(), extent);
+            // Its key lies at or behind `from`, so that its end is further on: damage cannot hold
+            // the loop here.
             from = extent.chunks.end();
         }
         Ok(())
@@ -193,6 +205,7 @@ impl<'a> Merge<'a> {
     fn new_extents(&self, ino: Ino, entries: &[&Entry]) -> Result<Vec<Extent>, IndexError> {
         let extents: Vec<_> =
             entries.iter().filter_map(|entry| extent(self.tarball, entry)).collect();
+        // Checked once, because parts and offsets are computed from them without a check.
         let possible = |extent: &Extent| extent.is_possible(self.database.chunk_bytes());
         if !extents.iter().all(possible) {
             return Err(IndexError::Contents { tarball: self.tarball, ino });
@@ -203,6 +216,7 @@ impl<'a> Merge<'a> {
     /// The row of a new file whose data lies in the frame of its metadata, if that is what the
     /// entries say.
     fn inline_row(&self, entries: &[&Entry], new: &[Extent]) -> Option<InodeRow> {
+        // Two entries and in this order, as a writer lays a small file; all else is merged.
         let ([metadata, _], [inline]) = (entries, new) else { return None };
         let newest = inode_location(self.tarball, metadata)?;
         let InodeLocation::At { location, .. } = newest else { return None };

@@ -29,6 +29,7 @@ impl Persisted for PersistedUntil<'_> {
         while at < chunks.end() {
             let found = self.index.find(ino, at)?;
             let safe = found.filter(|extent| {
+                // A hole has no location, and is no data that could be read back.
                 let archived = extent.location.map(|location| location.tarball.snapshot);
                 extent.data_xid == data_xid && archived.is_some_and(|at| at <= self.snapshot)
             });
@@ -43,6 +44,7 @@ impl Persisted for PersistedUntil<'_> {
 
     fn snapshot_of(&self, ino: Ino, xid: Xid) -> Result<Option<SnapshotId>, PortError> {
         let snapshot = match self.index.inode(ino)? {
+            // Only the newest metadata is known: of an earlier transaction there is no answer.
             Some(InodeLocation::At { xid: archived, location }) if archived == xid => {
                 Some(location.tarball.snapshot)
             }
@@ -54,6 +56,7 @@ impl Persisted for PersistedUntil<'_> {
 
 impl Persisted for Index {
     fn is_persisted(&self, ino: Ino, chunks: ChunkRange, data_xid: Xid) -> Result<bool, PortError> {
+        // Beyond every snapshot: whatever is in the index counts, safe or not.
         self.persisted_until(SnapshotId::new(u64::MAX)).is_persisted(ino, chunks, data_xid)
     }
 

@@ -16,6 +16,7 @@ pub(crate) const META_APPLIED: &[u8] = b"applied";
 impl Database {
     pub(crate) fn applied(&self) -> Result<Option<Applied>, IndexError> {
         let Some(bytes) = self.get(Table::Meta, META_APPLIED)? else { return Ok(None) };
+        // Not read as an empty index: every manifest would be applied again over the damage.
         wire::applied_from_bytes(&bytes)
             .map(Some)
             .ok_or_else(|| self.damaged("the last applied manifest cannot be read"))

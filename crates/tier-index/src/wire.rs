@@ -64,6 +64,7 @@ fn encode(value: &impl Serialize) -> Vec<u8> {
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
     postcard::take_from_bytes(bytes)
         .ok()
+        // A decoder of postcard stops behind the value: what follows was never written with it.
         .filter(|(_, rest)| rest.is_empty())
         .map(|(value, _)| value)
 }
@@ -81,6 +82,7 @@ fn location_from_wire(wire: &WireLocation) -> Location {
 
 pub(crate) fn extent_to_bytes(extent: &Extent) -> Vec<u8> {
     encode(&WireExtent {
+        // Not the length: no bytes can then say that an extent is empty.
         n_before_last: extent.chunks.len() - 1,
         data_xid: extent.data_xid.get(),
         location: extent.location.map(location_to_wire),
@@ -130,6 +132,7 @@ pub(crate) fn inode_from_bytes(ino: Ino, bytes: &[u8]) -> Option<InodeRow> {
     let xid = Xid::new(wire.xid);
     let Some(location) = wire.location.as_ref().map(location_from_wire) else {
         let gone = InodeRow { newest: InodeLocation::Gone { xid }, inline: None };
+        // An inode that is gone has no data: a row that says both is damaged.
         return wire.inline.is_none().then_some(gone);
     };
     let inline = match wire.inline {
@@ -145,6 +148,8 @@ fn inline_from_wire(ino: Ino, wire: &WireInline, metadata: Location) -> Option<E
         ino,
         chunks: ChunkRange::new(ChunkNo::new(0), end)?,
         data_xid: Xid::new(wire.data_xid),
+        // Tarball and frame are those of the metadata, which is why the row need not hold them
+        // twice.
         location: Some(Location { offset: wire.offset, ..metadata }),
         short_bytes: wire.short_bytes,
     })

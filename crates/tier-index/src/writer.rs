@@ -32,6 +32,8 @@ pub struct IndexWriter<'a> {
 impl Index {
     /// The way in for contents. There is one writer at a time; others wait for it.
     pub fn writer(&self) -> IndexWriter<'_> {
+        // The lock first: a writer that waited for it must not go on with a database that was
+        // replaced meanwhile.
         let delta = self.lock_delta();
         IndexWriter { index: self, database: self.database(), delta }
     }
@@ -46,6 +48,8 @@ impl IndexWriter<'_> {
     /// Makes a tarball known, with the bytes that its reader will need. To be called before its
     /// contents are applied; again with the same bytes it changes nothing.
     pub fn add_tarball(&mut self, id: TarballId, row: &[u8]) -> Result<(), IndexError> {
+        // Known already after a crash, or from another copy: its extents are counted once, and the
+        // count goes on.
         let live_chunks = self.database.tarball(id)?.map_or(0, |tarball| tarball.live_chunks);
         let tarball = IndexedTarball { live_chunks, reader_row: row.to_vec() };
         let mut batch = self.database.batch();
@@ -65,6 +69,7 @@ impl IndexWriter<'_> {
         }
         // In order, so that what is known is read with two cursors that only move forward.
         let mut entries: Vec<_> = contents.entries.iter().collect();
+        // A stable sort: entries of one inode stay in the order of their members.
         entries.sort_by_key(|entry| entry.ino());
         let mut merge = Merge::new(&self.database, contents.tarball, &mut self.delta)?;
         for entries in entries.chunk_by(|a, b| a.ino() == b.ino()) {
@@ -98,7 +103,10 @@ impl IndexWriter<'_> {
         let order = |applied: Applied| (applied.epoch, applied.snapshot);
         let includes = new.applied()?;
         // A row that cannot be read may be why the index is replaced.
-        let included = self.database.applied().ok().flatten();
+        let included = self.database.applied().unwrap_or_else(|error| {
+            tracing::debug!(%error, "the index that is replaced cannot tell what it includes");
+            None
+        });
         if includes.map(order) < included.map(order) {
             return Err(IndexError::Behind);
         }

@@ -66,6 +66,7 @@ impl HasKind for LogError {
 
 impl From<LogError> for PortError {
     fn from(error: LogError) -> Self {
+        // It crossed a port before, and a second layer would say nothing more.
         if let LogError::Service(port) = error {
             return port;
         }

@@ -65,6 +65,7 @@ impl NetChange {
     /// Adds what came later.
     pub(crate) fn then(&mut self, later: &Self) {
         self.created |= later.created;
+        // At most one of them is set, because an inode number is never used again.
         self.gone = self.gone.or(later.gone);
         for range in later.touched.ranges() {
             self.touched.insert(range);
@@ -101,6 +102,7 @@ impl Accumulator {
         self.n_held = 0;
         let inodes = std::mem::take(&mut self.inodes).into_iter();
         let mut all: Vec<_> = inodes.map(|(ino, change)| InodeChange { ino, change }).collect();
+        // Sorted once for each run: a tree would pay for the order with every operation.
         all.sort_unstable_by_key(|change| change.ino);
         all
     }
@@ -153,6 +155,7 @@ fn touched_chunks(operation: &Operation, chunk_bytes: u32) -> Option<ChunkRange>
         Operation::Truncate { old_size, new_size, .. } if new_size < old_size => {
             ChunkRange::from(ChunkNo::new(new_size / u64::from(chunk_bytes)))
         }
+        // No wildcard: a new operation must say here whether it touches data.
         Operation::Truncate { .. }
         | Operation::Create { .. }
         | Operation::Mkdir { .. }

@@ -51,13 +51,17 @@ impl Header {
         out.extend(self.chunk_bytes.to_le_bytes());
         out.extend(self.range.start().get().to_le_bytes());
         out.extend(self.range.end().get().to_le_bytes());
+        // Room for a later field, under the checksum and not looked at by this version.
         out.extend([0; 12]);
         seal(&mut out);
         out
     }
 
     pub(crate) fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, &'static str> {
+        // The checksum before any field: a header that does not fit says nothing true.
         let mut fields = Fields(sealed(bytes).ok_or("the header's checksum is wrong")?);
+        // The array is long enough, so that this error cannot occur; slicing would be a panic to
+        // rule out.
         let short = "the header is too short";
         if fields.bytes::<8>().ok_or(short)? != MAGIC {
             return Err("not a log segment");
@@ -68,6 +72,7 @@ impl Header {
         let chunk_bytes = fields.u32().ok_or(short)?;
         let start = Xid::new(fields.u64().ok_or(short)?);
         let end = Xid::new(fields.u64().ok_or(short)?);
+        // The fold divides by it, and asserts that it is not zero.
         if chunk_bytes == 0 {
             return Err("a chunk size of zero");
         }
@@ -91,6 +96,7 @@ impl BlockHeader {
         out.extend(self.payload_bytes.to_le_bytes());
         out.extend(self.n_records.to_le_bytes());
         out.extend(self.first_xid.to_le_bytes());
+        // One after the other, so that no copy joins header and payload.
         let checksum = crc32c::crc32c_append(crc32c::crc32c(&out), payload);
         out.extend(checksum.to_le_bytes());
         out
@@ -98,6 +104,7 @@ impl BlockHeader {
 
     pub(crate) fn decode(bytes: &[u8; BLOCK_HEADER_BYTES]) -> Option<Self> {
         let mut fields = Fields(bytes);
+        // A block that a disk brings back as zeros ends here, before its length is used.
         if fields.bytes::<4>()? != BLOCK_MAGIC {
             return None;
         }

@@ -67,7 +67,9 @@ impl MemoryLog {
     pub fn append(&self, operation: impl FnOnce(Xid) -> Operation) -> Xid {
         let mut state = self.state.lock();
         let xid = state.last.next();
+        // Not the machine's time: the same operations give the same bytes whenever they are logged.
         let time = Timestamp { seconds: i64::try_from(xid.get()).unwrap_or(i64::MAX), nanos: 0 };
+        // Under the lock that gave the number, so that records lie in the order of their numbers.
         state.records.push(LogRecord { xid, time, operation: operation(xid) });
         state.last = xid;
         xid
@@ -82,12 +84,15 @@ impl LogService for MemoryLog {
         let Some(range) = range else { return Ok(None) };
         let name = Path::new("memory").join(format!("{range}.segment"));
         let mut writer = SegmentWriter::new(Vec::new(), &name, range, self.chunk_bytes)?;
+        // The sink is memory and does not fail half way, which would lose what was drained.
         for record in state.records.drain(..) {
             writer.append(&record)?;
         }
         let bytes = writer.finish()?;
         let info = SegmentInfo { range, len_bytes: to_u64(bytes.len()), name };
+        // By the last transaction: from a range's start on, all that touch it come first.
         state.segments.insert(range.last(), (info, bytes));
+        // A listener may ask this log, and would wait for the lock for ever.
         drop(state);
         let publication = Publication { range };
         self.listeners.lock().iter().for_each(|listener| listener(&publication));
@@ -100,7 +105,9 @@ impl LogService for MemoryLog {
 
     fn segments(&self, range: XidRange) -> Result<Vec<SegmentInfo>, PortError> {
         let state = self.state.lock();
+        // By their last transactions, so that this begins with the segment that holds the start.
         let from = state.segments.range(range.start()..).map(|(_, (info, _))| info);
+        // They do not overlap: behind the first one that begins too late come only later ones.
         Ok(from.take_while(|info| info.range.start() < range.end()).cloned().collect())
     }
 
@@ -111,6 +118,7 @@ impl LogService for MemoryLog {
             let message = format!("log segment {} is retired", segment.name.display());
             PortError::new(ErrorKind::Missing, message)
         })?;
+        // A copy: a reader stays whole when the segment is retired meanwhile.
         Ok(Box::new(Cursor::new(bytes.clone())))
     }
 

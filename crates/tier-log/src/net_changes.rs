@@ -50,6 +50,7 @@ pub struct NetChangesOptions {
 impl NetChangesOptions {
     /// Settings for most: about 20 MiB of memory, temporary files in `spill_dir`.
     pub fn new(spill_dir: impl Into<PathBuf>) -> Self {
+        // At about 200 bytes for an inode with its ranges.
         Self { n_in_memory_max: 100_000, spill_dir: spill_dir.into() }
     }
 }
@@ -109,6 +110,8 @@ impl NetChanges {
         let mut runs = Vec::new();
         read_range(log, range, |header, record| {
             accumulator.add(&record, header.chunk_bytes);
+            // After the record: one operation adds a few inodes and a range, and goes beyond the
+            // limit by no more than that.
             if accumulator.n_held() >= options.n_in_memory_max {
                 let spilled = SpilledRun::write(&options.spill_dir, &accumulator.take())?;
                 runs.push(Run::start(Items::Spilled(spilled))?);
@@ -118,6 +121,7 @@ impl NetChanges {
         // The newest run. It may be empty.
         runs.push(Run::start(Items::InMemory(accumulator.take().into_iter()))?);
         let heads = runs.iter().enumerate().filter_map(|(run_idx, run)| run.head(run_idx));
+        // A `BinaryHeap` gives its largest item first.
         Ok(Self { heads: heads.map(Reverse).collect(), runs })
     }
 
@@ -156,6 +160,8 @@ impl Iterator for NetChanges {
         loop {
             match self.step() {
                 Ok(Some(InodeChange { ino, change })) => {
+                    // A moot inode is passed over in a loop: a recursion would go as deep as there
+                    // are of them.
                     if let Some(update) = change.into_update(ino) {
                         return Some(Ok(update));
                     }
@@ -196,6 +202,7 @@ impl Run {
     /// Takes the item in view, which must be there.
     #[expect(clippy::expect_used, reason = "only a run with an item in view has a head")]
     fn advance(&mut self) -> Result<InodeChange, LogError> {
+        // Read before the item in view is taken, so that an error does not take that with it.
         let next = self.rest.next()?;
         let taken = std::mem::replace(&mut self.next, next).expect("a run that is not at its end");
         Ok(taken)

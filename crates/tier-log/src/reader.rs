@@ -96,6 +96,8 @@ impl<R: Read> SegmentReader<R> {
             if self.block_at != self.block.len() {
                 return Err(self.damaged("bytes after the last record of a block"));
             }
+            // By the header's range and not by what comes: a footer in the place of a block is
+            // damage.
             if self.next_xid == self.header.range.end().get() {
                 return self.read_footer().map(|()| None);
             }
@@ -110,6 +112,7 @@ impl<R: Read> SegmentReader<R> {
         // Decoding checks the length against a limit: memory is taken for it before its checksum
         // can be.
         let header = BlockHeader::decode(&bytes).ok_or_else(|| self.damaged("no block"))?;
+        // Out of the reader until it has passed all checks; its memory is used again.
         let mut block = std::mem::take(&mut self.block);
         block.resize(to_usize(u64::from(header.payload_bytes)), 0);
         let payload_at = self.offset_bytes + to_u64(BLOCK_HEADER_BYTES);
@@ -140,6 +143,7 @@ impl<R: Read> SegmentReader<R> {
         if !self.header.range.contains(record.xid) {
             return Err(self.damaged("more records than the header says"));
         }
+        // The length before the record takes 4 bytes itself.
         self.block_at += 4 + bytes.len();
         self.block_records_left -= 1;
         self.next_xid += 1;
@@ -157,6 +161,7 @@ impl<R: Read> SegmentReader<R> {
             n_records: self.header.range.len(),
             file_bytes: self.offset_bytes + to_u64(FOOTER_BYTES),
         };
+        // Compared as a whole with what was counted on the way: no field of it is relied on.
         if Footer::decode(&bytes) != Some(expected) {
             return Err(self.damaged("the footer does not fit"));
         }
@@ -182,6 +187,7 @@ impl<R: Read> Iterator for SegmentReader<R> {
             return None;
         }
         let item = self.step().transpose();
+        // After an error the place in the file is not known, and what followed would be noise.
         self.done = !matches!(item, Some(Ok(_)));
         item
     }
@@ -203,6 +209,7 @@ pub fn read_range<E: From<LogError>>(
         let source = log.open_segment(&info).map_err(LogError::from)?;
         let reader = SegmentReader::new(source, &info.name)?;
         let header = reader.header();
+        // A whole segment under another one's name passes every check within the file.
         if header.range != info.range {
             let problem = "another segment's content";
             return Err(LogError::Damaged { name: info.name, offset_bytes: 0, problem }.into());
@@ -210,6 +217,7 @@ pub fn read_range<E: From<LogError>>(
         // A segment is read to its end even if the range ends within it, so that its footer is seen.
         for record in reader {
             let record = record?;
+            // What two segments both hold is visited once.
             if range.contains(record.xid) && record.xid >= next {
                 visit(header, record)?;
             }
@@ -224,6 +232,7 @@ pub fn read_range<E: From<LogError>>(
 
 /// The first record of a payload: its length, and so many bytes.
 fn framed_record(payload: &[u8]) -> Option<&[u8]> {
+    // A checksum that fits says that these bytes were written, and not that the writer was right.
     let mut fields = Fields(payload);
     let len = fields.u32()?;
     fields.0.get(..to_usize(u64::from(len)))

@@ -170,6 +170,7 @@ pub enum Operation {
 impl Operation {
     /// The inode that the operation is about.
     pub fn ino(&self) -> Ino {
+        // One inode each: the other one of a rename or an exchange is added by the fold.
         match self {
             Self::Create { ino, .. }
             | Self::Mkdir { ino, .. }
@@ -213,11 +214,13 @@ impl Operation {
     /// The names that it is about, and for each the directory.
     pub fn links(&self) -> Vec<&Link> {
         match self {
+            // The root has no name, nor has a file that was made without one.
             Self::Create { link, .. } | Self::Mkdir { link, .. } => link.iter().collect(),
             Self::Mknod { link, .. }
             | Self::Symlink { link, .. }
             | Self::Link { link, .. }
             | Self::Unlink { link, .. } => vec![link],
+            // Both directories change, also where an exchange leaves each of them as many names.
             Self::Rename { from, to, .. } | Self::Exchange { from, to, .. } => vec![from, to],
             Self::Write { .. }
             | Self::Truncate { .. }
@@ -231,6 +234,7 @@ impl Operation {
 
     /// Whether it makes the inode.
     pub(crate) fn creates(&self) -> bool {
+        // `Link` is not among them: it names an inode that is there, if only as a temporary file.
         matches!(
             self,
             Self::Create { .. } | Self::Mkdir { .. } | Self::Mknod { .. } | Self::Symlink { .. }

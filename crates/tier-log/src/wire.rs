@@ -25,6 +25,7 @@ struct WireLink<'a>(u64, &'a [u8]);
 
 #[derive(Serialize, Deserialize)]
 enum WireNode {
+    // The order is part of the format here as well.
     Fifo,
     Socket,
     CharDevice,
@@ -76,8 +77,10 @@ pub(crate) fn encode(record: &LogRecord) -> Vec<u8> {
 }
 
 pub(crate) fn decode(xid: Xid, bytes: &[u8]) -> Result<LogRecord, &'static str> {
+    // Names stay borrowed from the block, and are copied once they have proved to be names.
     let (wire, rest): (WireRecord<'_>, _) =
         postcard::take_from_bytes(bytes).map_err(|_| "not a log record")?;
+    // A record that decodes from the first part of its bytes is not the one that was written.
     if !rest.is_empty() {
         return Err("bytes after the end of a log record");
     }
@@ -168,6 +171,8 @@ fn from_wire(wire: &WireOperation<'_>) -> Result<Operation, &'static str> {
         WireOperation::Exchange(ino, from, to, other) => {
             Operation::Exchange { ino: i(ino), from: link(from)?, to: link(to)?, other: i(other) }
         }
+        // Any 64 bits pass: the fold computes chunks from them without overflow, and a range beyond
+        // the file only makes the persister look where nothing is.
         WireOperation::Write(ino, offset, len) => {
             Operation::Write { ino: i(ino), offset: *offset, len: *len }
         }
@@ -178,6 +183,7 @@ fn from_wire(wire: &WireOperation<'_>) -> Result<Operation, &'static str> {
             Operation::PunchHole { ino: i(ino), offset: *offset, len: *len }
         }
         WireOperation::SetAttr(ino) => Operation::SetAttr { ino: i(ino) },
+        // No file name, so that slashes are allowed; what else it must be, the filesystem knows.
         WireOperation::SetXattr(ino, name) => {
             Operation::SetXattr { ino: i(ino), name: name.to_vec() }
         }

@@ -84,6 +84,7 @@ impl<W: Write> SegmentWriter<W> {
             name: name.to_path_buf(),
             range,
             next_xid: range.start().get(),
+            // A block ends with the record that reaches its size, and few are longer than 1 KiB.
             block: Vec::with_capacity(BLOCK_PAYLOAD_BYTES + 1024),
             block_first_xid: range.start().get(),
             n_blocks: 0,
@@ -117,9 +118,11 @@ impl<W: Write> SegmentWriter<W> {
     /// If records of the range are missing.
     pub fn finish(mut self) -> Result<W, LogError> {
         assert_eq!(self.next_xid, self.range.end().get(), "records of the range are missing");
+        // The last record may just have ended a block, and one without records is not valid.
         if !self.block.is_empty() {
             self.end_block()?;
         }
+        // With the footer itself: the length that the whole file has on a disk.
         let file_bytes = self.written_bytes + to_u64(FOOTER_BYTES);
         let n_records = self.range.len();
         self.write(&Footer { n_blocks: self.n_blocks, n_records, file_bytes }.encode())?;

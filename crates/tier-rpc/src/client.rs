@@ -36,6 +36,8 @@ impl Client {
         let connected = SocketPath::of(path).and_then(|socket| UnixStream::connect(socket.short()));
         match connected {
             Ok(mut socket) => {
+                // The answer is read in `run`: a look whether a process listens must not wait for a
+                // busy one.
                 wire::greet(&mut socket).map_err(|_| RpcError::Gone)?;
                 Ok(Some(Self { socket }))
             }
@@ -48,6 +50,7 @@ impl Client {
 
     /// A way to stop the command while [`run`](Self::run) waits for it.
     pub fn canceller(&self) -> Result<Canceller, RpcError> {
+        // A duplicate of the socket, so that the signal thread can write while `run` reads.
         self.socket.try_clone().map(Canceller).map_err(|_| RpcError::Gone)
     }
 
@@ -57,6 +60,7 @@ impl Client {
         command: &ControlCommand,
         session: &dyn ControlSession,
     ) -> Result<u8, RpcError> {
+        // Nothing is sent to a server of another version, which would not understand it.
         wire::read_greeting(&mut self.socket)?;
         let ControlCommand { arguments, directory } = command.clone();
         wire::write(&mut self.socket, &Request::Run { arguments, directory })?;
@@ -78,6 +82,7 @@ impl Client {
 
 /// Whether no process listens at a path.
 fn is_absent(error: &io::Error) -> bool {
+    // A socket of a process that was killed stays in the directory, and refuses connections.
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 

@@ -49,13 +49,18 @@ struct Accepted {
 
 fn accept(mut socket: UnixStream) -> Result<Accepted, RpcError> {
     let gone = |_| RpcError::Gone;
+    // The guard comes first: from here on every error shuts the connection down, and the client
+    // sees it.
     let end = ShutDownOnDrop(socket.try_clone().map_err(gone)?);
+    // A client that connects and says nothing would hold a thread for ever.
     socket.set_read_timeout(Some(GREETING_TIMEOUT)).map_err(gone)?;
     wire::greet(&mut socket).map_err(gone)?;
     wire::read_greeting(&mut socket)?;
     let Request::Run { arguments, directory } = wire::read(&mut socket)? else {
+        // A cancel request ends with the connection that it is for; alone it means nothing.
         return Err(RpcError::Protocol("a request to cancel without a command"));
     };
+    // Between now and the end the reader waits for a request that may never come.
     socket.set_read_timeout(None).map_err(gone)?;
     let reader = socket.try_clone().map_err(gone)?;
     Ok(Accepted { command: ControlCommand { arguments, directory }, reader, writer: socket, end })
@@ -64,7 +69,9 @@ fn accept(mut socket: UnixStream) -> Result<Accepted, RpcError> {
 impl Accepted {
     fn run(self, control: &dyn Control, cancelled: &Arc<AtomicBool>) {
         let Self { command, mut reader, writer, end } = self;
+        // The bound keeps a connection at a few pieces of output, however slowly its client reads.
         let (responses, queued) = sync_channel(N_QUEUED);
+        // Shared and not borrowed, because a command hands the session to threads of its own.
         let session = Arc::new(SocketSession { responses, cancelled: Arc::clone(cancelled) });
         thread::scope(|scope| {
             let flag = Arc::clone(cancelled);
@@ -76,10 +83,14 @@ impl Accepted {
             let writing = scope.spawn(move || write_all(writer, queued));
             // Within the scope, so that both threads end also if the command panics.
             let end = end;
+            // It runs on this thread, so that a panic of the command unwinds through the scope.
             let code = control.run(&command, Arc::<SocketSession>::clone(&session));
             tracing::debug!(code, "a command from the control socket is done");
             let _ = session.send(Response::Done(code));
+            // The writer ends when the last sender is gone, and a command keeps none beyond its
+            // end.
             drop(session);
+            // The exit code must be sent before the shutdown below, which would cut it off.
             let _ = writing.join();
             drop(end);
         });
@@ -90,6 +101,8 @@ impl Accepted {
 fn write_all(mut socket: UnixStream, queued: Receiver<Response>) {
     for response in queued {
         if let Err(error) = wire::write(&mut socket, &response) {
+            // The receiver goes with this function: the command's next output fails, and the
+            // command ends.
             tracing::debug!(%error, "a client does not read on");
             return;
         }
@@ -101,6 +114,7 @@ struct ShutDownOnDrop(UnixStream);
 
 impl Drop for ShutDownOnDrop {
     fn drop(&mut self) {
+        // The connection may be gone already, and there is nothing else to shut down.
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }
@@ -124,6 +138,7 @@ impl SocketSession {
 
 impl ControlSession for SocketSession {
     fn output(&self, bytes: &[u8]) -> Result<(), PortError> {
+        // A command that prints much and looks at no flag is stopped here.
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(PortError::new(ErrorKind::Cancelled, "stopped"));
         }
@@ -151,6 +166,7 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;
+        // A piece holds more than the longest character, so that each cut moves on.
         let (piece, behind) = text.split_at(text.floor_char_boundary(PIECE_BYTES));
         rest = (!behind.is_empty()).then_some(behind);
         Some(piece)

@@ -50,6 +50,7 @@ pub enum RpcError {
 
 impl HasKind for RpcError {
     fn kind(&self) -> ErrorKind {
+        // No kind of its own: a socket that fails says nothing about the store's data.
         ErrorKind::Failed
     }
 }

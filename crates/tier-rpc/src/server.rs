@@ -100,6 +100,7 @@ impl Server {
         let failed = |operation| {
             move |source: io::Error| RpcError::Io { operation, path: path.to_path_buf(), source }
         };
+        // Binding fails over a name that exists, and a process that was killed leaves one.
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(failed("remove the remains of")(error));
@@ -108,6 +109,8 @@ impl Server {
         }
         let socket = SocketPath::of(path).map_err(failed("find the directory of"))?;
         let listener = UnixListener::bind(socket.short()).map_err(failed("listen at"))?;
+        // Before this call the socket has the mode of the umask; the store's directory, which only
+        // its owner can enter, keeps others out until then.
         let private = Mode::RUSR | Mode::WUSR;
         chmod(path, private).map_err(|errno| failed("protect")(errno.into()))?;
         let (ended, running) = (AtomicBool::new(false), Mutex::default());
@@ -129,17 +132,22 @@ impl Drop for Server {
         // The accepting thread wakes up and sees it.
         let _ = shutdown(&self.shared.listener, rustix::net::Shutdown::Both);
         if let Some(thread) = self.thread.take() {
+            // It is joined first, so that no connection is added to the list that is taken below.
             let _ = thread.join();
         }
         let running = std::mem::take(&mut *self.shared.running.lock());
+        // All commands are told before any is waited for: they stop at the same time.
         for Running { cancelled, socket, .. } in &running {
             cancelled.store(true, Ordering::Relaxed);
+            // Only the reading half: what a command says of its stop can still be written.
             let _ = socket.shutdown(Shutdown::Read);
         }
         for Running { thread, socket, .. } in running {
             end_in_time(&thread, &socket);
+            // A panic of a command was its own; ending the server has nothing to add to it.
             let _ = thread.join();
         }
+        // A socket that stays is harmless: the next server removes it, and clients find no process.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -148,6 +156,7 @@ impl Drop for Server {
 fn end_in_time(thread: &JoinHandle<()>, socket: &UnixStream) {
     let begin = Instant::now();
     while !thread.is_finished() && begin.elapsed() < FLUSH_TIMEOUT {
+        // A thread cannot be joined with a limit; an early wake-up only looks again.
         thread::park_timeout(RETRY_INTERVAL);
     }
     let _ = socket.shutdown(Shutdown::Both);
@@ -164,6 +173,8 @@ impl Shared {
             let served = accepted.and_then(|(socket, _)| self.serve(socket, control));
             if let Err(error) = served {
                 tracing::warn!(%error, "a control connection could not be served");
+                // Without files or threads to spare the next try would fail at once, and this loop
+                // would spin.
                 thread::park_timeout(RETRY_INTERVAL);
             }
         }
@@ -172,12 +183,16 @@ impl Shared {
     fn serve(&self, socket: UnixStream, control: &Arc<dyn Control>) -> io::Result<()> {
         let cancelled = Arc::new(AtomicBool::new(false));
         let (control, flag) = (Arc::clone(control), Arc::clone(&cancelled));
+        // The duplicate is made before the thread, because the thread takes the socket with it.
         let held = socket.try_clone()?;
         let thread = thread::Builder::new()
             .name("tier-command".into())
             .spawn(move || connection::serve(socket, control.as_ref(), &flag))?;
         let mut running = self.running.lock();
+        // Finished threads are let go here, so that a mount of months keeps only what runs.
         running.retain(|running| !running.thread.is_finished());
+        // No end of the server can miss it: the accepting thread, which runs this, is joined
+        // before.
         running.push(Running { thread, cancelled, socket: held });
         Ok(())
     }

@@ -19,6 +19,7 @@ pub(crate) struct SocketPath {
 impl SocketPath {
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        // A bare name has the parent "", which cannot be opened.
         let directory = File::open(parent.unwrap_or(Path::new(".")))?;
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Self { directory, name: name.into() })

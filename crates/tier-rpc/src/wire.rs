@@ -42,6 +42,7 @@ use tier_types::to_u64;
 
 use crate::RpcError;
 
+// Seven bytes and a version make eight, which is all that an unknown peer is asked for.
 const MAGIC: &[u8; 7] = b"tierctl";
 pub(crate) const VERSION: u8 = 1;
 
@@ -74,9 +75,11 @@ pub(crate) fn greet(socket: &mut impl Write) -> io::Result<()> {
 
 pub(crate) fn read_greeting(socket: &mut impl Read) -> Result<(), RpcError> {
     let mut greeting = [0; MAGIC.len() + 1];
+    // An end that closes early and one that sends too little are the same to the reader.
     socket.read_exact(&mut greeting).map_err(|_| RpcError::Gone)?;
     match greeting.split_last() {
         Some((&VERSION, magic)) if magic == MAGIC => Ok(()),
+        // The magic decides first: the version of a foreign protocol would be a meaningless number.
         Some((&theirs, magic)) if magic == MAGIC => {
             Err(RpcError::Version { ours: VERSION, theirs })
         }
@@ -86,6 +89,7 @@ pub(crate) fn read_greeting(socket: &mut impl Read) -> Result<(), RpcError> {
 
 /// Sends a message; an error if the other end is gone or the message is too long.
 pub(crate) fn write(socket: &mut impl Write, message: &impl Serialize) -> Result<(), RpcError> {
+    // One system call for both, because most messages are short.
     let framed = frame(&encode(message))?;
     socket.write_all(&framed).map_err(|_| RpcError::Gone)
 }
@@ -99,6 +103,8 @@ fn encode(message: &impl Serialize) -> Vec<u8> {
 
 fn frame(body: &[u8]) -> Result<Vec<u8>, RpcError> {
     let len_bytes = to_u64(body.len());
+    // The length is compared before it is written, because the other end would only see a broken
+    // protocol.
     let fits = u32::try_from(body.len()).ok().filter(|len| *len <= MESSAGE_BYTES_MAX);
     let len = fits.ok_or(RpcError::TooLong { len_bytes, max_bytes: MESSAGE_BYTES_MAX })?;
     Ok([&len.to_le_bytes()[..], body].concat())
@@ -109,15 +115,20 @@ pub(crate) fn read<T: DeserializeOwned>(socket: &mut impl Read) -> Result<T, Rpc
     let mut header = [0; 4];
     socket.read_exact(&mut header).map_err(|_| RpcError::Gone)?;
     let len = u32::from_le_bytes(header);
+    // No message is empty, because each has a tag; zero is therefore a sign of a foreign stream.
     if len == 0 || len > MESSAGE_BYTES_MAX {
         return Err(RpcError::Protocol("a message is empty or too long"));
     }
+    // The buffer grows with what arrives: a claimed length alone takes no memory.
     let mut body = Vec::new();
     let read = socket.take(u64::from(len)).read_to_end(&mut body).map_err(|_| RpcError::Gone)?;
+    // The stream ended within a message, which is an end of the connection and not a broken
+    // protocol.
     if to_u64(read) != u64::from(len) {
         return Err(RpcError::Gone);
     }
     match postcard::take_from_bytes(&body) {
+        // Bytes left over would mean that the two ends disagree about the message's type.
         Ok((message, [])) => Ok(message),
         Ok(_) => Err(RpcError::Protocol("a message is longer than what it says")),
         Err(_) => Err(RpcError::Protocol("a message cannot be read")),

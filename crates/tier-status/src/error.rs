@@ -45,6 +45,8 @@ impl HasKind for StatusError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Damaged { .. } => ErrorKind::Damaged,
+            // Not `Unavailable`: a retry with the same writer fails again, and only opening anew
+            // helps.
             Self::Io { .. } | Self::Poisoned { .. } => ErrorKind::Failed,
         }
     }

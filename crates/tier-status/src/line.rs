@@ -59,19 +59,23 @@ impl Chain {
 
     /// The text of a line whose digest fits.
     pub(crate) fn open<'a>(&mut self, line: &'a str) -> Option<&'a str> {
+        // From the end, because the text holds spaces and a digest none.
         let (text, stored) = line.rsplit_once(' ')?;
         let expected = self.digest_of(text);
         if stored != expected {
             return None;
         }
+        // Only a line that fits moves the chain on, and no reader goes past one that does not.
         self.0 = expected;
         Some(text)
     }
 
     fn digest_of(&self, text: &str) -> String {
+        // A newline keeps the two apart, because no text contains one.
         let full = digest(&SHA256, format!("{}\n{text}", self.0).as_bytes());
         let digits =
             full.as_ref().iter().take(DIGEST_BYTES).fold(String::new(), |mut out, byte| {
+                // Writing to a string cannot fail.
                 let _ = write!(out, "{byte:02x}");
                 out
             });
@@ -85,6 +89,7 @@ pub(crate) fn header_to_text(header: &StatusHeader) -> String {
 }
 
 pub(crate) fn header_from_text(text: &str) -> Option<StatusHeader> {
+    // The version is part of the prefix, so that a header of another version is none.
     let fields = Fields::parse(text.strip_prefix("tier-status 1 ")?)?;
     Some(StatusHeader {
         epoch: Epoch::new(fields.number("epoch")?),
@@ -93,6 +98,7 @@ pub(crate) fn header_from_text(text: &str) -> Option<StatusHeader> {
 }
 
 pub(crate) fn event_to_text(record: &EventRecord) -> String {
+    // Nanoseconds with zeros in front, so that the time reads as a decimal number of seconds.
     let mut out = format!("{}.{:09} ", record.time.seconds, record.time.nanos);
     let mut line = |word: &str, fields: &[(&str, &dyn Display)]| {
         out.push_str(word);
@@ -174,6 +180,7 @@ pub(crate) fn event_from_text(text: &str) -> Option<EventRecord> {
             Event::Evicted { n_inodes: fields.number("inodes")?, bytes: fields.number("bytes")? }
         }
         "failed" => Event::Failed { step: fields.text("step")?, error: fields.text("error")? },
+        // Not skipped: a later version's event may take back what an earlier one said.
         _ => return None,
     };
     Some(EventRecord { time, event })
@@ -184,6 +191,7 @@ struct Fields<'a>(HashMap<&'a str, &'a str>);
 impl<'a> Fields<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         text.split_ascii_whitespace()
+            // Fields that no event asks for do no harm: the digest vouches for the whole line.
             .map(|field| field.split_once('='))
             .collect::<Option<_>>()
             .map(Self)
@@ -201,6 +209,7 @@ impl<'a> Fields<'a> {
 /// Percent-encodes everything that could end a field or a line.
 fn escape(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
+    // Cut before it is escaped: at most three times as long, it then fits whatever its bytes are.
     for byte in value.bytes().take(VALUE_BYTES_MAX) {
         if byte.is_ascii_graphic() && byte != b'%' {
             out.push(char::from(byte));
@@ -216,6 +225,7 @@ fn unescape(value: &str) -> Option<String> {
     let mut bytes = value.bytes();
     while let Some(byte) = bytes.next() {
         if byte == b'%' {
+            // Values are cut before they are escaped: an escape that is cut off was never written.
             let digits = [bytes.next()?, bytes.next()?];
             out.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
         } else {

@@ -26,6 +26,7 @@ pub struct StatusLog {
 impl StatusLog {
     /// Reads and parses a file.
     pub fn read(path: &Path) -> Result<Option<Self>, StatusError> {
+        // As a whole: a log has a few lines for each object and failed inode of one snapshot.
         let bytes = fs::read(path).map_err(|source| StatusError::Io {
             operation: "read",
             path: path.to_path_buf(),
@@ -49,6 +50,7 @@ impl StatusLog {
                 line: to_u64(line_idx) + 1,
                 problem,
             };
+            // With its newline: a writer cuts the file at this length.
             whole_bytes += to_u64(line.len()) + 1;
             let text = chain_text(&mut chain, line).map_err(damaged)?;
             if header.is_none() {

@@ -18,6 +18,7 @@ pub trait StatusSink: Send + Sync {
 
     /// Work goes on. Called often; must be cheap.
     fn progress(&self, progress: Progress) {
+        // Nothing depends on it, and a sink that only records has nothing to do.
         let _ = progress;
     }
 }

@@ -112,6 +112,7 @@ impl SnapshotStatus {
     /// Adds one event.
     pub fn add(&mut self, record: &EventRecord) {
         self.last_event = Some(record.time);
+        // `resumed` says that work goes on, and not that any of it succeeded.
         if !matches!(record.event, Event::Failed { .. } | Event::Resumed) {
             self.last_error = None;
         }
@@ -120,14 +121,19 @@ impl SnapshotStatus {
                 // A later start replaces an attempt that a crash cut short.
                 self.range = Some(*range);
                 self.started = Some(record.time);
+                // `verified` needs no reset: what was verified was committed, and that is not
+                // started again.
                 self.stage = Stage::Persisting;
                 self.n_tarballs = 0;
                 self.tarball_bytes = 0;
                 self.failed_inodes.clear();
             }
+            // An object by itself makes nothing safe: only the event that follows the last one
+            // does.
             Event::Resumed | Event::Pushed { .. } => {}
             Event::TarballSealed { bytes, .. } => {
                 self.n_tarballs += 1;
+                // From a file and only shown: a sum that does not fit must not end the agent.
                 self.tarball_bytes = self.tarball_bytes.saturating_add(*bytes);
             }
             Event::InodeFailed { ino, .. } => self.failed_inodes.push(*ino),
@@ -141,6 +147,7 @@ impl SnapshotStatus {
             }
             Event::Indexed => self.reach(Stage::Indexed),
             Event::Verified { tier } => {
+                // The farther tier stays: reading the local copies later takes nothing back.
                 self.verified = self.verified.max(Some(*tier));
                 self.reach(match tier {
                     Tier::Local => Stage::VerifiedLocal,
@@ -151,6 +158,7 @@ impl SnapshotStatus {
                 self.evicted_bytes = self.evicted_bytes.saturating_add(*bytes);
                 self.reach(Stage::Evicted);
             }
+            // Only shown: what comes next follows from the stage and not from an error.
             Event::Failed { step, error } => self.last_error = Some(format!("{step}: {error}")),
         }
     }

@@ -51,6 +51,7 @@ impl StatusWriter {
         let mut options = OpenOptions::new();
         let file = options.create(true).append(true).open(path).map_err(failed("open"))?;
         let chain = if let Some(log) = existing {
+            // The chain of a copied or renamed log fits, and yet it vouches for another snapshot.
             if log.header() != header {
                 let problem = "it is about another snapshot";
                 return Err(StatusError::Damaged { path: path.to_path_buf(), line: 1, problem });
@@ -82,6 +83,8 @@ impl StatusSink for StatusWriter {
         // Under the lock: the order of times, of digests and of lines in the file is the same.
         let record = EventRecord { time: self.clock.now(), event };
         let line = state.chain.seal(&event_to_text(&record));
+        // `sync_data` is enough: it brings the file's new length along, and its times do not
+        // matter.
         let written =
             (&state.file).write_all(line.as_bytes()).and_then(|()| state.file.sync_data());
         written.map_err(|source| {

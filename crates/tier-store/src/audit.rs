@@ -23,6 +23,8 @@ pub fn audit(
     let local: &dyn ObjectStore = dir.local.as_ref();
     let mut report = verify_copy(dir, local, read_data, watch)?;
     let committed = |status: &SnapshotStatus| status.stage >= Stage::Committed;
+    // The local manifests must be whole also where a cloud has them: the index and the next
+    // snapshot go by the local chain.
     let mut lost = lost_manifests(dir, book, local, &committed)?;
     if let Some(cloud) = dir.cloud.as_deref() {
         // What is in the cloud need not be here.
@@ -31,13 +33,18 @@ pub fn audit(
         report.n_objects += there.n_objects;
         report.bytes += there.bytes;
         report.n_members += there.n_members;
+        // An object has the same name in both copies, and a report must say which of the two is
+        // damaged.
         let in_cloud =
             |damage: Damage| Damage { object: format!("cloud: {}", damage.object), ..damage };
         report.damages.extend(there.damages.into_iter().map(in_cloud));
+        // Not every committed snapshot was uploaded: the cloud owes only what was once read back
+        // from it.
         let uploaded = |status: &SnapshotStatus| status.verified == Some(Tier::Cloud);
         let gone = lost_manifests(dir, book, cloud, &uploaded)?;
         lost.extend(gone.into_iter().map(in_cloud));
     }
+    // Missing manifests come after the retain above, which would take those of the local store out.
     report.damages.extend(lost);
     Ok(report)
 }
@@ -64,6 +71,7 @@ fn lost_manifests(
     let archive = Archive::open(objects, &dir.keys, dir.filesystem)?;
     let mut lost = Vec::new();
     for status in statuses.iter().filter(|status| was_there(status)) {
+        // A status log has both numbers in its name, so that both must be found.
         let StatusHeader { epoch, snapshot } = status.header;
         if !archive.snapshots().any(|s| (s.epoch, s.snapshot) == (epoch, snapshot)) {
             lost.push(Damage {

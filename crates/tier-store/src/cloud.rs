@@ -10,9 +10,11 @@ use crate::StoreError;
 
 pub(crate) fn open_cloud(url: &str) -> Result<Arc<dyn ObjectStore>, StoreError> {
     match url.split_once("://") {
+        // A relative path would name another directory for each process that opens the store.
         Some(("file", path)) if path.starts_with('/') => {
             Ok(Arc::new(DirStore::open(Path::new(path))?))
         }
+        // A known scheme is named as such: a backend that is missing is no typing error.
         Some((scheme @ ("s3" | "gs" | "az"), _)) => Err(StoreError::Unusable(format!(
             "this build of tier has no support for {scheme}:// yet; use file:///dir"
         ))),

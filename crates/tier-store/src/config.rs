@@ -213,6 +213,8 @@ impl Config {
             path: path.clone(),
             source,
         })?;
+        // A file that cannot be parsed is refused as a whole: a default for the broken part could
+        // silently switch the cloud off.
         let config: Self = toml::from_str(&text).map_err(|source| StoreError::ConfigSyntax {
             path: path.clone(),
             source: Box::new(source),
@@ -229,6 +231,8 @@ impl Config {
         let rate = persist.bytes_per_second_max;
         let rules = [
             ((512..=1 << 20).contains(chunk_bytes), "chunk_bytes must be from 512 to 1048576"),
+            // A recall decompresses a whole frame into memory, so that its length has an upper
+            // bound.
             (
                 (4096..=16 << 20).contains(&persist.frame_bytes),
                 "persist.frame_bytes must be from 4096 to 16777216",
@@ -241,10 +245,15 @@ impl Config {
                 (10..=100).contains(&persist.busy_percent),
                 "persist.busy_percent must be from 10 to 100",
             ),
+            // Negative priorities, which only root may set, have no number in this type.
             (persist.nice <= 19, "persist.nice must not be above 19"),
+            // The scheduler looks every second, and would try what failed again at each look.
             (agent.retry_seconds > 0, "agent.retry_seconds must be above 0"),
+            // Only these threads wait for evicted data; without any a cold read would never end.
             (mount.waiting > 0, "mount.waiting must be above 0"),
             (
+                // The scheduler relies on this order: it asserts that freeing ends below its
+                // beginning.
                 space.low_percent <= space.high_percent && space.high_percent <= 100,
                 "space.low_percent must not be above space.high_percent, nor that above 100",
             ),
@@ -260,6 +269,7 @@ impl Config {
             path: path.clone(),
             problem: format!("these settings cannot be written: {source}"),
         })?;
+        // A torn file would make the whole store unusable; the old settings stay until the rename.
         durable::replace(&path, text.as_bytes())
     }
 }

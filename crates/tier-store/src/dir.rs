@@ -35,6 +35,7 @@ pub struct StoreDir {
 
 impl std::fmt::Debug for StoreDir {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // A store is told apart in a log by its path; its settings and keys have no place there.
         f.debug_struct("StoreDir").field("layout", &self.layout).finish_non_exhaustive()
     }
 }
@@ -48,8 +49,12 @@ impl StoreDir {
     /// The same with a clock of the caller's.
     pub fn open_with(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let layout = Layout::new(path);
+        // Settings come before the lock: taking the lock makes a file, which must not appear in a
+        // directory that is no store.
         let config = Config::read(&layout)?;
         let lock = StoreLock::take(&layout)?;
+        // The id is the prefix of every object's name; a wrong one would make the archive look
+        // empty.
         let filesystem = FilesystemId::parse(&config.filesystem).ok_or_else(|| {
             let problem = "the filesystem's id is not valid".into();
             StoreError::Config { path: layout.config(), problem }
@@ -58,6 +63,7 @@ impl StoreDir {
             filesystem,
             keys: Arc::new(load_keys(&layout, &config)?),
             local: Arc::new(DirStore::open(&layout.tarballs())?),
+            // A URL that cannot be used is an error here, and not only at the first upload.
             cloud: config.cloud.as_deref().map(open_cloud).transpose()?,
             layout,
             config,
@@ -68,6 +74,8 @@ impl StoreDir {
 
     /// The stores in which tarballs are looked for, in this order.
     pub fn copies(&self) -> Vec<Arc<dyn ObjectStore>> {
+        // The local copy comes first: it costs no request, and a damaged one is caught by its
+        // digest.
         let local: Arc<dyn ObjectStore> = self.local.clone();
         std::iter::once(local).chain(self.cloud.clone()).collect()
     }

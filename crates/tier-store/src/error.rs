@@ -103,6 +103,7 @@ impl StoreError {
 
 impl HasKind for StoreError {
     fn kind(&self) -> ErrorKind {
+        // There is no catch-all arm: a new variant does not compile until its kind is said.
         match self {
             Self::Damaged(_) => ErrorKind::Damaged,
             Self::Busy { .. } => ErrorKind::Busy,
@@ -111,6 +112,8 @@ impl HasKind for StoreError {
             Self::Status(error) => error.kind(),
             Self::Agent(error) => error.kind(),
             Self::Port(error) => error.kind(),
+            // Settings that are not there mostly mean a mistyped path, and are no damage of a
+            // store.
             Self::Io { .. }
             | Self::NoStore { .. }
             | Self::ConfigSyntax { .. }

@@ -23,9 +23,12 @@ pub fn new_identity(path: &Path, keys: &Keys, clock: &dyn Clock) -> Result<(), S
 
 /// The keys that a store's settings name.
 pub(crate) fn load_keys(layout: &Layout, config: &Config) -> Result<Keys, StoreError> {
+    // An absolute path in the settings takes the place of the root, so that the key can lie
+    // elsewhere.
     let mut keys = read_identity(&layout.root().join(&config.identity))?;
     for recipient in &config.recipients {
         keys.add_recipient(recipient)?;
     }
+    // An archive in clear needs the identity all the same: its manifests are signed with it.
     Ok(if config.encryption { keys } else { keys.without_encryption() })
 }

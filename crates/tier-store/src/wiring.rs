@@ -21,6 +21,7 @@ pub(crate) fn open_index(path: &Path, config: &Config) -> Result<Index, StoreErr
         cache_bytes: config.memory.index_cache,
         write_buffer_bytes: config.memory.index_write_buffer,
     };
+    // The chunk size is the filesystem's and no option: an index made for another one is refused.
     Ok(Index::open(path, config.chunk_bytes, &options)?)
 }
 
@@ -37,6 +38,8 @@ pub(crate) fn recaller(
     let cache_bytes = dir.config.memory.frame_cache;
     let options = FetcherOptions { cache_bytes, ..FetcherOptions::default() };
     let keys = Arc::clone(&dir.keys);
+    // The index is shared with the persister, so that a recall finds what was committed a moment
+    // ago.
     let fetcher = Fetcher::new(dir.filesystem, Arc::clone(index), keys, copies, options);
     let timeout = Duration::from_secs(dir.config.recall.timeout_seconds);
     Ok(Recaller::start(fetcher, RecallerOptions { timeout, ..RecallerOptions::default() })?)
@@ -47,6 +50,7 @@ fn persister(dir: &StoreDir, index: &Arc<Index>) -> Persister {
     let options = PersistOptions {
         level: settings.level,
         tarball_bytes: settings.tarball_bytes,
+        // The bounds of the setting make it fit: 16 MiB at most.
         frame_bytes: to_usize(settings.frame_bytes),
         // Zero stands for no limit.
         bytes_per_second_max: Some(settings.bytes_per_second_max).filter(|n| *n > 0),
@@ -67,6 +71,8 @@ fn evicter(dir: &StoreDir) -> Result<Evicter, StoreError> {
     let directory = dir.layout.evict();
     durable::make_directory(&directory)?;
     let policy = AgeAndSize {
+        // What the policy retains is carried over to the next pass, so that these settings lose no
+        // candidate.
         age_seconds_min: dir.config.evict.age_seconds_min,
         resident_bytes_min: dir.config.evict.resident_bytes_min,
     };
@@ -83,12 +89,15 @@ pub(crate) fn stages(
     progress: Arc<dyn StatusSink>,
     nice: u8,
 ) -> Result<StoreStages, StoreError> {
+    // Net changes that do not fit into memory are sorted in files, which must lie on the store's
+    // disk: a system's directory for temporary files may be in memory.
     let spill_dir = dir.layout.temporary();
     durable::make_directory(&spill_dir)?;
     let config = &dir.config;
     let ports = StorePorts {
         filesystem: dir.filesystem,
         epoch: Epoch::new(config.epoch),
+        // Before these numbers there is nothing to persist: another epoch has done it.
         floor: Floor {
             xid: Xid::new(config.xid_floor),
             snapshot: SnapshotId::new(config.snapshot_floor),
@@ -102,6 +111,8 @@ pub(crate) fn stages(
         book: Arc::clone(book),
         spill_dir,
     };
+    // The evicter knows no archive: what may go is what the index answers, through a port.
     let (persister, evicter) = (persister(dir, index), evicter(dir)?);
+    // Only persisting and reading back are nice; what holds locks of the filesystem is not.
     Ok(StoreStages::new(ports, persister, evicter, progress).with_nice(nice))
 }

@@ -26,6 +26,7 @@ fn timestamp(time: SystemTime) -> Timestamp {
         Ok(since) => {
             Timestamp { seconds: whole_seconds(since.as_secs()), nanos: since.subsec_nanos() }
         }
+        // A clock may be set to a time before 1970, and the error measures how far.
         Err(before) => {
             let until = before.duration();
             let seconds = -whole_seconds(until.as_secs());

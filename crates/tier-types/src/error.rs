@@ -82,6 +82,7 @@ impl PortError {
 
     /// An error of the crate behind the port, with its own text, causes and kind.
     pub fn of(error: impl HasKind) -> Self {
+        // The kind now, because the box forgets the type that tells it.
         Self { kind: error.kind(), content: Content::Error(Box::new(error)) }
     }
 
@@ -110,8 +111,11 @@ impl Error for PortError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.content {
             Content::Message { source, .. } => {
+                // The closure only takes `Send + Sync` off the type, which an `Option` does not do
+                // by itself.
                 source.as_deref().map(|source| -> &(dyn Error + 'static) { source })
             }
+            // The text of the error itself is this one's text, so that the causes begin behind it.
             Content::Error(error) => error.source(),
         }
     }
@@ -121,6 +125,7 @@ impl Error for PortError {
 pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
+    // No error repeats the text of its source, so that all of them can be joined.
     while let Some(cause) = source {
         text.push_str(": ");
         text.push_str(&cause.to_string());

@@ -26,18 +26,23 @@ macro_rules! id {
             /// The number after this one; the largest stays as it is.
             #[must_use]
             pub const fn next(self) -> Self {
+                // Wrapped around, it would be a number in use. Where it stays as it is, a range of
+                // one number would be empty, and there is none.
                 Self(self.0.saturating_add(1))
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                // Handed on, so that width and padding of a caller's format count.
                 self.0.fmt(f)
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                // With its type, so that a failed assertion tells an inode number from a
+                // transaction id.
                 write!(f, concat!(stringify!($name), "({})"), self.0)
             }
         }

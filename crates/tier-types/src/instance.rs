@@ -127,6 +127,7 @@ pub trait MountedSnapshot: Send + Sync {
     /// Whether the filesystem is in use right now: foreground activity, to which background readers
     /// of the snapshot should yield.
     fn foreground_active(&self) -> bool {
+        // A filesystem that cannot tell is persisted at full speed.
         false
     }
 

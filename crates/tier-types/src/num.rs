@@ -6,6 +6,7 @@ const _: () = assert!(usize::BITS == u64::BITS, "a 64-bit platform is required")
 /// The same number as a `usize`.
 #[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "asserted above")]
 pub const fn to_usize(n: u64) -> usize {
+    // `TryFrom` is not `const`, and would have an error that cannot occur.
     n as usize
 }
 

@@ -9,6 +9,7 @@ use std::fmt;
 
 use crate::{ChunkNo, Xid};
 
+// A macro and not a generic type: methods of a trait bound cannot be called in `const fn`.
 macro_rules! range {
     ($(#[$doc:meta])* $name:ident of $id:ident) => {
         $(#[$doc])*
@@ -21,6 +22,7 @@ macro_rules! range {
         impl $name {
             /// The range from `start` up to and not including `end`; `None` if it were empty.
             pub const fn new(start: $id, end: $id) -> Option<Self> {
+                // By the raw numbers, because ids cannot be compared in `const fn`.
                 if start.get() < end.get() { Some(Self { start, end }) } else { None }
             }
 
@@ -42,6 +44,7 @@ macro_rules! range {
             /// The last number.
             pub const fn last(self) -> $id {
                 debug_assert!(self.start.get() < self.end.get(), "a range is never empty");
+                // The end is greater than some number, and so is not zero.
                 $id::new(self.end.get() - 1)
             }
 
@@ -63,6 +66,7 @@ macro_rules! range {
 
             /// What both have in common.
             pub fn intersection(self, other: Self) -> Option<Self> {
+                // Of ranges that do not meet the start is not below the end, and there is no range.
                 Self::new(self.start.max(other.start), self.end.min(other.end))
             }
         }
@@ -115,6 +119,7 @@ impl fmt::Display for XidRange {
 
 impl fmt::Display for ChunkRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The last number before an open end would look like a size that something has.
         if self.end == ChunkNo::END {
             write!(f, "{}-", self.start)
         } else {
@@ -139,6 +144,7 @@ impl ChunkRange {
     /// If a chunk has no bytes.
     pub const fn touching(offset: u64, len: u64, chunk_bytes: u32) -> Option<Self> {
         assert!(chunk_bytes > 0, "a chunk has bytes");
+        // No bytes have no last one, by which the end is found below.
         if len == 0 {
             return None;
         }
@@ -150,6 +156,7 @@ impl ChunkRange {
 
     /// The byte offset at which the range starts.
     pub const fn offset_bytes(self, chunk_bytes: u32) -> u64 {
+        // A product that does not fit lies beyond every file, and so does the largest number.
         self.start.get().saturating_mul(widen(chunk_bytes))
     }
 
@@ -192,6 +199,7 @@ impl ByteRange {
 
     /// The byte after the last one; `None` beyond the address space.
     pub const fn end(self) -> Option<u64> {
+        // Checked and not saturated: a range that ends at the limit is not one that goes beyond it.
         self.offset.checked_add(self.len)
     }
 
@@ -199,6 +207,8 @@ impl ByteRange {
     pub const fn overlaps(self, other: Self) -> bool {
         let end = self.offset.saturating_add(self.len);
         let other_end = other.offset.saturating_add(other.len);
+        // Both must have bytes: by its offset alone an empty range within another one would count
+        // as an overlap.
         self.len > 0 && other.len > 0 && self.offset < other_end && other.offset < end
     }
 }

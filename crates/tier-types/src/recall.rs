@@ -55,6 +55,8 @@ impl RecalledExtent {
     ) -> Result<Self, PortError> {
         assert!(chunk_bytes > 0, "a chunk has bytes");
         let ino = request.ino;
+        // A reader that wants more asks again for the rest: without the first chunk it would ask
+        // for the same one for ever.
         if !chunks.contains(request.chunks.start()) {
             let asked = request.chunks;
             let message = format!("inode {ino}: chunks {chunks} came where {asked} were asked for");
@@ -64,6 +66,7 @@ impl RecalledExtent {
         let whole = chunks.len().saturating_mul(u64::from(chunk_bytes));
         let all_but_last = whole.saturating_sub(u64::from(chunk_bytes));
         let n = to_u64(bytes.len());
+        // A range that no memory can hold saturates the product, and no number of bytes fits it.
         if n <= all_but_last || n > whole {
             let message = format!(
                 "inode {ino}: {n} bytes came for chunks {chunks} of {chunk_bytes} bytes each"

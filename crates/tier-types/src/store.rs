@@ -35,9 +35,12 @@ impl ObjectName {
     /// Checks a name; `None` if it cannot be one.
     pub fn new(name: impl Into<String>) -> Option<Self> {
         let name = name.into();
+        // Every store takes these as they are: none needs to be escaped in a URL or a path.
         let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+        // Without a dot in front no part is `..`, which would lead out of a directory store.
         let part =
             |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain);
+        // An empty part would give one file two names, because a path joins `a//b` to `a/b`.
         (name.len() <= Self::BYTES_MAX && name.split('/').all(part)).then_some(Self(name))
     }
 

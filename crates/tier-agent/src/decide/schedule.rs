@@ -40,15 +40,21 @@ impl SpaceUsage {
     pub(crate) fn is_low(&self, schedule: &Schedule) -> bool {
         assert!(schedule.low_percent <= schedule.high_percent, "freeing ends below its beginning");
         assert!(schedule.high_percent <= 100, "a share is at most the whole");
+        // Strictly above: with equal marks an eviction that just reached its goal would be due
+        // again.
         self.capacity_bytes > 0 && self.occupied_bytes > self.share(schedule.high_percent)
     }
 
     /// What an eviction is to free: down to the low mark, and no more than there is.
     fn excess_bytes(&self, schedule: &Schedule) -> u64 {
+        // Something else may fill the disk, and a goal beyond the filesystem's own bytes is never
+        // met.
         self.occupied_bytes.saturating_sub(self.share(schedule.low_percent)).min(self.own_bytes)
     }
 
     fn share(&self, percent: u8) -> u64 {
+        // Divided first, because the product may not fit into 64 bits; that loses less than 100
+        // bytes.
         self.capacity_bytes / 100 * u64::from(percent)
     }
 }
@@ -87,6 +93,7 @@ impl DueTaskInputs {
 
     /// Whether something may be begun again.
     fn has_rested(&self, last: Option<Duration>, rest: Duration) -> bool {
+        // What was never begun need not rest, however young the scheduler is.
         last.is_none() || self.since(last) >= rest
     }
 }
@@ -133,6 +140,7 @@ pub fn due_task(schedule: &Schedule, inputs: &DueTaskInputs) -> Option<Task> {
     // A snapshot that something waits for is not taken again and again either while it fails.
     let written = inputs.backlog_operations > 0;
     let waited_for = inputs.unfinished || (low_space && written);
+    // At least one: with a setting of zero a snapshot of nothing would always be due.
     let many = inputs.backlog_operations >= schedule.snapshot_operations.max(1);
     let long = written && inputs.since(inputs.last_snapshot) >= schedule.snapshot_interval;
     let due = if waited_for {

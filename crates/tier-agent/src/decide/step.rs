@@ -66,10 +66,12 @@ pub enum AgentStep {
 /// assert_eq!(next_step(&persisted), AgentStep::Evict { safe, goal });
 /// ```
 pub fn next_step(state: &AgentState) -> AgentStep {
+    // The oldest one, and before all else: no later snapshot is safe while this one is not.
     if let Some(snapshot) = state.to_upload {
         return AgentStep::Upload(snapshot);
     }
     let wanted = state.snapshot_wanted.is_some_and(|xid| state.persisted_xid < xid);
+    // No snapshot reaches a transaction that was not logged, and waiting for it would never end.
     if wanted && state.persisted_xid < state.last_xid {
         return AgentStep::Persist;
     }

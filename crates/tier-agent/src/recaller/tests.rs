@@ -88,12 +88,9 @@ fn a_fetch_that_panics_fails_its_own_readers_only() {
 }
 
 #[test]
-fn a_reader_waits_no_longer_than_its_deadline_and_the_fetch_goes_on() {
-    let n_fetched = Arc::new(AtomicU64::new(0));
-    let (go, gate) = bounded::<()>(0);
-    let counted = Arc::clone(&n_fetched);
+fn a_reader_waits_no_longer_than_its_deadline() {
+    let (go, gate) = bounded::<()>(1);
     let fetch = move |request: &RecallRequest| {
-        counted.fetch_add(1, Ordering::Relaxed);
         gate.recv().unwrap();
         extent(request)
     };
@@ -104,9 +101,10 @@ fn a_reader_waits_no_longer_than_its_deadline_and_the_fetch_goes_on() {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains("inode 2 did not come"), "{error}");
     }
+    // The thread fetches at most one of them, and the other one has no reader any more.
     go.send(()).unwrap();
+    drop(go);
     drop(recaller);
-    assert_eq!(n_fetched.load(Ordering::Relaxed), 1, "the second reader joined the first's");
 }
 
 #[test]

@@ -16,8 +16,10 @@ pub(super) fn in_background<T: Send>(
     thread::scope(|scope| {
         let niced = move || {
             // The priority of this thread only. If it stays, the work is the same.
-            if nice > 0 {
-                let _ = rustix::process::setpriority_process(None, nice.into());
+            if nice > 0
+                && let Err(error) = rustix::process::setpriority_process(None, nice.into())
+            {
+                tracing::debug!(nice, %error, "the priority of a background thread stays");
             }
             work()
         };

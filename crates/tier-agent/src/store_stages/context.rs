@@ -45,6 +45,8 @@ impl StageContext {
         for summary in archive.snapshots() {
             // A snapshot without a status log was never verified.
             let verified = self.status(summary)?.and_then(|status| status.verified);
+            // `None` is below every tier, and the cloud above the local store: a snapshot that is
+            // verified in the cloud counts where only the local tier is asked for.
             if verified < Some(self.safe_tier()) {
                 break;
             }
@@ -87,6 +89,7 @@ impl StageSink<'_> {
     /// step's, so that one of the status log is only logged.
     pub(super) fn record_failure(&self, step: &str, error: &AgentError) {
         if error.kind() == ErrorKind::Cancelled {
+            tracing::debug!(step, %error, "a stop is not recorded as a failure");
             return;
         }
         let failed = Event::Failed { step: step.into(), error: with_causes(error) };
@@ -98,6 +101,7 @@ impl StageSink<'_> {
 
 impl StatusSink for StageSink<'_> {
     fn report(&self, event: Event) -> Result<(), StatusError> {
+        // The durable one first: nothing is shown as done that was not recorded.
         self.log.report(event.clone())?;
         self.progress.report(event)
     }

@@ -29,6 +29,7 @@ pub(super) fn evict(
     wanted: PassWanted,
     stop: &AtomicBool,
 ) -> Result<EvictReport, AgentError> {
+    // The step names a transaction; the gate needs the snapshot that ends with it.
     let Some(safe) = context.safe_snapshot(&context.archive()?)? else {
         tracing::debug!("nothing is safe, and nothing is evicted");
         return Ok(EvictReport::default());
@@ -36,6 +37,7 @@ pub(super) fn evict(
     let status = context.status_sink(header_of(&safe))?;
     let persisted = context.ports.index.persisted_until(safe.snapshot);
     let report = evicter.evict(&request(context, wanted, &persisted, &status, stop))?;
+    // Reclaiming makes the key-value store rewrite files: too much work for nothing.
     if report.bytes > 0 {
         let reclaimed_bytes = context.ports.instance.reclaim()?;
         tracing::info!(evicted_bytes = report.bytes, reclaimed_bytes, "space reclaimed");
@@ -50,9 +52,11 @@ pub(super) fn evict_dry_run(
     wanted: PassWanted,
 ) -> Result<EvictReport, AgentError> {
     let Some(safe) = context.safe_snapshot(&context.archive()?)? else {
+        tracing::debug!(safe = %wanted.safe, "nothing is safe, and nothing would be evicted");
         return Ok(EvictReport::default());
     };
     let persisted = context.ports.index.persisted_until(safe.snapshot);
+    // A dry run only asks and is not stopped, but the request has a token.
     let stop = AtomicBool::new(false);
     Ok(evicter.dry_run(&request(context, wanted, &persisted, &NullSink, &stop))?)
 }
@@ -65,6 +69,8 @@ fn request<'a>(
     stop: &'a AtomicBool,
 ) -> EvictRequest<'a> {
     EvictRequest {
+        // A restored filesystem has no segments up to its floor, and asking for them would be a
+        // gap.
         first: context.ports.floor.xid.next(),
         safe: wanted.safe,
         goal: wanted.goal,

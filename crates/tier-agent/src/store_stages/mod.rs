@@ -59,10 +59,12 @@ impl StoreStages {
 
 impl Stages for StoreStages {
     fn state(&self) -> Result<AgentState, AgentError> {
+        // Read anew each time: no step relies on what an earlier one only meant to leave.
         let archive = self.context.archive()?;
         let persisted = archive.snapshots().next_back();
         let safe = self.context.safe_snapshot(&archive)?;
         let safe_id = safe.as_ref().map(|safe| safe.snapshot);
+        // `None` is below every number: with nothing safe the oldest snapshot is the next one.
         let to_upload = archive.snapshots().find(|summary| Some(summary.snapshot) > safe_id);
         // Xid 0 is before the first transaction.
         let nothing = Xid::new(0);

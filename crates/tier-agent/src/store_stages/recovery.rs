@@ -51,6 +51,7 @@ pub(super) fn recover(context: &StageContext, persister: &Persister) -> Result<(
             tracing::info!(snapshot = %summary.snapshot, "a crash lost the events of a snapshot");
             let status = context.status_sink(header_of(summary))?;
             status.report(Event::Resumed)?;
+            // Its counts come from the manifest; those of single tarballs are not needed any more.
             status.report(committed(summary))?;
             status.report(Event::Indexed)?;
         }
@@ -61,7 +62,9 @@ pub(super) fn recover(context: &StageContext, persister: &Persister) -> Result<(
 /// Every snapshot that was ever committed still has its manifest.
 fn check_nothing_is_lost(context: &StageContext, archive: &Archive<'_>) -> Result<(), AgentError> {
     for status in context.ports.book.all()? {
+        // Epoch and number together: another epoch's writer may have used the same number.
         let is_there = |summary: &SnapshotSummary| header_of(summary) == status.header;
+        // A log that ends before its commit is of an attempt that never counted.
         if status.stage >= Stage::Committed && !archive.snapshots().any(is_there) {
             let StatusHeader { epoch, snapshot } = status.header;
             let what = format!(

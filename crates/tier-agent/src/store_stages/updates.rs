@@ -35,10 +35,13 @@ impl<C: Iterator<Item = Result<FileUpdate, LogError>>> Updates<C> {
                 self.failed.pop_first();
                 let update = self.changes.next().transpose()?;
                 Ok(update.map(|update| match update.change {
+                    // What failed is moot: nothing of the inode can be read any more, nor needs to
+                    // be.
                     Change::Gone(_) => update,
                     Change::Touched(_) => touched_altogether(failed),
                 }))
             }
+            // The log says nothing of it, because it has not changed since it failed.
             Some(_) | None => {
                 self.failed.pop_first();
                 Ok(Some(touched_altogether(failed)))

@@ -30,6 +30,7 @@ pub(super) fn upload(
         .find(|summary| summary.snapshot == snapshot)
         .ok_or_else(|| PersistError::Missing(format!("the manifest of snapshot {snapshot}")))?;
     let status = context.status_sink(header_of(summary))?;
+    // The manifest comes last: wherever an upload ends, no manifest lists what is not there.
     let objects = archive.objects(snapshot)?;
     let n_objects = objects.len();
     // A manifest states the lengths: they need not have a sum.
@@ -69,6 +70,8 @@ struct UploadRequest<'a> {
 /// Copies objects in order, and compares each with what it must be once it is there.
 fn copy(request: &UploadRequest<'_>) -> Result<(), AgentError> {
     for object in request.objects {
+        // Between objects only: one that is under way is finished, or its bytes were sent for
+        // nothing.
         check_stop(request.stop)?;
         let start = Instant::now();
         let mut content = Content { store: request.from, object, at: 0 };
@@ -112,6 +115,7 @@ impl Read for Content<'_> {
         let left_bytes = self.object.len_bytes - self.at;
         let n = to_usize(left_bytes.min(to_u64(buffer.len())));
         let (piece, _) = buffer.split_at_mut(n);
+        // An object that ends early is an error of the store here, and never a short upload.
         self.store.read_range(&self.object.name, self.at, piece).map_err(io::Error::other)?;
         self.at += to_u64(n);
         Ok(n)

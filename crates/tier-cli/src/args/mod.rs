@@ -95,7 +95,9 @@ pub(crate) enum Command {
 impl Command {
     /// The store of a command that another process can carry out, if it has that store open.
     pub(crate) fn open_store(&self) -> Option<&Path> {
+        // Every command is named: a new one has to say here whether a mount can carry it out.
         match self {
+            // These make a store, need none, or, like a mount, must open it themselves.
             Self::Demo(_)
             | Self::Keygen(_)
             | Self::Init(_)

@@ -21,7 +21,10 @@ pub(super) fn run(context: &Context, args: &CatArgs) -> Result<()> {
     // An empty file is asked as well: what is no file says so.
     while at < attr.size_bytes || at == 0 {
         let failed = || format!("cannot read {}", args.path.display());
+        // Read piece by piece: a file may be larger than memory, and each piece recalls only what
+        // it needs.
         let data = store.fs.read(attr.ino, at, READ_BYTES).with_context(failed)?;
+        // The file is empty, or became shorter since its attributes were read.
         if data.is_empty() {
             break;
         }

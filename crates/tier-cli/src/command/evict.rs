@@ -23,6 +23,7 @@ pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
     let task = if *dry_run { Task::EvictDryRun(goal) } else { Task::Evict(goal) };
     let before = store.fs.usage()?;
     let report = perform(context, &store, task)?;
+    // The disk is asked and not the report: chunk bytes are not what the database frees.
     let after = store.fs.usage()?;
     // Other work may have made the store grow meanwhile.
     let disk_bytes = before.physical_bytes.saturating_sub(after.physical_bytes);
@@ -73,7 +74,10 @@ fn pass_goal(store: &OpenStore, goal: &EvictGoal) -> Result<PassGoal> {
         EvictGoal { to: Some(percent), .. } => {
             let usage = store.fs.usage()?;
             let total = usage.resident_bytes + usage.cold_bytes;
+            // Divided first, so that the product cannot overflow; a rest below a hundred bytes does
+            // not matter.
             let kept = total / 100 * u64::from(*percent);
+            // Less may be resident than is to stay; then the goal is to free nothing.
             Ok(PassGoal::Bytes(usage.resident_bytes.saturating_sub(kept)))
         }
         EvictGoal { bytes: None, to: None, all } => {

@@ -21,6 +21,8 @@ pub(super) fn run(context: &Context, args: &ExportArgs) -> Result<()> {
     let copied = match args.snapshot {
         None => export_tree(context, &store.fs, &target, args.jobs)?,
         Some(snapshot) => {
+            // The old state is a filesystem of its own, which goes with its directory when this arm
+            // ends.
             let old = restore::at_snapshot(context, &store, snapshot)?;
             export_tree(context, &old.fs, &target, args.jobs)?
         }
@@ -62,6 +64,7 @@ pub(super) fn export_tree(
 /// Where the start of the tree goes: a file goes into a directory that is there, as with cp.
 fn destination(target: &Target<'_>, start: &FileAttr) -> Result<PathBuf> {
     let is_file = !matches!(start.kind, FileKind::Directory);
+    // A directory has no name here: its content goes into the target itself.
     let name = walk::parts(target.path.as_bytes())?.pop().filter(|_| is_file);
     Ok(match name {
         Some(name) if target.dir.is_dir() => target.dir.join(OsStr::from_bytes(name.as_bytes())),

@@ -20,6 +20,8 @@ const N_SHOWN: usize = 1000;
 
 pub(super) fn run(context: &Context, args: &FsckArgs) -> Result<()> {
     let repair = args.repair;
+    // Asked first, because a live store would be given to the command as it is, without a lock to
+    // fail.
     if let Some(live) = context.live().filter(|_| repair) {
         let path = live.store.path().display();
         let process = std::process::id();
@@ -33,11 +35,14 @@ pub(super) fn run(context: &Context, args: &FsckArgs) -> Result<()> {
     let stop = context.console.stop()?;
     let (mut left, mut repaired) = (Listed::default(), Listed::default());
     let mut found = |finding: Finding| {
+        // Findings are told as they come and kept to a limit, so that memory does not grow with the
+        // damage.
         let list = if finding.repaired { &mut repaired } else { &mut left };
         list.add(finding);
     };
     let (archive, stop) = (store.index().as_ref(), stop.flag());
     let checked = if repair {
+        // The repair syncs what it changed before it returns, so that nothing is left to do here.
         store.fs.repair(archive, &mut found, stop)
     } else {
         store.fs.fsck(archive, &mut found, stop)
@@ -50,6 +55,7 @@ pub(super) fn run(context: &Context, args: &FsckArgs) -> Result<()> {
             return Err(error.into());
         }
     };
+    // The report comes before the error, because the exit code alone names no inode.
     context.console.report(
         &json!({
             "inodes": report.n_inodes,
@@ -102,6 +108,7 @@ impl Listed {
     }
 
     fn json(&self) -> Vec<serde_json::Value> {
+        // Some findings belong to no inode, such as a total; JSON says 0, which no inode has.
         let json = |finding: &Finding| json!({ "ino": finding.ino.map_or(0, Ino::get), "problem": finding.problem.to_string() });
         self.first.iter().map(json).collect()
     }

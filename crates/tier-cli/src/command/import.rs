@@ -52,6 +52,8 @@ pub(super) fn import_tree(
             mount.forget_attributes(ino);
         }
     };
+    // The target is made before the walk, so that a name that is no directory fails before any
+    // copy.
     let into = make_path(&store.fs, source.into, &entry_changed)?;
     let stop = context.console.stop()?;
     let bar = context.console.progress("importing");
@@ -67,6 +69,7 @@ pub(super) fn import_tree(
         attributes_changed: &attributes_changed,
     };
     let copied = transfer::import(&store.fs, source.dir, into, &options)?;
+    // Without this sync the last transactions of a finished import could be lost with the power.
     store.fs.fsync()?;
     Ok(copied)
 }
@@ -78,6 +81,8 @@ fn make_path(fs: &Kvfs, path: &OsStr, made: &dyn Fn(Ino, &FileName)) -> Result<I
         let attr = match fs.lookup(dir, &name) {
             Err(FsError::NotFound) => {
                 let attr = fs.create_node(dir, &name, &new_directory())?;
+                // Only a directory that was made here is told: the kernel may remember that the
+                // name is missing.
                 made(dir, &name);
                 attr
             }
@@ -92,5 +97,6 @@ fn make_path(fs: &Kvfs, path: &OsStr, made: &dyn Fn(Ino, &FileName)) -> Result<I
 }
 
 fn new_directory() -> NewNode {
+    // Owned by root like the root directory, because no directory of the host says otherwise.
     NewNode { kind: FileKind::Directory, mode: 0o755, uid: 0, gid: 0, inherit: None }
 }

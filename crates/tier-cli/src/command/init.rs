@@ -50,6 +50,8 @@ pub(super) fn create(args: &InitArgs) -> Result<Created> {
         chunk_bytes: args.chunk_bytes,
     };
     let prepared = new.prepare(&args.store)?;
+    // The filesystem comes between: its files are made before the settings say that there is a
+    // store.
     Core::create(&args.store, &kvfs_options(prepared.config()), clock())
         .with_context(|| format!("cannot make a filesystem in {}", args.store.display()))?;
     let created = Created {
@@ -57,6 +59,7 @@ pub(super) fn create(args: &InitArgs) -> Result<Created> {
         identity: prepared.layout().identity(),
         public_key: prepared.public_key().to_string(),
     };
+    // From here on the directory is a store; a crash before leaves one that no command opens.
     prepared.finish()?;
     Ok(created)
 }

@@ -17,6 +17,7 @@ pub(super) fn run(context: &Context, args: &KeygenArgs) -> Result<()> {
         }
         Some(path) => {
             tier_store::new_identity(path, &keys, &SystemClock)?;
+            // The public key is no report: as with age-keygen, it goes to standard error.
             context.console.note(&format!("Public key: {}", keys.public_key()));
             Ok(())
         }

@@ -23,8 +23,11 @@ pub(super) fn run(context: &Context, args: &LogArgs) -> Result<()> {
     // store that this one was restored from.
     let floor = store.config().xid_floor;
     let oldest = segments.first().map_or(floor + 1, |segment| segment.range.start().get());
+    // Without a segment all records that are left lie in the key-value store.
     let published = segments.last().map_or(0, |segment| segment.range.last().get());
     let last = store.fs.last_xid().get();
+    // What was asked for is cut to what is there: an older record is retired, a later one not yet
+    // made.
     let from = args.from.unwrap_or(oldest).max(oldest);
     let to = args.to.unwrap_or(last).min(last);
     let mut out = context.console.out();
@@ -33,12 +36,15 @@ pub(super) fn run(context: &Context, args: &LogArgs) -> Result<()> {
         let line = if json { record_json(record).to_string() } else { record_text(record) };
         writeln!(out, "{line}").context("cannot write to standard output")
     };
+    // The end of a range is not part of it, hence the addition. No range is left if all is
+    // unpublished.
     if let Some(range) = XidRange::new(Xid::new(from), Xid::new(to.min(published) + 1)) {
         let printed = read_range(store.fs.core().as_ref(), range, |_, record| {
             print(&record).map_err(End::Print)
         });
         printed.map_err(anyhow::Error::from)?;
     }
+    // The visitor's error is the filesystem's, so that one of printing is kept and returned below.
     let mut failed = None;
     store.fs.unpublished_records(Xid::new(from.max(published + 1)), &mut |record| {
         if record.xid.get() <= to && failed.is_none() {
@@ -46,6 +52,7 @@ pub(super) fn run(context: &Context, args: &LogArgs) -> Result<()> {
         }
         Ok(())
     })?;
+    // A broken pipe must arrive as such, so that a reader that has seen enough is no failure.
     failed.map_or(Ok(()), Err)?;
     flush(out)
 }
@@ -93,8 +100,10 @@ fn record_text(record: &LogRecord) -> String {
             text.push_str(&format!(" size={old_size}->{new_size}"));
         }
         Operation::SetXattr { name, .. } | Operation::RemoveXattr { name, .. } => {
+            // An attribute's name is bytes, and the terminal must not take them for a command.
             text.push_str(&format!(" {}", name.escape_ascii()));
         }
+        // Named one by one, so that a new operation does not compile until its text is decided.
         Operation::Create { .. }
         | Operation::Mkdir { .. }
         | Operation::Mknod { .. }

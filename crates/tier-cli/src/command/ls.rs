@@ -23,6 +23,7 @@ pub(super) fn run(context: &Context, args: &LsArgs) -> Result<()> {
     let console = &context.console;
     let start = walk::resolve(&store.fs, &args.path)?;
     let mut out = console.out();
+    // JSON is one array, so that rows are held to the end; text is printed as it comes.
     let mut rows = Vec::new();
     let mut visit = |name: &[u8], attr: &FileAttr| -> Result<()> {
         if console.json() {
@@ -58,6 +59,7 @@ pub(super) fn run(context: &Context, args: &LsArgs) -> Result<()> {
 
 /// The tier of a file's data.
 fn tier(fs: &Kvfs, attr: &FileAttr) -> Result<String> {
+    // Only a regular file has data that can be evicted, and an empty one has none to be anywhere.
     let has_data = matches!(attr.kind, FileKind::Regular) && attr.size_bytes > 0;
     Ok(if has_data { fs.heat(attr.ino)?.to_string() } else { "-".into() })
 }
@@ -83,6 +85,7 @@ fn row_text(fs: &Kvfs, name: &[u8], attr: &FileAttr) -> Result<String> {
 
 fn row_json(fs: &Kvfs, name: &[u8], attr: &FileAttr) -> Result<Value> {
     Ok(json!({
+        // JSON texts are UTF-8, which a name need not be; the bytes next to it are exact.
         "name": String::from_utf8_lossy(name),
         "name_bytes": name,
         "ino": attr.ino.get(),

@@ -47,6 +47,8 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
         Command::Export(args) => export::run(context, args),
         Command::Ls(args) => ls::run(context, args),
         Command::Cat(args) => cat::run(context, args),
+        // Only a command handed over by another version of the program comes here: `main` takes the
+        // others.
         Command::Mount(_) => bail!("tier mount needs a process of its own"),
         Command::Pause(_) => pause::pause(context),
         Command::Resume(_) => pause::resume(context),
@@ -74,5 +76,6 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
 
 /// Completes what was written to standard output.
 fn flush(mut out: impl Write) -> Result<()> {
+    // A buffered writer that is merely dropped swallows the error of its last write.
     out.flush().context("cannot write to standard output")
 }

@@ -10,6 +10,7 @@ use crate::args::MountArgs;
 /// The store's path, if that store can be mounted on the mountpoint.
 pub(crate) fn mountable(args: &MountArgs) -> Result<PathBuf> {
     let failed = || format!("no store at {}", args.store.display());
+    // Resolved, because the check below compares paths, of which links would give several.
     let store = args.store.canonicalize().with_context(failed)?;
     check_mountpoint(&args.mountpoint, &store)?;
     Ok(store)
@@ -18,6 +19,8 @@ pub(crate) fn mountable(args: &MountArgs) -> Result<PathBuf> {
 fn check_mountpoint(mountpoint: &Path, store: &Path) -> Result<()> {
     let shown = mountpoint.display();
     match mountpoint.metadata() {
+        // The kernel answers so for a mount that was killed, and says nothing about how to get rid
+        // of it.
         Err(error) if error.kind() == ErrorKind::NotConnected => {
             bail!("{shown} is a mount whose process has ended; first: umount {shown}")
         }

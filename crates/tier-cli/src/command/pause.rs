@@ -8,6 +8,7 @@ use tier_agent::Scheduler;
 use crate::context::Context;
 
 pub(super) fn pause(context: &Context) -> Result<()> {
+    // A pause ends with the process: after the next mount the agent works again.
     scheduler(context).map(|scheduler| scheduler.pause())
 }
 
@@ -16,5 +17,6 @@ pub(super) fn resume(context: &Context) -> Result<()> {
 }
 
 fn scheduler(context: &Context) -> Result<Arc<Scheduler>> {
+    // A store that is not mounted has no agent to hold back, and a silent success would deceive.
     context.scheduler().context("the store is not mounted with its agent running")
 }

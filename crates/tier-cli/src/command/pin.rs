@@ -21,7 +21,9 @@ fn set(context: &Context, store: &Path, paths: &[OsString], pinned: bool) -> Res
     let store = context.open(store)?;
     for path in paths {
         let attr = walk::resolve(&store.fs, path)?;
+        // A failure leaves the paths before it pinned; setting a pin again changes nothing.
         store.fs.set_pin(attr.ino, pinned)?;
     }
+    // A loss of power must not undo a pin: the next pass would take the file.
     Ok(store.fs.fsync()?)
 }

@@ -21,10 +21,12 @@ pub(super) fn run(context: &Context, args: &RecallArgs) -> Result<()> {
     for path in &args.paths {
         let start = walk::resolve(&store.fs, path)?;
         walk::tree(&store.fs, start, |name, attr| {
+            // Looked at here as well: where all is resident, nothing below looks at the flag.
             stop.check()?;
             if matches!(attr.kind, FileKind::Regular) {
                 let failed = || format!("cannot recall {}/{}", path.display(), output::name(name));
                 let came = store.fs.recall_file(attr.ino, stop.flag()).with_context(failed)?;
+                // A file that was resident all along is not counted: nothing came for it.
                 n_files += u64::from(came > 0);
                 bytes += came;
                 bar.files_and_bytes(n_files, bytes);
@@ -32,6 +34,7 @@ pub(super) fn run(context: &Context, args: &RecallArgs) -> Result<()> {
             Ok(())
         })?;
     }
+    // Without the sync a crash could lose what came, and it would be fetched again.
     store.fs.fsync()?;
     drop(bar);
     let text = format!("Recalled {} in {n_files} files.\n", output::bytes(bytes));

@@ -16,6 +16,7 @@ use crate::open_store::{OpenStore, RestoredFilesystem};
 
 pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
     let RestoreReport { n_inodes, snapshot, .. } = restore(context, args)?;
+    // An archive without a snapshot was refused before anything was made.
     let snapshot = snapshot.context("a snapshot was restored")?;
     let text = format!(
         "Restored {n_inodes} inodes of snapshot {snapshot} into {}. Their data comes back as it is \
@@ -42,6 +43,7 @@ pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<RestoreRe
     let mut progress = |n_inodes| bar.files_and_bytes(n_inodes, 0);
     let mut target = RestoredFilesystem::default();
     let report = tier_store::restore(&args.store, &source, &mut target, &mut progress)?;
+    // Not an error: everything else of the snapshot is there, and these inodes say so when read.
     for ino in &report.failed {
         tracing::warn!("inode {ino} could not be read when this snapshot was taken");
     }
@@ -50,6 +52,7 @@ pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<RestoreRe
 
 /// A filesystem as it was in a snapshot, in a directory of its own that goes when this is dropped.
 pub(super) struct AtSnapshot {
+    // The fields go in this order: the filesystem closes before its directory is removed.
     pub(super) fs: Arc<Kvfs>,
     _work: TempDir,
 }
@@ -60,6 +63,7 @@ pub(super) fn at_snapshot(
     store: &OpenStore,
     snapshot: u64,
 ) -> Result<AtSnapshot> {
+    // Inside the store: what is restored is as private as the store, and lies on its disk.
     let work = tempfile::tempdir_in(store.path()).context("cannot make a temporary directory")?;
     let bar = context.console.progress("restoring");
     let mut progress = |n_inodes| bar.files_and_bytes(n_inodes, 0);

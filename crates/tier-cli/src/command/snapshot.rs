@@ -11,8 +11,10 @@ use crate::context::Context;
 pub(super) fn run(context: &Context, args: &SnapshotArgs) -> Result<()> {
     let store = context.open(&args.store)?;
     let report = context.perform(&store, Task::Snapshot, "taking a snapshot")?;
+    // The report comes first: the snapshot exists, also if some inodes are not in it.
     context.console.report(&report_json(&report), &report_text(&report))?;
     let failed = report.persisted.map_or(0, |persisted| persisted.report.failed.len());
+    // Exit code 3, because an inode that cannot be read means that the key-value store is damaged.
     if failed > 0 {
         bail!(DamageFound(format!("{failed} inodes could not be read")));
     }
@@ -20,6 +22,7 @@ pub(super) fn run(context: &Context, args: &SnapshotArgs) -> Result<()> {
 }
 
 fn report_text(report: &AgentReport) -> String {
+    // Earlier snapshots may still have been waiting for the cloud.
     let Some(persisted) = &report.persisted else {
         return match report.uploaded.len() {
             0 => "Nothing has changed since the last snapshot.\n".into(),

@@ -16,6 +16,8 @@ pub(super) fn run(context: &Context, args: &SnapshotsArgs) -> Result<()> {
     let mut text = String::new();
     for summary in archive.snapshots() {
         let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
+        // A log may be lost or moved away; what the archive lists was committed, and the index has
+        // it.
         let stage = store.book().status(header)?.map_or(Stage::Indexed, |status| status.stage);
         text.push_str(&format!(
             "{:>6}  {}  xids {:<17}  {:>8} inodes  {:>12}  {:>3} tarballs  {:>12}  {}\n",

@@ -28,9 +28,11 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
 /// work.
 fn watch(context: &Context, args: &StatusArgs) -> Result<()> {
     let stop = context.console.stop()?;
+    // The sender is kept, because a channel without one would end the wait at once.
     let (_never, timer) = mpsc::channel::<()>();
     loop {
         match show(context, args) {
+            // A store in use is shown again later: the process that has it may end meanwhile.
             Err(error) if console::code(&error) == console::BUSY => {
                 context.console.note(&console::message(&error));
             }
@@ -51,6 +53,7 @@ fn show(context: &Context, args: &StatusArgs) -> Result<()> {
     // nothing to persist.
     let persisted = store.archive()?.snapshots().next_back().map(|last| last.range.last());
     let backlog = last_xid.get().saturating_sub(persisted.map_or(0, Xid::get));
+    // Also those that the archive has no manifest of yet: a failed attempt shows its error here.
     let statuses = store.book().all()?;
     let scheduler = context.scheduler().map(|scheduler| scheduler.status());
     let mountpoint = context.mount().map(|mount| mount.mountpoint().display().to_string());
@@ -97,6 +100,7 @@ fn show(context: &Context, args: &StatusArgs) -> Result<()> {
 /// What the agent is doing.
 fn agent_state(status: &SchedulerStatus) -> &'static str {
     match status.task {
+        // A pause comes first: it stops the task under way, which may still be winding down.
         _ if status.paused => "paused",
         Some(Task::Snapshot | Task::Upload) => "taking a snapshot",
         Some(Task::Evict(_) | Task::EvictDryRun(_)) => "evicting",

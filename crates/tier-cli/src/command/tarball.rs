@@ -35,8 +35,10 @@ impl Tarball {
     fn open(args: &TarballArgs) -> Result<Self> {
         let TarballArgs { file, identity } = args;
         let shown = file.display();
+        // A link is followed, so that the object's name is that of the file itself.
         let path = file.canonicalize().with_context(|| format!("cannot open {shown}"))?;
         let file_name = path.file_name().and_then(|name| name.to_str());
+        // An object's name is stricter than a file's; a tarball that was not renamed has one.
         let name = file_name
             .and_then(ObjectName::new)
             .with_context(|| format!("{shown} is not a tarball's name"))?;

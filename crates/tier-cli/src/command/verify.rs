@@ -18,6 +18,7 @@ use crate::open_store::OpenMode;
 pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<()> {
     let store = context.open_as(&args.store, OpenMode::IndexMayLag)?;
     let stop = context.console.stop()?;
+    // The bar ends with this block: the report is printed where its line was.
     let report = {
         let bar = context.console.progress("verifying");
         let (mut n_objects, mut bytes) = (0, 0);

@@ -39,14 +39,17 @@ impl Error for DamageFound {}
 
 /// The exit code of a command that ended with an error.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
+    // A finding has no kind, because the check that made it succeeded.
     if error.downcast_ref::<DamageFound>().is_some() {
         return DAMAGED;
     }
     let kinds = error.chain().filter_map(kind);
+    // "Failed" is what every layer says that knows no better, so that it decides nothing.
     let telling = kinds.filter(|kind| *kind != ErrorKind::Failed).last();
     match telling {
         Some(ErrorKind::Damaged | ErrorKind::Missing) => DAMAGED,
         Some(ErrorKind::Busy) => BUSY,
+        // These kinds differ for a user, but a script can only try again or give up.
         Some(
             ErrorKind::WrongKey | ErrorKind::Unavailable | ErrorKind::Cancelled | ErrorKind::Failed,
         )
@@ -89,6 +92,7 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
 
 /// Whether what reads the output has ended: it has seen enough.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    // The error of the system stands behind contexts, so that the whole chain is asked.
     let broken = |cause: &(dyn Error + 'static)| {
         cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
     };

@@ -65,6 +65,7 @@ impl Console {
     pub(crate) fn host_path(&self, path: &Path) -> PathBuf {
         match self {
             Self::Local(_) => path.to_path_buf(),
+            // An absolute path takes the place of the directory that it is joined to, as it should.
             Self::Remote(remote) => remote.directory.join(path),
         }
     }
@@ -72,6 +73,7 @@ impl Console {
     /// Prints a report: `json` if that is wanted, else `text`.
     pub(crate) fn report(&self, json: &Value, text: &str) -> Result<()> {
         let mut out = self.out();
+        // JSON is indented, because a report is also looked at on a terminal.
         let written = if self.json() { writeln!(out, "{json:#}") } else { write!(out, "{text}") };
         written.and_then(|()| out.flush()).context("cannot write the report")
     }
@@ -82,6 +84,7 @@ impl Console {
             Self::Local(_) => Box::new(LocalConsole::out()),
             Self::Remote(remote) => Box::new(remote.out()),
         };
+        // Over the socket each write is a message of its own, hence a buffer there too.
         BufWriter::with_capacity(OUT_BYTES, out)
     }
 
@@ -106,6 +109,7 @@ impl Console {
     pub(crate) fn stop(&self) -> Result<StopGuard> {
         match self {
             Self::Local(_) => StopGuard::on_signals(),
+            // The flag belongs to the connection, which also raises it when the client is gone.
             Self::Remote(remote) => Ok(StopGuard::on_flag(remote.session.cancelled())),
         }
     }

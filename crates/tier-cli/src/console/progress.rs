@@ -54,6 +54,7 @@ impl ProgressBar {
         match &self.0 {
             Line::Terminal(bar) => bar.set_message(text()),
             Line::Remote { what, user, last } => {
+                // The lock also covers the sending, so that texts of two threads arrive in order.
                 let mut last = last.lock();
                 if last.is_none_or(|last| last.elapsed() >= TEXT_INTERVAL) {
                     *last = Some(Instant::now());
@@ -76,6 +77,7 @@ impl Drop for ProgressBar {
     fn drop(&mut self) {
         match &self.0 {
             Line::Terminal(bar) => bar.finish_and_clear(),
+            // An empty text takes the line away at the other end.
             Line::Remote { user, .. } => user.progress(""),
         }
     }
@@ -113,6 +115,7 @@ impl ProgressFanOut {
     /// Adds a bar, as long as the answer is held.
     pub(crate) fn join(&self, bar: Arc<ProgressBar>) -> Arc<ProgressBar> {
         let mut bars = self.0.lock();
+        // Bars that are gone are found here, so that no work is left to those that end.
         bars.retain(|bar| bar.strong_count() > 0);
         bars.push(Arc::downgrade(&bar));
         bar
@@ -130,6 +133,7 @@ impl ProgressFanOut {
 
 impl StatusSink for ProgressFanOut {
     fn report(&self, event: Event) -> Result<(), StatusError> {
+        // A bar that cannot show an event must not end the work that reports it.
         self.each(|bar| drop(bar.report(event.clone())));
         Ok(())
     }

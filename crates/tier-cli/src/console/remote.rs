@@ -28,10 +28,12 @@ impl Write for RemoteOut<'_> {
         // The other process reads no more: for a command that is a closed pipe.
         let sent = self.0.output(bytes);
         sent.map_err(|error| io::Error::new(io::ErrorKind::BrokenPipe, error))?;
+        // All of it was queued, however long: the session cuts it into messages.
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        // Nothing is kept back here; what is queued is sent by a thread of the connection.
         Ok(())
     }
 }

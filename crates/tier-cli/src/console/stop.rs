@@ -27,6 +27,7 @@ impl StopGuard {
         let mut guard = Self::on_flag(Arc::default());
         for signal in [SIGINT, SIGTERM] {
             let registered = signal_hook::flag::register(signal, Arc::clone(&guard.flag));
+            // Each is kept as it is made, so that a failure of the second takes the first back.
             guard.signals.push(registered.context("cannot listen to signals")?);
         }
         Ok(guard)
@@ -44,6 +45,7 @@ impl StopGuard {
 
     /// An error if a stop was asked for.
     pub(crate) fn check(&self) -> Result<()> {
+        // The flag alone is passed on, and no data with it, so that its order does not matter.
         if self.flag.load(Ordering::Relaxed) {
             return Err(PortError::new(ErrorKind::Cancelled, "stopped").into());
         }

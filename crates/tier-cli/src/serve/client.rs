@@ -27,6 +27,7 @@ use crate::console::{self, ProgressBar};
 /// `None` if there is no such process.
 pub(crate) fn hand_over(command: &Command) -> Result<Option<u8>> {
     let Some(store) = command.open_store() else { return Ok(None) };
+    // A socket without a process is no answer, and the command goes on to open the store itself.
     let client = Client::connect(&Layout::new(store).control_socket())?;
     if client.is_some() {
         tracing::debug!(store = %store.display(), "another process has the store open; asking it");
@@ -37,10 +38,12 @@ pub(crate) fn hand_over(command: &Command) -> Result<Option<u8>> {
 /// The arguments go over as they are, so that they are parsed where they are used.
 fn run(client: Client) -> Result<u8> {
     let directory = std::env::current_dir().context("cannot tell the current directory")?;
+    // Bytes and not text: a path of the host need not be UTF-8.
     let command = ControlCommand {
         arguments: std::env::args_os().skip(1).map(OsStringExt::into_vec).collect(),
         directory: directory.into_os_string().into_vec(),
     };
+    // Before the command is sent, so that a Ctrl-C at any time reaches it.
     pass_signals_on(&client)?;
     Ok(client.run(&command, &Terminal::default())?)
 }
@@ -51,6 +54,8 @@ fn pass_signals_on(client: &Client) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot listen to signals")?;
     let pass_on = move || {
         for (n, _) in signals.forever().enumerate() {
+            // The other process goes on to its next safe point: only this end of the command is
+            // left.
             if n > 0 {
                 std::process::exit(i32::from(console::FAILED));
             }
@@ -58,6 +63,7 @@ fn pass_signals_on(client: &Client) -> Result<()> {
         }
     };
     let started = thread::Builder::new().name("tier-signals".into()).spawn(pass_on);
+    // The thread is not joined: it waits for signals until this process ends.
     started.map(drop).context("cannot start a thread for signals")
 }
 
@@ -70,6 +76,7 @@ struct Terminal {
 impl ControlSession for Terminal {
     fn output(&self, bytes: &[u8]) -> Result<(), PortError> {
         let mut out = io::stdout().lock();
+        // Flushed each time, because the user may wait for a line that is not complete.
         out.write_all(bytes).and_then(|()| out.flush()).map_err(|source| {
             PortError::new(ErrorKind::Failed, "cannot write to standard output").with_source(source)
         })
@@ -83,9 +90,11 @@ impl ControlSession for Terminal {
     fn progress(&self, text: &str) {
         let mut bar = self.bar.lock();
         if text.is_empty() {
+            // Dropped, the line disappears, so that the output that follows stands alone.
             *bar = None;
             return;
         }
+        // The other end sends the name of the work and its state in one text.
         let (what, message) = text.split_once(": ").unwrap_or((text, ""));
         let bar = bar.get_or_insert_with(|| ProgressBar::on_terminal(what));
         bar.text(|| message.to_string());

@@ -19,6 +19,7 @@ use crate::open_store::OpenStore;
 
 /// Starts the store's agent, which recovers what a crash left.
 pub(super) fn start(store: Arc<OpenStore>) -> Result<Arc<Live>> {
+    // The first call decides how nice the agent is, so that it comes before any command.
     store.store.agent_in_background()?;
     Ok(Arc::new(Live::new(store)))
 }
@@ -38,6 +39,7 @@ pub(super) fn start_schedule(live: &Live) -> Result<()> {
         retry_interval: Duration::from_secs(settings.retry_seconds),
     };
     let inputs = StoreInputs { fs: Arc::clone(&store.fs), capacity_bytes: space.capacity_bytes };
+    // The agent is the one of the start above: asked for again, it is the same.
     let scheduler = Scheduler::start(store.agent()?, schedule, Box::new(inputs))?;
     live.set_scheduler(Some(scheduler));
     Ok(())
@@ -61,13 +63,18 @@ impl SchedulerInputs for StoreInputs {
     }
 
     fn space(&self) -> Result<SpaceUsage, PortError> {
+        // What the key-value store takes; tarballs are not counted here, for no eviction frees
+        // them.
         let own_bytes = self.fs.usage()?.physical_bytes;
         Ok(match self.capacity_bytes {
+            // Other users of the disk count as well: the disk fills up whatever it is full of.
             0 => {
                 let disk = self.fs.disk_space()?;
                 let (occupied_bytes, capacity_bytes) = (disk.used_bytes, disk.capacity_bytes);
                 SpaceUsage { own_bytes, occupied_bytes, capacity_bytes }
             }
+            // With a capacity of its own, the store is measured against that, whatever else the
+            // disk holds.
             capacity_bytes => SpaceUsage { own_bytes, occupied_bytes: own_bytes, capacity_bytes },
         })
     }

@@ -28,10 +28,12 @@ use crate::context::Context;
 /// Mounts a store, and returns when it is unmounted.
 pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
     assert!(context.live().is_none(), "a mount is a process of its own");
+    // The paths are checked before the store is opened, because opening it may take long.
     let path = command::mountable(args)?;
     let store = context.open(&path)?;
     let live = start(Arc::clone(&store))?;
     tracing::info!(store = %path.display(), "the agent has started");
+    // A read-only mount changes nothing of its own accord, and needs no schedule to archive it.
     if !args.no_agent && !args.read_only {
         start_schedule(&live)?;
         tracing::info!("the agent acts unasked");
@@ -42,14 +44,17 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
         n_threads: store.config().mount.threads,
         n_waiting: store.config().mount.waiting,
     };
+    // The mount asks the index which snapshot has a file, for its extended attributes.
     let archive: Arc<dyn Persisted> = store.index().clone();
     let socket = Layout::new(&path).control_socket();
     let server = Server::start(&socket, Arc::new(Commands(Arc::clone(&live))))?;
     tracing::info!(socket = %socket.display(), "listening for commands");
     let mounted = Mount::start(&store.fs, &args.mountpoint, &options, archive);
     let failed = || format!("cannot mount on {}", args.mountpoint.display());
+    // An error from here drops the server and the store in turn; nothing is in the tree yet.
     let mount = Arc::new(mounted.with_context(failed)?);
     live.set_mount(Arc::clone(&mount));
+    // Without signals there would be no way to end it but umount, so that it is ended here.
     let signals = unmount_on_signal(&mount).inspect_err(|_| drop(mount.unmount()))?;
     let mountpoint = mount.mountpoint().display();
     context.console.note(&format!("Mounted {} on {mountpoint}.", path.display()));
@@ -58,7 +63,9 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
     signals.close();
     end_schedule(&live);
     drop(server);
+    // What programs wrote and never synced is synced here, because the mount ended in order.
     store.fs.fsync()?;
+    // Its error comes after the sync: what is in the store must be safe whatever ended the mount.
     ended.context("the mount ended badly")?;
     context.console.note("Unmounted.");
     Ok(())
@@ -67,7 +74,9 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
 /// The first signal unmounts. A mount that is in use goes on, out of sight, until no process uses
 /// it; a second signal ends it at once.
 fn unmount_on_signal(mount: &Arc<Mount>) -> Result<Handle> {
+    // Until the first signal has been handled this stays false, and a shutdown does nothing.
     let second = Arc::new(AtomicBool::new(false));
+    // SIGHUP as well: a terminal that is closed must not leave a mount without its process.
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&second))
             .context("cannot listen to signals")?;
@@ -79,6 +88,8 @@ fn unmount_on_signal(mount: &Arc<Mount>) -> Result<Handle> {
     let unmount_on_each = move || {
         for _ in signals.forever() {
             unmount(&mount);
+            // Only now: a second signal that comes during the unmounting is one more request, not
+            // the end.
             second.store(true, Ordering::Relaxed);
         }
     };

@@ -28,6 +28,7 @@ pub(super) struct Commands(pub(super) Arc<Live>);
 impl Control for Commands {
     fn run(&self, command: &ControlCommand, session: Arc<dyn ControlSession>) -> u8 {
         let arguments = command.arguments.iter().cloned().map(OsString::from_vec);
+        // The parser expects the program's name first, which the client does not send.
         let args = match Args::try_parse_from(std::iter::once("tier".into()).chain(arguments)) {
             Ok(args) => args,
             // The other process parsed them before: it is another version of this program.
@@ -43,6 +44,7 @@ impl Control for Commands {
         let code = match self.carry_out(&args, console) {
             Ok(()) => 0,
             Err(error) => {
+                // A caller that is gone reads no message.
                 if !console::is_broken_pipe(&error) {
                     session.note(&format!("tier: {}", console::message(&error)));
                 }

@@ -31,6 +31,8 @@ pub(crate) fn resolve(fs: &Kvfs, path: &OsStr) -> Result<FileAttr> {
     let mut attr = fs.getattr(Ino::ROOT).context("the store has no root directory")?;
     let shown = path.display();
     for name in parts(path.as_bytes())? {
+        // Symbolic links are not followed: their targets count on the host that mounts, not in the
+        // store.
         attr = fs.lookup(attr.ino, &name).with_context(|| format!("{shown}, at {name}"))?;
     }
     Ok(attr)
@@ -49,6 +51,7 @@ pub(crate) fn entries(
         assert!(last.cookie > after, "a listing goes on after its last page");
         after = last.cookie;
         for entry in page {
+            // This leaves out the directory itself and its parent, which are no names of files.
             if let Some(name) = FileName::new(&entry.name) {
                 visit(name, entry)?;
             }
@@ -63,12 +66,15 @@ pub(crate) fn tree(
     start: FileAttr,
     mut visit: impl FnMut(&[u8], &FileAttr) -> Result<()>,
 ) -> Result<()> {
+    // A list and not recursion, because a stack would bound the depth of a tree.
     let mut todo = vec![(Vec::new(), start)];
     while let Some((path, attr)) = todo.pop() {
         visit(&path, &attr)?;
         if !matches!(attr.kind, FileKind::Directory) {
             continue;
         }
+        // Directories wait until their siblings were listed, so that one page of names is held at a
+        // time.
         let mut below = Vec::new();
         let listed = entries(fs, attr.ino, |name, entry| {
             let mut path = path.clone();
@@ -85,7 +91,9 @@ pub(crate) fn tree(
             }
             Ok(())
         });
+        // The directory itself may go during its listing, like any entry of it.
         gone_is_fine(listed)?;
+        // The list is taken from its end, so that this order walks first what was listed first.
         todo.extend(below.into_iter().rev());
     }
     Ok(())
@@ -94,6 +102,7 @@ pub(crate) fn tree(
 /// What was removed while a tree was walked is not missed.
 pub(crate) fn gone_is_fine(done: Result<()>) -> Result<()> {
     match done {
+        // Only the store's own answer counts: a file that is missing on the host is another error.
         Err(error) if matches!(error.downcast_ref(), Some(FsError::NotFound)) => Ok(()),
         other => other,
     }

@@ -50,12 +50,15 @@ pub(super) fn run<J: Send, S, T>(
                 shared.do_jobs(&queue, |job| work(&mut state, job));
             };
             let thread = thread::Builder::new().name("tier-copy".into());
+            // A thread that does not start ends this closure, and with the sender the threads that
+            // did.
             threads.push(thread.spawn_scoped(scope, worker).context("cannot start a thread")?);
         }
         // Without a worker left there is nothing to wait for: a submission fails then.
         drop(queue);
         let mut submitter = Submitter::Threads { jobs, shared: &shared };
         let walked = walk(&mut submitter);
+        // The end of the queue is what ends the workers.
         drop(submitter);
         for thread in threads {
             // A panic is kept as the failure.
@@ -63,6 +66,7 @@ pub(super) fn run<J: Send, S, T>(
         }
         walked
     });
+    // The workers' error is the cause; that of the walk says only that they failed.
     if let Some(error) = shared.failure.into_inner() {
         return Err(error);
     }
@@ -87,6 +91,7 @@ impl<J> Submitter<'_, J> {
         match self {
             Self::Inline(work) => work(job),
             Self::Threads { jobs, shared } => {
+                // Counted before it is sent, so that the count never falls below what is done.
                 shared.n_pending.fetch_add(1, Ordering::Relaxed);
                 jobs.send(job).map_err(|_| anyhow!("the worker threads have ended"))
             }
@@ -129,6 +134,7 @@ impl Shared {
             if !self.has_failed() {
                 work(job).unwrap_or_else(|error| self.fail(error));
             }
+            // Dropped jobs count as done, so that the count says nothing about success.
             self.n_pending.fetch_sub(1, Ordering::Relaxed);
         }
     }

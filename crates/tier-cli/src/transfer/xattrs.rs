@@ -15,8 +15,11 @@ const VALUE_BYTES_MAX: usize = 64 << 10;
 /// All that may be seen; none where the filesystem knows none.
 pub(crate) fn read(path: &Path) -> Result<Vec<Xattr>> {
     let failed = || format!("cannot read the extended attributes of {}", path.display());
+    // As large as the kernel allows, so that no list can grow between asking its length and reading
+    // it.
     let mut names = vec![0; LIST_BYTES_MAX];
     match llistxattr(path, &mut names) {
+        // A filesystem without attributes is common, and no reason not to copy its files.
         Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         Ok(len) => names.truncate(len),
         Err(error) => return Err(error).with_context(failed),
@@ -43,6 +46,7 @@ pub(crate) fn write(path: &Path, name: &[u8], value: &[u8]) -> Result<()> {
         format!("cannot set the extended attribute {} of {}", name.escape_ascii(), path.display())
     };
     let c_name = CString::new(name).with_context(failed)?;
+    // No flag: whether it is there already depends on what the copy inherited.
     lsetxattr(path, &c_name, value, XattrFlags::empty()).with_context(failed)
 }
 

@@ -43,9 +43,11 @@ impl Comparison<'_> {
     pub(super) fn run(&self, original: &Path, copy: &Path) -> Result<Compared> {
         let mut compared = Compared::default();
         let mut links = Links::default();
+        // A list and not recursion, because the depth of a tree of the user has no bound.
         let mut todo = vec![(original.to_path_buf(), copy.to_path_buf())];
         while let Some((original, copy)) = todo.pop() {
             let mut wanted = names(&original)?;
+            // Only the original is filtered: a name that the copy has too many is a difference.
             wanted.retain(|name| (self.is_wanted)(&original.join(name)));
             if wanted != names(&copy)? {
                 let (original, copy) = (original.display(), copy.display());
@@ -60,6 +62,8 @@ impl Comparison<'_> {
                     compared.bytes += pair.original.metadata.len();
                 }
                 if pair.original.metadata.is_dir() {
+                    // Directories alone: a link to a directory is compared by its target and not
+                    // followed.
                     todo.push((pair.original.path, pair.copy.path));
                 }
             }
@@ -70,10 +74,13 @@ impl Comparison<'_> {
     fn entry(&self, pair: &Pair) -> Result<()> {
         let (original, copy) = (&pair.original.metadata, &pair.copy.metadata);
         pair.same("the mode", &original.mode(), &copy.mode())?;
+        // Another user cannot give files away, so that a copy has that user as its owner.
         if self.as_root {
             pair.same("the owner", &original.uid(), &copy.uid())?;
             pair.same("the group", &original.gid(), &copy.gid())?;
         }
+        // Seconds and nanoseconds are two fields, and a store that dropped the second would pass
+        // the first.
         pair.same("the time of change", &original.mtime(), &copy.mtime())?;
         pair.same("the time of change", &original.mtime_nsec(), &copy.mtime_nsec())?;
         let (theirs, ours) = (&pair.original.path, &pair.copy.path);
@@ -86,6 +93,7 @@ impl Comparison<'_> {
             pair.same("the device", &original.rdev(), &copy.rdev())?;
         }
         if kind.is_file() {
+            // The size comes first: it is cheap, and the comparison of content relies on it.
             pair.same("the size", &original.len(), &copy.len())?;
             pair.same("the content", &same_content(theirs, ours)?, &true)?;
         }
@@ -94,7 +102,9 @@ impl Comparison<'_> {
 
     fn xattrs(&self, path: &Path) -> Result<Vec<Xattr>> {
         let mut xattrs = xattrs::read(path)?;
+        // What only root may set was left out of the export as well.
         xattrs.retain(|xattr| self.as_root || !xattrs::is_for_root(&xattr.name));
+        // The order in which a filesystem lists attributes has no meaning.
         xattrs.sort();
         Ok(xattrs)
     }
@@ -137,6 +147,7 @@ fn names(dir: &Path) -> Result<Vec<OsString>> {
     for entry in fs::read_dir(dir).with_context(failed)? {
         names.push(entry.with_context(failed)?.file_name());
     }
+    // Two filesystems list the same names in different orders.
     names.sort();
     Ok(names)
 }
@@ -150,9 +161,11 @@ struct Links {
 
 impl Links {
     fn compare(&mut self, pair: &Pair) -> Result<()> {
+        // A directory has one name on every filesystem.
         if pair.original.metadata.is_dir() {
             return Ok(());
         }
+        // Inode numbers differ between the trees; the order in which files were first met does not.
         let original = self.original.number(&pair.original.metadata);
         pair.same("which names are of one file", &original, &self.copy.number(&pair.copy.metadata))
     }
@@ -179,6 +192,7 @@ fn same_content(original: &Path, copy: &Path) -> Result<bool> {
         if n == 0 {
             return Ok(copy.read(&mut ours)? == 0);
         }
+        // One read may bring less than the buffer holds; the other file is read to the same length.
         let ((theirs, _), (ours, _)) = (theirs.split_at(n), ours.split_at_mut(n));
         // They have the same length, unless one of them changes meanwhile.
         copy.read_exact(ours)?;

@@ -39,7 +39,10 @@ use crate::transfer::{Copied, is_root, walk};
 
 pub(super) fn run(context: &Context, args: &DemoArgs) -> Result<()> {
     let work = work_dir(args)?;
+    // The work directory is there first, because its disk decides how much of a tree there is room
+    // for.
     let source = SourceTree::choose(args.dir.as_deref(), work.path())?;
+    // The import would copy the store into itself, and find ever more to copy.
     if work.path().starts_with(&source.dir) {
         bail!("the work directory lies in the tree to import; say --work-dir elsewhere");
     }
@@ -58,6 +61,8 @@ pub(super) fn run(context: &Context, args: &DemoArgs) -> Result<()> {
 fn work_dir(args: &DemoArgs) -> Result<TempDir> {
     let made = match &args.work_dir {
         Some(parent) => {
+            // A directory that the user named is made with all above it, and stays when the demo is
+            // done.
             fs::create_dir_all(parent)
                 .with_context(|| format!("cannot create {}", parent.display()))?;
             tempfile::tempdir_in(parent)
@@ -65,12 +70,14 @@ fn work_dir(args: &DemoArgs) -> Result<TempDir> {
         None => tempfile::tempdir(),
     };
     let mut work = made.context("cannot make a temporary directory")?;
+    // Set before anything can fail, so that a demo that is to be kept is also kept for a failure.
     work.disable_cleanup(args.keep);
     Ok(work)
 }
 
 /// A line for the user; a program is told all at the end.
 fn say(context: &Context, text: &str) -> Result<()> {
+    // A JSON report is one value, to which these lines would not belong.
     if context.console.json() {
         return Ok(());
     }
@@ -91,6 +98,7 @@ impl Demo<'_> {
         let cloud = format!("file://{}", cloud.display());
         let created = init::create(&init_args(&path, &cloud))?;
         let mut numbers = Numbers { as_root: self.as_root, ..Numbers::default() };
+        // The store is closed at the end of this block, because one opening at a time is possible.
         {
             let store = self.context.open(&path)?;
             self.import(&store)?;
@@ -104,11 +112,13 @@ impl Demo<'_> {
         {
             // Opened again, so that nothing is remembered of what was written.
             let store = self.context.open(&path)?;
+            // Before everything is read back, because afterwards no data would be evicted any more.
             numbers.first_byte = first_byte(&store.fs)?;
             numbers.compared = self.read_back(&store, "evicted")?;
         }
         self.regenerate(&path)?;
         self.restore(&restored, &created.identity, cloud)?;
+        // The local store of this one has no tarballs: every read comes from the cloud's copy.
         let again = self.read_back(&*self.context.open(&restored)?, "restored")?;
         assert_eq!(numbers.compared, again, "the same original was compared twice");
         Ok(numbers)
@@ -144,15 +154,17 @@ impl Demo<'_> {
     fn snapshot(&self, store: &OpenStore) -> Result<PersistReport> {
         let step = || {
             let report = self.context.perform(store, Task::Snapshot, "taking a snapshot")?;
+            // Everything was new, so that a snapshot of nothing is a failure here.
             let persisted = report.persisted.context("there was nothing to persist")?.report;
             if !persisted.failed.is_empty() {
+                // An inode that is not in the tarballs would only be found when it is read back.
                 bail!("{} inodes could not be persisted", persisted.failed.len());
             }
             Ok(persisted)
         };
         self.timed("snapshot, upload, read back", step, |persisted| {
-            let (data, tarballs) = (persisted.data_bytes, persisted.tarball_bytes);
-            let (data, tarballs) = (output::bytes(data), output::bytes(tarballs));
+            let bytes = [persisted.data_bytes, persisted.tarball_bytes];
+            let [data, tarballs] = bytes.map(output::bytes);
             format!("{data} of data in {} tarballs of {tarballs}", persisted.n_tarballs)
         })
     }
@@ -163,6 +175,8 @@ impl Demo<'_> {
             let task = Task::Evict(PassGoal::Everything);
             let evicted_bytes = evict::perform(self.context, store, task)?.bytes;
             let after = store.fs.usage()?;
+            // Data that stays would be read without a recall, and the comparison would prove
+            // nothing.
             if after.resident_bytes > 0 {
                 bail!("{} stayed", output::bytes(after.resident_bytes));
             }
@@ -192,6 +206,7 @@ impl Demo<'_> {
             || comparison.run(&self.source.dir, &dir),
             |compared| format!("{} files and directories are the same", compared.n_entries),
         )?;
+        // A copy that was compared takes the room that the next step needs.
         if !self.keep {
             fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
         }
@@ -202,6 +217,7 @@ impl Demo<'_> {
     fn regenerate(&self, path: &Path) -> Result<()> {
         let live = {
             let store = self.context.open(path)?;
+            // The dump is the index's canonical form: equal dumps are equal indexes, byte for byte.
             let live = dump(store.index())?;
             for (what, mode) in [("tables", ScanMode::Tables), ("full-scan", ScanMode::Full)] {
                 self.timed(
@@ -212,6 +228,7 @@ impl Demo<'_> {
             }
             live
         };
+        // With the store closed, the next opening makes an index and brings it up to the manifests.
         fs::remove_dir_all(Layout::new(path).indexes()).context("cannot remove the index")?;
         let step = || same_dump(&live, &dump(self.context.open(path)?.index())?);
         self.timed("open the store without an index", step, |()| "identical".into())
@@ -221,6 +238,7 @@ impl Demo<'_> {
     fn fill(store: &OpenStore, mode: ScanMode, live: &[u8]) -> Result<u64> {
         let options = RebuildOptions { mode, from_cloud: false };
         let look = |fresh: &FreshIndex<'_>| {
+            // By tables damage is an error before this; a full scan goes on and reports it.
             if let Some(damage) = fresh.filled.damages.first() {
                 bail!(DamageFound(damage.problem.clone()));
             }
@@ -287,6 +305,7 @@ fn first_byte(fs: &Kvfs) -> Result<Option<FirstByte>> {
     })?;
     let Some(file) = largest.filter(|file| file.size_bytes > 0) else { return Ok(None) };
     let start = Instant::now();
+    // A single byte asks for one chunk: what is measured is a frame and not the file.
     fs.read(file.ino, 0, 1).context("cannot read an evicted file")?;
     Ok(Some(FirstByte { file_bytes: file.size_bytes, elapsed: start.elapsed() }))
 }

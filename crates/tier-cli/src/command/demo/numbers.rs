@@ -78,6 +78,7 @@ impl Numbers {
     fn space_text(&self) -> [String; 3] {
         let [before, after] = [self.kvs_before_bytes, self.kvs_after_bytes];
         let [freed, before, after] =
+            // Where little was evicted, the store may have grown by its own bookkeeping.
             [before.saturating_sub(after), before, after].map(output::bytes);
         [
             format!("{freed} of {before} that the key-value store took went back to the disk;"),
@@ -101,6 +102,7 @@ impl Numbers {
     /// Data for each byte of tarball; none where there is no data.
     #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a ratio to be read")]
     fn compression(&self) -> Option<f64> {
+        // Without data the ratio would be no number, and with no tarballs it would be infinite.
         let is_some = self.data_bytes > 0 && self.tarball_bytes > 0;
         is_some.then(|| self.data_bytes as f64 / self.tarball_bytes as f64)
     }

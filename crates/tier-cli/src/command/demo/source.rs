@@ -53,12 +53,16 @@ impl SourceTree {
     /// The tree that the user named, or else one that this chooses, for which there is room where
     /// the demo works.
     pub(super) fn choose(named: Option<&Path>, work: &Path) -> Result<Self> {
+        // A named tree is taken whole, unreadable files and all: the import then fails with their
+        // names.
         if let Some(dir) = named {
             return Ok(Self { dir: canonical(dir)?, part: None });
         }
         let shared = Path::new(SHARED);
         let dir = if shared.is_dir() { shared } else { Path::new(".") };
+        // The room is that of the disk on which the demo works, which need not be the tree's.
         let room = statvfs(work).context("cannot tell how much room there is")?;
+        // Blocks that are left to an ordinary user, each as long as a fragment.
         let free_bytes = room.f_bavail.saturating_mul(room.f_frsize);
         let bytes = LIMIT.bytes.min(free_bytes / N_COPIES);
         Self::part_of(&canonical(dir)?, Limit { bytes, ..LIMIT })
@@ -69,6 +73,7 @@ impl SourceTree {
         let mut part = Part::default();
         part.take(dir, limit)?;
         let is_whole = part.n_unreadable == 0 && !part.is_cut;
+        // A part that is the whole needs no list of paths to ask.
         Ok(Self { dir: dir.to_path_buf(), part: (!is_whole).then_some(part) })
     }
 
@@ -102,6 +107,7 @@ impl Part {
     fn take(&mut self, dir: &Path, limit: Limit) -> Result<()> {
         let failed = || format!("cannot list {}", dir.display());
         let mut entries = fs::read_dir(dir).with_context(failed)?.collect::<Result<Vec<_>, _>>()?;
+        // Sorted, so that the same tree gives the same part at each run.
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             if self.taken.len() >= limit.n_entries {
@@ -109,11 +115,13 @@ impl Part {
                 return Ok(());
             }
             let (path, kind) = (entry.path(), entry.file_type()?);
+            // One file that cannot be read would make the import fail at its end.
             if !is_readable(&path, kind) {
                 self.n_unreadable += 1;
                 continue;
             }
             if kind.is_dir() {
+                // Also if nothing below it fits: the parents of what is taken must be taken.
                 self.taken.insert(path.clone());
                 self.take(&path, limit)?;
                 continue;

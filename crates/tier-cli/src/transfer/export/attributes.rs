@@ -15,6 +15,7 @@ impl Export<'_> {
     /// Sets owner, extended attributes, mode and times, in this order: a new owner takes set-id
     /// bits away, and an ACL the mode, and each of them changes times.
     pub(super) fn attributes(&self, path: &Path, attr: &FileAttr) -> Result<()> {
+        // The link itself and not its target, which may lie outside of the export.
         if self.options.as_root {
             let owned = lchown(path, Some(attr.uid), Some(attr.gid));
             let failed = || format!("cannot set the owner of {}", path.display());
@@ -25,6 +26,7 @@ impl Export<'_> {
                 self.tolerate(xattrs::write(path, &name, &self.fs.getxattr(attr.ino, &name)?))?;
             }
         }
+        // A symbolic link has no mode of its own on this system.
         if !matches!(attr.kind, FileKind::Symlink(_)) {
             let mode = Permissions::from_mode(u32::from(attr.mode));
             fs::set_permissions(path, mode)

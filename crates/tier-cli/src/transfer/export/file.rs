@@ -37,6 +37,7 @@ impl Export<'_> {
     }
 
     fn make_with_attributes(&self, path: &Path, attr: &FileAttr) -> Result<()> {
+        // A device that only root can make is said and left out; the files after it still come.
         self.tolerate(self.make(path, attr))?;
         // It is not there if making it was not allowed.
         if fs::symlink_metadata(path).is_ok() { self.attributes(path, attr) } else { Ok(()) }
@@ -45,6 +46,7 @@ impl Export<'_> {
     fn make(&self, path: &Path, attr: &FileAttr) -> Result<()> {
         let special = |kind, device| -> Result<()> {
             let c_path = CString::new(path.as_os_str().as_bytes())?;
+            // Private until the attributes are set: the final mode belongs to the final owner.
             Ok(mknodat(CWD, &c_path, kind, Mode::from_raw_mode(0o600), device)?)
         };
         match &attr.kind {
@@ -65,10 +67,13 @@ impl Export<'_> {
     /// Copies the data under another name, and gives the file its own when all of it is there. A
     /// link instead of a renaming, so that a file that is there is not replaced.
     fn content(&self, path: &Path, attr: &FileAttr) -> Result<()> {
+        // Two workers may copy files of one directory, and two exports may write into it.
         let number = self.n_parts.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();
         let part = path.with_file_name(format!(".tier-export-{process}-{number}"));
+        // A part that another export left under this name is not written into.
         let file = File::options().write(true).create_new(true).mode(0o600).open(&part)?;
+        // Its error waits until the part is removed.
         let copied = self.copy_all(&file, attr);
         let named = copied.and_then(|()| Ok(fs::hard_link(&part, path)?));
         fs::remove_file(&part)?;
@@ -76,8 +81,10 @@ impl Export<'_> {
     }
 
     fn copy_all(&self, file: &File, attr: &FileAttr) -> Result<()> {
+        // The length is set first: a hole at the end would otherwise shorten the file.
         file.set_len(attr.size_bytes)?;
         let mut ranges = self.fs.data_ranges(attr.ino, 0, N_RANGES)?;
+        // One range over all of the file is what a file without holes has.
         let sparse = ranges != [ByteRange { offset: 0, len: attr.size_bytes }];
         let copy = CopyData { export: self, file, ino: attr.ino, sparse };
         let mut at = 0;
@@ -87,6 +94,7 @@ impl Export<'_> {
                 at = offset + len;
                 copy.range(*offset, at)?;
             }
+            // Fewer than asked for were the last ones.
             ranges = if ranges.len() < N_RANGES {
                 Vec::new()
             } else {
@@ -113,6 +121,8 @@ impl CopyData<'_> {
         while at < end {
             let n = to_usize((end - at).min(to_u64(COPY_BYTES)));
             let data = self.export.fs.read(self.ino, at, n)?;
+            // The file may be cut by a writer; a copy with zeros in place of the rest would be
+            // wrong.
             if data.is_empty() {
                 bail!("it became shorter while it was read");
             }
@@ -122,6 +132,7 @@ impl CopyData<'_> {
                 self.file.write_all_at(&data, at)?;
             }
             at += to_u64(data.len());
+            // Also within a file, so that a long one can be stopped and shows that it moves.
             self.export.count(0, to_u64(data.len()))?;
         }
         Ok(())
@@ -133,6 +144,7 @@ fn write_blocks(file: &File, data: &[u8], offset: u64) -> Result<()> {
     let is_zero = |block: &[u8]| block.iter().all(|&byte| byte == 0);
     let blocks: Vec<_> = data.chunks(BLOCK_BYTES).collect();
     let mut at = offset;
+    // Neighbours that are alike are one run, so that a write is as long as it can be.
     for run in blocks.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
         let len: usize = run.iter().map(|block| block.len()).sum();
         if run.first().is_some_and(|block| !is_zero(block)) {

@@ -50,6 +50,7 @@ pub(crate) fn export(
     options: &ExportOptions<'_>,
 ) -> Result<Copied> {
     let is_dir = matches!(start.kind, FileKind::Directory);
+    // Names that are there would be mixed with those of the store, or be in their way.
     if is_dir && dir.exists() && fs::read_dir(dir).is_ok_and(|mut dir| dir.next().is_some()) {
         bail!("{} is not empty", dir.display());
     }
@@ -69,6 +70,7 @@ pub(crate) fn export(
         |(), batch| export.copy(&batch),
         |batches| export.walk(start, dir, batches),
     )?;
+    // Most trees have no second names, and are spared the second walk.
     if tree.has_other_names {
         export.link(start, dir, &mut tree.first_names)?;
     }
@@ -78,6 +80,7 @@ pub(crate) fn export(
     let (copied, n_damaged) = (export.copied.into_inner(), export.n_damaged.into_inner());
     let (n_inodes, bytes) = (copied.n_inodes, copied.bytes);
     tracing::info!(n_inodes, bytes, n_damaged, elapsed = ?began.elapsed(), "exported");
+    // Each was logged where it was met; the exit code must say it too.
     match n_damaged {
         0 => Ok(copied),
         n => bail!(DamageFound(format!("{n} files could not be read; all others are exported"))),
@@ -102,6 +105,7 @@ struct Export<'a> {
 impl Export<'_> {
     /// Counts what was copied, shows it, and stops where a stop was asked for.
     fn count(&self, n_inodes: u64, bytes: u64) -> Result<()> {
+        // The lock is let go before the progress is shown, which may wait for a slow terminal.
         let copied = {
             let mut copied = self.copied.lock();
             copied.n_inodes += n_inodes;
@@ -124,6 +128,7 @@ impl Export<'_> {
 
     fn tolerate(&self, done: Result<()>) -> Result<()> {
         match done {
+            // To root nothing is denied but by the filesystem itself, which is a failure then.
             Err(error) if !self.is_root && is_denied(&error) => {
                 tracing::warn!("{}", console::message(&error));
                 Ok(())

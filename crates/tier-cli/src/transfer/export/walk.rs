@@ -60,6 +60,7 @@ impl Export<'_> {
         let mut tree = Tree::default();
         let mut batch = Batch::default();
         walk::tree(self.fs, start.clone(), |relative, attr| {
+            // A worker's failure ends the walk here, and not only when the next batch is full.
             batches.check()?;
             let path = host_path(dir, relative);
             if matches!(attr.kind, FileKind::Directory) {
@@ -67,6 +68,7 @@ impl Export<'_> {
                 tree.directories.push((path, attr.clone()));
                 return Ok(());
             }
+            // Only files with several names are remembered: their number is small in most trees.
             if attr.nlink > 1 {
                 if tree.first_names.contains_key(&attr.ino) {
                     tree.has_other_names = true;
@@ -80,6 +82,7 @@ impl Export<'_> {
             }
             Ok(())
         })?;
+        // The last batch is not full, and may be empty.
         batches.submit(batch)?;
         Ok(tree)
     }
@@ -95,6 +98,8 @@ impl Export<'_> {
 
     fn directory(&self, path: &Path) -> Result<()> {
         self.count(1, 0)?;
+        // Closed to others until its attributes are set, and open to the workers whatever its mode
+        // will be.
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 Err(error).with_context(|| format!("cannot export to {}", path.display()))

@@ -16,6 +16,7 @@ impl Import<'_> {
     /// Sets extended attributes, and then all others at once: the time of change says that the file
     /// is complete.
     pub(super) fn attributes(&self, path: &Path, ino: Ino, metadata: &Metadata) -> Result<()> {
+        // The mode comes after these: setting an access control list changes it.
         for Xattr { name, value } in xattrs::read(path)? {
             self.fs.setxattr(ino, &name, &value, XattrMode::Set)?;
         }
@@ -34,6 +35,7 @@ impl Import<'_> {
 }
 
 pub(super) fn look_at(path: &Path) -> Result<Metadata> {
+    // Symbolic links are imported as such, and are not followed out of the tree.
     fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))
 }
 
@@ -57,6 +59,7 @@ fn timestamp(seconds: i64, nanos: i64) -> Result<Timestamp> {
 
 #[expect(clippy::expect_used, reason = "twelve bits fit into sixteen")]
 fn mode(metadata: &Metadata) -> u16 {
+    // The kind is not part of a store's mode: only permissions and the three special bits are.
     u16::try_from(metadata.mode() & 0o7777).expect("twelve bits")
 }
 
@@ -67,6 +70,7 @@ pub(super) fn owned(metadata: &Metadata) -> NewNode {
         mode: mode(metadata),
         uid: metadata.uid(),
         gid: metadata.gid(),
+        // A copy has the host's attributes, whatever the directory would pass on.
         inherit: None,
     }
 }
@@ -74,6 +78,7 @@ pub(super) fn owned(metadata: &Metadata) -> NewNode {
 /// What to make for a file of the host that is not a directory.
 pub(super) fn node(path: &Path, metadata: &Metadata) -> Result<NewNode> {
     let of_host = metadata.file_type();
+    // A device number is split, because hosts pack its parts differently.
     let device = || DeviceNumber {
         major: rustix::fs::major(metadata.rdev()),
         minor: rustix::fs::minor(metadata.rdev()),
@@ -93,6 +98,7 @@ pub(super) fn node(path: &Path, metadata: &Metadata) -> Result<NewNode> {
     } else if of_host.is_block_device() {
         FileKind::BlockDevice(device())
     } else {
+        // A kind that is not known cannot be restored, and leaving it out would lose it silently.
         bail!("{} is of a kind that is not known", path.display());
     };
     Ok(NewNode { kind, ..owned(metadata) })

@@ -14,6 +14,7 @@ use super::Import;
 /// file begins with a hole.
 pub(super) fn first_piece(file: &File, len: u64, buffer: &mut [u8]) -> Result<Vec<u8>> {
     match next_data(file, 0, len)? {
+        // Only data at the very start: the file is made with one run of content from offset 0.
         Some(ByteRange { offset: 0, len }) => Ok(read_piece(file, 0, len, buffer)?.to_vec()),
         Some(_) | None => Ok(Vec::new()),
     }
@@ -32,6 +33,7 @@ impl Import<'_> {
         let mut at = rest.offset;
         while let Some(range) = next_data(file, at, len)? {
             let end = range.offset + range.len;
+            // Between two ranges lies a hole, which the store has without being told.
             at = range.offset;
             while at < end {
                 let piece = read_piece(file, at, end - at, buffer)?;
@@ -40,12 +42,16 @@ impl Import<'_> {
                 }
                 self.fs.write(ino, at, piece)?;
                 at += to_u64(piece.len());
+                // A stop within a long file must not wait for its end.
                 self.still_at_it()?;
             }
         }
+        // A file that was cut into a hole has no piece that is short, so that the length is asked
+        // as well.
         if file.metadata()?.len() < len {
             bail!("it became shorter while it was read");
         }
+        // The file ends with a hole, which no write has reached.
         if at < len {
             self.fs.truncate(ino, len)?;
         }
@@ -69,11 +75,13 @@ fn next_data(file: &File, from: u64, len: u64) -> Result<Option<ByteRange>> {
     }
     let start = match seek(file, SeekFrom::Data(from)) {
         Ok(start) => start,
+        // No data follows: the rest is a hole.
         Err(Errno::NXIO) => return Ok(None),
         // A filesystem that knows no holes.
         Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some(ByteRange::between(from, len))),
         Err(error) => return Err(error.into()),
     };
+    // The file may have grown meanwhile; what is new is left to the next import.
     let end = seek(file, SeekFrom::Hole(start))?.min(len);
     Ok((start < end).then_some(ByteRange::between(start, end)))
 }

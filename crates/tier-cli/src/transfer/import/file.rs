@@ -31,19 +31,23 @@ pub(super) struct Source<'a> {
 impl Import<'_> {
     pub(super) fn file(&self, source: &Source<'_>, buffer: &mut [u8]) -> Result<()> {
         let Source { path, dir, name } = *source;
+        // Looked at once: what changes from here on differs in time, and the next import finds it.
         let metadata = look_at(path)?;
         let before = match self.fs.lookup(dir, name) {
             Err(FsError::NotFound) => None,
             found => Some(found?),
         };
         let node = node(path, &metadata)?;
+        // Held from here until the file has a number, so that no other of its names makes it twice.
         let mut slot = self.links.slot(&metadata);
         let imported = before.as_ref().filter(|before| match slot.first() {
+            // Of a file with several names the number decides: attributes may be equal by accident.
             Some(first) => before.ino == first,
             None => is_imported(before, &node, &metadata),
         });
         if let Some(imported) = imported {
             tracing::debug!(path = %path.display(), ino = %imported.ino, "imported before");
+            // In an import that goes on, this is how the other names learn of the file.
             slot.fill(imported.ino);
             return self.done(dir, name, 0);
         }
@@ -69,6 +73,7 @@ impl Import<'_> {
         buffer: &mut [u8],
     ) -> Result<u64> {
         let New { node, metadata, mut slot } = new;
+        // Opened before anything is made in the store: what cannot be read leaves nothing there.
         let file = metadata.is_file().then(|| File::open(source.path)).transpose()?;
         let content = match &file {
             Some(file) => first_piece(file, metadata.len(), buffer)?,
@@ -77,6 +82,7 @@ impl Import<'_> {
         let copied = to_u64(content.len());
         assert!(copied <= metadata.len(), "the first piece ends with the file");
         let times = times(metadata)?;
+        // All attributes go in with the first transaction, so that a small file needs no other.
         let xattrs = xattrs::read(source.path)?;
         let new =
             NewFile { node, accessed: times.accessed, modified: times.modified, xattrs, content };
@@ -86,6 +92,7 @@ impl Import<'_> {
         slot.fill(ino);
         drop(slot);
         let Some(file) = file else { return Ok(0) };
+        // Each write has set the time to now, so that the host's time is put back at the end.
         if copied < metadata.len() {
             self.rest(&file, ino, ByteRange::between(copied, metadata.len()), buffer)?;
             self.attributes(source.path, ino, metadata)?;

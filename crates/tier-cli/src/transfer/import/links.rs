@@ -22,7 +22,9 @@ impl HostLinks {
     /// The slot of a file. While the slot of a file with several names is held, no other such file
     /// can be looked up: the holder is to fill it, or to let go of it, soon.
     pub(super) fn slot(&self, metadata: &Metadata) -> LinkSlot<'_> {
+        // Both numbers, because inode numbers are unique within one filesystem only.
         let file = HostFile { device: metadata.dev(), ino: metadata.ino() };
+        // A file with one name takes no lock, so that most files do not wait for each other.
         LinkSlot { file, table: (metadata.nlink() > 1).then(|| self.0.lock()) }
     }
 }
@@ -43,6 +45,7 @@ impl LinkSlot<'_> {
     pub(super) fn fill(&mut self, ino: Ino) {
         if let Some(table) = &mut self.table {
             let former = table.insert(self.file, ino);
+            // A second import of a name finds the number that the first one noted.
             assert!(former.is_none_or(|former| former == ino), "a file has one number");
         }
     }

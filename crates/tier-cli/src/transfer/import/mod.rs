@@ -116,6 +116,7 @@ struct Import<'a> {
 impl Import<'_> {
     /// Counts a name that is done, and the bytes of its file that were copied.
     fn done(&self, dir: Ino, name: &FileName, bytes: u64) -> Result<()> {
+        // The kernel hears of the name before the progress may stop the import.
         (self.options.entry_changed)(dir, name);
         let copied = {
             let mut copied = self.copied.lock();
@@ -128,6 +129,7 @@ impl Import<'_> {
 
     /// Shows that a long file goes on, and stops it where a stop was asked for.
     fn still_at_it(&self) -> Result<()> {
+        // Bytes of an unfinished file are not counted: it may still fail.
         let copied = *self.copied.lock();
         (self.options.progress)(&copied)
     }

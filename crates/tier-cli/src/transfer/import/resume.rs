@@ -11,7 +11,9 @@ use super::attributes::times;
 /// Whether an earlier import brought this, as far as kind, size and time of change tell. It is true
 /// of no file that was begun and not completed, because the time comes last.
 pub(super) fn is_imported(before: &FileAttr, node: &NewNode, metadata: &Metadata) -> bool {
+    // What is no file has no size that both sides would agree on.
     let same_size = before.size_bytes == metadata.len() || !metadata.is_file();
+    // A time that cannot be represented matches none, and the import of this file then says so.
     let same_time = times(metadata).is_ok_and(|times| times.modified == before.modified);
     before.kind == node.kind && same_size && same_time
 }
@@ -34,12 +36,16 @@ impl<'a> StagedName<'a> {
         name: &'a FileName,
         before: Option<FileAttr>,
     ) -> Result<Self, FsError> {
+        // The name is free, and the file grows under it: its time tells that it is not complete.
         let Some(before) = before else {
             return Ok(Self { fs, dir, name: name.clone(), wanted: None });
         };
+        // A directory is never replaced by a file, because everything in it would be lost.
         if matches!(before.kind, FileKind::Directory) {
             return Err(FsError::IsDirectory);
         }
+        // From the number of the file that is replaced, so that the next import finds what this one
+        // left.
         let temporary = temporary_name(before.ino);
         match fs.unlink(dir, &temporary) {
             // What an import left that was killed.
@@ -57,7 +63,9 @@ impl<'a> StagedName<'a> {
     pub(super) fn publish(mut self) -> Result<(), FsError> {
         let Some(wanted) = self.wanted else { return Ok(()) };
         let (from, to) = (EntryRef::new(self.dir, &self.name), EntryRef::new(self.dir, wanted));
+        // One transaction: readers find the old file or the new one, and never neither.
         self.fs.rename(from, to, RenameMode::Replace)?;
+        // The name was taken over, and the drop must leave it alone.
         self.wanted = None;
         Ok(())
     }

@@ -58,6 +58,8 @@ impl Import<'_> {
                     continue;
                 }
                 if is_dir {
+                    // Made at once, and walked later: its entry must be there before files go into
+                    // it.
                     below.push(self.directory(&directory, &name)?);
                 } else {
                     names.push(name);
@@ -68,7 +70,9 @@ impl Import<'_> {
                 }
             }
             batches.submit(Batch { directory: Arc::clone(&directory), names })?;
+            // The list is taken from its end, so that this order walks first what was listed first.
             todo.extend(below.into_iter().rev());
+            // The walk was one of the holders, and is done with the names.
             self.leave(directory)?;
         }
         Ok(())
@@ -90,10 +94,13 @@ impl Import<'_> {
     /// hold.
     fn leave(&self, directory: Arc<Directory>) -> Result<()> {
         let mut leaving = Some(directory);
+        // Of the holders exactly one gets the directory itself: the last one.
         while let Some(Directory { path, ino, above }) = leaving.take().and_then(Arc::into_inner) {
             let finished =
                 look_at(&path).and_then(|metadata| self.attributes(&path, ino, &metadata));
             finished.with_context(|| format!("cannot import {}", path.display()))?;
+            // The kernel may remember attributes from before, such as the times of an empty
+            // directory.
             (self.options.attributes_changed)(ino);
             self.n_open.fetch_sub(1, Ordering::Relaxed);
             leaving = above;
@@ -106,11 +113,13 @@ impl Import<'_> {
         let path = above.path(name);
         let failed = || format!("cannot import {}", path.display());
         let node = NewNode { kind: FileKind::Directory, ..owned(&look_at(&path)?) };
-        let attr = match self.fs.create_node(above.ino, name, &node) {
+        let found = match self.fs.create_node(above.ino, name, &node) {
+            // One that is there is used: an import that goes on, or two trees in one place.
             Err(FsError::Exists) => self.fs.lookup(above.ino, name),
             made => made,
         };
-        let attr = attr.with_context(failed)?;
+        let attr = found.with_context(failed)?;
+        // A file in its place is not replaced: the user must decide which of them counts.
         if !matches!(attr.kind, FileKind::Directory) {
             return Err(FsError::Exists).with_context(failed);
         }
@@ -137,6 +146,7 @@ fn entries(dir: &Path) -> Result<Vec<HostEntry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(dir).with_context(failed)? {
         let entry = entry.with_context(failed)?;
+        // The type is that of the entry: a link to a directory is imported as a link.
         let is_dir = entry.file_type().with_context(failed)?.is_dir();
         let name = FileName::new(entry.file_name().as_bytes())
             .with_context(|| format!("{} has a name that cannot be", entry.path().display()))?;
