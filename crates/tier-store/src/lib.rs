@@ -9,12 +9,12 @@
 //! 2. [`Store::open`] wires index, recall and agent to the two ports;
 //! 3. [`Store::recall`] is what the filesystem asks for evicted data, [`Store::agent`] persists,
 //!    uploads, verifies and evicts;
-//! 4. [`restore`] makes a new store from a cloud alone, and [`rebuild`] makes a new index.
+//! 4. [`restore()`] makes a new store from a cloud alone, and [`rebuild()`] makes a new index.
 //!
 //! `examples/embed.rs` is a small filesystem of its own that does all of this.
 //!
 //! Policy about which copy to believe lies here: [`Store::archive`] decides whose signature counts,
-//! [`rebuild`] which manifests and which copies of tarballs an index is made from. This crate
+//! [`rebuild()`] which manifests and which copies of tarballs an index is made from. This crate
 //! knows no filesystem and no command.
 
 mod audit;
