@@ -1,6 +1,7 @@
 //! Publication: snapshot and segment of one moment, repaired after a crash at any step.
 
-use std::fs;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use tier_types::{ErrorKind, Ino, LogService, MountedInstance, Xid, XidRange};
 
@@ -82,13 +83,31 @@ fn a_missing_segment_is_noticed() {
 
 /// The files of a filesystem as they are on the disk now: what a crash would leave.
 pub(crate) fn copy(from: &tempfile::TempDir) -> tempfile::TempDir {
-    let to = tempfile::tempdir().unwrap();
-    for directory in ["kvs", "segments"] {
-        fs::create_dir(to.path().join(directory)).unwrap();
-        for entry in fs::read_dir(from.path().join(directory)).unwrap() {
-            let entry = entry.unwrap();
-            fs::copy(entry.path(), to.path().join(directory).join(entry.file_name())).unwrap();
+    loop {
+        let to = tempfile::tempdir().unwrap();
+        let before = names(from.path());
+        // The store of a filesystem that is open makes and removes files at any time: a copy of two
+        // moments is none.
+        if copy_files(from.path(), to.path(), &before).is_ok() && names(from.path()) == before {
+            return to;
         }
     }
-    to
+}
+
+/// The files in all directories, sorted.
+fn names(root: &Path) -> Vec<PathBuf> {
+    let mut names = Vec::new();
+    for directory in ["kvs", "segments"] {
+        let entries = fs::read_dir(root.join(directory)).unwrap();
+        names.extend(entries.map(|entry| Path::new(directory).join(entry.unwrap().file_name())));
+    }
+    names.sort();
+    names
+}
+
+fn copy_files(from: &Path, to: &Path, names: &[PathBuf]) -> io::Result<()> {
+    for directory in ["kvs", "segments"] {
+        fs::create_dir(to.join(directory))?;
+    }
+    names.iter().try_for_each(|name| fs::copy(from.join(name), to.join(name)).map(drop))
 }
