@@ -138,6 +138,7 @@ impl Core {
         }
         let synced = std::fs::File::open(path).and_then(|directory| directory.sync_all());
         synced.map_err(failed("sync the directory of"))?;
+        tracing::info!(path = %path.display(), options.chunk_bytes, "making a filesystem");
         Db::open(&kvs_path(path), options, true)?.initialise(options.chunk_bytes)
     }
 
@@ -162,7 +163,8 @@ impl Core {
             floor: db.reader().xid_floor()?,
         };
         // Before anything is committed: the next id is behind everything that was ever logged.
-        let last = recover_log(&db, publications.published())?;
+        let published = publications.published();
+        let last = recover_log(&db, published)?;
         let committer = Committer::new(Arc::clone(&db), Arc::clone(&clock), last.next(), counters);
         let activity = Arc::<Activity>::default();
         let core = Self {
@@ -183,6 +185,7 @@ impl Core {
         if !core.db.reader().is_repairing()? {
             core.delete_orphans()?;
         }
+        tracing::info!(path = %path.display(), %last, %published, chunk_bytes, "filesystem opened");
         Ok(core)
     }
 
@@ -286,7 +289,8 @@ fn recover_log(db: &Db, published: Xid) -> Result<Xid, FsError> {
 /// ```
 /// use std::sync::Arc;
 ///
-/// use kvfs::{Core, Kvfs, KvfsOptions, NewNode, NoArchive};
+/// use kvfs::ops::NewNode;
+/// use kvfs::{Core, Kvfs, KvfsOptions, NoArchive};
 /// use tier_types::{FileKind, FileName, Ino, SystemClock};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -9,6 +9,8 @@
 //! [`Kvfs`] is the filesystem: a core, and the [`Recall`](tier_types::Recall) by which evicted data
 //! comes back. What may need evicted data is an operation of it. [`Mount`] serves it to the kernel.
 //!
+//! What operations take and answer is in [`ops`], what is wrong with a store in [`check`].
+//!
 //! The crate knows no tarball, no index and no agent.
 
 mod error;
@@ -24,11 +26,11 @@ mod core;
 mod open_files;
 mod space;
 
-mod ops;
+pub mod ops;
 
 mod tier;
 
-mod check;
+pub mod check;
 
 mod fuse;
 
@@ -37,14 +39,9 @@ pub mod fuzzing;
 #[cfg(test)]
 mod testing;
 
-pub use check::{Finding, FsckReport, Problem};
 pub use core::{Core, Kvfs, ResidencyListener};
 pub use error::{Damage, FsError};
 pub use fuse::{Mount, MountOptions};
-pub use ops::{
-    Blocking, Caller, DirEntry, EntryRef, FilePosition, NewFile, NewNode, OpenHandle, RenameMode,
-    SetAttr, XattrMode,
-};
 pub use options::KvfsOptions;
 pub use space::{DiskSpace, StatFs};
 pub use store::TableStatistics;

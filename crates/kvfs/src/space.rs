@@ -75,12 +75,12 @@ impl Room {
         let free_bytes = match *last_look {
             Some(look) if look.at.elapsed() < LOOK_INTERVAL => look.free_bytes,
             _ => {
-                let free_bytes = free_bytes(&self.db)?;
-                *last_look = Some(Look { at: Instant::now(), free_bytes });
-                if free_bytes < LOW_SPACE_RESERVES * self.reserve_bytes {
+                let found = free_bytes(&self.db)?;
+                *last_look = Some(Look { at: Instant::now(), free_bytes: found });
+                if found < LOW_SPACE_RESERVES * self.reserve_bytes {
                     self.activity.note_low_space();
                 }
-                free_bytes
+                found
             }
         };
         if free_bytes > self.reserve_bytes {

@@ -76,11 +76,13 @@ impl Scheduler {
 
     /// Stops what is under way at the next safe point, and begins nothing until it is resumed.
     pub fn pause(&self) {
+        tracing::info!("the agent is paused");
         self.shared.pause();
     }
 
     /// Goes on.
     pub fn resume(&self) {
+        tracing::info!("the agent goes on");
         self.shared.resume();
     }
 

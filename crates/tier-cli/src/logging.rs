@@ -41,7 +41,8 @@ fn level(quiet: bool, verbose: u8) -> LevelFilter {
         _ if quiet => LevelFilter::ERROR,
         0 => LevelFilter::WARN,
         1 => LevelFilter::INFO,
-        2.. => LevelFilter::DEBUG,
+        2 => LevelFilter::DEBUG,
+        3.. => LevelFilter::TRACE,
     }
 }
 
@@ -51,11 +52,9 @@ mod tests {
 
     #[test]
     fn each_v_says_more_and_quiet_says_least() {
-        let levels = [level(true, 2), level(false, 0), level(false, 1), level(false, 2)];
-        assert_eq!(
-            levels,
-            [LevelFilter::ERROR, LevelFilter::WARN, LevelFilter::INFO, LevelFilter::DEBUG]
-        );
-        assert_eq!(level(false, u8::MAX), LevelFilter::DEBUG);
+        let levels = [level(true, 2), level(false, 0), level(false, 1)];
+        assert_eq!(levels, [LevelFilter::ERROR, LevelFilter::WARN, LevelFilter::INFO]);
+        assert_eq!(level(false, 2), LevelFilter::DEBUG);
+        assert_eq!(level(false, u8::MAX), LevelFilter::TRACE);
     }
 }

@@ -84,6 +84,7 @@ impl DirStore {
             .create_new(true)
             .open(&temporary)
             .map_err(|source| failed("create", &temporary, source))?;
+        tracing::trace!(path = %temporary.display(), "staging an object");
         Ok(StagedFile { file, temporary, path, root: self.root.clone(), committed: false })
     }
 }
@@ -177,7 +178,10 @@ impl ObjectStore for DirStore {
         match self.len_bytes(name) {
             // An earlier attempt may have failed between the rename and the syncs of directories:
             // what is there is not durable by being there.
-            Ok(there) if there == len_bytes => return self.sync(name),
+            Ok(there) if there == len_bytes => {
+                tracing::debug!(%name, len_bytes, "an object is there already");
+                return self.sync(name);
+            }
             Ok(_) => {
                 let message = format!("object {name} exists with another length; it is kept");
                 return Err(PortError::new(ErrorKind::Damaged, message));
@@ -204,6 +208,7 @@ impl ObjectStore for DirStore {
             let message = format!("the content of {name} ended after {written} bytes");
             return Err(PortError::new(ErrorKind::Failed, message));
         }
+        tracing::debug!(%name, len_bytes, "object put");
         object.finish()
     }
 
@@ -221,6 +226,7 @@ impl ObjectStore for DirStore {
     ) -> Result<(), PortError> {
         let path = self.path(name);
         let file = File::open(&path).map_err(|source| failed("open", &path, source))?;
+        tracing::trace!(%name, offset_bytes, n_bytes = buffer.len(), "reading a range");
         let read = file.read_exact_at(buffer, offset_bytes);
         read.map_err(|source| failed("read", &path, source))
     }
@@ -238,6 +244,7 @@ impl ObjectStore for DirStore {
     }
 
     fn delete(&self, name: &ObjectName) -> Result<(), PortError> {
+        tracing::debug!(%name, "deleting an object");
         let path = self.path(name);
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {

@@ -82,6 +82,7 @@ impl IndexWriter<'_> {
     /// all: at the latest with the next [`flush`](Self::flush).
     pub fn set_applied(&mut self, applied: &Applied) -> Result<(), IndexError> {
         let mut batch = self.database.batch();
+        tracing::debug!(?applied, "a manifest is in the index");
         batch.put(Table::Meta, META_APPLIED, &wire::applied_to_bytes(applied))?;
         batch.write()
     }

@@ -62,10 +62,10 @@ impl SpilledRun {
         let mut bytes = Vec::new();
         let read = Read::take(&mut self.file, len).read_to_end(&mut bytes).map_err(failed)?;
         let whole = to_u64(read) == len;
-        let inode = if whole { decode(&bytes) } else { None };
-        // The disk may have changed a number: what merges runs relies on their order.
-        let inode = inode.filter(|inode| Some(inode.ino) > self.last);
-        let inode = inode.ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into()))?;
+        let inode = if whole { decode(&bytes) } else { None }
+            // The disk may have changed a number: what merges runs relies on their order.
+            .filter(|inode| Some(inode.ino) > self.last)
+            .ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into()))?;
         self.last = Some(inode.ino);
         Ok(Some(inode))
     }

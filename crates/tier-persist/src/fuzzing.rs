@@ -33,9 +33,9 @@ pub fn table_of_contents(bytes: &[u8]) {
         // Both ways must say the same of an entry.
         let mut indexed = Vec::new();
         let readable = stored.index_entries(&mut indexed);
-        let entry = stored.decode();
-        assert_eq!(readable.is_some(), entry.is_some());
-        let entry = entry?;
+        let decoded = stored.decode();
+        assert_eq!(readable.is_some(), decoded.is_some());
+        let entry = decoded?;
         assert!(entry.index_entries().eq(indexed));
         // Encoding asserts what an entry must be: none that was read may trip over that.
         entry.append_to(before, &mut again);

@@ -21,6 +21,7 @@ pub fn audit(
     watch: &mut Watch<'_>,
 ) -> Result<VerifyReport, StoreError> {
     let local: &dyn ObjectStore = dir.local.as_ref();
+    tracing::info!(read_data, "auditing the local copy");
     let mut report = verify_copy(dir, local, read_data, watch)?;
     let committed = |status: &SnapshotStatus| status.stage >= Stage::Committed;
     // The local manifests must be whole also where a cloud has them: the index and the next
@@ -29,6 +30,7 @@ pub fn audit(
     if let Some(cloud) = dir.cloud.as_deref() {
         // What is in the cloud need not be here.
         report.damages.retain(|damage| !damage.missing);
+        tracing::info!(read_data, "auditing the copy in the cloud");
         let there = verify_copy(dir, cloud, read_data, watch)?;
         report.n_objects += there.n_objects;
         report.bytes += there.bytes;
@@ -45,6 +47,7 @@ pub fn audit(
         lost.extend(gone.into_iter().map(in_cloud));
     }
     // Missing manifests come after the retain above, which would take those of the local store out.
+    tracing::info!(n_lost = lost.len(), n_damages = report.damages.len(), "audited");
     report.damages.extend(lost);
     Ok(report)
 }

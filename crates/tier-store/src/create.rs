@@ -132,6 +132,7 @@ impl PreparedStore {
     /// Makes it a store.
     pub fn finish(self) -> Result<(), StoreError> {
         assert!(self.config.unsound().is_none(), "checked when it was prepared");
+        tracing::info!(path = %self.layout.root().display(), "store made");
         self.config.write(&self.layout)
     }
 }

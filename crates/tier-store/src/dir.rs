@@ -59,6 +59,7 @@ impl StoreDir {
             let problem = "the filesystem's id is not valid".into();
             StoreError::Config { path: layout.config(), problem }
         })?;
+        tracing::info!(path = %path.display(), %filesystem, config.epoch, cloud = ?config.cloud, "store opened");
         Ok(Self {
             filesystem,
             keys: Arc::new(load_keys(&layout, &config)?),

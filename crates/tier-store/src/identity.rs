@@ -29,6 +29,7 @@ pub(crate) fn load_keys(layout: &Layout, config: &Config) -> Result<Keys, StoreE
     for recipient in &config.recipients {
         keys.add_recipient(recipient)?;
     }
+    tracing::debug!(config.encryption, n_recipients = config.recipients.len(), "keys loaded");
     // An archive in clear needs the identity all the same: its manifests are signed with it.
     Ok(if config.encryption { keys } else { keys.without_encryption() })
 }

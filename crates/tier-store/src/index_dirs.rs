@@ -58,6 +58,7 @@ fn take_away(index: &Path) -> Result<(), StoreError> {
     let mut name = OsStr::from_bytes(NEW).to_os_string();
     name.push(index.file_name().unwrap_or(OsStr::new("index")));
     let away = index.with_file_name(name);
+    tracing::debug!(path = %index.display(), "removing an index");
     durable::rename(index, &away)?;
     fs::remove_dir_all(&away).map_err(StoreError::io("remove", &away))
 }
@@ -73,8 +74,10 @@ impl NewIndex {
     pub(crate) fn new(layout: &Layout) -> Result<Self, StoreError> {
         let indexes = layout.indexes();
         durable::make_directory(&indexes)?;
-        let work = tempfile::Builder::new().prefix(OsStr::from_bytes(NEW)).tempdir_in(&indexes);
-        let work = work.map_err(StoreError::io("make a directory in", &indexes))?;
+        let work = tempfile::Builder::new()
+            .prefix(OsStr::from_bytes(NEW))
+            .tempdir_in(&indexes)
+            .map_err(StoreError::io("make a directory in", &indexes))?;
         Ok(Self { indexes, work })
     }
 

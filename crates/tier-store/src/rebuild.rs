@@ -213,9 +213,9 @@ fn fill_by<'a>(
     let n_tarballs = archive.snapshots().map(|summary| summary.n_tarballs).sum();
     let others: Vec<_> = copies.iter().rev().copied().collect();
     let has_others = others.len() > 1;
-    let archive = archive.with_tarballs_in(copies);
-    let filled = archive.rebuild_index(index, mode, watch);
-    let archive = archive.with_tarballs_in(others);
+    let first_copy = archive.with_tarballs_in(copies);
+    let filled = first_copy.rebuild_index(index, mode, watch);
+    let archive = first_copy.with_tarballs_in(others);
     let damages = match filled {
         Err(error) if has_others && is_damage(&error) => {
             tracing::warn!("{error}; reading the other copy");
@@ -248,9 +248,11 @@ fn is_damage(error: &PersistError) -> bool {
 /// The newest snapshot that this store knows of: from its old index, as far as that can be read, and
 /// from its status logs.
 fn newest_known(dir: &StoreDir) -> Option<SnapshotId> {
-    let old = index_dirs::current(&dir.layout).ok().filter(|path| path.exists());
     // Whatever is wrong with the old index is no reason not to make a new one.
-    let old = old.and_then(|path| open_index(&path, &dir.config).ok());
+    let old = index_dirs::current(&dir.layout)
+        .ok()
+        .filter(|path| path.exists())
+        .and_then(|path| open_index(&path, &dir.config).ok());
     old.as_ref().and_then(newest).max(newest_committed(dir))
 }
 

@@ -103,13 +103,17 @@ pub fn restore(
     }
     let filesystem = find_filesystem(cloud.as_ref(), source)?;
     let archive = open_archive(cloud.as_ref(), &keys, filesystem, source)?;
-    let newest = archive.snapshots().next_back().cloned();
-    let newest = newest.ok_or_else(|| StoreError::Unusable("the cloud has no snapshot".into()))?;
+    let newest = archive
+        .snapshots()
+        .next_back()
+        .cloned()
+        .ok_or_else(|| StoreError::Unusable("the cloud has no snapshot".into()))?;
     let archive = until(archive, source.snapshot)?;
     let config = settings(&archive, &newest, filesystem, source)?;
     let behind = |last: Xid| last.get() <= config.xid_floor;
     assert!(archive.snapshots().all(|s| behind(s.range.last())), "no number is given out twice");
     let layout = Layout::new(path);
+    tracing::info!(%filesystem, newest = %newest.snapshot, path = %path.display(), "restoring");
     prepare_directory(&layout, &keys)?;
     let floor = Xid::new(config.xid_floor);
     let n_inodes = fill(&layout, &archive, &config, floor, target, progress)?;
@@ -139,8 +143,7 @@ impl Store {
         let stores = copies.iter().map(AsRef::as_ref).collect();
         let archive = until(self.archive()?, Some(snapshot))?.with_tarballs_in(stores);
         let layout = Layout::new(path);
-        let floor = archive.snapshots().next_back().map(|last| last.range.last());
-        let floor = floor.unwrap_or(Xid::new(0));
+        let floor = archive.snapshots().next_back().map_or(Xid::new(0), |last| last.range.last());
         fill(&layout, &archive, &dir.config, floor, target, progress)?;
         let index = Arc::new(open_index(&index_dirs::current(&layout)?, &dir.config)?);
         Ok(Arc::new(recaller(dir, &index, dir.copies())?))

@@ -135,6 +135,7 @@ impl Store {
         let progress = Arc::clone(&self.progress);
         let stages = stages(&self.dir, &self.filesystem, &self.index, &self.book, progress, nice)?;
         let agent = Arc::new(TieringOutAgent::start(Box::new(stages))?);
+        tracing::info!(nice, "agent started");
         *started = Some(Arc::clone(&agent));
         Ok(agent)
     }

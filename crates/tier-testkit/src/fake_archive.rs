@@ -139,10 +139,10 @@ impl Recall for FakeArchive {
             let message = format!("inode {ino}: chunk {first} of xid {data_xid} is not archived");
             PortError::new(ErrorKind::Missing, message)
         })?;
-        let group = first.get() / self.n_answer_chunks * self.n_answer_chunks;
+        let group_start = first.get() / self.n_answer_chunks * self.n_answer_chunks;
         let group = ChunkRange::new(
-            ChunkNo::new(group),
-            ChunkNo::new(group.saturating_add(self.n_answer_chunks)),
+            ChunkNo::new(group_start),
+            ChunkNo::new(group_start.saturating_add(self.n_answer_chunks)),
         );
         let answered = group.and_then(|group| group.intersection(extent.chunks)).unwrap();
         let chunk_bytes = u64::from(content.chunk_bytes);

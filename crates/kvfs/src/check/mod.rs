@@ -84,7 +84,7 @@ impl Core {
     /// # let dir = tempfile::tempdir()?;
     /// let core = Core::create(dir.path(), &KvfsOptions::default(), Arc::new(SystemClock))?;
     /// let mut problems = Vec::new();
-    /// let mut found = |finding: kvfs::Finding| problems.push(finding.problem.name());
+    /// let mut found = |finding: kvfs::check::Finding| problems.push(finding.problem.name());
     /// let report = core.fsck(&NothingArchived, &mut found, &AtomicBool::new(false))?;
     /// assert_eq!((report.n_inodes, problems.len()), (1, 0));
     /// # Ok(())

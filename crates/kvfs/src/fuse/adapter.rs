@@ -27,7 +27,8 @@ use super::notices::Notices;
 use super::syncing::Syncing;
 use super::tier_xattrs::{self, TierXattrs};
 use super::waiting::Waiting;
-use crate::{Blocking, Caller, FilePosition, Kvfs, SetAttr, XattrMode};
+use crate::Kvfs;
+use crate::ops::{Blocking, Caller, FilePosition, SetAttr, XattrMode};
 
 const WRITE_BYTES_MAX: u32 = 1 << 20;
 const N_BACKGROUND_MAX: u16 = 64;
@@ -68,10 +69,12 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        tracing::trace!(%parent, ?name, "lookup");
         self.look_up(parent, name, reply);
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        tracing::trace!(%ino, "getattr");
         let found = self.fs.getattr(convert::ino(ino));
         answer::attr(reply, found.and_then(|attr| answer::kernel_attr(&self.fs, &attr)));
     }
@@ -94,6 +97,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        tracing::trace!(%ino, ?mode, ?uid, ?gid, ?size, "setattr");
         let time = |time: TimeOrNow| match time {
             TimeOrNow::SpecificTime(time) => convert::timestamp(time),
             TimeOrNow::Now => self.fs.now(),
@@ -113,6 +117,7 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        tracing::trace!(%ino, "readlink");
         let ino = convert::ino(ino);
         match self.fs.getattr(ino).map(|attr| attr.kind) {
             Ok(FileKind::Symlink(target)) => {
@@ -134,6 +139,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
+        tracing::trace!(%parent, ?name, mode, "mknod");
         match convert::node_kind(mode, rdev) {
             Some(kind) => {
                 self.made(reply, self.make(req, parent, name, kind, mode, umask));
@@ -151,6 +157,7 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
+        tracing::trace!(%parent, ?name, mode, "mkdir");
         self.made(reply, self.make(req, parent, name, FileKind::Directory, mode, umask));
     }
 
@@ -162,16 +169,19 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
+        tracing::trace!(%parent, ?link_name, "symlink");
         let kind = FileKind::Symlink(target.as_os_str().as_bytes().to_vec());
         self.made(reply, self.make(req, parent, link_name, kind, 0o777, 0));
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        tracing::trace!(%parent, ?name, "unlink");
         let done = convert::name(name).map(|name| self.fs.unlink(convert::ino(parent), &name));
         answer::named(reply, done);
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        tracing::trace!(%parent, ?name, "rmdir");
         let done = convert::name(name).map(|name| self.fs.rmdir(convert::ino(parent), &name));
         answer::named(reply, done);
     }
@@ -186,6 +196,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        tracing::trace!(%parent, ?name, %newparent, ?newname, ?flags, "rename");
         answer::named(reply, self.move_name(parent, name, newparent, newname, flags));
     }
 
@@ -197,6 +208,7 @@ impl Filesystem for Adapter {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
+        tracing::trace!(%ino, %newparent, ?newname, "link");
         match convert::name(newname) {
             Ok(name) => {
                 let linked = self.fs.link(convert::ino(ino), convert::ino(newparent), &name);
@@ -207,6 +219,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        tracing::trace!(%ino, ?flags, "open");
         match self.fs.open_handle(convert::ino(ino)) {
             Ok(handle) => {
                 reply.opened(self.files.insert(handle, flags), FopenFlags::FOPEN_KEEP_CACHE);
@@ -225,6 +238,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        tracing::trace!(%parent, ?name, mode, "create");
         match self.make_open(req, parent, name, mode, umask, OpenFlags(flags)) {
             Ok((attr, number)) => {
                 let cached = FopenFlags::FOPEN_KEEP_CACHE;
@@ -245,6 +259,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        tracing::trace!(%ino, offset, size, "read");
         let (ino, len) = (convert::ino(ino), to_usize(u64::from(size)));
         self.note_access(ino);
         let read =
@@ -264,6 +279,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        tracing::trace!(%ino, offset, n_bytes = data.len(), "write");
         let strip = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let at = FilePosition { ino: convert::ino(ino), offset };
         self.write_data(req, at, data, strip, reply);
@@ -291,6 +307,7 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        tracing::trace!(%fh, "release");
         self.files.remove(fh);
         reply.ok();
     }
@@ -298,22 +315,24 @@ impl Filesystem for Adapter {
     fn fsync(
         &self,
         _req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         _fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
+        tracing::trace!(%ino, "fsync");
         self.syncing.submit(reply);
     }
 
     fn fsyncdir(
         &self,
         _req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         _fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
+        tracing::trace!(%ino, "fsyncdir");
         self.syncing.submit(reply);
     }
 
@@ -325,6 +344,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
+        tracing::trace!(%ino, offset, "readdir");
         let listed = self.list(convert::ino(ino), offset, |entry| {
             let number = convert::number(entry.attr.ino);
             let kind = convert::file_type(&entry.attr.kind);
@@ -344,6 +364,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        tracing::trace!(%ino, offset, "readdirplus");
         let listed = self.list(convert::ino(ino), offset, |entry| {
             let (number, attr) =
                 (convert::number(entry.attr.ino), answer::kernel_attr(&self.fs, &entry.attr)?);
@@ -370,6 +391,7 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        tracing::trace!(%ino, ?name, "setxattr");
         let (ino, name) = (convert::ino(ino), name.as_bytes());
         if let Some(asked) = tier_xattrs::parse(name) {
             return answer::empty(reply, tier_xattrs::set(&self.fs, ino, asked, Some(value)));
@@ -384,6 +406,7 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        tracing::trace!(%ino, ?name, "getxattr");
         let (ino, name) = (convert::ino(ino), name.as_bytes());
         let value = match tier_xattrs::parse(name) {
             Some(asked) => self.xattrs.get(&self.fs, ino, asked),
@@ -393,6 +416,7 @@ impl Filesystem for Adapter {
     }
 
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        tracing::trace!(%ino, "listxattr");
         let names = self.fs.listxattr(convert::ino(ino)).map(|names| {
             names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect::<Vec<u8>>()
         });
@@ -400,6 +424,7 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        tracing::trace!(%ino, ?name, "removexattr");
         let (ino, name) = (convert::ino(ino), name.as_bytes());
         let done = match tier_xattrs::parse(name) {
             Some(asked) => tier_xattrs::set(&self.fs, ino, asked, None),
@@ -418,6 +443,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        tracing::trace!(%ino, offset, length, mode, "fallocate");
         let range = ByteRange { offset, len: length };
         self.allocate(req, convert::ino(ino), range, mode, reply);
     }
@@ -431,6 +457,7 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
+        tracing::trace!(%ino, offset, whence, "lseek");
         self.seek(req, convert::ino(ino), offset, whence, reply);
     }
 
@@ -447,6 +474,7 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        tracing::trace!(%ino_in, offset_in, %ino_out, offset_out, len, "copy_file_range");
         let from = FilePosition { ino: convert::ino(ino_in), offset: offset_in };
         let to = FilePosition { ino: convert::ino(ino_out), offset: offset_out };
         if let Err(error) = self.strip_for(req, to.ino) {

@@ -13,7 +13,8 @@ use super::adapter::Adapter;
 use super::answer;
 use super::convert::{errno, errno_by_ino};
 use super::waiting::Reply;
-use crate::{Blocking, Core, FilePosition, FsError, Kvfs};
+use crate::ops::{Blocking, FilePosition};
+use crate::{Core, FsError, Kvfs};
 
 const BLOCK_BYTES: u32 = 4096;
 

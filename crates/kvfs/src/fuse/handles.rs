@@ -7,7 +7,7 @@ use fuser::{FileHandle, OpenAccMode, OpenFlags};
 use parking_lot::Mutex;
 use tier_types::Ino;
 
-use crate::OpenHandle;
+use crate::ops::OpenHandle;
 
 /// The open files.
 #[derive(Debug, Default)]

@@ -8,7 +8,8 @@ use tier_types::{FileAttr, FileKind, Ino};
 use super::adapter::Adapter;
 use super::answer;
 use super::convert::{self, errno, errno_by_ino};
-use crate::{Blocking, DirEntry, EntryRef, FsError, Kvfs, NewNode, RenameMode, SetAttr};
+use crate::ops::{Blocking, DirEntry, EntryRef, NewNode, RenameMode, SetAttr};
+use crate::{FsError, Kvfs};
 
 /// Entries that are read from a directory at a time: about as many as the kernel asks for.
 const N_ENTRIES: usize = 32;

@@ -41,7 +41,8 @@ pub(super) const N_ATTEMPTS: usize = 64;
 /// Whether an operation may wait for evicted data.
 ///
 /// ```no_run
-/// use kvfs::{Blocking, FsError, Kvfs};
+/// use kvfs::ops::Blocking;
+/// use kvfs::{FsError, Kvfs};
 /// use tier_types::Ino;
 ///
 /// /// Reads on a thread that must not wait, and says whether another one should.

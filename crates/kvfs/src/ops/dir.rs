@@ -36,8 +36,8 @@ impl Core {
         if after < COOKIE_PARENT && entries.len() < n_max {
             let parent = self.reader().first_link(dir)?.map_or(dir, |link| link.parent);
             // A parent that is lost is damage, which the check finds; the listing goes on.
-            let attr = self.reader().find_attr(parent)?.unwrap_or(attr);
-            entries.push(DirEntry { name: b"..".to_vec(), attr, cookie: COOKIE_PARENT });
+            let of_parent = self.reader().find_attr(parent)?.unwrap_or(attr);
+            entries.push(DirEntry { name: b"..".to_vec(), attr: of_parent, cookie: COOKIE_PARENT });
         }
         for row in self.reader().listing(dir, after.max(COOKIE_PARENT))? {
             if entries.len() >= n_max {

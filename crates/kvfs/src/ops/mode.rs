@@ -74,7 +74,7 @@ mod tests {
 
     fn parent(mode: u16) -> FileAttr {
         let node =
-            crate::NewNode { kind: FileKind::Directory, mode, uid: 0, gid: 77, inherit: None };
+            crate::ops::NewNode { kind: FileKind::Directory, mode, uid: 0, gid: 77, inherit: None };
         crate::ops::create::new_attr(&node)
     }
 

@@ -58,11 +58,13 @@ impl LogService for Core {
     }
 
     fn release(&self, publication: &Publication) -> Result<(), PortError> {
+        tracing::debug!(range = %publication.range, "snapshot released");
         self.publications.snapshots.lock().remove(&publication.range.last());
         Ok(())
     }
 
     fn retire_segments(&self, xid: Xid) -> Result<(), PortError> {
+        tracing::debug!(%xid, "retiring segments");
         Ok(self.publications.segments.retire(xid)?)
     }
 }

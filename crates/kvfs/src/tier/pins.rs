@@ -13,6 +13,7 @@ impl Core {
         self.reader().attr(ino)?;
         if self.reader().has_pin(ino)? != pinned {
             self.committer.commit(0, move |draft| draft.set_pin(ino, pinned))?;
+            tracing::info!(%ino, pinned, "pin changed");
         }
         Ok(())
     }

@@ -76,12 +76,12 @@ impl Core {
         let snapshot = match held {
             Some(snapshot) => snapshot,
             None => {
-                let (snapshot, now) = self.committer.snapshot();
+                let (taken, now) = self.committer.snapshot();
                 if now != last {
                     let message = format!("the snapshot at xid {last} is gone; publish again");
                     return Err(PortError::new(ErrorKind::Missing, message));
                 }
-                let snapshot = Arc::new(snapshot);
+                let snapshot = Arc::new(taken);
                 self.publications.snapshots.lock().insert(last, Arc::clone(&snapshot));
                 snapshot
             }

@@ -52,6 +52,7 @@ impl Core {
         }
         batch.extend(never_written(at, ChunkNo::END));
         self.put_runs(&inode.attr, batch)?;
+        tracing::debug!(%ino, n_links = inode.links.len(), "restored");
         self.put_state(inode)
     }
 

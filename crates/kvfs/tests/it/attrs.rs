@@ -1,6 +1,7 @@
 //! Attributes and extended attributes, their limits, and what the filesystem tells of itself.
 
-use kvfs::{Caller, FsError, KvfsOptions, NewFile, SetAttr, XattrMode};
+use kvfs::ops::{Caller, NewFile, SetAttr, XattrMode};
+use kvfs::{FsError, KvfsOptions};
 use tier_types::{FileKind, Ino, LogService, Timestamp, Xattr, Xid};
 
 use crate::common::{CHUNK, create, directory, file, name, node, open, options};

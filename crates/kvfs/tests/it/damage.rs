@@ -1,6 +1,7 @@
 //! Damaged rows: every operation that meets one says so, changes nothing, and panics never.
 
-use kvfs::{Core, Damage, FsError, XattrMode};
+use kvfs::ops::XattrMode;
+use kvfs::{Core, Damage, FsError};
 use rocksdb::DB;
 use tempfile::TempDir;
 use tier_types::{ErrorKind, FileKind, HasKind, Ino, LogService};

@@ -162,7 +162,7 @@ fn facts_are_of_the_last_use() {
     assert_eq!((facts.size_bytes, facts.resident_bytes, facts.pinned), (600, 600, false));
     assert_eq!(facts.last_used.seconds, 1_480_000_000);
     let old = Timestamp { seconds: 5, nanos: 0 };
-    let set = kvfs::SetAttr { accessed: Some(old), modified: Some(old), ..Default::default() };
+    let set = kvfs::ops::SetAttr { accessed: Some(old), modified: Some(old), ..Default::default() };
     fs.setattr(ino, &set).unwrap();
     let facts = fs.eviction_facts(ino).unwrap().unwrap();
     assert!(facts.last_used > old, "it was written just now");

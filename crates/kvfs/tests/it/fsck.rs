@@ -2,7 +2,8 @@
 
 use std::sync::atomic::AtomicBool;
 
-use kvfs::{Finding, FsError, FsckReport, Kvfs};
+use kvfs::check::{Finding, FsckReport};
+use kvfs::{FsError, Kvfs};
 use rocksdb::{DB, Options};
 use tempfile::TempDir;
 use tier_types::{ChunkRange, ErrorKind, HasKind, Ino, Persisted, PortError, SnapshotId, Xid};

@@ -39,7 +39,8 @@ mod common {
 
     use std::sync::Arc;
 
-    use kvfs::{Core, Kvfs, KvfsOptions, NewNode, NoArchive};
+    use kvfs::ops::NewNode;
+    use kvfs::{Core, Kvfs, KvfsOptions, NoArchive};
     use tier_testkit::VirtualClock;
     use tier_types::{FileKind, FileName, Ino};
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::thread;
 
-use kvfs::{EntryRef, FsError, Kvfs, NewNode, RenameMode};
+use kvfs::ops::{EntryRef, NewNode, RenameMode};
+use kvfs::{FsError, Kvfs};
 use tier_types::{DeviceNumber, FileKind, Ino};
 
 use crate::common::{create, directory, file, name, node, open};

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use kvfs::{Blocking, Core, FilePosition, FsError, Kvfs};
+use kvfs::ops::{Blocking, FilePosition};
+use kvfs::{Core, FsError, Kvfs};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tempfile::TempDir;

@@ -1,7 +1,8 @@
 //! What POSIX says, where a random workload does not look.
 
-use kvfs::{
-    Blocking, EntryRef, FilePosition, FsError, NewFile, NewNode, RenameMode, SetAttr, XattrMode,
+use kvfs::FsError;
+use kvfs::ops::{
+    Blocking, EntryRef, FilePosition, NewFile, NewNode, RenameMode, SetAttr, XattrMode,
 };
 use tier_types::{ByteRange, FileAttr, FileKind, Ino, LogService, Timestamp, Xattr};
 

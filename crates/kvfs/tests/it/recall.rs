@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kvfs::{Blocking, FsError, Heat, Kvfs};
+use kvfs::ops::Blocking;
+use kvfs::{FsError, Heat, Kvfs};
 use parking_lot::Mutex;
 use tier_types::{ErrorKind, HasKind, Ino, MountedInstance};
 

@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kvfs::{Finding, FsError, FsckReport, Kvfs};
+use kvfs::check::{Finding, FsckReport};
+use kvfs::{FsError, Kvfs};
 use proptest::prelude::*;
 use rocksdb::{DB, IteratorMode};
 use tempfile::TempDir;

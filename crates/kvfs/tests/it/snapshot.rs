@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use kvfs::{EntryRef, Kvfs, RenameMode, SetAttr, XattrMode};
+use kvfs::Kvfs;
+use kvfs::ops::{EntryRef, RenameMode, SetAttr, XattrMode};
 use parking_lot::Mutex;
 use tier_types::{
     ChunkNo, ChunkState, ErrorKind, FileKind, Ino, LogService, MountedInstance, MountedSnapshot,

@@ -1,6 +1,6 @@
 //! Cases that a random workload seldom meets.
 
-use kvfs::EntryRef;
+use kvfs::ops::EntryRef;
 use tier_agent::Task;
 use tier_testkit::Fault;
 use tier_types::{ErrorKind, FileKind, Ino, MountedInstance};
@@ -31,7 +31,7 @@ fn a_file_that_was_evicted_and_changed_comes_back_exactly_so_at_every_snapshot()
     harness.fs().punch_hole(ino, 100, 900).unwrap();
     snapshot(&harness);
     let (from, to) = (file_name("f"), file_name("g"));
-    let mode = kvfs::RenameMode::Replace;
+    let mode = kvfs::ops::RenameMode::Replace;
     let (from, to) = (EntryRef::new(Ino::ROOT, &from), EntryRef::new(Ino::ROOT, &to));
     harness.fs().rename(from, to, mode).unwrap();
     harness.fs().write(ino, 1290, &[7; 20]).unwrap();

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use kvfs::{Core, EntryRef, Kvfs, KvfsOptions, NewNode, RenameMode, SetAttr, XattrMode};
+use kvfs::ops::{EntryRef, NewNode, RenameMode, SetAttr, XattrMode};
+use kvfs::{Core, Kvfs, KvfsOptions};
 use tier_agent::{
     AgentError, AgentReport, Floor, Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages,
     Task, TieringOutAgent,

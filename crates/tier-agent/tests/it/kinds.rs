@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kvfs::{EntryRef, Kvfs, NewNode, RenameMode, SetAttr, XattrMode};
+use kvfs::Kvfs;
+use kvfs::ops::{EntryRef, NewNode, RenameMode, SetAttr, XattrMode};
 use tier_agent::Task;
 use tier_persist::PersistReport;
 use tier_types::{DeviceNumber, FileKind, FileName, Ino, Timestamp};

@@ -32,7 +32,8 @@ pub(crate) use self::tiering::{
 /// What `tier --help` says of all commands.
 const AFTER_HELP: &str = "\
 Logging: warnings and errors go to standard error; -q leaves errors, -v adds each stage, -vv each
-decision. RUST_LOG, where it is set, counts instead: RUST_LOG=warn,tier_agent=debug.
+decision, -vvv each request of the kernel. RUST_LOG, where it is set, counts instead:
+RUST_LOG=warn,tier_agent=debug.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 data damaged or missing, 4 the store is in use by another
 process.

@@ -6,7 +6,7 @@
 //! them listed: a badly damaged filesystem has more of them than a user reads.
 
 use anyhow::{Result, bail};
-use kvfs::{Finding, FsckReport};
+use kvfs::check::{Finding, FsckReport};
 use serde_json::json;
 use tier_types::{ErrorKind, Ino, PortError};
 

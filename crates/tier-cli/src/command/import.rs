@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use kvfs::{FsError, Kvfs, NewNode};
+use kvfs::ops::NewNode;
+use kvfs::{FsError, Kvfs};
 use tier_types::{FileKind, FileName, Ino};
 
 use crate::args::{ImportArgs, Jobs};

@@ -39,6 +39,7 @@ use crate::context::Context;
 
 /// Carries out a command.
 pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
+    tracing::debug!(?command, "running");
     match command {
         Command::Demo(args) => demo::run(context, args),
         Command::Keygen(args) => keygen::run(context, args),

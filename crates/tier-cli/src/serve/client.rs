@@ -88,15 +88,15 @@ impl ControlSession for Terminal {
     }
 
     fn progress(&self, text: &str) {
-        let mut bar = self.bar.lock();
+        let mut shown = self.bar.lock();
         if text.is_empty() {
             // Dropped, the line disappears, so that the output that follows stands alone.
-            *bar = None;
+            *shown = None;
             return;
         }
         // The other end sends the name of the work and its state in one text.
         let (what, message) = text.split_once(": ").unwrap_or((text, ""));
-        let bar = bar.get_or_insert_with(|| ProgressBar::on_terminal(what));
+        let bar = shown.get_or_insert_with(|| ProgressBar::on_terminal(what));
         bar.text(|| message.to_string());
     }
 

@@ -9,7 +9,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result, anyhow};
-use kvfs::{DirEntry, FsError, Kvfs};
+use kvfs::ops::DirEntry;
+use kvfs::{FsError, Kvfs};
 use tier_types::{FileAttr, FileKind, FileName, Ino};
 
 /// Entries that are asked for at a time.

@@ -78,9 +78,9 @@ impl FrameBuilder {
         let mut before = Ino::new(0);
         self.plain.clear();
         // A member that fails is left out, and so is not in the way of the others of its frame.
-        let data = self.read_data(members, reader);
-        for (member, data) in members.iter().zip(data) {
-            let data = match data {
+        let read = self.read_data(members, reader);
+        for (member, outcome) in members.iter().zip(read) {
+            let data = match outcome {
                 Ok(data) => data,
                 // Not the inode's fault: it would be listed as one that cannot be read.
                 Err(error) if error.kind() == ErrorKind::Cancelled => {

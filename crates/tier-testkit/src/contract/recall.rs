@@ -80,8 +80,8 @@ impl Subject<'_> {
         assert!(extent.chunks.covers(chunks), "{chunks} is of several versions");
         let chunk_bytes = to_usize(u64::from(self.chunk_bytes));
         let skipped = to_usize(chunks.start().get() - extent.chunks.start().get());
-        let expected = &extent.bytes[skipped * chunk_bytes..];
-        let expected = &expected[..expected.len().min(to_usize(chunks.len()) * chunk_bytes)];
+        let rest = &extent.bytes[skipped * chunk_bytes..];
+        let expected = &rest[..rest.len().min(to_usize(chunks.len()) * chunk_bytes)];
         assert!(answer.bytes() == expected, "chunks {chunks} come with other bytes");
     }
 

@@ -39,18 +39,20 @@ impl FakeKvs {
         mut change: impl FnMut(&mut FakeInode, Xid),
     ) {
         let chunk_bytes = u64::from(self.shared.chunk_bytes);
-        let edges = edges.iter().filter(|edge| !edge.is_multiple_of(chunk_bytes));
-        let edges: Vec<_> =
-            edges.map(|edge| ChunkRange::one(ChunkNo::new(edge / chunk_bytes)).unwrap()).collect();
+        let cut_chunks: Vec<_> = edges
+            .iter()
+            .filter(|edge| !edge.is_multiple_of(chunk_bytes))
+            .map(|edge| ChunkRange::one(ChunkNo::new(edge / chunk_bytes)).unwrap())
+            .collect();
         loop {
-            for edge in &edges {
+            for edge in &cut_chunks {
                 self.with_resident(ino, *edge, |_| ()).expect("what is changed can be recalled");
             }
             let changed = self.log().transact(|xid| {
                 let mut inodes = self.shared.inodes.lock();
                 let inode = inodes.get_mut(&ino).expect("the inode to be changed is there");
                 // An eviction may have come in between.
-                let resident = edges.iter().all(|edge| inode.first_cold(*edge).is_none());
+                let resident = cut_chunks.iter().all(|edge| inode.first_cold(*edge).is_none());
                 resident.then(|| {
                     change(inode, xid);
                     operation.clone()

@@ -107,10 +107,10 @@ impl Export<'_> {
     fn count(&self, n_inodes: u64, bytes: u64) -> Result<()> {
         // The lock is let go before the progress is shown, which may wait for a slow terminal.
         let copied = {
-            let mut copied = self.copied.lock();
-            copied.n_inodes += n_inodes;
-            copied.bytes += bytes;
-            *copied
+            let mut total = self.copied.lock();
+            total.n_inodes += n_inodes;
+            total.bytes += bytes;
+            *total
         };
         (self.options.progress)(&copied)
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use kvfs::{NewNode, SetAttr, XattrMode};
+use kvfs::ops::{NewNode, SetAttr, XattrMode};
 use tier_types::{DeviceNumber, FileKind, Ino, Timestamp, Xattr};
 
 use super::Import;

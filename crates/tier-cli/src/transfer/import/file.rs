@@ -9,7 +9,8 @@ use std::fs::{File, Metadata};
 use std::path::Path;
 
 use anyhow::Result;
-use kvfs::{FsError, NewFile, NewNode};
+use kvfs::FsError;
+use kvfs::ops::{NewFile, NewNode};
 use tier_types::{ByteRange, FileAttr, FileName, Ino, to_u64};
 
 use super::Import;

@@ -119,10 +119,10 @@ impl Import<'_> {
         // The kernel hears of the name before the progress may stop the import.
         (self.options.entry_changed)(dir, name);
         let copied = {
-            let mut copied = self.copied.lock();
-            copied.n_inodes += 1;
-            copied.bytes += bytes;
-            *copied
+            let mut total = self.copied.lock();
+            total.n_inodes += 1;
+            total.bytes += bytes;
+            *total
         };
         (self.options.progress)(&copied)
     }

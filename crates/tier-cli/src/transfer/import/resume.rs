@@ -3,7 +3,8 @@
 use std::fs::Metadata;
 
 use anyhow::Result;
-use kvfs::{EntryRef, FsError, Kvfs, NewNode, RenameMode};
+use kvfs::ops::{EntryRef, NewNode, RenameMode};
+use kvfs::{FsError, Kvfs};
 use tier_types::{FileAttr, FileKind, FileName, Ino};
 
 use super::attributes::times;

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
-use kvfs::{FsError, NewNode};
+use kvfs::FsError;
+use kvfs::ops::NewNode;
 use tier_types::{FileKind, FileName, Ino};
 
 use super::attributes::{look_at, owned};
