@@ -6,13 +6,15 @@
 //! data, and [`Kvfs`] is a core and a way back. A recall can therefore be made from parts that hold
 //! the core, and no part holds the filesystem that holds it.
 //!
-//! Opening a core brings it into a state that every operation can rely on: the log goes on right
-//! behind what is published, and inodes that only a handle kept alive are deleted, because no
-//! handle survives a restart.
+//! Opening a core brings it into a state that every operation can rely on: all parts of the store
+//! agree on its last transaction, and inodes that only a handle kept alive are deleted, because no
+//! handle survives a restart. A filesystem that is behind its own archive is the exception: nothing
+//! in it is changed, neither at its opening nor later, because every operation would take an id
+//! that was given out before.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -20,14 +22,14 @@ use tier_log::Operation;
 use tier_types::{Clock, FileAttr, FileKind, Ino, PublicationListener, Recall, Timestamp, Xid};
 
 use crate::activity::{Activity, LastUses};
-use crate::error::Damage;
 use crate::open_files::OpenFiles;
 use crate::space::{self, DiskSpace, Room, StatFs};
 use crate::store::{
-    self, COOKIE_PARENT, Counters, Db, KvsSnapshot, Segments, StoreReader, TableStatistics,
+    self, COOKIE_PARENT, Counters, Db, KvsSnapshot, OpenedStore, Segments, StoreReader,
+    TableStatistics,
 };
 use crate::tx::{Committer, FileSize, Locks};
-use crate::{FsError, KvfsOptions};
+use crate::{FsError, KvfsOptions, Loss};
 
 /// Called with an inode whose data left the store or came back.
 pub type ResidencyListener = Box<dyn Fn(Ino) + Send + Sync>;
@@ -98,7 +100,7 @@ impl Core {
         options: &KvfsOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, FsError> {
-        Self::create_empty(path, options)?;
+        Self::create_empty(path, options, Xid::new(0))?;
         let core = Self::open(path, options, clock)?;
         core.make_root()?;
         core.fsync()?;
@@ -127,29 +129,38 @@ impl Core {
         Ok(())
     }
 
-    /// Makes a filesystem without even a root directory, to be restored into.
-    pub fn create_empty(path: &Path, options: &KvfsOptions) -> Result<(), FsError> {
+    /// Makes a filesystem without even a root directory, to be restored into. No transaction id up
+    /// to `floor`, and so no inode number, is given out in it.
+    pub fn create_empty(path: &Path, options: &KvfsOptions, floor: Xid) -> Result<(), FsError> {
         options.check()?;
-        let failed = |operation| {
-            move |source: std::io::Error| FsError::Store { operation, source: source.into() }
-        };
-        for directory in [path.to_path_buf(), segments_path(path)] {
-            std::fs::create_dir_all(&directory).map_err(failed("create the directory of"))?;
-        }
-        let synced = std::fs::File::open(path).and_then(|directory| directory.sync_all());
-        synced.map_err(failed("sync the directory of"))?;
         tracing::info!(path = %path.display(), options.chunk_bytes, "making a filesystem");
-        Db::open(&kvs_path(path), options, true)?.initialise(options.chunk_bytes)
+        store::create(path, options, floor)
     }
 
-    /// Opens a filesystem, repairs what a crash left between two steps of a publication, and
-    /// deletes orphans, which no handle holds any more.
+    /// Opens a filesystem that no archive knows. See [`open_archived`](Self::open_archived).
     pub fn open(
         path: &Path,
         options: &KvfsOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, FsError> {
-        let db = Arc::new(Db::open(&kvs_path(path), options, false)?);
+        Self::open_archived(path, options, clock, Xid::new(0))
+    }
+
+    /// Opens a filesystem whose archive ends with the transaction `archived`. Removes what a crash
+    /// left between two steps of a publication, and deletes orphans, which no handle holds any
+    /// more. An error if transactions are missing from it; if the archive knows later ones, it can
+    /// be read, and whatever would change it is a [`Loss::BehindArchive`].
+    pub fn open_archived(
+        path: &Path,
+        options: &KvfsOptions,
+        clock: Arc<dyn Clock>,
+        archived: Xid,
+    ) -> Result<Self, FsError> {
+        let OpenedStore { db, segments, witness, floor, last } = store::open(path, options)?;
+        let behind = (last < archived).then_some(Loss::BehindArchive { last, archived });
+        if let Some(loss) = &behind {
+            tracing::warn!(path = %path.display(), "nothing can be written: {loss}");
+        }
         let chunk_bytes = db.reader().chunk_bytes()?;
         let counters = db.reader().counters()?.unwrap_or_else(|| {
             tracing::warn!("the totals of the filesystem cannot be read; repair them");
@@ -157,15 +168,17 @@ impl Core {
         });
         let publications = PublicationState {
             publishing: Mutex::new(()),
-            segments: Segments::open(&segments_path(path))?,
+            segments,
             snapshots: Mutex::default(),
             listeners: Mutex::default(),
-            floor: db.reader().xid_floor()?,
+            floor,
         };
-        // Before anything is committed: the next id is behind everything that was ever logged.
         let published = publications.published();
-        let last = recover_log(&db, published)?;
-        let committer = Committer::new(Arc::clone(&db), Arc::clone(&clock), last.next(), counters);
+        assert!(last >= published, "checked when the parts of the store were compared");
+        let is_behind = behind.is_some();
+        let (store, time) = (Arc::clone(&db), Arc::clone(&clock));
+        let committer = Committer::new(store, witness, time, last.next(), counters);
+        let committer = committer.refusing(behind);
         let activity = Arc::<Activity>::default();
         let core = Self {
             room: Room::new(Arc::clone(&db), Arc::clone(&activity), options),
@@ -182,7 +195,7 @@ impl Core {
             residency_listener: OnceLock::new(),
         };
         // While names may be wrong no inode is deleted for the want of one.
-        if !core.db.reader().is_repairing()? {
+        if !is_behind && !core.db.reader().is_repairing()? {
             core.delete_orphans()?;
         }
         tracing::info!(path = %path.display(), %last, %published, chunk_bytes, "filesystem opened");
@@ -231,10 +244,9 @@ impl Core {
         self.room.check()
     }
 
-    /// No transaction id up to `xid`, and so no inode number, is given out from the next opening
-    /// on. For a filesystem that is to be restored into.
-    pub fn set_xid_floor(&self, xid: Xid) -> Result<(), FsError> {
-        self.db.set_xid_floor(xid)
+    /// Whether operations are accepted: an error if the filesystem is behind its archive.
+    pub fn check_writable(&self) -> Result<(), FsError> {
+        self.committer.check_writable()
     }
 
     /// The key-value store's own statistics, by table.
@@ -268,19 +280,6 @@ impl PublicationState {
     pub(crate) fn published(&self) -> Xid {
         self.segments.last().map_or(self.floor, |last| last.max(self.floor))
     }
-}
-
-/// Finishes a publication that a crash interrupted between the segment and the release of its
-/// records, and tells the last transaction, published or not.
-fn recover_log(db: &Db, published: Xid) -> Result<Xid, FsError> {
-    db.release_log(published)?;
-    let reader = db.reader();
-    if reader.first_logged()?.is_some_and(|first| first != published.next()) {
-        return Err(FsError::damaged_store(Damage::LogRecords));
-    }
-    let last = reader.last_logged()?.unwrap_or(published);
-    assert!(last >= published, "the records go on behind what is published");
-    Ok(last)
 }
 
 /// A filesystem: its storage, and the way back for evicted data. All operations of [`Core`] can be
@@ -339,12 +338,4 @@ impl std::fmt::Debug for Kvfs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Kvfs").field("core", &self.core).finish_non_exhaustive()
     }
-}
-
-fn kvs_path(path: &Path) -> PathBuf {
-    path.join("kvs")
-}
-
-fn segments_path(path: &Path) -> PathBuf {
-    path.join("segments")
 }

@@ -7,7 +7,7 @@ use tier_types::{Clock, FileAttr, FileKind, FileName, Ino, Timestamp, Xid};
 
 use crate::core::Core;
 use crate::ops::{NewNode, new_attr};
-use crate::store::{Counters, Db};
+use crate::store::{Counters, Db, OpenAs, Witness};
 use crate::tx::Committer;
 use crate::{Kvfs, KvfsOptions, NoArchive};
 
@@ -29,14 +29,16 @@ pub(crate) fn options() -> KvfsOptions {
 /// An empty key-value store.
 pub(crate) fn store() -> (TempDir, Arc<Db>) {
     let dir = tempfile::tempdir().unwrap();
-    let db = Db::open(&dir.path().join("kvs"), &options(), true).unwrap();
-    db.initialise(CHUNK).unwrap();
+    let db = Db::open(&dir.path().join("kvs"), &options(), OpenAs::New).unwrap();
+    db.initialise(CHUNK, Xid::new(0)).unwrap();
     (dir, Arc::new(db))
 }
 
 /// A committer of an empty store, whose first transaction is 1.
 pub(crate) fn committer(db: &Arc<Db>, clock: Arc<dyn Clock>) -> Committer {
-    Committer::new(Arc::clone(db), clock, Xid::new(1), Counters::default())
+    // Its directory goes at once: nothing here reads it.
+    let witness = Witness::open(tempfile::tempdir().unwrap().path()).unwrap();
+    Committer::new(Arc::clone(db), witness, clock, Xid::new(1), Counters::default())
 }
 
 /// A filesystem without an archive.

@@ -12,7 +12,7 @@
 //! | `evict` | the evicter's carried-over candidates |
 //! | `tmp` | temporary files of net changes |
 //!
-//! The filesystem's own files (for kvfs `kvs` and `segments`) lie beside these.
+//! The filesystem's own files (for kvfs `kvs`, `segments` and `witness`) lie beside these.
 
 use std::path::{Path, PathBuf};
 

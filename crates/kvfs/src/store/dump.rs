@@ -33,6 +33,7 @@ fn key_text(table: Table, key: &[u8]) -> String {
         Table::Inodes
         | Table::Resident
         | Table::Log
+        | Table::Segments
         | Table::Orphans
         | Table::Warm
         | Table::Pins => keys::take_number(key).map(|(number, _)| number.to_string()),
@@ -65,6 +66,7 @@ fn value_text(table: Table, key: &[u8], bytes: &[u8]) -> String {
         Table::Log => number
             .and_then(|xid| LogRecord::from_bytes(Xid::new(xid), bytes).ok())
             .map(|record| format!("{:?}", record.operation)),
+        Table::Segments => rows::number_from_bytes(bytes).map(|first| format!("from {first}")),
         Table::Chunks => Some(format!("{} bytes", bytes.len())),
         Table::Resident => rows::number_from_bytes(bytes).map(|bytes| format!("{bytes} bytes")),
         Table::Xattrs | Table::Cookies => Some(bytes.escape_ascii().to_string()),

@@ -28,6 +28,8 @@ pub enum Table {
     Resident,
     /// xid -> log record.
     Log,
+    /// Last xid of a published log segment that is not retired -> its first xid.
+    Segments,
     /// ino -> nothing: no name left, or none yet.
     Orphans,
     /// ino -> nothing: has data that was recalled.
@@ -40,7 +42,7 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Inodes,
         Self::Entries,
         Self::Cookies,
@@ -50,6 +52,7 @@ impl Table {
         Self::Chunks,
         Self::Resident,
         Self::Log,
+        Self::Segments,
         Self::Orphans,
         Self::Warm,
         Self::Pins,
@@ -82,6 +85,7 @@ impl Table {
             Self::Chunks => "chunks",
             Self::Resident => "resident",
             Self::Log => "log",
+            Self::Segments => "segments",
             Self::Orphans => "orphans",
             Self::Warm => "warm",
             Self::Pins => "pins",
@@ -92,7 +96,10 @@ impl Table {
 
 pub(crate) const META_CHUNK_BYTES: &[u8] = b"chunk-bytes";
 pub(crate) const META_COUNTERS: &[u8] = b"counters";
-/// No transaction id up to this one is given out again: set by a restore.
+/// The last transaction id that was given out: in every batch of the committer.
+pub(crate) const META_LAST_XID: &[u8] = b"last-xid";
+/// The filesystem begins behind this transaction: those before are of the filesystem that it was
+/// restored from. There from the making on.
 pub(crate) const META_XID_FLOOR: &[u8] = b"xid-floor";
 /// There while a repair is under way.
 pub(crate) const META_REPAIRING: &[u8] = b"repairing";

@@ -65,6 +65,7 @@ impl LogService for Core {
 
     fn retire_segments(&self, xid: Xid) -> Result<(), PortError> {
         tracing::debug!(%xid, "retiring segments");
-        Ok(self.publications.segments.retire(xid)?)
+        let record = |retired: &[_]| self.db.record_retired(retired);
+        Ok(self.publications.segments.retire(xid, record)?)
     }
 }

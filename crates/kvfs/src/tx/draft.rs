@@ -8,7 +8,7 @@
 use tier_log::{LogRecord, Operation};
 use tier_types::{ChunkNo, ChunkRange, FileAttr, Ino, Link, Timestamp, Xid, to_u64, to_usize};
 
-use crate::store::keys::{self, META_COUNTERS};
+use crate::store::keys::{self, META_COUNTERS, META_LAST_XID};
 use crate::store::patch as patches;
 use crate::store::rows;
 use crate::store::{Batch, COOKIE_PARENT, Counters, Entry, RunState, Table};
@@ -269,9 +269,11 @@ impl Draft {
     }
 }
 
-/// Writes the totals as they are after a batch.
-pub(super) fn put_counters(batch: &mut Batch, counters: &Counters) {
+/// Writes what every batch says of the filesystem as a whole: the totals after it, and the last
+/// transaction id, so that a store that lost batches knows it.
+pub(super) fn put_totals(batch: &mut Batch, counters: &Counters, last: Xid) {
     batch.put(Table::Meta, META_COUNTERS, rows::counters_to_bytes(counters));
+    batch.put(Table::Meta, META_LAST_XID, rows::number_to_bytes(last.get()));
 }
 
 /// A patch of a chunk that writes `data` at `within` bytes from its start.

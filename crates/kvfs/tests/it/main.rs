@@ -15,7 +15,11 @@ mod evict;
 #[cfg(test)]
 mod fsck;
 #[cfg(test)]
+mod loss;
+#[cfg(test)]
 mod names;
+#[cfg(test)]
+mod never_reused;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]

@@ -3,10 +3,11 @@
 //! Every change of the filesystem is a mutation: a closure that is told its transaction id and its
 //! time, and fills a draft. Threads put their mutations into a queue and ask for the lead. The
 //! thread that gets it takes the whole queue, gives each mutation the next ids, and writes all
-//! drafts, their log records and the new totals as one batch of the key-value store. So
+//! drafts, their log records, the new totals and the last id as one batch of the key-value store. So
 //!
 //! - ids have no gaps, and their order is the order in which batches become visible;
 //! - a change, its log record and its share of the totals are in the store together or not at all;
+//! - the store knows its own last id, and an opening can tell that batches are missing at its end;
 //! - the cost of a batch is shared by all threads that came while the one before was written. A
 //!   thread that comes alone leads at once and waits for nothing.
 //!
@@ -42,6 +43,7 @@ mod group;
 mod tests;
 
 use std::any::Any;
+use std::cell::Cell;
 use std::iter;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -49,9 +51,9 @@ use std::sync::Arc;
 use tier_types::{Clock, Timestamp, Xid};
 
 use super::Draft;
-use super::draft::put_counters;
-use crate::FsError;
-use crate::store::{Batch, Counters, Db, KvsSnapshot};
+use super::draft::put_totals;
+use crate::store::{Batch, Counters, Db, KvsSnapshot, Witness};
+use crate::{FsError, Loss};
 use group::{GroupCommit, Lead, Pending, Promise, Queue, SharedSync};
 
 /// A batch takes no further mutation when it has this many bytes.
@@ -82,8 +84,12 @@ enum Outcome {
 /// Gives mutations their transaction ids and writes them.
 pub(crate) struct Committer {
     db: Arc<Db>,
+    /// Is told what each sync covered.
+    witness: Witness,
     group: GroupCommit<Leader>,
     syncs: SharedSync,
+    /// Why no operation is accepted.
+    refusal: Option<Loss>,
 }
 
 /// What the leading thread goes by.
@@ -101,6 +107,7 @@ struct Leader {
 impl Committer {
     pub(crate) fn new(
         db: Arc<Db>,
+        witness: Witness,
         clock: Arc<dyn Clock>,
         next_xid: Xid,
         counters: Counters,
@@ -113,7 +120,18 @@ impl Committer {
             n_batches: 0,
             poisoned: false,
         };
-        Self { db, group: GroupCommit::new(leader), syncs: SharedSync::default() }
+        let group = GroupCommit::new(leader);
+        Self { db, witness, group, syncs: SharedSync::default(), refusal: None }
+    }
+
+    /// The same, but every mutation that is an operation fails with a loss, if there is one.
+    pub(crate) fn refusing(self, refusal: Option<Loss>) -> Self {
+        Self { refusal, ..self }
+    }
+
+    /// Whether operations are accepted.
+    pub(crate) fn check_writable(&self) -> Result<(), FsError> {
+        self.refusal.clone().map_or(Ok(()), |loss| Err(loss.into()))
     }
 
     /// Commits a mutation that logs `n_operations`; `fill` must add exactly as many. If `fill`
@@ -123,6 +141,10 @@ impl Committer {
         n_operations: u64,
         fill: impl FnOnce(&mut Draft) + Send + 'static,
     ) -> Result<Committed, FsError> {
+        // Data may come back from the archive and go there: that takes no id.
+        if n_operations > 0 {
+            self.check_writable()?;
+        }
         match self.group.commit(Mutation { n_operations, fill: Box::new(fill) }) {
             Outcome::Done(done) => done,
             Outcome::Panicked(panic) => panic::resume_unwind(panic),
@@ -148,16 +170,23 @@ impl Committer {
     /// share the next one.
     pub(crate) fn sync(&self) -> Result<(), FsError> {
         let wanted = self.group.leader().n_batches;
+        let last = Cell::new(Xid::new(0));
         let written = || {
             let leader = self.group.leader();
             // After a failed sync it is unknown what is on the disk.
-            if leader.poisoned { Err(FsError::Poisoned) } else { Ok(leader.n_batches) }
+            if leader.poisoned {
+                return Err(FsError::Poisoned);
+            }
+            last.set(leader.last_xid());
+            Ok(leader.n_batches)
         };
         let sync = || {
             // Without the lead, so that commits go on meanwhile.
             let synced = self.db.sync();
-            if synced.is_err() {
-                self.group.leader().poisoned = true;
+            match synced {
+                // Only now, and no more than the sync covered for sure.
+                Ok(()) => self.witness.note(last.get()),
+                Err(_) => self.group.leader().poisoned = true,
             }
             synced
         };
@@ -167,7 +196,7 @@ impl Committer {
 
 impl Leader {
     fn last_xid(&self) -> Xid {
-        Xid::new(self.next_xid.get() - 1)
+        before(self.next_xid)
     }
 
     /// Writes a batch. Poisoned before and well only after: a panic in between is a failure.
@@ -217,7 +246,7 @@ impl Lead for Leader {
             // All of them panicked: a batch of nothing but the totals would be a write for nothing.
             return;
         }
-        put_counters(&mut batch, &counters);
+        put_totals(&mut batch, &counters, before(next_xid));
         match self.write(batch) {
             Ok(()) => {
                 assert!(next_xid >= self.next_xid, "transaction ids only ever rise");
@@ -241,6 +270,12 @@ impl Lead for Leader {
     fn abandoned() -> Outcome {
         Outcome::Done(Err(FsError::LeaderPanicked))
     }
+}
+
+/// The transaction before the next one.
+fn before(next: Xid) -> Xid {
+    assert!(next > Xid::new(0), "the first transaction is 1");
+    Xid::new(next.get() - 1)
 }
 
 /// The draft that a mutation fills, or what its closure panicked with. A draft of its own is all

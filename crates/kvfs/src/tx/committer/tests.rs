@@ -63,6 +63,10 @@ fn a_batch_has_consecutive_ids_in_the_order_of_the_queue() {
     assert_eq!(xids, [1, 2, 3, 4, 5]);
     assert_eq!(logged(&committer), [10, 11, 12, 13, 14]);
     assert_eq!(committer.group.leader().n_batches, 1);
+    assert_eq!(committer.db.reader().last_xid().unwrap(), Xid::new(5), "the store knows it");
+    // What is no operation takes no id, and says the last one again.
+    committer.commit(0, |_| {}).unwrap();
+    assert_eq!(committer.db.reader().last_xid().unwrap(), Xid::new(5));
 }
 
 #[test]
