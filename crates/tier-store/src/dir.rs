@@ -73,11 +73,12 @@ impl StoreDir {
         })
     }
 
-    /// The last transaction that the local archive has; none is 0. A filesystem that ends before it
-    /// was put back to an earlier state, and must not write.
+    /// The last transaction that the local archive has, or that this store was restored behind. A
+    /// filesystem that ends before it was put back to an earlier state, and must not write.
     pub fn archived(&self) -> Result<Xid, StoreError> {
+        let floor = Xid::new(self.config.xid_floor);
         let newest = Archive::newest(self.local.as_ref(), &self.keys, self.filesystem)?;
-        Ok(newest.map_or(Xid::new(0), |newest| newest.range.last()))
+        Ok(newest.map_or(floor, |newest| newest.range.last().max(floor)))
     }
 
     /// The stores in which tarballs are looked for, in this order.

@@ -80,7 +80,7 @@ pub(crate) fn create(root: &Path, options: &KvfsOptions, floor: Xid) -> Result<(
             return Err(FsError::NotNew { path: part.clone() });
         }
     }
-    std::fs::create_dir_all(&files.segments).map_err(failed("create the directory of"))?;
+    segments::make_directory(&files.segments)?;
     Db::open(&files.kvs, options, OpenAs::New)?.initialise(options.chunk_bytes, floor)?;
     Witness::create(root, floor)?;
     let synced = std::fs::File::open(root).and_then(|directory| directory.sync_all());
@@ -99,6 +99,7 @@ pub(crate) fn open(root: &Path, options: &KvfsOptions) -> Result<OpenedStore, Fs
     };
     let (Agreed { segments, leftovers }, floor, last) = files.agree(&db)?;
     segments::remove_leftovers(&leftovers);
+    segments::make_directory(&files.segments)?;
     let segments = Segments::new(&files.segments, segments);
     let witness = Witness::open(root)?;
     Ok(OpenedStore { db: Arc::new(db), segments, witness, floor, last })

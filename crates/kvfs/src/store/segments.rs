@@ -159,7 +159,12 @@ fn range_of(path: &Path) -> Option<XidRange> {
 /// Finds the files of segments, and what a crash left half written. Other files are left alone.
 pub(super) fn find(directory: &Path) -> Result<FoundSegments, FsError> {
     let mut found = FoundSegments::default();
-    for entry in fs::read_dir(directory).map_err(failed("list the directory of", directory))? {
+    let entries = match fs::read_dir(directory) {
+        // Then nothing is found, and each segment that was recorded is missing.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        entries => entries.map_err(failed("list the directory of", directory))?,
+    };
+    for entry in entries {
         let path = entry.map_err(failed("list the directory of", directory))?.path();
         if path.extension().is_some_and(|extension| extension == TEMPORARY) {
             found.leftovers.push(path);
@@ -169,6 +174,11 @@ pub(super) fn find(directory: &Path) -> Result<FoundSegments, FsError> {
         }
     }
     Ok(found)
+}
+
+/// Makes the directory of segments, with those above it.
+pub(super) fn make_directory(directory: &Path) -> Result<(), FsError> {
+    fs::create_dir_all(directory).map_err(failed("create the directory of", directory))
 }
 
 /// Removes files that belong to nothing.

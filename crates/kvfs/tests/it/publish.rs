@@ -89,6 +89,12 @@ fn a_missing_segment_is_noticed() {
         assert_eq!((range, &path), (expected, missing));
         fs::write(missing, content).unwrap();
     }
+    let segments = dir.path().join("segments");
+    fs::rename(&segments, dir.path().join("moved")).unwrap();
+    let clock = std::sync::Arc::new(tier_testkit::VirtualClock::at(0));
+    let error = kvfs::Core::open(dir.path(), &crate::common::options(), clock).unwrap_err();
+    assert!(matches!(error, kvfs::FsError::Lost(kvfs::Loss::Segment { .. })), "{error:?}");
+    fs::rename(dir.path().join("moved"), &segments).unwrap();
     assert_eq!(open(&dir).last_xid(), Xid::new(4), "with the files put back all is there again");
 }
 
