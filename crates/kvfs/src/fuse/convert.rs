@@ -50,6 +50,8 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::Interrupted => Errno::EINTR,
         FsError::Recall { .. }
         | FsError::Damaged { .. }
+        | FsError::Lost(_)
+        | FsError::NotNew { .. }
         | FsError::Store { .. }
         | FsError::Log(_)
         | FsError::Contended { .. }

@@ -49,9 +49,9 @@ impl Witness {
 
     /// Opens it, or makes it if it is lost.
     pub(crate) fn open(root: &Path) -> Result<Self, FsError> {
-        let opened = OpenOptions::new().write(true).create(true).truncate(false);
-        let file = opened.open(Self::path(root)).map_err(failed("open the witness of"))?;
-        Ok(Self { file })
+        let mut options = OpenOptions::new();
+        let opened = options.write(true).create(true).truncate(false).open(Self::path(root));
+        Ok(Self { file: opened.map_err(failed("open the witness of"))? })
     }
 
     /// Makes the one of a new filesystem, durably: a file that is there from the first moment is

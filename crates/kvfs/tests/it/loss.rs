@@ -14,7 +14,7 @@ use tier_types::{ErrorKind, FileKind, HasKind, Ino, LogService, MountedInstance,
 
 use crate::common::{create, file, name, node, open, options};
 use crate::fsck::check;
-use crate::publish::segment_files;
+use crate::publish::{copy, segment_files};
 
 fn try_open(root: &Path) -> Result<Core, FsError> {
     Core::open(root, &options(), Arc::new(VirtualClock::at(0)))
@@ -307,11 +307,12 @@ fn behind_its_archive_a_filesystem_can_be_read_and_not_written() {
     fs.write(f, 0, b"hot").unwrap();
     let (unnamed, handle) = fs.create_unnamed(&node(FileKind::Regular)).unwrap();
     let last = fs.last_xid();
-    std::mem::forget(handle);
-    drop(fs);
+    // A crash: no handle is closed.
+    let left = copy(&dir);
+    drop((fs, handle));
     let open_archived = |archived| {
         let clock = Arc::new(VirtualClock::at(0));
-        let core = Core::open_archived(dir.path(), &options(), clock, archived).unwrap();
+        let core = Core::open_archived(left.path(), &options(), clock, archived).unwrap();
         Kvfs::new(Arc::new(core), Arc::new(NoArchive))
     };
     let fs = open_archived(last.next());
