@@ -133,9 +133,8 @@ impl Segments {
         }
         drop(segments);
         // Each is tried: what stays is not recorded any more, and goes at the next opening.
-        let remove = |info: &SegmentInfo| {
-            fs::remove_file(&info.name).map_err(failed("remove", &info.name))
-        };
+        let remove =
+            |info: &SegmentInfo| fs::remove_file(&info.name).map_err(failed("remove", &info.name));
         let removed: Vec<_> = retired.iter().map(remove).collect();
         removed.into_iter().collect()
     }
@@ -281,9 +280,19 @@ mod tests {
         for first in [1, 4, 7] {
             publish(&segments, range(first, first + 3));
         }
-        segments.retire(Xid::new(5), |retired| { assert_eq!(retired, [range(1, 4)]); Ok(()) }).unwrap();
+        segments
+            .retire(Xid::new(5), |retired| {
+                assert_eq!(retired, [range(1, 4)]);
+                Ok(())
+            })
+            .unwrap();
         assert_eq!(ranges(&segments), [range(4, 7), range(7, 10)], "5 is not its last");
-        segments.retire(Xid::new(100), |retired| { assert_eq!(retired, [range(4, 7)]); Ok(()) }).unwrap();
+        segments
+            .retire(Xid::new(100), |retired| {
+                assert_eq!(retired, [range(4, 7)]);
+                Ok(())
+            })
+            .unwrap();
         assert_eq!(ranges(&segments), [range(7, 10)]);
         assert_eq!(found(dir.path()), [range(7, 10)]);
         segments.retire(Xid::new(100), |_| panic!("there is none to record")).unwrap();

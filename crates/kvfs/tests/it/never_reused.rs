@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use tier_testkit::VirtualClock;
 use tier_types::{ErrorKind, HasKind, Ino, LogService, Xid};
 
-use crate::common::{create, file, options};
+use crate::common::{create, file, name, options};
+use crate::fsck::check;
 use crate::loss::copy_tree;
 
 /// What is done to a store before it is damaged.
@@ -36,7 +37,10 @@ enum Harm {
     /// Only this share of a hundred stays.
     Truncate(usize, usize),
     /// A file of an earlier moment comes back, over a later one or anew.
-    PutBack { file: usize, copy: usize },
+    PutBack {
+        file: usize,
+        copy: usize,
+    },
     /// The whole key-value store of an earlier moment comes back.
     PutBackStore(usize),
     Nothing,
@@ -73,13 +77,15 @@ struct Subject {
     /// The last transaction of which a sync has returned.
     synced: Xid,
     n_files: usize,
+    /// The files of which a sync has returned.
+    n_synced: usize,
 }
 
 impl Subject {
     fn new() -> Self {
         let (dir, fs) = create();
         let synced = fs.last_xid();
-        Self { dir, fs: Some(fs), copies: Vec::new(), synced, n_files: 0 }
+        Self { dir, fs: Some(fs), copies: Vec::new(), synced, n_files: 0, n_synced: 0 }
     }
 
     fn apply(&mut self, op: Op) {
@@ -91,19 +97,18 @@ impl Subject {
             }
             Op::Write => {
                 let last = self.n_files.to_string();
-                if let Ok(attr) = fs.lookup(Ino::ROOT, &crate::common::name(&last)) {
+                if let Ok(attr) = fs.lookup(Ino::ROOT, &name(&last)) {
                     fs.write(attr.ino, 100, &[7; 3000]).unwrap();
                 }
             }
             Op::Sync => {
-                let last = fs.last_xid();
                 fs.fsync().unwrap();
-                self.synced = last;
+                self.promise();
             }
             Op::Publish => {
                 if let Some(publication) = fs.publish().unwrap() {
-                    self.synced = publication.range.last();
                     fs.release(&publication).unwrap();
+                    self.promise();
                 }
             }
             Op::Retire(percent) => {
@@ -112,7 +117,7 @@ impl Subject {
             }
             Op::Reclaim => {
                 tier_types::MountedInstance::reclaim(fs.core().as_ref()).unwrap();
-                self.synced = fs.last_xid();
+                self.promise();
             }
             Op::Save => {
                 self.fs = None;
@@ -122,6 +127,11 @@ impl Subject {
                 self.fs = Some(open(self.dir.path()).expect("nothing was harmed"));
             }
         }
+    }
+
+    /// Everything so far is durable.
+    fn promise(&mut self) {
+        (self.synced, self.n_synced) = (self.fs.as_ref().unwrap().last_xid(), self.n_files);
     }
 
     fn close_and_harm(&mut self, harm: Harm) {
@@ -181,6 +191,11 @@ fn holds(ops: &[Op], harm: Harm) -> Result<(), TestCaseError> {
         Ok(fs) => {
             let last = fs.last_xid();
             prop_assert!(last >= subject.synced, "{last} of {} transactions", subject.synced);
+            for number in 1..=subject.n_synced {
+                let found = fs.lookup(Ino::ROOT, &name(&number.to_string()));
+                prop_assert!(found.is_ok(), "file {}: {:?}", number, found);
+            }
+            prop_assert_eq!(check(&fs).1, Vec::<String>::new());
             let made = file(&fs, Ino::ROOT, "made after it");
             prop_assert_eq!(made.get(), last.get() + 1);
         }
