@@ -21,12 +21,13 @@ use tier_types::{Clock, FileAttr, FileKind, Ino, PublicationListener, Recall, Ti
 
 use crate::activity::{Activity, LastUses};
 use crate::error::Damage;
+use crate::freed::FreedSpace;
 use crate::open_files::OpenFiles;
 use crate::space::{self, DiskSpace, Room, StatFs};
 use crate::store::{
     self, COOKIE_PARENT, Counters, Db, KvsSnapshot, Segments, StoreReader, TableStatistics,
 };
-use crate::tx::{Committer, FileSize, Locks};
+use crate::tx::{ChunkWriter, Committer, FileSize, Locks};
 use crate::{FsError, KvfsOptions};
 
 /// Called with an inode whose data left the store or came back.
@@ -63,6 +64,8 @@ pub struct Core {
     pub(crate) locks: Locks,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chunk_bytes: u32,
+    pub(crate) chunk_writer: ChunkWriter,
+    pub(crate) freed: FreedSpace,
     pub(crate) publications: PublicationState,
     pub(crate) activity: Arc<Activity>,
     pub(crate) uses: LastUses,
@@ -165,7 +168,12 @@ impl Core {
         // Before anything is committed: the next id is behind everything that was ever logged.
         let published = publications.published();
         let last = recover_log(&db, published)?;
-        let committer = Committer::new(Arc::clone(&db), Arc::clone(&clock), last.next(), counters);
+        let last_generation = db.reader().last_generation()?;
+        let generation = last_generation.map_or(0, |last| last + 1);
+        let committer =
+            Committer::new(Arc::clone(&db), Arc::clone(&clock), last.next(), counters, generation);
+        let chunk_writer =
+            ChunkWriter::new(Arc::clone(db.extent_files()), chunk_bytes, options.extent_bytes_min);
         let activity = Arc::<Activity>::default();
         let core = Self {
             room: Room::new(Arc::clone(&db), Arc::clone(&activity), options),
@@ -174,6 +182,8 @@ impl Core {
             locks: Locks::new(),
             clock,
             chunk_bytes,
+            chunk_writer,
+            freed: FreedSpace::new(last_generation),
             publications,
             activity,
             uses: LastUses::default(),
@@ -181,6 +191,7 @@ impl Core {
             restored_cookies: Mutex::new(COOKIE_PARENT),
             residency_listener: OnceLock::new(),
         };
+        core.settle_extents()?;
         // While names may be wrong no inode is deleted for the want of one.
         if !core.db.reader().is_repairing()? {
             core.delete_orphans()?;

@@ -23,7 +23,9 @@ mod tx;
 
 mod activity;
 mod core;
+mod freed;
 mod open_files;
+mod settle;
 mod space;
 
 pub mod ops;

@@ -6,6 +6,7 @@
 //! the repair: they show rows that cannot be decoded as well.
 
 mod chunks;
+mod extents;
 mod log;
 mod names;
 
@@ -17,6 +18,8 @@ use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, META_XI
 use super::rows::{self, Counters};
 use crate::FsError;
 use crate::error::Damage;
+
+pub(crate) use chunks::{OldChunk, RowContent};
 
 /// Typed reads.
 #[derive(Clone, Copy)]
