@@ -23,6 +23,7 @@ use crate::activity::{Activity, LastUses};
 use crate::error::Damage;
 use crate::freed::FreedSpace;
 use crate::open_files::OpenFiles;
+use crate::settle::settle_extents;
 use crate::space::{self, DiskSpace, Room, StatFs};
 use crate::store::{
     self, COOKIE_PARENT, Counters, Db, KvsSnapshot, Segments, StoreReader, TableStatistics,
@@ -172,6 +173,7 @@ impl Core {
         let generation = last_generation.map_or(0, |last| last + 1);
         let committer =
             Committer::new(Arc::clone(&db), Arc::clone(&clock), last.next(), counters, generation);
+        let freed = FreedSpace::new(Arc::clone(&db), last_generation);
         let chunk_writer =
             ChunkWriter::new(Arc::clone(db.extent_files()), chunk_bytes, options.extent_bytes_min);
         let activity = Arc::<Activity>::default();
@@ -183,7 +185,7 @@ impl Core {
             clock,
             chunk_bytes,
             chunk_writer,
-            freed: FreedSpace::new(last_generation),
+            freed,
             publications,
             activity,
             uses: LastUses::default(),
@@ -191,7 +193,7 @@ impl Core {
             restored_cookies: Mutex::new(COOKIE_PARENT),
             residency_listener: OnceLock::new(),
         };
-        core.settle_extents()?;
+        settle_extents(&core.db, &core.committer, chunk_bytes)?;
         // While names may be wrong no inode is deleted for the want of one.
         if !core.db.reader().is_repairing()? {
             core.delete_orphans()?;
@@ -235,6 +237,17 @@ impl Core {
     /// How full the store's disk is.
     pub fn disk_space(&self) -> Result<DiskSpace, FsError> {
         space::disk_space(&self.db)
+    }
+
+    /// Gives space back to the disk that is free and that no snapshot needs, all of it. Makes all
+    /// changes durable.
+    pub(crate) fn give_back(&self) -> Result<(), FsError> {
+        self.freed.give_back(&self.committer)
+    }
+
+    /// The same after an operation that may have freed much: only if it is worth it, and briefly.
+    pub(crate) fn give_back_if_due(&self) {
+        self.freed.give_back_if_due(&self.committer);
     }
 
     /// Whether there is room for more. An operation that frees room goes on without.

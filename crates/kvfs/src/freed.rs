@@ -2,7 +2,7 @@
 //!
 //! An extent is free from the batch on that takes its row away, and may still be needed for two
 //! reasons: a KVS snapshot that was taken before can see the row, and until the next sync a loss of
-//! power brings it back. Both end for a whole *generation* at once: [`Core::give_back`] ends the
+//! power brings it back. Both end for a whole *generation* at once: [`FreedSpace::give_back`] ends the
 //! generation of the moment, notes the number that the next snapshot will get, and syncs. When no
 //! snapshot with a smaller number lives, all extents of that generation and of those before are
 //! holes to be punched. The rows that name them go after that, so that a crash at any moment leaves
@@ -13,12 +13,14 @@
 //! much.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::FsError;
-use crate::core::Core;
+use crate::store::Db;
 use crate::store::extents::Place;
+use crate::tx::Committer;
 
 /// Extents that are given back at a time, between two looks at whether to go on.
 const N_EXTENTS_STEP: usize = 1000;
@@ -30,6 +32,7 @@ const FREED_BYTES_DUE: u64 = 64 << 20;
 /// Generations that have ended and are not given back.
 #[derive(Debug)]
 pub(crate) struct FreedSpace {
+    db: Arc<Db>,
     ended: Mutex<Ended>,
 }
 
@@ -50,28 +53,26 @@ struct Generation {
 
 impl FreedSpace {
     /// What an earlier process left up to `last` can go at once: no snapshot of its lives.
-    pub(crate) fn new(last: Option<u64>) -> Self {
+    pub(crate) fn new(db: Arc<Db>, last: Option<u64>) -> Self {
         let left = last.map(|number| Generation { number, next_snapshot: 0 });
         let from = (0, Place { file: 0, offset: 0 });
-        Self { ended: Mutex::new(Ended { generations: left.into_iter().collect(), from }) }
+        Self { db, ended: Mutex::new(Ended { generations: left.into_iter().collect(), from }) }
     }
-}
 
-impl Core {
     /// Gives everything back that is free by now and that no snapshot needs. Makes all changes
     /// durable.
-    pub(crate) fn give_back(&self) -> Result<(), FsError> {
-        self.give_back_steps(self.freed.ended.lock(), usize::MAX)
+    pub(crate) fn give_back(&self, committer: &Committer) -> Result<(), FsError> {
+        self.give_back_steps(committer, self.ended.lock(), usize::MAX)
     }
 
     /// The same, but only if it is worth a sync, only a part of it, and not if another thread is at
     /// it. What fails is tried again the next time.
-    pub(crate) fn give_back_if_due(&self) {
-        if self.committer.freed_bytes() < FREED_BYTES_DUE {
+    pub(crate) fn give_back_if_due(&self, committer: &Committer) {
+        if committer.freed_bytes() < FREED_BYTES_DUE {
             return;
         }
-        let Some(ended) = self.freed.ended.try_lock() else { return };
-        if let Err(error) = self.give_back_steps(ended, N_STEPS_BRIEF) {
+        let Some(ended) = self.ended.try_lock() else { return };
+        if let Err(error) = self.give_back_steps(committer, ended, N_STEPS_BRIEF) {
             tracing::warn!("space of what was replaced or removed does not come back: {error}");
         }
     }
@@ -79,14 +80,15 @@ impl Core {
     /// One thread at a time: the others would punch the same holes.
     fn give_back_steps(
         &self,
+        committer: &Committer,
         mut ended: MutexGuard<'_, Ended>,
         n_steps_max: usize,
     ) -> Result<(), FsError> {
         // In this order: a snapshot that gets a smaller number may have been taken before the
         // generation's last batch, one that gets this number or a higher one was taken after it.
-        let number = self.committer.end_generation();
+        let number = committer.end_generation();
         let next_snapshot = self.db.next_snapshot();
-        self.committer.sync()?;
+        committer.sync()?;
         ended.generations.push_back(Generation { number, next_snapshot });
         let mut n_steps = 0;
         while let Some(first) = ended.generations.front().copied() {

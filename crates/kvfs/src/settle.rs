@@ -14,15 +14,28 @@
 use tier_types::{ChunkRange, ChunkRun, to_u64};
 
 use crate::FsError;
-use crate::core::Core;
 use crate::store::extents::{ChunkExtent, Content, Place};
-use crate::store::{ChunkBefore, Unsynced};
-use crate::tx::{MapWindow, patch};
+use crate::store::{ChunkBefore, Db, Unsynced};
+use crate::tx::{Committer, FileSize, MapWindow, patch};
 
-impl Core {
-    /// Brings chunk data into a state in which every row refers to bytes that are there, as far as
-    /// no sync covered it, and makes that durable.
-    pub(crate) fn settle_extents(&self) -> Result<(), FsError> {
+/// Brings chunk data into a state in which every row refers to bytes that are there, as far as no
+/// sync covered it, and makes that durable.
+pub(crate) fn settle_extents(
+    db: &Db,
+    committer: &Committer,
+    chunk_bytes: u32,
+) -> Result<(), FsError> {
+    Settle { db, committer, chunk_bytes }.run()
+}
+
+struct Settle<'a> {
+    db: &'a Db,
+    committer: &'a Committer,
+    chunk_bytes: u32,
+}
+
+impl Settle<'_> {
+    fn run(&self) -> Result<(), FsError> {
         let unsynced = self.db.reader().unsynced()?;
         let mut n_undone = 0_u64;
         for (place, row) in unsynced.iter().rev() {
@@ -63,8 +76,9 @@ impl Core {
                 })?;
             }
             ChunkBefore::Away(run) => {
-                let attr = self.db.reader().attr(*ino)?;
-                let window = MapWindow::load(self.db.reader(), *ino, only, self.size_of(&attr))?;
+                let Some(attr) = self.db.reader().find_attr(*ino)? else { return Ok(false) };
+                let size = FileSize { bytes: attr.size_bytes, chunk_bytes: self.chunk_bytes };
+                let window = MapWindow::load(self.db.reader(), *ino, only, size)?;
                 let run = ChunkRun { chunks: only, state: run.state, data_xid: run.data_xid };
                 let ino = *ino;
                 self.committer.commit(0, move |draft| {

@@ -12,7 +12,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["error", "options", "sync"],
             &["store"],
             &["tx"],
-            &["activity", "core", "open_files", "space"],
+            &["activity", "core", "freed", "open_files", "settle", "space"],
             &["ops"],
             &["tier"],
             &["check"],

@@ -25,7 +25,8 @@ pub(crate) use db::{Db, KvsSnapshot};
 pub(crate) use decode::resident_bytes;
 pub(crate) use dump::dump;
 pub(crate) use keys::{COOKIE_PARENT, COOKIE_SELF, Table};
-pub(crate) use reader::{OldChunk, RowContent, StoreReader};
+pub(crate) use reader::StoreReader;
+pub(crate) use reader::chunks::{OldChunk, RowContent};
 pub(crate) use rows::{ChunkBefore, Counters, Entry, FILE_BYTES_MAX, RunState, Unsynced};
 pub(crate) use segments::Segments;
 

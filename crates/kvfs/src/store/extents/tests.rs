@@ -1,3 +1,5 @@
+//! Extent files by themselves, and the encoding of rows.
+
 use std::fs;
 use std::sync::Arc;
 

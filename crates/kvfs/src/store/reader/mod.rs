@@ -5,7 +5,7 @@
 //! that names the inode and the damage. Functions whose name ends in `_rows` are for the check and
 //! the repair: they show rows that cannot be decoded as well.
 
-mod chunks;
+pub(super) mod chunks;
 mod extents;
 mod log;
 mod names;
@@ -18,8 +18,6 @@ use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, META_XI
 use super::rows::{self, Counters};
 use crate::FsError;
 use crate::error::Damage;
-
-pub(crate) use chunks::{OldChunk, RowContent};
 
 /// Typed reads.
 #[derive(Clone, Copy)]
