@@ -22,12 +22,18 @@ use tier_types::{Clock, FileAttr, FileKind, Ino, PublicationListener, Recall, Ti
 use crate::activity::{Activity, LastUses};
 use crate::error::Damage;
 use crate::open_files::OpenFiles;
-use crate::space::{self, DiskSpace, Room, StatFs};
+use crate::space::{
+    self, Disk, Permit, Purpose, Room, StatFs, StoreDisk, UsedElsewhere,
+};
 use crate::store::{
     self, COOKIE_PARENT, Counters, Db, KvsSnapshot, Segments, StoreReader, TableStatistics,
 };
 use crate::tx::{Committer, FileSize, Locks};
 use crate::{FsError, KvfsOptions};
+
+/// What the rows and the log record of an operation take at most, but for names, attributes and data
+/// that its caller gives.
+pub(crate) const ROWS_BYTES: u64 = 4096;
 
 /// Called with an inode whose data left the store or came back.
 pub type ResidencyListener = Box<dyn Fn(Ino) + Send + Sync>;
@@ -67,7 +73,7 @@ pub struct Core {
     pub(crate) activity: Arc<Activity>,
     pub(crate) uses: LastUses,
     pub(crate) open_files: OpenFiles,
-    pub(crate) room: Room,
+    pub(crate) room: Arc<Room>,
     /// The last place in a listing that a restore gave out.
     pub(crate) restored_cookies: Mutex<u64>,
     residency_listener: OnceLock<ResidencyListener>,
@@ -106,7 +112,8 @@ impl Core {
     }
 
     fn make_root(&self) -> Result<(), FsError> {
-        let committed = self.committer.commit(1, move |draft| {
+        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
+        let committed = self.committer.commit(permit, 1, move |draft| {
             draft.log(Operation::Mkdir { ino: Ino::ROOT, link: None });
             draft.put_new_inode(&FileAttr {
                 ino: Ino::ROOT,
@@ -149,7 +156,26 @@ impl Core {
         options: &KvfsOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, FsError> {
-        let db = Arc::new(Db::open(&kvs_path(path), options, false)?);
+        let opened = Db::open(&kvs_path(path), options, false).or_else(|error| match error {
+            // What was in its log must be written into tables, for which the ballast is kept.
+            FsError::NoSpace(_) if space::give_up_ballast(path) => {
+                Db::open(&kvs_path(path), options, false)
+            }
+            error => Err(error),
+        });
+        let db = Arc::new(opened?);
+        let disk = StoreDisk::new(Arc::clone(&db), vec![segments_path(path), chunks_path(path)]);
+        Self::open_on(path, options, clock, db, Box::new(disk))
+    }
+
+    /// Opens it over a database that is open, on a disk that says what it has.
+    pub(crate) fn open_on(
+        path: &Path,
+        options: &KvfsOptions,
+        clock: Arc<dyn Clock>,
+        db: Arc<Db>,
+        disk: Box<dyn Disk>,
+    ) -> Result<Self, FsError> {
         let chunk_bytes = db.reader().chunk_bytes()?;
         let counters = db.reader().counters()?.unwrap_or_else(|| {
             tracing::warn!("the totals of the filesystem cannot be read; repair them");
@@ -165,10 +191,14 @@ impl Core {
         // Before anything is committed: the next id is behind everything that was ever logged.
         let published = publications.published();
         let last = recover_log(&db, published)?;
-        let committer = Committer::new(Arc::clone(&db), Arc::clone(&clock), last.next(), counters);
         let activity = Arc::<Activity>::default();
+        let room = Room::new(path, disk, Arc::clone(&activity), options.capacity_bytes);
+        let room = Arc::new(room);
+        let (next, own_clock) = (last.next(), Arc::clone(&clock));
+        let committer =
+            Committer::new(Arc::clone(&db), Arc::clone(&room), own_clock, next, counters);
         let core = Self {
-            room: Room::new(Arc::clone(&db), Arc::clone(&activity), options),
+            room,
             db,
             committer,
             locks: Locks::new(),
@@ -213,6 +243,7 @@ impl Core {
 
     /// Makes everything done so far durable.
     pub fn fsync(&self) -> Result<(), FsError> {
+        self.recover()?;
         self.committer.sync()
     }
 
@@ -221,14 +252,29 @@ impl Core {
         self.room.statfs(&self.committer.counters(), self.chunk_bytes)
     }
 
-    /// How full the store's disk is.
-    pub fn disk_space(&self) -> Result<DiskSpace, FsError> {
-        space::disk_space(&self.db)
+    /// Counts what the other parts of a store take against its capacity as well; only the first call
+    /// counts.
+    pub fn count_also(&self, used_elsewhere: UsedElsewhere) {
+        self.room.count_also(used_elsewhere);
     }
 
-    /// Whether there is room for more. An operation that frees room goes on without.
-    pub(crate) fn check_room(&self) -> Result<(), FsError> {
-        self.room.check()
+    /// Asks for room for a mutation. No lock may be held: what makes room must not wait for an
+    /// operation that waits for room.
+    pub(crate) fn admit(&self, purpose: Purpose, bytes: u64) -> Result<Permit<'_>, FsError> {
+        self.recover()?;
+        self.room.admit(purpose, bytes)
+    }
+
+    /// Opens the key-value store again, if an error of the disk made that necessary.
+    fn recover(&self) -> Result<(), FsError> {
+        if !self.committer.is_poisoned() {
+            return Ok(());
+        }
+        // A publication under way holds a snapshot; it ends with an error soon.
+        let _publishing = self.publications.publishing.try_lock().ok_or(FsError::Poisoned)?;
+        // What was to be persisted from them is published again, as after a crash.
+        self.publications.snapshots.lock().clear();
+        self.committer.reopen(|db| recover_log(db, self.publications.published()))
     }
 
     /// No transaction id up to `xid`, and so no inode number, is given out from the next opening
@@ -347,4 +393,8 @@ fn kvs_path(path: &Path) -> PathBuf {
 
 fn segments_path(path: &Path) -> PathBuf {
     path.join("segments")
+}
+
+fn chunks_path(path: &Path) -> PathBuf {
+    path.join("chunks")
 }

@@ -92,9 +92,13 @@ pub enum FsError {
     /// The operation log failed.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A write failed before; what is on disk is not known until the filesystem is opened again.
+    /// A write failed before; what is on disk is not known until the key-value store is opened
+    /// again, which the next operation tries.
     #[error("an earlier write failed; the filesystem must be opened again")]
     Poisoned,
+    /// A KVS snapshot was ended, because the key-value store is opened again after an error.
+    #[error("the snapshot ended with an error of the disk; publish again")]
+    Reopened,
     /// The thread that wrote this change together with its own panicked. If it had begun to write,
     /// every later change fails with [`Poisoned`](Self::Poisoned); if not, the change was not made
     /// and can be tried again.
@@ -186,7 +190,8 @@ impl HasKind for FsError {
             Self::Recall { source, .. } => source.kind(),
             Self::Log(error) => error.kind(),
             Self::Busy => ErrorKind::Busy,
-            Self::Cold { .. } | Self::Contended { .. } => ErrorKind::Unavailable,
+            Self::Cold { .. } | Self::Contended { .. } | Self::Reopened => ErrorKind::Unavailable,
+            Self::NoSpace(_) => ErrorKind::NoSpace,
             Self::Interrupted => ErrorKind::Cancelled,
             // Answers to a question about names, "not found" among them, are no damage.
             Self::NotFound
@@ -196,7 +201,6 @@ impl HasKind for FsError {
             | Self::NotEmpty
             | Self::TooLong(_)
             | Self::TooLarge(_)
-            | Self::NoSpace(_)
             | Self::Invalid(_)
             | Self::TooManyLinks
             | Self::NoXattr

@@ -14,13 +14,20 @@ pub struct KvfsOptions {
     pub chunk_bytes: u32,
     /// Bytes of the cache of blocks that were read.
     pub cache_bytes: usize,
-    /// Bytes of changes that are not yet in files. The reserve of the disk is a multiple of them.
+    /// Bytes of changes that are not yet in files.
     pub write_buffer_bytes: usize,
+    /// What the store may take on its disk; 0 for all of the disk.
+    pub capacity_bytes: u64,
 }
 
 impl Default for KvfsOptions {
     fn default() -> Self {
-        Self { chunk_bytes: 64 << 10, cache_bytes: 32 << 20, write_buffer_bytes: 48 << 20 }
+        Self {
+            chunk_bytes: 64 << 10,
+            cache_bytes: 32 << 20,
+            write_buffer_bytes: 48 << 20,
+            capacity_bytes: 0,
+        }
     }
 }
 

@@ -10,17 +10,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rocksdb::{
-    BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
-    DBRawIterator, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions,
+    BottommostLevelCompaction, CompactOptions, DBRawIterator, Direction, FlushOptions,
+    IteratorMode, ReadOptions, WriteBatch, WriteOptions,
 };
 use self_cell::self_cell;
 use tier_types::Xid;
 
 use super::batch::{Batch, Change};
 use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, META_XID_FLOOR, Table};
+use super::opened::{OpenDb, Slot};
 use super::rows::{self, Counters};
 use super::tuning;
 use crate::{FsError, KvfsOptions};
+
+/// The property of a table that says how much of it is in memory only.
+const UNFLUSHED_BYTES: &str = "rocksdb.cur-size-all-mem-tables";
+/// How RocksDB begins the text of an error of the kind `IOError` and the subkind `NoSpace`. Its
+/// binding tells the kind alone.
+const NO_SPACE: &str = "IO error: No space left on device";
 
 /// Key and value.
 pub(super) type Pair = (Box<[u8]>, Box<[u8]>);
@@ -53,23 +60,44 @@ pub(super) trait RawTables {
     fn last(&self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Option<Pair>, FsError>;
 }
 
-/// The key-value store.
+/// The key-value store. The database below it may be exchanged (see `opened`).
 #[derive(Debug)]
 pub(crate) struct Db {
-    db: DB,
+    slot: Slot,
     path: PathBuf,
+    options: KvfsOptions,
 }
 
 self_cell!(
-    /// A point-in-time view that keeps its store alive.
+    /// A point-in-time view that keeps its database open.
     pub(crate) struct KvsSnapshot {
-        owner: Arc<Db>,
+        owner: Arc<OpenDb>,
         #[covariant]
         dependent: BorrowedSnapshot,
     }
 );
 
 type BorrowedSnapshot<'a> = rocksdb::Snapshot<'a>;
+
+self_cell!(
+    /// A walk that keeps its database open.
+    struct Walk {
+        owner: Arc<OpenDb>,
+        #[not_covariant]
+        dependent: BorrowedWalk,
+    }
+);
+
+type BorrowedWalk<'a> = rocksdb::DBIterator<'a>;
+
+impl Iterator for Walk {
+    type Item = Result<Pair, FsError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let pair = self.with_dependent_mut(|_, walk| walk.next());
+        pair.map(|pair| pair.map_err(|source| failed("scan", source)))
+    }
+}
 
 /// How large a table of the key-value store is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,46 +112,31 @@ pub struct TableStatistics {
 
 impl Db {
     pub(crate) fn open(path: &Path, options: &KvfsOptions, create: bool) -> Result<Self, FsError> {
-        let cache = Cache::new_lru_cache(options.cache_bytes);
-        let tables = Table::ALL.map(|table| {
-            ColumnFamilyDescriptor::new(table.name(), tuning::table(table, &cache, options))
-        });
-        let opened = DB::open_cf_descriptors(&tuning::database(options, create), path, tables);
-        let db = opened.map_err(|source| {
-            // RocksDB has no error of its own for a database that is open in another process.
-            let locked = source.to_string().contains("lock");
-            if locked { FsError::Busy } else { failed("open", source) }
-        })?;
-        Ok(Self { db, path: path.to_path_buf() })
+        let slot = Slot::new(OpenDb::open(path, options, create)?);
+        Ok(Self { slot, path: path.to_path_buf(), options: *options })
+    }
+
+    /// Closes the database and opens it again, which ends every snapshot of it. Everything that it
+    /// had is durable then. If something still reads from it, nothing happens.
+    pub(crate) fn reopen(&self) -> Result<(), FsError> {
+        self.slot.reopen(&self.path, &self.options)
+    }
+
+    fn opened(&self) -> Result<Arc<OpenDb>, FsError> {
+        self.slot.get()
     }
 
     /// Writes a batch: all of it or nothing becomes visible, and survives the end of the process.
     /// It survives a loss of power only from the next [`sync`](Self::sync) on.
     pub(crate) fn write(&self, batch: Batch) -> Result<(), FsError> {
-        let written = self.db.write_opt(self.write_batch(batch), &WriteOptions::default());
+        let opened = self.opened()?;
+        let written = opened.db.write_opt(write_batch(&opened, batch), &WriteOptions::default());
         written.map_err(|source| failed("write to", source))
-    }
-
-    fn write_batch(&self, changes: Batch) -> WriteBatch {
-        // With room for the lengths and types of each change, so that it does not grow while it is
-        // filled.
-        let mut batch = WriteBatch::with_capacity_bytes(changes.bytes() + 1024);
-        for change in changes.into_changes() {
-            match change {
-                Change::Put(table, key, value) => batch.put_cf(self.family(table), key, value),
-                Change::Merge(table, key, patch) => batch.merge_cf(self.family(table), key, patch),
-                Change::Delete(table, key) => batch.delete_cf(self.family(table), key),
-                Change::DeleteRange(table, from, until) => {
-                    batch.delete_range_cf(self.family(table), from, until);
-                }
-            }
-        }
-        batch
     }
 
     /// Makes everything written so far durable.
     pub(crate) fn sync(&self) -> Result<(), FsError> {
-        self.db.flush_wal(true).map_err(|source| failed("sync", source))
+        self.opened()?.db.flush_wal(true).map_err(|source| failed("sync", source))
     }
 
     /// Writes what every store needs, into a new one, durably.
@@ -177,9 +190,11 @@ impl Db {
 
     /// Drops what was deleted from the files of a table.
     fn compact(&self, table: Table) -> Result<(), FsError> {
-        let family = self.family(table);
+        let opened = self.opened()?;
+        let family = opened.family(table);
         let set = |cutoff| {
-            self.db
+            opened
+                .db
                 .set_options_cf(family, &[(tuning::BLOB_AGE_CUTOFF_OPTION, cutoff)])
                 .map_err(|source| failed("set options of", source))
         };
@@ -191,12 +206,29 @@ impl Db {
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         // Deletions that are still in memory would free nothing.
-        self.db.flush_cf(family).map_err(|source| failed("flush", source))?;
-        self.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
+        opened.db.flush_cf(family).map_err(|source| failed("flush", source))?;
+        opened.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
         if table == Table::Chunks {
             set(tuning::BLOB_AGE_CUTOFF)?;
         }
         Ok(())
+    }
+
+    /// Bytes that are in memory and have yet to be written into tables.
+    pub(crate) fn unflushed_bytes(&self) -> Result<u64, FsError> {
+        let mut bytes = 0;
+        for table in Table::ALL {
+            bytes += self.property(table, UNFLUSHED_BYTES)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Writes what is in memory into tables, after which the write-ahead log is empty.
+    pub(crate) fn flush(&self) -> Result<(), FsError> {
+        let opened = self.opened()?;
+        let families = Table::ALL.map(|table| opened.family(table));
+        let flushed = opened.db.flush_cfs_opt(&families, &FlushOptions::default());
+        flushed.map_err(|source| failed("flush", source))
     }
 
     /// Bytes of all files of the store.
@@ -215,6 +247,11 @@ impl Db {
         Ok(bytes)
     }
 
+    #[cfg(test)]
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The filesystem on which the store's files are.
     pub(crate) fn statvfs(&self) -> Result<rustix::fs::StatVfs, FsError> {
         rustix::fs::statvfs(&self.path).map_err(|errno| FsError::Store {
@@ -224,35 +261,37 @@ impl Db {
     }
 
     pub(crate) fn statistics(&self) -> Result<Vec<TableStatistics>, FsError> {
-        let property = |table: Table, name: &str| {
-            let failed = |source| FsError::Store { operation: "measure a table of", source };
-            match self.db.property_int_value_cf(self.family(table), name) {
-                Ok(Some(value)) => Ok(value),
-                Ok(None) => Err(failed(format!("it does not know its {name}").into())),
-                Err(error) => Err(failed(error.into())),
-            }
-        };
         let statistics = |table: Table| {
-            let sst_bytes = property(table, "rocksdb.total-sst-files-size")?;
-            let blob_bytes = property(table, "rocksdb.total-blob-file-size")?;
+            let sst_bytes = self.property(table, "rocksdb.total-sst-files-size")?;
+            let blob_bytes = self.property(table, "rocksdb.total-blob-file-size")?;
             Ok(TableStatistics {
                 table: table.name(),
-                n_keys: property(table, "rocksdb.estimate-num-keys")?,
+                n_keys: self.property(table, "rocksdb.estimate-num-keys")?,
                 file_bytes: sst_bytes + blob_bytes,
             })
         };
         Table::ALL.into_iter().map(statistics).collect()
     }
 
-    #[expect(clippy::expect_used, reason = "a store cannot be opened without any of its tables")]
-    pub(super) fn family(&self, table: Table) -> &ColumnFamily {
-        self.db.cf_handle(table.name()).expect("every table is opened with the store")
+    fn property(&self, table: Table, name: &str) -> Result<u64, FsError> {
+        let failed = |source| FsError::Store { operation: "measure a table of", source };
+        let opened = self.opened()?;
+        match opened.db.property_int_value_cf(opened.family(table), name) {
+            Ok(Some(value)) => Ok(value),
+            Ok(None) => Err(failed(format!("it does not know its {name}").into())),
+            Err(error) => Err(failed(error.into())),
+        }
     }
 }
 
 impl KvsSnapshot {
-    pub(crate) fn take(db: &Arc<Db>) -> Self {
-        Self::new(Arc::clone(db), |db| db.db.snapshot())
+    pub(crate) fn take(db: &Db) -> Result<Self, FsError> {
+        Ok(Self::new(db.opened()?, |opened| opened.db.snapshot()))
+    }
+
+    /// Whether it can still be read: after an exchange of the database it cannot.
+    pub(super) fn check(&self) -> Result<(), FsError> {
+        self.borrow_owner().check()
     }
 
     pub(super) fn raw_iterator(&self, table: Table, options: ReadOptions) -> DBRawIterator<'_> {
@@ -262,7 +301,8 @@ impl KvsSnapshot {
 
 impl RawTables for Db {
     fn visit(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
-        let value = self.db.get_pinned_cf(self.family(table), key);
+        let opened = self.opened()?;
+        let value = opened.db.get_pinned_cf(opened.family(table), key);
         if let Some(value) = value.map_err(|source| failed("read", source))? {
             visit(&value);
         }
@@ -271,21 +311,25 @@ impl RawTables for Db {
 
     fn scan(&self, table: Table, from: &[u8], until: &[u8]) -> Result<Pairs<'_>, FsError> {
         let mode = IteratorMode::From(from, Direction::Forward);
-        let pairs = self.db.iterator_cf_opt(self.family(table), tuning::scan(table, until), mode);
-        Ok(Box::new(pairs.map(|pair| pair.map_err(|source| failed("scan", source)))))
+        let options = tuning::scan(table, until);
+        Ok(Box::new(Walk::new(self.opened()?, |opened| {
+            opened.db.iterator_cf_opt(opened.family(table), options, mode)
+        })))
     }
 
     fn last(&self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Option<Pair>, FsError> {
         let mode = IteratorMode::From(upper, Direction::Reverse);
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(lower);
-        let mut pairs = self.db.iterator_cf_opt(self.family(table), options, mode);
+        let opened = self.opened()?;
+        let mut pairs = opened.db.iterator_cf_opt(opened.family(table), options, mode);
         pairs.next().transpose().map_err(|source| failed("scan", source))
     }
 }
 
 impl RawTables for KvsSnapshot {
     fn visit(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
+        self.check()?;
         let value = self.borrow_dependent().get_pinned_cf(self.borrow_owner().family(table), key);
         if let Some(value) = value.map_err(|source| failed("read", source))? {
             visit(&value);
@@ -294,6 +338,7 @@ impl RawTables for KvsSnapshot {
     }
 
     fn scan(&self, table: Table, from: &[u8], until: &[u8]) -> Result<Pairs<'_>, FsError> {
+        self.check()?;
         let mode = IteratorMode::From(from, Direction::Forward);
         let (family, options) = (self.borrow_owner().family(table), tuning::scan(table, until));
         let pairs = self.borrow_dependent().iterator_cf_opt(family, options, mode);
@@ -301,6 +346,7 @@ impl RawTables for KvsSnapshot {
     }
 
     fn last(&self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Option<Pair>, FsError> {
+        self.check()?;
         let mode = IteratorMode::From(upper, Direction::Reverse);
         let family = self.borrow_owner().family(table);
         let mut options = ReadOptions::default();
@@ -310,6 +356,27 @@ impl RawTables for KvsSnapshot {
     }
 }
 
+fn write_batch(opened: &OpenDb, changes: Batch) -> WriteBatch {
+    // With room for the lengths and types of each change, so that it does not grow while it is
+    // filled.
+    let mut batch = WriteBatch::with_capacity_bytes(changes.bytes() + 1024);
+    for change in changes.into_changes() {
+        match change {
+            Change::Put(table, key, value) => batch.put_cf(opened.family(table), key, value),
+            Change::Merge(table, key, patch) => batch.merge_cf(opened.family(table), key, patch),
+            Change::Delete(table, key) => batch.delete_cf(opened.family(table), key),
+            Change::DeleteRange(table, from, until) => {
+                batch.delete_range_cf(opened.family(table), from, until);
+            }
+        }
+    }
+    batch
+}
+
 pub(super) fn failed(operation: &'static str, source: rocksdb::Error) -> FsError {
+    if source.as_ref().starts_with(NO_SPACE) {
+        tracing::warn!(operation, error = %source, "the disk of the key-value store is full");
+        return FsError::NoSpace("the disk of the store is full");
+    }
     FsError::Store { operation, source: source.into() }
 }

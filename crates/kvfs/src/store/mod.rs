@@ -12,6 +12,7 @@ mod db;
 mod decode;
 mod dump;
 pub(crate) mod keys;
+mod opened;
 pub(crate) mod patch;
 mod reader;
 pub(crate) mod rows;

@@ -30,7 +30,8 @@
 use tier_types::{ChunkNo, ChunkRun, ChunkState, EvictOutcome, Ino, ResidentExtent};
 
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
 use crate::store::resident_bytes;
 use crate::tx::MapWindow;
 
@@ -48,6 +49,7 @@ impl Core {
 
     fn evict_locked(&self, extent: &ResidentExtent) -> Result<EvictOutcome, FsError> {
         let ResidentExtent { ino, chunks, data_xid } = *extent;
+        let permit = self.admit(Purpose::Reclaim, ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino]);
         let Some(attr) = self.reader().find_attr(ino)? else { return Ok(EvictOutcome::Skipped) };
         let window = MapWindow::load(self.reader(), ino, chunks, self.size_of(&attr))?;
@@ -62,7 +64,7 @@ impl Core {
         assert!(going.iter().all(|run| chunks.covers(run.chunks)), "no more than was asked for");
         let bytes = resident_bytes(&going, self.chunk_bytes, attr.size_bytes);
         // An eviction is no operation: the filesystem's content stays what it is.
-        self.committer.commit(0, move |draft| {
+        self.committer.commit(permit, 0, move |draft| {
             for run in &going {
                 draft.delete_chunks(ino, run.chunks);
             }
