@@ -10,6 +10,7 @@ use tier_types::{
     PortError, Recall, RecallRequest, RecalledExtent, SnapshotId, Xid, to_usize,
 };
 
+use super::limit::DiskSpace;
 use super::*;
 use crate::check::Finding;
 use crate::core::Core;

@@ -32,9 +32,10 @@ pub(super) fn database(options: &KvfsOptions, create: bool) -> Options {
     database.create_if_missing(create);
     database.set_error_if_exists(create);
     database.create_missing_column_families(create);
-    database.set_db_write_buffer_size(options.write_buffer_bytes);
+    let write_buffer_bytes = options.effective_write_buffer_bytes();
+    database.set_db_write_buffer_size(write_buffer_bytes);
     // A table that is seldom written keeps the log of all others alive until it is flushed.
-    database.set_max_total_wal_size(4 * to_u64(options.write_buffer_bytes));
+    database.set_max_total_wal_size(4 * to_u64(write_buffer_bytes));
     // Beside those of the index and of the tarballs, which share the process's limit.
     database.set_max_open_files(512);
     database.set_keep_log_file_num(2);
@@ -61,7 +62,7 @@ pub(super) fn table(table: Table, cache: &Cache, options: &KvfsOptions) -> Optio
     let mut settings = Options::default();
     settings.set_block_based_table_factory(&blocks);
     settings.set_compression_type(DBCompressionType::Lz4);
-    settings.set_write_buffer_size(options.write_buffer_bytes / 2);
+    settings.set_write_buffer_size(options.effective_write_buffer_bytes() / 2);
     if table == Table::Chunks {
         settings.set_enable_blob_files(true);
         settings.set_min_blob_size(BLOB_BYTES_MIN);

@@ -275,12 +275,11 @@ impl Leader {
 
     /// What an error of the key-value store means for what follows.
     fn health_after(&self, error: &FsError) -> Health {
-        match error {
-            FsError::NoSpace(_) => {
-                self.room.ran_out();
-                Health::Full
-            }
-            _ => Health::Poisoned,
+        if matches!(error, FsError::NoSpace(_)) {
+            self.room.ran_out();
+            Health::Full
+        } else {
+            Health::Poisoned
         }
     }
 
@@ -361,10 +360,9 @@ impl Lead for Leader {
                 }
             }
             Err(error) => {
-                let no_space = match &error {
-                    FsError::NoSpace(problem) => Some(*problem),
-                    _ => None,
-                };
+                // A disk that was full is one for all of them, and any other error is unlike it.
+                let no_space =
+                    if let FsError::NoSpace(problem) = error { Some(problem) } else { None };
                 let others = || no_space.map_or(FsError::Poisoned, FsError::NoSpace);
                 let errors = iter::once(error).chain(iter::repeat_with(others));
                 for ((promise, _), error) in members.into_iter().zip(errors) {
