@@ -22,9 +22,7 @@ use tier_types::{Clock, FileAttr, FileKind, Ino, PublicationListener, Recall, Ti
 use crate::activity::{Activity, LastUses};
 use crate::error::Damage;
 use crate::open_files::OpenFiles;
-use crate::space::{
-    self, Disk, Permit, Purpose, Room, StatFs, StoreDisk, UsedElsewhere,
-};
+use crate::space::{self, Disk, Permit, Purpose, Room, StatFs, StoreDisk, UsedElsewhere};
 use crate::store::{
     self, COOKIE_PARENT, Counters, Db, KvsSnapshot, Segments, StoreReader, TableStatistics,
 };

@@ -101,11 +101,8 @@ impl LoopDisk {
 
     /// As another program that takes the last byte.
     pub(crate) fn fill(&self) {
-        let mut file = File::options()
-            .append(true)
-            .create(true)
-            .open(self.path().join("other"))
-            .unwrap();
+        let mut file =
+            File::options().append(true).create(true).open(self.path().join("other")).unwrap();
         for bytes in [1 << 20, 64 << 10, 4096, 1] {
             let zeros = vec![0; bytes];
             while file.write_all(&zeros).is_ok() {}

@@ -59,10 +59,8 @@ fn persister(dir: &StoreDir, filesystem: &Filesystem, index: &Arc<Index>) -> Per
         ..PersistOptions::default()
     };
     // Tarballs lie on the disk of the filesystem, which keeps the account of its room.
-    let local = RoomAsking {
-        store: Arc::clone(&dir.local),
-        instance: Arc::clone(&filesystem.instance),
-    };
+    let local =
+        RoomAsking { store: Arc::clone(&dir.local), instance: Arc::clone(&filesystem.instance) };
     Persister::new(
         dir.filesystem,
         Arc::new(local),

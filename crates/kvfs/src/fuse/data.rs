@@ -147,7 +147,16 @@ impl Adapter {
                 let free = all.saturating_sub(blocks(stat.used_bytes));
                 let files = stat.n_inodes.saturating_add(stat.n_inodes_free);
                 let (n_free, name_max) = (stat.n_inodes_free, stat.name_bytes_max);
-                reply.statfs(all, free, available, files, n_free, BLOCK_BYTES, name_max, BLOCK_BYTES);
+                reply.statfs(
+                    all,
+                    free,
+                    available,
+                    files,
+                    n_free,
+                    BLOCK_BYTES,
+                    name_max,
+                    BLOCK_BYTES,
+                );
             }
             Err(error) => reply.error(errno(&error)),
         }

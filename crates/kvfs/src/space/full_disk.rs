@@ -40,7 +40,12 @@ fn write_file(fs: &Kvfs, text: &str, bytes: &[u8]) -> Result<(), FsError> {
 }
 
 /// Writes until it is told to stop, removes every third file, and returns what it was promised.
-fn writer(fs: &Kvfs, number: u64, stop: &AtomicBool, n_refused: &AtomicU64) -> BTreeMap<String, u64> {
+fn writer(
+    fs: &Kvfs,
+    number: u64,
+    stop: &AtomicBool,
+    n_refused: &AtomicU64,
+) -> BTreeMap<String, u64> {
     let mut promised = BTreeMap::new();
     let mut n_files = 0;
     let (_never, timer) = mpsc::channel::<()>();
@@ -76,8 +81,7 @@ fn writer(fs: &Kvfs, number: u64, stop: &AtomicBool, n_refused: &AtomicU64) -> B
 fn a_disk_that_another_program_fills_costs_nothing_that_was_promised() {
     let Some(disk) = LoopDisk::new(200 << 20) else { return };
     let path = disk.path().join("store");
-    let options =
-        KvfsOptions { chunk_bytes: 64 << 10, write_buffer_bytes: 4 << 20, ..options() };
+    let options = KvfsOptions { chunk_bytes: 64 << 10, write_buffer_bytes: 4 << 20, ..options() };
     let core = Core::create(&path, &options, Arc::new(StandingClock)).unwrap();
     let fs = Kvfs::new(Arc::new(core), Arc::new(NoArchive));
     let (stop, n_refused) = (AtomicBool::new(false), AtomicU64::new(0));

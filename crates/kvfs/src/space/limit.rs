@@ -117,9 +117,8 @@ impl Account {
 
     /// Whether this part of the capacity's reserve is untouched: all of it for 1, a half for 2.
     fn is_in_capacity(&self, part: u64) -> bool {
-        self.capacity_bytes.is_none_or(|capacity| {
-            self.used_bytes() <= capacity - reserve_bytes(capacity) / part
-        })
+        self.capacity_bytes
+            .is_none_or(|capacity| self.used_bytes() <= capacity - reserve_bytes(capacity) / part)
     }
 
     /// Whether the limit is not exceeded by more than a tolerance.
@@ -170,9 +169,8 @@ impl Account {
     }
 
     fn total_bytes(&self) -> u64 {
-        self.capacity_bytes.map_or(self.disk.capacity_bytes, |capacity| {
-            capacity.min(self.disk.capacity_bytes)
-        })
+        self.capacity_bytes
+            .map_or(self.disk.capacity_bytes, |capacity| capacity.min(self.disk.capacity_bytes))
     }
 }
 

@@ -81,8 +81,7 @@ struct World {
 impl World {
     fn new(capacity_bytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options =
-            KvfsOptions { capacity_bytes, write_buffer_bytes: 1 << 20, ..options() };
+        let options = KvfsOptions { capacity_bytes, write_buffer_bytes: 1 << 20, ..options() };
         drop(Core::create(dir.path(), &options, Arc::new(StandingClock)).unwrap());
         let db = Arc::new(Db::open(&dir.path().join("kvs"), &options, false).unwrap());
         let space = DiskSpace { used_bytes: 0, capacity_bytes: 200 * MB };
@@ -120,10 +119,7 @@ impl World {
 
 type Operation<'a> = (&'static str, Box<dyn Fn() -> Result<(), FsError> + 'a>);
 
-fn named<'a>(
-    what: &'static str,
-    run: impl Fn() -> Result<(), FsError> + 'a,
-) -> Operation<'a> {
+fn named<'a>(what: &'static str, run: impl Fn() -> Result<(), FsError> + 'a) -> Operation<'a> {
     (what, Box::new(run))
 }
 
@@ -138,9 +134,7 @@ fn growing(fs: &Kvfs, ino: Ino) -> Vec<Operation<'_>> {
         named("create", move || make("new", FileKind::Regular)),
         named("mkdir", move || make("new", FileKind::Directory)),
         named("symlink", move || make("new", FileKind::Symlink(b"target".to_vec()))),
-        named("create unnamed", move || {
-            fs.create_unnamed(&node(FileKind::Regular)).map(drop)
-        }),
+        named("create unnamed", move || fs.create_unnamed(&node(FileKind::Regular)).map(drop)),
         named("link", move || fs.link(ino, Ino::ROOT, &root("linked")).map(drop)),
         named("rename", move || {
             let from = name("file");
@@ -305,17 +299,37 @@ fn the_store_goes_on_by_itself_after_an_error_of_its_disk() {
 /// One step of the property.
 #[derive(Clone, Debug)]
 enum Step {
-    Write { file: u8, offset: u64, len: usize },
-    Create { file: u8 },
-    Cut { file: u8 },
-    Punch { file: u8 },
-    Unlink { file: u8 },
-    SetXattr { file: u8 },
+    Write {
+        file: u8,
+        offset: u64,
+        len: usize,
+    },
+    Create {
+        file: u8,
+    },
+    Cut {
+        file: u8,
+    },
+    Punch {
+        file: u8,
+    },
+    Unlink {
+        file: u8,
+    },
+    SetXattr {
+        file: u8,
+    },
     /// Other programs leave so many MB of the disk.
-    Others { left: u64 },
+    Others {
+        left: u64,
+    },
     Publish,
-    Evict { file: u8 },
-    Read { file: u8 },
+    Evict {
+        file: u8,
+    },
+    Read {
+        file: u8,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -353,10 +367,9 @@ fn run(world: &World, files: &BTreeMap<u8, Ino>, step: &Step) -> (bool, Result<(
     let of = |file: &u8| files.get(file).copied();
     let text = |file: &u8| name(&format!("f{file}"));
     match step {
-        Step::Write { file, offset, len } => (
-            true,
-            of(file).map_or(Ok(()), |ino| fs.write(ino, *offset, &noise(*offset, *len))),
-        ),
+        Step::Write { file, offset, len } => {
+            (true, of(file).map_or(Ok(()), |ino| fs.write(ino, *offset, &noise(*offset, *len))))
+        }
         Step::Create { file } if files.contains_key(file) => (true, Ok(())),
         Step::Create { file } => {
             let node = node(FileKind::Regular);
@@ -366,11 +379,14 @@ fn run(world: &World, files: &BTreeMap<u8, Ino>, step: &Step) -> (bool, Result<(
             true,
             of(file).map_or(Ok(()), |ino| fs.setxattr(ino, b"user.x", b"value", XattrMode::Set)),
         ),
-        Step::Cut { file } => (false, of(file).map_or(Ok(()), |ino| {
-            let size = fs.getattr(ino)?.size_bytes;
-            // Growing it is another class.
-            fs.truncate(ino, size / 2)
-        })),
+        Step::Cut { file } => (
+            false,
+            of(file).map_or(Ok(()), |ino| {
+                let size = fs.getattr(ino)?.size_bytes;
+                // Growing it is another class.
+                fs.truncate(ino, size / 2)
+            }),
+        ),
         Step::Punch { file } => {
             (false, of(file).map_or(Ok(()), |ino| fs.punch_hole(ino, 1000, 500_000)))
         }
@@ -382,16 +398,19 @@ fn run(world: &World, files: &BTreeMap<u8, Ino>, step: &Step) -> (bool, Result<(
             world.forget();
             (false, Ok(()))
         }
-        Step::Publish => (false, fs.publish().map(drop).map_err(|source| FsError::Recall {
-            ino: Ino::ROOT,
-            source,
-        })),
-        Step::Evict { file } => (false, of(file).map_or(Ok(()), |ino| {
-            for extent in fs.resident_extents(ino, ChunkNo::new(0), 1000).unwrap() {
-                fs.evict_extent(&extent).unwrap();
-            }
-            Ok(())
-        })),
+        Step::Publish => (
+            false,
+            fs.publish().map(drop).map_err(|source| FsError::Recall { ino: Ino::ROOT, source }),
+        ),
+        Step::Evict { file } => (
+            false,
+            of(file).map_or(Ok(()), |ino| {
+                for extent in fs.resident_extents(ino, ChunkNo::new(0), 1000).unwrap() {
+                    fs.evict_extent(&extent).unwrap();
+                }
+                Ok(())
+            }),
+        ),
         Step::Read { file } => {
             (false, of(file).map_or(Ok(()), |ino| fs.read(ino, 0, 100_000).map(drop)))
         }

@@ -384,7 +384,11 @@ mod tests {
         let committer = committer(&db, Arc::new(StandingClock));
         fill(&committer);
         let stray = Ino::new(100);
-        committer.commit(Permit::unchecked(), 0, move |draft| draft.put_xattr(stray, b"user.a", Vec::new())).unwrap();
+        committer
+            .commit(Permit::unchecked(), 0, move |draft| {
+                draft.put_xattr(stray, b"user.a", Vec::new())
+            })
+            .unwrap();
         let snapshot = KvsSnapshot::take(&db).unwrap();
         let inodes: Vec<_> = snapshot.inode_rows().map(|row| row.unwrap().ino.unwrap()).collect();
         assert_eq!(inodes, (1..60).step_by(3).map(Ino::new).collect::<Vec<_>>());

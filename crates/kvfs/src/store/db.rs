@@ -18,7 +18,7 @@ use tier_types::Xid;
 
 use super::batch::{Batch, Change};
 use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, META_XID_FLOOR, Table};
-use super::opened::{OpenDb, Slot};
+use super::opened::{Held, OpenDb, Slot};
 use super::rows::{self, Counters};
 use super::tuning;
 use crate::{FsError, KvfsOptions};
@@ -71,7 +71,7 @@ pub(crate) struct Db {
 self_cell!(
     /// A point-in-time view that keeps its database open.
     pub(crate) struct KvsSnapshot {
-        owner: Arc<OpenDb>,
+        owner: Held,
         #[covariant]
         dependent: BorrowedSnapshot,
     }
@@ -286,7 +286,7 @@ impl Db {
 
 impl KvsSnapshot {
     pub(crate) fn take(db: &Db) -> Result<Self, FsError> {
-        Ok(Self::new(db.opened()?, |opened| opened.db.snapshot()))
+        Ok(Self::new(Held::new(db.opened()?), |held| held.opened.db.snapshot()))
     }
 
     /// Whether it can still be read: after an exchange of the database it cannot.
@@ -295,7 +295,8 @@ impl KvsSnapshot {
     }
 
     pub(super) fn raw_iterator(&self, table: Table, options: ReadOptions) -> DBRawIterator<'_> {
-        self.borrow_dependent().raw_iterator_cf_opt(self.borrow_owner().family(table), options)
+        self.borrow_dependent()
+            .raw_iterator_cf_opt(self.borrow_owner().opened.family(table), options)
     }
 }
 
@@ -330,7 +331,8 @@ impl RawTables for Db {
 impl RawTables for KvsSnapshot {
     fn visit(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
         self.check()?;
-        let value = self.borrow_dependent().get_pinned_cf(self.borrow_owner().family(table), key);
+        let value =
+            self.borrow_dependent().get_pinned_cf(self.borrow_owner().opened.family(table), key);
         if let Some(value) = value.map_err(|source| failed("read", source))? {
             visit(&value);
         }
@@ -340,7 +342,8 @@ impl RawTables for KvsSnapshot {
     fn scan(&self, table: Table, from: &[u8], until: &[u8]) -> Result<Pairs<'_>, FsError> {
         self.check()?;
         let mode = IteratorMode::From(from, Direction::Forward);
-        let (family, options) = (self.borrow_owner().family(table), tuning::scan(table, until));
+        let (family, options) =
+            (self.borrow_owner().opened.family(table), tuning::scan(table, until));
         let pairs = self.borrow_dependent().iterator_cf_opt(family, options, mode);
         Ok(Box::new(pairs.map(|pair| pair.map_err(|source| failed("scan", source)))))
     }
@@ -348,7 +351,7 @@ impl RawTables for KvsSnapshot {
     fn last(&self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Option<Pair>, FsError> {
         self.check()?;
         let mode = IteratorMode::From(upper, Direction::Reverse);
-        let family = self.borrow_owner().family(table);
+        let family = self.borrow_owner().opened.family(table);
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(lower);
         let mut pairs = self.borrow_dependent().iterator_cf_opt(family, options, mode);

@@ -7,14 +7,14 @@
 //! reads from it.
 //!
 //! A read holds the database only while it lasts; a walk and a KVS snapshot hold it longer. The
-//! exchange therefore marks the old database as ended, which turns every further read of a snapshot
-//! into an error, so that its holder lets go of it; and it waits for nothing. If the database is
+//! exchange therefore ends every snapshot that there is, which turns its further reads into errors,
+//! so that its holder lets go of it; and it waits for nothing. If the database is
 //! still held it stays as it is, readable and refusing writes, and the next attempt tries again. If
 //! the new one cannot be opened (the disk may not take writes at all), it is opened for reading.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use parking_lot::RwLock;
@@ -32,8 +32,28 @@ const N_YIELDS: usize = 1000;
 #[derive(Debug)]
 pub(super) struct OpenDb {
     pub(super) db: DB,
-    /// Another one is to take its place.
-    ended: AtomicBool,
+    /// How often another one was to take its place.
+    n_endings: AtomicU64,
+}
+
+/// The database as a snapshot holds it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) opened: Arc<OpenDb>,
+    n_endings: u64,
+}
+
+impl Held {
+    pub(super) fn new(opened: Arc<OpenDb>) -> Self {
+        let n_endings = opened.n_endings.load(Ordering::Relaxed);
+        Self { opened, n_endings }
+    }
+
+    /// Whether the snapshot may still be read.
+    pub(super) fn check(&self) -> Result<(), FsError> {
+        let ended = self.opened.n_endings.load(Ordering::Relaxed) != self.n_endings;
+        if ended { Err(FsError::Reopened) } else { Ok(()) }
+    }
 }
 
 /// The database that is open now.
@@ -49,7 +69,7 @@ impl OpenDb {
             let locked = source.to_string().contains("lock");
             if locked { FsError::Busy } else { failed("open", source) }
         })?;
-        Ok(Self { db, ended: AtomicBool::new(false) })
+        Ok(Self { db, n_endings: AtomicU64::new(0) })
     }
 
     /// For reading only: nothing of it is written.
@@ -57,12 +77,7 @@ impl OpenDb {
         let settings = tuning::database(options, false);
         let opened = DB::open_cf_descriptors_read_only(&settings, path, tables(options), false);
         let db = opened.map_err(|source| failed("open for reading", source))?;
-        Ok(Self { db, ended: AtomicBool::new(false) })
-    }
-
-    /// Whether a snapshot of it may still be read.
-    pub(super) fn check(&self) -> Result<(), FsError> {
-        if self.ended.load(Ordering::Relaxed) { Err(FsError::Reopened) } else { Ok(()) }
+        Ok(Self { db, n_endings: AtomicU64::new(0) })
     }
 
     #[expect(clippy::expect_used, reason = "a store cannot be opened without any of its tables")]
@@ -91,7 +106,7 @@ impl Slot {
     pub(super) fn reopen(&self, path: &Path, options: &KvfsOptions) -> Result<(), FsError> {
         let mut slot = self.0.write();
         if let Some(old) = slot.take() {
-            old.ended.store(true, Ordering::Relaxed);
+            old.n_endings.fetch_add(1, Ordering::Relaxed);
             match unshared(old) {
                 Ok(old) => drop(old),
                 Err(old) => {

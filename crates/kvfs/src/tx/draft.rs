@@ -306,7 +306,11 @@ mod tests {
         assert_eq!(entry, Entry { ino, cookie: 1 + COOKIE_PARENT });
         assert_eq!(reader.listed_name(link.parent, entry.cookie).unwrap().unwrap(), b"f");
         assert!(reader.has_link(ino, &link).unwrap());
-        committer.commit(Permit::unchecked(), 0, move |draft| draft.remove_name(ino, &removed, entry.cookie)).unwrap();
+        committer
+            .commit(Permit::unchecked(), 0, move |draft| {
+                draft.remove_name(ino, &removed, entry.cookie)
+            })
+            .unwrap();
         for table in [Table::Entries, Table::Cookies] {
             assert!(!reader.has_rows(table, link.parent).unwrap());
         }
@@ -348,7 +352,9 @@ mod tests {
             .unwrap();
         let counters = committer.counters();
         assert_eq!((counters.n_inodes, counters.n_pins), (1, 1));
-        committer.commit(Permit::unchecked(), 0, move |draft| draft.delete_inode(ino, true)).unwrap();
+        committer
+            .commit(Permit::unchecked(), 0, move |draft| draft.delete_inode(ino, true))
+            .unwrap();
         for table in Table::ALL.into_iter().filter(|table| *table != Table::Meta) {
             assert!(!db.reader().has_rows(table, ino).unwrap(), "{table:?}");
         }
@@ -387,14 +393,28 @@ mod tests {
         let (_dir, db) = store();
         let committer = committer(&db, std::sync::Arc::new(StandingClock));
         let (ino, chunk) = (Ino::new(9), ChunkNo::new(0));
-        committer.commit(Permit::unchecked(), 0, move |draft| draft.put_chunk(ino, chunk, b"content".to_vec())).unwrap();
-        committer.commit(Permit::unchecked(), 0, move |draft| draft.patch_chunk(ino, chunk, patch(3, b"X"))).unwrap();
+        committer
+            .commit(Permit::unchecked(), 0, move |draft| {
+                draft.put_chunk(ino, chunk, b"content".to_vec())
+            })
+            .unwrap();
+        committer
+            .commit(Permit::unchecked(), 0, move |draft| {
+                draft.patch_chunk(ino, chunk, patch(3, b"X"))
+            })
+            .unwrap();
         assert_eq!(db.reader().chunk(ino, chunk).unwrap(), b"conXent");
         let lost = ChunkNo::new(1);
-        committer.commit(Permit::unchecked(), 0, move |draft| draft.patch_chunk(ino, lost, patch(3, b"X"))).unwrap();
+        committer
+            .commit(Permit::unchecked(), 0, move |draft| {
+                draft.patch_chunk(ino, lost, patch(3, b"X"))
+            })
+            .unwrap();
         assert!(db.reader().chunk(ino, lost).is_err(), "there is nothing to patch");
         let run = RunState { state: ChunkState::Hot, data_xid: Xid::new(1) };
-        committer.commit(Permit::unchecked(), 0, move |draft| draft.put_run(ino, chunk, run)).unwrap();
+        committer
+            .commit(Permit::unchecked(), 0, move |draft| draft.put_run(ino, chunk, run))
+            .unwrap();
         assert_eq!(db.reader().run_at(ino, lost).unwrap(), run);
     }
 

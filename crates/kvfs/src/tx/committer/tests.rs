@@ -93,7 +93,9 @@ fn a_panic_of_a_closure_is_that_of_its_caller_and_nothing_of_it_is_written() {
 fn a_closure_that_panics_alone_writes_no_batch() {
     let (_dir, committer) = new();
     let own = Arc::clone(&committer);
-    let panicked = catch_unwind(AssertUnwindSafe(|| own.commit(Permit::unchecked(), 1, |_| panic!("on purpose"))));
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        own.commit(Permit::unchecked(), 1, |_| panic!("on purpose"))
+    }));
     assert!(panicked.is_err());
     assert_eq!(committer.group.leader().n_batches, 0);
     assert_eq!(logged(&committer), [0; 0]);
@@ -104,7 +106,9 @@ fn other_operations_than_announced_are_a_panic_and_not_written() {
     let (_dir, committer) = new();
     for n_operations in [0, 2] {
         let own = Arc::clone(&committer);
-        let panicked = catch_unwind(AssertUnwindSafe(|| own.commit(Permit::unchecked(), n_operations, log(10))));
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            own.commit(Permit::unchecked(), n_operations, log(10))
+        }));
         assert!(panicked.is_err(), "{n_operations}");
     }
     assert_eq!(logged(&committer), [0; 0]);

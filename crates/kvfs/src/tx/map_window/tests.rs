@@ -7,8 +7,8 @@ use proptest::test_runner::{Config, TestRunner};
 use tier_types::{ChunkState, Xid};
 
 use super::*;
-use crate::store::{Counters, Db};
 use crate::space::Permit;
+use crate::store::{Counters, Db};
 use crate::testing::{CHUNK, StandingClock, committer, store};
 use crate::tx::Committer;
 
