@@ -99,10 +99,18 @@ impl LoopDisk {
         self.dir.path().join("disk")
     }
 
+    /// Another program takes so many bytes.
+    pub(crate) fn take(&self, bytes: usize) {
+        self.other().write_all(&vec![0; bytes]).unwrap();
+    }
+
+    fn other(&self) -> File {
+        File::options().append(true).create(true).open(self.path().join("other")).unwrap()
+    }
+
     /// As another program that takes the last byte.
     pub(crate) fn fill(&self) {
-        let mut file =
-            File::options().append(true).create(true).open(self.path().join("other")).unwrap();
+        let mut file = self.other();
         for bytes in [1 << 20, 64 << 10, 4096, 1] {
             let zeros = vec![0; bytes];
             while file.write_all(&zeros).is_ok() {}

@@ -35,10 +35,8 @@ impl ErrorKind {
     /// The kind of an error of the operating system that is neither damage nor an answer to a
     /// question.
     pub fn of_io(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
-            _ => Self::Failed,
-        }
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        if full.contains(&error.kind()) { Self::NoSpace } else { Self::Failed }
     }
 }
 

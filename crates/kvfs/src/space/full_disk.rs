@@ -122,6 +122,8 @@ fn a_store_on_a_full_disk_opens_and_reads() {
     let options = KvfsOptions { write_buffer_bytes: 4 << 20, ..options() };
     let core = Core::create(&path, &options, Arc::new(StandingClock)).unwrap();
     let fs = Kvfs::new(Arc::new(core), Arc::new(NoArchive));
+    disk.take(40 << 20);
+    fs.statfs().unwrap();
     write_file(&fs, "file", &content(1, 1)).unwrap();
     // Where room becomes short there is a ballast.
     assert!(path.join("ballast").exists());
