@@ -424,7 +424,7 @@ proptest! {
     fn a_small_store_stays_within_its_limit_and_takes_every_removal(
         steps in prop::collection::vec(step(), 150),
     ) {
-        const CAPACITY: u64 = 12 * MB;
+        const CAPACITY: u64 = 8 * MB;
         let world = World::new(CAPACITY);
         world.set_left(150 * MB);
         let mut disk_is_full = false;

@@ -27,6 +27,8 @@ use crate::{FsError, KvfsOptions};
 
 /// How often a short read is given the processor to end before an exchange gives up.
 const N_YIELDS: usize = 1000;
+/// With less room on its disk nothing is preallocated: it would be taken from the recovery.
+const PREALLOCATION_BYTES_MIN: u64 = 2 << 30;
 
 /// An open database.
 #[derive(Debug)]
@@ -62,8 +64,8 @@ pub(super) struct Slot(RwLock<Option<Arc<OpenDb>>>);
 
 impl OpenDb {
     pub(super) fn open(path: &Path, options: &KvfsOptions, create: bool) -> Result<Self, FsError> {
-        let opened =
-            DB::open_cf_descriptors(&tuning::database(options, create), path, tables(options));
+        let settings = tuning::database(options, create, may_preallocate(path))?;
+        let opened = DB::open_cf_descriptors(&settings, path, tables(options));
         let db = opened.map_err(|source| {
             // RocksDB has no error of its own for a database that is open in another process.
             let locked = source.to_string().contains("lock");
@@ -74,7 +76,7 @@ impl OpenDb {
 
     /// For reading only: nothing of it is written.
     fn open_read_only(path: &Path, options: &KvfsOptions) -> Result<Self, FsError> {
-        let settings = tuning::database(options, false);
+        let settings = tuning::database(options, false, false)?;
         let opened = DB::open_cf_descriptors_read_only(&settings, path, tables(options), false);
         let db = opened.map_err(|source| failed("open for reading", source))?;
         Ok(Self { db, n_endings: AtomicU64::new(0) })
@@ -84,6 +86,14 @@ impl OpenDb {
     pub(super) fn family(&self, table: Table) -> &ColumnFamily {
         self.db.cf_handle(table.name()).expect("every table is opened with the store")
     }
+}
+
+/// Whether the disk has so much room that the log may take some of it beforehand.
+fn may_preallocate(path: &Path) -> bool {
+    // The directory of a new store is not there yet. A disk that cannot be asked is taken for full.
+    let disk = path.parent().unwrap_or(path);
+    rustix::fs::statvfs(disk)
+        .is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= PREALLOCATION_BYTES_MIN)
 }
 
 fn tables(options: &KvfsOptions) -> [ColumnFamilyDescriptor; Table::ALL.len()] {

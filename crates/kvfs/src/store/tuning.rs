@@ -10,9 +10,10 @@ use rocksdb::{
 };
 use tier_types::to_u64;
 
+use super::db::failed;
 use super::keys::Table;
 use super::patch;
-use crate::KvfsOptions;
+use crate::{FsError, KvfsOptions};
 
 /// In normal compactions only the oldest blob files, this share of them, are rewritten.
 pub(super) const BLOB_AGE_CUTOFF: &str = "0.25";
@@ -27,7 +28,11 @@ const BLOB_BYTES_MIN: u64 = 4096;
 const N_PATCHES_MAX: usize = 32;
 
 /// Settings of the database as a whole.
-pub(super) fn database(options: &KvfsOptions, create: bool) -> Options {
+pub(super) fn database(
+    options: &KvfsOptions,
+    create: bool,
+    preallocate: bool,
+) -> Result<Options, FsError> {
     let mut database = Options::default();
     database.create_if_missing(create);
     database.set_error_if_exists(create);
@@ -42,7 +47,14 @@ pub(super) fn database(options: &KvfsOptions, create: bool) -> Options {
     database.set_max_background_jobs(2);
     // Files are read from start to end, too: there the system's reading ahead is worth most.
     database.set_advise_random_on_open(false);
+    if preallocate {
+        return Ok(database);
+    }
+    // The binding has no other way to say it. A log of 26 MiB before its first record, and a
+    // manifest of 4, would take the last room of a small or full disk.
     database
+        .get_options_from_string("allow_fallocate=false")
+        .map_err(|source| failed("set options of", source))
 }
 
 pub(super) fn table(table: Table, cache: &Cache, options: &KvfsOptions) -> Options {
