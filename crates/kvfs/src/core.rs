@@ -154,13 +154,12 @@ impl Core {
         options: &KvfsOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, FsError> {
-        let opened = Db::open(&kvs_path(path), options, false).or_else(|error| match error {
-            // What was in its log must be written into tables, for which the ballast is kept.
-            FsError::NoSpace(_) if space::give_up_ballast(path) => {
-                Db::open(&kvs_path(path), options, false)
-            }
-            error => Err(error),
-        });
+        let kvs = kvs_path(path);
+        let mut opened = Db::open(&kvs, options, false);
+        // What was in its log must be written into tables, for which the ballast is kept.
+        if matches!(opened, Err(FsError::NoSpace(_))) && space::give_up_ballast(path) {
+            opened = Db::open(&kvs, options, false);
+        }
         let db = Arc::new(opened?);
         let disk = StoreDisk::new(Arc::clone(&db), vec![segments_path(path), chunks_path(path)]);
         Self::open_on(path, options, clock, db, Box::new(disk))

@@ -386,7 +386,7 @@ mod tests {
         let stray = Ino::new(100);
         committer
             .commit(Permit::unchecked(), 0, move |draft| {
-                draft.put_xattr(stray, b"user.a", Vec::new())
+                draft.put_xattr(stray, b"user.a", Vec::new());
             })
             .unwrap();
         let snapshot = KvsSnapshot::take(&db).unwrap();

@@ -308,7 +308,7 @@ mod tests {
         assert!(reader.has_link(ino, &link).unwrap());
         committer
             .commit(Permit::unchecked(), 0, move |draft| {
-                draft.remove_name(ino, &removed, entry.cookie)
+                draft.remove_name(ino, &removed, entry.cookie);
             })
             .unwrap();
         for table in [Table::Entries, Table::Cookies] {
@@ -395,19 +395,19 @@ mod tests {
         let (ino, chunk) = (Ino::new(9), ChunkNo::new(0));
         committer
             .commit(Permit::unchecked(), 0, move |draft| {
-                draft.put_chunk(ino, chunk, b"content".to_vec())
+                draft.put_chunk(ino, chunk, b"content".to_vec());
             })
             .unwrap();
         committer
             .commit(Permit::unchecked(), 0, move |draft| {
-                draft.patch_chunk(ino, chunk, patch(3, b"X"))
+                draft.patch_chunk(ino, chunk, patch(3, b"X"));
             })
             .unwrap();
         assert_eq!(db.reader().chunk(ino, chunk).unwrap(), b"conXent");
         let lost = ChunkNo::new(1);
         committer
             .commit(Permit::unchecked(), 0, move |draft| {
-                draft.patch_chunk(ino, lost, patch(3, b"X"))
+                draft.patch_chunk(ino, lost, patch(3, b"X"));
             })
             .unwrap();
         assert!(db.reader().chunk(ino, lost).is_err(), "there is nothing to patch");
