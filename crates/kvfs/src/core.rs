@@ -21,12 +21,14 @@ use tier_types::{Clock, FileAttr, FileKind, Ino, PublicationListener, Recall, Ti
 
 use crate::activity::{Activity, LastUses};
 use crate::error::Damage;
+use crate::freed::FreedSpace;
 use crate::open_files::OpenFiles;
+use crate::settle::settle_extents;
 use crate::space::{self, Disk, Permit, Purpose, Room, StatFs, StoreDisk, UsedElsewhere};
 use crate::store::{
     self, COOKIE_PARENT, Counters, Db, KvsSnapshot, Segments, StoreReader, TableStatistics,
 };
-use crate::tx::{Committer, FileSize, Locks};
+use crate::tx::{ChunkWriter, Committer, FileSize, LastIds, Locks};
 use crate::{FsError, KvfsOptions};
 
 /// What the rows and the log record of an operation take at most, but for names, attributes and data
@@ -67,6 +69,8 @@ pub struct Core {
     pub(crate) locks: Locks,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chunk_bytes: u32,
+    pub(crate) chunk_writer: ChunkWriter,
+    pub(crate) freed: FreedSpace,
     pub(crate) publications: PublicationState,
     pub(crate) activity: Arc<Activity>,
     pub(crate) uses: LastUses,
@@ -161,7 +165,7 @@ impl Core {
             opened = Db::open(&kvs, options, false);
         }
         let db = Arc::new(opened?);
-        let disk = StoreDisk::new(Arc::clone(&db), vec![segments_path(path), chunks_path(path)]);
+        let disk = StoreDisk::new(Arc::clone(&db), vec![segments_path(path)]);
         Self::open_on(path, options, clock, db, Box::new(disk))
     }
 
@@ -188,12 +192,16 @@ impl Core {
         // Before anything is committed: the next id is behind everything that was ever logged.
         let published = publications.published();
         let last = recover_log(&db, published)?;
+        let last_generation = db.reader().last_generation()?;
+        let freed = FreedSpace::new(Arc::clone(&db), last_generation);
+        let chunk_writer =
+            ChunkWriter::new(Arc::clone(db.extent_files()), chunk_bytes, options.extent_bytes_min);
         let activity = Arc::<Activity>::default();
         let room = Room::new(path, disk, Arc::clone(&activity), options.capacity_bytes);
         let room = Arc::new(room);
-        let (next, own_clock) = (last.next(), Arc::clone(&clock));
-        let committer =
-            Committer::new(Arc::clone(&db), Arc::clone(&room), own_clock, next, counters);
+        let last_ids = LastIds { xid: last, generation: last_generation };
+        let (own_db, own_room) = (Arc::clone(&db), Arc::clone(&room));
+        let committer = Committer::new(own_db, own_room, Arc::clone(&clock), last_ids, counters);
         let core = Self {
             room,
             db,
@@ -201,6 +209,8 @@ impl Core {
             locks: Locks::new(),
             clock,
             chunk_bytes,
+            chunk_writer,
+            freed,
             publications,
             activity,
             uses: LastUses::default(),
@@ -208,6 +218,7 @@ impl Core {
             restored_cookies: Mutex::new(COOKIE_PARENT),
             residency_listener: OnceLock::new(),
         };
+        settle_extents(&core.db, &core.room, &core.committer, chunk_bytes)?;
         // While names may be wrong no inode is deleted for the want of one.
         if !core.db.reader().is_repairing()? {
             core.delete_orphans()?;
@@ -253,6 +264,17 @@ impl Core {
     /// counts.
     pub fn count_also(&self, used_elsewhere: UsedElsewhere) {
         self.room.count_also(used_elsewhere);
+    }
+
+    /// Gives space back to the disk that is free and that no snapshot needs, all of it. Makes all
+    /// changes durable.
+    pub(crate) fn give_back(&self) -> Result<(), FsError> {
+        self.freed.give_back(&self.committer)
+    }
+
+    /// The same after an operation that may have freed much: only if it is worth it, and briefly.
+    pub(crate) fn give_back_if_due(&self) {
+        self.freed.give_back_if_due(&self.committer);
     }
 
     /// Asks for room for a mutation. No lock may be held: what makes room must not wait for an
@@ -390,8 +412,4 @@ fn kvs_path(path: &Path) -> PathBuf {
 
 fn segments_path(path: &Path) -> PathBuf {
     path.join("segments")
-}
-
-fn chunks_path(path: &Path) -> PathBuf {
-    path.join("chunks")
 }

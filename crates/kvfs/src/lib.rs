@@ -25,7 +25,9 @@ mod space;
 mod tx;
 
 mod core;
+mod freed;
 mod open_files;
+mod settle;
 
 pub mod ops;
 

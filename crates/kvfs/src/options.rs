@@ -20,6 +20,9 @@ pub struct KvfsOptions {
     pub write_buffer_bytes: usize,
     /// What the store may take on its disk; 0 for all of the disk.
     pub capacity_bytes: u64,
+    /// Contents of chunks of this many bytes and more lie in files of their own and not in the
+    /// key-value store. They give all their space back if chunks are multiples of 4 KiB.
+    pub extent_bytes_min: usize,
 }
 
 impl Default for KvfsOptions {
@@ -29,6 +32,7 @@ impl Default for KvfsOptions {
             cache_bytes: 32 << 20,
             write_buffer_bytes: 48 << 20,
             capacity_bytes: 0,
+            extent_bytes_min: 16 << 10,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::core::Core;
 use crate::ops::{NewNode, new_attr};
 use crate::space::{Room, StoreDisk};
 use crate::store::{Counters, Db};
-use crate::tx::Committer;
+use crate::tx::{Committer, LastIds};
 use crate::{Kvfs, KvfsOptions, NoArchive};
 
 pub(crate) const CHUNK: u32 = 512;
@@ -29,7 +29,8 @@ impl Clock for StandingClock {
 }
 
 pub(crate) fn options() -> KvfsOptions {
-    KvfsOptions { chunk_bytes: CHUNK, ..KvfsOptions::default() }
+    // Half of a chunk and more lies in a file.
+    KvfsOptions { chunk_bytes: CHUNK, extent_bytes_min: 256, ..KvfsOptions::default() }
 }
 
 /// An empty key-value store.
@@ -42,7 +43,8 @@ pub(crate) fn store() -> (TempDir, Arc<Db>) {
 
 /// A committer of an empty store, whose first transaction is 1.
 pub(crate) fn committer(db: &Arc<Db>, clock: Arc<dyn Clock>) -> Committer {
-    Committer::new(Arc::clone(db), Arc::new(room(db)), clock, Xid::new(1), Counters::default())
+    let (room, last) = (Arc::new(room(db)), LastIds { xid: Xid::new(0), generation: None });
+    Committer::new(Arc::clone(db), room, clock, last, Counters::default())
 }
 
 /// The room of an empty store, on the disk of the tests.

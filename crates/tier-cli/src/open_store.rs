@@ -155,5 +155,6 @@ pub(crate) fn kvfs_options(config: &Config) -> KvfsOptions {
         cache_bytes: config.memory.kvs_cache,
         write_buffer_bytes: config.memory.kvs_write_buffer,
         capacity_bytes: config.space.capacity_bytes,
+        ..KvfsOptions::default()
     }
 }

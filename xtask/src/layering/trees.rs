@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["store"],
             &["activity", "space"],
             &["tx"],
-            &["core", "open_files"],
+            &["core", "freed", "open_files", "settle"],
             &["ops"],
             &["tier"],
             &["check"],

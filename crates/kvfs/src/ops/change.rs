@@ -160,6 +160,8 @@ impl Kvfs {
                         fill(draft, &window);
                         window.put_resident(draft);
                     })?;
+                    drop(guard);
+                    self.give_back_if_due();
                     return Ok(());
                 }
                 Decision::Recall(_) if !blocking.is_allowed() => {

@@ -53,9 +53,12 @@ impl Kvfs {
                     hole.fill(0);
                 }
             }
+            let freed = window.extents(self.reader(), chunks)?;
             let mut attr = attr.clone();
             Ok(Decision::Commit(Box::new(move |draft, window| {
                 draft.log(Operation::PunchHole { ino, offset, len: bytes });
+                // Those of the edges as well: what is kept of them goes into their rows.
+                draft.free(&freed);
                 unmap(window, chunks, edges, attr.size_bytes, draft);
                 attr.modified = draft.time;
                 draft.put_changed(&mut attr);
@@ -184,7 +187,7 @@ fn unmap(
         }
         let only = ChunkRange::one(chunk);
         runs.extend(only.map(|chunks| ChunkRun { chunks, state: ChunkState::Hot, data_xid }));
-        draft.put_chunk(window.ino(), chunk, content);
+        draft.put_chunk(window.ino(), chunk, &content);
         at = chunk.next();
     }
     if let Some(run) = hole(at, chunks.end()) {

@@ -16,6 +16,7 @@ use super::lookup::{count_subdirectories, is_directory};
 use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
 use crate::space::{Permit, Purpose};
+use crate::store::extents::ChunkExtent;
 use crate::store::{Entry, StoreReader};
 use crate::tx::{Draft, FileSize, ListKind, MapWindow};
 
@@ -48,6 +49,7 @@ impl Drop for OpenHandle {
 /// All that must be known of an inode to delete it.
 pub(super) struct InodeDeletion {
     map: MapWindow,
+    extents: Vec<ChunkExtent>,
     xattr_names: Vec<Vec<u8>>,
     is_pinned: bool,
 }
@@ -56,8 +58,9 @@ impl InodeDeletion {
     fn load(reader: StoreReader<'_>, ino: Ino, size: FileSize) -> Result<Self, FsError> {
         // The whole map, whatever is behind the end of the file: nothing of it may stay.
         let map = MapWindow::load(reader, ino, ChunkRange::ALL, size)?;
+        let extents = map.extents(reader, ChunkRange::ALL)?;
         let xattr_names = reader.xattrs(ino)?.into_iter().map(|xattr| xattr.name).collect();
-        Ok(Self { map, xattr_names, is_pinned: reader.has_pin(ino)? })
+        Ok(Self { map, extents, xattr_names, is_pinned: reader.has_pin(ino)? })
     }
 
     /// Deletes everything of the inode but its names, and logs that it is gone.
@@ -68,7 +71,7 @@ impl InodeDeletion {
         for name in &self.xattr_names {
             draft.delete_xattr(ino, name);
         }
-        self.map.delete(draft);
+        self.map.delete(&self.extents, draft);
     }
 }
 
@@ -130,7 +133,9 @@ impl Core {
 
     /// Takes a name of something that is not a directory away.
     pub fn unlink(&self, dir: Ino, name: &FileName) -> Result<(), FsError> {
-        self.remove_entry(dir, name, false)
+        self.remove_entry(dir, name, false)?;
+        self.give_back_if_due();
+        Ok(())
     }
 
     /// Removes an empty directory.

@@ -173,6 +173,15 @@ impl Room {
         Err(self.refused())
     }
 
+    /// Asks for room for what an opening must do, which a full disk must not prevent: if there is
+    /// none, the ballast is given up for it.
+    pub(crate) fn admit_at_opening(&self, bytes: u64) -> Result<Permit<'_>, FsError> {
+        self.admit(Purpose::Reclaim, bytes).or_else(|_| {
+            self.ran_out();
+            self.admit(Purpose::Reclaim, bytes)
+        })
+    }
+
     /// A batch of so many bytes was written.
     pub(crate) fn wrote(&self, bytes: u64) {
         self.written_bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -60,9 +60,10 @@ use std::time::{Duration, Instant};
 use tier_types::{Clock, Timestamp, Xid, to_u64};
 
 use super::Draft;
-use super::draft::put_counters;
+use super::draft::{put_counters, put_extents_floor};
 use crate::FsError;
 use crate::space::{Permit, Room};
+use crate::store::extents::{Appended, Committing, Place};
 use crate::store::{Batch, Counters, Db, KvsSnapshot};
 use group::{GroupCommit, Lead, Pending, Promise, Queue, SharedSync};
 
@@ -125,6 +126,28 @@ struct Leader {
     is_poisoned: Arc<AtomicBool>,
     /// When the key-value store was last opened again, or that was tried.
     reopened: Option<Instant>,
+    extents: ExtentState,
+}
+
+/// The last numbers that were given out before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastIds {
+    pub(crate) xid: Xid,
+    /// Of what was freed; `None` if nothing was.
+    pub(crate) generation: Option<u64>,
+}
+
+/// What the leader knows of extents.
+#[derive(Debug)]
+struct ExtentState {
+    /// The generation of what is freed now.
+    generation: u64,
+    /// Bytes that were freed in it.
+    freed_bytes: u64,
+    /// Where the last extent ends that is not known to be durable.
+    unsynced: Option<Place>,
+    /// Extents before this place are durable or free, and the store does not say so yet.
+    floor: Option<Place>,
 }
 
 impl Committer {
@@ -132,7 +155,7 @@ impl Committer {
         db: Arc<Db>,
         room: Arc<Room>,
         clock: Arc<dyn Clock>,
-        next_xid: Xid,
+        last: LastIds,
         counters: Counters,
     ) -> Self {
         let is_poisoned = Arc::<AtomicBool>::default();
@@ -140,12 +163,18 @@ impl Committer {
             db: Arc::clone(&db),
             room,
             clock,
-            next_xid,
+            next_xid: last.xid.next(),
             counters,
             n_batches: 0,
             health: Health::Well,
             is_poisoned: Arc::clone(&is_poisoned),
             reopened: None,
+            extents: ExtentState {
+                generation: last.generation.map_or(0, |last| last + 1),
+                freed_bytes: 0,
+                unsynced: None,
+                floor: None,
+            },
         };
         Self { db, group: GroupCommit::new(leader), syncs: SharedSync::default(), is_poisoned }
     }
@@ -231,6 +260,20 @@ impl Committer {
         self.group.leader().reopened = None;
     }
 
+    /// Bytes of extents that were freed in the generation of the moment.
+    pub(crate) fn freed_bytes(&self) -> u64 {
+        self.group.leader().extents.freed_bytes
+    }
+
+    /// Ends a generation: what is freed from now on belongs to the next one. Returns its number.
+    pub(crate) fn end_generation(&self) -> u64 {
+        let mut leader = self.group.leader();
+        let generation = leader.extents.generation;
+        leader.extents.generation += 1;
+        leader.extents.freed_bytes = 0;
+        generation
+    }
+
     /// Makes everything that is committed durable. Threads that come while a sync is under way
     /// share the next one.
     pub(crate) fn sync(&self) -> Result<(), FsError> {
@@ -242,9 +285,31 @@ impl Committer {
         };
         let sync = || {
             // Without the lead, so that commits go on meanwhile.
-            self.db.sync().inspect_err(|error| self.group.leader().sync_failed(error))
+            let synced = self.db.sync();
+            let mut leader = self.group.leader();
+            match &synced {
+                Ok(floor) => leader.extents.synced(*floor),
+                Err(error) => leader.sync_failed(error),
+            }
+            synced.map(drop)
         };
         self.syncs.sync(wanted, written, sync)
+    }
+}
+
+impl ExtentState {
+    /// A sync covered everything before a place.
+    fn synced(&mut self, floor: Place) {
+        if self.unsynced.is_some() {
+            self.floor = Some(floor);
+        }
+        self.unsynced = self.unsynced.filter(|end| floor < *end);
+    }
+
+    fn committed(&mut self, committing: Vec<Committing>, freed_bytes: u64) {
+        self.freed_bytes += freed_bytes;
+        let ends = committing.into_iter().map(Committing::commit);
+        self.unsynced = ends.chain(self.unsynced).max();
     }
 }
 
@@ -322,10 +387,12 @@ impl Lead for Leader {
         let mut next_xid = self.next_xid;
         let mut counters = self.counters;
         let mut members: Vec<(Promise<Self>, Committed)> = Vec::new();
+        let mut committing = Vec::new();
+        let mut freed_bytes = 0;
         for Pending { mutation, promise } in queue.by_ref() {
             // On this thread, whichever thread the mutation came from: the closure knows its
             // content, and only here the id that it gets.
-            let draft = match filled(mutation, next_xid, time) {
+            let draft = match filled(mutation, next_xid, time, self.extents.generation) {
                 Ok(draft) => draft,
                 Err(panic) => {
                     promise.settle(Outcome::Panicked(panic));
@@ -336,9 +403,12 @@ impl Lead for Leader {
             counters.add(&draft.counters);
             batch_bytes += draft.bytes();
             let n_operations = draft.n_operations();
-            let after = draft.append_to(&mut batch);
-            assert_eq!(after.get() - next_xid.get(), n_operations, "ids have no gaps");
-            next_xid = after;
+            let drafted = draft.append_to(&mut batch);
+            let n_ids = drafted.next_xid.get() - next_xid.get();
+            assert_eq!(n_ids, n_operations, "ids have no gaps");
+            next_xid = drafted.next_xid;
+            freed_bytes += drafted.freed_bytes;
+            committing.extend(drafted.appended.into_iter().map(Appended::into_committing));
             if batch_bytes >= BATCH_BYTES {
                 break;
             }
@@ -348,6 +418,11 @@ impl Lead for Leader {
             return;
         }
         put_counters(&mut batch, &counters);
+        if let Some(floor) = self.extents.floor {
+            put_extents_floor(&mut batch, floor);
+        }
+        // What lies in the extent files was written for this batch as well.
+        self.room.wrote(committing.iter().map(Committing::bytes).sum());
         match self.write(batch) {
             Ok(()) => {
                 assert!(next_xid >= self.next_xid, "transaction ids only ever rise");
@@ -355,6 +430,8 @@ impl Lead for Leader {
                 self.next_xid = next_xid;
                 self.counters = counters;
                 self.n_batches += 1;
+                self.extents.floor = None;
+                self.extents.committed(committing, freed_bytes);
                 for (promise, committed) in members {
                     promise.settle(Outcome::Done(Ok(committed)));
                 }
@@ -363,6 +440,11 @@ impl Lead for Leader {
                 // A disk that was full is one for all of them, and any other error is unlike it.
                 let no_space =
                     if let FsError::NoSpace(problem) = error { Some(problem) } else { None };
+                if no_space.is_some() {
+                    // Nothing of the batch is in the store, and its extents belong to no row. After
+                    // any other error they stay in flight.
+                    committing.into_iter().for_each(Committing::give_back);
+                }
                 let others = || no_space.map_or(FsError::Poisoned, FsError::NoSpace);
                 let errors = iter::once(error).chain(iter::repeat_with(others));
                 for ((promise, _), error) in members.into_iter().zip(errors) {
@@ -379,10 +461,16 @@ impl Lead for Leader {
 
 /// The draft that a mutation fills, or what its closure panicked with. A draft of its own is all
 /// that a closure can leave half made.
-fn filled(mutation: Mutation, xid: Xid, time: Timestamp) -> Result<Draft, Box<dyn Any + Send>> {
+fn filled(
+    mutation: Mutation,
+    xid: Xid,
+    time: Timestamp,
+    generation: u64,
+) -> Result<Draft, Box<dyn Any + Send>> {
     let Mutation { n_operations, fill } = mutation;
     panic::catch_unwind(AssertUnwindSafe(|| {
         let mut draft = Draft::new(xid, time);
+        draft.generation = generation;
         fill(&mut draft);
         assert_eq!(draft.n_operations(), n_operations, "as many operations as announced");
         draft
