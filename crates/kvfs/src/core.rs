@@ -281,7 +281,14 @@ impl Core {
     /// operation that waits for room.
     pub(crate) fn admit(&self, purpose: Purpose, bytes: u64) -> Result<Permit<'_>, FsError> {
         self.recover()?;
-        self.room.admit(purpose, bytes)
+        match self.room.admit(purpose, bytes) {
+            // What was removed or replaced a moment ago may be all that is missing.
+            Err(FsError::NoSpace(_)) if self.freed.give_back_for_room(&self.committer) => {
+                self.room.forget_look();
+                self.room.admit(purpose, bytes)
+            }
+            admitted => admitted,
+        }
     }
 
     /// Opens the key-value store again, if an error of the disk made that necessary.

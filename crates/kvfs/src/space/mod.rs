@@ -182,6 +182,11 @@ impl Room {
         })
     }
 
+    /// Room may have appeared: the next question looks.
+    pub(crate) fn forget_look(&self) {
+        self.state.lock().last_look = None;
+    }
+
     /// A batch of so many bytes was written.
     pub(crate) fn wrote(&self, bytes: u64) {
         self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
