@@ -100,9 +100,13 @@ pub enum FsError {
     /// The operation log failed.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A write failed before; what is on disk is not known until the filesystem is opened again.
+    /// A write failed before; what is on disk is not known until the key-value store is opened
+    /// again, which the next operation tries.
     #[error("an earlier write failed; the filesystem must be opened again")]
     Poisoned,
+    /// A KVS snapshot was ended, because the key-value store is opened again after an error.
+    #[error("the snapshot ended with an error of the disk; publish again")]
+    Reopened,
     /// The thread that wrote this change together with its own panicked. If it had begun to write,
     /// every later change fails with [`Poisoned`](Self::Poisoned); if not, the change was not made
     /// and can be tried again.
@@ -206,7 +210,9 @@ impl HasKind for FsError {
             Self::Recall { source, .. } => source.kind(),
             Self::Log(error) => error.kind(),
             Self::Busy => ErrorKind::Busy,
-            Self::Cold { .. } | Self::Contended { .. } => ErrorKind::Unavailable,
+            Self::Cold { .. } | Self::Contended { .. } | Self::Reopened => ErrorKind::Unavailable,
+            Self::NoSpace(_) => ErrorKind::NoSpace,
+            Self::Extents { source, .. } => ErrorKind::of_io(source),
             Self::Interrupted => ErrorKind::Cancelled,
             // Answers to a question about names, "not found" among them, are no damage.
             Self::NotFound
@@ -216,12 +222,10 @@ impl HasKind for FsError {
             | Self::NotEmpty
             | Self::TooLong(_)
             | Self::TooLarge(_)
-            | Self::NoSpace(_)
             | Self::Invalid(_)
             | Self::TooManyLinks
             | Self::NoXattr
             | Self::Store { .. }
-            | Self::Extents { .. }
             | Self::Poisoned
             | Self::LeaderPanicked => ErrorKind::Failed,
         }

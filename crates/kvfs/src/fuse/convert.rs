@@ -59,6 +59,7 @@ pub(super) fn errno(error: &FsError) -> Errno {
         | FsError::Log(_)
         | FsError::Contended { .. }
         | FsError::Poisoned
+        | FsError::Reopened
         | FsError::LeaderPanicked
         | FsError::Busy => {
             tracing::error!("{}", with_causes(error));

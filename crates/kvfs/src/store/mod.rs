@@ -13,6 +13,7 @@ mod decode;
 mod dump;
 pub(crate) mod extents;
 pub(crate) mod keys;
+mod opened;
 pub(crate) mod patch;
 mod reader;
 pub(crate) mod rows;

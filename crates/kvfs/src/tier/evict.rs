@@ -32,7 +32,8 @@
 use tier_types::{ChunkNo, ChunkRun, ChunkState, EvictOutcome, Ino, ResidentExtent};
 
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
 use crate::store::resident_bytes;
 use crate::tx::MapWindow;
 
@@ -50,6 +51,7 @@ impl Core {
 
     fn evict_locked(&self, extent: &ResidentExtent) -> Result<EvictOutcome, FsError> {
         let ResidentExtent { ino, chunks, data_xid } = *extent;
+        let permit = self.admit(Purpose::Reclaim, ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino]);
         let Some(attr) = self.reader().find_attr(ino)? else { return Ok(EvictOutcome::Skipped) };
         let window = MapWindow::load(self.reader(), ino, chunks, self.size_of(&attr))?;
@@ -70,7 +72,7 @@ impl Core {
             .collect::<Result<Vec<_>, _>>()?
             .concat();
         // An eviction is no operation: the filesystem's content stays what it is.
-        self.committer.commit(0, move |draft| {
+        self.committer.commit(permit, 0, move |draft| {
             draft.free(&extents);
             for run in &going {
                 draft.delete_chunks(ino, run.chunks, &[]);

@@ -25,6 +25,8 @@ mod power;
 #[cfg(test)]
 mod repair;
 #[cfg(test)]
+mod space;
+#[cfg(test)]
 mod texts;
 #[cfg(test)]
 mod twins;
