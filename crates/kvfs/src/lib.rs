@@ -20,12 +20,15 @@ mod sync;
 
 mod store;
 
+mod activity;
+mod space;
+
 mod tx;
 
-mod activity;
 mod core;
+mod freed;
 mod open_files;
-mod space;
+mod settle;
 
 pub mod ops;
 
@@ -45,6 +48,6 @@ pub use error::{Damage, FsError};
 pub use fuse::{Mount, MountOptions};
 pub use loss::Loss;
 pub use options::KvfsOptions;
-pub use space::{DiskSpace, StatFs};
+pub use space::{StatFs, UsedElsewhere};
 pub use store::TableStatistics;
 pub use tier::{Heat, NoArchive};

@@ -41,14 +41,16 @@ pub(crate) struct OpenedStore {
 struct StoreFiles<'a> {
     root: &'a Path,
     kvs: PathBuf,
+    /// The extent files, which belong to the key-value store.
+    chunks: PathBuf,
     segments: PathBuf,
     witness: PathBuf,
 }
 
 impl<'a> StoreFiles<'a> {
     fn new(root: &'a Path) -> Self {
-        let (kvs, segments) = (root.join("kvs"), root.join("segments"));
-        Self { root, kvs, segments, witness: Witness::path(root) }
+        let (kvs, chunks) = (root.join("kvs"), root.join("chunks"));
+        Self { root, kvs, chunks, segments: root.join("segments"), witness: Witness::path(root) }
     }
 
     /// Compares all parts, of which the key-value store is open.
@@ -75,7 +77,7 @@ pub(crate) fn create(root: &Path, options: &KvfsOptions, floor: Xid) -> Result<(
     };
     let files = StoreFiles::new(root);
     // The parts of an earlier filesystem would be taken for those of the new one.
-    for part in [&files.kvs, &files.segments, &files.witness] {
+    for part in [&files.kvs, &files.chunks, &files.segments, &files.witness] {
         if part.exists() && std::fs::read_dir(part).map_or(true, |mut dir| dir.next().is_some()) {
             return Err(FsError::NotNew { path: part.clone() });
         }
@@ -103,6 +105,16 @@ pub(crate) fn open(root: &Path, options: &KvfsOptions) -> Result<OpenedStore, Fs
     let segments = Segments::new(&files.segments, segments);
     let witness = Witness::open(root)?;
     Ok(OpenedStore { db: Arc::new(db), segments, witness, floor, last })
+}
+
+/// Compares all parts again, of a store whose database was opened again in its place, and goes by
+/// what is recorded in it: a publication that seemed to fail may be there. Returns the last
+/// transaction.
+pub(crate) fn agree_again(db: &Db, segments: &Segments) -> Result<Xid, FsError> {
+    let root = segments.directory().parent().unwrap_or_else(|| segments.directory());
+    let (agreed, _, last) = StoreFiles::new(root).agree(db)?;
+    segments.replace(agreed.segments);
+    Ok(last)
 }
 
 /// Whether a store whose write-ahead log is damaged has all the same everything that was synced.

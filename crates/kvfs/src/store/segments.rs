@@ -46,6 +46,15 @@ impl Segments {
         Self { directory: directory.to_path_buf(), segments: Mutex::new(segments) }
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// From now on these are the recorded segments.
+    pub(super) fn replace(&self, segments: BTreeMap<Xid, SegmentInfo>) {
+        *self.segments.lock() = segments;
+    }
+
     /// The last published transaction.
     pub(crate) fn last(&self) -> Option<Xid> {
         self.segments.lock().last_key_value().map(|(last, _)| *last)
