@@ -54,6 +54,8 @@ pub(super) fn errno(error: &FsError) -> Errno {
         }
         FsError::Recall { .. }
         | FsError::Damaged { .. }
+        | FsError::Lost(_)
+        | FsError::NotNew { .. }
         | FsError::Store { .. }
         | FsError::Extents { .. }
         | FsError::Log(_)

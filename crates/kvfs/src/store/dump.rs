@@ -39,6 +39,7 @@ fn key_text(table: Table, key: &[u8]) -> String {
         Table::Inodes
         | Table::Resident
         | Table::Log
+        | Table::Segments
         | Table::Orphans
         | Table::Warm
         | Table::Pins => keys::take_number(key).map(|(number, _)| number.to_string()),
@@ -86,6 +87,7 @@ fn value_text(table: Table, key: &[u8], bytes: &[u8]) -> String {
                 .and_then(|xid| LogRecord::from_bytes(Xid::new(xid), bytes).ok())
                 .map(|record| format!("{:?}", record.operation)),
             Table::Chunks => Content::from_bytes(bytes).map(content_text),
+            Table::Segments => rows::number_from_bytes(bytes).map(|first| format!("from {first}")),
             Table::Unsynced => rows::unsynced_from_bytes(bytes)
                 .map(|of| format!("ino={} chunk={}", of.ino, of.chunk)),
             Table::Freed => rows::freed_from_bytes(bytes)
