@@ -7,8 +7,8 @@
 //! the core, and no part holds the filesystem that holds it.
 //!
 //! Opening a core brings it into a state that every operation can rely on: the log goes on right
-//! behind what is published, and inodes that only a handle kept alive are deleted, because no
-//! handle survives a restart.
+//! behind what is published. Inodes that only a handle kept alive are left to the reaper, because
+//! no handle survives a restart, and they may be many.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -22,6 +22,7 @@ use tier_types::{Clock, FileAttr, FileKind, Ino, PublicationListener, Recall, Ti
 use crate::activity::{Activity, LastUses};
 use crate::error::Damage;
 use crate::open_files::OpenFiles;
+use crate::reaping::Reaping;
 use crate::space::{self, DiskSpace, Room, StatFs};
 use crate::store::{
     self, COOKIE_PARENT, Counters, Db, KvsSnapshot, Segments, StoreReader, TableStatistics,
@@ -67,6 +68,7 @@ pub struct Core {
     pub(crate) activity: Arc<Activity>,
     pub(crate) uses: LastUses,
     pub(crate) open_files: OpenFiles,
+    pub(crate) reaping: Reaping,
     pub(crate) room: Room,
     /// The last place in a listing that a restore gave out.
     pub(crate) restored_cookies: Mutex<u64>,
@@ -142,8 +144,7 @@ impl Core {
         Db::open(&kvs_path(path), options, true)?.initialise(options.chunk_bytes)
     }
 
-    /// Opens a filesystem, repairs what a crash left between two steps of a publication, and
-    /// deletes orphans, which no handle holds any more.
+    /// Opens a filesystem, and repairs what a crash left between two steps of a publication.
     pub fn open(
         path: &Path,
         options: &KvfsOptions,
@@ -178,13 +179,10 @@ impl Core {
             activity,
             uses: LastUses::default(),
             open_files: OpenFiles::default(),
+            reaping: Reaping::default(),
             restored_cookies: Mutex::new(COOKIE_PARENT),
             residency_listener: OnceLock::new(),
         };
-        // While names may be wrong no inode is deleted for the want of one.
-        if !core.db.reader().is_repairing()? {
-            core.delete_orphans()?;
-        }
         tracing::info!(path = %path.display(), %last, %published, chunk_bytes, "filesystem opened");
         Ok(core)
     }

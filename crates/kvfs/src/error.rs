@@ -143,6 +143,8 @@ pub enum Damage {
     LostChunk,
     /// The sum of an inode's bytes in the store cannot be decoded.
     ResidentBytes,
+    /// The chunks of an inode that were cut cannot be decoded.
+    CutMarks,
     /// A key of the list of inodes with recalled data cannot be decoded.
     WarmKey,
     /// The size of a chunk is not recorded.
@@ -169,6 +171,7 @@ impl fmt::Display for Damage {
             Self::RunBeyondEnd => "a run starts beyond the last chunk",
             Self::LostChunk => "a chunk has neither data nor detour",
             Self::ResidentBytes => "its size in the store cannot be read",
+            Self::CutMarks => "what was cut off it cannot be read",
             Self::WarmKey => "a warm key cannot be read",
             Self::ChunkSize => "no chunk size",
             Self::XidFloor => "the lowest transaction id cannot be read",

@@ -19,7 +19,7 @@ use super::unlink::OpenHandle;
 use super::xattr;
 use crate::FsError;
 use crate::core::Core;
-use crate::store::RunState;
+use crate::store::{DataSums, RunState};
 use crate::tx::{Committed, Draft, ListKind};
 
 /// Longest target of a symbolic link, as Linux has it.
@@ -206,7 +206,7 @@ fn put_content(draft: &mut Draft, ino: Ino, chunk_bytes: u32, content: &[u8]) {
     // A run reaches to the next one, so that the data must be told where it ends.
     draft.put_run(ino, chunks.end(), RunState::NEVER_WRITTEN);
     draft.counters.gain(ChunkState::Hot, len);
-    draft.put_resident(ino, len);
+    draft.put_sums(ino, DataSums::default().changed_by(&draft.counters));
 }
 
 fn check_node(node: &NewNode) -> Result<(), FsError> {

@@ -1,7 +1,12 @@
 //! Changes of a file's size.
+//!
+//! A cut makes a hole of everything from the new end on. The chunk in which the file now ends keeps
+//! its bytes up to there, for which they may have to come back. The runs behind it are replaced if
+//! they are few; if not, a cut mark stands for the whole of them, so that a cut costs the same
+//! whatever it cuts off, and the reaper deletes them (see `tx::map_window`).
 
 use tier_log::Operation;
-use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, to_u64, to_usize};
+use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, Ino, to_u64, to_usize};
 
 use super::change::{Blocking, Decision, Edges};
 use crate::FsError;
@@ -11,10 +16,10 @@ use crate::tx::{Draft, MapWindow};
 
 /// A cut of a file.
 struct Cut {
-    /// The chunks from the one in which the file now ends.
-    tail: ChunkRange,
+    /// What of it lies behind the window.
+    rest: Option<ChunkRange>,
     new_bytes: u64,
-    /// Bytes of the first chunk of the tail that stay; zero for none of it.
+    /// Bytes of the first chunk of the window that stay; zero for none of it.
     kept_bytes: u64,
     /// Those bytes, unless the chunk is a hole.
     kept: Option<Vec<u8>>,
@@ -40,7 +45,12 @@ impl Kvfs {
         let first = ChunkNo::new(new_size / u64::from(self.chunk_bytes));
         let tail = ChunkRange::from(first).ok_or(FsError::TooLarge("the file"))?;
         let kept_bytes = new_size % u64::from(self.chunk_bytes);
-        self.change(blocking, ino, tail, |attr, window| {
+        let edge = ChunkRange::one(first).ok_or(FsError::TooLarge("the file"))?;
+        let scope = |attr: &FileAttr| {
+            // Growth needs only the end of the file, whatever is stored behind it.
+            if new_size < attr.size_bytes { self.hole_scope(ino, tail) } else { Ok(edge) }
+        };
+        self.change(blocking, ino, scope, |attr, window| {
             let old_size = attr.size_bytes;
             // A cut at the end of a chunk needs nothing of it, and neither does growth: what lies
             // behind the end of a file reads as zeros, and is not stored.
@@ -50,6 +60,11 @@ impl Kvfs {
                     && chunk == first
                     && run.state != ChunkState::Hole
             };
+            let rest = ChunkRange::new(window.range().end(), tail.end());
+            let rest = rest.filter(|_| new_size < old_size);
+            if rest.is_some() && !window.has_room_for_mark() {
+                return Ok(Decision::Settle);
+            }
             let kept = match self.load_edges(window, cuts)? {
                 Edges::Cold(run) => return Ok(Decision::Recall(run)),
                 Edges::Loaded(mut loaded) => loaded.pop().map(|edge| {
@@ -58,7 +73,7 @@ impl Kvfs {
                     content
                 }),
             };
-            let cut = Cut { tail, new_bytes: new_size, kept_bytes, kept };
+            let cut = Cut { rest, new_bytes: new_size, kept_bytes, kept };
             let mut attr = attr.clone();
             attr.size_bytes = new_size;
             Ok(Decision::Commit(Box::new(move |draft, window| {
@@ -76,13 +91,13 @@ impl Kvfs {
 }
 
 impl Cut {
-    /// The first chunk of the tail keeps some bytes, the rest is a hole.
+    /// The first chunk of the window keeps some bytes, the rest is a hole.
     fn apply(self, window: &MapWindow, draft: &mut Draft) {
-        let Self { tail, new_bytes, kept_bytes, kept } = self;
+        let Self { rest, new_bytes, kept_bytes, kept } = self;
         assert!(kept.as_ref().is_none_or(|kept| to_u64(kept.len()) <= kept_bytes), "it is cut");
-        let first = ChunkRange::one(tail.start()).filter(|_| kept_bytes > 0);
-        let gone = first.map_or(Some(tail), |first| ChunkRange::from(first.end()));
-        let Some(gone) = gone else { return };
+        let range = window.range();
+        let first = ChunkRange::one(range.start()).filter(|_| kept_bytes > 0);
+        let gone_from = first.map_or(range.start(), ChunkRange::end);
         let mut runs = Vec::new();
         if let (Some(first), Some(content)) = (first, kept) {
             runs.push(ChunkRun { chunks: first, state: ChunkState::Hot, data_xid: draft.xid });
@@ -93,8 +108,13 @@ impl Cut {
             runs.extend(old);
         }
         // With the xid of the cut: a hole, too, has a version, by which the archive learns of it.
-        runs.push(ChunkRun { chunks: gone, state: ChunkState::Hole, data_xid: draft.xid });
-        window.delete_chunks(gone, draft);
+        if let Some(gone) = ChunkRange::new(gone_from, range.end()) {
+            runs.push(ChunkRun { chunks: gone, state: ChunkState::Hole, data_xid: draft.xid });
+            window.delete_chunks(gone, draft);
+        }
         window.replace(&runs, new_bytes, draft);
+        if let Some(rest) = rest {
+            window.mark(rest, draft);
+        }
     }
 }

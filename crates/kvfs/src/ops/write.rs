@@ -48,7 +48,7 @@ impl Kvfs {
             return Ok(());
         };
         self.note_use(ino);
-        self.change(blocking, ino, chunks, |attr, window| {
+        self.change(blocking, ino, |_| Ok(chunks), |attr, window| {
             let size = attr.size_bytes;
             // What is at the edges of the write stays; if it is in the store, it is not read.
             let stays = |chunk: ChunkNo| {

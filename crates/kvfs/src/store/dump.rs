@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use tier_log::LogRecord;
 use tier_types::{Ino, Xid};
 
+use super::cuts::CutMark;
 use super::db::{Db, RawTables};
 use super::keys::{self, Table};
 use super::rows;
@@ -32,8 +33,10 @@ fn key_text(table: Table, key: &[u8]) -> String {
         Table::Meta => Some(key.escape_ascii().to_string()),
         Table::Inodes
         | Table::Resident
+        | Table::Cuts
         | Table::Log
         | Table::Orphans
+        | Table::Dying
         | Table::Warm
         | Table::Pins => keys::take_number(key).map(|(number, _)| number.to_string()),
         Table::Entries | Table::Xattrs => {
@@ -66,7 +69,13 @@ fn value_text(table: Table, key: &[u8], bytes: &[u8]) -> String {
             .and_then(|xid| LogRecord::from_bytes(Xid::new(xid), bytes).ok())
             .map(|record| format!("{:?}", record.operation)),
         Table::Chunks => Some(format!("{} bytes", bytes.len())),
-        Table::Resident => rows::number_from_bytes(bytes).map(|bytes| format!("{bytes} bytes")),
+        Table::Resident => rows::sums_from_bytes(bytes).map(|sums| sums.to_string()),
+        Table::Cuts => rows::cuts_from_bytes(bytes).map(|cuts| {
+            let text = |mark: &CutMark| format!("{} xid={}", mark.chunks, mark.xid);
+            cuts.marks().iter().map(text).collect::<Vec<_>>().join(", ")
+        }),
+        Table::Dying => rows::dying_from_bytes(bytes)
+            .map(|dying| format!("next={} {} bytes", dying.next, dying.resident_bytes)),
         Table::Xattrs | Table::Cookies => Some(bytes.escape_ascii().to_string()),
         Table::Links | Table::Orphans | Table::Warm | Table::Pins => Some(String::new()),
         Table::Meta => None,

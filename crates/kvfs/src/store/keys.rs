@@ -24,12 +24,16 @@ pub enum Table {
     Map,
     /// ino, chunk -> bytes.
     Chunks,
-    /// ino -> bytes of its data that are in the store; nothing for none.
+    /// ino -> bytes of its data that are in the store, recalled, evicted; nothing for none.
     Resident,
+    /// ino -> chunks that were cut while their runs are still in the map.
+    Cuts,
     /// xid -> log record.
     Log,
     /// ino -> nothing: no name left, or none yet.
     Orphans,
+    /// ino -> how far the reaper is: the inode is gone, and its rows go.
+    Dying,
     /// ino -> nothing: has data that was recalled.
     Warm,
     /// ino -> nothing: an operator pinned it, and all below it.
@@ -40,7 +44,7 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Inodes,
         Self::Entries,
         Self::Cookies,
@@ -49,8 +53,10 @@ impl Table {
         Self::Map,
         Self::Chunks,
         Self::Resident,
+        Self::Cuts,
         Self::Log,
         Self::Orphans,
+        Self::Dying,
         Self::Warm,
         Self::Pins,
         Self::Meta,
@@ -65,7 +71,9 @@ impl Table {
                 | Self::Entries
                 | Self::Xattrs
                 | Self::Resident
+                | Self::Cuts
                 | Self::Orphans
+                | Self::Dying
                 | Self::Pins
         )
     }
@@ -81,8 +89,10 @@ impl Table {
             Self::Map => "map",
             Self::Chunks => "chunks",
             Self::Resident => "resident",
+            Self::Cuts => "cuts",
             Self::Log => "log",
             Self::Orphans => "orphans",
+            Self::Dying => "dying",
             Self::Warm => "warm",
             Self::Pins => "pins",
             Self::Meta => "meta",

@@ -8,6 +8,7 @@
 
 mod batch;
 mod cursor;
+mod cuts;
 mod db;
 mod decode;
 mod dump;
@@ -20,12 +21,12 @@ mod tuning;
 
 pub(crate) use batch::Batch;
 pub(crate) use cursor::{OrderedReader, Owner};
+pub(crate) use cuts::{CutMark, CutMarks, StoredRun};
 pub(crate) use db::{Db, KvsSnapshot};
-pub(crate) use decode::resident_bytes;
 pub(crate) use dump::dump;
 pub(crate) use keys::{COOKIE_PARENT, COOKIE_SELF, Table};
-pub(crate) use reader::StoreReader;
-pub(crate) use rows::{Counters, Entry, FILE_BYTES_MAX, RunState};
+pub(crate) use reader::{Leftovers, RunRow, StoreReader, StoredMap};
+pub(crate) use rows::{Counters, DataSums, Dying, Entry, FILE_BYTES_MAX, RunState};
 pub(crate) use segments::Segments;
 
 pub use db::TableStatistics;
@@ -38,6 +39,9 @@ pub(crate) fn decode_all(key: &[u8], value: &[u8]) {
     let _ = rows::entry_from_bytes(value);
     let _ = rows::run_from_bytes(value);
     let _ = rows::counters_from_bytes(value);
+    let _ = rows::sums_from_bytes(value);
+    let _ = rows::dying_from_bytes(value);
+    drop(rows::cuts_from_bytes(value));
     let _ = rows::number_from_bytes(value);
     let _ = rows::chunk_size_from_bytes(value);
     let _ = keys::parse_ino(key);

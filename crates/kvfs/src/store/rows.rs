@@ -4,8 +4,14 @@
 //! change without this file (`docs/adr/0001`). Every decoder takes any bytes and answers `None` for
 //! those that are not exactly one value; the reader says of which row that was.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
-use tier_types::{ChunkState, DeviceNumber, FileAttr, FileKind, Ino, Timestamp, Xid};
+use tier_types::{
+    ChunkNo, ChunkRange, ChunkState, DeviceNumber, FileAttr, FileKind, Ino, Timestamp, Xid,
+};
+
+use super::cuts::{CutMark, CutMarks};
 
 /// What an entry of a directory leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,9 +39,41 @@ pub struct Counters {
     pub(crate) n_inodes: i64,
     /// Bytes of chunks in the store, up to the ends of their files.
     pub(crate) resident_bytes: i64,
-    /// The same of evicted chunks.
+    /// Those of them that were recalled and did not change since.
+    pub(crate) warm_bytes: i64,
+    /// Bytes of evicted chunks.
     pub(crate) cold_bytes: i64,
+    /// Bytes of chunks of dying inodes, which the reaper has yet to delete.
+    pub(crate) dying_bytes: i64,
     pub(crate) n_pins: i64,
+}
+
+/// Where the bytes of an inode's data are. What cuts made dead counts, with whole chunks, until the
+/// reaper has deleted it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DataSums {
+    /// Bytes in the store.
+    pub(crate) resident_bytes: u64,
+    /// Those of them that were recalled and did not change since.
+    pub(crate) warm_bytes: u64,
+    /// Evicted bytes.
+    pub(crate) cold_bytes: u64,
+}
+
+impl fmt::Display for DataSums {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { resident_bytes, warm_bytes, cold_bytes } = self;
+        write!(f, "{resident_bytes} bytes, {warm_bytes} recalled, {cold_bytes} evicted")
+    }
+}
+
+/// How far the reaper is with a dying inode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Dying {
+    /// Everything of its map before this chunk is deleted.
+    pub(crate) next: ChunkNo,
+    /// Bytes of its chunks that are still in the store.
+    pub(crate) resident_bytes: u64,
 }
 
 /// The largest size of a file in bytes, as Linux has it.
@@ -186,16 +224,53 @@ pub(crate) fn run_from_bytes(bytes: &[u8]) -> Option<RunState> {
 }
 
 pub(crate) fn counters_to_bytes(counters: &Counters) -> Vec<u8> {
-    let Counters { n_inodes, resident_bytes, cold_bytes, n_pins } = *counters;
-    encode(&(n_inodes, resident_bytes, cold_bytes, n_pins))
+    let Counters { n_inodes, resident_bytes, warm_bytes, cold_bytes, dying_bytes, n_pins } =
+        *counters;
+    encode(&(n_inodes, resident_bytes, warm_bytes, cold_bytes, dying_bytes, n_pins))
 }
 
 pub(crate) fn counters_from_bytes(bytes: &[u8]) -> Option<Counters> {
-    let (n_inodes, resident_bytes, cold_bytes, n_pins) = decode(bytes)?;
-    Some(Counters { n_inodes, resident_bytes, cold_bytes, n_pins })
+    let (n_inodes, resident_bytes, warm_bytes, cold_bytes, dying_bytes, n_pins) = decode(bytes)?;
+    Some(Counters { n_inodes, resident_bytes, warm_bytes, cold_bytes, dying_bytes, n_pins })
 }
 
-/// A sum of bytes, or a transaction id.
+pub(crate) fn sums_to_bytes(sums: DataSums) -> Vec<u8> {
+    encode(&(sums.resident_bytes, sums.warm_bytes, sums.cold_bytes))
+}
+
+pub(crate) fn sums_from_bytes(bytes: &[u8]) -> Option<DataSums> {
+    let (resident_bytes, warm_bytes, cold_bytes) = decode(bytes)?;
+    // No file has more bytes, and every total relies on it.
+    let can_be = [resident_bytes, warm_bytes, cold_bytes].iter().all(|sum| *sum <= FILE_BYTES_MAX);
+    can_be.then_some(DataSums { resident_bytes, warm_bytes, cold_bytes })
+}
+
+pub(crate) fn dying_to_bytes(dying: Dying) -> Vec<u8> {
+    encode(&(dying.next.get(), dying.resident_bytes))
+}
+
+pub(crate) fn dying_from_bytes(bytes: &[u8]) -> Option<Dying> {
+    let (next, resident_bytes) = decode(bytes)?;
+    let dying = Dying { next: ChunkNo::new(next), resident_bytes };
+    (resident_bytes <= FILE_BYTES_MAX).then_some(dying)
+}
+
+pub(crate) fn cuts_to_bytes(cuts: &CutMarks) -> Vec<u8> {
+    let wire = |mark: &CutMark| (mark.chunks.start().get(), mark.chunks.end().get(), mark.xid.get());
+    encode(&cuts.marks().iter().map(wire).collect::<Vec<_>>())
+}
+
+/// `None` also for marks that overlap: none are written so.
+pub(crate) fn cuts_from_bytes(bytes: &[u8]) -> Option<CutMarks> {
+    let wire: Vec<(u64, u64, u64)> = decode(bytes)?;
+    let mark = |(start, end, xid)| {
+        let chunks = ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end))?;
+        Some(CutMark { chunks, xid: Xid::new(xid) })
+    };
+    CutMarks::new(wire.into_iter().map(mark).collect::<Option<_>>()?)
+}
+
+/// A transaction id.
 pub(crate) fn number_to_bytes(number: u64) -> Vec<u8> {
     number.to_le_bytes().to_vec()
 }
@@ -275,16 +350,34 @@ mod tests {
         fn small_rows_survive(
             (ino, cookie, number) in any::<(u64, u64, u64)>(),
             state in state(),
-            totals in any::<[i64; 4]>(),
+            totals in any::<[i64; 6]>(),
+            bytes in prop::array::uniform3(0..=FILE_BYTES_MAX),
+            marks in prop::collection::vec((1..5_u64, 1..5_u64, any::<u64>()), 0..5),
         ) {
             let entry = Entry { ino: Ino::new(ino), cookie };
             prop_assert_eq!(entry_from_bytes(&entry_to_bytes(entry)), Some(entry));
             let run = RunState { state, data_xid: Xid::new(number) };
             prop_assert_eq!(run_from_bytes(&run_to_bytes(run)), Some(run));
-            let [n_inodes, resident_bytes, cold_bytes, n_pins] = totals;
-            let counters = Counters { n_inodes, resident_bytes, cold_bytes, n_pins };
+            let [n_inodes, resident_bytes, warm_bytes, cold_bytes, dying_bytes, n_pins] = totals;
+            let counters = Counters {
+                n_inodes, resident_bytes, warm_bytes, cold_bytes, dying_bytes, n_pins,
+            };
             prop_assert_eq!(counters_from_bytes(&counters_to_bytes(&counters)), Some(counters));
             prop_assert_eq!(number_from_bytes(&number_to_bytes(number)), Some(number));
+            let [resident_bytes, warm_bytes, cold_bytes] = bytes;
+            let sums = DataSums { resident_bytes, warm_bytes, cold_bytes };
+            prop_assert_eq!(sums_from_bytes(&sums_to_bytes(sums)), Some(sums));
+            let dying = Dying { next: ChunkNo::new(number), resident_bytes };
+            prop_assert_eq!(dying_from_bytes(&dying_to_bytes(dying)), Some(dying));
+            let mut at = 0;
+            let marks = marks.into_iter().map(|(gap, len, xid)| {
+                let start = at + gap;
+                at = start + len;
+                let chunks = ChunkRange::new(ChunkNo::new(start), ChunkNo::new(at)).unwrap();
+                CutMark { chunks, xid: Xid::new(xid) }
+            });
+            let cuts = CutMarks::new(marks.collect()).unwrap();
+            prop_assert_eq!(cuts_from_bytes(&cuts_to_bytes(&cuts)), Some(cuts));
         }
 
         #[test]
@@ -293,6 +386,9 @@ mod tests {
             let _ = entry_from_bytes(&bytes);
             let _ = run_from_bytes(&bytes);
             let _ = counters_from_bytes(&bytes);
+            let _ = sums_from_bytes(&bytes);
+            let _ = dying_from_bytes(&bytes);
+            drop(cuts_from_bytes(&bytes));
         }
     }
 
@@ -326,9 +422,23 @@ mod tests {
         for (number, state) in (0..).zip(states) {
             assert_eq!(run_to_bytes(RunState { state, data_xid: Xid::new(9) }), [number, 9]);
         }
-        let counters = Counters { n_inodes: 1, resident_bytes: -1, cold_bytes: 64, n_pins: 0 };
-        assert_eq!(counters_to_bytes(&counters), [2, 1, 0x80, 0x01, 0]);
+        let counters = Counters {
+            n_inodes: 1,
+            resident_bytes: -1,
+            warm_bytes: 3,
+            cold_bytes: 64,
+            dying_bytes: 2,
+            n_pins: 0,
+        };
+        assert_eq!(counters_to_bytes(&counters), [2, 1, 6, 0x80, 0x01, 4, 0]);
         assert_eq!(number_to_bytes(513), [1, 2, 0, 0, 0, 0, 0, 0]);
+        let sums = DataSums { resident_bytes: 300, warm_bytes: 2, cold_bytes: 1 };
+        assert_eq!(sums_to_bytes(sums), [0xac, 0x02, 2, 1]);
+        let dying = Dying { next: ChunkNo::new(7), resident_bytes: 300 };
+        assert_eq!(dying_to_bytes(dying), [7, 0xac, 0x02]);
+        let chunks = ChunkRange::new(ChunkNo::new(2), ChunkNo::new(5)).unwrap();
+        let cuts = CutMarks::new(vec![CutMark { chunks, xid: Xid::new(9) }]).unwrap();
+        assert_eq!(cuts_to_bytes(&cuts), [1, 2, 5, 9]);
         assert_eq!(chunk_size_to_bytes(512), [0, 2, 0, 0]);
     }
 

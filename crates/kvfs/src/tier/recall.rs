@@ -21,7 +21,7 @@ use tier_types::{
 
 use crate::FsError;
 use crate::core::{Core, Kvfs};
-use crate::tx::{ListKind, MapWindow};
+use crate::tx::MapWindow;
 
 /// The recall of a filesystem without an archive: every answer is an error of kind `Unavailable`.
 ///
@@ -194,9 +194,8 @@ impl Core {
             for (chunk, content) in contents {
                 draft.put_chunk(ino, chunk, content);
             }
-            draft.list(ListKind::Warm, ino);
             window.set_state(comes, ChunkState::Warm, draft);
-            window.put_resident(draft);
+            window.put_sums(draft);
         })?;
         // The listener may ask for the inode's attributes.
         drop(guard);

@@ -11,14 +11,12 @@ use tier_types::{ChunkNo, ChunkRange, FileAttr, Ino, Link, Timestamp, Xid, to_u6
 use crate::store::keys::{self, META_COUNTERS};
 use crate::store::patch as patches;
 use crate::store::rows;
-use crate::store::{Batch, COOKIE_PARENT, Counters, Entry, RunState, Table};
+use crate::store::{
+    Batch, COOKIE_PARENT, Counters, CutMarks, DataSums, Dying, Entry, Leftovers, RunState, Table,
+};
 
 /// The largest size of a chunk in bytes.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
-
-/// More chunks than this are deleted as a range: a tombstone of a range costs every later reader of
-/// the table a look, one of a row only those of that row.
-const N_CHUNK_DELETES_MAX: u64 = 4;
 
 /// What a mutation's closure is told and fills in.
 #[derive(Debug)]
@@ -42,6 +40,14 @@ pub(crate) enum ListKind {
     Warm,
 }
 
+/// What an inode has that is deleted, in the tables that have one row of it at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct InodeRows {
+    pub(crate) sums: DataSums,
+    pub(crate) is_pinned: bool,
+    pub(crate) is_cut: bool,
+}
+
 impl ListKind {
     fn table(self) -> Table {
         match self {
@@ -52,7 +58,7 @@ impl ListKind {
 }
 
 impl Draft {
-    pub(super) fn new(xid: Xid, time: Timestamp) -> Self {
+    pub(crate) fn new(xid: Xid, time: Timestamp) -> Self {
         Self {
             xid,
             time,
@@ -118,16 +124,47 @@ impl Draft {
         self.batch.put(Table::Inodes, &keys::ino(attr.ino), rows::attr_to_bytes(attr));
     }
 
-    /// Deletes what an inode has but names, extended attributes and data, and its pin if it has
-    /// one.
-    pub(crate) fn delete_inode(&mut self, ino: Ino, is_pinned: bool) {
+    /// Deletes what an inode has but names, extended attributes and data. Its data counts no more.
+    pub(crate) fn delete_inode(&mut self, ino: Ino, rows: InodeRows) {
+        let InodeRows { sums, is_pinned, is_cut } = rows;
         self.counters.n_inodes -= 1;
-        // Most inodes have no row in the last three: a deletion of nothing is cheaper than a look.
+        self.counters.lose_all(sums);
+        // Most inodes have no row in the last two: a deletion of nothing is cheaper than a look.
         for table in [Table::Inodes, Table::Resident, Table::Orphans, Table::Warm] {
             self.batch.delete(table, &keys::ino(ino));
         }
+        if is_cut {
+            self.put_cuts(ino, &CutMarks::default());
+        }
         if is_pinned {
             self.set_pin(ino, false);
+        }
+    }
+
+    /// Leaves what is left of a deleted inode to the reaper.
+    pub(crate) fn put_dying(&mut self, ino: Ino, dying: Dying) {
+        self.batch.put(Table::Dying, &keys::ino(ino), rows::dying_to_bytes(dying));
+    }
+
+    /// Nothing is left of a dying inode.
+    pub(crate) fn delete_dying(&mut self, ino: Ino) {
+        self.batch.delete(Table::Dying, &keys::ino(ino));
+    }
+
+    /// Deletes rows that are left of a deleted inode.
+    pub(crate) fn delete_leftovers(&mut self, ino: Ino, left: &Leftovers) {
+        for chunk in &left.chunks {
+            self.delete_chunk(ino, *chunk);
+        }
+        for key in &left.runs {
+            self.batch.delete(Table::Map, key);
+        }
+        // After the deletions: the rest of a run may start where the run does.
+        if let Some(rest) = left.rest {
+            self.put_run(ino, rest.start, rest.state);
+        }
+        for name in &left.xattrs {
+            self.delete_xattr(ino, name);
         }
     }
 
@@ -203,11 +240,6 @@ impl Draft {
         self.batch.delete(Table::Map, &keys::chunk(ino, start));
     }
 
-    /// Deletes all starts of runs in a range.
-    pub(crate) fn delete_runs(&mut self, ino: Ino, range: ChunkRange) {
-        let (from, until) = (keys::chunk(ino, range.start()), keys::chunk(ino, range.end()));
-        self.batch.delete_range(Table::Map, &from, &until);
-    }
 
     /// Writes all of a chunk's content.
     pub(crate) fn put_chunk(&mut self, ino: Ino, chunk: ChunkNo, content: Vec<u8>) {
@@ -220,25 +252,37 @@ impl Draft {
         self.batch.merge(Table::Chunks, &keys::chunk(ino, chunk), patch);
     }
 
+    /// Deletes a chunk that is in the store. Every chunk goes through here, by its own key: the
+    /// deletion of a range would be looked at by every later reader of the table.
+    fn delete_chunk(&mut self, ino: Ino, chunk: ChunkNo) {
+        self.batch.delete(Table::Chunks, &keys::chunk(ino, chunk));
+    }
+
+    /// Deletes chunks that are in the store, as many as one batch should have.
     pub(crate) fn delete_chunks(&mut self, ino: Ino, chunks: ChunkRange) {
-        if chunks.len() <= N_CHUNK_DELETES_MAX {
-            for number in chunks.start().get()..chunks.end().get() {
-                self.batch.delete(Table::Chunks, &keys::pair(ino.get(), number));
-            }
-        } else {
-            let (from, until) = (keys::chunk(ino, chunks.start()), keys::chunk(ino, chunks.end()));
-            self.batch.delete_range(Table::Chunks, &from, &until);
+        for number in chunks.start().get()..chunks.end().get() {
+            self.delete_chunk(ino, ChunkNo::new(number));
         }
     }
 
-    /// Writes how many bytes of an inode's data are in the store.
-    pub(crate) fn put_resident(&mut self, ino: Ino, bytes: u64) {
-        self.batch.put(Table::Resident, &keys::ino(ino), rows::number_to_bytes(bytes));
+    /// Writes where the bytes of an inode's data are; an inode without data has no such row.
+    pub(crate) fn put_sums(&mut self, ino: Ino, sums: DataSums) {
+        let key = keys::ino(ino);
+        if sums == DataSums::default() {
+            self.batch.delete(Table::Resident, &key);
+        } else {
+            self.batch.put(Table::Resident, &key, rows::sums_to_bytes(sums));
+        }
     }
 
-    /// The same for none: an inode without data has no such row.
-    pub(crate) fn delete_resident(&mut self, ino: Ino) {
-        self.batch.delete(Table::Resident, &keys::ino(ino));
+    /// Writes the cut marks of an inode; one without any has no such row.
+    pub(crate) fn put_cuts(&mut self, ino: Ino, cuts: &CutMarks) {
+        let key = keys::ino(ino);
+        if cuts.is_empty() {
+            self.batch.delete(Table::Cuts, &key);
+        } else {
+            self.batch.put(Table::Cuts, &key, rows::cuts_to_bytes(cuts));
+        }
     }
 
     /// Puts an inode on a list.
@@ -262,10 +306,17 @@ impl Draft {
         }
     }
 
-    /// Deletes all rows of an inode in a table whose keys start with it.
-    pub(crate) fn delete_rows_of(&mut self, table: Table, ino: Ino) {
-        let (from, until) = keys::rows_of(ino);
-        self.batch.delete_range(table, &from, &until);
+    /// Deletes rows of an inode that does not exist.
+    pub(crate) fn delete_unowned(&mut self, table: Table, rows: &[Vec<u8>]) {
+        for key in rows {
+            self.batch.delete(table, key);
+        }
+    }
+
+    /// How many rows it changes.
+    #[cfg(test)]
+    pub(crate) fn n_changes(&self) -> usize {
+        self.batch.n_changes()
     }
 }
 
@@ -287,6 +338,7 @@ mod tests {
     use tier_types::{ChunkState, FileKind, FileName};
 
     use super::*;
+    use crate::store::CutMark;
     use crate::testing::{StandingClock, attr, committer, name, store};
 
     fn link(parent: u64, text: &str) -> Link {
@@ -336,10 +388,15 @@ mod tests {
         let committer = committer(&db, std::sync::Arc::new(StandingClock));
         let attr = attr(9, FileKind::Regular);
         let ino = attr.ino;
+        let sums = DataSums { resident_bytes: 100, warm_bytes: 100, cold_bytes: 0 };
+        let mark = CutMark { chunks: ChunkRange::ALL, xid: Xid::new(1) };
+        let cuts = CutMarks::new(vec![mark]).unwrap();
         committer
             .commit(0, move |draft| {
                 draft.put_new_inode(&attr);
-                draft.put_resident(ino, 100);
+                draft.put_sums(ino, sums);
+                draft.counters.gain(ChunkState::Warm, 100);
+                draft.put_cuts(ino, &cuts);
                 draft.list(ListKind::Orphans, ino);
                 draft.list(ListKind::Warm, ino);
                 draft.set_pin(ino, true);
@@ -347,7 +404,8 @@ mod tests {
             .unwrap();
         let counters = committer.counters();
         assert_eq!((counters.n_inodes, counters.n_pins), (1, 1));
-        committer.commit(0, move |draft| draft.delete_inode(ino, true)).unwrap();
+        let rows = InodeRows { sums, is_pinned: true, is_cut: true };
+        committer.commit(0, move |draft| draft.delete_inode(ino, rows)).unwrap();
         for table in Table::ALL.into_iter().filter(|table| *table != Table::Meta) {
             assert!(!db.reader().has_rows(table, ino).unwrap(), "{table:?}");
         }
@@ -356,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn few_chunks_are_deleted_one_by_one_and_many_as_a_range() {
+    fn chunks_are_deleted_one_by_one() {
         let (_dir, db) = store();
         let committer = committer(&db, std::sync::Arc::new(StandingClock));
         let range = |start, end| ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end)).unwrap();
@@ -394,7 +452,7 @@ mod tests {
         assert!(db.reader().chunk(ino, lost).is_err(), "there is nothing to patch");
         let run = RunState { state: ChunkState::Hot, data_xid: Xid::new(1) };
         committer.commit(0, move |draft| draft.put_run(ino, chunk, run)).unwrap();
-        assert_eq!(db.reader().run_at(ino, lost).unwrap(), run);
+        assert_eq!(db.reader().stored_at(ino, lost).unwrap().state, run);
     }
 
     #[test]

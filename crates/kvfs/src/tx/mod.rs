@@ -11,6 +11,6 @@ mod locks;
 mod map_window;
 
 pub(crate) use committer::{Committed, Committer};
-pub(crate) use draft::{Draft, ListKind, patch};
+pub(crate) use draft::{Draft, InodeRows, ListKind, patch};
 pub(crate) use locks::Locks;
 pub(crate) use map_window::{FileSize, MapWindow};
