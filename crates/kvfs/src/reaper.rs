@@ -252,3 +252,124 @@ impl Core {
         Ok(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tier_types::{ChunkNo, ChunkState, FileKind, Xid};
+
+    use super::*;
+    use crate::Kvfs;
+    use crate::store::{DataSums, RunState, Table};
+    use crate::testing::{CHUNK, filesystem, name, node};
+
+    const TIB: u64 = 1 << 40;
+
+    /// A file of 1 TiB with `n_runs` chunks of data in it, and a name.
+    fn sparse(fs: &Kvfs, n_runs: u64) -> Ino {
+        let ino = fs.create_node(Ino::ROOT, &name("f"), &node(FileKind::Regular)).unwrap().ino;
+        fs.truncate(ino, TIB).unwrap();
+        let distance = TIB / u64::from(CHUNK) / n_runs;
+        fs.committer
+            .commit(0, move |draft| {
+                let data_xid = Xid::new(ino.get());
+                let hot = RunState { state: ChunkState::Hot, data_xid };
+                for number in 0..n_runs {
+                    let chunk = ChunkNo::new(number * distance);
+                    draft.put_chunk(ino, chunk, vec![1; 16]);
+                    draft.put_run(ino, chunk, hot);
+                    draft.put_run(ino, chunk.next(), RunState { state: ChunkState::Hole, ..hot });
+                    draft.counters.gain(ChunkState::Hot, u64::from(CHUNK));
+                }
+                draft.put_sums(ino, DataSums::default().changed_by(&draft.counters));
+            })
+            .unwrap();
+        ino
+    }
+
+    /// Rows that an operation writes and deletes.
+    fn n_rows_of(fs: &Kvfs, operation: impl FnOnce(&Kvfs)) -> u64 {
+        let before = fs.db.n_writes();
+        operation(fs);
+        fs.db.n_writes() - before
+    }
+
+    /// The rows of an operation on files of few and of many runs; nothing of it is left in the end.
+    fn rows_by_size(operation: impl Fn(&Kvfs, Ino)) -> [u64; 3] {
+        [100, 1_000, 10_000].map(|n_runs| {
+            let (_dir, fs) = filesystem();
+            let ino = sparse(&fs, n_runs);
+            let n_rows = n_rows_of(&fs, |fs| operation(fs, ino));
+            while fs.reap(500).unwrap() {}
+            assert!(fs.db.reader().chunk_rows(ino, tier_types::ChunkRange::ALL).unwrap().count() < 3);
+            assert_eq!(fs.dying_bytes(), 0);
+            for table in [Table::Cuts, Table::Dying] {
+                assert!(!fs.db.reader().has_rows(table, ino).unwrap(), "{table:?}");
+            }
+            n_rows
+        })
+    }
+
+    #[test]
+    fn what_an_unlink_writes_does_not_grow_with_the_file() {
+        let rows = rows_by_size(|fs, _| {
+            fs.unlink(Ino::ROOT, &name("f")).unwrap();
+            assert!(fs.dying_bytes() > 0);
+            assert_eq!(fs.committer.counters().resident_bytes(), 0, "it counts no more");
+        });
+        assert!(rows[0] < 20 && rows[0] == rows[1] && rows[1] == rows[2], "{rows:?}");
+    }
+
+    #[test]
+    fn what_a_last_handle_writes_does_not_grow_with_the_file() {
+        let rows = rows_by_size(|fs, ino| {
+            let handle = fs.open_handle(ino).unwrap();
+            fs.unlink(Ino::ROOT, &name("f")).unwrap();
+            assert_eq!(fs.read(ino, 0, 16).unwrap(), [1; 16]);
+            drop(handle);
+        });
+        assert!(rows[0] < 30 && rows[0] == rows[1] && rows[1] == rows[2], "{rows:?}");
+    }
+
+    #[test]
+    fn what_a_cut_writes_does_not_grow_with_the_file() {
+        let rows = rows_by_size(|fs, ino| {
+            fs.truncate(ino, 100).unwrap();
+            fs.truncate(ino, TIB).unwrap();
+            assert_eq!(fs.next_data(ino, 512).unwrap(), None);
+        });
+        assert!(rows[0] < 20 && rows[0] == rows[1] && rows[1] == rows[2], "{rows:?}");
+    }
+
+    #[test]
+    fn what_a_hole_writes_does_not_grow_with_the_file() {
+        let rows = rows_by_size(|fs, ino| {
+            fs.punch_hole(ino, 100, TIB - 200).unwrap();
+            assert_eq!(fs.next_data(ino, 512).unwrap(), None);
+        });
+        assert!(rows[0] < 30 && rows[0] == rows[1] && rows[1] == rows[2], "{rows:?}");
+    }
+
+    #[test]
+    fn small_files_leave_nothing_to_the_reaper() {
+        let (_dir, fs) = filesystem();
+        let ino = fs.create_node(Ino::ROOT, &name("f"), &node(FileKind::Regular)).unwrap().ino;
+        fs.write(ino, 0, &[1; 3000]).unwrap();
+        fs.truncate(ino, 1000).unwrap();
+        assert!(!fs.db.reader().has_rows(Table::Cuts, ino).unwrap());
+        fs.unlink(Ino::ROOT, &name("f")).unwrap();
+        for table in Table::ALL.into_iter().filter(|table| *table != Table::Meta) {
+            let is_log = table == Table::Log;
+            assert_eq!(fs.db.reader().has_rows(table, ino).unwrap(), is_log, "{table:?}");
+        }
+    }
+
+    #[test]
+    fn an_inode_that_exists_is_not_reaped_whatever_a_list_says() {
+        let (_dir, fs) = filesystem();
+        let ino = sparse(&fs, 100);
+        let dying = Dying { next: ChunkNo::new(0), resident_bytes: 7 };
+        fs.committer.commit(0, move |draft| draft.put_dying(ino, dying)).unwrap();
+        assert!(!fs.reap(10).unwrap());
+        assert_eq!(fs.read(ino, 0, 16).unwrap(), [1; 16]);
+    }
+}

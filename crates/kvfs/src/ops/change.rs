@@ -104,6 +104,8 @@ pub(super) type Fill = Box<dyn FnOnce(&mut Draft, &MapWindow) + Send>;
 pub(super) enum Decision {
     /// All that it needs is in the store.
     Commit(Fill),
+    /// The same, and a cut mark is among it, which the reaper has to settle.
+    CommitMark(Fill),
     /// This run must come back first.
     Recall(ChunkRun),
     /// There are as many cut marks as there can be: the reaper's work comes first.
@@ -140,14 +142,19 @@ impl Kvfs {
             let attr = self.reader().regular(ino)?;
             let chunks = scope(&attr)?;
             let window = MapWindow::load(self.reader(), ino, chunks, self.size_of(&attr))?;
-            match decide(&attr, &window)? {
-                Decision::Commit(fill) => {
+            let decision = decide(&attr, &window)?;
+            let is_marked = matches!(decision, Decision::CommitMark(_));
+            match decision {
+                Decision::Commit(fill) | Decision::CommitMark(fill) => {
                     // The last moment: what follows cannot be taken back.
                     blocking.check_wanted()?;
                     self.committer.commit(1, move |draft| {
                         fill(draft, &window);
                         window.put_sums(draft);
                     })?;
+                    if is_marked {
+                        self.reaping.wake();
+                    }
                     return Ok(());
                 }
                 Decision::Settle => {

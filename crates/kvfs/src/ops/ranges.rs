@@ -9,7 +9,7 @@ use tier_types::{
     ByteRange, ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, Ino, to_usize,
 };
 
-use super::change::{Blocking, Decision, EdgeContent, Edges, N_ROWS_AT_ONCE, end_of};
+use super::change::{Blocking, Decision, EdgeContent, Edges, Fill, N_ROWS_AT_ONCE, end_of};
 use crate::FsError;
 use crate::core::{Core, Kvfs};
 use crate::tx::{Draft, MapWindow};
@@ -226,7 +226,8 @@ fn unmapping(
 ) -> Decision {
     let mut attr = attr.clone();
     let ByteRange { offset, len } = hole;
-    Decision::Commit(Box::new(move |draft, window| {
+    let has_mark = rest.is_some();
+    let fill: Fill = Box::new(move |draft, window| {
         draft.log(Operation::PunchHole { ino: attr.ino, offset, len });
         unmap(window, edges, attr.size_bytes, draft);
         if let Some(rest) = rest {
@@ -234,7 +235,8 @@ fn unmapping(
         }
         attr.modified = draft.time;
         draft.put_changed(&mut attr);
-    }))
+    });
+    if has_mark { Decision::CommitMark(fill) } else { Decision::Commit(fill) }
 }
 
 /// Makes a window a hole but for chunks at its ends that keep some of their bytes.

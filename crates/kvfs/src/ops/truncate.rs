@@ -8,7 +8,7 @@
 use tier_log::Operation;
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, Ino, to_u64, to_usize};
 
-use super::change::{Blocking, Decision, Edges};
+use super::change::{Blocking, Decision, Edges, Fill};
 use crate::FsError;
 use crate::core::Kvfs;
 use crate::store::FILE_BYTES_MAX;
@@ -76,7 +76,7 @@ impl Kvfs {
             let cut = Cut { rest, new_bytes: new_size, kept_bytes, kept };
             let mut attr = attr.clone();
             attr.size_bytes = new_size;
-            Ok(Decision::Commit(Box::new(move |draft, window| {
+            let fill: Fill = Box::new(move |draft, window| {
                 draft.log(Operation::Truncate { ino, old_size, new_size });
                 if new_size < old_size {
                     cut.apply(window, draft);
@@ -85,7 +85,9 @@ impl Kvfs {
                 }
                 attr.modified = draft.time;
                 draft.put_changed(&mut attr);
-            })))
+            });
+            let has_mark = rest.is_some();
+            Ok(if has_mark { Decision::CommitMark(fill) } else { Decision::Commit(fill) })
         })
     }
 }

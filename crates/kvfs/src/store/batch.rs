@@ -32,12 +32,6 @@ impl Batch {
         self.0.push(Change::Delete(table, key.to_vec()));
     }
 
-    /// How many changes.
-    #[cfg(test)]
-    pub(crate) fn n_changes(&self) -> usize {
-        self.0.len()
-    }
-
     /// Deletes the rows from `from` up to and not including `until`.
     pub(crate) fn delete_range(&mut self, table: Table, from: &[u8], until: &[u8]) {
         self.0.push(Change::DeleteRange(table, from.to_vec(), until.to_vec()));

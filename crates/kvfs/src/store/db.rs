@@ -199,6 +199,12 @@ impl Db {
         Ok(())
     }
 
+    /// Rows that were written or deleted since the store was made.
+    #[cfg(test)]
+    pub(crate) fn n_writes(&self) -> u64 {
+        self.db.latest_sequence_number()
+    }
+
     /// Bytes of all files of the store.
     pub(crate) fn physical_bytes(&self) -> Result<u64, FsError> {
         let io =

@@ -58,7 +58,7 @@ impl ListKind {
 }
 
 impl Draft {
-    pub(crate) fn new(xid: Xid, time: Timestamp) -> Self {
+    pub(super) fn new(xid: Xid, time: Timestamp) -> Self {
         Self {
             xid,
             time,
@@ -311,12 +311,6 @@ impl Draft {
         for key in rows {
             self.batch.delete(table, key);
         }
-    }
-
-    /// How many rows it changes.
-    #[cfg(test)]
-    pub(crate) fn n_changes(&self) -> usize {
-        self.batch.n_changes()
     }
 }
 

@@ -179,7 +179,12 @@ fn compare(reaped: &Side, kept: &Side) -> Result<(), TestCaseError> {
     let (a, b, ino) = (reaped.fs(), kept.fs(), reaped.ino);
     prop_assert_eq!(ino, kept.ino);
     prop_assert_eq!(a.last_xid(), b.last_xid());
-    prop_assert_eq!(a.getattr(ino).unwrap(), b.getattr(ino).unwrap());
+    // But for the times: each commit of the reaper is a tick of its clock.
+    let state = |fs: &Kvfs| {
+        let attr = fs.getattr(ino).unwrap();
+        (attr.size_bytes, attr.nlink, attr.xid)
+    };
+    prop_assert_eq!(state(a), state(b));
     let ranges = |fs: &Kvfs| fs.data_ranges(ino, 0, usize::MAX).unwrap();
     prop_assert_eq!(ranges(a), ranges(b));
     prop_assert_eq!(reaped.extents(), kept.extents());
@@ -188,7 +193,7 @@ fn compare(reaped: &Side, kept: &Side) -> Result<(), TestCaseError> {
 
 #[test]
 fn a_reaper_changes_nothing_that_a_reader_sees() {
-    let mut runner = TestRunner::new(Config { cases: 24, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 16, ..Config::default() });
     runner
         .run(&prop::collection::vec(op(), 5..30), |ops| {
             let (mut reaped, mut kept) = (Side::new(), Side::new());
@@ -320,7 +325,9 @@ fn what_was_open_at_a_crash_is_deleted_in_steps() {
 fn the_thread_does_it_and_ends() {
     let (_dir, fs) = create();
     let (told, heard) = std::sync::mpsc::channel();
-    fs.on_residency_change(Box::new(move |ino| drop(told.send(ino))));
+    fs.on_residency_change(Box::new(move |ino| {
+        let _ = told.send(ino);
+    }));
     let reaper = Reaper::start(fs.core()).unwrap();
     let ino = scattered(&fs, "f", 200);
     fs.truncate(ino, 0).unwrap();

@@ -19,7 +19,7 @@ use super::rows::{self, Counters, DataSums};
 use crate::FsError;
 use crate::error::Damage;
 
-pub(crate) use chunks::{RunRow, StoredMap};
+pub(crate) use chunks::StoredMap;
 pub(crate) use leftovers::Leftovers;
 
 /// Typed reads.
