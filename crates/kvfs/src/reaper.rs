@@ -300,7 +300,9 @@ mod tests {
             let ino = sparse(&fs, n_runs);
             let n_rows = n_rows_of(&fs, |fs| operation(fs, ino));
             while fs.reap(500).unwrap() {}
-            assert!(fs.db.reader().chunk_rows(ino, tier_types::ChunkRange::ALL).unwrap().count() < 3);
+            assert!(
+                fs.db.reader().chunk_rows(ino, tier_types::ChunkRange::ALL).unwrap().count() < 3
+            );
             assert_eq!(fs.dying_bytes(), 0);
             for table in [Table::Cuts, Table::Dying] {
                 assert!(!fs.db.reader().has_rows(table, ino).unwrap(), "{table:?}");

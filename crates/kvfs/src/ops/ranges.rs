@@ -5,9 +5,7 @@
 //! mark stands for them, and the reaper deletes what is stored there.
 
 use tier_log::Operation;
-use tier_types::{
-    ByteRange, ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, Ino, to_usize,
-};
+use tier_types::{ByteRange, ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, Ino, to_usize};
 
 use super::change::{Blocking, Decision, EdgeContent, Edges, Fill, N_ROWS_AT_ONCE, end_of};
 use crate::FsError;
@@ -38,10 +36,8 @@ impl Kvfs {
         }
         let chunk_bytes = u64::from(self.chunk_bytes);
         let end = hole.offset + hole.len;
-        let whole = ByteRange::between(
-            hole.offset.next_multiple_of(chunk_bytes),
-            end - end % chunk_bytes,
-        );
+        let whole =
+            ByteRange::between(hole.offset.next_multiple_of(chunk_bytes), end - end % chunk_bytes);
         if whole.len <= N_ROWS_AT_ONCE * chunk_bytes {
             return self.punch_few(blocking, ino, hole);
         }
@@ -53,12 +49,7 @@ impl Kvfs {
     }
 
     /// Unmaps a range of few chunks, which may begin and end within one.
-    fn punch_few(
-        &self,
-        blocking: Blocking<'_>,
-        ino: Ino,
-        hole: ByteRange,
-    ) -> Result<(), FsError> {
+    fn punch_few(&self, blocking: Blocking<'_>, ino: Ino, hole: ByteRange) -> Result<(), FsError> {
         let ByteRange { offset, len } = hole;
         let end = offset + len;
         let Some(chunks) = ChunkRange::touching(offset, len, self.chunk_bytes) else {

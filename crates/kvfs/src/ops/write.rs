@@ -48,39 +48,44 @@ impl Kvfs {
             return Ok(());
         };
         self.note_use(ino);
-        self.change(blocking, ino, |_| Ok(chunks), |attr, window| {
-            let size = attr.size_bytes;
-            // What is at the edges of the write stays; if it is in the store, it is not read.
-            let stays = |chunk: ChunkNo| {
-                let start = chunk.get() * u64::from(chunk_bytes);
-                let chunk_end = (start + u64::from(chunk_bytes)).min(size);
-                start < chunk_end && (start < offset || end < chunk_end)
-            };
-            let mut patched = Vec::new();
-            for edge in edges(window).into_iter().filter(|edge| stays(edge.chunk)) {
-                match edge.run.state {
-                    ChunkState::Hole => {}
-                    ChunkState::Hot | ChunkState::Warm => patched.push(edge.chunk),
-                    ChunkState::Cold => return Ok(Decision::Recall(edge.alone())),
-                }
-            }
-            // The data is copied here and not before: a write that finds cold chunks comes again.
-            let new = pieces(chunks, chunk_bytes, offset, data, &patched);
-            let mut attr = attr.clone();
-            attr.size_bytes = size.max(end);
-            Ok(Decision::Commit(Box::new(move |draft, window| {
-                draft.log(Operation::Write { ino, offset, len });
-                window.set(ChunkState::Hot, attr.size_bytes, draft);
-                for Piece { chunk, content } in new {
-                    match content {
-                        PieceContent::Whole(bytes) => draft.put_chunk(ino, chunk, bytes),
-                        PieceContent::Patch(patch) => draft.patch_chunk(ino, chunk, patch),
+        self.change(
+            blocking,
+            ino,
+            |_| Ok(chunks),
+            |attr, window| {
+                let size = attr.size_bytes;
+                // What is at the edges of the write stays; if it is in the store, it is not read.
+                let stays = |chunk: ChunkNo| {
+                    let start = chunk.get() * u64::from(chunk_bytes);
+                    let chunk_end = (start + u64::from(chunk_bytes)).min(size);
+                    start < chunk_end && (start < offset || end < chunk_end)
+                };
+                let mut patched = Vec::new();
+                for edge in edges(window).into_iter().filter(|edge| stays(edge.chunk)) {
+                    match edge.run.state {
+                        ChunkState::Hole => {}
+                        ChunkState::Hot | ChunkState::Warm => patched.push(edge.chunk),
+                        ChunkState::Cold => return Ok(Decision::Recall(edge.alone())),
                     }
                 }
-                attr.modified = draft.time;
-                draft.put_changed(&mut attr);
-            })))
-        })
+                // The data is copied here and not before: a write that finds cold chunks comes again.
+                let new = pieces(chunks, chunk_bytes, offset, data, &patched);
+                let mut attr = attr.clone();
+                attr.size_bytes = size.max(end);
+                Ok(Decision::Commit(Box::new(move |draft, window| {
+                    draft.log(Operation::Write { ino, offset, len });
+                    window.set(ChunkState::Hot, attr.size_bytes, draft);
+                    for Piece { chunk, content } in new {
+                        match content {
+                            PieceContent::Whole(bytes) => draft.put_chunk(ino, chunk, bytes),
+                            PieceContent::Patch(patch) => draft.patch_chunk(ino, chunk, patch),
+                        }
+                    }
+                    attr.modified = draft.time;
+                    draft.put_changed(&mut attr);
+                })))
+            },
+        )
     }
 }
 

@@ -181,9 +181,8 @@ mod tests {
     }
 
     fn ranges(marks: &CutMarks) -> Vec<(u64, u64, u64)> {
-        let numbers = |mark: &CutMark| {
-            (mark.chunks.start().get(), mark.chunks.end().get(), mark.xid.get())
-        };
+        let numbers =
+            |mark: &CutMark| (mark.chunks.start().get(), mark.chunks.end().get(), mark.xid.get());
         marks.marks().iter().map(numbers).collect()
     }
 

@@ -51,6 +51,7 @@ pub struct Counters {
 /// Where the bytes of an inode's data are. What cuts made dead counts, with whole chunks, until the
 /// reaper has deleted it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(clippy::struct_field_names, reason = "units come last in a name")]
 pub struct DataSums {
     /// Bytes in the store.
     pub(crate) resident_bytes: u64,
@@ -256,7 +257,8 @@ pub(crate) fn dying_from_bytes(bytes: &[u8]) -> Option<Dying> {
 }
 
 pub(crate) fn cuts_to_bytes(cuts: &CutMarks) -> Vec<u8> {
-    let wire = |mark: &CutMark| (mark.chunks.start().get(), mark.chunks.end().get(), mark.xid.get());
+    let wire =
+        |mark: &CutMark| (mark.chunks.start().get(), mark.chunks.end().get(), mark.xid.get());
     encode(&cuts.marks().iter().map(wire).collect::<Vec<_>>())
 }
 

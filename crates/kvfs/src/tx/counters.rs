@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn a_difference_added_gives_the_whole() {
-        let kept = Counters { n_inodes: 3, resident_bytes: -7, cold_bytes: 9, ..Counters::default() };
+        let kept =
+            Counters { n_inodes: 3, resident_bytes: -7, cold_bytes: 9, ..Counters::default() };
         let counted = Counters { n_inodes: 5, warm_bytes: 70, dying_bytes: 3, n_pins: 2, ..kept };
         let mut sum = kept;
         sum.add(&counted.minus(&kept));

@@ -240,7 +240,6 @@ impl Draft {
         self.batch.delete(Table::Map, &keys::chunk(ino, start));
     }
 
-
     /// Writes all of a chunk's content.
     pub(crate) fn put_chunk(&mut self, ino: Ino, chunk: ChunkNo, content: Vec<u8>) {
         assert!(content.len() <= CHUNK_BYTES_MAX, "{} bytes for a chunk", content.len());
