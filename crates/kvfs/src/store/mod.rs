@@ -25,7 +25,9 @@ pub(crate) use cuts::{CutMark, CutMarks, StoredRun};
 pub(crate) use db::{Db, KvsSnapshot};
 pub(crate) use dump::dump;
 pub(crate) use keys::{COOKIE_PARENT, COOKIE_SELF, Table};
-pub(crate) use reader::{Leftovers, StoreReader, StoredMap};
+pub(crate) use reader::StoreReader;
+pub(crate) use reader::chunks::StoredMap;
+pub(crate) use reader::leftovers::Leftovers;
 pub(crate) use rows::{Counters, DataSums, Dying, Entry, FILE_BYTES_MAX, RunState};
 pub(crate) use segments::Segments;
 

@@ -5,8 +5,8 @@
 //! that names the inode and the damage. Functions whose name ends in `_rows` are for the check and
 //! the repair: they show rows that cannot be decoded as well.
 
-mod chunks;
-mod leftovers;
+pub(super) mod chunks;
+pub(super) mod leftovers;
 mod log;
 mod names;
 
@@ -18,9 +18,6 @@ use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, META_XI
 use super::rows::{self, Counters, DataSums};
 use crate::FsError;
 use crate::error::Damage;
-
-pub(crate) use chunks::StoredMap;
-pub(crate) use leftovers::Leftovers;
 
 /// Typed reads.
 #[derive(Clone, Copy)]
