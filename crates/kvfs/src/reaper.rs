@@ -81,8 +81,7 @@ impl Reaper {
     /// # }
     /// ```
     pub fn start(core: &Arc<Core>) -> io::Result<Self> {
-        // What an earlier opening left.
-        core.reaping.wake();
+        core.reaping.start();
         let core = Arc::clone(core);
         let reaped = Arc::clone(&core);
         let builder = thread::Builder::new().name("kvfs-reaper".into());

@@ -45,6 +45,11 @@ impl Reaping {
         self.rounds.lock()
     }
 
+    /// The thread begins, and looks for what an earlier opening left.
+    pub(crate) fn start(&self) {
+        *self.signal.lock() = Signal { is_wanted: true, is_stopped: false };
+    }
+
     /// There is something to do.
     pub(crate) fn wake(&self) {
         let mut signal = self.signal.lock();

@@ -336,6 +336,12 @@ fn the_thread_does_it_and_ends() {
     assert_eq!(fs.heat(ino).unwrap(), Heat::Hot);
     assert_eq!(heard.recv().unwrap(), ino, "it was settled");
     drop(reaper);
+    // Another one goes on where the first was stopped.
+    let reaper = Reaper::start(fs.core()).unwrap();
+    let other = scattered(&fs, "g", 200);
+    fs.truncate(other, 0).unwrap();
+    while heard.recv().unwrap() != other {}
+    drop(reaper);
     reap_all(&fs);
     assert_eq!(check(&fs).0.n_chunks, 0);
 }

@@ -15,6 +15,10 @@ impl Scan<'_> {
         let mut counted = Counters::default();
         let mut has_warm = false;
         let marks = self.reader().cut_marks(ino)?;
+        if marks.marks().iter().any(|mark| mark.xid > self.last) {
+            // It would cut what is yet to be written.
+            self.find(ino, Problem::Damaged(Damage::CutMarks))?;
+        }
         for run in self.reader().all_stored_runs(ino) {
             for part in marks.split(run?) {
                 let ChunkRun { chunks, state, .. } = part.run;
