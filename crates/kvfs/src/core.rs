@@ -21,13 +21,15 @@ use tier_types::{Clock, FileAttr, FileKind, Ino, PublicationListener, Recall, Ti
 
 use crate::activity::{Activity, LastUses};
 use crate::error::Damage;
+use crate::freed::FreedSpace;
 use crate::open_files::OpenFiles;
 use crate::reaping::Reaping;
+use crate::settle::settle_extents;
 use crate::space::{self, DiskSpace, Room, StatFs};
 use crate::store::{
     self, COOKIE_PARENT, Counters, Db, KvsSnapshot, Segments, StoreReader, TableStatistics,
 };
-use crate::tx::{Committer, FileSize, Locks};
+use crate::tx::{ChunkWriter, Committer, FileSize, Locks};
 use crate::{FsError, KvfsOptions};
 
 /// Called with an inode whose data left the store or came back.
@@ -64,6 +66,8 @@ pub struct Core {
     pub(crate) locks: Locks,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chunk_bytes: u32,
+    pub(crate) chunk_writer: ChunkWriter,
+    pub(crate) freed: FreedSpace,
     pub(crate) publications: PublicationState,
     pub(crate) activity: Arc<Activity>,
     pub(crate) uses: LastUses,
@@ -166,7 +170,13 @@ impl Core {
         // Before anything is committed: the next id is behind everything that was ever logged.
         let published = publications.published();
         let last = recover_log(&db, published)?;
-        let committer = Committer::new(Arc::clone(&db), Arc::clone(&clock), last.next(), counters);
+        let last_generation = db.reader().last_generation()?;
+        let generation = last_generation.map_or(0, |last| last + 1);
+        let committer =
+            Committer::new(Arc::clone(&db), Arc::clone(&clock), last.next(), counters, generation);
+        let freed = FreedSpace::new(Arc::clone(&db), last_generation);
+        let chunk_writer =
+            ChunkWriter::new(Arc::clone(db.extent_files()), chunk_bytes, options.extent_bytes_min);
         let activity = Arc::<Activity>::default();
         let core = Self {
             room: Room::new(Arc::clone(&db), Arc::clone(&activity), options),
@@ -175,6 +185,8 @@ impl Core {
             locks: Locks::new(),
             clock,
             chunk_bytes,
+            chunk_writer,
+            freed,
             publications,
             activity,
             uses: LastUses::default(),
@@ -183,6 +195,7 @@ impl Core {
             restored_cookies: Mutex::new(COOKIE_PARENT),
             residency_listener: OnceLock::new(),
         };
+        settle_extents(&core.db, &core.committer, chunk_bytes)?;
         tracing::info!(path = %path.display(), %last, %published, chunk_bytes, "filesystem opened");
         Ok(core)
     }
@@ -222,6 +235,17 @@ impl Core {
     /// How full the store's disk is.
     pub fn disk_space(&self) -> Result<DiskSpace, FsError> {
         space::disk_space(&self.db)
+    }
+
+    /// Gives space back to the disk that is free and that no snapshot needs, all of it. Makes all
+    /// changes durable.
+    pub(crate) fn give_back(&self) -> Result<(), FsError> {
+        self.freed.give_back(&self.committer)
+    }
+
+    /// The same after an operation that may have freed much: only if it is worth it, and briefly.
+    pub(crate) fn give_back_if_due(&self) {
+        self.freed.give_back_if_due(&self.committer);
     }
 
     /// Whether there is room for more. An operation that frees room goes on without.

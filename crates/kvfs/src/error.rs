@@ -89,6 +89,14 @@ pub enum FsError {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The files of large chunks failed.
+    #[error("cannot {operation} the extent files of the store")]
+    Extents {
+        /// What was tried.
+        operation: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The operation log failed.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -141,6 +149,14 @@ pub enum Damage {
     RunBeyondEnd,
     /// A chunk that should be in the store is not, and no detour stands for it.
     LostChunk,
+    /// The bytes of a chunk are not those that were written.
+    ChunkData,
+    /// Up to where extents are durable cannot be decoded.
+    ExtentsFloor,
+    /// A row of an extent that is not known to be durable cannot be decoded.
+    UnsyncedRow,
+    /// A row of a free extent cannot be decoded.
+    FreedRow,
     /// The sum of an inode's bytes in the store cannot be decoded.
     ResidentBytes,
     /// The chunks of an inode that were cut cannot be decoded.
@@ -170,6 +186,10 @@ impl fmt::Display for Damage {
             Self::ChunkMap => "its chunk map cannot be read",
             Self::RunBeyondEnd => "a run starts beyond the last chunk",
             Self::LostChunk => "a chunk has neither data nor detour",
+            Self::ChunkData => "the bytes of a chunk are not those that were written",
+            Self::ExtentsFloor => "up to where chunk data is durable cannot be read",
+            Self::UnsyncedRow => "a row of chunk data that was not synced cannot be read",
+            Self::FreedRow => "a row of free chunk data cannot be read",
             Self::ResidentBytes => "its size in the store cannot be read",
             Self::CutMarks => "what was cut off it cannot be read",
             Self::WarmKey => "a warm key cannot be read",
@@ -204,6 +224,7 @@ impl HasKind for FsError {
             | Self::TooManyLinks
             | Self::NoXattr
             | Self::Store { .. }
+            | Self::Extents { .. }
             | Self::Poisoned
             | Self::LeaderPanicked => ErrorKind::Failed,
         }

@@ -26,8 +26,10 @@ mod tx;
 
 mod activity;
 mod core;
+mod freed;
 mod open_files;
 mod reaping;
+mod settle;
 mod space;
 
 pub mod ops;

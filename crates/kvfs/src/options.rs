@@ -16,11 +16,19 @@ pub struct KvfsOptions {
     pub cache_bytes: usize,
     /// Bytes of changes that are not yet in files. The reserve of the disk is a multiple of them.
     pub write_buffer_bytes: usize,
+    /// Contents of chunks of this many bytes and more lie in files of their own and not in the
+    /// key-value store. They give all their space back if chunks are multiples of 4 KiB.
+    pub extent_bytes_min: usize,
 }
 
 impl Default for KvfsOptions {
     fn default() -> Self {
-        Self { chunk_bytes: 64 << 10, cache_bytes: 32 << 20, write_buffer_bytes: 48 << 20 }
+        Self {
+            chunk_bytes: 64 << 10,
+            cache_bytes: 32 << 20,
+            write_buffer_bytes: 48 << 20,
+            extent_bytes_min: 16 << 10,
+        }
     }
 }
 

@@ -113,6 +113,7 @@ fn run(core: &Core) {
                     break;
                 }
             }
+            core.give_back_if_due();
             let pause = if core.activity.is_foreground() { PAUSE } else { Duration::ZERO };
             if !core.reaping.pause(pause) {
                 return;
@@ -274,7 +275,7 @@ mod tests {
                 let hot = RunState { state: ChunkState::Hot, data_xid };
                 for number in 0..n_runs {
                     let chunk = ChunkNo::new(number * distance);
-                    draft.put_chunk(ino, chunk, vec![1; 16]);
+                    draft.put_chunk(ino, chunk, &[1; 16]);
                     draft.put_run(ino, chunk, hot);
                     draft.put_run(ino, chunk.next(), RunState { state: ChunkState::Hole, ..hot });
                     draft.counters.gain(ChunkState::Hot, u64::from(CHUNK));

@@ -23,7 +23,8 @@ impl Clock for StandingClock {
 }
 
 pub(crate) fn options() -> KvfsOptions {
-    KvfsOptions { chunk_bytes: CHUNK, ..KvfsOptions::default() }
+    // Half of a chunk and more lies in a file.
+    KvfsOptions { chunk_bytes: CHUNK, extent_bytes_min: 256, ..KvfsOptions::default() }
 }
 
 /// An empty key-value store.
@@ -36,7 +37,7 @@ pub(crate) fn store() -> (TempDir, Arc<Db>) {
 
 /// A committer of an empty store, whose first transaction is 1.
 pub(crate) fn committer(db: &Arc<Db>, clock: Arc<dyn Clock>) -> Committer {
-    Committer::new(Arc::clone(db), clock, Xid::new(1), Counters::default())
+    Committer::new(Arc::clone(db), clock, Xid::new(1), Counters::default(), 0)
 }
 
 /// A filesystem without an archive.

@@ -150,5 +150,6 @@ pub(crate) fn kvfs_options(config: &Config) -> KvfsOptions {
         chunk_bytes: config.chunk_bytes,
         cache_bytes: config.memory.kvs_cache,
         write_buffer_bytes: config.memory.kvs_write_buffer,
+        ..KvfsOptions::default()
     }
 }

@@ -12,7 +12,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["error", "options", "sync"],
             &["store"],
             &["tx"],
-            &["activity", "core", "open_files", "reaping", "space"],
+            &["activity", "core", "freed", "open_files", "reaping", "settle", "space"],
             &["ops"],
             &["reaper", "tier"],
             &["check"],

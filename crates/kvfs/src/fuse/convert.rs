@@ -6,6 +6,7 @@
 //! `ESTALE`, so that the kernel looks the path up again.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -48,9 +49,13 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::NoXattr => Errno::ENODATA,
         FsError::Cold { .. } => Errno::EAGAIN,
         FsError::Interrupted => Errno::EINTR,
+        FsError::Extents { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+            Errno::ENOSPC
+        }
         FsError::Recall { .. }
         | FsError::Damaged { .. }
         | FsError::Store { .. }
+        | FsError::Extents { .. }
         | FsError::Log(_)
         | FsError::Contended { .. }
         | FsError::Poisoned

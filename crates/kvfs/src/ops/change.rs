@@ -155,6 +155,8 @@ impl Kvfs {
                     if is_marked {
                         self.reaping.wake();
                     }
+                    drop(guard);
+                    self.give_back_if_due();
                     return Ok(());
                 }
                 Decision::Settle => {

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use tier_log::{NodeKind, Operation};
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkState, FileAttr, FileKind, FileName, Ino, Link, Timestamp, Xattr,
-    Xid, to_u64, to_usize,
+    ChunkNo, ChunkState, FileAttr, FileKind, FileName, Ino, Link, Timestamp, Xattr, Xid, to_u64,
 };
 
 use super::acl::{self, Acl};
@@ -19,8 +18,8 @@ use super::unlink::OpenHandle;
 use super::xattr;
 use crate::FsError;
 use crate::core::Core;
-use crate::store::{DataSums, RunState};
-use crate::tx::{Committed, Draft, ListKind};
+use crate::store::{ChunkBefore, DataSums, RunState};
+use crate::tx::{Committed, Draft, ListKind, NewChunks};
 
 /// Longest target of a symbolic link, as Linux has it.
 const TARGET_BYTES_MAX: usize = 4095;
@@ -140,7 +139,6 @@ impl Core {
             template.size_bytes = to_u64(content.len());
         }
         let link = Link { parent: dir, name: name.clone() };
-        let chunk_bytes = self.chunk_bytes;
         let writes = u64::from(!content.is_empty());
         // The file is made, written, and given its attributes: the log tells it as if it had been
         // done step by step.
@@ -152,11 +150,13 @@ impl Core {
             xid: Xid::new(committed.xid.get() + n_operations - 1),
             ..template
         };
+        let new = self.chunk_writer.write(ChunkNo::new(0), &content)?;
+        let len = to_u64(content.len());
         let attr = template.clone();
         let committed = self.committer.commit(n_operations, move |draft| {
             let attr = finish(template, Committed { xid: draft.xid, time: draft.time });
             draft.log(create_operation(attr.ino, &attr.kind, link.clone()));
-            put_content(draft, attr.ino, chunk_bytes, &content);
+            put_content(draft, attr.ino, len, new);
             for Xattr { name, value } in xattrs {
                 draft.put_xattr(attr.ino, &name, value);
                 draft.log(Operation::SetXattr { ino: attr.ino, name });
@@ -193,18 +193,18 @@ fn add_to_directory(draft: &mut Draft, attr: &FileAttr, link: &Link, parent: &mu
 }
 
 /// Writes the chunks of a new file, and its map: data, and behind it what was never written.
-fn put_content(draft: &mut Draft, ino: Ino, chunk_bytes: u32, content: &[u8]) {
-    let len = to_u64(content.len());
-    let Some(chunks) = ChunkRange::touching(0, len, chunk_bytes) else { return };
+fn put_content(draft: &mut Draft, ino: Ino, len: u64, content: NewChunks) {
+    let end = ChunkNo::new(content.len());
+    if len == 0 {
+        return;
+    }
     assert_eq!(draft.n_operations(), 1, "the write is the second operation of the inode");
     let data_xid = draft.xid.next();
     draft.log(Operation::Write { ino, offset: 0, len });
-    for (number, piece) in (0..).zip(content.chunks(to_usize(u64::from(chunk_bytes)))) {
-        draft.put_chunk(ino, ChunkNo::new(number), piece.to_vec());
-    }
+    content.put(ino, |_| ChunkBefore::Away(RunState::NEVER_WRITTEN), draft);
     draft.put_run(ino, ChunkNo::new(0), RunState { state: ChunkState::Hot, data_xid });
     // A run reaches to the next one, so that the data must be told where it ends.
-    draft.put_run(ino, chunks.end(), RunState::NEVER_WRITTEN);
+    draft.put_run(ino, end, RunState::NEVER_WRITTEN);
     draft.counters.gain(ChunkState::Hot, len);
     draft.put_sums(ino, DataSums::default().changed_by(&draft.counters));
 }

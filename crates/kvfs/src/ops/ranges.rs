@@ -10,6 +10,7 @@ use tier_types::{ByteRange, ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr,
 use super::change::{Blocking, Decision, EdgeContent, Edges, Fill, N_ROWS_AT_ONCE, end_of};
 use crate::FsError;
 use crate::core::{Core, Kvfs};
+use crate::store::extents::ChunkExtent;
 use crate::tx::{Draft, MapWindow};
 
 impl Kvfs {
@@ -79,7 +80,9 @@ impl Kvfs {
                         hole.fill(0);
                     }
                 }
-                Ok(unmapping(attr, hole, edges, None))
+                // Those of the edges as well: what is kept of them goes into their rows.
+                let freed = window.extents(self.reader(), window.range())?;
+                Ok(unmapping(attr, hole, Unmapped { edges, freed, rest: None }))
             },
         )
     }
@@ -100,7 +103,8 @@ impl Kvfs {
             if rest.is_some() && !window.has_room_for_mark() {
                 return Ok(Decision::Settle);
             }
-            Ok(unmapping(attr, hole, Vec::new(), rest))
+            let freed = window.extents(self.reader(), window.range())?;
+            Ok(unmapping(attr, hole, Unmapped { edges: Vec::new(), freed, rest }))
         })
     }
 
@@ -207,19 +211,26 @@ impl Core {
     }
 }
 
+/// What becomes a hole, and what does not.
+struct Unmapped {
+    /// The chunks at the ends that keep some of their bytes.
+    edges: Vec<EdgeContent>,
+    /// What the rows of the window refer to.
+    freed: Vec<ChunkExtent>,
+    /// What lies behind the window.
+    rest: Option<ChunkRange>,
+}
+
 /// Commits a hole: the chunks of the window but for those at its ends that keep some of their bytes,
 /// and the rest behind it.
-fn unmapping(
-    attr: &FileAttr,
-    hole: ByteRange,
-    edges: Vec<EdgeContent>,
-    rest: Option<ChunkRange>,
-) -> Decision {
+fn unmapping(attr: &FileAttr, hole: ByteRange, unmapped: Unmapped) -> Decision {
+    let Unmapped { edges, freed, rest } = unmapped;
     let mut attr = attr.clone();
     let ByteRange { offset, len } = hole;
     let has_mark = rest.is_some();
     let fill: Fill = Box::new(move |draft, window| {
         draft.log(Operation::PunchHole { ino: attr.ino, offset, len });
+        draft.free(&freed);
         unmap(window, edges, attr.size_bytes, draft);
         if let Some(rest) = rest {
             window.mark(rest, draft);
@@ -247,7 +258,7 @@ fn unmap(window: &MapWindow, edges: Vec<EdgeContent>, file_bytes: u64, draft: &m
         }
         let only = ChunkRange::one(chunk);
         runs.extend(only.map(|chunks| ChunkRun { chunks, state: ChunkState::Hot, data_xid }));
-        draft.put_chunk(window.ino(), chunk, content);
+        draft.put_chunk(window.ino(), chunk, &content);
         at = chunk.next();
     }
     if let Some(run) = hole(at, chunks.end()) {

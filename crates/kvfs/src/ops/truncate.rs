@@ -12,6 +12,7 @@ use super::change::{Blocking, Decision, Edges, Fill};
 use crate::FsError;
 use crate::core::Kvfs;
 use crate::store::FILE_BYTES_MAX;
+use crate::store::extents::ChunkExtent;
 use crate::tx::{Draft, MapWindow};
 
 /// A cut of a file.
@@ -23,6 +24,8 @@ struct Cut {
     kept_bytes: u64,
     /// Those bytes, unless the chunk is a hole.
     kept: Option<Vec<u8>>,
+    /// What the rows of the window refer to.
+    freed: Vec<ChunkExtent>,
 }
 
 impl Kvfs {
@@ -73,7 +76,12 @@ impl Kvfs {
                     content
                 }),
             };
-            let cut = Cut { rest, new_bytes: new_size, kept_bytes, kept };
+            let freed = if new_size < old_size {
+                window.extents(self.reader(), window.range())?
+            } else {
+                Vec::new()
+            };
+            let cut = Cut { rest, new_bytes: new_size, kept_bytes, kept, freed };
             let mut attr = attr.clone();
             attr.size_bytes = new_size;
             let fill: Fill = Box::new(move |draft, window| {
@@ -95,7 +103,9 @@ impl Kvfs {
 impl Cut {
     /// The first chunk of the window keeps some bytes, the rest is a hole.
     fn apply(self, window: &MapWindow, draft: &mut Draft) {
-        let Self { rest, new_bytes, kept_bytes, kept } = self;
+        let Self { rest, new_bytes, kept_bytes, kept, freed } = self;
+        // Of the chunk in which the file ends now, too: what is kept of it goes into its row.
+        draft.free(&freed);
         assert!(kept.as_ref().is_none_or(|kept| to_u64(kept.len()) <= kept_bytes), "it is cut");
         let range = window.range();
         let first = ChunkRange::one(range.start()).filter(|_| kept_bytes > 0);
@@ -103,7 +113,7 @@ impl Cut {
         let mut runs = Vec::new();
         if let (Some(first), Some(content)) = (first, kept) {
             runs.push(ChunkRun { chunks: first, state: ChunkState::Hot, data_xid: draft.xid });
-            draft.put_chunk(window.ino(), first.start(), content);
+            draft.put_chunk(window.ino(), first.start(), &content);
         } else if let Some(first) = first {
             // It was a hole and stays what it was.
             let old = window.runs().first().map(|run| ChunkRun { chunks: first, ..*run });

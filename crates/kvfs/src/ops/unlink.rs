@@ -157,7 +157,9 @@ impl Core {
 
     /// Takes a name of something that is not a directory away.
     pub fn unlink(&self, dir: Ino, name: &FileName) -> Result<(), FsError> {
-        self.remove_entry(dir, name, false)
+        self.remove_entry(dir, name, false)?;
+        self.give_back_if_due();
+        Ok(())
     }
 
     /// Removes an empty directory.

@@ -10,14 +10,15 @@
 use std::collections::{HashMap, hash_map};
 
 use rocksdb::DBRawIterator;
-use tier_types::{ChunkNo, ChunkRange, ChunkRun, FileAttr, Ino, Link, Xattr, to_usize};
+use tier_types::{ChunkNo, ChunkRange, ChunkRun, FileAttr, Ino, Link, Xattr};
 
 use super::cuts::{CutMarks, EffectiveRuns};
 use super::db::{KvsSnapshot, failed};
 use super::decode::{parse_run, run, xattr_name};
+use super::extents::Assembler;
 use super::keys::{self, Table};
 use super::rows::{self, RunState};
-use super::{patch, tuning};
+use super::tuning;
 use crate::FsError;
 use crate::error::Damage;
 
@@ -220,20 +221,14 @@ impl<'a> OrderedReader<'a> {
         chunk_bytes: u32,
         out: &mut Vec<u8>,
     ) -> Result<(), FsError> {
-        let chunk_bytes = to_usize(u64::from(chunk_bytes));
+        let mut assembler = Assembler::new(self.snapshot.extent_files(), ino, chunk_bytes, out);
         let cursor = self.cursor(Table::Chunks);
-        let mut end = out.len();
         for number in chunks.start().get()..chunks.end().get() {
             let key = keys::pair(ino.get(), number);
             let found = cursor.at_or_after(&key)?.filter(|(at, _)| *at == key);
-            let Some((_, content)) = found.filter(|(_, bytes)| !patch::is_lost(bytes)) else {
-                return Err(FsError::damaged(ino, Damage::LostChunk));
-            };
-            out.resize(end, 0);
-            out.extend_from_slice(content.get(..chunk_bytes).unwrap_or(content));
-            end += chunk_bytes;
+            assembler.push(found.map(|(_, row)| row))?;
         }
-        Ok(())
+        assembler.finish()
     }
 }
 
@@ -342,8 +337,8 @@ mod tests {
                     let hot = RunState { state: ChunkState::Hot, data_xid: Xid::new(number) };
                     draft.put_run(ino, ChunkNo::new(2), hot);
                     draft.put_run(ino, ChunkNo::new(4), RunState::NEVER_WRITTEN);
-                    draft.put_chunk(ino, ChunkNo::new(2), vec![2; 100]);
-                    draft.put_chunk(ino, ChunkNo::new(3), vec![3; 512]);
+                    draft.put_chunk(ino, ChunkNo::new(2), &[2; 100]);
+                    draft.put_chunk(ino, ChunkNo::new(3), &[3; 512]);
                 })
                 .unwrap();
         }

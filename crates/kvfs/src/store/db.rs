@@ -17,7 +17,11 @@ use self_cell::self_cell;
 use tier_types::Xid;
 
 use super::batch::{Batch, Change};
-use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, META_XID_FLOOR, Table};
+use super::extents::{ExtentFiles, Pin, Pins, Place};
+use super::keys::{
+    self, META_CHUNK_BYTES, META_COUNTERS, META_EXTENTS_FLOOR, META_REPAIRING, META_XID_FLOOR,
+    Table,
+};
 use super::rows::{self, Counters};
 use super::tuning;
 use crate::{FsError, KvfsOptions};
@@ -51,25 +55,36 @@ pub(super) trait RawTables {
 
     /// The last pair from `lower` up to and including `upper`.
     fn last(&self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Option<Pair>, FsError>;
+
+    /// Where large chunks lie.
+    fn files(&self) -> &ExtentFiles;
 }
 
 /// The key-value store.
 #[derive(Debug)]
 pub(crate) struct Db {
-    db: DB,
+    rocks: DB,
     path: PathBuf,
+    files: Arc<ExtentFiles>,
+    pins: Arc<Pins>,
 }
 
 self_cell!(
     /// A point-in-time view that keeps its store alive.
     pub(crate) struct KvsSnapshot {
-        owner: Arc<Db>,
+        owner: SnapshotOwner,
         #[covariant]
         dependent: BorrowedSnapshot,
     }
 );
 
 type BorrowedSnapshot<'a> = rocksdb::Snapshot<'a>;
+
+/// What a snapshot keeps alive: its store, and the extents that it can see.
+struct SnapshotOwner {
+    db: Arc<Db>,
+    _pin: Pin,
+}
 
 /// How large a table of the key-value store is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,7 +93,7 @@ pub struct TableStatistics {
     pub table: &'static str,
     /// About how many keys it has.
     pub n_keys: u64,
-    /// Bytes of its files.
+    /// Bytes of its files; those of the chunks include the extent files.
     pub file_bytes: u64,
 }
 
@@ -94,13 +109,16 @@ impl Db {
             let locked = source.to_string().contains("lock");
             if locked { FsError::Busy } else { failed("open", source) }
         })?;
-        Ok(Self { db, path: path.to_path_buf() })
+        let chunk_bytes = recorded_chunk_bytes(&db)?.unwrap_or(options.chunk_bytes);
+        let directory = path.with_file_name("chunks");
+        let files = Arc::new(ExtentFiles::open(&directory, u64::from(chunk_bytes))?);
+        Ok(Self { rocks: db, path: path.to_path_buf(), files, pins: Arc::default() })
     }
 
     /// Writes a batch: all of it or nothing becomes visible, and survives the end of the process.
     /// It survives a loss of power only from the next [`sync`](Self::sync) on.
     pub(crate) fn write(&self, batch: Batch) -> Result<(), FsError> {
-        let written = self.db.write_opt(self.write_batch(batch), &WriteOptions::default());
+        let written = self.rocks.write_opt(self.write_batch(batch), &WriteOptions::default());
         written.map_err(|source| failed("write to", source))
     }
 
@@ -121,9 +139,28 @@ impl Db {
         batch
     }
 
-    /// Makes everything written so far durable.
-    pub(crate) fn sync(&self) -> Result<(), FsError> {
-        self.db.flush_wal(true).map_err(|source| failed("sync", source))
+    /// Makes everything written so far durable: first the extents that rows refer to, then the rows.
+    /// Returns the place before which all extents are durable or free.
+    pub(crate) fn sync(&self) -> Result<Place, FsError> {
+        let floor = self.files.floor();
+        self.files.sync()?;
+        self.rocks.flush_wal(true).map_err(|source| failed("sync", source))?;
+        Ok(floor)
+    }
+
+    /// Where large chunks lie.
+    pub(crate) fn extent_files(&self) -> &Arc<ExtentFiles> {
+        &self.files
+    }
+
+    /// The number of the next KVS snapshot.
+    pub(crate) fn next_snapshot(&self) -> u64 {
+        self.pins.next()
+    }
+
+    /// Whether a KVS snapshot lives that was taken before the one with this number.
+    pub(crate) fn has_snapshot_before(&self, number: u64) -> bool {
+        self.pins.has_before(number)
     }
 
     /// Writes what every store needs, into a new one, durably.
@@ -132,16 +169,19 @@ impl Db {
         batch.put(Table::Meta, META_CHUNK_BYTES, rows::chunk_size_to_bytes(chunk_bytes));
         let counters = rows::counters_to_bytes(&Counters::default());
         batch.put(Table::Meta, META_COUNTERS, counters);
+        self.write_durably(batch)
+    }
+
+    fn write_durably(&self, batch: Batch) -> Result<(), FsError> {
         self.write(batch)?;
-        self.sync()
+        self.sync().map(drop)
     }
 
     /// Records, durably, that no transaction id up to `xid` may be given out.
     pub(crate) fn set_xid_floor(&self, xid: Xid) -> Result<(), FsError> {
         let mut batch = Batch::default();
         batch.put(Table::Meta, META_XID_FLOOR, rows::number_to_bytes(xid.get()));
-        self.write(batch)?;
-        self.sync()
+        self.write_durably(batch)
     }
 
     /// Records, durably, whether a repair is under way.
@@ -152,8 +192,7 @@ impl Db {
         } else {
             batch.delete(Table::Meta, META_REPAIRING);
         }
-        self.write(batch)?;
-        self.sync()
+        self.write_durably(batch)
     }
 
     /// Deletes the log records up to `last`, which are in a published segment. Not synced: a crash
@@ -167,9 +206,31 @@ impl Db {
         self.write(batch)
     }
 
+    /// Deletes the rows of free extents from `from` up to and not including `until`.
+    pub(crate) fn forget_freed(
+        &self,
+        from: (u64, Place),
+        until: (u64, Place),
+    ) -> Result<(), FsError> {
+        let mut batch = Batch::default();
+        let (from, until) = (keys::freed(from.0, from.1), keys::freed(until.0, until.1));
+        batch.delete_range(Table::Freed, &from, &until);
+        self.write(batch)
+    }
+
+    /// Notes, durably, that all extents of earlier processes are durable or free.
+    pub(crate) fn settle_extents(&self) -> Result<(), FsError> {
+        self.sync()?;
+        let mut batch = Batch::default();
+        let (start, floor) = (Place { file: 0, offset: 0 }, self.files.floor());
+        batch.delete_range(Table::Unsynced, &keys::place(start), &keys::place(floor));
+        batch.put(Table::Meta, META_EXTENTS_FLOOR, rows::place_to_bytes(floor));
+        self.write_durably(batch)
+    }
+
     /// Gives the space of evicted data and of released log records back to the disk.
     pub(crate) fn reclaim(&self) -> Result<(), FsError> {
-        for table in [Table::Chunks, Table::Map, Table::Log] {
+        for table in [Table::Chunks, Table::Map, Table::Log, Table::Freed] {
             self.compact(table)?;
         }
         Ok(())
@@ -178,38 +239,26 @@ impl Db {
     /// Drops what was deleted from the files of a table.
     fn compact(&self, table: Table) -> Result<(), FsError> {
         let family = self.family(table);
-        let set = |cutoff| {
-            self.db
-                .set_options_cf(family, &[(tuning::BLOB_AGE_CUTOFF_OPTION, cutoff)])
-                .map_err(|source| failed("set options of", source))
-        };
-        // In normal compactions only old blob files are rewritten; here all of them are.
-        if table == Table::Chunks {
-            set("1.0")?;
-        }
         // Files of the last level are left alone as a rule: they hold what was deleted above them.
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         // Deletions that are still in memory would free nothing.
-        self.db.flush_cf(family).map_err(|source| failed("flush", source))?;
-        self.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
-        if table == Table::Chunks {
-            set(tuning::BLOB_AGE_CUTOFF)?;
-        }
+        self.rocks.flush_cf(family).map_err(|source| failed("flush", source))?;
+        self.rocks.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
         Ok(())
     }
 
     /// Rows that were written or deleted since the store was made.
     #[cfg(test)]
     pub(crate) fn n_writes(&self) -> u64 {
-        self.db.latest_sequence_number()
+        self.rocks.latest_sequence_number()
     }
 
-    /// Bytes of all files of the store.
+    /// Bytes of all files of the store, with its extent files.
     pub(crate) fn physical_bytes(&self) -> Result<u64, FsError> {
         let io =
             |source: std::io::Error| FsError::Store { operation: "measure", source: source.into() };
-        let mut bytes = 0;
+        let mut bytes = self.files.physical_bytes()?;
         for entry in std::fs::read_dir(&self.path).map_err(io)? {
             match entry.map_err(io)?.metadata() {
                 Ok(metadata) => bytes += metadata.len(),
@@ -232,7 +281,7 @@ impl Db {
     pub(crate) fn statistics(&self) -> Result<Vec<TableStatistics>, FsError> {
         let property = |table: Table, name: &str| {
             let failed = |source| FsError::Store { operation: "measure a table of", source };
-            match self.db.property_int_value_cf(self.family(table), name) {
+            match self.rocks.property_int_value_cf(self.family(table), name) {
                 Ok(Some(value)) => Ok(value),
                 Ok(None) => Err(failed(format!("it does not know its {name}").into())),
                 Err(error) => Err(failed(error.into())),
@@ -240,11 +289,13 @@ impl Db {
         };
         let statistics = |table: Table| {
             let sst_bytes = property(table, "rocksdb.total-sst-files-size")?;
-            let blob_bytes = property(table, "rocksdb.total-blob-file-size")?;
+            // Large chunks lie beside the table whose rows refer to them.
+            let extent_bytes =
+                if table == Table::Chunks { self.files.physical_bytes()? } else { 0 };
             Ok(TableStatistics {
                 table: table.name(),
                 n_keys: property(table, "rocksdb.estimate-num-keys")?,
-                file_bytes: sst_bytes + blob_bytes,
+                file_bytes: sst_bytes + extent_bytes,
             })
         };
         Table::ALL.into_iter().map(statistics).collect()
@@ -252,23 +303,38 @@ impl Db {
 
     #[expect(clippy::expect_used, reason = "a store cannot be opened without any of its tables")]
     pub(super) fn family(&self, table: Table) -> &ColumnFamily {
-        self.db.cf_handle(table.name()).expect("every table is opened with the store")
+        self.rocks.cf_handle(table.name()).expect("every table is opened with the store")
     }
+}
+
+/// The chunk size of a store that was made before.
+fn recorded_chunk_bytes(db: &DB) -> Result<Option<u32>, FsError> {
+    let Some(family) = db.cf_handle(Table::Meta.name()) else { return Ok(None) };
+    let row = db.get_cf(family, META_CHUNK_BYTES).map_err(|source| failed("read", source))?;
+    Ok(row.and_then(|row| rows::chunk_size_from_bytes(&row)))
 }
 
 impl KvsSnapshot {
     pub(crate) fn take(db: &Arc<Db>) -> Self {
-        Self::new(Arc::clone(db), |db| db.db.snapshot())
+        // The pin comes first: what is freed until then is kept for the snapshot.
+        let owner = SnapshotOwner { _pin: db.pins.pin(), db: Arc::clone(db) };
+        Self::new(owner, |owner| owner.db.rocks.snapshot())
     }
 
     pub(super) fn raw_iterator(&self, table: Table, options: ReadOptions) -> DBRawIterator<'_> {
-        self.borrow_dependent().raw_iterator_cf_opt(self.borrow_owner().family(table), options)
+        let family = self.borrow_owner().db.family(table);
+        self.borrow_dependent().raw_iterator_cf_opt(family, options)
+    }
+
+    /// Where large chunks lie.
+    pub(super) fn extent_files(&self) -> &ExtentFiles {
+        &self.borrow_owner().db.files
     }
 }
 
 impl RawTables for Db {
     fn visit(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
-        let value = self.db.get_pinned_cf(self.family(table), key);
+        let value = self.rocks.get_pinned_cf(self.family(table), key);
         if let Some(value) = value.map_err(|source| failed("read", source))? {
             visit(&value);
         }
@@ -277,7 +343,8 @@ impl RawTables for Db {
 
     fn scan(&self, table: Table, from: &[u8], until: &[u8]) -> Result<Pairs<'_>, FsError> {
         let mode = IteratorMode::From(from, Direction::Forward);
-        let pairs = self.db.iterator_cf_opt(self.family(table), tuning::scan(table, until), mode);
+        let pairs =
+            self.rocks.iterator_cf_opt(self.family(table), tuning::scan(table, until), mode);
         Ok(Box::new(pairs.map(|pair| pair.map_err(|source| failed("scan", source)))))
     }
 
@@ -285,14 +352,19 @@ impl RawTables for Db {
         let mode = IteratorMode::From(upper, Direction::Reverse);
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(lower);
-        let mut pairs = self.db.iterator_cf_opt(self.family(table), options, mode);
+        let mut pairs = self.rocks.iterator_cf_opt(self.family(table), options, mode);
         pairs.next().transpose().map_err(|source| failed("scan", source))
+    }
+
+    fn files(&self) -> &ExtentFiles {
+        &self.files
     }
 }
 
 impl RawTables for KvsSnapshot {
     fn visit(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
-        let value = self.borrow_dependent().get_pinned_cf(self.borrow_owner().family(table), key);
+        let family = self.borrow_owner().db.family(table);
+        let value = self.borrow_dependent().get_pinned_cf(family, key);
         if let Some(value) = value.map_err(|source| failed("read", source))? {
             visit(&value);
         }
@@ -301,18 +373,23 @@ impl RawTables for KvsSnapshot {
 
     fn scan(&self, table: Table, from: &[u8], until: &[u8]) -> Result<Pairs<'_>, FsError> {
         let mode = IteratorMode::From(from, Direction::Forward);
-        let (family, options) = (self.borrow_owner().family(table), tuning::scan(table, until));
+        let family = self.borrow_owner().db.family(table);
+        let options = tuning::scan(table, until);
         let pairs = self.borrow_dependent().iterator_cf_opt(family, options, mode);
         Ok(Box::new(pairs.map(|pair| pair.map_err(|source| failed("scan", source)))))
     }
 
     fn last(&self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Option<Pair>, FsError> {
         let mode = IteratorMode::From(upper, Direction::Reverse);
-        let family = self.borrow_owner().family(table);
+        let family = self.borrow_owner().db.family(table);
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(lower);
         let mut pairs = self.borrow_dependent().iterator_cf_opt(family, options, mode);
         pairs.next().transpose().map_err(|source| failed("scan", source))
+    }
+
+    fn files(&self) -> &ExtentFiles {
+        self.extent_files()
     }
 }
 

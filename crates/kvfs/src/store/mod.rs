@@ -12,6 +12,7 @@ mod cuts;
 mod db;
 mod decode;
 mod dump;
+pub(crate) mod extents;
 pub(crate) mod keys;
 pub(crate) mod patch;
 mod reader;
@@ -26,9 +27,11 @@ pub(crate) use db::{Db, KvsSnapshot};
 pub(crate) use dump::dump;
 pub(crate) use keys::{COOKIE_PARENT, COOKIE_SELF, Table};
 pub(crate) use reader::StoreReader;
-pub(crate) use reader::chunks::StoredMap;
+pub(crate) use reader::chunks::{OldChunk, RowContent, StoredMap};
 pub(crate) use reader::leftovers::Leftovers;
-pub(crate) use rows::{Counters, DataSums, Dying, Entry, FILE_BYTES_MAX, RunState};
+pub(crate) use rows::{
+    ChunkBefore, Counters, DataSums, Dying, Entry, FILE_BYTES_MAX, RunState, Unsynced,
+};
 pub(crate) use segments::Segments;
 
 pub use db::TableStatistics;
@@ -46,6 +49,11 @@ pub(crate) fn decode_all(key: &[u8], value: &[u8]) {
     drop(rows::cuts_from_bytes(value));
     let _ = rows::number_from_bytes(value);
     let _ = rows::chunk_size_from_bytes(value);
+    drop(extents::Content::from_bytes(value).map(|_| ()));
+    let _ = rows::freed_from_bytes(value);
+    drop(rows::unsynced_from_bytes(value));
+    let _ = rows::place_from_bytes(value);
+    let _ = keys::parse_freed(key);
     let _ = keys::parse_ino(key);
     let _ = keys::parse_second(key);
     drop(keys::parse_link(key));

@@ -1,9 +1,9 @@
 //! Settings of RocksDB: what is cached, compressed, kept apart and read ahead.
 //!
 //! Two kinds of tables: small rows that are looked up by key (inodes, names, maps), which live from
-//! the block cache and from filters; and chunks, which are as large as all others together many
-//! times over. Chunks lie in blob files, so that the tree's compactions move a few bytes for each,
-//! and reads of them do not go through the block cache.
+//! the block cache and from filters; and chunks, of which the large ones lie outside the store in
+//! extent files, and the small ones are as large as all other rows together many times over, so
+//! that scans of them do not go through the block cache.
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, Options, ReadOptions,
@@ -13,15 +13,6 @@ use tier_types::to_u64;
 use super::keys::Table;
 use super::patch;
 use crate::KvfsOptions;
-
-/// In normal compactions only the oldest blob files, this share of them, are rewritten.
-pub(super) const BLOB_AGE_CUTOFF: &str = "0.25";
-/// The setting with that value.
-pub(super) const BLOB_AGE_CUTOFF_OPTION: &str = "blob_garbage_collection_age_cutoff";
-
-/// Chunks of this many bytes and more lie outside the tree, so that compaction does not rewrite
-/// them.
-const BLOB_BYTES_MIN: u64 = 4096;
 
 /// Patches of one chunk in memory that are put together before they are read.
 const N_PATCHES_MAX: usize = 32;
@@ -63,11 +54,6 @@ pub(super) fn table(table: Table, cache: &Cache, options: &KvfsOptions) -> Optio
     settings.set_compression_type(DBCompressionType::Lz4);
     settings.set_write_buffer_size(options.write_buffer_bytes / 2);
     if table == Table::Chunks {
-        settings.set_enable_blob_files(true);
-        settings.set_min_blob_size(BLOB_BYTES_MIN);
-        settings.set_blob_compression_type(DBCompressionType::Lz4);
-        settings.set_blob_file_size(64 << 20);
-        settings.set_enable_blob_gc(true);
         settings.set_merge_operator("patch", patch::merge, patch::merge_partly);
         // A reader would have to put together what a thousand small writes left.
         settings.set_max_successive_merges(N_PATCHES_MAX);

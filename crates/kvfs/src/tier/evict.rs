@@ -25,8 +25,10 @@
 //! Chunk rows and map rows change in one batch, so that a crash leaves either the data or the
 //! detour; a chunk with neither is damage, and read as an error and never as zeros. An extent of very
 //! many chunks goes in several batches, each under the lock and under the same condition. The bytes
-//! of evicted chunks are deleted without being read. The disk gets the space back when RocksDB
-//! rewrites the files, which `reclaim` asks for.
+//! of evicted chunks are deleted without being read. The disk gets the space back from [`freed`],
+//! and that of small chunks when RocksDB rewrites its files; `reclaim` asks for both.
+//!
+//! [`freed`]: crate::freed
 
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, EvictOutcome, Ino, ResidentExtent};
 
@@ -86,10 +88,17 @@ impl Core {
         assert!(going.iter().all(|run| chunks.covers(run.chunks)), "no more than was asked for");
         let len_bytes = |run: &ChunkRun| run.chunks.len_bytes(self.chunk_bytes, attr.size_bytes);
         let bytes = going.iter().map(len_bytes).sum();
+        let reader = self.reader();
+        let extents = going
+            .iter()
+            .map(|run| reader.file_extents(ino, run.chunks))
+            .collect::<Result<Vec<_>, _>>()?
+            .concat();
         // An eviction is no operation: the filesystem's content stays what it is.
         self.committer.commit(0, move |draft| {
+            draft.free(&extents);
             for run in &going {
-                draft.delete_chunks(ino, run.chunks);
+                draft.delete_chunks(ino, run.chunks, &[]);
             }
             window.set_state(goes, ChunkState::Cold, draft);
             window.put_sums(draft);

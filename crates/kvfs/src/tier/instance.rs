@@ -23,8 +23,8 @@ impl MountedInstance for Core {
 
     fn reclaim(&self) -> Result<u64, PortError> {
         let before = self.db.physical_bytes()?;
-        // Detours are durable before the bytes behind them are gone from the files.
-        self.fsync()?;
+        // This makes detours durable before the bytes behind them are gone from the files.
+        self.give_back()?;
         self.db.reclaim()?;
         // Nothing was gained if as much was written meanwhile.
         let bytes = before.saturating_sub(self.db.physical_bytes()?);

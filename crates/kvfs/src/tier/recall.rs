@@ -21,6 +21,7 @@ use tier_types::{
 
 use crate::FsError;
 use crate::core::{Core, Kvfs};
+use crate::store::{ChunkBefore, RunState};
 use crate::tx::MapWindow;
 
 /// The recall of a filesystem without an archive: every answer is an error of kind `Unavailable`.
@@ -178,21 +179,20 @@ impl Core {
         let mut contents = Vec::new();
         for run in window.runs().iter().filter(|run| comes(run)) {
             let skip = to_usize(run.chunks.start().get() - chunks.start().get());
-            let pieces = recalled.bytes().chunks(chunk_bytes).skip(skip);
-            let numbers = run.chunks.start().get()..run.chunks.end().get();
-            contents.extend(numbers.map(ChunkNo::new).zip(pieces.map(<[u8]>::to_vec)));
-            assert_eq!(
-                contents.last().map(|(last, _)| *last),
-                Some(run.chunks.last()),
-                "an answer has bytes for each of its chunks"
-            );
+            let from = recalled.bytes().get(skip * chunk_bytes..).unwrap_or_default();
+            let len = from.len().min(to_usize(run.chunks.len()) * chunk_bytes);
+            let bytes = from.get(..len).unwrap_or_default();
+            let new = self.chunk_writer.write(run.chunks.start(), bytes)?;
+            assert_eq!(new.len(), run.chunks.len(), "an answer has bytes for each of its chunks");
+            contents.push(new);
         }
         if contents.is_empty() {
             return Ok(());
         }
         self.committer.commit(0, move |draft| {
-            for (chunk, content) in contents {
-                draft.put_chunk(ino, chunk, content);
+            let detour = RunState { state: ChunkState::Cold, data_xid };
+            for new in contents {
+                new.put(ino, |_| ChunkBefore::Away(detour), draft);
             }
             window.set_state(comes, ChunkState::Warm, draft);
             window.put_sums(draft);

@@ -8,15 +8,16 @@
 use tier_log::{LogRecord, Operation};
 use tier_types::{ChunkNo, ChunkRange, FileAttr, Ino, Link, Timestamp, Xid, to_u64, to_usize};
 
-use crate::store::keys::{self, META_COUNTERS};
+use crate::store::extents::{
+    Appended, CHUNK_BYTES_MAX, ChunkExtent, FileExtent, Place, extent_to_bytes, inline_to_bytes,
+};
+use crate::store::keys::{self, META_COUNTERS, META_EXTENTS_FLOOR};
 use crate::store::patch as patches;
 use crate::store::rows;
 use crate::store::{
-    Batch, COOKIE_PARENT, Counters, CutMarks, DataSums, Dying, Entry, Leftovers, RunState, Table,
+    Batch, COOKIE_PARENT, ChunkBefore, Counters, CutMarks, DataSums, Dying, Entry, Leftovers,
+    RunState, Table, Unsynced,
 };
-
-/// The largest size of a chunk in bytes.
-const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// What a mutation's closure is told and fills in.
 #[derive(Debug)]
@@ -27,8 +28,22 @@ pub(crate) struct Draft {
     pub(crate) time: Timestamp,
     /// The change of the totals.
     pub(crate) counters: Counters,
+    /// The generation of what is freed in it.
+    pub(super) generation: u64,
     operations: Vec<Operation>,
     batch: Batch,
+    appended: Vec<Appended>,
+    freed_bytes: u64,
+}
+
+/// What becomes of a draft when it is put into a batch.
+pub(super) struct Drafted {
+    /// The transaction id after its last.
+    pub(super) next_xid: Xid,
+    /// Extents that rows of the batch refer to.
+    pub(super) appended: Vec<Appended>,
+    /// Bytes of extents that no row refers to from then on.
+    pub(super) freed_bytes: u64,
 }
 
 /// A list of inodes, in which each is or is not.
@@ -63,8 +78,11 @@ impl Draft {
             xid,
             time,
             counters: Counters::default(),
+            generation: 0,
             operations: Vec::new(),
             batch: Batch::default(),
+            appended: Vec::new(),
+            freed_bytes: 0,
         }
     }
 
@@ -78,8 +96,8 @@ impl Draft {
         self.batch.bytes()
     }
 
-    /// Adds the log records and the rows to a batch, and says which transaction id is next.
-    pub(super) fn append_to(self, batch: &mut Batch) -> Xid {
+    /// Adds the log records and the rows to a batch.
+    pub(super) fn append_to(self, batch: &mut Batch) -> Drafted {
         let mut xid = self.xid;
         for operation in self.operations {
             let record = LogRecord { xid, time: self.time, operation };
@@ -87,7 +105,7 @@ impl Draft {
             xid = xid.next();
         }
         batch.append(self.batch);
-        xid
+        Drafted { next_xid: xid, appended: self.appended, freed_bytes: self.freed_bytes }
     }
 
     /// Logs an operation; the first one has the draft's transaction id, the next ones follow.
@@ -153,6 +171,7 @@ impl Draft {
 
     /// Deletes rows that are left of a deleted inode.
     pub(crate) fn delete_leftovers(&mut self, ino: Ino, left: &Leftovers) {
+        self.free(&left.extents);
         for chunk in &left.chunks {
             self.delete_chunk(ino, *chunk);
         }
@@ -240,10 +259,41 @@ impl Draft {
         self.batch.delete(Table::Map, &keys::chunk(ino, start));
     }
 
-    /// Writes all of a chunk's content.
-    pub(crate) fn put_chunk(&mut self, ino: Ino, chunk: ChunkNo, content: Vec<u8>) {
-        assert!(content.len() <= CHUNK_BYTES_MAX, "{} bytes for a chunk", content.len());
-        self.batch.put(Table::Chunks, &keys::chunk(ino, chunk), content);
+    /// Writes all of a chunk's content into its row.
+    pub(crate) fn put_chunk(&mut self, ino: Ino, chunk: ChunkNo, content: &[u8]) {
+        self.batch.put(Table::Chunks, &keys::chunk(ino, chunk), inline_to_bytes(content));
+    }
+
+    /// Makes a chunk's row refer to an extent, which must be [held](Self::hold).
+    pub(crate) fn put_extent(
+        &mut self,
+        ino: Ino,
+        chunk: ChunkNo,
+        extent: FileExtent,
+        before: ChunkBefore,
+    ) {
+        let unsynced = rows::unsynced_to_bytes(&Unsynced { ino, chunk, len: extent.len, before });
+        self.batch.put(Table::Unsynced, &keys::place(extent.place), unsynced);
+        self.batch.put(Table::Chunks, &keys::chunk(ino, chunk), extent_to_bytes(extent));
+    }
+
+    /// Takes over what was appended for its rows: given back if the draft comes to nothing.
+    pub(crate) fn hold(&mut self, appended: Appended) {
+        self.appended.push(appended);
+    }
+
+    /// Notes extents to which no row refers any more.
+    pub(crate) fn free(&mut self, extents: &[ChunkExtent]) {
+        for ChunkExtent { ino, chunk, extent } in extents {
+            let key = keys::freed(self.generation, extent.place);
+            self.batch.put(Table::Freed, &key, rows::freed_to_bytes(*ino, *chunk, extent.len));
+            self.freed_bytes += u64::from(extent.len);
+        }
+    }
+
+    /// Gives a chunk the row back that it had before.
+    pub(crate) fn put_row_back(&mut self, ino: Ino, chunk: ChunkNo, row: &[u8]) {
+        self.batch.put(Table::Chunks, &keys::chunk(ino, chunk), row.to_vec());
     }
 
     /// Changes a part of a chunk that is in the store.
@@ -251,14 +301,15 @@ impl Draft {
         self.batch.merge(Table::Chunks, &keys::chunk(ino, chunk), patch);
     }
 
-    /// Deletes a chunk that is in the store. Every chunk goes through here, by its own key: the
-    /// deletion of a range would be looked at by every later reader of the table.
+    /// Deletes a chunk's row. Every one goes through here, by its own key: the deletion of a range
+    /// would be looked at by every later reader of the table.
     fn delete_chunk(&mut self, ino: Ino, chunk: ChunkNo) {
         self.batch.delete(Table::Chunks, &keys::chunk(ino, chunk));
     }
 
-    /// Deletes chunks that are in the store, as many as one batch should have.
-    pub(crate) fn delete_chunks(&mut self, ino: Ino, chunks: ChunkRange) {
+    /// Deletes chunk rows, as many as one batch should have, with the extents that they refer to.
+    pub(crate) fn delete_chunks(&mut self, ino: Ino, chunks: ChunkRange, extents: &[ChunkExtent]) {
+        self.free(extents);
         for number in chunks.start().get()..chunks.end().get() {
             self.delete_chunk(ino, ChunkNo::new(number));
         }
@@ -318,6 +369,13 @@ pub(super) fn put_counters(batch: &mut Batch, counters: &Counters) {
     batch.put(Table::Meta, META_COUNTERS, rows::counters_to_bytes(counters));
 }
 
+/// Notes that everything before a place is durable or free.
+pub(super) fn put_extents_floor(batch: &mut Batch, floor: Place) {
+    let start = keys::place(Place { file: 0, offset: 0 });
+    batch.delete_range(Table::Unsynced, &start, &keys::place(floor));
+    batch.put(Table::Meta, META_EXTENTS_FLOOR, rows::place_to_bytes(floor));
+}
+
 /// A patch of a chunk that writes `data` at `within` bytes from its start.
 #[expect(clippy::expect_used, reason = "a chunk has at most 1 MiB")]
 pub(crate) fn patch(within: u64, data: &[u8]) -> Vec<u8> {
@@ -365,7 +423,7 @@ mod tests {
         }
         assert_eq!(draft.n_operations(), 3);
         let mut batch = Batch::default();
-        assert_eq!(draft.append_to(&mut batch), Xid::new(8));
+        assert_eq!(draft.append_to(&mut batch).next_xid, Xid::new(8));
         let (_dir, db) = store();
         db.write(batch).unwrap();
         let records: Vec<_> =
@@ -415,15 +473,15 @@ mod tests {
         committer
             .commit(0, move |draft| {
                 for number in 0..20 {
-                    draft.put_chunk(ino, ChunkNo::new(number), vec![1]);
+                    draft.put_chunk(ino, ChunkNo::new(number), &[1]);
                 }
-                draft.put_chunk(ino.next(), ChunkNo::new(0), vec![2]);
+                draft.put_chunk(ino.next(), ChunkNo::new(0), &[2]);
             })
             .unwrap();
         committer
             .commit(0, move |draft| {
-                draft.delete_chunks(ino, range(1, 3));
-                draft.delete_chunks(ino, range(5, 19));
+                draft.delete_chunks(ino, range(1, 3), &[]);
+                draft.delete_chunks(ino, range(5, 19), &[]);
             })
             .unwrap();
         let left = db.reader().chunk_rows(ino, ChunkRange::ALL).unwrap();
@@ -437,7 +495,7 @@ mod tests {
         let (_dir, db) = store();
         let committer = committer(&db, std::sync::Arc::new(StandingClock));
         let (ino, chunk) = (Ino::new(9), ChunkNo::new(0));
-        committer.commit(0, move |draft| draft.put_chunk(ino, chunk, b"content".to_vec())).unwrap();
+        committer.commit(0, move |draft| draft.put_chunk(ino, chunk, b"content")).unwrap();
         committer.commit(0, move |draft| draft.patch_chunk(ino, chunk, patch(3, b"X"))).unwrap();
         assert_eq!(db.reader().chunk(ino, chunk).unwrap(), b"conXent");
         let lost = ChunkNo::new(1);

@@ -10,7 +10,8 @@ use crate::tx::MapWindow;
 impl Apply<'_> {
     pub(super) fn delete_chunk(&self, ino: Ino, chunk: ChunkNo) -> Result<bool, FsError> {
         let Some(chunk) = ChunkRange::one(chunk) else { return Ok(false) };
-        self.write(move |draft| draft.delete_chunks(ino, chunk))
+        let extents = self.0.reader().file_extents(ino, chunk)?;
+        self.write(move |draft| draft.delete_chunks(ino, chunk, &extents))
     }
 
     /// Puts detours in place of chunks, if their version is still this one.
@@ -31,9 +32,10 @@ impl Apply<'_> {
             if window.runs().iter().any(|run| run.data_xid != data_xid) {
                 return Ok(false);
             }
+            let extents = self.0.reader().file_extents(ino, part)?;
             // The sums of the inode are wrong as well by now; they are made anew below.
             self.write(move |draft| {
-                draft.delete_chunks(ino, part);
+                draft.delete_chunks(ino, part, &extents);
                 window.set_state(|_| true, ChunkState::Cold, draft);
             })?;
         }

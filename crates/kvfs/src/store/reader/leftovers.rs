@@ -3,14 +3,17 @@
 //! An inode that is deleted loses its attributes at once, and with them everything that readers see
 //! of it. Left over are its map, its chunks and its extended attributes, which may be any number of
 //! rows. A step takes the first ones, and deletes each by its own key: a deletion of a range would
-//! be looked at by every later reader of the table. The keys of chunks come from the map, so that
-//! no content is read. Nothing but deletions of this inode reads them, and so no row needs to be
-//! right: a run that cannot be decoded, or that never ends, goes by the chunks that are there.
+//! be looked at by every later reader of the table. The keys of chunks come from the map; the rows
+//! are read for the extents that become free. Nothing but deletions of this inode reads them, and so
+//! no row needs to be right: a run that cannot be decoded, or that never ends, goes by the chunks
+//! that are there.
 
 use tier_types::{ChunkNo, ChunkRange, ChunkState, Ino, Xid, to_u64, to_usize};
 
 use super::StoreReader;
+use super::chunks::{ChunkRow, RowContent};
 use crate::FsError;
+use crate::store::extents::ChunkExtent;
 use crate::store::keys::{self, Table};
 use crate::store::rows::{self, Dying, RunState};
 
@@ -18,6 +21,8 @@ use crate::store::rows::{self, Dying, RunState};
 #[derive(Debug, Default)]
 pub(crate) struct Leftovers {
     pub(crate) chunks: Vec<ChunkNo>,
+    /// What their rows refer to.
+    pub(crate) extents: Vec<ChunkExtent>,
     /// Keys of the map.
     pub(crate) runs: Vec<Vec<u8>>,
     /// A run of which not all chunks are among these: what is put in its place.
@@ -119,7 +124,10 @@ impl StoreReader<'_> {
             ChunkState::Hot | ChunkState::Warm if row.state.is_none() || end == ChunkNo::END => {
                 let mut next = chunks.start();
                 for row in self.chunk_rows(ino, chunks)?.take(n_left) {
-                    let chunk = row?.chunk;
+                    let ChunkRow { chunk, content } = row?;
+                    if let RowContent::InFile(extent) = content {
+                        left.extents.push(ChunkExtent { ino, chunk, extent });
+                    }
                     left.chunks.push(chunk);
                     next = chunk.next();
                 }
@@ -128,6 +136,9 @@ impl StoreReader<'_> {
             ChunkState::Hot | ChunkState::Warm => {
                 let n = chunks.len().min(to_u64(n_left));
                 let next = ChunkNo::new(chunks.start().get() + n);
+                if let Some(first) = ChunkRange::new(chunks.start(), next) {
+                    left.extents.extend(self.file_extents(ino, first)?);
+                }
                 left.chunks.reserve(to_usize(n));
                 left.chunks.extend((chunks.start().get()..next.get()).map(ChunkNo::new));
                 Some(next).filter(|next| *next < end)

@@ -6,6 +6,7 @@
 //! the repair: they show rows that cannot be decoded as well.
 
 pub(super) mod chunks;
+mod extents;
 pub(super) mod leftovers;
 mod log;
 mod names;

@@ -49,8 +49,9 @@ use std::sync::Arc;
 use tier_types::{Clock, Timestamp, Xid};
 
 use super::Draft;
-use super::draft::put_counters;
+use super::draft::{put_counters, put_extents_floor};
 use crate::FsError;
+use crate::store::extents::{Appended, Committing, Place};
 use crate::store::{Batch, Counters, Db, KvsSnapshot};
 use group::{GroupCommit, Lead, Pending, Promise, Queue, SharedSync};
 
@@ -96,6 +97,20 @@ struct Leader {
     n_batches: u64,
     /// It is not known what is in the store, or on the disk: nothing may follow.
     poisoned: bool,
+    extents: ExtentState,
+}
+
+/// What the leader knows of extents.
+#[derive(Debug)]
+struct ExtentState {
+    /// The generation of what is freed now.
+    generation: u64,
+    /// Bytes that were freed in it.
+    freed_bytes: u64,
+    /// Where the last extent ends that is not known to be durable.
+    unsynced: Option<Place>,
+    /// Extents before this place are durable or free, and the store does not say so yet.
+    floor: Option<Place>,
 }
 
 impl Committer {
@@ -104,6 +119,7 @@ impl Committer {
         clock: Arc<dyn Clock>,
         next_xid: Xid,
         counters: Counters,
+        generation: u64,
     ) -> Self {
         let leader = Leader {
             db: Arc::clone(&db),
@@ -112,6 +128,7 @@ impl Committer {
             counters,
             n_batches: 0,
             poisoned: false,
+            extents: ExtentState { generation, freed_bytes: 0, unsynced: None, floor: None },
         };
         Self { db, group: GroupCommit::new(leader), syncs: SharedSync::default() }
     }
@@ -144,6 +161,20 @@ impl Committer {
         (KvsSnapshot::take(&self.db), leader.last_xid())
     }
 
+    /// Bytes of extents that were freed in the generation of the moment.
+    pub(crate) fn freed_bytes(&self) -> u64 {
+        self.group.leader().extents.freed_bytes
+    }
+
+    /// Ends a generation: what is freed from now on belongs to the next one. Returns its number.
+    pub(crate) fn end_generation(&self) -> u64 {
+        let mut leader = self.group.leader();
+        let generation = leader.extents.generation;
+        leader.extents.generation += 1;
+        leader.extents.freed_bytes = 0;
+        generation
+    }
+
     /// Makes everything that is committed durable. Threads that come while a sync is under way
     /// share the next one.
     pub(crate) fn sync(&self) -> Result<(), FsError> {
@@ -156,12 +187,30 @@ impl Committer {
         let sync = || {
             // Without the lead, so that commits go on meanwhile.
             let synced = self.db.sync();
-            if synced.is_err() {
-                self.group.leader().poisoned = true;
+            let mut leader = self.group.leader();
+            match synced {
+                Ok(floor) => leader.extents.synced(floor),
+                Err(_) => leader.poisoned = true,
             }
-            synced
+            synced.map(drop)
         };
         self.syncs.sync(wanted, written, sync)
+    }
+}
+
+impl ExtentState {
+    /// A sync covered everything before a place.
+    fn synced(&mut self, floor: Place) {
+        if self.unsynced.is_some() {
+            self.floor = Some(floor);
+        }
+        self.unsynced = self.unsynced.filter(|end| floor < *end);
+    }
+
+    fn committed(&mut self, committing: Vec<Committing>, freed_bytes: u64) {
+        self.freed_bytes += freed_bytes;
+        let ends = committing.into_iter().map(Committing::commit);
+        self.unsynced = ends.chain(self.unsynced).max();
     }
 }
 
@@ -192,10 +241,12 @@ impl Lead for Leader {
         let mut next_xid = self.next_xid;
         let mut counters = self.counters;
         let mut members: Vec<(Promise<Self>, Committed)> = Vec::new();
+        let mut committing = Vec::new();
+        let mut freed_bytes = 0;
         for Pending { mutation, promise } in queue.by_ref() {
             // On this thread, whichever thread the mutation came from: the closure knows its
             // content, and only here the id that it gets.
-            let draft = match filled(mutation, next_xid, time) {
+            let draft = match filled(mutation, next_xid, time, self.extents.generation) {
                 Ok(draft) => draft,
                 Err(panic) => {
                     promise.settle(Outcome::Panicked(panic));
@@ -206,9 +257,12 @@ impl Lead for Leader {
             counters.add(&draft.counters);
             batch_bytes += draft.bytes();
             let n_operations = draft.n_operations();
-            let after = draft.append_to(&mut batch);
-            assert_eq!(after.get() - next_xid.get(), n_operations, "ids have no gaps");
-            next_xid = after;
+            let drafted = draft.append_to(&mut batch);
+            let n_ids = drafted.next_xid.get() - next_xid.get();
+            assert_eq!(n_ids, n_operations, "ids have no gaps");
+            next_xid = drafted.next_xid;
+            freed_bytes += drafted.freed_bytes;
+            committing.extend(drafted.appended.into_iter().map(Appended::into_committing));
             if batch_bytes >= BATCH_BYTES {
                 break;
             }
@@ -218,6 +272,9 @@ impl Lead for Leader {
             return;
         }
         put_counters(&mut batch, &counters);
+        if let Some(floor) = self.extents.floor.take() {
+            put_extents_floor(&mut batch, floor);
+        }
         match self.write(batch) {
             Ok(()) => {
                 assert!(next_xid >= self.next_xid, "transaction ids only ever rise");
@@ -225,6 +282,7 @@ impl Lead for Leader {
                 self.next_xid = next_xid;
                 self.counters = counters;
                 self.n_batches += 1;
+                self.extents.committed(committing, freed_bytes);
                 for (promise, committed) in members {
                     promise.settle(Outcome::Done(Ok(committed)));
                 }
@@ -245,10 +303,16 @@ impl Lead for Leader {
 
 /// The draft that a mutation fills, or what its closure panicked with. A draft of its own is all
 /// that a closure can leave half made.
-fn filled(mutation: Mutation, xid: Xid, time: Timestamp) -> Result<Draft, Box<dyn Any + Send>> {
+fn filled(
+    mutation: Mutation,
+    xid: Xid,
+    time: Timestamp,
+    generation: u64,
+) -> Result<Draft, Box<dyn Any + Send>> {
     let Mutation { n_operations, fill } = mutation;
     panic::catch_unwind(AssertUnwindSafe(|| {
         let mut draft = Draft::new(xid, time);
+        draft.generation = generation;
         fill(&mut draft);
         assert_eq!(draft.n_operations(), n_operations, "as many operations as announced");
         draft

@@ -63,6 +63,7 @@ use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino};
 
 use super::{Draft, ListKind};
 use crate::FsError;
+use crate::store::extents::ChunkExtent;
 use crate::store::{
     CutMark, CutMarks, DataSums, FILE_BYTES_MAX, RunState, StoreReader, StoredMap, StoredRun,
 };
@@ -79,6 +80,8 @@ pub(crate) struct MapWindow {
     marks: CutMarks,
     /// The runs that lie in the range, cut at its ends.
     runs: Vec<ChunkRun>,
+    /// What the rows of dead chunks in the range refer to.
+    dead_extents: Vec<ChunkExtent>,
     size: FileSize,
     sums: DataSums,
     /// The state of the chunk in which the file ends, if it ends within one.
@@ -126,8 +129,13 @@ impl MapWindow {
                 if is_dead { ChunkState::Hole } else { stored.state }
             }
         };
+        let mut dead_extents = Vec::new();
+        let dead = split(&stored, &marks).filter(|part| part.cut.is_some());
+        for part in dead.filter(StoredRun::is_resident) {
+            dead_extents.extend(reader.file_extents(ino, part.run.chunks)?);
+        }
         let sums = reader.data_sums(ino)?;
-        Ok(Self { ino, range, stored, marks, runs, size, sums, end_state })
+        Ok(Self { ino, range, stored, marks, runs, dead_extents, size, sums, end_state })
     }
 
     /// Whose map it is.
@@ -148,6 +156,21 @@ impl MapWindow {
     /// Whether there is room for one more cut mark.
     pub(crate) fn has_room_for_mark(&self) -> bool {
         !self.marks.are_full()
+    }
+
+    /// The extents that the rows of resident chunks refer to.
+    pub(crate) fn extents(
+        &self,
+        reader: StoreReader<'_>,
+        within: ChunkRange,
+    ) -> Result<Vec<ChunkExtent>, FsError> {
+        let mut extents = Vec::new();
+        for run in self.runs.iter().filter(|run| is_resident(run)) {
+            if let Some(chunks) = run.chunks.intersection(within) {
+                extents.extend(reader.file_extents(self.ino, chunks)?);
+            }
+        }
+        Ok(extents)
     }
 
     /// Writes where the bytes of the file are after all changes of a draft, which concern this file
@@ -177,13 +200,17 @@ impl MapWindow {
         }
     }
 
+    /// Bytes that a part of a run counts in a file of `file_bytes`. What is dead has no place in the
+    /// file, and counts with all its bytes.
+    fn counted_bytes(&self, part: &StoredRun, file_bytes: u64) -> u64 {
+        let file_bytes = if part.cut.is_some() { FILE_BYTES_MAX } else { file_bytes };
+        part.run.chunks.len_bytes(self.size.chunk_bytes, file_bytes)
+    }
+
     /// Takes all runs off the count.
     fn uncount(&self, draft: &mut Draft) {
         for part in split(&self.stored, &self.marks) {
-            // What is dead has no place in the file, and counts with all its bytes.
-            let file_bytes = if part.cut.is_some() { FILE_BYTES_MAX } else { self.size.bytes };
-            let bytes = part.run.chunks.len_bytes(self.size.chunk_bytes, file_bytes);
-            draft.counters.lose(part.run.state, bytes);
+            draft.counters.lose(part.run.state, self.counted_bytes(&part, self.size.bytes));
         }
     }
 
@@ -194,15 +221,15 @@ impl MapWindow {
         // Off with the old sizes, on with the new ones: what a run counts depends on where the file
         // ends, before and after.
         self.uncount(draft);
-        for run in new {
-            let bytes = run.chunks.len_bytes(self.size.chunk_bytes, new_bytes);
-            draft.counters.gain(run.state, bytes);
+        for part in new.iter().flat_map(|run| self.marks.split(*run)) {
+            draft.counters.gain(part.run.state, self.counted_bytes(&part, new_bytes));
         }
         self.grow(new_bytes, Some(self.range), draft);
         let dead = split(&self.stored, &self.marks).filter(|part| part.cut.is_some());
         for part in dead.filter(StoredRun::is_resident) {
-            draft.delete_chunks(self.ino, part.run.chunks);
+            draft.delete_chunks(self.ino, part.run.chunks, &[]);
         }
+        draft.free(&self.dead_extents);
         self.put_rows(new, draft);
     }
 
@@ -277,13 +304,13 @@ impl MapWindow {
         draft.put_cuts(self.ino, &marks);
     }
 
-    /// Deletes the chunks that are in the store and that are not dead.
+    /// Deletes the chunks that are in the store and that are not dead. The extents of their rows are
+    /// freed apart.
     pub(crate) fn delete_chunks(&self, within: ChunkRange, draft: &mut Draft) {
         for run in &self.runs {
-            let resident = matches!(run.state, ChunkState::Hot | ChunkState::Warm);
-            let chunks = run.chunks.intersection(within).filter(|_| resident);
+            let chunks = run.chunks.intersection(within).filter(|_| is_resident(run));
             if let Some(chunks) = chunks {
-                draft.delete_chunks(self.ino, chunks);
+                draft.delete_chunks(self.ino, chunks, &[]);
             }
         }
     }
@@ -299,6 +326,10 @@ fn split<'a>(
 
 fn block(chunk: ChunkNo) -> u64 {
     chunk.get() / BLOCK_CHUNKS
+}
+
+fn is_resident(run: &ChunkRun) -> bool {
+    matches!(run.state, ChunkState::Hot | ChunkState::Warm)
 }
 
 fn state_of(run: &ChunkRun) -> RunState {
