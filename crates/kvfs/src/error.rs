@@ -6,9 +6,12 @@
 //! that met damage has changed nothing.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use tier_log::LogError;
 use tier_types::{ErrorKind, HasKind, Ino, PortError};
+
+use crate::loss::Loss;
 
 /// An operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +84,15 @@ pub enum FsError {
         /// What is wrong.
         damage: Damage,
     },
+    /// Transactions are missing.
+    #[error(transparent)]
+    Lost(#[from] Loss),
+    /// A new filesystem is to be made where there is an earlier one.
+    #[error("{} belongs to an earlier filesystem; make a new one in an empty directory", path.display())]
+    NotNew {
+        /// What is there.
+        path: PathBuf,
+    },
     /// The key-value store failed.
     #[error("cannot {operation} the key-value store")]
     Store {
@@ -100,9 +112,13 @@ pub enum FsError {
     /// The operation log failed.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A write failed before; what is on disk is not known until the filesystem is opened again.
+    /// A write failed before; what is on disk is not known until the key-value store is opened
+    /// again, which the next operation tries.
     #[error("an earlier write failed; the filesystem must be opened again")]
     Poisoned,
+    /// A KVS snapshot was ended, because the key-value store is opened again after an error.
+    #[error("the snapshot ended with an error of the disk; publish again")]
+    Reopened,
     /// The thread that wrote this change together with its own panicked. If it had begun to write,
     /// every later change fails with [`Poisoned`](Self::Poisoned); if not, the change was not made
     /// and can be tried again.
@@ -165,14 +181,16 @@ pub enum Damage {
     WarmKey,
     /// The size of a chunk is not recorded.
     ChunkSize,
-    /// The lowest transaction id to be given out cannot be decoded.
+    /// The transaction behind which the filesystem begins cannot be decoded.
     XidFloor,
+    /// The last transaction id cannot be decoded, or contradicts the log.
+    LastXid,
     /// The key of a log record cannot be decoded.
     LogKey,
     /// Log records are missing.
     LogRecords,
-    /// A published log segment is missing.
-    LogSegment,
+    /// What is recorded of the published log segments cannot be decoded, or contradicts itself.
+    SegmentRow,
 }
 
 impl fmt::Display for Damage {
@@ -195,9 +213,10 @@ impl fmt::Display for Damage {
             Self::WarmKey => "a warm key cannot be read",
             Self::ChunkSize => "no chunk size",
             Self::XidFloor => "the lowest transaction id cannot be read",
+            Self::LastXid => "the last transaction id cannot be read, or contradicts the log",
             Self::LogKey => "a log key is wrong",
             Self::LogRecords => "log records are missing",
-            Self::LogSegment => "a published log segment is missing",
+            Self::SegmentRow => "the list of published log segments is wrong",
         })
     }
 }
@@ -205,11 +224,14 @@ impl fmt::Display for Damage {
 impl HasKind for FsError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Damaged { .. } => ErrorKind::Damaged,
+            Self::Damaged { .. } | Self::Lost(_) => ErrorKind::Damaged,
+            Self::Store { source, .. } => kind_of_store(source.as_ref()),
             Self::Recall { source, .. } => source.kind(),
             Self::Log(error) => error.kind(),
             Self::Busy => ErrorKind::Busy,
-            Self::Cold { .. } | Self::Contended { .. } => ErrorKind::Unavailable,
+            Self::Cold { .. } | Self::Contended { .. } | Self::Reopened => ErrorKind::Unavailable,
+            Self::NoSpace(_) => ErrorKind::NoSpace,
+            Self::Extents { source, .. } => ErrorKind::of_io(source),
             Self::Interrupted => ErrorKind::Cancelled,
             // Answers to a question about names, "not found" among them, are no damage.
             Self::NotFound
@@ -219,15 +241,21 @@ impl HasKind for FsError {
             | Self::NotEmpty
             | Self::TooLong(_)
             | Self::TooLarge(_)
-            | Self::NoSpace(_)
             | Self::Invalid(_)
             | Self::TooManyLinks
             | Self::NoXattr
-            | Self::Store { .. }
-            | Self::Extents { .. }
+            | Self::NotNew { .. }
             | Self::Poisoned
             | Self::LeaderPanicked => ErrorKind::Failed,
         }
+    }
+}
+
+/// What the key-value store says of its own error.
+fn kind_of_store(source: &(dyn std::error::Error + Send + Sync + 'static)) -> ErrorKind {
+    match source.downcast_ref::<rocksdb::Error>().map(rocksdb::Error::kind) {
+        Some(rocksdb::ErrorKind::Corruption) => ErrorKind::Damaged,
+        _ => ErrorKind::Failed,
     }
 }
 

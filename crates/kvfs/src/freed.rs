@@ -28,6 +28,8 @@ const N_EXTENTS_STEP: usize = 1000;
 const N_STEPS_BRIEF: usize = 4;
 /// Bytes that were freed since a generation began, from which on an operation gives back.
 const FREED_BYTES_DUE: u64 = 64 << 20;
+/// And from which on it does if it finds no room otherwise.
+const FREED_BYTES_WORTH: u64 = 64 << 10;
 
 /// Generations that have ended and are not given back.
 #[derive(Debug)]
@@ -75,6 +77,17 @@ impl FreedSpace {
         if let Err(error) = self.give_back_steps(committer, ended, N_STEPS_BRIEF) {
             tracing::warn!("space of what was replaced or removed does not come back: {error}");
         }
+    }
+
+    /// The same for an operation that was refused for want of room. Whether anything may have come
+    /// back.
+    pub(crate) fn give_back_for_room(&self, committer: &Committer) -> bool {
+        if committer.freed_bytes() < FREED_BYTES_WORTH {
+            return false;
+        }
+        let Some(ended) = self.ended.try_lock() else { return false };
+        let given = self.give_back_steps(committer, ended, usize::MAX);
+        given.inspect_err(|error| tracing::debug!(%error, "no space comes back")).is_ok()
     }
 
     /// One thread at a time: the others would punch the same holes.

@@ -17,20 +17,22 @@
 //! The crate knows no tarball, no index and no agent.
 
 mod error;
+mod loss;
 mod options;
 mod sync;
 
 mod store;
 
+mod activity;
+mod space;
+
 mod tx;
 
-mod activity;
 mod core;
 mod freed;
 mod open_files;
 mod reaping;
 mod settle;
-mod space;
 
 pub mod ops;
 
@@ -49,8 +51,9 @@ mod testing;
 pub use core::{Core, Kvfs, ResidencyListener};
 pub use error::{Damage, FsError};
 pub use fuse::{Mount, MountOptions};
+pub use loss::Loss;
 pub use options::KvfsOptions;
 pub use reaper::Reaper;
-pub use space::{DiskSpace, StatFs};
+pub use space::{StatFs, UsedElsewhere};
 pub use store::TableStatistics;
 pub use tier::{Heat, NoArchive};

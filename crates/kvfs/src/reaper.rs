@@ -37,9 +37,10 @@ use std::time::Duration;
 use tier_types::{Ino, to_u64, with_causes};
 
 use crate::FsError;
-use crate::core::Core;
-use crate::ops::Settled;
+use crate::core::{Core, ROWS_BYTES};
+use crate::ops::{ROW_BYTES, Settled};
 use crate::reaping::Rounds;
+use crate::space::Purpose;
 use crate::store::{Dying, Leftovers};
 
 /// Rows that a step of the thread deletes.
@@ -135,7 +136,9 @@ impl Core {
     pub fn reap(&self, n_rows: usize) -> Result<bool, FsError> {
         assert!(n_rows > 1, "a step deletes a row and a chunk at least");
         let mut rounds = self.reaping.turn();
-        if self.db.reader().is_repairing()? {
+        // Nothing is done in a filesystem that is behind its own archive.
+        let is_behind = self.committer.check_writable().is_err();
+        if is_behind || self.db.reader().is_repairing()? {
             return Ok(false);
         }
         Ok(self.reap_orphans(&mut rounds)?
@@ -211,7 +214,9 @@ impl Core {
         let n_inodes = reaped.len();
         let n_rows: usize = reaped.iter().map(|reaped| reaped.left.n_rows()).sum();
         let chunk_bytes = u64::from(self.chunk_bytes);
-        self.committer.commit(0, move |draft| {
+        let bytes = ROWS_BYTES + to_u64(n_rows + n_inodes) * ROW_BYTES;
+        let permit = self.admit(Purpose::Reclaim, bytes)?;
+        self.committer.commit(permit, 0, move |draft| {
             for Reaped { ino, before, left } in &reaped {
                 draft.delete_leftovers(*ino, left);
                 // The last chunk of a file may have fewer bytes than a chunk.
@@ -259,6 +264,7 @@ mod tests {
 
     use super::*;
     use crate::Kvfs;
+    use crate::space::Permit;
     use crate::store::{DataSums, RunState, Table};
     use crate::testing::{CHUNK, filesystem, name, node};
 
@@ -270,7 +276,7 @@ mod tests {
         fs.truncate(ino, TIB).unwrap();
         let distance = TIB / u64::from(CHUNK) / n_runs;
         fs.committer
-            .commit(0, move |draft| {
+            .commit(Permit::unchecked(), 0, move |draft| {
                 let data_xid = Xid::new(ino.get());
                 let hot = RunState { state: ChunkState::Hot, data_xid };
                 for number in 0..n_runs {
@@ -370,7 +376,9 @@ mod tests {
         let (_dir, fs) = filesystem();
         let ino = sparse(&fs, 100);
         let dying = Dying { next: ChunkNo::new(0), resident_bytes: 7 };
-        fs.committer.commit(0, move |draft| draft.put_dying(ino, dying)).unwrap();
+        fs.committer
+            .commit(Permit::unchecked(), 0, move |draft| draft.put_dying(ino, dying))
+            .unwrap();
         assert!(!fs.reap(10).unwrap());
         assert_eq!(fs.read(ino, 0, 16).unwrap(), [1; 16]);
     }

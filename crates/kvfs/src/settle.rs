@@ -14,22 +14,28 @@
 use tier_types::{ChunkRange, ChunkRun, to_u64};
 
 use crate::FsError;
+use crate::space::Room;
 use crate::store::extents::{ChunkExtent, Content, Place};
 use crate::store::{ChunkBefore, Db, Unsynced};
 use crate::tx::{Committer, FileSize, MapWindow, patch};
+
+/// What the rows of one chunk take at most.
+const ROWS_BYTES: u64 = 4096;
 
 /// Brings chunk data into a state in which every row refers to bytes that are there, as far as no
 /// sync covered it, and makes that durable.
 pub(crate) fn settle_extents(
     db: &Db,
+    room: &Room,
     committer: &Committer,
     chunk_bytes: u32,
 ) -> Result<(), FsError> {
-    Settle { db, committer, chunk_bytes }.run()
+    Settle { db, room, committer, chunk_bytes }.run()
 }
 
 struct Settle<'a> {
     db: &'a Db,
+    room: &'a Room,
     committer: &'a Committer,
     chunk_bytes: u32,
 }
@@ -67,13 +73,17 @@ impl Settle<'_> {
                 let patched: Vec<_> =
                     patches.iter().map(|(within, bytes)| patch(to_u64(within), bytes)).collect();
                 let (ino, chunk, before) = (*ino, *chunk, before.clone());
-                self.committer.commit(0, move |draft| {
-                    draft.free(&[lost]);
-                    draft.put_row_back(ino, chunk, &before);
-                    for patch in patched {
-                        draft.patch_chunk(ino, chunk, patch);
-                    }
-                })?;
+                self.committer.commit(
+                    self.room.admit_at_opening(ROWS_BYTES)?,
+                    0,
+                    move |draft| {
+                        draft.free(&[lost]);
+                        draft.put_row_back(ino, chunk, &before);
+                        for patch in patched {
+                            draft.patch_chunk(ino, chunk, patch);
+                        }
+                    },
+                )?;
             }
             ChunkBefore::Away(run) => {
                 let Some(attr) = self.db.reader().find_attr(*ino)? else { return Ok(false) };
@@ -81,11 +91,15 @@ impl Settle<'_> {
                 let window = MapWindow::load(self.db.reader(), *ino, only, size)?;
                 let run = ChunkRun { chunks: only, state: run.state, data_xid: run.data_xid };
                 let ino = *ino;
-                self.committer.commit(0, move |draft| {
-                    draft.delete_chunks(ino, only, &[lost]);
-                    window.replace(&[run], attr.size_bytes, draft);
-                    window.put_sums(draft);
-                })?;
+                self.committer.commit(
+                    self.room.admit_at_opening(ROWS_BYTES)?,
+                    0,
+                    move |draft| {
+                        draft.delete_chunks(ino, only, &[lost]);
+                        window.replace(&[run], attr.size_bytes, draft);
+                        window.put_sums(draft);
+                    },
+                )?;
             }
         }
         Ok(true)

@@ -9,10 +9,11 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "kvfs",
         &[
-            &["error", "options", "sync"],
+            &["error", "loss", "options", "sync"],
             &["store"],
+            &["activity", "space"],
             &["tx"],
-            &["activity", "core", "freed", "open_files", "reaping", "settle", "space"],
+            &["core", "freed", "open_files", "reaping", "settle"],
             &["ops"],
             &["reaper", "tier"],
             &["check"],
@@ -38,7 +39,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["durable"],
             &["config"],
             &["cloud", "identity", "lock"],
-            &["create", "dir", "filesystem", "index_dirs"],
+            &["create", "dir", "filesystem", "index_dirs", "room"],
             &["wiring"],
             &["store"],
             &["audit", "rebuild", "restore"],

@@ -54,11 +54,14 @@ pub(super) fn errno(error: &FsError) -> Errno {
         }
         FsError::Recall { .. }
         | FsError::Damaged { .. }
+        | FsError::Lost(_)
+        | FsError::NotNew { .. }
         | FsError::Store { .. }
         | FsError::Extents { .. }
         | FsError::Log(_)
         | FsError::Contended { .. }
         | FsError::Poisoned
+        | FsError::Reopened
         | FsError::LeaderPanicked
         | FsError::Busy => {
             tracing::error!("{}", with_causes(error));

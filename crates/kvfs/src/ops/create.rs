@@ -17,7 +17,8 @@ use super::mode::{self, Inherited, Inheriting};
 use super::unlink::OpenHandle;
 use super::xattr;
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
 use crate::store::{ChunkBefore, DataSums, RunState};
 use crate::tx::{Committed, Draft, ListKind, NewChunks};
 
@@ -65,7 +66,7 @@ impl Core {
         node: &NewNode,
     ) -> Result<FileAttr, FsError> {
         check_node(node)?;
-        self.check_room()?;
+        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
         // The new inode needs no lock: until the commit it has no number, and after it no change of
         // its own is under way.
         let _guard = self.locks.lock(&[dir]);
@@ -77,7 +78,7 @@ impl Core {
         let Inherited { mode, gid, xattrs } = self.inherited(&parent, node)?;
         let template = FileAttr { mode, gid, ..new_attr(node) };
         let attr = template.clone();
-        let committed = self.committer.commit(1, move |draft| {
+        let committed = self.committer.commit(permit, 1, move |draft| {
             let attr = stamped(template, Committed { xid: draft.xid, time: draft.time });
             draft.log(create_operation(attr.ino, &attr.kind, link.clone()));
             draft.put_new_inode(&attr);
@@ -97,9 +98,10 @@ impl Core {
         if !matches!(node.kind, FileKind::Regular) {
             return Err(FsError::Invalid("only a regular file can be without a name"));
         }
+        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
         let attr = FileAttr { nlink: 0, ..new_attr(node) };
         let (template, core) = (attr.clone(), Arc::clone(self));
-        let committed = self.committer.commit(1, move |draft| {
+        let committed = self.committer.commit(permit, 1, move |draft| {
             let attr = stamped(template, Committed { xid: draft.xid, time: draft.time });
             draft.log(Operation::Create { ino: attr.ino, link: None });
             draft.put_new_inode(&attr);
@@ -124,7 +126,9 @@ impl Core {
         let NewFile { node, accessed, modified, xattrs, content } = file;
         check_node(&node)?;
         xattr::check_all(&xattrs)?;
-        self.check_room()?;
+        let xattrs_bytes: usize = xattrs.iter().map(|it| it.name.len() + it.value.len()).sum();
+        let bytes = ROWS_BYTES + to_u64(content.len() + xattrs_bytes);
+        let permit = self.admit(Purpose::Growth, bytes)?;
         let is_regular = matches!(node.kind, FileKind::Regular);
         if !content.is_empty() && !is_regular {
             return Err(FsError::Invalid("only a regular file has data"));
@@ -153,7 +157,7 @@ impl Core {
         let new = self.chunk_writer.write(ChunkNo::new(0), &content)?;
         let len = to_u64(content.len());
         let attr = template.clone();
-        let committed = self.committer.commit(n_operations, move |draft| {
+        let committed = self.committer.commit(permit, n_operations, move |draft| {
             let attr = finish(template, Committed { xid: draft.xid, time: draft.time });
             draft.log(create_operation(attr.ino, &attr.kind, link.clone()));
             put_content(draft, attr.ino, len, new);

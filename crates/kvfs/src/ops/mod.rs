@@ -34,4 +34,4 @@ pub use xattr::{Caller, XattrMode};
 #[cfg(fuzzing)]
 pub(crate) use acl::Acl;
 pub(crate) use create::new_attr;
-pub(crate) use settle::Settled;
+pub(crate) use settle::{ROW_BYTES, Settled};

@@ -7,9 +7,12 @@
 use tier_log::Operation;
 use tier_types::{ByteRange, ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, Ino, to_usize};
 
-use super::change::{Blocking, Decision, EdgeContent, Edges, Fill, N_ROWS_AT_ONCE, end_of};
+use super::change::{
+    Blocking, Decision, EdgeContent, Edges, Fill, N_ROWS_AT_ONCE, RoomWanted, end_of,
+};
 use crate::FsError;
-use crate::core::{Core, Kvfs};
+use crate::core::{Core, Kvfs, ROWS_BYTES};
+use crate::space::Purpose;
 use crate::store::extents::ChunkExtent;
 use crate::tx::{Draft, MapWindow};
 
@@ -58,6 +61,7 @@ impl Kvfs {
         };
         let chunk_bytes = u64::from(self.chunk_bytes);
         self.change(
+            RoomWanted::removal(self.chunk_bytes),
             blocking,
             ino,
             |_| Ok(chunks),
@@ -98,7 +102,8 @@ impl Kvfs {
             return Ok(());
         };
         let scope = |_: &FileAttr| self.hole_scope(ino, chunks);
-        self.change(blocking, ino, scope, |attr, window| {
+        let room = RoomWanted::removal(self.chunk_bytes);
+        self.change(room, blocking, ino, scope, |attr, window| {
             let rest = ChunkRange::new(window.range().end(), chunks.end());
             if rest.is_some() && !window.has_room_for_mark() {
                 return Ok(Decision::Settle);
@@ -127,6 +132,7 @@ impl Core {
     /// none, and data is never written twice to one place.
     pub fn allocate(&self, ino: Ino, offset: u64, len: u64) -> Result<(), FsError> {
         let end = end_of(offset, len)?;
+        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino]);
         let mut attr = self.reader().regular(ino)?;
         let size = self.size_of(&attr);
@@ -139,7 +145,7 @@ impl Core {
         let last = ChunkRange::one(size.end_chunk()).ok_or(FsError::TooLarge("the file"))?;
         let window = MapWindow::load(self.reader(), ino, last, size)?;
         attr.size_bytes = end;
-        self.committer.commit(1, move |draft| {
+        self.committer.commit(permit, 1, move |draft| {
             draft.log(Operation::Truncate { ino, old_size, new_size: end });
             window.grow(end, None, draft);
             window.put_sums(draft);

@@ -7,11 +7,15 @@
 use tier_types::{ChunkRange, ChunkRun, ChunkState, Ino};
 
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
 use crate::tx::MapWindow;
 
 /// Rows that a step replaces if an operation waits for it.
 const N_ROWS_STEP: u64 = 1000;
+
+/// What the deletion of a row takes, with that of what it refers to.
+pub(crate) const ROW_BYTES: u64 = 128;
 
 /// What became of a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +31,7 @@ pub(crate) enum Settled {
 impl Core {
     /// Settles the start of an inode's first cut mark, as far as `n_rows` rows and chunks reach.
     pub(crate) fn settle_step(&self, ino: Ino, n_rows: u64) -> Result<Settled, FsError> {
+        let permit = self.admit(Purpose::Reclaim, ROWS_BYTES + n_rows * ROW_BYTES)?;
         let guard = self.locks.lock(&[ino]);
         let reader = self.db.reader();
         let Some(attr) = reader.find_attr(ino)? else { return Ok(Settled::Nothing) };
@@ -42,7 +47,7 @@ impl Core {
         };
         let is_last = marks.marks().len() == 1 && reach == mark.chunks.end();
         let window = MapWindow::load(reader, ino, chunks, self.size_of(&attr))?;
-        self.committer.commit(0, move |draft| {
+        self.committer.commit(permit, 0, move |draft| {
             window.settle(draft);
             window.put_sums(draft);
         })?;

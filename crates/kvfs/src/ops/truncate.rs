@@ -8,7 +8,7 @@
 use tier_log::Operation;
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, Ino, to_u64, to_usize};
 
-use super::change::{Blocking, Decision, Edges, Fill};
+use super::change::{Blocking, Decision, Edges, Fill, RoomWanted};
 use crate::FsError;
 use crate::core::Kvfs;
 use crate::store::FILE_BYTES_MAX;
@@ -48,12 +48,16 @@ impl Kvfs {
         let first = ChunkNo::new(new_size / u64::from(self.chunk_bytes));
         let tail = ChunkRange::from(first).ok_or(FsError::TooLarge("the file"))?;
         let kept_bytes = new_size % u64::from(self.chunk_bytes);
+        // A look without the lock: what room is asked for need not be exact.
+        let cuts_off = new_size < self.reader().regular(ino)?.size_bytes;
+        let removal = RoomWanted::removal(self.chunk_bytes);
+        let room = if cuts_off { removal } else { RoomWanted::growth(0) };
         let edge = ChunkRange::one(first).ok_or(FsError::TooLarge("the file"))?;
         let scope = |attr: &FileAttr| {
             // Growth needs only the end of the file, whatever is stored behind it.
             if new_size < attr.size_bytes { self.hole_scope(ino, tail) } else { Ok(edge) }
         };
-        self.change(blocking, ino, scope, |attr, window| {
+        self.change(room, blocking, ino, scope, |attr, window| {
             let old_size = attr.size_bytes;
             // A cut at the end of a chunk needs nothing of it, and neither does growth: what lies
             // behind the end of a file reads as zeros, and is not stored.

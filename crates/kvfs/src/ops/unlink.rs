@@ -21,7 +21,8 @@ use tier_types::{ChunkNo, FileAttr, FileName, Ino, Link, to_usize};
 use super::change::N_ROWS_AT_ONCE;
 use super::lookup::{count_subdirectories, is_directory};
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::{Permit, Purpose};
 use crate::store::{Dying, Entry, Leftovers, StoreReader};
 use crate::tx::{Draft, InodeRows, ListKind};
 
@@ -147,10 +148,12 @@ impl Core {
     }
 
     fn close(&self, ino: Ino) -> Result<(), FsError> {
+        // The handle is gone whether there is room or not.
+        let permit = self.admit(Purpose::Reclaim, ROWS_BYTES);
         let _guard = self.locks.lock(&[ino]);
         // Whether it is an orphan is looked up, and not remembered: it may have got a name since.
         if self.open_files.remove(ino) && self.db.reader().is_listed_orphan(ino)? {
-            self.delete_orphan(ino)?;
+            self.delete_orphan(permit?, ino)?;
         }
         Ok(())
     }
@@ -168,6 +171,7 @@ impl Core {
     }
 
     fn remove_entry(&self, dir: Ino, name: &FileName, directory: bool) -> Result<(), FsError> {
+        let permit = self.admit(Purpose::Removal, ROWS_BYTES)?;
         loop {
             // Without locks, to learn which ones to take.
             let Entry { ino, .. } = self.entry_in(dir, name)?;
@@ -176,14 +180,20 @@ impl Core {
             match self.reader().entry(dir, name)? {
                 Some(entry) if entry.ino == ino => {
                     let link = Link { parent: dir, name: name.clone() };
-                    return self.remove_locked(link, entry, directory);
+                    return self.remove_locked(permit, link, entry, directory);
                 }
                 _ => {}
             }
         }
     }
 
-    fn remove_locked(&self, link: Link, entry: Entry, directory: bool) -> Result<(), FsError> {
+    fn remove_locked(
+        &self,
+        permit: Permit<'_>,
+        link: Link,
+        entry: Entry,
+        directory: bool,
+    ) -> Result<(), FsError> {
         let Entry { ino, cookie } = entry;
         let mut parent = self.directory(link.parent)?;
         let mut attr = self.reader().attr(ino)?;
@@ -198,7 +208,7 @@ impl Core {
         if directory {
             count_subdirectories(&mut parent, -1);
         }
-        self.committer.commit(1 + after.n_operations(), move |draft| {
+        self.committer.commit(permit, 1 + after.n_operations(), move |draft| {
             draft.remove_name(ino, &link, cookie);
             draft.log(Operation::Unlink { ino, link });
             draft.touch_directory(&mut parent);
@@ -225,11 +235,12 @@ impl Core {
 
     /// Deletes an orphan that a crash left, or a restore, unless a handle holds it by now.
     pub(crate) fn delete_closed_orphan(&self, ino: Ino) -> Result<(), FsError> {
+        let permit = self.admit(Purpose::Reclaim, ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino]);
         if self.open_files.is_open(ino) || !self.db.reader().is_listed_orphan(ino)? {
             return Ok(());
         }
-        match self.delete_orphan(ino) {
+        match self.delete_orphan(permit, ino) {
             // The check finds it; the others go.
             Err(FsError::Damaged { .. }) => Ok(()),
             deleted => deleted,
@@ -238,14 +249,14 @@ impl Core {
 
     /// Deletes an inode that is listed as an orphan, if it is one: what has a name, or is counted
     /// as having one, is none, and the check finds it.
-    fn delete_orphan(&self, ino: Ino) -> Result<(), FsError> {
+    fn delete_orphan(&self, permit: Permit<'_>, ino: Ino) -> Result<(), FsError> {
         let reader = self.db.reader();
         let Some(attr) = reader.find_attr(ino)? else { return Ok(()) };
         let is_orphan = ino != Ino::ROOT && attr.nlink == 0;
         if is_orphan && reader.first_link(ino)?.is_none() {
             let deletion = InodeDeletion::load(reader, ino)?;
             let leaves_rows = deletion.is_unfinished();
-            self.committer.commit(1, move |draft| deletion.apply(draft))?;
+            self.committer.commit(permit, 1, move |draft| deletion.apply(draft))?;
             if leaves_rows {
                 self.reaping.wake();
             }

@@ -10,7 +10,7 @@ use tier_log::Operation;
 
 use tier_types::{ChunkNo, ChunkRange, ChunkState, FileAttr, Ino, to_u64, to_usize};
 
-use super::change::{Blocking, Decision, edges, end_of};
+use super::change::{Blocking, Decision, RoomWanted, edges, end_of};
 use crate::FsError;
 use crate::core::{Core, Kvfs};
 use crate::store::extents::ChunkExtent;
@@ -59,8 +59,6 @@ impl Kvfs {
         offset: u64,
         data: &[u8],
     ) -> Result<(), FsError> {
-        // Before any lock: what makes room must not wait for a writer that waits for room.
-        self.check_room()?;
         let chunk_bytes = self.chunk_bytes;
         let len = to_u64(data.len());
         let end = end_of(offset, len)?;
@@ -69,7 +67,7 @@ impl Kvfs {
         };
         self.note_use(ino);
         let scope = |_: &FileAttr| Ok(chunks);
-        self.change(blocking, ino, scope, |attr, window| {
+        self.change(RoomWanted::growth(len), blocking, ino, scope, |attr, window| {
             let size = attr.size_bytes;
             // What is at the edges of the write stays; if it is in the store, it is not read.
             let stays = |chunk: ChunkNo| {

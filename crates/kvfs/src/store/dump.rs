@@ -41,6 +41,7 @@ fn key_text(table: Table, key: &[u8]) -> String {
         | Table::Resident
         | Table::Cuts
         | Table::Log
+        | Table::Segments
         | Table::Orphans
         | Table::Dying
         | Table::Warm
@@ -89,6 +90,7 @@ fn value_text(table: Table, key: &[u8], bytes: &[u8]) -> String {
                 .and_then(|xid| LogRecord::from_bytes(Xid::new(xid), bytes).ok())
                 .map(|record| format!("{:?}", record.operation)),
             Table::Chunks => Content::from_bytes(bytes).map(content_text),
+            Table::Segments => rows::number_from_bytes(bytes).map(|first| format!("from {first}")),
             Table::Unsynced => rows::unsynced_from_bytes(bytes)
                 .map(|of| format!("ino={} chunk={}", of.ino, of.chunk)),
             Table::Freed => rows::freed_from_bytes(bytes)

@@ -32,6 +32,8 @@ pub enum Table {
     Cuts,
     /// xid -> log record.
     Log,
+    /// Last xid of a published log segment that is not retired -> its first xid.
+    Segments,
     /// ino -> nothing: no name left, or none yet.
     Orphans,
     /// ino -> how far the reaper is: the inode is gone, and its rows go.
@@ -50,7 +52,7 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Inodes,
         Self::Entries,
         Self::Cookies,
@@ -61,6 +63,7 @@ impl Table {
         Self::Resident,
         Self::Cuts,
         Self::Log,
+        Self::Segments,
         Self::Orphans,
         Self::Dying,
         Self::Warm,
@@ -99,6 +102,7 @@ impl Table {
             Self::Resident => "resident",
             Self::Cuts => "cuts",
             Self::Log => "log",
+            Self::Segments => "segments",
             Self::Orphans => "orphans",
             Self::Dying => "dying",
             Self::Warm => "warm",
@@ -112,7 +116,10 @@ impl Table {
 
 pub(crate) const META_CHUNK_BYTES: &[u8] = b"chunk-bytes";
 pub(crate) const META_COUNTERS: &[u8] = b"counters";
-/// No transaction id up to this one is given out again: set by a restore.
+/// The last transaction id that was given out: in every batch of the committer.
+pub(crate) const META_LAST_XID: &[u8] = b"last-xid";
+/// The filesystem begins behind this transaction: those before are of the filesystem that it was
+/// restored from. There from the making on.
 pub(crate) const META_XID_FLOOR: &[u8] = b"xid-floor";
 /// Extents before this place are durable, or free.
 pub(crate) const META_EXTENTS_FLOOR: &[u8] = b"extents-floor";

@@ -33,7 +33,8 @@
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, EvictOutcome, Ino, ResidentExtent};
 
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
 use crate::tx::MapWindow;
 
 /// Rows and chunks that are evicted in one batch: an extent may have any number of them.
@@ -69,6 +70,7 @@ impl Core {
 
     fn evict_part(&self, extent: &ResidentExtent) -> Result<PartEvicted, FsError> {
         let ResidentExtent { ino, chunks, data_xid } = *extent;
+        let permit = self.admit(Purpose::Reclaim, ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino]);
         let Some(attr) = self.reader().find_attr(ino)? else {
             return Ok(PartEvicted { bytes: None, rest: None });
@@ -95,7 +97,7 @@ impl Core {
             .collect::<Result<Vec<_>, _>>()?
             .concat();
         // An eviction is no operation: the filesystem's content stays what it is.
-        self.committer.commit(0, move |draft| {
+        self.committer.commit(permit, 0, move |draft| {
             draft.free(&extents);
             for run in &going {
                 draft.delete_chunks(ino, run.chunks, &[]);

@@ -8,6 +8,7 @@ use tier_types::{
 };
 
 use crate::core::Core;
+use crate::space::Purpose;
 
 impl MountedInstance for Core {
     fn open_snapshot(
@@ -55,6 +56,12 @@ impl MountedInstance for Core {
         runs: &mut dyn Iterator<Item = Result<ChunkRun, PortError>>,
     ) -> Result<(), PortError> {
         self.put_back(inode, runs)
+    }
+
+    fn check_room(&self, bytes: u64) -> Result<(), PortError> {
+        drop(self.admit(Purpose::Archive, bytes)?);
+        self.room.wrote(bytes);
+        Ok(())
     }
 
     fn usage(&self) -> Result<Usage, PortError> {

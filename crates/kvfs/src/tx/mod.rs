@@ -11,7 +11,7 @@ mod locks;
 mod map_window;
 mod new_chunks;
 
-pub(crate) use committer::{Committed, Committer};
+pub(crate) use committer::{Committed, Committer, LastIds};
 pub(crate) use draft::{Draft, InodeRows, ListKind, patch};
 pub(crate) use locks::Locks;
 pub(crate) use map_window::{FileSize, MapWindow};

@@ -19,11 +19,15 @@ mod life;
 #[cfg(test)]
 mod logging;
 #[cfg(test)]
+mod loss;
+#[cfg(test)]
 mod mount;
 #[cfg(test)]
 mod power;
 #[cfg(test)]
 mod repair;
+#[cfg(test)]
+mod space;
 #[cfg(test)]
 mod texts;
 #[cfg(test)]

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::fs::FallocateFlags;
-use tier_types::{to_u64, to_usize};
+use tier_types::{ErrorKind, to_u64, to_usize};
 
 use super::content::{FileExtent, Place};
 use crate::FsError;
@@ -61,6 +61,8 @@ struct State {
     dirty: BTreeMap<u32, Arc<File>>,
     /// A file came or went since the directory was synced.
     directory_dirty: bool,
+    /// A sync failed: it is not known which bytes are on the disk, and no later sync will tell.
+    sync_failed: bool,
 }
 
 /// Bytes that were appended and are not settled. Dropped, they are given back.
@@ -100,6 +102,7 @@ impl ExtentFiles {
             in_flight: BTreeSet::new(),
             dirty: BTreeMap::new(),
             directory_dirty: false,
+            sync_failed: false,
         };
         // Chunks that are no multiple of a block share blocks, which cannot be given back whole.
         let align_bytes = if chunk_bytes.is_multiple_of(BLOCK_BYTES) { BLOCK_BYTES } else { 1 };
@@ -191,12 +194,22 @@ impl ExtentFiles {
             let directory_dirty = std::mem::take(&mut state.directory_dirty);
             (std::mem::take(&mut state.dirty), directory_dirty)
         };
-        for file in dirty.values() {
-            file.sync_data().map_err(failed("sync"))?;
-        }
-        if directory_dirty {
-            let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
-            synced.map_err(failed("sync the directory of"))?;
+        self.check()?;
+        let sync_directory = || File::open(&self.directory)?.sync_all();
+        let files = dirty.values().try_for_each(|file| file.sync_data());
+        let synced = files.and_then(|()| if directory_dirty { sync_directory() } else { Ok(()) });
+        synced.map_err(|source| {
+            self.state.lock().sync_failed = true;
+            // Of whatever kind: it is no operation that could be tried again.
+            FsError::Extents { operation: "sync", source }
+        })
+    }
+
+    /// Whether all syncs went well.
+    pub(crate) fn check(&self) -> Result<(), FsError> {
+        if self.state.lock().sync_failed {
+            let source = io::Error::other("an earlier sync failed; open the store again");
+            return Err(FsError::Extents { operation: "sync", source });
         }
         Ok(())
     }
@@ -331,6 +344,16 @@ impl Committing {
         self.files.settle(self.place);
         Place { offset: self.place.offset + self.len, ..self.place }
     }
+
+    /// No row refers to them, and none will: they are given back.
+    pub(crate) fn give_back(self) {
+        let Self { files, place, len } = self;
+        drop(Appended { files, place, len, settled: false });
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.len
+    }
 }
 
 impl Drop for Appended {
@@ -357,5 +380,11 @@ fn out_of_numbers(newest: u32) -> FsError {
 }
 
 fn failed(operation: &'static str) -> impl Fn(io::Error) -> FsError {
-    move |source| FsError::Extents { operation, source }
+    move |source| {
+        if ErrorKind::of_io(&source) == ErrorKind::NoSpace {
+            FsError::NoSpace("the disk of the store is full")
+        } else {
+            FsError::Extents { operation, source }
+        }
+    }
 }

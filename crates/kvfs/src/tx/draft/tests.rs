@@ -3,6 +3,7 @@
 use tier_types::{ChunkState, FileKind, FileName};
 
 use super::*;
+use crate::space::Permit;
 use crate::store::CutMark;
 use crate::testing::{StandingClock, attr, committer, name, store};
 
@@ -16,13 +17,15 @@ fn a_name_has_three_rows_that_come_and_go_together() {
     let committer = committer(&db, std::sync::Arc::new(StandingClock));
     let (ino, link) = (Ino::new(7), link(3, "f"));
     let (added, removed) = (link.clone(), link.clone());
-    committer.commit(0, move |draft| draft.add_name(ino, &added)).unwrap();
+    committer.commit(Permit::unchecked(), 0, move |draft| draft.add_name(ino, &added)).unwrap();
     let reader = db.reader();
     let entry = reader.entry(link.parent, &link.name).unwrap().unwrap();
     assert_eq!(entry, Entry { ino, cookie: 1 + COOKIE_PARENT });
     assert_eq!(reader.listed_name(link.parent, entry.cookie).unwrap().unwrap(), b"f");
     assert!(reader.has_link(ino, &link).unwrap());
-    committer.commit(0, move |draft| draft.remove_name(ino, &removed, entry.cookie)).unwrap();
+    committer
+        .commit(Permit::unchecked(), 0, move |draft| draft.remove_name(ino, &removed, entry.cookie))
+        .unwrap();
     for table in [Table::Entries, Table::Cookies] {
         assert!(!reader.has_rows(table, link.parent).unwrap());
     }
@@ -56,7 +59,7 @@ fn an_inode_leaves_no_rows_but_those_that_others_delete() {
     let mark = CutMark { chunks: ChunkRange::ALL, xid: Xid::new(1) };
     let cuts = CutMarks::new(vec![mark]).unwrap();
     committer
-        .commit(0, move |draft| {
+        .commit(Permit::unchecked(), 0, move |draft| {
             draft.put_new_inode(&attr);
             draft.put_sums(ino, sums);
             draft.counters.gain(ChunkState::Warm, 100);
@@ -69,7 +72,7 @@ fn an_inode_leaves_no_rows_but_those_that_others_delete() {
     let counters = committer.counters();
     assert_eq!((counters.n_inodes, counters.n_pins), (1, 1));
     let rows = InodeRows { sums, is_pinned: true, is_cut: true };
-    committer.commit(0, move |draft| draft.delete_inode(ino, rows)).unwrap();
+    committer.commit(Permit::unchecked(), 0, move |draft| draft.delete_inode(ino, rows)).unwrap();
     for table in Table::ALL.into_iter().filter(|table| *table != Table::Meta) {
         assert!(!db.reader().has_rows(table, ino).unwrap(), "{table:?}");
     }
@@ -84,7 +87,7 @@ fn chunks_are_deleted_one_by_one() {
     let range = |start, end| ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end)).unwrap();
     let ino = Ino::new(9);
     committer
-        .commit(0, move |draft| {
+        .commit(Permit::unchecked(), 0, move |draft| {
             for number in 0..20 {
                 draft.put_chunk(ino, ChunkNo::new(number), &[1]);
             }
@@ -92,7 +95,7 @@ fn chunks_are_deleted_one_by_one() {
         })
         .unwrap();
     committer
-        .commit(0, move |draft| {
+        .commit(Permit::unchecked(), 0, move |draft| {
             draft.delete_chunks(ino, range(1, 3), &[]);
             draft.delete_chunks(ino, range(5, 19), &[]);
         })
@@ -108,14 +111,20 @@ fn a_patch_changes_a_chunk_in_its_place() {
     let (_dir, db) = store();
     let committer = committer(&db, std::sync::Arc::new(StandingClock));
     let (ino, chunk) = (Ino::new(9), ChunkNo::new(0));
-    committer.commit(0, move |draft| draft.put_chunk(ino, chunk, b"content")).unwrap();
-    committer.commit(0, move |draft| draft.patch_chunk(ino, chunk, patch(3, b"X"))).unwrap();
+    committer
+        .commit(Permit::unchecked(), 0, move |draft| draft.put_chunk(ino, chunk, b"content"))
+        .unwrap();
+    committer
+        .commit(Permit::unchecked(), 0, move |draft| draft.patch_chunk(ino, chunk, patch(3, b"X")))
+        .unwrap();
     assert_eq!(db.reader().chunk(ino, chunk).unwrap(), b"conXent");
     let lost = ChunkNo::new(1);
-    committer.commit(0, move |draft| draft.patch_chunk(ino, lost, patch(3, b"X"))).unwrap();
+    committer
+        .commit(Permit::unchecked(), 0, move |draft| draft.patch_chunk(ino, lost, patch(3, b"X")))
+        .unwrap();
     assert!(db.reader().chunk(ino, lost).is_err(), "there is nothing to patch");
     let run = RunState { state: ChunkState::Hot, data_xid: Xid::new(1) };
-    committer.commit(0, move |draft| draft.put_run(ino, chunk, run)).unwrap();
+    committer.commit(Permit::unchecked(), 0, move |draft| draft.put_run(ino, chunk, run)).unwrap();
     assert_eq!(db.reader().stored_at(ino, lost).unwrap().state, run);
 }
 
