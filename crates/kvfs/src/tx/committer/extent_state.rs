@@ -1,7 +1,8 @@
-//! What the leader of a batch knows of extents: what was freed, and up to where they are durable.
+//! What the committer's leader knows of extents: what was freed, and what is durable.
 
 use crate::store::extents::{Committing, Place};
 
+/// What the leader knows of extents.
 #[derive(Debug)]
 pub(super) struct ExtentState {
     /// The generation of what is freed now.
@@ -9,13 +10,13 @@ pub(super) struct ExtentState {
     /// Bytes that were freed in it.
     pub(super) freed_bytes: u64,
     /// Where the last extent ends that is not known to be durable.
-    unsynced: Option<Place>,
+    pub(super) unsynced: Option<Place>,
     /// Extents before this place are durable or free, and the store does not say so yet.
     pub(super) floor: Option<Place>,
 }
 
 impl ExtentState {
-    /// After an earlier process, and the last generation that it used.
+    /// Nothing is freed yet in the generation behind the last one.
     pub(super) fn new(last_generation: Option<u64>) -> Self {
         let generation = last_generation.map_or(0, |last| last + 1);
         Self { generation, freed_bytes: 0, unsynced: None, floor: None }
@@ -29,7 +30,6 @@ impl ExtentState {
         self.unsynced = self.unsynced.filter(|end| floor < *end);
     }
 
-    /// A batch is in the store, with what was appended for it.
     pub(super) fn committed(&mut self, committing: Vec<Committing>, freed_bytes: u64) {
         self.freed_bytes += freed_bytes;
         let ends = committing.into_iter().map(Committing::commit);
