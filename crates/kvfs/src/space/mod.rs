@@ -26,7 +26,7 @@
 
 mod ballast;
 #[cfg(test)]
-mod full_disk;
+mod full_disk_tests;
 mod limit;
 mod measure;
 #[cfg(test)]
