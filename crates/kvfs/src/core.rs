@@ -17,7 +17,9 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tier_log::Operation;
-use tier_types::{Clock, FileAttr, FileKind, Ino, PublicationListener, Recall, Timestamp, Xid};
+use tier_types::{
+    Clock, ErrorKind, FileAttr, FileKind, Ino, PublicationListener, Recall, Timestamp, Xid,
+};
 
 use crate::activity::{Activity, LastUses};
 use crate::error::Damage;
@@ -131,7 +133,11 @@ impl Core {
     pub fn create_empty(path: &Path, options: &KvfsOptions) -> Result<(), FsError> {
         options.check()?;
         let failed = |operation| {
-            move |source: std::io::Error| FsError::Store { operation, source: source.into() }
+            move |source: std::io::Error| FsError::Store {
+                operation,
+                kind: ErrorKind::Failed,
+                source: source.into(),
+            }
         };
         for directory in [path.to_path_buf(), segments_path(path)] {
             std::fs::create_dir_all(&directory).map_err(failed("create the directory of"))?;

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use tier_log::LogError;
-use tier_types::{ErrorKind, HasKind, Ino, PortError};
+use tier_types::{ByteRange, ChunkRange, ErrorKind, HasKind, Ino, PortError};
 
 /// An operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +73,18 @@ pub enum FsError {
         /// Why not.
         source: PortError,
     },
+    /// Data that could not be read when it was persisted, in a filesystem that was restored from
+    /// that archive.
+    #[error(
+        "bytes {bytes} of inode {ino} are lost: they could not be read when they were persisted; \
+         only new content for all of them takes their place"
+    )]
+    Lost {
+        /// The inode.
+        ino: Ino,
+        /// What of it is lost; of a longer range perhaps only the part that was met.
+        bytes: ByteRange,
+    },
     /// What is stored contradicts itself.
     #[error("the filesystem is damaged{}: {damage}", at_inode(*ino))]
     Damaged {
@@ -86,6 +98,8 @@ pub enum FsError {
     Store {
         /// What was tried.
         operation: &'static str,
+        /// What the caller can do about it.
+        kind: ErrorKind,
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -109,6 +123,13 @@ impl FsError {
     /// Damage of one inode.
     pub(crate) fn damaged(ino: Ino, damage: Damage) -> Self {
         Self::Damaged { ino: Some(ino), damage }
+    }
+
+    /// Chunks that are lost, of a file of so many bytes.
+    pub(crate) fn lost(ino: Ino, chunks: ChunkRange, chunk_bytes: u32, file_bytes: u64) -> Self {
+        let offset = chunks.offset_bytes(chunk_bytes);
+        let len = chunks.len_bytes(chunk_bytes, file_bytes);
+        Self::Lost { ino, bytes: ByteRange { offset, len } }
     }
 
     /// Damage of the filesystem as a whole.
@@ -182,7 +203,8 @@ impl fmt::Display for Damage {
 impl HasKind for FsError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Damaged { .. } => ErrorKind::Damaged,
+            Self::Damaged { .. } | Self::Lost { .. } => ErrorKind::Damaged,
+            Self::Store { kind, .. } => *kind,
             Self::Recall { source, .. } => source.kind(),
             Self::Log(error) => error.kind(),
             Self::Busy => ErrorKind::Busy,
@@ -200,7 +222,6 @@ impl HasKind for FsError {
             | Self::Invalid(_)
             | Self::TooManyLinks
             | Self::NoXattr
-            | Self::Store { .. }
             | Self::Poisoned
             | Self::LeaderPanicked => ErrorKind::Failed,
         }
@@ -221,6 +242,9 @@ mod tests {
     fn damage_names_its_inode_if_there_is_one() {
         let text = FsError::damaged(Ino::new(7), Damage::Attributes).to_string();
         assert_eq!(text, "the filesystem is damaged at inode 7: its attributes cannot be read");
+        let chunks = ChunkRange::touching(512, 512, 512).unwrap();
+        let text = FsError::lost(Ino::new(7), chunks, 512, 700).to_string();
+        assert!(text.starts_with("bytes 512-699 of inode 7 are lost: "), "{text}");
         let text = FsError::damaged_store(Damage::ChunkSize).to_string();
         assert_eq!(text, "the filesystem is damaged: no chunk size");
     }

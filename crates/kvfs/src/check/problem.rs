@@ -153,6 +153,16 @@ pub enum Problem {
         /// The archive has exactly this version of them.
         is_archived: bool,
     },
+    /// Chunks came back from the archive as lost: they could not be read when they were persisted.
+    /// No part of the filesystem contradicts another, but their content is nowhere.
+    LostRange {
+        /// The chunks.
+        chunks: ChunkRange,
+        /// Their version.
+        data_xid: Xid,
+        /// The archive has exactly this version of them by now.
+        is_archived: bool,
+    },
     /// The archive does not have evicted chunks.
     NotArchived {
         /// The chunks.
@@ -216,6 +226,7 @@ impl Problem {
             Self::WarmUnlisted => "warm-unlisted",
             Self::ChunkUnmapped { .. } => "chunk-unmapped",
             Self::ChunksLost { .. } => "chunks-lost",
+            Self::LostRange { .. } => "lost-range",
             Self::NotArchived { .. } => "not-archived",
             Self::KeyUnreadable { .. } => "key-unreadable",
             Self::Unowned { .. } => "unowned",
@@ -271,6 +282,9 @@ impl fmt::Display for Problem {
             Self::ChunksLost { chunks, .. } => {
                 write!(f, "its chunks {chunks} have neither data nor detour")
             }
+            Self::LostRange { chunks, .. } => {
+                write!(f, "its chunks {chunks} are lost: they could not be read when persisted")
+            }
             Self::NotArchived { chunks, data_xid } => {
                 write!(f, "the archive does not have its evicted chunks {chunks} of xid {data_xid}")
             }
@@ -325,6 +339,7 @@ pub(super) mod testing {
             Problem::WarmUnlisted,
             Problem::ChunkUnmapped { chunk: ChunkNo::new(2), is_beyond_end: true },
             Problem::ChunksLost { chunks, data_xid: Xid::new(9), is_archived: true },
+            Problem::LostRange { chunks, data_xid: Xid::new(9), is_archived: true },
             Problem::NotArchived { chunks, data_xid: Xid::new(9) },
             Problem::KeyUnreadable { table: Table::Map },
             Problem::Unowned { table: Table::Links, can_be_recreated: false },
@@ -369,10 +384,11 @@ mod tests {
         warm-unlisted: it has recalled data and is not listed as having some
         chunk-unmapped: chunk 2 is in the store, and its map knows nothing of it
         chunks-lost: its chunks 2-4 have neither data nor detour
+        lost-range: its chunks 2-4 are lost: they could not be read when persisted
         not-archived: the archive does not have its evicted chunks 2-4 of xid 9
         key-unreadable: a key of table map cannot be read
         unowned: it does not exist, and table links has something of it
-        totals: the totals are None, and the sums Counters { n_inodes: 0, resident_bytes: 0, cold_bytes: 0, n_pins: 0 }
+        totals: the totals are None, and the sums Counters { n_inodes: 0, resident_bytes: 0, cold_bytes: 0, lost_bytes: 0, n_pins: 0 }
         log-gap: the log has a gap before xid 9
         log-end: the log does not end at the last transaction
         ");

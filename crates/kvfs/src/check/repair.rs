@@ -105,7 +105,8 @@ impl Repair {
             Problem::ChunkUnmapped { chunk, is_beyond_end: true } => {
                 Self::DeleteChunk { ino, chunk: *chunk }
             }
-            Problem::ChunksLost { chunks, data_xid, is_archived: true } => {
+            Problem::ChunksLost { chunks, data_xid, is_archived: true }
+            | Problem::LostRange { chunks, data_xid, is_archived: true } => {
                 Self::MakeCold { ino, chunks: *chunks, data_xid: *data_xid }
             }
             Problem::ResidentUnreadable | Problem::ResidentBytes { .. } => {
@@ -120,6 +121,7 @@ impl Repair {
             | Problem::LinkCount { is_certain: false, .. }
             | Problem::ChunkUnmapped { is_beyond_end: false, .. }
             | Problem::ChunksLost { is_archived: false, .. }
+            | Problem::LostRange { is_archived: false, .. }
             | Problem::Damaged(_)
             | Problem::DirectoryNames
             | Problem::DataOfNoFile

@@ -50,6 +50,7 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::Interrupted => Errno::EINTR,
         FsError::Recall { .. }
         | FsError::Damaged { .. }
+        | FsError::Lost { .. }
         | FsError::Store { .. }
         | FsError::Log(_)
         | FsError::Contended { .. }
@@ -188,6 +189,8 @@ pub(super) fn timestamp(time: SystemTime) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use tier_types::ChunkRange;
+
     use super::*;
 
     #[test]
@@ -251,6 +254,7 @@ mod tests {
             (FsError::Interrupted, Errno::EINTR),
             (FsError::Contended { ino, problem: "changes" }, Errno::EIO),
             (FsError::Damaged { ino: Some(ino), damage }, Errno::EIO),
+            (FsError::lost(ino, ChunkRange::ALL, 512, 700), Errno::EIO),
             (FsError::Poisoned, Errno::EIO),
             (FsError::LeaderPanicked, Errno::EIO),
             (FsError::Busy, Errno::EIO),

@@ -2,7 +2,8 @@
 //!
 //! A write replaces whole chunks without a look at what was there. Of the chunks at its ends that
 //! keep other bytes, one that is in the store gets a patch, so that nothing is read either; only
-//! one that was evicted has to come back first.
+//! one that was evicted has to come back first. One that is lost can be replaced as a whole, and not
+//! in part: the rest of it would have no content.
 
 use tier_log::Operation;
 use tier_types::{ChunkNo, ChunkRange, ChunkState, Ino, to_u64, to_usize};
@@ -62,6 +63,7 @@ impl Kvfs {
                     ChunkState::Hole => {}
                     ChunkState::Hot | ChunkState::Warm => patched.push(edge.chunk),
                     ChunkState::Cold => return Ok(Decision::Recall(edge.alone())),
+                    ChunkState::Lost => return Err(window.lost(&edge.alone())),
                 }
             }
             // The data is copied here and not before: a write that finds cold chunks comes again.

@@ -14,7 +14,7 @@ use rocksdb::{
     DBRawIterator, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions,
 };
 use self_cell::self_cell;
-use tier_types::Xid;
+use tier_types::{ErrorKind, Xid};
 
 use super::batch::{Batch, Change};
 use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, META_XID_FLOOR, Table};
@@ -201,8 +201,11 @@ impl Db {
 
     /// Bytes of all files of the store.
     pub(crate) fn physical_bytes(&self) -> Result<u64, FsError> {
-        let io =
-            |source: std::io::Error| FsError::Store { operation: "measure", source: source.into() };
+        let io = |source: std::io::Error| FsError::Store {
+            operation: "measure",
+            kind: ErrorKind::Failed,
+            source: source.into(),
+        };
         let mut bytes = 0;
         for entry in std::fs::read_dir(&self.path).map_err(io)? {
             match entry.map_err(io)?.metadata() {
@@ -219,13 +222,18 @@ impl Db {
     pub(crate) fn statvfs(&self) -> Result<rustix::fs::StatVfs, FsError> {
         rustix::fs::statvfs(&self.path).map_err(|errno| FsError::Store {
             operation: "measure the disk of",
+            kind: ErrorKind::Failed,
             source: std::io::Error::from(errno).into(),
         })
     }
 
     pub(crate) fn statistics(&self) -> Result<Vec<TableStatistics>, FsError> {
         let property = |table: Table, name: &str| {
-            let failed = |source| FsError::Store { operation: "measure a table of", source };
+            let failed = |source| FsError::Store {
+                operation: "measure a table of",
+                kind: ErrorKind::Failed,
+                source,
+            };
             match self.db.property_int_value_cf(self.family(table), name) {
                 Ok(Some(value)) => Ok(value),
                 Ok(None) => Err(failed(format!("it does not know its {name}").into())),
@@ -311,5 +319,8 @@ impl RawTables for KvsSnapshot {
 }
 
 pub(super) fn failed(operation: &'static str, source: rocksdb::Error) -> FsError {
-    FsError::Store { operation, source: source.into() }
+    // A checksum that does not fit says that these bytes are gone, and nothing of the others.
+    let is_damage = source.kind() == rocksdb::ErrorKind::Corruption;
+    let kind = if is_damage { ErrorKind::Damaged } else { ErrorKind::Failed };
+    FsError::Store { operation, kind, source: source.into() }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use tier_log::LogRecord;
-use tier_types::{Ino, Xid};
+use tier_types::{ErrorKind, Ino, Xid};
 
 use super::db::{Db, RawTables};
 use super::keys::{self, Table};
@@ -14,6 +14,7 @@ use crate::FsError;
 pub(crate) fn dump(db: &Db, prefix: &str, out: &mut dyn Write) -> Result<(), FsError> {
     let failed = |source: io::Error| FsError::Store {
         operation: "write the dump of",
+        kind: ErrorKind::Failed,
         source: source.into(),
     };
     for table in Table::ALL.into_iter().filter(|table| table.name().starts_with(prefix)) {

@@ -35,6 +35,8 @@ pub struct Counters {
     pub(crate) resident_bytes: i64,
     /// The same of evicted chunks.
     pub(crate) cold_bytes: i64,
+    /// The same of chunks that are lost.
+    pub(crate) lost_bytes: i64,
     pub(crate) n_pins: i64,
 }
 
@@ -75,6 +77,7 @@ enum WireState {
     Hot,
     Warm,
     Cold,
+    Lost,
 }
 
 #[expect(clippy::expect_used, reason = "serialising plain values into memory cannot fail")]
@@ -170,6 +173,7 @@ pub(crate) fn run_to_bytes(run: RunState) -> Vec<u8> {
         ChunkState::Hot => WireState::Hot,
         ChunkState::Warm => WireState::Warm,
         ChunkState::Cold => WireState::Cold,
+        ChunkState::Lost => WireState::Lost,
     };
     encode(&(state, run.data_xid.get()))
 }
@@ -181,18 +185,19 @@ pub(crate) fn run_from_bytes(bytes: &[u8]) -> Option<RunState> {
         WireState::Hot => ChunkState::Hot,
         WireState::Warm => ChunkState::Warm,
         WireState::Cold => ChunkState::Cold,
+        WireState::Lost => ChunkState::Lost,
     };
     Some(RunState { state, data_xid: Xid::new(xid) })
 }
 
 pub(crate) fn counters_to_bytes(counters: &Counters) -> Vec<u8> {
-    let Counters { n_inodes, resident_bytes, cold_bytes, n_pins } = *counters;
-    encode(&(n_inodes, resident_bytes, cold_bytes, n_pins))
+    let Counters { n_inodes, resident_bytes, cold_bytes, lost_bytes, n_pins } = *counters;
+    encode(&(n_inodes, resident_bytes, cold_bytes, lost_bytes, n_pins))
 }
 
 pub(crate) fn counters_from_bytes(bytes: &[u8]) -> Option<Counters> {
-    let (n_inodes, resident_bytes, cold_bytes, n_pins) = decode(bytes)?;
-    Some(Counters { n_inodes, resident_bytes, cold_bytes, n_pins })
+    let (n_inodes, resident_bytes, cold_bytes, lost_bytes, n_pins) = decode(bytes)?;
+    Some(Counters { n_inodes, resident_bytes, cold_bytes, lost_bytes, n_pins })
 }
 
 /// A sum of bytes, or a transaction id.
@@ -257,8 +262,8 @@ mod tests {
     }
 
     fn state() -> impl Strategy<Value = ChunkState> {
-        use ChunkState::{Cold, Hole, Hot, Warm};
-        prop::sample::select(vec![Hole, Hot, Warm, Cold])
+        use ChunkState::{Cold, Hole, Hot, Lost, Warm};
+        prop::sample::select(vec![Hole, Hot, Warm, Cold, Lost])
     }
 
     proptest! {
@@ -275,14 +280,14 @@ mod tests {
         fn small_rows_survive(
             (ino, cookie, number) in any::<(u64, u64, u64)>(),
             state in state(),
-            totals in any::<[i64; 4]>(),
+            totals in any::<[i64; 5]>(),
         ) {
             let entry = Entry { ino: Ino::new(ino), cookie };
             prop_assert_eq!(entry_from_bytes(&entry_to_bytes(entry)), Some(entry));
             let run = RunState { state, data_xid: Xid::new(number) };
             prop_assert_eq!(run_from_bytes(&run_to_bytes(run)), Some(run));
-            let [n_inodes, resident_bytes, cold_bytes, n_pins] = totals;
-            let counters = Counters { n_inodes, resident_bytes, cold_bytes, n_pins };
+            let [n_inodes, resident_bytes, cold_bytes, lost_bytes, n_pins] = totals;
+            let counters = Counters { n_inodes, resident_bytes, cold_bytes, lost_bytes, n_pins };
             prop_assert_eq!(counters_from_bytes(&counters_to_bytes(&counters)), Some(counters));
             prop_assert_eq!(number_from_bytes(&number_to_bytes(number)), Some(number));
         }
@@ -322,12 +327,14 @@ mod tests {
         assert_eq!(attr_to_bytes(&attr), expected.concat());
         let entry = Entry { ino: Ino::new(300), cookie: 5 };
         assert_eq!(entry_to_bytes(entry), [0xac, 0x02, 5]);
-        let states = [ChunkState::Hole, ChunkState::Hot, ChunkState::Warm, ChunkState::Cold];
-        for (number, state) in (0..).zip(states) {
+        use ChunkState::{Cold, Hole, Hot, Lost, Warm};
+        for (number, state) in (0..).zip([Hole, Hot, Warm, Cold, Lost]) {
             assert_eq!(run_to_bytes(RunState { state, data_xid: Xid::new(9) }), [number, 9]);
         }
-        let counters = Counters { n_inodes: 1, resident_bytes: -1, cold_bytes: 64, n_pins: 0 };
-        assert_eq!(counters_to_bytes(&counters), [2, 1, 0x80, 0x01, 0]);
+        let lost_bytes = 3;
+        let counters =
+            Counters { n_inodes: 1, resident_bytes: -1, cold_bytes: 64, lost_bytes, n_pins: 0 };
+        assert_eq!(counters_to_bytes(&counters), [2, 1, 0x80, 0x01, 6, 0]);
         assert_eq!(number_to_bytes(513), [1, 2, 0, 0, 0, 0, 0, 0]);
         assert_eq!(chunk_size_to_bytes(512), [0, 2, 0, 0]);
     }

@@ -18,6 +18,8 @@ pub enum Heat {
     Cold,
     /// Some here, some there.
     Mixed,
+    /// Some of it is nowhere: it could not be read when it was persisted.
+    Lost,
 }
 
 /// The states of which there is any.
@@ -26,6 +28,7 @@ struct States {
     hot: bool,
     warm: bool,
     cold: bool,
+    lost: bool,
 }
 
 impl States {
@@ -35,10 +38,15 @@ impl States {
             ChunkState::Hot => self.hot = true,
             ChunkState::Warm => self.warm = true,
             ChunkState::Cold => self.cold = true,
+            ChunkState::Lost => self.lost = true,
         }
     }
 
     fn heat(self) -> Heat {
+        // Wherever the rest is, this is what its owner must know.
+        if self.lost {
+            return Heat::Lost;
+        }
         match (self.hot, self.warm, self.cold) {
             (false, true, false) => Heat::Warm,
             (false, false, true) => Heat::Cold,
@@ -55,6 +63,7 @@ impl fmt::Display for Heat {
             Self::Warm => "warm",
             Self::Cold => "cold",
             Self::Mixed => "mixed",
+            Self::Lost => "lost",
         })
     }
 }
@@ -77,7 +86,7 @@ mod tests {
 
     #[test]
     fn heat_is_what_all_data_have_in_common() {
-        use ChunkState::{Cold, Hole, Hot, Warm};
+        use ChunkState::{Cold, Hole, Hot, Lost, Warm};
         for (states, heat) in [
             (&[][..], Heat::Hot),
             (&[Hole], Heat::Hot),
@@ -88,6 +97,8 @@ mod tests {
             (&[Cold, Warm], Heat::Mixed),
             (&[Cold, Hot], Heat::Mixed),
             (&[Cold, Hot, Warm], Heat::Mixed),
+            (&[Lost], Heat::Lost),
+            (&[Hot, Lost, Cold], Heat::Lost),
         ] {
             let mut all = States::default();
             for state in states {

@@ -9,6 +9,7 @@ impl Counters {
         self.n_inodes += other.n_inodes;
         self.resident_bytes += other.resident_bytes;
         self.cold_bytes += other.cold_bytes;
+        self.lost_bytes += other.lost_bytes;
         self.n_pins += other.n_pins;
     }
 
@@ -17,6 +18,7 @@ impl Counters {
             n_inodes: self.n_inodes - other.n_inodes,
             resident_bytes: self.resident_bytes - other.resident_bytes,
             cold_bytes: self.cold_bytes - other.cold_bytes,
+            lost_bytes: self.lost_bytes - other.lost_bytes,
             n_pins: self.n_pins - other.n_pins,
         }
     }
@@ -36,6 +38,11 @@ impl Counters {
         self.cold_bytes.max(0).unsigned_abs()
     }
 
+    /// Bytes of chunks that are lost.
+    pub(crate) fn lost_bytes(&self) -> u64 {
+        self.lost_bytes.max(0).unsigned_abs()
+    }
+
     /// Adds the bytes of chunks in a state.
     pub(crate) fn gain(&mut self, state: ChunkState, bytes: u64) {
         self.count(state, signed(bytes));
@@ -51,6 +58,7 @@ impl Counters {
             ChunkState::Hole => {}
             ChunkState::Hot | ChunkState::Warm => self.resident_bytes += bytes,
             ChunkState::Cold => self.cold_bytes += bytes,
+            ChunkState::Lost => self.lost_bytes += bytes,
         }
     }
 }
@@ -71,7 +79,9 @@ mod tests {
         counters.gain(ChunkState::Hot, 10);
         counters.gain(ChunkState::Warm, 100);
         counters.gain(ChunkState::Cold, 1000);
+        counters.gain(ChunkState::Lost, 10_000);
         assert_eq!((counters.resident_bytes(), counters.cold_bytes()), (110, 1000));
+        assert_eq!(counters.lost_bytes(), 10_000);
         counters.lose(ChunkState::Hot, 10);
         counters.lose(ChunkState::Cold, 1000);
         assert_eq!((counters.resident_bytes(), counters.cold_bytes()), (100, 0));
@@ -79,8 +89,11 @@ mod tests {
 
     #[test]
     fn a_difference_added_gives_the_whole() {
-        let kept = Counters { n_inodes: 3, resident_bytes: -7, cold_bytes: 9, n_pins: 1 };
-        let counted = Counters { n_inodes: 5, resident_bytes: 70, cold_bytes: 0, n_pins: 2 };
+        let totals = |n_inodes, resident_bytes, [cold_bytes, lost_bytes, n_pins]: [i64; 3]| {
+            Counters { n_inodes, resident_bytes, cold_bytes, lost_bytes, n_pins }
+        };
+        let kept = totals(3, -7, [9, 8, 1]);
+        let counted = totals(5, 70, [0, 80, 2]);
         let mut sum = kept;
         sum.add(&counted.minus(&kept));
         assert_eq!(sum, counted);

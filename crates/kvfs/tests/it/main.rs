@@ -15,6 +15,8 @@ mod evict;
 #[cfg(test)]
 mod fsck;
 #[cfg(test)]
+mod lost;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod oracle;

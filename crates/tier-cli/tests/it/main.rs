@@ -19,6 +19,8 @@ mod life;
 #[cfg(test)]
 mod logging;
 #[cfg(test)]
+mod lost;
+#[cfg(test)]
 mod mount;
 #[cfg(test)]
 mod power;

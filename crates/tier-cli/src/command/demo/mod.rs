@@ -259,8 +259,9 @@ impl Demo<'_> {
             trust_signer: false,
         };
         let step = || restore::restore(self.context, &args);
-        let text =
-            |report: &RestoreReport| format!("{} inodes, without their data", report.n_inodes);
+        let text = |(report, _): &(RestoreReport, Arc<Kvfs>)| {
+            format!("{} inodes, without their data", report.n_inodes)
+        };
         self.timed("restore from the cloud alone", step, text).map(drop)
     }
 }
