@@ -234,8 +234,8 @@ mod tests {
         assert_eq!((status.n_tarballs, status.tarball_bytes), (1, 4));
         assert_eq!((status.failed_inodes, status.stage), (Vec::new(), Stage::Persisting));
         assert_eq!(status.unread_ranges, []);
-        assert_eq!(status.started.map(|time| time.seconds), Some(4));
-        assert_eq!(status.last_event.map(|time| time.seconds), Some(5));
+        assert_eq!(status.started.map(|time| time.seconds), Some(5));
+        assert_eq!(status.last_event.map(|time| time.seconds), Some(6));
     }
 
     #[test]

@@ -198,6 +198,7 @@ mod tests {
         warm-unlisted: Counts
         chunk-unmapped: Counts
         chunks-lost: Counts
+        lost-range: Counts
         not-archived: -
         key-unreadable: -
         unowned: Inodes
