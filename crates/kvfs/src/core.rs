@@ -23,13 +23,19 @@ use tier_types::{
 
 use crate::activity::{Activity, LastUses};
 use crate::error::Damage;
+use crate::freed::FreedSpace;
 use crate::open_files::OpenFiles;
-use crate::space::{self, DiskSpace, Room, StatFs};
+use crate::settle::settle_extents;
+use crate::space::{self, Disk, Permit, Purpose, Room, StatFs, StoreDisk, UsedElsewhere};
 use crate::store::{
     self, COOKIE_PARENT, Counters, Db, KvsSnapshot, Segments, StoreReader, TableStatistics,
 };
-use crate::tx::{Committer, FileSize, Locks};
+use crate::tx::{ChunkWriter, Committer, FileSize, LastIds, Locks};
 use crate::{FsError, KvfsOptions};
+
+/// What the rows and the log record of an operation take at most, but for names, attributes and data
+/// that its caller gives.
+pub(crate) const ROWS_BYTES: u64 = 4096;
 
 /// Called with an inode whose data left the store or came back.
 pub type ResidencyListener = Box<dyn Fn(Ino) + Send + Sync>;
@@ -65,11 +71,13 @@ pub struct Core {
     pub(crate) locks: Locks,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chunk_bytes: u32,
+    pub(crate) chunk_writer: ChunkWriter,
+    pub(crate) freed: FreedSpace,
     pub(crate) publications: PublicationState,
     pub(crate) activity: Arc<Activity>,
     pub(crate) uses: LastUses,
     pub(crate) open_files: OpenFiles,
-    pub(crate) room: Room,
+    pub(crate) room: Arc<Room>,
     /// The last place in a listing that a restore gave out.
     pub(crate) restored_cookies: Mutex<u64>,
     residency_listener: OnceLock<ResidencyListener>,
@@ -108,7 +116,8 @@ impl Core {
     }
 
     fn make_root(&self) -> Result<(), FsError> {
-        let committed = self.committer.commit(1, move |draft| {
+        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
+        let committed = self.committer.commit(permit, 1, move |draft| {
             draft.log(Operation::Mkdir { ino: Ino::ROOT, link: None });
             draft.put_new_inode(&FileAttr {
                 ino: Ino::ROOT,
@@ -155,7 +164,25 @@ impl Core {
         options: &KvfsOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, FsError> {
-        let db = Arc::new(Db::open(&kvs_path(path), options, false)?);
+        let kvs = kvs_path(path);
+        let mut opened = Db::open(&kvs, options, false);
+        // What was in its log must be written into tables, for which the ballast is kept.
+        if matches!(opened, Err(FsError::NoSpace(_))) && space::give_up_ballast(path) {
+            opened = Db::open(&kvs, options, false);
+        }
+        let db = Arc::new(opened?);
+        let disk = StoreDisk::new(Arc::clone(&db), vec![segments_path(path)]);
+        Self::open_on(path, options, clock, db, Box::new(disk))
+    }
+
+    /// Opens it over a database that is open, on a disk that says what it has.
+    pub(crate) fn open_on(
+        path: &Path,
+        options: &KvfsOptions,
+        clock: Arc<dyn Clock>,
+        db: Arc<Db>,
+        disk: Box<dyn Disk>,
+    ) -> Result<Self, FsError> {
         let chunk_bytes = db.reader().chunk_bytes()?;
         let counters = db.reader().counters()?.unwrap_or_else(|| {
             tracing::warn!("the totals of the filesystem cannot be read; repair them");
@@ -171,15 +198,25 @@ impl Core {
         // Before anything is committed: the next id is behind everything that was ever logged.
         let published = publications.published();
         let last = recover_log(&db, published)?;
-        let committer = Committer::new(Arc::clone(&db), Arc::clone(&clock), last.next(), counters);
+        let last_generation = db.reader().last_generation()?;
+        let freed = FreedSpace::new(Arc::clone(&db), last_generation);
+        let chunk_writer =
+            ChunkWriter::new(Arc::clone(db.extent_files()), chunk_bytes, options.extent_bytes_min);
         let activity = Arc::<Activity>::default();
+        let room = Room::new(path, disk, Arc::clone(&activity), options.capacity_bytes);
+        let room = Arc::new(room);
+        let last_ids = LastIds { xid: last, generation: last_generation };
+        let (own_db, own_room) = (Arc::clone(&db), Arc::clone(&room));
+        let committer = Committer::new(own_db, own_room, Arc::clone(&clock), last_ids, counters);
         let core = Self {
-            room: Room::new(Arc::clone(&db), Arc::clone(&activity), options),
+            room,
             db,
             committer,
             locks: Locks::new(),
             clock,
             chunk_bytes,
+            chunk_writer,
+            freed,
             publications,
             activity,
             uses: LastUses::default(),
@@ -187,6 +224,7 @@ impl Core {
             restored_cookies: Mutex::new(COOKIE_PARENT),
             residency_listener: OnceLock::new(),
         };
+        settle_extents(&core.db, &core.room, &core.committer, chunk_bytes)?;
         // While names may be wrong no inode is deleted for the want of one.
         if !core.db.reader().is_repairing()? {
             core.delete_orphans()?;
@@ -219,6 +257,7 @@ impl Core {
 
     /// Makes everything done so far durable.
     pub fn fsync(&self) -> Result<(), FsError> {
+        self.recover()?;
         self.committer.sync()
     }
 
@@ -227,14 +266,47 @@ impl Core {
         self.room.statfs(&self.committer.counters(), self.chunk_bytes)
     }
 
-    /// How full the store's disk is.
-    pub fn disk_space(&self) -> Result<DiskSpace, FsError> {
-        space::disk_space(&self.db)
+    /// Counts what the other parts of a store take against its capacity as well; only the first call
+    /// counts.
+    pub fn count_also(&self, used_elsewhere: UsedElsewhere) {
+        self.room.count_also(used_elsewhere);
     }
 
-    /// Whether there is room for more. An operation that frees room goes on without.
-    pub(crate) fn check_room(&self) -> Result<(), FsError> {
-        self.room.check()
+    /// Gives space back to the disk that is free and that no snapshot needs, all of it. Makes all
+    /// changes durable.
+    pub(crate) fn give_back(&self) -> Result<(), FsError> {
+        self.freed.give_back(&self.committer)
+    }
+
+    /// The same after an operation that may have freed much: only if it is worth it, and briefly.
+    pub(crate) fn give_back_if_due(&self) {
+        self.freed.give_back_if_due(&self.committer);
+    }
+
+    /// Asks for room for a mutation. No lock may be held: what makes room must not wait for an
+    /// operation that waits for room.
+    pub(crate) fn admit(&self, purpose: Purpose, bytes: u64) -> Result<Permit<'_>, FsError> {
+        self.recover()?;
+        match self.room.admit(purpose, bytes) {
+            // What was removed or replaced a moment ago may be all that is missing.
+            Err(FsError::NoSpace(_)) if self.freed.give_back_for_room(&self.committer) => {
+                self.room.forget_look();
+                self.room.admit(purpose, bytes)
+            }
+            admitted => admitted,
+        }
+    }
+
+    /// Opens the key-value store again, if an error of the disk made that necessary.
+    fn recover(&self) -> Result<(), FsError> {
+        if !self.committer.is_poisoned() {
+            return Ok(());
+        }
+        // A publication under way holds a snapshot; it ends with an error soon.
+        let _publishing = self.publications.publishing.try_lock().ok_or(FsError::Poisoned)?;
+        // What was to be persisted from them is published again, as after a crash.
+        self.publications.snapshots.lock().clear();
+        self.committer.reopen(|db| recover_log(db, self.publications.published()))
     }
 
     /// No transaction id up to `xid`, and so no inode number, is given out from the next opening

@@ -103,12 +103,24 @@ pub enum FsError {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The files of large chunks failed.
+    #[error("cannot {operation} the extent files of the store")]
+    Extents {
+        /// What was tried.
+        operation: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The operation log failed.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A write failed before; what is on disk is not known until the filesystem is opened again.
+    /// A write failed before; what is on disk is not known until the key-value store is opened
+    /// again, which the next operation tries.
     #[error("an earlier write failed; the filesystem must be opened again")]
     Poisoned,
+    /// A KVS snapshot was ended, because the key-value store is opened again after an error.
+    #[error("the snapshot ended with an error of the disk; publish again")]
+    Reopened,
     /// The thread that wrote this change together with its own panicked. If it had begun to write,
     /// every later change fails with [`Poisoned`](Self::Poisoned); if not, the change was not made
     /// and can be tried again.
@@ -162,6 +174,14 @@ pub enum Damage {
     RunBeyondEnd,
     /// A chunk that should be in the store is not, and no detour stands for it.
     LostChunk,
+    /// The bytes of a chunk are not those that were written.
+    ChunkData,
+    /// Up to where extents are durable cannot be decoded.
+    ExtentsFloor,
+    /// A row of an extent that is not known to be durable cannot be decoded.
+    UnsyncedRow,
+    /// A row of a free extent cannot be decoded.
+    FreedRow,
     /// The sum of an inode's bytes in the store cannot be decoded.
     ResidentBytes,
     /// A key of the list of inodes with recalled data cannot be decoded.
@@ -189,6 +209,10 @@ impl fmt::Display for Damage {
             Self::ChunkMap => "its chunk map cannot be read",
             Self::RunBeyondEnd => "a run starts beyond the last chunk",
             Self::LostChunk => "a chunk has neither data nor detour",
+            Self::ChunkData => "the bytes of a chunk are not those that were written",
+            Self::ExtentsFloor => "up to where chunk data is durable cannot be read",
+            Self::UnsyncedRow => "a row of chunk data that was not synced cannot be read",
+            Self::FreedRow => "a row of free chunk data cannot be read",
             Self::ResidentBytes => "its size in the store cannot be read",
             Self::WarmKey => "a warm key cannot be read",
             Self::ChunkSize => "no chunk size",
@@ -208,7 +232,9 @@ impl HasKind for FsError {
             Self::Recall { source, .. } => source.kind(),
             Self::Log(error) => error.kind(),
             Self::Busy => ErrorKind::Busy,
-            Self::Cold { .. } | Self::Contended { .. } => ErrorKind::Unavailable,
+            Self::Cold { .. } | Self::Contended { .. } | Self::Reopened => ErrorKind::Unavailable,
+            Self::NoSpace(_) => ErrorKind::NoSpace,
+            Self::Extents { source, .. } => ErrorKind::of_io(source),
             Self::Interrupted => ErrorKind::Cancelled,
             // Answers to a question about names, "not found" among them, are no damage.
             Self::NotFound
@@ -218,7 +244,6 @@ impl HasKind for FsError {
             | Self::NotEmpty
             | Self::TooLong(_)
             | Self::TooLarge(_)
-            | Self::NoSpace(_)
             | Self::Invalid(_)
             | Self::TooManyLinks
             | Self::NoXattr

@@ -19,12 +19,15 @@ mod sync;
 
 mod store;
 
+mod activity;
+mod space;
+
 mod tx;
 
-mod activity;
 mod core;
+mod freed;
 mod open_files;
-mod space;
+mod settle;
 
 pub mod ops;
 
@@ -43,6 +46,6 @@ pub use core::{Core, Kvfs, ResidencyListener};
 pub use error::{Damage, FsError};
 pub use fuse::{Mount, MountOptions};
 pub use options::KvfsOptions;
-pub use space::{DiskSpace, StatFs};
+pub use space::{StatFs, UsedElsewhere};
 pub use store::TableStatistics;
 pub use tier::{Heat, NoArchive};

@@ -13,7 +13,7 @@ use tier_agent::{StatusBook, TieringOutAgent};
 use tier_index::Index;
 use tier_persist::Archive;
 use tier_status::StatusSink;
-use tier_store::{Config, Filesystem, RestoreTarget, Store, StoreDir};
+use tier_store::{Config, Filesystem, Layout, RestoreTarget, Store, StoreDir};
 use tier_types::{Clock, ErrorKind, MountedInstance, PortError, Recall, SystemClock, Xid};
 
 use crate::console::ProgressFanOut;
@@ -44,6 +44,7 @@ impl OpenStore {
         let opened = Core::open(path, &kvfs_options(&dir.config), clock());
         let failed = || format!("cannot open the filesystem in {}", path.display());
         let core = Arc::new(opened.with_context(failed)?);
+        count_also(&core, &dir.layout);
         if mode == OpenMode::Regular && core.repair_is_unfinished()? {
             let shown = path.display();
             let message = format!(
@@ -120,6 +121,7 @@ impl RestoreTarget for RestoredFilesystem {
         // The floor counts from the next opening on.
         Core::open(path, &options, clock())?.set_xid_floor(floor)?;
         let core = Arc::new(Core::open(path, &options, clock())?);
+        count_also(&core, &Layout::new(path));
         self.0 = Some(Arc::clone(&core));
         Ok(core)
     }
@@ -132,6 +134,17 @@ impl RestoreTarget for RestoredFilesystem {
     }
 }
 
+/// The filesystem keeps the account of the store's room, and does not know the rest of the store.
+fn count_also(core: &Core, layout: &Layout) {
+    let layout = layout.clone();
+    core.count_also(Box::new(move || {
+        layout.used_bytes().map_err(|source| {
+            let message = format!("cannot measure {}", layout.root().display());
+            PortError::new(ErrorKind::of_io(&source), message).with_source(source)
+        })
+    }));
+}
+
 pub(crate) fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock)
 }
@@ -141,5 +154,7 @@ pub(crate) fn kvfs_options(config: &Config) -> KvfsOptions {
         chunk_bytes: config.chunk_bytes,
         cache_bytes: config.memory.kvs_cache,
         write_buffer_bytes: config.memory.kvs_write_buffer,
+        capacity_bytes: config.space.capacity_bytes,
+        ..KvfsOptions::default()
     }
 }

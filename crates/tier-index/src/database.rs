@@ -278,9 +278,18 @@ impl Database {
     }
 }
 
+/// How RocksDB begins the text of an error of the kind `IOError` and the subkind `NoSpace`. Its
+/// binding tells the kind alone.
+const NO_SPACE: &str = "IO error: No space left on device";
+
 /// Key and value.
 pub(crate) type Pair = (Box<[u8]>, Box<[u8]>);
 
 fn failed(operation: &'static str, path: &Path, source: rocksdb::Error) -> IndexError {
-    IndexError::Database { operation, path: path.to_path_buf(), source: source.into() }
+    let path = path.to_path_buf();
+    // RocksDB then refuses to write until it has flushed, which it tries by itself again and again.
+    if source.as_ref().starts_with(NO_SPACE) {
+        return IndexError::NoSpace { operation, path, source: source.into() };
+    }
+    IndexError::Database { operation, path, source: source.into() }
 }

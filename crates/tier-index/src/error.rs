@@ -11,13 +11,27 @@ use crate::TarballId;
 #[non_exhaustive]
 pub enum IndexError {
     /// The database below failed.
-    #[error("cannot {operation} the index {}", path.display())]
+    #[error(
+        "cannot {operation} the index {}; open the store again, and rebuild the index if that does \
+         not help", path.display()
+    )]
     Database {
         /// What was tried.
         operation: &'static str,
         /// The index.
         path: PathBuf,
         /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The disk of the index is full. Nothing of the batch is in the index; it is written again by
+    /// the next snapshot, and the database goes on by itself when there is room.
+    #[error("cannot {operation} the index {}: its disk is full; make room and try again", path.display())]
+    NoSpace {
+        /// What was tried.
+        operation: &'static str,
+        /// The index.
+        path: PathBuf,
+        /// The database's words.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An entry is not what was written. The index can be rebuilt from the tarballs.
@@ -61,7 +75,9 @@ impl HasKind for IndexError {
             | Self::ChunkSize { .. }
             | Self::Contents { .. }
             | Self::Behind => ErrorKind::Damaged,
-            Self::Database { .. } | Self::Dump(_) => ErrorKind::Failed,
+            Self::NoSpace { .. } => ErrorKind::NoSpace,
+            Self::Dump(source) => ErrorKind::of_io(source),
+            Self::Database { .. } => ErrorKind::Failed,
         }
     }
 }

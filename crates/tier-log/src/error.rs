@@ -59,7 +59,7 @@ impl HasKind for LogError {
             Self::Damaged { .. } | Self::DamagedRecord(_) => ErrorKind::Damaged,
             Self::Gap { .. } => ErrorKind::Missing,
             Self::Service(port) => port.kind(),
-            Self::Io { .. } | Self::Spill { .. } => ErrorKind::Failed,
+            Self::Io { source, .. } | Self::Spill { source, .. } => ErrorKind::of_io(source),
         }
     }
 }

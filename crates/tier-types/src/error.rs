@@ -8,6 +8,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 /// What the caller can do about an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,10 +23,21 @@ pub enum ErrorKind {
     Busy,
     /// It may work later: a store that is away, a timeout.
     Unavailable,
+    /// There is no room for it: on a disk, within a quota, or within a capacity that was set.
+    NoSpace,
     /// Stopped on request.
     Cancelled,
-    /// Anything else: an I/O error, a full disk, bad input.
+    /// Anything else: an I/O error, bad input.
     Failed,
+}
+
+impl ErrorKind {
+    /// The kind of an error of the operating system that is neither damage nor an answer to a
+    /// question.
+    pub fn of_io(error: &io::Error) -> Self {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        if full.contains(&error.kind()) { Self::NoSpace } else { Self::Failed }
+    }
 }
 
 /// An error that tells its caller what can be done about it. Every error type of the workspace
@@ -146,6 +158,17 @@ mod tests {
         fn kind(&self) -> ErrorKind {
             ErrorKind::Damaged
         }
+    }
+
+    #[test]
+    fn a_full_disk_has_a_kind_of_its_own() {
+        let no_space = of_number(28);
+        assert_eq!(ErrorKind::of_io(&no_space), ErrorKind::NoSpace);
+        assert_eq!(ErrorKind::of_io(&of_number(5)), ErrorKind::Failed);
+    }
+
+    fn of_number(number: i32) -> std::io::Error {
+        std::io::Error::from_raw_os_error(number)
     }
 
     #[test]

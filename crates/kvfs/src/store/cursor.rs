@@ -10,13 +10,14 @@
 use std::collections::{HashMap, hash_map};
 
 use rocksdb::DBRawIterator;
-use tier_types::{ChunkNo, ChunkRange, ChunkRun, FileAttr, Ino, Link, Xattr, to_usize};
+use tier_types::{ChunkNo, ChunkRange, ChunkRun, FileAttr, Ino, Link, Xattr};
 
 use super::db::{KvsSnapshot, failed};
 use super::decode::{parse_run, run, xattr_name};
+use super::extents::Assembler;
 use super::keys::{self, Table};
 use super::rows::{self, RunState};
-use super::{patch, tuning};
+use super::tuning;
 use crate::FsError;
 use crate::error::Damage;
 
@@ -29,6 +30,7 @@ type Item<'a> = (&'a [u8], &'a [u8]);
 /// A place in a table of a snapshot that mostly moves forward: a step there is far cheaper than a
 /// seek, and no move at all where the table is known to be empty.
 struct Cursor<'a> {
+    snapshot: &'a KvsSnapshot,
     iterator: DBRawIterator<'a>,
     n_steps_max: usize,
     /// The table holds nothing from this key up to the place; `None` before the first move.
@@ -40,7 +42,7 @@ impl<'a> Cursor<'a> {
         let iterator = snapshot.raw_iterator(table, tuning::walk());
         // A step over a chunk reads it.
         let n_steps_max = if table == Table::Chunks { 1 } else { N_STEPS_MAX };
-        Self { iterator, n_steps_max, empty_from: None }
+        Self { snapshot, iterator, n_steps_max, empty_from: None }
     }
 
     /// Moves to the first pair at or after `key`, and returns it.
@@ -81,6 +83,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn item(&mut self) -> Result<Option<Item<'_>>, FsError> {
+        self.snapshot.check()?;
         if let (None, Err(source)) = (self.iterator.key(), self.iterator.status()) {
             // What lies behind the damage is found by a seek.
             self.empty_from = None;
@@ -205,20 +208,14 @@ impl<'a> OrderedReader<'a> {
         chunk_bytes: u32,
         out: &mut Vec<u8>,
     ) -> Result<(), FsError> {
-        let chunk_bytes = to_usize(u64::from(chunk_bytes));
+        let mut assembler = Assembler::new(self.snapshot.extent_files(), ino, chunk_bytes, out);
         let cursor = self.cursor(Table::Chunks);
-        let mut end = out.len();
         for number in chunks.start().get()..chunks.end().get() {
             let key = keys::pair(ino.get(), number);
             let found = cursor.at_or_after(&key)?.filter(|(at, _)| *at == key);
-            let Some((_, content)) = found.filter(|(_, bytes)| !patch::is_lost(bytes)) else {
-                return Err(FsError::damaged(ino, Damage::LostChunk));
-            };
-            out.resize(end, 0);
-            out.extend_from_slice(content.get(..chunk_bytes).unwrap_or(content));
-            end += chunk_bytes;
+            assembler.push(found.map(|(_, row)| row))?;
         }
-        Ok(())
+        assembler.finish()
     }
 }
 
@@ -306,6 +303,7 @@ mod tests {
     use tier_types::{ChunkState, FileKind, Xid};
 
     use super::*;
+    use crate::space::Permit;
     use crate::testing::{CHUNK, StandingClock, attr, committer, name, store};
     use crate::tx::Committer;
 
@@ -314,7 +312,7 @@ mod tests {
         for number in (1..60).step_by(3) {
             let (ino, attr) = (Ino::new(number), attr(number, FileKind::Regular));
             committer
-                .commit(0, move |draft| {
+                .commit(Permit::unchecked(), 0, move |draft| {
                     draft.put_new_inode(&attr);
                     if number % 2 == 0 {
                         return;
@@ -327,8 +325,8 @@ mod tests {
                     let hot = RunState { state: ChunkState::Hot, data_xid: Xid::new(number) };
                     draft.put_run(ino, ChunkNo::new(2), hot);
                     draft.put_run(ino, ChunkNo::new(4), RunState::NEVER_WRITTEN);
-                    draft.put_chunk(ino, ChunkNo::new(2), vec![2; 100]);
-                    draft.put_chunk(ino, ChunkNo::new(3), vec![3; 512]);
+                    draft.put_chunk(ino, ChunkNo::new(2), &[2; 100]);
+                    draft.put_chunk(ino, ChunkNo::new(3), &[3; 512]);
                 })
                 .unwrap();
         }
@@ -344,7 +342,7 @@ mod tests {
         ) {
             let (_dir, db) = store();
             fill(&committer(&db, Arc::new(StandingClock)));
-            let snapshot = KvsSnapshot::take(&db);
+            let snapshot = KvsSnapshot::take(&db).unwrap();
             let mut ordered = OrderedReader::new(&snapshot);
             for (number, from) in asked {
                 let (ino, from) = (Ino::new(number), ChunkNo::new(from));
@@ -361,7 +359,7 @@ mod tests {
     fn chunks_are_filled_up_and_lost_ones_are_damage() {
         let (_dir, db) = store();
         fill(&committer(&db, Arc::new(StandingClock)));
-        let snapshot = KvsSnapshot::take(&db);
+        let snapshot = KvsSnapshot::take(&db).unwrap();
         let mut ordered = OrderedReader::new(&snapshot);
         let range = |start, end| ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end)).unwrap();
         let mut data = b"before".to_vec();
@@ -381,8 +379,12 @@ mod tests {
         let committer = committer(&db, Arc::new(StandingClock));
         fill(&committer);
         let stray = Ino::new(100);
-        committer.commit(0, move |draft| draft.put_xattr(stray, b"user.a", Vec::new())).unwrap();
-        let snapshot = KvsSnapshot::take(&db);
+        committer
+            .commit(Permit::unchecked(), 0, move |draft| {
+                draft.put_xattr(stray, b"user.a", Vec::new());
+            })
+            .unwrap();
+        let snapshot = KvsSnapshot::take(&db).unwrap();
         let inodes: Vec<_> = snapshot.inode_rows().map(|row| row.unwrap().ino.unwrap()).collect();
         assert_eq!(inodes, (1..60).step_by(3).map(Ino::new).collect::<Vec<_>>());
         let owners: Vec<_> = snapshot.owners(Table::Xattrs).map(Result::unwrap).collect();
@@ -402,7 +404,7 @@ mod tests {
         batch.put(Table::Pins, &keys::ino(Ino::new(u64::MAX)), Vec::new());
         batch.put(Table::Warm, b"short", Vec::new());
         db.write(batch).unwrap();
-        let snapshot = KvsSnapshot::take(&db);
+        let snapshot = KvsSnapshot::take(&db).unwrap();
         let rows: Vec<_> = snapshot.inode_rows().map(Result::unwrap).collect();
         let seen: Vec<_> = rows.iter().map(|row| (row.ino, row.attr.is_some())).collect();
         assert_eq!(seen, [(None, false), (Some(Ino::new(u64::MAX)), false)]);

@@ -40,13 +40,16 @@ use tier_types::{ErrorKind, PortError, Publication, XidRange};
 
 use super::snapshot::KvfsSnapshot;
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
 
 impl Core {
     pub(super) fn publish_now(&self) -> Result<Option<Publication>, FsError> {
+        // It makes nothing larger but by its file: the records go with it.
+        let _room = self.admit(Purpose::Removal, ROWS_BYTES)?;
         let _publishing = self.publications.publishing.lock();
         let begin = Instant::now();
-        let (snapshot, last) = self.committer.snapshot();
+        let (snapshot, last) = self.committer.snapshot()?;
         let first = self.publications.published().next();
         let Some(range) = XidRange::new(first, last.next()) else { return Ok(None) };
         assert_eq!(range.last(), last, "the segment describes exactly this snapshot");
@@ -76,7 +79,7 @@ impl Core {
         let snapshot = match held {
             Some(snapshot) => snapshot,
             None => {
-                let (taken, now) = self.committer.snapshot();
+                let (taken, now) = self.committer.snapshot()?;
                 if now != last {
                     let message = format!("the snapshot at xid {last} is gone; publish again");
                     return Err(PortError::new(ErrorKind::Missing, message));

@@ -181,7 +181,7 @@ fn the_store_can_be_shown() {
     let all = dump("");
     assert!(all.contains("\nlog 3 Write { ino: Ino(2), offset: 0, len: 4 }\n"), "{all}");
     let tables = fs.statistics().unwrap();
-    assert_eq!(tables.len(), 13);
+    assert_eq!(tables.len(), 15);
     assert!(tables.iter().any(|table| table.table == "inodes" && table.n_keys >= 2));
 }
 

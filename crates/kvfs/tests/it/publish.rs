@@ -97,7 +97,7 @@ pub(crate) fn copy(from: &tempfile::TempDir) -> tempfile::TempDir {
 /// The files in all directories, sorted.
 fn names(root: &Path) -> Vec<PathBuf> {
     let mut names = Vec::new();
-    for directory in ["kvs", "segments"] {
+    for directory in ["kvs", "segments", "chunks"] {
         let entries = fs::read_dir(root.join(directory)).unwrap();
         names.extend(entries.map(|entry| Path::new(directory).join(entry.unwrap().file_name())));
     }
@@ -106,7 +106,7 @@ fn names(root: &Path) -> Vec<PathBuf> {
 }
 
 fn copy_files(from: &Path, to: &Path, names: &[PathBuf]) -> io::Result<()> {
-    for directory in ["kvs", "segments"] {
+    for directory in ["kvs", "segments", "chunks"] {
         fs::create_dir(to.join(directory))?;
     }
     names.iter().try_for_each(|name| fs::copy(from.join(name), to.join(name)).map(drop))

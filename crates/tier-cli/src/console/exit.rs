@@ -51,7 +51,11 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
         Some(ErrorKind::Busy) => BUSY,
         // These kinds differ for a user, but a script can only try again or give up.
         Some(
-            ErrorKind::WrongKey | ErrorKind::Unavailable | ErrorKind::Cancelled | ErrorKind::Failed,
+            ErrorKind::WrongKey
+            | ErrorKind::Unavailable
+            | ErrorKind::NoSpace
+            | ErrorKind::Cancelled
+            | ErrorKind::Failed,
         )
         | None => FAILED,
     }

@@ -27,6 +27,8 @@ mod power;
 #[cfg(test)]
 mod repair;
 #[cfg(test)]
+mod space;
+#[cfg(test)]
 mod texts;
 #[cfg(test)]
 mod twins;

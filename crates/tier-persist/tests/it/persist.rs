@@ -6,11 +6,9 @@ use tier_index::{Index, IndexOptions};
 use tier_persist::{
     Archive, Keys, PersistError, ScanMode, Watch, list_members, rebuild_without_manifests,
 };
-use tier_status::Event;
 use tier_testkit::FakeKvs;
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkState, ErrorKind, HasKind, LogService, MountedInstance,
-    RecallRequest, Xid,
+    ChunkNo, ChunkRange, ErrorKind, HasKind, LogService, MountedInstance, RecallRequest, Xid,
 };
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, dump, noise};

@@ -10,7 +10,8 @@ use crate::tx::MapWindow;
 impl Apply<'_> {
     pub(super) fn delete_chunk(&self, ino: Ino, chunk: ChunkNo) -> Result<bool, FsError> {
         let Some(chunk) = ChunkRange::one(chunk) else { return Ok(false) };
-        self.write(move |draft| draft.delete_chunks(ino, chunk))
+        let extents = self.0.reader().file_extents(ino, chunk)?;
+        self.write(move |draft| draft.delete_chunks(ino, chunk, &extents))
     }
 
     /// Puts detours in place of chunks, if their version is still this one.
@@ -25,9 +26,10 @@ impl Apply<'_> {
         if window.runs().iter().any(|run| run.data_xid != data_xid) {
             return Ok(false);
         }
+        let extents = self.0.reader().file_extents(ino, chunks)?;
         // The sum of the inode is wrong as well by now; it is made anew below, from the map.
         self.write(move |draft| {
-            draft.delete_chunks(ino, chunks);
+            draft.delete_chunks(ino, chunks, &extents);
             window.set_state(|_| true, ChunkState::Cold, draft);
         })?;
         self.0.residency_changed(ino);

@@ -6,6 +6,7 @@ use super::Scan;
 use crate::FsError;
 use crate::check::problem::Problem;
 use crate::error::Damage;
+use crate::store::RowContent;
 
 impl Scan<'_> {
     pub(super) fn data(&mut self, attr: &FileAttr) -> Result<(), FsError> {
@@ -58,7 +59,12 @@ impl Scan<'_> {
             if let Some(missing) = ChunkRange::new(expected, chunk) {
                 self.lost(ino, missing, data_xid)?;
             }
-            if let Some(one) = ChunkRange::one(chunk).filter(|_| row.is_lost) {
+            let is_lost = match row.content {
+                RowContent::Lost => true,
+                RowContent::Inline => false,
+                RowContent::InFile(extent) => !self.reader().is_whole(extent)?,
+            };
+            if let Some(one) = ChunkRange::one(chunk).filter(|_| is_lost) {
                 self.lost(ino, one, data_xid)?;
             }
             expected = chunk.next();

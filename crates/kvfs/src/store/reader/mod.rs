@@ -5,7 +5,8 @@
 //! that names the inode and the damage. Functions whose name ends in `_rows` are for the check and
 //! the repair: they show rows that cannot be decoded as well.
 
-mod chunks;
+pub(super) mod chunks;
+mod extents;
 mod log;
 mod names;
 
