@@ -24,6 +24,7 @@ pub enum Heat {
 
 /// The states of which there is any.
 #[derive(Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "a set of states, each by its name")]
 struct States {
     hot: bool,
     warm: bool,

@@ -7,9 +7,7 @@ use tier_persist::{
     Archive, Keys, PersistError, ScanMode, Watch, list_members, rebuild_without_manifests,
 };
 use tier_testkit::FakeKvs;
-use tier_types::{
-    ChunkNo, ChunkRange, ErrorKind, HasKind, LogService, MountedInstance, RecallRequest, Xid,
-};
+use tier_types::{ChunkNo, ChunkRange, ErrorKind, HasKind, MountedInstance, RecallRequest, Xid};
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, dump, noise};
 
