@@ -6,9 +6,12 @@
 //! that met damage has changed nothing.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use tier_log::LogError;
 use tier_types::{ByteRange, ChunkRange, ErrorKind, HasKind, Ino, PortError};
+
+use crate::loss::Loss;
 
 /// An operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +82,7 @@ pub enum FsError {
         "bytes {bytes} of inode {ino} are lost: they could not be read when they were persisted; \
          only new content for all of them takes their place"
     )]
-    Lost {
+    LostRange {
         /// The inode.
         ino: Ino,
         /// What of it is lost; of a longer range perhaps only the part that was met.
@@ -93,13 +96,20 @@ pub enum FsError {
         /// What is wrong.
         damage: Damage,
     },
+    /// Transactions are missing.
+    #[error(transparent)]
+    Lost(#[from] Loss),
+    /// A new filesystem is to be made where there is an earlier one.
+    #[error("{} belongs to an earlier filesystem; make a new one in an empty directory", path.display())]
+    NotNew {
+        /// What is there.
+        path: PathBuf,
+    },
     /// The key-value store failed.
     #[error("cannot {operation} the key-value store")]
     Store {
         /// What was tried.
         operation: &'static str,
-        /// What the caller can do about it.
-        kind: ErrorKind,
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -138,10 +148,15 @@ impl FsError {
     }
 
     /// Chunks that are lost, of a file of so many bytes.
-    pub(crate) fn lost(ino: Ino, chunks: ChunkRange, chunk_bytes: u32, file_bytes: u64) -> Self {
+    pub(crate) fn lost_range(
+        ino: Ino,
+        chunks: ChunkRange,
+        chunk_bytes: u32,
+        file_bytes: u64,
+    ) -> Self {
         let offset = chunks.offset_bytes(chunk_bytes);
         let len = chunks.len_bytes(chunk_bytes, file_bytes);
-        Self::Lost { ino, bytes: ByteRange { offset, len } }
+        Self::LostRange { ino, bytes: ByteRange { offset, len } }
     }
 
     /// Damage of the filesystem as a whole.
@@ -188,14 +203,16 @@ pub enum Damage {
     WarmKey,
     /// The size of a chunk is not recorded.
     ChunkSize,
-    /// The lowest transaction id to be given out cannot be decoded.
+    /// The transaction behind which the filesystem begins cannot be decoded.
     XidFloor,
+    /// The last transaction id cannot be decoded, or contradicts the log.
+    LastXid,
     /// The key of a log record cannot be decoded.
     LogKey,
     /// Log records are missing.
     LogRecords,
-    /// A published log segment is missing.
-    LogSegment,
+    /// What is recorded of the published log segments cannot be decoded, or contradicts itself.
+    SegmentRow,
 }
 
 impl fmt::Display for Damage {
@@ -217,9 +234,10 @@ impl fmt::Display for Damage {
             Self::WarmKey => "a warm key cannot be read",
             Self::ChunkSize => "no chunk size",
             Self::XidFloor => "the lowest transaction id cannot be read",
+            Self::LastXid => "the last transaction id cannot be read, or contradicts the log",
             Self::LogKey => "a log key is wrong",
             Self::LogRecords => "log records are missing",
-            Self::LogSegment => "a published log segment is missing",
+            Self::SegmentRow => "the list of published log segments is wrong",
         })
     }
 }
@@ -227,8 +245,8 @@ impl fmt::Display for Damage {
 impl HasKind for FsError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Damaged { .. } | Self::Lost { .. } => ErrorKind::Damaged,
-            Self::Store { kind, .. } => *kind,
+            Self::Damaged { .. } | Self::LostRange { .. } | Self::Lost(_) => ErrorKind::Damaged,
+            Self::Store { source, .. } => kind_of_store(source.as_ref()),
             Self::Recall { source, .. } => source.kind(),
             Self::Log(error) => error.kind(),
             Self::Busy => ErrorKind::Busy,
@@ -247,9 +265,18 @@ impl HasKind for FsError {
             | Self::Invalid(_)
             | Self::TooManyLinks
             | Self::NoXattr
+            | Self::NotNew { .. }
             | Self::Poisoned
             | Self::LeaderPanicked => ErrorKind::Failed,
         }
+    }
+}
+
+/// What the key-value store says of its own error.
+fn kind_of_store(source: &(dyn std::error::Error + Send + Sync + 'static)) -> ErrorKind {
+    match source.downcast_ref::<rocksdb::Error>().map(rocksdb::Error::kind) {
+        Some(rocksdb::ErrorKind::Corruption) => ErrorKind::Damaged,
+        _ => ErrorKind::Failed,
     }
 }
 
@@ -268,7 +295,7 @@ mod tests {
         let text = FsError::damaged(Ino::new(7), Damage::Attributes).to_string();
         assert_eq!(text, "the filesystem is damaged at inode 7: its attributes cannot be read");
         let chunks = ChunkRange::touching(512, 512, 512).unwrap();
-        let text = FsError::lost(Ino::new(7), chunks, 512, 700).to_string();
+        let text = FsError::lost_range(Ino::new(7), chunks, 512, 700).to_string();
         assert!(text.starts_with("bytes 512-699 of inode 7 are lost: "), "{text}");
         let text = FsError::damaged_store(Damage::ChunkSize).to_string();
         assert_eq!(text, "the filesystem is damaged: no chunk size");

@@ -14,6 +14,7 @@
 //! The crate knows no tarball, no index and no agent.
 
 mod error;
+mod loss;
 mod options;
 mod sync;
 
@@ -45,6 +46,7 @@ mod testing;
 pub use core::{Core, Kvfs, ResidencyListener};
 pub use error::{Damage, FsError};
 pub use fuse::{Mount, MountOptions};
+pub use loss::Loss;
 pub use options::KvfsOptions;
 pub use space::{StatFs, UsedElsewhere};
 pub use store::TableStatistics;

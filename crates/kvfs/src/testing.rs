@@ -13,7 +13,7 @@ use tier_types::{Clock, FileAttr, FileKind, FileName, Ino, Timestamp, Xid};
 use crate::core::Core;
 use crate::ops::{NewNode, new_attr};
 use crate::space::{Room, StoreDisk};
-use crate::store::{Counters, Db};
+use crate::store::{Counters, Db, OpenAs, Witness};
 use crate::tx::{Committer, LastIds};
 use crate::{Kvfs, KvfsOptions, NoArchive};
 
@@ -36,15 +36,17 @@ pub(crate) fn options() -> KvfsOptions {
 /// An empty key-value store.
 pub(crate) fn store() -> (TempDir, Arc<Db>) {
     let dir = tempfile::tempdir().unwrap();
-    let db = Db::open(&dir.path().join("kvs"), &options(), true).unwrap();
-    db.initialise(CHUNK).unwrap();
+    let db = Db::open(&dir.path().join("kvs"), &options(), OpenAs::New).unwrap();
+    db.initialise(CHUNK, Xid::new(0)).unwrap();
     (dir, Arc::new(db))
 }
 
 /// A committer of an empty store, whose first transaction is 1.
 pub(crate) fn committer(db: &Arc<Db>, clock: Arc<dyn Clock>) -> Committer {
+    // Its directory goes at once: nothing here reads it.
+    let witness = Witness::open(tempfile::tempdir().unwrap().path()).unwrap();
     let (room, last) = (Arc::new(room(db)), LastIds { xid: Xid::new(0), generation: None });
-    Committer::new(Arc::clone(db), room, clock, last, Counters::default())
+    Committer::new(Arc::clone(db), room, witness, clock, last, Counters::default())
 }
 
 /// The room of an empty store, on the disk of the tests.

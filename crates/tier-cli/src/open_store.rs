@@ -41,7 +41,15 @@ pub(crate) enum OpenMode {
 impl OpenStore {
     pub(crate) fn open(path: &Path, mode: OpenMode) -> Result<Self> {
         let dir = StoreDir::open(path)?;
-        let opened = Core::open(path, &kvfs_options(&dir.config), clock());
+        // Known before the filesystem is opened, because opening one may change it.
+        let archived = match dir.archived() {
+            Err(error) if mode == OpenMode::IndexMayLag => {
+                tracing::debug!("the filesystem is not compared with its archive: {error}");
+                Xid::new(0)
+            }
+            archived => archived?,
+        };
+        let opened = Core::open_archived(path, &kvfs_options(&dir.config), clock(), archived);
         let failed = || format!("cannot open the filesystem in {}", path.display());
         let core = Arc::new(opened.with_context(failed)?);
         count_also(&core, &dir.layout);
@@ -117,9 +125,7 @@ impl RestoreTarget for RestoredFilesystem {
     ) -> Result<Arc<dyn MountedInstance>, PortError> {
         assert!(self.0.is_none(), "a restore makes one filesystem");
         let options = kvfs_options(config);
-        Core::create_empty(path, &options)?;
-        // The floor counts from the next opening on.
-        Core::open(path, &options, clock())?.set_xid_floor(floor)?;
+        Core::create_empty(path, &options, floor)?;
         let core = Arc::new(Core::open(path, &options, clock())?);
         count_also(&core, &Layout::new(path));
         self.0 = Some(Arc::clone(&core));

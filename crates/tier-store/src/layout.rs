@@ -12,7 +12,8 @@
 //! | `evict` | the evicter's carried-over candidates |
 //! | `tmp` | temporary files of net changes |
 //!
-//! The filesystem's own files (for kvfs `kvs`, `chunks`, `segments` and `ballast`) lie beside these.
+//! The filesystem's own files (for kvfs `kvs`, `chunks`, `segments`, `witness` and `ballast`) lie
+//! beside these.
 
 use std::fs;
 use std::io;

@@ -152,7 +152,7 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("frame 7 is damaged")]
-    struct DamagedFrame(#[source] std::io::Error);
+    struct DamagedFrame(#[source] io::Error);
 
     impl HasKind for DamagedFrame {
         fn kind(&self) -> ErrorKind {
@@ -167,16 +167,16 @@ mod tests {
         assert_eq!(ErrorKind::of_io(&of_number(5)), ErrorKind::Failed);
     }
 
-    fn of_number(number: i32) -> std::io::Error {
-        std::io::Error::from_raw_os_error(number)
+    fn of_number(number: i32) -> io::Error {
+        io::Error::from_raw_os_error(number)
     }
 
     #[test]
     fn an_error_of_a_crate_keeps_text_causes_and_kind() {
-        let error = PortError::of(DamagedFrame(std::io::Error::other("a bit flipped")));
+        let error = PortError::of(DamagedFrame(io::Error::other("a bit flipped")));
         assert_eq!(error.kind(), ErrorKind::Damaged);
         assert_eq!(with_causes(&error), "frame 7 is damaged: a bit flipped");
-        let again = error.with_source(std::io::Error::other("the disk is old"));
+        let again = error.with_source(io::Error::other("the disk is old"));
         assert_eq!(again.kind(), ErrorKind::Damaged);
         assert_eq!(with_causes(&again), "frame 7 is damaged: the disk is old");
     }

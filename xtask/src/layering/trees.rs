@@ -9,7 +9,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "kvfs",
         &[
-            &["error", "options", "sync"],
+            &["error", "loss", "options", "sync"],
             &["store"],
             &["activity", "space"],
             &["tx"],

@@ -113,6 +113,7 @@ impl Core {
         found: &mut dyn FnMut(Finding),
         stop: &AtomicBool,
     ) -> Result<FsckReport, FsError> {
+        self.check_writable()?;
         let (mut n_repaired, mut clean) = (0, None);
         for round in 1..=N_ROUNDS_MAX {
             // A scan that only looks: where nothing is wrong, nothing is written.

@@ -54,7 +54,9 @@ pub(super) fn errno(error: &FsError) -> Errno {
         }
         FsError::Recall { .. }
         | FsError::Damaged { .. }
-        | FsError::Lost { .. }
+        | FsError::LostRange { .. }
+        | FsError::Lost(_)
+        | FsError::NotNew { .. }
         | FsError::Store { .. }
         | FsError::Extents { .. }
         | FsError::Log(_)
@@ -260,7 +262,7 @@ mod tests {
             (FsError::Interrupted, Errno::EINTR),
             (FsError::Contended { ino, problem: "changes" }, Errno::EIO),
             (FsError::Damaged { ino: Some(ino), damage }, Errno::EIO),
-            (FsError::lost(ino, ChunkRange::ALL, 512, 700), Errno::EIO),
+            (FsError::lost_range(ino, ChunkRange::ALL, 512, 700), Errno::EIO),
             (FsError::Poisoned, Errno::EIO),
             (FsError::LeaderPanicked, Errno::EIO),
             (FsError::Busy, Errno::EIO),

@@ -89,7 +89,7 @@ impl Kvfs {
                 ChunkState::Cold => return Err(FsError::Cold { ino }),
                 ChunkState::Lost => {
                     let file_bytes = reader.regular(ino)?.size_bytes;
-                    return Err(FsError::lost(ino, run.chunks, self.chunk_bytes, file_bytes));
+                    return Err(FsError::lost_range(ino, run.chunks, self.chunk_bytes, file_bytes));
                 }
             }
             let n_chunks = to_usize(run.chunks.end().get() - chunks.start().get());

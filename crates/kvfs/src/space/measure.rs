@@ -6,8 +6,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tier_types::ErrorKind;
-
 use super::limit::DiskSpace;
 use crate::FsError;
 use crate::store::Db;
@@ -54,7 +52,6 @@ impl Disk for StoreDisk {
         for directory in &self.directories {
             bytes += tree_bytes(directory).map_err(|source| FsError::Store {
                 operation: "measure the files beside",
-                kind: ErrorKind::Failed,
                 source: source.into(),
             })?;
         }

@@ -38,7 +38,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tier_types::{ErrorKind, FileName, PortError};
+use tier_types::{FileName, PortError};
 
 use crate::FsError;
 use crate::activity::Activity;
@@ -291,7 +291,6 @@ impl Room {
         let Some(used_elsewhere) = self.used_elsewhere.get() else { return Ok(0) };
         used_elsewhere().map_err(|source| FsError::Store {
             operation: "measure what lies beside",
-            kind: ErrorKind::Failed,
             source: source.into(),
         })
     }

@@ -15,7 +15,7 @@ use super::*;
 use crate::check::Finding;
 use crate::core::Core;
 use crate::ops::{EntryRef, FilePosition, RenameMode, SetAttr, XattrMode};
-use crate::store::Db;
+use crate::store::{self, Db};
 use crate::testing::{CHUNK, StandingClock, name, node, options};
 use crate::{Kvfs, KvfsOptions};
 
@@ -88,12 +88,14 @@ impl World {
         let write_buffer_bytes = 1 << 20;
         let options = KvfsOptions { chunk_bytes, write_buffer_bytes, capacity_bytes, ..options() };
         drop(Core::create(dir.path(), &options, Arc::new(StandingClock)).unwrap());
-        let db = Arc::new(Db::open(&dir.path().join("kvs"), &options, false).unwrap());
+        let opened = store::open(dir.path(), &options).unwrap();
+        let db = Arc::clone(&opened.db);
         let space = DiskSpace { used_bytes: 0, capacity_bytes: 200 * MB };
-        let disk = Arc::new(FakeDisk { db: Arc::clone(&db), space: Mutex::new(space) });
+        let disk = Arc::new(FakeDisk { db, space: Mutex::new(space) });
         let own_disk = Box::new(Arc::clone(&disk));
         let clock = Arc::new(StandingClock);
-        let core = Core::open_on(dir.path(), &options, clock, db, own_disk).unwrap();
+        let none = Xid::new(0);
+        let core = Core::open_on(dir.path(), &options, clock, opened, none, own_disk).unwrap();
         Self { _dir: dir, fs: Kvfs::new(Arc::new(core), Arc::new(Evicted(chunk_bytes))), disk }
     }
 

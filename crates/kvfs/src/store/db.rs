@@ -3,7 +3,7 @@
 //!
 //! A batch is written without a sync and is then visible, and safe from the end of the process; a
 //! sync of the write-ahead log makes everything before it safe from a loss of power. The few writes
-//! that are no transaction (a new store's settings, the floor of a restore, the mark of a repair)
+//! that are no transaction (a new store's settings, publications, the mark of a repair)
 //! are functions here, each of which says whether it syncs.
 
 use std::path::{Path, PathBuf};
@@ -14,17 +14,17 @@ use rocksdb::{
     FlushOptions, IteratorMode, ReadOptions, WriteBatch, WriteOptions,
 };
 use self_cell::self_cell;
-use tier_types::{ErrorKind, Xid};
+use tier_types::{Xid, XidRange};
 
 use super::batch::{Batch, Change};
 use super::extents::{ExtentFiles, Pin, Pins, Place};
 use super::keys::{
-    self, META_CHUNK_BYTES, META_COUNTERS, META_EXTENTS_FLOOR, META_REPAIRING, META_XID_FLOOR,
-    Table,
+    self, META_CHUNK_BYTES, META_COUNTERS, META_EXTENTS_FLOOR, META_LAST_XID, META_REPAIRING,
+    META_XID_FLOOR, Table,
 };
 use super::opened::{Held, OpenDb, Slot};
 use super::rows::{self, Counters};
-use super::tuning;
+use super::tuning::{self, OpenAs};
 use crate::{FsError, KvfsOptions};
 
 /// The property of a table that says how much of it is in memory only.
@@ -127,8 +127,8 @@ pub struct TableStatistics {
 }
 
 impl Db {
-    pub(crate) fn open(path: &Path, options: &KvfsOptions, create: bool) -> Result<Self, FsError> {
-        let opened = OpenDb::open(path, options, create)?;
+    pub(crate) fn open(path: &Path, options: &KvfsOptions, how: OpenAs) -> Result<Self, FsError> {
+        let opened = OpenDb::open(path, options, how)?;
         let chunk_bytes = recorded_chunk_bytes(&opened)?.unwrap_or(options.chunk_bytes);
         let directory = path.with_file_name("chunks");
         let files = Arc::new(ExtentFiles::open(&directory, u64::from(chunk_bytes))?);
@@ -186,24 +186,20 @@ impl Db {
     }
 
     /// Writes what every store needs, into a new one, durably.
-    pub(crate) fn initialise(&self, chunk_bytes: u32) -> Result<(), FsError> {
+    pub(crate) fn initialise(&self, chunk_bytes: u32, floor: Xid) -> Result<(), FsError> {
         let mut batch = Batch::default();
         batch.put(Table::Meta, META_CHUNK_BYTES, rows::chunk_size_to_bytes(chunk_bytes));
         let counters = rows::counters_to_bytes(&Counters::default());
         batch.put(Table::Meta, META_COUNTERS, counters);
+        for key in [META_XID_FLOOR, META_LAST_XID] {
+            batch.put(Table::Meta, key, rows::number_to_bytes(floor.get()));
+        }
         self.write_durably(batch)
     }
 
     fn write_durably(&self, batch: Batch) -> Result<(), FsError> {
         self.write(batch)?;
         self.sync().map(drop)
-    }
-
-    /// Records, durably, that no transaction id up to `xid` may be given out.
-    pub(crate) fn set_xid_floor(&self, xid: Xid) -> Result<(), FsError> {
-        let mut batch = Batch::default();
-        batch.put(Table::Meta, META_XID_FLOOR, rows::number_to_bytes(xid.get()));
-        self.write_durably(batch)
     }
 
     /// Records, durably, whether a repair is under way.
@@ -217,15 +213,23 @@ impl Db {
         self.write_durably(batch)
     }
 
-    /// Deletes the log records up to `last`, which are in a published segment. Not synced: a crash
-    /// brings them back, and opening the filesystem releases them again.
-    pub(crate) fn release_log(&self, last: Xid) -> Result<(), FsError> {
-        if self.reader().first_logged()?.is_none_or(|first| first > last) {
-            return Ok(());
-        }
+    /// Records a log segment, whose file is durable, as published, and deletes the log records that
+    /// are in it. Not synced: if a crash undoes it, the records are here and the file is a leftover.
+    pub(crate) fn record_published(&self, range: XidRange) -> Result<(), FsError> {
         let mut batch = Batch::default();
-        batch.delete_range(Table::Log, &keys::xid(Xid::new(0)), &keys::xid(last.next()));
+        batch.delete_range(Table::Log, &keys::xid(range.start()), &keys::xid(range.end()));
+        let first = rows::number_to_bytes(range.start().get());
+        batch.put(Table::Segments, &keys::xid(range.last()), first);
         self.write(batch)
+    }
+
+    /// Records, durably, that log segments are retired: their files may go.
+    pub(crate) fn record_retired(&self, ranges: &[XidRange]) -> Result<(), FsError> {
+        let mut batch = Batch::default();
+        for range in ranges {
+            batch.delete(Table::Segments, &keys::xid(range.last()));
+        }
+        self.write_durably(batch)
     }
 
     /// Deletes the rows of free extents from `from` up to and not including `until`.
@@ -290,11 +294,8 @@ impl Db {
 
     /// Bytes of all files of the store, with its extent files.
     pub(crate) fn physical_bytes(&self) -> Result<u64, FsError> {
-        let io = |source: std::io::Error| FsError::Store {
-            operation: "measure",
-            kind: ErrorKind::Failed,
-            source: source.into(),
-        };
+        let io =
+            |source: std::io::Error| FsError::Store { operation: "measure", source: source.into() };
         let mut bytes = self.files.physical_bytes()?;
         for entry in std::fs::read_dir(&self.path).map_err(io)? {
             match entry.map_err(io)?.metadata() {
@@ -316,7 +317,6 @@ impl Db {
     pub(crate) fn statvfs(&self) -> Result<rustix::fs::StatVfs, FsError> {
         rustix::fs::statvfs(&self.path).map_err(|errno| FsError::Store {
             operation: "measure the disk of",
-            kind: ErrorKind::Failed,
             source: std::io::Error::from(errno).into(),
         })
     }
@@ -337,11 +337,7 @@ impl Db {
     }
 
     fn property(&self, table: Table, name: &str) -> Result<u64, FsError> {
-        let failed = |source| FsError::Store {
-            operation: "measure a table of",
-            kind: ErrorKind::Failed,
-            source,
-        };
+        let failed = |source| FsError::Store { operation: "measure a table of", source };
         let opened = self.opened()?;
         match opened.db.property_int_value_cf(opened.family(table), name) {
             Ok(Some(value)) => Ok(value),
@@ -475,8 +471,5 @@ pub(super) fn failed(operation: &'static str, source: rocksdb::Error) -> FsError
         tracing::warn!(operation, error = %source, "the disk of the key-value store is full");
         return FsError::NoSpace("the disk of the store is full");
     }
-    // A checksum that does not fit says that these bytes are gone, and nothing of the others.
-    let is_damage = source.kind() == rocksdb::ErrorKind::Corruption;
-    let kind = if is_damage { ErrorKind::Damaged } else { ErrorKind::Failed };
-    FsError::Store { operation, kind, source: source.into() }
+    FsError::Store { operation, source: source.into() }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use tier_log::LogRecord;
-use tier_types::{ErrorKind, Ino, Xid};
+use tier_types::{Ino, Xid};
 
 use super::db::{Db, RawTables};
 use super::extents::Content;
@@ -15,7 +15,6 @@ use crate::FsError;
 pub(crate) fn dump(db: &Db, prefix: &str, out: &mut dyn Write) -> Result<(), FsError> {
     let failed = |source: io::Error| FsError::Store {
         operation: "write the dump of",
-        kind: ErrorKind::Failed,
         source: source.into(),
     };
     for table in Table::ALL.into_iter().filter(|table| table.name().starts_with(prefix)) {
@@ -40,6 +39,7 @@ fn key_text(table: Table, key: &[u8]) -> String {
         Table::Inodes
         | Table::Resident
         | Table::Log
+        | Table::Segments
         | Table::Orphans
         | Table::Warm
         | Table::Pins => keys::take_number(key).map(|(number, _)| number.to_string()),
@@ -87,6 +87,7 @@ fn value_text(table: Table, key: &[u8], bytes: &[u8]) -> String {
                 .and_then(|xid| LogRecord::from_bytes(Xid::new(xid), bytes).ok())
                 .map(|record| format!("{:?}", record.operation)),
             Table::Chunks => Content::from_bytes(bytes).map(content_text),
+            Table::Segments => rows::number_from_bytes(bytes).map(|first| format!("from {first}")),
             Table::Unsynced => rows::unsynced_from_bytes(bytes)
                 .map(|of| format!("ino={} chunk={}", of.ino, of.chunk)),
             Table::Freed => rows::freed_from_bytes(bytes)

@@ -30,6 +30,8 @@ pub enum Table {
     Resident,
     /// xid -> log record.
     Log,
+    /// Last xid of a published log segment that is not retired -> its first xid.
+    Segments,
     /// ino -> nothing: no name left, or none yet.
     Orphans,
     /// ino -> nothing: has data that was recalled.
@@ -46,7 +48,7 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Inodes,
         Self::Entries,
         Self::Cookies,
@@ -56,6 +58,7 @@ impl Table {
         Self::Chunks,
         Self::Resident,
         Self::Log,
+        Self::Segments,
         Self::Orphans,
         Self::Warm,
         Self::Pins,
@@ -90,6 +93,7 @@ impl Table {
             Self::Chunks => "chunks",
             Self::Resident => "resident",
             Self::Log => "log",
+            Self::Segments => "segments",
             Self::Orphans => "orphans",
             Self::Warm => "warm",
             Self::Pins => "pins",
@@ -102,7 +106,10 @@ impl Table {
 
 pub(crate) const META_CHUNK_BYTES: &[u8] = b"chunk-bytes";
 pub(crate) const META_COUNTERS: &[u8] = b"counters";
-/// No transaction id up to this one is given out again: set by a restore.
+/// The last transaction id that was given out: in every batch of the committer.
+pub(crate) const META_LAST_XID: &[u8] = b"last-xid";
+/// The filesystem begins behind this transaction: those before are of the filesystem that it was
+/// restored from. There from the making on.
 pub(crate) const META_XID_FLOOR: &[u8] = b"xid-floor";
 /// Extents before this place are durable, or free.
 pub(crate) const META_EXTENTS_FLOOR: &[u8] = b"extents-floor";

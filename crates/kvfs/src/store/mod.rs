@@ -4,8 +4,10 @@
 //! and [`OrderedReader`] for walks), and a [`Batch`] of changes that become visible together. Which
 //! tables there are, how keys are ordered and how values are encoded is known here (`keys`,
 //! `rows`), to the row writers of a transaction's draft, and to nothing else. Published log
-//! segments lie beside the tables, as files.
+//! segments lie beside the tables, as files, and so does the witness of what was synced; `opening`
+//! compares them all before anything is written.
 
+mod agreement;
 mod batch;
 mod cursor;
 mod db;
@@ -14,11 +16,13 @@ mod dump;
 pub(crate) mod extents;
 pub(crate) mod keys;
 mod opened;
+mod opening;
 pub(crate) mod patch;
 mod reader;
 pub(crate) mod rows;
 mod segments;
 mod tuning;
+mod witness;
 
 pub(crate) use batch::Batch;
 pub(crate) use cursor::{OrderedReader, Owner};
@@ -26,10 +30,14 @@ pub(crate) use db::{Db, KvsSnapshot};
 pub(crate) use decode::resident_bytes;
 pub(crate) use dump::dump;
 pub(crate) use keys::{COOKIE_PARENT, COOKIE_SELF, Table};
+pub(crate) use opening::{OpenedStore, agree_again, create, open};
 pub(crate) use reader::StoreReader;
 pub(crate) use reader::chunks::{OldChunk, RowContent};
 pub(crate) use rows::{ChunkBefore, Counters, Entry, FILE_BYTES_MAX, RunState, Unsynced};
 pub(crate) use segments::Segments;
+#[cfg(test)]
+pub(crate) use tuning::OpenAs;
+pub(crate) use witness::Witness;
 
 pub use db::TableStatistics;
 

@@ -18,11 +18,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use parking_lot::RwLock;
-use rocksdb::{Cache, ColumnFamily, ColumnFamilyDescriptor, DB};
+use rocksdb::{Cache, ColumnFamily, ColumnFamilyDescriptor, DB, ErrorKind};
 
 use super::db::failed;
 use super::keys::Table;
-use super::tuning;
+use super::tuning::{self, OpenAs};
 use crate::{FsError, KvfsOptions};
 
 /// How often a short read is given the processor to end before an exchange gives up.
@@ -63,22 +63,22 @@ impl Held {
 pub(super) struct Slot(RwLock<Option<Arc<OpenDb>>>);
 
 impl OpenDb {
-    pub(super) fn open(path: &Path, options: &KvfsOptions, create: bool) -> Result<Self, FsError> {
-        let settings = tuning::database(options, create, may_preallocate(path))?;
-        let opened = DB::open_cf_descriptors(&settings, path, tables(options));
+    pub(super) fn open(path: &Path, options: &KvfsOptions, how: OpenAs) -> Result<Self, FsError> {
+        let settings = tuning::database(options, how, may_preallocate(path))?;
+        let opened = match how {
+            OpenAs::Look => {
+                DB::open_cf_descriptors_read_only(&settings, path, tables(options), false)
+            }
+            OpenAs::New | OpenAs::Strict | OpenAs::Tolerant => {
+                DB::open_cf_descriptors(&settings, path, tables(options))
+            }
+        };
         let db = opened.map_err(|source| {
             // RocksDB has no error of its own for a database that is open in another process.
-            let locked = source.to_string().contains("lock");
+            let is_damage = source.kind() == ErrorKind::Corruption;
+            let locked = !is_damage && source.to_string().contains("lock");
             if locked { FsError::Busy } else { failed("open", source) }
         })?;
-        Ok(Self { db, n_endings: AtomicU64::new(0) })
-    }
-
-    /// For reading only: nothing of it is written.
-    fn open_read_only(path: &Path, options: &KvfsOptions) -> Result<Self, FsError> {
-        let settings = tuning::database(options, false, false)?;
-        let opened = DB::open_cf_descriptors_read_only(&settings, path, tables(options), false);
-        let db = opened.map_err(|source| failed("open for reading", source))?;
         Ok(Self { db, n_endings: AtomicU64::new(0) })
     }
 
@@ -126,14 +126,15 @@ impl Slot {
                 }
             }
         }
-        match OpenDb::open(path, options, false) {
+        // A batch that met the error may be torn; what is missing the caller finds out.
+        match OpenDb::open(path, options, OpenAs::Tolerant) {
             Ok(opened) => {
                 *slot = Some(Arc::new(opened));
                 Ok(())
             }
             Err(error) => {
                 // Without it every read would fail as well; the error that counts is the first one.
-                if let Ok(opened) = OpenDb::open_read_only(path, options) {
+                if let Ok(opened) = OpenDb::open(path, options, OpenAs::Look) {
                     *slot = Some(Arc::new(opened));
                 }
                 Err(error)

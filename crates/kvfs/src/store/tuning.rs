@@ -6,7 +6,8 @@
 //! that scans of them do not go through the block cache.
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, Options, ReadOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Options,
+    ReadOptions,
 };
 use tier_types::to_u64;
 
@@ -18,16 +19,37 @@ use crate::{FsError, KvfsOptions};
 /// Patches of one chunk in memory that are put together before they are read.
 const N_PATCHES_MAX: usize = 32;
 
+/// What a store is opened as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OpenAs {
+    /// A new one.
+    New,
+    /// One whose write-ahead log must be whole.
+    Strict,
+    /// To read only, and as far as its write-ahead log can be read. Nothing of it is changed.
+    Look,
+    /// As far as its write-ahead log can be read. The rest of that is dropped.
+    Tolerant,
+}
+
 /// Settings of the database as a whole.
 pub(super) fn database(
     options: &KvfsOptions,
-    create: bool,
+    how: OpenAs,
     preallocate: bool,
 ) -> Result<Options, FsError> {
     let mut database = Options::default();
+    let create = how == OpenAs::New;
     database.create_if_missing(create);
     database.set_error_if_exists(create);
     database.create_missing_column_families(create);
+    // Why it is opened strictly first is said in `opening`.
+    database.set_wal_recovery_mode(match how {
+        OpenAs::New | OpenAs::Strict => DBRecoveryMode::AbsoluteConsistency,
+        OpenAs::Look | OpenAs::Tolerant => DBRecoveryMode::PointInTime,
+    });
+    // A log that was synced and closed must be there, as long as it was.
+    database.set_track_and_verify_wals_in_manifest(true);
     let write_buffer_bytes = options.effective_write_buffer_bytes();
     database.set_db_write_buffer_size(write_buffer_bytes);
     // A table that is seldom written keeps the log of all others alive until it is flushed.

@@ -11,7 +11,7 @@ use tier_types::{ChunkNo, ChunkRange, FileAttr, Ino, Link, Timestamp, Xid, to_u6
 use crate::store::extents::{
     Appended, CHUNK_BYTES_MAX, ChunkExtent, FileExtent, Place, extent_to_bytes, inline_to_bytes,
 };
-use crate::store::keys::{self, META_COUNTERS, META_EXTENTS_FLOOR};
+use crate::store::keys::{self, META_COUNTERS, META_EXTENTS_FLOOR, META_LAST_XID};
 use crate::store::patch as patches;
 use crate::store::rows;
 use crate::store::{Batch, COOKIE_PARENT, ChunkBefore, Counters, Entry, RunState, Table, Unsynced};
@@ -319,9 +319,11 @@ impl Draft {
     }
 }
 
-/// Writes the totals as they are after a batch.
-pub(super) fn put_counters(batch: &mut Batch, counters: &Counters) {
+/// Writes what every batch says of the filesystem as a whole: the totals after it, and the last
+/// transaction id, so that a store that lost batches knows it.
+pub(super) fn put_totals(batch: &mut Batch, counters: &Counters, last: Xid) {
     batch.put(Table::Meta, META_COUNTERS, rows::counters_to_bytes(counters));
+    batch.put(Table::Meta, META_LAST_XID, rows::number_to_bytes(last.get()));
 }
 
 /// Notes that everything before a place is durable or free.

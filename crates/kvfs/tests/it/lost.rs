@@ -44,7 +44,7 @@ fn lost_run() -> ChunkRun {
 /// A file of five chunks and some bytes, of which the second and the third chunk are lost.
 fn restored() -> (TempDir, Arc<Kvfs>) {
     let dir = tempfile::tempdir().unwrap();
-    Core::create_empty(dir.path(), &options()).unwrap();
+    Core::create_empty(dir.path(), &options(), Xid::new(100)).unwrap();
     let clock = Arc::new(VirtualClock::at(1_480_000_000));
     let core = Core::open(dir.path(), &options(), clock.clone()).unwrap();
     let link =
@@ -56,7 +56,6 @@ fn restored() -> (TempDir, Arc<Kvfs>) {
     core.restore_inode(&state(root, Vec::new()), &mut std::iter::empty()).unwrap();
     core.restore_inode(&state(file, vec![link("f")]), &mut std::iter::once(Ok(lost_run())))
         .unwrap();
-    core.set_xid_floor(Xid::new(100)).unwrap();
     core.fsync().unwrap();
     drop(core);
     let core = Core::open(dir.path(), &options(), clock).unwrap();
@@ -69,7 +68,7 @@ fn restored() -> (TempDir, Arc<Kvfs>) {
 fn lost<T>(done: Result<T, FsError>) -> ByteRange {
     let error = done.err().expect("what is lost cannot be read");
     assert_eq!(error.kind(), ErrorKind::Damaged);
-    let FsError::Lost { ino: F, bytes } = error else { panic!("{error:?}") };
+    let FsError::LostRange { ino: F, bytes } = error else { panic!("{error:?}") };
     bytes
 }
 

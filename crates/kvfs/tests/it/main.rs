@@ -17,9 +17,13 @@ mod extents;
 #[cfg(test)]
 mod fsck;
 #[cfg(test)]
+mod loss;
+#[cfg(test)]
 mod lost;
 #[cfg(test)]
 mod names;
+#[cfg(test)]
+mod never_reused;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]

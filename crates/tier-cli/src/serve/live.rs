@@ -19,8 +19,11 @@ use crate::open_store::OpenStore;
 
 /// Starts the store's agent, which recovers what a crash left.
 pub(super) fn start(store: Arc<OpenStore>) -> Result<Arc<Live>> {
-    // The first call decides how nice the agent is, so that it comes before any command.
-    store.store.agent_in_background()?;
+    // The first call decides how nice the agent is, so that it comes before any command. A
+    // filesystem that is behind its archive can be read, and no agent is started for it.
+    if store.fs.check_writable().is_ok() {
+        store.store.agent_in_background()?;
+    }
     Ok(Arc::new(Live::new(store)))
 }
 

@@ -19,6 +19,8 @@ mod life;
 #[cfg(test)]
 mod logging;
 #[cfg(test)]
+mod loss;
+#[cfg(test)]
 mod lost;
 #[cfg(test)]
 mod mount;

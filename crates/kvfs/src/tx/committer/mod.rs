@@ -3,10 +3,11 @@
 //! Every change of the filesystem is a mutation: a closure that is told its transaction id and its
 //! time, and fills a draft. Threads put their mutations into a queue and ask for the lead. The
 //! thread that gets it takes the whole queue, gives each mutation the next ids, and writes all
-//! drafts, their log records and the new totals as one batch of the key-value store. So
+//! drafts, their log records, the new totals and the last id as one batch of the key-value store. So
 //!
 //! - ids have no gaps, and their order is the order in which batches become visible;
 //! - a change, its log record and its share of the totals are in the store together or not at all;
+//! - the store knows its own last id, and an opening can tell that batches are missing at its end;
 //! - the cost of a batch is shared by all threads that came while the one before was written. A
 //!   thread that comes alone leads at once and waits for nothing.
 //!
@@ -51,6 +52,7 @@ mod group;
 mod tests;
 
 use std::any::Any;
+use std::cell::Cell;
 use std::iter;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -60,11 +62,11 @@ use std::time::{Duration, Instant};
 use tier_types::{Clock, Timestamp, Xid, to_u64};
 
 use super::Draft;
-use super::draft::{put_counters, put_extents_floor};
-use crate::FsError;
+use super::draft::{put_extents_floor, put_totals};
 use crate::space::{Permit, Room};
 use crate::store::extents::{Appended, Committing, Place};
-use crate::store::{Batch, Counters, Db, KvsSnapshot};
+use crate::store::{Batch, Counters, Db, KvsSnapshot, Witness};
+use crate::{FsError, Loss};
 use group::{GroupCommit, Lead, Pending, Promise, Queue, SharedSync};
 
 /// A batch takes no further mutation when it has this many bytes.
@@ -97,10 +99,14 @@ enum Outcome {
 /// Gives mutations their transaction ids and writes them.
 pub(crate) struct Committer {
     db: Arc<Db>,
+    /// Is told what each sync covered.
+    witness: Witness,
     group: GroupCommit<Leader>,
     syncs: SharedSync,
     /// The leader's, to be asked without waiting for the lead.
     is_poisoned: Arc<AtomicBool>,
+    /// Why no operation is accepted.
+    refusal: Option<Loss>,
 }
 
 /// Whether the key-value store accepts batches.
@@ -154,6 +160,7 @@ impl Committer {
     pub(crate) fn new(
         db: Arc<Db>,
         room: Arc<Room>,
+        witness: Witness,
         clock: Arc<dyn Clock>,
         last: LastIds,
         counters: Counters,
@@ -176,7 +183,18 @@ impl Committer {
                 floor: None,
             },
         };
-        Self { db, group: GroupCommit::new(leader), syncs: SharedSync::default(), is_poisoned }
+        let group = GroupCommit::new(leader);
+        Self { db, witness, group, syncs: SharedSync::default(), is_poisoned, refusal: None }
+    }
+
+    /// The same, but every mutation that is an operation fails with a loss, if there is one.
+    pub(crate) fn refusing(self, refusal: Option<Loss>) -> Self {
+        Self { refusal, ..self }
+    }
+
+    /// Whether operations are accepted.
+    pub(crate) fn check_writable(&self) -> Result<(), FsError> {
+        self.refusal.clone().map_or(Ok(()), |loss| Err(loss.into()))
     }
 
     /// Commits a mutation that logs `n_operations`; `fill` must add exactly as many. If `fill`
@@ -188,6 +206,10 @@ impl Committer {
         n_operations: u64,
         fill: impl FnOnce(&mut Draft) + Send + 'static,
     ) -> Result<Committed, FsError> {
+        // Data may come back from the archive and go there: that takes no id.
+        if n_operations > 0 {
+            self.check_writable()?;
+        }
         let outcome = self.group.commit(Mutation { n_operations, fill: Box::new(fill) });
         // Only now that it is counted as written, or is not written at all.
         drop(permit);
@@ -278,14 +300,20 @@ impl Committer {
     /// share the next one.
     pub(crate) fn sync(&self) -> Result<(), FsError> {
         let wanted = self.group.leader().n_batches;
+        let last = Cell::new(Xid::new(0));
         let written = || {
             let mut leader = self.group.leader();
             leader.ready_to_sync()?;
+            last.set(leader.last_xid());
             Ok(leader.n_batches)
         };
         let sync = || {
             // Without the lead, so that commits go on meanwhile.
             let synced = self.db.sync();
+            if synced.is_ok() {
+                // Only now, and no more than the sync covered for sure.
+                self.witness.note(last.get());
+            }
             let mut leader = self.group.leader();
             match &synced {
                 Ok(floor) => leader.extents.synced(*floor),
@@ -315,7 +343,7 @@ impl ExtentState {
 
 impl Leader {
     fn last_xid(&self) -> Xid {
-        Xid::new(self.next_xid.get() - 1)
+        before(self.next_xid)
     }
 
     /// Writes a batch. Poisoned before and well only after: a panic in between is a failure.
@@ -369,7 +397,7 @@ impl Leader {
             // A batch that changes nothing tells whether RocksDB has recovered.
             Health::Full => {
                 let mut batch = Batch::default();
-                put_counters(&mut batch, &self.counters);
+                put_totals(&mut batch, &self.counters, self.last_xid());
                 self.write(batch)
             }
         }
@@ -417,7 +445,7 @@ impl Lead for Leader {
             // All of them panicked: a batch of nothing but the totals would be a write for nothing.
             return;
         }
-        put_counters(&mut batch, &counters);
+        put_totals(&mut batch, &counters, before(next_xid));
         if let Some(floor) = self.extents.floor {
             put_extents_floor(&mut batch, floor);
         }
@@ -457,6 +485,12 @@ impl Lead for Leader {
     fn abandoned() -> Outcome {
         Outcome::Done(Err(FsError::LeaderPanicked))
     }
+}
+
+/// The transaction before the next one.
+fn before(next: Xid) -> Xid {
+    assert!(next > Xid::new(0), "the first transaction is 1");
+    Xid::new(next.get() - 1)
 }
 
 /// The draft that a mutation fills, or what its closure panicked with. A draft of its own is all

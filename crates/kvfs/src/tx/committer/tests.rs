@@ -10,6 +10,7 @@ use tier_types::Ino;
 
 use super::*;
 use crate::KvfsOptions;
+use crate::store::OpenAs;
 use crate::testing::{LoopDisk, StandingClock, committer, options, store, wait_for};
 
 fn new() -> (TempDir, Arc<Committer>) {
@@ -64,6 +65,10 @@ fn a_batch_has_consecutive_ids_in_the_order_of_the_queue() {
     assert_eq!(xids, [1, 2, 3, 4, 5]);
     assert_eq!(logged(&committer), [10, 11, 12, 13, 14]);
     assert_eq!(committer.group.leader().n_batches, 1);
+    assert_eq!(committer.db.reader().last_xid().unwrap(), Xid::new(5), "the store knows it");
+    // What is no operation takes no id, and says the last one again.
+    committer.commit(Permit::unchecked(), 0, |_| {}).unwrap();
+    assert_eq!(committer.db.reader().last_xid().unwrap(), Xid::new(5));
 }
 
 #[test]
@@ -253,8 +258,8 @@ fn a_full_disk_fails_operations_and_not_the_store() {
     let Some(disk) = LoopDisk::new(100 << 20) else { return };
     let path = disk.path().join("kvs");
     let options = KvfsOptions { write_buffer_bytes: 4 << 20, ..options() };
-    let db = Db::open(&path, &options, true).unwrap();
-    db.initialise(options.chunk_bytes).unwrap();
+    let db = Db::open(&path, &options, OpenAs::New).unwrap();
+    db.initialise(options.chunk_bytes, Xid::new(0)).unwrap();
     let db = Arc::new(db);
     let committer = committer(&db, Arc::new(StandingClock));
     let mut n_committed = 1;
@@ -282,6 +287,6 @@ fn a_full_disk_fails_operations_and_not_the_store() {
     let inos: Vec<_> = (1..n_committed).collect();
     assert_eq!(logged(&committer), inos);
     drop((committer, db));
-    let db = Db::open(&path, &options, false).unwrap();
+    let db = Db::open(&path, &options, OpenAs::Tolerant).unwrap();
     assert_eq!(db.reader().last_logged().unwrap(), Some(Xid::new(n_committed - 1)));
 }

@@ -113,7 +113,7 @@ impl MapWindow {
 
     /// The error of a change that needs the content of a lost run.
     pub(crate) fn lost(&self, run: &ChunkRun) -> FsError {
-        FsError::lost(self.ino, run.chunks, self.size.chunk_bytes, self.size.bytes)
+        FsError::lost_range(self.ino, run.chunks, self.size.chunk_bytes, self.size.bytes)
     }
 
     /// The runs that lie in the range, cut at its ends: adjacent, and all of the range.
