@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "tier-persist",
         &[
-            &["damage", "error", "progress", "sync"],
+            &["damage", "error", "lost", "progress", "sync"],
             &["format"],
             &["read"],
             // Below the persister, which drives the index by the same code as a rebuild.

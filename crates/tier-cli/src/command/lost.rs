@@ -8,7 +8,7 @@ use anyhow::Result;
 use kvfs::{FsError, Kvfs};
 use serde_json::{Value, json};
 use tier_persist::{LostRange, LostRanges};
-use tier_types::ByteRange;
+use tier_types::{ByteRange, to_u64};
 
 use crate::console::output;
 
@@ -39,7 +39,9 @@ pub(super) fn list(fs: &Kvfs, ranges: &LostRanges, what: &str) -> Result<Listed>
             "len": bytes.len,
         }));
     }
-    let n_others = ranges.n_ranges().saturating_sub(tier_types::to_u64(ranges.listed().len()));
+    let n_listed = to_u64(ranges.listed().len());
+    assert!(ranges.n_ranges() >= n_listed, "what is listed is counted");
+    let n_others = ranges.n_ranges() - n_listed;
     if n_others > 0 {
         listed.text.push_str(&format!("and {n_others} more ranges {what}\n"));
     }

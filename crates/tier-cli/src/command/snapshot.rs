@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tier_agent::{AgentReport, Task};
 use tier_persist::PersistReport;
 
-use super::lost::{self, Listed};
+use super::lost;
 use crate::args::SnapshotArgs;
 use crate::console::{DamageFound, output};
 use crate::context::Context;
@@ -19,13 +19,17 @@ const UNREAD: &str =
 pub(super) fn run(context: &Context, args: &SnapshotArgs) -> Result<()> {
     let store = context.open_to_write(&args.store)?;
     let report = context.perform(&store, Task::Snapshot, "taking a snapshot")?;
-    let (mut text, mut json) = (report_text(&report), report_json(&report));
+    let (text, json) = (report_text(&report), report_json(&report));
     let done = report.persisted.map(|persisted| persisted.report).unwrap_or_default();
-    for (key, ranges, what) in [("lost", &done.lost, LOST), ("unread", &done.unread, UNREAD)] {
-        let Listed { text: lines, json: ranges } = lost::list(&store.fs, ranges, what)?;
-        text.push_str(&lines);
-        json[key] = Value::Array(ranges);
-    }
+    let lost = lost::list(&store.fs, &done.lost, LOST)?;
+    let unread = lost::list(&store.fs, &done.unread, UNREAD)?;
+    let text = [text, lost.text, unread.text].concat();
+    let json = json!({
+        "persisted": json.get("persisted"),
+        "verified": json.get("verified"),
+        "lost": lost.json,
+        "unread": unread.json,
+    });
     // The report comes first: the snapshot exists, also if some inodes are not in it.
     context.console.report(&json, &text)?;
     // Exit code 3, because what cannot be read means that the key-value store is damaged.

@@ -8,7 +8,7 @@
 //! when they were persisted, and that nothing has replaced since.
 
 use anyhow::{Result, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 use tier_index::{Extent, Index, IndexError};
 use tier_persist::{LostRange, LostRanges, Watch};
 use tier_store::audit;
@@ -36,19 +36,22 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<()> {
         audit(store.store.dir(), store.book(), args.read_data, &mut watch)?
     };
     let (mut text, damages) = output::damages(&report.damages);
-    let mut json = json!({
+    // An index that cannot tell is an error in the end: what the objects are is said before.
+    let lost = lost_ranges(store.index());
+    let listed = match &lost {
+        Ok(lost) => Some(lost::list(&store.fs, lost, "are lost: they are in no object")?),
+        Err(_) => None,
+    };
+    if let Some(listed) = &listed {
+        text.push_str(&listed.text);
+    }
+    let json = json!({
         "objects": report.n_objects,
         "bytes": report.bytes,
         "members": report.n_members,
         "damages": damages,
+        "lost": listed.map(|listed| listed.json),
     });
-    // An index that cannot tell is an error in the end: what the objects are is said before.
-    let lost = lost_ranges(store.index());
-    if let Ok(lost) = &lost {
-        let listed = lost::list(&store.fs, lost, "are lost: they are in no object")?;
-        text.push_str(&listed.text);
-        json["lost"] = Value::Array(listed.json);
-    }
     text.push_str(&format!(
         "Checked {} objects, {}; {} damaged or missing.\n",
         report.n_objects,

@@ -34,6 +34,7 @@ pub(crate) fn read_pieces<E: From<FsError>>(
     let mut at = offset;
     while at < end {
         let n_bytes = chunk_rest(fs, at).min(end - at);
+        assert!(n_bytes > 0, "each step goes on");
         match fs.read(ino, at, to_usize(n_bytes)) {
             // The file ends here.
             Ok(data) if data.is_empty() => break,
@@ -61,6 +62,7 @@ pub(crate) fn read_start(fs: &Kvfs, ino: Ino, offset: u64, len: usize) -> Result
 /// Bytes from an offset to the end of its chunk.
 fn chunk_rest(fs: &Kvfs, offset: u64) -> u64 {
     let chunk_bytes = u64::from(fs.chunk_bytes());
+    assert!(chunk_bytes > 0, "a chunk has bytes");
     chunk_bytes - offset % chunk_bytes
 }
 

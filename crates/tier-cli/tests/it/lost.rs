@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use tier_types::to_u64;
 
 use crate::harness::{Store, command, tier};
 
@@ -82,7 +83,7 @@ fn ranges(report: &str, key: &str) -> Vec<(String, u64, u64)> {
 
 fn both() -> Vec<(String, u64, u64)> {
     [("/large", LARGE_LOST), ("/small", SMALL_LOST)]
-        .map(|(path, offset)| (path.to_string(), offset as u64, CHUNK as u64))
+        .map(|(path, offset)| (path.to_string(), to_u64(offset), to_u64(CHUNK)))
         .to_vec()
 }
 

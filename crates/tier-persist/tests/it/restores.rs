@@ -198,9 +198,9 @@ impl OracleFile {
             }
             (cell.state, cell.version) = (State::Data, version);
             let start = number * CHUNK_LEN;
-            for at in offset.max(start)..end.min(start + CHUNK_LEN) {
-                cell.content[at - start] = new[at - offset];
-            }
+            let (from, until) = (offset.max(start), end.min(start + CHUNK_LEN));
+            let source = &new[from - offset..until - offset];
+            cell.content[from - start..until - start].copy_from_slice(source);
         }
         self.len = self.len.max(end);
         true
@@ -317,7 +317,7 @@ impl Oracle {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Op {
     Write { file: usize, offset: usize, len: usize },
     Truncate { file: usize, len: usize },

@@ -104,6 +104,7 @@ proptest! {
 /// What is on disks must stay readable: these bytes are the format.
 #[test]
 fn rows_are_the_bytes_that_they_always_were() {
+    use ChunkState::{Cold, Hole, Hot, Lost, Warm};
     let time = |seconds| Timestamp { seconds, nanos: 300 };
     let attr = FileAttr {
         mode: 0o644,
@@ -127,7 +128,6 @@ fn rows_are_the_bytes_that_they_always_were() {
     assert_eq!(attr_to_bytes(&attr), expected.concat());
     let entry = Entry { ino: Ino::new(300), cookie: 5 };
     assert_eq!(entry_to_bytes(entry), [0xac, 0x02, 5]);
-    use ChunkState::{Cold, Hole, Hot, Lost, Warm};
     for (number, state) in (0..).zip([Hole, Hot, Warm, Cold, Lost]) {
         assert_eq!(run_to_bytes(RunState { state, data_xid: Xid::new(9) }), [number, 9]);
     }

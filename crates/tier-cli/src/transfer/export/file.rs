@@ -198,6 +198,7 @@ impl CopyData<'_> {
                 Ok(len)
             }
             Piece::Unreadable(len, error) => {
+                assert!(len > 0, "what cannot be read has bytes");
                 match self.unreadable.last_mut() {
                     Some(last) if last.bytes.end() == Some(offset) => last.bytes.len += len,
                     _ => {
