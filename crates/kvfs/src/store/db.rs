@@ -474,7 +474,8 @@ fn write_batch(opened: &OpenDb, changes: Batch) -> WriteBatch {
 
 pub(super) fn failed(operation: &'static str, source: rocksdb::Error) -> FsError {
     if source.as_ref().starts_with(NO_SPACE) {
-        tracing::warn!(operation, error = %source, "the disk of the key-value store is full");
+        // Each operation meets it again, until there is room.
+        tracing::debug!(operation, error = %source, "the disk of the key-value store is full");
         return FsError::NoSpace("the disk of the store is full");
     }
     FsError::Store { operation, source: source.into() }
