@@ -24,10 +24,8 @@ fn loss(opened: Result<Core, FsError>) -> Loss {
     let error = opened.expect_err("something is lost");
     assert_eq!(error.kind(), ErrorKind::Damaged);
     assert!(error.to_string().contains("tier restore"), "it says what to do: {error}");
-    match error {
-        FsError::Lost(loss) => loss,
-        other => panic!("{other:?}"),
-    }
+    let FsError::Lost(loss) = error else { panic!("{error:?}") };
+    loss
 }
 
 fn range(first: u64, last: u64) -> XidRange {
