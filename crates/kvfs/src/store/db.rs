@@ -292,6 +292,12 @@ impl Db {
         flushed.map_err(|source| failed("flush", source))
     }
 
+    /// Rows that were written or deleted since the store was made.
+    #[cfg(test)]
+    pub(crate) fn n_writes(&self) -> u64 {
+        self.opened().unwrap().db.latest_sequence_number()
+    }
+
     /// Bytes of all files of the store, with its extent files.
     pub(crate) fn physical_bytes(&self) -> Result<u64, FsError> {
         let io =

@@ -154,7 +154,7 @@ impl Subject {
                 fs::remove_dir_all(root.join("kvs")).unwrap();
                 copy_tree(&from.join("kvs"), &root.join("kvs"));
             }
-            Harm::PutBack { .. } | Harm::PutBackStore(_) | Harm::Nothing => {}
+            Harm::Nothing | Harm::PutBack { .. } | Harm::PutBackStore(_) => {}
         }
     }
 }
