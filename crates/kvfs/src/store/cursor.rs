@@ -13,9 +13,10 @@ use rocksdb::DBRawIterator;
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, FileAttr, Ino, Link, Xattr};
 
 use super::cuts::{CutMarks, EffectiveRuns};
-use super::db::{KvsSnapshot, failed};
+use super::db::KvsSnapshot;
 use super::decode::{parse_run, run, xattr_name};
 use super::extents::Assembler;
+use super::failure::failed;
 use super::keys::{self, Table};
 use super::rows::{self, RunState};
 use super::tuning;

@@ -18,6 +18,7 @@ use tier_types::{Xid, XidRange};
 
 use super::batch::{Batch, Change};
 use super::extents::{ExtentFiles, Pin, Pins, Place};
+use super::failure::failed;
 use super::keys::{
     self, META_CHUNK_BYTES, META_COUNTERS, META_EXTENTS_FLOOR, META_LAST_XID, META_REPAIRING,
     META_XID_FLOOR, Table,
@@ -29,9 +30,6 @@ use crate::{FsError, KvfsOptions};
 
 /// The property of a table that says how much of it is in memory only.
 const UNFLUSHED_BYTES: &str = "rocksdb.cur-size-all-mem-tables";
-/// How RocksDB begins the text of an error of the kind `IOError` and the subkind `NoSpace`. Its
-/// binding tells the kind alone.
-const NO_SPACE: &str = "IO error: No space left on device";
 
 /// Key and value.
 pub(super) type Pair = (Box<[u8]>, Box<[u8]>);
@@ -470,12 +468,4 @@ fn write_batch(opened: &OpenDb, changes: Batch) -> WriteBatch {
         }
     }
     batch
-}
-
-pub(super) fn failed(operation: &'static str, source: rocksdb::Error) -> FsError {
-    if source.as_ref().starts_with(NO_SPACE) {
-        tracing::warn!(operation, error = %source, "the disk of the key-value store is full");
-        return FsError::NoSpace("the disk of the store is full");
-    }
-    FsError::Store { operation, source: source.into() }
 }

@@ -15,6 +15,7 @@ mod db;
 mod decode;
 mod dump;
 pub(crate) mod extents;
+mod failure;
 pub(crate) mod keys;
 mod opened;
 mod opening;

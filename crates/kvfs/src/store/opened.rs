@@ -20,7 +20,7 @@ use std::thread;
 use parking_lot::RwLock;
 use rocksdb::{Cache, ColumnFamily, ColumnFamilyDescriptor, DB, ErrorKind};
 
-use super::db::failed;
+use super::failure::failed;
 use super::keys::Table;
 use super::tuning::{self, OpenAs};
 use crate::{FsError, KvfsOptions};

@@ -11,7 +11,7 @@ use rocksdb::{
 };
 use tier_types::to_u64;
 
-use super::db::failed;
+use super::failure::failed;
 use super::keys::Table;
 use super::patch;
 use crate::{FsError, KvfsOptions};
