@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use tier_log::LogError;
-use tier_types::{ErrorKind, HasKind, Ino, PortError};
+use tier_types::{ByteRange, ChunkRange, ErrorKind, HasKind, Ino, PortError};
 
 use crate::loss::Loss;
 
@@ -76,6 +76,18 @@ pub enum FsError {
         /// Why not.
         source: PortError,
     },
+    /// Data that could not be read when it was persisted, in a filesystem that was restored from
+    /// that archive.
+    #[error(
+        "bytes {bytes} of inode {ino} are lost: they could not be read when they were persisted; \
+         only new content for all of them takes their place"
+    )]
+    LostRange {
+        /// The inode.
+        ino: Ino,
+        /// What of it is lost; of a longer range perhaps only the part that was met.
+        bytes: ByteRange,
+    },
     /// What is stored contradicts itself.
     #[error("the filesystem is damaged{}: {damage}", at_inode(*ino))]
     Damaged {
@@ -133,6 +145,18 @@ impl FsError {
     /// Damage of one inode.
     pub(crate) fn damaged(ino: Ino, damage: Damage) -> Self {
         Self::Damaged { ino: Some(ino), damage }
+    }
+
+    /// Chunks that are lost, of a file of so many bytes.
+    pub(crate) fn lost_range(
+        ino: Ino,
+        chunks: ChunkRange,
+        chunk_bytes: u32,
+        file_bytes: u64,
+    ) -> Self {
+        let offset = chunks.offset_bytes(chunk_bytes);
+        let len = chunks.len_bytes(chunk_bytes, file_bytes);
+        Self::LostRange { ino, bytes: ByteRange { offset, len } }
     }
 
     /// Damage of the filesystem as a whole.
@@ -224,7 +248,7 @@ impl fmt::Display for Damage {
 impl HasKind for FsError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Damaged { .. } | Self::Lost(_) => ErrorKind::Damaged,
+            Self::Damaged { .. } | Self::LostRange { .. } | Self::Lost(_) => ErrorKind::Damaged,
             Self::Store { source, .. } => kind_of_store(source.as_ref()),
             Self::Recall { source, .. } => source.kind(),
             Self::Log(error) => error.kind(),
@@ -273,6 +297,9 @@ mod tests {
     fn damage_names_its_inode_if_there_is_one() {
         let text = FsError::damaged(Ino::new(7), Damage::Attributes).to_string();
         assert_eq!(text, "the filesystem is damaged at inode 7: its attributes cannot be read");
+        let chunks = ChunkRange::touching(512, 512, 512).unwrap();
+        let text = FsError::lost_range(Ino::new(7), chunks, 512, 700).to_string();
+        assert!(text.starts_with("bytes 512-699 of inode 7 are lost: "), "{text}");
         let text = FsError::damaged_store(Damage::ChunkSize).to_string();
         assert_eq!(text, "the filesystem is damaged: no chunk size");
     }

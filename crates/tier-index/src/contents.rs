@@ -58,6 +58,15 @@ pub enum Entry {
         /// The transaction that unmapped them.
         data_xid: Xid,
     },
+    /// A range that could not be read when it was persisted.
+    Lost {
+        /// The inode.
+        ino: Ino,
+        /// The chunks.
+        chunks: ChunkRange,
+        /// The transaction that wrote them.
+        data_xid: Xid,
+    },
     /// The inode is gone for good.
     Gone {
         /// The inode.
@@ -74,6 +83,7 @@ impl Entry {
             Self::Inode { ino, .. }
             | Self::Data { ino, .. }
             | Self::Hole { ino, .. }
+            | Self::Lost { ino, .. }
             | Self::Gone { ino, .. } => *ino,
         }
     }

@@ -53,7 +53,7 @@ impl Delta {
 
     /// An extent that was in the row of its inode gets a row of its own.
     pub(crate) fn move_out(&mut self, extent: Extent) {
-        assert!(extent.location.is_some(), "what lies with the metadata is data");
+        assert!(extent.data().is_some(), "what lies with the metadata is data");
         // Not counted: its chunks were live in the same tarball while it was inline.
         self.moved.push(extent);
     }
@@ -91,9 +91,9 @@ impl Delta {
 
     #[expect(clippy::expect_used, reason = "an extent with data lies in one frame")]
     fn count(&mut self, extent: &Extent, sign: i64) {
-        if let Some(location) = extent.location {
+        if let Some(data) = extent.data() {
             let n_chunks = i64::try_from(extent.live_chunks()).expect("the chunks of a frame");
-            *self.live_chunks.entry(location.tarball).or_default() += sign * n_chunks;
+            *self.live_chunks.entry(data.location.tarball).or_default() += sign * n_chunks;
         }
     }
 }

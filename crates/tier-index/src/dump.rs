@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use tier_types::{ChunkNo, Ino};
 
 use crate::database::{Database, Table};
-use crate::{Extent, Index, IndexError, InodeLocation, Location, key};
+use crate::{Extent, ExtentContent, Index, IndexError, InodeLocation, Location, StoredData, key};
 
 impl Index {
     /// Writes everything in the index as lines of text, sorted, with maximal extents.
@@ -81,10 +81,11 @@ fn write_inode(out: &mut dyn Write, ino: Ino, inode: &InodeLocation) -> io::Resu
 
 fn write_pending(out: &mut dyn Write, pending: &mut Option<Extent>) -> io::Result<()> {
     let Some(extent) = pending.take() else { return Ok(()) };
-    let Extent { ino, chunks, data_xid, location, short_bytes } = extent;
-    match location {
-        None => writeln!(out, "hole {ino} {chunks} xid={data_xid}"),
-        Some(location) => {
+    let Extent { ino, chunks, data_xid, content } = extent;
+    match content {
+        ExtentContent::Hole => writeln!(out, "hole {ino} {chunks} xid={data_xid}"),
+        ExtentContent::Lost => writeln!(out, "lost {ino} {chunks} xid={data_xid}"),
+        ExtentContent::Data(StoredData { location, short_bytes }) => {
             write!(out, "data {ino} {chunks} xid={data_xid}")?;
             if short_bytes > 0 {
                 write!(out, " short={short_bytes}")?;

@@ -36,7 +36,7 @@ use tier_types::{ChunkNo, Ino};
 
 use crate::database::{Database, Table};
 use crate::delta::Delta;
-use crate::location::{Extent, InodeLocation, TarballId};
+use crate::location::{Extent, ExtentContent, InodeLocation, TarballId};
 use crate::options::IndexOptions;
 use crate::rows::Applied;
 use crate::{IndexError, key};
@@ -62,7 +62,7 @@ const META_CHUNK_BYTES: &[u8] = b"chunk-bytes";
 /// drop(writer);
 ///
 /// let extent = index.find(ino, ChunkNo::new(2))?.expect("the chunk is known");
-/// assert_eq!(extent.location.map(|location| location.frame), Some(9));
+/// assert_eq!(extent.data().map(|data| data.location.frame), Some(9));
 /// assert!(index.is_persisted(ino, chunks, data_xid)?);
 /// assert!(!index.is_persisted(ino, chunks, data_xid.next())?, "another version");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -157,6 +157,24 @@ impl Index {
             database.parse_extent(&key, &value)
         });
         inline.map(Ok).into_iter().chain(rest).collect()
+    }
+
+    /// Shows `visit` every range that is lost, in order of inodes and chunks. It reads all of the
+    /// extents, and what `visit` returns ends that.
+    pub fn visit_lost<E: From<IndexError>>(
+        &self,
+        visit: &mut dyn FnMut(&Extent) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let database = self.database();
+        // None is inline: what lies with the metadata is data.
+        for pair in database.scan(Table::Extents, &[], None)? {
+            let (key, value) = pair?;
+            let extent = database.parse_extent(&key, &value)?;
+            if extent.content == ExtentContent::Lost {
+                visit(&extent)?;
+            }
+        }
+        Ok(())
     }
 
     /// The newest state of the inode.

@@ -33,7 +33,7 @@ mod writer;
 pub use contents::{Contents, Entry};
 pub use error::IndexError;
 pub use index::Index;
-pub use location::{Extent, InodeLocation, Location, TarballId};
+pub use location::{Extent, ExtentContent, InodeLocation, Location, StoredData, TarballId};
 pub use options::IndexOptions;
 pub use persisted::PersistedUntil;
 pub use rows::Applied;

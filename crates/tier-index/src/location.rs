@@ -4,7 +4,8 @@
 //! read and one decompression away. Two states of the same chunk, or of the same inode, are compared
 //! by their *rank*: the transaction first, the location second. The transaction decides what is
 //! newer. The location decides only between two copies of the same data, so that every order of
-//! application ends with the same copy.
+//! application ends with the same copy. Of one transaction data ranks above a lost range, wherever
+//! the two come from: one copy that could be read is enough.
 
 use std::fmt;
 
@@ -47,80 +48,112 @@ pub struct Extent {
     pub chunks: ChunkRange,
     /// The transaction that wrote or unmapped them.
     pub data_xid: Xid,
-    /// Where the data starts; `None` for a hole.
-    pub location: Option<Location>,
+    /// What the archive has of them.
+    pub content: ExtentContent,
+}
+
+/// What the archive has of a run of chunks. The order is that in which states of one transaction
+/// give way to each other: data stays, whatever else is said of it, and of two copies the later one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ExtentContent {
+    /// They were unmapped: zeros.
+    Hole,
+    /// They could not be read when they were persisted: an error to readers, never zeros.
+    Lost,
+    /// Their data.
+    Data(StoredData),
+}
+
+/// Data of some chunks in a tarball.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct StoredData {
+    /// Where the data of the first chunk starts.
+    pub location: Location,
     /// Bytes by which the last chunk is short of a whole one, because the file ended there.
     pub short_bytes: u32,
 }
 
 impl Extent {
-    /// What orders two states of one chunk: the later transaction, and for copies of the same data
-    /// the later tarball.
-    pub(crate) fn rank(&self) -> (Xid, Option<Location>) {
-        // `None` ranks lowest: of data and a hole of one transaction the data stays.
-        (self.data_xid, self.location)
+    /// What orders two states of one chunk: the later transaction, then what is there of it.
+    pub(crate) fn rank(&self) -> (Xid, ExtentContent) {
+        (self.data_xid, self.content)
+    }
+
+    /// The data in the archive; `None` for a hole and for what is lost.
+    pub fn data(&self) -> Option<StoredData> {
+        match self.content {
+            ExtentContent::Data(data) => Some(data),
+            ExtentContent::Hole | ExtentContent::Lost => None,
+        }
     }
 
     /// Whether every chunk of it can have a location. An extent from outside is checked once, before
     /// anything is computed from it.
     pub(crate) fn is_possible(&self, chunk_bytes: u32) -> bool {
-        // A hole may be as long as the address space.
-        let Some(location) = self.location else { return true };
+        // What has no location may be as long as the address space.
+        let Some(StoredData { location, short_bytes }) = self.data() else { return true };
         // A range has at least one chunk.
         let before_last = (self.chunks.len() - 1).checked_mul(u64::from(chunk_bytes));
         let last = before_last.and_then(|bytes| bytes.checked_add(u64::from(location.offset)));
         // The last chunk must start at an offset of 32 bits, and then each one before it does:
         // `advanced` relies on it.
-        last.is_some_and(|last| u32::try_from(last).is_ok()) && self.short_bytes <= chunk_bytes
+        last.is_some_and(|last| u32::try_from(last).is_ok()) && short_bytes <= chunk_bytes
     }
 
     /// The part of a [possible](Self::is_possible) extent that lies in `chunks`.
     pub(crate) fn part(&self, chunks: ChunkRange, chunk_bytes: u32) -> Option<Self> {
         let chunks = self.chunks.intersection(chunks)?;
-        // Only the last chunk may be short, and a part without it has whole ones.
-        let short_bytes = if chunks.end() == self.chunks.end() { self.short_bytes } else { 0 };
-        let skipped = chunks.start().get() - self.chunks.start().get();
-        let location = self.location.map(|location| Location {
-            offset: advanced(location.offset, skipped, chunk_bytes),
-            ..location
-        });
-        Some(Self { chunks, location, short_bytes, ..*self })
+        let content = match self.content {
+            ExtentContent::Hole | ExtentContent::Lost => self.content,
+            ExtentContent::Data(StoredData { location, short_bytes }) => {
+                let skipped = chunks.start().get() - self.chunks.start().get();
+                let offset = advanced(location.offset, skipped, chunk_bytes);
+                // Only the last chunk may be short, and a part without it has whole ones.
+                let has_last = chunks.end() == self.chunks.end();
+                let short_bytes = if has_last { short_bytes } else { 0 };
+                let location = Location { offset, ..location };
+                ExtentContent::Data(StoredData { location, short_bytes })
+            }
+        };
+        Some(Self { chunks, content, ..*self })
     }
 
     /// Both as one, if `next` just goes on where this one ends.
     pub(crate) fn joined(&self, next: &Self, chunk_bytes: u32) -> Option<Self> {
-        // Behind a short chunk an extent cannot go on: offsets are counted in whole chunks.
         let adjacent = self.ino == next.ino
             && self.chunks.end() == next.chunks.start()
-            && self.data_xid == next.data_xid
-            && self.short_bytes == 0;
-        // Data must also lie together in one frame, because one frame is what a recall reads.
-        let follows = match (self.location, next.location) {
-            (None, None) => true,
-            (Some(location), Some(next)) => {
+            && self.data_xid == next.data_xid;
+        let content = match (self.content, next.content) {
+            (ExtentContent::Data(first), ExtentContent::Data(second)) => {
                 let bytes = self.chunks.len().saturating_mul(u64::from(chunk_bytes));
-                let end = u64::from(location.offset).saturating_add(bytes);
-                (location.tarball, location.frame) == (next.tarball, next.frame)
-                    && end == u64::from(next.offset)
+                let (at, then) = (first.location, second.location);
+                let end = u64::from(at.offset).saturating_add(bytes);
+                // Data must lie together in one frame, because one frame is what a recall reads.
+                // Behind a short chunk it cannot go on: offsets are counted in whole chunks.
+                let follows = (at.tarball, at.frame) == (then.tarball, then.frame)
+                    && end == u64::from(then.offset)
+                    && first.short_bytes == 0;
+                let short_bytes = second.short_bytes;
+                follows.then_some(ExtentContent::Data(StoredData { location: at, short_bytes }))
             }
-            (None, Some(_)) | (Some(_), None) => false,
-        };
-        if !adjacent || !follows {
+            (one, other) => (one == other).then_some(one),
+        }?;
+        if !adjacent {
             return None;
         }
         let chunks = ChunkRange::new(self.chunks.start(), next.chunks.end())?;
-        Some(Self { chunks, short_bytes: next.short_bytes, ..*self })
+        Some(Self { chunks, content, ..*self })
     }
 
-    /// Bytes of data in the tarball; zero for a hole.
+    /// Bytes of data in the tarball; zero for a hole and for what is lost.
     pub fn data_bytes(&self, chunk_bytes: u32) -> u64 {
         let whole = self.chunks.len().saturating_mul(u64::from(chunk_bytes));
-        if self.location.is_some() { whole.saturating_sub(u64::from(self.short_bytes)) } else { 0 }
+        self.data().map_or(0, |data| whole.saturating_sub(u64::from(data.short_bytes)))
     }
 
     /// Chunks that this extent keeps alive in its tarball.
     pub(crate) fn live_chunks(&self) -> u64 {
-        if self.location.is_some() { self.chunks.len() } else { 0 }
+        if self.data().is_some() { self.chunks.len() } else { 0 }
     }
 }
 
@@ -186,9 +219,14 @@ mod tests {
     fn data(start: u64, end: u64, offset: u32) -> Extent {
         let (epoch, snapshot) = (Epoch::new(1), SnapshotId::new(2));
         let tarball = TarballId { epoch, snapshot, part: 3 };
-        let location = Some(Location { tarball, frame: 4, offset });
-        let (ino, data_xid) = (Ino::new(5), Xid::new(6));
-        Extent { ino, chunks: range(start, end), data_xid, location, short_bytes: 0 }
+        let location = Location { tarball, frame: 4, offset };
+        let content = ExtentContent::Data(StoredData { location, short_bytes: 0 });
+        Extent { ino: Ino::new(5), chunks: range(start, end), data_xid: Xid::new(6), content }
+    }
+
+    fn short(extent: Extent, short_bytes: u32) -> Extent {
+        let data = StoredData { short_bytes, ..extent.data().unwrap() };
+        Extent { content: ExtentContent::Data(data), ..extent }
     }
 
     proptest! {
@@ -215,10 +253,10 @@ mod tests {
 
         #[test]
         fn the_parts_of_an_extent_join_to_it_again(cut in 1..9_u64, short_bytes in 0..16_u32) {
-            let whole = Extent { short_bytes, ..data(10, 20, 100) };
+            let whole = short(data(10, 20, 100), short_bytes);
             let first = whole.part(range(0, 10 + cut), CHUNK_BYTES).unwrap();
             let second = whole.part(range(10 + cut, 99), CHUNK_BYTES).unwrap();
-            prop_assert_eq!(first.short_bytes, 0);
+            prop_assert_eq!(first.data().unwrap().short_bytes, 0);
             prop_assert_eq!(first.joined(&second, CHUNK_BYTES), Some(whole));
             prop_assert_eq!(second.joined(&first, CHUNK_BYTES), None);
             let bytes = first.data_bytes(CHUNK_BYTES) + second.data_bytes(CHUNK_BYTES);
@@ -234,9 +272,14 @@ mod tests {
         assert_eq!(first.joined(&data(3, 4, 48), CHUNK_BYTES), None, "not adjacent");
         let other = Extent { data_xid: Xid::new(7), ..data(2, 3, 32) };
         assert_eq!(first.joined(&other, CHUNK_BYTES), None, "another version");
-        let hole = Extent { location: None, ..data(2, 3, 32) };
+        let hole = Extent { content: ExtentContent::Hole, ..data(2, 3, 32) };
         assert_eq!(first.joined(&hole, CHUNK_BYTES), None, "data and a hole");
-        let short = Extent { short_bytes: 1, ..first };
+        let lost = Extent { content: ExtentContent::Lost, ..hole };
+        assert_eq!(first.joined(&lost, CHUNK_BYTES), None, "data and a lost range");
+        assert_eq!(Extent { chunks: range(0, 2), ..hole }.joined(&lost, CHUNK_BYTES), None);
+        let both = Extent { chunks: range(0, 3), ..lost };
+        assert_eq!(Extent { chunks: range(0, 2), ..lost }.joined(&lost, CHUNK_BYTES), Some(both));
+        let short = short(first, 1);
         assert_eq!(short.joined(&data(2, 3, 32), CHUNK_BYTES), None, "the file ended there");
     }
 
@@ -245,8 +288,10 @@ mod tests {
         assert!(data(0, 10, 0).is_possible(CHUNK_BYTES));
         assert!(!data(0, 2, u32::MAX).is_possible(CHUNK_BYTES));
         assert!(!data(0, u64::MAX, 0).is_possible(CHUNK_BYTES));
-        assert!(!Extent { short_bytes: 17, ..data(0, 1, 0) }.is_possible(CHUNK_BYTES));
-        assert!(Extent { location: None, ..data(0, u64::MAX, 0) }.is_possible(CHUNK_BYTES));
+        assert!(!short(data(0, 1, 0), 17).is_possible(CHUNK_BYTES));
+        for content in [ExtentContent::Hole, ExtentContent::Lost] {
+            assert!(Extent { content, ..data(0, u64::MAX, 0) }.is_possible(CHUNK_BYTES));
+        }
     }
 
     #[test]
@@ -254,7 +299,10 @@ mod tests {
         let (old, new) = (data(0, 1, 99), Extent { data_xid: Xid::new(7), ..data(0, 1, 1) });
         assert!(old.rank() < new.rank());
         assert!(data(0, 1, 1).rank() < data(0, 1, 2).rank(), "two copies of the same data");
-        let (xid, location) = (Xid::new(5), new.location.unwrap());
+        let lost = Extent { content: ExtentContent::Lost, ..old };
+        assert!(lost.rank() < data(0, 1, 0).rank(), "one copy that can be read is enough");
+        assert!(old.rank() < Extent { data_xid: Xid::new(7), ..lost }.rank(), "and no older one");
+        let (xid, location) = (Xid::new(5), new.data().unwrap().location);
         let gone = InodeLocation::Gone { xid: Xid::new(6) };
         assert!(InodeLocation::At { xid, location }.rank() < gone.rank());
     }

@@ -6,8 +6,9 @@
 //! finds members in any order. So no step may depend on what was applied before; each compares what
 //! a tarball says with what is known, and the higher *rank* stays:
 //!
-//! - for each chunk the highest (data xid, location); a hole has a data xid like data, so that an old
-//!   tarball cannot bring back what was unmapped later;
+//! - for each chunk the highest (data xid, content); a hole has a data xid like data, so that an old
+//!   tarball cannot bring back what was unmapped later, and so has a lost range, which hides what
+//!   was there before it; of one data xid data wins over lost, whichever of them came first;
 //! - for each inode the highest (metadata xid, location);
 //! - an inode that is gone has a transaction that ended it, and nothing can come after it: its row
 //!   stays as a tombstone, all its extents go, and older contents that are applied late find the
@@ -40,7 +41,9 @@ use crate::database::{Cursor, Database, Table};
 use crate::delta::Delta;
 use crate::edit::ExtentMap;
 use crate::rows::InodeRow;
-use crate::{Entry, Extent, IndexError, InodeLocation, Location, TarballId, key};
+use crate::{
+    Entry, Extent, ExtentContent, IndexError, InodeLocation, Location, StoredData, TarballId, key,
+};
 
 /// Merges what a tarball says, inode by inode in order, with what an index knew before.
 pub(crate) struct Merge<'a> {
@@ -220,7 +223,7 @@ impl<'a> Merge<'a> {
         let ([metadata, _], [inline]) = (entries, new) else { return None };
         let newest = inode_location(self.tarball, metadata)?;
         let InodeLocation::At { location, .. } = newest else { return None };
-        let together = inline.location.is_some_and(|at| at.frame == location.frame);
+        let together = inline.data().is_some_and(|data| data.location.frame == location.frame);
         let whole = together && inline.chunks.start() == ChunkNo::new(0);
         whole.then_some(InodeRow { newest, inline: Some(*inline) })
     }
@@ -232,19 +235,22 @@ fn inode_location(tarball: TarballId, entry: &Entry) -> Option<InodeLocation> {
             Some(InodeLocation::At { xid, location: Location { tarball, frame, offset } })
         }
         Entry::Gone { xid, .. } => Some(InodeLocation::Gone { xid }),
-        Entry::Data { .. } | Entry::Hole { .. } => None,
+        Entry::Data { .. } | Entry::Hole { .. } | Entry::Lost { .. } => None,
     }
 }
 
 fn extent(tarball: TarballId, entry: &Entry) -> Option<Extent> {
-    let (chunks, data_xid, location, short_bytes) = match *entry {
+    let (chunks, data_xid, content) = match *entry {
         Entry::Data { chunks, data_xid, frame, offset, short_bytes, .. } => {
-            (chunks, data_xid, Some(Location { tarball, frame, offset }), short_bytes)
+            let location = Location { tarball, frame, offset };
+            (chunks, data_xid, ExtentContent::Data(StoredData { location, short_bytes }))
         }
-        Entry::Hole { chunks, data_xid, .. } => (chunks, data_xid, None, 0),
+        Entry::Hole { chunks, data_xid, .. } => (chunks, data_xid, ExtentContent::Hole),
+        Entry::Lost { chunks, data_xid, .. } => (chunks, data_xid, ExtentContent::Lost),
         Entry::Inode { .. } | Entry::Gone { .. } => return None,
     };
-    // Nothing was ever written there: that is what no row means.
-    let written = data_xid > Xid::new(0);
-    written.then_some(Extent { ino: entry.ino(), chunks, data_xid, location, short_bytes })
+    // Nothing was ever written there: that is what no row means. What is lost was there, and keeps
+    // its row whatever its transaction is said to be.
+    let has_row = data_xid > Xid::new(0) || content == ExtentContent::Lost;
+    has_row.then_some(Extent { ino: entry.ino(), chunks, data_xid, content })
 }

@@ -2,7 +2,7 @@
 //!
 //! The newest state that the index knows of a chunk is the only one that counts. If it has exactly
 //! the data xid asked for, and lies in a tarball of a snapshot that is safe, the data can be read
-//! back; whatever else is known (an older version, a hole, a newer version) means no. A "no" that
+//! back; whatever else is known (an older version, a hole, a lost range, a newer version) means no. A "no" that
 //! could have been a "yes" costs space until the next snapshot; the other mistake would cost data.
 
 use tier_types::{ChunkRange, Ino, Persisted, PortError, SnapshotId, Xid};
@@ -29,8 +29,9 @@ impl Persisted for PersistedUntil<'_> {
         while at < chunks.end() {
             let found = self.index.find(ino, at)?;
             let safe = found.filter(|extent| {
-                // A hole has no location, and is no data that could be read back.
-                let archived = extent.location.map(|location| location.tarball.snapshot);
+                // A hole has no location, and is no data that could be read back; and what is lost
+                // here may be whole in the filesystem, which then has the only copy.
+                let archived = extent.data().map(|data| data.location.tarball.snapshot);
                 extent.data_xid == data_xid && archived.is_some_and(|at| at <= self.snapshot)
             });
             match safe {

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use tier_types::{ChunkNo, ChunkRange, Epoch, Ino, SnapshotId, Xid};
 
-use crate::location::{Extent, InodeLocation, Location, TarballId};
+use crate::location::{Extent, ExtentContent, InodeLocation, Location, StoredData, TarballId};
 use crate::rows::{Applied, IndexedTarball, InodeRow};
 
 /// Epoch, snapshot, part, frame, offset.
@@ -19,8 +19,15 @@ struct WireExtent {
     /// Chunks before the last one; the key holds the last.
     n_before_last: u64,
     data_xid: u64,
-    location: Option<WireLocation>,
-    short_bytes: u32,
+    content: WireContent,
+}
+
+#[derive(Serialize, Deserialize)]
+enum WireContent {
+    Hole,
+    Lost,
+    /// Location, and bytes by which the last chunk is short.
+    Data(WireLocation, u32),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -85,8 +92,13 @@ pub(crate) fn extent_to_bytes(extent: &Extent) -> Vec<u8> {
         // Not the length: no bytes can then say that an extent is empty.
         n_before_last: extent.chunks.len() - 1,
         data_xid: extent.data_xid.get(),
-        location: extent.location.map(location_to_wire),
-        short_bytes: extent.short_bytes,
+        content: match extent.content {
+            ExtentContent::Hole => WireContent::Hole,
+            ExtentContent::Lost => WireContent::Lost,
+            ExtentContent::Data(StoredData { location, short_bytes }) => {
+                WireContent::Data(location_to_wire(location), short_bytes)
+            }
+        },
     })
 }
 
@@ -99,8 +111,14 @@ pub(crate) fn extent_from_bytes(ino: Ino, last: ChunkNo, bytes: &[u8]) -> Option
         ino,
         chunks: ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end))?,
         data_xid: Xid::new(wire.data_xid),
-        location: wire.location.as_ref().map(location_from_wire),
-        short_bytes: wire.short_bytes,
+        content: match wire.content {
+            WireContent::Hole => ExtentContent::Hole,
+            WireContent::Lost => ExtentContent::Lost,
+            WireContent::Data(location, short_bytes) => {
+                let location = location_from_wire(&location);
+                ExtentContent::Data(StoredData { location, short_bytes })
+            }
+        },
     })
 }
 
@@ -114,16 +132,17 @@ pub(crate) fn inode_to_bytes(row: &InodeRow) -> Vec<u8> {
 
 #[expect(clippy::expect_used, reason = "the merge makes inline what has a location")]
 fn inline_to_wire(extent: &Extent, metadata: Option<Location>) -> WireInline {
-    let data = extent.location.expect("an inline extent is data");
-    let together = metadata
-        .is_some_and(|metadata| (metadata.tarball, metadata.frame) == (data.tarball, data.frame));
+    let StoredData { location, short_bytes } = extent.data().expect("an inline extent is data");
+    let together = metadata.is_some_and(|metadata| {
+        (metadata.tarball, metadata.frame) == (location.tarball, location.frame)
+    });
     assert!(together, "an inline extent lies in the frame of the metadata");
     assert_eq!(extent.chunks.start(), ChunkNo::new(0), "it begins with the first chunk");
     WireInline {
         n_before_last: extent.chunks.len() - 1,
         data_xid: extent.data_xid.get(),
-        offset: data.offset,
-        short_bytes: extent.short_bytes,
+        offset: location.offset,
+        short_bytes,
     }
 }
 
@@ -144,14 +163,13 @@ pub(crate) fn inode_from_bytes(ino: Ino, bytes: &[u8]) -> Option<InodeRow> {
 
 fn inline_from_wire(ino: Ino, wire: &WireInline, metadata: Location) -> Option<Extent> {
     let end = ChunkNo::new(wire.n_before_last.checked_add(1)?);
+    // Tarball and frame are those of the metadata, which is why the row need not hold them twice.
+    let location = Location { offset: wire.offset, ..metadata };
     Some(Extent {
         ino,
         chunks: ChunkRange::new(ChunkNo::new(0), end)?,
         data_xid: Xid::new(wire.data_xid),
-        // Tarball and frame are those of the metadata, which is why the row need not hold them
-        // twice.
-        location: Some(Location { offset: wire.offset, ..metadata }),
-        short_bytes: wire.short_bytes,
+        content: ExtentContent::Data(StoredData { location, short_bytes: wire.short_bytes }),
     })
 }
 
@@ -198,13 +216,22 @@ mod tests {
         )
     }
 
+    fn content() -> impl Strategy<Value = ExtentContent> {
+        let data = (location(), any::<u32>());
+        prop_oneof![
+            Just(ExtentContent::Hole),
+            Just(ExtentContent::Lost),
+            data.prop_map(|(location, short_bytes)| {
+                ExtentContent::Data(StoredData { location, short_bytes })
+            }),
+        ]
+    }
+
     fn extent() -> impl Strategy<Value = Extent> {
-        let numbers = (any::<u64>(), 0..1_000_000_u64, 1..1000_u64, any::<u64>(), any::<u32>());
-        (numbers, prop::option::of(location())).prop_map(|(numbers, location)| {
-            let (ino, start, len, data_xid, short_bytes) = numbers;
+        let numbers = (any::<u64>(), 0..1_000_000_u64, 1..1000_u64, any::<u64>());
+        (numbers, content()).prop_map(|((ino, start, len, data_xid), content)| {
             let chunks = ChunkRange::new(ChunkNo::new(start), ChunkNo::new(start + len)).unwrap();
-            let (ino, data_xid) = (Ino::new(ino), Xid::new(data_xid));
-            Extent { ino, chunks, data_xid, location, short_bytes }
+            Extent { ino: Ino::new(ino), chunks, data_xid: Xid::new(data_xid), content }
         })
     }
 
@@ -218,12 +245,18 @@ mod tests {
         }
 
         #[test]
-        fn an_inode_is_read_back(xid in any::<u64>(), extent in extent(), at in location()) {
+        fn an_inode_is_read_back(
+            xid in any::<u64>(),
+            extent in extent(),
+            at in location(),
+            (offset, short_bytes) in any::<(u32, u32)>(),
+        ) {
             let (xid, ino) = (Xid::new(xid), extent.ino);
             let end = ChunkNo::new(extent.chunks.len());
             let chunks = ChunkRange::new(ChunkNo::new(0), end).unwrap();
-            let location = Some(Location { offset: extent.short_bytes, ..at });
-            let inline = Some(Extent { chunks, location, ..extent });
+            let location = Location { offset, ..at };
+            let content = ExtentContent::Data(StoredData { location, short_bytes });
+            let inline = Some(Extent { chunks, content, ..extent });
             let newest = InodeLocation::At { xid, location: at };
             let gone = InodeLocation::Gone { xid };
             for row in [
@@ -269,8 +302,7 @@ mod tests {
             ino: Ino::new(1),
             chunks,
             data_xid: Xid::new(4),
-            location: None,
-            short_bytes: 0,
+            content: ExtentContent::Hole,
         };
         let bytes = extent_to_bytes(&hole);
         assert_eq!(extent_from_bytes(hole.ino, ChunkNo::new(4), &bytes), None, "before chunk 0");

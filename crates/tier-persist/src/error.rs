@@ -26,6 +26,9 @@ pub enum PersistError {
     /// The archive does not have what was asked for.
     #[error("{0} is missing from the archive")]
     Missing(String),
+    /// What was asked for could not be read when it was persisted, and is in no tarball.
+    #[error("{0} is lost: it could not be read when it was persisted")]
+    Lost(String),
     /// The object was encrypted for other keys.
     #[error("{object} cannot be decrypted with this identity; give the one it was encrypted for")]
     WrongKey {
@@ -91,7 +94,7 @@ impl PersistError {
 impl HasKind for PersistError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Damaged { .. } | Self::BrokenChain { .. } => ErrorKind::Damaged,
+            Self::Damaged { .. } | Self::BrokenChain { .. } | Self::Lost(_) => ErrorKind::Damaged,
             Self::Missing(_) => ErrorKind::Missing,
             Self::WrongKey { .. } => ErrorKind::WrongKey,
             Self::Store(error)

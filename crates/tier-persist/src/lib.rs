@@ -13,11 +13,12 @@
 //!
 //! Its modules are layers, from the bottom up: the formats (bytes to values and back), reading
 //! (objects to values), deriving (an archive to an index, a filesystem, a verdict), and writing (a
-//! snapshot to an archive and its index). A layer uses those below it, and errors, damage and
-//! progress are for all of them.
+//! snapshot to an archive and its index). A layer uses those below it, and errors, damage, lost
+//! ranges and progress are for all of them.
 
 mod damage;
 mod error;
+mod lost;
 mod progress;
 mod sync;
 
@@ -35,10 +36,12 @@ pub mod fuzzing;
 pub use damage::Damage;
 pub use derive::apply::ScanMode;
 pub use derive::rebuild::rebuild_without_manifests;
+pub use derive::restore::RestoredInodes;
 pub use derive::verify::{VerifyReport, check_object};
 pub use error::PersistError;
 pub use format::keys::Keys;
 pub use format::names::FilesystemId;
+pub use lost::{LostRange, LostRanges};
 pub use progress::Watch;
 pub use read::chain::{Archive, SnapshotSummary, StoredObject};
 pub use read::fetcher::{Fetcher, FetcherOptions};

@@ -4,7 +4,7 @@
 //! work that it tells of is durable. A crash between the two loses the event, never the work, and
 //! the work is found again or repeated.
 
-use tier_types::{Epoch, SnapshotId, Timestamp, XidRange};
+use tier_types::{ByteRange, Epoch, SnapshotId, Timestamp, XidRange};
 
 /// Which snapshot a status log is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +47,16 @@ pub enum Event {
     InodeFailed {
         /// The inode's number.
         ino: u64,
+        /// The error with its causes.
+        error: String,
+    },
+    /// Bytes of an inode could not be read, and the rest of it is persisted. They are lost unless
+    /// an earlier snapshot has them; only new content is tried again.
+    RangeUnread {
+        /// The inode's number.
+        ino: u64,
+        /// Its bytes.
+        bytes: ByteRange,
         /// The error with its causes.
         error: String,
     },

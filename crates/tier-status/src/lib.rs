@@ -25,5 +25,5 @@ pub use error::StatusError;
 pub use event::{Event, EventRecord, StatusHeader, Tier};
 pub use parser::StatusLog;
 pub use sink::{NullSink, Progress, StatusSink};
-pub use status::{SnapshotStatus, Stage};
+pub use status::{SnapshotStatus, Stage, UnreadRange};
 pub use writer::StatusWriter;

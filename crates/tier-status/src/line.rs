@@ -31,7 +31,7 @@ use std::collections::HashMap;
 use std::fmt::{Display, Write};
 
 use ring::digest::{SHA256, digest};
-use tier_types::{Epoch, SnapshotId, Timestamp, Xid, XidRange};
+use tier_types::{ByteRange, Epoch, SnapshotId, Timestamp, Xid, XidRange};
 
 use crate::{Event, EventRecord, StatusHeader, Tier};
 
@@ -117,6 +117,10 @@ pub(crate) fn event_to_text(record: &EventRecord) -> String {
         Event::InodeFailed { ino, error } => {
             line("inode-failed", &[("ino", ino), ("error", error)]);
         }
+        Event::RangeUnread { ino, bytes: ByteRange { offset, len }, error } => line(
+            "range-unread",
+            &[("ino", ino), ("offset", offset), ("len", len), ("error", error)],
+        ),
         Event::Committed { manifest, n_tarballs, n_inodes, data_bytes, tarball_bytes } => line(
             "committed",
             &[
@@ -162,6 +166,11 @@ pub(crate) fn event_from_text(text: &str) -> Option<EventRecord> {
         "inode-failed" => {
             Event::InodeFailed { ino: fields.number("ino")?, error: fields.text("error")? }
         }
+        "range-unread" => Event::RangeUnread {
+            ino: fields.number("ino")?,
+            bytes: ByteRange { offset: fields.number("offset")?, len: fields.number("len")? },
+            error: fields.text("error")?,
+        },
         "committed" => Event::Committed {
             manifest: fields.text("manifest")?,
             n_tarballs: fields.number("tarballs")?,

@@ -7,7 +7,7 @@
 //! an earlier attempt wrote is discarded. `verified` is kept apart from the stage: it is what
 //! eviction relies on, also after a pass raised the stage beyond it.
 
-use tier_types::{Timestamp, XidRange};
+use tier_types::{ByteRange, Timestamp, XidRange};
 
 use crate::{Event, EventRecord, StatusHeader, Tier};
 
@@ -26,6 +26,15 @@ pub enum Stage {
     VerifiedCloud,
     /// The evicter went through it.
     Evicted,
+}
+
+/// Bytes of an inode that could not be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnreadRange {
+    /// The inode's number.
+    pub ino: u64,
+    /// Its bytes.
+    pub bytes: ByteRange,
 }
 
 /// How far a snapshot has got, folded from its events.
@@ -79,6 +88,8 @@ pub struct SnapshotStatus {
     pub tarball_bytes: u64,
     /// Inodes that could not be persisted.
     pub failed_inodes: Vec<u64>,
+    /// Ranges of other inodes that could not be read.
+    pub unread_ranges: Vec<UnreadRange>,
     /// Chunk bytes that left the key-value store.
     pub evicted_bytes: u64,
     /// The last failure, unless something succeeded after it.
@@ -100,6 +111,7 @@ impl SnapshotStatus {
             data_bytes: 0,
             tarball_bytes: 0,
             failed_inodes: Vec::new(),
+            unread_ranges: Vec::new(),
             evicted_bytes: 0,
             last_error: None,
         };
@@ -127,6 +139,7 @@ impl SnapshotStatus {
                 self.n_tarballs = 0;
                 self.tarball_bytes = 0;
                 self.failed_inodes.clear();
+                self.unread_ranges.clear();
             }
             // An object by itself makes nothing safe: only the event that follows the last one
             // does.
@@ -137,6 +150,9 @@ impl SnapshotStatus {
                 self.tarball_bytes = self.tarball_bytes.saturating_add(*bytes);
             }
             Event::InodeFailed { ino, .. } => self.failed_inodes.push(*ino),
+            Event::RangeUnread { ino, bytes, .. } => {
+                self.unread_ranges.push(UnreadRange { ino: *ino, bytes: *bytes });
+            }
             // The manifest counts, whatever was sealed on the way to it.
             Event::Committed { n_tarballs, n_inodes, data_bytes, tarball_bytes, .. } => {
                 self.n_tarballs = *n_tarballs;
@@ -207,12 +223,19 @@ mod tests {
     #[test]
     fn a_later_start_replaces_an_attempt_that_a_crash_cut_short() {
         let failed = Event::InodeFailed { ino: 9, error: "damaged".into() };
-        let status = fold([started(1, 5), sealed(7), failed, started(1, 8), sealed(4)]);
+        let unread = Event::RangeUnread {
+            ino: 8,
+            bytes: ByteRange { offset: 512, len: 512 },
+            error: "damaged".into(),
+        };
+        assert_eq!(fold([started(1, 5), unread.clone()]).unread_ranges.len(), 1);
+        let status = fold([started(1, 5), sealed(7), failed, unread, started(1, 8), sealed(4)]);
         assert_eq!(status.range.map(XidRange::end), Some(Xid::new(8)));
         assert_eq!((status.n_tarballs, status.tarball_bytes), (1, 4));
         assert_eq!((status.failed_inodes, status.stage), (Vec::new(), Stage::Persisting));
-        assert_eq!(status.started.map(|time| time.seconds), Some(4));
-        assert_eq!(status.last_event.map(|time| time.seconds), Some(5));
+        assert_eq!(status.unread_ranges, []);
+        assert_eq!(status.started.map(|time| time.seconds), Some(5));
+        assert_eq!(status.last_event.map(|time| time.seconds), Some(6));
     }
 
     #[test]

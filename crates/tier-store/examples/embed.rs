@@ -59,7 +59,7 @@ impl Notes {
 
     fn read(&self, ino: Ino) -> Result<Vec<u8>> {
         let file = self.files.lock().get(&ino).cloned().context("no such file")?;
-        if file.run.state != ChunkState::Cold {
+        if !matches!(file.run.state, ChunkState::Cold | ChunkState::Lost) {
             return Ok(file.data);
         }
         let request = RecallRequest { ino, chunks: DATA, data_xid: file.run.data_xid };

@@ -14,7 +14,10 @@ use std::sync::Arc;
 
 use tier_agent::StatusBook;
 use tier_cloud::DirStore;
-use tier_persist::{Archive, FilesystemId, Keys, ScanMode, SnapshotSummary, StoredObject, Watch};
+use tier_persist::{
+    Archive, FilesystemId, Keys, LostRanges, RestoredInodes, ScanMode, SnapshotSummary,
+    StoredObject, Watch,
+};
 use tier_status::{Event, StatusHeader, StatusSink, Tier};
 use tier_types::{
     Clock, Ino, MountedInstance, ObjectStore, PortError, Recall, SnapshotId, SystemClock, Xid,
@@ -69,6 +72,8 @@ pub struct RestoreReport {
     pub snapshot: Option<SnapshotId>,
     /// Inodes that could not be read when that snapshot was taken.
     pub failed: Vec<Ino>,
+    /// What of the data of others could not be read when it was persisted.
+    pub lost: LostRanges,
 }
 
 /// Makes the filesystem that is restored into.
@@ -116,7 +121,8 @@ pub fn restore(
     tracing::info!(%filesystem, newest = %newest.snapshot, path = %path.display(), "restoring");
     prepare_directory(&layout, &keys)?;
     let floor = Xid::new(config.xid_floor);
-    let n_inodes = fill(&layout, &archive, &config, floor, target, progress)?;
+    let RestoredInodes { n_inodes, lost } =
+        fill(&layout, &archive, &config, floor, target, progress)?;
     copy_manifests(&archive, cloud.as_ref(), &DirStore::open(&layout.tarballs())?)?;
     record(&layout, &archive)?;
     config.write(&layout)?;
@@ -125,6 +131,7 @@ pub fn restore(
         n_inodes,
         snapshot: last.map(|last| last.snapshot),
         failed: last.map(|last| last.failed.clone()).unwrap_or_default(),
+        lost,
     })
 }
 
@@ -150,8 +157,7 @@ impl Store {
     }
 }
 
-/// Fills an index and a filesystem below the layout's root from an archive. Returns the number of
-/// inodes.
+/// Fills an index and a filesystem below the layout's root from an archive.
 fn fill(
     layout: &Layout,
     archive: &Archive<'_>,
@@ -159,13 +165,13 @@ fn fill(
     floor: Xid,
     target: &mut dyn RestoreTarget,
     progress: &mut dyn FnMut(u64),
-) -> Result<u64, StoreError> {
+) -> Result<RestoredInodes, StoreError> {
     let index = open_index(&index_dirs::current(layout)?, config)?;
     archive.rebuild_index(&index, ScanMode::Tables, &mut Watch::default())?;
     let instance = target.create(layout.root(), config, floor)?;
-    let n_inodes = archive.restore_into(&index, instance.as_ref(), progress)?;
+    let restored = archive.restore_into(&index, instance.as_ref(), progress)?;
     target.finish()?;
-    Ok(n_inodes)
+    Ok(restored)
 }
 
 /// The archive up to and including a snapshot.

@@ -29,9 +29,22 @@
 //! ```
 //!
 //! *Restoring* fills an empty filesystem from an archive: states, names and chunk maps whose data is
-//! all cold. The rule: inodes may come in any order, and one whose restore was cut off is not there.
+//! all cold, or *lost*. The rule: inodes may come in any order, and one whose restore was cut off is
+//! not there.
 //!
-//! A mapped chunk with neither data nor detour is an error wherever it is met, never zeros.
+//! A mapped chunk with neither data nor detour is an error wherever it is met, never zeros. A chunk
+//! that could not be read when it was persisted comes back from the archive as *lost*, with the data
+//! xid that it had. There is no way to lost but a restore, and none back but newer content:
+//!
+//! ```text
+//!   restore                  write of the whole chunk
+//!  ─────────▶ lost ────────────────────────────────────▶ hot
+//!               └───────── unmap ─────────▶ hole
+//! ```
+//!
+//! Until then every read of it is an error of kind `Damaged`, and so is a change that would keep
+//! some of its bytes. It takes no room, is evicted and recalled by nothing, and is persisted again
+//! as what it is.
 //!
 //! The rules of this page are asserted by `tier_testkit::contract::check_mounted_instance`, which
 //! runs on any implementation.
@@ -51,6 +64,9 @@ pub enum ChunkState {
     Warm,
     /// Evicted: a detour stands for it.
     Cold,
+    /// Nowhere, and not zeros: it could not be read when it was persisted. It reads as an error
+    /// until newer content takes its place.
+    Lost,
 }
 
 /// A run of chunks of one file in one state.
@@ -114,6 +130,8 @@ pub struct Usage {
     pub resident_bytes: u64,
     /// Bytes of chunks for which a detour stands.
     pub cold_bytes: u64,
+    /// Bytes of chunks that are lost.
+    pub lost_bytes: u64,
 }
 
 /// A read-only view of the filesystem at one transaction.
@@ -157,7 +175,8 @@ pub trait SnapshotReader: Send {
 
     /// Appends the bytes of these resident chunks, each but the last filled up with zeros to a
     /// whole chunk; the last one may end where its stored bytes do, and zeros follow. A chunk that
-    /// has no data is an error of kind `Damaged`, never zeros.
+    /// has no data, or whose data is not what was written, is an error of kind `Damaged`, never
+    /// zeros; the reader can then be asked for the other chunks one by one.
     fn read_chunks(
         &mut self,
         ino: Ino,
@@ -199,7 +218,7 @@ pub trait MountedInstance: Send + Sync {
     fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError>;
 
     /// Puts back an inode of a lost filesystem: its state, its names, and its chunk map as runs in
-    /// order, each a hole or cold; what no run covers was never written. Inodes may come in any
+    /// order, each a hole, cold or lost; what no run covers was never written. Inodes may come in any
     /// order, each once. Runs that are not in order or resident, an error that `runs` yields, and an
     /// inode that is there already are errors; then no inode is put back.
     fn restore_inode(

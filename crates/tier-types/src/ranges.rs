@@ -213,6 +213,16 @@ impl ByteRange {
     }
 }
 
+/// The first and the last byte; of an empty range the byte before which it lies.
+impl fmt::Display for ByteRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.len.checked_sub(1) {
+            Some(rest) => write!(f, "{}-{}", self.offset, self.offset.saturating_add(rest)),
+            None => write!(f, "none before {}", self.offset),
+        }
+    }
+}
+
 #[expect(clippy::as_conversions, reason = "From is not const")]
 const fn widen(n: u32) -> u64 {
     n as u64
@@ -225,6 +235,16 @@ mod tests {
     use super::*;
 
     const CHUNK_BYTES: u32 = 10;
+
+    #[test]
+    fn byte_ranges_are_shown_with_their_last_byte() {
+        let shown = |offset, len| ByteRange { offset, len }.to_string();
+        assert_eq!(
+            [shown(512, 188), shown(7, 1), shown(7, 0)],
+            ["512-699", "7-7", "none before 7"]
+        );
+        assert_eq!(shown(u64::MAX, u64::MAX), format!("{0}-{0}", u64::MAX));
+    }
 
     fn chunks() -> impl Strategy<Value = ChunkRange> {
         (0..30_u64, 1..12_u64).prop_map(|(start, len)| {

@@ -157,6 +157,16 @@ pub enum Problem {
         /// The archive has exactly this version of them.
         is_archived: bool,
     },
+    /// Chunks came back from the archive as lost: they could not be read when they were persisted.
+    /// No part of the filesystem contradicts another, but their content is nowhere.
+    LostRange {
+        /// The chunks.
+        chunks: ChunkRange,
+        /// Their version.
+        data_xid: Xid,
+        /// The archive has exactly this version of them by now.
+        is_archived: bool,
+    },
     /// The archive does not have evicted chunks.
     NotArchived {
         /// The chunks.
@@ -222,6 +232,7 @@ impl Problem {
             Self::DyingUnreadable => "dying-unreadable",
             Self::ChunkUnmapped { .. } => "chunk-unmapped",
             Self::ChunksLost { .. } => "chunks-lost",
+            Self::LostRange { .. } => "lost-range",
             Self::NotArchived { .. } => "not-archived",
             Self::KeyUnreadable { .. } => "key-unreadable",
             Self::Unowned { .. } => "unowned",
@@ -279,6 +290,9 @@ impl fmt::Display for Problem {
             Self::ChunksLost { chunks, .. } => {
                 write!(f, "its chunks {chunks} have neither data nor detour")
             }
+            Self::LostRange { chunks, .. } => {
+                write!(f, "its chunks {chunks} are lost: they could not be read when persisted")
+            }
             Self::NotArchived { chunks, data_xid } => {
                 write!(f, "the archive does not have its evicted chunks {chunks} of xid {data_xid}")
             }
@@ -310,7 +324,7 @@ pub(super) mod testing {
         let chunks = ChunkRange::new(ChunkNo::new(2), ChunkNo::new(5)).unwrap();
         let link = Link { parent: Ino::new(3), name: name("f") };
         let counted = Counters::default();
-        let sums = DataSums { resident_bytes: 3, warm_bytes: 2, cold_bytes: 1 };
+        let sums = DataSums { resident_bytes: 3, warm_bytes: 2, cold_bytes: 1, lost_bytes: 0 };
         vec![
             Problem::RootMissing { can_be_recreated: true },
             Problem::RootNamed { link: link.clone() },
@@ -336,6 +350,7 @@ pub(super) mod testing {
             Problem::DyingUnreadable,
             Problem::ChunkUnmapped { chunk: ChunkNo::new(2), is_beyond_end: true },
             Problem::ChunksLost { chunks, data_xid: Xid::new(9), is_archived: true },
+            Problem::LostRange { chunks, data_xid: Xid::new(9), is_archived: true },
             Problem::NotArchived { chunks, data_xid: Xid::new(9) },
             Problem::KeyUnreadable { table: Table::Map },
             Problem::Unowned { table: Table::Links, can_be_recreated: false },
@@ -382,10 +397,11 @@ mod tests {
         dying-unreadable: how far it is deleted cannot be read
         chunk-unmapped: chunk 2 is in the store, and its map knows nothing of it
         chunks-lost: its chunks 2-4 have neither data nor detour
+        lost-range: its chunks 2-4 are lost: they could not be read when persisted
         not-archived: the archive does not have its evicted chunks 2-4 of xid 9
         key-unreadable: a key of table map cannot be read
         unowned: it does not exist, and table links has something of it
-        totals: the totals are None, and the sums Counters { n_inodes: 0, resident_bytes: 0, warm_bytes: 0, cold_bytes: 0, dying_bytes: 0, n_pins: 0 }
+        totals: the totals are None, and the sums Counters { n_inodes: 0, resident_bytes: 0, warm_bytes: 0, cold_bytes: 0, lost_bytes: 0, dying_bytes: 0, n_pins: 0 }
         log-gap: the log has a gap before xid 9
         log-end: the log does not end at the last transaction
         ");

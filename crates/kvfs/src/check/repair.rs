@@ -109,7 +109,8 @@ impl Repair {
             Problem::ChunkUnmapped { chunk, is_beyond_end: true } => {
                 Self::DeleteChunk { ino, chunk: *chunk }
             }
-            Problem::ChunksLost { chunks, data_xid, is_archived: true } => {
+            Problem::ChunksLost { chunks, data_xid, is_archived: true }
+            | Problem::LostRange { chunks, data_xid, is_archived: true } => {
                 Self::MakeCold { ino, chunks: *chunks, data_xid: *data_xid }
             }
             Problem::ResidentUnreadable | Problem::ResidentBytes { .. } => {
@@ -126,6 +127,7 @@ impl Repair {
             | Problem::LinkCount { is_certain: false, .. }
             | Problem::ChunkUnmapped { is_beyond_end: false, .. }
             | Problem::ChunksLost { is_archived: false, .. }
+            | Problem::LostRange { is_archived: false, .. }
             | Problem::Damaged(_)
             | Problem::DirectoryNames
             | Problem::DataOfNoFile
@@ -206,6 +208,7 @@ mod tests {
         dying-unreadable: Counts
         chunk-unmapped: Counts
         chunks-lost: Counts
+        lost-range: Counts
         not-archived: -
         key-unreadable: -
         unowned: Inodes

@@ -54,6 +54,7 @@ pub(super) fn errno(error: &FsError) -> Errno {
         }
         FsError::Recall { .. }
         | FsError::Damaged { .. }
+        | FsError::LostRange { .. }
         | FsError::Lost(_)
         | FsError::NotNew { .. }
         | FsError::Store { .. }
@@ -196,6 +197,8 @@ pub(super) fn timestamp(time: SystemTime) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use tier_types::ChunkRange;
+
     use super::*;
 
     #[test]
@@ -259,6 +262,7 @@ mod tests {
             (FsError::Interrupted, Errno::EINTR),
             (FsError::Contended { ino, problem: "changes" }, Errno::EIO),
             (FsError::Damaged { ino: Some(ino), damage }, Errno::EIO),
+            (FsError::lost_range(ino, ChunkRange::ALL, 512, 700), Errno::EIO),
             (FsError::Poisoned, Errno::EIO),
             (FsError::LeaderPanicked, Errno::EIO),
             (FsError::Busy, Errno::EIO),

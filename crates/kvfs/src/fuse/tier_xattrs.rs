@@ -10,7 +10,7 @@ use crate::{FsError, Kvfs};
 /// An attribute of the namespace `user.tier`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum TierXattr {
-    /// `hot`, `warm`, `cold`, or `mixed`.
+    /// `hot`, `warm`, `cold`, `mixed`, or `lost` if some of it is.
     State,
     /// The snapshot that holds the inode as it is now; no value if none does.
     Snapshot,

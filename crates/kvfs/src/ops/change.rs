@@ -219,8 +219,11 @@ impl Core {
     ) -> Result<Edges, FsError> {
         let mut loaded = Vec::new();
         for edge in edges(window).into_iter().filter(|edge| needed(&edge.run, edge.chunk)) {
-            if edge.run.state == ChunkState::Cold {
-                return Ok(Edges::Cold(edge.alone()));
+            match edge.run.state {
+                ChunkState::Hole | ChunkState::Hot | ChunkState::Warm => {}
+                ChunkState::Cold => return Ok(Edges::Cold(edge.alone())),
+                // What would stay of it has no content.
+                ChunkState::Lost => return Err(window.lost(&edge.alone())),
             }
             let content = self.reader().chunk(window.ino(), edge.chunk)?;
             loaded.push(EdgeContent { chunk: edge.chunk, content });

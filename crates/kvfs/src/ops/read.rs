@@ -2,9 +2,10 @@
 //!
 //! A read takes no lock. It takes a KVS snapshot, so that map and chunks belong together whatever
 //! is evicted, recalled or written meanwhile, and returns the state of one moment. Chunks that are
-//! in the store come from the snapshot, holes are zeros, and evicted ones come from the archive in
-//! exactly the version that the snapshot's map names. If the archive does not have that version any
-//! more because the file has changed, the read starts over with a new snapshot.
+//! in the store come from the snapshot, holes are zeros, what is lost is an error, and evicted ones
+//! come from the archive in exactly the version that the snapshot's map names. If the archive does
+//! not have that version any more because the file has changed, the read starts over with a new
+//! snapshot.
 
 use tier_types::{ChunkRange, ChunkState, Ino, to_u64, to_usize};
 
@@ -86,6 +87,10 @@ impl Kvfs {
                     self.read_cold(ino, &run, &mut out)?;
                 }
                 ChunkState::Cold => return Err(FsError::Cold { ino }),
+                ChunkState::Lost => {
+                    let file_bytes = reader.regular(ino)?.size_bytes;
+                    return Err(FsError::lost_range(ino, run.chunks, self.chunk_bytes, file_bytes));
+                }
             }
             let n_chunks = to_usize(run.chunks.end().get() - chunks.start().get());
             assert_eq!(out.len(), n_chunks * chunk_bytes, "each chunk is in its place");

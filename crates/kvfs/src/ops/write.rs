@@ -3,7 +3,8 @@
 //! A write replaces whole chunks: their bytes go to an extent file before anything else, and of what
 //! was there only the rows are read, to know which extents become free. Of the chunks at its ends
 //! that keep other bytes, one that is in the store gets a patch, so that nothing of it is read; only
-//! one that was evicted has to come back first.
+//! one that was evicted has to come back first. One that is lost can be replaced as a whole, and not
+//! in part: the rest of it would have no content.
 
 use std::collections::BTreeMap;
 use tier_log::Operation;
@@ -81,6 +82,7 @@ impl Kvfs {
                     ChunkState::Hole => {}
                     ChunkState::Hot | ChunkState::Warm => patched.push(edge.chunk),
                     ChunkState::Cold => return Ok(Decision::Recall(edge.alone())),
+                    ChunkState::Lost => return Err(window.lost(&edge.alone())),
                 }
             }
             // The data is copied here and not before: a write that finds cold chunks comes again.
@@ -127,7 +129,7 @@ impl Core {
             };
             let Some(chunks) = ChunkRange::new(start, end) else { continue };
             match run.state {
-                ChunkState::Hole | ChunkState::Cold => {
+                ChunkState::Hole | ChunkState::Cold | ChunkState::Lost => {
                     let numbers = (start.get()..end.get()).map(ChunkNo::new);
                     replaced.before.extend(numbers.map(|chunk| (chunk, ChunkBefore::Away(state))));
                 }

@@ -19,11 +19,17 @@ pub enum Heat {
     Cold,
     /// Some here, some there.
     Mixed,
+    /// Some of it is nowhere: it could not be read when it was persisted.
+    Lost,
 }
 
 impl Heat {
     fn of(sums: DataSums) -> Self {
-        let DataSums { resident_bytes, warm_bytes, cold_bytes } = sums;
+        let DataSums { resident_bytes, warm_bytes, cold_bytes, lost_bytes } = sums;
+        // Wherever the rest is, this is what its owner must know.
+        if lost_bytes > 0 {
+            return Self::Lost;
+        }
         match (resident_bytes > warm_bytes, warm_bytes > 0, cold_bytes > 0) {
             (false, true, false) => Self::Warm,
             (false, false, true) => Self::Cold,
@@ -40,6 +46,7 @@ impl fmt::Display for Heat {
             Self::Warm => "warm",
             Self::Cold => "cold",
             Self::Mixed => "mixed",
+            Self::Lost => "lost",
         })
     }
 }
@@ -63,7 +70,7 @@ mod tests {
 
     #[test]
     fn heat_is_what_all_data_have_in_common() {
-        use ChunkState::{Cold, Hole, Hot, Warm};
+        use ChunkState::{Cold, Hole, Hot, Lost, Warm};
         for (states, heat) in [
             (&[][..], Heat::Hot),
             (&[Hole], Heat::Hot),
@@ -74,6 +81,8 @@ mod tests {
             (&[Cold, Warm], Heat::Mixed),
             (&[Cold, Hot], Heat::Mixed),
             (&[Cold, Hot, Warm], Heat::Mixed),
+            (&[Lost], Heat::Lost),
+            (&[Hot, Lost, Cold], Heat::Lost),
         ] {
             let mut counters = Counters::default();
             for state in states {

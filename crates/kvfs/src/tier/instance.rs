@@ -71,6 +71,7 @@ impl MountedInstance for Core {
             n_inodes: counters.n_inodes(),
             resident_bytes: counters.resident_bytes(),
             cold_bytes: counters.cold_bytes(),
+            lost_bytes: counters.lost_bytes(),
         })
     }
 }

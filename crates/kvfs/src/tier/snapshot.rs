@@ -15,6 +15,7 @@ use tier_types::{
 
 use crate::FsError;
 use crate::activity::Activity;
+use crate::core::Core;
 use crate::store::{KvsSnapshot, OrderedReader};
 
 /// Directories whose path is remembered.
@@ -41,13 +42,15 @@ impl MountedSnapshot for KvfsSnapshot {
     }
 
     fn reader(&self) -> Box<dyn SnapshotReader + '_> {
-        Box::new(KvfsReader {
-            snapshot: &self.snapshot,
-            chunk_bytes: self.chunk_bytes,
-            rows: OrderedReader::new(&self.snapshot),
-            paths: HashMap::new(),
-            first_link: None,
-        })
+        Box::new(KvfsReader::new(&self.snapshot, self.chunk_bytes))
+    }
+}
+
+impl Core {
+    /// One path of the inode as it is now, without a leading slash; `None` if it has no name.
+    pub fn path_of(&self, ino: Ino) -> Result<Option<Vec<u8>>, FsError> {
+        let snapshot = KvsSnapshot::take(&self.db)?;
+        KvfsReader::new(&snapshot, self.chunk_bytes).path_of(ino)
     }
 }
 
@@ -61,7 +64,12 @@ struct KvfsReader<'a> {
     first_link: Option<(Ino, Option<Link>)>,
 }
 
-impl KvfsReader<'_> {
+impl<'a> KvfsReader<'a> {
+    fn new(snapshot: &'a KvsSnapshot, chunk_bytes: u32) -> Self {
+        let (rows, paths) = (OrderedReader::new(snapshot), HashMap::new());
+        Self { snapshot, chunk_bytes, rows, paths, first_link: None }
+    }
+
     fn read_inode(&mut self, ino: Ino) -> Result<Option<InodeState>, FsError> {
         let Some(attr) = self.rows.attr(ino)? else { return Ok(None) };
         let links = self.rows.links(ino)?;

@@ -10,6 +10,7 @@ impl Counters {
         self.resident_bytes += other.resident_bytes;
         self.warm_bytes += other.warm_bytes;
         self.cold_bytes += other.cold_bytes;
+        self.lost_bytes += other.lost_bytes;
         self.dying_bytes += other.dying_bytes;
         self.n_pins += other.n_pins;
     }
@@ -20,6 +21,7 @@ impl Counters {
             resident_bytes: self.resident_bytes - other.resident_bytes,
             warm_bytes: self.warm_bytes - other.warm_bytes,
             cold_bytes: self.cold_bytes - other.cold_bytes,
+            lost_bytes: self.lost_bytes - other.lost_bytes,
             dying_bytes: self.dying_bytes - other.dying_bytes,
             n_pins: self.n_pins - other.n_pins,
         }
@@ -40,6 +42,11 @@ impl Counters {
         self.cold_bytes.max(0).unsigned_abs()
     }
 
+    /// Bytes of chunks that are lost.
+    pub(crate) fn lost_bytes(&self) -> u64 {
+        self.lost_bytes.max(0).unsigned_abs()
+    }
+
     /// Bytes of chunks that the reaper has yet to delete.
     pub(crate) fn dying_bytes(&self) -> u64 {
         self.dying_bytes.max(0).unsigned_abs()
@@ -50,6 +57,7 @@ impl Counters {
         self.resident_bytes -= signed(sums.resident_bytes);
         self.warm_bytes -= signed(sums.warm_bytes);
         self.cold_bytes -= signed(sums.cold_bytes);
+        self.lost_bytes -= signed(sums.lost_bytes);
     }
 
     /// The chunks of an inode that is gone are to be deleted.
@@ -81,6 +89,7 @@ impl Counters {
                 self.warm_bytes += bytes;
             }
             ChunkState::Cold => self.cold_bytes += bytes,
+            ChunkState::Lost => self.lost_bytes += bytes,
         }
     }
 }
@@ -93,6 +102,7 @@ impl DataSums {
             resident_bytes: self.resident_bytes.saturating_add_signed(change.resident_bytes),
             warm_bytes: self.warm_bytes.saturating_add_signed(change.warm_bytes),
             cold_bytes: self.cold_bytes.saturating_add_signed(change.cold_bytes),
+            lost_bytes: self.lost_bytes.saturating_add_signed(change.lost_bytes),
         }
     }
 }
@@ -113,14 +123,17 @@ mod tests {
         counters.gain(ChunkState::Hot, 10);
         counters.gain(ChunkState::Warm, 100);
         counters.gain(ChunkState::Cold, 1000);
+        counters.gain(ChunkState::Lost, 10_000);
         assert_eq!((counters.resident_bytes(), counters.cold_bytes()), (110, 1000));
+        assert_eq!(counters.lost_bytes(), 10_000);
         assert_eq!(counters.warm_bytes, 100);
-        let sums = DataSums { resident_bytes: 5, warm_bytes: 5, cold_bytes: 0 };
+        let sums = DataSums { resident_bytes: 5, warm_bytes: 5, ..DataSums::default() };
         let changed = sums.changed_by(&counters);
-        let expected = DataSums { resident_bytes: 115, warm_bytes: 105, cold_bytes: 1000 };
+        let (cold_bytes, lost_bytes) = (1000, 10_000);
+        let expected = DataSums { resident_bytes: 115, warm_bytes: 105, cold_bytes, lost_bytes };
         assert_eq!(changed, expected);
         let mut lost = counters;
-        lost.lose_all(DataSums { resident_bytes: 110, warm_bytes: 100, cold_bytes: 1000 });
+        lost.lose_all(DataSums { resident_bytes: 110, warm_bytes: 100, cold_bytes, lost_bytes });
         assert_eq!(lost, Counters::default());
         counters.lose(ChunkState::Hot, 10);
         counters.lose(ChunkState::Cold, 1000);

@@ -19,6 +19,8 @@ mod fsck;
 #[cfg(test)]
 mod loss;
 #[cfg(test)]
+mod lost;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod never_reused;

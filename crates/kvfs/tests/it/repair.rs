@@ -28,7 +28,7 @@ impl Persisted for Only {
 }
 
 /// What is left after a repair.
-fn repair_from(archive: &dyn Persisted, fs: &Kvfs) -> (FsckReport, Vec<String>) {
+pub(crate) fn repair_from(archive: &dyn Persisted, fs: &Kvfs) -> (FsckReport, Vec<String>) {
     let mut left = Vec::new();
     let found = &mut |finding: Finding| {
         if !finding.repaired {

@@ -131,11 +131,20 @@ impl Attempt<'_> {
         tracing::info!(%snapshot, %range, n_failed_before = failed.len(), "persisting begins");
         let report = self.write(header, mounted.as_ref(), failed, &status);
         match &report {
-            Ok(PersistReport { n_inodes, data_bytes, n_tarballs, tarball_bytes, failed }) => {
+            Ok(PersistReport {
+                n_inodes,
+                data_bytes,
+                n_tarballs,
+                tarball_bytes,
+                failed,
+                lost,
+                ..
+            }) => {
                 let (n_failed, elapsed) = (failed.len(), start.elapsed());
+                let lost_bytes = lost.n_bytes();
                 tracing::info!(
-                    %snapshot, n_inodes, data_bytes, n_tarballs, tarball_bytes, n_failed, ?elapsed,
-                    "snapshot persisted"
+                    %snapshot, n_inodes, data_bytes, n_tarballs, tarball_bytes, n_failed,
+                    lost_bytes, ?elapsed, "snapshot persisted"
                 );
             }
             Err(error) => status.record_failure("persist", error),

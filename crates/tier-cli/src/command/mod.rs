@@ -15,6 +15,7 @@ mod index;
 mod init;
 mod keygen;
 mod log;
+mod lost;
 mod ls;
 mod mount;
 mod pause;

@@ -2,32 +2,52 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
-use kvfs::Kvfs;
+use anyhow::{Context as _, Result, bail};
+use kvfs::{Kvfs, NoArchive};
 use serde_json::json;
 use tempfile::TempDir;
 use tier_persist::FilesystemId;
 use tier_store::{RestoreReport, RestoreSource};
 use tier_types::SnapshotId;
 
+use super::lost;
 use crate::args::RestoreArgs;
+use crate::console::DamageFound;
 use crate::context::Context;
 use crate::open_store::{OpenStore, RestoredFilesystem};
 
 pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
-    let RestoreReport { n_inodes, snapshot, .. } = restore(context, args)?;
+    let (report, fs) = restore(context, args)?;
+    let RestoreReport { n_inodes, snapshot, failed, lost } = &report;
     // An archive without a snapshot was refused before anything was made.
     let snapshot = snapshot.context("a snapshot was restored")?;
+    let listed = lost::list(&fs, lost, "are lost: they could not be read when persisted")?;
     let text = format!(
         "Restored {n_inodes} inodes of snapshot {snapshot} into {}. Their data comes back as it is \
-         read.\n",
-        args.store.display()
+         read.\n{}",
+        args.store.display(),
+        listed.text
     );
-    context.console.report(&json!({ "inodes": n_inodes, "snapshot": snapshot.get() }), &text)
+    let json = json!({
+        "inodes": n_inodes,
+        "snapshot": snapshot.get(),
+        "failed": failed.iter().map(|ino| ino.get()).collect::<Vec<_>>(),
+        "lost": listed.json,
+    });
+    context.console.report(&json, &text)?;
+    // The store is there and can be used; the exit code says that it is not all that there was.
+    match (failed.len(), lost.n_ranges()) {
+        (0, 0) => Ok(()),
+        (0, _) => bail!(DamageFound(format!("{} came back as such", lost::summary(lost)))),
+        (n, _) => bail!(DamageFound(format!(
+            "{n} inodes could not be read when this snapshot was taken; {}",
+            lost::summary(lost)
+        ))),
+    }
 }
 
-/// Makes a store from the cloud alone.
-pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<RestoreReport> {
+/// Makes a store from the cloud alone. Its filesystem comes without a way back for its data.
+pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<(RestoreReport, Arc<Kvfs>)> {
     let filesystem = args.filesystem.as_deref().map(|text| {
         FilesystemId::parse(text).with_context(|| format!("{text} is not the id of a filesystem"))
     });
@@ -43,11 +63,11 @@ pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<RestoreRe
     let mut progress = |n_inodes| bar.files_and_bytes(n_inodes, 0);
     let mut target = RestoredFilesystem::default();
     let report = tier_store::restore(&args.store, &source, &mut target, &mut progress)?;
-    // Not an error: everything else of the snapshot is there, and these inodes say so when read.
+    // Everything else of the snapshot is there; these have an older state, or none.
     for ino in &report.failed {
         tracing::warn!("inode {ino} could not be read when this snapshot was taken");
     }
-    Ok(report)
+    Ok((report, target.open(Arc::new(NoArchive))?))
 }
 
 /// A filesystem as it was in a snapshot, in a directory of its own that goes when this is dropped.

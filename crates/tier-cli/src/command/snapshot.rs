@@ -3,22 +3,50 @@
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use tier_agent::{AgentReport, Task};
+use tier_persist::PersistReport;
 
+use super::lost::{self, Listed};
 use crate::args::SnapshotArgs;
 use crate::console::{DamageFound, output};
 use crate::context::Context;
 
+/// What is said of bytes that are in no snapshot.
+const LOST: &str = "could not be read and are lost";
+/// What is said of bytes that an earlier snapshot has.
+const UNREAD: &str =
+    "could not be read; an earlier snapshot has them, tier fsck --repair brings them back";
+
 pub(super) fn run(context: &Context, args: &SnapshotArgs) -> Result<()> {
     let store = context.open_to_write(&args.store)?;
     let report = context.perform(&store, Task::Snapshot, "taking a snapshot")?;
-    // The report comes first: the snapshot exists, also if some inodes are not in it.
-    context.console.report(&report_json(&report), &report_text(&report))?;
-    let failed = report.persisted.map_or(0, |persisted| persisted.report.failed.len());
-    // Exit code 3, because an inode that cannot be read means that the key-value store is damaged.
-    if failed > 0 {
-        bail!(DamageFound(format!("{failed} inodes could not be read")));
+    let (mut text, mut json) = (report_text(&report), report_json(&report));
+    let done = report.persisted.map(|persisted| persisted.report).unwrap_or_default();
+    for (key, ranges, what) in [("lost", &done.lost, LOST), ("unread", &done.unread, UNREAD)] {
+        let Listed { text: lines, json: ranges } = lost::list(&store.fs, ranges, what)?;
+        text.push_str(&lines);
+        json[key] = Value::Array(ranges);
     }
-    Ok(())
+    // The report comes first: the snapshot exists, also if some inodes are not in it.
+    context.console.report(&json, &text)?;
+    // Exit code 3, because what cannot be read means that the key-value store is damaged.
+    match problem(&done) {
+        Some(problem) => bail!(DamageFound(problem)),
+        None => Ok(()),
+    }
+}
+
+/// What could not be read, in one line.
+fn problem(done: &PersistReport) -> Option<String> {
+    let unread = done.lost.n_ranges() + done.unread.n_ranges();
+    let mut parts = Vec::new();
+    if !done.failed.is_empty() {
+        parts.push(format!("{} inodes", done.failed.len()));
+    }
+    if unread > 0 {
+        let bytes = done.lost.n_bytes().saturating_add(done.unread.n_bytes());
+        parts.push(format!("{unread} ranges of {} in other inodes", output::bytes(bytes)));
+    }
+    (!parts.is_empty()).then(|| format!("{} could not be read", parts.join(" and ")))
 }
 
 fn report_text(report: &AgentReport) -> String {

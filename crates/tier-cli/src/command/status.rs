@@ -11,7 +11,7 @@ use anyhow::Result;
 use kvfs::StatFs;
 use serde_json::{Value, json};
 use tier_agent::{SchedulerStatus, Task};
-use tier_status::{SnapshotStatus, Stage};
+use tier_status::{SnapshotStatus, Stage, UnreadRange};
 use tier_types::{LogService, MountedInstance, Xid};
 
 use crate::args::StatusArgs;
@@ -70,6 +70,7 @@ fn show(context: &Context, args: &StatusArgs) -> Result<()> {
         "inodes": usage.n_inodes,
         "resident_bytes": usage.resident_bytes,
         "cold_bytes": usage.cold_bytes,
+        "lost_bytes": usage.lost_bytes,
         "kvs_bytes": usage.physical_bytes,
         "limit_bytes": space.limit_bytes,
         "used_bytes": space.used_bytes,
@@ -94,6 +95,10 @@ fn show(context: &Context, args: &StatusArgs) -> Result<()> {
         output::bytes(usage.cold_bytes),
         output::bytes(usage.physical_bytes),
     ));
+    if usage.lost_bytes > 0 {
+        let lost = output::bytes(usage.lost_bytes);
+        text.push_str(&format!("lost         {lost}, which tier fsck names by inode\n"));
+    }
     text.push_str(&space_text(&space));
     if let Some(mountpoint) = mountpoint {
         let agent = scheduler.as_ref().map_or_else(|| "acts when asked".into(), agent_text);
@@ -178,6 +183,9 @@ fn snapshot_text(status: &SnapshotStatus) -> String {
     if !status.failed_inodes.is_empty() {
         text.push_str(&format!("    could not read inodes {:?}\n", status.failed_inodes));
     }
+    for UnreadRange { ino, bytes } in &status.unread_ranges {
+        text.push_str(&format!("    could not read bytes {bytes} of inode {ino}\n"));
+    }
     if let Some(error) = &status.last_error {
         text.push_str(&format!("    last error: {error}\n"));
     }
@@ -195,6 +203,11 @@ fn snapshot_json(status: &SnapshotStatus) -> Value {
         "tarball_bytes": status.tarball_bytes,
         "evicted_bytes": status.evicted_bytes,
         "failed_inodes": status.failed_inodes,
+        "unread_ranges": status.unread_ranges.iter().map(unread_json).collect::<Vec<_>>(),
         "last_error": status.last_error,
     })
+}
+
+fn unread_json(range: &UnreadRange) -> Value {
+    json!({ "ino": range.ino, "offset": range.bytes.offset, "len": range.bytes.len })
 }

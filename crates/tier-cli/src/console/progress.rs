@@ -91,6 +91,9 @@ impl StatusSink for ProgressBar {
             Event::InodeFailed { ino, error } => {
                 tracing::warn!("inode {ino} is not in this snapshot: {error}");
             }
+            Event::RangeUnread { ino, bytes, error } => {
+                tracing::warn!("bytes {bytes} of inode {ino} cannot be read: {error}");
+            }
             Event::Started { .. }
             | Event::Resumed
             | Event::Committed { .. }

@@ -7,6 +7,7 @@
 mod copied;
 mod export;
 mod import;
+pub(crate) mod readable;
 pub(crate) mod walk;
 mod worker_pool;
 pub(crate) mod xattrs;

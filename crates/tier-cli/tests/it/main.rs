@@ -21,6 +21,8 @@ mod logging;
 #[cfg(test)]
 mod loss;
 #[cfg(test)]
+mod lost;
+#[cfg(test)]
 mod mount;
 #[cfg(test)]
 mod power;

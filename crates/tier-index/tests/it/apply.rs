@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tier_index::{Applied, Contents, Entry, Index, IndexError, IndexOptions, TarballId};
+use tier_index::{
+    Applied, Contents, Entry, ExtentContent, Index, IndexError, IndexOptions, TarballId,
+};
 use tier_types::{ChunkNo, ChunkRange, Epoch, Ino, Persisted, SnapshotId, Xid};
 
 const CHUNK: u32 = 16;
@@ -23,16 +25,27 @@ struct Said {
     ino: u64,
     start: u64,
     len: u64,
-    hole: bool,
+    what: What,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum What {
+    Hole,
+    Lost,
+    Data,
+}
+
+fn what() -> impl Strategy<Value = What> {
+    prop::sample::select(vec![What::Hole, What::Lost, What::Data])
 }
 
 fn said() -> impl Strategy<Value = Said> {
-    (1..4_u64, 0..30_u64, 1..12_u64, any::<bool>()).prop_map(|(ino, start, len, hole)| Said {
+    (1..4_u64, 0..30_u64, 1..12_u64, what()).prop_map(|(ino, start, len, what)| Said {
         snapshot: 0,
         ino,
         start,
         len,
-        hole,
+        what,
     })
 }
 
@@ -40,10 +53,10 @@ fn contents(said: &Said) -> Contents {
     let (ino, data_xid) = (Ino::new(said.ino), Xid::new(said.snapshot * 10));
     let chunks = range(said.start, said.start + said.len);
     let (frame, offset) = (u32::try_from(said.snapshot).unwrap(), 1000);
-    let entry = if said.hole {
-        Entry::Hole { ino, chunks, data_xid }
-    } else {
-        Entry::Data { ino, chunks, data_xid, frame, offset, short_bytes: 0 }
+    let entry = match said.what {
+        What::Hole => Entry::Hole { ino, chunks, data_xid },
+        What::Lost => Entry::Lost { ino, chunks, data_xid },
+        What::Data => Entry::Data { ino, chunks, data_xid, frame, offset, short_bytes: 0 },
     };
     let inode = Entry::Inode { ino, xid: data_xid, frame, offset: 0 };
     let entries = vec![inode, entry];
@@ -89,14 +102,17 @@ proptest! {
                 prop_assert_eq!(found.map(|e| e.data_xid.get()), expected.map(|s| s.snapshot * 10));
                 let offset = found.and_then(|extent| {
                     let skipped = chunk - extent.chunks.start().get();
-                    Some(u64::from(extent.location?.offset) + skipped * u64::from(CHUNK))
+                    let location = extent.data()?.location;
+                    Some(u64::from(location.offset) + skipped * u64::from(CHUNK))
                 });
-                let expected = expected.filter(|s| !s.hole);
+                let is_lost = found.is_some_and(|extent| extent.content == ExtentContent::Lost);
+                prop_assert_eq!(is_lost, expected.is_some_and(|s| s.what == What::Lost));
+                let expected = expected.filter(|s| s.what == What::Data);
                 prop_assert_eq!(offset, expected.map(|s| 1000 + (chunk - s.start) * u64::from(CHUNK)));
             }
         }
         let live: u64 = index.tarballs().unwrap().iter().map(|(_, live)| live).sum();
-        prop_assert_eq!(live, u64::try_from(naive.values().filter(|s| !s.hole).count()).unwrap());
+        prop_assert_eq!(live, u64::try_from(naive.values().filter(|s| s.what == What::Data).count()).unwrap());
         // Another order, and everything twice: the same index.
         let n = all.len();
         all.rotate_left(usize::try_from(order).unwrap() % n);
@@ -109,7 +125,7 @@ proptest! {
 
 #[test]
 fn an_inode_that_is_gone_stays_gone() {
-    let data = contents(&Said { snapshot: 1, ino: 5, start: 0, len: 4, hole: false });
+    let data = contents(&Said { snapshot: 1, ino: 5, start: 0, len: 4, what: What::Data });
     let gone = Contents {
         tarball: tarball(2),
         chunk_bytes: CHUNK,
@@ -124,7 +140,7 @@ fn an_inode_that_is_gone_stays_gone() {
 
 #[test]
 fn only_exactly_the_archived_version_counts_as_persisted() {
-    let said = Said { snapshot: 3, ino: 5, start: 2, len: 4, hole: false };
+    let said = Said { snapshot: 3, ino: 5, start: 2, len: 4, what: What::Data };
     let (_dir, index) = fill(&[contents(&said)]);
     let asked = |snapshot, start, end, xid| {
         let until = index.persisted_until(SnapshotId::new(snapshot));
@@ -135,6 +151,41 @@ fn only_exactly_the_archived_version_counts_as_persisted() {
     assert!(!asked(2, 2, 6, 30), "the snapshot is not safe yet");
     assert!(!asked(3, 2, 6, 29), "another version");
     assert!(!asked(3, 1, 6, 30), "more than is archived");
+}
+
+/// What two tarballs say of one version: a copy that could be read is enough, whichever of the two
+/// is applied first, and a lost range is no copy.
+#[test]
+fn of_one_version_data_wins_over_lost() {
+    let of_version = |snapshot, what| {
+        let said = Said { snapshot, ino: 5, start: 2, len: 4, what };
+        let mut contents = contents(&said);
+        for entry in &mut contents.entries {
+            if let Entry::Data { data_xid, .. } | Entry::Lost { data_xid, .. } = entry {
+                *data_xid = Xid::new(7);
+            }
+        }
+        contents
+    };
+    for (first, second) in [(What::Data, What::Lost), (What::Lost, What::Data)] {
+        let all = [of_version(1, first), of_version(2, second)];
+        let (_dir, index) = fill(&all);
+        let [earlier, later] = all;
+        let (_dir, other) = fill(&[later.clone(), earlier.clone(), later, earlier]);
+        assert_eq!(dump(&index), dump(&other));
+        assert!(index.is_persisted(Ino::new(5), range(2, 6), Xid::new(7)).unwrap());
+    }
+    let (_dir, index) = fill(&[of_version(1, What::Lost)]);
+    assert!(!index.is_persisted(Ino::new(5), range(2, 6), Xid::new(7)).unwrap());
+    let mut lost = Vec::new();
+    index
+        .visit_lost(&mut |extent| {
+            lost.push((extent.ino, extent.chunks));
+            Ok::<_, IndexError>(())
+        })
+        .unwrap();
+    assert_eq!(lost, [(Ino::new(5), range(2, 6))]);
+    insta::assert_snapshot!(dump(&index));
 }
 
 #[test]
@@ -155,7 +206,7 @@ fn an_index_remembers_how_far_it_is() {
 
 #[test]
 fn contents_that_cannot_be_change_nothing() {
-    let sound = contents(&Said { snapshot: 1, ino: 5, start: 0, len: 4, hole: false });
+    let sound = contents(&Said { snapshot: 1, ino: 5, start: 0, len: 4, what: What::Data });
     let (_dir, index) = fill(std::slice::from_ref(&sound));
     let before = dump(&index);
     let mut broken = sound.clone();

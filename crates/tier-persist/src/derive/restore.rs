@@ -4,52 +4,70 @@
 //! reading the tables of contents, and data comes back when it is read. Which metadata is the
 //! newest, and what the chunk map is, the index says; an entry of a table that the index does not
 //! point at is an older version. Inodes come in any order, each once.
+//!
+//! What is lost stays lost. A range that the index knows as lost comes back with its data xid, and
+//! so does, with the inode's own, what the index knows nothing of in an inode that the newest
+//! snapshot had to leave out: nothing tells it from a hole that was never written, and a hole would
+//! read as zeros. The filesystem persists it again as what it is, so that a restore of a restore
+//! knows it too. All of it is returned, for the report.
 
 use std::collections::HashSet;
 
-use tier_index::{Extent, Index, InodeLocation, Location};
-use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, MountedInstance, PortError, Xid};
+use tier_index::{Extent, ExtentContent, Index, InodeLocation, Location};
+use tier_types::{
+    ByteRange, ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, InodeState, MountedInstance,
+    PortError, Xid,
+};
 
 use crate::error::PersistError;
 use crate::format::tarball::layout::FramePosition;
 use crate::format::tarball::toc::entry::TocEntry;
+use crate::lost::{LostRange, LostRanges};
 use crate::read::chain::Archive;
 use crate::read::contents::read_table;
 
 /// Extents that are asked of the index at a time.
 const EXTENTS_PER_READ: usize = 1024;
 
+/// What was put back.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RestoredInodes {
+    /// Inodes.
+    pub n_inodes: u64,
+    /// What of their data is lost.
+    pub lost: LostRanges,
+}
+
 impl Archive<'_> {
     /// Puts every inode of the newest snapshot into an empty filesystem, with detours in place of
     /// its data. The index must hold exactly these snapshots. Of an inode that could not be read
-    /// as a whole, what is not here is an error to its readers, not a hole. Returns the number of
-    /// inodes.
+    /// as a whole, what is not here is lost, not a hole.
     pub fn restore_into(
         &self,
         index: &Index,
         instance: &dyn MountedInstance,
         progress: &mut dyn FnMut(u64),
-    ) -> Result<u64, PersistError> {
+    ) -> Result<RestoredInodes, PersistError> {
         let failed = match self.links().last() {
             Some(newest) => newest.summary.failed.iter().copied().collect(),
             None => HashSet::new(),
         };
         // Also those that failed in earlier snapshots: each snapshot tries them again.
-        let restore = Restore { index, instance, failed };
-        let mut n_inodes = 0;
+        let mut restore = Restore { index, instance, failed, restored: RestoredInodes::default() };
         for link in self.links() {
             for row in &self.manifest(link)?.tarballs {
                 read_table(self.tarballs(), row, &mut |entry| {
                     let FramePosition { frame, offset } = entry.at;
                     let location = Location { tarball: row.id, frame, offset };
-                    n_inodes += u64::from(restore.entry(&entry, location)?);
-                    progress(n_inodes);
+                    restore.entry(&entry, location)?;
+                    progress(restore.restored.n_inodes);
                     Ok(())
                 })?;
             }
         }
-        tracing::info!(n_inodes, "filesystem restored");
-        Ok(n_inodes)
+        let RestoredInodes { n_inodes, lost } = &restore.restored;
+        tracing::info!(n_inodes, lost_bytes = lost.n_bytes(), "filesystem restored");
+        Ok(restore.restored)
     }
 }
 
@@ -59,34 +77,50 @@ struct Restore<'a> {
     instance: &'a dyn MountedInstance,
     /// Inodes of which the newest snapshot could not read something.
     failed: HashSet<Ino>,
+    restored: RestoredInodes,
 }
 
 impl Restore<'_> {
-    /// Restores the inode if this is its newest metadata, and says whether it is.
-    fn entry(&self, entry: &TocEntry, location: Location) -> Result<bool, PersistError> {
+    /// Restores the inode if this is its newest metadata.
+    fn entry(&mut self, entry: &TocEntry, location: Location) -> Result<(), PersistError> {
         // Data alone restores nothing: it comes back by recall.
-        let Some(inode) = &entry.metadata else { return Ok(false) };
+        let Some(inode) = &entry.metadata else { return Ok(()) };
         let newest = InodeLocation::At { xid: inode.attr.xid, location };
         // By its position and not only its transaction: an inode that was written twice without a
         // change is restored once.
         if self.index.inode(entry.ino)? != Some(newest) {
-            return Ok(false);
+            return Ok(());
         }
-        let chunk_bytes = u64::from(self.index.chunk_bytes());
+        self.inode(inode)
+    }
+
+    fn inode(&mut self, inode: &InodeState) -> Result<(), PersistError> {
+        let (ino, size_bytes) = (inode.attr.ino, inode.attr.size_bytes);
+        let chunk_bytes = self.index.chunk_bytes();
         // What could not be read of a file has no entry in the index, as a hole that was never
         // written has none. The difference must not be lost, or the file would read as zeros there.
-        let n_chunks = inode.attr.size_bytes.div_ceil(chunk_bytes);
-        let unread_end = if self.failed.contains(&entry.ino) { n_chunks } else { 0 };
-        let mut runs = Runs {
+        let n_chunks = size_bytes.div_ceil(u64::from(chunk_bytes));
+        let unread_end = if self.failed.contains(&ino) { n_chunks } else { 0 };
+        let runs = Runs {
             index: self.index,
-            ino: entry.ino,
+            ino,
             at: Some(ChunkNo::new(0)),
             page: Vec::new(),
             unread_end: ChunkNo::new(unread_end),
             unread_xid: inode.attr.xid,
         };
-        self.instance.restore_inode(inode, &mut runs).map_err(PersistError::Restore)?;
-        Ok(true)
+        let lost = &mut self.restored.lost;
+        // On their way to the filesystem, because the map of a large file is in no memory.
+        let mut noted = runs.inspect(|run| {
+            if let Ok(ChunkRun { chunks, state: ChunkState::Lost, .. }) = run {
+                let offset = chunks.offset_bytes(chunk_bytes);
+                let len = chunks.len_bytes(chunk_bytes, size_bytes);
+                lost.add(LostRange { ino, bytes: ByteRange { offset, len } });
+            }
+        });
+        self.instance.restore_inode(inode, &mut noted).map_err(PersistError::Restore)?;
+        self.restored.n_inodes += 1;
+        Ok(())
     }
 }
 
@@ -100,7 +134,7 @@ struct Runs<'a> {
     page: Vec<Extent>,
     /// Up to here, what the index does not know could not be read.
     unread_end: ChunkNo,
-    /// The transaction for which a detour then stands, so that no other data is taken for it.
+    /// The transaction that it then has: none of its data can have a later one.
     unread_xid: Xid,
 }
 
@@ -108,7 +142,7 @@ impl Runs<'_> {
     /// What could not be read between `at` and `end`.
     fn gap(&self, at: ChunkNo, end: ChunkNo) -> Option<ChunkRun> {
         let chunks = ChunkRange::new(at, end.min(self.unread_end))?;
-        Some(ChunkRun { chunks, state: ChunkState::Cold, data_xid: self.unread_xid })
+        Some(ChunkRun { chunks, state: ChunkState::Lost, data_xid: self.unread_xid })
     }
 }
 
@@ -140,7 +174,11 @@ impl Iterator for Runs<'_> {
             return Some(Ok(gap));
         }
         self.at = Some(extent.chunks.end()).filter(|end| *end < ChunkNo::END);
-        let state = if extent.location.is_some() { ChunkState::Cold } else { ChunkState::Hole };
+        let state = match extent.content {
+            ExtentContent::Hole => ChunkState::Hole,
+            ExtentContent::Lost => ChunkState::Lost,
+            ExtentContent::Data(_) => ChunkState::Cold,
+        };
         Some(Ok(ChunkRun { chunks: extent.chunks, state, data_xid: extent.data_xid }))
     }
 }

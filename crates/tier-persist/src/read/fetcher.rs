@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use tier_index::{Extent, Index, Location, TarballId};
+use tier_index::{Extent, ExtentContent, Index, Location, TarballId};
 use tier_types::{
     ErrorKind, HasKind, ObjectName, ObjectStore, RecallRequest, RecalledExtent, to_usize,
 };
@@ -116,7 +116,7 @@ impl Fetcher {
 
     /// The data of exactly the version asked for, as far as it lies in one frame. An error of kind
     /// `Missing` says that the archive has no such version, and `Damaged` that what it has is not
-    /// what was written.
+    /// what was written, or that it is lost.
     pub fn fetch(&self, request: &RecallRequest) -> Result<RecalledExtent, PersistError> {
         let started = Instant::now();
         let Located { extent, location } = self.locate(request)?;
@@ -152,11 +152,15 @@ impl Fetcher {
         // the archive does not have what the detour stands for.
         let chunk = chunks.start();
         let found = self.index.find(ino, chunk)?.filter(|extent| extent.data_xid == data_xid);
-        let located =
-            found.and_then(|extent| extent.location.map(|location| Located { extent, location }));
-        located.ok_or_else(|| {
-            PersistError::Missing(format!("inode {ino}, chunk {chunk}, of xid {data_xid}"))
-        })
+        let asked = || format!("inode {ino}, chunk {chunk}, of xid {data_xid}");
+        match found.map(|extent| (extent, extent.content)) {
+            Some((extent, ExtentContent::Data(data))) => {
+                Ok(Located { extent, location: data.location })
+            }
+            // It was evicted when it was archived; the tarball that had it is no longer there.
+            Some((_, ExtentContent::Lost)) => Err(PersistError::Lost(asked())),
+            Some((_, ExtentContent::Hole)) | None => Err(PersistError::Missing(asked())),
+        }
     }
 
     /// The frame's plaintext up to `end` at least, if it has as much. The first time no more is

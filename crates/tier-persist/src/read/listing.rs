@@ -122,5 +122,8 @@ fn describe(entry: &TocEntry) -> String {
     for hole in &entry.holes {
         about.push_str(&format!(" hole {}@{}", hole.chunks, hole.data_xid));
     }
+    for lost in &entry.lost {
+        about.push_str(&format!(" lost {}@{}", lost.chunks, lost.data_xid));
+    }
     about
 }

@@ -1,11 +1,15 @@
 //! The builder of frames, one for each worker: it reads the data of members, writes their tar
 //! blocks, and compresses.
 //!
-//! All data of a member is read before any of it counts, so that one that cannot be read leaves
-//! nothing behind: no half member in the frame and no entry in the table. The builder keeps its
-//! buffers from job to job; the data is copied once, from where the snapshot put it into the tar
-//! stream, because a member's data may be read in another order than it is written in.
+//! All data of a member is read before any of it counts ([`crate::write::member_data`]), so that
+//! one that cannot be read leaves nothing behind: no half member in the frame and no entry in the
+//! table. Of a member whose stored bytes are damaged in places, exactly those chunks are left out,
+//! and its header lists them as lost. The builder keeps its buffers from job to job; the data is
+//! copied once, from where the snapshot put it into the tar stream, because a member's data may be
+//! read in another order than it is written in.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use tier_types::{ErrorKind, Ino, PortError, SnapshotReader, to_usize};
@@ -19,6 +23,7 @@ use crate::format::tarball::member::Member;
 use crate::format::tarball::toc::entry::TocEntry;
 use crate::write::cuts::{Cuts, Pieces};
 use crate::write::limits::FrameLimits;
+use crate::write::member_data::{self, LostRun, MemberData};
 
 /// One frame of a tarball, compressed.
 #[derive(Debug)]
@@ -40,6 +45,8 @@ pub(crate) struct BuiltFrames {
     pub(crate) data_bytes: u64,
     /// Members that could not be read, and are left out.
     pub(crate) failed: Vec<FailedMember>,
+    /// What could not be read of the others.
+    pub(crate) lost: Vec<LostRun>,
 }
 
 /// A member that could not be read.
@@ -80,7 +87,7 @@ impl FrameBuilder {
         // A member that fails is left out, and so is not in the way of the others of its frame.
         let read = self.read_data(members, reader);
         for (member, outcome) in members.iter().zip(read) {
-            let data = match outcome {
+            let MemberData { bytes, lost } = match outcome {
                 Ok(data) => data,
                 // Not the inode's fault: it would be listed as one that cannot be read.
                 Err(error) if error.kind() == ErrorKind::Cancelled => {
@@ -91,7 +98,9 @@ impl FrameBuilder {
                     continue;
                 }
             };
-            let entry = self.append(member, data, mark, &mut cuts)?;
+            let member = without_lost(member, &lost);
+            built.lost.extend(lost);
+            let entry = self.append(&member, bytes, mark, &mut cuts)?;
             entry.append_to(before, &mut built.toc);
             before = member.ino;
             built.n_members += 1;
@@ -115,56 +124,29 @@ impl FrameBuilder {
         compress(&mut self.compressor, plain)
     }
 
-    /// Reads the data of all members, in the order that suits the reader, and says where in
-    /// `self.data` that of each lies.
+    /// Reads the data of all members into `self.data`, in the order that suits the reader.
     fn read_data(
         &mut self,
         members: &[Member],
         reader: &mut dyn SnapshotReader,
-    ) -> Vec<Result<Range<usize>, PortError>> {
+    ) -> Vec<Result<MemberData, PortError>> {
         self.data.clear();
         // Members are in the order of directories, and the snapshot in that of inodes.
-        let mut found: Vec<_> = members.iter().map(|_| Ok(0..0)).collect();
-        let mut order: Vec<_> = members.iter().zip(&mut found).collect();
-        order.sort_by_key(|(member, _)| member.ino);
-        for (member, found) in order {
+        let mut order: Vec<_> = members.iter().enumerate().collect();
+        order.sort_by_key(|(_, member)| member.ino);
+        let read = order.into_iter().map(|(position, member)| {
             let start = self.data.len();
-            *found = self.read_member(member, reader).map(|()| start..self.data.len());
-            if found.is_err() {
+            let chunk_bytes = self.limits.chunk_bytes;
+            let read = member_data::read(member, chunk_bytes, reader, &mut self.data);
+            if read.is_err() {
                 self.data.truncate(start);
             }
-        }
-        found
-    }
-
-    /// Reads all data of a member. What the snapshot gives must be what its map says: every chunk
-    /// but the file's last one is whole, and none lies behind the end of the file.
-    fn read_member(
-        &mut self,
-        member: &Member,
-        reader: &mut dyn SnapshotReader,
-    ) -> Result<(), PortError> {
-        let chunk_bytes = self.limits.chunk_bytes;
-        let mut left = to_usize(member.data_bytes);
-        for run in &member.data {
-            let start = self.data.len();
-            reader.read_chunks(member.ino, run.chunks, &mut self.data)?;
-            let whole_bytes = to_usize(run.chunks.len()).saturating_mul(chunk_bytes);
-            let run_bytes = whole_bytes.min(left);
-            // The last chunk may be stored shorter than the file is, and longer too.
-            let stored = self.data.len() - start;
-            if run_bytes.saturating_sub(stored) >= chunk_bytes {
-                return Err(torn(member.ino, "fewer bytes than its map says"));
-            }
-            if whole_bytes - run_bytes >= chunk_bytes {
-                return Err(torn(member.ino, "data behind its end"));
-            }
-            // What a chunk lacks to its length is zeros by the port's contract; less than a chunk.
-            self.data.resize(start + run_bytes, 0);
-            left -= run_bytes;
-        }
-        assert_eq!(left, 0, "the plan counted the data of the member's runs");
-        Ok(())
+            (position, read)
+        });
+        // Each member is read once, so that its position is there once.
+        let read: BTreeMap<_, _> = read.collect();
+        assert_eq!(read.len(), members.len(), "every member was read");
+        read.into_values().collect()
     }
 
     /// Appends a member with its data and says where it is.
@@ -203,9 +185,26 @@ impl FrameBuilder {
             let starts_frame = cuts.frame_bytes(self.plain.len()) == 0;
             member.append_link(other_path, starts_frame.then_some(mark), &mut self.plain);
         }
-        let (gone, metadata) = (member.gone, member.metadata.clone());
-        Ok(TocEntry { ino: member.ino, at, gone, metadata, data, holes: member.holes.clone() })
+        Ok(TocEntry {
+            ino: member.ino,
+            at,
+            gone: member.gone,
+            metadata: member.metadata.clone(),
+            data,
+            holes: member.holes.clone(),
+            lost: member.lost.clone(),
+        })
     }
+}
+
+/// The member as it can be written.
+fn without_lost<'a>(member: &'a Member, lost: &[LostRun]) -> Cow<'a, Member> {
+    if lost.is_empty() {
+        return Cow::Borrowed(member);
+    }
+    let runs: Vec<_> = lost.iter().map(|lost| lost.run).collect();
+    let lost_bytes = lost.iter().map(|lost| lost.bytes.len).sum();
+    Cow::Owned(member.without(&runs, lost_bytes))
 }
 
 fn compress(
@@ -226,10 +225,6 @@ fn check_size(frame_bytes: usize) -> Result<(), PersistError> {
     }
     let source = std::io::Error::other("its header and data are larger than a frame may be");
     Err(failed_to("build")(source))
-}
-
-fn torn(ino: Ino, problem: &str) -> PortError {
-    PortError::new(ErrorKind::Damaged, format!("inode {ino} has {problem}"))
 }
 
 fn failed_to(operation: &'static str) -> impl Fn(std::io::Error) -> PersistError {

@@ -2,8 +2,9 @@
 //!
 //! A [`persister`] takes one snapshot through all of it: a [`planner`] decides what is written
 //! (with the pure [`plan`] of an inode and the pure [`framing`] of members), the [`pipeline`]
-//! builds frames ([`frame_builder`], [`cuts`]) and tarballs from that, and at the end the manifest
-//! commits them and the index takes them in. What a failed attempt left is removed by [`discard`].
+//! builds frames ([`frame_builder`], [`member_data`], [`cuts`]) and tarballs from that, and at the
+//! end the manifest commits them and the index takes them in; what could not be read and is not in
+//! the archive either is told by [`unread`]. What a failed attempt left is removed by [`discard`].
 //! All numbers are in [`limits`], those that a caller sets in [`options`].
 //!
 //! This is the uppermost layer of the crate: the persister brings the index up to what it wrote
@@ -15,8 +16,10 @@ pub(crate) mod discard;
 pub(crate) mod frame_builder;
 pub(crate) mod framing;
 pub(crate) mod limits;
+pub(crate) mod member_data;
 pub(crate) mod options;
 pub(crate) mod persister;
 pub(crate) mod pipeline;
 pub(crate) mod plan;
 pub(crate) mod planner;
+pub(crate) mod unread;

@@ -25,6 +25,7 @@ use crate::format::manifest::{Manifest, ManifestRef};
 use crate::format::names::{self, FilesystemId};
 use crate::format::tarball::identity::TarballIdentity;
 use crate::format::tarball::row::TarballRow;
+use crate::lost::LostRanges;
 use crate::progress::Watch;
 use crate::read::tarball_source::TarballSource;
 use crate::write::discard;
@@ -34,6 +35,7 @@ use crate::write::pipeline::context::Context;
 use crate::write::pipeline::sequencer::Sequenced;
 use crate::write::pipeline::{self, jobs::JobQueue};
 use crate::write::planner::{Planned, Planner};
+use crate::write::unread::{Sorted, UnreadRuns};
 
 /// What to persist.
 pub struct PersistRequest<'a> {
@@ -75,6 +77,11 @@ pub struct PersistReport {
     pub tarball_bytes: u64,
     /// Inodes that could not be read; the next snapshot tries again.
     pub failed: Vec<Ino>,
+    /// What could not be read of other inodes, and is in no earlier snapshot: lost ranges from now
+    /// on, until the file has new content there.
+    pub lost: LostRanges,
+    /// What could not be read of other inodes, and is in an earlier snapshot.
+    pub unread: LostRanges,
 }
 
 /// Writes snapshots of one filesystem into a local store.
@@ -166,8 +173,9 @@ impl Persister {
     }
 
     /// Persists a snapshot. When this returns without an error it is durable in the local store,
-    /// and the index includes it. An inode that cannot be read is left out and reported; of a large
-    /// file that is written in parts, only those that cannot be read are left out.
+    /// and the index includes it. An inode that cannot be read is left out and reported. Of one
+    /// whose stored bytes are damaged in places exactly those chunks are left out, as lost ranges,
+    /// and it is persisted with the rest.
     pub fn persist(&self, request: &mut PersistRequest<'_>) -> Result<PersistReport, PersistError> {
         let started = Instant::now();
         let PersistRequest { epoch, snapshot, range, .. } = *request;
@@ -180,14 +188,19 @@ impl Persister {
         discard::discard_attempt(store, self.filesystem, &self.index, epoch, snapshot)?;
         // So that a crash at any later step leaves a status log that says what was begun.
         request.status.report(Event::Started { range })?;
-        let (tarballs, report) = self.write_tarballs(request)?;
+        let Written { tarballs, mut report, unread } = self.write_tarballs(request)?;
         let manifest = self.manifest(request, tarballs, &report)?;
         self.commit(&manifest, request.status, &report)?;
+        // Only now: which of it earlier snapshots have is known when this one is in the index.
+        let Sorted { lost, archived } = unread.sort(&self.index)?;
+        (report.lost, report.unread) = (lost, archived);
         tracing::info!(
             %snapshot,
             n_tarballs = report.n_tarballs,
             n_inodes = report.n_inodes,
             n_failed = report.failed.len(),
+            lost_bytes = report.lost.n_bytes(),
+            unread_bytes = report.unread.n_bytes(),
             data_bytes = report.data_bytes,
             tarball_bytes = report.tarball_bytes,
             elapsed = ?started.elapsed(),
@@ -216,11 +229,8 @@ impl Persister {
         Err(PersistError::BrokenChain { name, problem })
     }
 
-    /// The tarballs, durable and not yet committed, and what the snapshot comes to.
-    fn write_tarballs(
-        &self,
-        request: &mut PersistRequest<'_>,
-    ) -> Result<(Vec<TarballRow>, PersistReport), PersistError> {
+    /// Writes the tarballs, durable and not yet committed.
+    fn write_tarballs(&self, request: &mut PersistRequest<'_>) -> Result<Written, PersistError> {
         let chunk_bytes = request.mounted.chunk_bytes();
         let limits = Limits::of(&self.options, chunk_bytes);
         let context = Context {
@@ -244,7 +254,7 @@ impl Persister {
         let (updates, stop) = (&mut *request.updates, request.stop);
         let plan = |jobs: &mut JobQueue| plan_all(planner, updates, stop, jobs);
         let (planned, sequenced) = pipeline::run(&context, plan)?;
-        Ok(report(planned, sequenced))
+        Ok(Written::of(planned, sequenced))
     }
 
     fn manifest(
@@ -329,19 +339,28 @@ fn plan_all(
     planner.finish(jobs)
 }
 
-/// The tarballs, and what the snapshot comes to.
-fn report(planned: Planned, sequenced: Sequenced) -> (Vec<TarballRow>, PersistReport) {
-    let Sequenced { tarballs, data_bytes, failed } = sequenced;
-    // An inode may fail more than once: while it is planned, and with several of its parts.
-    let failed: BTreeSet<_> = failed.into_iter().chain(planned.failed).collect();
-    let n_failed = to_u64(failed.len());
-    assert!(n_failed <= planned.n_inodes, "only what was to be persisted can fail");
-    let report = PersistReport {
-        n_inodes: planned.n_inodes - n_failed,
-        data_bytes,
-        n_tarballs: to_u64(tarballs.len()),
-        tarball_bytes: tarballs.iter().map(|row| row.object_bytes).sum(),
-        failed: failed.into_iter().collect(),
-    };
-    (tarballs, report)
+/// Tarballs that are written and not committed, and what the snapshot comes to.
+struct Written {
+    tarballs: Vec<TarballRow>,
+    report: PersistReport,
+    unread: UnreadRuns,
+}
+
+impl Written {
+    fn of(planned: Planned, sequenced: Sequenced) -> Self {
+        let Sequenced { tarballs, data_bytes, failed, unread } = sequenced;
+        // An inode may fail more than once: while it is planned, and with several of its parts.
+        let failed: BTreeSet<_> = failed.into_iter().chain(planned.failed).collect();
+        let n_failed = to_u64(failed.len());
+        assert!(n_failed <= planned.n_inodes, "only what was to be persisted can fail");
+        let report = PersistReport {
+            n_inodes: planned.n_inodes - n_failed,
+            data_bytes,
+            n_tarballs: to_u64(tarballs.len()),
+            tarball_bytes: tarballs.iter().map(|row| row.object_bytes).sum(),
+            failed: failed.into_iter().collect(),
+            ..PersistReport::default()
+        };
+        Self { tarballs, report, unread }
+    }
 }

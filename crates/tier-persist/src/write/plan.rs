@@ -3,8 +3,11 @@
 //! An inode is written as a whole under its own path if all its data is at hand, changed or little,
 //! and not too much of it: then stock tar restores it. Otherwise only what changed is written,
 //! under `.tier/`, in parts of a frame each, with the metadata in a member of its own, so that a
-//! chunk that cannot be read costs its part and nothing else. Cold chunks are never written: they
-//! were persisted before they were evicted, and the index knows where.
+//! chunk that cannot be read costs nothing but itself. Cold chunks are never written: they were
+//! persisted before they were evicted, and the index knows where. Chunks that are lost, because the
+//! filesystem was restored from an archive that lacks them, are written as lost where they changed,
+//! with the transaction that they had; and a file with some is never whole, because stock tar would
+//! put zeros there.
 
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, FileKind, InodeState};
 
@@ -42,7 +45,7 @@ pub(crate) fn whole_member(
     for run in runs {
         match run.state {
             // Its data is not at hand, and recalling it to archive it again would be absurd.
-            ChunkState::Cold => return None,
+            ChunkState::Cold | ChunkState::Lost => return None,
             ChunkState::Hot | ChunkState::Warm => {
                 // Unchanged data of a large file is not written again: the index has it.
                 if !rewrite && !touched.iter().any(|range| range.covers(run.chunks)) {
@@ -84,6 +87,11 @@ impl PartMembers {
                 full.extend(self.make_room(0));
                 push_hole(&mut self.current.holes, run, &[run.chunks]);
             }
+            ChunkState::Lost => {
+                full.extend(self.make_room(0));
+                let Member { lost, .. } = &mut self.current;
+                lost.push(Run { chunks: run.chunks, data_xid: run.data_xid });
+            }
             ChunkState::Hot | ChunkState::Warm => {
                 let mut rest = Some(run.chunks);
                 while let Some(chunks) = rest {
@@ -102,10 +110,9 @@ impl PartMembers {
 
     /// The last member.
     pub(crate) fn finish(self) -> Option<Member> {
-        let Member { metadata, data, holes, .. } = &self.current;
+        let has_runs = self.n_runs() > 0;
         // The last member that was full may have taken everything with it.
-        let says_something = metadata.is_some() || !data.is_empty() || !holes.is_empty();
-        says_something.then_some(self.current)
+        (has_runs || self.current.metadata.is_some()).then_some(self.current)
     }
 
     /// As many of these chunks as the member has room for, and one at least.
@@ -117,10 +124,15 @@ impl PartMembers {
         ChunkRange::new(chunks.start(), end).expect("at least one chunk is taken")
     }
 
+    fn n_runs(&self) -> usize {
+        let Member { data, holes, lost, .. } = &self.current;
+        data.len() + holes.len() + lost.len()
+    }
+
     fn make_room(&mut self, bytes: u64) -> Option<Member> {
-        let Member { metadata, data, holes, data_bytes, .. } = &self.current;
-        // The metadata's member takes holes but no data: it must not fail with a chunk.
-        let full = data.len() + holes.len() >= self.limits.n_runs
+        let Member { metadata, data_bytes, .. } = &self.current;
+        // The metadata's member takes runs but no data: it must not fail with a chunk.
+        let full = self.n_runs() >= self.limits.n_runs
             || (metadata.is_some() && bytes > 0)
             || (*data_bytes > 0 && data_bytes + bytes > self.limits.part_bytes);
         let next = Member::of(self.current.ino);
@@ -199,6 +211,8 @@ mod tests {
         };
         assert!(whole(&hot, &[range(1, 2)]));
         assert!(!whole(&cold, &[range(1, 2)]));
+        let lost = [run(0, 1, ChunkState::Lost, 5), run(1, 2, ChunkState::Hot, 6)];
+        assert!(!whole(&lost, &[range(0, 2)]), "stock tar would make zeros of it");
         assert!(!whole(&hot, &[]));
     }
 
@@ -220,12 +234,13 @@ mod tests {
             Just(ChunkState::Hot),
             Just(ChunkState::Warm),
             Just(ChunkState::Cold),
+            Just(ChunkState::Lost),
         ]
     }
 
     proptest! {
-        /// Parts hold every resident chunk once and in order, every hole, nothing that is cold, and
-        /// no more than a part may.
+        /// Parts hold every resident chunk once and in order, every hole, all that is lost, nothing
+        /// that is cold, and no more than a part may.
         #[test]
         fn parts_are_what_changed(
             lens in prop::collection::vec((1_u64..12, any_state()), 1..8),
@@ -234,7 +249,8 @@ mod tests {
             let n_chunks: u64 = lens.iter().map(|(len, _)| len).sum();
             let file_bytes = n_chunks * 10 - short;
             let mut parts = PartMembers::new(&inode(file_bytes), LIMITS);
-            let (mut at, mut members, mut resident, mut holes) = (0, Vec::new(), 0, 0);
+            let (mut at, mut members, mut resident) = (0, Vec::new(), 0);
+            let (mut holes, mut lost) = (0, 0);
             let mut expected = Vec::new();
             for (len, state) in lens {
                 let run = run(at, at + len, state, 5);
@@ -245,6 +261,7 @@ mod tests {
                         resident += run.chunks.len_bytes(10, file_bytes);
                     }
                     ChunkState::Hole => holes += 1,
+                    ChunkState::Lost => lost += 1,
                     ChunkState::Cold => {}
                 }
                 at += len;
@@ -256,6 +273,7 @@ mod tests {
             prop_assert_eq!(members.iter().map(|m| m.data_bytes).sum::<u64>(), resident);
             prop_assert!(members.iter().all(|m| m.data_bytes <= LIMITS.part_bytes));
             prop_assert_eq!(members.iter().map(|m| m.holes.len()).sum::<usize>(), holes);
+            prop_assert_eq!(members.iter().map(|m| m.lost.len()).sum::<usize>(), lost);
             prop_assert!(members.iter().skip(1).all(|member| member.metadata.is_none()));
         }
     }

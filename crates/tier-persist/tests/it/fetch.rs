@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tier_cloud::DirStore;
-use tier_index::{Contents, Entry, Index, IndexError, IndexOptions, TarballId};
+use tier_index::{Contents, Entry, Index, IndexError, IndexOptions, StoredData, TarballId};
 use tier_persist::{Fetcher, FetcherOptions, Keys, PersistError};
 use tier_testkit::FakeKvs;
 use tier_types::{
@@ -71,14 +71,14 @@ impl Truth {
     fn of(fixture: &Fixture) -> Self {
         let ino = fixture.kvs.ino("a");
         let extent = fixture.index.find(ino, ChunkNo::new(0)).unwrap().unwrap();
-        let place = extent.location.unwrap();
+        let StoredData { location, short_bytes } = extent.data().unwrap();
         Self {
             ino,
             chunks: extent.chunks,
             data_xid: extent.data_xid,
-            frame: place.frame,
-            offset: place.offset,
-            short_bytes: extent.short_bytes,
+            frame: location.frame,
+            offset: location.offset,
+            short_bytes,
         }
     }
 

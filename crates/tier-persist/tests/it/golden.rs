@@ -38,6 +38,7 @@ fn first() -> FakeKvs {
         .file("sparse", &[7; 1024])
         .write("sparse", 10 * 512, &[8; 700])
         .file("doomed", b"gone soon")
+        .damage("text", 3)
 }
 
 fn second(kvs: FakeKvs) -> FakeKvs {

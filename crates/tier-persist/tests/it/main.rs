@@ -13,8 +13,12 @@ mod fetch;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod lost;
+#[cfg(test)]
 mod persist;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod restores;
 #[cfg(test)]
 mod standards;

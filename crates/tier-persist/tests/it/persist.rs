@@ -6,12 +6,8 @@ use tier_index::{Index, IndexOptions};
 use tier_persist::{
     Archive, Keys, PersistError, ScanMode, Watch, list_members, rebuild_without_manifests,
 };
-use tier_status::Event;
 use tier_testkit::FakeKvs;
-use tier_types::{
-    ChunkNo, ChunkRange, ChunkState, ErrorKind, HasKind, LogService, MountedInstance,
-    RecallRequest, Xid,
-};
+use tier_types::{ChunkNo, ChunkRange, ErrorKind, HasKind, MountedInstance, RecallRequest, Xid};
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, dump, noise};
 
@@ -91,26 +87,6 @@ fn every_extent_is_fetched_with_exactly_its_transaction() {
 }
 
 #[test]
-fn an_inode_that_cannot_be_read_does_not_block_the_others() {
-    let kvs = sample().file("broken", &[1; 2000]).damage("broken", 2).file("after", b"fine");
-    let mut fixture = Fixture::new(kvs, Keys::generate().unwrap());
-    let report = fixture.persist();
-    let broken = fixture.kvs.ino("broken");
-    assert_eq!(report.failed, [broken]);
-    let said = fixture
-        .sink
-        .events()
-        .into_iter()
-        .any(|event| matches!(event, Event::InodeFailed { ino, .. } if ino == broken.get()));
-    assert!(said);
-    assert_eq!(fixture.index.find(broken, ChunkNo::new(0)).unwrap(), None);
-    assert!(fixture.index.find(fixture.kvs.ino("after"), ChunkNo::new(0)).unwrap().is_some());
-    let store = fixture.store();
-    let archive = Archive::open(&store, &fixture.keys, FILESYSTEM).unwrap();
-    assert_eq!(archive.snapshots().next().unwrap().failed, [broken]);
-}
-
-#[test]
 fn what_is_stopped_commits_nothing() {
     let mut fixture = Fixture::new(sample(), Keys::generate().unwrap());
     let stopped = fixture.try_persist(&AtomicBool::new(true));
@@ -119,29 +95,4 @@ fn what_is_stopped_commits_nothing() {
     let store = fixture.store();
     let archive = Archive::open(&store, &fixture.keys, FILESYSTEM).unwrap();
     assert_eq!(archive.snapshots().count(), 0);
-}
-
-/// What of a large file could not be read is an error to readers of the restored one, not zeros.
-#[test]
-fn a_part_that_could_not_be_read_is_no_hole_after_a_restore() {
-    let kvs = FakeKvs::new(CHUNK).file("big", &noise(20_000, 1)).damage("big", 20);
-    let mut fixture = Fixture::new(kvs, Keys::generate().unwrap());
-    let ino = fixture.kvs.ino("big");
-    assert_eq!(fixture.persist().failed, [ino]);
-    let store = fixture.store();
-    let archive = Archive::open(&store, &fixture.keys, FILESYSTEM).unwrap();
-    let restored = FakeKvs::new(CHUNK);
-    archive.restore_into(&fixture.index, &restored, &mut |_| {}).unwrap();
-    let publication = restored.log().publish().unwrap().unwrap();
-    let snapshot = restored.open_snapshot(&publication).unwrap();
-    let runs = snapshot.reader().chunk_runs(ino, ChunkNo::new(0), 100).unwrap();
-    let lost = runs.iter().find(|run| run.chunks.contains(ChunkNo::new(20))).unwrap();
-    assert_eq!(lost.state, ChunkState::Cold);
-    let chunk = |n| ChunkRange::new(ChunkNo::new(n), ChunkNo::new(n + 1)).unwrap();
-    let request = RecallRequest { ino, chunks: chunk(20), data_xid: lost.data_xid };
-    let error = fixture.fetcher().fetch(&request).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
-    let fine = runs.iter().find(|run| run.chunks.contains(ChunkNo::new(3))).unwrap();
-    let request = RecallRequest { ino, chunks: chunk(3), data_xid: fine.data_xid };
-    fixture.fetcher().fetch(&request).unwrap();
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tier_index::{Index, IndexError, IndexOptions};
-use tier_persist::{Keys, PersistError, PersistOptions, PersistReport, PersistRequest, Persister};
+use tier_index::{ExtentContent, Index, IndexError, IndexOptions};
+use tier_persist::{
+    Archive, Keys, PersistError, PersistOptions, PersistReport, PersistRequest, Persister,
+};
 use tier_status::NullSink;
 use tier_testkit::{FakeKvs, VirtualClock};
 use tier_types::{
@@ -26,7 +28,12 @@ enum Lie {
     ShorterFile,
     /// There is less data than the map says.
     LessData,
+    /// A chunk is out of reach, as that of a source that is away.
+    Away,
 }
+
+/// The chunk that is away.
+const AWAY: ChunkNo = ChunkNo::new(4);
 
 /// A snapshot that contradicts itself about one inode.
 struct LyingSnapshot {
@@ -78,7 +85,7 @@ impl SnapshotReader for LyingReader<'_> {
         match self.lie {
             Lie::NoMap if ino == self.about => runs.clear(),
             Lie::Gap if ino == self.about && runs.len() > 2 => drop(runs.remove(1)),
-            Lie::NoMap | Lie::Gap | Lie::ShorterFile | Lie::LessData => {}
+            Lie::NoMap | Lie::Gap | Lie::ShorterFile | Lie::LessData | Lie::Away => {}
         }
         Ok(runs)
     }
@@ -90,6 +97,10 @@ impl SnapshotReader for LyingReader<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), PortError> {
         let start = out.len();
+        let is_away = matches!(self.lie, Lie::Away) && chunks.contains(AWAY);
+        if ino == self.about && is_away {
+            return Err(PortError::new(ErrorKind::Unavailable, "told to be away"));
+        }
         self.inner.read_chunks(ino, chunks, out)?;
         if ino == self.about && matches!(self.lie, Lie::LessData) {
             out.truncate(start + 1);
@@ -100,7 +111,12 @@ impl SnapshotReader for LyingReader<'_> {
 
 fn persister(fixture: &Fixture, index: &Arc<Index>) -> Persister {
     let clock = Arc::new(VirtualClock::at(1_480_000_000));
-    let options = PersistOptions { n_workers: 1, ..PersistOptions::default() };
+    let options = PersistOptions {
+        n_workers: 1,
+        frame_bytes: 4096,
+        member_bytes_max: 8192,
+        ..PersistOptions::default()
+    };
     let (store, keys) = (Arc::new(fixture.store()), Arc::clone(&fixture.keys));
     Persister::new(FILESYSTEM, store, keys, Arc::clone(index), clock, options)
 }
@@ -132,18 +148,48 @@ fn an_inode_of_which_the_snapshot_contradicts_itself_fails_alone() {
         .file("fine", b"fine");
     let inos = [kvs.ino("liar"), kvs.ino("fine")];
     let publication = kvs.log().publish().unwrap().unwrap();
-    for lie in [Lie::NoMap, Lie::Gap, Lie::ShorterFile, Lie::LessData] {
+    for lie in [Lie::NoMap, Lie::Gap, Lie::ShorterFile, Lie::LessData, Lie::Away] {
         let fixture = Fixture::new(kvs.clone(), Keys::generate().unwrap());
         let inner = kvs.open_snapshot(&publication).unwrap();
         let mounted = LyingSnapshot { inner, about: inos[0], lie };
         let report = persist(&persister(&fixture, &fixture.index), &mounted, 1, &inos).unwrap();
         assert_eq!(report.failed, [inos[0]], "{lie:?}");
+        assert_eq!(report.lost.n_ranges(), 0, "{lie:?}: what is stored may be whole");
         // Nothing of it passes for what it is not.
         assert_eq!(fixture.index.find(inos[0], ChunkNo::new(0)).unwrap(), None, "{lie:?}");
         let fine = fixture.index.find(inos[1], ChunkNo::new(0)).unwrap();
         assert!(fine.is_some(), "{lie:?}");
         assert_eq!(fixture.regenerated(tier_persist::ScanMode::Full).unwrap(), fixture.dump());
     }
+}
+
+/// Of a large file all other parts are persisted. It is tried again; in a restore what is not there
+/// is lost, and no hole, and so it is in the snapshots that the restored filesystem takes.
+#[test]
+fn what_is_out_of_reach_is_tried_again_and_is_no_hole_after_a_restore() {
+    let kvs = FakeKvs::new(CHUNK).file("big", &noise(20_000, 1));
+    let ino = kvs.ino("big");
+    let publication = kvs.log().publish().unwrap().unwrap();
+    let inner = kvs.open_snapshot(&publication).unwrap();
+    let xid = inner.reader().inode(ino).unwrap().unwrap().attr.xid;
+    let fixture = Fixture::new(kvs, Keys::generate().unwrap());
+    let mounted = LyingSnapshot { inner, about: ino, lie: Lie::Away };
+    let report = persist(&persister(&fixture, &fixture.index), &mounted, 1, &[ino]).unwrap();
+    assert_eq!((report.failed, report.lost.n_ranges()), (vec![ino], 0));
+    let store = fixture.store();
+    let archive = Archive::open(&store, &fixture.keys, FILESYSTEM).unwrap();
+    assert_eq!(archive.snapshots().next().unwrap().failed, [ino]);
+    let restored = FakeKvs::new(CHUNK);
+    let inodes = archive.restore_into(&fixture.index, &restored, &mut |_| {}).unwrap();
+    assert_eq!((inodes.n_inodes, inodes.lost.n_ranges()), (1, 1));
+    assert_eq!(restored.read_chunk("big", AWAY.get()).unwrap_err().kind(), ErrorKind::Damaged);
+    let publication = restored.log().publish().unwrap().unwrap();
+    let mounted = restored.open_snapshot(&publication).unwrap();
+    let persister = persister(&fixture, &fixture.index);
+    let report = persist(&persister, mounted.as_ref(), 2, &[ino]).unwrap();
+    assert_eq!((report.failed, report.lost.n_ranges()), (Vec::new(), 0));
+    let lost = fixture.index.find(ino, AWAY).unwrap().unwrap();
+    assert_eq!((lost.content, lost.data_xid), (ExtentContent::Lost, xid));
 }
 
 #[test]

@@ -26,6 +26,9 @@ fn the_smallest_and_the_largest_numbers_survive() {
     for number in [0, 1, u64::MAX] {
         let event = Event::Evicted { n_inodes: number, bytes: number };
         assert_eq!(there_and_back(event.clone()), event);
+        let bytes = ByteRange { offset: number, len: number };
+        let event = Event::RangeUnread { ino: number, bytes, error: "damaged".into() };
+        assert_eq!(there_and_back(event.clone()), event);
     }
 }
 

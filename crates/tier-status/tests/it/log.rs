@@ -7,7 +7,9 @@ use std::sync::Arc;
 use tier_status::{
     Event, Stage, StatusError, StatusHeader, StatusLog, StatusSink, StatusWriter, Tier,
 };
-use tier_types::{Clock, Epoch, ErrorKind, HasKind, SnapshotId, Timestamp, Xid, XidRange};
+use tier_types::{
+    ByteRange, Clock, Epoch, ErrorKind, HasKind, SnapshotId, Timestamp, Xid, XidRange,
+};
 
 struct Stopped;
 
@@ -23,6 +25,11 @@ fn events() -> Vec<Event> {
     vec![
         Event::Started { range: XidRange::new(Xid::new(3), Xid::new(90)).unwrap() },
         Event::InodeFailed { ino: 7, error: "no chunk\nat all = 100 %".into() },
+        Event::RangeUnread {
+            ino: 8,
+            bytes: ByteRange { offset: 65536, len: 131_072 },
+            error: "no chunk".into(),
+        },
         Event::TarballSealed { name: "t0".into(), bytes: 1000, n_members: 3 },
         Event::Resumed,
         Event::Committed {

@@ -2,13 +2,15 @@
 //!
 //! A filesystem that was restored inode by inode, in an order of no kind, has the same states, names
 //! and chunk maps with everything cold, gives its data back as it is read, and goes on behind the
-//! transactions and inode numbers of the lost one. What cannot be put back is refused and leaves
-//! nothing: an archive that fails half way, runs out of order, resident runs, an inode twice.
+//! transactions and inode numbers of the lost one. What the archive has as lost is lost there too,
+//! until newer content takes its place. What cannot be put back is refused and leaves nothing: an
+//! archive that fails half way, runs out of order, resident runs, an inode twice.
 
 use std::sync::Arc;
 
 use tier_types::{
-    ChunkRun, ChunkState, ErrorKind, Ino, InodeState, MountedInstance, PortError, Xid, to_u64,
+    ChunkRun, ChunkState, ErrorKind, EvictOutcome, Ino, InodeState, MountedInstance, PortError,
+    ResidentExtent, Usage, Xid, to_u64, to_usize,
 };
 
 use super::filesystem::{Subject, TestFilesystem, TestFilesystems, all_runs, chunks};
@@ -46,6 +48,7 @@ impl Lost {
 
 pub(super) fn check(filesystems: &impl TestFilesystems) {
     a_restored_filesystem_is_the_same(filesystems);
+    what_is_lost_stays_lost_until_it_is_replaced(filesystems);
     what_cannot_be_restored_is_refused(filesystems);
 }
 
@@ -84,6 +87,42 @@ fn a_restored_filesystem_is_the_same(filesystems: &impl TestFilesystems) {
     assert!(restored.read("cut").unwrap() == fs.read("cut").unwrap());
     assert!(restored.read("sparse").unwrap() == fs.read("sparse").unwrap());
     assert_eq!(restored.read("empty").unwrap(), b"");
+}
+
+fn what_is_lost_stays_lost_until_it_is_replaced(filesystems: &impl TestFilesystems) {
+    let subject = Subject::create(filesystems);
+    let (archive, chunk) = (Arc::clone(&subject.archive), subject.chunk);
+    let mut content = subject.bytes(1, 3, 0);
+    let ino = subject.fs.write("a", 0, &content);
+    let mut all = Lost::of(&subject, &[Ino::ROOT, ino]);
+    let cold = all.inodes[1].1[0];
+    let [lost, last] = [(1, ChunkState::Lost), (2, ChunkState::Cold)].map(|(at, state)| ChunkRun {
+        chunks: chunks(at, at + 1),
+        state,
+        ..cold
+    });
+    all.inodes[1].1.splice(..1, [ChunkRun { chunks: chunks(0, 1), ..cold }, lost, last]);
+    let restored = filesystems.restore(archive, all.last, &|empty| all.restore(empty));
+    let instance = restored.instance();
+    let counted = |usage: Usage| (usage.cold_bytes, usage.lost_bytes);
+    assert_eq!(counted(instance.usage().unwrap()), (2 * chunk, chunk));
+    let error = restored.read("a").expect_err("what is lost never reads as zeros");
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+    let extent = ResidentExtent { ino, chunks: lost.chunks, data_xid: lost.data_xid };
+    assert_eq!(instance.evict_extent(&extent).unwrap(), EvictOutcome::Skipped);
+    restored.write("b", 0, b"so that there is something to publish");
+    let publication = restored.log().publish().unwrap().expect("something was logged");
+    let snapshot = instance.open_snapshot(&publication).unwrap();
+    let mut reader = snapshot.reader();
+    assert!(all_runs(reader.as_mut(), ino).contains(&lost), "the snapshot shows it as it was");
+    let error = reader.read_chunks(ino, lost.chunks, &mut Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+    drop(reader);
+    let new = subject.bytes(9, 1, 0);
+    restored.write("a", chunk, &new);
+    content[to_usize(chunk)..to_usize(2 * chunk)].copy_from_slice(&new);
+    assert!(restored.read("a").unwrap() == content, "newer content takes its place");
+    assert_eq!(instance.usage().unwrap().lost_bytes, 0);
 }
 
 fn what_cannot_be_restored_is_refused(filesystems: &impl TestFilesystems) {

@@ -29,15 +29,15 @@ impl FakeKvs {
         });
     }
 
-    /// Makes and logs a change. Of a chunk in which it has an edge, a byte offset, some bytes may
-    /// stay, and so the chunk is recalled before it.
+    /// Makes and logs a change; one that fails is not logged. Of a chunk in which it has an edge, a
+    /// byte offset, some bytes may stay, and so the chunk is recalled before it.
     pub(super) fn change(
         &self,
         ino: Ino,
         edges: &[u64],
         operation: &Operation,
-        mut change: impl FnMut(&mut FakeInode, Xid),
-    ) {
+        mut change: impl FnMut(&mut FakeInode, Xid) -> Result<(), PortError>,
+    ) -> Result<(), PortError> {
         let chunk_bytes = u64::from(self.shared.chunk_bytes);
         let cut_chunks: Vec<_> = edges
             .iter()
@@ -46,20 +46,22 @@ impl FakeKvs {
             .collect();
         loop {
             for edge in &cut_chunks {
-                self.with_resident(ino, *edge, |_| ()).expect("what is changed can be recalled");
+                self.with_resident(ino, *edge, |_| ())?;
             }
+            let mut refused = None;
             let changed = self.log().transact(|xid| {
                 let mut inodes = self.shared.inodes.lock();
                 let inode = inodes.get_mut(&ino).expect("the inode to be changed is there");
                 // An eviction may have come in between.
                 let resident = cut_chunks.iter().all(|edge| inode.first_cold(*edge).is_none());
-                resident.then(|| {
-                    change(inode, xid);
-                    operation.clone()
-                })
+                let changed = resident.then(|| change(inode, xid))?;
+                refused = changed.err();
+                refused.is_none().then(|| operation.clone())
             });
-            if changed.is_some() {
-                return;
+            match (changed, refused) {
+                (Some(_), _) => return Ok(()),
+                (None, Some(error)) => return Err(error),
+                (None, None) => {}
             }
         }
     }

@@ -67,14 +67,39 @@ impl FakeInode {
         runs.map(|run| run.chunks.len_bytes(self.chunk_bytes, self.size_bytes())).sum()
     }
 
+    /// The content of a chunk of which a part is to be kept. It must not be cold.
+    fn check_kept(&self, chunk: ChunkNo) -> Result<(), PortError> {
+        let state = self.map.at(chunk).state;
+        assert!(state != ChunkState::Cold, "what is kept of a chunk was recalled");
+        if state == ChunkState::Hole || self.data.contains_key(&chunk) {
+            Ok(())
+        } else {
+            Err(self.no_chunk(chunk))
+        }
+    }
+
+    fn no_chunk(&self, chunk: ChunkNo) -> PortError {
+        let ino = self.state.attr.ino;
+        PortError::new(ErrorKind::Damaged, format!("inode {ino} has no chunk {chunk}"))
+    }
+
     /// Writes bytes. What a chunk held besides them must be resident.
-    pub(super) fn write(&mut self, xid: Xid, offset: u64, content: &[u8]) {
+    pub(super) fn write(&mut self, xid: Xid, offset: u64, content: &[u8]) -> Result<(), PortError> {
         let written = ByteRange { offset, len: to_u64(content.len()) };
         let end = written.end().unwrap();
-        self.state.attr.size_bytes = self.size_bytes().max(end);
         let Some(chunks) = ChunkRange::touching(offset, written.len, self.chunk_bytes) else {
-            return;
+            return Ok(());
         };
+        let numbers = chunks.start().get()..chunks.end().get();
+        let (kept, replaced): (Vec<_>, Vec<_>) = numbers.map(ChunkNo::new).partition(|chunk| {
+            let start = chunk.get() * u64::from(self.chunk_bytes);
+            let chunk_end = (start + u64::from(self.chunk_bytes)).min(self.size_bytes());
+            start < chunk_end && (start < offset || end < chunk_end)
+        });
+        kept.into_iter().try_for_each(|chunk| self.check_kept(chunk))?;
+        // Nothing of these stays, not even that they were lost.
+        self.data.retain(|chunk, _| !replaced.contains(chunk));
+        self.state.attr.size_bytes = self.size_bytes().max(end);
         for number in chunks.start().get()..chunks.end().get() {
             let chunk_offset = number * u64::from(self.chunk_bytes);
             let from = offset.max(chunk_offset);
@@ -87,15 +112,19 @@ impl FakeInode {
         }
         self.map.set(chunks, RunState { state: ChunkState::Hot, data_xid: xid });
         self.touch(xid);
+        Ok(())
     }
 
     /// Sets the size. The chunk in which the file is cut must be resident or a hole.
-    pub(super) fn truncate(&mut self, xid: Xid, size_bytes: u64) {
+    pub(super) fn truncate(&mut self, xid: Xid, size_bytes: u64) -> Result<(), PortError> {
         if size_bytes < self.size_bytes() {
             let chunk_bytes = u64::from(self.chunk_bytes);
             let cut = ChunkNo::new(size_bytes / chunk_bytes);
             let kept_bytes = size_bytes % chunk_bytes;
             let first_gone = if kept_bytes > 0 { cut.next() } else { cut };
+            if kept_bytes > 0 {
+                self.check_kept(cut)?;
+            }
             if let Some(chunk) = self.data.get_mut(&cut).filter(|_| kept_bytes > 0) {
                 chunk.truncate(to_usize(kept_bytes));
                 let hot = RunState { state: ChunkState::Hot, data_xid: xid };
@@ -105,6 +134,7 @@ impl FakeInode {
         }
         self.state.attr.size_bytes = size_bytes;
         self.touch(xid);
+        Ok(())
     }
 
     /// Makes chunks a hole.
@@ -154,10 +184,7 @@ impl FakeInode {
             let chunk = ChunkNo::new(number);
             let resident = self.map.at(chunk).is_resident();
             let found = self.data.get(&chunk).filter(|_| resident);
-            let content = found.ok_or_else(|| {
-                let ino = self.state.attr.ino;
-                PortError::new(ErrorKind::Damaged, format!("inode {ino} has no chunk {chunk}"))
-            })?;
+            let content = found.ok_or_else(|| self.no_chunk(chunk))?;
             out.resize(end, 0);
             out.extend(content);
             end += to_usize(u64::from(self.chunk_bytes));
@@ -172,15 +199,21 @@ impl FakeInode {
 
     /// The bytes of the file, none of which may be cold.
     pub(super) fn content(&self) -> Result<Vec<u8>, PortError> {
-        let mut content = Vec::new();
         let chunks = ChunkRange::touching(0, self.size_bytes(), self.chunk_bytes);
-        for run in chunks.map(|chunks| self.map.runs(chunks)).unwrap_or_default() {
-            content.resize(to_usize(run.chunks.offset_bytes(self.chunk_bytes)), 0);
+        chunks.map_or(Ok(Vec::new()), |chunks| self.bytes_in(chunks))
+    }
+
+    /// The bytes of these chunks up to the end of the file, none of which may be cold.
+    pub(super) fn bytes_in(&self, chunks: ChunkRange) -> Result<Vec<u8>, PortError> {
+        let begin = chunks.offset_bytes(self.chunk_bytes);
+        let mut content = Vec::new();
+        for run in self.map.runs(chunks) {
+            content.resize(to_usize(run.chunks.offset_bytes(self.chunk_bytes) - begin), 0);
             if run.state != ChunkState::Hole {
                 self.read_chunks(run.chunks, &mut content)?;
             }
         }
-        content.resize(to_usize(self.size_bytes()), 0);
+        content.resize(to_usize(chunks.len_bytes(self.chunk_bytes, self.size_bytes())), 0);
         Ok(content)
     }
 }

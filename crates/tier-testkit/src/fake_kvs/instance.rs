@@ -121,6 +121,7 @@ impl MountedInstance for FakeKvs {
             n_inodes: to_u64(inodes.len()),
             resident_bytes,
             cold_bytes: sum(|run| run.state == ChunkState::Cold),
+            lost_bytes: sum(|run| run.state == ChunkState::Lost),
         })
     }
 }

@@ -152,25 +152,38 @@ impl FakeKvs {
     /// Writes into a file. A chunk of which a part is kept is recalled first.
     #[must_use]
     pub fn write(self, name: &str, offset: u64, content: &[u8]) -> Self {
-        let ino = self.ino(name);
-        if !content.is_empty() {
-            let len = to_u64(content.len());
-            let edges = [offset, offset + len];
-            let write = |inode: &mut FakeInode, xid| inode.write(xid, offset, content);
-            self.change(ino, &edges, &Operation::Write { ino, offset, len }, write);
-        }
+        self.try_write(name, offset, content).expect("what is kept of a chunk can be read");
         self
+    }
+
+    /// The same, with an error of kind `Damaged`, and nothing changed, if a chunk of which a part
+    /// would be kept is damaged or lost.
+    pub fn try_write(&self, name: &str, offset: u64, content: &[u8]) -> Result<(), PortError> {
+        let ino = self.ino(name);
+        if content.is_empty() {
+            return Ok(());
+        }
+        let len = to_u64(content.len());
+        let edges = [offset, offset + len];
+        let write = |inode: &mut FakeInode, xid| inode.write(xid, offset, content);
+        self.change(ino, &edges, &Operation::Write { ino, offset, len }, write)
     }
 
     /// Sets the size of a file. A chunk in which it is cut is recalled first.
     #[must_use]
     pub fn truncate(self, name: &str, new_size: u64) -> Self {
+        self.try_truncate(name, new_size).expect("what is kept of a chunk can be read");
+        self
+    }
+
+    /// The same, with an error of kind `Damaged`, and nothing changed, if the chunk in which the
+    /// file is cut is damaged or lost.
+    pub fn try_truncate(&self, name: &str, new_size: u64) -> Result<(), PortError> {
         let ino = self.ino(name);
         let old_size = self.shared.inodes.lock()[&ino].size_bytes();
         let truncate = |inode: &mut FakeInode, xid| inode.truncate(xid, new_size);
         let logged = Operation::Truncate { ino, old_size, new_size };
-        self.change(ino, &[new_size], &logged, truncate);
-        self
+        self.change(ino, &[new_size], &logged, truncate)
     }
 
     /// Unmaps whole chunks of a file.
@@ -220,6 +233,12 @@ impl FakeKvs {
     /// The inode of a file in the root directory.
     pub fn ino(&self, name: &str) -> Ino {
         self.find(name).expect("a file of this name")
+    }
+
+    /// The bytes of one chunk of a file, up to its end. What is evicted is recalled and kept.
+    pub fn read_chunk(&self, name: &str, chunk: u64) -> Result<Vec<u8>, PortError> {
+        let chunk = ChunkRange::one(ChunkNo::new(chunk)).expect("a chunk of a file");
+        self.with_resident(self.ino(name), chunk, |inode| inode.bytes_in(chunk))?
     }
 
     /// The bytes of a file. What is evicted is recalled and kept.

@@ -88,6 +88,10 @@ impl Scan<'_> {
         if let Some(missing) = ChunkRange::new(expected, chunks.end()).filter(|_| is_resident) {
             self.lost(ino, missing, data_xid)?;
         }
+        if state == ChunkState::Lost && part.cut.is_none() {
+            let is_archived = self.is_archived(ino, chunks, data_xid)?;
+            self.find(ino, Problem::LostRange { chunks, data_xid, is_archived })?;
+        }
         self.report.n_cold_runs += u64::from(is_wanted);
         if !is_archived {
             self.find(ino, Problem::NotArchived { chunks, data_xid })?;

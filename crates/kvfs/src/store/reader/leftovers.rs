@@ -120,7 +120,7 @@ impl StoreReader<'_> {
         let guessed = RunState { state: ChunkState::Hot, data_xid: Xid::new(0) };
         let state = row.state.unwrap_or(guessed);
         let next = match state.state {
-            ChunkState::Hole | ChunkState::Cold => None,
+            ChunkState::Hole | ChunkState::Cold | ChunkState::Lost => None,
             ChunkState::Hot | ChunkState::Warm if row.state.is_none() || end == ChunkNo::END => {
                 let mut next = chunks.start();
                 for row in self.chunk_rows(ino, chunks)?.take(n_left) {

@@ -65,6 +65,8 @@ pub struct Counters {
     pub(crate) warm_bytes: i64,
     /// Bytes of evicted chunks.
     pub(crate) cold_bytes: i64,
+    /// The same of chunks that are lost.
+    pub(crate) lost_bytes: i64,
     /// Bytes of chunks of dying inodes, which the reaper has yet to delete.
     pub(crate) dying_bytes: i64,
     pub(crate) n_pins: i64,
@@ -81,12 +83,15 @@ pub struct DataSums {
     pub(crate) warm_bytes: u64,
     /// Evicted bytes.
     pub(crate) cold_bytes: u64,
+    /// Bytes that are lost.
+    pub(crate) lost_bytes: u64,
 }
 
 impl fmt::Display for DataSums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { resident_bytes, warm_bytes, cold_bytes } = self;
-        write!(f, "{resident_bytes} bytes, {warm_bytes} recalled, {cold_bytes} evicted")
+        let Self { resident_bytes, warm_bytes, cold_bytes, lost_bytes } = self;
+        write!(f, "{resident_bytes} bytes, {warm_bytes} recalled, {cold_bytes} evicted")?;
+        if *lost_bytes > 0 { write!(f, ", {lost_bytes} lost") } else { Ok(()) }
     }
 }
 
@@ -142,6 +147,7 @@ enum WireState {
     Hot,
     Warm,
     Cold,
+    Lost,
 }
 
 #[expect(clippy::expect_used, reason = "serialising plain values into memory cannot fail")]
@@ -241,6 +247,7 @@ fn state_to_wire(state: ChunkState) -> WireState {
         ChunkState::Hot => WireState::Hot,
         ChunkState::Warm => WireState::Warm,
         ChunkState::Cold => WireState::Cold,
+        ChunkState::Lost => WireState::Lost,
     }
 }
 
@@ -255,6 +262,7 @@ fn run_from_wire(state: WireState, xid: u64) -> RunState {
         WireState::Hot => ChunkState::Hot,
         WireState::Warm => ChunkState::Warm,
         WireState::Cold => ChunkState::Cold,
+        WireState::Lost => ChunkState::Lost,
     };
     RunState { state, data_xid: Xid::new(xid) }
 }
@@ -296,25 +304,42 @@ pub(crate) fn place_from_bytes(bytes: &[u8]) -> Option<Place> {
 }
 
 pub(crate) fn counters_to_bytes(counters: &Counters) -> Vec<u8> {
-    let Counters { n_inodes, resident_bytes, warm_bytes, cold_bytes, dying_bytes, n_pins } =
-        *counters;
-    encode(&(n_inodes, resident_bytes, warm_bytes, cold_bytes, dying_bytes, n_pins))
+    let Counters {
+        n_inodes,
+        resident_bytes,
+        warm_bytes,
+        cold_bytes,
+        lost_bytes,
+        dying_bytes,
+        n_pins,
+    } = *counters;
+    encode(&(n_inodes, resident_bytes, warm_bytes, cold_bytes, lost_bytes, dying_bytes, n_pins))
 }
 
 pub(crate) fn counters_from_bytes(bytes: &[u8]) -> Option<Counters> {
-    let (n_inodes, resident_bytes, warm_bytes, cold_bytes, dying_bytes, n_pins) = decode(bytes)?;
-    Some(Counters { n_inodes, resident_bytes, warm_bytes, cold_bytes, dying_bytes, n_pins })
+    let (n_inodes, resident_bytes, warm_bytes, cold_bytes, lost_bytes, dying_bytes, n_pins) =
+        decode(bytes)?;
+    Some(Counters {
+        n_inodes,
+        resident_bytes,
+        warm_bytes,
+        cold_bytes,
+        lost_bytes,
+        dying_bytes,
+        n_pins,
+    })
 }
 
 pub(crate) fn sums_to_bytes(sums: DataSums) -> Vec<u8> {
-    encode(&(sums.resident_bytes, sums.warm_bytes, sums.cold_bytes))
+    encode(&(sums.resident_bytes, sums.warm_bytes, sums.cold_bytes, sums.lost_bytes))
 }
 
 pub(crate) fn sums_from_bytes(bytes: &[u8]) -> Option<DataSums> {
-    let (resident_bytes, warm_bytes, cold_bytes) = decode(bytes)?;
+    let (resident_bytes, warm_bytes, cold_bytes, lost_bytes) = decode(bytes)?;
     // No file has more bytes, and every total relies on it.
-    let can_be = [resident_bytes, warm_bytes, cold_bytes].iter().all(|sum| *sum <= FILE_BYTES_MAX);
-    can_be.then_some(DataSums { resident_bytes, warm_bytes, cold_bytes })
+    let all = [resident_bytes, warm_bytes, cold_bytes, lost_bytes];
+    let can_be = all.iter().all(|sum| *sum <= FILE_BYTES_MAX);
+    can_be.then_some(DataSums { resident_bytes, warm_bytes, cold_bytes, lost_bytes })
 }
 
 pub(crate) fn dying_to_bytes(dying: Dying) -> Vec<u8> {

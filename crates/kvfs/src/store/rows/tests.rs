@@ -40,8 +40,8 @@ prop_compose! {
 }
 
 fn state() -> impl Strategy<Value = ChunkState> {
-    use ChunkState::{Cold, Hole, Hot, Warm};
-    prop::sample::select(vec![Hole, Hot, Warm, Cold])
+    use ChunkState::{Cold, Hole, Hot, Lost, Warm};
+    prop::sample::select(vec![Hole, Hot, Warm, Cold, Lost])
 }
 
 proptest! {
@@ -58,22 +58,23 @@ proptest! {
     fn small_rows_survive(
         (ino, cookie, number) in any::<(u64, u64, u64)>(),
         state in state(),
-        totals in any::<[i64; 6]>(),
-        bytes in prop::array::uniform3(0..=FILE_BYTES_MAX),
+        totals in any::<[i64; 7]>(),
+        bytes in prop::array::uniform4(0..=FILE_BYTES_MAX),
         marks in prop::collection::vec((1..5_u64, 1..5_u64, any::<u64>()), 0..5),
     ) {
         let entry = Entry { ino: Ino::new(ino), cookie };
         prop_assert_eq!(entry_from_bytes(&entry_to_bytes(entry)), Some(entry));
         let run = RunState { state, data_xid: Xid::new(number) };
         prop_assert_eq!(run_from_bytes(&run_to_bytes(run)), Some(run));
-        let [n_inodes, resident_bytes, warm_bytes, cold_bytes, dying_bytes, n_pins] = totals;
+        let [n_inodes, resident_bytes, warm_bytes, cold_bytes, lost_bytes, dying_bytes, n_pins] =
+            totals;
         let counters = Counters {
-            n_inodes, resident_bytes, warm_bytes, cold_bytes, dying_bytes, n_pins,
+            n_inodes, resident_bytes, warm_bytes, cold_bytes, lost_bytes, dying_bytes, n_pins,
         };
         prop_assert_eq!(counters_from_bytes(&counters_to_bytes(&counters)), Some(counters));
         prop_assert_eq!(number_from_bytes(&number_to_bytes(number)), Some(number));
-        let [resident_bytes, warm_bytes, cold_bytes] = bytes;
-        let sums = DataSums { resident_bytes, warm_bytes, cold_bytes };
+        let [resident_bytes, warm_bytes, cold_bytes, lost_bytes] = bytes;
+        let sums = DataSums { resident_bytes, warm_bytes, cold_bytes, lost_bytes };
         prop_assert_eq!(sums_from_bytes(&sums_to_bytes(sums)), Some(sums));
         let dying = Dying { next: ChunkNo::new(number), resident_bytes };
         prop_assert_eq!(dying_from_bytes(&dying_to_bytes(dying)), Some(dying));
@@ -126,8 +127,8 @@ fn rows_are_the_bytes_that_they_always_were() {
     assert_eq!(attr_to_bytes(&attr), expected.concat());
     let entry = Entry { ino: Ino::new(300), cookie: 5 };
     assert_eq!(entry_to_bytes(entry), [0xac, 0x02, 5]);
-    let states = [ChunkState::Hole, ChunkState::Hot, ChunkState::Warm, ChunkState::Cold];
-    for (number, state) in (0..).zip(states) {
+    use ChunkState::{Cold, Hole, Hot, Lost, Warm};
+    for (number, state) in (0..).zip([Hole, Hot, Warm, Cold, Lost]) {
         assert_eq!(run_to_bytes(RunState { state, data_xid: Xid::new(9) }), [number, 9]);
     }
     let counters = Counters {
@@ -135,13 +136,14 @@ fn rows_are_the_bytes_that_they_always_were() {
         resident_bytes: -1,
         warm_bytes: 3,
         cold_bytes: 64,
+        lost_bytes: 5,
         dying_bytes: 2,
         n_pins: 0,
     };
-    assert_eq!(counters_to_bytes(&counters), [2, 1, 6, 0x80, 0x01, 4, 0]);
+    assert_eq!(counters_to_bytes(&counters), [2, 1, 6, 0x80, 0x01, 10, 4, 0]);
     assert_eq!(number_to_bytes(513), [1, 2, 0, 0, 0, 0, 0, 0]);
-    let sums = DataSums { resident_bytes: 300, warm_bytes: 2, cold_bytes: 1 };
-    assert_eq!(sums_to_bytes(sums), [0xac, 0x02, 2, 1]);
+    let sums = DataSums { resident_bytes: 300, warm_bytes: 2, cold_bytes: 1, lost_bytes: 4 };
+    assert_eq!(sums_to_bytes(sums), [0xac, 0x02, 2, 1, 4]);
     let dying = Dying { next: ChunkNo::new(7), resident_bytes: 300 };
     assert_eq!(dying_to_bytes(dying), [7, 0xac, 0x02]);
     let chunks = ChunkRange::new(ChunkNo::new(2), ChunkNo::new(5)).unwrap();

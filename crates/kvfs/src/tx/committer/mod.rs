@@ -134,6 +134,8 @@ struct Leader {
     is_poisoned: Arc<AtomicBool>,
     /// When the key-value store was last opened again, or that was tried.
     reopened: Option<Instant>,
+    /// Whether the log says that the disk is full.
+    told_full: bool,
     extents: ExtentState,
 }
 
@@ -165,6 +167,7 @@ impl Committer {
             health: Health::Well,
             is_poisoned: Arc::clone(&is_poisoned),
             reopened: None,
+            told_full: false,
             extents: ExtentState::new(last.generation),
         };
         let group = GroupCommit::new(leader);
@@ -354,6 +357,14 @@ impl Leader {
 
     fn set_health(&mut self, health: Health) {
         self.health = health;
+        let is_full = health == Health::Full;
+        if is_full != std::mem::replace(&mut self.told_full, is_full) {
+            if is_full {
+                tracing::warn!("the disk is full: operations fail until there is room again");
+            } else {
+                tracing::info!("the key-value store accepts changes again");
+            }
+        }
         self.is_poisoned.store(health == Health::Poisoned, Ordering::Relaxed);
     }
 

@@ -55,7 +55,7 @@ fn an_inode_leaves_no_rows_but_those_that_others_delete() {
     let committer = committer(&db, std::sync::Arc::new(StandingClock));
     let attr = attr(9, FileKind::Regular);
     let ino = attr.ino;
-    let sums = DataSums { resident_bytes: 100, warm_bytes: 100, cold_bytes: 0 };
+    let sums = DataSums { resident_bytes: 100, warm_bytes: 100, ..DataSums::default() };
     let mark = CutMark { chunks: ChunkRange::ALL, xid: Xid::new(1) };
     let cuts = CutMarks::new(vec![mark]).unwrap();
     committer

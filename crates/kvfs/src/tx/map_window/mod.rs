@@ -1,6 +1,6 @@
 //! Changes of a chunk map: a window over the runs of a range, and what takes their place.
 //!
-//! A chunk is in one of four states:
+//! A chunk is in one of five states:
 //!
 //! ```text
 //!              write            evict
@@ -10,15 +10,17 @@
 //!                       |                 v  |
 //!                       '--------------- Warm
 //!
-//!      Hot, Warm, Cold ----- punch, cut ----> Hole
-//!      Cold ---- write of the whole chunk --> Hot
+//!      Hot, Warm, Cold, Lost ----- punch, cut ----> Hole
+//!      Cold, Lost ---- write of the whole chunk --> Hot
 //! ```
 //!
 //! `Hole` reads as zeros. `Hot` data is in the store and perhaps only there. `Cold` data is in the
 //! archive, and a detour stands for it here: the run itself, whose data xid says which version.
 //! `Warm` data was recalled and not changed since: it is in both, and evicting it again costs
 //! nothing. A write in part to cold chunks recalls them first (see `ops::change`), so that there is
-//! no way from `Cold` to `Hot` that keeps some of the bytes but the one through `Warm`.
+//! no way from `Cold` to `Hot` that keeps some of the bytes but the one through `Warm`. `Lost` data
+//! is nowhere, and a restore brought it: it could not be read when it was persisted. It reads as an
+//! error, and every change that would keep some of its bytes is one as well.
 //!
 //! Every change of content (write, punch, cut) gives the chunk the xid of its transaction as data
 //! xid. Eviction and recall change where the bytes are and not what they are: they keep it, are no
@@ -141,6 +143,11 @@ impl MapWindow {
     /// Whose map it is.
     pub(crate) fn ino(&self) -> Ino {
         self.ino
+    }
+
+    /// The error of a change that needs the content of a lost run.
+    pub(crate) fn lost(&self, run: &ChunkRun) -> FsError {
+        FsError::lost_range(self.ino, run.chunks, self.size.chunk_bytes, self.size.bytes)
     }
 
     /// The chunks that it replaces.

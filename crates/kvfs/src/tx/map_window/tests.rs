@@ -25,8 +25,8 @@ struct Replacement {
 }
 
 fn run_state() -> impl Strategy<Value = RunState> {
-    use ChunkState::{Cold, Hole, Hot, Warm};
-    (prop::sample::select(vec![Hole, Hot, Warm, Cold]), 1..3_u64)
+    use ChunkState::{Cold, Hole, Hot, Lost, Warm};
+    (prop::sample::select(vec![Hole, Hot, Warm, Cold, Lost]), 1..3_u64)
         .prop_map(|(state, xid)| RunState { state, data_xid: Xid::new(xid) })
 }
 

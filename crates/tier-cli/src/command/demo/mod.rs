@@ -14,6 +14,7 @@ mod source;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -259,8 +260,9 @@ impl Demo<'_> {
             trust_signer: false,
         };
         let step = || restore::restore(self.context, &args);
-        let text =
-            |report: &RestoreReport| format!("{} inodes, without their data", report.n_inodes);
+        let text = |(report, _): &(RestoreReport, Arc<Kvfs>)| {
+            format!("{} inodes, without their data", report.n_inodes)
+        };
         self.timed("restore from the cloud alone", step, text).map(drop)
     }
 }

@@ -1,5 +1,10 @@
 //! The export of one file: its content or what else it is, then its attributes.
 //!
+//! A file of which some bytes cannot be read (the archive lacks them, or has them damaged) comes out
+//! with all the others, and with a hole in the place of each such range. That is said of each, and
+//! makes the export fail in the end: a hole reads as zeros, and nothing in the copy itself says that
+//! these are none. A file of which nothing can be read is left out.
+//!
 //! Holes stay holes. What of a sparse file is data in the store may still be zeros, because a store
 //! knows holes in whole chunks only: blocks of zeros in it become holes as well, so that the copy
 //! takes no more of the disk than the original did. A file without holes is written as it is.
@@ -12,15 +17,20 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
+use kvfs::FsError;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use tier_types::{ByteRange, FileAttr, FileKind, Ino, to_u64, to_usize};
+use tier_types::{ByteRange, FileAttr, FileKind, Ino, to_u64, to_usize, with_causes};
 
 use super::Export;
 use crate::transfer::copied::COPY_BYTES;
+use crate::transfer::readable::{self, Piece};
 use crate::transfer::walk;
 
 /// Blocks of a sparse file that are all zeros stay holes.
 const BLOCK_BYTES: usize = 4096;
+
+/// Ranges of one file that are told of, where they cannot be read.
+const N_TOLD: usize = 1000;
 
 /// Ranges of data that are asked for at a time.
 const N_RANGES: usize = 1024;
@@ -75,18 +85,40 @@ impl Export<'_> {
         let file = File::options().write(true).create_new(true).mode(0o600).open(&part)?;
         // Its error waits until the part is removed.
         let copied = self.copy_all(&file, attr);
-        let named = copied.and_then(|()| Ok(fs::hard_link(&part, path)?));
+        let named = copied.and_then(|unreadable| {
+            fs::hard_link(&part, path)?;
+            Ok(unreadable)
+        });
         fs::remove_file(&part)?;
-        named
+        self.tell(path, &named?);
+        Ok(())
     }
 
-    fn copy_all(&self, file: &File, attr: &FileAttr) -> Result<()> {
+    /// Says what of a file that has its name could not be read.
+    fn tell(&self, path: &Path, unreadable: &[Unreadable]) {
+        if unreadable.is_empty() {
+            return;
+        }
+        let path = path.display();
+        for Unreadable { bytes, error } in unreadable.iter().take(N_TOLD) {
+            let why = with_causes(error);
+            tracing::error!("{path}: bytes {bytes} could not be read and are left a hole: {why}");
+        }
+        if let Some(n) = unreadable.len().checked_sub(N_TOLD).filter(|n| *n > 0) {
+            tracing::error!("{path}: and {n} more ranges");
+        }
+        self.n_partial.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Copies what can be read, and returns what cannot; an error if that is everything.
+    fn copy_all(&self, file: &File, attr: &FileAttr) -> Result<Vec<Unreadable>> {
         // The length is set first: a hole at the end would otherwise shorten the file.
         file.set_len(attr.size_bytes)?;
         let mut ranges = self.fs.data_ranges(attr.ino, 0, N_RANGES)?;
         // One range over all of the file is what a file without holes has.
         let sparse = ranges != [ByteRange { offset: 0, len: attr.size_bytes }];
-        let copy = CopyData { export: self, file, ino: attr.ino, sparse };
+        let (n_bytes, unreadable) = (0, Vec::new());
+        let mut copy = CopyData { export: self, file, ino: attr.ino, sparse, n_bytes, unreadable };
         let mut at = 0;
         while !ranges.is_empty() {
             for ByteRange { offset, len } in &ranges {
@@ -101,8 +133,19 @@ impl Export<'_> {
                 self.fs.data_ranges(attr.ino, at, N_RANGES)?
             };
         }
-        Ok(())
+        let CopyData { n_bytes, mut unreadable, .. } = copy;
+        match unreadable.first() {
+            Some(_) if n_bytes == 0 => Err(unreadable.swap_remove(0).error.into()),
+            Some(_) | None => Ok(unreadable),
+        }
     }
+}
+
+/// Bytes that could not be read.
+struct Unreadable {
+    bytes: ByteRange,
+    /// Why not; of several in a row what the first one said.
+    error: FsError,
 }
 
 /// Copies data of one file of the store to one of the host.
@@ -112,30 +155,59 @@ struct CopyData<'a> {
     ino: Ino,
     /// Whether there are holes: then zeros are left out as well.
     sparse: bool,
+    /// How much could be read.
+    n_bytes: u64,
+    unreadable: Vec<Unreadable>,
 }
 
 impl CopyData<'_> {
     /// Copies the bytes from `start` up to `end`.
-    fn range(&self, start: u64, end: u64) -> Result<()> {
+    fn range(&mut self, start: u64, end: u64) -> Result<()> {
+        let (fs, ino) = (self.export.fs, self.ino);
         let mut at = start;
         while at < end {
             let n = to_usize((end - at).min(to_u64(COPY_BYTES)));
-            let data = self.export.fs.read(self.ino, at, n)?;
+            let mut came = 0;
+            readable::read_pieces::<anyhow::Error>(fs, ino, at, n, &mut |offset, piece| {
+                came += self.piece(offset, piece)?;
+                Ok(())
+            })?;
             // The file may be cut by a writer; a copy with zeros in place of the rest would be
             // wrong.
-            if data.is_empty() {
+            if came == 0 {
                 bail!("it became shorter while it was read");
             }
-            if self.sparse {
-                write_blocks(self.file, &data, at)?;
-            } else {
-                self.file.write_all_at(&data, at)?;
-            }
-            at += to_u64(data.len());
-            // Also within a file, so that a long one can be stopped and shows that it moves.
-            self.export.count(0, to_u64(data.len()))?;
+            at += came;
         }
         Ok(())
+    }
+
+    /// Takes a piece of the file, and says how long it is.
+    fn piece(&mut self, offset: u64, piece: Piece) -> Result<u64> {
+        match piece {
+            Piece::Data(data) => {
+                if self.sparse {
+                    write_blocks(self.file, &data, offset)?;
+                } else {
+                    self.file.write_all_at(&data, offset)?;
+                }
+                let len = to_u64(data.len());
+                self.n_bytes += len;
+                // Also within a file, so that a long one can be stopped and shows that it moves.
+                self.export.count(0, len)?;
+                Ok(len)
+            }
+            Piece::Unreadable(len, error) => {
+                match self.unreadable.last_mut() {
+                    Some(last) if last.bytes.end() == Some(offset) => last.bytes.len += len,
+                    _ => {
+                        let bytes = ByteRange { offset, len };
+                        self.unreadable.push(Unreadable { bytes, error });
+                    }
+                }
+                Ok(len)
+            }
+        }
     }
 }
 

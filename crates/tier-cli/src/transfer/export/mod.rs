@@ -7,8 +7,8 @@
 //! the other names are made in a second walk, because there may be more of them than fit into
 //! memory.
 //!
-//! One file that cannot be read does not keep the others from coming out: it is said, counted, and
-//! makes the export fail in the end. What only root may do is left undone by others, and said.
+//! One file that cannot be read, or not all of it, does not keep the others from coming out: it is
+//! said, counted, and makes the export fail in the end. What only root may do is left undone by others, and said.
 
 mod attributes;
 mod file;
@@ -63,6 +63,7 @@ pub(crate) fn export(
         copied: Mutex::new(Copied::default()),
         n_parts: AtomicU64::new(0),
         n_damaged: AtomicU64::new(0),
+        n_partial: AtomicU64::new(0),
     };
     let mut tree = worker_pool::run(
         options.n_threads,
@@ -77,14 +78,20 @@ pub(crate) fn export(
     for (path, attr) in tree.directories.iter().rev() {
         export.attributes(path, attr)?;
     }
-    let (copied, n_damaged) = (export.copied.into_inner(), export.n_damaged.into_inner());
+    let copied = export.copied.into_inner();
+    let (n_damaged, n_partial) = (export.n_damaged.into_inner(), export.n_partial.into_inner());
     let (n_inodes, bytes) = (copied.n_inodes, copied.bytes);
-    tracing::info!(n_inodes, bytes, n_damaged, elapsed = ?began.elapsed(), "exported");
+    tracing::info!(n_inodes, bytes, n_damaged, n_partial, elapsed = ?began.elapsed(), "exported");
     // Each was logged where it was met; the exit code must say it too.
-    match n_damaged {
-        0 => Ok(copied),
-        n => bail!(DamageFound(format!("{n} files could not be read; all others are exported"))),
-    }
+    let in_part = format!("{n_partial} files have holes where they could not be read");
+    let left_out = format!("{n_damaged} files could not be read");
+    let problem = match (n_damaged, n_partial) {
+        (0, 0) => return Ok(copied),
+        (0, _) => in_part,
+        (_, 0) => left_out,
+        (_, _) => format!("{left_out}, {in_part}"),
+    };
+    bail!(DamageFound(format!("{problem}; all others are exported")))
 }
 
 /// Whether this process may set what only root may.
@@ -99,7 +106,10 @@ struct Export<'a> {
     copied: Mutex<Copied>,
     /// Files that were begun.
     n_parts: AtomicU64,
+    /// Files of which nothing could be read.
     n_damaged: AtomicU64,
+    /// Files of which something could not be read.
+    n_partial: AtomicU64,
 }
 
 impl Export<'_> {

@@ -40,6 +40,7 @@ impl Member {
         }
         put_runs(&mut pax, pax::DATA, &self.data);
         put_runs(&mut pax, pax::HOLES, &self.holes);
+        put_runs(&mut pax, pax::LOST, &self.lost);
         // Stock tar makes a sparse file of it again, and takes the data's length from the map.
         if let (Some(map), Some(attr)) = (&map, attr) {
             pax.number(pax::MAP_BYTES, to_u64(map.len()));

@@ -64,8 +64,8 @@ impl Locator {
         if left > 0 {
             return Err("a member has more data than its runs");
         }
-        let Member { ino, gone, metadata, holes, .. } = member;
-        let entry = TocEntry { ino, at: header, gone, metadata, data: Vec::new(), holes };
+        let Member { ino, gone, metadata, holes, lost, .. } = member;
+        let entry = TocEntry { ino, at: header, gone, metadata, data: Vec::new(), holes, lost };
         let padding = to_u64(padding(content_bytes));
         Ok(Self { entry, chunk_bytes, map_bytes, runs, padding })
     }

@@ -32,6 +32,8 @@ pub(crate) struct Member {
     pub(crate) data_bytes: u64,
     /// Runs that were unmapped.
     pub(crate) holes: Vec<Run>,
+    /// Runs that cannot be read, now or since an earlier snapshot: neither data nor zeros.
+    pub(crate) lost: Vec<Run>,
 }
 
 impl Member {
@@ -46,6 +48,37 @@ impl Member {
             data: Vec::new(),
             data_bytes: 0,
             holes: Vec::new(),
+            lost: Vec::new(),
+        }
+    }
+
+    /// The member without runs of its data that turned out to be lost, in order, of so many bytes.
+    /// It is no longer the whole inode: stock tar would put zeros where data was, over an older copy
+    /// that may have it, and so the member lies under `.tier/`.
+    pub(crate) fn without(&self, lost: &[Run], lost_bytes: u64) -> Self {
+        assert!(lost_bytes <= self.data_bytes, "only what was to be read can be lost");
+        let mut data = Vec::new();
+        for run in &self.data {
+            let mut at = run.chunks.start();
+            for gone in lost.iter().filter_map(|lost| lost.chunks.intersection(run.chunks)) {
+                let before = ChunkRange::new(at, gone.start());
+                data.extend(before.map(|chunks| Run { chunks, ..*run }));
+                at = gone.end();
+            }
+            let rest = ChunkRange::new(at, run.chunks.end());
+            data.extend(rest.map(|chunks| Run { chunks, ..*run }));
+        }
+        let mut all_lost = [&self.lost[..], lost].concat();
+        // What was lost before and what is lost now may alternate.
+        all_lost.sort_by_key(|run| run.chunks.start());
+        Self {
+            gone: self.gone,
+            metadata: self.metadata.clone(),
+            data,
+            data_bytes: self.data_bytes - lost_bytes,
+            holes: self.holes.clone(),
+            lost: all_lost,
+            ..Self::of(self.ino)
         }
     }
 
@@ -68,7 +101,8 @@ impl Member {
         // A name of its own for everything, so that unpacking all tarballs in order never
         // overwrites a file with less than it was.
         let ino = self.ino;
-        let first = self.data.first().or(self.holes.first()).map(|run| run.chunks.start());
+        let runs = self.data.first().or(self.holes.first()).or(self.lost.first());
+        let first = runs.map(|run| run.chunks.start());
         match (self.gone, &self.metadata, first) {
             (Some(_), _, _) => format!("{TIER_DIR}/gone/{ino}"),
             (None, Some(_), _) | (None, None, None) => format!("{TIER_DIR}/inode/{ino}"),
@@ -86,7 +120,8 @@ pub(crate) fn header_bytes_about(member: &Member) -> usize {
         let links = inode.links.iter().map(|link| link.name.as_bytes().len() + 32);
         xattrs.chain(links.skip(1)).sum::<usize>()
     });
-    let runs = (member.data.len() + member.holes.len()) * RUN_BYTES_ABOUT;
+    let n_runs = member.data.len() + member.holes.len() + member.lost.len();
+    let runs = n_runs * RUN_BYTES_ABOUT;
     3 * BLOCK_BYTES + more + runs
 }
 

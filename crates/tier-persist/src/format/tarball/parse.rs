@@ -49,7 +49,8 @@ fn parse_records(records: &PaxRecords<'_>, header: &Header) -> Option<Member> {
     };
     let data = parse_runs(records, pax::DATA)?;
     let holes = parse_runs(records, pax::HOLES)?;
-    Some(Member { gone, metadata, data, holes, ..Member::of(ino) })
+    let lost = parse_runs(records, pax::LOST)?;
+    Some(Member { gone, metadata, data, holes, lost, ..Member::of(ino) })
 }
 
 fn parse_metadata(ino: Ino, records: &PaxRecords<'_>, header: &Header) -> Option<InodeState> {
@@ -223,8 +224,9 @@ mod tests {
     }
 
     fn any_member() -> impl Strategy<Value = Member> {
-        let parts = (any_runs(), any_runs(), any::<Option<u64>>(), any::<Option<bool>>());
-        parts.prop_flat_map(|(data, holes, gone, whole)| {
+        let runs = (any_runs(), any_runs(), any_runs());
+        let parts = (runs, any::<Option<u64>>(), any::<Option<bool>>());
+        parts.prop_flat_map(|((data, holes, lost), gone, whole)| {
             let size_bytes = data.last().map_or(0, |run| run.chunks.end().get() * 512);
             let n_chunks: u64 = data.iter().map(|run| run.chunks.len()).sum();
             any_inode(size_bytes).prop_map(move |inode| Member {
@@ -236,6 +238,7 @@ mod tests {
                 data: data.clone(),
                 data_bytes: n_chunks * 512,
                 holes: holes.clone(),
+                lost: lost.clone(),
             })
         })
     }
@@ -279,6 +282,7 @@ mod tests {
             (pax::DATA, "3-2@9"),
             (pax::DATA, "0-2@9,1-3@9"),
             (pax::HOLES, "0-2"),
+            (pax::LOST, "0-2@x"),
             (pax::XID, "5"),
         ] {
             parsed(key, value).unwrap_err();

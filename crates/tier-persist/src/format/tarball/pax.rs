@@ -26,6 +26,7 @@ pub(crate) const CREATED: &str = "TIER.btime";
 pub(crate) const XATTRS: &str = "TIER.xattrs";
 pub(crate) const DATA: &str = "TIER.data";
 pub(crate) const HOLES: &str = "TIER.holes";
+pub(crate) const LOST: &str = "TIER.lost";
 pub(crate) const MAP_BYTES: &str = "TIER.map";
 pub(crate) const GONE: &str = "TIER.gone";
 pub(crate) const MARK: &str = "TIER.frame";

@@ -20,6 +20,7 @@ use crate::format::tarball::identity::TarballIdentity;
 use crate::format::tarball::row::TarballRow;
 use crate::write::frame_builder::{BuiltFrames, FailedMember, FrameBuilder};
 use crate::write::limits::TARBALLS_PENDING_MAX;
+use crate::write::unread::UnreadRuns;
 
 /// What the snapshot came to.
 #[derive(Debug, Default)]
@@ -28,6 +29,8 @@ pub(crate) struct Sequenced {
     pub(crate) data_bytes: u64,
     /// Inodes that could not be read.
     pub(crate) failed: Vec<Ino>,
+    /// What could not be read of others.
+    pub(crate) unread: UnreadRuns,
 }
 
 /// The channels of a sequencer.
@@ -106,6 +109,13 @@ impl Sequencer<'_> {
                 self.context.status.report(Event::InodeFailed { ino, error })?;
             }
             self.result.failed.push(*ino);
+        }
+        for lost in &built.lost {
+            if self.result.unread.add(lost) {
+                let (ino, error) = (lost.ino.get(), with_causes(&lost.error));
+                let event = Event::RangeUnread { ino, bytes: lost.bytes, error };
+                self.context.status.report(event)?;
+            }
         }
         let bytes = self.result.data_bytes;
         self.context.status.progress(Progress { n_inodes: self.n_inodes, bytes });

@@ -25,6 +25,7 @@ pub(crate) struct TocEntry {
     pub(crate) metadata: Option<InodeState>,
     pub(crate) data: Vec<Piece>,
     pub(crate) holes: Vec<Run>,
+    pub(crate) lost: Vec<Run>,
 }
 
 impl TocEntry {
@@ -37,8 +38,9 @@ impl TocEntry {
         let inode = metadata.map(|inode| Entry::Inode { ino, xid: inode.attr.xid, frame, offset });
         let data = self.data.iter().map(move |piece| piece.index_entry(ino));
         let holes = self.holes.iter().map(move |run| hole(ino, run));
+        let lost = self.lost.iter().map(move |run| lost(ino, run));
         // In the order of `append_index_entries`, with which a fuzz target compares it.
-        gone.into_iter().chain(inode).chain(data).chain(holes)
+        gone.into_iter().chain(inode).chain(data).chain(holes).chain(lost)
     }
 
     /// Appends the entry as it follows `before` in a group: with numbers that are relative to each
@@ -50,6 +52,10 @@ impl TocEntry {
 
 fn hole(ino: Ino, run: &Run) -> Entry {
     Entry::Hole { ino, chunks: run.chunks, data_xid: run.data_xid }
+}
+
+fn lost(ino: Ino, run: &Run) -> Entry {
+    Entry::Lost { ino, chunks: run.chunks, data_xid: run.data_xid }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -65,6 +71,7 @@ struct WireEntry<'a> {
     metadata: Option<WireInode<'a>>,
     data: Vec<WirePiece>,
     holes: Vec<WireRun>,
+    lost: Vec<WireRun>,
 }
 
 impl<'a> WireEntry<'a> {
@@ -80,6 +87,7 @@ impl<'a> WireEntry<'a> {
             metadata: entry.metadata.as_ref().map(WireInode::from),
             data: entry.data.iter().map(|piece| WirePiece::of(piece, entry.at, ino)).collect(),
             holes: entry.holes.iter().map(|run| WireRun::of(run, ino)).collect(),
+            lost: entry.lost.iter().map(|run| WireRun::of(run, ino)).collect(),
         }
     }
 }
@@ -114,6 +122,7 @@ impl<'a> StoredEntry<'a> {
         };
         let data = wire.data.into_iter().map(|piece| piece.into_piece(at, ino));
         let holes = wire.holes.into_iter().map(|run| run.into_run(ino));
+        let lost = wire.lost.into_iter().map(|run| run.into_run(ino));
         Some(TocEntry {
             ino,
             at,
@@ -121,6 +130,7 @@ impl<'a> StoredEntry<'a> {
             metadata,
             data: data.collect::<Option<_>>()?,
             holes: holes.collect::<Option<_>>()?,
+            lost: lost.collect::<Option<_>>()?,
         })
     }
 
@@ -151,6 +161,9 @@ impl<'a> StoredEntry<'a> {
         }
         for run in &wire.holes {
             out.push(hole(ino, &run.into_run(ino)?));
+        }
+        for run in &wire.lost {
+            out.push(lost(ino, &run.into_run(ino)?));
         }
         Some(())
     }

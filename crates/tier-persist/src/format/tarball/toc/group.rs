@@ -145,9 +145,10 @@ mod tests {
     fn any_entry() -> impl Strategy<Value = TocEntry> {
         let piece = (any_run(), 0_u32..9, any::<u32>(), any::<u32>());
         let pieces = prop::collection::vec(piece, 0..4);
-        let holes = prop::collection::vec(any_run(), 0..4);
-        let fields = (any::<u64>(), 0_u32..1000, any::<u32>(), any::<Option<u64>>(), pieces, holes);
-        fields.prop_map(|(ino, frame, offset, gone, pieces, holes)| TocEntry {
+        let runs = || prop::collection::vec(any_run(), 0..4);
+        let numbers = (any::<u64>(), 0_u32..1000, any::<u32>(), any::<Option<u64>>());
+        let fields = (numbers, pieces, runs(), runs());
+        fields.prop_map(|((ino, frame, offset, gone), pieces, holes, lost)| TocEntry {
             ino: Ino::new(ino),
             at: FramePosition { frame, offset },
             gone: gone.map(Xid::new),
@@ -161,6 +162,7 @@ mod tests {
                 })
                 .collect(),
             holes,
+            lost,
         })
     }
 
@@ -232,6 +234,7 @@ mod tests {
             metadata: None,
             data: Vec::new(),
             holes: Vec::new(),
+            lost: Vec::new(),
         };
         let writer = written(&[vec![entry.clone(), entry]], 1000);
         let mut visit = |entry: StoredEntry<'_>| entry.decode().map(|_| Ok::<(), ()>(()));
