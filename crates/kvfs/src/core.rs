@@ -130,9 +130,7 @@ impl Core {
     /// Makes a filesystem without even a root directory, to be restored into.
     pub fn create_empty(path: &Path, options: &KvfsOptions) -> Result<(), FsError> {
         options.check()?;
-        let failed = |operation| {
-            move |source: std::io::Error| FsError::Store { operation, source: source.into() }
-        };
+        let failed = |operation| move |source| FsError::io(operation, source);
         for directory in [path.to_path_buf(), segments_path(path)] {
             std::fs::create_dir_all(&directory).map_err(failed("create the directory of"))?;
         }

@@ -5,10 +5,10 @@
 //! where it ends; and [`Damage`], which the check can find and the repair may mend. An operation
 //! that met damage has changed nothing.
 
-use std::fmt;
+use std::{fmt, io};
 
 use tier_log::LogError;
-use tier_types::{ErrorKind, HasKind, Ino, PortError};
+use tier_types::{ChunkNo, ErrorKind, HasKind, Ino, PortError};
 
 /// An operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -81,11 +81,22 @@ pub enum FsError {
         /// What is wrong.
         damage: Damage,
     },
+    /// Rows cannot be read: the files of the key-value store are damaged there. Everything else in
+    /// it can be read.
+    #[error("cannot read {rows}: the key-value store is damaged there; fsck says what else is")]
+    Unreadable {
+        /// The rows.
+        rows: UnreadableRows,
+        /// Which file, and what is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The key-value store failed.
     #[error("cannot {operation} the key-value store")]
     Store {
         /// What was tried.
         operation: &'static str,
+        /// What the caller can do about it.
+        kind: ErrorKind,
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -115,10 +126,43 @@ impl FsError {
     pub(crate) fn damaged_store(damage: Damage) -> Self {
         Self::Damaged { ino: None, damage }
     }
+
+    /// The system refused something to the key-value store.
+    pub(crate) fn io(operation: &'static str, source: io::Error) -> Self {
+        let is_full = source.kind() == io::ErrorKind::StorageFull;
+        let kind = if is_full { ErrorKind::NoSpace } else { ErrorKind::Failed };
+        Self::Store { operation, kind, source: source.into() }
+    }
+
+    /// Whether what is stored is damaged: other rows can be read all the same.
+    pub(crate) fn is_damage(&self) -> bool {
+        self.kind() == ErrorKind::Damaged
+    }
 }
 
 fn at_inode(ino: Option<Ino>) -> String {
     ino.map_or_else(String::new, |ino| format!(" at inode {ino}"))
+}
+
+/// Rows of the key-value store that cannot be read, by what is known of their keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnreadableRows {
+    /// The table in which they are.
+    pub table: &'static str,
+    /// Whose they are; `None` if they are of no inode, or of any.
+    pub ino: Option<Ino>,
+    /// The chunk, if it is one.
+    pub chunk: Option<ChunkNo>,
+}
+
+impl fmt::Display for UnreadableRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.ino, self.chunk) {
+            (Some(ino), Some(chunk)) => write!(f, "chunk {chunk} of inode {ino}"),
+            (Some(ino), None) => write!(f, "inode {ino} in table {}", self.table),
+            (None, _) => write!(f, "table {}", self.table),
+        }
+    }
 }
 
 /// What an operation can find wrong with what is stored.
@@ -155,6 +199,10 @@ pub enum Damage {
     LogRecords,
     /// A published log segment is missing.
     LogSegment,
+    /// The way up from a directory comes back to it.
+    LinkCircle,
+    /// A directory is entered in one that is not its parent.
+    SecondEntry,
 }
 
 impl fmt::Display for Damage {
@@ -175,6 +223,8 @@ impl fmt::Display for Damage {
             Self::LogKey => "a log key is wrong",
             Self::LogRecords => "log records are missing",
             Self::LogSegment => "a published log segment is missing",
+            Self::LinkCircle => "the way up from it leads back to it",
+            Self::SecondEntry => "it is entered in a directory that is not its parent",
         })
     }
 }
@@ -182,7 +232,9 @@ impl fmt::Display for Damage {
 impl HasKind for FsError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Damaged { .. } => ErrorKind::Damaged,
+            Self::Damaged { .. } | Self::Unreadable { .. } => ErrorKind::Damaged,
+            Self::Store { kind, .. } => *kind,
+            Self::NoSpace(_) => ErrorKind::NoSpace,
             Self::Recall { source, .. } => source.kind(),
             Self::Log(error) => error.kind(),
             Self::Busy => ErrorKind::Busy,
@@ -196,11 +248,9 @@ impl HasKind for FsError {
             | Self::NotEmpty
             | Self::TooLong(_)
             | Self::TooLarge(_)
-            | Self::NoSpace(_)
             | Self::Invalid(_)
             | Self::TooManyLinks
             | Self::NoXattr
-            | Self::Store { .. }
             | Self::Poisoned
             | Self::LeaderPanicked => ErrorKind::Failed,
         }

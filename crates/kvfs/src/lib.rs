@@ -40,7 +40,7 @@ pub mod fuzzing;
 mod testing;
 
 pub use core::{Core, Kvfs, ResidencyListener};
-pub use error::{Damage, FsError};
+pub use error::{Damage, FsError, UnreadableRows};
 pub use fuse::{Mount, MountOptions};
 pub use options::KvfsOptions;
 pub use space::{DiskSpace, StatFs};

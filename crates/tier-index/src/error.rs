@@ -11,12 +11,14 @@ use crate::TarballId;
 #[non_exhaustive]
 pub enum IndexError {
     /// The database below failed.
-    #[error("cannot {operation} the index {}", path.display())]
+    #[error("cannot {operation} the index {}{}", path.display(), advice(*kind))]
     Database {
         /// What was tried.
         operation: &'static str,
         /// The index.
         path: PathBuf,
+        /// What the caller can do about it.
+        kind: ErrorKind,
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -54,6 +56,10 @@ pub enum IndexError {
     Dump(#[source] std::io::Error),
 }
 
+fn advice(kind: ErrorKind) -> &'static str {
+    if kind == ErrorKind::Damaged { ", which is damaged; rebuild it" } else { "" }
+}
+
 impl HasKind for IndexError {
     fn kind(&self) -> ErrorKind {
         match self {
@@ -61,7 +67,8 @@ impl HasKind for IndexError {
             | Self::ChunkSize { .. }
             | Self::Contents { .. }
             | Self::Behind => ErrorKind::Damaged,
-            Self::Database { .. } | Self::Dump(_) => ErrorKind::Failed,
+            Self::Database { kind, .. } => *kind,
+            Self::Dump(_) => ErrorKind::Failed,
         }
     }
 }

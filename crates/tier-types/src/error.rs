@@ -24,7 +24,9 @@ pub enum ErrorKind {
     Unavailable,
     /// Stopped on request.
     Cancelled,
-    /// Anything else: an I/O error, a full disk, bad input.
+    /// There is no room for it: it works again when there is.
+    NoSpace,
+    /// Anything else: an I/O error, bad input.
     Failed,
 }
 

@@ -37,7 +37,7 @@ pub(super) enum Repair {
     SetLinkCount { ino: Ino, n_links: u64 },
     /// A chunk behind the end of its file goes.
     DeleteChunk { ino: Ino, chunk: ChunkNo },
-    /// Lost chunks that the archive has become evicted ones.
+    /// Lost or unreadable chunks that the archive has become evicted ones.
     MakeCold { ino: Ino, chunks: ChunkRange, data_xid: Xid },
     /// The sum of local bytes is made anew.
     SumResident { ino: Ino },
@@ -105,7 +105,8 @@ impl Repair {
             Problem::ChunkUnmapped { chunk, is_beyond_end: true } => {
                 Self::DeleteChunk { ino, chunk: *chunk }
             }
-            Problem::ChunksLost { chunks, data_xid, is_archived: true } => {
+            Problem::ChunksLost { chunks, data_xid, is_archived: true }
+            | Problem::ChunksUnreadable { chunks, data_xid, is_archived: true, .. } => {
                 Self::MakeCold { ino, chunks: *chunks, data_xid: *data_xid }
             }
             Problem::ResidentUnreadable | Problem::ResidentBytes { .. } => {
@@ -120,6 +121,9 @@ impl Repair {
             | Problem::LinkCount { is_certain: false, .. }
             | Problem::ChunkUnmapped { is_beyond_end: false, .. }
             | Problem::ChunksLost { is_archived: false, .. }
+            | Problem::ChunksUnreadable { is_archived: false, .. }
+            | Problem::RowsUnreadable { .. }
+            | Problem::TableUnreadable { .. }
             | Problem::Damaged(_)
             | Problem::DirectoryNames
             | Problem::DataOfNoFile
@@ -196,6 +200,9 @@ mod tests {
         warm-unlisted: Counts
         chunk-unmapped: Counts
         chunks-lost: Counts
+        chunks-unreadable: Counts
+        rows-unreadable: -
+        table-unreadable: -
         not-archived: -
         key-unreadable: -
         unowned: Inodes
@@ -219,6 +226,12 @@ mod tests {
             Problem::LinkCount { kept: 1, expected: 0, is_certain: false },
             Problem::ChunkUnmapped { chunk: ChunkNo::new(2), is_beyond_end: false },
             Problem::ChunksLost { chunks, data_xid, is_archived: false },
+            Problem::ChunksUnreadable {
+                chunks,
+                data_xid,
+                is_archived: false,
+                reason: "a block is damaged".into(),
+            },
             Problem::Unowned { table: Table::Entries, can_be_recreated: false },
         ] {
             assert_eq!(planned(Some(7), problem.clone()), None, "{problem:?}");

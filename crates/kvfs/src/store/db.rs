@@ -17,9 +17,12 @@ use self_cell::self_cell;
 use tier_types::Xid;
 
 use super::batch::{Batch, Change};
+use super::compaction::Compaction;
+use super::failure::{self, failed};
 use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, META_XID_FLOOR, Table};
 use super::rows::{self, Counters};
 use super::tuning;
+use crate::error::UnreadableRows;
 use crate::{FsError, KvfsOptions};
 
 /// Key and value.
@@ -58,6 +61,7 @@ pub(super) trait RawTables {
 pub(crate) struct Db {
     db: DB,
     path: PathBuf,
+    compaction: Compaction,
 }
 
 self_cell!(
@@ -85,23 +89,41 @@ pub struct TableStatistics {
 impl Db {
     pub(crate) fn open(path: &Path, options: &KvfsOptions, create: bool) -> Result<Self, FsError> {
         let cache = Cache::new_lru_cache(options.cache_bytes);
+        let compaction = Compaction::of(path);
         let tables = Table::ALL.map(|table| {
-            ColumnFamilyDescriptor::new(table.name(), tuning::table(table, &cache, options))
+            let mut settings = tuning::table(table, &cache, options);
+            settings.set_disable_auto_compactions(compaction.is_off());
+            ColumnFamilyDescriptor::new(table.name(), settings)
         });
         let opened = DB::open_cf_descriptors(&tuning::database(options, create), path, tables);
-        let db = opened.map_err(|source| {
-            // RocksDB has no error of its own for a database that is open in another process.
-            let locked = source.to_string().contains("lock");
-            if locked { FsError::Busy } else { failed("open", source) }
-        })?;
-        Ok(Self { db, path: path.to_path_buf() })
+        let not_opened =
+            |source| if create { failed("make", source) } else { failure::not_opened(source) };
+        Ok(Self { db: opened.map_err(not_opened)?, path: path.to_path_buf(), compaction })
     }
 
     /// Writes a batch: all of it or nothing becomes visible, and survives the end of the process.
     /// It survives a loss of power only from the next [`sync`](Self::sync) on.
     pub(crate) fn write(&self, batch: Batch) -> Result<(), FsError> {
         let written = self.db.write_opt(self.write_batch(batch), &WriteOptions::default());
-        written.map_err(|source| failed("write to", source))
+        written.map_err(|source| self.not_written("write to", source))
+    }
+
+    /// The error of a write. One that names damage is that of a compaction before it.
+    fn not_written(&self, operation: &'static str, source: rocksdb::Error) -> FsError {
+        let error = failed(operation, source);
+        if error.is_damage() {
+            self.compaction.stop(&self.db, &error);
+        }
+        error
+    }
+
+    /// The error of a read. Damage that a reader met would be met by a compaction as well.
+    pub(super) fn not_read(&self, rows: UnreadableRows, source: rocksdb::Error) -> FsError {
+        let error = failure::not_read(rows, source);
+        if error.is_damage() {
+            self.compaction.stop(&self.db, &error);
+        }
+        error
     }
 
     fn write_batch(&self, changes: Batch) -> WriteBatch {
@@ -123,7 +145,7 @@ impl Db {
 
     /// Makes everything written so far durable.
     pub(crate) fn sync(&self) -> Result<(), FsError> {
-        self.db.flush_wal(true).map_err(|source| failed("sync", source))
+        self.db.flush_wal(true).map_err(|source| self.not_written("sync", source))
     }
 
     /// Writes what every store needs, into a new one, durably.
@@ -169,10 +191,19 @@ impl Db {
 
     /// Gives the space of evicted data and of released log records back to the disk.
     pub(crate) fn reclaim(&self) -> Result<(), FsError> {
+        if self.compaction.is_off() {
+            tracing::warn!("no space is given back: the key-value store is damaged; run fsck");
+            return Ok(());
+        }
         for table in [Table::Chunks, Table::Map, Table::Log] {
             self.compact(table)?;
         }
         Ok(())
+    }
+
+    /// The whole store was read, and no row of it is damaged.
+    pub(crate) fn note_wholeness(&self) {
+        self.compaction.resume(&self.db);
     }
 
     /// Drops what was deleted from the files of a table.
@@ -199,49 +230,46 @@ impl Db {
         Ok(())
     }
 
-    /// Bytes of all files of the store.
+    /// About the bytes that the store takes on the disk: its table and blob files, and for its
+    /// write-ahead log, whose size RocksDB does not tell, what of it is in memory. Asked once a
+    /// second, so that no file is looked at.
     pub(crate) fn physical_bytes(&self) -> Result<u64, FsError> {
-        let io =
-            |source: std::io::Error| FsError::Store { operation: "measure", source: source.into() };
-        let mut bytes = 0;
-        for entry in std::fs::read_dir(&self.path).map_err(io)? {
-            match entry.map_err(io)?.metadata() {
-                Ok(metadata) => bytes += metadata.len(),
-                // RocksDB removes files of its own while this goes through them.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(io(error)),
-            }
-        }
-        Ok(bytes)
+        let bytes = |table: Table| {
+            let in_files = self.file_bytes(table)?;
+            Ok(in_files + self.property(table, "rocksdb.cur-size-all-mem-tables")?)
+        };
+        Table::ALL.into_iter().map(bytes).sum()
     }
 
     /// The filesystem on which the store's files are.
     pub(crate) fn statvfs(&self) -> Result<rustix::fs::StatVfs, FsError> {
-        rustix::fs::statvfs(&self.path).map_err(|errno| FsError::Store {
-            operation: "measure the disk of",
-            source: std::io::Error::from(errno).into(),
-        })
+        let asked = rustix::fs::statvfs(&self.path);
+        asked.map_err(|errno| FsError::io("measure the disk of", errno.into()))
     }
 
     pub(crate) fn statistics(&self) -> Result<Vec<TableStatistics>, FsError> {
-        let property = |table: Table, name: &str| {
-            let failed = |source| FsError::Store { operation: "measure a table of", source };
-            match self.db.property_int_value_cf(self.family(table), name) {
-                Ok(Some(value)) => Ok(value),
-                Ok(None) => Err(failed(format!("it does not know its {name}").into())),
-                Err(error) => Err(failed(error.into())),
-            }
-        };
         let statistics = |table: Table| {
-            let sst_bytes = property(table, "rocksdb.total-sst-files-size")?;
-            let blob_bytes = property(table, "rocksdb.total-blob-file-size")?;
             Ok(TableStatistics {
                 table: table.name(),
-                n_keys: property(table, "rocksdb.estimate-num-keys")?,
-                file_bytes: sst_bytes + blob_bytes,
+                n_keys: self.property(table, "rocksdb.estimate-num-keys")?,
+                file_bytes: self.file_bytes(table)?,
             })
         };
         Table::ALL.into_iter().map(statistics).collect()
+    }
+
+    fn file_bytes(&self, table: Table) -> Result<u64, FsError> {
+        let sst_bytes = self.property(table, "rocksdb.total-sst-files-size")?;
+        Ok(sst_bytes + self.property(table, "rocksdb.total-blob-file-size")?)
+    }
+
+    fn property(&self, table: Table, name: &str) -> Result<u64, FsError> {
+        let value = self.db.property_int_value_cf(self.family(table), name);
+        let value = value.map_err(|source| failed("measure a table of", source))?;
+        value.ok_or_else(|| {
+            let unknown = format!("it does not know its {name}");
+            FsError::io("measure a table of", std::io::Error::other(unknown))
+        })
     }
 
     #[expect(clippy::expect_used, reason = "a store cannot be opened without any of its tables")]
@@ -255,6 +283,10 @@ impl KvsSnapshot {
         Self::new(Arc::clone(db), |db| db.db.snapshot())
     }
 
+    pub(super) fn db(&self) -> &Db {
+        self.borrow_owner()
+    }
+
     pub(super) fn raw_iterator(&self, table: Table, options: ReadOptions) -> DBRawIterator<'_> {
         self.borrow_dependent().raw_iterator_cf_opt(self.borrow_owner().family(table), options)
     }
@@ -263,7 +295,8 @@ impl KvsSnapshot {
 impl RawTables for Db {
     fn visit(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
         let value = self.db.get_pinned_cf(self.family(table), key);
-        if let Some(value) = value.map_err(|source| failed("read", source))? {
+        let at = || failure::row_at(table, key);
+        if let Some(value) = value.map_err(|source| self.not_read(at(), source))? {
             visit(&value);
         }
         Ok(())
@@ -272,7 +305,8 @@ impl RawTables for Db {
     fn scan(&self, table: Table, from: &[u8], until: &[u8]) -> Result<Pairs<'_>, FsError> {
         let mode = IteratorMode::From(from, Direction::Forward);
         let pairs = self.db.iterator_cf_opt(self.family(table), tuning::scan(table, until), mode);
-        Ok(Box::new(pairs.map(|pair| pair.map_err(|source| failed("scan", source)))))
+        let rows = failure::rows_between(table, from, until);
+        Ok(Box::new(pairs.map(move |pair| pair.map_err(|source| self.not_read(rows, source)))))
     }
 
     fn last(&self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Option<Pair>, FsError> {
@@ -280,14 +314,16 @@ impl RawTables for Db {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(lower);
         let mut pairs = self.db.iterator_cf_opt(self.family(table), options, mode);
-        pairs.next().transpose().map_err(|source| failed("scan", source))
+        let rows = || failure::rows_between(table, lower, upper);
+        pairs.next().transpose().map_err(|source| self.not_read(rows(), source))
     }
 }
 
 impl RawTables for KvsSnapshot {
     fn visit(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
         let value = self.borrow_dependent().get_pinned_cf(self.borrow_owner().family(table), key);
-        if let Some(value) = value.map_err(|source| failed("read", source))? {
+        let at = || failure::row_at(table, key);
+        if let Some(value) = value.map_err(|source| self.db().not_read(at(), source))? {
             visit(&value);
         }
         Ok(())
@@ -297,7 +333,8 @@ impl RawTables for KvsSnapshot {
         let mode = IteratorMode::From(from, Direction::Forward);
         let (family, options) = (self.borrow_owner().family(table), tuning::scan(table, until));
         let pairs = self.borrow_dependent().iterator_cf_opt(family, options, mode);
-        Ok(Box::new(pairs.map(|pair| pair.map_err(|source| failed("scan", source)))))
+        let rows = failure::rows_between(table, from, until);
+        Ok(Box::new(pairs.map(move |pair| pair.map_err(|source| self.db().not_read(rows, source)))))
     }
 
     fn last(&self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Option<Pair>, FsError> {
@@ -306,10 +343,7 @@ impl RawTables for KvsSnapshot {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(lower);
         let mut pairs = self.borrow_dependent().iterator_cf_opt(family, options, mode);
-        pairs.next().transpose().map_err(|source| failed("scan", source))
+        let rows = || failure::rows_between(table, lower, upper);
+        pairs.next().transpose().map_err(|source| self.db().not_read(rows(), source))
     }
-}
-
-pub(super) fn failed(operation: &'static str, source: rocksdb::Error) -> FsError {
-    FsError::Store { operation, source: source.into() }
 }

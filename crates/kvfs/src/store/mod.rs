@@ -7,19 +7,22 @@
 //! segments lie beside the tables, as files.
 
 mod batch;
+mod compaction;
 mod cursor;
 mod db;
 mod decode;
 mod dump;
+mod failure;
 pub(crate) mod keys;
 pub(crate) mod patch;
 mod reader;
 pub(crate) mod rows;
 mod segments;
 mod tuning;
+mod walks;
 
 pub(crate) use batch::Batch;
-pub(crate) use cursor::{OrderedReader, Owner};
+pub(crate) use cursor::OrderedReader;
 pub(crate) use db::{Db, KvsSnapshot};
 pub(crate) use decode::resident_bytes;
 pub(crate) use dump::dump;
@@ -27,6 +30,7 @@ pub(crate) use keys::{COOKIE_PARENT, COOKIE_SELF, Table};
 pub(crate) use reader::StoreReader;
 pub(crate) use rows::{Counters, Entry, FILE_BYTES_MAX, RunState};
 pub(crate) use segments::Segments;
+pub(crate) use walks::{Gap, InodeFound, InodeRow, Owner};
 
 pub use db::TableStatistics;
 

@@ -376,7 +376,7 @@ mod tests {
             })
             .unwrap();
         let left = db.reader().chunk_rows(ino, ChunkRange::ALL).unwrap();
-        let left: Vec<_> = left.map(|row| row.unwrap().chunk.get()).collect();
+        let left: Vec<_> = left.map(|row| row.unwrap().get()).collect();
         assert_eq!(left, [0, 3, 4, 19]);
         assert_eq!(db.reader().chunk(ino.next(), ChunkNo::new(0)).unwrap(), [2]);
     }

@@ -51,7 +51,11 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
         Some(ErrorKind::Busy) => BUSY,
         // These kinds differ for a user, but a script can only try again or give up.
         Some(
-            ErrorKind::WrongKey | ErrorKind::Unavailable | ErrorKind::Cancelled | ErrorKind::Failed,
+            ErrorKind::WrongKey
+            | ErrorKind::Unavailable
+            | ErrorKind::Cancelled
+            | ErrorKind::NoSpace
+            | ErrorKind::Failed,
         )
         | None => FAILED,
     }
@@ -118,6 +122,7 @@ mod tests {
             (ErrorKind::Busy, BUSY),
             (ErrorKind::Unavailable, FAILED),
             (ErrorKind::Cancelled, FAILED),
+            (ErrorKind::NoSpace, FAILED),
             (ErrorKind::Failed, FAILED),
         ];
         for (kind, wanted) in table {

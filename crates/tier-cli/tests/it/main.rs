@@ -19,6 +19,8 @@ mod life;
 #[cfg(test)]
 mod logging;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod mount;
 #[cfg(test)]
 mod power;

@@ -235,6 +235,7 @@ impl Batch<'_, '_> {
             | ErrorKind::Busy
             | ErrorKind::Unavailable
             | ErrorKind::Cancelled
+            | ErrorKind::NoSpace
             | ErrorKind::Failed => Err(error),
         })
     }

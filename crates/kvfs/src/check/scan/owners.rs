@@ -1,4 +1,4 @@
-//! Owners: what is kept of inodes that do not exist.
+//! Owners: what is kept of inodes that do not exist, or that the walk could not read.
 
 use super::Scan;
 use crate::FsError;
@@ -26,8 +26,11 @@ impl Scan<'_> {
                 self.check_stop()?;
                 match owner? {
                     Owner::Unreadable => self.find_any(None, Problem::KeyUnreadable { table })?,
+                    Owner::Gap(gap) => self.gap(table, &gap)?,
                     Owner::Inode { ino, exists } => {
-                        if !exists {
+                        if exists != Some(false) {
+                            self.hidden_inode(ino)?;
+                        } else {
                             let can_be_recreated =
                                 table == Table::Entries && self.can_be_recreated(ino)?;
                             self.find(ino, Problem::Unowned { table, can_be_recreated })?;

@@ -19,14 +19,6 @@ use crate::store::rows::RunState;
 /// Runs of a long map that are read at a time.
 const N_RUNS: usize = 1024;
 
-/// A chunk that is in the store.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct ChunkRow {
-    pub(crate) chunk: ChunkNo,
-    /// Its content was lost when patches were put together.
-    pub(crate) is_lost: bool,
-}
-
 impl<'a> StoreReader<'a> {
     /// The state of the run that holds a chunk.
     pub(crate) fn run_at(&self, ino: Ino, at: ChunkNo) -> Result<RunState, FsError> {
@@ -140,18 +132,16 @@ impl<'a> StoreReader<'a> {
         Ok(())
     }
 
-    /// The chunks of a range that are in the store, wanted there or not.
+    /// The chunks of a range of which there are rows, wanted there or not.
     pub(crate) fn chunk_rows(
         &self,
         ino: Ino,
         range: ChunkRange,
-    ) -> Result<impl Iterator<Item = Result<ChunkRow, FsError>> + use<'a>, FsError> {
+    ) -> Result<impl Iterator<Item = Result<ChunkNo, FsError>> + use<'a>, FsError> {
         let (from, until) = (keys::chunk(ino, range.start()), keys::chunk(ino, range.end()));
         Ok(self.tables.scan(Table::Chunks, &from, &until)?.map(|pair| {
-            let (key, content) = pair?;
             // A key that cannot be read stands for a chunk that no map knows.
-            let chunk = keys::parse_second(&key).map_or(ChunkNo::END, ChunkNo::new);
-            Ok(ChunkRow { chunk, is_lost: patch::is_lost(&content) })
+            Ok(keys::parse_second(&pair?.0).map_or(ChunkNo::END, ChunkNo::new))
         }))
     }
 }
