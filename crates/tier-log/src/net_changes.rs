@@ -136,7 +136,7 @@ impl NetChanges {
             // After the record: one operation adds a few inodes and a range, and goes beyond the
             // limit by no more than that.
             if accumulator.n_held() >= options.n_in_memory_max {
-                spilled.add(accumulator.take(), options)?;
+                spilled.add(&accumulator.take(), options)?;
             }
             Ok::<(), LogError>(())
         })?;
@@ -149,13 +149,9 @@ impl NetChanges {
 
 impl Spilled {
     /// Writes a run, and merges those of which there are enough.
-    fn add(
-        &mut self,
-        inodes: Vec<InodeChange>,
-        options: &NetChangesOptions,
-    ) -> Result<(), LogError> {
+    fn add(&mut self, inodes: &[InodeChange], options: &NetChangesOptions) -> Result<(), LogError> {
         let mut writer = RunWriter::create(&options.spill_dir)?;
-        for inode in &inodes {
+        for inode in inodes {
             writer.push(inode)?;
         }
         self.0.push(Generation { n_passes: 0, run: writer.finish()? });
@@ -214,7 +210,8 @@ mod tests {
         let mut spilled = Spilled::default();
         for number in 1..=1000 {
             let change = NetChange { created: true, ..NetChange::default() };
-            spilled.add(vec![InodeChange { ino: Ino::new(number), change }], &options).unwrap();
+            let inode = InodeChange { ino: Ino::new(number), change };
+            spilled.add(&[inode], &options).unwrap();
             assert!(spilled.0.len() <= 3 * 5, "3 of each of 5 generations: 4 to the 5th is 1024");
             assert!(spilled.0.is_sorted_by(|a, b| a.n_passes >= b.n_passes), "oldest first");
         }

@@ -58,6 +58,7 @@ pub(super) trait RawTables {
 
 /// The key-value store.
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "RocksDB's own name for what is wrapped here")]
 pub(crate) struct Db {
     db: DB,
     path: PathBuf,

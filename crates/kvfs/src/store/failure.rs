@@ -161,6 +161,10 @@ mod tests {
             files.find(|path| is_wanted(path.file_name().unwrap().to_str().unwrap())).unwrap()
         }
 
+        fn is_table(name: &str) -> bool {
+            Path::new(name).extension().is_some_and(|extension| extension == "sst")
+        }
+
         fn opened(path: &Path) -> ErrorKind {
             use tier_types::HasKind;
             not_opened(open(path, false).unwrap_err()).kind()
@@ -175,7 +179,7 @@ mod tests {
 
         #[test]
         fn files_that_are_missing_or_cut_are_damage() {
-            let table = |name: &str| name.ends_with(".sst");
+            let table = is_table;
             let manifest = |name: &str| name.starts_with("MANIFEST");
             let current = |name: &str| name == "CURRENT";
             let kinds: [fn(&str) -> bool; 3] = [table, manifest, current];
@@ -191,7 +195,7 @@ mod tests {
         #[test]
         fn a_flipped_bit_is_damage_of_the_rows_that_it_hits() {
             let (_dir, path) = database();
-            let table = file(&path, |name| name.ends_with(".sst"));
+            let table = file(&path, is_table);
             let mut bytes = fs::read(&table).unwrap();
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
@@ -218,8 +222,7 @@ mod tests {
             let (_dir, path) = database();
             let db = open(&path, false).unwrap();
             // The next table file is one that cannot be written.
-            let next = |name: &str| name.ends_with(".sst");
-            let last = file(&path, next);
+            let last = file(&path, is_table);
             let number: u64 = last.file_stem().unwrap().to_str().unwrap().parse().unwrap();
             for number in number + 1..number + 20 {
                 let place = path.join(format!("{number:06}.sst"));

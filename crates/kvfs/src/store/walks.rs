@@ -124,9 +124,9 @@ impl KvsSnapshot {
         std::iter::from_fn(move || {
             let start = from.take()?;
             let owner = match next_owner(&mut rows, start) {
-                Ok(None) => return None,
-                Ok(Some(None)) => Ok(Owner::Unreadable),
-                Ok(Some(Some(ino))) => {
+                Ok(NextOwner::End) => return None,
+                Ok(NextOwner::Unreadable) => Ok(Owner::Unreadable),
+                Ok(NextOwner::Inode(ino)) => {
                     from = (ino.get() < u64::MAX).then(|| ino.next());
                     self.exists(&mut inodes, ino).map(|exists| Owner::Inode { ino, exists })
                 }
@@ -154,10 +154,18 @@ impl KvsSnapshot {
     }
 }
 
-/// The first owner at or behind an inode, if there is one, and if its key can be read.
-fn next_owner(rows: &mut Cursor<'_>, from: Ino) -> Result<Option<Option<Ino>>, FsError> {
-    let item = rows.at_or_after(&keys::ino(from))?;
-    Ok(item.map(|(key, _)| keys::take_number(key).map(|(number, _)| Ino::new(number))))
+/// What the key at a place says of its owner.
+enum NextOwner {
+    End,
+    Unreadable,
+    Inode(Ino),
+}
+
+/// The first owner at or behind an inode.
+fn next_owner(rows: &mut Cursor<'_>, from: Ino) -> Result<NextOwner, FsError> {
+    let Some((key, _)) = rows.at_or_after(&keys::ino(from))? else { return Ok(NextOwner::End) };
+    let number = keys::take_number(key);
+    Ok(number.map_or(NextOwner::Unreadable, |(number, _)| NextOwner::Inode(Ino::new(number))))
 }
 
 #[cfg(test)]

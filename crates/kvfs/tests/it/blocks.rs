@@ -126,11 +126,10 @@ fn run(archive: &dyn Persisted, fs: &Kvfs, is_repair: bool) -> (FsckReport, Vec<
 /// Whether a check names an inode, by itself or in a range.
 fn is_named(findings: &[Finding], ino: Ino) -> bool {
     findings.iter().any(|finding| {
-        let is_in_range = match finding.problem {
-            Problem::TableUnreadable { from, until, .. } => {
-                from <= ino && until.is_none_or(|until| ino < until)
-            }
-            _ => false,
+        let is_in_range = if let Problem::TableUnreadable { from, until, .. } = finding.problem {
+            from <= ino && until.is_none_or(|until| ino < until)
+        } else {
+            false
         };
         finding.ino == Some(ino) || is_in_range
     })

@@ -42,11 +42,11 @@ impl Damage {
 }
 
 /// The commands, in the order in which an operator would try them.
-const COMMANDS: [&str; 7] =
-    ["status", "export", "fsck", "verify", "index rebuild", "snapshot", "export"];
+const COMMANDS: [&str; 8] =
+    ["status", "export", "fsck", "verify", "index rebuild", "snapshot", "evict", "export"];
 
 /// Longer than any of them takes on a busy machine.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: Duration = Duration::from_mins(1);
 
 /// A store in which there is something of everything, and a copy of it.
 struct Pristine {
@@ -125,24 +125,29 @@ impl Pristine {
             }
             args.extend(["/".to_string(), out]);
         }
+        if name == "evict" {
+            args.push("--all".to_string());
+        }
         let args: Vec<_> = args.iter().map(String::as_str).collect();
         let child = command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         Run::of(&wait(child, name))
     }
 
-    /// What was exported is what was imported; all of it if the export says so.
-    fn check_export(&self, run: &Run, case: &str) {
+    /// What is wrong with an export: files that differ, or that are missing without a word.
+    fn wrong_export(&self, run: &Run, file: &Path) -> Option<String> {
         let out = PathBuf::from(self.store.at("out"));
         let mut found = BTreeMap::new();
         if out.exists() {
             read_files(&out, Path::new(""), &mut found);
         }
-        for (path, content) in &found {
-            assert!(self.files.get(path) == Some(content), "{case}: {} differs", path.display());
+        let differs = |found: &(&PathBuf, &Vec<u8>)| self.files.get(found.0) != Some(found.1);
+        if let Some((path, _)) = found.iter().find(differs) {
+            return Some(format!("{} differs", path.display()));
         }
-        if run.code == 0 {
-            assert_eq!(found.len(), self.files.len(), "{case}: files are missing without a word");
-        }
+        // What was in the write-ahead log alone is told by a file beside it.
+        let is_wal = kind_of(file).is_some_and(|kind| kind == "kvs/.log");
+        let is_short = run.code == 0 && !is_wal && found.len() < self.files.len();
+        is_short.then(|| "files are missing without a word".to_string())
     }
 }
 
@@ -186,7 +191,7 @@ fn names(run: &Run, file: &Path) -> bool {
     let part = file.components().next().unwrap().as_os_str().to_str().unwrap();
     let part = match part {
         "kvs" => "key-value store",
-        "index" => "index",
+        "segments" => "log",
         part => part,
     };
     said.contains(name) || said.contains(part)
@@ -196,26 +201,42 @@ fn check(damage: Damage) {
     let pristine = Pristine::new();
     let kinds = pristine.kinds();
     assert!(kinds.len() >= 12, "{kinds:?}");
+    let mut wrong = Vec::new();
     for file in kinds {
         pristine.reset();
-        let path = Path::new(&pristine.store.path()).join(&file);
-        damage.apply(&path);
-        let is_operators = file == Path::new("tier.toml") || file == Path::new("identity.key");
+        damage.apply(&Path::new(&pristine.store.path()).join(&file));
         for name in COMMANDS {
             let run = pristine.run(name);
-            let case = format!("{damage:?} {} {name}: {} {}", file.display(), run.out, run.err);
-            assert!(!run.err.contains("panicked"), "{case}");
-            let is_allowed = match run.code {
-                0 | 3 => true,
-                1 | 2 => is_operators,
-                _ => false,
-            };
-            assert!(is_allowed, "exit code {}: {case}", run.code);
-            assert!(run.code == 0 || names(&run, &file), "it names nothing: {case}");
-            if name == "export" {
-                pristine.check_export(&run, &case);
-            }
+            let problem = problem(&run, &file).map(str::to_string).or_else(|| {
+                let is_export = name == "export";
+                if is_export { pristine.wrong_export(&run, &file) } else { None }
+            });
+            wrong.extend(problem.map(|problem| {
+                let (file, code) = (file.display(), run.code);
+                format!("{file} {name} ({code}): {problem}:\n{}{}", run.out, run.err)
+            }));
         }
+    }
+    assert!(wrong.is_empty(), "{damage:?}:\n{}", wrong.join("\n"));
+}
+
+/// What is wrong with the way in which a command ended.
+fn problem(run: &Run, file: &Path) -> Option<&'static str> {
+    // An operator edits the one and moves the other: a plain failure says it as well.
+    let is_operators = matches!(file.to_str(), Some("tier.toml" | "identity.key"));
+    let is_allowed = match run.code {
+        0 | 3 => true,
+        1 | 2 => is_operators,
+        _ => false,
+    };
+    if run.err.contains("panicked") {
+        Some("it panicked")
+    } else if !is_allowed {
+        Some("a wrong exit code")
+    } else if run.code != 0 && !names(run, file) {
+        Some("it names nothing")
+    } else {
+        None
     }
 }
 

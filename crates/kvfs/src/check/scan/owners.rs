@@ -28,12 +28,12 @@ impl Scan<'_> {
                     Owner::Unreadable => self.find_any(None, Problem::KeyUnreadable { table })?,
                     Owner::Gap(gap) => self.gap(table, &gap)?,
                     Owner::Inode { ino, exists } => {
-                        if exists != Some(false) {
-                            self.hidden_inode(ino)?;
-                        } else {
+                        if exists == Some(false) {
                             let can_be_recreated =
                                 table == Table::Entries && self.can_be_recreated(ino)?;
                             self.find(ino, Problem::Unowned { table, can_be_recreated })?;
+                        } else {
+                            self.hidden_inode(ino)?;
                         }
                         // Counted by row, because that is what a deletion of one counts.
                         self.counted.n_pins += i64::from(table == Table::Pins);
