@@ -6,13 +6,15 @@
 //! data, and [`Kvfs`] is a core and a way back. A recall can therefore be made from parts that hold
 //! the core, and no part holds the filesystem that holds it.
 //!
-//! Opening a core brings it into a state that every operation can rely on: the log goes on right
-//! behind what is published, and inodes that only a handle kept alive are deleted, because no
-//! handle survives a restart.
+//! Opening a core brings it into a state that every operation can rely on: all parts of the store
+//! agree on its last transaction, and inodes that only a handle kept alive are deleted, because no
+//! handle survives a restart. A filesystem that is behind its own archive is the exception: no
+//! operation is done in it, neither at its opening nor later, because each would take an id that
+//! was given out before.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -20,14 +22,20 @@ use tier_log::Operation;
 use tier_types::{Clock, FileAttr, FileKind, Ino, PublicationListener, Recall, Timestamp, Xid};
 
 use crate::activity::{Activity, LastUses};
-use crate::error::Damage;
+use crate::freed::FreedSpace;
 use crate::open_files::OpenFiles;
-use crate::space::{self, DiskSpace, Room, StatFs};
+use crate::settle::settle_extents;
+use crate::space::{self, Disk, Permit, Purpose, Room, StatFs, StoreDisk, UsedElsewhere};
 use crate::store::{
-    self, COOKIE_PARENT, Counters, Db, KvsSnapshot, Segments, StoreReader, TableStatistics,
+    self, COOKIE_PARENT, Counters, Db, KvsSnapshot, OpenedStore, Segments, StoreReader,
+    TableStatistics,
 };
-use crate::tx::{Committer, FileSize, Locks};
-use crate::{FsError, KvfsOptions};
+use crate::tx::{ChunkWriter, Committer, FileSize, LastIds, Locks};
+use crate::{FsError, KvfsOptions, Loss};
+
+/// What the rows and the log record of an operation take at most, but for names, attributes and data
+/// that its caller gives.
+pub(crate) const ROWS_BYTES: u64 = 4096;
 
 /// Called with an inode whose data left the store or came back.
 pub type ResidencyListener = Box<dyn Fn(Ino) + Send + Sync>;
@@ -63,11 +71,13 @@ pub struct Core {
     pub(crate) locks: Locks,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chunk_bytes: u32,
+    pub(crate) chunk_writer: ChunkWriter,
+    pub(crate) freed: FreedSpace,
     pub(crate) publications: PublicationState,
     pub(crate) activity: Arc<Activity>,
     pub(crate) uses: LastUses,
     pub(crate) open_files: OpenFiles,
-    pub(crate) room: Room,
+    pub(crate) room: Arc<Room>,
     /// The last place in a listing that a restore gave out.
     pub(crate) restored_cookies: Mutex<u64>,
     residency_listener: OnceLock<ResidencyListener>,
@@ -98,7 +108,7 @@ impl Core {
         options: &KvfsOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, FsError> {
-        Self::create_empty(path, options)?;
+        Self::create_empty(path, options, Xid::new(0))?;
         let core = Self::open(path, options, clock)?;
         core.make_root()?;
         core.fsync()?;
@@ -106,7 +116,8 @@ impl Core {
     }
 
     fn make_root(&self) -> Result<(), FsError> {
-        let committed = self.committer.commit(1, move |draft| {
+        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
+        let committed = self.committer.commit(permit, 1, move |draft| {
             draft.log(Operation::Mkdir { ino: Ino::ROOT, link: None });
             draft.put_new_inode(&FileAttr {
                 ino: Ino::ROOT,
@@ -127,27 +138,58 @@ impl Core {
         Ok(())
     }
 
-    /// Makes a filesystem without even a root directory, to be restored into.
-    pub fn create_empty(path: &Path, options: &KvfsOptions) -> Result<(), FsError> {
+    /// Makes a filesystem without even a root directory, to be restored into. No transaction id up
+    /// to `floor`, and so no inode number, is given out in it.
+    pub fn create_empty(path: &Path, options: &KvfsOptions, floor: Xid) -> Result<(), FsError> {
         options.check()?;
-        let failed = |operation| move |source| FsError::io(operation, source);
-        for directory in [path.to_path_buf(), segments_path(path)] {
-            std::fs::create_dir_all(&directory).map_err(failed("create the directory of"))?;
-        }
-        let synced = std::fs::File::open(path).and_then(|directory| directory.sync_all());
-        synced.map_err(failed("sync the directory of"))?;
         tracing::info!(path = %path.display(), options.chunk_bytes, "making a filesystem");
-        Db::open(&kvs_path(path), options, true)?.initialise(options.chunk_bytes)
+        store::create(path, options, floor)
     }
 
-    /// Opens a filesystem, repairs what a crash left between two steps of a publication, and
-    /// deletes orphans, which no handle holds any more.
+    /// Opens a filesystem that no archive knows. See [`open_archived`](Self::open_archived).
     pub fn open(
         path: &Path,
         options: &KvfsOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, FsError> {
-        let db = Arc::new(Db::open(&kvs_path(path), options, false)?);
+        Self::open_archived(path, options, clock, Xid::new(0))
+    }
+
+    /// Opens a filesystem whose archive ends with the transaction `archived`. Removes what a crash
+    /// left between two steps of a publication, and deletes orphans, which no handle holds any
+    /// more. An error if transactions are missing from it; if the archive knows later ones, it can
+    /// be read, and every operation that would change it is a [`Loss::BehindArchive`].
+    pub fn open_archived(
+        path: &Path,
+        options: &KvfsOptions,
+        clock: Arc<dyn Clock>,
+        archived: Xid,
+    ) -> Result<Self, FsError> {
+        let mut opened = store::open(path, options);
+        // What was in its log must be written into tables, for which the ballast is kept.
+        if matches!(opened, Err(FsError::NoSpace(_))) && space::give_up_ballast(path) {
+            opened = store::open(path, options);
+        }
+        let opened = opened?;
+        let elsewhere = vec![opened.segments.directory().to_path_buf()];
+        let disk = StoreDisk::new(Arc::clone(&opened.db), elsewhere);
+        Self::open_on(path, options, clock, opened, archived, Box::new(disk))
+    }
+
+    /// Opens it over a store that is open, on a disk that says what it has.
+    pub(crate) fn open_on(
+        path: &Path,
+        options: &KvfsOptions,
+        clock: Arc<dyn Clock>,
+        opened: OpenedStore,
+        archived: Xid,
+        disk: Box<dyn Disk>,
+    ) -> Result<Self, FsError> {
+        let OpenedStore { db, segments, witness, floor, last } = opened;
+        let behind = (last < archived).then_some(Loss::BehindArchive { last, archived });
+        if let Some(loss) = &behind {
+            tracing::warn!(path = %path.display(), "nothing can be written: {loss}");
+        }
         let chunk_bytes = db.reader().chunk_bytes()?;
         let counters = db.reader().counters()?.unwrap_or_else(|| {
             tracing::warn!("the totals of the filesystem cannot be read; repair them");
@@ -155,23 +197,35 @@ impl Core {
         });
         let publications = PublicationState {
             publishing: Mutex::new(()),
-            segments: Segments::open(&segments_path(path))?,
+            segments,
             snapshots: Mutex::default(),
             listeners: Mutex::default(),
-            floor: db.reader().xid_floor()?,
+            floor,
         };
-        // Before anything is committed: the next id is behind everything that was ever logged.
         let published = publications.published();
-        let last = recover_log(&db, published)?;
-        let committer = Committer::new(Arc::clone(&db), Arc::clone(&clock), last.next(), counters);
+        assert!(last >= published, "checked when the parts of the store were compared");
+        let is_behind = behind.is_some();
+        let last_generation = db.reader().last_generation()?;
+        let freed = FreedSpace::new(Arc::clone(&db), last_generation);
+        let chunk_writer =
+            ChunkWriter::new(Arc::clone(db.extent_files()), chunk_bytes, options.extent_bytes_min);
         let activity = Arc::<Activity>::default();
+        let room = Room::new(path, disk, Arc::clone(&activity), options.capacity_bytes);
+        let room = Arc::new(room);
+        let last_ids = LastIds { xid: last, generation: last_generation };
+        let (own_db, own_room) = (Arc::clone(&db), Arc::clone(&room));
+        let time = Arc::clone(&clock);
+        let committer = Committer::new(own_db, own_room, witness, time, last_ids, counters);
+        let committer = committer.refusing(behind);
         let core = Self {
-            room: Room::new(Arc::clone(&db), Arc::clone(&activity), options),
+            room,
             db,
             committer,
             locks: Locks::new(),
             clock,
             chunk_bytes,
+            chunk_writer,
+            freed,
             publications,
             activity,
             uses: LastUses::default(),
@@ -179,8 +233,9 @@ impl Core {
             restored_cookies: Mutex::new(COOKIE_PARENT),
             residency_listener: OnceLock::new(),
         };
+        settle_extents(&core.db, &core.room, &core.committer, chunk_bytes)?;
         // While names may be wrong no inode is deleted for the want of one.
-        if !core.db.reader().is_repairing()? {
+        if !is_behind && !core.db.reader().is_repairing()? {
             core.delete_orphans()?;
         }
         tracing::info!(path = %path.display(), %last, %published, chunk_bytes, "filesystem opened");
@@ -211,6 +266,7 @@ impl Core {
 
     /// Makes everything done so far durable.
     pub fn fsync(&self) -> Result<(), FsError> {
+        self.recover()?;
         self.committer.sync()
     }
 
@@ -219,20 +275,52 @@ impl Core {
         self.room.statfs(&self.committer.counters(), self.chunk_bytes)
     }
 
-    /// How full the store's disk is.
-    pub fn disk_space(&self) -> Result<DiskSpace, FsError> {
-        space::disk_space(&self.db)
+    /// Counts what the other parts of a store take against its capacity as well; only the first call
+    /// counts.
+    pub fn count_also(&self, used_elsewhere: UsedElsewhere) {
+        self.room.count_also(used_elsewhere);
     }
 
-    /// Whether there is room for more. An operation that frees room goes on without.
-    pub(crate) fn check_room(&self) -> Result<(), FsError> {
-        self.room.check()
+    /// Gives space back to the disk that is free and that no snapshot needs, all of it. Makes all
+    /// changes durable.
+    pub(crate) fn give_back(&self) -> Result<(), FsError> {
+        self.freed.give_back(&self.committer)
     }
 
-    /// No transaction id up to `xid`, and so no inode number, is given out from the next opening
-    /// on. For a filesystem that is to be restored into.
-    pub fn set_xid_floor(&self, xid: Xid) -> Result<(), FsError> {
-        self.db.set_xid_floor(xid)
+    /// The same after an operation that may have freed much: only if it is worth it, and briefly.
+    pub(crate) fn give_back_if_due(&self) {
+        self.freed.give_back_if_due(&self.committer);
+    }
+
+    /// Asks for room for a mutation. No lock may be held: what makes room must not wait for an
+    /// operation that waits for room.
+    pub(crate) fn admit(&self, purpose: Purpose, bytes: u64) -> Result<Permit<'_>, FsError> {
+        self.recover()?;
+        match self.room.admit(purpose, bytes) {
+            // What was removed or replaced a moment ago may be all that is missing.
+            Err(FsError::NoSpace(_)) if self.freed.give_back_for_room(&self.committer) => {
+                self.room.forget_look();
+                self.room.admit(purpose, bytes)
+            }
+            admitted => admitted,
+        }
+    }
+
+    /// Opens the key-value store again, if an error of the disk made that necessary.
+    fn recover(&self) -> Result<(), FsError> {
+        if !self.committer.is_poisoned() {
+            return Ok(());
+        }
+        // A publication under way holds a snapshot; it ends with an error soon.
+        let _publishing = self.publications.publishing.try_lock().ok_or(FsError::Poisoned)?;
+        // What was to be persisted from them is published again, as after a crash.
+        self.publications.snapshots.lock().clear();
+        self.committer.reopen(|db| store::agree_again(db, &self.publications.segments))
+    }
+
+    /// Whether operations are accepted: an error if the filesystem is behind its archive.
+    pub fn check_writable(&self) -> Result<(), FsError> {
+        self.committer.check_writable()
     }
 
     /// The key-value store's own statistics, by table.
@@ -266,19 +354,6 @@ impl PublicationState {
     pub(crate) fn published(&self) -> Xid {
         self.segments.last().map_or(self.floor, |last| last.max(self.floor))
     }
-}
-
-/// Finishes a publication that a crash interrupted between the segment and the release of its
-/// records, and tells the last transaction, published or not.
-fn recover_log(db: &Db, published: Xid) -> Result<Xid, FsError> {
-    db.release_log(published)?;
-    let reader = db.reader();
-    if reader.first_logged()?.is_some_and(|first| first != published.next()) {
-        return Err(FsError::damaged_store(Damage::LogRecords));
-    }
-    let last = reader.last_logged()?.unwrap_or(published);
-    assert!(last >= published, "the records go on behind what is published");
-    Ok(last)
 }
 
 /// A filesystem: its storage, and the way back for evicted data. All operations of [`Core`] can be
@@ -337,12 +412,4 @@ impl std::fmt::Debug for Kvfs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Kvfs").field("core", &self.core).finish_non_exhaustive()
     }
-}
-
-fn kvs_path(path: &Path) -> PathBuf {
-    path.join("kvs")
-}
-
-fn segments_path(path: &Path) -> PathBuf {
-    path.join("segments")
 }

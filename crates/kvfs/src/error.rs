@@ -5,10 +5,13 @@
 //! where it ends; and [`Damage`], which the check can find and the repair may mend. An operation
 //! that met damage has changed nothing.
 
+use std::path::PathBuf;
 use std::{fmt, io};
 
 use tier_log::LogError;
 use tier_types::{ChunkNo, ErrorKind, HasKind, Ino, PortError};
+
+use crate::loss::Loss;
 
 /// An operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +93,15 @@ pub enum FsError {
         /// Which file, and what is wrong with it.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Transactions are missing.
+    #[error(transparent)]
+    Lost(#[from] Loss),
+    /// A new filesystem is to be made where there is an earlier one.
+    #[error("{} belongs to an earlier filesystem; make a new one in an empty directory", path.display())]
+    NotNew {
+        /// What is there.
+        path: PathBuf,
+    },
     /// The key-value store failed.
     #[error("cannot {operation} the key-value store")]
     Store {
@@ -100,12 +112,24 @@ pub enum FsError {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The files of large chunks failed.
+    #[error("cannot {operation} the extent files of the store")]
+    Extents {
+        /// What was tried.
+        operation: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
     /// The operation log failed.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A write failed before; what is on disk is not known until the filesystem is opened again.
+    /// A write failed before; what is on disk is not known until the key-value store is opened
+    /// again, which the next operation tries.
     #[error("an earlier write failed; the filesystem must be opened again")]
     Poisoned,
+    /// A KVS snapshot was ended, because the key-value store is opened again after an error.
+    #[error("the snapshot ended with an error of the disk; publish again")]
+    Reopened,
     /// The thread that wrote this change together with its own panicked. If it had begun to write,
     /// every later change fails with [`Poisoned`](Self::Poisoned); if not, the change was not made
     /// and can be tried again.
@@ -129,9 +153,7 @@ impl FsError {
 
     /// The system refused something to the key-value store.
     pub(crate) fn io(operation: &'static str, source: io::Error) -> Self {
-        let is_full = source.kind() == io::ErrorKind::StorageFull;
-        let kind = if is_full { ErrorKind::NoSpace } else { ErrorKind::Failed };
-        Self::Store { operation, kind, source: source.into() }
+        Self::Store { operation, kind: ErrorKind::of_io(&source), source: source.into() }
     }
 
     /// Whether what is stored is damaged: other rows can be read all the same.
@@ -185,20 +207,30 @@ pub enum Damage {
     RunBeyondEnd,
     /// A chunk that should be in the store is not, and no detour stands for it.
     LostChunk,
+    /// The bytes of a chunk are not those that were written.
+    ChunkData,
+    /// Up to where extents are durable cannot be decoded.
+    ExtentsFloor,
+    /// A row of an extent that is not known to be durable cannot be decoded.
+    UnsyncedRow,
+    /// A row of a free extent cannot be decoded.
+    FreedRow,
     /// The sum of an inode's bytes in the store cannot be decoded.
     ResidentBytes,
     /// A key of the list of inodes with recalled data cannot be decoded.
     WarmKey,
     /// The size of a chunk is not recorded.
     ChunkSize,
-    /// The lowest transaction id to be given out cannot be decoded.
+    /// The transaction behind which the filesystem begins cannot be decoded.
     XidFloor,
+    /// The last transaction id cannot be decoded, or contradicts the log.
+    LastXid,
     /// The key of a log record cannot be decoded.
     LogKey,
     /// Log records are missing.
     LogRecords,
-    /// A published log segment is missing.
-    LogSegment,
+    /// What is recorded of the published log segments cannot be decoded, or contradicts itself.
+    SegmentRow,
     /// The way up from a directory comes back to it.
     LinkCircle,
     /// A directory is entered in one that is not its parent.
@@ -216,13 +248,18 @@ impl fmt::Display for Damage {
             Self::ChunkMap => "its chunk map cannot be read",
             Self::RunBeyondEnd => "a run starts beyond the last chunk",
             Self::LostChunk => "a chunk has neither data nor detour",
+            Self::ChunkData => "the bytes of a chunk are not those that were written",
+            Self::ExtentsFloor => "up to where chunk data is durable cannot be read",
+            Self::UnsyncedRow => "a row of chunk data that was not synced cannot be read",
+            Self::FreedRow => "a row of free chunk data cannot be read",
             Self::ResidentBytes => "its size in the store cannot be read",
             Self::WarmKey => "a warm key cannot be read",
             Self::ChunkSize => "no chunk size",
             Self::XidFloor => "the lowest transaction id cannot be read",
+            Self::LastXid => "the last transaction id cannot be read, or contradicts the log",
             Self::LogKey => "a log key is wrong",
             Self::LogRecords => "log records are missing",
-            Self::LogSegment => "a published log segment is missing",
+            Self::SegmentRow => "the list of published log segments is wrong",
             Self::LinkCircle => "the way up from it leads back to it",
             Self::SecondEntry => "it is entered in a directory that is not its parent",
         })
@@ -232,13 +269,14 @@ impl fmt::Display for Damage {
 impl HasKind for FsError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Damaged { .. } | Self::Unreadable { .. } => ErrorKind::Damaged,
+            Self::Damaged { .. } | Self::Unreadable { .. } | Self::Lost(_) => ErrorKind::Damaged,
             Self::Store { kind, .. } => *kind,
-            Self::NoSpace(_) => ErrorKind::NoSpace,
             Self::Recall { source, .. } => source.kind(),
             Self::Log(error) => error.kind(),
             Self::Busy => ErrorKind::Busy,
-            Self::Cold { .. } | Self::Contended { .. } => ErrorKind::Unavailable,
+            Self::Cold { .. } | Self::Contended { .. } | Self::Reopened => ErrorKind::Unavailable,
+            Self::NoSpace(_) => ErrorKind::NoSpace,
+            Self::Extents { source, .. } => ErrorKind::of_io(source),
             Self::Interrupted => ErrorKind::Cancelled,
             // Answers to a question about names, "not found" among them, are no damage.
             Self::NotFound
@@ -251,6 +289,7 @@ impl HasKind for FsError {
             | Self::Invalid(_)
             | Self::TooManyLinks
             | Self::NoXattr
+            | Self::NotNew { .. }
             | Self::Poisoned
             | Self::LeaderPanicked => ErrorKind::Failed,
         }

@@ -14,17 +14,21 @@
 //! The crate knows no tarball, no index and no agent.
 
 mod error;
+mod loss;
 mod options;
 mod sync;
 
 mod store;
 
+mod activity;
+mod space;
+
 mod tx;
 
-mod activity;
 mod core;
+mod freed;
 mod open_files;
-mod space;
+mod settle;
 
 pub mod ops;
 
@@ -42,7 +46,8 @@ mod testing;
 pub use core::{Core, Kvfs, ResidencyListener};
 pub use error::{Damage, FsError, UnreadableRows};
 pub use fuse::{Mount, MountOptions};
+pub use loss::Loss;
 pub use options::KvfsOptions;
-pub use space::{DiskSpace, StatFs};
+pub use space::{StatFs, UsedElsewhere};
 pub use store::TableStatistics;
 pub use tier::{Heat, NoArchive};

@@ -3,7 +3,7 @@
 use tier_evict::EvictError;
 use tier_persist::PersistError;
 use tier_status::StatusError;
-use tier_types::{ErrorKind, HasKind, PortError};
+use tier_types::{ErrorKind, HasKind, PortError, Xid};
 
 /// A step failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,18 @@ pub enum AgentError {
     /// A port failed.
     #[error(transparent)]
     Port(#[from] PortError),
+    /// The archive knows later transactions than the filesystem.
+    #[error(
+        "the filesystem ends at xid {last} and its archive at xid {archived}: it was put back to \
+         an earlier state, and nothing of it can be persisted. What is in it can be read; to go \
+         on, make a new store from the archive (tier restore)"
+    )]
+    BehindArchive {
+        /// The filesystem's last transaction.
+        last: Xid,
+        /// The archive's.
+        archived: Xid,
+    },
     /// A thread of the agent panicked; nothing can be said of its work until a restart.
     #[error("the agent's thread has panicked; restart the program")]
     Panicked,
@@ -36,6 +48,7 @@ impl HasKind for AgentError {
             Self::Evict(error) => error.kind(),
             Self::Status(error) => error.kind(),
             Self::Port(error) => error.kind(),
+            Self::BehindArchive { .. } => ErrorKind::Damaged,
             Self::Stopped => ErrorKind::Cancelled,
             // Not `Unavailable`, which invites a retry: every later request fails in the same way.
             Self::Panicked => ErrorKind::Failed,

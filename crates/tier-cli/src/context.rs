@@ -55,6 +55,13 @@ impl Context {
         self.open_as(path, OpenMode::Regular)
     }
 
+    /// The same, for a command that changes it: an error if nothing may be written.
+    pub(crate) fn open_to_write(&self, path: &Path) -> Result<Arc<OpenStore>> {
+        let store = self.open(path)?;
+        store.fs.check_writable()?;
+        Ok(store)
+    }
+
     pub(crate) fn open_as(&self, path: &Path, mode: OpenMode) -> Result<Arc<OpenStore>> {
         (self.opener)(path, mode)
     }

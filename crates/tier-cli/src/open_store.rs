@@ -13,7 +13,7 @@ use tier_agent::{StatusBook, TieringOutAgent};
 use tier_index::Index;
 use tier_persist::Archive;
 use tier_status::StatusSink;
-use tier_store::{Config, Filesystem, RestoreTarget, Store, StoreDir};
+use tier_store::{Config, Filesystem, Layout, RestoreTarget, Store, StoreDir};
 use tier_types::{Clock, ErrorKind, HasKind, MountedInstance, PortError, Recall, SystemClock, Xid};
 
 use crate::console::ProgressFanOut;
@@ -41,8 +41,17 @@ pub(crate) enum OpenMode {
 impl OpenStore {
     pub(crate) fn open(path: &Path, mode: OpenMode) -> Result<Self> {
         let dir = StoreDir::open(path)?;
-        let opened = Core::open(path, &kvfs_options(&dir.config), clock());
+        // Known before the filesystem is opened, because opening one may change it.
+        let archived = match dir.archived() {
+            Err(error) if mode == OpenMode::IndexMayLag => {
+                tracing::debug!("the filesystem is not compared with its archive: {error}");
+                Xid::new(0)
+            }
+            archived => archived?,
+        };
+        let opened = Core::open_archived(path, &kvfs_options(&dir.config), clock(), archived);
         let core = Arc::new(opened.map_err(|error| not_opened(path, error))?);
+        count_also(&core, &dir.layout);
         if mode == OpenMode::Regular && core.repair_is_unfinished()? {
             let shown = path.display();
             let message = format!(
@@ -123,10 +132,9 @@ impl RestoreTarget for RestoredFilesystem {
     ) -> Result<Arc<dyn MountedInstance>, PortError> {
         assert!(self.0.is_none(), "a restore makes one filesystem");
         let options = kvfs_options(config);
-        Core::create_empty(path, &options)?;
-        // The floor counts from the next opening on.
-        Core::open(path, &options, clock())?.set_xid_floor(floor)?;
+        Core::create_empty(path, &options, floor)?;
         let core = Arc::new(Core::open(path, &options, clock())?);
+        count_also(&core, &Layout::new(path));
         self.0 = Some(Arc::clone(&core));
         Ok(core)
     }
@@ -139,6 +147,17 @@ impl RestoreTarget for RestoredFilesystem {
     }
 }
 
+/// The filesystem keeps the account of the store's room, and does not know the rest of the store.
+fn count_also(core: &Core, layout: &Layout) {
+    let layout = layout.clone();
+    core.count_also(Box::new(move || {
+        layout.used_bytes().map_err(|source| {
+            let message = format!("cannot measure {}", layout.root().display());
+            PortError::new(ErrorKind::of_io(&source), message).with_source(source)
+        })
+    }));
+}
+
 pub(crate) fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock)
 }
@@ -148,5 +167,7 @@ pub(crate) fn kvfs_options(config: &Config) -> KvfsOptions {
         chunk_bytes: config.chunk_bytes,
         cache_bytes: config.memory.kvs_cache,
         write_buffer_bytes: config.memory.kvs_write_buffer,
+        capacity_bytes: config.space.capacity_bytes,
+        ..KvfsOptions::default()
     }
 }

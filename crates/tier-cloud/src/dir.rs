@@ -289,7 +289,7 @@ fn failed(operation: &str, path: &Path, source: io::Error) -> PortError {
     } else if kind == io::ErrorKind::UnexpectedEof {
         PortError::new(ErrorKind::Damaged, format!("object {object} ends too early"))
     } else {
-        PortError::new(ErrorKind::Failed, format!("cannot {operation} {object}"))
+        PortError::new(ErrorKind::of_io(&source), format!("cannot {operation} {object}"))
     };
     error.with_source(source)
 }

@@ -58,7 +58,7 @@ impl HasKind for EvictError {
             Self::Port(error) => error.kind(),
             Self::Cancelled => ErrorKind::Cancelled,
             Self::CarriedOverDamaged { .. } => ErrorKind::Damaged,
-            Self::CarriedOver { .. } => ErrorKind::Failed,
+            Self::CarriedOver { source, .. } => ErrorKind::of_io(source),
         }
     }
 }

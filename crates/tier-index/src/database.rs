@@ -283,8 +283,12 @@ impl Database {
 pub(crate) type Pair = (Box<[u8]>, Box<[u8]>);
 
 fn failed(operation: &'static str, path: &Path, source: rocksdb::Error) -> IndexError {
-    let kind = kind(&source);
-    IndexError::Database { operation, path: path.to_path_buf(), kind, source: source.into() }
+    let (kind, path) = (kind(&source), path.to_path_buf());
+    // RocksDB then refuses to write until it has flushed, which it tries by itself again and again.
+    if kind == ErrorKind::NoSpace {
+        return IndexError::NoSpace { operation, path, source: source.into() };
+    }
+    IndexError::Database { operation, path, kind, source: source.into() }
 }
 
 /// How the database's own lock answers, by this process or by another one.

@@ -22,6 +22,17 @@ pub enum IndexError {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The disk of the index is full. Nothing of the batch is in the index; it is written again by
+    /// the next snapshot, and the database goes on by itself when there is room.
+    #[error("cannot {operation} the index {}: its disk is full; make room and try again", path.display())]
+    NoSpace {
+        /// What was tried.
+        operation: &'static str,
+        /// The index.
+        path: PathBuf,
+        /// The database's words.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// An entry is not what was written. The index can be rebuilt from the tarballs.
     #[error("the index {} is damaged: {problem}; rebuild it", path.display())]
     Damaged {
@@ -57,7 +68,11 @@ pub enum IndexError {
 }
 
 fn advice(kind: ErrorKind) -> &'static str {
-    if kind == ErrorKind::Damaged { ", which is damaged; rebuild it" } else { "" }
+    if kind == ErrorKind::Damaged {
+        ", which is damaged; rebuild it"
+    } else {
+        "; open the store again, and rebuild the index if that does not help"
+    }
 }
 
 impl HasKind for IndexError {
@@ -67,8 +82,9 @@ impl HasKind for IndexError {
             | Self::ChunkSize { .. }
             | Self::Contents { .. }
             | Self::Behind => ErrorKind::Damaged,
+            Self::NoSpace { .. } => ErrorKind::NoSpace,
+            Self::Dump(source) => ErrorKind::of_io(source),
             Self::Database { kind, .. } => *kind,
-            Self::Dump(_) => ErrorKind::Failed,
         }
     }
 }

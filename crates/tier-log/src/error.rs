@@ -62,12 +62,7 @@ impl HasKind for LogError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 ErrorKind::Missing
             }
-            Self::Io { source, .. } | Self::Spill { source, .. }
-                if source.kind() == io::ErrorKind::StorageFull =>
-            {
-                ErrorKind::NoSpace
-            }
-            Self::Io { .. } | Self::Spill { .. } => ErrorKind::Failed,
+            Self::Io { source, .. } | Self::Spill { source, .. } => ErrorKind::of_io(source),
         }
     }
 }

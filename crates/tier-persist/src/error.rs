@@ -103,9 +103,8 @@ impl HasKind for PersistError {
             Self::Cancelled => ErrorKind::Cancelled,
             // `Io` is an operation of this process alone: an error of a store comes as `Store`,
             // with the kind that the store gave it.
-            Self::BadKey(_) | Self::NoRandomness | Self::Io { .. } | Self::Pipeline => {
-                ErrorKind::Failed
-            }
+            Self::Io { source, .. } => ErrorKind::of_io(source),
+            Self::BadKey(_) | Self::NoRandomness | Self::Pipeline => ErrorKind::Failed,
         }
     }
 }

@@ -45,9 +45,10 @@ impl HasKind for StatusError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Damaged { .. } => ErrorKind::Damaged,
+            Self::Io { source, .. } => ErrorKind::of_io(source),
             // Not `Unavailable`: a retry with the same writer fails again, and only opening anew
             // helps.
-            Self::Io { .. } | Self::Poisoned { .. } => ErrorKind::Failed,
+            Self::Poisoned { .. } => ErrorKind::Failed,
         }
     }
 }

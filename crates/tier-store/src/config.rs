@@ -167,11 +167,12 @@ impl Default for Agent {
     }
 }
 
-/// When the agent of a mounted store frees space.
+/// What a store may take, and when the agent of a mounted one frees space. The marks are shares of
+/// the limit, which is what it may take less a reserve.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Space {
-    /// What the key-value store may take; zero for the whole disk.
+    /// What the whole store may take, tarballs and index included; zero for the whole disk.
     pub capacity_bytes: u64,
     /// Data is evicted when more than this is used.
     pub high_percent: u8,

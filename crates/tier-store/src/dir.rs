@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tier_cloud::DirStore;
-use tier_persist::{FilesystemId, Keys};
-use tier_types::{Clock, ObjectStore, StagingStore, SystemClock};
+use tier_persist::{Archive, FilesystemId, Keys};
+use tier_types::{Clock, ObjectStore, StagingStore, SystemClock, Xid};
 
 use crate::cloud::open_cloud;
 use crate::identity::load_keys;
@@ -71,6 +71,14 @@ impl StoreDir {
             clock,
             _lock: lock,
         })
+    }
+
+    /// The last transaction that the local archive has, or that this store was restored behind. A
+    /// filesystem that ends before it was put back to an earlier state, and must not write.
+    pub fn archived(&self) -> Result<Xid, StoreError> {
+        let floor = Xid::new(self.config.xid_floor);
+        let newest = Archive::newest(self.local.as_ref(), &self.keys, self.filesystem)?;
+        Ok(newest.map_or(floor, |newest| newest.range.last().max(floor)))
     }
 
     /// The stores in which tarballs are looked for, in this order.

@@ -112,10 +112,10 @@ impl HasKind for StoreError {
             Self::Status(error) => error.kind(),
             Self::Agent(error) => error.kind(),
             Self::Port(error) => error.kind(),
+            Self::Io { source, .. } => ErrorKind::of_io(source),
             // Settings that are not there mostly mean a mistyped path, and are no damage of a
             // store.
-            Self::Io { .. }
-            | Self::NoStore { .. }
+            Self::NoStore { .. }
             | Self::ConfigSyntax { .. }
             | Self::Config { .. }
             | Self::NotEmpty(_)

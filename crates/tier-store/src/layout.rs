@@ -12,8 +12,12 @@
 //! | `evict` | the evicter's carried-over candidates |
 //! | `tmp` | temporary files of net changes |
 //!
-//! The filesystem's own files (for kvfs `kvs` and `segments`) lie beside these.
+//! The filesystem's own files (for kvfs `kvs`, `chunks`, `segments`, `witness` and `ballast`) lie
+//! beside these.
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The paths of a store.
@@ -79,5 +83,54 @@ impl Layout {
     /// Temporary files.
     pub fn temporary(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+
+    /// Bytes that all of this takes on the disk: the store without its filesystem's own files.
+    pub fn used_bytes(&self) -> io::Result<u64> {
+        let directories =
+            [self.indexes(), self.tarballs(), self.status(), self.evict(), self.temporary()];
+        directories.iter().map(|directory| tree_bytes(directory)).sum()
+    }
+}
+
+/// Bytes that the files below a directory take on the disk. One that is not there takes none.
+fn tree_bytes(directory: &Path) -> io::Result<u64> {
+    const BLOCK_BYTES: u64 = 512;
+    let gone = |error: io::Error| {
+        // Files come and go while they are measured.
+        if error.kind() == io::ErrorKind::NotFound { Ok(0) } else { Err(error) }
+    };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return gone(error),
+    };
+    let mut bytes = 0;
+    for entry in entries {
+        let entry = entry?;
+        bytes += match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => tree_bytes(&entry.path())?,
+            Ok(metadata) => metadata.blocks().saturating_mul(BLOCK_BYTES),
+            Err(error) => gone(error)?,
+        };
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_takes_is_the_blocks_of_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        assert_eq!(layout.used_bytes().unwrap(), 0);
+        fs::create_dir_all(layout.indexes().join("1")).unwrap();
+        fs::create_dir_all(layout.tarballs()).unwrap();
+        fs::write(layout.indexes().join("1/table"), vec![7; 100_000]).unwrap();
+        fs::write(layout.tarballs().join("tarball"), vec![7; 50_000]).unwrap();
+        fs::write(dir.path().join("of-the-filesystem"), vec![7; 900_000]).unwrap();
+        let bytes = layout.used_bytes().unwrap();
+        assert!((150_000..400_000).contains(&bytes), "{bytes}");
     }
 }

@@ -31,6 +31,7 @@ mod layout;
 mod lock;
 mod rebuild;
 mod restore;
+mod room;
 mod store;
 mod wiring;
 

@@ -14,6 +14,7 @@ use tier_types::{Epoch, ObjectStore, SnapshotId, Xid, to_usize};
 use crate::config::Config;
 use crate::dir::StoreDir;
 use crate::filesystem::Filesystem;
+use crate::room::RoomAsking;
 use crate::{StoreError, durable};
 
 pub(crate) fn open_index(path: &Path, config: &Config) -> Result<Index, StoreError> {
@@ -45,7 +46,7 @@ pub(crate) fn recaller(
     Ok(Recaller::start(fetcher, RecallerOptions { timeout, ..RecallerOptions::default() })?)
 }
 
-fn persister(dir: &StoreDir, index: &Arc<Index>) -> Persister {
+fn persister(dir: &StoreDir, filesystem: &Filesystem, index: &Arc<Index>) -> Persister {
     let settings = &dir.config.persist;
     let options = PersistOptions {
         level: settings.level,
@@ -57,9 +58,12 @@ fn persister(dir: &StoreDir, index: &Arc<Index>) -> Persister {
         busy_percent: settings.busy_percent,
         ..PersistOptions::default()
     };
+    // Tarballs lie on the disk of the filesystem, which keeps the account of its room.
+    let local =
+        RoomAsking { store: Arc::clone(&dir.local), instance: Arc::clone(&filesystem.instance) };
     Persister::new(
         dir.filesystem,
-        Arc::clone(&dir.local),
+        Arc::new(local),
         Arc::clone(&dir.keys),
         Arc::clone(index),
         Arc::clone(&dir.clock),
@@ -112,7 +116,7 @@ pub(crate) fn stages(
         spill_dir,
     };
     // The evicter knows no archive: what may go is what the index answers, through a port.
-    let (persister, evicter) = (persister(dir, index), evicter(dir)?);
+    let (persister, evicter) = (persister(dir, filesystem, index), evicter(dir)?);
     // Only persisting and reading back are nice; what holds locks of the filesystem is not.
     Ok(StoreStages::new(ports, persister, evicter, progress).with_nice(nice))
 }

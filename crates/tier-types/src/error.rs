@@ -8,6 +8,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 /// What the caller can do about an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,12 +23,21 @@ pub enum ErrorKind {
     Busy,
     /// It may work later: a store that is away, a timeout.
     Unavailable,
+    /// There is no room for it: on a disk, within a quota, or within a capacity that was set.
+    NoSpace,
     /// Stopped on request.
     Cancelled,
-    /// There is no room for it: it works again when there is.
-    NoSpace,
     /// Anything else: an I/O error, bad input.
     Failed,
+}
+
+impl ErrorKind {
+    /// The kind of an error of the operating system that is neither damage nor an answer to a
+    /// question.
+    pub fn of_io(error: &io::Error) -> Self {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        if full.contains(&error.kind()) { Self::NoSpace } else { Self::Failed }
+    }
 }
 
 /// An error that tells its caller what can be done about it. Every error type of the workspace
@@ -142,7 +152,7 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("frame 7 is damaged")]
-    struct DamagedFrame(#[source] std::io::Error);
+    struct DamagedFrame(#[source] io::Error);
 
     impl HasKind for DamagedFrame {
         fn kind(&self) -> ErrorKind {
@@ -151,11 +161,22 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_has_a_kind_of_its_own() {
+        let no_space = of_number(28);
+        assert_eq!(ErrorKind::of_io(&no_space), ErrorKind::NoSpace);
+        assert_eq!(ErrorKind::of_io(&of_number(5)), ErrorKind::Failed);
+    }
+
+    fn of_number(number: i32) -> io::Error {
+        io::Error::from_raw_os_error(number)
+    }
+
+    #[test]
     fn an_error_of_a_crate_keeps_text_causes_and_kind() {
-        let error = PortError::of(DamagedFrame(std::io::Error::other("a bit flipped")));
+        let error = PortError::of(DamagedFrame(io::Error::other("a bit flipped")));
         assert_eq!(error.kind(), ErrorKind::Damaged);
         assert_eq!(with_causes(&error), "frame 7 is damaged: a bit flipped");
-        let again = error.with_source(std::io::Error::other("the disk is old"));
+        let again = error.with_source(io::Error::other("the disk is old"));
         assert_eq!(again.kind(), ErrorKind::Damaged);
         assert_eq!(with_causes(&again), "frame 7 is damaged: the disk is old");
     }

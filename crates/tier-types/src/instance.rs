@@ -210,4 +210,12 @@ pub trait MountedInstance: Send + Sync {
 
     /// What is taken up.
     fn usage(&self) -> Result<Usage, PortError>;
+
+    /// Asks whether its archive may take so many bytes more on the store's disk, just before it
+    /// does: an error of the kind `NoSpace` says that there is no room. A filesystem that keeps no
+    /// account of room has no objection.
+    fn check_room(&self, bytes: u64) -> Result<(), PortError> {
+        let _ = bytes;
+        Ok(())
+    }
 }

@@ -9,10 +9,11 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "kvfs",
         &[
-            &["error", "options", "sync"],
+            &["error", "loss", "options", "sync"],
             &["store"],
+            &["activity", "space"],
             &["tx"],
-            &["activity", "core", "open_files", "space"],
+            &["core", "freed", "open_files", "settle"],
             &["ops"],
             &["tier"],
             &["check"],
@@ -38,7 +39,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["durable"],
             &["config"],
             &["cloud", "identity", "lock"],
-            &["create", "dir", "filesystem", "index_dirs"],
+            &["create", "dir", "filesystem", "index_dirs", "room"],
             &["wiring"],
             &["store"],
             &["audit", "rebuild", "restore"],

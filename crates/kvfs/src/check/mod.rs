@@ -120,6 +120,7 @@ impl Core {
         found: &mut dyn FnMut(Finding),
         stop: &AtomicBool,
     ) -> Result<FsckReport, FsError> {
+        self.check_writable()?;
         let (mut n_repaired, mut clean) = (0, None);
         for round in 1..=N_ROUNDS_MAX {
             // A scan that only looks: where nothing is wrong, nothing is written.
@@ -146,7 +147,7 @@ impl Core {
         self.fsync()?;
         self.db.set_repairing(false)?;
         if left.n_unreadable == 0 {
-            self.db.note_wholeness();
+            self.db.note_wholeness()?;
         }
         Ok(FsckReport { n_repaired, ..left })
     }

@@ -6,6 +6,7 @@
 //! `ESTALE`, so that the kernel looks the path up again.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -50,13 +51,20 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::NoXattr => Errno::ENODATA,
         FsError::Cold { .. } => Errno::EAGAIN,
         FsError::Interrupted => Errno::EINTR,
+        FsError::Extents { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+            Errno::ENOSPC
+        }
         FsError::Recall { .. }
         | FsError::Damaged { .. }
         | FsError::Unreadable { .. }
+        | FsError::Lost(_)
+        | FsError::NotNew { .. }
         | FsError::Store { .. }
+        | FsError::Extents { .. }
         | FsError::Log(_)
         | FsError::Contended { .. }
         | FsError::Poisoned
+        | FsError::Reopened
         | FsError::LeaderPanicked
         | FsError::Busy => {
             tracing::error!("{}", with_causes(error));

@@ -141,11 +141,22 @@ impl Adapter {
         match self.fs.statfs() {
             Ok(stat) => {
                 let blocks = |bytes: u64| bytes / u64::from(BLOCK_BYTES);
-                let all = blocks(stat.data_bytes.saturating_add(stat.free_bytes));
-                let free = blocks(stat.free_bytes);
+                // What is used and what a writer can still take need not add up: a store with a
+                // capacity may be on a disk that others fill.
+                let (all, available) = (blocks(stat.limit_bytes), blocks(stat.free_bytes));
+                let free = all.saturating_sub(blocks(stat.used_bytes));
                 let files = stat.n_inodes.saturating_add(stat.n_inodes_free);
                 let (n_free, name_max) = (stat.n_inodes_free, stat.name_bytes_max);
-                reply.statfs(all, free, free, files, n_free, BLOCK_BYTES, name_max, BLOCK_BYTES);
+                reply.statfs(
+                    all,
+                    free,
+                    available,
+                    files,
+                    n_free,
+                    BLOCK_BYTES,
+                    name_max,
+                    BLOCK_BYTES,
+                );
             }
             Err(error) => reply.error(errno(&error)),
         }

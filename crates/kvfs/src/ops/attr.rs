@@ -9,7 +9,8 @@ use tier_types::{FileAttr, FileKind, Ino, Timestamp};
 
 use super::{acl, mode};
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
 
 /// What gives a program privileges; a change of owner or content takes it away.
 const CAPABILITY: &[u8] = b"security.capability";
@@ -44,6 +45,7 @@ impl Core {
 
     /// Sets attributes.
     pub fn setattr(&self, ino: Ino, set: &SetAttr) -> Result<FileAttr, FsError> {
+        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino]);
         let mut attr = self.reader().attr(ino)?;
         let mut acl = None;
@@ -63,7 +65,7 @@ impl Core {
         }
         let changed = set.changed;
         let mut updated = attr.clone();
-        let committed = self.committer.commit(1, move |draft| {
+        let committed = self.committer.commit(permit, 1, move |draft| {
             draft.log(Operation::SetAttr { ino });
             if let Some(acl) = acl {
                 draft.put_xattr(ino, acl::ACCESS, acl.to_bytes());
@@ -103,11 +105,17 @@ impl Core {
         if !is_due(&self.reader().attr(ino)?) {
             return Ok(());
         }
+        let permit = match self.admit(Purpose::Growth, ROWS_BYTES) {
+            Ok(permit) => permit,
+            // What was read is not held back because that cannot be noted.
+            Err(FsError::NoSpace(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let _guard = self.locks.lock(&[ino]);
         let mut attr = self.reader().attr(ino)?;
         if is_due(&attr) {
             attr.accessed = now;
-            self.committer.commit(1, move |draft| {
+            self.committer.commit(permit, 1, move |draft| {
                 draft.log(Operation::SetAttr { ino });
                 draft.put_attr(&mut attr);
             })?;

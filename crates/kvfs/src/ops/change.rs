@@ -31,7 +31,8 @@
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, Ino};
 
 use crate::FsError;
-use crate::core::{Core, Kvfs};
+use crate::core::{Core, Kvfs, ROWS_BYTES};
+use crate::space::Purpose;
 use crate::store::FILE_BYTES_MAX;
 use crate::tx::{Draft, MapWindow};
 
@@ -93,6 +94,25 @@ impl std::fmt::Debug for Blocking<'_> {
 /// Writes a change into its draft.
 pub(super) type Fill = Box<dyn FnOnce(&mut Draft, &MapWindow) + Send>;
 
+/// The room that a change asks for.
+#[derive(Clone, Copy)]
+pub(super) struct RoomWanted {
+    pub(super) purpose: Purpose,
+    pub(super) bytes: u64,
+}
+
+impl RoomWanted {
+    /// A change that adds so many bytes of data.
+    pub(super) fn growth(data_bytes: u64) -> Self {
+        Self { purpose: Purpose::Growth, bytes: data_bytes.saturating_add(ROWS_BYTES) }
+    }
+
+    /// A change that takes data away, and may keep some bytes of a chunk at each end.
+    pub(super) fn removal(chunk_bytes: u32) -> Self {
+        Self { purpose: Purpose::Removal, bytes: ROWS_BYTES + 2 * u64::from(chunk_bytes) }
+    }
+}
+
 /// How a change goes on when its inode is locked and its map is loaded.
 pub(super) enum Decision {
     /// All that it needs is in the store.
@@ -120,11 +140,14 @@ impl Kvfs {
     /// Runs `decide` under the inode's lock until it has all it needs, then commits what it made.
     pub(super) fn change(
         &self,
+        room: RoomWanted,
         blocking: Blocking<'_>,
         ino: Ino,
         chunks: ChunkRange,
         decide: impl Fn(&FileAttr, &MapWindow) -> Result<Decision, FsError>,
     ) -> Result<(), FsError> {
+        // Before any lock: what makes room must not wait for a writer that waits for room.
+        let permit = self.admit(room.purpose, room.bytes)?;
         for _ in 0..N_ATTEMPTS {
             let guard = self.locks.lock(&[ino]);
             let attr = self.reader().regular(ino)?;
@@ -133,10 +156,12 @@ impl Kvfs {
                 Decision::Commit(fill) => {
                     // The last moment: what follows cannot be taken back.
                     blocking.check_wanted()?;
-                    self.committer.commit(1, move |draft| {
+                    self.committer.commit(permit, 1, move |draft| {
                         fill(draft, &window);
                         window.put_resident(draft);
                     })?;
+                    drop(guard);
+                    self.give_back_if_due();
                     return Ok(());
                 }
                 Decision::Recall(_) if !blocking.is_allowed() => {
@@ -145,7 +170,7 @@ impl Kvfs {
                 Decision::Recall(run) => {
                     // No thread waits for the archive with a lock held.
                     drop(guard);
-                    let recalled = self.make_resident(ino, &run);
+                    let recalled = self.make_resident(ino, &run, room.purpose);
                     self.unless_changed(&attr, recalled)?;
                 }
             }

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use tier_log::{NodeKind, Operation};
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkState, FileAttr, FileKind, FileName, Ino, Link, Timestamp, Xattr,
-    Xid, to_u64, to_usize,
+    ChunkNo, ChunkState, FileAttr, FileKind, FileName, Ino, Link, Timestamp, Xattr, Xid, to_u64,
 };
 
 use super::acl::{self, Acl};
@@ -18,9 +17,10 @@ use super::mode::{self, Inherited, Inheriting};
 use super::unlink::OpenHandle;
 use super::xattr;
 use crate::FsError;
-use crate::core::Core;
-use crate::store::RunState;
-use crate::tx::{Committed, Draft, ListKind};
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
+use crate::store::{ChunkBefore, RunState};
+use crate::tx::{Committed, Draft, ListKind, NewChunks};
 
 /// Longest target of a symbolic link, as Linux has it.
 const TARGET_BYTES_MAX: usize = 4095;
@@ -66,7 +66,7 @@ impl Core {
         node: &NewNode,
     ) -> Result<FileAttr, FsError> {
         check_node(node)?;
-        self.check_room()?;
+        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
         // The new inode needs no lock: until the commit it has no number, and after it no change of
         // its own is under way.
         let _guard = self.locks.lock(&[dir]);
@@ -78,7 +78,7 @@ impl Core {
         let Inherited { mode, gid, xattrs } = self.inherited(&parent, node)?;
         let template = FileAttr { mode, gid, ..new_attr(node) };
         let attr = template.clone();
-        let committed = self.committer.commit(1, move |draft| {
+        let committed = self.committer.commit(permit, 1, move |draft| {
             let attr = stamped(template, Committed { xid: draft.xid, time: draft.time });
             draft.log(create_operation(attr.ino, &attr.kind, link.clone()));
             draft.put_new_inode(&attr);
@@ -98,9 +98,10 @@ impl Core {
         if !matches!(node.kind, FileKind::Regular) {
             return Err(FsError::Invalid("only a regular file can be without a name"));
         }
+        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
         let attr = FileAttr { nlink: 0, ..new_attr(node) };
         let (template, core) = (attr.clone(), Arc::clone(self));
-        let committed = self.committer.commit(1, move |draft| {
+        let committed = self.committer.commit(permit, 1, move |draft| {
             let attr = stamped(template, Committed { xid: draft.xid, time: draft.time });
             draft.log(Operation::Create { ino: attr.ino, link: None });
             draft.put_new_inode(&attr);
@@ -125,7 +126,9 @@ impl Core {
         let NewFile { node, accessed, modified, xattrs, content } = file;
         check_node(&node)?;
         xattr::check_all(&xattrs)?;
-        self.check_room()?;
+        let xattrs_bytes: usize = xattrs.iter().map(|it| it.name.len() + it.value.len()).sum();
+        let bytes = ROWS_BYTES + to_u64(content.len() + xattrs_bytes);
+        let permit = self.admit(Purpose::Growth, bytes)?;
         let is_regular = matches!(node.kind, FileKind::Regular);
         if !content.is_empty() && !is_regular {
             return Err(FsError::Invalid("only a regular file has data"));
@@ -140,7 +143,6 @@ impl Core {
             template.size_bytes = to_u64(content.len());
         }
         let link = Link { parent: dir, name: name.clone() };
-        let chunk_bytes = self.chunk_bytes;
         let writes = u64::from(!content.is_empty());
         // The file is made, written, and given its attributes: the log tells it as if it had been
         // done step by step.
@@ -152,11 +154,13 @@ impl Core {
             xid: Xid::new(committed.xid.get() + n_operations - 1),
             ..template
         };
+        let new = self.chunk_writer.write(ChunkNo::new(0), &content)?;
+        let len = to_u64(content.len());
         let attr = template.clone();
-        let committed = self.committer.commit(n_operations, move |draft| {
+        let committed = self.committer.commit(permit, n_operations, move |draft| {
             let attr = finish(template, Committed { xid: draft.xid, time: draft.time });
             draft.log(create_operation(attr.ino, &attr.kind, link.clone()));
-            put_content(draft, attr.ino, chunk_bytes, &content);
+            put_content(draft, attr.ino, len, new);
             for Xattr { name, value } in xattrs {
                 draft.put_xattr(attr.ino, &name, value);
                 draft.log(Operation::SetXattr { ino: attr.ino, name });
@@ -193,18 +197,18 @@ fn add_to_directory(draft: &mut Draft, attr: &FileAttr, link: &Link, parent: &mu
 }
 
 /// Writes the chunks of a new file, and its map: data, and behind it what was never written.
-fn put_content(draft: &mut Draft, ino: Ino, chunk_bytes: u32, content: &[u8]) {
-    let len = to_u64(content.len());
-    let Some(chunks) = ChunkRange::touching(0, len, chunk_bytes) else { return };
+fn put_content(draft: &mut Draft, ino: Ino, len: u64, content: NewChunks) {
+    let end = ChunkNo::new(content.len());
+    if len == 0 {
+        return;
+    }
     assert_eq!(draft.n_operations(), 1, "the write is the second operation of the inode");
     let data_xid = draft.xid.next();
     draft.log(Operation::Write { ino, offset: 0, len });
-    for (number, piece) in (0..).zip(content.chunks(to_usize(u64::from(chunk_bytes)))) {
-        draft.put_chunk(ino, ChunkNo::new(number), piece.to_vec());
-    }
+    content.put(ino, |_| ChunkBefore::Away(RunState::NEVER_WRITTEN), draft);
     draft.put_run(ino, ChunkNo::new(0), RunState { state: ChunkState::Hot, data_xid });
     // A run reaches to the next one, so that the data must be told where it ends.
-    draft.put_run(ino, chunks.end(), RunState::NEVER_WRITTEN);
+    draft.put_run(ino, end, RunState::NEVER_WRITTEN);
     draft.counters.gain(ChunkState::Hot, len);
     draft.put_resident(ino, len);
 }

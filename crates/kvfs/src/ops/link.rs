@@ -5,7 +5,8 @@ use tier_types::{FileAttr, FileName, Ino, Link};
 
 use super::lookup::is_directory;
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
 use crate::tx::ListKind;
 
 /// The greatest number of names.
@@ -14,6 +15,7 @@ const N_LINKS_MAX: u32 = 65_000;
 impl Core {
     /// Gives an inode one more name. One without any becomes permanent by it.
     pub fn link(&self, ino: Ino, dir: Ino, name: &FileName) -> Result<FileAttr, FsError> {
+        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino, dir]);
         let mut attr = self.reader().attr(ino)?;
         let mut parent = self.linked_directory(dir)?;
@@ -29,7 +31,7 @@ impl Core {
         attr.nlink += 1;
         let link = Link { parent: dir, name: name.clone() };
         let mut updated = attr.clone();
-        let committed = self.committer.commit(1, move |draft| {
+        let committed = self.committer.commit(permit, 1, move |draft| {
             draft.add_name(ino, &link);
             // It may have been made without a name, or lost its last one while it was open.
             draft.unlist(ListKind::Orphans, ino);

@@ -3,9 +3,10 @@
 use tier_log::Operation;
 use tier_types::{ByteRange, ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, to_usize};
 
-use super::change::{Blocking, Decision, EdgeContent, Edges, end_of};
+use super::change::{Blocking, Decision, EdgeContent, Edges, RoomWanted, end_of};
 use crate::FsError;
-use crate::core::{Core, Kvfs};
+use crate::core::{Core, Kvfs, ROWS_BYTES};
+use crate::space::Purpose;
 use crate::tx::{Draft, MapWindow};
 
 impl Kvfs {
@@ -32,7 +33,8 @@ impl Kvfs {
             return Ok(());
         };
         let chunk_bytes = u64::from(self.chunk_bytes);
-        self.change(blocking, ino, chunks, |attr, window| {
+        let room = RoomWanted::removal(self.chunk_bytes);
+        self.change(room, blocking, ino, chunks, |attr, window| {
             let file_bytes = attr.size_bytes;
             let partly = |run: &ChunkRun, chunk: ChunkNo| {
                 let start = chunk.get() * chunk_bytes;
@@ -51,9 +53,12 @@ impl Kvfs {
                     hole.fill(0);
                 }
             }
+            let freed = window.extents(self.reader(), chunks)?;
             let mut attr = attr.clone();
             Ok(Decision::Commit(Box::new(move |draft, window| {
                 draft.log(Operation::PunchHole { ino, offset, len: bytes });
+                // Those of the edges as well: what is kept of them goes into their rows.
+                draft.free(&freed);
                 unmap(window, chunks, edges, attr.size_bytes, draft);
                 attr.modified = draft.time;
                 draft.put_changed(&mut attr);
@@ -80,6 +85,7 @@ impl Core {
     /// none, and data is never written twice to one place.
     pub fn allocate(&self, ino: Ino, offset: u64, len: u64) -> Result<(), FsError> {
         let end = end_of(offset, len)?;
+        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino]);
         let mut attr = self.reader().regular(ino)?;
         let size = self.size_of(&attr);
@@ -92,7 +98,7 @@ impl Core {
         let last = ChunkRange::one(size.end_chunk()).ok_or(FsError::TooLarge("the file"))?;
         let window = MapWindow::load(self.reader(), ino, last, size)?;
         attr.size_bytes = end;
-        self.committer.commit(1, move |draft| {
+        self.committer.commit(permit, 1, move |draft| {
             draft.log(Operation::Truncate { ino, old_size, new_size: end });
             window.grow(end, None, draft);
             window.put_resident(draft);
@@ -181,7 +187,7 @@ fn unmap(
         }
         let only = ChunkRange::one(chunk);
         runs.extend(only.map(|chunks| ChunkRun { chunks, state: ChunkState::Hot, data_xid }));
-        draft.put_chunk(window.ino(), chunk, content);
+        draft.put_chunk(window.ino(), chunk, &content);
         at = chunk.next();
     }
     if let Some(run) = hole(at, chunks.end()) {

@@ -30,21 +30,36 @@ impl Kvfs {
     ) -> Result<Vec<u8>, FsError> {
         self.note_use(ino);
         for _ in 0..N_ATTEMPTS {
-            // A snapshot, so that no eviction comes between the map and the data.
-            let snapshot = KvsSnapshot::take(&self.db);
-            let attr = snapshot.reader().regular(ino)?;
-            let end = offset.saturating_add(to_u64(len)).min(attr.size_bytes);
-            let bytes = end.saturating_sub(offset);
-            let Some(chunks) = ChunkRange::touching(offset, bytes, self.chunk_bytes) else {
-                return Ok(Vec::new());
-            };
-            let data = self.read_runs(snapshot.reader(), blocking, ino, chunks);
-            if let Some(data) = self.unless_changed(&attr, data)? {
-                let skip = offset - chunks.offset_bytes(self.chunk_bytes);
-                return Ok(cut_out(data, to_usize(skip), to_usize(bytes)));
+            match self.read_once(blocking, ino, offset, len) {
+                // The snapshot ended with the database that it was of.
+                Ok(None) | Err(FsError::Reopened) => {}
+                Ok(Some(data)) => return Ok(data),
+                Err(error) => return Err(error),
             }
         }
         Err(FsError::Contended { ino, problem: "changes faster than it can be read" })
+    }
+
+    /// `None` if the file changed so that the archive has its old data no more.
+    fn read_once(
+        &self,
+        blocking: Blocking<'_>,
+        ino: Ino,
+        offset: u64,
+        len: usize,
+    ) -> Result<Option<Vec<u8>>, FsError> {
+        // A snapshot, so that no eviction comes between the map and the data.
+        let snapshot = KvsSnapshot::take(&self.db)?;
+        let attr = snapshot.reader().regular(ino)?;
+        let end = offset.saturating_add(to_u64(len)).min(attr.size_bytes);
+        let bytes = end.saturating_sub(offset);
+        let Some(chunks) = ChunkRange::touching(offset, bytes, self.chunk_bytes) else {
+            return Ok(Some(Vec::new()));
+        };
+        let data = self.read_runs(snapshot.reader(), blocking, ino, chunks);
+        let skip = offset - chunks.offset_bytes(self.chunk_bytes);
+        let data = self.unless_changed(&attr, data)?;
+        Ok(data.map(|data| cut_out(data, to_usize(skip), to_usize(bytes))))
     }
 
     /// The whole of these chunks.

@@ -12,7 +12,8 @@ use tier_types::{FileAttr, Ino, Link};
 use super::lookup::{EntryRef, count_subdirectories, is_directory};
 use super::unlink::AfterUnlink;
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::{Permit, Purpose};
 use crate::store::Entry;
 use crate::tx::Draft;
 
@@ -69,6 +70,7 @@ impl Core {
         to: EntryRef<'_>,
         mode: RenameMode,
     ) -> Result<(), FsError> {
+        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
         loop {
             // Without locks, to learn which ones to take.
             let Entry { ino, .. } = self.entry_in(from.dir, from.name)?;
@@ -85,7 +87,7 @@ impl Core {
                 let to = Link { parent: to.dir, name: to.name.clone() };
                 let attr = self.reader().attr(ino)?;
                 let moving = Named { link: from, cookie: source.cookie, attr };
-                return self.rename_locked(moving, to, target_now, mode);
+                return self.rename_locked(permit, moving, to, target_now, mode);
             }
         }
     }
@@ -111,6 +113,7 @@ impl Core {
 
     fn rename_locked(
         &self,
+        permit: Permit<'_>,
         moving: Named,
         to: Link,
         target: Option<Entry>,
@@ -130,16 +133,18 @@ impl Core {
             (RenameMode::Exchange, Some(target)) => {
                 let attr = self.reader().attr(target.ino)?;
                 self.check_no_circle(&attr, from_dir)?;
-                self.exchange(moving, Named { link: to, cookie: target.cookie, attr }, parents)
+                let coming = Named { link: to, cookie: target.cookie, attr };
+                self.exchange(permit, moving, coming, parents)
             }
             (RenameMode::Replace | RenameMode::NoReplace, target) => {
-                self.replace(moving, to, target, parents)
+                self.replace(permit, moving, to, target, parents)
             }
         }
     }
 
     fn replace(
         &self,
+        permit: Permit<'_>,
         moving: Named,
         to: Link,
         target: Option<Entry>,
@@ -156,7 +161,7 @@ impl Core {
             count_subdirectories(parents.to(), 1);
         }
         let n_deletions = replaced.as_ref().map_or(0, |replaced| replaced.after.n_operations());
-        self.committer.commit(1 + n_deletions, move |draft| {
+        self.committer.commit(permit, 1 + n_deletions, move |draft| {
             let ino = attr.ino;
             draft.log(Operation::Rename {
                 ino,
@@ -199,7 +204,13 @@ impl Core {
         Ok(Replaced { cookie: target.cookie, attr, after })
     }
 
-    fn exchange(&self, moving: Named, coming: Named, mut parents: Parents) -> Result<(), FsError> {
+    fn exchange(
+        &self,
+        permit: Permit<'_>,
+        moving: Named,
+        coming: Named,
+        mut parents: Parents,
+    ) -> Result<(), FsError> {
         let Named { link: from, cookie: from_cookie, mut attr } = moving;
         let Named { link: to, cookie: to_cookie, attr: mut other } = coming;
         let n_dirs = |attr: &FileAttr| i32::from(is_directory(attr));
@@ -207,7 +218,7 @@ impl Core {
         let difference = n_dirs(&other) - n_dirs(&attr);
         count_subdirectories(&mut parents.from, difference);
         count_subdirectories(parents.to(), -difference);
-        self.committer.commit(1, move |draft| {
+        self.committer.commit(permit, 1, move |draft| {
             let (ino, other_ino) = (attr.ino, other.ino);
             draft.remove_name(ino, &from, from_cookie);
             draft.remove_name(other_ino, &to, to_cookie);

@@ -14,7 +14,9 @@ use tier_types::{ChunkRange, FileAttr, FileName, Ino, Link};
 
 use super::lookup::{count_subdirectories, is_directory};
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::{Permit, Purpose};
+use crate::store::extents::ChunkExtent;
 use crate::store::{Entry, StoreReader};
 use crate::tx::{Draft, FileSize, ListKind, MapWindow};
 
@@ -47,6 +49,7 @@ impl Drop for OpenHandle {
 /// All that must be known of an inode to delete it.
 pub(super) struct InodeDeletion {
     map: MapWindow,
+    extents: Vec<ChunkExtent>,
     xattr_names: Vec<Vec<u8>>,
     is_pinned: bool,
 }
@@ -55,8 +58,9 @@ impl InodeDeletion {
     fn load(reader: StoreReader<'_>, ino: Ino, size: FileSize) -> Result<Self, FsError> {
         // The whole map, whatever is behind the end of the file: nothing of it may stay.
         let map = MapWindow::load(reader, ino, ChunkRange::ALL, size)?;
+        let extents = map.extents(reader, ChunkRange::ALL)?;
         let xattr_names = reader.xattrs(ino)?.into_iter().map(|xattr| xattr.name).collect();
-        Ok(Self { map, xattr_names, is_pinned: reader.has_pin(ino)? })
+        Ok(Self { map, extents, xattr_names, is_pinned: reader.has_pin(ino)? })
     }
 
     /// Deletes everything of the inode but its names, and logs that it is gone.
@@ -67,7 +71,7 @@ impl InodeDeletion {
         for name in &self.xattr_names {
             draft.delete_xattr(ino, name);
         }
-        self.map.delete(draft);
+        self.map.delete(&self.extents, draft);
     }
 }
 
@@ -117,17 +121,21 @@ impl Core {
     }
 
     fn close(&self, ino: Ino) -> Result<(), FsError> {
+        // The handle is gone whether there is room or not.
+        let permit = self.admit(Purpose::Reclaim, ROWS_BYTES);
         let _guard = self.locks.lock(&[ino]);
         // Whether it is an orphan is looked up, and not remembered: it may have got a name since.
         if self.open_files.remove(ino) && self.db.reader().is_listed_orphan(ino)? {
-            self.delete_orphan(ino)?;
+            self.delete_orphan(permit?, ino)?;
         }
         Ok(())
     }
 
     /// Takes a name of something that is not a directory away.
     pub fn unlink(&self, dir: Ino, name: &FileName) -> Result<(), FsError> {
-        self.remove_entry(dir, name, false)
+        self.remove_entry(dir, name, false)?;
+        self.give_back_if_due();
+        Ok(())
     }
 
     /// Removes an empty directory.
@@ -136,6 +144,7 @@ impl Core {
     }
 
     fn remove_entry(&self, dir: Ino, name: &FileName, directory: bool) -> Result<(), FsError> {
+        let permit = self.admit(Purpose::Removal, ROWS_BYTES)?;
         loop {
             // Without locks, to learn which ones to take.
             let Entry { ino, .. } = self.entry_in(dir, name)?;
@@ -144,14 +153,20 @@ impl Core {
             match self.reader().entry(dir, name)? {
                 Some(entry) if entry.ino == ino => {
                     let link = Link { parent: dir, name: name.clone() };
-                    return self.remove_locked(link, entry, directory);
+                    return self.remove_locked(permit, link, entry, directory);
                 }
                 _ => {}
             }
         }
     }
 
-    fn remove_locked(&self, link: Link, entry: Entry, directory: bool) -> Result<(), FsError> {
+    fn remove_locked(
+        &self,
+        permit: Permit<'_>,
+        link: Link,
+        entry: Entry,
+        directory: bool,
+    ) -> Result<(), FsError> {
         let Entry { ino, cookie } = entry;
         let mut parent = self.directory(link.parent)?;
         let mut attr = self.reader().attr(ino)?;
@@ -165,7 +180,7 @@ impl Core {
         if directory {
             count_subdirectories(&mut parent, -1);
         }
-        self.committer.commit(1 + after.n_operations(), move |draft| {
+        self.committer.commit(permit, 1 + after.n_operations(), move |draft| {
             draft.remove_name(ino, &link, cookie);
             draft.log(Operation::Unlink { ino, link });
             draft.touch_directory(&mut parent);
@@ -191,9 +206,14 @@ impl Core {
     /// Deletes the orphans that a crash left, or a restore.
     pub(crate) fn delete_orphans(&self) -> Result<(), FsError> {
         for ino in self.reader().listed_orphans()? {
-            match self.delete_orphan(ino) {
+            let deleted = self
+                .admit(Purpose::Reclaim, ROWS_BYTES)
+                .and_then(|permit| self.delete_orphan(permit, ino));
+            match deleted {
                 // The check finds it; the others go.
                 Err(FsError::Damaged { .. }) => {}
+                // They stay orphans until the next opening, which a full disk must not prevent.
+                Err(FsError::NoSpace(_)) => break,
                 deleted => deleted?,
             }
         }
@@ -202,12 +222,12 @@ impl Core {
 
     /// Deletes an inode that is listed as an orphan, if it is one: what has a name, or is counted
     /// as having one, is none, and the check finds it.
-    fn delete_orphan(&self, ino: Ino) -> Result<(), FsError> {
+    fn delete_orphan(&self, permit: Permit<'_>, ino: Ino) -> Result<(), FsError> {
         let Some(attr) = self.reader().find_attr(ino)? else { return Ok(()) };
         let is_orphan = ino != Ino::ROOT && attr.nlink == 0;
         if is_orphan && self.reader().first_link(ino)?.is_none() {
             let deletion = InodeDeletion::load(self.reader(), ino, self.size_of(&attr))?;
-            self.committer.commit(1, move |draft| deletion.apply(draft))?;
+            self.committer.commit(permit, 1, move |draft| deletion.apply(draft))?;
         }
         Ok(())
     }

@@ -1,21 +1,41 @@
 //! Writes of file data.
 //!
-//! A write replaces whole chunks without a look at what was there. Of the chunks at its ends that
-//! keep other bytes, one that is in the store gets a patch, so that nothing is read either; only
+//! A write replaces whole chunks: their bytes go to an extent file before anything else, and of what
+//! was there only the rows are read, to know which extents become free. Of the chunks at its ends
+//! that keep other bytes, one that is in the store gets a patch, so that nothing of it is read; only
 //! one that was evicted has to come back first.
 
+use std::collections::BTreeMap;
 use tier_log::Operation;
+
 use tier_types::{ChunkNo, ChunkRange, ChunkState, Ino, to_u64, to_usize};
 
-use super::change::{Blocking, Decision, edges, end_of};
+use super::change::{Blocking, Decision, RoomWanted, edges, end_of};
 use crate::FsError;
-use crate::core::Kvfs;
-use crate::tx::patch;
+use crate::core::{Core, Kvfs};
+use crate::store::extents::ChunkExtent;
+use crate::store::{ChunkBefore, OldChunk, RunState};
+use crate::tx::{MapWindow, patch};
 
-/// What a write puts into a chunk.
+/// What a write puts where.
+struct Pieces<'a> {
+    /// Of chunks that it writes in part.
+    edges: Vec<Piece>,
+    /// The first chunk that it writes from its start, and the bytes from there on.
+    first: ChunkNo,
+    whole: &'a [u8],
+}
+
+/// What a write puts into a chunk at one of its ends.
 struct Piece {
     chunk: ChunkNo,
     content: PieceContent,
+}
+
+/// What was in the chunks that a write replaces.
+struct Replaced {
+    before: BTreeMap<ChunkNo, ChunkBefore>,
+    freed: Vec<ChunkExtent>,
 }
 
 enum PieceContent {
@@ -39,8 +59,6 @@ impl Kvfs {
         offset: u64,
         data: &[u8],
     ) -> Result<(), FsError> {
-        // Before any lock: what makes room must not wait for a writer that waits for room.
-        self.check_room()?;
         let chunk_bytes = self.chunk_bytes;
         let len = to_u64(data.len());
         let end = end_of(offset, len)?;
@@ -48,7 +66,7 @@ impl Kvfs {
             return Ok(());
         };
         self.note_use(ino);
-        self.change(blocking, ino, chunks, |attr, window| {
+        self.change(RoomWanted::growth(len), blocking, ino, chunks, |attr, window| {
             let size = attr.size_bytes;
             // What is at the edges of the write stays; if it is in the store, it is not read.
             let stays = |chunk: ChunkNo| {
@@ -65,18 +83,24 @@ impl Kvfs {
                 }
             }
             // The data is copied here and not before: a write that finds cold chunks comes again.
-            let new = pieces(chunks, chunk_bytes, offset, data, &patched);
+            let Pieces { edges, first, whole } =
+                pieces(chunks, chunk_bytes, offset, data, &patched);
+            let Replaced { before, freed } = self.chunks_before(window, &patched)?;
+            let new = self.chunk_writer.write(first, whole)?;
             let mut attr = attr.clone();
             attr.size_bytes = size.max(end);
             Ok(Decision::Commit(Box::new(move |draft, window| {
                 draft.log(Operation::Write { ino, offset, len });
                 window.set(ChunkState::Hot, attr.size_bytes, draft);
-                for Piece { chunk, content } in new {
+                draft.free(&freed);
+                for Piece { chunk, content } in edges {
                     match content {
-                        PieceContent::Whole(bytes) => draft.put_chunk(ino, chunk, bytes),
+                        PieceContent::Whole(bytes) => draft.put_chunk(ino, chunk, &bytes),
                         PieceContent::Patch(patch) => draft.patch_chunk(ino, chunk, patch),
                     }
                 }
+                let never = ChunkBefore::Away(RunState::NEVER_WRITTEN);
+                new.put(ino, |chunk| before.get(&chunk).unwrap_or(&never).clone(), draft);
                 attr.modified = draft.time;
                 draft.put_changed(&mut attr);
             })))
@@ -84,67 +108,126 @@ impl Kvfs {
     }
 }
 
+impl Core {
+    /// What is in the chunks of a window but for those that are patched.
+    fn chunks_before(&self, window: &MapWindow, patched: &[ChunkNo]) -> Result<Replaced, FsError> {
+        let mut replaced = Replaced { before: BTreeMap::new(), freed: Vec::new() };
+        for run in window.runs() {
+            let state = RunState { state: run.state, data_xid: run.data_xid };
+            let start = if patched.contains(&run.chunks.start()) {
+                run.chunks.start().next()
+            } else {
+                run.chunks.start()
+            };
+            let end = if patched.contains(&run.chunks.last()) {
+                run.chunks.last()
+            } else {
+                run.chunks.end()
+            };
+            let Some(chunks) = ChunkRange::new(start, end) else { continue };
+            match run.state {
+                ChunkState::Hole | ChunkState::Cold => {
+                    let numbers = (start.get()..end.get()).map(ChunkNo::new);
+                    replaced.before.extend(numbers.map(|chunk| (chunk, ChunkBefore::Away(state))));
+                }
+                ChunkState::Hot | ChunkState::Warm => {
+                    for old in self.reader().old_chunks(window.ino(), chunks)? {
+                        let ino = window.ino();
+                        let extent = old.extent();
+                        let OldChunk { chunk, row } = old;
+                        let freed = extent.map(|extent| ChunkExtent { ino, chunk, extent });
+                        replaced.freed.extend(freed);
+                        replaced.before.insert(chunk, ChunkBefore::Row(row));
+                    }
+                }
+            }
+        }
+        Ok(replaced)
+    }
+}
+
 /// What a write puts into every chunk that it touches; `patched` ones keep the rest of their
 /// content, of the others there is none to keep.
-fn pieces(
+fn pieces<'a>(
     chunks: ChunkRange,
     chunk_bytes: u32,
     offset: u64,
-    data: &[u8],
+    data: &'a [u8],
     patched: &[ChunkNo],
-) -> Vec<Piece> {
+) -> Pieces<'a> {
     let chunk_len = to_usize(u64::from(chunk_bytes));
     let mut within = offset - chunks.offset_bytes(chunk_bytes);
     let mut rest = data;
-    let mut new = Vec::with_capacity(to_usize(chunks.len()));
+    let mut edges = Vec::new();
+    let mut first = chunks.end();
+    let mut whole_start = data.len();
+    let mut whole_end = data.len();
     for number in chunks.start().get()..chunks.end().get() {
         let chunk = ChunkNo::new(number);
         let room = chunk_len - to_usize(within);
+        let at = data.len() - rest.len();
         let (piece, after) = rest.split_at(room.min(rest.len()));
         rest = after;
-        let content = if patched.contains(&chunk) {
-            PieceContent::Patch(patch(within, piece))
-        } else {
-            let mut bytes = Vec::with_capacity(to_usize(within) + piece.len());
-            bytes.resize(to_usize(within), 0);
+        if patched.contains(&chunk) {
+            edges.push(Piece { chunk, content: PieceContent::Patch(patch(within, piece)) });
+            // The last chunk at the latest: what is whole ends before it.
+            whole_end = whole_end.min(if first < chunks.end() { at } else { data.len() });
+        } else if within > 0 {
+            let mut bytes = vec![0; to_usize(within)];
             bytes.extend_from_slice(piece);
-            PieceContent::Whole(bytes)
-        };
-        new.push(Piece { chunk, content });
+            edges.push(Piece { chunk, content: PieceContent::Whole(bytes) });
+        } else if first == chunks.end() {
+            (first, whole_start) = (chunk, at);
+        }
         // All chunks but the first are written from their start.
         within = 0;
     }
     assert!(rest.is_empty(), "the chunks hold all of the data");
-    new
+    let whole = data.get(whole_start..whole_end).unwrap_or_default();
+    Pieces { edges, first, whole }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn shown(pieces: &Pieces<'_>) -> Vec<(u64, Vec<u8>)> {
+        let edges = pieces.edges.iter().map(|piece| match &piece.content {
+            PieceContent::Whole(bytes) | PieceContent::Patch(bytes) => {
+                (piece.chunk.get(), bytes.clone())
+            }
+        });
+        edges.collect()
+    }
+
     #[test]
     fn a_write_is_cut_at_the_ends_of_chunks() {
         let chunks = ChunkRange::touching(3, 10, 4).unwrap();
         let new = pieces(chunks, 4, 3, b"0123456789", &[ChunkNo::new(0)]);
-        let contents: Vec<_> = new
-            .into_iter()
-            .map(|piece| match piece.content {
-                PieceContent::Whole(bytes) | PieceContent::Patch(bytes) => bytes,
-            })
-            .collect();
-        assert_eq!(
-            contents,
-            [b"\x03\0\0\x000".to_vec(), b"1234".into(), b"5678".into(), b"9".into()]
-        );
+        assert_eq!(shown(&new), [(0, b"\x03\0\0\x000".to_vec())]);
+        assert_eq!((new.first, new.whole), (ChunkNo::new(1), b"123456789".as_slice()));
+    }
+
+    #[test]
+    fn what_is_whole_ends_before_a_patched_last_chunk() {
+        let chunks = ChunkRange::touching(4, 9, 4).unwrap();
+        let new = pieces(chunks, 4, 4, b"012345678", &[ChunkNo::new(3)]);
+        assert_eq!(shown(&new), [(3, b"\0\0\0\x008".to_vec())]);
+        assert_eq!((new.first, new.whole), (ChunkNo::new(1), b"01234567".as_slice()));
+        let chunks = ChunkRange::touching(2, 4, 4).unwrap();
+        let new = pieces(chunks, 4, 2, b"0123", &[ChunkNo::new(0), ChunkNo::new(1)]);
+        assert_eq!(new.edges.len(), 2);
+        assert!(new.whole.is_empty());
     }
 
     #[test]
     fn what_lies_before_a_write_into_nothing_is_zeros() {
         let chunks = ChunkRange::touching(6, 1, 4).unwrap();
         let new = pieces(chunks, 4, 6, b"x", &[]);
-        let [Piece { content: PieceContent::Whole(bytes), .. }] = &new[..] else {
-            panic!("one whole chunk");
+        let [Piece { content: PieceContent::Whole(bytes), .. }] = &new.edges[..] else {
+            panic!("one chunk, in part");
         };
         assert_eq!(bytes, b"\0\0x");
+        assert!(new.whole.is_empty());
     }
 }

@@ -5,12 +5,13 @@
 //! as Linux's own filesystems have it.
 
 use tier_log::Operation;
-use tier_types::{Ino, Xattr};
+use tier_types::{Ino, Xattr, to_u64};
 
 use super::acl::{self, Acl};
 use super::mode;
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
 
 /// Limits of Linux.
 const NAME_BYTES_MAX: usize = 255;
@@ -78,7 +79,7 @@ impl Core {
         mode: XattrMode,
     ) -> Result<(), FsError> {
         check_one(name, value)?;
-        self.check_room()?;
+        let permit = self.admit(Purpose::Growth, ROWS_BYTES + to_u64(value.len()))?;
         let _guard = self.locks.lock(&[ino]);
         let mut attr = self.reader().attr(ino)?;
         let before = self.reader().xattrs(ino)?;
@@ -104,7 +105,7 @@ impl Core {
             kept = kept.filter(|_| !acl.is_minimal());
         }
         let name = name.to_vec();
-        self.committer.commit(1, move |draft| {
+        self.committer.commit(permit, 1, move |draft| {
             match kept {
                 Some(value) => draft.put_xattr(ino, &name, value),
                 None => draft.delete_xattr(ino, &name),
@@ -117,13 +118,14 @@ impl Core {
 
     /// Removes an attribute.
     pub fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError> {
+        let permit = self.admit(Purpose::Removal, ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino]);
         let mut attr = self.reader().attr(ino)?;
         if !self.reader().has_xattr(ino, name)? {
             return Err(FsError::NoXattr);
         }
         let name = name.to_vec();
-        self.committer.commit(1, move |draft| {
+        self.committer.commit(permit, 1, move |draft| {
             draft.delete_xattr(ino, &name);
             draft.log(Operation::RemoveXattr { ino, name });
             draft.put_changed(&mut attr);

@@ -27,6 +27,7 @@ use rocksdb::DB;
 use tier_types::with_causes;
 
 use super::keys::Table;
+use super::tuning::OpenAs;
 use crate::FsError;
 
 /// In the directory of the database, which leaves files alone whose names it does not know.
@@ -40,14 +41,15 @@ pub(super) struct Compaction {
 }
 
 impl Compaction {
-    /// Looks whether there is a mark.
-    pub(super) fn of(directory: &Path) -> Self {
+    /// Looks whether there is a mark. A database that is only looked at is not compacted either.
+    pub(super) fn of(directory: &Path, how: OpenAs) -> Self {
         let mark = directory.join(MARK);
         let is_off = mark.exists();
         if is_off {
             tracing::warn!("the key-value store has damaged blocks and is not compacted; run fsck");
         }
-        Self { mark, is_off: AtomicBool::new(is_off) }
+        let is_only_read = matches!(how, OpenAs::Look);
+        Self { mark, is_off: AtomicBool::new(is_off || is_only_read) }
     }
 
     pub(super) fn is_off(&self) -> bool {

@@ -10,13 +10,14 @@
 use std::collections::{HashMap, hash_map};
 
 use rocksdb::DBRawIterator;
-use tier_types::{ChunkNo, ChunkRange, ChunkRun, FileAttr, Ino, Link, Xattr, to_usize};
+use tier_types::{ChunkNo, ChunkRange, ChunkRun, FileAttr, Ino, Link, Xattr};
 
 use super::db::KvsSnapshot;
 use super::decode::{parse_run, run, xattr_name};
+use super::extents::Assembler;
 use super::keys::{self, Table};
 use super::rows::{self, RunState};
-use super::{failure, patch, tuning};
+use super::{failure, tuning};
 use crate::FsError;
 use crate::error::Damage;
 
@@ -114,11 +115,12 @@ impl<'a> Cursor<'a> {
     }
 
     fn item(&mut self) -> Result<Option<Item<'_>>, FsError> {
+        self.snapshot.check()?;
         if let (None, Err(source)) = (self.iterator.key(), self.iterator.status()) {
             // What lies behind the damage is found by a seek.
             let asked = self.empty_from.take().unwrap_or_default();
             let rows = failure::row_at(self.table, &asked);
-            return Err(self.snapshot.db().not_read(rows, source));
+            return Err(self.snapshot.opened().not_read(rows, source));
         }
         Ok(self.iterator.item())
     }
@@ -240,34 +242,24 @@ impl<'a> OrderedReader<'a> {
         out: &mut Vec<u8>,
     ) -> Result<(), FsError> {
         let reader = self.snapshot.reader();
-        let n_bytes = chunk_bytes;
-        let chunk_bytes = to_usize(u64::from(chunk_bytes));
+        let mut assembler = Assembler::new(self.snapshot.extent_files(), ino, chunk_bytes, out);
         let cursor = self.cursor(Table::Chunks);
-        let mut end = out.len();
         for number in chunks.start().get()..chunks.end().get() {
             let key = keys::pair(ino.get(), number);
             let item = match cursor.at_or_after(&key) {
-                // A cursor fails at a damaged block whatever lies in it; this chunk may lie
+                // A cursor fails at a damaged block whatever lies in it; this row may lie
                 // elsewhere, or be newer.
                 Err(error) if error.is_damage() => {
-                    let one = ChunkRange::one(ChunkNo::new(number));
-                    let one = one.ok_or_else(|| FsError::damaged(ino, Damage::RunBeyondEnd))?;
-                    out.resize(end, 0);
-                    reader.read_chunks(ino, one, n_bytes, out)?;
-                    end += chunk_bytes;
+                    let row = reader.chunk_row(ino, ChunkNo::new(number))?;
+                    assembler.push(row.as_deref())?;
                     continue;
                 }
                 item => item?,
             };
             let found = item.filter(|(at, _)| *at == key);
-            let Some((_, content)) = found.filter(|(_, bytes)| !patch::is_lost(bytes)) else {
-                return Err(FsError::damaged(ino, Damage::LostChunk));
-            };
-            out.resize(end, 0);
-            out.extend_from_slice(content.get(..chunk_bytes).unwrap_or(content));
-            end += chunk_bytes;
+            assembler.push(found.map(|(_, row)| row))?;
         }
-        Ok(())
+        assembler.finish()
     }
 }
 
@@ -279,6 +271,7 @@ mod tests {
     use tier_types::{ChunkState, FileKind, Xid};
 
     use super::*;
+    use crate::space::Permit;
     use crate::testing::{CHUNK, StandingClock, attr, committer, name, store};
     use crate::tx::Committer;
 
@@ -287,7 +280,7 @@ mod tests {
         for number in (1..60).step_by(3) {
             let (ino, attr) = (Ino::new(number), attr(number, FileKind::Regular));
             committer
-                .commit(0, move |draft| {
+                .commit(Permit::unchecked(), 0, move |draft| {
                     draft.put_new_inode(&attr);
                     if number % 2 == 0 {
                         return;
@@ -300,8 +293,8 @@ mod tests {
                     let hot = RunState { state: ChunkState::Hot, data_xid: Xid::new(number) };
                     draft.put_run(ino, ChunkNo::new(2), hot);
                     draft.put_run(ino, ChunkNo::new(4), RunState::NEVER_WRITTEN);
-                    draft.put_chunk(ino, ChunkNo::new(2), vec![2; 100]);
-                    draft.put_chunk(ino, ChunkNo::new(3), vec![3; 512]);
+                    draft.put_chunk(ino, ChunkNo::new(2), &[2; 100]);
+                    draft.put_chunk(ino, ChunkNo::new(3), &[3; 512]);
                 })
                 .unwrap();
         }
@@ -317,7 +310,7 @@ mod tests {
         ) {
             let (_dir, db) = store();
             fill(&committer(&db, Arc::new(StandingClock)));
-            let snapshot = KvsSnapshot::take(&db);
+            let snapshot = KvsSnapshot::take(&db).unwrap();
             let mut ordered = OrderedReader::new(&snapshot);
             for (number, from) in asked {
                 let (ino, from) = (Ino::new(number), ChunkNo::new(from));
@@ -334,7 +327,7 @@ mod tests {
     fn chunks_are_filled_up_and_lost_ones_are_damage() {
         let (_dir, db) = store();
         fill(&committer(&db, Arc::new(StandingClock)));
-        let snapshot = KvsSnapshot::take(&db);
+        let snapshot = KvsSnapshot::take(&db).unwrap();
         let mut ordered = OrderedReader::new(&snapshot);
         let range = |start, end| ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end)).unwrap();
         let mut data = b"before".to_vec();

@@ -3,26 +3,29 @@
 //!
 //! A batch is written without a sync and is then visible, and safe from the end of the process; a
 //! sync of the write-ahead log makes everything before it safe from a loss of power. The few writes
-//! that are no transaction (a new store's settings, the floor of a restore, the mark of a repair)
+//! that are no transaction (a new store's settings, publications, the mark of a repair)
 //! are functions here, each of which says whether it syncs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rocksdb::{
-    BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
-    DBRawIterator, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions,
+    BottommostLevelCompaction, ColumnFamily, CompactOptions, DBRawIterator, Direction,
+    FlushOptions, IteratorMode, ReadOptions, WriteBatch, WriteOptions,
 };
 use self_cell::self_cell;
-use tier_types::Xid;
+use tier_types::{Xid, XidRange};
 
 use super::batch::{Batch, Change};
-use super::compaction::Compaction;
+use super::extents::{ExtentFiles, Pin, Pins, Place};
 use super::failure::{self, failed};
-use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, META_XID_FLOOR, Table};
+use super::keys::{
+    self, META_CHUNK_BYTES, META_COUNTERS, META_EXTENTS_FLOOR, META_LAST_XID, META_REPAIRING,
+    META_XID_FLOOR, Table,
+};
+use super::opened::{Held, OpenDb, Slot};
 use super::rows::{self, Counters};
-use super::tuning;
-use crate::error::UnreadableRows;
+use super::tuning::{self, OpenAs};
 use crate::{FsError, KvfsOptions};
 
 /// Key and value.
@@ -54,27 +57,49 @@ pub(super) trait RawTables {
 
     /// The last pair from `lower` up to and including `upper`.
     fn last(&self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Option<Pair>, FsError>;
+
+    /// Where large chunks lie.
+    fn files(&self) -> &ExtentFiles;
 }
 
-/// The key-value store.
+/// The key-value store. The database below it may be exchanged (see `opened`).
 #[derive(Debug)]
-#[expect(clippy::struct_field_names, reason = "RocksDB's own name for what is wrapped here")]
 pub(crate) struct Db {
-    db: DB,
+    slot: Slot,
     path: PathBuf,
-    compaction: Compaction,
+    options: KvfsOptions,
+    files: Arc<ExtentFiles>,
+    pins: Arc<Pins>,
 }
 
 self_cell!(
-    /// A point-in-time view that keeps its store alive.
+    /// A point-in-time view that keeps its database open.
     pub(crate) struct KvsSnapshot {
-        owner: Arc<Db>,
+        owner: SnapshotOwner,
         #[covariant]
         dependent: BorrowedSnapshot,
     }
 );
 
 type BorrowedSnapshot<'a> = rocksdb::Snapshot<'a>;
+
+/// What a snapshot keeps: its database, and the extents that it can see.
+struct SnapshotOwner {
+    held: Held,
+    files: Arc<ExtentFiles>,
+    _pin: Pin,
+}
+
+self_cell!(
+    /// A walk that keeps its database open.
+    struct Walk {
+        owner: Arc<OpenDb>,
+        #[not_covariant]
+        dependent: BorrowedWalk,
+    }
+);
+
+type BorrowedWalk<'a> = rocksdb::DBIterator<'a>;
 
 /// How large a table of the key-value store is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,88 +108,87 @@ pub struct TableStatistics {
     pub table: &'static str,
     /// About how many keys it has.
     pub n_keys: u64,
-    /// Bytes of its files.
+    /// Bytes of its files; those of the chunks include the extent files.
     pub file_bytes: u64,
 }
 
+/// The property of a table that says how much of it is in memory only.
+const UNFLUSHED_BYTES: &str = "rocksdb.cur-size-all-mem-tables";
+
 impl Db {
-    pub(crate) fn open(path: &Path, options: &KvfsOptions, create: bool) -> Result<Self, FsError> {
-        let cache = Cache::new_lru_cache(options.cache_bytes);
-        let compaction = Compaction::of(path);
-        let tables = Table::ALL.map(|table| {
-            let mut settings = tuning::table(table, &cache, options);
-            settings.set_disable_auto_compactions(compaction.is_off());
-            ColumnFamilyDescriptor::new(table.name(), settings)
-        });
-        let opened = DB::open_cf_descriptors(&tuning::database(options, create), path, tables);
-        let not_opened =
-            |source| if create { failed("make", source) } else { failure::not_opened(source) };
-        Ok(Self { db: opened.map_err(not_opened)?, path: path.to_path_buf(), compaction })
+    pub(crate) fn open(path: &Path, options: &KvfsOptions, how: OpenAs) -> Result<Self, FsError> {
+        let opened = OpenDb::open(path, options, how)?;
+        let chunk_bytes = recorded_chunk_bytes(&opened)?.unwrap_or(options.chunk_bytes);
+        let directory = path.with_file_name("chunks");
+        let files = Arc::new(ExtentFiles::open(&directory, u64::from(chunk_bytes))?);
+        Ok(Self {
+            slot: Slot::new(opened),
+            path: path.to_path_buf(),
+            options: *options,
+            files,
+            pins: Arc::default(),
+        })
+    }
+
+    /// Closes the database and opens it again, which ends every snapshot of it. All rows that it
+    /// had are durable then. If something still reads from it, nothing happens.
+    pub(crate) fn reopen(&self) -> Result<(), FsError> {
+        // What a failed sync of the extent files left undone no database can make good.
+        self.files.check()?;
+        self.slot.reopen(&self.path, &self.options)
+    }
+
+    fn opened(&self) -> Result<Arc<OpenDb>, FsError> {
+        self.slot.get()
     }
 
     /// Writes a batch: all of it or nothing becomes visible, and survives the end of the process.
     /// It survives a loss of power only from the next [`sync`](Self::sync) on.
     pub(crate) fn write(&self, batch: Batch) -> Result<(), FsError> {
-        let written = self.db.write_opt(self.write_batch(batch), &WriteOptions::default());
-        written.map_err(|source| self.not_written("write to", source))
+        let opened = self.opened()?;
+        let written = opened.db.write_opt(write_batch(&opened, batch), &WriteOptions::default());
+        written.map_err(|source| opened.not_written("write to", source))
     }
 
-    /// The error of a write. One that names damage is that of a compaction before it.
-    fn not_written(&self, operation: &'static str, source: rocksdb::Error) -> FsError {
-        let error = failed(operation, source);
-        if error.is_damage() {
-            self.compaction.stop(&self.db, &error);
-        }
-        error
+    /// Makes everything written so far durable: first the extents that rows refer to, then the rows.
+    /// Returns the place before which all extents are durable or free.
+    pub(crate) fn sync(&self) -> Result<Place, FsError> {
+        let floor = self.files.floor();
+        self.files.sync()?;
+        self.opened()?.db.flush_wal(true).map_err(|source| failed("sync", source))?;
+        Ok(floor)
     }
 
-    /// The error of a read. Damage that a reader met would be met by a compaction as well.
-    pub(super) fn not_read(&self, rows: UnreadableRows, source: rocksdb::Error) -> FsError {
-        let error = failure::not_read(rows, source);
-        if error.is_damage() {
-            self.compaction.stop(&self.db, &error);
-        }
-        error
+    /// Where large chunks lie.
+    pub(crate) fn extent_files(&self) -> &Arc<ExtentFiles> {
+        &self.files
     }
 
-    fn write_batch(&self, changes: Batch) -> WriteBatch {
-        // With room for the lengths and types of each change, so that it does not grow while it is
-        // filled.
-        let mut batch = WriteBatch::with_capacity_bytes(changes.bytes() + 1024);
-        for change in changes.into_changes() {
-            match change {
-                Change::Put(table, key, value) => batch.put_cf(self.family(table), key, value),
-                Change::Merge(table, key, patch) => batch.merge_cf(self.family(table), key, patch),
-                Change::Delete(table, key) => batch.delete_cf(self.family(table), key),
-                Change::DeleteRange(table, from, until) => {
-                    batch.delete_range_cf(self.family(table), from, until);
-                }
-            }
-        }
-        batch
+    /// The number of the next KVS snapshot.
+    pub(crate) fn next_snapshot(&self) -> u64 {
+        self.pins.next()
     }
 
-    /// Makes everything written so far durable.
-    pub(crate) fn sync(&self) -> Result<(), FsError> {
-        self.db.flush_wal(true).map_err(|source| self.not_written("sync", source))
+    /// Whether a KVS snapshot lives that was taken before the one with this number.
+    pub(crate) fn has_snapshot_before(&self, number: u64) -> bool {
+        self.pins.has_before(number)
     }
 
     /// Writes what every store needs, into a new one, durably.
-    pub(crate) fn initialise(&self, chunk_bytes: u32) -> Result<(), FsError> {
+    pub(crate) fn initialise(&self, chunk_bytes: u32, floor: Xid) -> Result<(), FsError> {
         let mut batch = Batch::default();
         batch.put(Table::Meta, META_CHUNK_BYTES, rows::chunk_size_to_bytes(chunk_bytes));
         let counters = rows::counters_to_bytes(&Counters::default());
         batch.put(Table::Meta, META_COUNTERS, counters);
-        self.write(batch)?;
-        self.sync()
+        for key in [META_XID_FLOOR, META_LAST_XID] {
+            batch.put(Table::Meta, key, rows::number_to_bytes(floor.get()));
+        }
+        self.write_durably(batch)
     }
 
-    /// Records, durably, that no transaction id up to `xid` may be given out.
-    pub(crate) fn set_xid_floor(&self, xid: Xid) -> Result<(), FsError> {
-        let mut batch = Batch::default();
-        batch.put(Table::Meta, META_XID_FLOOR, rows::number_to_bytes(xid.get()));
+    fn write_durably(&self, batch: Batch) -> Result<(), FsError> {
         self.write(batch)?;
-        self.sync()
+        self.sync().map(drop)
     }
 
     /// Records, durably, whether a repair is under way.
@@ -175,71 +199,113 @@ impl Db {
         } else {
             batch.delete(Table::Meta, META_REPAIRING);
         }
-        self.write(batch)?;
-        self.sync()
+        self.write_durably(batch)
     }
 
-    /// Deletes the log records up to `last`, which are in a published segment. Not synced: a crash
-    /// brings them back, and opening the filesystem releases them again.
-    pub(crate) fn release_log(&self, last: Xid) -> Result<(), FsError> {
-        if self.reader().first_logged()?.is_none_or(|first| first > last) {
-            return Ok(());
-        }
+    /// Records a log segment, whose file is durable, as published, and deletes the log records that
+    /// are in it. Not synced: if a crash undoes it, the records are here and the file is a leftover.
+    pub(crate) fn record_published(&self, range: XidRange) -> Result<(), FsError> {
         let mut batch = Batch::default();
-        batch.delete_range(Table::Log, &keys::xid(Xid::new(0)), &keys::xid(last.next()));
+        batch.delete_range(Table::Log, &keys::xid(range.start()), &keys::xid(range.end()));
+        let first = rows::number_to_bytes(range.start().get());
+        batch.put(Table::Segments, &keys::xid(range.last()), first);
         self.write(batch)
+    }
+
+    /// Records, durably, that log segments are retired: their files may go.
+    pub(crate) fn record_retired(&self, ranges: &[XidRange]) -> Result<(), FsError> {
+        let mut batch = Batch::default();
+        for range in ranges {
+            batch.delete(Table::Segments, &keys::xid(range.last()));
+        }
+        self.write_durably(batch)
+    }
+
+    /// Deletes the rows of free extents from `from` up to and not including `until`.
+    pub(crate) fn forget_freed(
+        &self,
+        from: (u64, Place),
+        until: (u64, Place),
+    ) -> Result<(), FsError> {
+        let mut batch = Batch::default();
+        let (from, until) = (keys::freed(from.0, from.1), keys::freed(until.0, until.1));
+        batch.delete_range(Table::Freed, &from, &until);
+        self.write(batch)
+    }
+
+    /// Notes, durably, that all extents of earlier processes are durable or free.
+    pub(crate) fn settle_extents(&self) -> Result<(), FsError> {
+        self.sync()?;
+        let mut batch = Batch::default();
+        let (start, floor) = (Place { file: 0, offset: 0 }, self.files.floor());
+        batch.delete_range(Table::Unsynced, &keys::place(start), &keys::place(floor));
+        batch.put(Table::Meta, META_EXTENTS_FLOOR, rows::place_to_bytes(floor));
+        self.write_durably(batch)
     }
 
     /// Gives the space of evicted data and of released log records back to the disk.
     pub(crate) fn reclaim(&self) -> Result<(), FsError> {
-        if self.compaction.is_off() {
+        if self.opened()?.compaction.is_off() {
             tracing::warn!("no space is given back: the key-value store is damaged; run fsck");
             return Ok(());
         }
-        for table in [Table::Chunks, Table::Map, Table::Log] {
+        for table in [Table::Chunks, Table::Map, Table::Log, Table::Freed] {
             self.compact(table)?;
         }
         Ok(())
     }
 
     /// The whole store was read, and no row of it is damaged.
-    pub(crate) fn note_wholeness(&self) {
-        self.compaction.resume(&self.db);
+    pub(crate) fn note_wholeness(&self) -> Result<(), FsError> {
+        let opened = self.opened()?;
+        opened.compaction.resume(&opened.db);
+        Ok(())
     }
 
     /// Drops what was deleted from the files of a table.
     fn compact(&self, table: Table) -> Result<(), FsError> {
-        let family = self.family(table);
-        let set = |cutoff| {
-            self.db
-                .set_options_cf(family, &[(tuning::BLOB_AGE_CUTOFF_OPTION, cutoff)])
-                .map_err(|source| failed("set options of", source))
-        };
-        // In normal compactions only old blob files are rewritten; here all of them are.
-        if table == Table::Chunks {
-            set("1.0")?;
-        }
+        let opened = self.opened()?;
+        let family = opened.family(table);
         // Files of the last level are left alone as a rule: they hold what was deleted above them.
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         // Deletions that are still in memory would free nothing.
-        self.db.flush_cf(family).map_err(|source| failed("flush", source))?;
-        self.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
-        if table == Table::Chunks {
-            set(tuning::BLOB_AGE_CUTOFF)?;
-        }
+        opened.db.flush_cf(family).map_err(|source| failed("flush", source))?;
+        opened.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
         Ok(())
     }
 
-    /// About the bytes that the store takes on the disk: its table and blob files, and for its
-    /// write-ahead log, whose size RocksDB does not tell, what of it is in memory. Asked once a
-    /// second, so that no file is looked at.
+    /// Bytes that are in memory and have yet to be written into tables.
+    pub(crate) fn unflushed_bytes(&self) -> Result<u64, FsError> {
+        let mut bytes = 0;
+        for table in Table::ALL {
+            bytes += self.property(table, UNFLUSHED_BYTES)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Writes what is in memory into tables, after which the write-ahead log is empty.
+    pub(crate) fn flush(&self) -> Result<(), FsError> {
+        let opened = self.opened()?;
+        let families = Table::ALL.map(|table| opened.family(table));
+        let flushed = opened.db.flush_cfs_opt(&families, &FlushOptions::default());
+        flushed.map_err(|source| failed("flush", source))
+    }
+
+    /// About the bytes that the store takes on the disk: its table files, its extent files, and for
+    /// its write-ahead log, whose size RocksDB does not tell, what of it is in memory. Asked once a
+    /// second, so that no file of the database is looked at.
     pub(crate) fn physical_bytes(&self) -> Result<u64, FsError> {
-        let bytes = |table: Table| {
-            let in_files = self.file_bytes(table)?;
-            Ok(in_files + self.property(table, "rocksdb.cur-size-all-mem-tables")?)
-        };
-        Table::ALL.into_iter().map(bytes).sum()
+        let mut bytes = self.files.physical_bytes()? + self.unflushed_bytes()?;
+        for table in Table::ALL {
+            bytes += self.property(table, "rocksdb.total-sst-files-size")?;
+        }
+        Ok(bytes)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The filesystem on which the store's files are.
@@ -250,54 +316,75 @@ impl Db {
 
     pub(crate) fn statistics(&self) -> Result<Vec<TableStatistics>, FsError> {
         let statistics = |table: Table| {
+            let sst_bytes = self.property(table, "rocksdb.total-sst-files-size")?;
+            // Large chunks lie beside the table whose rows refer to them.
+            let extent_bytes =
+                if table == Table::Chunks { self.files.physical_bytes()? } else { 0 };
             Ok(TableStatistics {
                 table: table.name(),
                 n_keys: self.property(table, "rocksdb.estimate-num-keys")?,
-                file_bytes: self.file_bytes(table)?,
+                file_bytes: sst_bytes + extent_bytes,
             })
         };
         Table::ALL.into_iter().map(statistics).collect()
     }
 
-    fn file_bytes(&self, table: Table) -> Result<u64, FsError> {
-        let sst_bytes = self.property(table, "rocksdb.total-sst-files-size")?;
-        Ok(sst_bytes + self.property(table, "rocksdb.total-blob-file-size")?)
-    }
-
     fn property(&self, table: Table, name: &str) -> Result<u64, FsError> {
-        let value = self.db.property_int_value_cf(self.family(table), name);
+        let opened = self.opened()?;
+        let value = opened.db.property_int_value_cf(opened.family(table), name);
         let value = value.map_err(|source| failed("measure a table of", source))?;
         value.ok_or_else(|| {
             let unknown = format!("it does not know its {name}");
             FsError::io("measure a table of", std::io::Error::other(unknown))
         })
     }
+}
 
-    #[expect(clippy::expect_used, reason = "a store cannot be opened without any of its tables")]
-    pub(super) fn family(&self, table: Table) -> &ColumnFamily {
-        self.db.cf_handle(table.name()).expect("every table is opened with the store")
-    }
+/// The chunk size of a store that was made before.
+fn recorded_chunk_bytes(opened: &OpenDb) -> Result<Option<u32>, FsError> {
+    let row = opened.db.get_cf(opened.family(Table::Meta), META_CHUNK_BYTES);
+    let row = row.map_err(|source| failed("read", source))?;
+    Ok(row.and_then(|row| rows::chunk_size_from_bytes(&row)))
 }
 
 impl KvsSnapshot {
-    pub(crate) fn take(db: &Arc<Db>) -> Self {
-        Self::new(Arc::clone(db), |db| db.db.snapshot())
+    pub(crate) fn take(db: &Db) -> Result<Self, FsError> {
+        // The pin comes first: what is freed until then is kept for the snapshot.
+        let pin = db.pins.pin();
+        let held = Held::new(db.opened()?);
+        let owner = SnapshotOwner { held, files: Arc::clone(&db.files), _pin: pin };
+        Ok(Self::new(owner, |owner| owner.held.opened.db.snapshot()))
     }
 
-    pub(super) fn db(&self) -> &Db {
-        self.borrow_owner()
+    /// Whether it can still be read: after an exchange of the database it cannot.
+    pub(super) fn check(&self) -> Result<(), FsError> {
+        self.borrow_owner().held.check()
+    }
+
+    fn family(&self, table: Table) -> &ColumnFamily {
+        self.borrow_owner().held.opened.family(table)
+    }
+
+    pub(super) fn opened(&self) -> &OpenDb {
+        &self.borrow_owner().held.opened
     }
 
     pub(super) fn raw_iterator(&self, table: Table, options: ReadOptions) -> DBRawIterator<'_> {
-        self.borrow_dependent().raw_iterator_cf_opt(self.borrow_owner().family(table), options)
+        self.borrow_dependent().raw_iterator_cf_opt(self.family(table), options)
+    }
+
+    /// Where large chunks lie.
+    pub(super) fn extent_files(&self) -> &ExtentFiles {
+        &self.borrow_owner().files
     }
 }
 
 impl RawTables for Db {
     fn visit(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
-        let value = self.db.get_pinned_cf(self.family(table), key);
+        let opened = self.opened()?;
+        let value = opened.db.get_pinned_cf(opened.family(table), key);
         let at = || failure::row_at(table, key);
-        if let Some(value) = value.map_err(|source| self.not_read(at(), source))? {
+        if let Some(value) = value.map_err(|source| opened.not_read(at(), source))? {
             visit(&value);
         }
         Ok(())
@@ -305,46 +392,86 @@ impl RawTables for Db {
 
     fn scan(&self, table: Table, from: &[u8], until: &[u8]) -> Result<Pairs<'_>, FsError> {
         let mode = IteratorMode::From(from, Direction::Forward);
-        let pairs = self.db.iterator_cf_opt(self.family(table), tuning::scan(table, until), mode);
+        let options = tuning::scan(table, until);
         let rows = failure::rows_between(table, from, until);
-        Ok(Box::new(pairs.map(move |pair| pair.map_err(|source| self.not_read(rows, source)))))
+        let mut walk = Walk::new(self.opened()?, |opened| {
+            opened.db.iterator_cf_opt(opened.family(table), options, mode)
+        });
+        Ok(Box::new(std::iter::from_fn(move || {
+            walk.with_dependent_mut(|opened, pairs| {
+                pairs.next().map(|pair| pair.map_err(|source| opened.not_read(rows, source)))
+            })
+        })))
     }
 
     fn last(&self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Option<Pair>, FsError> {
         let mode = IteratorMode::From(upper, Direction::Reverse);
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(lower);
-        let mut pairs = self.db.iterator_cf_opt(self.family(table), options, mode);
+        let opened = self.opened()?;
+        let mut pairs = opened.db.iterator_cf_opt(opened.family(table), options, mode);
         let rows = || failure::rows_between(table, lower, upper);
-        pairs.next().transpose().map_err(|source| self.not_read(rows(), source))
+        pairs.next().transpose().map_err(|source| opened.not_read(rows(), source))
+    }
+
+    fn files(&self) -> &ExtentFiles {
+        &self.files
     }
 }
 
 impl RawTables for KvsSnapshot {
     fn visit(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
-        let value = self.borrow_dependent().get_pinned_cf(self.borrow_owner().family(table), key);
+        self.check()?;
+        let family = self.family(table);
+        let value = self.borrow_dependent().get_pinned_cf(family, key);
         let at = || failure::row_at(table, key);
-        if let Some(value) = value.map_err(|source| self.db().not_read(at(), source))? {
+        if let Some(value) = value.map_err(|source| self.opened().not_read(at(), source))? {
             visit(&value);
         }
         Ok(())
     }
 
     fn scan(&self, table: Table, from: &[u8], until: &[u8]) -> Result<Pairs<'_>, FsError> {
+        self.check()?;
         let mode = IteratorMode::From(from, Direction::Forward);
-        let (family, options) = (self.borrow_owner().family(table), tuning::scan(table, until));
+        let family = self.family(table);
+        let options = tuning::scan(table, until);
         let pairs = self.borrow_dependent().iterator_cf_opt(family, options, mode);
         let rows = failure::rows_between(table, from, until);
-        Ok(Box::new(pairs.map(move |pair| pair.map_err(|source| self.db().not_read(rows, source)))))
+        Ok(Box::new(
+            pairs.map(move |pair| pair.map_err(|source| self.opened().not_read(rows, source))),
+        ))
     }
 
     fn last(&self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Option<Pair>, FsError> {
+        self.check()?;
         let mode = IteratorMode::From(upper, Direction::Reverse);
-        let family = self.borrow_owner().family(table);
+        let family = self.family(table);
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(lower);
         let mut pairs = self.borrow_dependent().iterator_cf_opt(family, options, mode);
         let rows = || failure::rows_between(table, lower, upper);
-        pairs.next().transpose().map_err(|source| self.db().not_read(rows(), source))
+        pairs.next().transpose().map_err(|source| self.opened().not_read(rows(), source))
     }
+
+    fn files(&self) -> &ExtentFiles {
+        self.extent_files()
+    }
+}
+
+fn write_batch(opened: &OpenDb, changes: Batch) -> WriteBatch {
+    // With room for the lengths and types of each change, so that it does not grow while it is
+    // filled.
+    let mut batch = WriteBatch::with_capacity_bytes(changes.bytes() + 1024);
+    for change in changes.into_changes() {
+        match change {
+            Change::Put(table, key, value) => batch.put_cf(opened.family(table), key, value),
+            Change::Merge(table, key, patch) => batch.merge_cf(opened.family(table), key, patch),
+            Change::Delete(table, key) => batch.delete_cf(opened.family(table), key),
+            Change::DeleteRange(table, from, until) => {
+                batch.delete_range_cf(opened.family(table), from, until);
+            }
+        }
+    }
+    batch
 }

@@ -85,7 +85,12 @@ fn kind(error: &rocksdb::Error) -> ErrorKind {
 
 /// The error of an operation on the database as a whole.
 pub(super) fn failed(operation: &'static str, source: rocksdb::Error) -> FsError {
-    FsError::Store { operation, kind: kind(&source), source: source.into() }
+    let kind = kind(&source);
+    if kind == ErrorKind::NoSpace {
+        tracing::warn!(operation, error = %source, "the disk of the key-value store is full");
+        return FsError::NoSpace("the disk of the store is full");
+    }
+    FsError::Store { operation, kind, source: source.into() }
 }
 
 /// The error of opening a database that was there before.
@@ -94,10 +99,11 @@ pub(super) fn not_opened(source: rocksdb::Error) -> FsError {
     // is gone, or a table.
     let does_not_fit = source.kind() == rocksdb::ErrorKind::InvalidArgument;
     let kind = if does_not_fit { ErrorKind::Damaged } else { kind(&source) };
-    if kind == ErrorKind::Busy {
-        return FsError::Busy;
+    match kind {
+        ErrorKind::Busy => FsError::Busy,
+        ErrorKind::Damaged => FsError::Store { operation: "open", kind, source: source.into() },
+        _ => failed("open", source),
     }
-    FsError::Store { operation: "open", kind, source: source.into() }
 }
 
 /// The error of reading rows.

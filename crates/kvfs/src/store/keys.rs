@@ -7,6 +7,8 @@
 
 use tier_types::{ChunkNo, FileName, Ino, Link, Xid};
 
+use super::extents::Place;
+
 /// A table of the key-value store, with what its keys lead to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Table {
@@ -28,19 +30,25 @@ pub enum Table {
     Resident,
     /// xid -> log record.
     Log,
+    /// Last xid of a published log segment that is not retired -> its first xid.
+    Segments,
     /// ino -> nothing: no name left, or none yet.
     Orphans,
     /// ino -> nothing: has data that was recalled.
     Warm,
     /// ino -> nothing: an operator pinned it, and all below it.
     Pins,
+    /// place -> chunk, and what it was before: extents that no sync is known to cover.
+    Unsynced,
+    /// generation, place -> bytes: extents that no row refers to any more.
+    Freed,
     /// Numbers about the filesystem as a whole.
     Meta,
 }
 
 impl Table {
     /// All tables.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Inodes,
         Self::Entries,
         Self::Cookies,
@@ -50,9 +58,12 @@ impl Table {
         Self::Chunks,
         Self::Resident,
         Self::Log,
+        Self::Segments,
         Self::Orphans,
         Self::Warm,
         Self::Pins,
+        Self::Unsynced,
+        Self::Freed,
         Self::Meta,
     ];
 
@@ -82,9 +93,12 @@ impl Table {
             Self::Chunks => "chunks",
             Self::Resident => "resident",
             Self::Log => "log",
+            Self::Segments => "segments",
             Self::Orphans => "orphans",
             Self::Warm => "warm",
             Self::Pins => "pins",
+            Self::Unsynced => "unsynced",
+            Self::Freed => "freed",
             Self::Meta => "meta",
         }
     }
@@ -92,8 +106,13 @@ impl Table {
 
 pub(crate) const META_CHUNK_BYTES: &[u8] = b"chunk-bytes";
 pub(crate) const META_COUNTERS: &[u8] = b"counters";
-/// No transaction id up to this one is given out again: set by a restore.
+/// The last transaction id that was given out: in every batch of the committer.
+pub(crate) const META_LAST_XID: &[u8] = b"last-xid";
+/// The filesystem begins behind this transaction: those before are of the filesystem that it was
+/// restored from. There from the making on.
 pub(crate) const META_XID_FLOOR: &[u8] = b"xid-floor";
+/// Extents before this place are durable, or free.
+pub(crate) const META_EXTENTS_FLOOR: &[u8] = b"extents-floor";
 /// There while a repair is under way.
 pub(crate) const META_REPAIRING: &[u8] = b"repairing";
 
@@ -112,6 +131,9 @@ pub(crate) fn xid(xid: Xid) -> [u8; 8] {
 /// A key after every key that starts with eight bytes.
 pub(crate) const LAST: [u8; 9] = [0xff; 9];
 
+/// A key after every key of a table whose keys are numbers.
+pub(crate) const AFTER_ALL: [u8; 25] = [0xff; 25];
+
 /// Where the rows of an inode begin and end, in the tables whose keys start with it.
 pub(crate) fn rows_of(owner: Ino) -> ([u8; 8], [u8; 8]) {
     (ino(owner), ino(owner.next()))
@@ -128,6 +150,35 @@ pub(crate) fn pair(first: u64, second: u64) -> [u8; 16] {
 
 pub(crate) fn chunk(ino: Ino, chunk: ChunkNo) -> [u8; 16] {
     pair(ino.get(), chunk.get())
+}
+
+/// Key of an extent that is not known to be durable.
+pub(crate) fn place(place: Place) -> [u8; 16] {
+    pair(u64::from(place.file), place.offset)
+}
+
+/// Where the keys of a generation of free extents begin.
+pub(crate) fn generation(generation: u64) -> [u8; 8] {
+    generation.to_be_bytes()
+}
+
+/// Key of an extent that is free.
+pub(crate) fn freed(generation: u64, at: Place) -> Vec<u8> {
+    [&generation.to_be_bytes()[..], &place(at)].concat()
+}
+
+/// The place that a key is.
+pub(crate) fn parse_place(key: &[u8]) -> Option<Place> {
+    let (file, rest) = take_number(key)?;
+    let (offset, rest) = take_number(rest)?;
+    let file = u32::try_from(file).ok()?;
+    rest.is_empty().then_some(Place { file, offset })
+}
+
+/// Generation and place of a key of what is free.
+pub(crate) fn parse_freed(key: &[u8]) -> Option<(u64, Place)> {
+    let (generation, rest) = take_number(key)?;
+    Some((generation, parse_place(rest)?))
 }
 
 pub(crate) fn named(ino: Ino, name: &[u8]) -> Vec<u8> {

@@ -4,22 +4,28 @@
 //! and [`OrderedReader`] for walks), and a [`Batch`] of changes that become visible together. Which
 //! tables there are, how keys are ordered and how values are encoded is known here (`keys`,
 //! `rows`), to the row writers of a transaction's draft, and to nothing else. Published log
-//! segments lie beside the tables, as files.
+//! segments lie beside the tables, as files, and so does the witness of what was synced; `opening`
+//! compares them all before anything is written.
 
+mod agreement;
 mod batch;
 mod compaction;
 mod cursor;
 mod db;
 mod decode;
 mod dump;
+pub(crate) mod extents;
 mod failure;
 pub(crate) mod keys;
+mod opened;
+mod opening;
 pub(crate) mod patch;
 mod reader;
 pub(crate) mod rows;
 mod segments;
 mod tuning;
 mod walks;
+mod witness;
 
 pub(crate) use batch::Batch;
 pub(crate) use cursor::OrderedReader;
@@ -27,10 +33,15 @@ pub(crate) use db::{Db, KvsSnapshot};
 pub(crate) use decode::resident_bytes;
 pub(crate) use dump::dump;
 pub(crate) use keys::{COOKIE_PARENT, COOKIE_SELF, Table};
+pub(crate) use opening::{OpenedStore, agree_again, create, open};
 pub(crate) use reader::StoreReader;
-pub(crate) use rows::{Counters, Entry, FILE_BYTES_MAX, RunState};
+pub(crate) use reader::chunks::OldChunk;
+pub(crate) use rows::{ChunkBefore, Counters, Entry, FILE_BYTES_MAX, RunState, Unsynced};
 pub(crate) use segments::Segments;
+#[cfg(test)]
+pub(crate) use tuning::OpenAs;
 pub(crate) use walks::{Gap, InodeFound, InodeRow, Owner};
+pub(crate) use witness::Witness;
 
 pub use db::TableStatistics;
 
@@ -44,6 +55,11 @@ pub(crate) fn decode_all(key: &[u8], value: &[u8]) {
     let _ = rows::counters_from_bytes(value);
     let _ = rows::number_from_bytes(value);
     let _ = rows::chunk_size_from_bytes(value);
+    drop(extents::Content::from_bytes(value).map(|_| ()));
+    let _ = rows::freed_from_bytes(value);
+    drop(rows::unsynced_from_bytes(value));
+    let _ = rows::place_from_bytes(value);
+    let _ = keys::parse_freed(key);
     let _ = keys::parse_ino(key);
     let _ = keys::parse_second(key);
     drop(keys::parse_link(key));

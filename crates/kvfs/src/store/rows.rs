@@ -5,7 +5,9 @@
 //! those that are not exactly one value; the reader says of which row that was.
 
 use serde::{Deserialize, Serialize};
-use tier_types::{ChunkState, DeviceNumber, FileAttr, FileKind, Ino, Timestamp, Xid};
+use tier_types::{ChunkNo, ChunkState, DeviceNumber, FileAttr, FileKind, Ino, Timestamp, Xid};
+
+use super::extents::Place;
 
 /// What an entry of a directory leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +27,24 @@ pub(crate) struct RunState {
 impl RunState {
     /// What no run covers reads as zeros and has no transaction.
     pub(crate) const NEVER_WRITTEN: Self = Self { state: ChunkState::Hole, data_xid: Xid::new(0) };
+}
+
+/// An extent that no sync is known to cover: which chunk it is of, and what that was before.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Unsynced {
+    pub(crate) ino: Ino,
+    pub(crate) chunk: ChunkNo,
+    pub(crate) len: u32,
+    pub(crate) before: ChunkBefore,
+}
+
+/// What a chunk was before it was replaced.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum ChunkBefore {
+    /// It was not in the store.
+    Away(RunState),
+    /// It had this row.
+    Row(Vec<u8>),
 }
 
 /// Totals of the filesystem, or a change of them.
@@ -55,6 +75,12 @@ enum WireKind {
 type WireTime = (i64, u32);
 
 #[derive(Serialize, Deserialize)]
+enum WireBefore {
+    Away(WireState, u64),
+    Row(Vec<u8>),
+}
+
+#[derive(Serialize, Deserialize)]
 struct WireAttr {
     kind: WireKind,
     mode: u16,
@@ -69,7 +95,7 @@ struct WireAttr {
     xid: u64,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 enum WireState {
     Hole,
     Hot,
@@ -165,24 +191,67 @@ pub(crate) fn entry_from_bytes(bytes: &[u8]) -> Option<Entry> {
 }
 
 pub(crate) fn run_to_bytes(run: RunState) -> Vec<u8> {
-    let state = match run.state {
+    encode(&(state_to_wire(run.state), run.data_xid.get()))
+}
+
+fn state_to_wire(state: ChunkState) -> WireState {
+    match state {
         ChunkState::Hole => WireState::Hole,
         ChunkState::Hot => WireState::Hot,
         ChunkState::Warm => WireState::Warm,
         ChunkState::Cold => WireState::Cold,
-    };
-    encode(&(state, run.data_xid.get()))
+    }
 }
 
 pub(crate) fn run_from_bytes(bytes: &[u8]) -> Option<RunState> {
     let (state, xid): (WireState, u64) = decode(bytes)?;
+    Some(run_from_wire(state, xid))
+}
+
+fn run_from_wire(state: WireState, xid: u64) -> RunState {
     let state = match state {
         WireState::Hole => ChunkState::Hole,
         WireState::Hot => ChunkState::Hot,
         WireState::Warm => ChunkState::Warm,
         WireState::Cold => ChunkState::Cold,
     };
-    Some(RunState { state, data_xid: Xid::new(xid) })
+    RunState { state, data_xid: Xid::new(xid) }
+}
+
+pub(crate) fn unsynced_to_bytes(unsynced: &Unsynced) -> Vec<u8> {
+    let before = match &unsynced.before {
+        ChunkBefore::Away(run) => WireBefore::Away(state_to_wire(run.state), run.data_xid.get()),
+        ChunkBefore::Row(row) => WireBefore::Row(row.clone()),
+    };
+    encode(&(unsynced.ino.get(), unsynced.chunk.get(), unsynced.len, before))
+}
+
+pub(crate) fn unsynced_from_bytes(bytes: &[u8]) -> Option<Unsynced> {
+    let (ino, chunk, len, before): (u64, u64, u32, WireBefore) = decode(bytes)?;
+    let before = match before {
+        WireBefore::Away(state, xid) => ChunkBefore::Away(run_from_wire(state, xid)),
+        WireBefore::Row(row) => ChunkBefore::Row(row),
+    };
+    Some(Unsynced { ino: Ino::new(ino), chunk: ChunkNo::new(chunk), len, before })
+}
+
+/// Which chunk a free extent was of, and its bytes.
+pub(crate) fn freed_to_bytes(ino: Ino, chunk: ChunkNo, len: u32) -> Vec<u8> {
+    encode(&(ino.get(), chunk.get(), len))
+}
+
+pub(crate) fn freed_from_bytes(bytes: &[u8]) -> Option<(Ino, ChunkNo, u32)> {
+    let (ino, chunk, len) = decode(bytes)?;
+    Some((Ino::new(ino), ChunkNo::new(chunk), len))
+}
+
+pub(crate) fn place_to_bytes(place: Place) -> Vec<u8> {
+    encode(&(place.file, place.offset))
+}
+
+pub(crate) fn place_from_bytes(bytes: &[u8]) -> Option<Place> {
+    let (file, offset) = decode(bytes)?;
+    Some(Place { file, offset })
 }
 
 pub(crate) fn counters_to_bytes(counters: &Counters) -> Vec<u8> {

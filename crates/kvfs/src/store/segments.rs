@@ -1,9 +1,13 @@
 //! Published log segments: immutable files beside the key-value store.
 //!
-//! A segment is written under a temporary name, synced, renamed, and its directory synced; so a
-//! file that has its final name is complete and durable, and what a crash leaves under a temporary
-//! name is removed at the next opening. The names sort in order of transactions, but what counts is
-//! the range in a segment's header.
+//! Which segments are published says the key-value store, in a row for each. A segment is written
+//! under a temporary name, synced, renamed, and its directory synced; then one batch records it and
+//! releases its log records. A retirement is recorded, durably, before the first file goes. So a
+//! crash, or a step that fails, leaves a recorded segment always with its file, and a file without
+//! a record is of no use: the next opening removes it (`agreement`). Nothing has to be undone.
+//!
+//! The name of a file says its transactions. The header in it is not read before the segment is, so
+//! that a damaged one keeps no filesystem from opening; a reader compares the two.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,11 +15,10 @@ use std::io::{self, BufWriter, IntoInnerError, Write};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
-use tier_log::{LogError, LogRecord, SegmentReader, SegmentWriter};
+use tier_log::{LogError, LogRecord, SegmentWriter};
 use tier_types::{SegmentInfo, Xid, XidRange};
 
 use crate::FsError;
-use crate::error::Damage;
 
 const TEMPORARY: &str = "tmp";
 const EXTENSION: &str = "segment";
@@ -28,18 +31,28 @@ pub(crate) struct Segments {
     segments: Mutex<BTreeMap<Xid, SegmentInfo>>,
 }
 
+/// What lies in the directory of segments, recorded or not.
+#[derive(Debug, Default)]
+pub(super) struct FoundSegments {
+    /// The files with the name of a segment.
+    pub(super) segments: BTreeMap<PathBuf, SegmentInfo>,
+    /// What a crash left half written.
+    pub(super) leftovers: Vec<PathBuf>,
+}
+
 impl Segments {
-    /// Finds the segments, which must be without gaps, and removes what a crash left half written.
-    pub(crate) fn open(directory: &Path) -> Result<Self, FsError> {
-        let segments = list(directory)?;
-        let mut next = None;
-        for info in segments.values() {
-            if next.is_some_and(|next| next != info.range.start()) {
-                return Err(FsError::damaged_store(Damage::LogSegment));
-            }
-            next = Some(info.range.end());
-        }
-        Ok(Self { directory: directory.to_path_buf(), segments: Mutex::new(segments) })
+    /// The segments that were recorded, by the last transaction of each.
+    pub(super) fn new(directory: &Path, segments: BTreeMap<Xid, SegmentInfo>) -> Self {
+        Self { directory: directory.to_path_buf(), segments: Mutex::new(segments) }
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// From now on these are the recorded segments.
+    pub(super) fn replace(&self, segments: BTreeMap<Xid, SegmentInfo>) {
+        *self.segments.lock() = segments;
     }
 
     /// The last published transaction.
@@ -54,72 +67,138 @@ impl Segments {
         covering.take_while(|info| info.range.start() < range.end()).cloned().collect()
     }
 
-    /// Writes the records of a range into a segment, durably, and adds it to the published ones.
-    pub(crate) fn publish(
+    /// Writes the records of a range into a segment, durably. It is not published before it was
+    /// recorded and [added](Self::add).
+    pub(crate) fn write(
         &self,
         range: XidRange,
         chunk_bytes: u32,
         records: impl Iterator<Item = Result<LogRecord, FsError>>,
-    ) -> Result<(), FsError> {
-        let (first, last) = (range.start().get(), range.last().get());
-        let path = self.directory.join(format!("{first:020}-{last:020}.{EXTENSION}"));
+    ) -> Result<SegmentInfo, FsError> {
+        let path = path(&self.directory, range);
         let temporary = path.with_extension(TEMPORARY);
-        let file = File::create(&temporary).map_err(failed("create", &path))?;
-        let mut writer = SegmentWriter::new(BufWriter::new(file), &path, range, chunk_bytes)?;
+        let written = self.write_as(&path, &temporary, range, chunk_bytes, records);
+        if written.is_err() {
+            // Each attempt covers another range and has other names, and the cause may be a disk
+            // that is full. What cannot be removed now is so at the next opening.
+            for path in [&temporary, &path] {
+                let _ = fs::remove_file(path);
+            }
+        }
+        written
+    }
+
+    fn write_as(
+        &self,
+        path: &Path,
+        temporary: &Path,
+        range: XidRange,
+        chunk_bytes: u32,
+        records: impl Iterator<Item = Result<LogRecord, FsError>>,
+    ) -> Result<SegmentInfo, FsError> {
+        let file = File::create(temporary).map_err(failed("create", path))?;
+        let mut writer = SegmentWriter::new(BufWriter::new(file), path, range, chunk_bytes)?;
         for record in records {
             writer.append(&record?)?;
         }
         // The footer: without it a reader takes the segment for damaged.
         let mut sink = writer.finish()?;
-        sink.flush().map_err(failed("write", &path))?;
+        sink.flush().map_err(failed("write", path))?;
         let written = sink.into_inner().map_err(IntoInnerError::into_error);
-        let file = written.map_err(failed("write", &path))?;
-        file.sync_all().map_err(failed("sync", &path))?;
-        let len_bytes = file.metadata().map_err(failed("look at", &path))?.len();
-        fs::rename(&temporary, &path).map_err(failed("rename", &path))?;
+        let file = written.map_err(failed("write", path))?;
+        file.sync_all().map_err(failed("sync", path))?;
+        let len_bytes = file.metadata().map_err(failed("look at", path))?.len();
+        fs::rename(temporary, path).map_err(failed("rename", path))?;
         let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
-        synced.map_err(failed("sync the directory of", &path))?;
-        let info = SegmentInfo { range, len_bytes, name: path };
-        let before = self.segments.lock().insert(range.last(), info);
-        assert!(before.is_none(), "no range is published twice");
-        Ok(())
+        synced.map_err(failed("sync the directory of", path))?;
+        Ok(SegmentInfo { range, len_bytes, name: path.to_path_buf() })
     }
 
-    /// Removes segments wholly at or below `xid`. The newest one stays: it says where the log goes
-    /// on.
-    pub(crate) fn retire(&self, xid: Xid) -> Result<(), FsError> {
+    /// Adds a segment that was recorded to the published ones.
+    pub(crate) fn add(&self, segment: SegmentInfo) {
         let mut segments = self.segments.lock();
-        // From the oldest on, so that a failure leaves no gap.
-        while segments.len() > 1
-            && let Some(oldest) = segments.first_entry()
-            && *oldest.key() <= xid
-        {
-            let info = oldest.remove();
-            fs::remove_file(&info.name).map_err(failed("remove", &info.name))?;
+        let before = segments.last_key_value().map(|(last, _)| *last);
+        assert!(before.is_none_or(|last| last.next() == segment.range.start()), "without a gap");
+        segments.insert(segment.range.last(), segment);
+    }
+
+    /// Removes segments wholly at or below `xid`; `record` is to record that they are retired,
+    /// durably. The newest one stays.
+    pub(crate) fn retire(
+        &self,
+        xid: Xid,
+        record: impl FnOnce(&[XidRange]) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
+        let mut segments = self.segments.lock();
+        let Some((&newest, _)) = segments.last_key_value() else { return Ok(()) };
+        let below = segments.range(..=xid).filter(|(last, _)| **last != newest);
+        let retired: Vec<_> = below.map(|(_, info)| info.clone()).collect();
+        if retired.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        record(&retired.iter().map(|info| info.range).collect::<Vec<_>>())?;
+        for info in &retired {
+            segments.remove(&info.range.last());
+        }
+        drop(segments);
+        // Each is tried: what stays is not recorded any more, and goes at the next opening.
+        let remove =
+            |info: &SegmentInfo| fs::remove_file(&info.name).map_err(failed("remove", &info.name));
+        let removed: Vec<_> = retired.iter().map(remove).collect();
+        removed.into_iter().collect()
     }
 }
 
-/// The complete segments of a directory; incomplete ones are removed.
-fn list(directory: &Path) -> Result<BTreeMap<Xid, SegmentInfo>, FsError> {
-    let mut segments = BTreeMap::new();
-    for entry in fs::read_dir(directory).map_err(failed("list the directory of", directory))? {
+/// Where the segment of a range is.
+pub(super) fn path(directory: &Path, range: XidRange) -> PathBuf {
+    let (first, last) = (range.start().get(), range.last().get());
+    directory.join(format!("{first:020}-{last:020}.{EXTENSION}"))
+}
+
+/// The range in the name of a segment's file.
+fn range_of(path: &Path) -> Option<XidRange> {
+    let (first, last) = path.file_stem()?.to_str()?.split_once('-')?;
+    let end = last.parse::<u64>().ok()?.checked_add(1)?;
+    let range = XidRange::new(Xid::new(first.parse().ok()?), Xid::new(end))?;
+    // A number can be written in several ways, and a segment has one name.
+    (self::path(path.parent()?, range) == path).then_some(range)
+}
+
+/// Finds the files of segments, and what a crash left half written. Other files are left alone.
+pub(super) fn find(directory: &Path) -> Result<FoundSegments, FsError> {
+    let mut found = FoundSegments::default();
+    let entries = match fs::read_dir(directory) {
+        // Then nothing is found, and each segment that was recorded is missing.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        entries => entries.map_err(failed("list the directory of", directory))?,
+    };
+    for entry in entries {
         let path = entry.map_err(failed("list the directory of", directory))?.path();
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        if extension == Some(TEMPORARY) {
-            fs::remove_file(&path).map_err(failed("remove", &path))?;
-            continue;
+        if path.extension().is_some_and(|extension| extension == TEMPORARY) {
+            found.leftovers.push(path);
+        } else if let Some(range) = range_of(&path) {
+            let len_bytes = fs::metadata(&path).map_err(failed("look at", &path))?.len();
+            found.segments.insert(path.clone(), SegmentInfo { range, len_bytes, name: path });
         }
-        if extension != Some(EXTENSION) {
-            continue;
-        }
-        let file = File::open(&path).map_err(failed("open", &path))?;
-        let len_bytes = file.metadata().map_err(failed("look at", &path))?.len();
-        let range = SegmentReader::new(file, &path)?.header().range;
-        segments.insert(range.last(), SegmentInfo { range, len_bytes, name: path });
     }
-    Ok(segments)
+    Ok(found)
+}
+
+/// Makes the directory of segments, with those above it.
+pub(super) fn make_directory(directory: &Path) -> Result<(), FsError> {
+    fs::create_dir_all(directory).map_err(failed("create the directory of", directory))
+}
+
+/// Removes files that belong to nothing.
+pub(super) fn remove_leftovers(leftovers: &[PathBuf]) {
+    for path in leftovers {
+        tracing::debug!(path = %path.display(), "removing what a publication or retirement left");
+        // It is in no one's way: what is not recorded is never read, and a segment of the same
+        // range takes its place.
+        if let Err(error) = fs::remove_file(path) {
+            tracing::warn!("cannot remove {}: {error}", path.display());
+        }
+    }
 }
 
 fn failed(operation: &'static str, name: &Path) -> impl Fn(io::Error) -> FsError {
@@ -133,6 +212,7 @@ mod tests {
     use tier_types::{Ino, Timestamp};
 
     use super::*;
+    use crate::error::Damage;
 
     fn range(first: u64, end: u64) -> XidRange {
         XidRange::new(Xid::new(first), Xid::new(end)).unwrap()
@@ -145,8 +225,14 @@ mod tests {
         })
     }
 
+    fn empty() -> (tempfile::TempDir, Segments) {
+        let dir = tempfile::tempdir().unwrap();
+        let segments = Segments::new(dir.path(), BTreeMap::new());
+        (dir, segments)
+    }
+
     fn publish(segments: &Segments, range: XidRange) {
-        segments.publish(range, 512, records(range)).unwrap();
+        segments.add(segments.write(range, 512, records(range)).unwrap());
     }
 
     fn ranges(segments: &Segments) -> Vec<XidRange> {
@@ -154,58 +240,88 @@ mod tests {
         infos.into_iter().map(|info| info.range).collect()
     }
 
+    fn found(directory: &Path) -> Vec<XidRange> {
+        find(directory).unwrap().segments.into_values().map(|info| info.range).collect()
+    }
+
     #[test]
-    fn published_segments_are_found_again_and_half_ones_are_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let segments = Segments::open(dir.path()).unwrap();
+    fn segments_are_found_by_their_names_whatever_is_in_them() {
+        let (dir, segments) = empty();
         assert_eq!(segments.last(), None);
         publish(&segments, range(1, 5));
         publish(&segments, range(5, 6));
-        fs::write(dir.path().join("half.tmp"), b"half").unwrap();
-        fs::write(dir.path().join("notes.txt"), b"of an operator").unwrap();
-        let segments = Segments::open(dir.path()).unwrap();
-        assert_eq!(ranges(&segments), [range(1, 5), range(5, 6)]);
-        assert_eq!(segments.last(), Some(Xid::new(5)));
+        for (name, content) in [
+            ("half.tmp", "half"),
+            ("notes.txt", "of an operator"),
+            ("7-8.segment", "another name"),
+            ("00000000000000000009-00000000000000000008.segment", "no range"),
+            ("00000000000000000006-00000000000000000007.segment", "damaged"),
+        ] {
+            fs::write(dir.path().join(name), content).unwrap();
+        }
+        assert_eq!(found(dir.path()), [range(1, 5), range(5, 6), range(6, 8)]);
+        let found = find(dir.path()).unwrap();
+        assert_eq!(found.leftovers, [dir.path().join("half.tmp")]);
+        assert_eq!(found.segments.last_key_value().unwrap().1.len_bytes, 7);
+        remove_leftovers(&found.leftovers);
+        remove_leftovers(&found.leftovers);
         assert!(!dir.path().join("half.tmp").exists());
-        assert!(dir.path().join("notes.txt").exists(), "a file of another kind is left alone");
         let covering = segments.covering(range(4, 5));
         assert_eq!(covering.iter().map(|info| info.range).collect::<Vec<_>>(), [range(1, 5)]);
     }
 
     #[test]
-    fn a_gap_is_damage() {
-        let dir = tempfile::tempdir().unwrap();
-        let segments = Segments::open(dir.path()).unwrap();
-        publish(&segments, range(1, 5));
-        publish(&segments, range(6, 7));
-        let opened = Segments::open(dir.path());
-        assert!(matches!(opened, Err(FsError::Damaged { ino: None, damage: Damage::LogSegment })));
-    }
-
-    #[test]
-    fn records_that_cannot_be_read_leave_nothing_published() {
-        let dir = tempfile::tempdir().unwrap();
-        let segments = Segments::open(dir.path()).unwrap();
+    fn an_attempt_that_fails_leaves_no_file() {
+        let (dir, segments) = empty();
         let missing = || Err(FsError::damaged_store(Damage::LogRecords));
         let broken = records(range(1, 3)).chain(std::iter::once_with(missing));
-        segments.publish(range(1, 5), 512, broken).unwrap_err();
+        segments.write(range(1, 5), 512, broken).unwrap_err();
         assert_eq!(segments.last(), None);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         // The file of the same range is written anew.
         publish(&segments, range(1, 5));
-        assert_eq!(ranges(&Segments::open(dir.path()).unwrap()), [range(1, 5)]);
+        assert_eq!(ranges(&segments), [range(1, 5)]);
     }
 
     #[test]
     fn the_newest_segment_is_never_retired() {
-        let dir = tempfile::tempdir().unwrap();
-        let segments = Segments::open(dir.path()).unwrap();
+        let (dir, segments) = empty();
         for first in [1, 4, 7] {
             publish(&segments, range(first, first + 3));
         }
-        segments.retire(Xid::new(5)).unwrap();
+        segments
+            .retire(Xid::new(5), |retired| {
+                assert_eq!(retired, [range(1, 4)]);
+                Ok(())
+            })
+            .unwrap();
         assert_eq!(ranges(&segments), [range(4, 7), range(7, 10)], "5 is not its last");
-        segments.retire(Xid::new(100)).unwrap();
+        segments
+            .retire(Xid::new(100), |retired| {
+                assert_eq!(retired, [range(4, 7)]);
+                Ok(())
+            })
+            .unwrap();
         assert_eq!(ranges(&segments), [range(7, 10)]);
-        assert_eq!(ranges(&Segments::open(dir.path()).unwrap()), [range(7, 10)]);
+        assert_eq!(found(dir.path()), [range(7, 10)]);
+        segments.retire(Xid::new(100), |_| panic!("there is none to record")).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_removed_that_was_not_recorded_as_retired() {
+        let (dir, segments) = empty();
+        for first in [1, 4, 7] {
+            publish(&segments, range(first, first + 3));
+        }
+        segments.retire(Xid::new(100), |_| Err(FsError::Poisoned)).unwrap_err();
+        assert_eq!(ranges(&segments).len(), 3);
+        assert_eq!(found(dir.path()).len(), 3);
+        // A file that cannot be removed keeps no other one, and is not published any more.
+        let first = path(dir.path(), range(1, 4));
+        fs::remove_file(&first).unwrap();
+        fs::create_dir(&first).unwrap();
+        segments.retire(Xid::new(100), |_| Ok(())).unwrap_err();
+        assert_eq!(ranges(&segments), [range(7, 10)]);
+        assert_eq!(found(dir.path()), [range(1, 4), range(7, 10)]);
     }
 }

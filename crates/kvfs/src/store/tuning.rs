@@ -1,47 +1,73 @@
 //! Settings of RocksDB: what is cached, compressed, kept apart and read ahead.
 //!
 //! Two kinds of tables: small rows that are looked up by key (inodes, names, maps), which live from
-//! the block cache and from filters; and chunks, which are as large as all others together many
-//! times over. Chunks lie in blob files, so that the tree's compactions move a few bytes for each,
-//! and reads of them do not go through the block cache.
+//! the block cache and from filters; and chunks, of which the large ones lie outside the store in
+//! extent files, and the small ones are as large as all other rows together many times over, so
+//! that scans of them do not go through the block cache.
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, Options, ReadOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Options,
+    ReadOptions,
 };
 use tier_types::to_u64;
 
+use super::failure::failed;
 use super::keys::Table;
 use super::patch;
-use crate::KvfsOptions;
-
-/// In normal compactions only the oldest blob files, this share of them, are rewritten.
-pub(super) const BLOB_AGE_CUTOFF: &str = "0.25";
-/// The setting with that value.
-pub(super) const BLOB_AGE_CUTOFF_OPTION: &str = "blob_garbage_collection_age_cutoff";
-
-/// Chunks of this many bytes and more lie outside the tree, so that compaction does not rewrite
-/// them.
-const BLOB_BYTES_MIN: u64 = 4096;
+use crate::{FsError, KvfsOptions};
 
 /// Patches of one chunk in memory that are put together before they are read.
 const N_PATCHES_MAX: usize = 32;
 
+/// What a store is opened as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OpenAs {
+    /// A new one.
+    New,
+    /// One whose write-ahead log must be whole.
+    Strict,
+    /// To read only, and as far as its write-ahead log can be read. Nothing of it is changed.
+    Look,
+    /// As far as its write-ahead log can be read. The rest of that is dropped.
+    Tolerant,
+}
+
 /// Settings of the database as a whole.
-pub(super) fn database(options: &KvfsOptions, create: bool) -> Options {
+pub(super) fn database(
+    options: &KvfsOptions,
+    how: OpenAs,
+    preallocate: bool,
+) -> Result<Options, FsError> {
     let mut database = Options::default();
+    let create = how == OpenAs::New;
     database.create_if_missing(create);
     database.set_error_if_exists(create);
     database.create_missing_column_families(create);
-    database.set_db_write_buffer_size(options.write_buffer_bytes);
+    // Why it is opened strictly first is said in `opening`.
+    database.set_wal_recovery_mode(match how {
+        OpenAs::New | OpenAs::Strict => DBRecoveryMode::AbsoluteConsistency,
+        OpenAs::Look | OpenAs::Tolerant => DBRecoveryMode::PointInTime,
+    });
+    // A log that was synced and closed must be there, as long as it was.
+    database.set_track_and_verify_wals_in_manifest(true);
+    let write_buffer_bytes = options.effective_write_buffer_bytes();
+    database.set_db_write_buffer_size(write_buffer_bytes);
     // A table that is seldom written keeps the log of all others alive until it is flushed.
-    database.set_max_total_wal_size(4 * to_u64(options.write_buffer_bytes));
+    database.set_max_total_wal_size(4 * to_u64(write_buffer_bytes));
     // Beside those of the index and of the tarballs, which share the process's limit.
     database.set_max_open_files(512);
     database.set_keep_log_file_num(2);
     database.set_max_background_jobs(2);
     // Files are read from start to end, too: there the system's reading ahead is worth most.
     database.set_advise_random_on_open(false);
+    if preallocate {
+        return Ok(database);
+    }
+    // The binding has no other way to say it. A log of 26 MiB before its first record, and a
+    // manifest of 4, would take the last room of a small or full disk.
     database
+        .get_options_from_string("allow_fallocate=false")
+        .map_err(|source| failed("set options of", source))
 }
 
 pub(super) fn table(table: Table, cache: &Cache, options: &KvfsOptions) -> Options {
@@ -61,13 +87,8 @@ pub(super) fn table(table: Table, cache: &Cache, options: &KvfsOptions) -> Optio
     let mut settings = Options::default();
     settings.set_block_based_table_factory(&blocks);
     settings.set_compression_type(DBCompressionType::Lz4);
-    settings.set_write_buffer_size(options.write_buffer_bytes / 2);
+    settings.set_write_buffer_size(options.effective_write_buffer_bytes() / 2);
     if table == Table::Chunks {
-        settings.set_enable_blob_files(true);
-        settings.set_min_blob_size(BLOB_BYTES_MIN);
-        settings.set_blob_compression_type(DBCompressionType::Lz4);
-        settings.set_blob_file_size(64 << 20);
-        settings.set_enable_blob_gc(true);
         settings.set_merge_operator("patch", patch::merge, patch::merge_partly);
         // A reader would have to put together what a thousand small writes left.
         settings.set_max_successive_merges(N_PATCHES_MAX);

@@ -174,6 +174,7 @@ mod tests {
 
     use super::*;
     use crate::error::Damage;
+    use crate::space::Permit;
     use crate::store::OrderedReader;
     use crate::testing::{StandingClock, attr, committer, store};
     use tier_types::FileKind;
@@ -188,7 +189,7 @@ mod tests {
         for number in (1..60).step_by(3) {
             let (ino, attr) = (Ino::new(number), attr(number, FileKind::Regular));
             committer
-                .commit(0, move |draft| {
+                .commit(Permit::unchecked(), 0, move |draft| {
                     draft.put_new_inode(&attr);
                     if number % 2 == 1 {
                         draft.put_xattr(ino, b"user.a", vec![1; 10]);
@@ -204,8 +205,12 @@ mod tests {
         let committer = committer(&db, Arc::new(StandingClock));
         fill(&committer);
         let stray = Ino::new(100);
-        committer.commit(0, move |draft| draft.put_xattr(stray, b"user.a", Vec::new())).unwrap();
-        let snapshot = KvsSnapshot::take(&db);
+        committer
+            .commit(Permit::unchecked(), 0, move |draft| {
+                draft.put_xattr(stray, b"user.a", Vec::new());
+            })
+            .unwrap();
+        let snapshot = KvsSnapshot::take(&db).unwrap();
         let inodes: Vec<_> = snapshot.inode_rows().map(|row| found(row).ino.unwrap()).collect();
         assert_eq!(inodes, (1..60).step_by(3).map(Ino::new).collect::<Vec<_>>());
         let owners: Vec<_> = snapshot.owners(Table::Xattrs).map(Result::unwrap).collect();
@@ -225,7 +230,7 @@ mod tests {
         batch.put(Table::Pins, &keys::ino(Ino::new(u64::MAX)), Vec::new());
         batch.put(Table::Warm, b"short", Vec::new());
         db.write(batch).unwrap();
-        let snapshot = KvsSnapshot::take(&db);
+        let snapshot = KvsSnapshot::take(&db).unwrap();
         let rows: Vec<_> = snapshot.inode_rows().map(found).collect();
         let seen: Vec<_> = rows.iter().map(|row| (row.ino, row.attr.is_some())).collect();
         assert_eq!(seen, [(None, false), (Some(Ino::new(u64::MAX)), false)]);

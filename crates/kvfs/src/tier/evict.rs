@@ -24,13 +24,16 @@
 //!
 //! Chunk rows and map rows change in one batch, so that a crash leaves either the data or the
 //! detour; a chunk with neither is damage, and read as an error and never as zeros. The bytes of
-//! evicted chunks are deleted without being read. The disk gets the space back when RocksDB
-//! rewrites the files, which `reclaim` asks for.
+//! evicted chunks are deleted without being read. The disk gets the space back from [`freed`], and
+//! that of small chunks when RocksDB rewrites its files; `reclaim` asks for both.
+//!
+//! [`freed`]: crate::freed
 
 use tier_types::{ChunkNo, ChunkRun, ChunkState, EvictOutcome, Ino, ResidentExtent};
 
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
 use crate::store::resident_bytes;
 use crate::tx::MapWindow;
 
@@ -48,6 +51,7 @@ impl Core {
 
     fn evict_locked(&self, extent: &ResidentExtent) -> Result<EvictOutcome, FsError> {
         let ResidentExtent { ino, chunks, data_xid } = *extent;
+        let permit = self.admit(Purpose::Reclaim, ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino]);
         let Some(attr) = self.reader().find_attr(ino)? else { return Ok(EvictOutcome::Skipped) };
         let window = MapWindow::load(self.reader(), ino, chunks, self.size_of(&attr))?;
@@ -61,10 +65,17 @@ impl Core {
         }
         assert!(going.iter().all(|run| chunks.covers(run.chunks)), "no more than was asked for");
         let bytes = resident_bytes(&going, self.chunk_bytes, attr.size_bytes);
+        let reader = self.reader();
+        let extents = going
+            .iter()
+            .map(|run| reader.file_extents(ino, run.chunks))
+            .collect::<Result<Vec<_>, _>>()?
+            .concat();
         // An eviction is no operation: the filesystem's content stays what it is.
-        self.committer.commit(0, move |draft| {
+        self.committer.commit(permit, 0, move |draft| {
+            draft.free(&extents);
             for run in &going {
-                draft.delete_chunks(ino, run.chunks);
+                draft.delete_chunks(ino, run.chunks, &[]);
             }
             window.set_state(goes, ChunkState::Cold, draft);
             window.put_resident(draft);

@@ -8,6 +8,7 @@ use tier_types::{
 };
 
 use crate::core::Core;
+use crate::space::Purpose;
 
 impl MountedInstance for Core {
     fn open_snapshot(
@@ -23,8 +24,8 @@ impl MountedInstance for Core {
 
     fn reclaim(&self) -> Result<u64, PortError> {
         let before = self.db.physical_bytes()?;
-        // Detours are durable before the bytes behind them are gone from the files.
-        self.fsync()?;
+        // This makes detours durable before the bytes behind them are gone from the files.
+        self.give_back()?;
         self.db.reclaim()?;
         // Nothing was gained if as much was written meanwhile.
         let bytes = before.saturating_sub(self.db.physical_bytes()?);
@@ -55,6 +56,12 @@ impl MountedInstance for Core {
         runs: &mut dyn Iterator<Item = Result<ChunkRun, PortError>>,
     ) -> Result<(), PortError> {
         self.put_back(inode, runs)
+    }
+
+    fn check_room(&self, bytes: u64) -> Result<(), PortError> {
+        drop(self.admit(Purpose::Archive, bytes)?);
+        self.room.wrote(bytes);
+        Ok(())
     }
 
     fn usage(&self) -> Result<Usage, PortError> {

@@ -9,7 +9,8 @@ use tier_types::{
 };
 
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
 
 /// Bytes of a segment that are read at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -65,6 +66,8 @@ impl LogService for Core {
 
     fn retire_segments(&self, xid: Xid) -> Result<(), PortError> {
         tracing::debug!(%xid, "retiring segments");
-        Ok(self.publications.segments.retire(xid)?)
+        let _room = self.admit(Purpose::Removal, ROWS_BYTES)?;
+        let record = |retired: &[_]| self.db.record_retired(retired);
+        Ok(self.publications.segments.retire(xid, record)?)
     }
 }

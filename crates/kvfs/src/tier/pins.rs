@@ -5,16 +5,18 @@ use std::collections::HashSet;
 use tier_types::Ino;
 
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
 
 impl Core {
     /// Keeps an inode, and for a directory everything below it, from being evicted, or not any
     /// longer.
     pub fn set_pin(&self, ino: Ino, pinned: bool) -> Result<(), FsError> {
+        let permit = self.admit(Purpose::Removal, ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino]);
         self.reader().attr(ino)?;
         if self.reader().has_pin(ino)? != pinned {
-            self.committer.commit(0, move |draft| draft.set_pin(ino, pinned))?;
+            self.committer.commit(permit, 0, move |draft| draft.set_pin(ino, pinned))?;
             tracing::info!(%ino, pinned, "pin changed");
         }
         Ok(())

@@ -12,26 +12,27 @@
 //!    half written then.
 //! 2. Sync the write-ahead log. The segment must not hold an operation that a loss of power undoes.
 //! 3. Write the segment *from the snapshot*, under a temporary name; sync it, rename it, sync its
-//!    directory. From the rename on the range is published.
-//! 4. Delete the published records from the store. Not synced.
+//!    directory.
+//! 4. Record the segment in the store and delete the published records, in one batch. From then on
+//!    the range is published. Not synced.
 //! 5. Hold the snapshot under its last transaction id, until it is released.
 //! 6. Tell the listeners.
 //!
 //! # Crash windows
-//! Before the rename there is at most a temporary file, which the next opening removes: nothing was
-//! published, the records are all there, and the next publication covers them. Between the rename
-//! and the deletion (or if the deletion was not durable) records are both in the segment and in the
-//! store: opening goes by the segments, deletes the records up to the last published transaction
-//! again, and finds that the rest goes on right behind it (`recover_log` in `core`). A gap, between
-//! segments or between the segments and the records, is damage and stops the opening: transactions
-//! would be missing from the history.
+//! One batch decides, so that there are two cases. Before it, or if it was not durable, nothing was
+//! published: the records are all in the store, the next publication covers them, and a file that
+//! is there, temporary or not, is a leftover that the next opening removes. After it the file is
+//! there for sure, and the records are not needed any more. The same holds for a step that fails
+//! without a crash. A retirement is the other way round: it is recorded and synced, then the files
+//! go, and those that do not go are leftovers. What is recorded and not there, between segments or
+//! between the segments and the records, is a loss and stops the opening (`store/agreement.rs`):
+//! transactions would be missing from the history.
 //!
 //! A crash loses every held snapshot, and with it whatever was to be persisted from it. If nothing
 //! was logged since, the present is the same state and serves in its place; if something was, it is
 //! gone for good, the caller is told so, and the next publication covers both ranges. So a lost
-//! snapshot costs work and no data. After a restart the transaction id goes on behind the last
-//! record, the last published segment or the floor that a restore set, whichever is highest; the
-//! newest segment is therefore never retired.
+//! snapshot costs work and no data. After a restart the transaction id goes on behind the one that
+//! the newest batch of the key-value store says.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,13 +41,17 @@ use tier_types::{ErrorKind, PortError, Publication, XidRange};
 
 use super::snapshot::KvfsSnapshot;
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
 
 impl Core {
     pub(super) fn publish_now(&self) -> Result<Option<Publication>, FsError> {
+        self.check_writable()?;
+        // It makes nothing larger but by its file: the records go with it.
+        let _room = self.admit(Purpose::Removal, ROWS_BYTES)?;
         let _publishing = self.publications.publishing.lock();
         let begin = Instant::now();
-        let (snapshot, last) = self.committer.snapshot();
+        let (snapshot, last) = self.committer.snapshot()?;
         let first = self.publications.published().next();
         let Some(range) = XidRange::new(first, last.next()) else { return Ok(None) };
         assert_eq!(range.last(), last, "the segment describes exactly this snapshot");
@@ -54,10 +59,11 @@ impl Core {
         self.fsync()?;
         // From the snapshot and not from the store, which has gone on meanwhile.
         let records = snapshot.reader().log_of(range)?;
-        self.publications.segments.publish(range, self.chunk_bytes, records)?;
-        // The records first: a publication that fails here is never released, and a KVS snapshot
-        // that it held would stay.
-        self.db.release_log(last)?;
+        let segment = self.publications.segments.write(range, self.chunk_bytes, records)?;
+        // Whatever comes of this, the file stays: the batch may be in the write-ahead log although
+        // it failed, and then it counts from the next opening on.
+        self.db.record_published(range)?;
+        self.publications.segments.add(segment);
         self.publications.snapshots.lock().insert(last, Arc::new(snapshot));
         tracing::info!(%range, elapsed = ?begin.elapsed(), "published");
         let publication = Publication { range };
@@ -76,7 +82,7 @@ impl Core {
         let snapshot = match held {
             Some(snapshot) => snapshot,
             None => {
-                let (taken, now) = self.committer.snapshot();
+                let (taken, now) = self.committer.snapshot()?;
                 if now != last {
                     let message = format!("the snapshot at xid {last} is gone; publish again");
                     return Err(PortError::new(ErrorKind::Missing, message));

@@ -1,8 +1,8 @@
 //! Recall: the way back for evicted data, and the only place that stores what it brought.
 //!
 //! A read hands its reader the bytes that came and stores them as warm chunks by the way; if that
-//! fails (the disk is full, say), the reader has its data all the same and the next one recalls it
-//! again. A change (`ops::change`) needs the chunks in the store and fails if they cannot be
+//! fails, or there is no room for it, the reader has its data all the same and the next one recalls
+//! it again. A change (`ops::change`) needs the chunks in the store and fails if they cannot be
 //! stored. How a recall is ordered against evictions and writers is told in `tier::evict`.
 //!
 //! An answer crosses a port, so it is checked here and not believed: it must hold the first chunk
@@ -20,7 +20,9 @@ use tier_types::{
 };
 
 use crate::FsError;
-use crate::core::{Core, Kvfs};
+use crate::core::{Core, Kvfs, ROWS_BYTES};
+use crate::space::Purpose;
+use crate::store::{ChunkBefore, RunState};
 use crate::tx::{ListKind, MapWindow};
 
 /// The recall of a filesystem without an archive: every answer is an error of kind `Unavailable`.
@@ -56,7 +58,8 @@ impl Kvfs {
                 if stop.load(Ordering::Relaxed) {
                     return Err(FsError::Interrupted);
                 }
-                let recalled = self.make_resident(ino, &ChunkRun { chunks, ..run })?;
+                let run = ChunkRun { chunks, ..run };
+                let recalled = self.make_resident(ino, &run, Purpose::Growth)?;
                 bytes += to_u64(recalled.bytes().len());
                 rest = ChunkRange::new(recalled.chunks().end(), chunks.end());
             }
@@ -76,8 +79,15 @@ impl Kvfs {
             let run = ChunkRun { chunks, ..*run };
             let recalled = self.ask(ino, &run)?;
             // The reader has its data all the same; the next one recalls it again.
-            if let Err(error) = self.store_recalled(&extent_of(ino, &run, &recalled), &recalled) {
-                tracing::warn!(%ino, error = %with_causes(&error), "recalled data is not stored");
+            let extent = extent_of(ino, &run, &recalled);
+            match self.store_recalled(&extent, &recalled, Purpose::Growth) {
+                Ok(()) => {}
+                Err(FsError::NoSpace(_)) => {
+                    tracing::debug!(%ino, "no room: recalled data goes to its reader only");
+                }
+                Err(error) => {
+                    tracing::warn!(%ino, error = %with_causes(&error), "recalled data not stored");
+                }
             }
             let came = append(&recalled, chunks, self.chunk_bytes, out);
             rest = ChunkRange::new(came.end(), chunks.end());
@@ -85,14 +95,16 @@ impl Kvfs {
         Ok(())
     }
 
-    /// Brings at least the start of a cold run back and stores what came.
+    /// Brings at least the start of a cold run back and stores what came, with the room of what it
+    /// is brought back for.
     pub(crate) fn make_resident(
         &self,
         ino: Ino,
         run: &ChunkRun,
+        purpose: Purpose,
     ) -> Result<RecalledExtent, FsError> {
         let recalled = self.ask(ino, run)?;
-        self.store_recalled(&extent_of(ino, run, &recalled), &recalled)?;
+        self.store_recalled(&extent_of(ino, run, &recalled), &recalled, purpose)?;
         Ok(recalled)
     }
 
@@ -167,8 +179,10 @@ impl Core {
         &self,
         extent: &ResidentExtent,
         recalled: &RecalledExtent,
+        purpose: Purpose,
     ) -> Result<(), FsError> {
         let ResidentExtent { ino, chunks, data_xid } = *extent;
+        let permit = self.admit(purpose, ROWS_BYTES + to_u64(recalled.bytes().len()))?;
         let guard = self.locks.lock(&[ino]);
         // Everything may have happened since the request was made: the map as it is now decides.
         let Some(attr) = self.reader().find_attr(ino)? else { return Ok(()) };
@@ -178,21 +192,20 @@ impl Core {
         let mut contents = Vec::new();
         for run in window.runs().iter().filter(|run| comes(run)) {
             let skip = to_usize(run.chunks.start().get() - chunks.start().get());
-            let pieces = recalled.bytes().chunks(chunk_bytes).skip(skip);
-            let numbers = run.chunks.start().get()..run.chunks.end().get();
-            contents.extend(numbers.map(ChunkNo::new).zip(pieces.map(<[u8]>::to_vec)));
-            assert_eq!(
-                contents.last().map(|(last, _)| *last),
-                Some(run.chunks.last()),
-                "an answer has bytes for each of its chunks"
-            );
+            let from = recalled.bytes().get(skip * chunk_bytes..).unwrap_or_default();
+            let len = from.len().min(to_usize(run.chunks.len()) * chunk_bytes);
+            let bytes = from.get(..len).unwrap_or_default();
+            let new = self.chunk_writer.write(run.chunks.start(), bytes)?;
+            assert_eq!(new.len(), run.chunks.len(), "an answer has bytes for each of its chunks");
+            contents.push(new);
         }
         if contents.is_empty() {
             return Ok(());
         }
-        self.committer.commit(0, move |draft| {
-            for (chunk, content) in contents {
-                draft.put_chunk(ino, chunk, content);
+        self.committer.commit(permit, 0, move |draft| {
+            let detour = RunState { state: ChunkState::Cold, data_xid };
+            for new in contents {
+                new.put(ino, |_| ChunkBefore::Away(detour), draft);
             }
             draft.list(ListKind::Warm, ino);
             window.set_state(comes, ChunkState::Warm, draft);

@@ -9,10 +9,13 @@ use tier_types::{
     to_u64,
 };
 
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
 use crate::store::{FILE_BYTES_MAX, RunState};
 use crate::tx::ListKind;
 
+/// What a row of a chunk map takes.
+const RUN_BYTES: u64 = 64;
 /// Runs that go into one batch.
 const N_RUNS_BATCH: usize = 10_000;
 
@@ -58,7 +61,8 @@ impl Core {
 
     fn put_runs(&self, attr: &FileAttr, runs: Vec<ChunkRun>) -> Result<(), PortError> {
         let (ino, file_bytes, chunk_bytes) = (attr.ino, attr.size_bytes, self.chunk_bytes);
-        self.committer.commit(0, move |draft| {
+        let permit = self.admit(Purpose::Growth, ROWS_BYTES + to_u64(runs.len()) * RUN_BYTES)?;
+        self.committer.commit(permit, 0, move |draft| {
             for ChunkRun { chunks, state, data_xid } in runs {
                 draft.counters.gain(state, chunks.len_bytes(chunk_bytes, file_bytes));
                 draft.put_run(ino, chunks.start(), RunState { state, data_xid });
@@ -71,6 +75,7 @@ impl Core {
     /// never more names than transactions that made them, so that later entries, whose place is by
     /// their transaction, come after them.
     fn put_state(&self, inode: &InodeState) -> Result<(), PortError> {
+        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
         let inode = inode.clone();
         let first_cookie = {
             let mut last = self.restored_cookies.lock();
@@ -78,7 +83,7 @@ impl Core {
             *last += to_u64(inode.links.len());
             first
         };
-        self.committer.commit(0, move |draft| {
+        self.committer.commit(permit, 0, move |draft| {
             let ino = inode.attr.ino;
             for (link, cookie) in inode.links.iter().zip(first_cookie..) {
                 draft.add_name_at(ino, link, cookie);

@@ -3,13 +3,15 @@
 use tier_types::{ChunkNo, ChunkState, Ino};
 
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
 use crate::tx::ListKind;
 
 impl Core {
     /// Takes an inode off the list if it has no warm data any more. An inode that stays on the list
     /// for nothing costs a look, one that is missing would be evicted late.
     pub(super) fn unlist_warm(&self, ino: Ino) -> Result<(), FsError> {
+        let permit = self.admit(Purpose::Reclaim, ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino]);
         if !self.reader().is_listed_warm(ino)? {
             return Ok(());
@@ -20,7 +22,7 @@ impl Core {
                 return Ok(());
             }
         }
-        self.committer.commit(0, move |draft| draft.unlist(ListKind::Warm, ino))?;
+        self.committer.commit(permit, 0, move |draft| draft.unlist(ListKind::Warm, ino))?;
         Ok(())
     }
 }

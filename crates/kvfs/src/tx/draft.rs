@@ -8,13 +8,13 @@
 use tier_log::{LogRecord, Operation};
 use tier_types::{ChunkNo, ChunkRange, FileAttr, Ino, Link, Timestamp, Xid, to_u64, to_usize};
 
-use crate::store::keys::{self, META_COUNTERS};
+use crate::store::extents::{
+    Appended, CHUNK_BYTES_MAX, ChunkExtent, FileExtent, Place, extent_to_bytes, inline_to_bytes,
+};
+use crate::store::keys::{self, META_COUNTERS, META_EXTENTS_FLOOR, META_LAST_XID};
 use crate::store::patch as patches;
 use crate::store::rows;
-use crate::store::{Batch, COOKIE_PARENT, Counters, Entry, RunState, Table};
-
-/// The largest size of a chunk in bytes.
-const CHUNK_BYTES_MAX: usize = 1 << 20;
+use crate::store::{Batch, COOKIE_PARENT, ChunkBefore, Counters, Entry, RunState, Table, Unsynced};
 
 /// More chunks than this are deleted as a range: a tombstone of a range costs every later reader of
 /// the table a look, one of a row only those of that row.
@@ -29,8 +29,22 @@ pub(crate) struct Draft {
     pub(crate) time: Timestamp,
     /// The change of the totals.
     pub(crate) counters: Counters,
+    /// The generation of what is freed in it.
+    pub(super) generation: u64,
     operations: Vec<Operation>,
     batch: Batch,
+    appended: Vec<Appended>,
+    freed_bytes: u64,
+}
+
+/// What becomes of a draft when it is put into a batch.
+pub(super) struct Drafted {
+    /// The transaction id after its last.
+    pub(super) next_xid: Xid,
+    /// Extents that rows of the batch refer to.
+    pub(super) appended: Vec<Appended>,
+    /// Bytes of extents that no row refers to from then on.
+    pub(super) freed_bytes: u64,
 }
 
 /// A list of inodes, in which each is or is not.
@@ -57,8 +71,11 @@ impl Draft {
             xid,
             time,
             counters: Counters::default(),
+            generation: 0,
             operations: Vec::new(),
             batch: Batch::default(),
+            appended: Vec::new(),
+            freed_bytes: 0,
         }
     }
 
@@ -72,8 +89,8 @@ impl Draft {
         self.batch.bytes()
     }
 
-    /// Adds the log records and the rows to a batch, and says which transaction id is next.
-    pub(super) fn append_to(self, batch: &mut Batch) -> Xid {
+    /// Adds the log records and the rows to a batch.
+    pub(super) fn append_to(self, batch: &mut Batch) -> Drafted {
         let mut xid = self.xid;
         for operation in self.operations {
             let record = LogRecord { xid, time: self.time, operation };
@@ -81,7 +98,7 @@ impl Draft {
             xid = xid.next();
         }
         batch.append(self.batch);
-        xid
+        Drafted { next_xid: xid, appended: self.appended, freed_bytes: self.freed_bytes }
     }
 
     /// Logs an operation; the first one has the draft's transaction id, the next ones follow.
@@ -209,10 +226,41 @@ impl Draft {
         self.batch.delete_range(Table::Map, &from, &until);
     }
 
-    /// Writes all of a chunk's content.
-    pub(crate) fn put_chunk(&mut self, ino: Ino, chunk: ChunkNo, content: Vec<u8>) {
-        assert!(content.len() <= CHUNK_BYTES_MAX, "{} bytes for a chunk", content.len());
-        self.batch.put(Table::Chunks, &keys::chunk(ino, chunk), content);
+    /// Writes all of a chunk's content into its row.
+    pub(crate) fn put_chunk(&mut self, ino: Ino, chunk: ChunkNo, content: &[u8]) {
+        self.batch.put(Table::Chunks, &keys::chunk(ino, chunk), inline_to_bytes(content));
+    }
+
+    /// Makes a chunk's row refer to an extent, which must be [held](Self::hold).
+    pub(crate) fn put_extent(
+        &mut self,
+        ino: Ino,
+        chunk: ChunkNo,
+        extent: FileExtent,
+        before: ChunkBefore,
+    ) {
+        let unsynced = rows::unsynced_to_bytes(&Unsynced { ino, chunk, len: extent.len, before });
+        self.batch.put(Table::Unsynced, &keys::place(extent.place), unsynced);
+        self.batch.put(Table::Chunks, &keys::chunk(ino, chunk), extent_to_bytes(extent));
+    }
+
+    /// Takes over what was appended for its rows: given back if the draft comes to nothing.
+    pub(crate) fn hold(&mut self, appended: Appended) {
+        self.appended.push(appended);
+    }
+
+    /// Notes extents to which no row refers any more.
+    pub(crate) fn free(&mut self, extents: &[ChunkExtent]) {
+        for ChunkExtent { ino, chunk, extent } in extents {
+            let key = keys::freed(self.generation, extent.place);
+            self.batch.put(Table::Freed, &key, rows::freed_to_bytes(*ino, *chunk, extent.len));
+            self.freed_bytes += u64::from(extent.len);
+        }
+    }
+
+    /// Gives a chunk the row back that it had before.
+    pub(crate) fn put_row_back(&mut self, ino: Ino, chunk: ChunkNo, row: &[u8]) {
+        self.batch.put(Table::Chunks, &keys::chunk(ino, chunk), row.to_vec());
     }
 
     /// Changes a part of a chunk that is in the store.
@@ -220,7 +268,9 @@ impl Draft {
         self.batch.merge(Table::Chunks, &keys::chunk(ino, chunk), patch);
     }
 
-    pub(crate) fn delete_chunks(&mut self, ino: Ino, chunks: ChunkRange) {
+    /// Deletes chunk rows, with the extents that they refer to.
+    pub(crate) fn delete_chunks(&mut self, ino: Ino, chunks: ChunkRange, extents: &[ChunkExtent]) {
+        self.free(extents);
         if chunks.len() <= N_CHUNK_DELETES_MAX {
             for number in chunks.start().get()..chunks.end().get() {
                 self.batch.delete(Table::Chunks, &keys::pair(ino.get(), number));
@@ -269,9 +319,18 @@ impl Draft {
     }
 }
 
-/// Writes the totals as they are after a batch.
-pub(super) fn put_counters(batch: &mut Batch, counters: &Counters) {
+/// Writes what every batch says of the filesystem as a whole: the totals after it, and the last
+/// transaction id, so that a store that lost batches knows it.
+pub(super) fn put_totals(batch: &mut Batch, counters: &Counters, last: Xid) {
     batch.put(Table::Meta, META_COUNTERS, rows::counters_to_bytes(counters));
+    batch.put(Table::Meta, META_LAST_XID, rows::number_to_bytes(last.get()));
+}
+
+/// Notes that everything before a place is durable or free.
+pub(super) fn put_extents_floor(batch: &mut Batch, floor: Place) {
+    let start = keys::place(Place { file: 0, offset: 0 });
+    batch.delete_range(Table::Unsynced, &start, &keys::place(floor));
+    batch.put(Table::Meta, META_EXTENTS_FLOOR, rows::place_to_bytes(floor));
 }
 
 /// A patch of a chunk that writes `data` at `within` bytes from its start.
@@ -287,6 +346,7 @@ mod tests {
     use tier_types::{ChunkState, FileKind, FileName};
 
     use super::*;
+    use crate::space::Permit;
     use crate::testing::{StandingClock, attr, committer, name, store};
 
     fn link(parent: u64, text: &str) -> Link {
@@ -299,13 +359,17 @@ mod tests {
         let committer = committer(&db, std::sync::Arc::new(StandingClock));
         let (ino, link) = (Ino::new(7), link(3, "f"));
         let (added, removed) = (link.clone(), link.clone());
-        committer.commit(0, move |draft| draft.add_name(ino, &added)).unwrap();
+        committer.commit(Permit::unchecked(), 0, move |draft| draft.add_name(ino, &added)).unwrap();
         let reader = db.reader();
         let entry = reader.entry(link.parent, &link.name).unwrap().unwrap();
         assert_eq!(entry, Entry { ino, cookie: 1 + COOKIE_PARENT });
         assert_eq!(reader.listed_name(link.parent, entry.cookie).unwrap().unwrap(), b"f");
         assert!(reader.has_link(ino, &link).unwrap());
-        committer.commit(0, move |draft| draft.remove_name(ino, &removed, entry.cookie)).unwrap();
+        committer
+            .commit(Permit::unchecked(), 0, move |draft| {
+                draft.remove_name(ino, &removed, entry.cookie);
+            })
+            .unwrap();
         for table in [Table::Entries, Table::Cookies] {
             assert!(!reader.has_rows(table, link.parent).unwrap());
         }
@@ -320,7 +384,7 @@ mod tests {
         }
         assert_eq!(draft.n_operations(), 3);
         let mut batch = Batch::default();
-        assert_eq!(draft.append_to(&mut batch), Xid::new(8));
+        assert_eq!(draft.append_to(&mut batch).next_xid, Xid::new(8));
         let (_dir, db) = store();
         db.write(batch).unwrap();
         let records: Vec<_> =
@@ -337,7 +401,7 @@ mod tests {
         let attr = attr(9, FileKind::Regular);
         let ino = attr.ino;
         committer
-            .commit(0, move |draft| {
+            .commit(Permit::unchecked(), 0, move |draft| {
                 draft.put_new_inode(&attr);
                 draft.put_resident(ino, 100);
                 draft.list(ListKind::Orphans, ino);
@@ -347,7 +411,9 @@ mod tests {
             .unwrap();
         let counters = committer.counters();
         assert_eq!((counters.n_inodes, counters.n_pins), (1, 1));
-        committer.commit(0, move |draft| draft.delete_inode(ino, true)).unwrap();
+        committer
+            .commit(Permit::unchecked(), 0, move |draft| draft.delete_inode(ino, true))
+            .unwrap();
         for table in Table::ALL.into_iter().filter(|table| *table != Table::Meta) {
             assert!(!db.reader().has_rows(table, ino).unwrap(), "{table:?}");
         }
@@ -362,21 +428,21 @@ mod tests {
         let range = |start, end| ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end)).unwrap();
         let ino = Ino::new(9);
         committer
-            .commit(0, move |draft| {
+            .commit(Permit::unchecked(), 0, move |draft| {
                 for number in 0..20 {
-                    draft.put_chunk(ino, ChunkNo::new(number), vec![1]);
+                    draft.put_chunk(ino, ChunkNo::new(number), &[1]);
                 }
-                draft.put_chunk(ino.next(), ChunkNo::new(0), vec![2]);
+                draft.put_chunk(ino.next(), ChunkNo::new(0), &[2]);
             })
             .unwrap();
         committer
-            .commit(0, move |draft| {
-                draft.delete_chunks(ino, range(1, 3));
-                draft.delete_chunks(ino, range(5, 19));
+            .commit(Permit::unchecked(), 0, move |draft| {
+                draft.delete_chunks(ino, range(1, 3), &[]);
+                draft.delete_chunks(ino, range(5, 19), &[]);
             })
             .unwrap();
         let left = db.reader().chunk_rows(ino, ChunkRange::ALL).unwrap();
-        let left: Vec<_> = left.map(|row| row.unwrap().get()).collect();
+        let left: Vec<_> = left.map(|row| row.unwrap().chunk.get()).collect();
         assert_eq!(left, [0, 3, 4, 19]);
         assert_eq!(db.reader().chunk(ino.next(), ChunkNo::new(0)).unwrap(), [2]);
     }
@@ -386,14 +452,26 @@ mod tests {
         let (_dir, db) = store();
         let committer = committer(&db, std::sync::Arc::new(StandingClock));
         let (ino, chunk) = (Ino::new(9), ChunkNo::new(0));
-        committer.commit(0, move |draft| draft.put_chunk(ino, chunk, b"content".to_vec())).unwrap();
-        committer.commit(0, move |draft| draft.patch_chunk(ino, chunk, patch(3, b"X"))).unwrap();
+        committer
+            .commit(Permit::unchecked(), 0, move |draft| draft.put_chunk(ino, chunk, b"content"))
+            .unwrap();
+        committer
+            .commit(Permit::unchecked(), 0, move |draft| {
+                draft.patch_chunk(ino, chunk, patch(3, b"X"));
+            })
+            .unwrap();
         assert_eq!(db.reader().chunk(ino, chunk).unwrap(), b"conXent");
         let lost = ChunkNo::new(1);
-        committer.commit(0, move |draft| draft.patch_chunk(ino, lost, patch(3, b"X"))).unwrap();
+        committer
+            .commit(Permit::unchecked(), 0, move |draft| {
+                draft.patch_chunk(ino, lost, patch(3, b"X"));
+            })
+            .unwrap();
         assert!(db.reader().chunk(ino, lost).is_err(), "there is nothing to patch");
         let run = RunState { state: ChunkState::Hot, data_xid: Xid::new(1) };
-        committer.commit(0, move |draft| draft.put_run(ino, chunk, run)).unwrap();
+        committer
+            .commit(Permit::unchecked(), 0, move |draft| draft.put_run(ino, chunk, run))
+            .unwrap();
         assert_eq!(db.reader().run_at(ino, lost).unwrap(), run);
     }
 

@@ -40,9 +40,8 @@ impl TestFilesystems for KvfsFilesystems {
         fill: &dyn Fn(&dyn MountedInstance),
     ) -> Mounted {
         let dir = tempfile::tempdir().unwrap();
-        Core::create_empty(dir.path(), &options()).unwrap();
+        Core::create_empty(dir.path(), &options(), last).unwrap();
         let core = open(&dir);
-        core.set_xid_floor(last).unwrap();
         fill(&core);
         drop(core);
         Mounted { fs: Kvfs::new(Arc::new(open(&dir)), recall), _dir: dir }

@@ -1,10 +1,10 @@
 //! Damaged rows: every operation that meets one says so, changes nothing, and panics never.
 
 use kvfs::ops::{EntryRef, RenameMode, XattrMode};
-use kvfs::{Core, Damage, FsError};
+use kvfs::{Core, Damage, FsError, Loss};
 use rocksdb::DB;
 use tempfile::TempDir;
-use tier_types::{ErrorKind, FileKind, HasKind, Ino, LogService, MountedInstance};
+use tier_types::{ErrorKind, FileKind, HasKind, Ino, LogService, MountedInstance, Xid, XidRange};
 
 use crate::common::{create, directory, file, name, node, open, options};
 use crate::fsck::{check, key, tamper};
@@ -132,7 +132,10 @@ fn a_store_without_its_settings_is_not_opened() {
     for (key, value, expected) in [
         ("chunk-bytes", None, Damage::ChunkSize),
         ("chunk-bytes", Some(&b"\0\0\0\0"[..]), Damage::ChunkSize),
+        ("xid-floor", None, Damage::XidFloor),
         ("xid-floor", Some(b"short"), Damage::XidFloor),
+        ("last-xid", None, Damage::LastXid),
+        ("last-xid", Some(b"short"), Damage::LastXid),
     ] {
         let dir = spoiled("meta", key.as_bytes(), value);
         let clock = std::sync::Arc::new(tier_testkit::VirtualClock::at(0));
@@ -160,7 +163,8 @@ fn a_log_that_cannot_be_read_is_not_published() {
     let dir = spoiled("log", &key(1, b""), None);
     let clock = std::sync::Arc::new(tier_testkit::VirtualClock::at(0));
     let opened = Core::open(dir.path(), &options(), clock);
-    assert_eq!(damage(opened.map(drop)), Some(Damage::LogRecords));
+    let range = XidRange::one(Xid::new(1)).unwrap();
+    assert!(matches!(opened, Err(FsError::Lost(lost)) if lost == Loss::Records { range }));
 }
 
 #[test]

@@ -15,9 +15,15 @@ mod damage;
 #[cfg(test)]
 mod evict;
 #[cfg(test)]
+mod extents;
+#[cfg(test)]
 mod fsck;
 #[cfg(test)]
+mod loss;
+#[cfg(test)]
 mod names;
+#[cfg(test)]
+mod never_reused;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
@@ -49,7 +55,8 @@ mod common {
     pub(crate) const CHUNK: u32 = 512;
 
     pub(crate) fn options() -> KvfsOptions {
-        KvfsOptions { chunk_bytes: CHUNK, ..KvfsOptions::default() }
+        // Half of a chunk and more lies in a file.
+        KvfsOptions { chunk_bytes: CHUNK, extent_bytes_min: 256, ..KvfsOptions::default() }
     }
 
     pub(crate) fn open(dir: &tempfile::TempDir) -> Arc<Kvfs> {

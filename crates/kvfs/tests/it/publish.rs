@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use tier_types::{ErrorKind, Ino, LogService, MountedInstance, Xid, XidRange};
+use tier_types::{ErrorKind, HasKind, Ino, LogService, MountedInstance, Xid, XidRange};
 
 use crate::common::{create, file, name, open};
 
@@ -28,8 +28,8 @@ fn a_snapshot_shows_the_moment_of_its_publication() {
     assert_eq!(gone.kind(), ErrorKind::Missing);
 }
 
-/// What each crash leaves: only the temporary file; the segment but not yet the release of its
-/// records; everything.
+/// What each crash leaves: the segment but not yet its record, or everything; and the temporary
+/// file of another attempt.
 #[test]
 fn a_crash_between_two_steps_of_a_publication_is_repaired() {
     let (dir, fs) = create();
@@ -45,10 +45,10 @@ fn a_crash_between_two_steps_of_a_publication_is_repaired() {
     let to = before.path().join("segments").join(segment.file_name());
     fs::copy(segment.path(), &to).unwrap();
     fs::write(before.path().join("segments/half.tmp"), b"half a segment").unwrap();
-    for crashed in [&before, &dir] {
+    for (crashed, is_recorded) in [(&before, false), (&dir, true)] {
         let fs = open(crashed);
         assert_eq!(fs.last_xid(), publication.range.last());
-        assert_eq!(fs.publish().unwrap(), None, "nothing twice");
+        assert_eq!(fs.publish().unwrap(), (!is_recorded).then_some(publication), "nothing twice");
         file(&fs, Ino::ROOT, "b");
         let second = fs.publish().unwrap().unwrap();
         assert_eq!(second.range.start(), publication.range.end(), "nothing missing");
@@ -72,13 +72,38 @@ fn a_missing_segment_is_noticed() {
         fs.publish().unwrap();
     }
     drop(fs);
-    let mut names: Vec<_> =
-        fs::read_dir(dir.path().join("segments")).unwrap().map(|e| e.unwrap().path()).collect();
-    names.sort();
-    fs::remove_file(&names[1]).unwrap();
+    let names = segment_files(dir.path());
+    assert_eq!(names.len(), 3);
+    // The newest and the oldest as well as one with neighbours on both sides.
+    for (missing, first) in names.iter().zip(1..) {
+        let content = fs::read(missing).unwrap();
+        fs::remove_file(missing).unwrap();
+        let clock = std::sync::Arc::new(tier_testkit::VirtualClock::at(0));
+        let error = kvfs::Core::open(dir.path(), &crate::common::options(), clock).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        let first_xid = if first == 1 { 1 } else { first + 1 };
+        let expected = XidRange::new(Xid::new(first_xid), Xid::new(first + 2)).unwrap();
+        let kvfs::FsError::Lost(kvfs::Loss::Segment { range, path }) = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!((range, &path), (expected, missing));
+        fs::write(missing, content).unwrap();
+    }
+    let segments = dir.path().join("segments");
+    fs::rename(&segments, dir.path().join("moved")).unwrap();
     let clock = std::sync::Arc::new(tier_testkit::VirtualClock::at(0));
-    let opened = kvfs::Core::open(dir.path(), &crate::common::options(), clock);
-    assert!(matches!(opened, Err(kvfs::FsError::Damaged { .. })), "{opened:?}");
+    let error = kvfs::Core::open(dir.path(), &crate::common::options(), clock).unwrap_err();
+    assert!(matches!(error, kvfs::FsError::Lost(kvfs::Loss::Segment { .. })), "{error:?}");
+    fs::rename(dir.path().join("moved"), &segments).unwrap();
+    assert_eq!(open(&dir).last_xid(), Xid::new(4), "with the files put back all is there again");
+}
+
+/// The files of all segments, oldest first.
+pub(crate) fn segment_files(root: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(root.join("segments")).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.collect();
+    files.sort();
+    files
 }
 
 /// The files of a filesystem as they are on the disk now: what a crash would leave.
@@ -97,7 +122,7 @@ pub(crate) fn copy(from: &tempfile::TempDir) -> tempfile::TempDir {
 /// The files in all directories, sorted.
 fn names(root: &Path) -> Vec<PathBuf> {
     let mut names = Vec::new();
-    for directory in ["kvs", "segments"] {
+    for directory in ["kvs", "segments", "chunks"] {
         let entries = fs::read_dir(root.join(directory)).unwrap();
         names.extend(entries.map(|entry| Path::new(directory).join(entry.unwrap().file_name())));
     }
@@ -106,7 +131,7 @@ fn names(root: &Path) -> Vec<PathBuf> {
 }
 
 fn copy_files(from: &Path, to: &Path, names: &[PathBuf]) -> io::Result<()> {
-    for directory in ["kvs", "segments"] {
+    for directory in ["kvs", "segments", "chunks"] {
         fs::create_dir(to.join(directory))?;
     }
     names.iter().try_for_each(|name| fs::copy(from.join(name), to.join(name)).map(drop))

@@ -95,7 +95,8 @@ impl NextSnapshot {
 fn publish(log: &dyn LogService, first: Xid) -> Result<Option<Publication>, AgentError> {
     let published = match log.publish()? {
         Some(publication) if publication.range.last() < first => {
-            // A store behind its archive: nothing of it is persisted, and nothing may be held.
+            // A loss of power undid the record of a publication that had been persisted; this is
+            // the same one again, and nothing may be held.
             log.release(&publication)?;
             return Ok(None);
         }

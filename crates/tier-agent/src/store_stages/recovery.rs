@@ -19,7 +19,8 @@
 //! committed still has its manifest. If one has not, its tarballs look like those of the first
 //! case, and its number like a free one; discarding or reusing them would turn the loss of one
 //! small object into the loss of a snapshot. That is an error here, which names the snapshot and
-//! what to do, and nothing was touched yet. Then the index catches up, and only then are leftovers
+//! what to do, and nothing was touched yet. For the same reason a filesystem that is behind its
+//! archive is an error before anything is touched. Then the index catches up, and only then are leftovers
 //! discarded: what the index knows is not a leftover. The events come last, because "indexed" must
 //! be true when it is said.
 //!
@@ -40,6 +41,7 @@ use crate::AgentError;
 pub(super) fn recover(context: &StageContext, persister: &Persister) -> Result<(), AgentError> {
     let archive = context.archive()?;
     check_nothing_is_lost(context, &archive)?;
+    check_filesystem(context, &archive)?;
     archive.catch_up(&context.ports.index)?;
     // Without a snapshot every tarball is a leftover.
     let none = SnapshotId::new(0);
@@ -75,6 +77,17 @@ fn check_nothing_is_lost(context: &StageContext, archive: &Archive<'_>) -> Resul
         }
     }
     Ok(())
+}
+
+/// The filesystem has everything that was persisted of it. One that has not would give the ids of
+/// the transactions that it lost to others, and the archive would hold both under one id.
+fn check_filesystem(context: &StageContext, archive: &Archive<'_>) -> Result<(), AgentError> {
+    let last = context.ports.log.last_xid();
+    let archived = archive.snapshots().next_back().map(|newest| newest.range.last());
+    match archived.filter(|archived| *archived > last) {
+        Some(archived) => Err(AgentError::BehindArchive { last, archived }),
+        None => Ok(()),
+    }
 }
 
 fn committed(summary: &SnapshotSummary) -> Event {

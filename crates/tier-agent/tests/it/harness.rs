@@ -21,7 +21,7 @@ use tier_persist::{
 };
 use tier_status::{Event, StatusError, StatusSink};
 use tier_testkit::{Fault, FaultyStore, FsOp, MemoryStore, Name, TreeEntry, VirtualClock};
-use tier_types::{Clock, Epoch, FileKind, FileName, Ino, ObjectStore, SnapshotId};
+use tier_types::{Clock, Epoch, FileKind, FileName, Ino, ObjectStore, SnapshotId, Xid};
 
 pub(crate) const CHUNK: u32 = 512;
 const XATTR: &[u8] = b"user.test";
@@ -256,7 +256,7 @@ impl Harness {
         };
         let index = Arc::new(open_index(&dir.path().join("index")));
         archive.rebuild_index(&index, ScanMode::Tables, &mut Watch::default()).unwrap();
-        Core::create_empty(dir.path(), &kvfs_options()).unwrap();
+        Core::create_empty(dir.path(), &kvfs_options(), Xid::new(0)).unwrap();
         let core = Core::open(dir.path(), &kvfs_options(), Arc::clone(&self.clock)).unwrap();
         archive.restore_into(&index, &core, &mut |_| {}).unwrap();
         let recaller = self.recaller(&index, vec![self.memory.clone()]);

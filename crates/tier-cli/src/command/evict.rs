@@ -18,7 +18,7 @@ use crate::open_store::OpenStore;
 
 pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
     let EvictArgs { store, goal, dry_run } = args;
-    let store = context.open(store)?;
+    let store = context.open_to_write(store)?;
     let goal = pass_goal(&store, goal)?;
     let task = if *dry_run { Task::EvictDryRun(goal) } else { Task::Evict(goal) };
     let before = store.fs.usage()?;

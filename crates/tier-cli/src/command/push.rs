@@ -8,7 +8,7 @@ use crate::args::PushArgs;
 use crate::context::Context;
 
 pub(super) fn run(context: &Context, args: &PushArgs) -> Result<()> {
-    let store = context.open(&args.store)?;
+    let store = context.open_to_write(&args.store)?;
     // The agent is asked, so that two uploads of one snapshot never run side by side.
     let report = context.perform(&store, Task::Upload, "uploading")?;
     let n = report.uploaded.len();

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::transfer::walk;
 
 pub(super) fn run(context: &Context, args: &RecallArgs) -> Result<()> {
-    let store = context.open(&args.store)?;
+    let store = context.open_to_write(&args.store)?;
     let stop = context.console.stop()?;
     let bar = context.console.progress("recalling");
     let (mut n_files, mut bytes) = (0_u64, 0_u64);

@@ -9,7 +9,7 @@ use crate::console::{DamageFound, output};
 use crate::context::Context;
 
 pub(super) fn run(context: &Context, args: &SnapshotArgs) -> Result<()> {
-    let store = context.open(&args.store)?;
+    let store = context.open_to_write(&args.store)?;
     let report = context.perform(&store, Task::Snapshot, "taking a snapshot")?;
     // The report comes first: the snapshot exists, also if some inodes are not in it.
     context.console.report(&report_json(&report), &report_text(&report))?;

@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Result;
+use kvfs::StatFs;
 use serde_json::{Value, json};
 use tier_agent::{SchedulerStatus, Task};
 use tier_status::{SnapshotStatus, Stage};
@@ -17,6 +18,8 @@ use crate::args::StatusArgs;
 use crate::console::{self, output};
 use crate::context::Context;
 
+/// With less than this a write of the kernel is refused.
+const FULL_BYTES: u64 = 1 << 20;
 /// How long `--watch` shows one status.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -48,6 +51,8 @@ fn show(context: &Context, args: &StatusArgs) -> Result<()> {
     let store = context.open(&args.store)?;
     let config = &store.config();
     let usage = store.fs.usage()?;
+    // The same numbers as df on a mount.
+    let space = store.fs.statfs()?;
     let last_xid = store.fs.last_xid();
     // A store without a snapshot has persisted nothing; one that fell behind its archive has
     // nothing to persist.
@@ -66,6 +71,9 @@ fn show(context: &Context, args: &StatusArgs) -> Result<()> {
         "resident_bytes": usage.resident_bytes,
         "cold_bytes": usage.cold_bytes,
         "kvs_bytes": usage.physical_bytes,
+        "limit_bytes": space.limit_bytes,
+        "used_bytes": space.used_bytes,
+        "free_bytes": space.free_bytes,
         "last_xid": last_xid.get(),
         "backlog_operations": backlog,
         "mountpoint": mountpoint,
@@ -86,6 +94,7 @@ fn show(context: &Context, args: &StatusArgs) -> Result<()> {
         output::bytes(usage.cold_bytes),
         output::bytes(usage.physical_bytes),
     ));
+    text.push_str(&space_text(&space));
     if let Some(mountpoint) = mountpoint {
         let agent = scheduler.as_ref().map_or_else(|| "acts when asked".into(), agent_text);
         text.push_str(&format!("mounted on   {mountpoint}\nagent        {agent}\n"));
@@ -95,6 +104,23 @@ fn show(context: &Context, args: &StatusArgs) -> Result<()> {
     ));
     text.extend(statuses.iter().map(snapshot_text));
     context.console.report(&json, &text)
+}
+
+/// How full the store is, and what to do if it is.
+fn space_text(space: &StatFs) -> String {
+    let mut text = format!(
+        "space        {} of {} used, {} free\n",
+        output::bytes(space.used_bytes),
+        output::bytes(space.limit_bytes),
+        output::bytes(space.free_bytes),
+    );
+    if space.free_bytes < FULL_BYTES {
+        text.push_str(
+            "             the store is full: run tier evict, give it a cloud, raise \
+             space.capacity_bytes, or make room on its disk\n",
+        );
+    }
+    text
 }
 
 /// What the agent is doing.

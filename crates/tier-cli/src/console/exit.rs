@@ -53,8 +53,8 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
         Some(
             ErrorKind::WrongKey
             | ErrorKind::Unavailable
-            | ErrorKind::Cancelled
             | ErrorKind::NoSpace
+            | ErrorKind::Cancelled
             | ErrorKind::Failed,
         )
         | None => FAILED,

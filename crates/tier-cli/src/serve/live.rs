@@ -19,8 +19,11 @@ use crate::open_store::OpenStore;
 
 /// Starts the store's agent, which recovers what a crash left.
 pub(super) fn start(store: Arc<OpenStore>) -> Result<Arc<Live>> {
-    // The first call decides how nice the agent is, so that it comes before any command.
-    store.store.agent_in_background()?;
+    // The first call decides how nice the agent is, so that it comes before any command. A
+    // filesystem that is behind its archive can be read, and no agent is started for it.
+    if store.fs.check_writable().is_ok() {
+        store.store.agent_in_background()?;
+    }
     Ok(Arc::new(Live::new(store)))
 }
 
@@ -38,7 +41,7 @@ pub(super) fn start_schedule(live: &Live) -> Result<()> {
         low_percent: space.low_percent,
         retry_interval: Duration::from_secs(settings.retry_seconds),
     };
-    let inputs = StoreInputs { fs: Arc::clone(&store.fs), capacity_bytes: space.capacity_bytes };
+    let inputs = StoreInputs { fs: Arc::clone(&store.fs) };
     // The agent is the one of the start above: asked for again, it is the same.
     let scheduler = Scheduler::start(store.agent()?, schedule, Box::new(inputs))?;
     live.set_scheduler(Some(scheduler));
@@ -53,8 +56,6 @@ pub(super) fn end_schedule(live: &Live) {
 /// The scheduler's inputs: how far the log has grown, and how full the disk is.
 struct StoreInputs {
     fs: Arc<Kvfs>,
-    /// Zero for the whole disk.
-    capacity_bytes: u64,
 }
 
 impl SchedulerInputs for StoreInputs {
@@ -63,19 +64,15 @@ impl SchedulerInputs for StoreInputs {
     }
 
     fn space(&self) -> Result<SpaceUsage, PortError> {
-        // What the key-value store takes; tarballs are not counted here, for no eviction frees
-        // them.
+        // What the key-value store takes: nothing else can be evicted.
         let own_bytes = self.fs.usage()?.physical_bytes;
-        Ok(match self.capacity_bytes {
-            // Other users of the disk count as well: the disk fills up whatever it is full of.
-            0 => {
-                let disk = self.fs.disk_space()?;
-                let (occupied_bytes, capacity_bytes) = (disk.used_bytes, disk.capacity_bytes);
-                SpaceUsage { own_bytes, occupied_bytes, capacity_bytes }
-            }
-            // With a capacity of its own, the store is measured against that, whatever else the
-            // disk holds.
-            capacity_bytes => SpaceUsage { own_bytes, occupied_bytes: own_bytes, capacity_bytes },
+        // The marks are shares of the limit at which writers are refused, and what counts against
+        // it counts here: the whole store, or all that is on its disk.
+        let space = self.fs.statfs()?;
+        Ok(SpaceUsage {
+            own_bytes,
+            occupied_bytes: space.used_bytes,
+            capacity_bytes: space.limit_bytes,
         })
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
     assert!(context.live().is_none(), "a mount is a process of its own");
     // The paths are checked before the store is opened, because opening it may take long.
     let path = command::mountable(args)?;
-    let store = context.open(&path)?;
+    let store = if args.read_only { context.open(&path)? } else { context.open_to_write(&path)? };
     let live = start(Arc::clone(&store))?;
     tracing::info!(store = %path.display(), "the agent has started");
     // A read-only mount changes nothing of its own accord, and needs no schedule to archive it.

@@ -118,6 +118,7 @@ impl Store {
         let blank = |line: &str| match line.split_once(" tarballs ") {
             Some((start, _)) => format!("{start} tarballs  SIZE"),
             None if line.starts_with("kvs on disk") => "kvs on disk  SIZE".to_string(),
+            None if line.starts_with("space  ") => "space        SIZE".to_string(),
             None => line.to_string(),
         };
         text.lines().map(|line| blank(line) + "\n").collect()

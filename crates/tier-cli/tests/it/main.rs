@@ -19,6 +19,8 @@ mod life;
 #[cfg(test)]
 mod logging;
 #[cfg(test)]
+mod loss;
+#[cfg(test)]
 mod matrix;
 #[cfg(test)]
 mod mount;
@@ -26,6 +28,8 @@ mod mount;
 mod power;
 #[cfg(test)]
 mod repair;
+#[cfg(test)]
+mod space;
 #[cfg(test)]
 mod texts;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +13,8 @@ use crate::fragile_disk::{DiskImage, FragileDisk};
 use crate::harness::{command, tier};
 
 const RECORD_BYTES: usize = 4096;
+/// A file that is written over in place, larger than three chunks.
+const N_LARGE_RECORDS: usize = 52;
 const N_WRITERS: usize = 3;
 /// Times that the power is lost, in copies.
 const N_LOSSES: usize = 6;
@@ -35,7 +38,8 @@ fn sync(path: &Path) {
 }
 
 impl Writer {
-    /// Appends to a log, replaces a file, makes one and removes the one before, and syncs each.
+    /// Appends to a log, replaces a file, makes one and removes the one before, writes over a large
+    /// one, and syncs each.
     fn round(&self, mount: &Path) {
         let round = self.n_rounds.load(Ordering::SeqCst) + 1;
         let directory = mount.join(&self.name);
@@ -49,6 +53,9 @@ impl Writer {
         sync(&directory.join(format!("made-{round}")));
         fs::remove_file(directory.join(format!("made-{}", round - 1))).unwrap();
         sync(&directory);
+        let large = OpenOptions::new().write(true).open(directory.join("large")).unwrap();
+        large.write_all_at(&content(round).repeat(N_LARGE_RECORDS), 0).unwrap();
+        large.sync_data().unwrap();
         self.n_rounds.store(round, Ordering::SeqCst);
     }
 
@@ -66,6 +73,11 @@ impl Writer {
         // A round may have been under way, and some may have ended while the power went.
         let newer = n_rounds..=n_rounds_after + 1;
         assert!(newer.clone().any(|round| replaced == content(round)), "{}: torn", self.name);
+        let large = fs::read(directory.join("large")).unwrap();
+        assert_eq!(large.len(), N_LARGE_RECORDS * RECORD_BYTES);
+        for record in large.chunks_exact(RECORD_BYTES) {
+            assert!(newer.clone().any(|round| record == content(round)), "{}: torn", self.name);
+        }
         let made = |round: u64| fs::read(directory.join(format!("made-{round}"))).ok();
         assert!(newer.clone().any(|round| made(round) == Some(content(round))), "{}", self.name);
         let back = (0..n_rounds).find(|round| made(*round).is_some());
@@ -138,6 +150,8 @@ fn a_loss_of_power_takes_nothing_that_was_synced() {
         fs::write(directory.join("log"), "").unwrap();
         fs::write(directory.join("replaced"), content(0)).unwrap();
         fs::write(directory.join("made-0"), content(0)).unwrap();
+        fs::write(directory.join("large"), content(0).repeat(N_LARGE_RECORDS)).unwrap();
+        sync(&directory.join("large"));
         sync(&directory);
     }
     sync(&on);

@@ -234,6 +234,7 @@ impl Batch<'_, '_> {
             ErrorKind::WrongKey
             | ErrorKind::Busy
             | ErrorKind::Unavailable
+            | ErrorKind::NoSpace
             | ErrorKind::Cancelled
             | ErrorKind::NoSpace
             | ErrorKind::Failed => Err(error),

@@ -103,12 +103,7 @@ impl<'a> Archive<'a> {
     ) -> Result<Self, PersistError> {
         // All names first, and then only what is on the chain: a store may hold the manifests of
         // writers that were replaced, with any content.
-        let mut links = HashMap::new();
-        for name in store.list(&names::prefix(filesystem)).map_err(PersistError::Store)? {
-            if let Some((_, ObjectKind::Manifest { epoch, snapshot })) = names::parse(&name) {
-                links.insert((epoch, snapshot), name);
-            }
-        }
+        let mut links = manifest_names(store, filesystem)?;
         let mut chain = Vec::new();
         // By epoch first: a writer that was replaced may have gone on to higher snapshot numbers.
         let mut next = links.keys().max().copied();
@@ -132,6 +127,17 @@ impl<'a> Archive<'a> {
         // Of the newest, because the chain compares the others with it, epoch by epoch.
         let own_signature = chain.last().is_none_or(|link| link.signer == keys.signer_public());
         Ok(Self { store, tarballs: vec![store], keys, filesystem, chain, own_signature })
+    }
+
+    /// The newest snapshot by itself, of which one manifest is read and the chain is not checked.
+    pub fn newest(
+        store: &dyn ObjectStore,
+        keys: &Keys,
+        filesystem: FilesystemId,
+    ) -> Result<Option<SnapshotSummary>, PersistError> {
+        let newest = manifest_names(store, filesystem)?.into_iter().max();
+        let link = newest.map(|(_, name)| ChainLink::read(store, name, keys)).transpose()?;
+        Ok(link.map(|link| link.summary))
     }
 
     /// The filesystems that have a manifest in this store.
@@ -285,6 +291,20 @@ impl ChainLink {
             sha256: self.reference.digest,
         }
     }
+}
+
+/// The names of all manifests, by epoch and snapshot.
+fn manifest_names(
+    store: &dyn ObjectStore,
+    filesystem: FilesystemId,
+) -> Result<HashMap<(Epoch, SnapshotId), ObjectName>, PersistError> {
+    let mut found = HashMap::new();
+    for name in store.list(&names::prefix(filesystem)).map_err(PersistError::Store)? {
+        if let Some((_, ObjectKind::Manifest { epoch, snapshot })) = names::parse(&name) {
+            found.insert((epoch, snapshot), name);
+        }
+    }
+    Ok(found)
 }
 
 /// A manifest as it was read from a store.

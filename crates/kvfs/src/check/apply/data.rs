@@ -4,13 +4,15 @@ use tier_types::{ChunkNo, ChunkRange, ChunkState, Ino, Xid};
 
 use super::Apply;
 use crate::FsError;
+use crate::store::extents::ChunkExtent;
 use crate::store::resident_bytes;
 use crate::tx::MapWindow;
 
 impl Apply<'_> {
     pub(super) fn delete_chunk(&self, ino: Ino, chunk: ChunkNo) -> Result<bool, FsError> {
         let Some(chunk) = ChunkRange::one(chunk) else { return Ok(false) };
-        self.write(move |draft| draft.delete_chunks(ino, chunk))
+        let extents = self.0.reader().file_extents(ino, chunk)?;
+        self.write(move |draft| draft.delete_chunks(ino, chunk, &extents))
     }
 
     /// Puts detours in place of chunks, if their version is still this one.
@@ -25,13 +27,32 @@ impl Apply<'_> {
         if window.runs().iter().any(|run| run.data_xid != data_xid) {
             return Ok(false);
         }
+        let extents = self.readable_extents(ino, chunks)?;
         // The sum of the inode is wrong as well by now; it is made anew below, from the map.
         self.write(move |draft| {
-            draft.delete_chunks(ino, chunks);
+            draft.delete_chunks(ino, chunks, &extents);
             window.set_state(|_| true, ChunkState::Cold, draft);
         })?;
         self.0.residency_changed(ino);
         self.sum_resident(ino)
+    }
+
+    /// The extents of chunks, as far as their rows can be read. What a row in a damaged block refers
+    /// to is not known, and stays where it is.
+    fn readable_extents(&self, ino: Ino, chunks: ChunkRange) -> Result<Vec<ChunkExtent>, FsError> {
+        let all = self.0.reader().file_extents(ino, chunks);
+        if !matches!(all, Err(FsError::Unreadable { .. })) {
+            return all;
+        }
+        let mut extents = Vec::new();
+        for number in chunks.start().get()..chunks.end().get() {
+            let Some(one) = ChunkRange::one(ChunkNo::new(number)) else { break };
+            match self.0.reader().file_extents(ino, one) {
+                Err(FsError::Unreadable { .. }) => {}
+                found => extents.extend(found?),
+            }
+        }
+        Ok(extents)
     }
 
     pub(super) fn sum_resident(&self, ino: Ino) -> Result<bool, FsError> {

@@ -13,8 +13,9 @@ use tier_types::{FileAttr, FileKind, Ino};
 
 use super::repair::Repair;
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
 use crate::ops::{NewNode, new_attr};
+use crate::space::{Permit, Purpose};
 use crate::store::Table;
 use crate::tx::{Draft, ListKind};
 
@@ -59,9 +60,14 @@ impl Apply<'_> {
         }
     }
 
+    /// A repair of a store that is full may be what makes room in it.
+    fn permit(&self) -> Result<Permit<'_>, FsError> {
+        self.0.admit(Purpose::Removal, ROWS_BYTES)
+    }
+
     /// Writes rows that no snapshot persists, and so no operation describes.
     fn write(&self, fill: impl FnOnce(&mut Draft) + Send + 'static) -> Result<bool, FsError> {
-        self.0.committer.commit(0, fill)?;
+        self.0.committer.commit(self.permit()?, 0, fill)?;
         Ok(true)
     }
 
@@ -73,7 +79,7 @@ impl Apply<'_> {
         }
         let kind = FileKind::Directory;
         let blank = new_attr(&NewNode { kind, mode: 0o700, uid: 0, gid: 0, inherit: None });
-        self.0.committer.commit(1, move |draft| {
+        self.0.committer.commit(self.permit()?, 1, move |draft| {
             let time = draft.time;
             let mut attr = FileAttr { ino, modified: time, accessed: time, created: time, ..blank };
             draft.log(Operation::SetAttr { ino });
@@ -100,7 +106,7 @@ impl Apply<'_> {
         let mut attr = self.0.reader().attr(ino)?;
         let Ok(nlink) = u32::try_from(n_links) else { return Ok(false) };
         attr.nlink = nlink;
-        self.0.committer.commit(1, move |draft| {
+        self.0.committer.commit(self.permit()?, 1, move |draft| {
             draft.log(Operation::SetAttr { ino });
             draft.put_changed(&mut attr);
         })?;

@@ -16,7 +16,7 @@ impl Apply<'_> {
         }
         let (ino, link) = (Ino::ROOT, link.clone());
         let mut attr = self.0.reader().attr(ino)?;
-        self.0.committer.commit(1, move |draft| {
+        self.0.committer.commit(self.permit()?, 1, move |draft| {
             draft.delete_link(ino, &link);
             draft.log(Operation::Unlink { ino, link });
             draft.put_changed(&mut attr);
@@ -58,7 +58,7 @@ impl Apply<'_> {
         // A directory that is lost may come back: until then this is the last word on the name.
         let Some(parent) = self.0.reader().find_attr(link.parent)? else { return Ok(false) };
         let fits = matches!(parent.kind, FileKind::Directory);
-        self.0.committer.commit(1, move |draft| {
+        self.0.committer.commit(self.permit()?, 1, move |draft| {
             if fits && !is_second && !is_taken {
                 draft.add_name(ino, &link);
                 draft.log(Operation::Link { ino, link });
@@ -89,7 +89,7 @@ impl Apply<'_> {
         if n_known >= n_links || ino == Ino::ROOT {
             return self.delete_entry(link.parent, link.name.as_bytes().to_vec());
         }
-        self.0.committer.commit(1, move |draft| {
+        self.0.committer.commit(self.permit()?, 1, move |draft| {
             draft.put_link(ino, &link);
             draft.log(Operation::Link { ino, link });
             draft.put_changed(&mut attr);
@@ -107,7 +107,7 @@ impl Apply<'_> {
         if self.0.reader().listed_name(dir, cookie)?.is_none() {
             return self.write(move |draft| draft.list_name(dir, link.name.as_bytes(), cookie));
         }
-        self.0.committer.commit(1, move |draft| {
+        self.0.committer.commit(self.permit()?, 1, move |draft| {
             draft.add_name(ino, &link);
             draft.log(Operation::SetAttr { ino: dir });
             draft.put_changed(&mut attr);

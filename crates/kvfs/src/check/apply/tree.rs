@@ -38,7 +38,7 @@ impl Apply<'_> {
             old_names.push(OldName { link, cookie });
         }
         let mut attr = self.0.reader().attr(top)?;
-        self.0.committer.commit(1 + to_u64(old_names.len()), move |draft| {
+        self.0.committer.commit(self.permit()?, 1 + to_u64(old_names.len()), move |draft| {
             for OldName { link, cookie } in old_names {
                 match cookie {
                     Some(cookie) => draft.remove_name(top, &link, cookie),

@@ -73,7 +73,7 @@ impl Scan<'_> {
             let chunk = match row {
                 // What lies in a damaged block belongs to another run, or to nothing.
                 Err(FsError::Unreadable { .. }) => break,
-                row => row?,
+                row => row?.chunk,
             };
             self.report.n_chunks += 1;
             // Within the file it may be data whose place in the map is lost.
@@ -115,7 +115,7 @@ impl Scan<'_> {
             self.check_stop()?;
             let chunk = match row {
                 Err(FsError::Unreadable { .. }) => return Ok(Some(expected)),
-                row => row?,
+                row => row?.chunk,
             };
             if let Some(missing) = ChunkRange::new(expected, chunk) {
                 self.lost(run.ino, missing, run.data_xid)?;

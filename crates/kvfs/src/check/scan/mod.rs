@@ -36,7 +36,7 @@ pub(super) fn scan(
     found: Found<'_>,
     stop: &AtomicBool,
 ) -> Result<FsckReport, FsError> {
-    let (snapshot, last) = core.committer.snapshot();
+    let (snapshot, last) = core.committer.snapshot()?;
     let mut scan = Scan {
         snapshot: &snapshot,
         last,

@@ -12,12 +12,57 @@ use super::StoreReader;
 use crate::FsError;
 use crate::error::Damage;
 use crate::store::decode::{parse_run, run};
+use crate::store::extents::{Assembler, ChunkExtent, Content, FileExtent};
 use crate::store::keys::{self, Table};
-use crate::store::patch;
 use crate::store::rows::RunState;
 
 /// Runs of a long map that are read at a time.
 const N_RUNS: usize = 1024;
+
+/// A chunk that is in the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ChunkRow {
+    pub(crate) chunk: ChunkNo,
+    pub(crate) content: RowContent,
+}
+
+/// What a chunk row holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RowContent {
+    /// Nothing that can be decoded: its content was lost when patches were put together.
+    Lost,
+    /// The bytes.
+    Inline,
+    /// Where they lie.
+    InFile(FileExtent),
+}
+
+impl RowContent {
+    fn of(row: &[u8]) -> Self {
+        match Content::from_bytes(row) {
+            None => Self::Lost,
+            Some(Content::Inline(_)) => Self::Inline,
+            Some(Content::InFile(extent, _)) => Self::InFile(extent),
+        }
+    }
+}
+
+/// A chunk that is about to be replaced, with its row.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct OldChunk {
+    pub(crate) chunk: ChunkNo,
+    pub(crate) row: Vec<u8>,
+}
+
+impl OldChunk {
+    /// The extent that its row refers to.
+    pub(crate) fn extent(&self) -> Option<FileExtent> {
+        match RowContent::of(&self.row) {
+            RowContent::InFile(extent) => Some(extent),
+            RowContent::Lost | RowContent::Inline => None,
+        }
+    }
+}
 
 impl<'a> StoreReader<'a> {
     /// The state of the run that holds a chunk.
@@ -102,9 +147,30 @@ impl<'a> StoreReader<'a> {
 
     /// The content of a chunk that must be in the store; it may be shorter than a chunk.
     pub(crate) fn chunk(&self, ino: Ino, chunk: ChunkNo) -> Result<Vec<u8>, FsError> {
-        let content = self.tables.get(Table::Chunks, &keys::chunk(ino, chunk))?;
-        let whole = content.filter(|content| !patch::is_lost(content));
-        whole.ok_or_else(|| FsError::damaged(ino, Damage::LostChunk))
+        let row = self.tables.get(Table::Chunks, &keys::chunk(ino, chunk))?;
+        match row.as_deref().and_then(Content::from_bytes) {
+            None => Err(FsError::damaged(ino, Damage::LostChunk)),
+            Some(Content::Inline(bytes)) => Ok(bytes.to_vec()),
+            Some(Content::InFile(extent, patches)) => {
+                let mut content = vec![0; to_usize(u64::from(extent.len))];
+                if !self.tables.files().read(extent, &mut content)? {
+                    return Err(FsError::damaged(ino, Damage::ChunkData));
+                }
+                patches.apply(&mut content, 0);
+                Ok(content)
+            }
+        }
+    }
+
+    /// Whether the bytes of an extent are those that were written.
+    pub(crate) fn is_whole(&self, extent: FileExtent) -> Result<bool, FsError> {
+        let mut content = vec![0; to_usize(u64::from(extent.len))];
+        self.tables.files().read(extent, &mut content)
+    }
+
+    /// The row of a chunk.
+    pub(crate) fn chunk_row(&self, ino: Ino, chunk: ChunkNo) -> Result<Option<Vec<u8>>, FsError> {
+        self.tables.get(Table::Chunks, &keys::chunk(ino, chunk))
     }
 
     /// Appends chunks that must be in the store, each filled up with zeros.
@@ -115,21 +181,44 @@ impl<'a> StoreReader<'a> {
         chunk_bytes: u32,
         out: &mut Vec<u8>,
     ) -> Result<(), FsError> {
-        let chunk_bytes = to_usize(u64::from(chunk_bytes));
+        let mut assembler = Assembler::new(self.tables.files(), ino, chunk_bytes, out);
         for number in chunks.start().get()..chunks.end().get() {
             let key = keys::chunk(ino, ChunkNo::new(number));
-            let (start, mut found) = (out.len(), false);
+            let mut pushed = None;
             // From where RocksDB has it right to where the caller wants it.
-            self.tables.visit(Table::Chunks, &key, &mut |bytes| {
-                found = !patch::is_lost(bytes);
-                out.extend_from_slice(bytes.get(..chunk_bytes).unwrap_or(bytes));
+            self.tables.visit(Table::Chunks, &key, &mut |row| {
+                pushed = Some(assembler.push(Some(row)));
             })?;
-            if !found {
-                return Err(FsError::damaged(ino, Damage::LostChunk));
-            }
-            out.resize(start + chunk_bytes, 0);
+            pushed.unwrap_or_else(|| assembler.push(None))?;
         }
-        Ok(())
+        assembler.finish_filled()
+    }
+
+    /// The rows of the chunks of a range that are in the store.
+    pub(crate) fn old_chunks(&self, ino: Ino, range: ChunkRange) -> Result<Vec<OldChunk>, FsError> {
+        let (from, until) = (keys::chunk(ino, range.start()), keys::chunk(ino, range.end()));
+        let rows = self.tables.scan(Table::Chunks, &from, &until)?.map(|pair| {
+            let (key, row) = pair?;
+            let chunk = keys::parse_second(&key).map_or(ChunkNo::END, ChunkNo::new);
+            Ok(OldChunk { chunk, row: row.into_vec() })
+        });
+        rows.collect()
+    }
+
+    /// The extents that the rows of a range of chunks refer to.
+    pub(crate) fn file_extents(
+        &self,
+        ino: Ino,
+        range: ChunkRange,
+    ) -> Result<Vec<ChunkExtent>, FsError> {
+        let mut extents = Vec::new();
+        for row in self.chunk_rows(ino, range)? {
+            let ChunkRow { chunk, content } = row?;
+            if let RowContent::InFile(extent) = content {
+                extents.push(ChunkExtent { ino, chunk, extent });
+            }
+        }
+        Ok(extents)
     }
 
     /// The chunks of a range of which there are rows, wanted there or not.
@@ -137,11 +226,13 @@ impl<'a> StoreReader<'a> {
         &self,
         ino: Ino,
         range: ChunkRange,
-    ) -> Result<impl Iterator<Item = Result<ChunkNo, FsError>> + use<'a>, FsError> {
+    ) -> Result<impl Iterator<Item = Result<ChunkRow, FsError>> + use<'a>, FsError> {
         let (from, until) = (keys::chunk(ino, range.start()), keys::chunk(ino, range.end()));
         Ok(self.tables.scan(Table::Chunks, &from, &until)?.map(|pair| {
+            let (key, row) = pair?;
             // A key that cannot be read stands for a chunk that no map knows.
-            Ok(keys::parse_second(&pair?.0).map_or(ChunkNo::END, ChunkNo::new))
+            let chunk = keys::parse_second(&key).map_or(ChunkNo::END, ChunkNo::new);
+            Ok(ChunkRow { chunk, content: RowContent::of(&row) })
         }))
     }
 }

@@ -6,9 +6,39 @@ use tier_types::{Xid, XidRange};
 use super::StoreReader;
 use crate::FsError;
 use crate::error::Damage;
-use crate::store::keys::{self, Table};
+use crate::store::keys::{self, META_LAST_XID, META_XID_FLOOR, Table};
+use crate::store::rows;
 
 impl<'a> StoreReader<'a> {
+    /// The last transaction of all, published or not.
+    pub(crate) fn last_xid(&self) -> Result<Xid, FsError> {
+        let last = self.number(META_LAST_XID)?.map(Xid::new);
+        last.ok_or_else(|| FsError::damaged_store(Damage::LastXid))
+    }
+
+    /// The filesystem begins behind this transaction.
+    pub(crate) fn xid_floor(&self) -> Result<Xid, FsError> {
+        let floor = self.number(META_XID_FLOOR)?.map(Xid::new);
+        floor.ok_or_else(|| FsError::damaged_store(Damage::XidFloor))
+    }
+
+    /// A number about the filesystem as a whole; `None` if it cannot be read.
+    fn number(&self, key: &[u8]) -> Result<Option<u64>, FsError> {
+        let bytes = self.tables.get(Table::Meta, key)?;
+        Ok(bytes.and_then(|bytes| rows::number_from_bytes(&bytes)))
+    }
+
+    /// The segments that are recorded as published and not as retired, in order.
+    pub(crate) fn published_segments(&self) -> Result<Vec<XidRange>, FsError> {
+        let segments = self.tables.scan(Table::Segments, &[], &keys::LAST)?.map(|pair| {
+            let (key, value) = pair?;
+            let ends = keys::parse_xid(&key).zip(rows::number_from_bytes(&value));
+            let range = ends.and_then(|(last, first)| XidRange::new(Xid::new(first), last.next()));
+            range.ok_or_else(|| FsError::damaged_store(Damage::SegmentRow))
+        });
+        segments.collect()
+    }
+
     /// The transaction of the first record.
     pub(crate) fn first_logged(&self) -> Result<Option<Xid>, FsError> {
         let first = self.tables.scan(Table::Log, &[], &keys::LAST)?.next().transpose()?;

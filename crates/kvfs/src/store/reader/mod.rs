@@ -5,15 +5,16 @@
 //! that names the inode and the damage. Functions whose name ends in `_rows` are for the check and
 //! the repair: they show rows that cannot be decoded as well.
 
-mod chunks;
+pub(super) mod chunks;
+mod extents;
 mod log;
 mod names;
 
-use tier_types::{FileAttr, FileKind, Ino, Xattr, Xid};
+use tier_types::{FileAttr, FileKind, Ino, Xattr};
 
 use super::db::{Db, KvsSnapshot, RawTables};
 use super::decode::xattr_name;
-use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, META_XID_FLOOR, Table};
+use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, Table};
 use super::rows::{self, Counters};
 use crate::FsError;
 use crate::error::Damage;
@@ -178,15 +179,6 @@ impl StoreReader<'_> {
     pub(crate) fn counters(&self) -> Result<Option<Counters>, FsError> {
         let bytes = self.tables.get(Table::Meta, META_COUNTERS)?;
         Ok(bytes.and_then(|bytes| rows::counters_from_bytes(&bytes)))
-    }
-
-    /// No transaction id up to this one may be given out; zero if no restore has said so.
-    pub(crate) fn xid_floor(&self) -> Result<Xid, FsError> {
-        let Some(bytes) = self.tables.get(Table::Meta, META_XID_FLOOR)? else {
-            return Ok(Xid::new(0));
-        };
-        let floor = rows::number_from_bytes(&bytes).map(Xid::new);
-        floor.ok_or_else(|| FsError::damaged_store(Damage::XidFloor))
     }
 
     /// Whether a repair was begun that did not come to its end.

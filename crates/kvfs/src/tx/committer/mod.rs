@@ -3,10 +3,11 @@
 //! Every change of the filesystem is a mutation: a closure that is told its transaction id and its
 //! time, and fills a draft. Threads put their mutations into a queue and ask for the lead. The
 //! thread that gets it takes the whole queue, gives each mutation the next ids, and writes all
-//! drafts, their log records and the new totals as one batch of the key-value store. So
+//! drafts, their log records, the new totals and the last id as one batch of the key-value store. So
 //!
 //! - ids have no gaps, and their order is the order in which batches become visible;
 //! - a change, its log record and its share of the totals are in the store together or not at all;
+//! - the store knows its own last id, and an opening can tell that batches are missing at its end;
 //! - the cost of a batch is shared by all threads that came while the one before was written. A
 //!   thread that comes alone leads at once and waits for nothing.
 //!
@@ -21,10 +22,19 @@
 //! of log segment and snapshot atomic.
 //!
 //! # What a failure does
-//! A batch that could not be written may or may not be in the write-ahead log, and after a failed
-//! sync it is unknown what is on the disk. Both poison the committer: every later change and sync
-//! fails with [`FsError::Poisoned`] until the filesystem is opened again, which looks at what is
-//! there. The mutation that met the error gets it, the others of its batch get `Poisoned`.
+//! Every mutation comes with a [`Permit`] of the account of room, so that RocksDB mostly never sees
+//! a full disk. If it does, the batch fails as a whole: each mutation in it gets
+//! [`FsError::NoSpace`], no id was used, and nothing of it will ever be visible, because a record
+//! that is torn off ends its log. From then on RocksDB itself refuses to write, until its own
+//! recovery has written everything in memory into tables; then it accepts again, and this is how the
+//! committer notices. Until then no sync is asked for: it would find the torn log, which RocksDB
+//! would take for an error that it cannot recover from.
+//!
+//! After any other error a batch may or may not be in the write-ahead log, and after a failed sync
+//! it is unknown what is on the disk. Both poison the committer: every later change and sync fails
+//! with [`FsError::Poisoned`] until the key-value store is opened again, which looks at what is
+//! there ([`Core`](crate::Core) does so by itself). The mutation that met the error gets it, the
+//! others of its batch get `Poisoned`.
 //!
 //! A panic must not leave threads waiting. There are three places for one:
 //!
@@ -42,20 +52,27 @@ mod group;
 mod tests;
 
 use std::any::Any;
+use std::cell::Cell;
 use std::iter;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use tier_types::{Clock, Timestamp, Xid};
+use tier_types::{Clock, Timestamp, Xid, to_u64};
 
 use super::Draft;
-use super::draft::put_counters;
-use crate::FsError;
-use crate::store::{Batch, Counters, Db, KvsSnapshot};
+use super::draft::{put_extents_floor, put_totals};
+use crate::space::{Permit, Room};
+use crate::store::extents::{Appended, Committing, Place};
+use crate::store::{Batch, Counters, Db, KvsSnapshot, Witness};
+use crate::{FsError, Loss};
 use group::{GroupCommit, Lead, Pending, Promise, Queue, SharedSync};
 
 /// A batch takes no further mutation when it has this many bytes.
 const BATCH_BYTES: usize = 4 << 20;
+/// After an error the key-value store is opened again at most this often.
+const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A change that knows its content but not yet its transaction ids. It says beforehand how many
 /// operations it logs: none for what is no operation, such as an eviction.
@@ -82,48 +99,121 @@ enum Outcome {
 /// Gives mutations their transaction ids and writes them.
 pub(crate) struct Committer {
     db: Arc<Db>,
+    /// Is told what each sync covered.
+    witness: Witness,
     group: GroupCommit<Leader>,
     syncs: SharedSync,
+    /// The leader's, to be asked without waiting for the lead.
+    is_poisoned: Arc<AtomicBool>,
+    /// Why no operation is accepted.
+    refusal: Option<Loss>,
+}
+
+/// Whether the key-value store accepts batches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Health {
+    Well,
+    /// It met a full disk, and refuses until its recovery has flushed.
+    Full,
+    /// It is not known what is in the store, or on the disk: nothing may follow.
+    Poisoned,
 }
 
 /// What the leading thread goes by.
 struct Leader {
     db: Arc<Db>,
+    room: Arc<Room>,
     clock: Arc<dyn Clock>,
     next_xid: Xid,
     counters: Counters,
     /// Batches written, to tell what a sync covers.
     n_batches: u64,
-    /// It is not known what is in the store, or on the disk: nothing may follow.
-    poisoned: bool,
+    health: Health,
+    is_poisoned: Arc<AtomicBool>,
+    /// When the key-value store was last opened again, or that was tried.
+    reopened: Option<Instant>,
+    extents: ExtentState,
+}
+
+/// The last numbers that were given out before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastIds {
+    pub(crate) xid: Xid,
+    /// Of what was freed; `None` if nothing was.
+    pub(crate) generation: Option<u64>,
+}
+
+/// What the leader knows of extents.
+#[derive(Debug)]
+struct ExtentState {
+    /// The generation of what is freed now.
+    generation: u64,
+    /// Bytes that were freed in it.
+    freed_bytes: u64,
+    /// Where the last extent ends that is not known to be durable.
+    unsynced: Option<Place>,
+    /// Extents before this place are durable or free, and the store does not say so yet.
+    floor: Option<Place>,
 }
 
 impl Committer {
     pub(crate) fn new(
         db: Arc<Db>,
+        room: Arc<Room>,
+        witness: Witness,
         clock: Arc<dyn Clock>,
-        next_xid: Xid,
+        last: LastIds,
         counters: Counters,
     ) -> Self {
+        let is_poisoned = Arc::<AtomicBool>::default();
         let leader = Leader {
             db: Arc::clone(&db),
+            room,
             clock,
-            next_xid,
+            next_xid: last.xid.next(),
             counters,
             n_batches: 0,
-            poisoned: false,
+            health: Health::Well,
+            is_poisoned: Arc::clone(&is_poisoned),
+            reopened: None,
+            extents: ExtentState {
+                generation: last.generation.map_or(0, |last| last + 1),
+                freed_bytes: 0,
+                unsynced: None,
+                floor: None,
+            },
         };
-        Self { db, group: GroupCommit::new(leader), syncs: SharedSync::default() }
+        let group = GroupCommit::new(leader);
+        Self { db, witness, group, syncs: SharedSync::default(), is_poisoned, refusal: None }
+    }
+
+    /// The same, but every mutation that is an operation fails with a loss, if there is one.
+    pub(crate) fn refusing(self, refusal: Option<Loss>) -> Self {
+        Self { refusal, ..self }
+    }
+
+    /// Whether operations are accepted.
+    pub(crate) fn check_writable(&self) -> Result<(), FsError> {
+        self.refusal.clone().map_or(Ok(()), |loss| Err(loss.into()))
     }
 
     /// Commits a mutation that logs `n_operations`; `fill` must add exactly as many. If `fill`
-    /// panics, so does this, and nothing of it is in the store.
+    /// panics, so does this, and nothing of it is in the store. There must be room for it, which
+    /// the permit says.
     pub(crate) fn commit(
         &self,
+        permit: Permit<'_>,
         n_operations: u64,
         fill: impl FnOnce(&mut Draft) + Send + 'static,
     ) -> Result<Committed, FsError> {
-        match self.group.commit(Mutation { n_operations, fill: Box::new(fill) }) {
+        // Data may come back from the archive and go there: that takes no id.
+        if n_operations > 0 {
+            self.check_writable()?;
+        }
+        let outcome = self.group.commit(Mutation { n_operations, fill: Box::new(fill) });
+        // Only now that it is counted as written, or is not written at all.
+        drop(permit);
+        match outcome {
             Outcome::Done(done) => done,
             Outcome::Panicked(panic) => panic::resume_unwind(panic),
         }
@@ -139,45 +229,178 @@ impl Committer {
     }
 
     /// A KVS snapshot with the last transaction id that it shows.
-    pub(crate) fn snapshot(&self) -> (KvsSnapshot, Xid) {
+    pub(crate) fn snapshot(&self) -> Result<(KvsSnapshot, Xid), FsError> {
         let leader = self.group.leader();
-        (KvsSnapshot::take(&self.db), leader.last_xid())
+        Ok((KvsSnapshot::take(&self.db)?, leader.last_xid()))
+    }
+
+    /// Whether nothing can be committed before the key-value store is opened again.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.is_poisoned.load(Ordering::Relaxed)
+    }
+
+    /// Opens the key-value store again if an error of it made that necessary. `recover_log` says
+    /// which transaction is the last one in it. If one is missing that was committed, the committer
+    /// stays poisoned: inodes that the kernel knows would not be there, and their numbers would be
+    /// given out again.
+    pub(crate) fn reopen(
+        &self,
+        recover_log: impl FnOnce(&Db) -> Result<Xid, FsError>,
+    ) -> Result<(), FsError> {
+        let mut leader = self.group.leader();
+        if leader.health != Health::Poisoned {
+            return Ok(());
+        }
+        // A disk that stays broken would be asked with every operation.
+        if leader.reopened.is_some_and(|last| last.elapsed() < REOPEN_INTERVAL) {
+            return Err(FsError::Poisoned);
+        }
+        leader.reopened = Some(Instant::now());
+        self.db.reopen()?;
+        let last = recover_log(&self.db)?;
+        let committed = leader.last_xid();
+        if last < committed {
+            tracing::error!(%last, %committed, "an error of the disk took what was not synced");
+            return Err(FsError::Poisoned);
+        }
+        leader.counters = self.db.reader().counters()?.ok_or(FsError::Poisoned)?;
+        leader.next_xid = last.next();
+        leader.set_health(Health::Well);
+        tracing::warn!(%last, "the key-value store was opened again after an error of the disk");
+        Ok(())
+    }
+
+    /// As after an error of the disk.
+    #[cfg(test)]
+    pub(crate) fn poison(&self) {
+        self.group.leader().set_health(Health::Poisoned);
+    }
+
+    /// The next attempt to open the key-value store again need not wait.
+    #[cfg(test)]
+    pub(crate) fn forget_reopening(&self) {
+        self.group.leader().reopened = None;
+    }
+
+    /// Bytes of extents that were freed in the generation of the moment.
+    pub(crate) fn freed_bytes(&self) -> u64 {
+        self.group.leader().extents.freed_bytes
+    }
+
+    /// Ends a generation: what is freed from now on belongs to the next one. Returns its number.
+    pub(crate) fn end_generation(&self) -> u64 {
+        let mut leader = self.group.leader();
+        let generation = leader.extents.generation;
+        leader.extents.generation += 1;
+        leader.extents.freed_bytes = 0;
+        generation
     }
 
     /// Makes everything that is committed durable. Threads that come while a sync is under way
     /// share the next one.
     pub(crate) fn sync(&self) -> Result<(), FsError> {
         let wanted = self.group.leader().n_batches;
+        let last = Cell::new(Xid::new(0));
         let written = || {
-            let leader = self.group.leader();
-            // After a failed sync it is unknown what is on the disk.
-            if leader.poisoned { Err(FsError::Poisoned) } else { Ok(leader.n_batches) }
+            let mut leader = self.group.leader();
+            leader.ready_to_sync()?;
+            last.set(leader.last_xid());
+            Ok(leader.n_batches)
         };
         let sync = || {
             // Without the lead, so that commits go on meanwhile.
             let synced = self.db.sync();
-            if synced.is_err() {
-                self.group.leader().poisoned = true;
+            if synced.is_ok() {
+                // Only now, and no more than the sync covered for sure.
+                self.witness.note(last.get());
             }
-            synced
+            let mut leader = self.group.leader();
+            match &synced {
+                Ok(floor) => leader.extents.synced(*floor),
+                Err(error) => leader.sync_failed(error),
+            }
+            synced.map(drop)
         };
         self.syncs.sync(wanted, written, sync)
     }
 }
 
+impl ExtentState {
+    /// A sync covered everything before a place.
+    fn synced(&mut self, floor: Place) {
+        if self.unsynced.is_some() {
+            self.floor = Some(floor);
+        }
+        self.unsynced = self.unsynced.filter(|end| floor < *end);
+    }
+
+    fn committed(&mut self, committing: Vec<Committing>, freed_bytes: u64) {
+        self.freed_bytes += freed_bytes;
+        let ends = committing.into_iter().map(Committing::commit);
+        self.unsynced = ends.chain(self.unsynced).max();
+    }
+}
+
 impl Leader {
     fn last_xid(&self) -> Xid {
-        Xid::new(self.next_xid.get() - 1)
+        before(self.next_xid)
     }
 
     /// Writes a batch. Poisoned before and well only after: a panic in between is a failure.
     fn write(&mut self, batch: Batch) -> Result<(), FsError> {
-        if std::mem::replace(&mut self.poisoned, true) {
+        if std::mem::replace(&mut self.health, Health::Poisoned) == Health::Poisoned {
+            // Also after a panic, which could not say so.
+            self.is_poisoned.store(true, Ordering::Relaxed);
             return Err(FsError::Poisoned);
         }
-        self.db.write(batch)?;
-        self.poisoned = false;
-        Ok(())
+        let bytes = to_u64(batch.bytes());
+        let written = self.db.write(batch);
+        let health = match &written {
+            Ok(()) => {
+                self.room.wrote(bytes);
+                Health::Well
+            }
+            Err(error) => self.health_after(error),
+        };
+        self.set_health(health);
+        written
+    }
+
+    /// What an error of the key-value store means for what follows.
+    fn health_after(&self, error: &FsError) -> Health {
+        if matches!(error, FsError::NoSpace(_)) {
+            self.room.ran_out();
+            Health::Full
+        } else {
+            Health::Poisoned
+        }
+    }
+
+    fn sync_failed(&mut self, error: &FsError) {
+        // What is not known to be in the store does not become known by a sync.
+        if self.health != Health::Poisoned {
+            let health = self.health_after(error);
+            self.set_health(health);
+        }
+    }
+
+    fn set_health(&mut self, health: Health) {
+        self.health = health;
+        self.is_poisoned.store(health == Health::Poisoned, Ordering::Relaxed);
+    }
+
+    /// Whether a sync can be asked for. After a failed one it is unknown what is on the disk.
+    fn ready_to_sync(&mut self) -> Result<(), FsError> {
+        match self.health {
+            Health::Well => Ok(()),
+            Health::Poisoned => Err(FsError::Poisoned),
+            // A batch that changes nothing tells whether RocksDB has recovered.
+            Health::Full => {
+                let mut batch = Batch::default();
+                put_totals(&mut batch, &self.counters, self.last_xid());
+                self.write(batch)
+            }
+        }
     }
 }
 
@@ -192,10 +415,12 @@ impl Lead for Leader {
         let mut next_xid = self.next_xid;
         let mut counters = self.counters;
         let mut members: Vec<(Promise<Self>, Committed)> = Vec::new();
+        let mut committing = Vec::new();
+        let mut freed_bytes = 0;
         for Pending { mutation, promise } in queue.by_ref() {
             // On this thread, whichever thread the mutation came from: the closure knows its
             // content, and only here the id that it gets.
-            let draft = match filled(mutation, next_xid, time) {
+            let draft = match filled(mutation, next_xid, time, self.extents.generation) {
                 Ok(draft) => draft,
                 Err(panic) => {
                     promise.settle(Outcome::Panicked(panic));
@@ -206,9 +431,12 @@ impl Lead for Leader {
             counters.add(&draft.counters);
             batch_bytes += draft.bytes();
             let n_operations = draft.n_operations();
-            let after = draft.append_to(&mut batch);
-            assert_eq!(after.get() - next_xid.get(), n_operations, "ids have no gaps");
-            next_xid = after;
+            let drafted = draft.append_to(&mut batch);
+            let n_ids = drafted.next_xid.get() - next_xid.get();
+            assert_eq!(n_ids, n_operations, "ids have no gaps");
+            next_xid = drafted.next_xid;
+            freed_bytes += drafted.freed_bytes;
+            committing.extend(drafted.appended.into_iter().map(Appended::into_committing));
             if batch_bytes >= BATCH_BYTES {
                 break;
             }
@@ -217,7 +445,12 @@ impl Lead for Leader {
             // All of them panicked: a batch of nothing but the totals would be a write for nothing.
             return;
         }
-        put_counters(&mut batch, &counters);
+        put_totals(&mut batch, &counters, before(next_xid));
+        if let Some(floor) = self.extents.floor {
+            put_extents_floor(&mut batch, floor);
+        }
+        // What lies in the extent files was written for this batch as well.
+        self.room.wrote(committing.iter().map(Committing::bytes).sum());
         match self.write(batch) {
             Ok(()) => {
                 assert!(next_xid >= self.next_xid, "transaction ids only ever rise");
@@ -225,12 +458,23 @@ impl Lead for Leader {
                 self.next_xid = next_xid;
                 self.counters = counters;
                 self.n_batches += 1;
+                self.extents.floor = None;
+                self.extents.committed(committing, freed_bytes);
                 for (promise, committed) in members {
                     promise.settle(Outcome::Done(Ok(committed)));
                 }
             }
             Err(error) => {
-                let errors = iter::once(error).chain(iter::repeat_with(|| FsError::Poisoned));
+                // A disk that was full is one for all of them, and any other error is unlike it.
+                let no_space =
+                    if let FsError::NoSpace(problem) = error { Some(problem) } else { None };
+                if no_space.is_some() {
+                    // Nothing of the batch is in the store, and its extents belong to no row. After
+                    // any other error they stay in flight.
+                    committing.into_iter().for_each(Committing::give_back);
+                }
+                let others = || no_space.map_or(FsError::Poisoned, FsError::NoSpace);
+                let errors = iter::once(error).chain(iter::repeat_with(others));
                 for ((promise, _), error) in members.into_iter().zip(errors) {
                     promise.settle(Outcome::Done(Err(error)));
                 }
@@ -243,12 +487,24 @@ impl Lead for Leader {
     }
 }
 
+/// The transaction before the next one.
+fn before(next: Xid) -> Xid {
+    assert!(next > Xid::new(0), "the first transaction is 1");
+    Xid::new(next.get() - 1)
+}
+
 /// The draft that a mutation fills, or what its closure panicked with. A draft of its own is all
 /// that a closure can leave half made.
-fn filled(mutation: Mutation, xid: Xid, time: Timestamp) -> Result<Draft, Box<dyn Any + Send>> {
+fn filled(
+    mutation: Mutation,
+    xid: Xid,
+    time: Timestamp,
+    generation: u64,
+) -> Result<Draft, Box<dyn Any + Send>> {
     let Mutation { n_operations, fill } = mutation;
     panic::catch_unwind(AssertUnwindSafe(|| {
         let mut draft = Draft::new(xid, time);
+        draft.generation = generation;
         fill(&mut draft);
         assert_eq!(draft.n_operations(), n_operations, "as many operations as announced");
         draft

@@ -9,7 +9,9 @@ use tier_log::Operation;
 use tier_types::Ino;
 
 use super::*;
-use crate::testing::{StandingClock, committer, store};
+use crate::KvfsOptions;
+use crate::store::OpenAs;
+use crate::testing::{LoopDisk, StandingClock, committer, options, store, wait_for};
 
 fn new() -> (TempDir, Arc<Committer>) {
     let (dir, db) = store();
@@ -46,7 +48,7 @@ fn in_one_batch(
     let mut threads = Vec::new();
     for (number, fill) in fills.into_iter().enumerate() {
         let own = Arc::clone(committer);
-        threads.push(thread::spawn(move || own.commit(1, fill)));
+        threads.push(thread::spawn(move || own.commit(Permit::unchecked(), 1, fill)));
         while committer.group.n_queued() <= number {
             thread::yield_now();
         }
@@ -63,6 +65,10 @@ fn a_batch_has_consecutive_ids_in_the_order_of_the_queue() {
     assert_eq!(xids, [1, 2, 3, 4, 5]);
     assert_eq!(logged(&committer), [10, 11, 12, 13, 14]);
     assert_eq!(committer.group.leader().n_batches, 1);
+    assert_eq!(committer.db.reader().last_xid().unwrap(), Xid::new(5), "the store knows it");
+    // What is no operation takes no id, and says the last one again.
+    committer.commit(Permit::unchecked(), 0, |_| {}).unwrap();
+    assert_eq!(committer.db.reader().last_xid().unwrap(), Xid::new(5));
 }
 
 #[test]
@@ -84,7 +90,7 @@ fn a_panic_of_a_closure_is_that_of_its_caller_and_nothing_of_it_is_written() {
     assert_eq!(logged(&committer), [10, 12, 13]);
     assert_eq!(committer.counters(), Counters::default());
     // It goes on as before.
-    assert_eq!(committer.commit(1, log(14)).unwrap().xid, Xid::new(4));
+    assert_eq!(committer.commit(Permit::unchecked(), 1, log(14)).unwrap().xid, Xid::new(4));
     committer.sync().unwrap();
 }
 
@@ -92,7 +98,9 @@ fn a_panic_of_a_closure_is_that_of_its_caller_and_nothing_of_it_is_written() {
 fn a_closure_that_panics_alone_writes_no_batch() {
     let (_dir, committer) = new();
     let own = Arc::clone(&committer);
-    let panicked = catch_unwind(AssertUnwindSafe(|| own.commit(1, |_| panic!("on purpose"))));
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        own.commit(Permit::unchecked(), 1, |_| panic!("on purpose"))
+    }));
     assert!(panicked.is_err());
     assert_eq!(committer.group.leader().n_batches, 0);
     assert_eq!(logged(&committer), [0; 0]);
@@ -103,11 +111,13 @@ fn other_operations_than_announced_are_a_panic_and_not_written() {
     let (_dir, committer) = new();
     for n_operations in [0, 2] {
         let own = Arc::clone(&committer);
-        let panicked = catch_unwind(AssertUnwindSafe(|| own.commit(n_operations, log(10))));
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            own.commit(Permit::unchecked(), n_operations, log(10))
+        }));
         assert!(panicked.is_err(), "{n_operations}");
     }
     assert_eq!(logged(&committer), [0; 0]);
-    committer.commit(1, log(11)).unwrap();
+    committer.commit(Permit::unchecked(), 1, log(11)).unwrap();
     assert_eq!(logged(&committer), [11]);
 }
 
@@ -143,15 +153,15 @@ fn a_leader_that_panics_before_it_writes_settles_all_that_it_took() {
     assert_eq!(abandoned, 3, "{done:?}");
     // Nothing was written, and the next one leads.
     assert_eq!(logged(&committer), [0; 0]);
-    assert_eq!(committer.commit(1, log(9)).unwrap().xid, Xid::new(1));
+    assert_eq!(committer.commit(Permit::unchecked(), 1, log(9)).unwrap().xid, Xid::new(1));
     assert_eq!(logged(&committer), [9]);
 }
 
 #[test]
 fn a_poisoned_committer_refuses_everything_that_follows() {
     let (_dir, committer) = new();
-    committer.commit(1, log(1)).unwrap();
-    committer.group.leader().poisoned = true;
+    committer.commit(Permit::unchecked(), 1, log(1)).unwrap();
+    committer.poison();
     let done = in_one_batch(&committer, vec![Box::new(log(2)), Box::new(log(3))]);
     for done in done {
         assert!(matches!(done, Ok(Err(FsError::Poisoned))), "{done:?}");
@@ -178,9 +188,9 @@ fn a_large_queue_is_written_in_several_batches() {
 #[test]
 fn a_snapshot_shows_what_was_committed_and_no_more() {
     let (_dir, committer) = new();
-    committer.commit(1, log(1)).unwrap();
-    let (snapshot, last) = committer.snapshot();
-    committer.commit(1, log(2)).unwrap();
+    committer.commit(Permit::unchecked(), 1, log(1)).unwrap();
+    let (snapshot, last) = committer.snapshot().unwrap();
+    committer.commit(Permit::unchecked(), 1, log(2)).unwrap();
     assert_eq!(last, Xid::new(1));
     assert_eq!(snapshot.reader().last_logged().unwrap(), Some(Xid::new(1)));
     assert_eq!(committer.last_xid(), Xid::new(2));
@@ -190,9 +200,93 @@ fn a_snapshot_shows_what_was_committed_and_no_more() {
 fn syncs_of_what_is_durable_do_nothing() {
     let (_dir, committer) = new();
     committer.sync().unwrap();
-    committer.commit(1, log(1)).unwrap();
+    committer.commit(Permit::unchecked(), 1, log(1)).unwrap();
     committer.sync().unwrap();
     // It needs no sync any more, and so cannot find that the next batch failed.
-    committer.group.leader().poisoned = true;
+    committer.poison();
     committer.sync().unwrap();
+}
+
+#[test]
+fn a_store_that_is_opened_again_goes_on_behind_what_was_committed() {
+    let (_dir, committer) = new();
+    committer.commit(Permit::unchecked(), 1, log(1)).unwrap();
+    committer.poison();
+    let last_logged = |db: &Db| Ok(db.reader().last_logged()?.unwrap());
+    let (snapshot, _) = committer.snapshot().unwrap();
+    assert!(matches!(committer.reopen(last_logged), Err(FsError::Poisoned)), "it is read from");
+    assert!(matches!(snapshot.reader().last_logged(), Err(FsError::Reopened)));
+    drop(snapshot);
+    assert!(matches!(committer.reopen(last_logged), Err(FsError::Poisoned)), "not at once again");
+    committer.forget_reopening();
+    committer.reopen(last_logged).unwrap();
+    assert!(!committer.is_poisoned());
+    assert_eq!(committer.commit(Permit::unchecked(), 1, log(2)).unwrap().xid, Xid::new(2));
+    committer.sync().unwrap();
+    assert_eq!(logged(&committer), [1, 2]);
+}
+
+#[test]
+fn a_store_that_lost_what_was_committed_stays_as_it_is() {
+    let (_dir, committer) = new();
+    for ino in 1..4 {
+        committer.commit(Permit::unchecked(), 1, log(ino)).unwrap();
+    }
+    committer.poison();
+    let lost = |_: &Db| Ok(Xid::new(2));
+    assert!(matches!(committer.reopen(lost), Err(FsError::Poisoned)));
+    assert!(committer.is_poisoned());
+}
+
+/// Commits records of a size until the disk is full, and says how many there are then.
+fn fill(committer: &Committer, mut next: u64) -> u64 {
+    loop {
+        let committed = committer.commit(Permit::unchecked(), 1, move |draft| {
+            log(next)(draft);
+            draft.put_xattr(Ino::new(next), b"user.large", vec![7; 100_000]);
+        });
+        match committed {
+            Ok(_) => next += 1,
+            Err(FsError::NoSpace(_)) => return next,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_fails_operations_and_not_the_store() {
+    let Some(disk) = LoopDisk::new(100 << 20) else { return };
+    let path = disk.path().join("kvs");
+    let options = KvfsOptions { write_buffer_bytes: 4 << 20, ..options() };
+    let db = Db::open(&path, &options, OpenAs::New).unwrap();
+    db.initialise(options.chunk_bytes, Xid::new(0)).unwrap();
+    let db = Arc::new(db);
+    let committer = committer(&db, Arc::new(StandingClock));
+    let mut n_committed = 1;
+    for round in 0..3 {
+        // Another program takes all there is, and this one goes on until it is refused.
+        disk.fill();
+        let refused = fill(&committer, n_committed);
+        n_committed = refused;
+        assert_eq!(committer.last_xid(), Xid::new(n_committed - 1), "no id was used in {round}");
+        // A sync may say that there is no room, and nothing else.
+        match committer.sync() {
+            Ok(()) | Err(FsError::NoSpace(_)) => {}
+            Err(error) => panic!("round {round}: {error}"),
+        }
+        assert!(!committer.is_poisoned());
+        disk.free();
+        wait_for(|| match committer.commit(Permit::unchecked(), 1, log(n_committed)) {
+            Ok(_) => true,
+            Err(FsError::NoSpace(_)) => false,
+            Err(error) => panic!("round {round}: {error}"),
+        });
+        n_committed += 1;
+        committer.sync().unwrap();
+    }
+    let inos: Vec<_> = (1..n_committed).collect();
+    assert_eq!(logged(&committer), inos);
+    drop((committer, db));
+    let db = Db::open(&path, &options, OpenAs::Tolerant).unwrap();
+    assert_eq!(db.reader().last_logged().unwrap(), Some(Xid::new(n_committed - 1)));
 }

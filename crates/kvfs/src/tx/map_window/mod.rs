@@ -44,6 +44,7 @@ use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino};
 
 use super::Draft;
 use crate::FsError;
+use crate::store::extents::ChunkExtent;
 use crate::store::{RunState, StoreReader};
 
 /// More rows than this are deleted as a range.
@@ -111,6 +112,21 @@ impl MapWindow {
     /// The runs that lie in the range, cut at its ends: adjacent, and all of the range.
     pub(crate) fn runs(&self) -> &[ChunkRun] {
         &self.runs
+    }
+
+    /// The extents that the rows of resident chunks refer to.
+    pub(crate) fn extents(
+        &self,
+        reader: StoreReader<'_>,
+        within: ChunkRange,
+    ) -> Result<Vec<ChunkExtent>, FsError> {
+        let mut extents = Vec::new();
+        for run in self.runs.iter().filter(|run| is_resident(run)) {
+            if let Some(chunks) = run.chunks.intersection(within) {
+                extents.extend(reader.file_extents(self.ino, chunks)?);
+            }
+        }
+        Ok(extents)
     }
 
     /// Writes how many bytes of the file are in the store after all changes of a draft, which
@@ -198,9 +214,11 @@ impl MapWindow {
         self.replace(&new, self.size.bytes, draft);
     }
 
-    /// Deletes the rows of the whole map of an inode that is deleted, and its chunks.
-    pub(crate) fn delete(&self, draft: &mut Draft) {
+    /// Deletes the rows of the whole map of an inode that is deleted, and its chunks with the
+    /// extents that they refer to.
+    pub(crate) fn delete(&self, extents: &[ChunkExtent], draft: &mut Draft) {
         assert_eq!(self.range, ChunkRange::ALL, "a window over the whole map");
+        draft.free(extents);
         self.delete_chunks(ChunkRange::ALL, draft);
         self.uncount(draft);
         for run in &self.runs {
@@ -208,16 +226,19 @@ impl MapWindow {
         }
     }
 
-    /// Deletes the chunks that are in the store.
+    /// Deletes the chunks that are in the store. The extents of their rows are freed apart.
     pub(crate) fn delete_chunks(&self, within: ChunkRange, draft: &mut Draft) {
         for run in &self.runs {
-            let resident = matches!(run.state, ChunkState::Hot | ChunkState::Warm);
-            let chunks = run.chunks.intersection(within).filter(|_| resident);
+            let chunks = run.chunks.intersection(within).filter(|_| is_resident(run));
             if let Some(chunks) = chunks {
-                draft.delete_chunks(self.ino, chunks);
+                draft.delete_chunks(self.ino, chunks, &[]);
             }
         }
     }
+}
+
+fn is_resident(run: &ChunkRun) -> bool {
+    matches!(run.state, ChunkState::Hot | ChunkState::Warm)
 }
 
 fn state_of(run: &ChunkRun) -> RunState {

@@ -7,6 +7,7 @@ use proptest::test_runner::{Config, TestRunner};
 use tier_types::{ChunkState, Xid};
 
 use super::*;
+use crate::space::Permit;
 use crate::store::{Counters, Db};
 use crate::testing::{CHUNK, StandingClock, committer, store};
 use crate::tx::Committer;
@@ -87,7 +88,7 @@ fn replace(db: &Db, committer: &Committer, ino: Ino, old_bytes: u64, replacement
     }
     let new_bytes = replacement.new_bytes;
     committer
-        .commit(0, move |draft| {
+        .commit(Permit::unchecked(), 0, move |draft| {
             window.replace(&runs, new_bytes, draft);
             window.put_resident(draft);
         })
@@ -169,7 +170,7 @@ fn a_file_that_grows_within_a_resident_chunk_has_more_resident_bytes() {
     let committer = committer(&db, Arc::new(StandingClock));
     let first = window(&db, 0, 1, 0);
     committer
-        .commit(0, move |draft| {
+        .commit(Permit::unchecked(), 0, move |draft| {
             first.set(ChunkState::Hot, 100, draft);
             first.put_resident(draft);
         })
@@ -177,7 +178,7 @@ fn a_file_that_grows_within_a_resident_chunk_has_more_resident_bytes() {
     assert_eq!(committer.counters().resident_bytes(), 100);
     let grown = window(&db, 0, 1, 100);
     committer
-        .commit(0, move |draft| {
+        .commit(Permit::unchecked(), 0, move |draft| {
             grown.grow(10_000, None, draft);
             grown.put_resident(draft);
         })
@@ -198,7 +199,7 @@ fn a_state_changes_where_it_is_wanted_and_the_version_stays() {
     }
     let all = window(&db, 1, 4, 4 * u64::from(CHUNK));
     committer
-        .commit(0, move |draft| {
+        .commit(Permit::unchecked(), 0, move |draft| {
             all.set_state(|run| run.data_xid == Xid::new(2), ChunkState::Cold, draft);
         })
         .unwrap();

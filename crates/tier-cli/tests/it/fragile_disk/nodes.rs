@@ -173,6 +173,19 @@ impl Nodes {
         u32::try_from(bytes.len()).map_err(|_| Errno::EINVAL)
     }
 
+    /// Zeros a range, as far as the file reaches.
+    pub(super) fn punch(&mut self, number: INodeNo, offset: u64, len: u64) -> Result<(), Errno> {
+        let start = usize::try_from(offset).map_err(|_| Errno::EFBIG)?;
+        let len = usize::try_from(len).map_err(|_| Errno::EFBIG)?;
+        let (data, dirty) = self.data(number)?;
+        let end = start.saturating_add(len).min(data.now.len());
+        if start < end {
+            data.now[start..end].fill(0);
+            mark(dirty, start..end);
+        }
+        Ok(())
+    }
+
     pub(super) fn sync(&mut self, number: INodeNo) -> Result<(), Errno> {
         let Node { content, dirty, .. } = self.node(number)?;
         match content {

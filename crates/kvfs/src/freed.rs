@@ -1,0 +1,143 @@
+//! Space of chunk data that nothing refers to any more, on its way back to the disk.
+//!
+//! An extent is free from the batch on that takes its row away, and may still be needed for two
+//! reasons: a KVS snapshot that was taken before can see the row, and until the next sync a loss of
+//! power brings it back. Both end for a whole *generation* at once: [`FreedSpace::give_back`] ends the
+//! generation of the moment, notes the number that the next snapshot will get, and syncs. When no
+//! snapshot with a smaller number lives, all extents of that generation and of those before are
+//! holes to be punched. The rows that name them go after that, so that a crash at any moment leaves
+//! rows for work that is done twice at worst.
+//!
+//! Each call does a bounded number of steps, so that what a persister's snapshot held up for an hour
+//! does not come back in one long stall. It is called after evictions, and by operations that freed
+//! much.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::FsError;
+use crate::store::Db;
+use crate::store::extents::Place;
+use crate::tx::Committer;
+
+/// Extents that are given back at a time, between two looks at whether to go on.
+const N_EXTENTS_STEP: usize = 1000;
+/// Steps of one call where a user waits for it.
+const N_STEPS_BRIEF: usize = 4;
+/// Bytes that were freed since a generation began, from which on an operation gives back.
+const FREED_BYTES_DUE: u64 = 64 << 20;
+/// And from which on it does if it finds no room otherwise.
+const FREED_BYTES_WORTH: u64 = 64 << 10;
+
+/// Generations that have ended and are not given back.
+#[derive(Debug)]
+pub(crate) struct FreedSpace {
+    db: Arc<Db>,
+    ended: Mutex<Ended>,
+}
+
+#[derive(Debug)]
+struct Ended {
+    generations: VecDeque<Generation>,
+    /// Where the first row is that is not worked off: what lies before are deleted rows, which a
+    /// scan would step over one by one.
+    from: (u64, Place),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Generation {
+    number: u64,
+    /// Snapshots with smaller numbers may need what was freed in it.
+    next_snapshot: u64,
+}
+
+impl FreedSpace {
+    /// What an earlier process left up to `last` can go at once: no snapshot of its lives.
+    pub(crate) fn new(db: Arc<Db>, last: Option<u64>) -> Self {
+        let left = last.map(|number| Generation { number, next_snapshot: 0 });
+        let from = (0, Place { file: 0, offset: 0 });
+        Self { db, ended: Mutex::new(Ended { generations: left.into_iter().collect(), from }) }
+    }
+
+    /// Gives everything back that is free by now and that no snapshot needs. Makes all changes
+    /// durable.
+    pub(crate) fn give_back(&self, committer: &Committer) -> Result<(), FsError> {
+        self.give_back_steps(committer, self.ended.lock(), usize::MAX)
+    }
+
+    /// The same, but only if it is worth a sync, only a part of it, and not if another thread is at
+    /// it. What fails is tried again the next time.
+    pub(crate) fn give_back_if_due(&self, committer: &Committer) {
+        if committer.freed_bytes() < FREED_BYTES_DUE {
+            return;
+        }
+        let Some(ended) = self.ended.try_lock() else { return };
+        if let Err(error) = self.give_back_steps(committer, ended, N_STEPS_BRIEF) {
+            tracing::warn!("space of what was replaced or removed does not come back: {error}");
+        }
+    }
+
+    /// The same for an operation that was refused for want of room. Whether anything may have come
+    /// back.
+    pub(crate) fn give_back_for_room(&self, committer: &Committer) -> bool {
+        if committer.freed_bytes() < FREED_BYTES_WORTH {
+            return false;
+        }
+        let Some(ended) = self.ended.try_lock() else { return false };
+        let given = self.give_back_steps(committer, ended, usize::MAX);
+        given.inspect_err(|error| tracing::debug!(%error, "no space comes back")).is_ok()
+    }
+
+    /// One thread at a time: the others would punch the same holes.
+    fn give_back_steps(
+        &self,
+        committer: &Committer,
+        mut ended: MutexGuard<'_, Ended>,
+        n_steps_max: usize,
+    ) -> Result<(), FsError> {
+        // In this order: a snapshot that gets a smaller number may have been taken before the
+        // generation's last batch, one that gets this number or a higher one was taken after it.
+        let number = committer.end_generation();
+        let next_snapshot = self.db.next_snapshot();
+        committer.sync()?;
+        ended.generations.push_back(Generation { number, next_snapshot });
+        let mut n_steps = 0;
+        while let Some(first) = ended.generations.front().copied() {
+            if self.db.has_snapshot_before(first.next_snapshot) || n_steps >= n_steps_max {
+                break;
+            }
+            if self.give_back_step(&mut ended.from, first.number)? {
+                ended.generations.pop_front();
+            }
+            n_steps += 1;
+        }
+        self.db.extent_files().remove_empty()
+    }
+
+    /// Gives a page of extents back, up to those of generation `last`. Returns whether those were
+    /// all.
+    fn give_back_step(&self, from: &mut (u64, Place), last: u64) -> Result<bool, FsError> {
+        let page = self.db.reader().freed(*from, last, N_EXTENTS_STEP)?;
+        for freed in &page {
+            // After a loss of power a chunk may have got the row back that was freed.
+            if !self.db.reader().is_in_use(freed)? {
+                self.db.extent_files().punch(freed.place, u64::from(freed.len))?;
+            }
+        }
+        let is_last = page.len() < N_EXTENTS_STEP;
+        if let Some(end) = page.last() {
+            let next = Place { offset: end.place.offset + 1, ..end.place };
+            let until = (end.generation, next);
+            self.db.forget_freed(*from, until)?;
+            tracing::debug!(
+                n_extents = page.len(),
+                generation = end.generation,
+                "space given back"
+            );
+            *from = until;
+        }
+        Ok(is_last)
+    }
+}

@@ -1,0 +1,130 @@
+//! Making a store, and opening one: all of its parts, compared before anything is written.
+//!
+//! # A write-ahead log that is damaged
+//! RocksDB has two ways with a write-ahead log that cannot be read to its end. The tolerant one
+//! stops where it became unreadable and opens what it has, which is right after a loss of power,
+//! when the end of the log had never been synced, and wrong after a flipped bit, when synced
+//! batches lie behind it. It also drops the rest for good. The strict one refuses, and changes
+//! nothing. RocksDB cannot tell the two cases apart; the witness can. So a store is opened
+//! strictly. If that meets damage it is opened for a look: only to read, tolerantly. If its parts
+//! agree then, nothing that was synced lies behind the damage, and it is opened tolerantly for good;
+//! if not, the error names the loss, and every file is as it was.
+//!
+//! The mode in between (of which RocksDB says that it tolerates a torn tail) is no choice: it goes
+//! on with the next log behind a torn one, and leaves a hole.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tier_types::{ErrorKind, HasKind, Xid};
+
+use super::agreement::{self, Agreed, Facts, Places};
+use super::db::Db;
+use super::segments::{self, Segments};
+use super::tuning::OpenAs;
+use super::witness::Witness;
+use crate::{FsError, KvfsOptions, Loss};
+
+/// A store that is open, and whole.
+#[derive(Debug)]
+pub(crate) struct OpenedStore {
+    pub(crate) db: Arc<Db>,
+    pub(crate) segments: Segments,
+    pub(crate) witness: Witness,
+    /// The filesystem begins behind this transaction.
+    pub(crate) floor: Xid,
+    /// Its last transaction.
+    pub(crate) last: Xid,
+}
+
+/// The parts of a store, by their paths.
+struct StoreFiles<'a> {
+    root: &'a Path,
+    kvs: PathBuf,
+    /// The extent files, which belong to the key-value store.
+    chunks: PathBuf,
+    segments: PathBuf,
+    witness: PathBuf,
+}
+
+impl<'a> StoreFiles<'a> {
+    fn new(root: &'a Path) -> Self {
+        let (kvs, chunks) = (root.join("kvs"), root.join("chunks"));
+        Self { root, kvs, chunks, segments: root.join("segments"), witness: Witness::path(root) }
+    }
+
+    /// Compares all parts, of which the key-value store is open.
+    fn agree(&self, db: &Db) -> Result<(Agreed, Xid, Xid), FsError> {
+        let reader = db.reader();
+        let (floor, last) = (reader.xid_floor()?, reader.last_xid()?);
+        let facts = Facts {
+            floor,
+            last,
+            recorded: reader.published_segments()?,
+            logged: reader.first_logged()?.zip(reader.last_logged()?),
+            found: segments::find(&self.segments)?,
+            synced: Witness::read(self.root),
+        };
+        let places = Places { segments: &self.segments, witness: &self.witness };
+        Ok((agreement::agree(facts, places)?, floor, last))
+    }
+}
+
+/// Makes an empty store whose first transaction is the one behind `floor`.
+pub(crate) fn create(root: &Path, options: &KvfsOptions, floor: Xid) -> Result<(), FsError> {
+    let failed = |operation| move |source| FsError::io(operation, source);
+    let files = StoreFiles::new(root);
+    // The parts of an earlier filesystem would be taken for those of the new one.
+    for part in [&files.kvs, &files.chunks, &files.segments, &files.witness] {
+        if part.exists() && std::fs::read_dir(part).map_or(true, |mut dir| dir.next().is_some()) {
+            return Err(FsError::NotNew { path: part.clone() });
+        }
+    }
+    segments::make_directory(&files.segments)?;
+    Db::open(&files.kvs, options, OpenAs::New)?.initialise(options.chunk_bytes, floor)?;
+    Witness::create(root, floor)?;
+    let synced = std::fs::File::open(root).and_then(|directory| directory.sync_all());
+    synced.map_err(failed("sync the directory of"))
+}
+
+/// Opens a store. An error if anything of it is lost.
+pub(crate) fn open(root: &Path, options: &KvfsOptions) -> Result<OpenedStore, FsError> {
+    let files = StoreFiles::new(root);
+    let db = match Db::open(&files.kvs, options, OpenAs::Strict) {
+        Err(error) if error.kind() == ErrorKind::Damaged => {
+            look(&files, options, error)?;
+            Db::open(&files.kvs, options, OpenAs::Tolerant)?
+        }
+        opened => opened?,
+    };
+    let (Agreed { segments, leftovers }, floor, last) = files.agree(&db)?;
+    segments::remove_leftovers(&leftovers);
+    segments::make_directory(&files.segments)?;
+    let segments = Segments::new(&files.segments, segments);
+    let witness = Witness::open(root)?;
+    Ok(OpenedStore { db: Arc::new(db), segments, witness, floor, last })
+}
+
+/// Compares all parts again, of a store whose database was opened again in its place, and goes by
+/// what is recorded in it: a publication that seemed to fail may be there. Returns the last
+/// transaction.
+pub(crate) fn agree_again(db: &Db, segments: &Segments) -> Result<Xid, FsError> {
+    let root = segments.directory().parent().unwrap_or_else(|| segments.directory());
+    let (agreed, _, last) = StoreFiles::new(root).agree(db)?;
+    segments.replace(agreed.segments);
+    Ok(last)
+}
+
+/// Whether a store whose write-ahead log is damaged has all the same everything that was synced.
+/// Changes nothing.
+fn look(files: &StoreFiles<'_>, options: &KvfsOptions, damage: FsError) -> Result<(), FsError> {
+    // Damage of another part than the log is met here again; the first error is the better one.
+    let Ok(db) = Db::open(&files.kvs, options, OpenAs::Look) else { return Err(damage) };
+    let (_, _, last) = files.agree(&db)?;
+    if Witness::read(files.root).is_none() {
+        return Err(Loss::Unknown { last, witness: files.witness.clone() }.into());
+    }
+    let cause = tier_types::with_causes(&damage);
+    tracing::warn!(%last, "the write-ahead log was cut behind what was synced: {cause}");
+    Ok(())
+}

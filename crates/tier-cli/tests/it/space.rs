@@ -1,0 +1,76 @@
+//! The capacity of a store, as an operator meets it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::harness::{Store, tier};
+
+const CAPACITY_BYTES: u64 = 60_000_000;
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Bytes that a directory takes on the disk.
+fn disk_bytes(directory: &str) -> u64 {
+    let output = Command::new("du").args(["-s", "--block-size=1", directory]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+fn number(status: &Value, key: &str) -> u64 {
+    status[key].as_u64().unwrap_or_else(|| panic!("no {key} in {status}"))
+}
+
+#[test]
+fn a_store_stays_within_its_capacity_and_says_what_to_do() {
+    let store = Store::new(&[]);
+    let config = Path::new(&store.path()).join("tier.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let capacity = format!("capacity_bytes = {CAPACITY_BYTES}");
+    let text = text.replace("capacity_bytes = 0", &capacity);
+    assert!(text.contains(&capacity), "{text}");
+    fs::write(&config, text).unwrap();
+    // Twice as much as the store may take.
+    let tree = store.at("large");
+    fs::create_dir(&tree).unwrap();
+    for file in 0..30 {
+        let name = Path::new(&tree).join(format!("f{file:02}"));
+        fs::write(name, noise(file, 4_000_000)).unwrap();
+    }
+    let run = store.run("import", &[&tree]);
+    assert_eq!(run.code, 1, "{}", run.err);
+    assert!(run.err.contains("the store is full"), "{}", run.err);
+    assert!(run.err.contains("space.capacity_bytes"), "{}", run.err);
+    // A write buffer is on its way from memory to the disk at most.
+    let taken = disk_bytes(&store.path());
+    assert!(taken <= CAPACITY_BYTES + (8 << 20), "{taken}");
+    assert!(taken >= CAPACITY_BYTES / 2, "it was refused too early: {taken}");
+    let status: Value =
+        serde_json::from_str(&tier(&["status", &store.path(), "--json"]).ok()).unwrap();
+    assert_eq!(number(&status, "limit_bytes"), CAPACITY_BYTES / 20 * 19);
+    assert!(number(&status, "used_bytes") >= CAPACITY_BYTES / 2, "{status}");
+    let shown = tier(&["status", &store.path()]).ok();
+    assert!(shown.contains("space "), "{shown}");
+    // With more capacity it goes on where it was.
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace(&capacity, "capacity_bytes = 0")).unwrap();
+    store.run("import", &[&tree]).ok();
+    let out = store.at("out");
+    tier(&["export", &store.path(), "/", &out]).ok();
+    for file in 0..30 {
+        let name = format!("f{file:02}");
+        let (was, is) = (Path::new(&tree).join(&name), Path::new(&out).join(&name));
+        assert!(fs::read(was).unwrap() == fs::read(is).unwrap(), "{name}");
+    }
+}
