@@ -99,11 +99,10 @@ pub(super) fn not_opened(source: rocksdb::Error) -> FsError {
     // is gone, or a table.
     let does_not_fit = source.kind() == rocksdb::ErrorKind::InvalidArgument;
     let kind = if does_not_fit { ErrorKind::Damaged } else { kind(&source) };
-    match kind {
-        ErrorKind::Busy => FsError::Busy,
-        ErrorKind::Damaged => FsError::Store { operation: "open", kind, source: source.into() },
-        _ => failed("open", source),
+    if kind == ErrorKind::Damaged {
+        return FsError::Store { operation: "open", kind, source: source.into() };
     }
+    if kind == ErrorKind::Busy { FsError::Busy } else { failed("open", source) }
 }
 
 /// The error of reading rows.

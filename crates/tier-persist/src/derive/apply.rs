@@ -236,7 +236,6 @@ impl Batch<'_, '_> {
             | ErrorKind::Unavailable
             | ErrorKind::NoSpace
             | ErrorKind::Cancelled
-            | ErrorKind::NoSpace
             | ErrorKind::Failed => Err(error),
         })
     }
