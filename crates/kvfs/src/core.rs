@@ -7,10 +7,10 @@
 //! the core, and no part holds the filesystem that holds it.
 //!
 //! Opening a core brings it into a state that every operation can rely on: all parts of the store
-//! agree on its last transaction, and inodes that only a handle kept alive are deleted, because no
-//! handle survives a restart. A filesystem that is behind its own archive is the exception: no
-//! operation is done in it, neither at its opening nor later, because each would take an id that
-//! was given out before.
+//! agree on its last transaction. Inodes that only a handle kept alive are left to the reaper,
+//! because no handle survives a restart, and they may be many. A filesystem that is behind its own
+//! archive is the exception: no operation is done in it, neither at its opening nor later, because
+//! each would take an id that was given out before.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -24,6 +24,7 @@ use tier_types::{Clock, FileAttr, FileKind, Ino, PublicationListener, Recall, Ti
 use crate::activity::{Activity, LastUses};
 use crate::freed::FreedSpace;
 use crate::open_files::OpenFiles;
+use crate::reaping::Reaping;
 use crate::settle::settle_extents;
 use crate::space::{self, Disk, Permit, Purpose, Room, StatFs, StoreDisk, UsedElsewhere};
 use crate::store::{
@@ -77,6 +78,7 @@ pub struct Core {
     pub(crate) activity: Arc<Activity>,
     pub(crate) uses: LastUses,
     pub(crate) open_files: OpenFiles,
+    pub(crate) reaping: Reaping,
     pub(crate) room: Arc<Room>,
     /// The last place in a listing that a restore gave out.
     pub(crate) restored_cookies: Mutex<u64>,
@@ -204,7 +206,6 @@ impl Core {
         };
         let published = publications.published();
         assert!(last >= published, "checked when the parts of the store were compared");
-        let is_behind = behind.is_some();
         let last_generation = db.reader().last_generation()?;
         let freed = FreedSpace::new(Arc::clone(&db), last_generation);
         let chunk_writer =
@@ -230,14 +231,11 @@ impl Core {
             activity,
             uses: LastUses::default(),
             open_files: OpenFiles::default(),
+            reaping: Reaping::default(),
             restored_cookies: Mutex::new(COOKIE_PARENT),
             residency_listener: OnceLock::new(),
         };
         settle_extents(&core.db, &core.room, &core.committer, chunk_bytes)?;
-        // While names may be wrong no inode is deleted for the want of one.
-        if !is_behind && !core.db.reader().is_repairing()? {
-            core.delete_orphans()?;
-        }
         tracing::info!(path = %path.display(), %last, %published, chunk_bytes, "filesystem opened");
         Ok(core)
     }

@@ -217,6 +217,8 @@ pub enum Damage {
     FreedRow,
     /// The sum of an inode's bytes in the store cannot be decoded.
     ResidentBytes,
+    /// The chunks of an inode that were cut cannot be decoded.
+    CutMarks,
     /// A key of the list of inodes with recalled data cannot be decoded.
     WarmKey,
     /// The size of a chunk is not recorded.
@@ -253,6 +255,7 @@ impl fmt::Display for Damage {
             Self::UnsyncedRow => "a row of chunk data that was not synced cannot be read",
             Self::FreedRow => "a row of free chunk data cannot be read",
             Self::ResidentBytes => "its size in the store cannot be read",
+            Self::CutMarks => "what was cut off it cannot be read",
             Self::WarmKey => "a warm key cannot be read",
             Self::ChunkSize => "no chunk size",
             Self::XidFloor => "the lowest transaction id cannot be read",

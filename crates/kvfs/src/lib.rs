@@ -9,6 +9,9 @@
 //! [`Kvfs`] is the filesystem: a core, and the [`Recall`](tier_types::Recall) by which evicted data
 //! comes back. What may need evicted data is an operation of it. [`Mount`] serves it to the kernel.
 //!
+//! Deleting and cutting files costs the same whatever their size: what is left of them goes in the
+//! background, while a [`Reaper`] runs.
+//!
 //! What operations take and answer is in [`ops`], what is wrong with a store in [`check`].
 //!
 //! The crate knows no tarball, no index and no agent.
@@ -28,10 +31,12 @@ mod tx;
 mod core;
 mod freed;
 mod open_files;
+mod reaping;
 mod settle;
 
 pub mod ops;
 
+mod reaper;
 mod tier;
 
 pub mod check;
@@ -48,6 +53,7 @@ pub use error::{Damage, FsError, UnreadableRows};
 pub use fuse::{Mount, MountOptions};
 pub use loss::Loss;
 pub use options::KvfsOptions;
+pub use reaper::Reaper;
 pub use space::{StatFs, UsedElsewhere};
 pub use store::TableStatistics;
 pub use tier::{Heat, NoArchive};

@@ -97,7 +97,7 @@ impl Settle<'_> {
                     move |draft| {
                         draft.delete_chunks(ino, only, &[lost]);
                         window.replace(&[run], attr.size_bytes, draft);
-                        window.put_resident(draft);
+                        window.put_sums(draft);
                     },
                 )?;
             }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use kvfs::{Core, FsError, Kvfs, KvfsOptions};
+use kvfs::{Core, FsError, Kvfs, KvfsOptions, Reaper};
 use tier_agent::{StatusBook, TieringOutAgent};
 use tier_index::Index;
 use tier_persist::Archive;
@@ -20,6 +20,9 @@ use crate::console::ProgressFanOut;
 
 /// An open store. Only one process has it open.
 pub(crate) struct OpenStore {
+    /// Deletes what removals and cuts left, of this command or of earlier ones. Nothing does while
+    /// the store is checked or put right. Dropped first: the thread uses the filesystem.
+    _reaper: Option<Reaper>,
     pub(crate) fs: Arc<Kvfs>,
     /// Shows what the agent does to the consoles that wait for it.
     pub(crate) progress: Arc<ProgressFanOut>,
@@ -71,8 +74,14 @@ impl OpenStore {
             OpenMode::IndexMayLag => tier_store::OpenMode::IndexMayLag,
         };
         let store = Store::open(dir, filesystem, sink, index)?;
+        let reaper = match mode {
+            OpenMode::Regular => {
+                Some(Reaper::start(&core).context("cannot start the reaper's thread")?)
+            }
+            OpenMode::ForCheck | OpenMode::IndexMayLag => None,
+        };
         let fs = Arc::new(Kvfs::new(core, store.recall()));
-        Ok(Self { fs, progress, store })
+        Ok(Self { _reaper: reaper, fs, progress, store })
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -10,7 +10,7 @@ use std::fmt;
 use tier_types::{ChunkNo, ChunkRange, FileName, Ino, Link, Xid};
 
 use crate::error::Damage;
-use crate::store::{Counters, Table};
+use crate::store::{Counters, DataSums, Table};
 
 /// A contradiction.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -130,15 +130,19 @@ pub enum Problem {
     DataOfNoFile,
     /// The sum of an inode's bytes in the store cannot be decoded.
     ResidentUnreadable,
-    /// The sum of an inode's bytes in the store is wrong.
+    /// The sums of an inode's bytes, in the store, recalled and evicted, are wrong.
     ResidentBytes {
-        /// The sum.
-        kept: u64,
-        /// What it should be.
-        counted: i64,
+        /// The sums.
+        kept: DataSums,
+        /// What they should be.
+        counted: DataSums,
     },
     /// An inode with recalled data is not listed as having some.
     WarmUnlisted,
+    /// An inode that exists is listed as dying.
+    DyingExists,
+    /// How far the reaper is with a dying inode cannot be decoded.
+    DyingUnreadable,
     /// A chunk is in the store, and its map has a hole or a detour there.
     ChunkUnmapped {
         /// The chunk.
@@ -245,6 +249,8 @@ impl Problem {
             Self::ResidentUnreadable => "resident-unreadable",
             Self::ResidentBytes { .. } => "resident-bytes",
             Self::WarmUnlisted => "warm-unlisted",
+            Self::DyingExists => "dying-exists",
+            Self::DyingUnreadable => "dying-unreadable",
             Self::ChunkUnmapped { .. } => "chunk-unmapped",
             Self::ChunksLost { .. } => "chunks-lost",
             Self::ChunksUnreadable { .. } => "chunks-unreadable",
@@ -294,11 +300,13 @@ impl fmt::Display for Problem {
             Self::DataOfNoFile => write!(f, "it has data and is no regular file"),
             Self::ResidentUnreadable => write!(f, "{}", Damage::ResidentBytes),
             Self::ResidentBytes { kept, counted } => {
-                write!(f, "{kept} bytes of it are said to be local, and {counted} are")
+                write!(f, "{kept} of it are said to be local, and {counted} are")
             }
             Self::WarmUnlisted => {
                 write!(f, "it has recalled data and is not listed as having some")
             }
+            Self::DyingExists => write!(f, "it exists and is listed as being deleted"),
+            Self::DyingUnreadable => write!(f, "how far it is deleted cannot be read"),
             Self::ChunkUnmapped { chunk, .. } => {
                 write!(f, "chunk {chunk} is in the store, and its map knows nothing of it")
             }
@@ -309,12 +317,8 @@ impl fmt::Display for Problem {
                 write!(f, "its chunks {chunks} are in the store and unreadable: {reason}")
             }
             Self::RowsUnreadable { reason, .. } => write!(f, "{reason}"),
-            Self::TableUnreadable { table, from, until: Some(until), reason } => {
-                let table = table.name();
-                write!(f, "table {table} cannot be read from inode {from} to {until}: {reason}")
-            }
-            Self::TableUnreadable { table, from, until: None, reason } => {
-                write!(f, "table {} cannot be read from inode {from} on: {reason}", table.name())
+            Self::TableUnreadable { table, from, until, reason } => {
+                write!(f, "table {} {}: {reason}", table.name(), gap(*from, *until))
             }
             Self::NotArchived { chunks, data_xid } => {
                 write!(f, "the archive does not have its evicted chunks {chunks} of xid {data_xid}")
@@ -334,6 +338,12 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Where a table cannot be read.
+fn gap(from: Ino, until: Option<Ino>) -> String {
+    let until = until.map_or_else(|| "on".into(), |until| format!("to {until}"));
+    format!("cannot be read from inode {from} {until}")
+}
+
 #[cfg(test)]
 pub(super) mod testing {
     use super::*;
@@ -347,6 +357,7 @@ pub(super) mod testing {
         let chunks = ChunkRange::new(ChunkNo::new(2), ChunkNo::new(5)).unwrap();
         let link = Link { parent: Ino::new(3), name: name("f") };
         let counted = Counters::default();
+        let sums = DataSums { resident_bytes: 3, warm_bytes: 2, cold_bytes: 1 };
         vec![
             Problem::RootMissing { can_be_recreated: true },
             Problem::RootNamed { link: link.clone() },
@@ -366,8 +377,10 @@ pub(super) mod testing {
             Problem::ListingLength { n_listed: 1, n_entries: 2 },
             Problem::DataOfNoFile,
             Problem::ResidentUnreadable,
-            Problem::ResidentBytes { kept: 1, counted: 2 },
+            Problem::ResidentBytes { kept: DataSums::default(), counted: sums },
             Problem::WarmUnlisted,
+            Problem::DyingExists,
+            Problem::DyingUnreadable,
             Problem::ChunkUnmapped { chunk: ChunkNo::new(2), is_beyond_end: true },
             Problem::ChunksLost { chunks, data_xid: Xid::new(9), is_archived: true },
             Problem::ChunksUnreadable {
@@ -423,8 +436,10 @@ mod tests {
         listing-length: it lists 1 names and has 2
         data-of-no-file: it has data and is no regular file
         resident-unreadable: its size in the store cannot be read
-        resident-bytes: 1 bytes of it are said to be local, and 2 are
+        resident-bytes: 0 bytes, 0 recalled, 0 evicted of it are said to be local, and 3 bytes, 2 recalled, 1 evicted are
         warm-unlisted: it has recalled data and is not listed as having some
+        dying-exists: it exists and is listed as being deleted
+        dying-unreadable: how far it is deleted cannot be read
         chunk-unmapped: chunk 2 is in the store, and its map knows nothing of it
         chunks-lost: its chunks 2-4 have neither data nor detour
         chunks-unreadable: its chunks 2-4 are in the store and unreadable: a block is damaged
@@ -433,7 +448,7 @@ mod tests {
         not-archived: the archive does not have its evicted chunks 2-4 of xid 9
         key-unreadable: a key of table map cannot be read
         unowned: it does not exist, and table links has something of it
-        totals: the totals are None, and the sums Counters { n_inodes: 0, resident_bytes: 0, cold_bytes: 0, n_pins: 0 }
+        totals: the totals are None, and the sums Counters { n_inodes: 0, resident_bytes: 0, warm_bytes: 0, cold_bytes: 0, dying_bytes: 0, n_pins: 0 }
         log-gap: the log has a gap before xid 9
         log-end: the log does not end at the last transaction
         ");

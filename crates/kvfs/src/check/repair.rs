@@ -39,10 +39,14 @@ pub(super) enum Repair {
     DeleteChunk { ino: Ino, chunk: ChunkNo },
     /// Lost or unreadable chunks that the archive has become evicted ones.
     MakeCold { ino: Ino, chunks: ChunkRange, data_xid: Xid },
-    /// The sum of local bytes is made anew.
+    /// The sums of bytes are made anew.
     SumResident { ino: Ino },
     /// An inode comes onto the list of those with recalled data.
     ListWarm { ino: Ino },
+    /// An inode that exists is not deleted.
+    UnlistDying { ino: Ino },
+    /// The reaper starts anew with a dying inode.
+    RestartDying { ino: Ino },
     /// The totals are set.
     SetTotals { counted: Counters },
 }
@@ -113,6 +117,8 @@ impl Repair {
                 Self::SumResident { ino }
             }
             Problem::WarmUnlisted => Self::ListWarm { ino },
+            Problem::DyingExists => Self::UnlistDying { ino },
+            Problem::DyingUnreadable => Self::RestartDying { ino },
             // What is said nowhere else stays as it is.
             Problem::RootMissing { can_be_recreated: false }
             | Problem::AttributesUnreadable { can_be_recreated: false }
@@ -149,7 +155,9 @@ impl Repair {
             | Self::DeleteChunk { .. }
             | Self::MakeCold { .. }
             | Self::SumResident { .. }
-            | Self::ListWarm { .. } => Stage::Counts,
+            | Self::ListWarm { .. }
+            | Self::UnlistDying { .. }
+            | Self::RestartDying { .. } => Stage::Counts,
             Self::SetTotals { .. } => Stage::Totals,
         }
     }
@@ -198,6 +206,8 @@ mod tests {
         resident-unreadable: Counts
         resident-bytes: Counts
         warm-unlisted: Counts
+        dying-exists: Counts
+        dying-unreadable: Counts
         chunk-unmapped: Counts
         chunks-lost: Counts
         chunks-unreadable: Counts

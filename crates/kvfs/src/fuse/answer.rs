@@ -20,7 +20,7 @@ pub(super) const GENERATION: Generation = Generation(0);
 
 pub(super) fn kernel_attr(fs: &Kvfs, attr: &FileAttr) -> Result<fuser::FileAttr, FsError> {
     let resident_bytes = match attr.kind {
-        FileKind::Regular => fs.resident_bytes(attr.ino)?,
+        FileKind::Regular => fs.resident_bytes_of(attr)?,
         FileKind::Directory
         | FileKind::Symlink(_)
         | FileKind::Fifo

@@ -12,6 +12,10 @@
 //!    **recall**: give the lock up, wait for the archive, store what came as warm chunks, and start
 //!    over from the first step.
 //!
+//! A change that makes more of a file a hole than one transaction should replaces the first chunk of
+//! it, and covers the rest with a cut mark (`store` has the marks). If there is no room for one more
+//! mark, the reaper's work is done first, in steps of its own, and the change starts over.
+//!
 //! No lock is held while the archive is waited for; other changes of the inode go on meanwhile, and
 //! everything that was loaded is forgotten. That is what makes the order of the locks simple, and
 //! it is why each round has to decide anew: the file may have been cut, written, or evicted again.
@@ -38,6 +42,9 @@ use crate::tx::{Draft, MapWindow};
 
 /// How often an operation starts over because what it needs was evicted meanwhile.
 pub(super) const N_ATTEMPTS: usize = 64;
+
+/// Rows and chunks that an operation deletes itself; more are left to the reaper.
+pub(super) const N_ROWS_AT_ONCE: u64 = 64;
 
 /// Whether an operation may wait for evicted data.
 ///
@@ -117,8 +124,12 @@ impl RoomWanted {
 pub(super) enum Decision {
     /// All that it needs is in the store.
     Commit(Fill),
+    /// The same, and a cut mark is among it, which the reaper has to settle.
+    CommitMark(Fill),
     /// This run must come back first.
     Recall(ChunkRun),
+    /// There are as many cut marks as there can be: the reaper's work comes first.
+    Settle,
 }
 
 /// What is needed of the chunks at both ends of a change.
@@ -138,12 +149,13 @@ pub(super) struct EdgeContent {
 
 impl Kvfs {
     /// Runs `decide` under the inode's lock until it has all it needs, then commits what it made.
+    /// `scope` says, under the lock as well, which chunks are replaced.
     pub(super) fn change(
         &self,
         room: RoomWanted,
         blocking: Blocking<'_>,
         ino: Ino,
-        chunks: ChunkRange,
+        scope: impl Fn(&FileAttr) -> Result<ChunkRange, FsError>,
         decide: impl Fn(&FileAttr, &MapWindow) -> Result<Decision, FsError>,
     ) -> Result<(), FsError> {
         // Before any lock: what makes room must not wait for a writer that waits for room.
@@ -151,18 +163,28 @@ impl Kvfs {
         for _ in 0..N_ATTEMPTS {
             let guard = self.locks.lock(&[ino]);
             let attr = self.reader().regular(ino)?;
+            let chunks = scope(&attr)?;
             let window = MapWindow::load(self.reader(), ino, chunks, self.size_of(&attr))?;
-            match decide(&attr, &window)? {
-                Decision::Commit(fill) => {
+            let decision = decide(&attr, &window)?;
+            let is_marked = matches!(decision, Decision::CommitMark(_));
+            match decision {
+                Decision::Commit(fill) | Decision::CommitMark(fill) => {
                     // The last moment: what follows cannot be taken back.
                     blocking.check_wanted()?;
                     self.committer.commit(permit, 1, move |draft| {
                         fill(draft, &window);
-                        window.put_resident(draft);
+                        window.put_sums(draft);
                     })?;
+                    if is_marked {
+                        self.reaping.wake();
+                    }
                     drop(guard);
                     self.give_back_if_due();
                     return Ok(());
+                }
+                Decision::Settle => {
+                    drop(guard);
+                    self.make_room_for_mark(ino)?;
                 }
                 Decision::Recall(_) if !blocking.is_allowed() => {
                     return Err(FsError::Cold { ino });
@@ -180,6 +202,15 @@ impl Kvfs {
 }
 
 impl Core {
+    /// As much of a range as one transaction can make a hole: all of it, or else the first chunk,
+    /// and the rest is left to a cut mark.
+    pub(super) fn hole_scope(&self, ino: Ino, range: ChunkRange) -> Result<ChunkRange, FsError> {
+        let is_resident = |run: &ChunkRun| matches!(run.state, ChunkState::Hot | ChunkState::Warm);
+        let reach = self.reader().reach(ino, range, N_ROWS_AT_ONCE, is_resident)?;
+        let first = ChunkRange::one(range.start()).filter(|_| reach < range.end());
+        Ok(first.unwrap_or(range))
+    }
+
     /// The content of the first and the last chunk of a window, where it is needed.
     pub(super) fn load_edges(
         &self,

@@ -19,7 +19,7 @@ use super::xattr;
 use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
 use crate::space::Purpose;
-use crate::store::{ChunkBefore, RunState};
+use crate::store::{ChunkBefore, DataSums, RunState};
 use crate::tx::{Committed, Draft, ListKind, NewChunks};
 
 /// Longest target of a symbolic link, as Linux has it.
@@ -210,7 +210,7 @@ fn put_content(draft: &mut Draft, ino: Ino, len: u64, content: NewChunks) {
     // A run reaches to the next one, so that the data must be told where it ends.
     draft.put_run(ino, end, RunState::NEVER_WRITTEN);
     draft.counters.gain(ChunkState::Hot, len);
-    draft.put_resident(ino, len);
+    draft.put_sums(ino, DataSums::default().changed_by(&draft.counters));
 }
 
 fn check_node(node: &NewNode) -> Result<(), FsError> {

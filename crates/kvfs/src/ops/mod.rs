@@ -15,6 +15,7 @@ mod mode;
 mod ranges;
 mod read;
 mod rename;
+mod settle;
 mod truncate;
 mod unlink;
 mod write;
@@ -33,3 +34,4 @@ pub use xattr::{Caller, XattrMode};
 #[cfg(fuzzing)]
 pub(crate) use acl::Acl;
 pub(crate) use create::new_attr;
+pub(crate) use settle::{ROW_BYTES, Settled};

@@ -1,12 +1,19 @@
 //! The ranges of a file: which are data and which are holes, and how they become the other.
+//!
+//! A large hole is made in up to three transactions: the chunks at its ends that keep some of their
+//! bytes, and the whole chunks between them. These are replaced if they are few rows; if not, a cut
+//! mark stands for them, and the reaper deletes what is stored there.
 
 use tier_log::Operation;
-use tier_types::{ByteRange, ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, to_usize};
+use tier_types::{ByteRange, ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, Ino, to_usize};
 
-use super::change::{Blocking, Decision, EdgeContent, Edges, RoomWanted, end_of};
+use super::change::{
+    Blocking, Decision, EdgeContent, Edges, Fill, N_ROWS_AT_ONCE, RoomWanted, end_of,
+};
 use crate::FsError;
 use crate::core::{Core, Kvfs, ROWS_BYTES};
 use crate::space::Purpose;
+use crate::store::extents::ChunkExtent;
 use crate::tx::{Draft, MapWindow};
 
 impl Kvfs {
@@ -27,42 +34,82 @@ impl Kvfs {
         // The size may change before the inode is locked. A hole that ends where the file ended
         // then is what a call at that moment would have made.
         let size = self.reader().regular(ino)?.size_bytes;
-        let end = offset.saturating_add(len).min(size);
-        let bytes = end.saturating_sub(offset);
-        let Some(chunks) = ChunkRange::touching(offset, bytes, self.chunk_bytes) else {
+        let hole = ByteRange::between(offset, offset.saturating_add(len).min(size));
+        if hole.len == 0 {
+            return Ok(());
+        }
+        let chunk_bytes = u64::from(self.chunk_bytes);
+        let end = hole.offset + hole.len;
+        let whole =
+            ByteRange::between(hole.offset.next_multiple_of(chunk_bytes), end - end % chunk_bytes);
+        if whole.len <= N_ROWS_AT_ONCE * chunk_bytes {
+            return self.punch_few(blocking, ino, hole);
+        }
+        // Three transactions: the whole chunks may take no more than a mark, and the ends may have
+        // to come back first.
+        self.punch_few(blocking, ino, ByteRange::between(hole.offset, whole.offset))?;
+        self.punch_few(blocking, ino, ByteRange::between(whole.offset + whole.len, end))?;
+        self.punch_whole(blocking, ino, whole)
+    }
+
+    /// Unmaps a range of few chunks, which may begin and end within one.
+    fn punch_few(&self, blocking: Blocking<'_>, ino: Ino, hole: ByteRange) -> Result<(), FsError> {
+        let ByteRange { offset, len } = hole;
+        let end = offset + len;
+        let Some(chunks) = ChunkRange::touching(offset, len, self.chunk_bytes) else {
             return Ok(());
         };
         let chunk_bytes = u64::from(self.chunk_bytes);
-        let room = RoomWanted::removal(self.chunk_bytes);
-        self.change(room, blocking, ino, chunks, |attr, window| {
-            let file_bytes = attr.size_bytes;
-            let partly = |run: &ChunkRun, chunk: ChunkNo| {
-                let start = chunk.get() * chunk_bytes;
-                let chunk_end = (start + chunk_bytes).min(file_bytes);
-                run.state != ChunkState::Hole && (start < offset || end < chunk_end)
-            };
-            let mut edges = match self.load_edges(window, partly)? {
-                Edges::Cold(run) => return Ok(Decision::Recall(run)),
-                Edges::Loaded(edges) => edges,
-            };
-            for EdgeContent { chunk, content } in &mut edges {
-                let start = chunk.get() * chunk_bytes;
-                let from = to_usize(offset.saturating_sub(start)).min(content.len());
-                let until = to_usize(end - start).min(content.len());
-                if let Some(hole) = content.get_mut(from..until) {
-                    hole.fill(0);
+        self.change(
+            RoomWanted::removal(self.chunk_bytes),
+            blocking,
+            ino,
+            |_| Ok(chunks),
+            |attr, window| {
+                let file_bytes = attr.size_bytes;
+                let partly = |run: &ChunkRun, chunk: ChunkNo| {
+                    let start = chunk.get() * chunk_bytes;
+                    let chunk_end = (start + chunk_bytes).min(file_bytes);
+                    run.state != ChunkState::Hole && (start < offset || end < chunk_end)
+                };
+                let mut edges = match self.load_edges(window, partly)? {
+                    Edges::Cold(run) => return Ok(Decision::Recall(run)),
+                    Edges::Loaded(edges) => edges,
+                };
+                for EdgeContent { chunk, content } in &mut edges {
+                    let start = chunk.get() * chunk_bytes;
+                    let from = to_usize(offset.saturating_sub(start)).min(content.len());
+                    let until = to_usize(end - start).min(content.len());
+                    if let Some(hole) = content.get_mut(from..until) {
+                        hole.fill(0);
+                    }
                 }
-            }
-            let freed = window.extents(self.reader(), chunks)?;
-            let mut attr = attr.clone();
-            Ok(Decision::Commit(Box::new(move |draft, window| {
-                draft.log(Operation::PunchHole { ino, offset, len: bytes });
                 // Those of the edges as well: what is kept of them goes into their rows.
-                draft.free(&freed);
-                unmap(window, chunks, edges, attr.size_bytes, draft);
-                attr.modified = draft.time;
-                draft.put_changed(&mut attr);
-            })))
+                let freed = window.extents(self.reader(), window.range())?;
+                Ok(unmapping(attr, hole, Unmapped { edges, freed, rest: None }))
+            },
+        )
+    }
+
+    /// Unmaps whole chunks, any number of them.
+    fn punch_whole(
+        &self,
+        blocking: Blocking<'_>,
+        ino: Ino,
+        hole: ByteRange,
+    ) -> Result<(), FsError> {
+        let Some(chunks) = ChunkRange::touching(hole.offset, hole.len, self.chunk_bytes) else {
+            return Ok(());
+        };
+        let scope = |_: &FileAttr| self.hole_scope(ino, chunks);
+        let room = RoomWanted::removal(self.chunk_bytes);
+        self.change(room, blocking, ino, scope, |attr, window| {
+            let rest = ChunkRange::new(window.range().end(), chunks.end());
+            if rest.is_some() && !window.has_room_for_mark() {
+                return Ok(Decision::Settle);
+            }
+            let freed = window.extents(self.reader(), window.range())?;
+            Ok(unmapping(attr, hole, Unmapped { edges: Vec::new(), freed, rest }))
         })
     }
 
@@ -101,7 +148,7 @@ impl Core {
         self.committer.commit(permit, 1, move |draft| {
             draft.log(Operation::Truncate { ino, old_size, new_size: end });
             window.grow(end, None, draft);
-            window.put_resident(draft);
+            window.put_sums(draft);
             attr.modified = draft.time;
             draft.put_changed(&mut attr);
         })?;
@@ -160,19 +207,49 @@ impl Core {
 
     /// Bytes of file data that are in the store, holes and what was evicted left out.
     pub fn resident_bytes(&self, ino: Ino) -> Result<u64, FsError> {
-        self.reader().resident_bytes(ino)
+        self.resident_bytes_of(&self.reader().attr(ino)?)
+    }
+
+    /// The same of an inode whose attributes are known. What cuts made dead counts until the reaper
+    /// has deleted it, but never as more than the file has.
+    pub(crate) fn resident_bytes_of(&self, attr: &FileAttr) -> Result<u64, FsError> {
+        Ok(self.reader().data_sums(attr.ino)?.resident_bytes.min(attr.size_bytes))
     }
 }
 
-/// Makes a range a hole but for chunks at its ends that keep some of their bytes.
-fn unmap(
-    window: &MapWindow,
-    chunks: ChunkRange,
+/// What becomes a hole, and what does not.
+struct Unmapped {
+    /// The chunks at the ends that keep some of their bytes.
     edges: Vec<EdgeContent>,
-    file_bytes: u64,
-    draft: &mut Draft,
-) {
-    let data_xid = draft.xid;
+    /// What the rows of the window refer to.
+    freed: Vec<ChunkExtent>,
+    /// What lies behind the window.
+    rest: Option<ChunkRange>,
+}
+
+/// Commits a hole: the chunks of the window but for those at its ends that keep some of their bytes,
+/// and the rest behind it.
+fn unmapping(attr: &FileAttr, hole: ByteRange, unmapped: Unmapped) -> Decision {
+    let Unmapped { edges, freed, rest } = unmapped;
+    let mut attr = attr.clone();
+    let ByteRange { offset, len } = hole;
+    let has_mark = rest.is_some();
+    let fill: Fill = Box::new(move |draft, window| {
+        draft.log(Operation::PunchHole { ino: attr.ino, offset, len });
+        draft.free(&freed);
+        unmap(window, edges, attr.size_bytes, draft);
+        if let Some(rest) = rest {
+            window.mark(rest, draft);
+        }
+        attr.modified = draft.time;
+        draft.put_changed(&mut attr);
+    });
+    if has_mark { Decision::CommitMark(fill) } else { Decision::Commit(fill) }
+}
+
+/// Makes a window a hole but for chunks at its ends that keep some of their bytes.
+fn unmap(window: &MapWindow, edges: Vec<EdgeContent>, file_bytes: u64, draft: &mut Draft) {
+    let (chunks, data_xid) = (window.range(), draft.xid);
     let mut runs = Vec::new();
     let mut at = chunks.start();
     let hole = |from, until| {

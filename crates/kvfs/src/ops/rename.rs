@@ -160,6 +160,7 @@ impl Core {
             count_subdirectories(&mut parents.from, -1);
             count_subdirectories(parents.to(), 1);
         }
+        let leaves_rows = replaced.as_ref().is_some_and(|replaced| replaced.after.leaves_rows());
         let n_deletions = replaced.as_ref().map_or(0, |replaced| replaced.after.n_operations());
         self.committer.commit(permit, 1 + n_deletions, move |draft| {
             let ino = attr.ino;
@@ -179,6 +180,9 @@ impl Core {
             draft.put_changed(&mut attr);
             parents.touch(draft);
         })?;
+        if leaves_rows {
+            self.reaping.wake();
+        }
         Ok(())
     }
 

@@ -1,9 +1,14 @@
 //! Changes of a file's size.
+//!
+//! A cut makes a hole of everything from the new end on. The chunk in which the file now ends keeps
+//! its bytes up to there, for which they may have to come back. The runs behind it are replaced if
+//! they are few; if not, a cut mark stands for the whole of them, so that a cut costs the same
+//! whatever it cuts off, and the reaper deletes them (see `tx::map_window`).
 
 use tier_log::Operation;
-use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, to_u64, to_usize};
+use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, Ino, to_u64, to_usize};
 
-use super::change::{Blocking, Decision, Edges, RoomWanted};
+use super::change::{Blocking, Decision, Edges, Fill, RoomWanted};
 use crate::FsError;
 use crate::core::Kvfs;
 use crate::store::FILE_BYTES_MAX;
@@ -12,14 +17,14 @@ use crate::tx::{Draft, MapWindow};
 
 /// A cut of a file.
 struct Cut {
-    /// The chunks from the one in which the file now ends.
-    tail: ChunkRange,
+    /// What of it lies behind the window.
+    rest: Option<ChunkRange>,
     new_bytes: u64,
-    /// Bytes of the first chunk of the tail that stay; zero for none of it.
+    /// Bytes of the first chunk of the window that stay; zero for none of it.
     kept_bytes: u64,
     /// Those bytes, unless the chunk is a hole.
     kept: Option<Vec<u8>>,
-    /// What the rows of the tail refer to.
+    /// What the rows of the window refer to.
     freed: Vec<ChunkExtent>,
 }
 
@@ -47,7 +52,12 @@ impl Kvfs {
         let cuts_off = new_size < self.reader().regular(ino)?.size_bytes;
         let removal = RoomWanted::removal(self.chunk_bytes);
         let room = if cuts_off { removal } else { RoomWanted::growth(0) };
-        self.change(room, blocking, ino, tail, |attr, window| {
+        let edge = ChunkRange::one(first).ok_or(FsError::TooLarge("the file"))?;
+        let scope = |attr: &FileAttr| {
+            // Growth needs only the end of the file, whatever is stored behind it.
+            if new_size < attr.size_bytes { self.hole_scope(ino, tail) } else { Ok(edge) }
+        };
+        self.change(room, blocking, ino, scope, |attr, window| {
             let old_size = attr.size_bytes;
             // A cut at the end of a chunk needs nothing of it, and neither does growth: what lies
             // behind the end of a file reads as zeros, and is not stored.
@@ -57,6 +67,11 @@ impl Kvfs {
                     && chunk == first
                     && run.state != ChunkState::Hole
             };
+            let rest = ChunkRange::new(window.range().end(), tail.end());
+            let rest = rest.filter(|_| new_size < old_size);
+            if rest.is_some() && !window.has_room_for_mark() {
+                return Ok(Decision::Settle);
+            }
             let kept = match self.load_edges(window, cuts)? {
                 Edges::Cold(run) => return Ok(Decision::Recall(run)),
                 Edges::Loaded(mut loaded) => loaded.pop().map(|edge| {
@@ -65,12 +80,15 @@ impl Kvfs {
                     content
                 }),
             };
-            let freed =
-                if new_size < old_size { window.extents(self.reader(), tail)? } else { Vec::new() };
-            let cut = Cut { tail, new_bytes: new_size, kept_bytes, kept, freed };
+            let freed = if new_size < old_size {
+                window.extents(self.reader(), window.range())?
+            } else {
+                Vec::new()
+            };
+            let cut = Cut { rest, new_bytes: new_size, kept_bytes, kept, freed };
             let mut attr = attr.clone();
             attr.size_bytes = new_size;
-            Ok(Decision::Commit(Box::new(move |draft, window| {
+            let fill: Fill = Box::new(move |draft, window| {
                 draft.log(Operation::Truncate { ino, old_size, new_size });
                 if new_size < old_size {
                     cut.apply(window, draft);
@@ -79,21 +97,23 @@ impl Kvfs {
                 }
                 attr.modified = draft.time;
                 draft.put_changed(&mut attr);
-            })))
+            });
+            let has_mark = rest.is_some();
+            Ok(if has_mark { Decision::CommitMark(fill) } else { Decision::Commit(fill) })
         })
     }
 }
 
 impl Cut {
-    /// The first chunk of the tail keeps some bytes, the rest is a hole.
+    /// The first chunk of the window keeps some bytes, the rest is a hole.
     fn apply(self, window: &MapWindow, draft: &mut Draft) {
-        let Self { tail, new_bytes, kept_bytes, kept, freed } = self;
+        let Self { rest, new_bytes, kept_bytes, kept, freed } = self;
         // Of the chunk in which the file ends now, too: what is kept of it goes into its row.
         draft.free(&freed);
         assert!(kept.as_ref().is_none_or(|kept| to_u64(kept.len()) <= kept_bytes), "it is cut");
-        let first = ChunkRange::one(tail.start()).filter(|_| kept_bytes > 0);
-        let gone = first.map_or(Some(tail), |first| ChunkRange::from(first.end()));
-        let Some(gone) = gone else { return };
+        let range = window.range();
+        let first = ChunkRange::one(range.start()).filter(|_| kept_bytes > 0);
+        let gone_from = first.map_or(range.start(), ChunkRange::end);
         let mut runs = Vec::new();
         if let (Some(first), Some(content)) = (first, kept) {
             runs.push(ChunkRun { chunks: first, state: ChunkState::Hot, data_xid: draft.xid });
@@ -104,8 +124,13 @@ impl Cut {
             runs.extend(old);
         }
         // With the xid of the cut: a hole, too, has a version, by which the archive learns of it.
-        runs.push(ChunkRun { chunks: gone, state: ChunkState::Hole, data_xid: draft.xid });
-        window.delete_chunks(gone, draft);
+        if let Some(gone) = ChunkRange::new(gone_from, range.end()) {
+            runs.push(ChunkRun { chunks: gone, state: ChunkState::Hole, data_xid: draft.xid });
+            window.delete_chunks(gone, draft);
+        }
         window.replace(&runs, new_bytes, draft);
+        if let Some(rest) = rest {
+            window.mark(rest, draft);
+        }
     }
 }

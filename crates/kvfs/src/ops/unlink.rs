@@ -4,21 +4,27 @@
 //! An inode lives as long as it has a name or a handle. The name that goes last finds no handle,
 //! and deletes the inode in its own transaction; or it finds one, and lists the inode as an orphan,
 //! which the last handle deletes when it is closed. Both look at the other under the inode's lock.
-//! After a crash no handle is left, so that opening the filesystem deletes all orphans. An inode is
-//! never deleted because a list says so: it must have no name, and a count of none.
+//! After a crash no handle is left, and the reaper deletes the orphans that it finds then. An inode
+//! is never deleted because a list says so: it must have no name, and a count of none.
+//!
+//! The deletion is one small batch, whatever the inode has: its attributes go, and with them all
+//! that readers see of it; its data leaves the sums; its end is logged. The rows of its map, its
+//! chunks and its extended attributes go in the same batch if they are few. If not, the inode is
+//! put into the table of the dying, and the reaper deletes them (`reaper`). What cannot be decoded
+//! is no obstacle: it is left to the reaper as well.
 
 use std::sync::Arc;
 
 use tier_log::Operation;
-use tier_types::{ChunkRange, FileAttr, FileName, Ino, Link};
+use tier_types::{ChunkNo, FileAttr, FileName, Ino, Link, to_usize};
 
+use super::change::N_ROWS_AT_ONCE;
 use super::lookup::{count_subdirectories, is_directory};
 use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
 use crate::space::{Permit, Purpose};
-use crate::store::extents::ChunkExtent;
-use crate::store::{Entry, StoreReader};
-use crate::tx::{Draft, FileSize, ListKind, MapWindow};
+use crate::store::{Dying, Entry, Leftovers, StoreReader};
+use crate::tx::{Draft, InodeRows, ListKind};
 
 /// An open file: as long as one is held, an inode without names lives on.
 #[derive(Debug)]
@@ -41,37 +47,50 @@ impl OpenHandle {
 
 impl Drop for OpenHandle {
     fn drop(&mut self) {
-        // An orphan that cannot be deleted now is deleted when the filesystem is opened again.
+        // An orphan that cannot be deleted now is deleted after the next opening.
         let _ = self.core.close(self.ino);
     }
 }
 
 /// All that must be known of an inode to delete it.
+#[derive(Debug)]
 pub(super) struct InodeDeletion {
-    map: MapWindow,
-    extents: Vec<ChunkExtent>,
-    xattr_names: Vec<Vec<u8>>,
-    is_pinned: bool,
+    ino: Ino,
+    rows: InodeRows,
+    /// All other rows of it; `None` if they are more than one transaction should delete.
+    leftovers: Option<Leftovers>,
 }
 
 impl InodeDeletion {
-    fn load(reader: StoreReader<'_>, ino: Ino, size: FileSize) -> Result<Self, FsError> {
-        // The whole map, whatever is behind the end of the file: nothing of it may stay.
-        let map = MapWindow::load(reader, ino, ChunkRange::ALL, size)?;
-        let extents = map.extents(reader, ChunkRange::ALL)?;
-        let xattr_names = reader.xattrs(ino)?.into_iter().map(|xattr| xattr.name).collect();
-        Ok(Self { map, extents, xattr_names, is_pinned: reader.has_pin(ino)? })
+    fn load(reader: StoreReader<'_>, ino: Ino) -> Result<Self, FsError> {
+        let rows = InodeRows {
+            sums: reader.data_sums(ino)?,
+            is_pinned: reader.has_pin(ino)?,
+            is_cut: reader.has_cuts(ino)?,
+        };
+        let n_max = to_usize(N_ROWS_AT_ONCE);
+        let leftovers = reader.leftovers(ino, ChunkNo::new(0), n_max)?;
+        Ok(Self { ino, rows, leftovers: Some(leftovers).filter(|left| left.is_complete) })
     }
 
     /// Deletes everything of the inode but its names, and logs that it is gone.
     fn apply(&self, draft: &mut Draft) {
-        let ino = self.map.ino();
+        let ino = self.ino;
         draft.log(Operation::Gone { ino });
-        draft.delete_inode(ino, self.is_pinned);
-        for name in &self.xattr_names {
-            draft.delete_xattr(ino, name);
+        draft.delete_inode(ino, self.rows);
+        match &self.leftovers {
+            Some(leftovers) => draft.delete_leftovers(ino, leftovers),
+            None => {
+                let resident_bytes = self.rows.sums.resident_bytes;
+                draft.counters.gain_dying(resident_bytes);
+                draft.put_dying(ino, Dying { next: ChunkNo::new(0), resident_bytes });
+            }
         }
-        self.map.delete(&self.extents, draft);
+    }
+
+    /// Whether the reaper has something to do for it.
+    fn is_unfinished(&self) -> bool {
+        self.leftovers.is_none()
     }
 }
 
@@ -91,6 +110,14 @@ impl AfterUnlink {
         match self {
             Self::Named | Self::Orphaned => 0,
             Self::Deleted(_) => 1,
+        }
+    }
+
+    /// Whether the reaper has something to do when it is committed.
+    pub(super) fn leaves_rows(&self) -> bool {
+        match self {
+            Self::Named | Self::Orphaned => false,
+            Self::Deleted(deletion) => deletion.is_unfinished(),
         }
     }
 
@@ -177,6 +204,7 @@ impl Core {
             _ => {}
         }
         let after = self.after_unlink(&mut attr)?;
+        let leaves_rows = after.leaves_rows();
         if directory {
             count_subdirectories(&mut parent, -1);
         }
@@ -186,6 +214,9 @@ impl Core {
             draft.touch_directory(&mut parent);
             after.apply(&mut attr, draft);
         })?;
+        if leaves_rows {
+            self.reaping.wake();
+        }
         Ok(())
     }
 
@@ -199,35 +230,36 @@ impl Core {
         if self.open_files.is_open(attr.ino) {
             return Ok(AfterUnlink::Orphaned);
         }
-        let deletion = InodeDeletion::load(self.reader(), attr.ino, self.size_of(attr))?;
-        Ok(AfterUnlink::Deleted(deletion))
+        Ok(AfterUnlink::Deleted(InodeDeletion::load(self.reader(), attr.ino)?))
     }
 
-    /// Deletes the orphans that a crash left, or a restore.
-    pub(crate) fn delete_orphans(&self) -> Result<(), FsError> {
-        for ino in self.reader().listed_orphans()? {
-            let deleted = self
-                .admit(Purpose::Reclaim, ROWS_BYTES)
-                .and_then(|permit| self.delete_orphan(permit, ino));
-            match deleted {
-                // The check finds it; the others go.
-                Err(FsError::Damaged { .. }) => {}
-                // They stay orphans until the next opening, which a full disk must not prevent.
-                Err(FsError::NoSpace(_)) => break,
-                deleted => deleted?,
-            }
+    /// Deletes an orphan that a crash left, or a restore, unless a handle holds it by now.
+    pub(crate) fn delete_closed_orphan(&self, ino: Ino) -> Result<(), FsError> {
+        let permit = self.admit(Purpose::Reclaim, ROWS_BYTES)?;
+        let _guard = self.locks.lock(&[ino]);
+        if self.open_files.is_open(ino) || !self.db.reader().is_listed_orphan(ino)? {
+            return Ok(());
         }
-        Ok(())
+        match self.delete_orphan(permit, ino) {
+            // The check finds it; the others go.
+            Err(FsError::Damaged { .. }) => Ok(()),
+            deleted => deleted,
+        }
     }
 
     /// Deletes an inode that is listed as an orphan, if it is one: what has a name, or is counted
     /// as having one, is none, and the check finds it.
     fn delete_orphan(&self, permit: Permit<'_>, ino: Ino) -> Result<(), FsError> {
-        let Some(attr) = self.reader().find_attr(ino)? else { return Ok(()) };
+        let reader = self.db.reader();
+        let Some(attr) = reader.find_attr(ino)? else { return Ok(()) };
         let is_orphan = ino != Ino::ROOT && attr.nlink == 0;
-        if is_orphan && self.reader().first_link(ino)?.is_none() {
-            let deletion = InodeDeletion::load(self.reader(), ino, self.size_of(&attr))?;
+        if is_orphan && reader.first_link(ino)?.is_none() {
+            let deletion = InodeDeletion::load(reader, ino)?;
+            let leaves_rows = deletion.is_unfinished();
             self.committer.commit(permit, 1, move |draft| deletion.apply(draft))?;
+            if leaves_rows {
+                self.reaping.wake();
+            }
         }
         Ok(())
     }

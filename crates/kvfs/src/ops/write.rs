@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use tier_log::Operation;
 
-use tier_types::{ChunkNo, ChunkRange, ChunkState, Ino, to_u64, to_usize};
+use tier_types::{ChunkNo, ChunkRange, ChunkState, FileAttr, Ino, to_u64, to_usize};
 
 use super::change::{Blocking, Decision, RoomWanted, edges, end_of};
 use crate::FsError;
@@ -66,7 +66,8 @@ impl Kvfs {
             return Ok(());
         };
         self.note_use(ino);
-        self.change(RoomWanted::growth(len), blocking, ino, chunks, |attr, window| {
+        let scope = |_: &FileAttr| Ok(chunks);
+        self.change(RoomWanted::growth(len), blocking, ino, scope, |attr, window| {
             let size = attr.size_bytes;
             // What is at the edges of the write stays; if it is in the store, it is not read.
             let stays = |chunk: ChunkNo| {

@@ -111,11 +111,10 @@ fn check_records(facts: &Facts) -> Result<(), FsError> {
         )
     };
     match (facts.logged, unpublished) {
-        (None, None) => Ok(()),
         (None, Some(range)) => Err(Loss::Records { range }.into()),
         (Some((first, _)), _) if first != published.next() => Err(lost(published.next(), first)),
         (Some((_, last)), _) if last != facts.last => Err(lost(last.next(), facts.last.next())),
-        (Some(_), _) => Ok(()),
+        (None, None) | (Some(_), _) => Ok(()),
     }
 }
 

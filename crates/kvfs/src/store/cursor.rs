@@ -12,6 +12,7 @@ use std::collections::{HashMap, hash_map};
 use rocksdb::DBRawIterator;
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, FileAttr, Ino, Link, Xattr};
 
+use super::cuts::{CutMarks, EffectiveRuns};
 use super::db::KvsSnapshot;
 use super::decode::{parse_run, run, xattr_name};
 use super::extents::Assembler;
@@ -193,6 +194,16 @@ impl<'a> OrderedReader<'a> {
         Ok(())
     }
 
+    /// The chunks that were cut while their runs are still in the map.
+    fn cut_marks(&mut self, ino: Ino) -> Result<CutMarks, FsError> {
+        let key = keys::ino(ino);
+        let found = self.cursor(Table::Cuts).at_or_after(&key)?;
+        let Some((_, bytes)) = found.filter(|(at, _)| *at == key) else {
+            return Ok(CutMarks::default());
+        };
+        rows::cuts_from_bytes(bytes).ok_or_else(|| FsError::damaged(ino, Damage::CutMarks))
+    }
+
     /// The runs of a total chunk map from `from` on, at most `n_max`; the first one is cut there.
     pub(crate) fn runs(
         &mut self,
@@ -200,6 +211,7 @@ impl<'a> OrderedReader<'a> {
         from: ChunkNo,
         n_max: usize,
     ) -> Result<Vec<ChunkRun>, FsError> {
+        let mut runs = EffectiveRuns::new(self.cut_marks(ino)?, n_max);
         let key = keys::chunk(ino, from);
         let prefix = keys::ino(ino);
         // The run that holds a chunk may start far before it: that takes a look back, which a
@@ -216,21 +228,24 @@ impl<'a> OrderedReader<'a> {
             None => RunState::NEVER_WRITTEN,
         };
         let mut start = from;
-        let mut runs = Vec::new();
-        while runs.len() < n_max {
+        while !runs.is_full() {
             let after = cursor.at_or_after(&keys::chunk(ino, start.next()))?;
             let Some((at, bytes)) = after.filter(|(at, _)| at.starts_with(&prefix)) else {
-                runs.extend(run(start, ChunkNo::END, state));
+                if let Some(run) = run(start, ChunkNo::END, state) {
+                    runs.add(run);
+                }
                 break;
             };
             let (next, next_state) = parse_run(ino, at, bytes)?;
             if next == ChunkNo::END {
                 return Err(FsError::damaged(ino, Damage::RunBeyondEnd));
             }
-            runs.extend(run(start, next, state));
+            if let Some(run) = run(start, next, state) {
+                runs.add(run);
+            }
             (start, state) = (next, next_state);
         }
-        Ok(runs)
+        Ok(runs.finish())
     }
 
     /// Appends resident chunks, each but the last filled up with zeros.

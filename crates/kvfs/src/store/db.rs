@@ -292,6 +292,12 @@ impl Db {
         flushed.map_err(|source| failed("flush", source))
     }
 
+    /// Rows that were written or deleted since the store was made.
+    #[cfg(test)]
+    pub(crate) fn n_writes(&self) -> u64 {
+        self.opened().unwrap().db.latest_sequence_number()
+    }
+
     /// About the bytes that the store takes on the disk: its table files, its extent files, and for
     /// its write-ahead log, whose size RocksDB does not tell, what of it is in memory. Asked once a
     /// second, so that no file of the database is looked at.

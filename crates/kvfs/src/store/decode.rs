@@ -1,7 +1,7 @@
 //! Rows of a chunk map and keys of extended attributes, decoded. Bytes that cannot be decoded are
 //! an error that names the inode and the damage.
 
-use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino};
+use tier_types::{ChunkNo, ChunkRange, ChunkRun, Ino};
 
 use super::keys;
 use super::rows::{self, RunState};
@@ -28,11 +28,4 @@ pub(super) fn parse_run(
 pub(super) fn run(start: ChunkNo, end: ChunkNo, run: RunState) -> Option<ChunkRun> {
     let RunState { state, data_xid } = run;
     ChunkRange::new(start, end).map(|chunks| ChunkRun { chunks, state, data_xid })
-}
-
-/// Chunk bytes before compression that some runs hold in the store.
-pub(crate) fn resident_bytes(runs: &[ChunkRun], chunk_bytes: u32, file_bytes: u64) -> u64 {
-    let resident = |run: &&ChunkRun| matches!(run.state, ChunkState::Hot | ChunkState::Warm);
-    let bytes = |run: &ChunkRun| run.chunks.len_bytes(chunk_bytes, file_bytes);
-    runs.iter().filter(resident).map(bytes).sum()
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use tier_log::LogRecord;
 use tier_types::{Ino, Xid};
 
+use super::cuts::CutMark;
 use super::db::{Db, RawTables};
 use super::extents::Content;
 use super::keys::{self, Table};
@@ -35,9 +36,11 @@ fn key_text(table: Table, key: &[u8]) -> String {
             .map(|(generation, place)| format!("{generation} {} {}", place.file, place.offset)),
         Table::Inodes
         | Table::Resident
+        | Table::Cuts
         | Table::Log
         | Table::Segments
         | Table::Orphans
+        | Table::Dying
         | Table::Warm
         | Table::Pins => keys::take_number(key).map(|(number, _)| number.to_string()),
         Table::Entries | Table::Xattrs => {
@@ -89,7 +92,13 @@ fn value_text(table: Table, key: &[u8], bytes: &[u8]) -> String {
                 .map(|of| format!("ino={} chunk={}", of.ino, of.chunk)),
             Table::Freed => rows::freed_from_bytes(bytes)
                 .map(|(ino, chunk, len)| format!("{len} bytes of ino={ino} chunk={chunk}")),
-            Table::Resident => rows::number_from_bytes(bytes).map(|bytes| format!("{bytes} bytes")),
+            Table::Resident => rows::sums_from_bytes(bytes).map(|sums| sums.to_string()),
+            Table::Cuts => rows::cuts_from_bytes(bytes).map(|cuts| {
+                let text = |mark: &CutMark| format!("{} xid={}", mark.chunks, mark.xid);
+                cuts.marks().iter().map(text).collect::<Vec<_>>().join(", ")
+            }),
+            Table::Dying => rows::dying_from_bytes(bytes)
+                .map(|dying| format!("next={} {} bytes", dying.next, dying.resident_bytes)),
             Table::Xattrs | Table::Cookies => Some(bytes.escape_ascii().to_string()),
             Table::Links | Table::Orphans | Table::Warm | Table::Pins => Some(String::new()),
             Table::Meta => None,

@@ -26,14 +26,18 @@ pub enum Table {
     Map,
     /// ino, chunk -> bytes.
     Chunks,
-    /// ino -> bytes of its data that are in the store; nothing for none.
+    /// ino -> bytes of its data that are in the store, recalled, evicted; nothing for none.
     Resident,
+    /// ino -> chunks that were cut while their runs are still in the map.
+    Cuts,
     /// xid -> log record.
     Log,
     /// Last xid of a published log segment that is not retired -> its first xid.
     Segments,
     /// ino -> nothing: no name left, or none yet.
     Orphans,
+    /// ino -> how far the reaper is: the inode is gone, and its rows go.
+    Dying,
     /// ino -> nothing: has data that was recalled.
     Warm,
     /// ino -> nothing: an operator pinned it, and all below it.
@@ -48,7 +52,7 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Inodes,
         Self::Entries,
         Self::Cookies,
@@ -57,9 +61,11 @@ impl Table {
         Self::Map,
         Self::Chunks,
         Self::Resident,
+        Self::Cuts,
         Self::Log,
         Self::Segments,
         Self::Orphans,
+        Self::Dying,
         Self::Warm,
         Self::Pins,
         Self::Unsynced,
@@ -76,7 +82,9 @@ impl Table {
                 | Self::Entries
                 | Self::Xattrs
                 | Self::Resident
+                | Self::Cuts
                 | Self::Orphans
+                | Self::Dying
                 | Self::Pins
         )
     }
@@ -92,9 +100,11 @@ impl Table {
             Self::Map => "map",
             Self::Chunks => "chunks",
             Self::Resident => "resident",
+            Self::Cuts => "cuts",
             Self::Log => "log",
             Self::Segments => "segments",
             Self::Orphans => "orphans",
+            Self::Dying => "dying",
             Self::Warm => "warm",
             Self::Pins => "pins",
             Self::Unsynced => "unsynced",

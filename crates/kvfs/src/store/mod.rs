@@ -11,6 +11,7 @@ mod agreement;
 mod batch;
 mod compaction;
 mod cursor;
+mod cuts;
 mod db;
 mod decode;
 mod dump;
@@ -29,14 +30,17 @@ mod witness;
 
 pub(crate) use batch::Batch;
 pub(crate) use cursor::OrderedReader;
+pub(crate) use cuts::{CutMark, CutMarks, StoredRun};
 pub(crate) use db::{Db, KvsSnapshot};
-pub(crate) use decode::resident_bytes;
 pub(crate) use dump::dump;
 pub(crate) use keys::{COOKIE_PARENT, COOKIE_SELF, Table};
 pub(crate) use opening::{OpenedStore, agree_again, create, open};
 pub(crate) use reader::StoreReader;
-pub(crate) use reader::chunks::OldChunk;
-pub(crate) use rows::{ChunkBefore, Counters, Entry, FILE_BYTES_MAX, RunState, Unsynced};
+pub(crate) use reader::chunks::{OldChunk, StoredMap};
+pub(crate) use reader::leftovers::Leftovers;
+pub(crate) use rows::{
+    ChunkBefore, Counters, DataSums, Dying, Entry, FILE_BYTES_MAX, RunState, Unsynced,
+};
 pub(crate) use segments::Segments;
 #[cfg(test)]
 pub(crate) use tuning::OpenAs;
@@ -53,6 +57,9 @@ pub(crate) fn decode_all(key: &[u8], value: &[u8]) {
     let _ = rows::entry_from_bytes(value);
     let _ = rows::run_from_bytes(value);
     let _ = rows::counters_from_bytes(value);
+    let _ = rows::sums_from_bytes(value);
+    let _ = rows::dying_from_bytes(value);
+    drop(rows::cuts_from_bytes(value));
     let _ = rows::number_from_bytes(value);
     let _ = rows::chunk_size_from_bytes(value);
     drop(extents::Content::from_bytes(value).map(|_| ()));

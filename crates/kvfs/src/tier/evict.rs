@@ -23,48 +23,73 @@
 //!   in the archive already.
 //!
 //! Chunk rows and map rows change in one batch, so that a crash leaves either the data or the
-//! detour; a chunk with neither is damage, and read as an error and never as zeros. The bytes of
-//! evicted chunks are deleted without being read. The disk gets the space back from [`freed`], and
-//! that of small chunks when RocksDB rewrites its files; `reclaim` asks for both.
+//! detour; a chunk with neither is damage, and read as an error and never as zeros. An extent of very
+//! many chunks goes in several batches, each under the lock and under the same condition. The bytes
+//! of evicted chunks are deleted without being read. The disk gets the space back from [`freed`],
+//! and that of small chunks when RocksDB rewrites its files; `reclaim` asks for both.
 //!
 //! [`freed`]: crate::freed
 
-use tier_types::{ChunkNo, ChunkRun, ChunkState, EvictOutcome, Ino, ResidentExtent};
+use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, EvictOutcome, Ino, ResidentExtent};
 
 use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
 use crate::space::Purpose;
-use crate::store::resident_bytes;
 use crate::tx::MapWindow;
+
+/// Rows and chunks that are evicted in one batch: an extent may have any number of them.
+const N_ROWS_BATCH: u64 = 1024;
+
+/// What became of the first part of an extent.
+struct PartEvicted {
+    bytes: Option<u64>,
+    /// What of the extent is left to be looked at.
+    rest: Option<ChunkRange>,
+}
 
 impl Core {
     /// Evicts those chunks of an extent that are resident in exactly its version.
     pub(super) fn evict(&self, extent: &ResidentExtent) -> Result<EvictOutcome, FsError> {
-        let outcome = self.evict_locked(extent)?;
-        // Without the lock: the listener may ask for the inode's attributes.
-        if matches!(outcome, EvictOutcome::Evicted { .. }) {
-            self.residency_changed(extent.ino);
-            self.unlist_warm(extent.ino)?;
+        let mut outcome = EvictOutcome::Skipped;
+        let mut rest = Some(extent.chunks);
+        while let Some(chunks) = rest {
+            let part = self.evict_part(&ResidentExtent { chunks, ..*extent })?;
+            rest = part.rest;
+            if let Some(bytes) = part.bytes {
+                let before = match outcome {
+                    EvictOutcome::Evicted { bytes } => bytes,
+                    EvictOutcome::Skipped => 0,
+                };
+                outcome = EvictOutcome::Evicted { bytes: before + bytes };
+                // Without the lock: the listener may ask for the inode's attributes.
+                self.residency_changed(extent.ino);
+            }
         }
         Ok(outcome)
     }
 
-    fn evict_locked(&self, extent: &ResidentExtent) -> Result<EvictOutcome, FsError> {
+    fn evict_part(&self, extent: &ResidentExtent) -> Result<PartEvicted, FsError> {
         let ResidentExtent { ino, chunks, data_xid } = *extent;
         let permit = self.admit(Purpose::Reclaim, ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino]);
-        let Some(attr) = self.reader().find_attr(ino)? else { return Ok(EvictOutcome::Skipped) };
-        let window = MapWindow::load(self.reader(), ino, chunks, self.size_of(&attr))?;
+        let Some(attr) = self.reader().find_attr(ino)? else {
+            return Ok(PartEvicted { bytes: None, rest: None });
+        };
         let goes = move |run: &ChunkRun| {
             run.data_xid == data_xid && matches!(run.state, ChunkState::Hot | ChunkState::Warm)
         };
+        let reach = self.reader().reach(ino, chunks, N_ROWS_BATCH, goes)?;
+        let rest = ChunkRange::new(reach, chunks.end());
+        let chunks = ChunkRange::new(chunks.start(), reach).unwrap_or(chunks);
+        let window = MapWindow::load(self.reader(), ino, chunks, self.size_of(&attr))?;
         let going: Vec<_> = window.runs().iter().filter(|run| goes(run)).copied().collect();
         if going.is_empty() {
             tracing::debug!(%ino, %chunks, xid = %data_xid, "not evicted: another version");
-            return Ok(EvictOutcome::Skipped);
+            return Ok(PartEvicted { bytes: None, rest });
         }
         assert!(going.iter().all(|run| chunks.covers(run.chunks)), "no more than was asked for");
-        let bytes = resident_bytes(&going, self.chunk_bytes, attr.size_bytes);
+        let len_bytes = |run: &ChunkRun| run.chunks.len_bytes(self.chunk_bytes, attr.size_bytes);
+        let bytes = going.iter().map(len_bytes).sum();
         let reader = self.reader();
         let extents = going
             .iter()
@@ -78,10 +103,10 @@ impl Core {
                 draft.delete_chunks(ino, run.chunks, &[]);
             }
             window.set_state(goes, ChunkState::Cold, draft);
-            window.put_resident(draft);
+            window.put_sums(draft);
         })?;
         tracing::debug!(%ino, %chunks, xid = %data_xid, bytes, "evicted");
-        Ok(EvictOutcome::Evicted { bytes })
+        Ok(PartEvicted { bytes: Some(bytes), rest })
     }
 
     /// The runs of an inode's data that are in the store, from `from` on, at most `n_max`.

@@ -14,7 +14,7 @@ impl Core {
         Ok(Some(EvictionFacts {
             ino,
             size_bytes: attr.size_bytes,
-            resident_bytes: self.reader().resident_bytes(ino)?,
+            resident_bytes: self.resident_bytes_of(&attr)?,
             last_used,
             pinned: self.is_pinned(ino)?,
         }))

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use tier_types::{ChunkNo, ChunkState, Ino};
+use tier_types::Ino;
 
 use crate::FsError;
 use crate::core::Core;
+use crate::store::DataSums;
 
 /// Where the data of a file is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,30 +21,14 @@ pub enum Heat {
     Mixed,
 }
 
-/// The states of which there is any.
-#[derive(Clone, Copy, Default)]
-struct States {
-    hot: bool,
-    warm: bool,
-    cold: bool,
-}
-
-impl States {
-    fn add(&mut self, state: ChunkState) {
-        match state {
-            ChunkState::Hole => {}
-            ChunkState::Hot => self.hot = true,
-            ChunkState::Warm => self.warm = true,
-            ChunkState::Cold => self.cold = true,
-        }
-    }
-
-    fn heat(self) -> Heat {
-        match (self.hot, self.warm, self.cold) {
-            (false, true, false) => Heat::Warm,
-            (false, false, true) => Heat::Cold,
-            (true, _, false) | (false, false, false) => Heat::Hot,
-            (_, _, true) => Heat::Mixed,
+impl Heat {
+    fn of(sums: DataSums) -> Self {
+        let DataSums { resident_bytes, warm_bytes, cold_bytes } = sums;
+        match (resident_bytes > warm_bytes, warm_bytes > 0, cold_bytes > 0) {
+            (false, true, false) => Self::Warm,
+            (false, false, true) => Self::Cold,
+            (true, _, false) | (false, false, false) => Self::Hot,
+            (_, _, true) => Self::Mixed,
         }
     }
 }
@@ -60,20 +45,21 @@ impl fmt::Display for Heat {
 }
 
 impl Core {
-    /// Where the data of a regular file is.
+    /// Where the data of a regular file is. What was cut off it counts until the reaper has deleted
+    /// it, unless nothing is left of the file.
     pub fn heat(&self, ino: Ino) -> Result<Heat, FsError> {
-        self.reader().regular(ino)?;
-        let mut states = States::default();
-        for run in self.reader().all_runs(ino, ChunkNo::new(0)) {
-            states.add(run?.state);
-        }
-        Ok(states.heat())
+        let attr = self.reader().regular(ino)?;
+        let sums = self.reader().data_sums(ino)?;
+        Ok(Heat::of(if attr.size_bytes == 0 { DataSums::default() } else { sums }))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tier_types::ChunkState;
+
     use super::*;
+    use crate::store::Counters;
 
     #[test]
     fn heat_is_what_all_data_have_in_common() {
@@ -89,11 +75,11 @@ mod tests {
             (&[Cold, Hot], Heat::Mixed),
             (&[Cold, Hot, Warm], Heat::Mixed),
         ] {
-            let mut all = States::default();
+            let mut counters = Counters::default();
             for state in states {
-                all.add(*state);
+                counters.gain(*state, 7);
             }
-            assert_eq!(all.heat(), heat, "{states:?}");
+            assert_eq!(Heat::of(DataSums::default().changed_by(&counters)), heat, "{states:?}");
         }
     }
 }

@@ -15,7 +15,6 @@ mod publications;
 mod recall;
 mod restore;
 mod snapshot;
-mod warm;
 
 pub use heat::Heat;
 pub use recall::NoArchive;

@@ -23,7 +23,7 @@ use crate::FsError;
 use crate::core::{Core, Kvfs, ROWS_BYTES};
 use crate::space::Purpose;
 use crate::store::{ChunkBefore, RunState};
-use crate::tx::{ListKind, MapWindow};
+use crate::tx::MapWindow;
 
 /// The recall of a filesystem without an archive: every answer is an error of kind `Unavailable`.
 ///
@@ -207,9 +207,8 @@ impl Core {
             for new in contents {
                 new.put(ino, |_| ChunkBefore::Away(detour), draft);
             }
-            draft.list(ListKind::Warm, ino);
             window.set_state(comes, ChunkState::Warm, draft);
-            window.put_resident(draft);
+            window.put_sums(draft);
         })?;
         // The listener may ask for the inode's attributes.
         drop(guard);

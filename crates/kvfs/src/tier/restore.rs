@@ -11,7 +11,7 @@ use tier_types::{
 
 use crate::core::{Core, ROWS_BYTES};
 use crate::space::Purpose;
-use crate::store::{FILE_BYTES_MAX, RunState};
+use crate::store::{Counters, DataSums, FILE_BYTES_MAX, RunState};
 use crate::tx::ListKind;
 
 /// What a row of a chunk map takes.
@@ -26,7 +26,7 @@ impl Core {
         runs: &mut dyn Iterator<Item = Result<ChunkRun, PortError>>,
     ) -> Result<(), PortError> {
         let ino = inode.attr.ino;
-        if self.reader().find_attr(ino)?.is_some() {
+        if self.reader().find_attr(ino)?.is_some() || self.reader().is_dying(ino)? {
             let message = format!("inode {ino} is there already; restore into an empty filesystem");
             return Err(PortError::new(ErrorKind::Failed, message));
         }
@@ -37,6 +37,7 @@ impl Core {
         }
         let mut at = ChunkNo::new(0);
         let mut batch = Vec::new();
+        let mut sums = Counters::default();
         for run in runs {
             let run = run?;
             if run.chunks.start() < at || matches!(run.state, ChunkState::Hot | ChunkState::Warm) {
@@ -48,6 +49,7 @@ impl Core {
             // total and has to say it.
             batch.extend(never_written(at, run.chunks.start()));
             at = run.chunks.end();
+            sums.gain(run.state, run.chunks.len_bytes(self.chunk_bytes, inode.attr.size_bytes));
             batch.push(run);
             if batch.len() >= N_RUNS_BATCH {
                 self.put_runs(&inode.attr, std::mem::take(&mut batch))?;
@@ -56,7 +58,7 @@ impl Core {
         batch.extend(never_written(at, ChunkNo::END));
         self.put_runs(&inode.attr, batch)?;
         tracing::debug!(%ino, n_links = inode.links.len(), "restored");
-        self.put_state(inode)
+        self.put_state(inode, DataSums::default().changed_by(&sums))
     }
 
     fn put_runs(&self, attr: &FileAttr, runs: Vec<ChunkRun>) -> Result<(), PortError> {
@@ -74,7 +76,7 @@ impl Core {
     /// The places of restored entries in their listings count from the first one up. There are
     /// never more names than transactions that made them, so that later entries, whose place is by
     /// their transaction, come after them.
-    fn put_state(&self, inode: &InodeState) -> Result<(), PortError> {
+    fn put_state(&self, inode: &InodeState, sums: DataSums) -> Result<(), PortError> {
         let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
         let inode = inode.clone();
         let first_cookie = {
@@ -93,6 +95,9 @@ impl Core {
             }
             if inode.links.is_empty() && inode.attr.nlink == 0 {
                 draft.list(ListKind::Orphans, ino);
+            }
+            if sums != DataSums::default() {
+                draft.put_sums(ino, sums);
             }
             draft.put_new_inode(&inode.attr);
         })?;

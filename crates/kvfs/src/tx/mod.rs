@@ -12,7 +12,7 @@ mod map_window;
 mod new_chunks;
 
 pub(crate) use committer::{Committed, Committer, LastIds};
-pub(crate) use draft::{Draft, ListKind, patch};
+pub(crate) use draft::{Draft, InodeRows, ListKind, patch};
 pub(crate) use locks::Locks;
 pub(crate) use map_window::{FileSize, MapWindow};
 pub(crate) use new_chunks::{ChunkWriter, NewChunks};

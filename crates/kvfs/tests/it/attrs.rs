@@ -164,12 +164,12 @@ fn the_store_can_be_shown() {
     map 2 0 Hot xid=3
     map 2 1 Hole xid=0
     ");
-    insta::assert_snapshot!(dump("res"), @"resident 2 4 bytes");
+    insta::assert_snapshot!(dump("res"), @"resident 2 4 bytes, 0 recalled, 0 evicted");
     insta::assert_snapshot!(dump("links"), @"links 2 1 f");
     let all = dump("");
     assert!(all.contains("\nlog 3 Write { ino: Ino(2), offset: 0, len: 4 }\n"), "{all}");
     let tables = fs.statistics().unwrap();
-    assert_eq!(tables.len(), 16);
+    assert_eq!(tables.len(), 18);
     assert!(tables.iter().any(|table| table.table == "inodes" && table.n_keys >= 2));
 }
 

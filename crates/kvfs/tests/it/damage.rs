@@ -6,7 +6,7 @@ use rocksdb::DB;
 use tempfile::TempDir;
 use tier_types::{ErrorKind, FileKind, HasKind, Ino, LogService, MountedInstance, Xid, XidRange};
 
-use crate::common::{create, directory, file, name, node, open, options};
+use crate::common::{create, directory, file, name, node, open, options, reap_all};
 use crate::fsck::{check, key, tamper};
 
 const D: Ino = Ino::new(2);
@@ -88,10 +88,21 @@ fn maps_that_cannot_be_read() {
     assert_eq!(damage(fs.write(F, 0, b"x")), expected);
     assert_eq!(damage(fs.truncate(F, 5)), expected);
     assert_eq!(damage(fs.punch_hole(F, 0, 5)), expected);
-    assert_eq!(damage(fs.heat(F)), expected);
     assert_eq!(damage(fs.data_ranges(F, 0, 9)), expected);
-    assert_eq!(damage(fs.unlink(D, &name("f"))), expected, "its data could not be deleted");
-    assert!(fs.lookup(D, &name("f")).is_ok());
+    // It can be removed all the same, and nothing of it stays.
+    fs.unlink(D, &name("f")).unwrap();
+    reap_all(&fs);
+    assert_eq!(check(&fs).1, Vec::<String>::new());
+    assert_eq!(check(&fs).0.n_chunks, 0);
+    let dir = spoiled("cuts", &key(F.get(), b""), Some(b"\xff"));
+    let fs = open(&dir);
+    let expected = Some(Damage::CutMarks);
+    assert_eq!(damage(fs.read(F, 0, 9)), expected, "what was cut must not come back");
+    assert_eq!(damage(fs.write(F, 0, b"x")), expected);
+    assert_eq!(damage(fs.data_ranges(F, 0, 9)), expected);
+    assert!(!fs.reap(1000).unwrap(), "it is left alone");
+    fs.unlink(D, &name("f")).unwrap();
+    assert_eq!(check(&fs).1, Vec::<String>::new());
 }
 
 #[test]
@@ -119,9 +130,10 @@ fn sums_and_lists_that_cannot_be_read() {
     assert_eq!(damage(fs.resident_bytes(F)), Some(Damage::ResidentBytes));
     assert_eq!(fs.read(F, 0, 9).unwrap().len(), 9, "reading needs no sum");
     // Keys that cannot be read keep no filesystem from opening.
-    for table in ["orphans", "warm", "pins", "resident", "inodes"] {
+    for table in ["orphans", "warm", "pins", "resident", "cuts", "dying", "inodes"] {
         let dir = spoiled(table, b"short", Some(b""));
         let fs = open(&dir);
+        reap_all(&fs);
         assert_eq!(fs.read(F, 0, 9).unwrap().len(), 9, "{table}");
         assert!(!check(&fs).1.is_empty(), "{table}");
     }

@@ -73,6 +73,39 @@ fn what_is_written_over_cut_punched_and_removed_comes_back_to_the_disk() {
     assert_eq!(check(&fs).1, Vec::<String>::new());
 }
 
+/// A file of many runs: every second block is data.
+fn scattered(fs: &Kvfs, text: &str) -> Ino {
+    let ino = file(fs, Ino::ROOT, text);
+    for number in 0..200 {
+        fs.write(ino, blocks_of(2 * number), &[4; BLOCK]).unwrap();
+    }
+    ino
+}
+
+#[test]
+fn what_the_reaper_deletes_comes_back_to_the_disk() {
+    let (dir, fs) = blocks();
+    let [cut, over, removed] = ["cut", "over", "removed"].map(|text| scattered(&fs, text));
+    fs.fsync().unwrap();
+    assert_eq!(disk_bytes(&dir), blocks_of(600));
+    fs.truncate(cut, blocks_of(1)).unwrap();
+    fs.unlink(Ino::ROOT, &name("removed")).unwrap();
+    assert!(fs.read(removed, 0, 1).is_err());
+    // What is written where dead data lies takes its place at once.
+    fs.truncate(over, 0).unwrap();
+    fs.write(over, 0, &vec![5; 100 * BLOCK]).unwrap();
+    fs.reclaim().unwrap();
+    let bytes = disk_bytes(&dir);
+    assert!(bytes >= blocks_of(200 + 199 + 100 + 136), "the rest is still stored: {bytes}");
+    common::reap_all(&fs);
+    fs.reclaim().unwrap();
+    let left = disk_bytes(&dir) - blocks_of(1 + 100);
+    assert!(left <= blocks_of(N_TREE_BLOCKS), "{left}");
+    assert_eq!(fs.read(over, 0, 999 * BLOCK).unwrap(), vec![5; 100 * BLOCK]);
+    assert_eq!(fs.read(cut, 0, 999 * BLOCK).unwrap(), vec![4; BLOCK]);
+    assert_eq!(check(&fs).1, Vec::<String>::new());
+}
+
 #[test]
 fn evicting_gives_back_what_was_evicted_and_rewrites_nothing() {
     let (dir, fs) = blocks();

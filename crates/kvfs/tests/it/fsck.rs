@@ -64,7 +64,7 @@ fn every_kind_of_contradiction_is_found() {
     type Wrong<'a> = (&'a str, Vec<u8>, Option<&'a [u8]>, &'a str);
     let (d, f) = (2, 3);
     let chunk = |number: u64| key(f, &number.to_be_bytes());
-    let wrongs: [Wrong<'_>; 12] = [
+    let wrongs: [Wrong<'_>; 16] = [
         ("inodes", key(f, b""), None, "which is gone"),
         ("inodes", key(f, b""), Some(b"\xff"), "cannot be read"),
         ("entries", key(d, b"f"), None, "does not know it as"),
@@ -74,6 +74,10 @@ fn every_kind_of_contradiction_is_found() {
         ("chunks", chunk(1), None, "neither data nor detour"),
         ("chunks", chunk(9), Some(b"x"), "its map knows nothing of it"),
         ("resident", key(f, b""), None, "are said to be local"),
+        ("cuts", key(99, b""), Some(&[1, 2, 5, 9]), "it does not exist"),
+        ("cuts", key(f, b""), Some(&[1, 2, 5, 99]), "what was cut off it"),
+        ("dying", key(f, b""), Some(&[0, 0]), "is listed as being deleted"),
+        ("dying", key(99, b""), Some(b"\xff"), "how far it is deleted cannot be read"),
         ("xattrs", key(99, b"user.a"), Some(b"1"), "it does not exist"),
         ("meta", b"counters".to_vec(), Some(&[0; 4]), "the totals are"),
         ("log", key(3, b""), None, "the log has a gap"),

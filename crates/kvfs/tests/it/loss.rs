@@ -24,10 +24,8 @@ fn loss(opened: Result<Core, FsError>) -> Loss {
     let error = opened.expect_err("something is lost");
     assert_eq!(error.kind(), ErrorKind::Damaged);
     assert!(error.to_string().contains("tier restore"), "it says what to do: {error}");
-    match error {
-        FsError::Lost(loss) => loss,
-        other => panic!("{other:?}"),
-    }
+    let FsError::Lost(loss) = error else { panic!("{error:?}") };
+    loss
 }
 
 fn range(first: u64, last: u64) -> XidRange {
@@ -332,10 +330,12 @@ fn behind_its_archive_a_filesystem_can_be_read_and_not_written() {
     assert_eq!(fs.publish().unwrap_err().kind(), ErrorKind::Damaged);
     assert_eq!(fs.resident_extents(f, tier_types::ChunkNo::new(0), 9).unwrap().len(), 1);
     assert_eq!(fs.last_xid(), last, "nothing was given out, not even for the unnamed inode");
+    assert!(!fs.reap(1000).unwrap(), "nothing is reaped");
     assert!(fs.getattr(unnamed.ino).is_ok());
     drop(fs);
     // As far as the archive or further, it is as ever.
     let fs = open_archived(last);
+    crate::common::reap_all(&fs);
     assert!(fs.getattr(unnamed.ino).is_err(), "no handle holds it");
     assert_eq!(file(&fs, Ino::ROOT, "g").get(), fs.last_xid().get());
 }

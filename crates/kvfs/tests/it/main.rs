@@ -33,6 +33,8 @@ mod publish;
 #[cfg(test)]
 mod races;
 #[cfg(test)]
+mod reaper;
+#[cfg(test)]
 mod recall;
 #[cfg(test)]
 mod repair;
@@ -71,6 +73,11 @@ mod common {
         drop(Core::create(dir.path(), &options(), clock).unwrap());
         let fs = open(&dir);
         (dir, fs)
+    }
+
+    /// Has the reaper do all that there is to do.
+    pub(crate) fn reap_all(fs: &Kvfs) {
+        while fs.reap(1000).unwrap() {}
     }
 
     pub(crate) fn name(text: &str) -> FileName {

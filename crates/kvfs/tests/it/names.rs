@@ -128,6 +128,7 @@ fn an_open_inode_outlives_its_names_and_a_crash_ends_it() {
     std::mem::forget(second);
     let copy = crate::publish::copy(&dir);
     let fs_after = open(&copy);
+    crate::common::reap_all(&fs_after);
     assert!(matches!(fs_after.getattr(f), Err(FsError::NotFound)));
     assert_eq!(check(&fs_after).0.n_inodes, 1);
 }

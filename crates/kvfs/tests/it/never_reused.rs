@@ -138,7 +138,6 @@ impl Subject {
         self.fs = None;
         let root = self.dir.path();
         match harm {
-            Harm::Nothing => {}
             Harm::Remove(file) => fs::remove_file(chosen(&files(root), file)).unwrap(),
             Harm::Truncate(file, share) => {
                 let path = chosen(&files(root), file).clone();
@@ -155,7 +154,7 @@ impl Subject {
                 fs::remove_dir_all(root.join("kvs")).unwrap();
                 copy_tree(&from.join("kvs"), &root.join("kvs"));
             }
-            Harm::PutBack { .. } | Harm::PutBackStore(_) => {}
+            Harm::Nothing | Harm::PutBack { .. } | Harm::PutBackStore(_) => {}
         }
     }
 }

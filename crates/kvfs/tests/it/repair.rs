@@ -91,7 +91,7 @@ fn what_others_tell_is_put_right() {
         value.unwrap()
     };
     let root_entry = b"\x01\x63";
-    let wrongs: [Wrong<'_>; 19] = [
+    let wrongs: [Wrong<'_>; 22] = [
         ("inodes", key(D, b""), None),
         ("inodes", key(D, b""), Some(b"\xff")),
         ("inodes", key(1, b""), None),
@@ -109,6 +109,9 @@ fn what_others_tell_is_put_right() {
         ("orphans", key(99, b""), Some(b"")),
         ("chunks", key(F, &9_u64.to_be_bytes()), Some(b"x")),
         ("resident", key(F, b""), Some(b"\xff")),
+        ("cuts", key(99, b""), Some(&[1, 2, 5, 9])),
+        ("dying", key(F, b""), Some(&[0, 0])),
+        ("dying", key(99, b""), Some(b"\xff")),
         ("xattrs", key(99, b"user.a"), Some(b"1")),
         ("meta", b"counters".to_vec(), Some(&[0xff])),
     ];

@@ -10,7 +10,7 @@ use tier_types::{
     Link, LogService, MountedInstance, PortError, Timestamp, Xattr, Xid,
 };
 
-use crate::common::{CHUNK, name, open, options};
+use crate::common::{CHUNK, name, open, options, reap_all};
 use crate::fsck::check;
 
 fn empty() -> (TempDir, Kvfs) {
@@ -121,7 +121,7 @@ fn what_no_filesystem_can_have_is_refused() {
 }
 
 #[test]
-fn an_orphan_that_was_archived_is_deleted_when_the_filesystem_is_opened() {
+fn an_orphan_that_was_archived_is_deleted_after_the_filesystem_is_opened() {
     let (dir, fs) = empty();
     put(&fs, &inode(attr(1, FileKind::Directory, 2), &[]), Vec::new()).unwrap();
     put(&fs, &inode(attr(9, FileKind::Regular, 0), &[]), vec![run(0, 1, ChunkState::Cold)])
@@ -130,6 +130,7 @@ fn an_orphan_that_was_archived_is_deleted_when_the_filesystem_is_opened() {
     fs.fsync().unwrap();
     drop(fs);
     let fs = open(&dir);
+    reap_all(&fs);
     assert_eq!(fs.usage().unwrap().n_inodes, 1);
     assert_eq!(check(&fs).1, Vec::<String>::new());
 }

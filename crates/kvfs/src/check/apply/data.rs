@@ -1,11 +1,11 @@
 //! Repairs of data: lost chunks that the archive has, chunks that belong to nothing, and sums.
 
-use tier_types::{ChunkNo, ChunkRange, ChunkState, Ino, Xid};
+use tier_types::{ChunkNo, ChunkRange, ChunkState, Ino, Xid, to_u64};
 
-use super::Apply;
+use super::{Apply, N_ROWS_BATCH};
 use crate::FsError;
 use crate::store::extents::ChunkExtent;
-use crate::store::resident_bytes;
+use crate::store::{Counters, DataSums, FILE_BYTES_MAX};
 use crate::tx::MapWindow;
 
 impl Apply<'_> {
@@ -23,16 +23,30 @@ impl Apply<'_> {
         data_xid: Xid,
     ) -> Result<bool, FsError> {
         let attr = self.0.reader().attr(ino)?;
-        let window = MapWindow::load(self.0.reader(), ino, chunks, self.0.size_of(&attr))?;
-        if window.runs().iter().any(|run| run.data_xid != data_xid) {
-            return Ok(false);
+        let mut rest = Some(chunks);
+        while let Some(chunks) = rest {
+            let n_rows = to_u64(N_ROWS_BATCH);
+            let reach = match self.0.reader().reach(ino, chunks, n_rows, |_| true) {
+                // How many rows lie in a damaged block is not known: one for each chunk at most.
+                Err(FsError::Unreadable { .. }) => {
+                    let end = chunks.start().get().saturating_add(n_rows);
+                    ChunkNo::new(end.min(chunks.end().get()))
+                }
+                reach => reach?,
+            };
+            rest = ChunkRange::new(reach, chunks.end());
+            let Some(part) = ChunkRange::new(chunks.start(), reach) else { break };
+            let window = MapWindow::load(self.0.reader(), ino, part, self.0.size_of(&attr))?;
+            if window.runs().iter().any(|run| run.data_xid != data_xid) {
+                return Ok(false);
+            }
+            let extents = self.readable_extents(ino, part)?;
+            // The sums of the inode are wrong as well by now; they are made anew below.
+            self.write(move |draft| {
+                draft.delete_chunks(ino, part, &extents);
+                window.set_state(|_| true, ChunkState::Cold, draft);
+            })?;
         }
-        let extents = self.readable_extents(ino, chunks)?;
-        // The sum of the inode is wrong as well by now; it is made anew below, from the map.
-        self.write(move |draft| {
-            draft.delete_chunks(ino, chunks, &extents);
-            window.set_state(|_| true, ChunkState::Cold, draft);
-        })?;
         self.0.residency_changed(ino);
         self.sum_resident(ino)
     }
@@ -55,15 +69,19 @@ impl Apply<'_> {
         Ok(extents)
     }
 
+    /// Makes the sums of an inode anew, from the map.
     pub(super) fn sum_resident(&self, ino: Ino) -> Result<bool, FsError> {
         let attr = self.0.reader().attr(ino)?;
-        let mut bytes = 0;
-        for run in self.0.reader().all_runs(ino, ChunkNo::new(0)) {
-            bytes += resident_bytes(&[run?], self.0.chunk_bytes, attr.size_bytes);
+        let marks = self.0.reader().cut_marks(ino)?;
+        let mut counted = Counters::default();
+        for run in self.0.reader().all_stored_runs(ino) {
+            for part in marks.split(run?) {
+                let file_bytes = if part.cut.is_some() { FILE_BYTES_MAX } else { attr.size_bytes };
+                let bytes = part.run.chunks.len_bytes(self.0.chunk_bytes, file_bytes);
+                counted.gain(part.run.state, bytes);
+            }
         }
-        self.write(move |draft| match bytes {
-            0 => draft.delete_resident(ino),
-            bytes => draft.put_resident(ino, bytes),
-        })
+        let sums = DataSums::default().changed_by(&counted);
+        self.write(move |draft| draft.put_sums(ino, sums))
     }
 }

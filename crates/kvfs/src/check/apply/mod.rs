@@ -9,15 +9,18 @@ mod names;
 mod tree;
 
 use tier_log::Operation;
-use tier_types::{FileAttr, FileKind, Ino};
+use tier_types::{ChunkNo, FileAttr, FileKind, Ino};
 
 use super::repair::Repair;
 use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
 use crate::ops::{NewNode, new_attr};
 use crate::space::{Permit, Purpose};
-use crate::store::Table;
+use crate::store::{Dying, Table};
 use crate::tx::{Draft, ListKind};
+
+/// Rows that one batch deletes.
+const N_ROWS_BATCH: usize = 1000;
 
 /// Carries out one repair at a time.
 pub(super) struct Apply<'a>(pub(super) &'a Core);
@@ -43,6 +46,8 @@ impl Apply<'_> {
             Repair::DeleteChunk { ino, chunk } => self.delete_chunk(ino, chunk),
             Repair::MakeCold { ino, chunks, data_xid } => self.make_cold(ino, chunks, data_xid),
             Repair::SumResident { ino } => self.sum_resident(ino),
+            Repair::UnlistDying { ino } => self.write(move |draft| draft.delete_dying(ino)),
+            Repair::RestartDying { ino } => self.restart_dying(ino),
             Repair::ListWarm { ino } => self.write(move |draft| draft.list(ListKind::Warm, ino)),
             Repair::SetTotals { counted } => {
                 let kept = self.0.committer.counters();
@@ -94,12 +99,27 @@ impl Apply<'_> {
         if self.0.reader().has_inode(ino)? {
             return Ok(true);
         }
+        // One that is dying and has other rows than it may have: these go, and the reaper's do not.
+        let is_dying = self.0.reader().is_dying(ino)?;
         for content in [Table::Links, Table::Entries, Table::Map, Table::Chunks] {
-            if self.0.reader().has_rows(content, ino)? {
+            let is_content = !(is_dying && matches!(content, Table::Map | Table::Chunks));
+            if is_content && self.0.reader().has_rows(content, ino)? {
                 return Ok(false);
             }
         }
-        self.write(move |draft| draft.delete_rows_of(table, ino))
+        loop {
+            let rows = self.0.reader().keys_of(table, ino, N_ROWS_BATCH)?;
+            if rows.is_empty() {
+                return Ok(true);
+            }
+            self.write(move |draft| draft.delete_unowned(table, &rows))?;
+        }
+    }
+
+    /// The reaper begins at the start, and finds what is left. How many bytes that is nothing says.
+    fn restart_dying(&self, ino: Ino) -> Result<bool, FsError> {
+        let dying = Dying { next: ChunkNo::new(0), resident_bytes: 0 };
+        self.write(move |draft| draft.put_dying(ino, dying))
     }
 
     fn set_link_count(&self, ino: Ino, n_links: u64) -> Result<bool, FsError> {

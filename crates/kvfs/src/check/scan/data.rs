@@ -1,4 +1,5 @@
 //! Data: chunk maps against chunks, sums and lists, and evicted chunks against the archive.
+//! Dead runs are no contradiction: they count until the reaper has deleted them, and need no chunks.
 //!
 //! Whether a chunk can be read is found out by reading it, wherever its bytes lie: the rows say
 //! which chunks there are, the content of each is read by itself, and the kind of the error tells
@@ -13,6 +14,7 @@ use super::Scan;
 use crate::FsError;
 use crate::check::problem::Problem;
 use crate::error::Damage;
+use crate::store::{Counters, DataSums, FILE_BYTES_MAX, StoredRun};
 
 /// Chunks that are read by number where their rows cannot be read in order.
 const N_BY_NUMBER: u64 = 256;
@@ -33,26 +35,36 @@ struct Unreadable {
 impl Scan<'_> {
     pub(super) fn data(&mut self, attr: &FileAttr) -> Result<(), FsError> {
         let ino = attr.ino;
-        let before = self.counted.resident_bytes;
+        let mut counted = Counters::default();
         let mut has_warm = false;
-        for run in self.reader().all_runs(ino, ChunkNo::new(0)) {
-            let run = run?;
-            let bytes = run.chunks.len_bytes(self.chunk_bytes, attr.size_bytes);
-            self.counted.gain(run.state, bytes);
-            has_warm |= run.state == ChunkState::Warm;
-            if run.state != ChunkState::Hole && !matches!(attr.kind, FileKind::Regular) {
-                self.find(ino, Problem::DataOfNoFile)?;
-            }
-            self.run(attr, &run)?;
+        let marks = self.reader().cut_marks(ino)?;
+        if marks.marks().iter().any(|mark| mark.xid > self.last) {
+            // It would cut what is yet to be written.
+            self.find(ino, Problem::Damaged(Damage::CutMarks))?;
         }
-        let counted = self.counted.resident_bytes - before;
-        match self.reader().resident_bytes(ino) {
-            // A new sum is read before the one in a damaged block.
+        for run in self.reader().all_stored_runs(ino) {
+            for part in marks.split(run?) {
+                let ChunkRun { chunks, state, .. } = part.run;
+                // What is dead has no place in the file, and counts with all its bytes.
+                let is_dead = part.cut.is_some();
+                let file_bytes = if is_dead { FILE_BYTES_MAX } else { attr.size_bytes };
+                counted.gain(state, chunks.len_bytes(self.chunk_bytes, file_bytes));
+                has_warm |= state == ChunkState::Warm && !is_dead;
+                if state != ChunkState::Hole && !matches!(attr.kind, FileKind::Regular) {
+                    self.find(ino, Problem::DataOfNoFile)?;
+                }
+                self.run(attr, &part)?;
+            }
+        }
+        self.counted.add(&counted);
+        let counted = DataSums::default().changed_by(&counted);
+        match self.reader().data_sums(ino) {
+            // New sums are read before those in a damaged block.
             Err(
                 FsError::Damaged { damage: Damage::ResidentBytes, .. } | FsError::Unreadable { .. },
             ) => self.find(ino, Problem::ResidentUnreadable)?,
             Err(error) => return Err(error),
-            Ok(kept) if i64::try_from(kept) == Ok(counted) => {}
+            Ok(kept) if kept == counted => {}
             Ok(kept) => self.find(ino, Problem::ResidentBytes { kept, counted })?,
         }
         if has_warm && !self.reader().is_listed_warm(ino)? {
@@ -61,12 +73,17 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn run(&mut self, attr: &FileAttr, run: &ChunkRun) -> Result<(), FsError> {
+    fn run(&mut self, attr: &FileAttr, part: &StoredRun) -> Result<(), FsError> {
         self.check_stop()?;
-        let (ino, ChunkRun { chunks, state, data_xid }) = (attr.ino, *run);
+        let (ino, ChunkRun { chunks, state, data_xid }) = (attr.ino, part.run);
+        if part.cut.is_some() && part.is_resident() {
+            // Its chunks are there until the reaper comes; no reader misses one that is not.
+            return Ok(());
+        }
         // Before the chunks: a cold run may have millions, of which none should be here.
-        let is_archived = state != ChunkState::Cold || self.is_archived(ino, chunks, data_xid)?;
-        if matches!(state, ChunkState::Hot | ChunkState::Warm) {
+        let is_wanted = state == ChunkState::Cold && part.cut.is_none();
+        let is_archived = !is_wanted || self.is_archived(ino, chunks, data_xid)?;
+        if part.is_resident() {
             return self.resident(ino, chunks, data_xid);
         }
         for row in self.reader().chunk_rows(ino, chunks)? {
@@ -81,7 +98,7 @@ impl Scan<'_> {
             let is_beyond_end = state == ChunkState::Hole && start >= attr.size_bytes;
             self.find(ino, Problem::ChunkUnmapped { chunk, is_beyond_end })?;
         }
-        self.report.n_cold_runs += u64::from(state == ChunkState::Cold);
+        self.report.n_cold_runs += u64::from(is_wanted);
         if !is_archived {
             self.find(ino, Problem::NotArchived { chunks, data_xid })?;
         }

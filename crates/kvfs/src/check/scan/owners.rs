@@ -1,4 +1,5 @@
-//! Owners: what is kept of inodes that do not exist, or that the walk could not read.
+//! Owners: what is kept of inodes that do not exist, or that the walk could not read. A dying inode is one of these, and the rows
+//! that the reaper has yet to delete are its own; a cut mark of an inode that is gone is not.
 
 use super::Scan;
 use crate::FsError;
@@ -6,7 +7,7 @@ use crate::check::problem::Problem;
 use crate::store::{Owner, Table};
 
 /// Tables whose keys begin with the number of an inode that must exist.
-const OF_INODES: [Table; 10] = [
+const OF_INODES: [Table; 11] = [
     Table::Entries,
     Table::Cookies,
     Table::Links,
@@ -14,10 +15,16 @@ const OF_INODES: [Table; 10] = [
     Table::Map,
     Table::Chunks,
     Table::Resident,
+    Table::Cuts,
     Table::Orphans,
     Table::Warm,
     Table::Pins,
 ];
+
+/// Those of them of which a dying inode may have rows.
+fn is_reaped(table: Table) -> bool {
+    matches!(table, Table::Map | Table::Chunks | Table::Xattrs)
+}
 
 impl Scan<'_> {
     pub(super) fn owners(&mut self) -> Result<(), FsError> {
@@ -28,7 +35,10 @@ impl Scan<'_> {
                     Owner::Unreadable => self.find_any(None, Problem::KeyUnreadable { table })?,
                     Owner::Gap(gap) => self.gap(table, &gap)?,
                     Owner::Inode { ino, exists } => {
-                        if exists == Some(false) {
+                        let is_dying = is_reaped(table) && self.reader().is_dying(ino)?;
+                        if exists == Some(false) && is_dying {
+                            // The reaper comes for it.
+                        } else if exists == Some(false) {
                             let can_be_recreated =
                                 table == Table::Entries && self.can_be_recreated(ino)?;
                             self.find(ino, Problem::Unowned { table, can_be_recreated })?;
@@ -39,6 +49,24 @@ impl Scan<'_> {
                         self.counted.n_pins += i64::from(table == Table::Pins);
                     }
                 }
+            }
+        }
+        self.dying()
+    }
+
+    fn dying(&mut self) -> Result<(), FsError> {
+        for owner in self.snapshot.owners(Table::Dying) {
+            self.check_stop()?;
+            let Owner::Inode { ino, exists } = owner? else {
+                self.find_any(None, Problem::KeyUnreadable { table: Table::Dying })?;
+                continue;
+            };
+            match self.reader().dying(ino)? {
+                Some(dying) => self.counted.gain_dying(dying.resident_bytes),
+                None => self.find(ino, Problem::DyingUnreadable)?,
+            }
+            if exists == Some(true) {
+                self.find(ino, Problem::DyingExists)?;
             }
         }
         Ok(())

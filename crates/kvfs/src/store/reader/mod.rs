@@ -7,6 +7,7 @@
 
 pub(super) mod chunks;
 mod extents;
+pub(super) mod leftovers;
 mod log;
 mod names;
 
@@ -15,7 +16,7 @@ use tier_types::{FileAttr, FileKind, Ino, Xattr};
 use super::db::{Db, KvsSnapshot, RawTables};
 use super::decode::xattr_name;
 use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, Table};
-use super::rows::{self, Counters};
+use super::rows::{self, Counters, DataSums};
 use crate::FsError;
 use crate::error::Damage;
 
@@ -128,11 +129,11 @@ impl StoreReader<'_> {
         xattrs.collect()
     }
 
-    /// Bytes of the inode's data that are in the store.
-    pub(crate) fn resident_bytes(&self, ino: Ino) -> Result<u64, FsError> {
-        let row = self.row(Table::Resident, &keys::ino(ino), rows::number_from_bytes)?;
+    /// Where the bytes of the inode's data are.
+    pub(crate) fn data_sums(&self, ino: Ino) -> Result<DataSums, FsError> {
+        let row = self.row(Table::Resident, &keys::ino(ino), rows::sums_from_bytes)?;
         // No row stands for no bytes.
-        Ok(row.or_damaged(ino, Damage::ResidentBytes)?.unwrap_or(0))
+        Ok(row.or_damaged(ino, Damage::ResidentBytes)?.unwrap_or_default())
     }
 
     /// Whether an inode is listed as having no name.
@@ -140,14 +141,21 @@ impl StoreReader<'_> {
         self.tables.contains(Table::Orphans, &keys::ino(ino))
     }
 
-    /// The inodes that are listed as having no name. Keys that cannot be read are left out: the
-    /// check finds them.
-    pub(crate) fn listed_orphans(&self) -> Result<Vec<Ino>, FsError> {
-        let mut orphans = Vec::new();
-        for pair in self.tables.scan(Table::Orphans, &[], &keys::LAST)? {
-            orphans.extend(keys::parse_ino(&pair?.0));
+    /// Inodes above `after` that are listed as having no name, at most `n_max`. Keys that cannot be
+    /// read are left out: the check finds them.
+    pub(crate) fn listed_orphans(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, FsError> {
+        self.listed(Table::Orphans, after, n_max)
+    }
+
+    fn listed(&self, table: Table, after: Ino, n_max: usize) -> Result<Vec<Ino>, FsError> {
+        let mut inos = Vec::new();
+        for pair in self.tables.scan(table, &keys::ino(after.next()), &keys::LAST)? {
+            inos.extend(keys::parse_ino(&pair?.0));
+            if inos.len() >= n_max {
+                break;
+            }
         }
-        Ok(orphans)
+        Ok(inos)
     }
 
     /// Whether an inode is listed as having recalled data.
@@ -192,8 +200,22 @@ impl StoreReader<'_> {
         Ok(self.tables.scan(table, &from, &until)?.next().transpose()?.is_some())
     }
 
-    /// Whether there is data of an inode, in its map or in the store.
+    /// Keys of a table's rows of an inode, at most `n_max`.
+    pub(crate) fn keys_of(
+        &self,
+        table: Table,
+        ino: Ino,
+        n_max: usize,
+    ) -> Result<Vec<Vec<u8>>, FsError> {
+        let (from, until) = keys::rows_of(ino);
+        let pairs = self.tables.scan(table, &from, &until)?.take(n_max);
+        pairs.map(|pair| Ok(pair?.0.into_vec())).collect()
+    }
+
+    /// Whether there is data of an inode, in its map or in the store; that of a dying one counts as
+    /// none.
     pub(crate) fn has_data(&self, ino: Ino) -> Result<bool, FsError> {
-        Ok(self.has_rows(Table::Map, ino)? || self.has_rows(Table::Chunks, ino)?)
+        let has_rows = self.has_rows(Table::Map, ino)? || self.has_rows(Table::Chunks, ino)?;
+        Ok(has_rows && !self.is_dying(ino)?)
     }
 }

@@ -47,6 +47,7 @@
 //! 3. In the leader while it writes. The same, but the committer is poisoned: it is before the
 //!    write begins, and is well again only when the write has come back.
 
+mod extent_state;
 mod group;
 #[cfg(test)]
 mod tests;
@@ -64,9 +65,10 @@ use tier_types::{Clock, Timestamp, Xid, to_u64};
 use super::Draft;
 use super::draft::{put_extents_floor, put_totals};
 use crate::space::{Permit, Room};
-use crate::store::extents::{Appended, Committing, Place};
+use crate::store::extents::{Appended, Committing};
 use crate::store::{Batch, Counters, Db, KvsSnapshot, Witness};
 use crate::{FsError, Loss};
+use extent_state::ExtentState;
 use group::{GroupCommit, Lead, Pending, Promise, Queue, SharedSync};
 
 /// A batch takes no further mutation when it has this many bytes.
@@ -132,6 +134,8 @@ struct Leader {
     is_poisoned: Arc<AtomicBool>,
     /// When the key-value store was last opened again, or that was tried.
     reopened: Option<Instant>,
+    /// Whether the log says that the disk is full.
+    told_full: bool,
     extents: ExtentState,
 }
 
@@ -141,19 +145,6 @@ pub(crate) struct LastIds {
     pub(crate) xid: Xid,
     /// Of what was freed; `None` if nothing was.
     pub(crate) generation: Option<u64>,
-}
-
-/// What the leader knows of extents.
-#[derive(Debug)]
-struct ExtentState {
-    /// The generation of what is freed now.
-    generation: u64,
-    /// Bytes that were freed in it.
-    freed_bytes: u64,
-    /// Where the last extent ends that is not known to be durable.
-    unsynced: Option<Place>,
-    /// Extents before this place are durable or free, and the store does not say so yet.
-    floor: Option<Place>,
 }
 
 impl Committer {
@@ -176,12 +167,8 @@ impl Committer {
             health: Health::Well,
             is_poisoned: Arc::clone(&is_poisoned),
             reopened: None,
-            extents: ExtentState {
-                generation: last.generation.map_or(0, |last| last + 1),
-                freed_bytes: 0,
-                unsynced: None,
-                floor: None,
-            },
+            told_full: false,
+            extents: ExtentState::new(last.generation),
         };
         let group = GroupCommit::new(leader);
         Self { db, witness, group, syncs: SharedSync::default(), is_poisoned, refusal: None }
@@ -325,22 +312,6 @@ impl Committer {
     }
 }
 
-impl ExtentState {
-    /// A sync covered everything before a place.
-    fn synced(&mut self, floor: Place) {
-        if self.unsynced.is_some() {
-            self.floor = Some(floor);
-        }
-        self.unsynced = self.unsynced.filter(|end| floor < *end);
-    }
-
-    fn committed(&mut self, committing: Vec<Committing>, freed_bytes: u64) {
-        self.freed_bytes += freed_bytes;
-        let ends = committing.into_iter().map(Committing::commit);
-        self.unsynced = ends.chain(self.unsynced).max();
-    }
-}
-
 impl Leader {
     fn last_xid(&self) -> Xid {
         before(self.next_xid)
@@ -386,6 +357,14 @@ impl Leader {
 
     fn set_health(&mut self, health: Health) {
         self.health = health;
+        let is_full = health == Health::Full;
+        if is_full != std::mem::replace(&mut self.told_full, is_full) {
+            if is_full {
+                tracing::warn!("the disk is full: operations fail until there is room again");
+            } else {
+                tracing::info!("the key-value store accepts changes again");
+            }
+        }
         self.is_poisoned.store(health == Health::Poisoned, Ordering::Relaxed);
     }
 

@@ -26,44 +26,64 @@
 //! this is the whole of the concurrency control between tiering and writers.
 //!
 //! The map of an inode is stored as runs: a row for the first chunk of each, with state and data
-//! xid, which reaches to the next row. The map is total (every chunk lies in a run, the last one
-//! ends at [`ChunkNo::END`]) and minimal (no run goes on as the one before it).
-//! [`MapWindow::replace`] keeps both: it deletes the rows that start in the range, writes those of
-//! the new runs, puts the end of the range down as a start of what lies behind it, and leaves every
-//! row out that would repeat the run before it. For that the window holds what lies in the range
-//! and one chunk on either side.
+//! xid, which reaches to the next row. The map is total: every chunk lies in a run, the last one
+//! ends at [`ChunkNo::END`]. [`MapWindow::replace`] keeps it so: for each place at which a run is
+//! stored or is to start it writes a row or deletes one, and it puts the end of the range down as a
+//! start of what lies behind it. For that the window holds what lies in the range and one chunk on
+//! either side.
 //!
-//! The sums (resident and cold bytes, in all and by inode) change in the same draft by the bytes
-//! that each run has up to the end of the file, before and after. Growth counts too: a file that
-//! ends within a resident chunk has more resident bytes when it grows ([`MapWindow::grow`]).
+//! A row that says what the row before it says is *redundant*. It is deleted only if the row before
+//! it starts in the same block of [`BLOCK_CHUNKS`] chunks. So the first row that a block ever had
+//! is there for good, and a reader that looks for the last row at or before a chunk meets fewer
+//! deleted rows than two blocks have chunks, whatever was cut, evicted or merged. Readers see equal
+//! neighbours as one run.
+//!
+//! # Dead runs
+//! Runs that a cut mark covers are holes, and their rows, and chunks, are still there (`store` has
+//! the marks). The window shows them as holes, and replaces what is stored: a dead run of its range
+//! goes with its chunks, what is put in its place is newer than the mark. The row behind the range
+//! stays what it is, dead or not, because its chunks are found by it. [`MapWindow::settle`] puts
+//! what readers see in place of what is stored, and takes the range out of the marks.
+//!
+//! # Sums
+//! The sums (resident, recalled and evicted bytes, in all and by inode) change in the same draft by
+//! the bytes that each run has up to the end of the file, before and after. Growth counts too: a
+//! file that ends within a resident chunk has more resident bytes when it grows
+//! ([`MapWindow::grow`]). A dead run counts until it is deleted, for so long its chunks are in the
+//! store; it has no place in the file any more, so that it counts with whole chunks.
+//! [`MapWindow::mark`] sees to it that the chunk in which the file ended does so, too. An inode is
+//! on the list of those with recalled data while its sum of them is not zero.
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino};
 
-use super::Draft;
+use super::{Draft, ListKind};
 use crate::FsError;
 use crate::store::extents::ChunkExtent;
-use crate::store::{RunState, StoreReader};
+use crate::store::{
+    CutMark, CutMarks, DataSums, FILE_BYTES_MAX, RunState, StoreReader, StoredMap, StoredRun,
+};
 
-/// More rows than this are deleted as a range.
-const N_DELETES_MAX: usize = 64;
+/// In so many chunks one redundant row may stay.
+const BLOCK_CHUNKS: u64 = 64;
 
 /// What must be known of a map to replace a range of it.
 #[derive(Clone, Debug)]
 pub(crate) struct MapWindow {
     ino: Ino,
     range: ChunkRange,
+    stored: StoredMap,
+    marks: CutMarks,
     /// The runs that lie in the range, cut at its ends.
     runs: Vec<ChunkRun>,
-    /// The chunk before the range; `None` at the start of the address space.
-    before: Option<RunState>,
-    /// The chunk after the range; `None` at the end of the address space.
-    after: Option<RunState>,
+    /// What the rows of dead chunks in the range refer to.
+    dead_extents: Vec<ChunkExtent>,
     size: FileSize,
-    /// Bytes of the whole file that are in the store.
-    resident_bytes: u64,
+    sums: DataSums,
     /// The state of the chunk in which the file ends, if it ends within one.
     end_state: ChunkState,
 }
@@ -82,6 +102,13 @@ impl FileSize {
     }
 }
 
+/// A place in the range at which a row is, or is to be.
+#[derive(Default)]
+struct Place {
+    stored: Option<RunState>,
+    wanted: Option<RunState>,
+}
+
 impl MapWindow {
     pub(crate) fn load(
         reader: StoreReader<'_>,
@@ -89,19 +116,26 @@ impl MapWindow {
         range: ChunkRange,
         size: FileSize,
     ) -> Result<Self, FsError> {
-        let end_state = reader.run_at(ino, size.end_chunk())?.state;
-        let before = match range.start().get().checked_sub(1) {
-            Some(chunk) => Some(reader.run_at(ino, ChunkNo::new(chunk))?),
-            None => None,
-        };
-        let after = match range.end() {
-            ChunkNo::END => None,
-            end => Some(reader.run_at(ino, end)?),
-        };
-        let runs = reader.runs_in(ino, range)?;
+        let marks = reader.cut_marks(ino)?;
+        let stored = reader.stored_map(ino, range)?;
+        let runs: Vec<_> = split(&stored, &marks).map(|part| part.effective()).collect();
         assert!(fills(&runs, range), "a map is total: {runs:?} in {range:?}");
-        let resident_bytes = reader.resident_bytes(ino)?;
-        Ok(Self { ino, range, runs, before, after, size, resident_bytes, end_state })
+        let end_chunk = size.end_chunk();
+        let end_state = match runs.iter().find(|run| run.chunks.contains(end_chunk)) {
+            Some(run) => run.state,
+            None => {
+                let stored = reader.stored_at(ino, end_chunk)?.state;
+                let is_dead = marks.cut_of(end_chunk, stored.data_xid).is_some();
+                if is_dead { ChunkState::Hole } else { stored.state }
+            }
+        };
+        let mut dead_extents = Vec::new();
+        let dead = split(&stored, &marks).filter(|part| part.cut.is_some());
+        for part in dead.filter(StoredRun::is_resident) {
+            dead_extents.extend(reader.file_extents(ino, part.run.chunks)?);
+        }
+        let sums = reader.data_sums(ino)?;
+        Ok(Self { ino, range, stored, marks, runs, dead_extents, size, sums, end_state })
     }
 
     /// Whose map it is.
@@ -109,9 +143,19 @@ impl MapWindow {
         self.ino
     }
 
+    /// The chunks that it replaces.
+    pub(crate) fn range(&self) -> ChunkRange {
+        self.range
+    }
+
     /// The runs that lie in the range, cut at its ends: adjacent, and all of the range.
     pub(crate) fn runs(&self) -> &[ChunkRun] {
         &self.runs
+    }
+
+    /// Whether there is room for one more cut mark.
+    pub(crate) fn has_room_for_mark(&self) -> bool {
+        !self.marks.are_full()
     }
 
     /// The extents that the rows of resident chunks refer to.
@@ -129,14 +173,18 @@ impl MapWindow {
         Ok(extents)
     }
 
-    /// Writes how many bytes of the file are in the store after all changes of a draft, which
-    /// concern this file alone.
-    pub(crate) fn put_resident(&self, draft: &mut Draft) {
-        let delta = draft.counters.resident_bytes;
-        if delta != 0 {
-            // A sum that was too small before can only come from damage, which the check finds.
-            let bytes = self.resident_bytes.saturating_add_signed(delta);
-            draft.put_resident(self.ino, bytes);
+    /// Writes where the bytes of the file are after all changes of a draft, which concern this file
+    /// alone.
+    pub(crate) fn put_sums(&self, draft: &mut Draft) {
+        let sums = self.sums.changed_by(&draft.counters);
+        if sums == self.sums {
+            return;
+        }
+        draft.put_sums(self.ino, sums);
+        match (self.sums.warm_bytes > 0, sums.warm_bytes > 0) {
+            (false, true) => draft.list(ListKind::Warm, self.ino),
+            (true, false) => draft.unlist(ListKind::Warm, self.ino),
+            (true, true) | (false, false) => {}
         }
     }
 
@@ -152,11 +200,17 @@ impl MapWindow {
         }
     }
 
+    /// Bytes that a part of a run counts in a file of `file_bytes`. What is dead has no place in the
+    /// file, and counts with all its bytes.
+    fn counted_bytes(&self, part: &StoredRun, file_bytes: u64) -> u64 {
+        let file_bytes = if part.cut.is_some() { FILE_BYTES_MAX } else { file_bytes };
+        part.run.chunks.len_bytes(self.size.chunk_bytes, file_bytes)
+    }
+
     /// Takes all runs off the count.
-    pub(crate) fn uncount(&self, draft: &mut Draft) {
-        let FileSize { bytes, chunk_bytes } = self.size;
-        for run in &self.runs {
-            draft.counters.lose(run.state, run.chunks.len_bytes(chunk_bytes, bytes));
+    fn uncount(&self, draft: &mut Draft) {
+        for part in split(&self.stored, &self.marks) {
+            draft.counters.lose(part.run.state, self.counted_bytes(&part, self.size.bytes));
         }
     }
 
@@ -167,31 +221,46 @@ impl MapWindow {
         // Off with the old sizes, on with the new ones: what a run counts depends on where the file
         // ends, before and after.
         self.uncount(draft);
-        for run in new {
-            let bytes = run.chunks.len_bytes(self.size.chunk_bytes, new_bytes);
-            draft.counters.gain(run.state, bytes);
+        for part in new.iter().flat_map(|run| self.marks.split(*run)) {
+            draft.counters.gain(part.run.state, self.counted_bytes(&part, new_bytes));
         }
         self.grow(new_bytes, Some(self.range), draft);
-        if self.runs.len() > N_DELETES_MAX {
-            draft.delete_runs(self.ino, self.range);
-        } else {
-            for run in &self.runs {
-                draft.delete_run(self.ino, run.chunks.start());
-            }
+        let dead = split(&self.stored, &self.marks).filter(|part| part.cut.is_some());
+        for part in dead.filter(StoredRun::is_resident) {
+            draft.delete_chunks(self.ino, part.run.chunks, &[]);
         }
-        // The run behind the range may have started in it: then its row was deleted above, and the
-        // end of the range is where it starts now.
-        let mut last = self.before;
-        let rest = self.after.map(|state| (self.range.end(), state));
-        let starts = new.iter().map(|run| (run.chunks.start(), state_of(run)));
-        for (start, state) in starts.chain(rest) {
-            // A run that goes on as the one before it has no row of its own.
-            if last == Some(state) {
-                draft.delete_run(self.ino, start);
-            } else {
-                draft.put_run(self.ino, start, state);
+        draft.free(&self.dead_extents);
+        self.put_rows(new, draft);
+    }
+
+    fn put_rows(&self, new: &[ChunkRun], draft: &mut Draft) {
+        let mut places: BTreeMap<ChunkNo, Place> = BTreeMap::new();
+        let stored = self.stored.rows.iter().chain(&self.stored.after);
+        for row in stored.filter(|row| row.exists) {
+            places.entry(row.start).or_default().stored = Some(row.state);
+        }
+        for run in new {
+            places.entry(run.chunks.start()).or_default().wanted = Some(state_of(run));
+        }
+        // What lies behind the range may have gone by a row within it.
+        if let Some(after) = &self.stored.after {
+            places.entry(after.start).or_default().wanted = Some(after.state);
+        }
+        let (mut last_start, mut last_state) = (self.stored.before.start, self.stored.before.state);
+        let mut state = last_state;
+        for (start, Place { stored, wanted }) in places {
+            state = wanted.unwrap_or(state);
+            let is_redundant = state == last_state;
+            let stays = !is_redundant || (stored.is_some() && block(start) != block(last_start));
+            match (stays, stored) {
+                (true, Some(stored)) if stored == state => {}
+                (true, _) => draft.put_run(self.ino, start, state),
+                (false, Some(_)) => draft.delete_run(self.ino, start),
+                (false, None) => {}
             }
-            last = Some(state);
+            if stays {
+                (last_start, last_state) = (start, state);
+            }
         }
     }
 
@@ -214,19 +283,29 @@ impl MapWindow {
         self.replace(&new, self.size.bytes, draft);
     }
 
-    /// Deletes the rows of the whole map of an inode that is deleted, and its chunks with the
-    /// extents that they refer to.
-    pub(crate) fn delete(&self, extents: &[ChunkExtent], draft: &mut Draft) {
-        assert_eq!(self.range, ChunkRange::ALL, "a window over the whole map");
-        draft.free(extents);
-        self.delete_chunks(ChunkRange::ALL, draft);
-        self.uncount(draft);
-        for run in &self.runs {
-            draft.delete_run(self.ino, run.chunks.start());
+    /// Makes chunks behind the range a hole from this transaction on, whatever is stored of them,
+    /// and leaves that to the reaper.
+    pub(crate) fn mark(&self, chunks: ChunkRange, draft: &mut Draft) {
+        assert!(chunks.start() >= self.range.end(), "{chunks:?} behind {:?}", self.range);
+        if chunks.contains(self.size.end_chunk()) {
+            // As if the file had grown to the end of that chunk before it was cut.
+            self.grow(FILE_BYTES_MAX, None, draft);
         }
+        let mut marks = self.marks.clone();
+        marks.add(CutMark { chunks, xid: draft.xid });
+        draft.put_cuts(self.ino, &marks);
     }
 
-    /// Deletes the chunks that are in the store. The extents of their rows are freed apart.
+    /// Stores what the marks say of the range, and takes it out of them.
+    pub(crate) fn settle(&self, draft: &mut Draft) {
+        self.replace(&self.runs, self.size.bytes, draft);
+        let mut marks = self.marks.clone();
+        marks.remove(self.range);
+        draft.put_cuts(self.ino, &marks);
+    }
+
+    /// Deletes the chunks that are in the store and that are not dead. The extents of their rows are
+    /// freed apart.
     pub(crate) fn delete_chunks(&self, within: ChunkRange, draft: &mut Draft) {
         for run in &self.runs {
             let chunks = run.chunks.intersection(within).filter(|_| is_resident(run));
@@ -235,6 +314,18 @@ impl MapWindow {
             }
         }
     }
+}
+
+/// The stored runs of a range, each in its parts that live and that are dead.
+fn split<'a>(
+    stored: &'a StoredMap,
+    marks: &'a CutMarks,
+) -> impl Iterator<Item = StoredRun> + use<'a> {
+    stored.runs.iter().flat_map(|run| marks.split(*run))
+}
+
+fn block(chunk: ChunkNo) -> u64 {
+    chunk.get() / BLOCK_CHUNKS
 }
 
 fn is_resident(run: &ChunkRun) -> bool {

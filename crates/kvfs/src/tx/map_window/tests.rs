@@ -90,7 +90,7 @@ fn replace(db: &Db, committer: &Committer, ino: Ino, old_bytes: u64, replacement
     committer
         .commit(Permit::unchecked(), 0, move |draft| {
             window.replace(&runs, new_bytes, draft);
-            window.put_resident(draft);
+            window.put_sums(draft);
         })
         .unwrap();
 }
@@ -150,8 +150,10 @@ fn sums_are_those_of_the_chunks_up_to_the_end_of_the_file() {
                 naive.replace(&write);
                 let sums = committer.counters().minus(&before);
                 prop_assert_eq!(sums, naive.counters());
-                let resident = db.reader().resident_bytes(ino).unwrap();
-                prop_assert_eq!(resident, naive.counters().resident_bytes());
+                let kept = db.reader().data_sums(ino).unwrap();
+                prop_assert_eq!(kept, DataSums::default().changed_by(&naive.counters()));
+                let is_warm = naive.counters().warm_bytes > 0;
+                prop_assert_eq!(db.reader().is_listed_warm(ino).unwrap(), is_warm);
             }
             Ok(())
         })
@@ -172,7 +174,7 @@ fn a_file_that_grows_within_a_resident_chunk_has_more_resident_bytes() {
     committer
         .commit(Permit::unchecked(), 0, move |draft| {
             first.set(ChunkState::Hot, 100, draft);
-            first.put_resident(draft);
+            first.put_sums(draft);
         })
         .unwrap();
     assert_eq!(committer.counters().resident_bytes(), 100);
@@ -180,11 +182,11 @@ fn a_file_that_grows_within_a_resident_chunk_has_more_resident_bytes() {
     committer
         .commit(Permit::unchecked(), 0, move |draft| {
             grown.grow(10_000, None, draft);
-            grown.put_resident(draft);
+            grown.put_sums(draft);
         })
         .unwrap();
     assert_eq!(committer.counters().resident_bytes(), u64::from(CHUNK));
-    assert_eq!(db.reader().resident_bytes(Ino::new(7)).unwrap(), u64::from(CHUNK));
+    assert_eq!(db.reader().data_sums(Ino::new(7)).unwrap().resident_bytes, u64::from(CHUNK));
 }
 
 #[test]
@@ -227,4 +229,41 @@ fn runs_that_do_not_fill_the_window_are_refused() {
 fn a_file_ends_in_the_chunk_after_its_whole_ones() {
     let end_chunk = |bytes| FileSize { bytes, chunk_bytes: 10 }.end_chunk().get();
     assert_eq!([0, 9, 10, 25].map(end_chunk), [0, 0, 1, 2]);
+}
+
+/// In each block that ever had a row one stays: whatever comes and goes, a reader that looks for the
+/// last row before a chunk finds one close by.
+#[test]
+fn blocks_keep_a_row_and_no_run_goes_on_as_the_one_before_it() {
+    let (_dir, db) = store();
+    let committer = committer(&db, Arc::new(StandingClock));
+    let ino = Ino::new(7);
+    let n = 10 * BLOCK_CHUNKS;
+    let size = FileSize { bytes: 2 * n * u64::from(CHUNK), chunk_bytes: CHUNK };
+    let set = |start, end, state, xid| {
+        let chunks = ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end)).unwrap();
+        let window = MapWindow::load(db.reader(), ino, chunks, size).unwrap();
+        let run = ChunkRun { chunks, state, data_xid: Xid::new(xid) };
+        committer
+            .commit(Permit::unchecked(), 0, move |draft| window.replace(&[run], size.bytes, draft))
+            .unwrap();
+    };
+    for chunk in (0..n).step_by(3) {
+        set(chunk, chunk + 1, ChunkState::Hot, chunk + 1);
+    }
+    set(0, n, ChunkState::Cold, 9);
+    for chunk in (0..n).step_by(2) {
+        set(chunk, chunk + 1, ChunkState::Hot, 10);
+    }
+    for chunk in (0..n).step_by(2) {
+        set(chunk, chunk + 1, ChunkState::Cold, 9);
+    }
+    let runs: Vec<_> = db.reader().all_runs(ino, ChunkNo::new(0)).map(Result::unwrap).collect();
+    assert_eq!(runs.len(), 2, "data, and nothing behind it: {runs:?}");
+    let stored = db.reader().stored_map(ino, ChunkRange::ALL).unwrap();
+    let mut blocks: Vec<_> = stored.rows.iter().map(|row| block(row.start)).collect();
+    let n_rows = blocks.len();
+    blocks.dedup();
+    let n_blocks = usize::try_from(n / BLOCK_CHUNKS).unwrap();
+    assert!(blocks.len() >= n_blocks && n_rows <= n_blocks + 2, "{n_rows} rows in {blocks:?}");
 }

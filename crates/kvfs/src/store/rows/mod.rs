@@ -4,9 +4,17 @@
 //! change without this file (`docs/adr/0001`). Every decoder takes any bytes and answers `None` for
 //! those that are not exactly one value; the reader says of which row that was.
 
-use serde::{Deserialize, Serialize};
-use tier_types::{ChunkNo, ChunkState, DeviceNumber, FileAttr, FileKind, Ino, Timestamp, Xid};
+#[cfg(test)]
+mod tests;
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use tier_types::{
+    ChunkNo, ChunkRange, ChunkState, DeviceNumber, FileAttr, FileKind, Ino, Timestamp, Xid,
+};
+
+use super::cuts::{CutMark, CutMarks};
 use super::extents::Place;
 
 /// What an entry of a directory leads to.
@@ -53,9 +61,42 @@ pub struct Counters {
     pub(crate) n_inodes: i64,
     /// Bytes of chunks in the store, up to the ends of their files.
     pub(crate) resident_bytes: i64,
-    /// The same of evicted chunks.
+    /// Those of them that were recalled and did not change since.
+    pub(crate) warm_bytes: i64,
+    /// Bytes of evicted chunks.
     pub(crate) cold_bytes: i64,
+    /// Bytes of chunks of dying inodes, which the reaper has yet to delete.
+    pub(crate) dying_bytes: i64,
     pub(crate) n_pins: i64,
+}
+
+/// Where the bytes of an inode's data are. What cuts made dead counts, with whole chunks, until the
+/// reaper has deleted it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(clippy::struct_field_names, reason = "units come last in a name")]
+pub struct DataSums {
+    /// Bytes in the store.
+    pub(crate) resident_bytes: u64,
+    /// Those of them that were recalled and did not change since.
+    pub(crate) warm_bytes: u64,
+    /// Evicted bytes.
+    pub(crate) cold_bytes: u64,
+}
+
+impl fmt::Display for DataSums {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { resident_bytes, warm_bytes, cold_bytes } = self;
+        write!(f, "{resident_bytes} bytes, {warm_bytes} recalled, {cold_bytes} evicted")
+    }
+}
+
+/// How far the reaper is with a dying inode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Dying {
+    /// Everything of its map before this chunk is deleted.
+    pub(crate) next: ChunkNo,
+    /// Bytes of its chunks that are still in the store.
+    pub(crate) resident_bytes: u64,
 }
 
 /// The largest size of a file in bytes, as Linux has it.
@@ -255,16 +296,54 @@ pub(crate) fn place_from_bytes(bytes: &[u8]) -> Option<Place> {
 }
 
 pub(crate) fn counters_to_bytes(counters: &Counters) -> Vec<u8> {
-    let Counters { n_inodes, resident_bytes, cold_bytes, n_pins } = *counters;
-    encode(&(n_inodes, resident_bytes, cold_bytes, n_pins))
+    let Counters { n_inodes, resident_bytes, warm_bytes, cold_bytes, dying_bytes, n_pins } =
+        *counters;
+    encode(&(n_inodes, resident_bytes, warm_bytes, cold_bytes, dying_bytes, n_pins))
 }
 
 pub(crate) fn counters_from_bytes(bytes: &[u8]) -> Option<Counters> {
-    let (n_inodes, resident_bytes, cold_bytes, n_pins) = decode(bytes)?;
-    Some(Counters { n_inodes, resident_bytes, cold_bytes, n_pins })
+    let (n_inodes, resident_bytes, warm_bytes, cold_bytes, dying_bytes, n_pins) = decode(bytes)?;
+    Some(Counters { n_inodes, resident_bytes, warm_bytes, cold_bytes, dying_bytes, n_pins })
 }
 
-/// A sum of bytes, or a transaction id.
+pub(crate) fn sums_to_bytes(sums: DataSums) -> Vec<u8> {
+    encode(&(sums.resident_bytes, sums.warm_bytes, sums.cold_bytes))
+}
+
+pub(crate) fn sums_from_bytes(bytes: &[u8]) -> Option<DataSums> {
+    let (resident_bytes, warm_bytes, cold_bytes) = decode(bytes)?;
+    // No file has more bytes, and every total relies on it.
+    let can_be = [resident_bytes, warm_bytes, cold_bytes].iter().all(|sum| *sum <= FILE_BYTES_MAX);
+    can_be.then_some(DataSums { resident_bytes, warm_bytes, cold_bytes })
+}
+
+pub(crate) fn dying_to_bytes(dying: Dying) -> Vec<u8> {
+    encode(&(dying.next.get(), dying.resident_bytes))
+}
+
+pub(crate) fn dying_from_bytes(bytes: &[u8]) -> Option<Dying> {
+    let (next, resident_bytes) = decode(bytes)?;
+    let dying = Dying { next: ChunkNo::new(next), resident_bytes };
+    (resident_bytes <= FILE_BYTES_MAX).then_some(dying)
+}
+
+pub(crate) fn cuts_to_bytes(cuts: &CutMarks) -> Vec<u8> {
+    let wire =
+        |mark: &CutMark| (mark.chunks.start().get(), mark.chunks.end().get(), mark.xid.get());
+    encode(&cuts.marks().iter().map(wire).collect::<Vec<_>>())
+}
+
+/// `None` also for marks that overlap: none are written so.
+pub(crate) fn cuts_from_bytes(bytes: &[u8]) -> Option<CutMarks> {
+    let wire: Vec<(u64, u64, u64)> = decode(bytes)?;
+    let mark = |(start, end, xid)| {
+        let chunks = ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end))?;
+        Some(CutMark { chunks, xid: Xid::new(xid) })
+    };
+    CutMarks::new(wire.into_iter().map(mark).collect::<Option<_>>()?)
+}
+
+/// A transaction id.
 pub(crate) fn number_to_bytes(number: u64) -> Vec<u8> {
     number.to_le_bytes().to_vec()
 }
@@ -281,133 +360,4 @@ pub(crate) fn chunk_size_to_bytes(chunk_bytes: u32) -> Vec<u8> {
 /// A chunk size; zero is none.
 pub(crate) fn chunk_size_from_bytes(bytes: &[u8]) -> Option<u32> {
     <[u8; 4]>::try_from(bytes).ok().map(u32::from_le_bytes).filter(|&n| n > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::testing;
-
-    fn kind() -> impl Strategy<Value = FileKind> {
-        let device = any::<(u32, u32)>().prop_map(|(major, minor)| DeviceNumber { major, minor });
-        prop_oneof![
-            Just(FileKind::Regular),
-            Just(FileKind::Directory),
-            prop::collection::vec(any::<u8>(), 0..50).prop_map(FileKind::Symlink),
-            Just(FileKind::Fifo),
-            Just(FileKind::Socket),
-            device.clone().prop_map(FileKind::CharDevice),
-            device.prop_map(FileKind::BlockDevice),
-        ]
-    }
-
-    fn timestamp() -> impl Strategy<Value = Timestamp> {
-        (any::<i64>(), 0..1_000_000_000_u32)
-            .prop_map(|(seconds, nanos)| Timestamp { seconds, nanos })
-    }
-
-    prop_compose! {
-        fn attr()(
-            kind in kind(),
-            (mode, uid, gid, nlink) in any::<(u16, u32, u32, u32)>(),
-            size_bytes in 0..=FILE_BYTES_MAX,
-            times in prop::array::uniform4(timestamp()),
-            xid in any::<u64>(),
-        ) -> FileAttr {
-            let [accessed, modified, changed, created] = times;
-            let (ino, xid) = (Ino::new(7), Xid::new(xid));
-            FileAttr {
-                ino, kind, mode, uid, gid, nlink, size_bytes, accessed, modified, changed, created,
-                xid,
-            }
-        }
-    }
-
-    fn state() -> impl Strategy<Value = ChunkState> {
-        use ChunkState::{Cold, Hole, Hot, Warm};
-        prop::sample::select(vec![Hole, Hot, Warm, Cold])
-    }
-
-    proptest! {
-        #[test]
-        fn attributes_survive(attr in attr()) {
-            let bytes = attr_to_bytes(&attr);
-            prop_assert_eq!(attr_from_bytes(Ino::new(7), &bytes), Some(attr));
-            let cut = &bytes[..bytes.len() - 1];
-            prop_assert_eq!(attr_from_bytes(Ino::new(7), cut), None);
-            prop_assert_eq!(attr_from_bytes(Ino::new(7), &[&bytes[..], b"x"].concat()), None);
-        }
-
-        #[test]
-        fn small_rows_survive(
-            (ino, cookie, number) in any::<(u64, u64, u64)>(),
-            state in state(),
-            totals in any::<[i64; 4]>(),
-        ) {
-            let entry = Entry { ino: Ino::new(ino), cookie };
-            prop_assert_eq!(entry_from_bytes(&entry_to_bytes(entry)), Some(entry));
-            let run = RunState { state, data_xid: Xid::new(number) };
-            prop_assert_eq!(run_from_bytes(&run_to_bytes(run)), Some(run));
-            let [n_inodes, resident_bytes, cold_bytes, n_pins] = totals;
-            let counters = Counters { n_inodes, resident_bytes, cold_bytes, n_pins };
-            prop_assert_eq!(counters_from_bytes(&counters_to_bytes(&counters)), Some(counters));
-            prop_assert_eq!(number_from_bytes(&number_to_bytes(number)), Some(number));
-        }
-
-        #[test]
-        fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-            let _ = attr_from_bytes(Ino::new(1), &bytes);
-            let _ = entry_from_bytes(&bytes);
-            let _ = run_from_bytes(&bytes);
-            let _ = counters_from_bytes(&bytes);
-        }
-    }
-
-    /// What is on disks must stay readable: these bytes are the format.
-    #[test]
-    fn rows_are_the_bytes_that_they_always_were() {
-        let time = |seconds| Timestamp { seconds, nanos: 300 };
-        let attr = FileAttr {
-            mode: 0o644,
-            uid: 1,
-            gid: 300,
-            nlink: 2,
-            size_bytes: 70_000,
-            accessed: time(1),
-            modified: time(-1),
-            changed: time(3),
-            created: time(4),
-            xid: Xid::new(129),
-            ..testing::attr(7, FileKind::Symlink(b"to".to_vec()))
-        };
-        let expected = [
-            &[2, 2, b't', b'o'][..],
-            &[0xa4, 0x03, 1, 0xac, 0x02, 2, 0xf0, 0xa2, 0x04],
-            &[2, 0xac, 0x02, 1, 0xac, 0x02, 6, 0xac, 0x02, 8, 0xac, 0x02],
-            &[0x81, 0x01],
-        ];
-        assert_eq!(attr_to_bytes(&attr), expected.concat());
-        let entry = Entry { ino: Ino::new(300), cookie: 5 };
-        assert_eq!(entry_to_bytes(entry), [0xac, 0x02, 5]);
-        let states = [ChunkState::Hole, ChunkState::Hot, ChunkState::Warm, ChunkState::Cold];
-        for (number, state) in (0..).zip(states) {
-            assert_eq!(run_to_bytes(RunState { state, data_xid: Xid::new(9) }), [number, 9]);
-        }
-        let counters = Counters { n_inodes: 1, resident_bytes: -1, cold_bytes: 64, n_pins: 0 };
-        assert_eq!(counters_to_bytes(&counters), [2, 1, 0x80, 0x01, 0]);
-        assert_eq!(number_to_bytes(513), [1, 2, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(chunk_size_to_bytes(512), [0, 2, 0, 0]);
-    }
-
-    #[test]
-    fn sizes_that_no_file_can_have_are_damage() {
-        let attr =
-            FileAttr { size_bytes: FILE_BYTES_MAX + 1, ..testing::attr(7, FileKind::Regular) };
-        assert_eq!(attr_from_bytes(Ino::new(7), &attr_to_bytes(&attr)), None);
-        assert_eq!(chunk_size_from_bytes(&[0; 4]), None, "no chunk has no bytes");
-        assert_eq!(chunk_size_from_bytes(&[0, 2, 0]), None);
-        assert_eq!(number_from_bytes(&[0; 7]), None);
-    }
 }

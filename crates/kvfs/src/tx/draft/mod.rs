@@ -5,6 +5,9 @@
 //! touches the store. Which rows belong together is stated once, in these methods: a name is an
 //! entry, a place in a listing and a link; a new inode is a row and one more in the count.
 
+#[cfg(test)]
+mod tests;
+
 use tier_log::{LogRecord, Operation};
 use tier_types::{ChunkNo, ChunkRange, FileAttr, Ino, Link, Timestamp, Xid, to_u64, to_usize};
 
@@ -14,11 +17,10 @@ use crate::store::extents::{
 use crate::store::keys::{self, META_COUNTERS, META_EXTENTS_FLOOR, META_LAST_XID};
 use crate::store::patch as patches;
 use crate::store::rows;
-use crate::store::{Batch, COOKIE_PARENT, ChunkBefore, Counters, Entry, RunState, Table, Unsynced};
-
-/// More chunks than this are deleted as a range: a tombstone of a range costs every later reader of
-/// the table a look, one of a row only those of that row.
-const N_CHUNK_DELETES_MAX: u64 = 4;
+use crate::store::{
+    Batch, COOKIE_PARENT, ChunkBefore, Counters, CutMarks, DataSums, Dying, Entry, Leftovers,
+    RunState, Table, Unsynced,
+};
 
 /// What a mutation's closure is told and fills in.
 #[derive(Debug)]
@@ -54,6 +56,14 @@ pub(crate) enum ListKind {
     Orphans,
     /// Inodes with recalled data.
     Warm,
+}
+
+/// What an inode has that is deleted, in the tables that have one row of it at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct InodeRows {
+    pub(crate) sums: DataSums,
+    pub(crate) is_pinned: bool,
+    pub(crate) is_cut: bool,
 }
 
 impl ListKind {
@@ -135,16 +145,48 @@ impl Draft {
         self.batch.put(Table::Inodes, &keys::ino(attr.ino), rows::attr_to_bytes(attr));
     }
 
-    /// Deletes what an inode has but names, extended attributes and data, and its pin if it has
-    /// one.
-    pub(crate) fn delete_inode(&mut self, ino: Ino, is_pinned: bool) {
+    /// Deletes what an inode has but names, extended attributes and data. Its data counts no more.
+    pub(crate) fn delete_inode(&mut self, ino: Ino, rows: InodeRows) {
+        let InodeRows { sums, is_pinned, is_cut } = rows;
         self.counters.n_inodes -= 1;
-        // Most inodes have no row in the last three: a deletion of nothing is cheaper than a look.
+        self.counters.lose_all(sums);
+        // Most inodes have no row in the last two: a deletion of nothing is cheaper than a look.
         for table in [Table::Inodes, Table::Resident, Table::Orphans, Table::Warm] {
             self.batch.delete(table, &keys::ino(ino));
         }
+        if is_cut {
+            self.put_cuts(ino, &CutMarks::default());
+        }
         if is_pinned {
             self.set_pin(ino, false);
+        }
+    }
+
+    /// Leaves what is left of a deleted inode to the reaper.
+    pub(crate) fn put_dying(&mut self, ino: Ino, dying: Dying) {
+        self.batch.put(Table::Dying, &keys::ino(ino), rows::dying_to_bytes(dying));
+    }
+
+    /// Nothing is left of a dying inode.
+    pub(crate) fn delete_dying(&mut self, ino: Ino) {
+        self.batch.delete(Table::Dying, &keys::ino(ino));
+    }
+
+    /// Deletes rows that are left of a deleted inode.
+    pub(crate) fn delete_leftovers(&mut self, ino: Ino, left: &Leftovers) {
+        self.free(&left.extents);
+        for chunk in &left.chunks {
+            self.delete_chunk(ino, *chunk);
+        }
+        for key in &left.runs {
+            self.batch.delete(Table::Map, key);
+        }
+        // After the deletions: the rest of a run may start where the run does.
+        if let Some(rest) = left.rest {
+            self.put_run(ino, rest.start, rest.state);
+        }
+        for name in &left.xattrs {
+            self.delete_xattr(ino, name);
         }
     }
 
@@ -220,12 +262,6 @@ impl Draft {
         self.batch.delete(Table::Map, &keys::chunk(ino, start));
     }
 
-    /// Deletes all starts of runs in a range.
-    pub(crate) fn delete_runs(&mut self, ino: Ino, range: ChunkRange) {
-        let (from, until) = (keys::chunk(ino, range.start()), keys::chunk(ino, range.end()));
-        self.batch.delete_range(Table::Map, &from, &until);
-    }
-
     /// Writes all of a chunk's content into its row.
     pub(crate) fn put_chunk(&mut self, ino: Ino, chunk: ChunkNo, content: &[u8]) {
         self.batch.put(Table::Chunks, &keys::chunk(ino, chunk), inline_to_bytes(content));
@@ -268,27 +304,38 @@ impl Draft {
         self.batch.merge(Table::Chunks, &keys::chunk(ino, chunk), patch);
     }
 
-    /// Deletes chunk rows, with the extents that they refer to.
+    /// Deletes a chunk's row. Every one goes through here, by its own key: the deletion of a range
+    /// would be looked at by every later reader of the table.
+    fn delete_chunk(&mut self, ino: Ino, chunk: ChunkNo) {
+        self.batch.delete(Table::Chunks, &keys::chunk(ino, chunk));
+    }
+
+    /// Deletes chunk rows, as many as one batch should have, with the extents that they refer to.
     pub(crate) fn delete_chunks(&mut self, ino: Ino, chunks: ChunkRange, extents: &[ChunkExtent]) {
         self.free(extents);
-        if chunks.len() <= N_CHUNK_DELETES_MAX {
-            for number in chunks.start().get()..chunks.end().get() {
-                self.batch.delete(Table::Chunks, &keys::pair(ino.get(), number));
-            }
-        } else {
-            let (from, until) = (keys::chunk(ino, chunks.start()), keys::chunk(ino, chunks.end()));
-            self.batch.delete_range(Table::Chunks, &from, &until);
+        for number in chunks.start().get()..chunks.end().get() {
+            self.delete_chunk(ino, ChunkNo::new(number));
         }
     }
 
-    /// Writes how many bytes of an inode's data are in the store.
-    pub(crate) fn put_resident(&mut self, ino: Ino, bytes: u64) {
-        self.batch.put(Table::Resident, &keys::ino(ino), rows::number_to_bytes(bytes));
+    /// Writes where the bytes of an inode's data are; an inode without data has no such row.
+    pub(crate) fn put_sums(&mut self, ino: Ino, sums: DataSums) {
+        let key = keys::ino(ino);
+        if sums == DataSums::default() {
+            self.batch.delete(Table::Resident, &key);
+        } else {
+            self.batch.put(Table::Resident, &key, rows::sums_to_bytes(sums));
+        }
     }
 
-    /// The same for none: an inode without data has no such row.
-    pub(crate) fn delete_resident(&mut self, ino: Ino) {
-        self.batch.delete(Table::Resident, &keys::ino(ino));
+    /// Writes the cut marks of an inode; one without any has no such row.
+    pub(crate) fn put_cuts(&mut self, ino: Ino, cuts: &CutMarks) {
+        let key = keys::ino(ino);
+        if cuts.is_empty() {
+            self.batch.delete(Table::Cuts, &key);
+        } else {
+            self.batch.put(Table::Cuts, &key, rows::cuts_to_bytes(cuts));
+        }
     }
 
     /// Puts an inode on a list.
@@ -312,10 +359,11 @@ impl Draft {
         }
     }
 
-    /// Deletes all rows of an inode in a table whose keys start with it.
-    pub(crate) fn delete_rows_of(&mut self, table: Table, ino: Ino) {
-        let (from, until) = keys::rows_of(ino);
-        self.batch.delete_range(table, &from, &until);
+    /// Deletes rows of an inode that does not exist.
+    pub(crate) fn delete_unowned(&mut self, table: Table, rows: &[Vec<u8>]) {
+        for key in rows {
+            self.batch.delete(table, key);
+        }
     }
 }
 
@@ -339,150 +387,4 @@ pub(crate) fn patch(within: u64, data: &[u8]) -> Vec<u8> {
     let within = u32::try_from(within).expect("a place within a chunk");
     assert!(to_usize(u64::from(within)) + data.len() <= CHUNK_BYTES_MAX, "it ends in the chunk");
     patches::to_bytes(within, data)
-}
-
-#[cfg(test)]
-mod tests {
-    use tier_types::{ChunkState, FileKind, FileName};
-
-    use super::*;
-    use crate::space::Permit;
-    use crate::testing::{StandingClock, attr, committer, name, store};
-
-    fn link(parent: u64, text: &str) -> Link {
-        Link { parent: Ino::new(parent), name: name(text) }
-    }
-
-    #[test]
-    fn a_name_has_three_rows_that_come_and_go_together() {
-        let (_dir, db) = store();
-        let committer = committer(&db, std::sync::Arc::new(StandingClock));
-        let (ino, link) = (Ino::new(7), link(3, "f"));
-        let (added, removed) = (link.clone(), link.clone());
-        committer.commit(Permit::unchecked(), 0, move |draft| draft.add_name(ino, &added)).unwrap();
-        let reader = db.reader();
-        let entry = reader.entry(link.parent, &link.name).unwrap().unwrap();
-        assert_eq!(entry, Entry { ino, cookie: 1 + COOKIE_PARENT });
-        assert_eq!(reader.listed_name(link.parent, entry.cookie).unwrap().unwrap(), b"f");
-        assert!(reader.has_link(ino, &link).unwrap());
-        committer
-            .commit(Permit::unchecked(), 0, move |draft| {
-                draft.remove_name(ino, &removed, entry.cookie);
-            })
-            .unwrap();
-        for table in [Table::Entries, Table::Cookies] {
-            assert!(!reader.has_rows(table, link.parent).unwrap());
-        }
-        assert!(!reader.has_rows(Table::Links, ino).unwrap());
-    }
-
-    #[test]
-    fn records_have_the_ids_of_their_operations() {
-        let mut draft = Draft::new(Xid::new(5), Timestamp::default());
-        for ino in [1, 2, 3] {
-            draft.log(Operation::SetAttr { ino: Ino::new(ino) });
-        }
-        assert_eq!(draft.n_operations(), 3);
-        let mut batch = Batch::default();
-        assert_eq!(draft.append_to(&mut batch).next_xid, Xid::new(8));
-        let (_dir, db) = store();
-        db.write(batch).unwrap();
-        let records: Vec<_> =
-            db.reader().log_from(Xid::new(0)).unwrap().map(Result::unwrap).collect();
-        let ids: Vec<_> =
-            records.iter().map(|record| (record.xid.get(), record.operation.ino().get())).collect();
-        assert_eq!(ids, [(5, 1), (6, 2), (7, 3)]);
-    }
-
-    #[test]
-    fn an_inode_leaves_no_rows_but_those_that_others_delete() {
-        let (_dir, db) = store();
-        let committer = committer(&db, std::sync::Arc::new(StandingClock));
-        let attr = attr(9, FileKind::Regular);
-        let ino = attr.ino;
-        committer
-            .commit(Permit::unchecked(), 0, move |draft| {
-                draft.put_new_inode(&attr);
-                draft.put_resident(ino, 100);
-                draft.list(ListKind::Orphans, ino);
-                draft.list(ListKind::Warm, ino);
-                draft.set_pin(ino, true);
-            })
-            .unwrap();
-        let counters = committer.counters();
-        assert_eq!((counters.n_inodes, counters.n_pins), (1, 1));
-        committer
-            .commit(Permit::unchecked(), 0, move |draft| draft.delete_inode(ino, true))
-            .unwrap();
-        for table in Table::ALL.into_iter().filter(|table| *table != Table::Meta) {
-            assert!(!db.reader().has_rows(table, ino).unwrap(), "{table:?}");
-        }
-        assert_eq!(committer.counters(), Counters::default());
-        assert_eq!(db.reader().counters().unwrap(), Some(Counters::default()));
-    }
-
-    #[test]
-    fn few_chunks_are_deleted_one_by_one_and_many_as_a_range() {
-        let (_dir, db) = store();
-        let committer = committer(&db, std::sync::Arc::new(StandingClock));
-        let range = |start, end| ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end)).unwrap();
-        let ino = Ino::new(9);
-        committer
-            .commit(Permit::unchecked(), 0, move |draft| {
-                for number in 0..20 {
-                    draft.put_chunk(ino, ChunkNo::new(number), &[1]);
-                }
-                draft.put_chunk(ino.next(), ChunkNo::new(0), &[2]);
-            })
-            .unwrap();
-        committer
-            .commit(Permit::unchecked(), 0, move |draft| {
-                draft.delete_chunks(ino, range(1, 3), &[]);
-                draft.delete_chunks(ino, range(5, 19), &[]);
-            })
-            .unwrap();
-        let left = db.reader().chunk_rows(ino, ChunkRange::ALL).unwrap();
-        let left: Vec<_> = left.map(|row| row.unwrap().chunk.get()).collect();
-        assert_eq!(left, [0, 3, 4, 19]);
-        assert_eq!(db.reader().chunk(ino.next(), ChunkNo::new(0)).unwrap(), [2]);
-    }
-
-    #[test]
-    fn a_patch_changes_a_chunk_in_its_place() {
-        let (_dir, db) = store();
-        let committer = committer(&db, std::sync::Arc::new(StandingClock));
-        let (ino, chunk) = (Ino::new(9), ChunkNo::new(0));
-        committer
-            .commit(Permit::unchecked(), 0, move |draft| draft.put_chunk(ino, chunk, b"content"))
-            .unwrap();
-        committer
-            .commit(Permit::unchecked(), 0, move |draft| {
-                draft.patch_chunk(ino, chunk, patch(3, b"X"));
-            })
-            .unwrap();
-        assert_eq!(db.reader().chunk(ino, chunk).unwrap(), b"conXent");
-        let lost = ChunkNo::new(1);
-        committer
-            .commit(Permit::unchecked(), 0, move |draft| {
-                draft.patch_chunk(ino, lost, patch(3, b"X"));
-            })
-            .unwrap();
-        assert!(db.reader().chunk(ino, lost).is_err(), "there is nothing to patch");
-        let run = RunState { state: ChunkState::Hot, data_xid: Xid::new(1) };
-        committer
-            .commit(Permit::unchecked(), 0, move |draft| draft.put_run(ino, chunk, run))
-            .unwrap();
-        assert_eq!(db.reader().run_at(ino, lost).unwrap(), run);
-    }
-
-    #[test]
-    fn a_directory_is_touched_at_the_time_of_the_commit() {
-        let time = Timestamp { seconds: 7, nanos: 0 };
-        let mut draft = Draft::new(Xid::new(5), time);
-        let mut dir = attr(3, FileKind::Directory);
-        draft.touch_directory(&mut dir);
-        assert_eq!((dir.modified, dir.changed, dir.xid), (time, time, Xid::new(5)));
-        assert_eq!(dir.accessed, Timestamp::default());
-        assert!(FileName::new(b"..").is_none(), "no entry is ever called so");
-    }
 }

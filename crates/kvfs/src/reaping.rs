@@ -1,0 +1,86 @@
+//! The state of the reaper: where its rounds through the tables are, and the signal that wakes its
+//! thread.
+//!
+//! The tables that it works off are queues: rows are added anywhere, and deleted where they are
+//! done. A round that began at the start of a table each time would go over everything that was
+//! deleted since the last compaction; so each table has a place from which the next step goes on,
+//! and which comes round. The places are in memory only: after a restart each round starts anew.
+//!
+//! Steps take turns, whichever thread makes them: a step that has begun ends before the next one
+//! looks at what is left.
+
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use tier_types::Ino;
+
+/// What the reaper remembers between steps.
+#[derive(Debug, Default)]
+pub(crate) struct Reaping {
+    rounds: Mutex<Rounds>,
+    signal: Mutex<Signal>,
+    woken: Condvar,
+}
+
+/// Where the rounds through the tables are: the last inode that was looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    pub(crate) dying: Ino,
+    pub(crate) cut: Ino,
+    pub(crate) orphans: Ino,
+    /// All orphans that were there when the filesystem was opened were looked at: from then on the
+    /// last handle of each deletes it.
+    pub(crate) orphans_are_done: bool,
+}
+
+#[derive(Debug, Default)]
+struct Signal {
+    is_wanted: bool,
+    is_stopped: bool,
+}
+
+impl Reaping {
+    /// The turn of one step.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, Rounds> {
+        self.rounds.lock()
+    }
+
+    /// The thread begins, and looks for what an earlier opening left.
+    pub(crate) fn start(&self) {
+        *self.signal.lock() = Signal { is_wanted: true, is_stopped: false };
+    }
+
+    /// There is something to do.
+    pub(crate) fn wake(&self) {
+        let mut signal = self.signal.lock();
+        // A thread that has not yet looked at the last signal needs no second one.
+        if !std::mem::replace(&mut signal.is_wanted, true) {
+            self.woken.notify_all();
+        }
+    }
+
+    /// The thread is to end.
+    pub(crate) fn stop(&self) {
+        self.signal.lock().is_stopped = true;
+        self.woken.notify_all();
+    }
+
+    /// Waits until there is something to do. Whether the thread goes on.
+    pub(crate) fn wait(&self) -> bool {
+        let mut signal = self.signal.lock();
+        while !signal.is_wanted && !signal.is_stopped {
+            self.woken.wait(&mut signal);
+        }
+        signal.is_wanted = false;
+        !signal.is_stopped
+    }
+
+    /// Waits a while between two steps. Whether the thread goes on.
+    pub(crate) fn pause(&self, pause: Duration) -> bool {
+        let mut signal = self.signal.lock();
+        if !signal.is_stopped && !pause.is_zero() {
+            let _ = self.woken.wait_for(&mut signal, pause);
+        }
+        !signal.is_stopped
+    }
+}
