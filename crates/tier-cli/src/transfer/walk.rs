@@ -84,6 +84,7 @@ pub(crate) fn tree_past_failures(
     // A list and not recursion, because a stack would bound the depth of a tree.
     let mut todo = vec![Found { path: Vec::new(), attr: start, name: None }];
     while let Some(Found { path, attr, name }) = todo.pop() {
+        assert_eq!(path.is_empty(), name.is_none(), "the start alone has no name");
         if let Some(link) = &name {
             match check_parent(fs, attr.ino, link) {
                 Ok(true) => {}
