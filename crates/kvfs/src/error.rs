@@ -5,11 +5,11 @@
 //! where it ends; and [`Damage`], which the check can find and the repair may mend. An operation
 //! that met damage has changed nothing.
 
-use std::fmt;
 use std::path::PathBuf;
+use std::{fmt, io};
 
 use tier_log::LogError;
-use tier_types::{ByteRange, ChunkRange, ErrorKind, HasKind, Ino, PortError};
+use tier_types::{ByteRange, ChunkNo, ChunkRange, ErrorKind, HasKind, Ino, PortError};
 
 use crate::loss::Loss;
 
@@ -96,6 +96,15 @@ pub enum FsError {
         /// What is wrong.
         damage: Damage,
     },
+    /// Rows cannot be read: the files of the key-value store are damaged there. Everything else in
+    /// it can be read.
+    #[error("cannot read {rows}: the key-value store is damaged there; fsck says what else is")]
+    Unreadable {
+        /// The rows.
+        rows: UnreadableRows,
+        /// Which file, and what is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Transactions are missing.
     #[error(transparent)]
     Lost(#[from] Loss),
@@ -110,6 +119,8 @@ pub enum FsError {
     Store {
         /// What was tried.
         operation: &'static str,
+        /// What the caller can do about it.
+        kind: ErrorKind,
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -119,7 +130,7 @@ pub enum FsError {
         /// What was tried.
         operation: &'static str,
         /// Why not.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The operation log failed.
     #[error(transparent)]
@@ -163,10 +174,41 @@ impl FsError {
     pub(crate) fn damaged_store(damage: Damage) -> Self {
         Self::Damaged { ino: None, damage }
     }
+
+    /// The system refused something to the key-value store.
+    pub(crate) fn io(operation: &'static str, source: io::Error) -> Self {
+        Self::Store { operation, kind: ErrorKind::of_io(&source), source: source.into() }
+    }
+
+    /// Whether what is stored is damaged: other rows can be read all the same.
+    pub(crate) fn is_damage(&self) -> bool {
+        self.kind() == ErrorKind::Damaged
+    }
 }
 
 fn at_inode(ino: Option<Ino>) -> String {
     ino.map_or_else(String::new, |ino| format!(" at inode {ino}"))
+}
+
+/// Rows of the key-value store that cannot be read, by what is known of their keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnreadableRows {
+    /// The table in which they are.
+    pub table: &'static str,
+    /// Whose they are; `None` if they are of no inode, or of any.
+    pub ino: Option<Ino>,
+    /// The chunk, if it is one.
+    pub chunk: Option<ChunkNo>,
+}
+
+impl fmt::Display for UnreadableRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.ino, self.chunk) {
+            (Some(ino), Some(chunk)) => write!(f, "chunk {chunk} of inode {ino}"),
+            (Some(ino), None) => write!(f, "inode {ino} in table {}", self.table),
+            (None, _) => write!(f, "table {}", self.table),
+        }
+    }
 }
 
 /// What an operation can find wrong with what is stored.
@@ -215,6 +257,10 @@ pub enum Damage {
     LogRecords,
     /// What is recorded of the published log segments cannot be decoded, or contradicts itself.
     SegmentRow,
+    /// The way up from a directory comes back to it.
+    LinkCircle,
+    /// A directory is entered in one that is not its parent.
+    SecondEntry,
 }
 
 impl fmt::Display for Damage {
@@ -241,6 +287,8 @@ impl fmt::Display for Damage {
             Self::LogKey => "a log key is wrong",
             Self::LogRecords => "log records are missing",
             Self::SegmentRow => "the list of published log segments is wrong",
+            Self::LinkCircle => "the way up from it leads back to it",
+            Self::SecondEntry => "it is entered in a directory that is not its parent",
         })
     }
 }
@@ -248,8 +296,11 @@ impl fmt::Display for Damage {
 impl HasKind for FsError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Damaged { .. } | Self::LostRange { .. } | Self::Lost(_) => ErrorKind::Damaged,
-            Self::Store { source, .. } => kind_of_store(source.as_ref()),
+            Self::Damaged { .. }
+            | Self::LostRange { .. }
+            | Self::Unreadable { .. }
+            | Self::Lost(_) => ErrorKind::Damaged,
+            Self::Store { kind, .. } => *kind,
             Self::Recall { source, .. } => source.kind(),
             Self::Log(error) => error.kind(),
             Self::Busy => ErrorKind::Busy,
@@ -272,14 +323,6 @@ impl HasKind for FsError {
             | Self::Poisoned
             | Self::LeaderPanicked => ErrorKind::Failed,
         }
-    }
-}
-
-/// What the key-value store says of its own error.
-fn kind_of_store(source: &(dyn std::error::Error + Send + Sync + 'static)) -> ErrorKind {
-    match source.downcast_ref::<rocksdb::Error>().map(rocksdb::Error::kind) {
-        Some(rocksdb::ErrorKind::Corruption) => ErrorKind::Damaged,
-        _ => ErrorKind::Failed,
     }
 }
 

@@ -49,7 +49,7 @@ pub mod fuzzing;
 mod testing;
 
 pub use core::{Core, Kvfs, ResidencyListener};
-pub use error::{Damage, FsError};
+pub use error::{Damage, FsError, UnreadableRows};
 pub use fuse::{Mount, MountOptions};
 pub use loss::Loss;
 pub use options::KvfsOptions;

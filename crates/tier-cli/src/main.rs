@@ -9,6 +9,7 @@ mod args;
 mod command;
 mod console;
 mod context;
+mod descriptors;
 mod logging;
 mod open_store;
 mod serve;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         }
     };
     logging::start(args.quiet, args.verbose);
+    descriptors::raise_limit();
     match run(&args) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use kvfs::{Core, Kvfs, KvfsOptions, Reaper};
+use kvfs::{Core, FsError, Kvfs, KvfsOptions, Reaper};
 use tier_agent::{StatusBook, TieringOutAgent};
 use tier_index::Index;
 use tier_persist::Archive;
 use tier_status::StatusSink;
 use tier_store::{Config, Filesystem, Layout, RestoreTarget, Store, StoreDir};
-use tier_types::{Clock, ErrorKind, MountedInstance, PortError, Recall, SystemClock, Xid};
+use tier_types::{Clock, ErrorKind, HasKind, MountedInstance, PortError, Recall, SystemClock, Xid};
 
 use crate::console::ProgressFanOut;
 
@@ -53,8 +53,7 @@ impl OpenStore {
             archived => archived?,
         };
         let opened = Core::open_archived(path, &kvfs_options(&dir.config), clock(), archived);
-        let failed = || format!("cannot open the filesystem in {}", path.display());
-        let core = Arc::new(opened.with_context(failed)?);
+        let core = Arc::new(opened.map_err(|error| not_opened(path, error))?);
         count_also(&core, &dir.layout);
         if mode == OpenMode::Regular && core.repair_is_unfinished()? {
             let shown = path.display();
@@ -111,6 +110,14 @@ impl OpenStore {
     pub(crate) fn agent(&self) -> Result<Arc<TieringOutAgent>> {
         Ok(self.store.agent()?)
     }
+}
+
+fn not_opened(path: &Path, error: FsError) -> anyhow::Error {
+    let is_damaged = matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing);
+    let shown = path.display();
+    let advice =
+        if is_damaged { "; tier restore makes a new store of what is in the archive" } else { "" };
+    anyhow::Error::from(error).context(format!("cannot open the filesystem in {shown}{advice}"))
 }
 
 /// An empty filesystem for a restore to fill.

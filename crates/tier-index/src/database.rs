@@ -16,6 +16,7 @@ use rocksdb::{
     DBRawIterator, Direction, FlushOptions, IteratorMode, Options, ReadOptions, WriteBatch,
     WriteOptions,
 };
+use tier_types::ErrorKind;
 
 use crate::IndexError;
 use crate::options::IndexOptions;
@@ -278,18 +279,43 @@ impl Database {
     }
 }
 
-/// How RocksDB begins the text of an error of the kind `IOError` and the subkind `NoSpace`. Its
-/// binding tells the kind alone.
-const NO_SPACE: &str = "IO error: No space left on device";
-
 /// Key and value.
 pub(crate) type Pair = (Box<[u8]>, Box<[u8]>);
 
 fn failed(operation: &'static str, path: &Path, source: rocksdb::Error) -> IndexError {
-    let path = path.to_path_buf();
+    let (kind, path) = (kind(&source), path.to_path_buf());
     // RocksDB then refuses to write until it has flushed, which it tries by itself again and again.
-    if source.as_ref().starts_with(NO_SPACE) {
+    if kind == ErrorKind::NoSpace {
         return IndexError::NoSpace { operation, path, source: source.into() };
     }
-    IndexError::Database { operation, path, source: source.into() }
+    IndexError::Database { operation, path, kind, source: source.into() }
+}
+
+/// How the database's own lock answers, by this process or by another one.
+const LOCKED: [&str; 2] = ["IO error: lock hold by current process", "IO error: While lock file: "];
+/// How a full disk answers, and a limit of space.
+const FULL: [&str; 2] = ["IO error: No space left on device", "IO error: Space limit reached"];
+
+/// What a caller can do about an error. The binding hands errors out as text: a kind, for some a
+/// second word right behind it that says it more precisely, and then the file and the reason.
+/// Nothing is looked for behind the second word, where any path may stand.
+fn kind(error: &rocksdb::Error) -> ErrorKind {
+    let text: &str = error.as_ref();
+    let starts_with_one_of = |starts: &[&str]| starts.iter().any(|start| text.starts_with(start));
+    let is_io = error.kind() == rocksdb::ErrorKind::IOError;
+    let is_damaged = error.kind() == rocksdb::ErrorKind::Corruption
+        // The settings are this crate's own: what does not fit them is a database from which a file
+        // is gone, or a table.
+        || error.kind() == rocksdb::ErrorKind::InvalidArgument
+        || (is_io && text.starts_with("IO error: No such file or directory"))
+        || (is_io && text.ends_with(": Input/output error"));
+    if is_damaged {
+        ErrorKind::Damaged
+    } else if is_io && starts_with_one_of(&LOCKED) {
+        ErrorKind::Busy
+    } else if is_io && starts_with_one_of(&FULL) {
+        ErrorKind::NoSpace
+    } else {
+        ErrorKind::Failed
+    }
 }

@@ -11,15 +11,14 @@ use crate::TarballId;
 #[non_exhaustive]
 pub enum IndexError {
     /// The database below failed.
-    #[error(
-        "cannot {operation} the index {}; open the store again, and rebuild the index if that does \
-         not help", path.display()
-    )]
+    #[error("cannot {operation} the index {}{}", path.display(), advice(*kind))]
     Database {
         /// What was tried.
         operation: &'static str,
         /// The index.
         path: PathBuf,
+        /// What the caller can do about it.
+        kind: ErrorKind,
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -68,6 +67,14 @@ pub enum IndexError {
     Dump(#[source] std::io::Error),
 }
 
+fn advice(kind: ErrorKind) -> &'static str {
+    if kind == ErrorKind::Damaged {
+        ", which is damaged; rebuild it"
+    } else {
+        "; open the store again, and rebuild the index if that does not help"
+    }
+}
+
 impl HasKind for IndexError {
     fn kind(&self) -> ErrorKind {
         match self {
@@ -77,7 +84,7 @@ impl HasKind for IndexError {
             | Self::Behind => ErrorKind::Damaged,
             Self::NoSpace { .. } => ErrorKind::NoSpace,
             Self::Dump(source) => ErrorKind::of_io(source),
-            Self::Database { .. } => ErrorKind::Failed,
+            Self::Database { kind, .. } => *kind,
         }
     }
 }

@@ -45,7 +45,8 @@ fn net_changes(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(range.len()));
     group.sample_size(20);
     for (name, n_in_memory_max) in [("in memory", usize::MAX), ("spilled", 20_000)] {
-        let options = NetChangesOptions { n_in_memory_max, spill_dir: directory.path().into() };
+        let base = NetChangesOptions::new(directory.path());
+        let options = NetChangesOptions { n_in_memory_max, ..base };
         group.bench_function(name, |bencher| {
             bencher.iter_batched(
                 || (),

@@ -59,6 +59,9 @@ impl HasKind for LogError {
             Self::Damaged { .. } | Self::DamagedRecord(_) => ErrorKind::Damaged,
             Self::Gap { .. } => ErrorKind::Missing,
             Self::Service(port) => port.kind(),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                ErrorKind::Missing
+            }
             Self::Io { source, .. } | Self::Spill { source, .. } => ErrorKind::of_io(source),
         }
     }

@@ -5,8 +5,14 @@
 //! of an entry in a directory, needs nothing more than that the inode is there with no chunks
 //! touched. Chunk ranges grow together where they meet, so that a file that is written from end to
 //! end takes one range however many writes it took.
+//!
+//! A file that is written all over has as many ranges as writes. So their number is limited, and
+//! where it is exceeded those that lie nearest to each other are joined, until half of them are
+//! left. What lies between is then touched as well, which costs its readers a look at chunks that
+//! did not change, and never leaves one out that did. Joining half of them at once makes the search
+//! for the nearest ones as cheap as the writes that led to it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tier_types::{Change, ChunkNo, ChunkRange, FileUpdate, Ino, Xid};
 
@@ -17,7 +23,8 @@ use crate::{LogRecord, Operation};
 pub(crate) struct RangeSet(BTreeMap<ChunkNo, ChunkNo>);
 
 impl RangeSet {
-    pub(crate) fn insert(&mut self, range: ChunkRange) {
+    /// Adds a range; of more than `n_max` the nearest become one.
+    pub(crate) fn insert(&mut self, range: ChunkRange, n_max: usize) {
         let (mut start, mut end) = (range.start(), range.end());
         // Every range that starts no later than `end` and ends no earlier than `start` joins.
         while let Some((&other_start, &other_end)) = self.0.range(..=end).next_back() {
@@ -29,6 +36,31 @@ impl RangeSet {
             self.0.remove(&other_start);
         }
         self.0.insert(start, end);
+        if self.0.len() > n_max {
+            self.join_nearest(self.0.len() - n_max.div_ceil(2));
+        }
+    }
+
+    /// Joins so many pairs of neighbours, those with the smallest gaps between them.
+    fn join_nearest(&mut self, n_joined: usize) {
+        let starts = self.0.keys().copied().skip(1);
+        let gaps = self
+            .0
+            .values()
+            .zip(starts)
+            .map(|(end, start)| Gap { n_chunks: start.get() - end.get(), start: *end });
+        let mut gaps: Vec<_> = gaps.collect();
+        gaps.sort_unstable();
+        // A gap's start is the end of the range before it, which goes on to the one behind.
+        let closed: HashSet<_> = gaps.iter().take(n_joined).map(|gap| gap.start).collect();
+        let mut joined: BTreeMap<ChunkNo, ChunkNo> = BTreeMap::new();
+        for (start, end) in std::mem::take(&mut self.0) {
+            match joined.last_entry() {
+                Some(mut last) if closed.contains(last.get()) => drop(last.insert(end)),
+                _ => drop(joined.insert(start, end)),
+            }
+        }
+        self.0 = joined;
     }
 
     pub(crate) fn ranges(&self) -> impl Iterator<Item = ChunkRange> + '_ {
@@ -38,6 +70,13 @@ impl RangeSet {
     fn len(&self) -> usize {
         self.0.len()
     }
+}
+
+/// Chunks between two ranges, the smallest gap first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Gap {
+    n_chunks: u64,
+    start: ChunkNo,
 }
 
 #[expect(clippy::expect_used, reason = "only ranges are put into a set, and joined to larger ones")]
@@ -62,13 +101,13 @@ pub(crate) struct InodeChange {
 }
 
 impl NetChange {
-    /// Adds what came later.
-    pub(crate) fn then(&mut self, later: &Self) {
+    /// Adds what came later, and keeps at most so many ranges.
+    pub(crate) fn then(&mut self, later: &Self, n_ranges_max: usize) {
         self.created |= later.created;
         // At most one of them is set, because an inode number is never used again.
         self.gone = self.gone.or(later.gone);
         for range in later.touched.ranges() {
-            self.touched.insert(range);
+            self.touched.insert(range, n_ranges_max);
         }
     }
 
@@ -85,14 +124,20 @@ impl NetChange {
 }
 
 /// Folds records, in order, into one [`NetChange`] for each inode.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Accumulator {
     inodes: HashMap<Ino, NetChange>,
     /// Inodes and ranges held: what bounds the memory.
     n_held: usize,
+    /// Ranges that are kept of one inode.
+    n_ranges_max: usize,
 }
 
 impl Accumulator {
+    pub(crate) fn new(n_ranges_max: usize) -> Self {
+        Self { inodes: HashMap::new(), n_held: 0, n_ranges_max }
+    }
+
     pub(crate) fn n_held(&self) -> usize {
         self.n_held
     }
@@ -116,6 +161,7 @@ impl Accumulator {
         let touched = touched_chunks(operation, chunk_bytes);
         let created = operation.creates();
         let gone = matches!(operation, Operation::Gone { .. });
+        let n_ranges_max = self.n_ranges_max;
         let change = self.inode(operation.ino());
         change.created |= created;
         if gone {
@@ -123,7 +169,7 @@ impl Accumulator {
         }
         if let Some(range) = touched {
             let before = change.touched.len();
-            change.touched.insert(range);
+            change.touched.insert(range, n_ranges_max);
             let after = change.touched.len();
             // What the inode had before is counted already.
             self.n_held = self.n_held + after - before;
@@ -184,9 +230,26 @@ mod tests {
     fn ranges_that_meet_become_one() {
         let mut set = RangeSet::default();
         for (start, end) in [(5, 7), (0, 2), (10, 12), (2, 5), (11, 20)] {
-            set.insert(range(start, end));
+            set.insert(range(start, end), 100);
         }
         assert_eq!(set.ranges().collect::<Vec<_>>(), [range(0, 7), range(10, 20)]);
+    }
+
+    #[test]
+    fn of_too_many_ranges_the_nearest_become_one() {
+        let mut set = RangeSet::default();
+        for (start, end) in [(0, 1), (100, 101), (3, 4), (210, 211)] {
+            set.insert(range(start, end), 4);
+        }
+        assert_eq!(set.len(), 4);
+        set.insert(range(105, 106), 4);
+        assert_eq!(
+            set.ranges().collect::<Vec<_>>(),
+            [range(0, 106), range(210, 211)],
+            "half of what is allowed is left"
+        );
+        set.insert(range(u64::MAX - 1, u64::MAX), 1);
+        assert_eq!(set.ranges().collect::<Vec<_>>(), [range(0, u64::MAX)]);
     }
 
     #[test]
@@ -197,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_is_held_is_counted() {
-        let mut accumulator = Accumulator::default();
+        let mut accumulator = Accumulator::new(100);
         let write = |accumulator: &mut Accumulator, ino: u64, offset, len| {
             let operation = Operation::Write { ino: Ino::new(ino), offset, len };
             let (xid, time) = (Xid::new(1), tier_types::Timestamp::default());

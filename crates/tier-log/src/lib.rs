@@ -16,6 +16,7 @@ mod error;
 mod fold;
 mod format;
 mod memory;
+mod merge;
 mod net_changes;
 mod reader;
 mod record;

@@ -8,15 +8,22 @@
 //! 1. **Fold.** Records are read in order and folded into one [`NetChange`] for each inode (see
 //!    `fold.rs`). When inodes and touched ranges together reach the limit, the table is written out
 //!    sorted, as a *run*, and folding begins afresh.
-//! 2. **Spill.** A run lies in a temporary file without a name (see `spill.rs`). What was folded
-//!    last stays in memory as the last run. Runs are numbered by age: everything in one is older
-//!    than anything in the next.
-//! 3. **Merge.** A heap holds the first inode of every run. The smallest inode is taken from all
-//!    runs that have it, oldest first, and its changes are joined.
+//! 2. **Spill.** A run lies in a temporary file without a name (see `spill.rs`). Everything in one
+//!    run is older than anything in the next.
+//! 3. **Pass.** Each run is an open file, of which a process has few. When [`FAN_IN`] runs of one
+//!    generation are there, which are neighbours in age, they are merged into one of the next. So
+//!    there are fewer than that many of each generation, and as many generations as the logarithm of
+//!    the number of runs: some hundred files for more inodes than a disk holds.
+//! 4. **Merge.** What was folded last stays in memory as the last run. A heap holds the first inode
+//!    of every run. The smallest inode is taken from all runs that have it, oldest first, and its
+//!    changes are joined.
 //!
-//! Where the runs were cut makes no difference to the outcome. Inode numbers are never reused, so
-//! that an inode is made at most once and gone at most once, and later; touched ranges are a union;
-//! and joining is associative. A property test compares runs of one record with a single run.
+//! Where the runs were cut makes no difference to which inodes come out, nor to what became of each.
+//! Inode numbers are never reused, so that an inode is made at most once and gone at most once, and
+//! later; touched ranges are a union; and joining is associative. Of one inode at most so many
+//! ranges are kept; beyond that the nearest ones become one, and more is touched than was. A
+//! property test compares runs of one record, merged two at a time, with a naive fold: without the
+//! limit they are equal, with it nothing is left out.
 //!
 //! **Moot operations vanish here, and only here.** An inode that was made and is gone within the
 //! range leaves nothing, and a chunk that was written twice is touched once. The segments stay as
@@ -27,15 +34,20 @@
 //! An inode that is gone but was made before the range is an update of its own: the archive holds
 //! it and must be told.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::path::PathBuf;
 
-use tier_types::{FileUpdate, Ino, LogService, XidRange};
+use tier_types::{FileUpdate, LogService, XidRange};
 
-use crate::fold::{Accumulator, InodeChange, NetChange};
-use crate::spill::SpilledRun;
+use crate::fold::{Accumulator, InodeChange};
+use crate::merge::{Items, Merge};
+use crate::spill::{RunWriter, SpilledRun};
 use crate::{LogError, read_range};
+
+/// Runs of one generation that are merged into one of the next.
+const FAN_IN: usize = 16;
+
+/// Ranges of one inode: they are in memory together, here and in the persister.
+const N_RANGES_MAX: usize = 1 << 14;
 
 /// How net changes are computed.
 #[derive(Clone, Debug)]
@@ -45,13 +57,23 @@ pub struct NetChangesOptions {
     pub n_in_memory_max: usize,
     /// Where the temporary files are.
     pub spill_dir: PathBuf,
+    /// Sorted runs that are merged at a time, each from an open file; at least 2.
+    pub fan_in: usize,
+    /// Touched ranges that are kept of one inode; at least 1. Beyond that the nearest ones are
+    /// joined, with what lies between them.
+    pub n_ranges_max: usize,
 }
 
 impl NetChangesOptions {
     /// Settings for most: about 20 MiB of memory, temporary files in `spill_dir`.
     pub fn new(spill_dir: impl Into<PathBuf>) -> Self {
-        // At about 200 bytes for an inode with its ranges.
-        Self { n_in_memory_max: 100_000, spill_dir: spill_dir.into() }
+        Self {
+            // At about 200 bytes for an inode with its ranges.
+            n_in_memory_max: 100_000,
+            spill_dir: spill_dir.into(),
+            fan_in: FAN_IN,
+            n_ranges_max: N_RANGES_MAX,
+        }
     }
 }
 
@@ -81,75 +103,76 @@ impl NetChangesOptions {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct NetChanges {
-    /// Oldest first.
-    runs: Vec<Run>,
-    /// The first inode of each run that is not at its end: smallest first, and of the same inode
-    /// the oldest run.
-    heads: BinaryHeap<Reverse<Head>>,
-}
+pub struct NetChanges(Merge);
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Head {
-    ino: Ino,
-    run_idx: usize,
+/// Runs that were spilled, oldest first, and how often each was merged.
+#[derive(Debug, Default)]
+struct Spilled(Vec<Generation>);
+
+#[derive(Debug)]
+struct Generation {
+    /// Passes that made it: of the same number are at most as many as are merged at a time.
+    n_passes: u32,
+    run: SpilledRun,
 }
 
 impl NetChanges {
     /// Reads the published segments of `range`.
     ///
     /// # Panics
-    /// If the options allow nothing in memory.
+    /// If the options allow nothing in memory, no two runs to be merged, or no range.
     pub fn of_range(
         log: &dyn LogService,
         range: XidRange,
         options: &NetChangesOptions,
     ) -> Result<Self, LogError> {
         assert!(options.n_in_memory_max > 0, "at least one inode is held in memory");
-        let mut accumulator = Accumulator::default();
-        let mut runs = Vec::new();
+        assert!(options.fan_in > 1, "a pass makes one run of several");
+        assert!(options.n_ranges_max > 0, "at least one range of an inode is kept");
+        let mut accumulator = Accumulator::new(options.n_ranges_max);
+        let mut spilled = Spilled::default();
         read_range(log, range, |header, record| {
             accumulator.add(&record, header.chunk_bytes);
             // After the record: one operation adds a few inodes and a range, and goes beyond the
             // limit by no more than that.
             if accumulator.n_held() >= options.n_in_memory_max {
-                let spilled = SpilledRun::write(&options.spill_dir, &accumulator.take())?;
-                runs.push(Run::start(Items::Spilled(spilled))?);
+                spilled.add(&accumulator.take(), options)?;
             }
             Ok::<(), LogError>(())
         })?;
+        let older = spilled.0.into_iter().map(|generation| Items::Spilled(generation.run));
         // The newest run. It may be empty.
-        runs.push(Run::start(Items::InMemory(accumulator.take().into_iter()))?);
-        let heads = runs.iter().enumerate().filter_map(|(run_idx, run)| run.head(run_idx));
-        // A `BinaryHeap` gives its largest item first.
-        Ok(Self { heads: heads.map(Reverse).collect(), runs })
+        let newest = Items::InMemory(accumulator.take().into_iter());
+        Ok(Self(Merge::start(older.chain([newest]), options.n_ranges_max)?))
     }
+}
 
-    /// The smallest inode with its changes from all runs, oldest first.
-    fn step(&mut self) -> Result<Option<InodeChange>, LogError> {
-        let Some(Reverse(first)) = self.heads.pop() else { return Ok(None) };
-        let mut merged = self.advance(first)?;
-        while let Some(Reverse(same)) = self.heads.peek().copied()
-            && same.ino == first.ino
-        {
-            assert!(
-                same.run_idx > first.run_idx,
-                "an inode is once in a run, and older runs first"
-            );
-            self.heads.pop();
-            merged.then(&self.advance(same)?);
+impl Spilled {
+    /// Writes a run, and merges those of which there are enough.
+    fn add(&mut self, inodes: &[InodeChange], options: &NetChangesOptions) -> Result<(), LogError> {
+        let mut writer = RunWriter::create(&options.spill_dir)?;
+        for inode in inodes {
+            writer.push(inode)?;
         }
-        Ok(Some(InodeChange { ino: first.ino, change: merged }))
+        self.0.push(Generation { n_passes: 0, run: writer.finish()? });
+        while let Some(n_passes) = self.due(options.fan_in) {
+            let first = self.0.len() - options.fan_in;
+            let merged = self.0.drain(first..).map(|generation| Items::Spilled(generation.run));
+            let mut merge = Merge::start(merged, options.n_ranges_max)?;
+            let mut writer = RunWriter::create(&options.spill_dir)?;
+            while let Some(inode) = merge.step()? {
+                writer.push(&inode)?;
+            }
+            self.0.push(Generation { n_passes: n_passes + 1, run: writer.finish()? });
+        }
+        Ok(())
     }
 
-    /// Takes the item at a head, which was popped, and puts the run's next one in its place.
-    fn advance(&mut self, head: Head) -> Result<NetChange, LogError> {
-        #[expect(clippy::indexing_slicing, reason = "heads are made from the runs")]
-        let run = &mut self.runs[head.run_idx];
-        let taken = run.advance()?;
-        assert_eq!(taken.ino, head.ino, "the heap shows the runs as they are");
-        self.heads.extend(run.head(head.run_idx).map(Reverse));
-        Ok(taken.change)
+    /// How often the newest runs were merged, if there are enough of them for the next pass.
+    fn due(&self, fan_in: usize) -> Option<u32> {
+        let newest = self.0.last()?.n_passes;
+        let n_same = self.0.iter().rev().take_while(|run| run.n_passes == newest).count();
+        (n_same >= fan_in).then_some(newest)
     }
 }
 
@@ -158,7 +181,7 @@ impl Iterator for NetChanges {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            match self.step() {
+            match self.0.step() {
                 Ok(Some(InodeChange { ino, change })) => {
                     // A moot inode is passed over in a loop: a recursion would go as deep as there
                     // are of them.
@@ -167,53 +190,36 @@ impl Iterator for NetChanges {
                     }
                 }
                 Ok(None) => return None,
-                Err(error) => {
-                    // What was taken from the runs is lost: the iterator must not go on.
-                    self.heads.clear();
-                    return Some(Err(error));
-                }
+                Err(error) => return Some(Err(error)),
             }
         }
     }
 }
 
-/// A sorted sequence with its next item in view.
-#[derive(Debug)]
-struct Run {
-    next: Option<InodeChange>,
-    rest: Items,
-}
+#[cfg(test)]
+mod tests {
+    use tier_types::Ino;
 
-#[derive(Debug)]
-enum Items {
-    Spilled(SpilledRun),
-    InMemory(std::vec::IntoIter<InodeChange>),
-}
+    use super::*;
+    use crate::fold::NetChange;
 
-impl Run {
-    fn start(mut items: Items) -> Result<Self, LogError> {
-        Ok(Self { next: items.next()?, rest: items })
-    }
-
-    fn head(&self, run_idx: usize) -> Option<Head> {
-        self.next.as_ref().map(|next| Head { ino: next.ino, run_idx })
-    }
-
-    /// Takes the item in view, which must be there.
-    #[expect(clippy::expect_used, reason = "only a run with an item in view has a head")]
-    fn advance(&mut self) -> Result<InodeChange, LogError> {
-        // Read before the item in view is taken, so that an error does not take that with it.
-        let next = self.rest.next()?;
-        let taken = std::mem::replace(&mut self.next, next).expect("a run that is not at its end");
-        Ok(taken)
-    }
-}
-
-impl Items {
-    fn next(&mut self) -> Result<Option<InodeChange>, LogError> {
-        match self {
-            Self::Spilled(run) => run.next(),
-            Self::InMemory(rest) => Ok(rest.next()),
+    #[test]
+    fn few_runs_are_open_however_many_were_spilled() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = NetChangesOptions { fan_in: 4, ..NetChangesOptions::new(dir.path()) };
+        let mut spilled = Spilled::default();
+        for number in 1..=1000 {
+            let change = NetChange { created: true, ..NetChange::default() };
+            let inode = InodeChange { ino: Ino::new(number), change };
+            spilled.add(&[inode], &options).unwrap();
+            assert!(spilled.0.len() <= 3 * 5, "3 of each of 5 generations: 4 to the 5th is 1024");
+            assert!(spilled.0.is_sorted_by(|a, b| a.n_passes >= b.n_passes), "oldest first");
         }
+        let runs = spilled.0.into_iter().map(|generation| Items::Spilled(generation.run));
+        let mut merge = Merge::start(runs, 1).unwrap();
+        for number in 1..=1000 {
+            assert_eq!(merge.step().unwrap().unwrap().ino, Ino::new(number));
+        }
+        assert_eq!(merge.step().unwrap(), None);
     }
 }

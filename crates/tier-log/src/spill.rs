@@ -29,27 +29,49 @@ struct SpilledInode {
 #[derive(Debug)]
 pub(crate) struct SpilledRun {
     file: BufReader<File>,
-    n_left: usize,
+    n_left: u64,
     /// The inode that was read last.
     last: Option<Ino>,
 }
 
-impl SpilledRun {
-    /// Writes a run to a new temporary file in `dir`.
-    pub(crate) fn write(dir: &Path, inodes: &[InodeChange]) -> Result<Self, LogError> {
-        debug_assert!(inodes.is_sorted_by_key(|inode| inode.ino), "a run is sorted");
-        let failed = |source| LogError::Spill { operation: "write", source };
-        let mut sink = BufWriter::new(tempfile::tempfile_in(dir).map_err(failed)?);
-        for inode in inodes {
-            let bytes = encode(inode);
-            sink.write_all(&to_u64(bytes.len()).to_le_bytes()).map_err(failed)?;
-            sink.write_all(&bytes).map_err(failed)?;
-        }
-        let mut file = sink.into_inner().map_err(|error| failed(error.into_error()))?;
-        file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        Ok(Self { file: BufReader::new(file), n_left: inodes.len(), last: None })
+/// Writes one run, in order of inodes.
+#[derive(Debug)]
+pub(crate) struct RunWriter {
+    sink: BufWriter<File>,
+    n_inodes: u64,
+    /// The inode that was written last.
+    last: Option<Ino>,
+}
+
+impl RunWriter {
+    /// A new temporary file in `dir`.
+    pub(crate) fn create(dir: &Path) -> Result<Self, LogError> {
+        let file = tempfile::tempfile_in(dir).map_err(not_written)?;
+        Ok(Self { sink: BufWriter::new(file), n_inodes: 0, last: None })
     }
 
+    pub(crate) fn push(&mut self, inode: &InodeChange) -> Result<(), LogError> {
+        assert!(Some(inode.ino) > self.last, "a run is sorted, and has each inode once");
+        let bytes = encode(inode);
+        self.sink.write_all(&to_u64(bytes.len()).to_le_bytes()).map_err(not_written)?;
+        self.sink.write_all(&bytes).map_err(not_written)?;
+        self.n_inodes += 1;
+        self.last = Some(inode.ino);
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> Result<SpilledRun, LogError> {
+        let mut file = self.sink.into_inner().map_err(|error| not_written(error.into_error()))?;
+        file.seek(SeekFrom::Start(0)).map_err(not_written)?;
+        Ok(SpilledRun { file: BufReader::new(file), n_left: self.n_inodes, last: None })
+    }
+}
+
+fn not_written(source: std::io::Error) -> LogError {
+    LogError::Spill { operation: "write", source }
+}
+
+impl SpilledRun {
     pub(crate) fn next(&mut self) -> Result<Option<InodeChange>, LogError> {
         if self.n_left == 0 {
             return Ok(None);
@@ -88,8 +110,11 @@ fn decode(bytes: &[u8]) -> Option<InodeChange> {
     let spilled: SpilledInode = postcard::from_bytes(bytes).ok()?;
     let gone = spilled.gone.map(Xid::new);
     let mut change = NetChange { created: spilled.created, gone, ..NetChange::default() };
+    // There are no more of them than were written: none is to be joined.
+    let n_ranges = spilled.touched.len();
     for (start, end) in spilled.touched {
-        change.touched.insert(ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end))?);
+        let range = ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end))?;
+        change.touched.insert(range, n_ranges);
     }
     Some(InodeChange { ino: Ino::new(spilled.ino), change })
 }

@@ -48,7 +48,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "tier-cli",
         &[
-            &["args", "console", "logging", "open_store"],
+            &["args", "console", "descriptors", "logging", "open_store"],
             &["context"],
             &["transfer"],
             &["command"],

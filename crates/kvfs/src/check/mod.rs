@@ -29,6 +29,13 @@
 //! entries that nothing looked at before), so there are up to [`N_ROUNDS_MAX`] rounds; a round that
 //! repairs nothing is the last.
 //!
+//! # What the key-value store cannot read
+//! A block of a table file whose checksum does not fit takes the rows in it along, and nothing
+//! else. The scan says what it could not read, with the inode and the file, and goes on: behind the
+//! block, and row by row where other tables name the inodes that may lie in it. A chunk that cannot
+//! be read is repaired as a lost one is; a name is, if its inode knows it, by a new row, which is
+//! read before the old one. The block stays where it is, so that the check goes on naming it.
+//!
 //! # A repair that is cut off
 //! Between the second stage and the fifth link counts are wrong, and a removal that goes by one
 //! would delete data that has another name. So a mark in the store says that a repair is under way;
@@ -139,6 +146,9 @@ impl Core {
         // What was repaired is durable before the mark goes.
         self.fsync()?;
         self.db.set_repairing(false)?;
+        if left.n_unreadable == 0 {
+            self.db.note_wholeness()?;
+        }
         Ok(FsckReport { n_repaired, ..left })
     }
 

@@ -34,6 +34,8 @@ pub struct FsckReport {
     pub n_chunks: u64,
     /// Evicted runs that the archive was asked for.
     pub n_cold_runs: u64,
+    /// Places that the key-value store cannot read, because its files are damaged.
+    pub n_unreadable: u64,
     /// Contradictions that are there.
     pub n_findings: u64,
     /// Contradictions that were repaired.
@@ -167,6 +169,35 @@ pub enum Problem {
         /// The archive has exactly this version of them by now.
         is_archived: bool,
     },
+    /// Chunks are in the store and cannot be read.
+    ChunksUnreadable {
+        /// The chunks.
+        chunks: ChunkRange,
+        /// Their version.
+        data_xid: Xid,
+        /// The archive has exactly this version of them.
+        is_archived: bool,
+        /// Which file, and what is wrong with it.
+        reason: String,
+    },
+    /// Other rows of an inode cannot be read.
+    RowsUnreadable {
+        /// The table.
+        table: &'static str,
+        /// Which file, and what is wrong with it.
+        reason: String,
+    },
+    /// A table cannot be read over a range of inodes.
+    TableUnreadable {
+        /// The table.
+        table: Table,
+        /// The first of the inodes.
+        from: Ino,
+        /// The first inode behind them; `None` if there is none.
+        until: Option<Ino>,
+        /// Which file, and what is wrong with it.
+        reason: String,
+    },
     /// The archive does not have evicted chunks.
     NotArchived {
         /// The chunks.
@@ -233,6 +264,9 @@ impl Problem {
             Self::ChunkUnmapped { .. } => "chunk-unmapped",
             Self::ChunksLost { .. } => "chunks-lost",
             Self::LostRange { .. } => "lost-range",
+            Self::ChunksUnreadable { .. } => "chunks-unreadable",
+            Self::RowsUnreadable { .. } => "rows-unreadable",
+            Self::TableUnreadable { .. } => "table-unreadable",
             Self::NotArchived { .. } => "not-archived",
             Self::KeyUnreadable { .. } => "key-unreadable",
             Self::Unowned { .. } => "unowned",
@@ -293,6 +327,13 @@ impl fmt::Display for Problem {
             Self::LostRange { chunks, .. } => {
                 write!(f, "its chunks {chunks} are lost: they could not be read when persisted")
             }
+            Self::ChunksUnreadable { chunks, reason, .. } => {
+                write!(f, "its chunks {chunks} are in the store and unreadable: {reason}")
+            }
+            Self::RowsUnreadable { reason, .. } => write!(f, "{reason}"),
+            Self::TableUnreadable { table, from, until, reason } => {
+                write!(f, "table {} {}: {reason}", table.name(), gap(*from, *until))
+            }
             Self::NotArchived { chunks, data_xid } => {
                 write!(f, "the archive does not have its evicted chunks {chunks} of xid {data_xid}")
             }
@@ -309,6 +350,12 @@ impl fmt::Display for Problem {
             Self::LogEnd => write!(f, "the log does not end at the last transaction"),
         }
     }
+}
+
+/// Where a table cannot be read.
+fn gap(from: Ino, until: Option<Ino>) -> String {
+    let until = until.map_or_else(|| "on".into(), |until| format!("to {until}"));
+    format!("cannot be read from inode {from} {until}")
 }
 
 #[cfg(test)]
@@ -351,6 +398,19 @@ pub(super) mod testing {
             Problem::ChunkUnmapped { chunk: ChunkNo::new(2), is_beyond_end: true },
             Problem::ChunksLost { chunks, data_xid: Xid::new(9), is_archived: true },
             Problem::LostRange { chunks, data_xid: Xid::new(9), is_archived: true },
+            Problem::ChunksUnreadable {
+                chunks,
+                data_xid: Xid::new(9),
+                is_archived: true,
+                reason: "a block is damaged".into(),
+            },
+            Problem::RowsUnreadable { table: "map", reason: "a block is damaged".into() },
+            Problem::TableUnreadable {
+                table: Table::Map,
+                from: Ino::new(3),
+                until: Some(Ino::new(7)),
+                reason: "a block is damaged".into(),
+            },
             Problem::NotArchived { chunks, data_xid: Xid::new(9) },
             Problem::KeyUnreadable { table: Table::Map },
             Problem::Unowned { table: Table::Links, can_be_recreated: false },
@@ -398,6 +458,9 @@ mod tests {
         chunk-unmapped: chunk 2 is in the store, and its map knows nothing of it
         chunks-lost: its chunks 2-4 have neither data nor detour
         lost-range: its chunks 2-4 are lost: they could not be read when persisted
+        chunks-unreadable: its chunks 2-4 are in the store and unreadable: a block is damaged
+        rows-unreadable: a block is damaged
+        table-unreadable: table map cannot be read from inode 3 to 7: a block is damaged
         not-archived: the archive does not have its evicted chunks 2-4 of xid 9
         key-unreadable: a key of table map cannot be read
         unowned: it does not exist, and table links has something of it

@@ -37,7 +37,7 @@ pub(super) enum Repair {
     SetLinkCount { ino: Ino, n_links: u64 },
     /// A chunk behind the end of its file goes.
     DeleteChunk { ino: Ino, chunk: ChunkNo },
-    /// Lost chunks that the archive has become evicted ones.
+    /// Lost or unreadable chunks that the archive has become evicted ones.
     MakeCold { ino: Ino, chunks: ChunkRange, data_xid: Xid },
     /// The sums of bytes are made anew.
     SumResident { ino: Ino },
@@ -110,7 +110,8 @@ impl Repair {
                 Self::DeleteChunk { ino, chunk: *chunk }
             }
             Problem::ChunksLost { chunks, data_xid, is_archived: true }
-            | Problem::LostRange { chunks, data_xid, is_archived: true } => {
+            | Problem::LostRange { chunks, data_xid, is_archived: true }
+            | Problem::ChunksUnreadable { chunks, data_xid, is_archived: true, .. } => {
                 Self::MakeCold { ino, chunks: *chunks, data_xid: *data_xid }
             }
             Problem::ResidentUnreadable | Problem::ResidentBytes { .. } => {
@@ -128,6 +129,9 @@ impl Repair {
             | Problem::ChunkUnmapped { is_beyond_end: false, .. }
             | Problem::ChunksLost { is_archived: false, .. }
             | Problem::LostRange { is_archived: false, .. }
+            | Problem::ChunksUnreadable { is_archived: false, .. }
+            | Problem::RowsUnreadable { .. }
+            | Problem::TableUnreadable { .. }
             | Problem::Damaged(_)
             | Problem::DirectoryNames
             | Problem::DataOfNoFile
@@ -209,6 +213,9 @@ mod tests {
         chunk-unmapped: Counts
         chunks-lost: Counts
         lost-range: Counts
+        chunks-unreadable: Counts
+        rows-unreadable: -
+        table-unreadable: -
         not-archived: -
         key-unreadable: -
         unowned: Inodes
@@ -232,6 +239,12 @@ mod tests {
             Problem::LinkCount { kept: 1, expected: 0, is_certain: false },
             Problem::ChunkUnmapped { chunk: ChunkNo::new(2), is_beyond_end: false },
             Problem::ChunksLost { chunks, data_xid, is_archived: false },
+            Problem::ChunksUnreadable {
+                chunks,
+                data_xid,
+                is_archived: false,
+                reason: "a block is damaged".into(),
+            },
             Problem::Unowned { table: Table::Entries, can_be_recreated: false },
         ] {
             assert_eq!(planned(Some(7), problem.clone()), None, "{problem:?}");

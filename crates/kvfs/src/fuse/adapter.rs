@@ -346,8 +346,8 @@ impl Filesystem for Adapter {
     ) {
         tracing::trace!(%ino, offset, "readdir");
         let listed = self.list(convert::ino(ino), offset, |entry| {
-            let number = convert::number(entry.attr.ino);
-            let kind = convert::file_type(&entry.attr.kind);
+            let number = convert::number(entry.ino);
+            let kind = convert::listed_type(entry.attr.as_ref());
             Ok(reply.add(number, entry.cookie, kind, OsStr::from_bytes(&entry.name)))
         });
         match listed {
@@ -366,8 +366,8 @@ impl Filesystem for Adapter {
     ) {
         tracing::trace!(%ino, offset, "readdirplus");
         let listed = self.list(convert::ino(ino), offset, |entry| {
-            let (number, attr) =
-                (convert::number(entry.attr.ino), answer::kernel_attr(&self.fs, &entry.attr)?);
+            let number = convert::number(entry.ino);
+            let attr = answer::listed_attr(&self.fs, entry)?;
             let name = OsStr::from_bytes(&entry.name);
             Ok(reply.add(number, entry.cookie, name, &answer::REMEMBER, &attr, answer::GENERATION))
         });

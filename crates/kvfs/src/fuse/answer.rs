@@ -9,6 +9,7 @@ use fuser::{
 use tier_types::{FileAttr, FileKind};
 
 use super::convert::{self, errno, errno_by_ino};
+use crate::ops::DirEntry;
 use crate::{FsError, Kvfs};
 
 /// How long the kernel may remember what it was told. Everything else that changes the filesystem,
@@ -28,6 +29,17 @@ pub(super) fn kernel_attr(fs: &Kvfs, attr: &FileAttr) -> Result<fuser::FileAttr,
         | FileKind::BlockDevice(_) => 0,
     };
     Ok(convert::attr(attr, resident_bytes, fs.chunk_bytes()))
+}
+
+/// Attributes in a listing. An entry whose attributes cannot be read is one without a node, of which
+/// the kernel takes the name alone; it asks when it needs more.
+pub(super) fn listed_attr(fs: &Kvfs, entry: &DirEntry) -> Result<fuser::FileAttr, FsError> {
+    let known = entry.attr.as_ref().map(|attr| kernel_attr(fs, attr));
+    match known {
+        Some(Err(error)) if error.is_damage() => Ok(convert::no_inode()),
+        Some(attr) => attr,
+        None => Ok(convert::no_inode()),
+    }
 }
 
 pub(super) fn empty(reply: ReplyEmpty, done: Result<(), FsError>) {

@@ -11,7 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{Errno, FileType, INodeNo};
-use tier_types::{DeviceNumber, FileAttr, FileKind, FileName, Ino, Timestamp, with_causes};
+use tier_types::{
+    DeviceNumber, ErrorKind, FileAttr, FileKind, FileName, Ino, Timestamp, with_causes,
+};
 
 use crate::FsError;
 
@@ -43,7 +45,7 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::NotEmpty => Errno::ENOTEMPTY,
         FsError::TooLong(_) => Errno::ENAMETOOLONG,
         FsError::TooLarge(_) => Errno::EFBIG,
-        FsError::NoSpace(_) => Errno::ENOSPC,
+        FsError::NoSpace(_) | FsError::Store { kind: ErrorKind::NoSpace, .. } => Errno::ENOSPC,
         FsError::Invalid(_) => Errno::EINVAL,
         FsError::TooManyLinks => Errno::EMLINK,
         FsError::NoXattr => Errno::ENODATA,
@@ -55,6 +57,7 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::Recall { .. }
         | FsError::Damaged { .. }
         | FsError::LostRange { .. }
+        | FsError::Unreadable { .. }
         | FsError::Lost(_)
         | FsError::NotNew { .. }
         | FsError::Store { .. }
@@ -87,6 +90,11 @@ pub(super) fn file_type(kind: &FileKind) -> FileType {
         FileKind::CharDevice(_) => FileType::CharDevice,
         FileKind::BlockDevice(_) => FileType::BlockDevice,
     }
+}
+
+/// What a listing says of an inode: one that cannot be read has to be of some kind.
+pub(super) fn listed_type(attr: Option<&FileAttr>) -> FileType {
+    attr.map_or(FileType::RegularFile, |attr| file_type(&attr.kind))
 }
 
 /// What is made by mknod with this mode and device.
@@ -197,6 +205,7 @@ pub(super) fn timestamp(time: SystemTime) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use tier_types::ChunkRange;
 
     use super::*;
@@ -263,6 +272,8 @@ mod tests {
             (FsError::Contended { ino, problem: "changes" }, Errno::EIO),
             (FsError::Damaged { ino: Some(ino), damage }, Errno::EIO),
             (FsError::lost_range(ino, ChunkRange::ALL, 512, 700), Errno::EIO),
+            (FsError::io("sync", io::ErrorKind::StorageFull.into()), Errno::ENOSPC),
+            (FsError::io("sync", io::ErrorKind::Other.into()), Errno::EIO),
             (FsError::Poisoned, Errno::EIO),
             (FsError::LeaderPanicked, Errno::EIO),
             (FsError::Busy, Errno::EIO),

@@ -4,8 +4,11 @@
 //! entry of the directory ever had or will have, the transaction that made it. So a listing that is
 //! read in pages shows every entry that was there all the time exactly once, whatever comes and
 //! goes between two pages, and after a restart as well.
+//!
+//! An inode whose attributes cannot be read is listed without them: it is there, and one damaged
+//! inode must not hide the others of its directory.
 
-use tier_types::{FileAttr, FileName, Ino};
+use tier_types::{FileAttr, FileName, Ino, with_causes};
 
 use crate::FsError;
 use crate::core::Core;
@@ -18,7 +21,9 @@ pub struct DirEntry {
     /// Its name, `.` and `..` included.
     pub name: Vec<u8>,
     /// Its inode.
-    pub attr: FileAttr,
+    pub ino: Ino,
+    /// The attributes of its inode; `None` if they cannot be read.
+    pub attr: Option<FileAttr>,
     /// Where a listing goes on after it: the same as long as the entry exists, and no other entry
     /// of the directory ever has it.
     pub cookie: u64,
@@ -31,13 +36,18 @@ impl Core {
         let mut entries = Vec::new();
         if after < COOKIE_SELF && n_max > 0 {
             let name = b".".to_vec();
-            entries.push(DirEntry { name, attr: attr.clone(), cookie: COOKIE_SELF });
+            let attr = Some(attr.clone());
+            entries.push(DirEntry { name, ino: dir, attr, cookie: COOKIE_SELF });
         }
         if after < COOKIE_PARENT && entries.len() < n_max {
             let parent = self.reader().first_link(dir)?.map_or(dir, |link| link.parent);
             // A parent that is lost is damage, which the check finds; the listing goes on.
-            let of_parent = self.reader().find_attr(parent)?.unwrap_or(attr);
-            entries.push(DirEntry { name: b"..".to_vec(), attr: of_parent, cookie: COOKIE_PARENT });
+            let (ino, attr) = match self.listed_attr(parent)? {
+                Listed::Found(of_parent) => (parent, Some(of_parent)),
+                Listed::Unreadable => (parent, None),
+                Listed::Gone => (dir, Some(attr)),
+            };
+            entries.push(DirEntry { name: b"..".to_vec(), ino, attr, cookie: COOKIE_PARENT });
         }
         for row in self.reader().listing(dir, after.max(COOKIE_PARENT))? {
             if entries.len() >= n_max {
@@ -48,9 +58,30 @@ impl Core {
             // An entry may go between two reads.
             let Some(name) = FileName::new(&row.name) else { continue };
             let Some(Entry { ino, .. }) = self.reader().entry(dir, &name)? else { continue };
-            let Some(attr) = self.reader().find_attr(ino)? else { continue };
-            entries.push(DirEntry { name: row.name, attr, cookie });
+            let attr = match self.listed_attr(ino)? {
+                Listed::Found(attr) => Some(attr),
+                Listed::Unreadable => None,
+                Listed::Gone => continue,
+            };
+            entries.push(DirEntry { name: row.name, ino, attr, cookie });
         }
         Ok(entries)
     }
+
+    fn listed_attr(&self, ino: Ino) -> Result<Listed, FsError> {
+        match self.reader().find_attr(ino) {
+            Err(error) if error.is_damage() => {
+                tracing::error!(%ino, error = %with_causes(&error), "listed without attributes");
+                Ok(Listed::Unreadable)
+            }
+            found => Ok(found?.map_or(Listed::Gone, Listed::Found)),
+        }
+    }
+}
+
+/// What is known of an inode that is listed.
+enum Listed {
+    Found(FileAttr),
+    Unreadable,
+    Gone,
 }

@@ -244,13 +244,12 @@ impl Core {
         }
         // Up from the new place. The tree does not change meanwhile: its lock is held, or both
         // places are in one directory.
-        let mut at = Some(to_dir);
-        while let Some(dir) = at {
-            if dir == moved.ino {
-                return Err(FsError::Invalid("a directory cannot move below itself"));
-            }
-            at = self.reader().first_link(dir)?.map(|link| link.parent);
+        let mut way = self.reader().way_up(to_dir);
+        let mut at = to_dir;
+        while at != moved.ino {
+            let Some(link) = way.step()? else { return Ok(()) };
+            at = link.parent;
         }
-        Ok(())
+        Err(FsError::Invalid("a directory cannot move below itself"))
     }
 }

@@ -50,10 +50,8 @@ impl Disk for StoreDisk {
     fn own_bytes(&self) -> Result<u64, FsError> {
         let mut bytes = self.db.physical_bytes()?;
         for directory in &self.directories {
-            bytes += tree_bytes(directory).map_err(|source| FsError::Store {
-                operation: "measure the files beside",
-                source: source.into(),
-            })?;
+            let found = tree_bytes(directory);
+            bytes += found.map_err(|source| FsError::io("measure the files beside", source))?;
         }
         Ok(bytes)
     }

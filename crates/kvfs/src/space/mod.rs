@@ -291,6 +291,7 @@ impl Room {
         let Some(used_elsewhere) = self.used_elsewhere.get() else { return Ok(0) };
         used_elsewhere().map_err(|source| FsError::Store {
             operation: "measure what lies beside",
+            kind: source.kind(),
             source: source.into(),
         })
     }

@@ -4,8 +4,8 @@
 //! seek through every level of the store; a cursor that already stands close by takes a few steps
 //! instead, and no move at all where it knows that the table is empty up to its place
 //! (`docs/adr/0009`). Two kinds of typed reads stand on cursors: [`OrderedReader`], which answers
-//! questions about one inode after the other, and the walks of the check, which see every row,
-//! readable or not.
+//! questions about one inode after the other, and the walks of the check (`walks`), which see every
+//! row, readable or not.
 
 use std::collections::{HashMap, hash_map};
 
@@ -16,10 +16,9 @@ use super::cuts::{CutMarks, EffectiveRuns};
 use super::db::KvsSnapshot;
 use super::decode::{parse_run, run, xattr_name};
 use super::extents::Assembler;
-use super::failure::failed;
 use super::keys::{self, Table};
 use super::rows::{self, RunState};
-use super::tuning;
+use super::{failure, tuning};
 use crate::FsError;
 use crate::error::Damage;
 
@@ -27,12 +26,13 @@ use crate::error::Damage;
 const N_STEPS_MAX: usize = 16;
 
 /// Key and value, where they are.
-type Item<'a> = (&'a [u8], &'a [u8]);
+pub(super) type Item<'a> = (&'a [u8], &'a [u8]);
 
 /// A place in a table of a snapshot that mostly moves forward: a step there is far cheaper than a
 /// seek, and no move at all where the table is known to be empty.
-struct Cursor<'a> {
+pub(super) struct Cursor<'a> {
     snapshot: &'a KvsSnapshot,
+    table: Table,
     iterator: DBRawIterator<'a>,
     n_steps_max: usize,
     /// The table holds nothing from this key up to the place; `None` before the first move.
@@ -40,15 +40,15 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    fn new(snapshot: &'a KvsSnapshot, table: Table) -> Self {
+    pub(super) fn new(snapshot: &'a KvsSnapshot, table: Table) -> Self {
         let iterator = snapshot.raw_iterator(table, tuning::walk());
         // A step over a chunk reads it.
         let n_steps_max = if table == Table::Chunks { 1 } else { N_STEPS_MAX };
-        Self { snapshot, iterator, n_steps_max, empty_from: None }
+        Self { snapshot, table, iterator, n_steps_max, empty_from: None }
     }
 
     /// Moves to the first pair at or after `key`, and returns it.
-    fn at_or_after(&mut self, key: &[u8]) -> Result<Option<Item<'_>>, FsError> {
+    pub(super) fn at_or_after(&mut self, key: &[u8]) -> Result<Option<Item<'_>>, FsError> {
         let forward = self.empty_from.as_ref().is_some_and(|from| from.as_slice() <= key);
         let mut n_steps = 0;
         let behind = |iterator: &DBRawIterator<'_>| iterator.key().is_some_and(|at| at < key);
@@ -67,7 +67,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Moves to the pair after the one it is at, and returns it.
-    fn next(&mut self) -> Result<Option<Item<'_>>, FsError> {
+    pub(super) fn next(&mut self) -> Result<Option<Item<'_>>, FsError> {
         if let (Some(key), Some(empty_from)) = (self.iterator.key(), &mut self.empty_from) {
             empty_from.clear();
             empty_from.extend_from_slice(key);
@@ -84,12 +84,44 @@ impl<'a> Cursor<'a> {
         self.item()
     }
 
+    /// The first inode at or behind `from` at which the table can be read again, although it
+    /// cannot at `from`; `None` if there is none. What a damaged block holds is not known, so that
+    /// its end is searched: with steps that double until one comes behind it, and then between the
+    /// last two. A readable row between two damaged blocks may be passed over.
+    pub(super) fn behind_damage(&mut self, from: Ino) -> Result<Option<Ino>, FsError> {
+        let (mut damaged, mut step) = (from.get(), 1_u64);
+        let mut readable = loop {
+            let Some(probe) = damaged.checked_add(step) else { return Ok(None) };
+            if self.can_read(probe)? {
+                break probe;
+            }
+            (damaged, step) = (probe, step.saturating_mul(2));
+        };
+        while readable - damaged > 1 {
+            let probe = damaged + (readable - damaged) / 2;
+            if self.can_read(probe)? {
+                readable = probe;
+            } else {
+                damaged = probe;
+            }
+        }
+        Ok(Some(Ino::new(readable)))
+    }
+
+    fn can_read(&mut self, probe: u64) -> Result<bool, FsError> {
+        match self.at_or_after(&keys::ino(Ino::new(probe))) {
+            Err(error) if error.is_damage() => Ok(false),
+            item => item.map(|_| true),
+        }
+    }
+
     fn item(&mut self) -> Result<Option<Item<'_>>, FsError> {
         self.snapshot.check()?;
         if let (None, Err(source)) = (self.iterator.key(), self.iterator.status()) {
             // What lies behind the damage is found by a seek.
-            self.empty_from = None;
-            return Err(failed("scan", source));
+            let asked = self.empty_from.take().unwrap_or_default();
+            let rows = failure::row_at(self.table, &asked);
+            return Err(self.snapshot.opened().not_read(rows, source));
         }
         Ok(self.iterator.item())
     }
@@ -224,91 +256,26 @@ impl<'a> OrderedReader<'a> {
         chunk_bytes: u32,
         out: &mut Vec<u8>,
     ) -> Result<(), FsError> {
+        let reader = self.snapshot.reader();
         let mut assembler = Assembler::new(self.snapshot.extent_files(), ino, chunk_bytes, out);
         let cursor = self.cursor(Table::Chunks);
         for number in chunks.start().get()..chunks.end().get() {
             let key = keys::pair(ino.get(), number);
-            let found = cursor.at_or_after(&key)?.filter(|(at, _)| *at == key);
+            let item = match cursor.at_or_after(&key) {
+                // A cursor fails at a damaged block whatever lies in it; this row may lie
+                // elsewhere, or be newer.
+                Err(error) if error.is_damage() => {
+                    let row = reader.chunk_row(ino, ChunkNo::new(number))?;
+                    assembler.push(row.as_deref())?;
+                    continue;
+                }
+                item => item?,
+            };
+            let found = item.filter(|(at, _)| *at == key);
             assembler.push(found.map(|(_, row)| row))?;
         }
         assembler.finish()
     }
-}
-
-/// A row of the inodes, readable or not.
-#[derive(Debug)]
-pub(crate) struct InodeRow {
-    /// `None` if the key cannot be decoded.
-    pub(crate) ino: Option<Ino>,
-    /// `None` if the attributes cannot be decoded.
-    pub(crate) attr: Option<FileAttr>,
-}
-
-/// An inode of which a table has rows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Owner {
-    /// Its number, and whether it exists.
-    Inode { ino: Ino, exists: bool },
-    /// A key in which no number can be read: nothing behind it is looked at.
-    Unreadable,
-}
-
-impl KvsSnapshot {
-    /// All rows of the inodes in order. Ends after the first error.
-    pub(crate) fn inode_rows(&self) -> impl Iterator<Item = Result<InodeRow, FsError>> + '_ {
-        let mut cursor = Cursor::new(self, Table::Inodes);
-        let mut is_first = true;
-        let mut has_ended = false;
-        std::iter::from_fn(move || {
-            if has_ended {
-                return None;
-            }
-            let item = if std::mem::take(&mut is_first) {
-                cursor.at_or_after(&keys::ino(Ino::new(0)))
-            } else {
-                cursor.next()
-            };
-            let row = item.map(|item| {
-                item.map(|(key, bytes)| {
-                    let ino = keys::take_number(key).map(|(number, _)| Ino::new(number));
-                    let attr = ino.and_then(|ino| rows::attr_from_bytes(ino, bytes));
-                    InodeRow { ino, attr }
-                })
-            });
-            has_ended = !matches!(row, Ok(Some(_)));
-            row.transpose()
-        })
-    }
-
-    /// The inodes of which a table has rows, each once, in order. Ends after the first error, and
-    /// after a key that cannot be read.
-    pub(crate) fn owners(&self, table: Table) -> impl Iterator<Item = Result<Owner, FsError>> + '_ {
-        let mut inodes = Cursor::new(self, Table::Inodes);
-        let mut rows = Cursor::new(self, table);
-        let mut from = Some(Ino::new(0));
-        std::iter::from_fn(move || {
-            let owner = next_owner(&mut rows, &mut inodes, from.take()?);
-            if let Ok(Some(Owner::Inode { ino, .. })) = owner
-                && ino.get() < u64::MAX
-            {
-                from = Some(ino.next());
-            }
-            owner.transpose()
-        })
-    }
-}
-
-fn next_owner(
-    rows: &mut Cursor<'_>,
-    inodes: &mut Cursor<'_>,
-    from: Ino,
-) -> Result<Option<Owner>, FsError> {
-    let Some((key, _)) = rows.at_or_after(&keys::ino(from))? else { return Ok(None) };
-    let Some((number, _)) = keys::take_number(key) else { return Ok(Some(Owner::Unreadable)) };
-    let ino = Ino::new(number);
-    let key = keys::ino(ino);
-    let exists = inodes.at_or_after(&key)?.is_some_and(|(at, _)| *at == key);
-    Ok(Some(Owner::Inode { ino, exists }))
 }
 
 #[cfg(test)]
@@ -387,47 +354,5 @@ mod tests {
         let mut same = Vec::new();
         db.reader().read_chunks(Ino::new(7), range(2, 4), CHUNK, &mut same).unwrap();
         assert_eq!(same.len(), 2 * 512);
-    }
-
-    #[test]
-    fn walks_see_every_row_once() {
-        let (_dir, db) = store();
-        let committer = committer(&db, Arc::new(StandingClock));
-        fill(&committer);
-        let stray = Ino::new(100);
-        committer
-            .commit(Permit::unchecked(), 0, move |draft| {
-                draft.put_xattr(stray, b"user.a", Vec::new());
-            })
-            .unwrap();
-        let snapshot = KvsSnapshot::take(&db).unwrap();
-        let inodes: Vec<_> = snapshot.inode_rows().map(|row| row.unwrap().ino.unwrap()).collect();
-        assert_eq!(inodes, (1..60).step_by(3).map(Ino::new).collect::<Vec<_>>());
-        let owners: Vec<_> = snapshot.owners(Table::Xattrs).map(Result::unwrap).collect();
-        let exists = |ino| Owner::Inode { ino, exists: true };
-        let mut expected: Vec<_> = (1..60).step_by(6).map(|ino| exists(Ino::new(ino))).collect();
-        expected.push(Owner::Inode { ino: stray, exists: false });
-        assert_eq!(owners, expected);
-        assert_eq!(snapshot.owners(Table::Pins).count(), 0);
-    }
-
-    #[test]
-    fn rows_that_cannot_be_decoded_are_seen_as_such() {
-        let (_dir, db) = store();
-        let mut batch = crate::store::Batch::default();
-        batch.put(Table::Inodes, b"short", Vec::new());
-        batch.put(Table::Inodes, &keys::ino(Ino::new(u64::MAX)), b"no attributes".to_vec());
-        batch.put(Table::Pins, &keys::ino(Ino::new(u64::MAX)), Vec::new());
-        batch.put(Table::Warm, b"short", Vec::new());
-        db.write(batch).unwrap();
-        let snapshot = KvsSnapshot::take(&db).unwrap();
-        let rows: Vec<_> = snapshot.inode_rows().map(Result::unwrap).collect();
-        let seen: Vec<_> = rows.iter().map(|row| (row.ino, row.attr.is_some())).collect();
-        assert_eq!(seen, [(None, false), (Some(Ino::new(u64::MAX)), false)]);
-        let owners: Vec<_> = snapshot.owners(Table::Warm).map(Result::unwrap).collect();
-        assert_eq!(owners, [Owner::Unreadable]);
-        assert_eq!(snapshot.owners(Table::Pins).count(), 1, "the last number of all ends it");
-        let read = OrderedReader::new(&snapshot).attr(Ino::new(u64::MAX));
-        assert!(matches!(read, Err(FsError::Damaged { damage: Damage::Attributes, .. })));
     }
 }

@@ -18,7 +18,7 @@ use tier_types::{Xid, XidRange};
 
 use super::batch::{Batch, Change};
 use super::extents::{ExtentFiles, Pin, Pins, Place};
-use super::failure::failed;
+use super::failure::{self, failed};
 use super::keys::{
     self, META_CHUNK_BYTES, META_COUNTERS, META_EXTENTS_FLOOR, META_LAST_XID, META_REPAIRING,
     META_XID_FLOOR, Table,
@@ -27,9 +27,6 @@ use super::opened::{Held, OpenDb, Slot};
 use super::rows::{self, Counters};
 use super::tuning::{self, OpenAs};
 use crate::{FsError, KvfsOptions};
-
-/// The property of a table that says how much of it is in memory only.
-const UNFLUSHED_BYTES: &str = "rocksdb.cur-size-all-mem-tables";
 
 /// Key and value.
 pub(super) type Pair = (Box<[u8]>, Box<[u8]>);
@@ -104,15 +101,6 @@ self_cell!(
 
 type BorrowedWalk<'a> = rocksdb::DBIterator<'a>;
 
-impl Iterator for Walk {
-    type Item = Result<Pair, FsError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let pair = self.with_dependent_mut(|_, walk| walk.next());
-        pair.map(|pair| pair.map_err(|source| failed("scan", source)))
-    }
-}
-
 /// How large a table of the key-value store is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TableStatistics {
@@ -123,6 +111,9 @@ pub struct TableStatistics {
     /// Bytes of its files; those of the chunks include the extent files.
     pub file_bytes: u64,
 }
+
+/// The property of a table that says how much of it is in memory only.
+const UNFLUSHED_BYTES: &str = "rocksdb.cur-size-all-mem-tables";
 
 impl Db {
     pub(crate) fn open(path: &Path, options: &KvfsOptions, how: OpenAs) -> Result<Self, FsError> {
@@ -156,7 +147,7 @@ impl Db {
     pub(crate) fn write(&self, batch: Batch) -> Result<(), FsError> {
         let opened = self.opened()?;
         let written = opened.db.write_opt(write_batch(&opened, batch), &WriteOptions::default());
-        written.map_err(|source| failed("write to", source))
+        written.map_err(|source| opened.not_written("write to", source))
     }
 
     /// Makes everything written so far durable: first the extents that rows refer to, then the rows.
@@ -254,9 +245,20 @@ impl Db {
 
     /// Gives the space of evicted data and of released log records back to the disk.
     pub(crate) fn reclaim(&self) -> Result<(), FsError> {
+        if self.opened()?.compaction.is_off() {
+            tracing::warn!("no space is given back: the key-value store is damaged; run fsck");
+            return Ok(());
+        }
         for table in [Table::Chunks, Table::Map, Table::Log, Table::Freed] {
             self.compact(table)?;
         }
+        Ok(())
+    }
+
+    /// The whole store was read, and no row of it is damaged.
+    pub(crate) fn note_wholeness(&self) -> Result<(), FsError> {
+        let opened = self.opened()?;
+        opened.compaction.resume(&opened.db);
         Ok(())
     }
 
@@ -296,18 +298,13 @@ impl Db {
         self.opened().unwrap().db.latest_sequence_number()
     }
 
-    /// Bytes of all files of the store, with its extent files.
+    /// About the bytes that the store takes on the disk: its table files, its extent files, and for
+    /// its write-ahead log, whose size RocksDB does not tell, what of it is in memory. Asked once a
+    /// second, so that no file of the database is looked at.
     pub(crate) fn physical_bytes(&self) -> Result<u64, FsError> {
-        let io =
-            |source: std::io::Error| FsError::Store { operation: "measure", source: source.into() };
-        let mut bytes = self.files.physical_bytes()?;
-        for entry in std::fs::read_dir(&self.path).map_err(io)? {
-            match entry.map_err(io)?.metadata() {
-                Ok(metadata) => bytes += metadata.len(),
-                // RocksDB removes files of its own while this goes through them.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(io(error)),
-            }
+        let mut bytes = self.files.physical_bytes()? + self.unflushed_bytes()?;
+        for table in Table::ALL {
+            bytes += self.property(table, "rocksdb.total-sst-files-size")?;
         }
         Ok(bytes)
     }
@@ -319,10 +316,8 @@ impl Db {
 
     /// The filesystem on which the store's files are.
     pub(crate) fn statvfs(&self) -> Result<rustix::fs::StatVfs, FsError> {
-        rustix::fs::statvfs(&self.path).map_err(|errno| FsError::Store {
-            operation: "measure the disk of",
-            source: std::io::Error::from(errno).into(),
-        })
+        let asked = rustix::fs::statvfs(&self.path);
+        asked.map_err(|errno| FsError::io("measure the disk of", errno.into()))
     }
 
     pub(crate) fn statistics(&self) -> Result<Vec<TableStatistics>, FsError> {
@@ -341,13 +336,13 @@ impl Db {
     }
 
     fn property(&self, table: Table, name: &str) -> Result<u64, FsError> {
-        let failed = |source| FsError::Store { operation: "measure a table of", source };
         let opened = self.opened()?;
-        match opened.db.property_int_value_cf(opened.family(table), name) {
-            Ok(Some(value)) => Ok(value),
-            Ok(None) => Err(failed(format!("it does not know its {name}").into())),
-            Err(error) => Err(failed(error.into())),
-        }
+        let value = opened.db.property_int_value_cf(opened.family(table), name);
+        let value = value.map_err(|source| failed("measure a table of", source))?;
+        value.ok_or_else(|| {
+            let unknown = format!("it does not know its {name}");
+            FsError::io("measure a table of", std::io::Error::other(unknown))
+        })
     }
 }
 
@@ -376,6 +371,10 @@ impl KvsSnapshot {
         self.borrow_owner().held.opened.family(table)
     }
 
+    pub(super) fn opened(&self) -> &OpenDb {
+        &self.borrow_owner().held.opened
+    }
+
     pub(super) fn raw_iterator(&self, table: Table, options: ReadOptions) -> DBRawIterator<'_> {
         self.borrow_dependent().raw_iterator_cf_opt(self.family(table), options)
     }
@@ -390,7 +389,8 @@ impl RawTables for Db {
     fn visit(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
         let opened = self.opened()?;
         let value = opened.db.get_pinned_cf(opened.family(table), key);
-        if let Some(value) = value.map_err(|source| failed("read", source))? {
+        let at = || failure::row_at(table, key);
+        if let Some(value) = value.map_err(|source| opened.not_read(at(), source))? {
             visit(&value);
         }
         Ok(())
@@ -399,8 +399,14 @@ impl RawTables for Db {
     fn scan(&self, table: Table, from: &[u8], until: &[u8]) -> Result<Pairs<'_>, FsError> {
         let mode = IteratorMode::From(from, Direction::Forward);
         let options = tuning::scan(table, until);
-        Ok(Box::new(Walk::new(self.opened()?, |opened| {
+        let rows = failure::rows_between(table, from, until);
+        let mut walk = Walk::new(self.opened()?, |opened| {
             opened.db.iterator_cf_opt(opened.family(table), options, mode)
+        });
+        Ok(Box::new(std::iter::from_fn(move || {
+            walk.with_dependent_mut(|opened, pairs| {
+                pairs.next().map(|pair| pair.map_err(|source| opened.not_read(rows, source)))
+            })
         })))
     }
 
@@ -410,7 +416,8 @@ impl RawTables for Db {
         options.set_iterate_lower_bound(lower);
         let opened = self.opened()?;
         let mut pairs = opened.db.iterator_cf_opt(opened.family(table), options, mode);
-        pairs.next().transpose().map_err(|source| failed("scan", source))
+        let rows = || failure::rows_between(table, lower, upper);
+        pairs.next().transpose().map_err(|source| opened.not_read(rows(), source))
     }
 
     fn files(&self) -> &ExtentFiles {
@@ -423,7 +430,8 @@ impl RawTables for KvsSnapshot {
         self.check()?;
         let family = self.family(table);
         let value = self.borrow_dependent().get_pinned_cf(family, key);
-        if let Some(value) = value.map_err(|source| failed("read", source))? {
+        let at = || failure::row_at(table, key);
+        if let Some(value) = value.map_err(|source| self.opened().not_read(at(), source))? {
             visit(&value);
         }
         Ok(())
@@ -435,7 +443,10 @@ impl RawTables for KvsSnapshot {
         let family = self.family(table);
         let options = tuning::scan(table, until);
         let pairs = self.borrow_dependent().iterator_cf_opt(family, options, mode);
-        Ok(Box::new(pairs.map(|pair| pair.map_err(|source| failed("scan", source)))))
+        let rows = failure::rows_between(table, from, until);
+        Ok(Box::new(
+            pairs.map(move |pair| pair.map_err(|source| self.opened().not_read(rows, source))),
+        ))
     }
 
     fn last(&self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Option<Pair>, FsError> {
@@ -445,7 +456,8 @@ impl RawTables for KvsSnapshot {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(lower);
         let mut pairs = self.borrow_dependent().iterator_cf_opt(family, options, mode);
-        pairs.next().transpose().map_err(|source| failed("scan", source))
+        let rows = || failure::rows_between(table, lower, upper);
+        pairs.next().transpose().map_err(|source| self.opened().not_read(rows(), source))
     }
 
     fn files(&self) -> &ExtentFiles {

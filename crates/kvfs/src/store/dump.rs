@@ -1,6 +1,6 @@
 //! The store in readable form, for the search for a fault.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use tier_log::LogRecord;
 use tier_types::{Ino, Xid};
@@ -14,10 +14,7 @@ use crate::FsError;
 
 /// Writes one line for each key of the tables whose name starts with `prefix`.
 pub(crate) fn dump(db: &Db, prefix: &str, out: &mut dyn Write) -> Result<(), FsError> {
-    let failed = |source: io::Error| FsError::Store {
-        operation: "write the dump of",
-        source: source.into(),
-    };
+    let failed = |source| FsError::io("write the dump of", source);
     for table in Table::ALL.into_iter().filter(|table| table.name().starts_with(prefix)) {
         for pair in db.scan(table, &[], &[0xff; 32])? {
             let (key, value) = pair?;

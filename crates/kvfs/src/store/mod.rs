@@ -9,6 +9,7 @@
 
 mod agreement;
 mod batch;
+mod compaction;
 mod cursor;
 mod cuts;
 mod db;
@@ -24,17 +25,18 @@ mod reader;
 pub(crate) mod rows;
 mod segments;
 mod tuning;
+mod walks;
 mod witness;
 
 pub(crate) use batch::Batch;
-pub(crate) use cursor::{OrderedReader, Owner};
+pub(crate) use cursor::OrderedReader;
 pub(crate) use cuts::{CutMark, CutMarks, StoredRun};
 pub(crate) use db::{Db, KvsSnapshot};
 pub(crate) use dump::dump;
 pub(crate) use keys::{COOKIE_PARENT, COOKIE_SELF, Table};
 pub(crate) use opening::{OpenedStore, agree_again, create, open};
 pub(crate) use reader::StoreReader;
-pub(crate) use reader::chunks::{OldChunk, RowContent, StoredMap};
+pub(crate) use reader::chunks::{OldChunk, StoredMap};
 pub(crate) use reader::leftovers::Leftovers;
 pub(crate) use rows::{
     ChunkBefore, Counters, DataSums, Dying, Entry, FILE_BYTES_MAX, RunState, Unsynced,
@@ -42,6 +44,7 @@ pub(crate) use rows::{
 pub(crate) use segments::Segments;
 #[cfg(test)]
 pub(crate) use tuning::OpenAs;
+pub(crate) use walks::{Gap, InodeFound, InodeRow, Owner};
 pub(crate) use witness::Witness;
 
 pub use db::TableStatistics;

@@ -18,11 +18,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use parking_lot::RwLock;
-use rocksdb::{Cache, ColumnFamily, ColumnFamilyDescriptor, DB, ErrorKind};
+use rocksdb::{Cache, ColumnFamily, ColumnFamilyDescriptor, DB};
 
-use super::failure::failed;
+use super::compaction::Compaction;
+use super::failure::{self, failed};
 use super::keys::Table;
 use super::tuning::{self, OpenAs};
+use crate::error::UnreadableRows;
 use crate::{FsError, KvfsOptions};
 
 /// How often a short read is given the processor to end before an exchange gives up.
@@ -34,6 +36,7 @@ const PREALLOCATION_BYTES_MIN: u64 = 2 << 30;
 #[derive(Debug)]
 pub(super) struct OpenDb {
     pub(super) db: DB,
+    pub(super) compaction: Compaction,
     /// How often another one was to take its place.
     n_endings: AtomicU64,
 }
@@ -65,21 +68,37 @@ pub(super) struct Slot(RwLock<Option<Arc<OpenDb>>>);
 impl OpenDb {
     pub(super) fn open(path: &Path, options: &KvfsOptions, how: OpenAs) -> Result<Self, FsError> {
         let settings = tuning::database(options, how, may_preallocate(path))?;
+        let compaction = Compaction::of(path, how);
+        let tables = tables(options, &compaction);
         let opened = match how {
-            OpenAs::Look => {
-                DB::open_cf_descriptors_read_only(&settings, path, tables(options), false)
-            }
+            OpenAs::Look => DB::open_cf_descriptors_read_only(&settings, path, tables, false),
             OpenAs::New | OpenAs::Strict | OpenAs::Tolerant => {
-                DB::open_cf_descriptors(&settings, path, tables(options))
+                DB::open_cf_descriptors(&settings, path, tables)
             }
         };
-        let db = opened.map_err(|source| {
-            // RocksDB has no error of its own for a database that is open in another process.
-            let is_damage = source.kind() == ErrorKind::Corruption;
-            let locked = !is_damage && source.to_string().contains("lock");
-            if locked { FsError::Busy } else { failed("open", source) }
+        let db = opened.map_err(|source| match how {
+            OpenAs::New => failed("make", source),
+            OpenAs::Look | OpenAs::Strict | OpenAs::Tolerant => failure::not_opened(source),
         })?;
-        Ok(Self { db, n_endings: AtomicU64::new(0) })
+        Ok(Self { db, compaction, n_endings: AtomicU64::new(0) })
+    }
+
+    /// The error of a write. One that names damage is that of a compaction before it.
+    pub(super) fn not_written(&self, operation: &'static str, source: rocksdb::Error) -> FsError {
+        let error = failed(operation, source);
+        if error.is_damage() {
+            self.compaction.stop(&self.db, &error);
+        }
+        error
+    }
+
+    /// The error of a read. Damage that a reader met would be met by a compaction as well.
+    pub(super) fn not_read(&self, rows: UnreadableRows, source: rocksdb::Error) -> FsError {
+        let error = failure::not_read(rows, source);
+        if error.is_damage() {
+            self.compaction.stop(&self.db, &error);
+        }
+        error
     }
 
     #[expect(clippy::expect_used, reason = "a store cannot be opened without any of its tables")]
@@ -96,10 +115,15 @@ fn may_preallocate(path: &Path) -> bool {
         .is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= PREALLOCATION_BYTES_MIN)
 }
 
-fn tables(options: &KvfsOptions) -> [ColumnFamilyDescriptor; Table::ALL.len()] {
+fn tables(
+    options: &KvfsOptions,
+    compaction: &Compaction,
+) -> [ColumnFamilyDescriptor; Table::ALL.len()] {
     let cache = Cache::new_lru_cache(options.cache_bytes);
     Table::ALL.map(|table| {
-        ColumnFamilyDescriptor::new(table.name(), tuning::table(table, &cache, options))
+        let mut settings = tuning::table(table, &cache, options);
+        settings.set_disable_auto_compactions(compaction.is_off());
+        ColumnFamilyDescriptor::new(table.name(), settings)
     })
 }
 

@@ -72,9 +72,7 @@ impl<'a> StoreFiles<'a> {
 
 /// Makes an empty store whose first transaction is the one behind `floor`.
 pub(crate) fn create(root: &Path, options: &KvfsOptions, floor: Xid) -> Result<(), FsError> {
-    let failed = |operation| {
-        move |source: std::io::Error| FsError::Store { operation, source: source.into() }
-    };
+    let failed = |operation| move |source| FsError::io(operation, source);
     let files = StoreFiles::new(root);
     // The parts of an earlier filesystem would be taken for those of the new one.
     for part in [&files.kvs, &files.chunks, &files.segments, &files.witness] {

@@ -112,7 +112,7 @@ fn decode(record: &[u8; RECORD_BYTES]) -> Option<Xid> {
 }
 
 fn failed(operation: &'static str) -> impl Fn(io::Error) -> FsError {
-    move |source| FsError::Store { operation, source: source.into() }
+    move |source| FsError::io(operation, source)
 }
 
 #[cfg(test)]

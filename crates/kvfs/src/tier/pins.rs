@@ -1,5 +1,7 @@
 //! Pins: inodes that an operator wants to stay in the store.
 
+use std::collections::HashSet;
+
 use tier_types::Ino;
 
 use crate::FsError;
@@ -28,7 +30,12 @@ impl Core {
             return Ok(false);
         }
         let mut todo = vec![ino];
+        let mut seen = HashSet::new();
         while let Some(ino) = todo.pop() {
+            // Two names may lead up to one directory, and in a damaged store a directory to itself.
+            if !seen.insert(ino) {
+                continue;
+            }
             if self.reader().has_pin(ino)? {
                 return Ok(true);
             }

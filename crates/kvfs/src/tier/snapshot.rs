@@ -16,6 +16,7 @@ use tier_types::{
 use crate::FsError;
 use crate::activity::Activity;
 use crate::core::Core;
+use crate::error::Damage;
 use crate::store::{KvsSnapshot, OrderedReader};
 
 /// Directories whose path is remembered.
@@ -100,6 +101,7 @@ impl<'a> KvfsReader<'a> {
             return Ok(Some(Arc::clone(known)));
         }
         let mut names = Vec::new();
+        let mut way = self.snapshot.reader().way_up(dir);
         let mut at = dir;
         let mut path = loop {
             if at == Ino::ROOT {
@@ -108,7 +110,12 @@ impl<'a> KvfsReader<'a> {
             if let Some(known) = self.paths.get(&at) {
                 break known.to_vec();
             }
-            let Some(link) = self.snapshot.reader().first_link(at)? else { return Ok(None) };
+            let link = match way.step() {
+                // What no way leads to has no path. It is persisted by its names all the same.
+                Err(FsError::Damaged { damage: Damage::LinkCircle, .. }) => return Ok(None),
+                step => step?,
+            };
+            let Some(link) = link else { return Ok(None) };
             names.push(link.name);
             at = link.parent;
         };

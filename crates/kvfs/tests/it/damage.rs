@@ -1,10 +1,10 @@
 //! Damaged rows: every operation that meets one says so, changes nothing, and panics never.
 
-use kvfs::ops::XattrMode;
+use kvfs::ops::{EntryRef, RenameMode, XattrMode};
 use kvfs::{Core, Damage, FsError, Loss};
 use rocksdb::DB;
 use tempfile::TempDir;
-use tier_types::{ErrorKind, FileKind, HasKind, Ino, LogService, Xid, XidRange};
+use tier_types::{ErrorKind, FileKind, HasKind, Ino, LogService, MountedInstance, Xid, XidRange};
 
 use crate::common::{create, directory, file, name, node, open, options, reap_all};
 use crate::fsck::{check, key, tamper};
@@ -51,7 +51,8 @@ fn attributes_that_cannot_be_read() {
     assert_eq!(damage(fs.open_handle(F)), expected);
     assert_eq!(damage(fs.link(F, D, &name("g"))), expected);
     assert_eq!(damage(fs.note_access(F)), expected);
-    assert_eq!(damage(fs.readdir(D, 0, 9)), expected);
+    let listed = fs.readdir(D, 0, 9).unwrap().pop().unwrap();
+    assert_eq!((listed.name, listed.ino, listed.attr), (b"f".to_vec(), F, None), "it is there");
     assert_eq!(fs.last_xid(), last, "nothing was changed");
     // What does not need them goes on.
     assert_eq!(fs.create_node(D, &name("g"), &node(FileKind::Fifo)).unwrap().nlink, 1);
@@ -176,4 +177,36 @@ fn a_log_that_cannot_be_read_is_not_published() {
     let opened = Core::open(dir.path(), &options(), clock);
     let range = XidRange::one(Xid::new(1)).unwrap();
     assert!(matches!(opened, Err(FsError::Lost(lost)) if lost == Loss::Records { range }));
+}
+
+#[test]
+fn names_that_lead_in_a_circle_end_every_walk() {
+    let (dir, fs) = create();
+    let a = directory(&fs, Ino::ROOT, "a");
+    let b = directory(&fs, a, "b");
+    let other = directory(&fs, Ino::ROOT, "other");
+    file(&fs, b, "f");
+    fs.fsync().unwrap();
+    drop(fs);
+    tamper(&dir, |db: &DB| {
+        let links = db.cf_handle("links").unwrap();
+        db.delete_cf(links, key(a.get(), &key(Ino::ROOT.get(), b"a"))).unwrap();
+        db.put_cf(links, key(a.get(), &key(b.get(), b"a")), b"").unwrap();
+    });
+    let fs = open(&dir);
+    fs.set_pin(other, true).unwrap();
+    assert!(!fs.is_pinned(b).unwrap(), "nothing on the way is");
+    fs.set_pin(a, true).unwrap();
+    assert!(fs.is_pinned(b).unwrap());
+    let text = name("other");
+    let (from, to) = (EntryRef::new(Ino::ROOT, &text), EntryRef::new(b, &text));
+    let moved = fs.rename(from, to, RenameMode::NoReplace);
+    assert_eq!(damage(moved), Some(Damage::LinkCircle));
+    // What no way leads to has no path, and is persisted by its names.
+    let publication = fs.publish().unwrap().unwrap();
+    let snapshot = fs.open_snapshot(&publication).unwrap();
+    let mut reader = snapshot.reader();
+    assert_eq!(reader.inode(b).unwrap().unwrap().links.len(), 1);
+    assert_eq!(reader.path(b).unwrap(), None);
+    assert!(check(&fs).1.iter().any(|problem| problem.contains("does not lead to the root")));
 }

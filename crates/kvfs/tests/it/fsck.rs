@@ -110,7 +110,7 @@ pub(crate) fn tamper(dir: &TempDir, change: impl FnOnce(&DB)) {
 }
 
 /// An archive that has nothing.
-struct Nothing;
+pub(crate) struct Nothing;
 
 impl Persisted for Nothing {
     fn is_persisted(&self, _: Ino, _: ChunkRange, _: Xid) -> Result<bool, PortError> {

@@ -5,6 +5,8 @@ mod archive;
 #[cfg(test)]
 mod attrs;
 #[cfg(test)]
+mod blocks;
+#[cfg(test)]
 mod commit;
 #[cfg(test)]
 mod contract;

@@ -207,7 +207,7 @@ fn a_listing_has_the_directory_itself_and_the_one_above() {
     let d = directory(&fs, Ino::ROOT, "d");
     let inner = directory(&fs, d, "inner");
     let inos = |dir| -> Vec<Ino> {
-        fs.readdir(dir, 0, 9).unwrap().iter().map(|entry| entry.attr.ino).collect()
+        fs.readdir(dir, 0, 9).unwrap().iter().map(|entry| entry.ino).collect()
     };
     assert_eq!(inos(inner), [inner, d]);
     assert_eq!(inos(Ino::ROOT)[..2], [Ino::ROOT, Ino::ROOT]);

@@ -298,10 +298,10 @@ fn paths(fs: &Kvfs, dir: Ino, above: &str, into: &mut Vec<(String, Ino)>) {
             continue;
         }
         let path = format!("{above}/{name}");
-        if matches!(entry.attr.kind, FileKind::Directory) {
-            paths(fs, entry.attr.ino, &path, into);
+        if matches!(entry.attr.unwrap().kind, FileKind::Directory) {
+            paths(fs, entry.ino, &path, into);
         }
-        into.push((path, entry.attr.ino));
+        into.push((path, entry.ino));
     }
 }
 

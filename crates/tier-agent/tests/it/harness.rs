@@ -328,8 +328,8 @@ fn walk(fs: &Kvfs, ino: Ino, path: &str, tree: &mut BTreeMap<String, TreeEntry>)
             .skip(2)
             .filter(|entry| {
                 let name = String::from_utf8(entry.name.clone()).unwrap();
-                walk(fs, entry.attr.ino, &format!("{path}/{name}"), tree);
-                matches!(entry.attr.kind, FileKind::Directory)
+                walk(fs, entry.ino, &format!("{path}/{name}"), tree);
+                matches!(entry.attr.as_ref().unwrap().kind, FileKind::Directory)
             })
             .count();
         assert_eq!(attr.nlink as usize, 2 + n_dirs, "links of directory {path}");

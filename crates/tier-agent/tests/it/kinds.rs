@@ -46,7 +46,7 @@ fn describe(fs: &Arc<Kvfs>) -> BTreeMap<Vec<u8>, String> {
         }
         if matches!(attr.kind, FileKind::Directory) {
             for entry in fs.readdir(ino, 0, 1000).unwrap().into_iter().skip(2) {
-                todo.push((entry.attr.ino, [&path[..], b"/", &entry.name].concat()));
+                todo.push((entry.ino, [&path[..], b"/", &entry.name].concat()));
             }
         }
         found.insert(path, text);

@@ -62,6 +62,7 @@ pub(super) fn run(context: &Context, args: &FsckArgs) -> Result<()> {
             "entries": report.n_entries,
             "chunks": report.n_chunks,
             "cold_runs": report.n_cold_runs,
+            "unreadable": report.n_unreadable,
             "contradictions": report.n_findings,
             "repaired": report.n_repaired,
             "first": left.json(),
@@ -71,12 +72,17 @@ pub(super) fn run(context: &Context, args: &FsckArgs) -> Result<()> {
     )?;
     match report.n_findings {
         0 => Ok(()),
+        n if report.n_unreadable > 0 => bail!(DamageFound(format!(
+            "the filesystem contradicts itself or cannot be read in {n} places; what the archive \
+             has of it comes back with tier restore"
+        ))),
         n => bail!(DamageFound(format!("the filesystem contradicts itself in {n} places"))),
     }
 }
 
 fn summary(report: &FsckReport, repair: bool) -> String {
-    let FsckReport { n_inodes, n_entries, n_chunks, n_cold_runs, n_findings, n_repaired } = report;
+    let FsckReport { n_inodes, n_entries, n_chunks, n_cold_runs, n_findings, n_repaired, .. } =
+        report;
     let ending = if repair { format!(" left, {n_repaired} repaired") } else { String::new() };
     format!(
         "Checked {n_inodes} inodes, {n_entries} names, {n_chunks} chunks, {n_cold_runs} evicted \
@@ -109,7 +115,13 @@ impl Listed {
 
     fn json(&self) -> Vec<serde_json::Value> {
         // Some findings belong to no inode, such as a total; JSON says 0, which no inode has.
-        let json = |finding: &Finding| json!({ "ino": finding.ino.map_or(0, Ino::get), "problem": finding.problem.to_string() });
+        let json = |finding: &Finding| {
+            json!({
+                "ino": finding.ino.map_or(0, Ino::get),
+                "name": finding.problem.name(),
+                "problem": finding.problem.to_string(),
+            })
+        };
         self.first.iter().map(json).collect()
     }
 }

@@ -43,12 +43,10 @@ pub(super) fn run(context: &Context, args: &LsArgs) -> Result<()> {
             name => visit(name, attr),
         })?;
     } else {
-        walk::entries(&store.fs, start.ino, |name, entry| {
-            match store.fs.getattr(entry.attr.ino) {
-                Ok(attr) => walk::gone_is_fine(visit(name.as_bytes(), &attr)),
-                Err(FsError::NotFound) => Ok(()),
-                Err(error) => Err(error.into()),
-            }
+        walk::entries(&store.fs, start.ino, |name, entry| match store.fs.getattr(entry.ino) {
+            Ok(attr) => walk::gone_is_fine(visit(name.as_bytes(), &attr)),
+            Err(FsError::NotFound) => Ok(()),
+            Err(error) => Err(error.into()),
         })?;
     }
     if console.json() {

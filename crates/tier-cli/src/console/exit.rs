@@ -122,6 +122,7 @@ mod tests {
             (ErrorKind::Busy, BUSY),
             (ErrorKind::Unavailable, FAILED),
             (ErrorKind::Cancelled, FAILED),
+            (ErrorKind::NoSpace, FAILED),
             (ErrorKind::Failed, FAILED),
         ];
         for (kind, wanted) in table {

@@ -326,3 +326,38 @@ fn a_damaged_status_log_is_named_and_can_be_done_without() {
     store.run("snapshot", &[]).ok();
     assert!(store.run("status", &[]).ok().contains("in the cloud"));
 }
+
+#[test]
+fn names_that_lead_in_a_circle_end_a_walk_with_an_error() {
+    let store = Store::new(&[]);
+    store.import();
+    let path = PathBuf::from(store.path());
+    {
+        let clock = Arc::new(tier_types::SystemClock);
+        let fs = kvfs::Core::open(&path, &kvfs::KvfsOptions::default(), clock).unwrap();
+        let template = fs.getattr(Ino::ROOT).unwrap();
+        let name = |text: &str| FileName::new(text.as_bytes()).unwrap();
+        let (upper, lower) = (Ino::new(1000), Ino::new(1001));
+        // The lower one has the upper one as an entry, which lies in the root as well.
+        let link = |parent: Ino, text: &str| Link { parent, name: name(text) };
+        let names = [
+            (upper, vec![link(Ino::ROOT, "circle"), link(lower, "again")]),
+            (lower, vec![link(upper, "lower")]),
+        ];
+        for (ino, links) in names {
+            let attr = tier_types::FileAttr { ino, ..template.clone() };
+            let inode = InodeState { attr, links, xattrs: Vec::new() };
+            fs.restore_inode(&inode, &mut std::iter::empty()).unwrap();
+        }
+        fs.fsync().unwrap();
+    }
+    let run = store.run("ls", &["-R", "/"]);
+    assert_eq!(run.code, 3, "{}{}", run.out, run.err);
+    assert!(run.err.contains("circle/lower/again"), "{}", run.err);
+    // An export goes on past it.
+    let out = store.at("out");
+    let run = store.run("export", &["/", &out]);
+    assert_eq!(run.code, 3, "{}", run.err);
+    assert!(run.err.contains("circle/lower/again"), "{}", run.err);
+    assert_eq!(fs::read_to_string(Path::new(&out).join("hello")).unwrap(), "hello\n");
+}

@@ -23,6 +23,8 @@ mod loss;
 #[cfg(test)]
 mod lost;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod mount;
 #[cfg(test)]
 mod power;

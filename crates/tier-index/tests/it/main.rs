@@ -5,4 +5,6 @@ mod apply;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod replace;

@@ -66,7 +66,17 @@ fn naive(operations: &[Operation]) -> BTreeMap<Ino, Option<BTreeSet<u64>>> {
         .collect()
 }
 
-fn net(operations: &[Operation], n_in_memory_max: usize) -> BTreeMap<Ino, Option<BTreeSet<u64>>> {
+/// What net changes are computed with.
+#[derive(Clone, Copy)]
+struct Limits {
+    n_in_memory_max: usize,
+    fan_in: usize,
+    n_ranges_max: usize,
+}
+
+const ALL_IN_MEMORY: Limits = Limits { n_in_memory_max: 1_000_000, fan_in: 2, n_ranges_max: 1000 };
+
+fn net(operations: &[Operation], limits: Limits) -> BTreeMap<Ino, Option<BTreeSet<u64>>> {
     let log = FakeLog::new(u32::try_from(CHUNK).unwrap());
     let mut range: Option<XidRange> = None;
     for part in operations.chunks(7) {
@@ -77,12 +87,14 @@ fn net(operations: &[Operation], n_in_memory_max: usize) -> BTreeMap<Ino, Option
         let start = range.map_or(published.start(), XidRange::start);
         range = XidRange::new(start, published.end());
     }
-    let dir = std::env::temp_dir();
-    let options = NetChangesOptions { n_in_memory_max, ..NetChangesOptions::new(dir) };
+    let Limits { n_in_memory_max, fan_in, n_ranges_max } = limits;
+    let spill_dir = std::env::temp_dir();
+    let options = NetChangesOptions { n_in_memory_max, spill_dir, fan_in, n_ranges_max };
     let changes = NetChanges::of_range(&log, range.unwrap(), &options).unwrap();
     let chunk_set = |update: FileUpdate| match update.change {
         Change::Gone(_) => (update.ino, None),
         Change::Touched(ranges) => {
+            assert!(ranges.len() <= n_ranges_max, "{ranges:?}");
             let chunks = |r: tier_types::ChunkRange| r.start().get()..r.end().get().min(101);
             (update.ino, Some(ranges.into_iter().flat_map(chunks).collect()))
         }
@@ -96,7 +108,33 @@ proptest! {
         operations in prop::collection::vec(operation(), 1..60),
     ) {
         let expected = naive(&operations);
-        prop_assert_eq!(&net(&operations, 1_000_000), &expected);
-        prop_assert_eq!(&net(&operations, 1), &expected, "spilled");
+        prop_assert_eq!(&net(&operations, ALL_IN_MEMORY), &expected);
+        for fan_in in [2, 3, 100] {
+            let limits = Limits { n_in_memory_max: 1, fan_in, ..ALL_IN_MEMORY };
+            prop_assert_eq!(&net(&operations, limits), &expected, "spilled, by {}", fan_in);
+        }
+    }
+
+    /// Too few ranges make more chunks touched than were, and never fewer; nothing else changes.
+    #[test]
+    fn a_limit_of_ranges_leaves_nothing_out(
+        operations in prop::collection::vec(operation(), 1..60),
+        n_ranges_max in 1..5_usize,
+    ) {
+        let expected = naive(&operations);
+        for n_in_memory_max in [1, 1_000_000] {
+            let found = net(&operations, Limits { n_in_memory_max, fan_in: 2, n_ranges_max });
+            prop_assert!(found.keys().eq(expected.keys()));
+            for (found, expected) in found.values().zip(expected.values()) {
+                match (found, expected) {
+                    (Some(found), Some(expected)) => {
+                        prop_assert!(found.is_superset(expected), "{:?} {:?}", found, expected);
+                        prop_assert_eq!(found.first(), expected.first(), "only between ranges");
+                        prop_assert_eq!(found.last(), expected.last(), "only between ranges");
+                    }
+                    (found, expected) => prop_assert_eq!(found, expected),
+                }
+            }
+        }
     }
 }

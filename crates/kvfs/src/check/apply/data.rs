@@ -4,6 +4,7 @@ use tier_types::{ChunkNo, ChunkRange, ChunkState, Ino, Xid, to_u64};
 
 use super::{Apply, N_ROWS_BATCH};
 use crate::FsError;
+use crate::store::extents::ChunkExtent;
 use crate::store::{Counters, DataSums, FILE_BYTES_MAX};
 use crate::tx::MapWindow;
 
@@ -25,14 +26,21 @@ impl Apply<'_> {
         let mut rest = Some(chunks);
         while let Some(chunks) = rest {
             let n_rows = to_u64(N_ROWS_BATCH);
-            let reach = self.0.reader().reach(ino, chunks, n_rows, |_| true)?;
+            let reach = match self.0.reader().reach(ino, chunks, n_rows, |_| true) {
+                // How many rows lie in a damaged block is not known: one for each chunk at most.
+                Err(FsError::Unreadable { .. }) => {
+                    let end = chunks.start().get().saturating_add(n_rows);
+                    ChunkNo::new(end.min(chunks.end().get()))
+                }
+                reach => reach?,
+            };
             rest = ChunkRange::new(reach, chunks.end());
             let Some(part) = ChunkRange::new(chunks.start(), reach) else { break };
             let window = MapWindow::load(self.0.reader(), ino, part, self.0.size_of(&attr))?;
             if window.runs().iter().any(|run| run.data_xid != data_xid) {
                 return Ok(false);
             }
-            let extents = self.0.reader().file_extents(ino, part)?;
+            let extents = self.readable_extents(ino, part)?;
             // The sums of the inode are wrong as well by now; they are made anew below.
             self.write(move |draft| {
                 draft.delete_chunks(ino, part, &extents);
@@ -41,6 +49,24 @@ impl Apply<'_> {
         }
         self.0.residency_changed(ino);
         self.sum_resident(ino)
+    }
+
+    /// The extents of chunks, as far as their rows can be read. What a row in a damaged block refers
+    /// to is not known, and stays where it is.
+    fn readable_extents(&self, ino: Ino, chunks: ChunkRange) -> Result<Vec<ChunkExtent>, FsError> {
+        let all = self.0.reader().file_extents(ino, chunks);
+        if !matches!(all, Err(FsError::Unreadable { .. })) {
+            return all;
+        }
+        let mut extents = Vec::new();
+        for number in chunks.start().get()..chunks.end().get() {
+            let Some(one) = ChunkRange::one(ChunkNo::new(number)) else { break };
+            match self.0.reader().file_extents(ino, one) {
+                Err(FsError::Unreadable { .. }) => {}
+                found => extents.extend(found?),
+            }
+        }
+        Ok(extents)
     }
 
     /// Makes the sums of an inode anew, from the map.

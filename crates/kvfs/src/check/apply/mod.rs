@@ -55,7 +55,12 @@ impl Apply<'_> {
             }
         };
         match done {
-            Err(FsError::Damaged { .. } | FsError::NotFound | FsError::NotDirectory) => Ok(false),
+            Err(
+                FsError::Damaged { .. }
+                | FsError::Unreadable { .. }
+                | FsError::NotFound
+                | FsError::NotDirectory,
+            ) => Ok(false),
             done => done,
         }
     }

@@ -133,8 +133,11 @@ impl Apply<'_> {
 
     /// The inode that a directory knows by a name; `None` if the entry cannot be read.
     pub(super) fn entry_owner(&self, link: &Link) -> Result<Option<Ino>, FsError> {
-        let entry = self.0.reader().entry_row(link.parent, link.name.as_bytes())?.readable();
-        Ok(entry.map(|entry| entry.ino))
+        match self.0.reader().entry_row(link.parent, link.name.as_bytes()) {
+            // It lies in a damaged block. A new one is read before what lies there.
+            Err(FsError::Unreadable { .. }) => Ok(None),
+            row => Ok(row?.readable().map(|entry| entry.ino)),
+        }
     }
 
     /// Whether one of an inode's names is in its directory.

@@ -3,9 +3,11 @@
 //! It goes through the inodes in order, and from each to its names (`names`) and its data (`data`);
 //! then through all other tables for rows of inodes that do not exist (`owners`); and compares the
 //! totals with what it counted on the way (`totals`). Memory does not grow with the store, but for
-//! the set of directories from which the way up is known to lead to the root. What cannot be
-//! decoded is a finding and ends only the look at its inode; then the totals are not certain, and
-//! no repair sets them.
+//! the set of directories from which the way up is known to lead to the root, and for the inodes
+//! that cannot be read. What cannot be decoded, or not be read because the files of the key-value
+//! store are damaged, is a finding and ends only the look at what needs it; then the totals are not
+//! certain, and no repair sets them. An inode that lies where the walk could read nothing is found
+//! with the other tables, each of which names it.
 
 mod data;
 mod names;
@@ -15,12 +17,14 @@ mod totals;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tier_types::{FileAttr, FileKind, Ino, Persisted, Xid};
+use tier_types::{FileAttr, FileKind, Ino, Persisted, Xid, with_causes};
 
 use super::problem::{Finding, FsckReport, Problem};
 use crate::FsError;
 use crate::core::Core;
-use crate::store::{Counters, KvsSnapshot, StoreReader};
+use crate::store::{
+    Counters, Gap, InodeFound, InodeRow, KvsSnapshot, OrderedReader, StoreReader, Table,
+};
 
 /// Hears of every contradiction; what it returns ends the scan.
 pub(super) type Found<'a> = &'a mut dyn FnMut(Finding) -> Result<(), FsError>;
@@ -44,6 +48,11 @@ pub(super) fn scan(
         counted: Counters::default(),
         rooted: HashSet::from([Ino::ROOT]),
         is_complete: true,
+        chunks: OrderedReader::new(&snapshot),
+        content: Vec::new(),
+        gaps: Vec::new(),
+        hidden: HashSet::new(),
+        unreadable: HashSet::new(),
     };
     scan.root()?;
     scan.inodes()?;
@@ -66,6 +75,16 @@ struct Scan<'a> {
     rooted: HashSet<Ino>,
     /// Everything could be read, and so be counted.
     is_complete: bool,
+    /// Reads the content of chunks.
+    chunks: OrderedReader<'a>,
+    /// What was read last.
+    content: Vec<u8>,
+    /// Where the walk through the inodes could read nothing.
+    gaps: Vec<Gap>,
+    /// Inodes in the gaps that were looked at, or found to be unreadable.
+    hidden: HashSet<Ino>,
+    /// What was told to be unreadable: each table of an inode is told once.
+    unreadable: HashSet<(&'static str, Option<Ino>)>,
 }
 
 impl<'a> Scan<'a> {
@@ -86,29 +105,44 @@ impl<'a> Scan<'a> {
         if self.stop.load(Ordering::Relaxed) { Err(FsError::Interrupted) } else { Ok(()) }
     }
 
-    fn inodes(&mut self) -> Result<(), FsError> {
-        for row in self.snapshot.inode_rows() {
-            self.check_stop()?;
-            let row = row?;
-            match (row.ino, row.attr) {
-                (_, Some(attr)) => match self.inode(&attr) {
-                    // What else is wrong with this one is not seen; the others are.
-                    Err(FsError::Damaged { ino, damage }) => {
-                        self.is_complete = false;
-                        self.find_any(ino, Problem::Damaged(damage))?;
-                    }
-                    checked => checked?,
-                },
-                (Some(ino), None) => {
-                    self.is_complete = false;
-                    let is_dir = ino == Ino::ROOT || !self.reader().is_empty_dir(ino)?;
-                    let can_be_recreated = is_dir && self.can_be_recreated(ino)?;
-                    self.find(ino, Problem::AttributesUnreadable { can_be_recreated })?;
+    /// What was looked at; `None` if damage was met, which is a finding and not the end.
+    fn tolerate<T>(&mut self, looked: Result<T, FsError>) -> Result<Option<T>, FsError> {
+        match looked {
+            Err(FsError::Damaged { ino, damage }) => {
+                self.is_complete = false;
+                self.find_any(ino, Problem::Damaged(damage))?;
+                Ok(None)
+            }
+            Err(FsError::Unreadable { rows, source }) => {
+                self.is_complete = false;
+                if self.unreadable.insert((rows.table, rows.ino)) {
+                    self.report.n_unreadable += 1;
+                    let reason = with_causes(&FsError::Unreadable { rows, source });
+                    let problem = Problem::RowsUnreadable { table: rows.table, reason };
+                    self.find_any(rows.ino, problem)?;
                 }
-                (None, None) => {
+                Ok(None)
+            }
+            looked => looked.map(Some),
+        }
+    }
+
+    fn inodes(&mut self) -> Result<(), FsError> {
+        for found in self.snapshot.inode_rows() {
+            self.check_stop()?;
+            match found? {
+                InodeFound::Row(InodeRow { attr: Some(attr), .. }) => self.inode(&attr)?,
+                InodeFound::Row(InodeRow { ino: Some(ino), attr: None }) => {
+                    self.unreadable_inode(ino)?;
+                }
+                InodeFound::Row(InodeRow { ino: None, attr: None }) => {
                     self.is_complete = false;
                     let can_be_recreated = false;
                     self.find_any(None, Problem::AttributesUnreadable { can_be_recreated })?;
+                }
+                InodeFound::Gap(gap) => {
+                    self.gap(Table::Inodes, &gap)?;
+                    self.gaps.push(gap);
                 }
             }
         }
@@ -118,15 +152,52 @@ impl<'a> Scan<'a> {
     fn inode(&mut self, attr: &FileAttr) -> Result<(), FsError> {
         self.report.n_inodes += 1;
         self.counted.n_inodes += 1;
-        self.names(attr)?;
-        self.data(attr)
+        // What else is wrong with its names, or its data, is not seen; the others are.
+        let names = self.names(attr);
+        self.tolerate(names)?;
+        let data = self.data(attr);
+        self.tolerate(data)?;
+        Ok(())
+    }
+
+    /// An inode whose attributes cannot be read.
+    fn unreadable_inode(&mut self, ino: Ino) -> Result<(), FsError> {
+        self.is_complete = false;
+        let is_empty = self.reader().is_empty_dir(ino);
+        let is_dir = ino == Ino::ROOT || self.tolerate(is_empty)? == Some(false);
+        let can_be_recreated = is_dir && self.can_be_recreated(ino)?;
+        self.find(ino, Problem::AttributesUnreadable { can_be_recreated })
+    }
+
+    /// A part of a table that could not be read in order.
+    fn gap(&mut self, table: Table, gap: &Gap) -> Result<(), FsError> {
+        self.is_complete = false;
+        self.report.n_unreadable += 1;
+        let Gap { from, until, reason } = gap.clone();
+        self.find_any(None, Problem::TableUnreadable { table, from, until, reason })
+    }
+
+    /// An inode that another table names, if the walk through the inodes could not read it.
+    fn hidden_inode(&mut self, ino: Ino) -> Result<(), FsError> {
+        let is_hidden = self.gaps.iter().any(|gap| gap.contains(ino));
+        if !is_hidden || !self.hidden.insert(ino) {
+            return Ok(());
+        }
+        match self.reader().find_attr(ino) {
+            Ok(Some(attr)) => self.inode(&attr),
+            Ok(None) => Ok(()),
+            Err(error) if error.is_damage() => self.unreadable_inode(ino),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether what is known to be a directory can have new attributes: nothing else is known of
     /// its number.
-    fn can_be_recreated(&self, dir: Ino) -> Result<bool, FsError> {
+    fn can_be_recreated(&mut self, dir: Ino) -> Result<bool, FsError> {
         let is_known = dir == Ino::ROOT || dir.get() <= self.last.get();
-        Ok(is_known && !self.reader().has_data(dir)?)
+        let has_data = self.reader().has_data(dir);
+        // What cannot be read may be data.
+        Ok(self.tolerate(has_data)? == Some(false) && is_known)
     }
 }
 

@@ -19,11 +19,13 @@ struct Entries {
 
 impl Scan<'_> {
     pub(super) fn root(&mut self) -> Result<(), FsError> {
-        if !self.reader().has_inode(Ino::ROOT)? {
+        let has_root = self.reader().has_inode(Ino::ROOT);
+        if self.tolerate(has_root)? == Some(false) {
             let can_be_recreated = self.can_be_recreated(Ino::ROOT)?;
             self.find(Ino::ROOT, Problem::RootMissing { can_be_recreated })?;
         }
-        for link in self.reader().links(Ino::ROOT)? {
+        let links = self.reader().links(Ino::ROOT);
+        for link in self.tolerate(links)?.unwrap_or_default() {
             self.find(Ino::ROOT, Problem::RootNamed { link })?;
         }
         Ok(())
@@ -48,8 +50,12 @@ impl Scan<'_> {
         if directory && n_links > 1 {
             self.find(ino, Problem::DirectoryNames)?;
         }
-        if directory && named && !self.reaches_root(ino)? {
-            self.find(ino, Problem::Unreachable)?;
+        if directory && named {
+            let reaches_root = self.reaches_root(ino);
+            // What cannot be read on the way up may lead there.
+            if self.tolerate(reaches_root)? == Some(false) {
+                self.find(ino, Problem::Unreachable)?;
+            }
         }
         let expected = match (directory, named) {
             (true, true) => 2 + entries.n_dirs,
@@ -73,7 +79,7 @@ impl Scan<'_> {
             let entry = match self.reader().entry(link.parent, &link.name) {
                 // It is found with its directory, too.
                 Err(FsError::Damaged { .. }) => None,
-                entry => entry?,
+                entry => self.tolerate(entry)?.flatten(),
             };
             if entry.map(|entry| entry.ino) != Some(ino) {
                 let dir = link.parent;
@@ -91,7 +97,11 @@ impl Scan<'_> {
         let mut entries = Entries { n_dirs: 0, is_complete: true };
         let mut n_entries = 0;
         for row in self.reader().entry_rows(dir)? {
-            let row = row?;
+            let Some(row) = self.tolerate(row)? else {
+                // The rest is seen from the inodes' side, name by name.
+                self.report.n_entries += n_entries;
+                return Ok(Entries { is_complete: false, ..entries });
+            };
             n_entries += 1;
             let (Some(name), Some(entry)) = (FileName::new(&row.name), row.entry) else {
                 self.find(dir, Problem::EntryUnreadable { name: row.name })?;
@@ -102,11 +112,12 @@ impl Scan<'_> {
         // Entries that are listed at their places and as many places as entries: the two are the
         // same.
         let mut n_listed = 0;
+        let mut is_listing_complete = true;
         for row in self.reader().cookie_rows(dir)? {
-            row?;
+            is_listing_complete = self.tolerate(row)?.is_some();
             n_listed += 1;
         }
-        if n_listed != n_entries {
+        if is_listing_complete && n_listed != n_entries {
             self.find(dir, Problem::ListingLength { n_listed, n_entries })?;
         }
         self.report.n_entries += n_entries;
@@ -122,14 +133,16 @@ impl Scan<'_> {
     ) -> Result<(), FsError> {
         let of = entry.ino;
         let link = Link { parent: dir, name: name.clone() };
-        let is_link_known = self.reader().has_link(of, &link)?;
+        let is_link_known = self.reader().has_link(of, &link);
+        let is_link_known = self.tolerate(is_link_known)?.unwrap_or(true);
         match self.reader().find_attr(of) {
             // It is found by itself.
-            Err(FsError::Damaged { .. }) => entries.is_complete = false,
+            Err(error) if error.is_damage() => entries.is_complete = false,
             Err(error) => return Err(error),
             Ok(None) => {
                 // Its attributes may be all that is lost of it.
-                let is_dead = !is_link_known && !self.reader().has_data(of)?;
+                let has_data = self.reader().has_data(of);
+                let is_dead = !is_link_known && self.tolerate(has_data)? == Some(false);
                 self.find(dir, Problem::EntryDead { name: name.clone(), of, is_dead })?;
             }
             Ok(Some(attr)) => entries.n_dirs += u64::from(is_directory(&attr)),
@@ -137,7 +150,8 @@ impl Scan<'_> {
         if !is_link_known {
             self.find(of, Problem::LinkMissing { link })?;
         }
-        let listed = self.reader().listed_name(dir, entry.cookie)?;
+        let listed = self.reader().listed_name(dir, entry.cookie);
+        let Some(listed) = self.tolerate(listed)? else { return Ok(()) };
         if listed.as_deref() != Some(name.as_bytes()) {
             self.find(dir, Problem::EntryUnlisted { name })?;
         }

@@ -1,4 +1,4 @@
-//! Owners: what is kept of inodes that do not exist. A dying inode is one of these, and the rows
+//! Owners: what is kept of inodes that do not exist, or that the walk could not read. A dying inode is one of these, and the rows
 //! that the reaper has yet to delete are its own; a cut mark of an inode that is gone is not.
 
 use super::Scan;
@@ -33,12 +33,17 @@ impl Scan<'_> {
                 self.check_stop()?;
                 match owner? {
                     Owner::Unreadable => self.find_any(None, Problem::KeyUnreadable { table })?,
+                    Owner::Gap(gap) => self.gap(table, &gap)?,
                     Owner::Inode { ino, exists } => {
                         let is_dying = is_reaped(table) && self.reader().is_dying(ino)?;
-                        if !exists && !is_dying {
+                        if exists == Some(false) && is_dying {
+                            // The reaper comes for it.
+                        } else if exists == Some(false) {
                             let can_be_recreated =
                                 table == Table::Entries && self.can_be_recreated(ino)?;
                             self.find(ino, Problem::Unowned { table, can_be_recreated })?;
+                        } else {
+                            self.hidden_inode(ino)?;
                         }
                         // Counted by row, because that is what a deletion of one counts.
                         self.counted.n_pins += i64::from(table == Table::Pins);
@@ -60,7 +65,7 @@ impl Scan<'_> {
                 Some(dying) => self.counted.gain_dying(dying.resident_bytes),
                 None => self.find(ino, Problem::DyingUnreadable)?,
             }
-            if exists {
+            if exists == Some(true) {
                 self.find(ino, Problem::DyingExists)?;
             }
         }

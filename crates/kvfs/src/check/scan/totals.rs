@@ -7,14 +7,21 @@ use crate::store::Table;
 
 impl Scan<'_> {
     pub(super) fn totals(&mut self) -> Result<(), FsError> {
-        let kept = self.reader().counters()?;
+        let kept = self.reader().counters();
+        let Some(kept) = self.tolerate(kept)? else { return self.log() };
         let (counted, is_certain) = (self.counted, self.is_complete);
         if kept != Some(counted) {
             self.find_any(None, Problem::Totals { kept, counted, is_certain })?;
         }
+        self.log()
+    }
+
+    fn log(&mut self) -> Result<(), FsError> {
         let mut expected = None;
         for xid in self.reader().log_rows()? {
-            let Some(xid) = xid? else {
+            // Where the log goes on behind what cannot be read is not known.
+            let Some(xid) = self.tolerate(xid)? else { return Ok(()) };
+            let Some(xid) = xid else {
                 self.find_any(None, Problem::KeyUnreadable { table: Table::Log })?;
                 continue;
             };

@@ -309,6 +309,11 @@ impl<'a> StoreReader<'a> {
         self.tables.files().read(extent, &mut content)
     }
 
+    /// The row of a chunk.
+    pub(crate) fn chunk_row(&self, ino: Ino, chunk: ChunkNo) -> Result<Option<Vec<u8>>, FsError> {
+        self.tables.get(Table::Chunks, &keys::chunk(ino, chunk))
+    }
+
     /// Appends chunks that must be in the store, each filled up with zeros.
     pub(crate) fn read_chunks(
         &self,
@@ -357,7 +362,7 @@ impl<'a> StoreReader<'a> {
         Ok(extents)
     }
 
-    /// The chunks of a range that are in the store, wanted there or not.
+    /// The chunks of a range of which there are rows, wanted there or not.
     pub(crate) fn chunk_rows(
         &self,
         ino: Ino,

@@ -30,7 +30,46 @@ pub(crate) struct CookieRow {
     pub(crate) key: Vec<u8>,
 }
 
+/// The way up from a directory, by the first name of each. It ends in a damaged store as well:
+/// names that lead back to where they came from are an error. That is found out by comparing each
+/// step with one milestone, which is put down again after twice as many steps each time, so that
+/// some milestone lies within the circle and is met again (Brent's algorithm); no step is
+/// remembered.
+pub(crate) struct WayUp<'a> {
+    reader: StoreReader<'a>,
+    at: Ino,
+    milestone: Ino,
+    n_steps: u64,
+    n_steps_next: u64,
+}
+
+impl WayUp<'_> {
+    /// The name of the directory that was come to, whose parent is come to by this step; `None` at
+    /// the end of the way.
+    pub(crate) fn step(&mut self) -> Result<Option<Link>, FsError> {
+        if self.at == Ino::ROOT {
+            return Ok(None);
+        }
+        let Some(link) = self.reader.first_link(self.at)? else { return Ok(None) };
+        self.at = link.parent;
+        if self.at == self.milestone {
+            return Err(FsError::damaged(self.at, Damage::LinkCircle));
+        }
+        self.n_steps += 1;
+        if self.n_steps == self.n_steps_next {
+            self.milestone = self.at;
+            self.n_steps_next *= 2;
+        }
+        Ok(Some(link))
+    }
+}
+
 impl<'a> StoreReader<'a> {
+    /// The way up from a directory.
+    pub(crate) fn way_up(self, dir: Ino) -> WayUp<'a> {
+        WayUp { reader: self, at: dir, milestone: dir, n_steps: 0, n_steps_next: 1 }
+    }
+
     /// What a directory's entry leads to.
     pub(crate) fn entry(&self, dir: Ino, name: &FileName) -> Result<Option<Entry>, FsError> {
         self.entry_row(dir, name.as_bytes())?.or_damaged(dir, Damage::Entry)

@@ -9,6 +9,7 @@ use tier_types::{FileAttr, Ino};
 
 use super::Export;
 use super::walk::host_path;
+use crate::console;
 use crate::transfer::walk;
 
 impl Export<'_> {
@@ -20,7 +21,7 @@ impl Export<'_> {
         first_names: &mut HashMap<Ino, PathBuf>,
     ) -> Result<()> {
         assert!(!first_names.is_empty(), "another name comes after a first one");
-        walk::tree(self.fs, start.clone(), |relative, attr| {
+        let visit = |relative: &[u8], attr: &FileAttr| {
             // It may have to be stopped.
             self.count(0, 0)?;
             let path = host_path(dir, relative);
@@ -39,6 +40,12 @@ impl Export<'_> {
                 first_names.insert(attr.ino, path);
             }
             self.count(1, 0)
-        })
+        };
+        // What cannot be read was told and counted by the first walk.
+        let told = |error| match console::code(&error) {
+            console::DAMAGED => Ok(()),
+            _ => Err(error),
+        };
+        walk::tree_past_failures(self.fs, start.clone(), visit, told)
     }
 }

@@ -59,7 +59,7 @@ impl Export<'_> {
     ) -> Result<Tree> {
         let mut tree = Tree::default();
         let mut batch = Batch::default();
-        walk::tree(self.fs, start.clone(), |relative, attr| {
+        let visit = |relative: &[u8], attr: &FileAttr| {
             // A worker's failure ends the walk here, and not only when the next batch is full.
             batches.check()?;
             let path = host_path(dir, relative);
@@ -81,7 +81,9 @@ impl Export<'_> {
                 batches.submit(std::mem::take(&mut batch))?;
             }
             Ok(())
-        })?;
+        };
+        let failed = |error| self.go_on_if_damaged(Err(error));
+        walk::tree_past_failures(self.fs, start.clone(), visit, failed)?;
         // The last batch is not full, and may be empty.
         batches.submit(batch)?;
         Ok(tree)

@@ -1,0 +1,106 @@
+//! Compaction of a store with damaged blocks.
+//!
+//! RocksDB rewrites its table files in the background. A compaction that meets a block whose
+//! checksum does not fit can go neither on nor back: the database takes that for an error that
+//! cannot be recovered from and refuses every write from then on, and after a restart again, as soon
+//! as it comes to the same block. One damaged block of one file would stop a filesystem of which
+//! everything else is whole. The binding knows no listener that could decide otherwise, and the
+//! option that makes the database less strict (`paranoid_checks`) would also have it pass over a
+//! damaged write-ahead log.
+//!
+//! So a store that is known to have a damaged block is not compacted. The first read or write that
+//! meets one puts a mark into the store's directory, which counts from the next opening on, and
+//! stops compaction at once. If a reader was first, no write ever fails. If a compaction was first,
+//! one write fails, and by it the committer is poisoned; opened again, the store takes writes.
+//! Where compaction is off, RocksDB does not hold up writers for the files that pile up either.
+//!
+//! Without compaction reads become slower with time, and no space is given back: the mark is a
+//! state to be left. A check or a repair that went through the whole store without meeting damage
+//! takes the mark away; a store whose block stays damaged is to be restored from its archive.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rocksdb::DB;
+use tier_types::with_causes;
+
+use super::keys::Table;
+use super::tuning::OpenAs;
+use crate::FsError;
+
+/// In the directory of the database, which leaves files alone whose names it does not know.
+const MARK: &str = "compaction-is-off";
+
+/// Whether a store is compacted.
+#[derive(Debug)]
+pub(super) struct Compaction {
+    mark: PathBuf,
+    is_off: AtomicBool,
+}
+
+impl Compaction {
+    /// Looks whether there is a mark. A database that is only looked at is not compacted either.
+    pub(super) fn of(directory: &Path, how: OpenAs) -> Self {
+        let mark = directory.join(MARK);
+        let is_off = mark.exists();
+        if is_off {
+            tracing::warn!("the key-value store has damaged blocks and is not compacted; run fsck");
+        }
+        let is_only_read = matches!(how, OpenAs::Look);
+        Self { mark, is_off: AtomicBool::new(is_off || is_only_read) }
+    }
+
+    pub(super) fn is_off(&self) -> bool {
+        self.is_off.load(Ordering::Relaxed)
+    }
+
+    /// From now on the store is not compacted, because a block of it is damaged.
+    pub(super) fn stop(&self, db: &DB, damage: &FsError) {
+        if self.is_off.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let damage = with_causes(damage);
+        tracing::error!(%damage, "the key-value store is damaged, and not compacted any more");
+        if let Err(error) = self.set_mark(true) {
+            // The store is asked again at the next damage after the next opening.
+            tracing::warn!(%error, "the damage of the key-value store cannot be marked");
+        }
+        switch(db, "true");
+    }
+
+    /// The whole store was read and nothing of it is damaged: it is compacted as ever.
+    pub(super) fn resume(&self, db: &DB) {
+        if !self.is_off.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = self.set_mark(false) {
+            tracing::warn!(%error, "the mark of the key-value store's damage cannot be removed");
+        }
+        switch(db, "false");
+        tracing::info!("the key-value store is whole, and compacted again");
+    }
+
+    /// Writes the mark, or takes it away; durable.
+    fn set_mark(&self, is_off: bool) -> io::Result<()> {
+        if is_off {
+            fs::write(&self.mark, "a damaged block was met: see docs/safety.md\n")?;
+            fs::File::open(&self.mark)?.sync_all()?;
+        } else {
+            fs::remove_file(&self.mark)?;
+        }
+        let directory = self.mark.parent().unwrap_or(Path::new("."));
+        fs::File::open(directory)?.sync_all()
+    }
+}
+
+fn switch(db: &DB, is_disabled: &str) {
+    for family in Table::ALL.into_iter().filter_map(|table| db.cf_handle(table.name())) {
+        let option = [("disable_auto_compactions", is_disabled)];
+        if let Err(error) = db.set_options_cf(family, &option) {
+            // What is set at the next opening is the mark's.
+            tracing::warn!(%error, "cannot switch the compaction of the key-value store");
+        }
+    }
+}
