@@ -109,8 +109,7 @@ impl<'a> Assembler<'a> {
             is_whole &= crc32c::crc32c(chunk) == extent.checksum;
         }
         if !is_whole {
-            tracing::error!(ino = %self.ino, place = ?first.place, len, "chunk data is damaged");
-            return Err(FsError::damaged(self.ino, Damage::ChunkData));
+            return Err(self.files.damaged(self.ino, *first));
         }
         self.end += self.pending.len() * self.chunk_bytes;
         self.pending.clear();

@@ -25,10 +25,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::fs::FallocateFlags;
-use tier_types::{ErrorKind, to_u64, to_usize};
+use tier_types::{ErrorKind, Ino, to_u64, to_usize};
 
 use super::content::{FileExtent, Place};
 use crate::FsError;
+use crate::error::Damage;
 
 const EXTENSION: &str = "extents";
 /// A file that would grow beyond this many bytes is followed by the next one.
@@ -147,6 +148,14 @@ impl ExtentFiles {
         state.open.insert(number, Arc::clone(&file));
         state.directory_dirty = true;
         Ok(file)
+    }
+
+    /// The error of a chunk whose bytes are not those that were written, which is logged with the
+    /// place of the damage.
+    pub(in crate::store) fn damaged(&self, ino: Ino, extent: FileExtent) -> FsError {
+        let (path, offset) = (self.path(extent.place.file), extent.place.offset);
+        tracing::error!(%ino, path = %path.display(), offset, "chunk data is damaged");
+        FsError::damaged(ino, Damage::ChunkData)
     }
 
     /// Fills `out`, which is as long as the extent, and says whether the bytes are those that were

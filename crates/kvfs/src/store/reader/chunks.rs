@@ -295,7 +295,7 @@ impl<'a> StoreReader<'a> {
             Some(Content::InFile(extent, patches)) => {
                 let mut content = vec![0; to_usize(u64::from(extent.len))];
                 if !self.tables.files().read(extent, &mut content)? {
-                    return Err(FsError::damaged(ino, Damage::ChunkData));
+                    return Err(self.tables.files().damaged(ino, extent));
                 }
                 patches.apply(&mut content, 0);
                 Ok(content)

@@ -49,6 +49,7 @@
 
 mod extent_state;
 mod group;
+mod health;
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +71,7 @@ use crate::store::{Batch, Counters, Db, KvsSnapshot, Witness};
 use crate::{FsError, Loss};
 use extent_state::ExtentState;
 use group::{GroupCommit, Lead, Pending, Promise, Queue, SharedSync};
+use health::Health;
 
 /// A batch takes no further mutation when it has this many bytes.
 const BATCH_BYTES: usize = 4 << 20;
@@ -109,16 +111,6 @@ pub(crate) struct Committer {
     is_poisoned: Arc<AtomicBool>,
     /// Why no operation is accepted.
     refusal: Option<Loss>,
-}
-
-/// Whether the key-value store accepts batches.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Health {
-    Well,
-    /// It met a full disk, and refuses until its recovery has flushed.
-    Full,
-    /// It is not known what is in the store, or on the disk: nothing may follow.
-    Poisoned,
 }
 
 /// What the leading thread goes by.
@@ -235,12 +227,10 @@ impl Committer {
         recover_log: impl FnOnce(&Db) -> Result<Xid, FsError>,
     ) -> Result<(), FsError> {
         let mut leader = self.group.leader();
-        if leader.health != Health::Poisoned {
-            return Ok(());
-        }
+        let Some(refusal) = leader.health.refusal() else { return Ok(()) };
         // A disk that stays broken would be asked with every operation.
         if leader.reopened.is_some_and(|last| last.elapsed() < REOPEN_INTERVAL) {
-            return Err(FsError::Poisoned);
+            return Err(refusal);
         }
         leader.reopened = Some(Instant::now());
         self.db.reopen()?;
@@ -302,11 +292,13 @@ impl Committer {
                 self.witness.note(last.get());
             }
             let mut leader = self.group.leader();
-            match &synced {
-                Ok(floor) => leader.extents.synced(*floor),
-                Err(error) => leader.sync_failed(error),
+            match synced {
+                Ok(floor) => {
+                    leader.extents.synced(floor);
+                    Ok(())
+                }
+                Err(error) => Err(leader.sync_failed(error)),
             }
-            synced.map(drop)
         };
         self.syncs.sync(wanted, written, sync)
     }
@@ -319,11 +311,12 @@ impl Leader {
 
     /// Writes a batch. Poisoned before and well only after: a panic in between is a failure.
     fn write(&mut self, batch: Batch) -> Result<(), FsError> {
-        if std::mem::replace(&mut self.health, Health::Poisoned) == Health::Poisoned {
+        if let Some(refusal) = self.health.refusal() {
             // Also after a panic, which could not say so.
             self.is_poisoned.store(true, Ordering::Relaxed);
-            return Err(FsError::Poisoned);
+            return Err(refusal);
         }
+        self.health = Health::Poisoned;
         let bytes = to_u64(batch.bytes());
         let written = self.db.write(batch);
         let health = match &written {
@@ -347,17 +340,28 @@ impl Leader {
         }
     }
 
-    fn sync_failed(&mut self, error: &FsError) {
+    /// Notes a failed sync, and says what its callers are told.
+    fn sync_failed(&mut self, error: FsError) -> FsError {
         // What is not known to be in the store does not become known by a sync.
-        if self.health != Health::Poisoned {
-            let health = self.health_after(error);
-            self.set_health(health);
+        match self.health {
+            Health::Well => {
+                let health = self.health_after(&error);
+                self.set_health(health);
+                error
+            }
+            // Another thread's write met the full disk while the sync was under way.
+            Health::Full | Health::Torn => {
+                tracing::debug!(%error, "a sync met what a full disk tore");
+                self.set_health(Health::Torn);
+                self.health.refusal().unwrap_or(error)
+            }
+            Health::Poisoned => error,
         }
     }
 
     fn set_health(&mut self, health: Health) {
         self.health = health;
-        let is_full = health == Health::Full;
+        let is_full = matches!(health, Health::Full | Health::Torn);
         if is_full != std::mem::replace(&mut self.told_full, is_full) {
             if is_full {
                 tracing::warn!("the disk is full: operations fail until there is room again");
@@ -365,14 +369,16 @@ impl Leader {
                 tracing::info!("the key-value store accepts changes again");
             }
         }
-        self.is_poisoned.store(health == Health::Poisoned, Ordering::Relaxed);
+        self.is_poisoned.store(health.is_broken(), Ordering::Relaxed);
     }
 
     /// Whether a sync can be asked for. After a failed one it is unknown what is on the disk.
     fn ready_to_sync(&mut self) -> Result<(), FsError> {
+        if let Some(refusal) = self.health.refusal() {
+            return Err(refusal);
+        }
         match self.health {
-            Health::Well => Ok(()),
-            Health::Poisoned => Err(FsError::Poisoned),
+            Health::Well | Health::Torn | Health::Poisoned => Ok(()),
             // A batch that changes nothing tells whether RocksDB has recovered.
             Health::Full => {
                 let mut batch = Batch::default();
