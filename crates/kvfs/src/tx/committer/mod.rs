@@ -345,8 +345,7 @@ impl Leader {
         // What is not known to be in the store does not become known by a sync.
         match self.health {
             Health::Well => {
-                let health = self.health_after(&error);
-                self.set_health(health);
+                self.set_health(self.health_after(&error));
                 error
             }
             // Another thread's write met the full disk while the sync was under way.
