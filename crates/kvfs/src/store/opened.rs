@@ -67,7 +67,9 @@ pub(super) struct Slot(RwLock<Option<Arc<OpenDb>>>);
 
 impl OpenDb {
     pub(super) fn open(path: &Path, options: &KvfsOptions, how: OpenAs) -> Result<Self, FsError> {
-        let settings = tuning::database(options, how, may_preallocate(path))?;
+        // What is set apart in a store with a capacity would be taken from that.
+        let preallocate = options.capacity_bytes == 0 && may_preallocate(path);
+        let settings = tuning::database(options, how, preallocate)?;
         let compaction = Compaction::of(path, how);
         let tables = tables(options, &compaction);
         let opened = match how {

@@ -102,6 +102,10 @@ pub(crate) fn open(root: &Path, options: &KvfsOptions) -> Result<OpenedStore, Fs
     segments::make_directory(&files.segments)?;
     let segments = Segments::new(&files.segments, segments);
     let witness = Witness::open(root)?;
+    // What an earlier process wrote and did not sync is made durable, and known to be: a sync that
+    // finds nothing new notes nothing.
+    db.sync()?;
+    witness.note(last);
     Ok(OpenedStore { db: Arc::new(db), segments, witness, floor, last })
 }
 
