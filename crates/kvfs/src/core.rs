@@ -187,7 +187,7 @@ impl Core {
         archived: Xid,
         disk: Box<dyn Disk>,
     ) -> Result<Self, FsError> {
-        let OpenedStore { db, segments, witness, floor, last } = opened;
+        let OpenedStore { db, segments, witness, synced, floor, last } = opened;
         let behind = (last < archived).then_some(Loss::BehindArchive { last, archived });
         if let Some(loss) = &behind {
             tracing::warn!(path = %path.display(), "nothing can be written: {loss}");
@@ -235,7 +235,8 @@ impl Core {
             restored_cookies: Mutex::new(COOKIE_PARENT),
             residency_listener: OnceLock::new(),
         };
-        settle_extents(&core.db, &core.room, &core.committer, chunk_bytes)?;
+        settle_extents(&core.db, &core.room, &core.committer, chunk_bytes, synced)?;
+        core.committer.sync_at_opening()?;
         tracing::info!(path = %path.display(), %last, %published, chunk_bytes, "filesystem opened");
         Ok(core)
     }

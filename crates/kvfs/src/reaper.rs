@@ -192,7 +192,15 @@ impl Core {
             if let Some(before) = reader.dying(ino)?
                 && !reader.has_inode(ino)?
             {
-                let left = reader.leftovers(ino, before.next, n_left)?;
+                let left = match reader.leftovers(ino, before.next, n_left) {
+                    Ok(left) => left,
+                    // The check names what cannot be read; the others go.
+                    Err(error) if error.is_damage() => {
+                        rounds.dying = ino;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
                 let is_complete = left.is_complete;
                 // The row in the table of the dying is one, too.
                 n_left = n_left.saturating_sub(left.n_rows() + 1);
@@ -241,7 +249,7 @@ impl Core {
             for ino in self.db.reader().cut_inodes(start, N_INODES_STEP)? {
                 let settled = match self.settle_step(ino, to_u64(n_rows)) {
                     // The check finds it; the others go.
-                    Err(FsError::Damaged { .. }) => Settled::Nothing,
+                    Err(error) if error.is_damage() => Settled::Nothing,
                     settled => settled?,
                 };
                 // One that has more is the next again.

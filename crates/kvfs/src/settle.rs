@@ -6,12 +6,17 @@
 //! becomes what it was before: it gets the row that it had, which may lead to the next older place
 //! and its check, or the hole or the detour comes back. What was written since the last sync is
 //! gone then, as it may be; nothing that a sync covered is, because its extents are not given back
-//! before the sync that follows their replacement.
+//! before the sync that follows their replacement. The rows of the table outlast the sync by a
+//! batch; a chunk whose transaction the witness knows as synced is damaged and stays so, because
+//! going back would silently change what an application was told to be durable.
+//!
+//! The bytes are compared as the disk has them: files are synced first, and forgotten by the system's
+//! cache, which after a failed sync holds bytes that never reached the disk.
 //!
 //! After that, space in the files is free that lies behind the floor of the last sync and that no
 //! row of the table names: it was given out, and its rows never came.
 
-use tier_types::{ChunkRange, ChunkRun, to_u64};
+use tier_types::{ChunkRange, ChunkRun, Xid, to_u64};
 
 use crate::FsError;
 use crate::space::Room;
@@ -29,8 +34,9 @@ pub(crate) fn settle_extents(
     room: &Room,
     committer: &Committer,
     chunk_bytes: u32,
+    synced: Xid,
 ) -> Result<(), FsError> {
-    Settle { db, room, committer, chunk_bytes }.run()
+    Settle { db, room, committer, chunk_bytes, synced }.run()
 }
 
 struct Settle<'a> {
@@ -38,11 +44,18 @@ struct Settle<'a> {
     room: &'a Room,
     committer: &'a Committer,
     chunk_bytes: u32,
+    /// Everything up to it was synced.
+    synced: Xid,
 }
 
 impl Settle<'_> {
     fn run(&self) -> Result<(), FsError> {
         let unsynced = self.db.reader().unsynced()?;
+        if unsynced.is_empty() {
+            return self.free_unnamed(&unsynced);
+        }
+        let floor = self.db.reader().extents_floor()?;
+        self.db.extent_files().sync_earlier(floor.file)?;
         let mut n_undone = 0_u64;
         for (place, row) in unsynced.iter().rev() {
             n_undone += u64::from(self.undo_if_lost(*place, row)?);
@@ -51,7 +64,7 @@ impl Settle<'_> {
             tracing::warn!(n_undone, "chunks that were not synced are what they were before");
         }
         self.free_unnamed(&unsynced)?;
-        if unsynced.is_empty() { Ok(()) } else { self.db.settle_extents() }
+        self.db.settle_extents()
     }
 
     /// Whether a chunk whose row refers to this place had to become what it was before.
@@ -64,6 +77,14 @@ impl Settle<'_> {
             return Ok(false);
         };
         if extent.place != place || self.db.reader().is_whole(extent)? {
+            return Ok(false);
+        }
+        let runs = self.db.reader().runs(*ino, *chunk, 1)?;
+        let Some(ChunkRun { data_xid, .. }) = runs.first().copied() else { return Ok(false) };
+        // What was recalled keeps its transaction, and its detour is as good as it was.
+        let was_recalled = matches!(before, ChunkBefore::Away(run) if run.data_xid == data_xid);
+        if data_xid <= self.synced && !was_recalled {
+            tracing::error!(%ino, %chunk, ?place, "synced chunk data is damaged");
             return Ok(false);
         }
         let lost = ChunkExtent { ino: *ino, chunk: *chunk, extent };

@@ -242,7 +242,7 @@ impl Core {
         }
         match self.delete_orphan(permit, ino) {
             // The check finds it; the others go.
-            Err(FsError::Damaged { .. }) => Ok(()),
+            Err(error) if error.is_damage() => Ok(()),
             deleted => deleted,
         }
     }

@@ -158,8 +158,7 @@ impl Account {
     pub(super) fn wanted_ballast_bytes(&self) -> u64 {
         let reserve = reserve_bytes(self.disk.capacity_bytes);
         let left = self.disk.free_bytes().saturating_add(self.ballast_bytes);
-        // A store with a capacity has buffers to match, and takes no more than its own reserve.
-        let size = (reserve_bytes(self.total_bytes()) / 2).min(BALLAST_BYTES_MAX);
+        let size = (reserve / 2).min(BALLAST_BYTES_MAX);
         if left >= BALLAST_MARK_RESERVES * reserve {
             0
         } else if left >= reserve.saturating_add(size) {

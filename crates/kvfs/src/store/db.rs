@@ -120,7 +120,8 @@ impl Db {
         let opened = OpenDb::open(path, options, how)?;
         let chunk_bytes = recorded_chunk_bytes(&opened)?.unwrap_or(options.chunk_bytes);
         let directory = path.with_file_name("chunks");
-        let files = Arc::new(ExtentFiles::open(&directory, u64::from(chunk_bytes))?);
+        let used = recorded_floor(&opened)?.file;
+        let files = Arc::new(ExtentFiles::open(&directory, u64::from(chunk_bytes), used)?);
         Ok(Self {
             slot: Slot::new(opened),
             path: path.to_path_buf(),
@@ -351,6 +352,14 @@ fn recorded_chunk_bytes(opened: &OpenDb) -> Result<Option<u32>, FsError> {
     let row = opened.db.get_cf(opened.family(Table::Meta), META_CHUNK_BYTES);
     let row = row.map_err(|source| failed("read", source))?;
     Ok(row.and_then(|row| rows::chunk_size_from_bytes(&row)))
+}
+
+/// The place before which extents are durable or free: no later process appends before it.
+fn recorded_floor(opened: &OpenDb) -> Result<Place, FsError> {
+    let row = opened.db.get_cf(opened.family(Table::Meta), META_EXTENTS_FLOOR);
+    let row = row.map_err(|source| failed("read", source))?;
+    let floor = row.and_then(|row| rows::place_from_bytes(&row));
+    Ok(floor.unwrap_or(Place { file: 0, offset: 0 }))
 }
 
 impl KvsSnapshot {

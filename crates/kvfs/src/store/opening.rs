@@ -31,6 +31,8 @@ pub(crate) struct OpenedStore {
     pub(crate) db: Arc<Db>,
     pub(crate) segments: Segments,
     pub(crate) witness: Witness,
+    /// Everything up to this transaction was synced by an earlier process.
+    pub(crate) synced: Xid,
     /// The filesystem begins behind this transaction.
     pub(crate) floor: Xid,
     /// Its last transaction.
@@ -101,12 +103,9 @@ pub(crate) fn open(root: &Path, options: &KvfsOptions) -> Result<OpenedStore, Fs
     segments::remove_leftovers(&leftovers);
     segments::make_directory(&files.segments)?;
     let segments = Segments::new(&files.segments, segments);
+    let synced = Witness::read(root).unwrap_or(floor);
     let witness = Witness::open(root)?;
-    // What an earlier process wrote and did not sync is made durable, and known to be: a sync that
-    // finds nothing new notes nothing.
-    db.sync()?;
-    witness.note(last);
-    Ok(OpenedStore { db: Arc::new(db), segments, witness, floor, last })
+    Ok(OpenedStore { db: Arc::new(db), segments, witness, synced, floor, last })
 }
 
 /// Compares all parts again, of a store whose database was opened again in its place, and goes by

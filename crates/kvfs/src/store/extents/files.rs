@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 use tier_types::{ErrorKind, Ino, to_u64, to_usize};
 
 use super::content::{FileExtent, Place};
@@ -48,6 +48,8 @@ pub(crate) struct ExtentFiles {
     /// Multiples of this are where appends start.
     align_bytes: u64,
     state: Mutex<State>,
+    /// Held by a sync: what one has taken over is not yet durable for the next.
+    syncing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -86,7 +88,9 @@ pub(crate) struct Committing {
 
 impl ExtentFiles {
     /// Finds the files of a directory, which is made if it is not there.
-    pub(crate) fn open(directory: &Path, chunk_bytes: u64) -> Result<Self, FsError> {
+    /// A file with a number above `used` is the first to be made: those up to it may be named by rows
+    /// even if they are gone.
+    pub(crate) fn open(directory: &Path, chunk_bytes: u64, used: u32) -> Result<Self, FsError> {
         fs::create_dir_all(directory).map_err(failed("create the directory of"))?;
         let mut files = BTreeMap::new();
         for entry in fs::read_dir(directory).map_err(failed("list"))? {
@@ -94,7 +98,7 @@ impl ExtentFiles {
             // What is not one of ours is left alone.
             files.extend(name.to_str().and_then(parse_name).map(|number| (number, None)));
         }
-        let newest = files.keys().next_back().copied().unwrap_or(0);
+        let newest = files.keys().next_back().map_or(used, |newest| used.max(*newest));
         let next = newest.checked_add(1).ok_or_else(|| out_of_numbers(newest))?;
         let state = State {
             files,
@@ -107,7 +111,8 @@ impl ExtentFiles {
         };
         // Chunks that are no multiple of a block share blocks, which cannot be given back whole.
         let align_bytes = if chunk_bytes.is_multiple_of(BLOCK_BYTES) { BLOCK_BYTES } else { 1 };
-        Ok(Self { directory: directory.to_path_buf(), align_bytes, state: Mutex::new(state) })
+        let (directory, state) = (directory.to_path_buf(), Mutex::new(state));
+        Ok(Self { directory, align_bytes, state, syncing: Mutex::new(()) })
     }
 
     /// Appends bytes: one extent, or several that follow each other.
@@ -116,6 +121,11 @@ impl ExtentFiles {
         let (file, place) = self.reserve(len)?;
         let appended = Appended { files: Arc::clone(self), place, len, settled: false };
         file.write_all_at(bytes, place.offset).map_err(failed("write to"))?;
+        let mut state = self.state.lock();
+        // Only now: a sync that comes before the bytes does not cover them.
+        state.dirty.insert(place.file, file);
+        state.files.insert(place.file, None);
+        drop(state);
         Ok(appended)
     }
 
@@ -134,7 +144,6 @@ impl ExtentFiles {
             self.file(&mut state, place.file)?
         };
         state.end.offset = self.aligned(place.offset + len);
-        state.dirty.insert(place.file, Arc::clone(&file));
         assert!(state.in_flight.insert(place), "no place is given out twice");
         Ok((file, place))
     }
@@ -198,6 +207,7 @@ impl ExtentFiles {
 
     /// Makes all bytes of rows that are committed by now durable.
     pub(crate) fn sync(&self) -> Result<(), FsError> {
+        let _syncing = self.syncing.lock();
         let (dirty, directory_dirty) = {
             let mut state = self.state.lock();
             let directory_dirty = std::mem::take(&mut state.directory_dirty);
@@ -212,6 +222,20 @@ impl ExtentFiles {
             // Of whatever kind: it is no operation that could be tried again.
             FsError::Extents { operation: "sync", source }
         })
+    }
+
+    /// Makes what an earlier process wrote durable, in the files from `first` on, and has the system
+    /// forget what it holds of them in memory: what is read from then on is what the disk has.
+    pub(crate) fn sync_earlier(&self, first: u32) -> Result<(), FsError> {
+        let numbers: Vec<_> = self.state.lock().files.range(first..).map(|(n, _)| *n).collect();
+        for number in numbers {
+            let file = self.file(&mut self.state.lock(), number)?;
+            file.sync_data().map_err(failed("sync"))?;
+            let forgotten = rustix::fs::fadvise(&*file, 0, None, Advice::DontNeed);
+            forgotten.map_err(|errno| failed("read")(errno.into()))?;
+        }
+        let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
+        synced.map_err(failed("sync the directory of"))
     }
 
     /// Whether all syncs went well.
@@ -241,17 +265,19 @@ impl ExtentFiles {
         punched.map_err(|errno| failed("give space back in")(errno.into()))
     }
 
-    /// Removes the files of which nothing is left, but for the newest.
+    /// Removes the files of which nothing is left, but for the newest: its number must not come
+    /// again.
     pub(crate) fn remove_empty(&self) -> Result<(), FsError> {
-        let changed: Vec<_> = {
-            let state = self.state.lock();
-            let end = state.end.file;
-            let known = state.files.range(..end);
-            known.filter(|(_, bytes)| bytes.is_none_or(|n| n == 0)).map(|(n, _)| *n).collect()
-        };
+        let mut state = self.state.lock();
+        let newest = state.files.keys().next_back().copied();
+        let known = state.files.iter().filter(|(_, bytes)| bytes.is_none_or(|n| n == 0));
+        let changed: Vec<_> = known.map(|(n, _)| *n).filter(|n| Some(*n) != newest).collect();
         for number in changed {
-            if self.file_bytes(number)? == 0 {
-                let mut state = self.state.lock();
+            // Measured anew, and with the lock held: nothing is appended meanwhile.
+            let is_in_flight = state.in_flight.iter().any(|place| place.file == number);
+            let file = self.file(&mut state, number)?;
+            let metadata = file.metadata().map_err(failed("measure"))?;
+            if !is_in_flight && metadata.blocks() == 0 {
                 fs::remove_file(self.path(number)).map_err(failed("remove a file of"))?;
                 state.files.remove(&number);
                 state.open.remove(&number);

@@ -275,6 +275,15 @@ impl Committer {
 
     /// Makes everything that is committed durable. Threads that come while a sync is under way
     /// share the next one.
+    /// Makes what an earlier process left durable, and known to be: a later sync that finds nothing
+    /// new would note nothing.
+    pub(crate) fn sync_at_opening(&self) -> Result<(), FsError> {
+        let last = self.last_xid();
+        self.db.sync()?;
+        self.witness.note(last);
+        Ok(())
+    }
+
     pub(crate) fn sync(&self) -> Result<(), FsError> {
         let wanted = self.group.leader().n_batches;
         let last = Cell::new(Xid::new(0));
