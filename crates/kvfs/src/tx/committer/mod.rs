@@ -50,6 +50,7 @@
 mod extent_state;
 mod group;
 mod health;
+mod reopen;
 #[cfg(test)]
 mod tests;
 
@@ -216,47 +217,6 @@ impl Committer {
     /// Whether nothing can be committed before the key-value store is opened again.
     pub(crate) fn is_poisoned(&self) -> bool {
         self.is_poisoned.load(Ordering::Relaxed)
-    }
-
-    /// Opens the key-value store again if an error of it made that necessary. `recover_log` says
-    /// which transaction is the last one in it. If one is missing that was committed, the committer
-    /// stays poisoned: inodes that the kernel knows would not be there, and their numbers would be
-    /// given out again.
-    pub(crate) fn reopen(
-        &self,
-        recover_log: impl FnOnce(&Db) -> Result<Xid, FsError>,
-    ) -> Result<(), FsError> {
-        let mut leader = self.group.leader();
-        let Some(refusal) = leader.health.refusal() else { return Ok(()) };
-        // A disk that stays broken would be asked with every operation.
-        if leader.reopened.is_some_and(|last| last.elapsed() < REOPEN_INTERVAL) {
-            return Err(refusal);
-        }
-        leader.reopened = Some(Instant::now());
-        self.db.reopen()?;
-        let last = recover_log(&self.db)?;
-        let committed = leader.last_xid();
-        if last < committed {
-            tracing::error!(%last, %committed, "an error of the disk took what was not synced");
-            return Err(FsError::Poisoned);
-        }
-        leader.counters = self.db.reader().counters()?.ok_or(FsError::Poisoned)?;
-        leader.next_xid = last.next();
-        leader.set_health(Health::Well);
-        tracing::warn!(%last, "the key-value store was opened again after an error of the disk");
-        Ok(())
-    }
-
-    /// As after an error of the disk.
-    #[cfg(test)]
-    pub(crate) fn poison(&self) {
-        self.group.leader().set_health(Health::Poisoned);
-    }
-
-    /// The next attempt to open the key-value store again need not wait.
-    #[cfg(test)]
-    pub(crate) fn forget_reopening(&self) {
-        self.group.leader().reopened = None;
     }
 
     /// Bytes of extents that were freed in the generation of the moment.

@@ -1,0 +1,57 @@
+//! The key-value store is opened again in its place, after an error that poisoned the committer.
+//!
+//! The leader is held meanwhile: no batch is written, and ids go on behind the last transaction
+//! that the store has. All that was committed must be in it, because the kernel knows inodes by
+//! numbers that would be given out again.
+
+use std::time::Instant;
+
+use tier_types::Xid;
+
+use super::health::Health;
+use super::{Committer, REOPEN_INTERVAL};
+use crate::FsError;
+use crate::store::Db;
+
+impl Committer {
+    /// Opens the key-value store again if an error of it made that necessary. `recover_log` says
+    /// which transaction is the last one in it. If one is missing that was committed, the committer
+    /// stays poisoned: inodes that the kernel knows would not be there, and their numbers would be
+    /// given out again.
+    pub(crate) fn reopen(
+        &self,
+        recover_log: impl FnOnce(&Db) -> Result<Xid, FsError>,
+    ) -> Result<(), FsError> {
+        let mut leader = self.group.leader();
+        let Some(refusal) = leader.health.refusal() else { return Ok(()) };
+        // A disk that stays broken would be asked with every operation.
+        if leader.reopened.is_some_and(|last| last.elapsed() < REOPEN_INTERVAL) {
+            return Err(refusal);
+        }
+        leader.reopened = Some(Instant::now());
+        self.db.reopen()?;
+        let last = recover_log(&self.db)?;
+        let committed = leader.last_xid();
+        if last < committed {
+            tracing::error!(%last, %committed, "an error of the disk took what was not synced");
+            return Err(FsError::Poisoned);
+        }
+        leader.counters = self.db.reader().counters()?.ok_or(FsError::Poisoned)?;
+        leader.next_xid = last.next();
+        leader.set_health(Health::Well);
+        tracing::warn!(%last, "the key-value store was opened again after an error of the disk");
+        Ok(())
+    }
+
+    /// As after an error of the disk.
+    #[cfg(test)]
+    pub(crate) fn poison(&self) {
+        self.group.leader().set_health(Health::Poisoned);
+    }
+
+    /// The next attempt to open the key-value store again need not wait.
+    #[cfg(test)]
+    pub(crate) fn forget_reopening(&self) {
+        self.group.leader().reopened = None;
+    }
+}
