@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use tier_types::{ErrorKind, Ino, PortError, SnapshotReader, to_usize};
+use tier_types::{Ino, PortError, SnapshotReader, to_usize};
 
 use crate::error::PersistError;
 use crate::format::compress::FrameCompressor;
@@ -23,7 +23,7 @@ use crate::format::tarball::member::Member;
 use crate::format::tarball::toc::entry::TocEntry;
 use crate::write::cuts::{Cuts, Pieces};
 use crate::write::limits::FrameLimits;
-use crate::write::member_data::{self, LostRun, MemberData};
+use crate::write::member_data::{self, LostRun, MemberData, ends_the_attempt};
 
 /// One frame of a tarball, compressed.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl FrameBuilder {
             let MemberData { bytes, lost } = match outcome {
                 Ok(data) => data,
                 // Not the inode's fault: it would be listed as one that cannot be read.
-                Err(error) if error.kind() == ErrorKind::Cancelled => {
+                Err(error) if ends_the_attempt(error.kind()) => {
                     return Err(PersistError::Source(error));
                 }
                 Err(error) => {

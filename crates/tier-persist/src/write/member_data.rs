@@ -5,8 +5,10 @@
 //! those that fail are lost. The member is then written without them, and says so: a chunk that
 //! cannot be read costs itself, and neither the rest of the file nor its name and attributes.
 //!
-//! Errors of any other kind (the source is away, it was stopped, the disk is full) say nothing of
-//! what is stored. They are the member's own error: it is left out, and tried again.
+//! Errors of any other kind say nothing of what is stored. Where the whole snapshot is away or was
+//! stopped the attempt ends, because every inode that follows would fail as well, and a manifest
+//! without them would offer their older versions. Any other error is the member's own: it is left
+//! out, and tried again.
 //!
 //! What the snapshot gives must be what its map says: every chunk but the file's last one is whole,
 //! and none lies behind the end of the file. A snapshot that contradicts itself there, without an
@@ -19,6 +21,11 @@ use tier_types::{
 };
 
 use crate::format::tarball::member::{Member, Run};
+
+/// Whether an error of a snapshot is one of the snapshot, and not of the inode that was read.
+pub(super) fn ends_the_attempt(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Cancelled | ErrorKind::Unavailable)
+}
 
 /// What was read of a member.
 #[derive(Debug)]

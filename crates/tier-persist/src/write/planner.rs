@@ -16,6 +16,7 @@ use crate::error::PersistError;
 use crate::format::tarball::member::Member;
 use crate::write::framing::{SortKey, Window};
 use crate::write::limits::{Limits, MemberLimits, RUNS_PER_READ};
+use crate::write::member_data::ends_the_attempt;
 use crate::write::pipeline::jobs::JobQueue;
 use crate::write::plan::{self, PartMembers};
 
@@ -87,7 +88,7 @@ impl<'a> Planner<'a> {
         match added {
             Ok(()) => Ok(()),
             // One bad inode must not keep the others from being persisted.
-            Err(InodeError::Inode(error)) if error.kind() != ErrorKind::Cancelled => {
+            Err(InodeError::Inode(error)) if !ends_the_attempt(error.kind()) => {
                 let ino = update.ino.get();
                 self.status.report(Event::InodeFailed { ino, error: with_causes(&error) })?;
                 self.failed.push(update.ino);

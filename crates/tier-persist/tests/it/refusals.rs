@@ -28,7 +28,7 @@ enum Lie {
     ShorterFile,
     /// There is less data than the map says.
     LessData,
-    /// A chunk is out of reach, as that of a source that is away.
+    /// A chunk is out of reach, and nothing is known of what is stored.
     Away,
 }
 
@@ -40,6 +40,8 @@ struct LyingSnapshot {
     inner: Arc<dyn MountedSnapshot>,
     about: Ino,
     lie: Lie,
+    /// Of the error where a chunk is out of reach.
+    kind: ErrorKind,
 }
 
 impl MountedSnapshot for LyingSnapshot {
@@ -52,7 +54,8 @@ impl MountedSnapshot for LyingSnapshot {
     }
 
     fn reader(&self) -> Box<dyn SnapshotReader + '_> {
-        Box::new(LyingReader { inner: self.inner.reader(), about: self.about, lie: self.lie })
+        let Self { inner, about, lie, kind } = self;
+        Box::new(LyingReader { inner: inner.reader(), about: *about, lie: *lie, kind: *kind })
     }
 }
 
@@ -60,6 +63,7 @@ struct LyingReader<'a> {
     inner: Box<dyn SnapshotReader + 'a>,
     about: Ino,
     lie: Lie,
+    kind: ErrorKind,
 }
 
 impl SnapshotReader for LyingReader<'_> {
@@ -99,7 +103,7 @@ impl SnapshotReader for LyingReader<'_> {
         let start = out.len();
         let is_away = matches!(self.lie, Lie::Away) && chunks.contains(AWAY);
         if ino == self.about && is_away {
-            return Err(PortError::new(ErrorKind::Unavailable, "told to be away"));
+            return Err(PortError::new(self.kind, "told to be out of reach"));
         }
         self.inner.read_chunks(ino, chunks, out)?;
         if ino == self.about && matches!(self.lie, Lie::LessData) {
@@ -151,7 +155,7 @@ fn an_inode_of_which_the_snapshot_contradicts_itself_fails_alone() {
     for lie in [Lie::NoMap, Lie::Gap, Lie::ShorterFile, Lie::LessData, Lie::Away] {
         let fixture = Fixture::new(kvs.clone(), Keys::generate().unwrap());
         let inner = kvs.open_snapshot(&publication).unwrap();
-        let mounted = LyingSnapshot { inner, about: inos[0], lie };
+        let mounted = LyingSnapshot { inner, about: inos[0], lie, kind: ErrorKind::Failed };
         let report = persist(&persister(&fixture, &fixture.index), &mounted, 1, &inos).unwrap();
         assert_eq!(report.failed, [inos[0]], "{lie:?}");
         assert_eq!(report.lost.n_ranges(), 0, "{lie:?}: what is stored may be whole");
@@ -173,7 +177,7 @@ fn what_is_out_of_reach_is_tried_again_and_is_no_hole_after_a_restore() {
     let inner = kvs.open_snapshot(&publication).unwrap();
     let xid = inner.reader().inode(ino).unwrap().unwrap().attr.xid;
     let fixture = Fixture::new(kvs, Keys::generate().unwrap());
-    let mounted = LyingSnapshot { inner, about: ino, lie: Lie::Away };
+    let mounted = LyingSnapshot { inner, about: ino, lie: Lie::Away, kind: ErrorKind::Failed };
     let report = persist(&persister(&fixture, &fixture.index), &mounted, 1, &[ino]).unwrap();
     assert_eq!((report.failed, report.lost.n_ranges()), (vec![ino], 0));
     let store = fixture.store();
@@ -190,6 +194,25 @@ fn what_is_out_of_reach_is_tried_again_and_is_no_hole_after_a_restore() {
     assert_eq!((report.failed, report.lost.n_ranges()), (Vec::new(), 0));
     let lost = fixture.index.find(ino, AWAY).unwrap().unwrap();
     assert_eq!((lost.content, lost.data_xid), (ExtentContent::Lost, xid));
+}
+
+/// A store that is opened again in the middle, say: all inodes that follow would fail as well.
+#[test]
+fn a_snapshot_that_is_away_commits_nothing() {
+    let kvs = FakeKvs::new(CHUNK).file("big", &noise(20_000, 1)).file("other", b"other");
+    let inos = [kvs.ino("big"), kvs.ino("other")];
+    let publication = kvs.log().publish().unwrap().unwrap();
+    let inner = kvs.open_snapshot(&publication).unwrap();
+    let fixture = Fixture::new(kvs, Keys::generate().unwrap());
+    for kind in [ErrorKind::Unavailable, ErrorKind::Cancelled] {
+        let inner = Arc::clone(&inner);
+        let mounted = LyingSnapshot { inner, about: inos[0], lie: Lie::Away, kind };
+        let error = persist(&persister(&fixture, &fixture.index), &mounted, 1, &inos).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        let store = fixture.store();
+        let archive = Archive::open(&store, &fixture.keys, FILESYSTEM).unwrap();
+        assert_eq!(archive.snapshots().count(), 0);
+    }
 }
 
 #[test]
