@@ -310,8 +310,11 @@ impl Core {
         if !self.committer.is_poisoned() {
             return Ok(());
         }
-        // A publication under way holds a snapshot; it ends with an error soon.
-        let _publishing = self.publications.publishing.try_lock().ok_or(FsError::Poisoned)?;
+        // A publication under way holds a snapshot, and ends with an error soon; or another thread is
+        // at it.
+        let Some(_publishing) = self.publications.publishing.try_lock() else {
+            return self.committer.refusal().map_or(Ok(()), Err);
+        };
         // What was to be persisted from them is published again, as after a crash.
         self.publications.snapshots.lock().clear();
         self.committer.reopen(|db| store::agree_again(db, &self.publications.segments))

@@ -38,4 +38,15 @@ impl Health {
             Self::Poisoned => Some(FsError::Poisoned),
         }
     }
+
+    /// What the operation is told that met an error: where a full disk is the cause, that.
+    pub(super) fn refusal_instead_of(self, error: FsError) -> FsError {
+        match self {
+            Self::Torn => {
+                tracing::debug!(%error, "what a full disk tore");
+                self.refusal().unwrap_or(error)
+            }
+            Self::Well | Self::Full | Self::Poisoned => error,
+        }
+    }
 }

@@ -285,7 +285,7 @@ impl Leader {
             self.is_poisoned.store(true, Ordering::Relaxed);
             return Err(refusal);
         }
-        self.health = Health::Poisoned;
+        let before = std::mem::replace(&mut self.health, Health::Poisoned);
         let bytes = to_u64(batch.bytes());
         let written = self.db.write(batch);
         let health = match &written {
@@ -293,17 +293,20 @@ impl Leader {
                 self.room.wrote(bytes);
                 Health::Well
             }
-            Err(error) => self.health_after(error),
+            Err(error) => self.health_after(error, before),
         };
         self.set_health(health);
-        written
+        written.map_err(|error| health.refusal_instead_of(error))
     }
 
     /// What an error of the key-value store means for what follows.
-    fn health_after(&self, error: &FsError) -> Health {
+    fn health_after(&self, error: &FsError, before: Health) -> Health {
         if matches!(error, FsError::NoSpace(_)) {
             self.room.ran_out();
             Health::Full
+        } else if before == Health::Full {
+            // RocksDB did not recover from the full disk, whatever it says now.
+            Health::Torn
         } else {
             Health::Poisoned
         }
@@ -311,20 +314,12 @@ impl Leader {
 
     /// Notes a failed sync, and says what its callers are told.
     fn sync_failed(&mut self, error: FsError) -> FsError {
-        // What is not known to be in the store does not become known by a sync.
-        match self.health {
-            Health::Well => {
-                self.set_health(self.health_after(&error));
-                error
-            }
-            // Another thread's write met the full disk while the sync was under way.
-            Health::Full | Health::Torn => {
-                tracing::debug!(%error, "a sync met what a full disk tore");
-                self.set_health(Health::Torn);
-                self.health.refusal().unwrap_or(error)
-            }
-            Health::Poisoned => error,
+        // What is not known to be in the store does not become known by a sync; and while one was
+        // under way another thread's write may have met the full disk.
+        if !self.health.is_broken() {
+            self.set_health(self.health_after(&error, self.health));
         }
+        self.health.refusal_instead_of(error)
     }
 
     fn set_health(&mut self, health: Health) {
@@ -419,7 +414,7 @@ impl Lead for Leader {
                 // A disk that was full is one for all of them, and any other error is unlike it.
                 let no_space =
                     if let FsError::NoSpace(problem) = error { Some(problem) } else { None };
-                if no_space.is_some() {
+                if self.health == Health::Full {
                     // Nothing of the batch is in the store, and its extents belong to no row. After
                     // any other error they stay in flight.
                     committing.into_iter().for_each(Committing::give_back);

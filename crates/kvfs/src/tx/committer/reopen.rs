@@ -14,6 +14,11 @@ use crate::FsError;
 use crate::store::Db;
 
 impl Committer {
+    /// What an operation is told while the key-value store must be opened again.
+    pub(crate) fn refusal(&self) -> Option<FsError> {
+        self.group.leader().health.refusal()
+    }
+
     /// Opens the key-value store again if an error of it made that necessary. `recover_log` says
     /// which transaction is the last one in it. If one is missing that was committed, the committer
     /// stays poisoned: inodes that the kernel knows would not be there, and their numbers would be
@@ -29,8 +34,9 @@ impl Committer {
             return Err(refusal);
         }
         leader.reopened = Some(Instant::now());
-        self.db.reopen()?;
-        let last = recover_log(&self.db)?;
+        // Not now, if the store is read from, or the disk does not even take an opening.
+        let reopened = self.db.reopen().and_then(|()| recover_log(&self.db));
+        let last = reopened.map_err(|error| leader.health.refusal_instead_of(error))?;
         let committed = leader.last_xid();
         if last < committed {
             tracing::error!(%last, %committed, "an error of the disk took what was not synced");
