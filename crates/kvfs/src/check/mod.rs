@@ -26,7 +26,7 @@
 //! 6. **Totals**, from the counts.
 //!
 //! A repair can bring to light what only the next round can repair (a directory that came back has
-//! entries that nothing looked at before), so there are up to [`N_ROUNDS_MAX`] rounds; a round that
+//! entries that nothing looked at before), so there are up to `N_ROUNDS_MAX` rounds; a round that
 //! repairs nothing is the last.
 //!
 //! # What the key-value store cannot read

@@ -1,7 +1,7 @@
 //! POSIX operations by inode, one family in each file.
 //!
-//! What may need evicted data is a method of [`Kvfs`](crate::Kvfs) and goes through [`change`] or
-//! [`read`]; everything else is a method of [`Core`](crate::Core).
+//! What may need evicted data is a method of [`Kvfs`](crate::Kvfs) and goes through `change` or
+//! `read`; everything else is a method of [`Core`](crate::Core).
 
 mod acl;
 mod attr;
