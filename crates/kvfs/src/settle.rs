@@ -71,8 +71,8 @@ impl Settle<'_> {
     fn undo_if_lost(&self, place: Place, unsynced: &Unsynced) -> Result<bool, FsError> {
         let Unsynced { ino, chunk, before, .. } = unsynced;
         let Some(only) = ChunkRange::one(*chunk) else { return Ok(false) };
-        let old = self.db.reader().old_chunks(*ino, only)?.pop();
-        let row = old.map(|old| old.row).unwrap_or_default();
+        // By its key: a scan would meet what is damaged beside it.
+        let Some(row) = self.db.reader().chunk_row(*ino, *chunk)? else { return Ok(false) };
         let Some(Content::InFile(extent, patches)) = Content::from_bytes(&row) else {
             return Ok(false);
         };

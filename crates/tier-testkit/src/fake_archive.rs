@@ -7,7 +7,7 @@
 
 use parking_lot::Mutex;
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkState, ErrorKind, Ino, MountedSnapshot, Persisted, PortError, Recall,
+    ChunkNo, ChunkRange, ErrorKind, Ino, MountedSnapshot, Persisted, PortError, Recall,
     RecallRequest, RecalledExtent, SnapshotId, Xid, to_u64, to_usize,
 };
 
@@ -54,7 +54,7 @@ impl ArchivedInode {
             assert!(!runs.is_empty(), "a chunk map is total");
             for run in runs {
                 from = run.chunks.end();
-                if matches!(run.state, ChunkState::Hot | ChunkState::Warm) {
+                if run.state.is_resident() {
                     let mut bytes = Vec::new();
                     reader.read_chunks(ino, run.chunks, &mut bytes)?;
                     let len = run.chunks.len_bytes(mounted.chunk_bytes(), state.attr.size_bytes);

@@ -69,6 +69,13 @@ pub enum ChunkState {
     Lost,
 }
 
+impl ChunkState {
+    /// Whether the bytes are in the KVS.
+    pub fn is_resident(self) -> bool {
+        matches!(self, Self::Hot | Self::Warm)
+    }
+}
+
 /// A run of chunks of one file in one state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ChunkRun {

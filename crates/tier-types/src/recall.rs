@@ -7,7 +7,7 @@
 //! safe without a lock between filesystem and archive: a version is immutable, whatever is written
 //! or archived meanwhile.
 
-use crate::{ChunkRange, ErrorKind, Ino, PortError, SnapshotId, Xid, to_u64};
+use crate::{ChunkRange, ErrorKind, Ino, PortError, SnapshotId, Xid, to_u64, to_usize};
 
 /// Evicted data that a reader wants.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -37,6 +37,7 @@ pub struct RecallRequest {
 pub struct RecalledExtent {
     chunks: ChunkRange,
     bytes: Vec<u8>,
+    chunk_bytes: u32,
 }
 
 impl RecalledExtent {
@@ -73,12 +74,25 @@ impl RecalledExtent {
             );
             return Err(PortError::new(ErrorKind::Damaged, message));
         }
-        Ok(Self { chunks, bytes })
+        Ok(Self { chunks, bytes, chunk_bytes })
     }
 
     /// The chunks that came.
     pub fn chunks(&self) -> ChunkRange {
         self.chunks
+    }
+
+    /// The bytes of some of them; what is missing of the last chunk to a whole one is zeros.
+    ///
+    /// # Panics
+    /// If they did not all come.
+    pub fn bytes_of(&self, chunks: ChunkRange) -> &[u8] {
+        assert!(self.chunks.covers(chunks), "{chunks} of {} that came", self.chunks);
+        let bytes = |n_chunks: u64| to_usize(n_chunks * u64::from(self.chunk_bytes));
+        let start = bytes(chunks.start().get() - self.chunks.start().get());
+        let (_, from_start) = self.bytes.split_at(start);
+        let (wanted, _) = from_start.split_at(bytes(chunks.len()).min(from_start.len()));
+        wanted
     }
 
     /// Their bytes; what is missing of the last chunk to a whole one is zeros.

@@ -205,7 +205,7 @@ impl Core {
     /// As much of a range as one transaction can make a hole: all of it, or else the first chunk,
     /// and the rest is left to a cut mark.
     pub(super) fn hole_scope(&self, ino: Ino, range: ChunkRange) -> Result<ChunkRange, FsError> {
-        let is_resident = |run: &ChunkRun| matches!(run.state, ChunkState::Hot | ChunkState::Warm);
+        let is_resident = |run: &ChunkRun| run.state.is_resident();
         let reach = self.reader().reach(ino, range, N_ROWS_AT_ONCE, is_resident)?;
         let first = ChunkRange::one(range.start()).filter(|_| reach < range.end());
         Ok(first.unwrap_or(range))

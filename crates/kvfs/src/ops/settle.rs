@@ -4,7 +4,7 @@
 //! cut marks as it can have: rising cuts and separate holes leave one each, and a file that is cut
 //! faster than the reaper comes after is held up here, by the steps of its own marks.
 
-use tier_types::{ChunkRange, ChunkRun, ChunkState, Ino};
+use tier_types::{ChunkRange, ChunkRun, Ino};
 
 use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
@@ -38,9 +38,7 @@ impl Core {
         let marks = reader.cut_marks(ino)?;
         let Some(mark) = marks.marks().first().copied() else { return Ok(Settled::Nothing) };
         // Only the chunks of dead runs are deleted.
-        let is_dead = |run: &ChunkRun| {
-            run.data_xid < mark.xid && matches!(run.state, ChunkState::Hot | ChunkState::Warm)
-        };
+        let is_dead = |run: &ChunkRun| run.data_xid < mark.xid && run.state.is_resident();
         let reach = reader.reach(ino, mark.chunks, n_rows, is_dead)?;
         let Some(chunks) = ChunkRange::new(mark.chunks.start(), reach) else {
             return Ok(Settled::Nothing);

@@ -15,7 +15,7 @@ use super::change::{Blocking, Decision, RoomWanted, edges, end_of};
 use crate::FsError;
 use crate::core::{Core, Kvfs};
 use crate::store::extents::ChunkExtent;
-use crate::store::{ChunkBefore, OldChunk, RunState};
+use crate::store::{ChunkBefore, RunState};
 use crate::tx::{MapWindow, patch};
 
 /// What a write puts where.
@@ -33,10 +33,14 @@ struct Piece {
     content: PieceContent,
 }
 
-/// What was in the chunks that a write replaces.
-struct Replaced {
-    before: BTreeMap<ChunkNo, ChunkBefore>,
-    freed: Vec<ChunkExtent>,
+/// What was in the chunks that a write replaces, each of them.
+struct Replaced(BTreeMap<ChunkNo, ChunkBefore>);
+
+impl Replaced {
+    #[expect(clippy::expect_used, reason = "the window covers all chunks of the write")]
+    fn of(&self, chunk: ChunkNo) -> ChunkBefore {
+        self.0.get(&chunk).expect("a chunk of the window that is not patched").clone()
+    }
 }
 
 enum PieceContent {
@@ -88,7 +92,7 @@ impl Kvfs {
             // The data is copied here and not before: a write that finds cold chunks comes again.
             let Pieces { edges, first, whole } =
                 pieces(chunks, chunk_bytes, offset, data, &patched);
-            let Replaced { before, freed } = self.chunks_before(window, &patched)?;
+            let (before, freed) = self.chunks_before(window, &patched)?;
             let new = self.chunk_writer.write(first, whole)?;
             let mut attr = attr.clone();
             attr.size_bytes = size.max(end);
@@ -102,8 +106,7 @@ impl Kvfs {
                         PieceContent::Patch(patch) => draft.patch_chunk(ino, chunk, patch),
                     }
                 }
-                let never = ChunkBefore::Away(RunState::NEVER_WRITTEN);
-                new.put(ino, |chunk| before.get(&chunk).unwrap_or(&never).clone(), draft);
+                new.put(ino, |chunk| before.of(chunk), draft);
                 attr.modified = draft.time;
                 draft.put_changed(&mut attr);
             })))
@@ -112,40 +115,36 @@ impl Kvfs {
 }
 
 impl Core {
-    /// What is in the chunks of a window but for those that are patched.
-    fn chunks_before(&self, window: &MapWindow, patched: &[ChunkNo]) -> Result<Replaced, FsError> {
-        let mut replaced = Replaced { before: BTreeMap::new(), freed: Vec::new() };
+    /// What is in the chunks of a window but for those that are patched, and the extents that become
+    /// free with them.
+    fn chunks_before(
+        &self,
+        window: &MapWindow,
+        patched: &[ChunkNo],
+    ) -> Result<(Replaced, Vec<ChunkExtent>), FsError> {
+        let ino = window.ino();
+        let (mut before, mut freed) = (BTreeMap::new(), Vec::new());
         for run in window.runs() {
-            let state = RunState { state: run.state, data_xid: run.data_xid };
-            let start = if patched.contains(&run.chunks.start()) {
-                run.chunks.start().next()
-            } else {
-                run.chunks.start()
-            };
-            let end = if patched.contains(&run.chunks.last()) {
-                run.chunks.last()
-            } else {
-                run.chunks.end()
-            };
-            let Some(chunks) = ChunkRange::new(start, end) else { continue };
-            match run.state {
-                ChunkState::Hole | ChunkState::Cold | ChunkState::Lost => {
-                    let numbers = (start.get()..end.get()).map(ChunkNo::new);
-                    replaced.before.extend(numbers.map(|chunk| (chunk, ChunkBefore::Away(state))));
-                }
-                ChunkState::Hot | ChunkState::Warm => {
-                    for old in self.reader().old_chunks(window.ino(), chunks)? {
-                        let ino = window.ino();
-                        let extent = old.extent();
-                        let OldChunk { chunk, row } = old;
-                        let freed = extent.map(|extent| ChunkExtent { ino, chunk, extent });
-                        replaced.freed.extend(freed);
-                        replaced.before.insert(chunk, ChunkBefore::Row(row));
-                    }
-                }
+            // A chunk of a resident run without a row is damage: undone, it is that again.
+            let state = if run.state.is_resident() { ChunkState::Lost } else { run.state };
+            let away = RunState { state, data_xid: run.data_xid };
+            let numbers = run.chunks.start().get()..run.chunks.end().get();
+            let mut replaced = numbers.map(ChunkNo::new).filter(|chunk| !patched.contains(chunk));
+            let all = replaced.clone();
+            before.extend(all.map(|chunk| (chunk, ChunkBefore::Away(away))));
+            // Only chunks at the ends of the window are patched, so that the others are a range.
+            let first = replaced.next();
+            let last = replaced.next_back().or(first);
+            let ends = first.zip(last).filter(|_| run.state.is_resident());
+            let chunks = ends.and_then(|(first, last)| ChunkRange::new(first, last.next()));
+            let Some(chunks) = chunks else { continue };
+            for old in self.reader().old_chunks(ino, chunks)? {
+                let chunk = old.chunk;
+                freed.extend(old.extent().map(|extent| ChunkExtent { ino, chunk, extent }));
+                before.insert(chunk, ChunkBefore::Row(old.row));
             }
         }
-        Ok(replaced)
+        Ok((Replaced(before), freed))
     }
 }
 
@@ -186,7 +185,8 @@ fn pieces<'a>(
         within = 0;
     }
     assert!(rest.is_empty(), "the chunks hold all of the data");
-    let whole = data.get(whole_start..whole_end).unwrap_or_default();
+    let (until_end, _) = data.split_at(whole_end);
+    let (_, whole) = until_end.split_at(whole_start);
     Pieces { edges, first, whole }
 }
 

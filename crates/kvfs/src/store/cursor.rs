@@ -63,25 +63,26 @@ impl<'a> Cursor<'a> {
         let empty_from = self.empty_from.get_or_insert_default();
         empty_from.clear();
         empty_from.extend_from_slice(key);
-        self.item()
+        self.item(key)
     }
 
     /// Moves to the pair after the one it is at, and returns it.
     pub(super) fn next(&mut self) -> Result<Option<Item<'_>>, FsError> {
-        if let (Some(key), Some(empty_from)) = (self.iterator.key(), &mut self.empty_from) {
-            empty_from.clear();
-            empty_from.extend_from_slice(key);
-            empty_from.push(0);
-            self.iterator.next();
-        }
-        self.item()
+        let Some(at) = self.iterator.key() else {
+            // Nothing follows the end, and what stands in the way is asked for by its key.
+            return Ok(None);
+        };
+        let behind = [at, &[0]].concat();
+        self.iterator.next();
+        self.empty_from = Some(behind.clone());
+        self.item(&behind)
     }
 
     /// Moves to the last pair at or before `key`, and returns it.
     fn at_or_before(&mut self, key: &[u8]) -> Result<Option<Item<'_>>, FsError> {
         self.iterator.seek_for_prev(key);
         self.empty_from = self.iterator.key().map(<[u8]>::to_vec);
-        self.item()
+        self.item(key)
     }
 
     /// The first inode at or behind `from` at which the table can be read again, although it
@@ -115,12 +116,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn item(&mut self) -> Result<Option<Item<'_>>, FsError> {
+    /// The pair at the place, which a question about the row of `asked` led to.
+    fn item(&mut self, asked: &[u8]) -> Result<Option<Item<'_>>, FsError> {
         self.snapshot.check()?;
         if let (None, Err(source)) = (self.iterator.key(), self.iterator.status()) {
             // What lies behind the damage is found by a seek.
-            let asked = self.empty_from.take().unwrap_or_default();
-            let rows = failure::row_at(self.table, &asked);
+            let rows = failure::row_at(self.table, asked);
+            self.empty_from = None;
             return Err(self.snapshot.opened().not_read(rows, source));
         }
         Ok(self.iterator.item())

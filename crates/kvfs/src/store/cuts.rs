@@ -44,7 +44,7 @@ pub(crate) struct StoredRun {
 impl StoredRun {
     /// Whether its chunks have rows.
     pub(crate) fn is_resident(&self) -> bool {
-        matches!(self.run.state, ChunkState::Hot | ChunkState::Warm)
+        self.run.state.is_resident()
     }
 
     /// What it is to a reader.

@@ -36,7 +36,7 @@ pub(crate) use dump::dump;
 pub(crate) use keys::{COOKIE_PARENT, COOKIE_SELF, Table};
 pub(crate) use opening::{OpenedStore, agree_again, create, open};
 pub(crate) use reader::StoreReader;
-pub(crate) use reader::chunks::{OldChunk, StoredMap};
+pub(crate) use reader::chunks::StoredMap;
 pub(crate) use reader::leftovers::Leftovers;
 pub(crate) use rows::{
     ChunkBefore, Counters, DataSums, Dying, Entry, FILE_BYTES_MAX, RunState, Unsynced,

@@ -75,9 +75,7 @@ impl Core {
         let Some(attr) = self.reader().find_attr(ino)? else {
             return Ok(PartEvicted { bytes: None, rest: None });
         };
-        let goes = move |run: &ChunkRun| {
-            run.data_xid == data_xid && matches!(run.state, ChunkState::Hot | ChunkState::Warm)
-        };
+        let goes = move |run: &ChunkRun| run.data_xid == data_xid && run.state.is_resident();
         let reach = self.reader().reach(ino, chunks, N_ROWS_BATCH, goes)?;
         let rest = ChunkRange::new(reach, chunks.end());
         let chunks = ChunkRange::new(chunks.start(), reach).unwrap_or(chunks);
@@ -119,7 +117,7 @@ impl Core {
         let mut extents = Vec::new();
         for run in self.reader().all_runs(ino, from) {
             let ChunkRun { chunks, state, data_xid } = run?;
-            if matches!(state, ChunkState::Hot | ChunkState::Warm) {
+            if state.is_resident() {
                 extents.push(ResidentExtent { ino, chunks, data_xid });
                 if extents.len() >= n_max {
                     break;

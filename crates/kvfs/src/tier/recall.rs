@@ -188,13 +188,9 @@ impl Core {
         let Some(attr) = self.reader().find_attr(ino)? else { return Ok(()) };
         let window = MapWindow::load(self.reader(), ino, chunks, self.size_of(&attr))?;
         let comes = move |run: &ChunkRun| run.data_xid == data_xid && run.state == ChunkState::Cold;
-        let chunk_bytes = to_usize(u64::from(self.chunk_bytes));
         let mut contents = Vec::new();
         for run in window.runs().iter().filter(|run| comes(run)) {
-            let skip = to_usize(run.chunks.start().get() - chunks.start().get());
-            let from = recalled.bytes().get(skip * chunk_bytes..).unwrap_or_default();
-            let len = from.len().min(to_usize(run.chunks.len()) * chunk_bytes);
-            let bytes = from.get(..len).unwrap_or_default();
+            let bytes = recalled.bytes_of(run.chunks);
             let new = self.chunk_writer.write(run.chunks.start(), bytes)?;
             assert_eq!(new.len(), run.chunks.len(), "an answer has bytes for each of its chunks");
             contents.push(new);
@@ -230,11 +226,8 @@ fn append(
     out: &mut Vec<u8>,
 ) -> ChunkRange {
     let came = recalled.chunks().intersection(wanted).expect("the first wanted chunk came");
-    let skip = came.offset_bytes(chunk_bytes) - recalled.chunks().offset_bytes(chunk_bytes);
-    let bytes = recalled.bytes().get(to_usize(skip)..).expect("bytes for every chunk that came");
-    let len = to_usize(came.len()) * to_usize(u64::from(chunk_bytes));
-    let end = out.len() + len;
-    out.extend_from_slice(bytes.get(..len).unwrap_or(bytes));
+    let end = out.len() + to_usize(came.len()) * to_usize(u64::from(chunk_bytes));
+    out.extend_from_slice(recalled.bytes_of(came));
     // The last chunk ends where the file ended when it was archived.
     out.resize(end, 0);
     came

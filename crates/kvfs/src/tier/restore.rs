@@ -5,8 +5,7 @@
 //! crash cut off is not there, and the restore can be begun again in an empty filesystem.
 
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, FileAttr, Ino, InodeState, PortError,
-    to_u64,
+    ChunkNo, ChunkRange, ChunkRun, ErrorKind, FileAttr, Ino, InodeState, PortError, to_u64,
 };
 
 use crate::core::{Core, ROWS_BYTES};
@@ -40,7 +39,7 @@ impl Core {
         let mut sums = Counters::default();
         for run in runs {
             let run = run?;
-            if run.chunks.start() < at || matches!(run.state, ChunkState::Hot | ChunkState::Warm) {
+            if run.chunks.start() < at || run.state.is_resident() {
                 let message =
                     format!("the chunk map of inode {ino} to be restored is not in order");
                 return Err(PortError::new(ErrorKind::Damaged, message));

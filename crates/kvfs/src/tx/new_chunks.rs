@@ -49,11 +49,13 @@ impl ChunkWriter {
             bytes.len()
         };
         let (large, small) = bytes.split_at(large_len);
-        let appended = if large.is_empty() { None } else { Some(self.files.append(large)?) };
-        let extents = appended
-            .as_ref()
-            .map(|appended| appended.extents(large, self.chunk_bytes))
-            .unwrap_or_default();
+        let (appended, extents) = if large.is_empty() {
+            (None, Vec::new())
+        } else {
+            let appended = self.files.append(large)?;
+            let extents = appended.extents(large, self.chunk_bytes);
+            (Some(appended), extents)
+        };
         let inline = small.chunks(chunk_bytes).map(<[u8]>::to_vec).collect();
         Ok(NewChunks { first, appended, extents, inline })
     }

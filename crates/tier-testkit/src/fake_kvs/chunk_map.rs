@@ -19,7 +19,7 @@ impl RunState {
     const NEVER_WRITTEN: Self = Self { state: ChunkState::Hole, data_xid: Xid::new(0) };
 
     pub(super) fn is_resident(self) -> bool {
-        matches!(self.state, ChunkState::Hot | ChunkState::Warm)
+        self.state.is_resident()
     }
 }
 

@@ -148,7 +148,7 @@ impl FakeInode {
     pub(super) fn evict(&mut self, chunks: ChunkRange, data_xid: Xid) -> u64 {
         let mut bytes = 0;
         for run in self.map.runs(chunks) {
-            let resident = matches!(run.state, ChunkState::Hot | ChunkState::Warm);
+            let resident = run.state.is_resident();
             if resident && run.data_xid == data_xid {
                 bytes += run.chunks.len_bytes(self.chunk_bytes, self.size_bytes());
                 self.map.set(run.chunks, RunState { state: ChunkState::Cold, data_xid });

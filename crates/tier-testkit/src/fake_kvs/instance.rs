@@ -15,7 +15,7 @@ use super::snapshot::FakeSnapshot;
 use super::{FakeKvs, Inodes};
 
 fn is_resident(run: &ChunkRun) -> bool {
-    matches!(run.state, ChunkState::Hot | ChunkState::Warm)
+    run.state.is_resident()
 }
 
 impl MountedInstance for FakeKvs {

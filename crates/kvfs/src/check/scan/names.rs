@@ -25,8 +25,10 @@ impl Scan<'_> {
             self.find(Ino::ROOT, Problem::RootMissing { can_be_recreated })?;
         }
         let links = self.reader().links(Ino::ROOT);
-        for link in self.tolerate(links)?.unwrap_or_default() {
-            self.find(Ino::ROOT, Problem::RootNamed { link })?;
+        if let Some(links) = self.tolerate(links)? {
+            for link in links {
+                self.find(Ino::ROOT, Problem::RootNamed { link })?;
+            }
         }
         Ok(())
     }

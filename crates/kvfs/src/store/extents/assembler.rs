@@ -102,14 +102,13 @@ impl<'a> Assembler<'a> {
         };
         let len = to_usize(last.end_offset() - first.place.offset);
         self.out.resize(self.end + len, 0);
-        let bytes = self.out.get_mut(self.end..).unwrap_or_default();
-        let mut is_whole = self.files.read_at(first.place, bytes)?;
-        let chunks = bytes.chunks(self.chunk_bytes).zip(&self.pending);
-        for (chunk, extent) in chunks {
-            is_whole &= crc32c::crc32c(chunk) == extent.checksum;
-        }
-        if !is_whole {
+        let (_, bytes) = self.out.split_at_mut(self.end);
+        if !self.files.read_at(first.place, bytes)? {
             return Err(self.files.damaged(self.ino, *first));
+        }
+        let mut chunks = bytes.chunks(self.chunk_bytes).zip(&self.pending);
+        if let Some((_, extent)) = chunks.find(|(c, extent)| crc32c::crc32c(c) != extent.checksum) {
+            return Err(self.files.damaged(self.ino, *extent));
         }
         self.end += self.pending.len() * self.chunk_bytes;
         self.pending.clear();

@@ -74,7 +74,8 @@ pub(crate) fn inline_to_bytes(content: &[u8]) -> Vec<u8> {
 /// The row of a chunk that lies in a file, without patches.
 pub(crate) fn extent_to_bytes(extent: FileExtent) -> Vec<u8> {
     let FileExtent { place, len, checksum } = extent;
-    assert!(to_usize(u64::from(len)) <= CHUNK_BYTES_MAX, "{len} bytes for a chunk");
+    let fits = (1..=CHUNK_BYTES_MAX).contains(&to_usize(u64::from(len)));
+    assert!(fits, "{len} bytes for a chunk");
     let mut row = vec![TAG_EXTENT];
     row.extend(place.file.to_le_bytes());
     row.extend(place.offset.to_le_bytes());
@@ -97,7 +98,7 @@ impl<'a> Content<'a> {
                 let (len, rest) = take_u32(rest)?;
                 let (checksum, rest) = take_u32(rest)?;
                 let extent = FileExtent { place, len, checksum };
-                let fits = to_usize(u64::from(len)) <= CHUNK_BYTES_MAX
+                let fits = (1..=CHUNK_BYTES_MAX).contains(&to_usize(u64::from(len)))
                     && place.offset.checked_add(u64::from(len)).is_some();
                 let patches = Patches::from_bytes(rest).filter(|_| fits)?;
                 Some(Self::InFile(extent, patches))
@@ -167,10 +168,10 @@ impl<'a> Patches<'a> {
                 append(&mut after, at, old);
             } else {
                 // They overlap or touch: what is left of the old one goes on both sides.
-                let head = old.get(..within.saturating_sub(at)).unwrap_or_default();
-                let tail = old.get(end.max(at) - at..).unwrap_or_default();
+                let (head, _) = old.split_at(within.saturating_sub(at));
+                let (_, tail) = old.split_at(old.len() - old_end.saturating_sub(end));
                 joined_start = joined_start.min(at);
-                joined = [head, &joined, if old_end > end { tail } else { &[] }].concat();
+                joined = [head, &joined, tail].concat();
             }
         }
         append(&mut before, joined_start, &joined);

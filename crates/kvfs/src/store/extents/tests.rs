@@ -144,7 +144,7 @@ fn a_file_of_another_kind_is_left_alone() {
 }
 
 fn extent() -> impl Strategy<Value = FileExtent> {
-    (any::<u32>(), 0..u64::MAX / 2, 0..=1_u32 << 20, any::<u32>()).prop_map(
+    (any::<u32>(), 0..u64::MAX / 2, 1..=1_u32 << 20, any::<u32>()).prop_map(
         |(file, offset, len, checksum)| FileExtent { place: Place { file, offset }, len, checksum },
     )
 }

@@ -172,7 +172,7 @@ impl MapWindow {
         within: ChunkRange,
     ) -> Result<Vec<ChunkExtent>, FsError> {
         let mut extents = Vec::new();
-        for run in self.runs.iter().filter(|run| is_resident(run)) {
+        for run in self.runs.iter().filter(|run| run.state.is_resident()) {
             if let Some(chunks) = run.chunks.intersection(within) {
                 extents.extend(reader.file_extents(self.ino, chunks)?);
             }
@@ -315,7 +315,7 @@ impl MapWindow {
     /// freed apart.
     pub(crate) fn delete_chunks(&self, within: ChunkRange, draft: &mut Draft) {
         for run in &self.runs {
-            let chunks = run.chunks.intersection(within).filter(|_| is_resident(run));
+            let chunks = run.chunks.intersection(within).filter(|_| run.state.is_resident());
             if let Some(chunks) = chunks {
                 draft.delete_chunks(self.ino, chunks, &[]);
             }
@@ -333,10 +333,6 @@ fn split<'a>(
 
 fn block(chunk: ChunkNo) -> u64 {
     chunk.get() / BLOCK_CHUNKS
-}
-
-fn is_resident(run: &ChunkRun) -> bool {
-    matches!(run.state, ChunkState::Hot | ChunkState::Warm)
 }
 
 fn state_of(run: &ChunkRun) -> RunState {
