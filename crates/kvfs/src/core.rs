@@ -89,7 +89,7 @@ pub struct Core {
 pub(crate) struct PublicationState {
     /// One publication at a time.
     pub(crate) publishing: Mutex<()>,
-    pub(crate) segments: Segments,
+    pub(crate) segments: Arc<Segments>,
     /// The KVS snapshots that are held, by the last transaction that each shows.
     pub(crate) snapshots: Mutex<BTreeMap<Xid, Arc<KvsSnapshot>>>,
     pub(crate) listeners: Mutex<Vec<PublicationListener>>,
@@ -173,8 +173,8 @@ impl Core {
             opened = store::open(path, options);
         }
         let opened = opened?;
-        let elsewhere = vec![opened.segments.directory().to_path_buf()];
-        let disk = StoreDisk::new(Arc::clone(&opened.db), elsewhere);
+        let segments = Some(Arc::clone(&opened.segments));
+        let disk = StoreDisk::new(Arc::clone(&opened.db), segments);
         Self::open_on(path, options, clock, opened, archived, Box::new(disk))
     }
 

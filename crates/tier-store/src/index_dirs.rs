@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::{Layout, StoreError, durable};
+use crate::{Layout, StoreError, durable, layout};
 
 /// How the name of an index in the making begins.
 const NEW: &[u8] = b"new-";
@@ -103,16 +103,9 @@ impl NewIndex {
     }
 }
 
-/// Bytes of an index's files.
+/// Bytes that an index's files take on the disk.
 pub(crate) fn bytes(index: &Path) -> Result<u64, StoreError> {
-    let failed = || StoreError::io("look at", index);
-    let mut bytes = 0;
-    for entry in fs::read_dir(index).map_err(failed())? {
-        // The database may remove a file meanwhile.
-        let found = entry.map_err(failed())?.metadata();
-        bytes += found.map_or(0, |metadata| metadata.len());
-    }
-    Ok(bytes)
+    layout::tree_bytes(index).map_err(StoreError::io("measure", index))
 }
 
 /// Zero if there is none.

@@ -94,7 +94,7 @@ impl Layout {
 }
 
 /// Bytes that the files below a directory take on the disk. One that is not there takes none.
-fn tree_bytes(directory: &Path) -> io::Result<u64> {
+pub(crate) fn tree_bytes(directory: &Path) -> io::Result<u64> {
     const BLOCK_BYTES: u64 = 512;
     let gone = |error: io::Error| {
         // Files come and go while they are measured.

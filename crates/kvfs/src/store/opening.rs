@@ -29,7 +29,7 @@ use crate::{FsError, KvfsOptions, Loss};
 #[derive(Debug)]
 pub(crate) struct OpenedStore {
     pub(crate) db: Arc<Db>,
-    pub(crate) segments: Segments,
+    pub(crate) segments: Arc<Segments>,
     pub(crate) witness: Witness,
     /// Everything up to this transaction was synced by an earlier process.
     pub(crate) synced: Xid,
@@ -102,7 +102,7 @@ pub(crate) fn open(root: &Path, options: &KvfsOptions) -> Result<OpenedStore, Fs
     let (Agreed { segments, leftovers }, floor, last) = files.agree(&db)?;
     segments::remove_leftovers(&leftovers);
     segments::make_directory(&files.segments)?;
-    let segments = Segments::new(&files.segments, segments);
+    let segments = Arc::new(Segments::new(&files.segments, segments));
     let synced = Witness::read(root).unwrap_or(floor);
     let witness = Witness::open(root)?;
     Ok(OpenedStore { db: Arc::new(db), segments, witness, synced, floor, last })
@@ -111,8 +111,9 @@ pub(crate) fn open(root: &Path, options: &KvfsOptions) -> Result<OpenedStore, Fs
 /// Compares all parts again, of a store whose database was opened again in its place, and goes by
 /// what is recorded in it: a publication that seemed to fail may be there. Returns the last
 /// transaction.
+#[expect(clippy::expect_used, reason = "the path was made by joining")]
 pub(crate) fn agree_again(db: &Db, segments: &Segments) -> Result<Xid, FsError> {
-    let root = segments.directory().parent().unwrap_or_else(|| segments.directory());
+    let root = segments.directory().parent().expect("segments lie in a filesystem's directory");
     let (agreed, _, last) = StoreFiles::new(root).agree(db)?;
     segments.replace(agreed.segments);
     Ok(last)

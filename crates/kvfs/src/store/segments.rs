@@ -55,6 +55,11 @@ impl Segments {
         *self.segments.lock() = segments;
     }
 
+    /// Bytes of all their files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segments.lock().values().map(|info| info.len_bytes).sum()
+    }
+
     /// The last published transaction.
     pub(crate) fn last(&self) -> Option<Xid> {
         self.segments.lock().last_key_value().map(|(last, _)| *last)
