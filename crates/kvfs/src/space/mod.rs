@@ -31,6 +31,8 @@ mod limit;
 mod measure;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
