@@ -201,7 +201,20 @@ impl Scene {
             writers.iter().for_each(Writer::check);
             mounted.unmount();
         }
-        self.tier("fsck", &[]).ok();
+        self.check_store();
+    }
+
+    /// The store is whole. On a full disk it may not open: the room that was kept for that may be
+    /// used up, and then it opens when there is some again.
+    fn check_store(&mut self) {
+        let checked = self.tier("fsck", &[]);
+        if self.is_full && checked.code == 1 && is_no_space(&checked.err) {
+            self.disk.give_back(GIVEN_BACK_BYTES);
+            self.is_full = false;
+            self.tier("fsck", &[]).ok();
+        } else {
+            checked.ok();
+        }
     }
 }
 
