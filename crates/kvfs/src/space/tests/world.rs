@@ -1,4 +1,4 @@
-//! A filesystem for tests of room, on a disk that has what it is told.
+//! A filesystem on a disk that has what it is told, for the tests of room.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,10 +10,10 @@ use tier_types::{
     SnapshotId, Xid, to_usize,
 };
 
-use super::Disk;
-use super::limit::DiskSpace;
 use crate::check::Finding;
 use crate::core::Core;
+use crate::space::limit::DiskSpace;
+use crate::space::measure::Disk;
 use crate::store::{self, Db};
 use crate::testing::{CHUNK, StandingClock, name, node, options};
 use crate::{FsError, Kvfs, KvfsOptions};
@@ -23,7 +23,7 @@ pub(super) const MB: u64 = 1_000_000;
 /// A disk that has what it is told.
 pub(super) struct FakeDisk {
     pub(super) db: Arc<Db>,
-    pub(super) space: Mutex<DiskSpace>,
+    space: Mutex<DiskSpace>,
 }
 
 impl FakeDisk {
@@ -52,7 +52,7 @@ impl Disk for Arc<FakeDisk> {
 }
 
 /// An archive in which every byte is 7, in chunks of a size.
-struct Evicted(u32);
+pub(super) struct Evicted(pub(super) u32);
 
 impl Recall for Evicted {
     fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError> {

@@ -1,16 +1,17 @@
 //! Every writer asks for room: each class of them once, and a property over all of them together.
 
+mod world;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
 use tier_types::{ChunkNo, ErrorKind, FileKind, Ino, LogService, MountedInstance, Timestamp};
 
-use super::world::{MB, World};
 use super::*;
 use crate::Kvfs;
 use crate::ops::{Blocking, EntryRef, FilePosition, RenameMode, SetAttr, XattrMode};
 use crate::testing::{name, node};
+use world::{MB, World};
 
 type Operation<'a> = (&'static str, Box<dyn Fn() -> Result<(), FsError> + 'a>);
 
@@ -399,4 +400,25 @@ proptest! {
         prop_assert_eq!(world.fs.read(ino, 0, 100_000).unwrap(), vec![9; 100_000]);
         world.check();
     }
+}
+
+#[test]
+fn a_writer_that_finds_no_room_deletes_what_is_dying_first() {
+    let world = World::with_chunks(0, 4096);
+    let fs = &world.fs;
+    world.set_left(60 * MB);
+    // So many runs that their end is left to the reaper, which has no thread here.
+    let (ino, other) = (world.file("old"), world.file("other"));
+    for number in 0..400_u64 {
+        fs.write(ino, number * 8192, &vec![1; 4096]).unwrap();
+    }
+    fs.unlink(Ino::ROOT, &name("old")).unwrap();
+    assert!(fs.dying_bytes() > 0);
+    world.set_left(4 * MB);
+    let written = fs.write(other, 0, &[2; 100]);
+    assert!(matches!(written, Err(FsError::NoSpace(_))), "as full as before: {written:?}");
+    assert_eq!(fs.dying_bytes(), 0, "and nothing more can come");
+    world.set_left(60 * MB);
+    fs.write(other, 0, &[2; 100]).unwrap();
+    world.check();
 }
