@@ -30,6 +30,10 @@
 //! committer notices. Until then no sync is asked for: it would find the torn log, which RocksDB
 //! would take for an error that it cannot recover from.
 //!
+//! Writes that are no transaction, such as the record of a publication, go through the lead as well:
+//! one of them that met the full disk would otherwise leave a torn log behind of which the committer
+//! knows nothing.
+//!
 //! After any other error a batch may or may not be in the write-ahead log, and after a failed sync
 //! it is unknown what is on the disk. Both poison the committer: every later change and sync fails
 //! with [`FsError::Poisoned`] until the key-value store is opened again, which looks at what is
@@ -203,6 +207,18 @@ impl Committer {
         }
     }
 
+    /// Makes a write that is no transaction, as a batch of its own, not synced. Of all errors of
+    /// writes the committer must know: what follows one fails, or may have to wait.
+    pub(crate) fn write_beside(
+        &self,
+        write: impl FnOnce(&Db) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
+        let mut leader = self.group.leader();
+        leader.attempt(write)?;
+        leader.n_batches += 1;
+        Ok(())
+    }
+
     /// The last transaction id given out.
     pub(crate) fn last_xid(&self) -> Xid {
         self.group.leader().last_xid()
@@ -288,21 +304,24 @@ impl Leader {
         before(self.next_xid)
     }
 
-    /// Writes a batch. Poisoned before and well only after: a panic in between is a failure.
     fn write(&mut self, batch: Batch) -> Result<(), FsError> {
+        let bytes = to_u64(batch.bytes());
+        self.attempt(|db| db.write(batch))?;
+        self.room.wrote(bytes);
+        Ok(())
+    }
+
+    /// Makes a write. Poisoned before and well only after: a panic in between is a failure.
+    fn attempt(&mut self, write: impl FnOnce(&Db) -> Result<(), FsError>) -> Result<(), FsError> {
         if let Some(refusal) = self.health.refusal() {
             // Also after a panic, which could not say so.
             self.is_poisoned.store(true, Ordering::Relaxed);
             return Err(refusal);
         }
         let before = std::mem::replace(&mut self.health, Health::Poisoned);
-        let bytes = to_u64(batch.bytes());
-        let written = self.db.write(batch);
+        let written = write(&self.db);
         let health = match &written {
-            Ok(()) => {
-                self.room.wrote(bytes);
-                Health::Well
-            }
+            Ok(()) => Health::Well,
             Err(error) => self.health_after(error, before),
         };
         self.set_health(health);
