@@ -65,7 +65,7 @@ use std::iter;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tier_types::{Clock, Timestamp, Xid, to_u64};
 
@@ -78,6 +78,7 @@ use crate::{FsError, Loss};
 use extent_state::ExtentState;
 use group::{GroupCommit, Lead, Pending, Promise, Queue, SharedSync};
 use health::Health;
+use reopen::Reopening;
 
 /// A batch takes no further mutation when it has this many bytes.
 const BATCH_BYTES: usize = 4 << 20;
@@ -133,7 +134,7 @@ struct Leader {
     health: Health,
     is_poisoned: Arc<AtomicBool>,
     /// When the key-value store was last opened again, or that was tried.
-    reopened: Option<Instant>,
+    reopened: Option<Reopening>,
     /// Whether the log says that the disk is full.
     told_full: bool,
     extents: ExtentState,
@@ -396,7 +397,7 @@ impl Lead for Leader {
             // What it was decided by was read from the database of before: a batch that failed then
             // may be there by now.
             if mutation.epoch.is_some_and(|epoch| epoch != self.room.epoch()) {
-                promise.settle(Outcome::Done(Err(FsError::Reopened)));
+                promise.settle(Outcome::Done(Err(self.overtaken())));
                 continue;
             }
             // On this thread, whichever thread the mutation came from: the closure knows its

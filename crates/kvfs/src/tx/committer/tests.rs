@@ -263,6 +263,17 @@ fn what_was_decided_before_a_reopening_is_not_committed_after_it() {
 }
 
 #[test]
+fn what_a_reopening_after_a_full_disk_overtakes_is_told_of_the_full_disk() {
+    let (_dir, fs) = filesystem();
+    let before = fs.admit(Purpose::Growth, 100).unwrap();
+    fs.committer.group.leader().set_health(Health::Torn);
+    drop(fs.admit(Purpose::Growth, 100).unwrap());
+    assert!(!fs.committer.is_poisoned(), "it was opened again");
+    let committed = fs.committer.commit(before, 1, log(1));
+    assert!(matches!(committed, Err(FsError::NoSpace(_))), "{committed:?}");
+}
+
+#[test]
 fn a_store_that_lost_what_was_committed_stays_as_it_is() {
     let (_dir, committer) = new();
     for ino in 1..4 {
