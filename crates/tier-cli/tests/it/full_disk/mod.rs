@@ -123,7 +123,7 @@ impl Scene {
     fn fill(&mut self, signals: &Signals, progress: &[Arc<Progress>]) {
         self.disk.fill();
         self.is_full = true;
-        let refused = |one: &Progress| one.n_refused.load(Ordering::SeqCst);
+        let refused = |one: &Progress| one.refused.load(Ordering::SeqCst);
         let before: Vec<_> = progress.iter().map(|one| refused(one)).collect();
         wait_for("every writer is refused", signals, || {
             progress.iter().zip(&before).all(|(one, before)| refused(one) > *before)
@@ -134,7 +134,7 @@ impl Scene {
     fn give_back(&mut self, signals: &Signals, progress: &[Arc<Progress>]) {
         self.disk.give_back(GIVEN_BACK_BYTES);
         self.is_full = false;
-        let written = |one: &Progress| one.n_written.load(Ordering::SeqCst);
+        let written = |one: &Progress| one.written.load(Ordering::SeqCst);
         let before: Vec<_> = progress.iter().map(|one| written(one)).collect();
         wait_for("every writer writes again", signals, || {
             progress.iter().zip(&before).all(|(one, before)| written(one) >= before + N_WRITES)

@@ -81,7 +81,7 @@ impl FileModel {
     /// What the bytes of a file say it is. An error if that may not be.
     pub(super) fn settled(&self, bytes: &[u8]) -> Result<Self, String> {
         let n_blocks = bytes.len() / BLOCK_BYTES;
-        if bytes.len() % BLOCK_BYTES != 0 || !self.n_blocks.contains(&n_blocks) {
+        if !bytes.len().is_multiple_of(BLOCK_BYTES) || !self.n_blocks.contains(&n_blocks) {
             let (len, wanted) = (bytes.len(), &self.n_blocks);
             return Err(format!("{len} bytes, which are not {wanted:?} blocks"));
         }

@@ -47,19 +47,16 @@ impl Random {
 #[derive(Default)]
 pub(super) struct Progress {
     /// Writes that were acknowledged.
-    pub(super) n_written: AtomicU64,
+    pub(super) written: AtomicU64,
     /// Other operations that were.
-    pub(super) n_others: AtomicU64,
+    pub(super) others: AtomicU64,
     /// Operations that a full disk refused.
-    pub(super) n_refused: AtomicU64,
+    pub(super) refused: AtomicU64,
 }
 
 impl Progress {
     pub(super) fn n_steps(&self) -> u64 {
-        [&self.n_written, &self.n_others, &self.n_refused]
-            .map(|n| n.load(Ordering::SeqCst))
-            .iter()
-            .sum()
+        [&self.written, &self.others, &self.refused].map(|n| n.load(Ordering::SeqCst)).iter().sum()
     }
 }
 
@@ -123,13 +120,11 @@ impl Writer {
     pub(super) fn run(&mut self, signals: &Signals) {
         let _end = End(signals);
         while !signals.ended.load(Ordering::SeqCst) {
-            let done = self.step();
+            let done = self.step(signals);
             let counter = match done {
-                Ok(Did::Written) => &self.progress.n_written,
-                Ok(Did::Other) => &self.progress.n_others,
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                    &self.progress.n_refused
-                }
+                Ok(Did::Written) => &self.progress.written,
+                Ok(Did::Other) => &self.progress.others,
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => &self.progress.refused,
                 Err(_) if signals.killed.load(Ordering::SeqCst) => return,
                 Err(error) => panic!("{}: {error}", self.directory.display()),
             };
@@ -193,13 +188,13 @@ enum Did {
 }
 
 impl Writer {
-    fn step(&mut self) -> io::Result<Did> {
+    fn step(&mut self, signals: &Signals) -> io::Result<Did> {
         let name = format!("file-{}", self.random.below(N_NAMES));
         let is_there = self.files.contains_key(&name);
         let did = match self.random.below(16) {
-            0..=4 => self.replace(&name),
-            5..=7 if is_there => self.write_over(&name),
-            8..=9 if is_there => self.append(&name),
+            0..=4 => self.replace(&name, signals),
+            5..=7 if is_there => self.write_over(&name, signals),
+            8..=9 if is_there => self.append(&name, signals),
             10..=11 if is_there => self.set_len(&name),
             12 if is_there => self.rename(&name),
             13 if is_there => self.remove(&name),
@@ -238,25 +233,25 @@ impl Writer {
         done
     }
 
-    fn replace(&mut self, name: &str) -> io::Result<Did> {
+    fn replace(&mut self, name: &str, signals: &Signals) -> io::Result<Did> {
         self.note(format!("replace {name}"));
         let path = self.directory.join(name);
         let empty = |files: &mut Files| drop(files.insert(name.to_string(), FileModel::empty()));
         let file = self.whole(empty, || File::create(path))?;
         let n_blocks = self.some_blocks();
-        self.write(name, file, 0..n_blocks)
+        self.write(name, file, 0..n_blocks, signals)
     }
 
-    fn write_over(&mut self, name: &str) -> io::Result<Did> {
+    fn write_over(&mut self, name: &str, signals: &Signals) -> io::Result<Did> {
         self.note(format!("write over {name}"));
         let end = self.files[name].end();
         let first = self.random.below(end + 1);
         let n_blocks = self.some_blocks().min((end - first).max(1));
         let file = self.open(name)?;
-        self.write(name, file, first..first + n_blocks)
+        self.write(name, file, first..first + n_blocks, signals)
     }
 
-    fn append(&mut self, name: &str) -> io::Result<Did> {
+    fn append(&mut self, name: &str, signals: &Signals) -> io::Result<Did> {
         self.note(format!("append to {name}"));
         let end = self.files[name].end();
         let n_blocks = self.some_blocks();
@@ -264,7 +259,7 @@ impl Writer {
             return self.remove(name);
         }
         let file = self.open(name)?;
-        self.write(name, file, end..end + n_blocks)
+        self.write(name, file, end..end + n_blocks, signals)
     }
 
     fn set_len(&mut self, name: &str) -> io::Result<Did> {
@@ -335,7 +330,13 @@ impl Writer {
 
     /// Writes blocks, syncs them every other time, and closes the file: the kernel keeps what is
     /// written and says at the latest then whether it was taken.
-    fn write(&mut self, name: &str, file: File, range: Range<usize>) -> io::Result<Did> {
+    fn write(
+        &mut self,
+        name: &str,
+        file: File,
+        range: Range<usize>,
+        signals: &Signals,
+    ) -> io::Result<Did> {
         self.last_stamp += 1;
         let stamp = self.last_stamp;
         self.note(format!("write {range:?} of {name} as {stamp:x}"));
@@ -349,7 +350,11 @@ impl Writer {
         let closed = nix::unistd::close(file);
         written?;
         closed?;
-        self.model(name).became(range, stamp);
+        // The kernel drops what it has not written when the connection ends, and says nothing at the
+        // close of a file: only before the kill is an answer a promise.
+        if !signals.killed.load(Ordering::SeqCst) {
+            self.model(name).became(range, stamp);
+        }
         Ok(Did::Written)
     }
 }
