@@ -77,8 +77,7 @@ use crate::store::{Batch, Counters, Db, KvsSnapshot, Synced, Witness};
 use crate::{FsError, Loss};
 use extent_state::ExtentState;
 use group::{GroupCommit, Lead, Pending, Promise, Queue, SharedSync};
-use health::Health;
-use reopen::Reopening;
+use health::{Health, Reopening};
 
 /// A batch takes no further mutation when it has this many bytes.
 const BATCH_BYTES: usize = 4 << 20;

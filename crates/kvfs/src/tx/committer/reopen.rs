@@ -8,17 +8,10 @@ use std::time::Instant;
 
 use tier_types::Xid;
 
-use super::health::Health;
+use super::health::{Health, Reopening};
 use super::{Committer, Leader, REOPEN_INTERVAL};
 use crate::FsError;
 use crate::store::Db;
-
-/// When the key-value store was opened again, or that was tried, and after what.
-#[derive(Clone, Copy)]
-pub(super) struct Reopening {
-    at: Instant,
-    after: Health,
-}
 
 impl Leader {
     /// What an operation is told that was decided before the key-value store was opened again: if a
