@@ -244,26 +244,32 @@ impl ExtentFiles {
     /// As after a sync that failed.
     #[cfg(test)]
     pub(crate) fn fail_sync(&self) {
+        let mut state = self.state.lock();
+        state.sync_failed = true;
+        // The system takes the pages for clean.
+        state.dirty.clear();
+    }
+
+    /// As after one: nothing is believed before what no sync covers was written again.
+    pub(crate) fn distrust(&self) {
         self.state.lock().sync_failed = true;
     }
 
-    /// Writes extents to their places once more, all of those that no sync covers, and syncs them.
-    /// From then on syncs are believed again.
-    pub(crate) fn rewrite(&self, extents: &[(Place, u32)]) -> Result<(), FsError> {
+    /// Writes extents to their places once more, all to which rows refer that no sync covers, and
+    /// syncs them. From then on syncs are believed again, unless bytes are gone: only an opening can
+    /// undo the change that wrote them.
+    pub(crate) fn rewrite(&self, extents: &[FileExtent]) -> Result<(), FsError> {
         let _syncing = self.syncing.lock();
         let mut files = BTreeMap::new();
-        for (place, len) in extents {
-            let mut bytes = vec![0; to_usize(u64::from(*len))];
-            if !self.read_at(*place, &mut bytes)? {
-                tracing::error!(?place, "chunk data is gone that was not synced");
-                continue;
+        for extent in extents {
+            let mut bytes = vec![0; to_usize(u64::from(extent.len))];
+            if !self.read(*extent, &mut bytes)? {
+                let gone = format!("{:?} is gone; open the store again", extent.place);
+                return Err(failed("sync")(io::Error::other(gone)));
             }
-            // What was given back since reads as zeros, and would take space again.
-            if bytes.iter().any(|byte| *byte != 0) {
-                let file = self.file(&mut self.state.lock(), place.file)?;
-                file.write_all_at(&bytes, place.offset).map_err(failed("write to"))?;
-                files.insert(place.file, file);
-            }
+            let file = self.file(&mut self.state.lock(), extent.place.file)?;
+            file.write_all_at(&bytes, extent.place.offset).map_err(failed("write to"))?;
+            files.insert(extent.place.file, file);
         }
         let synced = files.values().try_for_each(|file| file.sync_data());
         let all_synced = synced.and_then(|()| File::open(&self.directory)?.sync_all());

@@ -261,6 +261,10 @@ impl Committer {
     /// Makes what an earlier process left durable, and known to be: a later sync that finds nothing
     /// new would note nothing.
     pub(crate) fn sync_at_opening(&self) -> Result<(), FsError> {
+        if self.db.extent_files().needs_rewrite() {
+            // What an earlier process wrote cannot be synced: it can be read all the same.
+            return Ok(());
+        }
         let synced = Synced { xid: self.last_xid(), n_writes: self.db.n_writes()? };
         self.db.sync()?;
         self.witness.note(synced);
@@ -272,23 +276,27 @@ impl Committer {
     pub(crate) fn sync(&self) -> Result<(), FsError> {
         let wanted = self.group.leader().n_batches;
         let covered = Cell::new(Synced { xid: Xid::new(0), n_writes: 0 });
+        let epoch = Cell::new(0);
         let written = || {
             let mut leader = self.group.leader();
             leader.ready_to_sync()?;
             covered.set(Synced { xid: leader.last_xid(), n_writes: self.db.n_writes()? });
             leader.extents.unsynced_bytes = 0;
+            epoch.set(leader.room.epoch());
             Ok(leader.n_batches)
         };
         let sync = || {
             // Without the lead, so that commits go on meanwhile.
             let synced = self.db.sync();
-            if synced.is_ok() {
-                // Only now, and no more than the sync covered for sure.
-                self.witness.note(covered.get());
-            }
             let mut leader = self.group.leader();
+            if leader.room.epoch() != epoch.get() {
+                // The database that was synced may not be the one that has the batches.
+                return Err(leader.overtaken());
+            }
             match synced {
                 Ok(floor) => {
+                    // Only now, and no more than the sync covered for sure.
+                    self.witness.note(covered.get());
                     leader.extents.synced(floor);
                     Ok(())
                 }
