@@ -12,7 +12,7 @@ use super::change::{
 };
 use crate::FsError;
 use crate::core::{Core, Kvfs, ROWS_BYTES};
-use crate::space::{Permit, Purpose};
+use crate::space::Permit;
 use crate::store::extents::ChunkExtent;
 use crate::tx::{Draft, MapWindow};
 
@@ -128,7 +128,7 @@ impl Kvfs {
             return self.punch_hole_with(blocking, ino, offset, len);
         }
         // Asked for before anything is zeroed, which takes less: what is refused has changed nothing.
-        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
+        let permit = self.admit_growth(ROWS_BYTES)?;
         self.punch_hole_with(blocking, ino, offset, len)?;
         self.grow(permit, ino, offset + len)
     }
@@ -139,7 +139,7 @@ impl Core {
     /// none, and data is never written twice to one place.
     pub fn allocate(&self, ino: Ino, offset: u64, len: u64) -> Result<(), FsError> {
         let end = end_of(offset, len)?;
-        self.grow(self.admit(Purpose::Growth, ROWS_BYTES)?, ino, end)
+        self.grow(self.admit_growth(ROWS_BYTES)?, ino, end)
     }
 
     fn grow(&self, permit: Permit<'_>, ino: Ino, end: u64) -> Result<(), FsError> {
