@@ -8,13 +8,14 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, Direction, FlushOptions, IteratorMode, Options, ReadOptions, WriteBatch,
-    WriteOptions,
+    DBRawIterator, DEFAULT_COLUMN_FAMILY_NAME, Direction, FlushOptions, IteratorMode, Options,
+    ReadOptions, WriteBatch, WriteOptions,
 };
 use tier_types::ErrorKind;
 
@@ -178,6 +179,12 @@ impl Database {
             table_options.set_level_zero_file_num_compaction_trigger(8);
             ColumnFamilyDescriptor::new(table.name(), table_options)
         });
+        // Nothing is in the default table, but after a full disk RocksDB goes on only when the
+        // largest buffer of any table finds room, and without this it would be one of 64 MiB.
+        let mut unused = Options::default();
+        unused.set_write_buffer_size(options.write_buffer_bytes);
+        let unused = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, unused);
+        let tables = tables.into_iter().chain(iter::once(unused));
         let db = DB::open_cf_descriptors(&db_options, path, tables)
             .map_err(|source| failed("open", path, source))?;
         let to_be_removed = AtomicBool::new(false);
@@ -317,5 +324,25 @@ fn kind(error: &rocksdb::Error) -> ErrorKind {
         ErrorKind::NoSpace
     } else {
         ErrorKind::Failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RocksDB goes on after a full disk only when the largest buffer of any table finds room.
+    #[test]
+    fn no_table_has_a_larger_write_buffer_than_the_options_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index");
+        let options = IndexOptions { write_buffer_bytes: 3 << 20, ..IndexOptions::default() };
+        let _database = Database::open(&path, 4096, &options).unwrap();
+        let names = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+        let is_options = |path: &PathBuf| path.to_string_lossy().contains("/OPTIONS-");
+        let text = fs::read_to_string(names.filter(is_options).max().unwrap()).unwrap();
+        let sizes = text.lines().filter_map(|line| line.trim().strip_prefix("write_buffer_size="));
+        let sizes: Vec<_> = sizes.collect();
+        assert_eq!(sizes, ["3145728"; Table::ALL.len() + 1], "and the default one");
     }
 }

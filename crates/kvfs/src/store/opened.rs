@@ -15,13 +15,14 @@
 //! It is opened as at a start: not if there is a hole in its log, strictly, and tolerantly only after
 //! a look has shown that nothing is missing but what the failed write left torn (see `opening`).
 
+use std::iter;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use parking_lot::RwLock;
-use rocksdb::{Cache, ColumnFamily, ColumnFamilyDescriptor, DB};
+use rocksdb::{Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME};
 
 use super::compaction::Compaction;
 use super::failure::{self, failed};
@@ -123,13 +124,16 @@ fn may_preallocate(path: &Path) -> bool {
 fn tables(
     options: &KvfsOptions,
     compaction: &Compaction,
-) -> [ColumnFamilyDescriptor; Table::ALL.len()] {
+) -> impl Iterator<Item = ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(options.cache_bytes);
-    Table::ALL.map(|table| {
+    let is_off = compaction.is_off();
+    let tables = Table::ALL.map(|table| {
         let mut settings = tuning::table(table, &cache, options);
-        settings.set_disable_auto_compactions(compaction.is_off());
+        settings.set_disable_auto_compactions(is_off);
         ColumnFamilyDescriptor::new(table.name(), settings)
-    })
+    });
+    let unused = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, tuning::unused(options));
+    tables.into_iter().chain(iter::once(unused))
 }
 
 impl Slot {

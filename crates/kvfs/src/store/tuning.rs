@@ -96,6 +96,15 @@ pub(super) fn table(table: Table, cache: &Cache, options: &KvfsOptions) -> Optio
     settings
 }
 
+/// Settings of the default table, which RocksDB always has and in which nothing is. After a full disk
+/// it goes on only when the largest write buffer of any table finds room: its own would be one of
+/// 64 MiB, more than the ballast of a small disk and more than may ever be free there.
+pub(super) fn unused(options: &KvfsOptions) -> Options {
+    let mut settings = Options::default();
+    settings.set_write_buffer_size(options.effective_write_buffer_bytes() / 2);
+    settings
+}
+
 /// Bounds a forward scan; chunks that are scanned do not push out of the cache what is read often.
 pub(super) fn scan(table: Table, until: &[u8]) -> ReadOptions {
     let mut options = ReadOptions::default();
@@ -112,4 +121,30 @@ pub(super) fn walk() -> ReadOptions {
     let mut options = ReadOptions::default();
     options.fill_cache(false);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::core::Core;
+    use crate::testing::{StandingClock, options};
+
+    /// RocksDB goes on after a full disk only when the largest buffer of any table finds room.
+    #[test]
+    fn no_table_has_a_larger_write_buffer_than_the_options_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = KvfsOptions { write_buffer_bytes: 6 << 20, ..options() };
+        let _core = Core::create(dir.path(), &options, Arc::new(StandingClock)).unwrap();
+        let names = fs::read_dir(dir.path().join("kvs")).unwrap();
+        let names = names.map(|entry| entry.unwrap().path());
+        let is_options = |path: &PathBuf| path.to_string_lossy().contains("/OPTIONS-");
+        let text = fs::read_to_string(names.filter(is_options).max().unwrap()).unwrap();
+        let sizes = text.lines().filter_map(|line| line.trim().strip_prefix("write_buffer_size="));
+        let sizes: Vec<_> = sizes.collect();
+        assert_eq!(sizes, ["3145728"; Table::ALL.len() + 1], "and the default one");
+    }
 }
