@@ -36,7 +36,7 @@ pub struct SnapshotSummary {
     pub n_tarballs: u64,
     /// Length of the tarballs.
     pub tarball_bytes: u64,
-    /// Inodes that could not be persisted, to be tried again with the next snapshot.
+    /// Inodes that could not be read in full, to be tried again with the next snapshot.
     pub failed: Vec<Ino>,
 }
 
