@@ -34,7 +34,8 @@
 //! it is unknown what is on the disk. Both poison the committer: every later change and sync fails
 //! with [`FsError::Poisoned`] until the key-value store is opened again, which looks at what is
 //! there ([`Core`](crate::Core) does so by itself). The mutation that met the error gets it, the
-//! others of its batch get `Poisoned`.
+//! others of its batch get `Poisoned`; and those that were under way with a permit of before get
+//! [`FsError::Reopened`] instead of being committed.
 //!
 //! A panic must not leave threads waiting. There are three places for one:
 //!
@@ -68,7 +69,7 @@ use super::Draft;
 use super::draft::{put_extents_floor, put_totals};
 use crate::space::{Permit, Room};
 use crate::store::extents::{Appended, Committing};
-use crate::store::{Batch, Counters, Db, KvsSnapshot, Witness};
+use crate::store::{Batch, Counters, Db, KvsSnapshot, Synced, Witness};
 use crate::{FsError, Loss};
 use extent_state::ExtentState;
 use group::{GroupCommit, Lead, Pending, Promise, Queue, SharedSync};
@@ -83,6 +84,8 @@ const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 /// operations it logs: none for what is no operation, such as an eviction.
 struct Mutation {
     n_operations: u64,
+    /// How often the key-value store had been opened again when its room was asked for.
+    epoch: Option<u64>,
     fill: Box<dyn FnOnce(&mut Draft) + Send>,
 }
 
@@ -190,7 +193,8 @@ impl Committer {
         if n_operations > 0 {
             self.check_writable()?;
         }
-        let outcome = self.group.commit(Mutation { n_operations, fill: Box::new(fill) });
+        let (epoch, fill) = (permit.epoch(), Box::new(fill));
+        let outcome = self.group.commit(Mutation { n_operations, epoch, fill });
         // Only now that it is counted as written, or is not written at all.
         drop(permit);
         match outcome {
@@ -224,6 +228,11 @@ impl Committer {
         self.group.leader().extents.freed_bytes
     }
 
+    /// Bytes of extents that were committed since the last sync began.
+    pub(crate) fn unsynced_bytes(&self) -> u64 {
+        self.group.leader().extents.unsynced_bytes
+    }
+
     /// Ends a generation: what is freed from now on belongs to the next one. Returns its number.
     pub(crate) fn end_generation(&self) -> u64 {
         let mut leader = self.group.leader();
@@ -233,24 +242,25 @@ impl Committer {
         generation
     }
 
-    /// Makes everything that is committed durable. Threads that come while a sync is under way
-    /// share the next one.
     /// Makes what an earlier process left durable, and known to be: a later sync that finds nothing
     /// new would note nothing.
     pub(crate) fn sync_at_opening(&self) -> Result<(), FsError> {
-        let last = self.last_xid();
+        let synced = Synced { xid: self.last_xid(), n_writes: self.db.n_writes()? };
         self.db.sync()?;
-        self.witness.note(last);
+        self.witness.note(synced);
         Ok(())
     }
 
+    /// Makes everything that is committed durable. Threads that come while a sync is under way
+    /// share the next one.
     pub(crate) fn sync(&self) -> Result<(), FsError> {
         let wanted = self.group.leader().n_batches;
-        let last = Cell::new(Xid::new(0));
+        let covered = Cell::new(Synced { xid: Xid::new(0), n_writes: 0 });
         let written = || {
             let mut leader = self.group.leader();
             leader.ready_to_sync()?;
-            last.set(leader.last_xid());
+            covered.set(Synced { xid: leader.last_xid(), n_writes: self.db.n_writes()? });
+            leader.extents.unsynced_bytes = 0;
             Ok(leader.n_batches)
         };
         let sync = || {
@@ -258,7 +268,7 @@ impl Committer {
             let synced = self.db.sync();
             if synced.is_ok() {
                 // Only now, and no more than the sync covered for sure.
-                self.witness.note(last.get());
+                self.witness.note(covered.get());
             }
             let mut leader = self.group.leader();
             match synced {
@@ -364,6 +374,12 @@ impl Lead for Leader {
         let mut committing = Vec::new();
         let mut freed_bytes = 0;
         for Pending { mutation, promise } in queue.by_ref() {
+            // What it was decided by was read from the database of before: a batch that failed then
+            // may be there by now.
+            if mutation.epoch.is_some_and(|epoch| epoch != self.room.epoch()) {
+                promise.settle(Outcome::Done(Err(FsError::Reopened)));
+                continue;
+            }
             // On this thread, whichever thread the mutation came from: the closure knows its
             // content, and only here the id that it gets.
             let draft = match filled(mutation, next_xid, time, self.extents.generation) {
@@ -388,7 +404,7 @@ impl Lead for Leader {
             }
         }
         if members.is_empty() {
-            // All of them panicked: a batch of nothing but the totals would be a write for nothing.
+            // None is left: a batch of nothing but the totals would be a write for nothing.
             return;
         }
         put_totals(&mut batch, &counters, before(next_xid));
@@ -447,7 +463,7 @@ fn filled(
     time: Timestamp,
     generation: u64,
 ) -> Result<Draft, Box<dyn Any + Send>> {
-    let Mutation { n_operations, fill } = mutation;
+    let Mutation { n_operations, fill, .. } = mutation;
     panic::catch_unwind(AssertUnwindSafe(|| {
         let mut draft = Draft::new(xid, time);
         draft.generation = generation;

@@ -19,13 +19,13 @@ impl Committer {
         self.group.leader().health.refusal()
     }
 
-    /// Opens the key-value store again if an error of it made that necessary. `recover_log` says
-    /// which transaction is the last one in it. If one is missing that was committed, the committer
+    /// Opens the key-value store again, which `reopen` does, if an error of it made that necessary.
+    /// It says which transaction is the last one in it. If one is missing that was committed, the committer
     /// stays poisoned: inodes that the kernel knows would not be there, and their numbers would be
     /// given out again.
     pub(crate) fn reopen(
         &self,
-        recover_log: impl FnOnce(&Db) -> Result<Xid, FsError>,
+        reopen: impl FnOnce(&Db) -> Result<Xid, FsError>,
     ) -> Result<(), FsError> {
         let mut leader = self.group.leader();
         let Some(refusal) = leader.health.refusal() else { return Ok(()) };
@@ -35,7 +35,9 @@ impl Committer {
         }
         leader.reopened = Some(Instant::now());
         // Not now, if the store is read from, or the disk does not even take an opening.
-        let reopened = self.db.reopen().and_then(|()| recover_log(&self.db));
+        let reopened = reopen(&self.db);
+        // What is decided from now on goes by the new database, what was before must not follow.
+        leader.room.note_reopening();
         let last = reopened.map_err(|error| leader.health.refusal_instead_of(error))?;
         let committed = leader.last_xid();
         if last < committed {

@@ -10,8 +10,9 @@ use tier_types::Ino;
 
 use super::*;
 use crate::KvfsOptions;
+use crate::space::Purpose;
 use crate::store::OpenAs;
-use crate::testing::{LoopDisk, StandingClock, committer, options, store, wait_for};
+use crate::testing::{LoopDisk, StandingClock, committer, filesystem, options, store, wait_for};
 
 fn new() -> (TempDir, Arc<Committer>) {
     let (dir, db) = store();
@@ -212,7 +213,10 @@ fn a_store_that_is_opened_again_goes_on_behind_what_was_committed() {
     let (_dir, committer) = new();
     committer.commit(Permit::unchecked(), 1, log(1)).unwrap();
     committer.poison();
-    let last_logged = |db: &Db| Ok(db.reader().last_logged()?.unwrap());
+    let last_logged = |db: &Db| {
+        db.reopen(Err)?;
+        Ok(db.reader().last_logged()?.unwrap())
+    };
     let (snapshot, _) = committer.snapshot().unwrap();
     assert!(matches!(committer.reopen(last_logged), Err(FsError::Poisoned)), "it is read from");
     assert!(matches!(snapshot.reader().last_logged(), Err(FsError::Reopened)));
@@ -224,6 +228,18 @@ fn a_store_that_is_opened_again_goes_on_behind_what_was_committed() {
     assert_eq!(committer.commit(Permit::unchecked(), 1, log(2)).unwrap().xid, Xid::new(2));
     committer.sync().unwrap();
     assert_eq!(logged(&committer), [1, 2]);
+}
+
+#[test]
+fn what_was_decided_before_a_reopening_is_not_committed_after_it() {
+    let (_dir, fs) = filesystem();
+    let before = fs.admit(Purpose::Growth, 100).unwrap();
+    fs.committer.poison();
+    let after = fs.admit(Purpose::Growth, 100).unwrap();
+    let committed = fs.committer.commit(before, 1, log(1));
+    assert!(matches!(committed, Err(FsError::Reopened)), "{committed:?}");
+    let last = fs.committer.last_xid();
+    assert_eq!(fs.committer.commit(after, 1, log(1)).unwrap().xid, last.next());
 }
 
 #[test]
