@@ -53,8 +53,8 @@ impl Persisted for AnyVersion {
         _: Xid,
     ) -> Result<Option<ChunkRange>, PortError> {
         let archived = archived();
-        let extents = archived.iter().filter(|inode| inode.ino == ino).flat_map(|i| &i.extents);
-        Ok(extents.filter_map(|extent| extent.chunks.intersection(chunks)).next())
+        let mut extents = archived.iter().filter(|a| a.ino == ino).flat_map(|a| &a.extents);
+        Ok(extents.find_map(|extent| extent.chunks.intersection(chunks)))
     }
 
     fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
