@@ -14,6 +14,8 @@ use crate::{fuzz, layering, posix, real, tidy};
 const MODELLED: [&str; 3] = ["kvfs", "tier-agent", "tier-persist"];
 /// Crates that are policy and formats, small enough for every mutant to be tried.
 const MUTATED: [&str; 4] = ["tier-types", "tier-log", "tier-status", "tier-evict"];
+/// Sessions of the long test of a disk that another program fills.
+const FULL_SESSIONS: &str = "60";
 
 /// What every change must pass.
 pub(crate) fn ci(root: &Path) -> Result<()> {
@@ -37,13 +39,14 @@ pub(crate) fn ci(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The same, and what takes longer: real programs on a mount, every decoder fuzzed, every mutant of
-/// the small crates.
+/// The same, and what takes longer: real programs on a mount, every decoder fuzzed, a disk that is
+/// filled for many minutes, every mutant of the small crates.
 pub(crate) fn full(root: &Path) -> Result<()> {
     ci(root)?;
     real::real(root)?;
     fuzz::fuzz(root, &[])?;
     let workspace = Workspace { root, environment: setup::setup(root)? };
+    workspace.filled_disk()?;
     workspace.mutants()
 }
 
@@ -102,6 +105,12 @@ impl Workspace<'_> {
             self.run(&format!("model checks of {name}"), &args)?;
         }
         Ok(())
+    }
+
+    /// The test of a disk that another program fills, for much longer than in the usual run.
+    fn filled_disk(&self) -> Result<()> {
+        let mut test = self.cargo(&["test", "--locked", "--package", "tier-cli", "--test", "it"]);
+        run("a filled disk", test.arg("full_disk").env("TIER_FULL_DISK_SESSIONS", FULL_SESSIONS))
     }
 
     /// A mutant that no test kills is a line that no test checks.

@@ -107,7 +107,7 @@ impl FreedSpace {
             if self.db.has_snapshot_before(first.next_snapshot) || n_steps >= n_steps_max {
                 break;
             }
-            if self.give_back_step(&mut ended.from, first.number)? {
+            if self.give_back_step(committer, &mut ended.from, first.number)? {
                 ended.generations.pop_front();
             }
             n_steps += 1;
@@ -117,7 +117,12 @@ impl FreedSpace {
 
     /// Gives a page of extents back, up to those of generation `last`. Returns whether those were
     /// all.
-    fn give_back_step(&self, from: &mut Vec<u8>, last: u64) -> Result<bool, FsError> {
+    fn give_back_step(
+        &self,
+        committer: &Committer,
+        from: &mut Vec<u8>,
+        last: u64,
+    ) -> Result<bool, FsError> {
         let page = self.db.reader().freed(from, last, N_EXTENTS_STEP)?;
         for freed in &page.extents {
             // No row of a chunk refers to what is free, as far as all rows are right.
@@ -126,7 +131,7 @@ impl FreedSpace {
             }
         }
         if page.until != *from {
-            self.db.forget_freed(from, &page.until)?;
+            committer.write_beside(|db| db.forget_freed(from, &page.until))?;
             tracing::debug!(n_extents = page.extents.len(), last, "space given back");
             *from = page.until;
         }

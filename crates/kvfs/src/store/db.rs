@@ -214,13 +214,13 @@ impl Db {
         self.write(batch)
     }
 
-    /// Records, durably, that log segments are retired: their files may go.
+    /// Records that log segments are retired: their files may go as soon as that is synced.
     pub(crate) fn record_retired(&self, ranges: &[XidRange]) -> Result<(), FsError> {
         let mut batch = Batch::default();
         for range in ranges {
             batch.delete(Table::Segments, &keys::xid(range.last()));
         }
-        self.write_durably(batch)
+        self.write(batch)
     }
 
     /// Deletes the rows of free extents from a key up to and not including another.

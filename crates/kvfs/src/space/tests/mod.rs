@@ -5,11 +5,11 @@ mod world;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tier_types::{ChunkNo, ErrorKind, FileKind, Ino, LogService, MountedInstance};
+use tier_types::{ChunkNo, ErrorKind, FileKind, Ino, LogService, MountedInstance, Timestamp};
 
 use super::*;
 use crate::Kvfs;
-use crate::ops::{EntryRef, FilePosition, RenameMode, SetAttr, XattrMode};
+use crate::ops::{Blocking, EntryRef, FilePosition, RenameMode, SetAttr, XattrMode};
 use crate::testing::{name, node};
 use world::{MB, World};
 
@@ -49,7 +49,7 @@ fn growing(fs: &Kvfs, ino: Ino) -> Vec<Operation<'_>> {
         named("fallocate", move || fs.allocate(ino, 0, 1 << 20)),
         named("copy", move || {
             let at = |offset| FilePosition { ino, offset };
-            fs.copy_range(crate::ops::Blocking::Blocking, at(0), at(4096), 10).map(drop)
+            fs.copy_range(Blocking::Blocking, at(0), at(4096), 10).map(drop)
         }),
         named("recall for good", move || {
             let cold = fs.lookup(Ino::ROOT, &name("cold"))?.ino;
@@ -120,6 +120,32 @@ fn every_writer_is_refused_at_its_own_mark() {
         let _ = fs.unlink(Ino::ROOT, &name("new"));
         let _ = fs.rmdir(Ino::ROOT, &name("new"));
     }
+}
+
+#[test]
+fn a_cut_that_is_refused_has_changed_nothing_and_one_that_is_not_sets_its_attributes() {
+    let world = World::new(0);
+    let ino = populate(&world);
+    let fs = &world.fs;
+    let modified = Some(Timestamp { seconds: 7, nanos: 7 });
+    let set = SetAttr { modified, changed: modified, mode: Some(0o600), ..SetAttr::default() };
+    let cut = |size| fs.truncate_with(Blocking::Blocking, ino, size, &set);
+    let attr = fs.getattr(ino).unwrap();
+    // With room for removals neither: nothing. With room for those, and for no growth: all of it.
+    world.set_left(4 * MB);
+    assert!(matches!(cut(10), Err(FsError::NoSpace(_))));
+    assert_eq!(fs.getattr(ino).unwrap(), attr);
+    assert_eq!(fs.read(ino, 0, 3000).unwrap(), [1; 3000]);
+    world.set_left(8 * MB);
+    assert!(matches!(cut(4000), Err(FsError::NoSpace(_))), "it grows");
+    assert_eq!(fs.getattr(ino).unwrap(), attr);
+    let last = fs.core().committer.last_xid();
+    cut(10).unwrap();
+    let after = fs.getattr(ino).unwrap();
+    assert_eq!((after.size_bytes, after.mode), (10, 0o600));
+    assert_eq!((Some(after.modified), Some(after.changed)), (modified, modified));
+    assert_eq!(fs.core().committer.last_xid(), last.next(), "one operation");
+    world.check();
 }
 
 #[test]

@@ -30,6 +30,10 @@
 //! committer notices. Until then no sync is asked for: it would find the torn log, which RocksDB
 //! would take for an error that it cannot recover from.
 //!
+//! Writes that are no transaction, such as the record of a publication, go through the lead as well:
+//! one of them that met the full disk would otherwise leave a torn log behind of which the committer
+//! knows nothing.
+//!
 //! After any other error a batch may or may not be in the write-ahead log, and after a failed sync
 //! it is unknown what is on the disk. Both poison the committer: every later change and sync fails
 //! with [`FsError::Poisoned`] until the key-value store is opened again, which looks at what is
@@ -61,7 +65,7 @@ use std::iter;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tier_types::{Clock, Timestamp, Xid, to_u64};
 
@@ -73,7 +77,7 @@ use crate::store::{Batch, Counters, Db, KvsSnapshot, Synced, Witness};
 use crate::{FsError, Loss};
 use extent_state::ExtentState;
 use group::{GroupCommit, Lead, Pending, Promise, Queue, SharedSync};
-use health::Health;
+use health::{Health, Reopening};
 
 /// A batch takes no further mutation when it has this many bytes.
 const BATCH_BYTES: usize = 4 << 20;
@@ -129,7 +133,7 @@ struct Leader {
     health: Health,
     is_poisoned: Arc<AtomicBool>,
     /// When the key-value store was last opened again, or that was tried.
-    reopened: Option<Instant>,
+    reopened: Option<Reopening>,
     /// Whether the log says that the disk is full.
     told_full: bool,
     extents: ExtentState,
@@ -201,6 +205,18 @@ impl Committer {
             Outcome::Done(done) => done,
             Outcome::Panicked(panic) => panic::resume_unwind(panic),
         }
+    }
+
+    /// Makes a write that is no transaction, as a batch of its own, not synced. Of all errors of
+    /// writes the committer must know: what follows one fails, or may have to wait.
+    pub(crate) fn write_beside(
+        &self,
+        write: impl FnOnce(&Db) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
+        let mut leader = self.group.leader();
+        leader.attempt(write)?;
+        leader.n_batches += 1;
+        Ok(())
     }
 
     /// The last transaction id given out.
@@ -288,21 +304,24 @@ impl Leader {
         before(self.next_xid)
     }
 
-    /// Writes a batch. Poisoned before and well only after: a panic in between is a failure.
     fn write(&mut self, batch: Batch) -> Result<(), FsError> {
+        let bytes = to_u64(batch.bytes());
+        self.attempt(|db| db.write(batch))?;
+        self.room.wrote(bytes);
+        Ok(())
+    }
+
+    /// Makes a write. Poisoned before and well only after: a panic in between is a failure.
+    fn attempt(&mut self, write: impl FnOnce(&Db) -> Result<(), FsError>) -> Result<(), FsError> {
         if let Some(refusal) = self.health.refusal() {
             // Also after a panic, which could not say so.
             self.is_poisoned.store(true, Ordering::Relaxed);
             return Err(refusal);
         }
         let before = std::mem::replace(&mut self.health, Health::Poisoned);
-        let bytes = to_u64(batch.bytes());
-        let written = self.db.write(batch);
+        let written = write(&self.db);
         let health = match &written {
-            Ok(()) => {
-                self.room.wrote(bytes);
-                Health::Well
-            }
+            Ok(()) => Health::Well,
             Err(error) => self.health_after(error, before),
         };
         self.set_health(health);
@@ -377,7 +396,7 @@ impl Lead for Leader {
             // What it was decided by was read from the database of before: a batch that failed then
             // may be there by now.
             if mutation.epoch.is_some_and(|epoch| epoch != self.room.epoch()) {
-                promise.settle(Outcome::Done(Err(FsError::Reopened)));
+                promise.settle(Outcome::Done(Err(self.overtaken())));
                 continue;
             }
             // On this thread, whichever thread the mutation came from: the closure knows its

@@ -8,10 +8,22 @@ use std::time::Instant;
 
 use tier_types::Xid;
 
-use super::health::Health;
-use super::{Committer, REOPEN_INTERVAL};
+use super::health::{Health, Reopening};
+use super::{Committer, Leader, REOPEN_INTERVAL};
 use crate::FsError;
 use crate::store::Db;
+
+impl Leader {
+    /// What an operation is told that was decided before the key-value store was opened again: if a
+    /// full disk was the reason, that.
+    pub(super) fn overtaken(&self) -> FsError {
+        let error = FsError::Reopened;
+        match self.reopened {
+            Some(Reopening { after, .. }) => after.refusal_instead_of(error),
+            None => error,
+        }
+    }
+}
 
 impl Committer {
     /// What an operation is told while the key-value store must be opened again.
@@ -30,10 +42,10 @@ impl Committer {
         let mut leader = self.group.leader();
         let Some(refusal) = leader.health.refusal() else { return Ok(()) };
         // A disk that stays broken would be asked with every operation.
-        if leader.reopened.is_some_and(|last| last.elapsed() < REOPEN_INTERVAL) {
+        if leader.reopened.is_some_and(|last| last.at.elapsed() < REOPEN_INTERVAL) {
             return Err(refusal);
         }
-        leader.reopened = Some(Instant::now());
+        leader.reopened = Some(Reopening { at: Instant::now(), after: leader.health });
         // Not now, if the store is read from, or the disk does not even take an opening.
         let reopened = reopen(&self.db);
         // What is decided from now on goes by the new database, what was before must not follow.
