@@ -213,6 +213,8 @@ fn snapshot(fault: Option<Fault>, store: &mut Store, oracle: &mut Oracle) {
         unread.chunk.take_if(|_| faults.met_chunks().is_empty());
         unread.file.take_if(|_| faults.met_maps().is_empty());
         oracle.persist(&unread);
+        // At once, because a later snapshot may have read it before a restore comes.
+        oracle.check_lost(&store.index, &store.kvs);
     }
 }
 
