@@ -15,6 +15,8 @@ mod import;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod kills;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod logging;
@@ -29,6 +31,8 @@ mod mount;
 #[cfg(test)]
 mod power;
 #[cfg(test)]
+mod random;
+#[cfg(test)]
 mod repair;
 #[cfg(test)]
 mod space;
@@ -36,3 +40,5 @@ mod space;
 mod texts;
 #[cfg(test)]
 mod twins;
+#[cfg(test)]
+mod work;

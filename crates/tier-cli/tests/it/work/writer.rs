@@ -1,0 +1,109 @@
+//! A writer: one thread's steps in a directory of its own, and what it knows of them.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use parking_lot::Mutex;
+
+use super::history::{Found, History, State};
+use super::step::Step;
+use crate::random::Random;
+
+#[derive(Debug)]
+pub(crate) struct Writer {
+    /// Of its directory.
+    pub(crate) name: String,
+    /// Shared with what loses the power.
+    pub(crate) history: Mutex<History>,
+    hand: Mutex<Hand>,
+}
+
+/// A step that failed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) step: String,
+    pub(crate) error: io::Error,
+}
+
+#[derive(Debug)]
+struct Hand {
+    random: Random,
+    /// What it writes next has this number.
+    stamp: u64,
+    /// Files that a step which failed may have changed. They are removed before the next step.
+    doubtful: Vec<String>,
+}
+
+impl Writer {
+    pub(crate) fn new(number: usize, random: Random) -> Self {
+        let name = format!("writer-{number}");
+        let hand = Hand { random, stamp: 1, doubtful: Vec::new() };
+        Self { name, history: Mutex::new(History::new(State::new())), hand: Mutex::new(hand) }
+    }
+
+    /// Makes its directory.
+    pub(crate) fn begin(&self, mount: &Path) {
+        let directory = mount.join(&self.name);
+        fs::create_dir(&directory).unwrap();
+        File::open(&directory).unwrap().sync_all().unwrap();
+    }
+
+    /// Takes a step. With `syncs_always`, one that has ended is synced.
+    pub(crate) fn step(&self, mount: &Path, syncs_always: bool) -> Result<(), Failed> {
+        let hand = &mut *self.hand.lock();
+        let directory = mount.join(&self.name);
+        self.remove_doubtful(&directory, &mut hand.doubtful)?;
+        let stamp = hand.stamp;
+        hand.stamp += 1;
+        let before = self.history.lock().last().clone();
+        let step = Step::next(&before, stamp, &mut hand.random);
+        self.history.lock().begin(step.apply(&before, stamp));
+        let taken = step.take(&directory, &before, stamp, syncs_always);
+        if taken.is_err() {
+            hand.doubtful = step.names();
+        }
+        taken.map_err(|error| Failed { step: format!("{}: {step:?}", self.name), error })?;
+        self.ended(step.is_synced(syncs_always));
+        Ok(())
+    }
+
+    /// Syncs everything.
+    pub(crate) fn sync(&self, mount: &Path) -> io::Result<()> {
+        File::open(mount.join(&self.name))?.sync_all()?;
+        self.ended(true);
+        Ok(())
+    }
+
+    fn ended(&self, is_synced: bool) {
+        let mut history = self.history.lock();
+        let reached = history.end();
+        if is_synced {
+            history.synced(reached);
+        }
+    }
+
+    fn remove_doubtful(&self, directory: &Path, doubtful: &mut Vec<String>) -> Result<(), Failed> {
+        while let Some(name) = doubtful.last() {
+            let mut history = self.history.lock();
+            let mut state = history.last().clone();
+            state.remove(name);
+            history.begin(state);
+            drop(history);
+            match fs::remove_file(directory.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Failed { step: format!("{}: remove {name}", self.name), error });
+                }
+                _ => self.history.lock().end(),
+            };
+            doubtful.pop();
+        }
+        Ok(())
+    }
+
+    /// Goes on from what was found, which must be right.
+    pub(crate) fn adopt(&self, found: &Found) {
+        self.hand.lock().doubtful.clear();
+        self.history.lock().adopt(found);
+    }
+}
