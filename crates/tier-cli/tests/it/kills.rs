@@ -10,7 +10,7 @@ use std::thread;
 use tempfile::TempDir;
 
 use crate::random::{self, Random};
-use crate::work::{Mount, Tolerance, Work, WorkStore};
+use crate::work::{Found, Mount, Tolerance, Work, WorkStore};
 
 const N_USUAL: u64 = 8;
 const N_KILLS_OF_STORE: u64 = 25;
@@ -38,7 +38,7 @@ fn kill(seed: u64, n_kills: u64) {
     let mut random = Random::new(seed);
     let store = WorkStore::init(kept.dir.path());
     let work = Work::new(&mut random);
-    let mut found = None;
+    let mut found: Option<Vec<Found>> = None;
     for _ in 0..n_kills {
         let mounted = Mount::new(&store.path(), &on);
         match found {

@@ -29,7 +29,7 @@ use adapter::Disk;
 use nodes::Nodes;
 
 pub(crate) use faults::FailedSync;
-pub(crate) use flip::{Flip, flip_bit};
+pub(crate) use flip::flip_bit;
 pub(crate) use image::DiskImage;
 
 /// The disk, mounted until it is dropped.

@@ -1,13 +1,13 @@
 //! Loss of power: of what was not synced the disk has any part, and the store goes on from there.
 
 use super::{Bench, on_stores};
-use crate::work::Tolerance;
+use crate::work::{Found, Tolerance};
 
 const N_STEPS_MIN: u64 = 20;
 const N_STEPS_MAX: u64 = 200;
 
 fn lose_power(bench: &mut Bench, n_losses: u64) {
-    let mut found = None;
+    let mut found: Option<Vec<Found>> = None;
     for _ in 0..n_losses {
         let mounted = bench.mount();
         if let Some(found) = found {

@@ -67,10 +67,6 @@ impl History {
         self.synced = self.synced.max(state);
     }
 
-    pub(crate) fn n_reached(&self) -> u64 {
-        self.reached
-    }
-
     /// Forgets what no loss of power brings back.
     pub(crate) fn forget_before_synced(&mut self) {
         self.forget_before(self.synced);

@@ -18,6 +18,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Run, tier};
 use crate::random::Random;
@@ -28,8 +29,9 @@ pub(crate) use store::{WorkStore, find, remove_directory};
 pub(crate) use writer::Writer;
 
 const N_WRITERS: usize = 3;
-/// So many errors in a row are taken for an error that stays.
-const N_ERRORS_MAX: usize = 50;
+/// Errors of one writer and nothing else for so long are taken for errors that stay. A store that
+/// met an error of its disk opens its key-value store again after a second at the earliest.
+const ERRORS_MAX: Duration = Duration::from_secs(8);
 
 /// All writers of a store.
 #[derive(Debug)]
@@ -170,17 +172,14 @@ impl Progress<'_> {
     pub(crate) fn goes_on(&self, n_steps: usize) -> bool {
         // What has ended by now says nothing.
         while self.steps.try_recv().is_ok() {}
-        let mut n_ok = vec![0; N_WRITERS];
-        let mut n_errors = vec![0; N_WRITERS];
+        let mut n_ok = [0; N_WRITERS];
+        let mut last_ok = [Instant::now(); N_WRITERS];
         loop {
             let Ended { writer, is_ok } = self.next();
             if is_ok {
                 n_ok[writer] += 1;
-                n_errors[writer] = 0;
-            } else {
-                n_errors[writer] += 1;
-            }
-            if n_errors[writer] > N_ERRORS_MAX {
+                last_ok[writer] = Instant::now();
+            } else if last_ok[writer].elapsed() > ERRORS_MAX {
                 return false;
             }
             if n_ok.iter().all(|n| *n >= n_steps) {

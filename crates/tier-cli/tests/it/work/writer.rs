@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use parking_lot::Mutex;
+use rustix::fs::statvfs;
 
 use super::history::{Found, History, State};
 use super::step::Step;
@@ -60,6 +61,9 @@ impl Writer {
         let step = Step::next(&before, stamp, &mut hand.random);
         self.history.lock().begin(step.apply(&before, stamp));
         let taken = step.take(&directory, &before, stamp, syncs_always);
+        // What the kernel writes when a file is closed fails without a word. A process that answers
+        // after it was there to take it.
+        let taken = taken.and_then(|()| statvfs(&directory).map(drop).map_err(io::Error::from));
         if taken.is_err() {
             hand.doubtful = step.names();
         }
