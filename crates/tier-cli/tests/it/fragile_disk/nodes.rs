@@ -50,7 +50,7 @@ pub(super) struct Entry<'a> {
 
 #[derive(Clone, Debug)]
 pub(super) struct Nodes {
-    nodes: HashMap<u64, Node>,
+    by_number: HashMap<u64, Node>,
     next: u64,
     /// Blocks of all files that have a name or a user.
     n_used_blocks: u64,
@@ -86,7 +86,7 @@ impl Nodes {
     /// A disk with these nodes, whose numbers are all below `next`.
     pub(super) fn of(nodes: HashMap<u64, Node>, next: u64, faults: Faults) -> Self {
         let n_used_blocks = nodes.values().map(|node| node.content.n_blocks()).sum();
-        Self { nodes, next, n_used_blocks, faults }
+        Self { by_number: nodes, next, n_used_blocks, faults }
     }
 
     pub(super) fn next(&self) -> u64 {
@@ -94,11 +94,11 @@ impl Nodes {
     }
 
     pub(super) fn get(&self, number: u64) -> Option<&Node> {
-        self.nodes.get(&number)
+        self.by_number.get(&number)
     }
 
     pub(super) fn node(&mut self, number: INodeNo) -> Result<&mut Node, Errno> {
-        self.nodes.get_mut(&number.0).ok_or(Errno::ENOENT)
+        self.by_number.get_mut(&number.0).ok_or(Errno::ENOENT)
     }
 
     pub(super) fn n_used_blocks(&self) -> u64 {
@@ -174,7 +174,7 @@ impl Nodes {
         names.insert(entry.name.to_owned(), number);
         self.next += 1;
         let mode = u16::try_from(mode & 0o7777).map_err(|_| Errno::EINVAL)?;
-        self.nodes.insert(number, Node::new(content, mode));
+        self.by_number.insert(number, Node::new(content, mode));
         self.find(entry)
     }
 
@@ -217,7 +217,7 @@ impl Nodes {
     }
 
     fn let_go_if_unused(&mut self, number: u64) {
-        let Some(node) = self.nodes.get_mut(&number) else { return };
+        let Some(node) = self.by_number.get_mut(&number) else { return };
         if node.has_name || node.n_lookups > 0 {
             return;
         }
@@ -246,7 +246,7 @@ impl Nodes {
     pub(super) fn file(&mut self, number: INodeNo) -> Result<&SyncedFile, Errno> {
         match &self.node(number)?.content {
             Content::File(file) => Ok(file),
-            _ => Err(Errno::EINVAL),
+            Content::Directory { .. } | Content::Other(_) => Err(Errno::EINVAL),
         }
     }
 
@@ -316,12 +316,12 @@ impl Nodes {
         let mut pending = vec![ROOT];
         while let Some(number) = pending.pop() {
             if let Some(Node { content: Content::Directory { now, durable }, .. }) =
-                self.nodes.get(&number)
+                self.by_number.get(&number)
             {
                 let names = now.values().chain(durable.values());
                 pending.extend(names.copied().filter(|number| reachable.insert(*number)));
             }
         }
-        self.nodes.retain(|number, node| node.n_lookups > 0 || reachable.contains(number));
+        self.by_number.retain(|number, node| node.n_lookups > 0 || reachable.contains(number));
     }
 }

@@ -154,7 +154,10 @@ impl History {
 
     /// Whether a file may have these bytes at a place.
     fn may_be(&self, id: u64, at: usize, record: &[u8]) -> bool {
-        let versions = || self.states.iter().filter_map(|state| version(state, id));
+        // A file that was made since the first state was empty then.
+        let unmade = self.states.front().filter(|first| version(first, id).is_none());
+        let made = || self.states.iter().filter_map(|state| version(state, id));
+        let versions = || unmade.map(|_| &[][..]).into_iter().chain(made());
         if versions().any(|content| has(content, at, record)) {
             return true;
         }
@@ -275,6 +278,12 @@ mod tests {
         history.begin(state(&[("a", 1, &long)]));
         let half = [&long[..4096], &[0; 4096]].concat();
         assert_eq!(history.check(&found(&[("a", &half)])), Ok(()));
+        let mut made_at_once = History::new(State::new());
+        made_at_once.begin(state(&[("a", 1, &long)]));
+        assert_eq!(made_at_once.check(&found(&[("a", &half)])), Ok(()));
+        made_at_once.end();
+        made_at_once.forget_before_reached();
+        made_at_once.check(&found(&[("a", &half)])).unwrap_err();
         history.begin(state(&[("a", 1, &long[..5000])]));
         assert_eq!(history.check(&found(&[("a", &long[..5000])])), Ok(()));
         history.check(&found(&[("a", &[&long[..], &[0; 1]].concat())])).unwrap_err();

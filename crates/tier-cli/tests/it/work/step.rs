@@ -65,7 +65,9 @@ impl Step {
     /// The next step from a state.
     pub(super) fn next(state: &State, stamp: u64, random: &mut Random) -> Self {
         let large = LARGE[usize::from(random.one_of(2))].to_string();
+        // A loss may have left it empty.
         let large_bytes = state.get(&large).map(|file| to_u64(file.content.len()));
+        let large_bytes = large_bytes.filter(|n_bytes| *n_bytes > 0);
         let made: Vec<_> = state.keys().filter(|name| name.starts_with("made")).collect();
         let any = |random: &mut Random, names: &[&String]| {
             let n_names = to_u64(names.len());
