@@ -16,6 +16,8 @@ const MODELLED: [&str; 3] = ["kvfs", "tier-agent", "tier-persist"];
 const MUTATED: [&str; 4] = ["tier-types", "tier-log", "tier-status", "tier-evict"];
 /// Kills, and losses of power.
 const N_FAULTS: &str = "500";
+/// Sessions of the long test of a disk that another program fills.
+const FULL_SESSIONS: &str = "60";
 
 /// What every change must pass.
 pub(crate) fn ci(root: &Path) -> Result<()> {
@@ -40,13 +42,15 @@ pub(crate) fn ci(root: &Path) -> Result<()> {
 }
 
 /// The same, and what takes longer: hundreds of kills and losses of power, real programs on a
-/// mount, every decoder fuzzed, every mutant of the small crates.
+/// mount, every decoder fuzzed, a disk that is filled for many minutes, every mutant of the small
+/// crates.
 pub(crate) fn full(root: &Path) -> Result<()> {
     ci(root)?;
     let workspace = Workspace { root, environment: setup::setup(root)? };
     workspace.faults()?;
     real::real(root)?;
     fuzz::fuzz(root, &[])?;
+    workspace.filled_disk()?;
     workspace.mutants()
 }
 
@@ -114,6 +118,12 @@ impl Workspace<'_> {
         let mut tests = self.cargo(&[&args[..], &["power::", "kills::", "--nocapture"]].concat());
         tests.env("TIER_POWER_ROUNDS", N_FAULTS).env("TIER_KILLS", N_FAULTS);
         run("kills and losses of power", &mut tests)
+    }
+
+    /// The test of a disk that another program fills, for much longer than in the usual run.
+    fn filled_disk(&self) -> Result<()> {
+        let mut test = self.cargo(&["test", "--locked", "--package", "tier-cli", "--test", "it"]);
+        run("a filled disk", test.arg("full_disk").env("TIER_FULL_DISK_SESSIONS", FULL_SESSIONS))
     }
 
     /// A mutant that no test kills is a line that no test checks.

@@ -16,27 +16,39 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tier_log::Operation;
-use tier_types::{Clock, FileAttr, FileKind, Ino, PublicationListener, Recall, Timestamp, Xid};
+use tier_types::{
+    Clock, FileAttr, FileKind, Ino, PublicationListener, Recall, Timestamp, Xid, with_causes,
+};
 
 use crate::activity::{Activity, LastUses};
 use crate::freed::FreedSpace;
 use crate::open_files::OpenFiles;
 use crate::reaping::Reaping;
-use crate::settle::settle_extents;
 use crate::space::{self, Disk, Permit, Purpose, Room, StatFs, StoreDisk, UsedElsewhere};
 use crate::store::{
     self, COOKIE_PARENT, Counters, Db, KvsSnapshot, OpenedStore, Segments, StoreReader,
     TableStatistics,
 };
 use crate::tx::{ChunkWriter, Committer, FileSize, LastIds, Locks};
+use crate::unsynced::undo_unsynced;
 use crate::{FsError, KvfsOptions, Loss};
 
 /// What the rows and the log record of an operation take at most, but for names, attributes and data
 /// that its caller gives.
 pub(crate) const ROWS_BYTES: u64 = 4096;
+
+/// Bytes of extents that no sync covers, from which on an operation syncs.
+const UNSYNCED_BYTES_MAX: u64 = 256 << 20;
+
+/// Rows that are deleted between two looks whether there is room.
+const REAP_ROWS_STEP: usize = 4000;
+
+/// How long what finds no room works off what was deleted before it is refused.
+const REAP_WAIT_MAX: Duration = Duration::from_mins(5);
 
 /// Called with an inode whose data left the store or came back.
 pub type ResidencyListener = Box<dyn Fn(Ino) + Send + Sync>;
@@ -235,7 +247,7 @@ impl Core {
             restored_cookies: Mutex::new(COOKIE_PARENT),
             residency_listener: OnceLock::new(),
         };
-        settle_extents(&core.db, &core.room, &core.committer, chunk_bytes, synced)?;
+        undo_unsynced(&core.db, &core.room, &core.committer, chunk_bytes, synced)?;
         core.committer.sync_at_opening()?;
         tracing::info!(path = %path.display(), %last, %published, chunk_bytes, "filesystem opened");
         Ok(core)
@@ -286,23 +298,46 @@ impl Core {
         self.freed.give_back(&self.committer)
     }
 
-    /// The same after an operation that may have freed much: only if it is worth it, and briefly.
-    pub(crate) fn give_back_if_due(&self) {
+    /// Bounds what operations leave behind: space that is free and not given back, and extents that
+    /// no sync covers, each of which an opening after a loss of power would have to look at. To be
+    /// called after an operation, without locks.
+    pub(crate) fn bound_backlogs(&self) {
         self.freed.give_back_if_due(&self.committer);
+        if self.committer.unsynced_bytes() >= UNSYNCED_BYTES_MAX
+            && let Err(error) = self.committer.sync()
+        {
+            // An operation that asks for a sync hears of it, and what follows is refused.
+            tracing::warn!(error = %with_causes(&error), "chunk data cannot be synced");
+        }
     }
 
     /// Asks for room for a mutation. No lock may be held: what makes room must not wait for an
     /// operation that waits for room.
     pub(crate) fn admit(&self, purpose: Purpose, bytes: u64) -> Result<Permit<'_>, FsError> {
         self.recover()?;
-        match self.room.admit(purpose, bytes) {
+        let begin = Instant::now();
+        loop {
+            let refused = match self.room.admit(purpose, bytes) {
+                Err(refused @ FsError::NoSpace(_)) => refused,
+                admitted => return admitted,
+            };
             // What was removed or replaced a moment ago may be all that is missing.
-            Err(FsError::NoSpace(_)) if self.freed.give_back_for_room(&self.committer) => {
-                self.room.forget_look();
-                self.room.admit(purpose, bytes)
+            let is_given_back = self.freed.give_back_for_room(&self.committer);
+            let goes_on = is_given_back
+                || (purpose == Purpose::Growth
+                    && begin.elapsed() < REAP_WAIT_MAX
+                    && self.reap_for_room());
+            if !goes_on {
+                return Err(refused);
             }
-            admitted => admitted,
+            self.room.forget_look();
         }
+    }
+
+    /// A step of the reaper's work, for what finds no room. Whether there may be more.
+    fn reap_for_room(&self) -> bool {
+        let reaped = self.reap(REAP_ROWS_STEP);
+        reaped.inspect_err(|error| tracing::debug!(%error, "no space comes back")).unwrap_or(false)
     }
 
     /// Opens the key-value store again, if an error of the disk made that necessary.
@@ -317,7 +352,7 @@ impl Core {
         };
         // What was to be persisted from them is published again, as after a crash.
         self.publications.snapshots.lock().clear();
-        self.committer.reopen(|db| store::agree_again(db, &self.publications.segments))
+        self.committer.reopen(|db| store::reopen(db, &self.publications.segments))
     }
 
     /// Whether operations are accepted: an error if the filesystem is behind its archive.

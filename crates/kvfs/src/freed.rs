@@ -19,7 +19,6 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::FsError;
 use crate::store::Db;
-use crate::store::extents::Place;
 use crate::tx::Committer;
 
 /// Extents that are given back at a time, between two looks at whether to go on.
@@ -41,9 +40,9 @@ pub(crate) struct FreedSpace {
 #[derive(Debug)]
 struct Ended {
     generations: VecDeque<Generation>,
-    /// Where the first row is that is not worked off: what lies before are deleted rows, which a
+    /// The key of the first row that is not worked off: what lies before are deleted rows, which a
     /// scan would step over one by one.
-    from: (u64, Place),
+    from: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +56,8 @@ impl FreedSpace {
     /// What an earlier process left up to `last` can go at once: no snapshot of its lives.
     pub(crate) fn new(db: Arc<Db>, last: Option<u64>) -> Self {
         let left = last.map(|number| Generation { number, next_snapshot: 0 });
-        let from = (0, Place { file: 0, offset: 0 });
-        Self { db, ended: Mutex::new(Ended { generations: left.into_iter().collect(), from }) }
+        let ended = Ended { generations: left.into_iter().collect(), from: Vec::new() };
+        Self { db, ended: Mutex::new(ended) }
     }
 
     /// Gives everything back that is free by now and that no snapshot needs. Makes all changes
@@ -108,7 +107,7 @@ impl FreedSpace {
             if self.db.has_snapshot_before(first.next_snapshot) || n_steps >= n_steps_max {
                 break;
             }
-            if self.give_back_step(&mut ended.from, first.number)? {
+            if self.give_back_step(committer, &mut ended.from, first.number)? {
                 ended.generations.pop_front();
             }
             n_steps += 1;
@@ -118,26 +117,24 @@ impl FreedSpace {
 
     /// Gives a page of extents back, up to those of generation `last`. Returns whether those were
     /// all.
-    fn give_back_step(&self, from: &mut (u64, Place), last: u64) -> Result<bool, FsError> {
-        let page = self.db.reader().freed(*from, last, N_EXTENTS_STEP)?;
-        for freed in &page {
-            // After a loss of power a chunk may have got the row back that was freed.
+    fn give_back_step(
+        &self,
+        committer: &Committer,
+        from: &mut Vec<u8>,
+        last: u64,
+    ) -> Result<bool, FsError> {
+        let page = self.db.reader().freed(from, last, N_EXTENTS_STEP)?;
+        for freed in &page.extents {
+            // No row of a chunk refers to what is free, as far as all rows are right.
             if !self.db.reader().is_in_use(freed)? {
                 self.db.extent_files().punch(freed.place, u64::from(freed.len))?;
             }
         }
-        let is_last = page.len() < N_EXTENTS_STEP;
-        if let Some(end) = page.last() {
-            let next = Place { offset: end.place.offset + 1, ..end.place };
-            let until = (end.generation, next);
-            self.db.forget_freed(*from, until)?;
-            tracing::debug!(
-                n_extents = page.len(),
-                generation = end.generation,
-                "space given back"
-            );
-            *from = until;
+        if page.until != *from {
+            committer.write_beside(|db| db.forget_freed(from, &page.until))?;
+            tracing::debug!(n_extents = page.extents.len(), last, "space given back");
+            *from = page.until;
         }
-        Ok(is_last)
+        Ok(page.is_last)
     }
 }

@@ -32,7 +32,7 @@ mod core;
 mod freed;
 mod open_files;
 mod reaping;
-mod settle;
+mod unsynced;
 
 pub mod ops;
 

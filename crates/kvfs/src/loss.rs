@@ -28,6 +28,20 @@ pub enum Loss {
         /// The file that proves it.
         proof: PathBuf,
     },
+    /// Changes that have no transaction, such as evictions and recalls, were durable and are not
+    /// there.
+    #[error(
+        "the key-value store is {n_missing} writes behind what {} proves to have been durable; it \
+         was put back to an earlier state, or its write-ahead log is damaged. Put its files back, \
+         or make a new store from the archive (tier restore)",
+        proof.display()
+    )]
+    Writes {
+        /// How many rows were written in them.
+        n_missing: u64,
+        /// The file that proves it.
+        proof: PathBuf,
+    },
     /// The write-ahead log is damaged, and what it held is not known.
     #[error(
         "the write-ahead log of the key-value store is damaged after xid {last}, and {} cannot be \

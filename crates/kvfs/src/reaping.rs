@@ -65,11 +65,15 @@ impl Reaping {
         self.woken.notify_all();
     }
 
-    /// Waits until there is something to do. Whether the thread goes on.
-    pub(crate) fn wait(&self) -> bool {
+    /// Waits until there is something to do, at most so long. Whether the thread goes on.
+    pub(crate) fn wait(&self, at_most: Option<Duration>) -> bool {
         let mut signal = self.signal.lock();
-        while !signal.is_wanted && !signal.is_stopped {
-            self.woken.wait(&mut signal);
+        let mut is_time = false;
+        while !signal.is_wanted && !signal.is_stopped && !is_time {
+            match at_most {
+                Some(at_most) => is_time = self.woken.wait_for(&mut signal, at_most).timed_out(),
+                None => self.woken.wait(&mut signal),
+            }
         }
         signal.is_wanted = false;
         !signal.is_stopped

@@ -26,9 +26,9 @@ pub(crate) struct SourceFile {
 impl SourceFile {
     /// Whether the file is compiled for tests only.
     pub(crate) fn is_test(&self) -> bool {
-        self.module
-            .last()
-            .is_some_and(|name| name == "tests" || name == "testing" || name.ends_with("_tests"))
+        let is_for_tests =
+            |name: &String| name == "tests" || name == "testing" || name.ends_with("_tests");
+        self.module.iter().any(is_for_tests)
     }
 }
 

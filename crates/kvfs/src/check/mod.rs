@@ -147,7 +147,7 @@ impl Core {
         self.fsync()?;
         self.db.set_repairing(false)?;
         if left.n_unreadable == 0 {
-            self.db.note_wholeness()?;
+            self.db.compact_if_whole()?;
         }
         Ok(FsckReport { n_repaired, ..left })
     }

@@ -103,12 +103,14 @@ impl Adapter {
         reply: ReplyAttr,
     ) {
         let operation = move |fs: &Kvfs, blocking: Blocking<'_>| {
-            if let Some(size) = size {
-                fs.truncate_with(blocking, ino, size)?;
-            }
-            // A change of the size alone has set its times by itself.
-            let sets_nothing = set == SetAttr::default();
-            let attr = if sets_nothing { fs.getattr(ino)? } else { fs.setattr(ino, &set)? };
+            let attr = match size {
+                Some(size) => {
+                    fs.truncate_with(blocking, ino, size, &set)?;
+                    fs.getattr(ino)?
+                }
+                None if set == SetAttr::default() => fs.getattr(ino)?,
+                None => fs.setattr(ino, &set)?,
+            };
             answer::kernel_attr(fs, &attr)
         };
         self.answer(req, reply, operation, answer::attr);

@@ -11,6 +11,7 @@ use super::{acl, mode};
 use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
 use crate::space::Purpose;
+use crate::tx::{Committed, Draft};
 
 /// What gives a program privileges; a change of owner or content takes it away.
 const CAPABILITY: &[u8] = b"security.capability";
@@ -37,6 +38,30 @@ pub struct SetAttr {
     pub strip: bool,
 }
 
+/// Attributes as a change leaves them, but for what its transaction gives.
+#[derive(Clone)]
+pub(super) struct NewAttributes {
+    pub(super) attr: FileAttr,
+    acl: Option<Vec<u8>>,
+    strips: bool,
+    /// Without it, the time of the transaction.
+    changed: Option<Timestamp>,
+}
+
+impl NewAttributes {
+    pub(super) fn put(self, draft: &mut Draft) {
+        let Self { mut attr, acl, strips, changed } = self;
+        if let Some(acl) = acl {
+            draft.put_xattr(attr.ino, acl::ACCESS, acl);
+        }
+        if strips {
+            draft.delete_xattr(attr.ino, CAPABILITY);
+        }
+        attr.changed = changed.unwrap_or(draft.time);
+        draft.put_attr(&mut attr);
+    }
+}
+
 impl Core {
     /// The attributes of an inode.
     pub fn getattr(&self, ino: Ino) -> Result<FileAttr, FsError> {
@@ -47,13 +72,27 @@ impl Core {
     pub fn setattr(&self, ino: Ino, set: &SetAttr) -> Result<FileAttr, FsError> {
         let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino]);
-        let mut attr = self.reader().attr(ino)?;
+        let new = self.new_attributes(self.reader().attr(ino)?, set)?;
+        let NewAttributes { attr, changed, .. } = new.clone();
+        let Committed { xid, time } = self.committer.commit(permit, 1, move |draft| {
+            draft.log(Operation::SetAttr { ino });
+            new.put(draft);
+        })?;
+        Ok(FileAttr { changed: changed.unwrap_or(time), xid, ..attr })
+    }
+
+    /// What attributes become, with the inode's lock held.
+    pub(super) fn new_attributes(
+        &self,
+        mut attr: FileAttr,
+        set: &SetAttr,
+    ) -> Result<NewAttributes, FsError> {
         let mut acl = None;
         if let Some(mode) = set.mode {
             attr.mode = mode & mode::ALL;
-            let before = self.acl(ino, acl::ACCESS)?;
+            let before = self.acl(attr.ino, acl::ACCESS)?;
             // The mode's middle bits are the list's mask: both say the same after a chmod.
-            acl = before.map(|before| before.with_mode(attr.mode));
+            acl = before.map(|before| before.with_mode(attr.mode).to_bytes());
         }
         attr.uid = set.uid.unwrap_or(attr.uid);
         attr.gid = set.gid.unwrap_or(attr.gid);
@@ -63,22 +102,7 @@ impl Core {
         if strips {
             attr.mode = mode::stripped(attr.mode);
         }
-        let changed = set.changed;
-        let mut updated = attr.clone();
-        let committed = self.committer.commit(permit, 1, move |draft| {
-            draft.log(Operation::SetAttr { ino });
-            if let Some(acl) = acl {
-                draft.put_xattr(ino, acl::ACCESS, acl.to_bytes());
-            }
-            if strips {
-                draft.delete_xattr(ino, CAPABILITY);
-            }
-            updated.changed = changed.unwrap_or(draft.time);
-            draft.put_attr(&mut updated);
-        })?;
-        attr.changed = changed.unwrap_or(committed.time);
-        attr.xid = committed.xid;
-        Ok(attr)
+        Ok(NewAttributes { attr, acl, strips, changed: set.changed })
     }
 
     /// Takes set-user-id and set-group-id off a file, and its capabilities, as a write does by a

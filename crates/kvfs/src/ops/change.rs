@@ -68,7 +68,8 @@ pub enum Blocking<'a> {
     /// It waits, and asks once, just before it changes anything, whether it is still wanted: if
     /// not, it ends with [`FsError::Interrupted`]. From then on it cannot be cancelled.
     Cancellable(&'a dyn Fn() -> bool),
-    /// It ends with [`FsError::Cold`] at once, and has changed nothing.
+    /// It ends with [`FsError::Cold`] at once, and has changed nothing, or of a large hole one end:
+    /// the same operation done again does what is left.
     NonBlocking,
 }
 
@@ -77,6 +78,14 @@ impl Blocking<'_> {
         match self {
             Self::Blocking | Self::Cancellable(_) => true,
             Self::NonBlocking => false,
+        }
+    }
+
+    /// The same for what follows a first change, which cannot be cancelled any more.
+    pub(super) fn once_changed(self) -> Self {
+        match self {
+            Self::Blocking | Self::Cancellable(_) => Self::Blocking,
+            Self::NonBlocking => Self::NonBlocking,
         }
     }
 
@@ -179,7 +188,7 @@ impl Kvfs {
                         self.reaping.wake();
                     }
                     drop(guard);
-                    self.give_back_if_due();
+                    self.bound_backlogs();
                     return Ok(());
                 }
                 Decision::Settle => {

@@ -48,6 +48,7 @@ impl Kvfs {
         // Three transactions: the whole chunks may take no more than a mark, and the ends may have
         // to come back first.
         self.punch_few(blocking, ino, ByteRange::between(hole.offset, whole.offset))?;
+        let blocking = blocking.once_changed();
         self.punch_few(blocking, ino, ByteRange::between(whole.offset + whole.len, end))?;
         self.punch_whole(blocking, ino, whole)
     }

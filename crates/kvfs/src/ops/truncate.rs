@@ -4,10 +4,15 @@
 //! its bytes up to there, for which they may have to come back. The runs behind it are replaced if
 //! they are few; if not, a cut mark stands for the whole of them, so that a cut costs the same
 //! whatever it cuts off, and the reaper deletes them (see `tx::map_window`).
+//!
+//! The kernel sets other attributes with a size, the times at least. They are one change: a cut that
+//! is done, and then reported as failed because the times found no room, would have taken the
+//! content of a file that its owner believes unchanged.
 
 use tier_log::Operation;
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, Ino, to_u64, to_usize};
 
+use super::attr::SetAttr;
 use super::change::{Blocking, Decision, Edges, Fill, RoomWanted};
 use crate::FsError;
 use crate::core::Kvfs;
@@ -31,16 +36,17 @@ struct Cut {
 impl Kvfs {
     /// Sets the size of a file. What is cut off is gone; what is added reads as zeros.
     pub fn truncate(&self, ino: Ino, new_size: u64) -> Result<(), FsError> {
-        self.truncate_with(Blocking::Blocking, ino, new_size)
+        self.truncate_with(Blocking::Blocking, ino, new_size, &SetAttr::default())
     }
 
-    /// The same with a say in whether it waits for what was evicted: it does where the new end lies
-    /// within a chunk.
+    /// The same, and attributes that are set with it, with a say in whether it waits for what was
+    /// evicted: it does where the new end lies within a chunk.
     pub fn truncate_with(
         &self,
         blocking: Blocking<'_>,
         ino: Ino,
         new_size: u64,
+        set: &SetAttr,
     ) -> Result<(), FsError> {
         if new_size > FILE_BYTES_MAX {
             return Err(FsError::TooLarge("the file"));
@@ -86,8 +92,9 @@ impl Kvfs {
                 Vec::new()
             };
             let cut = Cut { rest, new_bytes: new_size, kept_bytes, kept, freed };
-            let mut attr = attr.clone();
-            attr.size_bytes = new_size;
+            let mut new = self.new_attributes(attr.clone(), set)?;
+            new.attr.size_bytes = new_size;
+            let modified = set.modified;
             let fill: Fill = Box::new(move |draft, window| {
                 draft.log(Operation::Truncate { ino, old_size, new_size });
                 if new_size < old_size {
@@ -95,8 +102,8 @@ impl Kvfs {
                 } else {
                     window.grow(new_size, None, draft);
                 }
-                attr.modified = draft.time;
-                draft.put_changed(&mut attr);
+                new.attr.modified = modified.unwrap_or(draft.time);
+                new.put(draft);
             });
             let has_mark = rest.is_some();
             Ok(if has_mark { Decision::CommitMark(fill) } else { Decision::Commit(fill) })

@@ -161,7 +161,7 @@ impl Core {
     /// Takes a name of something that is not a directory away.
     pub fn unlink(&self, dir: Ino, name: &FileName) -> Result<(), FsError> {
         self.remove_entry(dir, name, false)?;
-        self.give_back_if_due();
+        self.bound_backlogs();
         Ok(())
     }
 

@@ -92,6 +92,8 @@ pub(crate) struct Room {
     /// Permitted, and neither committed nor given back.
     promised_bytes: AtomicU64,
     state: Mutex<State>,
+    /// How often the key-value store was opened again.
+    epoch: AtomicU64,
     /// One flush at a time.
     flushing: Mutex<()>,
     /// Whether the operator was told that the store is full.
@@ -114,13 +116,21 @@ struct Look {
 pub(crate) struct Permit<'a> {
     room: Option<&'a Room>,
     bytes: u64,
+    epoch: u64,
+}
+
+impl Permit<'_> {
+    /// The epoch in which it was given; `None` if it was not asked for.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        self.room.map(|_| self.epoch)
+    }
 }
 
 #[cfg(test)]
 impl Permit<'static> {
     /// For tests of what is below the question whether there is room.
     pub(crate) fn unchecked() -> Self {
-        Self { room: None, bytes: 0 }
+        Self { room: None, bytes: 0, epoch: 0 }
     }
 }
 
@@ -149,6 +159,7 @@ impl Room {
             written_bytes: AtomicU64::new(0),
             promised_bytes: AtomicU64::new(0),
             state: Mutex::new(State { last_look: None, ballast: Ballast::find(directory) }),
+            epoch: AtomicU64::new(0),
             flushing: Mutex::new(()),
             told: AtomicBool::new(false),
         }
@@ -180,6 +191,16 @@ impl Room {
             self.ran_out();
             self.admit(Purpose::Reclaim, bytes)
         })
+    }
+
+    /// The epoch of the moment: permits of earlier ones are not good any more.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// The key-value store was opened again.
+    pub(crate) fn note_reopening(&self) {
+        self.epoch.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Room may have appeared: the next question looks.
@@ -229,7 +250,7 @@ impl Room {
             return Ok(None);
         }
         self.promised_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Some(Permit { room: Some(self), bytes }))
+        Ok(Some(Permit { room: Some(self), bytes, epoch: self.epoch() }))
     }
 
     /// The account by the last look and what was written since, or by a new one if that is due.

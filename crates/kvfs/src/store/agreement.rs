@@ -9,7 +9,8 @@
 //! whole if
 //!
 //! 1. its last id is not below the witness's, nor below the end of any segment file: both are
-//!    written after a sync of what they speak of;
+//!    written after a sync of what they speak of; and it has seen as many writes as the witness says,
+//!    because evictions and recalls have no id;
 //! 2. the recorded segments follow each other without a gap, and each has its file;
 //! 3. the log records are those from behind *published* up to the last id. Only the ends are looked
 //!    at: that a record within is missing is found by the check and by the publication.
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use tier_types::{SegmentInfo, Xid, XidRange};
 
 use super::segments::{self, FoundSegments};
+use super::witness::Synced;
 use crate::error::Damage;
 use crate::{FsError, Loss};
 
@@ -40,8 +42,10 @@ pub(super) struct Facts {
     /// The first and the last log record.
     pub(super) logged: Option<(Xid, Xid)>,
     pub(super) found: FoundSegments,
+    /// The rows that were ever written to the key-value store.
+    pub(super) n_writes: u64,
     /// What the witness says.
-    pub(super) synced: Option<Xid>,
+    pub(super) synced: Option<Synced>,
 }
 
 /// Where the files are, to be named in a message.
@@ -79,13 +83,19 @@ pub(super) fn agree(facts: Facts, places: Places<'_>) -> Result<Agreed, FsError>
 /// The key-value store ends where the others say, or later.
 fn check_end(facts: &Facts, places: Places<'_>) -> Result<(), FsError> {
     let by_segment = facts.found.segments.iter().map(|(path, info)| (info.range.last(), path));
-    let by_witness = facts.synced.map(|synced| (synced, places.witness));
+    let by_witness = facts.synced.map(|synced| (synced.xid, places.witness));
     let proofs = by_segment.map(|(xid, path)| (xid, path.as_path())).chain(by_witness);
     // The one that proves most, so that the message says all that is missing.
     let Some((seen, proof)) = proofs.max_by_key(|(xid, _)| *xid) else { return Ok(()) };
-    match XidRange::new(facts.last.next(), seen.next()) {
-        Some(missing) => Err(Loss::RolledBack { missing, proof: proof.to_path_buf() }.into()),
-        None => Ok(()),
+    if let Some(missing) = XidRange::new(facts.last.next(), seen.next()) {
+        return Err(Loss::RolledBack { missing, proof: proof.to_path_buf() }.into());
+    }
+    let n_synced = facts.synced.map_or(0, |synced| synced.n_writes);
+    match n_synced.checked_sub(facts.n_writes) {
+        None | Some(0) => Ok(()),
+        Some(n_missing) => {
+            Err(Loss::Writes { n_missing, proof: places.witness.to_path_buf() }.into())
+        }
     }
 }
 
@@ -144,8 +154,13 @@ mod tests {
             recorded: vec![range(11, 20), range(21, 30)],
             logged: Some((Xid::new(31), Xid::new(35))),
             found: found(&[(11, 20), (21, 30)]),
-            synced: Some(Xid::new(33)),
+            n_writes: 500,
+            synced: Some(synced(33)),
         }
+    }
+
+    fn synced(xid: u64) -> Synced {
+        Synced { xid: Xid::new(xid), n_writes: 500 }
     }
 
     fn agreed(facts: Facts) -> Result<Agreed, FsError> {
@@ -179,12 +194,13 @@ mod tests {
             recorded: Vec::new(),
             logged: None,
             found: FoundSegments::default(),
+            n_writes: 0,
             synced: None,
         };
         agreed(new(Xid::new(0))).unwrap();
         agreed(new(Xid::new(9))).unwrap();
         agreed(Facts { last: Xid::new(30), logged: None, synced: None, ..whole() }).unwrap();
-        agreed(Facts { synced: Some(Xid::new(35)), ..whole() }).unwrap();
+        agreed(Facts { synced: Some(synced(35)), ..whole() }).unwrap();
     }
 
     #[test]
@@ -201,12 +217,19 @@ mod tests {
 
     #[test]
     fn an_end_before_what_was_synced_is_a_loss() {
-        let loss = lost(Facts { synced: Some(Xid::new(36)), ..whole() });
+        let loss = lost(Facts { synced: Some(synced(36)), ..whole() });
         assert_eq!(loss, Loss::RolledBack { missing: range(36, 36), proof: "/witness".into() });
         let found = found(&[(11, 20), (21, 30), (31, 40)]);
         let proof = segments::path(Path::new("/segments"), range(31, 40));
-        let loss = lost(Facts { found, synced: Some(Xid::new(36)), ..whole() });
+        let loss = lost(Facts { found, synced: Some(synced(36)), ..whole() });
         assert_eq!(loss, Loss::RolledBack { missing: range(36, 40), proof });
+    }
+
+    #[test]
+    fn writes_without_an_id_that_are_missing_are_a_loss() {
+        let loss = lost(Facts { n_writes: 497, ..whole() });
+        assert_eq!(loss, Loss::Writes { n_missing: 3, proof: "/witness".into() });
+        agreed(Facts { n_writes: 501, ..whole() }).unwrap();
     }
 
     #[test]

@@ -101,20 +101,6 @@ self_cell!(
 
 type BorrowedWalk<'a> = rocksdb::DBIterator<'a>;
 
-/// How large a table of the key-value store is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TableStatistics {
-    /// The table's name.
-    pub table: &'static str,
-    /// About how many keys it has.
-    pub n_keys: u64,
-    /// Bytes of its files; those of the chunks include the extent files.
-    pub file_bytes: u64,
-}
-
-/// The property of a table that says how much of it is in memory only.
-const UNFLUSHED_BYTES: &str = "rocksdb.cur-size-all-mem-tables";
-
 impl Db {
     pub(crate) fn open(path: &Path, options: &KvfsOptions, how: OpenAs) -> Result<Self, FsError> {
         let opened = OpenDb::open(path, options, how)?;
@@ -132,14 +118,29 @@ impl Db {
     }
 
     /// Closes the database and opens it again, which ends every snapshot of it. All rows that it
-    /// had are durable then. If something still reads from it, nothing happens.
-    pub(crate) fn reopen(&self) -> Result<(), FsError> {
-        // What a failed sync of the extent files left undone no database can make good.
-        self.files.check()?;
-        self.slot.reopen(&self.path, &self.options)
+    /// had are durable then, and so are the extents that they refer to. If something still reads
+    /// from it, nothing happens. `look` is asked if its log is damaged.
+    pub(crate) fn reopen(
+        &self,
+        look: impl FnOnce(FsError) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
+        self.slot.reopen(&self.path, &self.options, look)?;
+        // An extent that a batch was to name has its row, or will never have one.
+        for (place, _) in self.files.abandoned() {
+            let is_referred = self.reader().unsynced(place)?.is_some();
+            self.files.resolve(place, is_referred)?;
+        }
+        if self.files.needs_rewrite() {
+            self.files.rewrite(&self.reader().unsynced_places()?.places)?;
+        }
+        Ok(())
     }
 
-    fn opened(&self) -> Result<Arc<OpenDb>, FsError> {
+    pub(super) fn options(&self) -> &KvfsOptions {
+        &self.options
+    }
+
+    pub(super) fn opened(&self) -> Result<Arc<OpenDb>, FsError> {
         self.slot.get()
     }
 
@@ -213,29 +214,33 @@ impl Db {
         self.write(batch)
     }
 
-    /// Records, durably, that log segments are retired: their files may go.
+    /// Records that log segments are retired: their files may go as soon as that is synced.
     pub(crate) fn record_retired(&self, ranges: &[XidRange]) -> Result<(), FsError> {
         let mut batch = Batch::default();
         for range in ranges {
             batch.delete(Table::Segments, &keys::xid(range.last()));
         }
-        self.write_durably(batch)
+        self.write(batch)
     }
 
-    /// Deletes the rows of free extents from `from` up to and not including `until`.
-    pub(crate) fn forget_freed(
-        &self,
-        from: (u64, Place),
-        until: (u64, Place),
-    ) -> Result<(), FsError> {
+    /// Deletes the rows of free extents from a key up to and not including another.
+    pub(crate) fn forget_freed(&self, from: &[u8], until: &[u8]) -> Result<(), FsError> {
         let mut batch = Batch::default();
-        let (from, until) = (keys::freed(from.0, from.1), keys::freed(until.0, until.1));
-        batch.delete_range(Table::Freed, &from, &until);
+        batch.delete_range(Table::Freed, from, until);
+        self.write(batch)
+    }
+
+    /// Deletes the rows of extents that are not free after all.
+    pub(crate) fn forget_freed_extents(&self, extents: &[(u64, Place)]) -> Result<(), FsError> {
+        let mut batch = Batch::default();
+        for (generation, place) in extents {
+            batch.delete(Table::Freed, &keys::freed(*generation, *place));
+        }
         self.write(batch)
     }
 
     /// Notes, durably, that all extents of earlier processes are durable or free.
-    pub(crate) fn settle_extents(&self) -> Result<(), FsError> {
+    pub(crate) fn forget_unsynced(&self) -> Result<(), FsError> {
         self.sync()?;
         let mut batch = Batch::default();
         let (start, floor) = (Place { file: 0, offset: 0 }, self.files.floor());
@@ -256,9 +261,30 @@ impl Db {
         Ok(())
     }
 
-    /// The whole store was read, and no row of it is damaged.
-    pub(crate) fn note_wholeness(&self) -> Result<(), FsError> {
+    /// Reads every row there is, and if none is damaged, the store is compacted again. A check goes
+    /// by inodes, and does not come by all that lies between them.
+    pub(crate) fn compact_if_whole(&self) -> Result<(), FsError> {
         let opened = self.opened()?;
+        if !opened.compaction.is_off() {
+            return Ok(());
+        }
+        for table in Table::ALL {
+            let mut rows = opened.db.raw_iterator_cf_opt(opened.family(table), tuning::walk());
+            rows.seek_to_first();
+            while rows.valid() {
+                rows.next();
+            }
+            let read = rows.status().map_err(|source| {
+                opened.not_read(failure::rows_between(table, &[], &keys::AFTER_ALL), source)
+            });
+            match read {
+                Err(error) if error.is_damage() => {
+                    tracing::warn!(%error, "the store stays uncompacted");
+                    return Ok(());
+                }
+                read => read?,
+            }
+        }
         opened.compaction.resume(&opened.db);
         Ok(())
     }
@@ -276,15 +302,6 @@ impl Db {
         Ok(())
     }
 
-    /// Bytes that are in memory and have yet to be written into tables.
-    pub(crate) fn unflushed_bytes(&self) -> Result<u64, FsError> {
-        let mut bytes = 0;
-        for table in Table::ALL {
-            bytes += self.property(table, UNFLUSHED_BYTES)?;
-        }
-        Ok(bytes)
-    }
-
     /// Writes what is in memory into tables, after which the write-ahead log is empty.
     pub(crate) fn flush(&self) -> Result<(), FsError> {
         let opened = self.opened()?;
@@ -293,57 +310,9 @@ impl Db {
         flushed.map_err(|source| failed("flush", source))
     }
 
-    /// Rows that were written or deleted since the store was made.
-    #[cfg(test)]
-    pub(crate) fn n_writes(&self) -> u64 {
-        self.opened().unwrap().db.latest_sequence_number()
-    }
-
-    /// About the bytes that the store takes on the disk: its table files, its extent files, and for
-    /// its write-ahead log, whose size RocksDB does not tell, what of it is in memory. Asked once a
-    /// second, so that no file of the database is looked at.
-    pub(crate) fn physical_bytes(&self) -> Result<u64, FsError> {
-        let mut bytes = self.files.physical_bytes()? + self.unflushed_bytes()?;
-        for table in Table::ALL {
-            bytes += self.property(table, "rocksdb.total-sst-files-size")?;
-        }
-        Ok(bytes)
-    }
-
-    #[cfg(test)]
+    /// Where its files are.
     pub(crate) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// The filesystem on which the store's files are.
-    pub(crate) fn statvfs(&self) -> Result<rustix::fs::StatVfs, FsError> {
-        let asked = rustix::fs::statvfs(&self.path);
-        asked.map_err(|errno| FsError::io("measure the disk of", errno.into()))
-    }
-
-    pub(crate) fn statistics(&self) -> Result<Vec<TableStatistics>, FsError> {
-        let statistics = |table: Table| {
-            let sst_bytes = self.property(table, "rocksdb.total-sst-files-size")?;
-            // Large chunks lie beside the table whose rows refer to them.
-            let extent_bytes =
-                if table == Table::Chunks { self.files.physical_bytes()? } else { 0 };
-            Ok(TableStatistics {
-                table: table.name(),
-                n_keys: self.property(table, "rocksdb.estimate-num-keys")?,
-                file_bytes: sst_bytes + extent_bytes,
-            })
-        };
-        Table::ALL.into_iter().map(statistics).collect()
-    }
-
-    fn property(&self, table: Table, name: &str) -> Result<u64, FsError> {
-        let opened = self.opened()?;
-        let value = opened.db.property_int_value_cf(opened.family(table), name);
-        let value = value.map_err(|source| failed("measure a table of", source))?;
-        value.ok_or_else(|| {
-            let unknown = format!("it does not know its {name}");
-            FsError::io("measure a table of", std::io::Error::other(unknown))
-        })
     }
 }
 

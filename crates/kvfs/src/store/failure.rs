@@ -87,7 +87,8 @@ fn kind(error: &rocksdb::Error) -> ErrorKind {
 pub(super) fn failed(operation: &'static str, source: rocksdb::Error) -> FsError {
     let kind = kind(&source);
     if kind == ErrorKind::NoSpace {
-        tracing::warn!(operation, error = %source, "the disk of the key-value store is full");
+        // The committer says it once, and this would be said for each operation.
+        tracing::debug!(operation, error = %source, "the disk of the key-value store is full");
         return FsError::NoSpace("the disk of the store is full");
     }
     FsError::Store { operation, kind, source: source.into() }

@@ -182,7 +182,7 @@ pub(crate) fn parse_place(key: &[u8]) -> Option<Place> {
     let (file, rest) = take_number(key)?;
     let (offset, rest) = take_number(rest)?;
     let file = u32::try_from(file).ok()?;
-    rest.is_empty().then_some(Place { file, offset })
+    Place::parse(file, offset).filter(|_| rest.is_empty())
 }
 
 /// Generation and place of a key of what is free.

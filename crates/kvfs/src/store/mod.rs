@@ -24,7 +24,9 @@ pub(crate) mod patch;
 mod reader;
 pub(crate) mod rows;
 mod segments;
+mod sizes;
 mod tuning;
+mod wal;
 mod walks;
 mod witness;
 
@@ -34,7 +36,7 @@ pub(crate) use cuts::{CutMark, CutMarks, StoredRun};
 pub(crate) use db::{Db, KvsSnapshot};
 pub(crate) use dump::dump;
 pub(crate) use keys::{COOKIE_PARENT, COOKIE_SELF, Table};
-pub(crate) use opening::{OpenedStore, agree_again, create, open};
+pub(crate) use opening::{OpenedStore, create, open, reopen};
 pub(crate) use reader::StoreReader;
 pub(crate) use reader::chunks::StoredMap;
 pub(crate) use reader::leftovers::Leftovers;
@@ -45,9 +47,9 @@ pub(crate) use segments::Segments;
 #[cfg(test)]
 pub(crate) use tuning::OpenAs;
 pub(crate) use walks::{Gap, InodeFound, InodeRow, Owner};
-pub(crate) use witness::Witness;
+pub(crate) use witness::{Synced, Witness};
 
-pub use db::TableStatistics;
+pub use sizes::TableStatistics;
 
 /// Every decoder of keys and values.
 #[cfg(fuzzing)]

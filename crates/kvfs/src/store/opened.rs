@@ -11,6 +11,9 @@
 //! so that its holder lets go of it; and it waits for nothing. If the database is
 //! still held it stays as it is, readable and refusing writes, and the next attempt tries again. If
 //! the new one cannot be opened (the disk may not take writes at all), it is opened for reading.
+//!
+//! It is opened as at a start: strictly, and tolerantly only after a look has shown that nothing is
+//! missing but what the failed write left torn (see `opening`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -138,8 +141,14 @@ impl Slot {
         self.0.read().as_ref().map(Arc::clone).ok_or(FsError::Poisoned)
     }
 
-    /// Closes the database and opens it again, if nothing reads from it.
-    pub(super) fn reopen(&self, path: &Path, options: &KvfsOptions) -> Result<(), FsError> {
+    /// Closes the database and opens it again, if nothing reads from it. `look` says whether a
+    /// database whose log is damaged has all that it must have.
+    pub(super) fn reopen(
+        &self,
+        path: &Path,
+        options: &KvfsOptions,
+        look: impl FnOnce(FsError) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
         let mut slot = self.0.write();
         if let Some(old) = slot.take() {
             old.n_endings.fetch_add(1, Ordering::Relaxed);
@@ -152,8 +161,14 @@ impl Slot {
                 }
             }
         }
-        // A batch that met the error may be torn; what is missing the caller finds out.
-        match OpenDb::open(path, options, OpenAs::Tolerant) {
+        let opened = OpenDb::open(path, options, OpenAs::Strict).or_else(|error| {
+            if !error.is_damage() {
+                return Err(error);
+            }
+            look(error)?;
+            OpenDb::open(path, options, OpenAs::Tolerant)
+        });
+        match opened {
             Ok(opened) => {
                 *slot = Some(Arc::new(opened));
                 Ok(())

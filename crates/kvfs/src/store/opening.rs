@@ -12,6 +12,13 @@
 //!
 //! The mode in between (of which RocksDB says that it tolerates a torn tail) is no choice: it goes
 //! on with the next log behind a torn one, and leaves a hole.
+//!
+//! # A write-ahead log with a hole
+//! A loss of power may leave a hole of zeros in what was not synced. RocksDB steps over it in every
+//! mode, and what it replays lacks transactions in the middle. So the log is looked at first (see
+//! `wal`), and if it has a hole, it is cut there, provided that everything that was synced lies
+//! before it. That is tried on a copy of links, so that a store of which synced batches lie behind
+//! the hole, because its disk is damaged, is left as it is.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +29,7 @@ use super::agreement::{self, Agreed, Facts, Places};
 use super::db::Db;
 use super::segments::{self, Segments};
 use super::tuning::OpenAs;
+use super::wal;
 use super::witness::Witness;
 use crate::{FsError, KvfsOptions, Loss};
 
@@ -65,6 +73,7 @@ impl<'a> StoreFiles<'a> {
             recorded: reader.published_segments()?,
             logged: reader.first_logged()?.zip(reader.last_logged()?),
             found: segments::find(&self.segments)?,
+            n_writes: db.n_writes()?,
             synced: Witness::read(self.root),
         };
         let places = Places { segments: &self.segments, witness: &self.witness };
@@ -92,6 +101,7 @@ pub(crate) fn create(root: &Path, options: &KvfsOptions, floor: Xid) -> Result<(
 /// Opens a store. An error if anything of it is lost.
 pub(crate) fn open(root: &Path, options: &KvfsOptions) -> Result<OpenedStore, FsError> {
     let files = StoreFiles::new(root);
+    cut_torn_log(&files, options)?;
     let db = match Db::open(&files.kvs, options, OpenAs::Strict) {
         Err(error) if error.kind() == ErrorKind::Damaged => {
             look(&files, options, error)?;
@@ -103,18 +113,19 @@ pub(crate) fn open(root: &Path, options: &KvfsOptions) -> Result<OpenedStore, Fs
     segments::remove_leftovers(&leftovers);
     segments::make_directory(&files.segments)?;
     let segments = Arc::new(Segments::new(&files.segments, segments));
-    let synced = Witness::read(root).unwrap_or(floor);
+    let synced = Witness::read(root).map_or(floor, |synced| synced.xid);
     let witness = Witness::open(root)?;
     Ok(OpenedStore { db: Arc::new(db), segments, witness, synced, floor, last })
 }
 
-/// Compares all parts again, of a store whose database was opened again in its place, and goes by
-/// what is recorded in it: a publication that seemed to fail may be there. Returns the last
-/// transaction.
+/// Opens the database again in its place, after an error of the disk, and goes by what is recorded
+/// in it: a publication that seemed to fail may be there. Returns the last transaction.
 #[expect(clippy::expect_used, reason = "the path was made by joining")]
-pub(crate) fn agree_again(db: &Db, segments: &Segments) -> Result<Xid, FsError> {
+pub(crate) fn reopen(db: &Db, segments: &Segments) -> Result<Xid, FsError> {
     let root = segments.directory().parent().expect("segments lie in a filesystem's directory");
-    let (agreed, _, last) = StoreFiles::new(root).agree(db)?;
+    let files = StoreFiles::new(root);
+    db.reopen(|damage| look(&files, db.options(), damage))?;
+    let (agreed, _, last) = files.agree(db)?;
     segments.replace(agreed.segments);
     Ok(last)
 }
@@ -131,4 +142,30 @@ fn look(files: &StoreFiles<'_>, options: &KvfsOptions, damage: FsError) -> Resul
     let cause = tier_types::with_causes(&damage);
     tracing::warn!(%last, "the write-ahead log was cut behind what was synced: {cause}");
     Ok(())
+}
+
+/// Ends the write-ahead log before a hole that a loss of power left in it.
+fn cut_torn_log(files: &StoreFiles<'_>, options: &KvfsOptions) -> Result<(), FsError> {
+    let failed = |source| FsError::io("look at the write-ahead log of", source);
+    let is_there = files.kvs.is_dir();
+    if !is_there || wal::find_hole(&files.kvs, 0).map_err(failed)?.is_none() {
+        return Ok(());
+    }
+    // Damage of another part is told by the opening that follows.
+    let Ok(db) = Db::open(&files.kvs, options, OpenAs::Look) else { return Ok(()) };
+    let needed = db.first_needed_log()?;
+    drop(db);
+    // A log that is not needed any more may end as it likes.
+    let Some(hole) = wal::find_hole(&files.kvs, needed).map_err(failed)? else { return Ok(()) };
+    // Beside the store's own files, because links do not lead to another disk.
+    let trial = tempfile::Builder::new().prefix("trial-").tempdir_in(files.root).map_err(failed)?;
+    let copy = trial.path().join("kvs");
+    hole.try_cut(&files.kvs, &copy).map_err(failed)?;
+    let (_, _, last) = files.agree(&Db::open(&copy, options, OpenAs::Look)?)?;
+    if Witness::read(files.root).is_none() {
+        return Err(Loss::Unknown { last, witness: files.witness.clone() }.into());
+    }
+    let (path, offset) = (hole.file.display(), hole.offset);
+    tracing::warn!(%last, %path, offset, "the write-ahead log was cut at a hole, behind all that was synced");
+    hole.cut().map_err(failed)
 }

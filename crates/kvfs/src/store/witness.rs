@@ -5,7 +5,8 @@
 //! more, because tables, log records and the last transaction id went back together. So the
 //! committer writes the id that each sync covered into this file, after the sync has returned. An
 //! opening that finds an earlier last id in the key-value store knows that synced transactions are
-//! lost.
+//! lost. What is no transaction (an eviction, a recall, a step of a restore) has no id; so beside
+//! it stands how many rows the key-value store had written by then, which RocksDB counts.
 //!
 //! **It never leads.** The record with id X is handed to the system only after the sync of
 //! everything up to X has returned. From then on X is durable in the key-value store, whatever
@@ -20,8 +21,8 @@
 //! loss is then noticed only beyond that point. A record that is missing or torn proves nothing,
 //! and is no error as long as nothing else is wrong.
 //!
-//! The record is 20 bytes at offset 0, which is within one sector of a disk: magic, id and a
-//! CRC-32C of both, little-endian.
+//! The record is 28 bytes at offset 0, which is within one sector of a disk: magic, id, number of
+//! rows and a CRC-32C of all three, little-endian.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -33,7 +34,16 @@ use tier_types::Xid;
 use crate::FsError;
 
 const MAGIC: [u8; 8] = *b"TIERWTN1";
-const RECORD_BYTES: usize = 20;
+const RECORD_BYTES: usize = 28;
+
+/// What a sync covered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Synced {
+    /// Every transaction up to this one.
+    pub(crate) xid: Xid,
+    /// So many rows as had ever been written.
+    pub(crate) n_writes: u64,
+}
 
 /// The file, open for the next record.
 #[derive(Debug)]
@@ -56,22 +66,23 @@ impl Witness {
 
     /// Makes the one of a new filesystem, durably: a file that is there from the first moment is
     /// missing only if it was removed.
-    pub(crate) fn create(root: &Path, synced: Xid) -> Result<(), FsError> {
+    pub(crate) fn create(root: &Path, floor: Xid) -> Result<(), FsError> {
         let witness = Self::open(root)?;
-        let written = witness.file.write_all_at(&encode(synced), 0);
+        let record = encode(Synced { xid: floor, n_writes: 0 });
+        let written = witness.file.write_all_at(&record, 0);
         written.and_then(|()| witness.file.sync_all()).map_err(failed("write the witness of"))
     }
 
-    /// Notes that everything up to an id is durable, which must be so. Not synced.
-    pub(crate) fn note(&self, synced: Xid) {
+    /// Notes what is durable, which must be so. Not synced.
+    pub(crate) fn note(&self, synced: Synced) {
         // A record that is not written makes the file lag, and the sync that it is about succeeded.
         if let Err(error) = self.file.write_all_at(&encode(synced), 0) {
-            tracing::warn!(%synced, "cannot write the witness: {error}");
+            tracing::warn!(?synced, "cannot write the witness: {error}");
         }
     }
 
-    /// The id in it; `None` if it proves nothing.
-    pub(crate) fn read(root: &Path) -> Option<Xid> {
+    /// What it says; `None` if it proves nothing.
+    pub(crate) fn read(root: &Path) -> Option<Synced> {
         let path = Self::path(root);
         let read = || -> io::Result<[u8; RECORD_BYTES]> {
             let mut record = [0; RECORD_BYTES];
@@ -93,22 +104,25 @@ impl Witness {
     }
 }
 
-fn encode(synced: Xid) -> Vec<u8> {
-    let mut record = [MAGIC, synced.get().to_le_bytes()].concat();
+fn encode(synced: Synced) -> Vec<u8> {
+    let Synced { xid, n_writes } = synced;
+    let mut record = [MAGIC, xid.get().to_le_bytes(), n_writes.to_le_bytes()].concat();
     let checksum = crc32c::crc32c(&record);
     record.extend(checksum.to_le_bytes());
     assert_eq!(record.len(), RECORD_BYTES, "a record has one length");
     record
 }
 
-fn decode(record: &[u8; RECORD_BYTES]) -> Option<Xid> {
+fn decode(record: &[u8; RECORD_BYTES]) -> Option<Synced> {
     let (content, checksum) = record.split_last_chunk::<4>()?;
-    let (magic, number) = content.split_first_chunk::<8>()?;
+    let (magic, numbers) = content.split_first_chunk::<8>()?;
     let fits = crc32c::crc32c(content).to_le_bytes() == *checksum;
     if *magic != MAGIC || !fits {
         return None;
     }
-    <[u8; 8]>::try_from(number).ok().map(|number| Xid::new(u64::from_le_bytes(number)))
+    let (xid, n_writes) = numbers.split_first_chunk::<8>()?;
+    let n_writes = u64::from_le_bytes(n_writes.try_into().ok()?);
+    Some(Synced { xid: Xid::new(u64::from_le_bytes(*xid)), n_writes })
 }
 
 fn failed(operation: &'static str) -> impl Fn(io::Error) -> FsError {
@@ -121,31 +135,35 @@ mod tests {
 
     use super::*;
 
+    fn synced(xid: u64) -> Synced {
+        Synced { xid: Xid::new(xid), n_writes: xid.saturating_mul(3) }
+    }
+
     #[test]
     fn the_last_note_is_read() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Witness::read(dir.path()), None, "there is none");
         Witness::create(dir.path(), Xid::new(7)).unwrap();
-        assert_eq!(Witness::read(dir.path()), Some(Xid::new(7)));
+        assert_eq!(Witness::read(dir.path()), Some(Synced { xid: Xid::new(7), n_writes: 0 }));
         let witness = Witness::open(dir.path()).unwrap();
-        assert_eq!(Witness::read(dir.path()), Some(Xid::new(7)), "opening changes nothing");
+        assert!(Witness::read(dir.path()).is_some(), "opening changes nothing");
         for xid in [8, 300, u64::MAX] {
-            witness.note(Xid::new(xid));
-            assert_eq!(Witness::read(dir.path()), Some(Xid::new(xid)));
+            witness.note(synced(xid));
+            assert_eq!(Witness::read(dir.path()), Some(synced(xid)));
         }
     }
 
     #[test]
     fn torn_and_foreign_records_prove_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let whole = encode(Xid::new(77));
+        let whole = encode(synced(77));
         for torn_at in 0..whole.len() {
-            let mut torn = encode(Xid::new(0xffff_ffff));
+            let mut torn = encode(synced(0xffff_ffff));
             torn[..torn_at].copy_from_slice(&whole[..torn_at]);
             fs::write(Witness::path(dir.path()), &torn).unwrap();
             let read = Witness::read(dir.path());
             // Before the first byte that differs, nothing is torn yet.
-            assert!(read.is_none() || torn == encode(Xid::new(0xffff_ffff)), "{torn_at}: {read:?}");
+            assert!(read.is_none() || torn == encode(synced(0xffff_ffff)), "{torn_at}: {read:?}");
             fs::write(Witness::path(dir.path()), &whole[..torn_at]).unwrap();
             assert_eq!(Witness::read(dir.path()), None, "cut at {torn_at}");
         }
@@ -156,8 +174,8 @@ mod tests {
     /// What is on disks must stay readable: these bytes are the format.
     #[test]
     fn a_record_is_the_bytes_that_it_always_was() {
-        let record = encode(Xid::new(513));
-        assert_eq!(record[..16], *b"TIERWTN1\x01\x02\0\0\0\0\0\0");
-        assert_eq!(record[16..], crc32c::crc32c(&record[..16]).to_le_bytes());
+        let record = encode(Synced { xid: Xid::new(513), n_writes: 3 });
+        assert_eq!(record[..24], *b"TIERWTN1\x01\x02\0\0\0\0\0\0\x03\0\0\0\0\0\0\0");
+        assert_eq!(record[24..], crc32c::crc32c(&record[..24]).to_le_bytes());
     }
 }

@@ -76,7 +76,9 @@ impl Core {
             return Ok(PartEvicted { bytes: None, rest: None });
         };
         let goes = move |run: &ChunkRun| run.data_xid == data_xid && run.state.is_resident();
-        let reach = self.reader().reach(ino, chunks, N_ROWS_BATCH, goes)?;
+        // Those of cut runs as well, which go with it.
+        let has_chunks = |run: &ChunkRun| run.state.is_resident();
+        let reach = self.reader().reach(ino, chunks, N_ROWS_BATCH, has_chunks)?;
         let rest = ChunkRange::new(reach, chunks.end());
         let chunks = ChunkRange::new(chunks.start(), reach).unwrap_or(chunks);
         let window = MapWindow::load(self.reader(), ino, chunks, self.size_of(&attr))?;

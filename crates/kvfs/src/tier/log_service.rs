@@ -67,7 +67,11 @@ impl LogService for Core {
     fn retire_segments(&self, xid: Xid) -> Result<(), PortError> {
         tracing::debug!(%xid, "retiring segments");
         let _room = self.admit(Purpose::Removal, ROWS_BYTES)?;
-        let record = |retired: &[_]| self.db.record_retired(retired);
+        let record = |retired: &[_]| {
+            self.committer.write_beside(|db| db.record_retired(retired))?;
+            // The files go only then.
+            self.committer.sync()
+        };
         Ok(self.publications.segments.retire(xid, record)?)
     }
 }

@@ -62,7 +62,7 @@ impl Core {
         let segment = self.publications.segments.write(range, self.chunk_bytes, records)?;
         // Whatever comes of this, the file stays: the batch may be in the write-ahead log although
         // it failed, and then it counts from the next opening on.
-        self.db.record_published(range)?;
+        self.committer.write_beside(|db| db.record_published(range))?;
         self.publications.segments.add(segment);
         self.publications.snapshots.lock().insert(last, Arc::new(snapshot));
         tracing::info!(%range, elapsed = ?begin.elapsed(), "published");

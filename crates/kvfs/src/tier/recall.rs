@@ -208,6 +208,7 @@ impl Core {
         })?;
         // The listener may ask for the inode's attributes.
         drop(guard);
+        self.bound_backlogs();
         self.residency_changed(ino);
         Ok(())
     }

@@ -12,7 +12,7 @@ use kvfs::{FsError, Kvfs};
 use rocksdb::{DB, Options};
 use tempfile::TempDir;
 use tier_types::{
-    ErrorKind, FileKind, HasKind, Ino, LogService, MountedInstance, Persisted, with_causes,
+    ChunkNo, ErrorKind, FileKind, HasKind, Ino, LogService, MountedInstance, Persisted, with_causes,
 };
 
 use crate::common::{create, directory, file, name, node, open};
@@ -68,10 +68,14 @@ impl Tree {
 
     /// Flips a bit in the middle of a table.
     fn damage(&self, table: &str) {
+        self.damage_at(table, |len| len / 2);
+    }
+
+    fn damage_at(&self, table: &str, place: impl Fn(usize) -> usize) {
         let file = self.file_of(table);
         let mut bytes = fs::read(&file).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
+        let at = place(bytes.len());
+        bytes[at] ^= 1;
         fs::write(file, bytes).unwrap();
     }
 
@@ -226,6 +230,88 @@ fn chunks_that_cannot_be_read_come_from_the_archive_if_it_has_them() {
     for finding in run(&Everything, &fs, false).1 {
         assert_ne!(finding.problem.name(), "chunks-unreadable", "{finding:?}");
     }
+}
+
+#[test]
+fn what_lies_in_a_damaged_block_can_be_replaced_cut_evicted_and_removed() {
+    let tree = Tree::new();
+    tree.damage("chunks");
+    let fs = open(&tree.dir);
+    let unreadable: Vec<_> = tree.failures(&fs).iter().map(row_of).collect();
+    assert!(unreadable.len() >= 4, "{unreadable:?}");
+    let fs = tree.writable(fs);
+    for (turn, ino) in unreadable.iter().enumerate() {
+        match turn % 4 {
+            0 => {
+                fs.write(*ino, 0, &[turn.to_le_bytes()[0]; 700]).unwrap();
+                assert_eq!(fs.read(*ino, 0, 999).unwrap(), [turn.to_le_bytes()[0]; 700]);
+            }
+            1 => {
+                fs.truncate(*ino, 0).unwrap();
+                fs.truncate(*ino, 700).unwrap();
+                assert_eq!(fs.read(*ino, 0, 999).unwrap(), [0; 700]);
+            }
+            2 => {
+                for extent in fs.resident_extents(*ino, ChunkNo::new(0), 9).unwrap() {
+                    fs.evict_extent(&extent).unwrap();
+                }
+                assert_eq!(fs.resident_bytes(*ino).unwrap(), 0);
+            }
+            _ => {
+                let number = tree.files.iter().zip(0..).find(|(file, _)| *file == ino).unwrap().1;
+                fs.unlink(tree.home, &name(&file_name(number))).unwrap();
+                while fs.reap(100).unwrap() {}
+                assert!(matches!(fs.getattr(*ino), Err(FsError::NotFound)));
+            }
+        }
+    }
+    for finding in run(&Everything, &fs, false).1 {
+        assert!(finding.ino.is_none_or(|ino| !unreadable.contains(&ino)), "{finding:?}");
+    }
+}
+
+#[test]
+fn a_store_is_not_compacted_while_a_block_is_damaged_that_no_inode_leads_to() {
+    let (dir, fs) = create();
+    let ino = file(&fs, Ino::ROOT, "large");
+    for number in 0..200 {
+        fs.write(ino, number * 2048, &content(number)[..300]).unwrap();
+    }
+    fs.fsync().unwrap();
+    drop(fs);
+    drop(open(&dir));
+    let tree = Tree { dir, home: Ino::ROOT, files: vec![ino] };
+    tree.damage("chunks");
+    let fs = open(&tree.dir);
+    assert!((0..200).any(|number| fs.read(ino, number * 2048, 300).is_err()));
+    let mark = tree.dir.path().join("kvs/compaction-is-off");
+    assert!(mark.exists());
+    // What was cut is read by nothing, and its rows are in the damaged block all the same.
+    fs.truncate(ino, 0).unwrap();
+    run(&Nothing, &fs, true);
+    assert!(mark.exists());
+}
+
+#[test]
+fn a_damaged_block_of_the_dying_does_not_end_a_check() {
+    let (dir, fs) = create();
+    for number in 0..60 {
+        let ino = file(&fs, Ino::ROOT, &file_name(number));
+        for part in 0..70 {
+            fs.write(ino, part * 1024, &[7; 10]).unwrap();
+        }
+        fs.unlink(Ino::ROOT, &name(&file_name(number))).unwrap();
+    }
+    fs.fsync().unwrap();
+    drop(fs);
+    drop(open(&dir));
+    let tree = Tree { dir, home: Ino::ROOT, files: Vec::new() };
+    // In the only block of its rows.
+    tree.damage_at("dying", |_| 100);
+    let fs = open(&tree.dir);
+    let (report, findings) = run(&Nothing, &fs, false);
+    assert!(report.n_unreadable > 0, "{findings:?}");
+    assert!(findings.iter().any(|finding| finding.problem.to_string().contains("dying")));
 }
 
 fn row_of(error: &FsError) -> Ino {

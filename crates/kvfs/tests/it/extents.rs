@@ -206,6 +206,35 @@ fn damage_of_what_was_synced_is_not_taken_for_a_loss_of_power() {
     assert_eq!(check(&fs).1.len(), 1);
 }
 
+#[test]
+fn what_came_back_by_a_loss_of_power_is_kept_for_a_snapshot() {
+    let (dir, fs) = blocks();
+    let ino = file(&fs, Ino::ROOT, "f");
+    fs.write(ino, 0, &[1; BLOCK]).unwrap();
+    fs.fsync().unwrap();
+    let path = extent_files(&dir).pop().unwrap();
+    let synced = fs::metadata(&path).unwrap().len();
+    fs.write(ino, 0, &[2; BLOCK]).unwrap();
+    drop(fs);
+    // The row of the second write reached the disk, its bytes did not.
+    let disk = OpenOptions::new().write(true).open(path).unwrap();
+    disk.write_all_at(&[0; BLOCK], synced).unwrap();
+    let fs = common::open(&dir);
+    assert_eq!(fs.read(ino, 0, BLOCK).unwrap(), [1; BLOCK]);
+    let publication = fs.publish().unwrap().unwrap();
+    let snapshot = fs.open_snapshot(&publication).unwrap();
+    fs.write(ino, 0, &[3; BLOCK]).unwrap();
+    fs.reclaim().unwrap();
+    let mut old = Vec::new();
+    let chunk = ChunkRange::one(ChunkNo::new(0)).unwrap();
+    snapshot.reader().read_chunks(ino, chunk, &mut old).unwrap();
+    assert_eq!(old, [1; BLOCK]);
+    drop(snapshot);
+    fs.release(&publication).unwrap();
+    fs.reclaim().unwrap();
+    assert_eq!(disk_bytes(&dir), blocks_of(1), "and no longer");
+}
+
 const N_FILES: usize = 3;
 
 #[derive(Clone, Debug)]

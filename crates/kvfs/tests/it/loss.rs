@@ -10,7 +10,9 @@ use kvfs::{Core, FsError, Kvfs, Loss, NoArchive};
 use tempfile::TempDir;
 use tier_log::LogError;
 use tier_testkit::VirtualClock;
-use tier_types::{ErrorKind, FileKind, HasKind, Ino, LogService, MountedInstance, Xid, XidRange};
+use tier_types::{
+    ChunkNo, ErrorKind, FileKind, HasKind, Ino, LogService, MountedInstance, Xid, XidRange,
+};
 
 use crate::common::{create, file, name, node, open, options};
 use crate::fsck::check;
@@ -119,6 +121,29 @@ fn a_key_value_store_that_was_put_back_is_noticed_by_a_segment() {
     assert!(proof.exists(), "what proves the loss is not removed");
 }
 
+#[test]
+fn an_eviction_that_was_undone_is_noticed() {
+    let (dir, fs) = create();
+    let ino = file(&fs, Ino::ROOT, "a");
+    fs.write(ino, 0, &[1; 2000]).unwrap();
+    fs.fsync().unwrap();
+    drop(fs);
+    let before = saved(&dir);
+    let fs = open(&dir);
+    let last = fs.last_xid();
+    for extent in fs.resident_extents(ino, ChunkNo::new(0), 9).unwrap() {
+        fs.evict_extent(&extent).unwrap();
+    }
+    fs.fsync().unwrap();
+    assert_eq!(fs.last_xid(), last, "it is no transaction");
+    drop(fs);
+    put_back(&before, dir.path(), "kvs");
+    let loss = loss(try_open(dir.path()));
+    let Loss::Writes { n_missing, proof } = loss else { panic!("{loss:?}") };
+    assert!(n_missing > 0);
+    assert_eq!(proof, dir.path().join("witness"));
+}
+
 /// Synced operations, and then others; and how long the write-ahead log was in between.
 fn partly_synced() -> (TempDir, usize, Xid) {
     let (dir, fs) = create();
@@ -188,6 +213,68 @@ fn what_was_never_synced_may_be_torn() {
         let next = fs.last_xid().next().get();
         assert_eq!(file(&fs, Ino::ROOT, "next").get(), next);
     }
+}
+
+/// Pages of what a loss of power leaves come in any order, and what is missing is zeros.
+const PAGE_BYTES: usize = 4096;
+
+#[test]
+fn a_hole_in_what_was_not_synced_ends_the_log_there() {
+    let (dir, len, synced) = partly_synced();
+    let fs = open(&dir);
+    for number in 0..1500 {
+        file(&fs, Ino::ROOT, &format!("more-{number}"));
+    }
+    drop(fs);
+    let log = write_ahead_log(dir.path());
+    let bytes = fs::read(&log).unwrap();
+    let n_pages = bytes.len() / PAGE_BYTES;
+    // Opened again, the store has a new log: what was synced lies in tables.
+    assert!(n_pages > 30 && len < bytes.len());
+    let mut n_shorter = 0;
+    for page in (0..n_pages).step_by(3).chain((0..n_pages).step_by(8)) {
+        let left = saved(&dir);
+        let mut holed = bytes.clone();
+        holed[page * PAGE_BYTES..][..PAGE_BYTES].fill(0);
+        fs::write(write_ahead_log(left.path()), holed).unwrap();
+        let fs = open(&left);
+        assert!(fs.last_xid() >= synced, "{page}");
+        n_shorter += usize::from(fs.last_xid().get() < synced.get() + 1500);
+        assert_eq!(check(&fs).1, Vec::<String>::new(), "{page}");
+        let made = file(&fs, Ino::ROOT, "next").get();
+        assert_eq!(made, fs.last_xid().get());
+        // What it has is one state of before: a publication finds all its records.
+        fs.publish().unwrap().unwrap();
+    }
+    assert!(n_shorter > 10, "{n_shorter}");
+}
+
+#[test]
+fn a_hole_in_what_was_synced_is_a_loss_and_changes_nothing() {
+    let (dir, _, _) = partly_synced();
+    let fs = open(&dir);
+    for number in 0..300 {
+        file(&fs, Ino::ROOT, &format!("more-{number}"));
+    }
+    fs.fsync().unwrap();
+    drop(fs);
+    let log = write_ahead_log(dir.path());
+    let mut bytes = fs::read(&log).unwrap();
+    bytes[..PAGE_BYTES].fill(0);
+    fs::write(&log, bytes).unwrap();
+    let before = contents(&dir.path().join("kvs"));
+    let loss = loss(try_open(dir.path()));
+    assert!(matches!(loss, Loss::RolledBack { .. }), "{loss:?}");
+    let after = contents(&dir.path().join("kvs"));
+    for (path, bytes) in &before {
+        let is_log = path.extension().is_some_and(|extension| extension == "log");
+        assert!(!is_log || after.contains(&(path.clone(), bytes.clone())), "{path:?}");
+    }
+    assert!(
+        fs::read_dir(dir.path())
+            .unwrap()
+            .all(|entry| { !entry.unwrap().file_name().to_str().unwrap().starts_with("trial-") })
+    );
 }
 
 #[test]
@@ -328,7 +415,7 @@ fn behind_its_archive_a_filesystem_can_be_read_and_not_written() {
     let repaired = fs.repair(&crate::fsck::Everything, &mut |_| {}, &false.into());
     behind(repaired.map(drop));
     assert_eq!(fs.publish().unwrap_err().kind(), ErrorKind::Damaged);
-    assert_eq!(fs.resident_extents(f, tier_types::ChunkNo::new(0), 9).unwrap().len(), 1);
+    assert_eq!(fs.resident_extents(f, ChunkNo::new(0), 9).unwrap().len(), 1);
     assert_eq!(fs.last_xid(), last, "nothing was given out, not even for the unnamed inode");
     assert!(!fs.reap(1000).unwrap(), "nothing is reaped");
     assert!(fs.getattr(unnamed.ino).is_ok());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kvfs::ops::Blocking;
+use kvfs::ops::{Blocking, SetAttr};
 use kvfs::{FsError, Heat, Kvfs};
 use parking_lot::Mutex;
 use tier_types::{ErrorKind, HasKind, Ino, MountedInstance};
@@ -110,7 +110,7 @@ fn an_operation_that_must_not_wait_changes_nothing() {
     for done in [
         fs.read_with(not, ino, 0, 10).map(drop),
         fs.write_with(not, ino, 5, b"in part"),
-        fs.truncate_with(not, ino, 5),
+        fs.truncate_with(not, ino, 5, &SetAttr::default()),
         fs.punch_hole_with(not, ino, 5, 1000),
     ] {
         assert!(matches!(done, Err(FsError::Cold { ino: of }) if of == ino), "{done:?}");
@@ -118,7 +118,7 @@ fn an_operation_that_must_not_wait_changes_nothing() {
     assert_eq!((fs.getattr(ino).unwrap(), archive.n_recalls()), (before, 0));
     // What needs none of the old bytes needs no recall.
     fs.write_with(not, ino, 512, &[1; 512]).unwrap();
-    fs.truncate_with(not, ino, 1024).unwrap();
+    fs.truncate_with(not, ino, 1024, &SetAttr::default()).unwrap();
     assert_eq!(archive.n_recalls(), 0);
 }
 

@@ -9,6 +9,8 @@ mod demo;
 #[cfg(test)]
 mod fragile_disk;
 #[cfg(test)]
+mod full_disk;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod import;

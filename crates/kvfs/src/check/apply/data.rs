@@ -4,7 +4,6 @@ use tier_types::{ChunkNo, ChunkRange, ChunkState, Ino, Xid, to_u64};
 
 use super::{Apply, N_ROWS_BATCH};
 use crate::FsError;
-use crate::store::extents::ChunkExtent;
 use crate::store::{Counters, DataSums, FILE_BYTES_MAX};
 use crate::tx::MapWindow;
 
@@ -40,7 +39,7 @@ impl Apply<'_> {
             if window.runs().iter().any(|run| run.data_xid != data_xid) {
                 return Ok(false);
             }
-            let extents = self.readable_extents(ino, part)?;
+            let extents = self.0.reader().file_extents(ino, part)?;
             // The sums of the inode are wrong as well by now; they are made anew below.
             self.write(move |draft| {
                 draft.delete_chunks(ino, part, &extents);
@@ -49,24 +48,6 @@ impl Apply<'_> {
         }
         self.0.residency_changed(ino);
         self.sum_resident(ino)
-    }
-
-    /// The extents of chunks, as far as their rows can be read. What a row in a damaged block refers
-    /// to is not known, and stays where it is.
-    fn readable_extents(&self, ino: Ino, chunks: ChunkRange) -> Result<Vec<ChunkExtent>, FsError> {
-        let all = self.0.reader().file_extents(ino, chunks);
-        if !matches!(all, Err(FsError::Unreadable { .. })) {
-            return all;
-        }
-        let mut extents = Vec::new();
-        for number in chunks.start().get()..chunks.end().get() {
-            let Some(one) = ChunkRange::one(ChunkNo::new(number)) else { break };
-            match self.0.reader().file_extents(ino, one) {
-                Err(FsError::Unreadable { .. }) => {}
-                found => extents.extend(found?),
-            }
-        }
-        Ok(extents)
     }
 
     /// Makes the sums of an inode anew, from the map.

@@ -1,5 +1,8 @@
-//! Owners: what is kept of inodes that do not exist, or that the walk could not read. A dying inode is one of these, and the rows
-//! that the reaper has yet to delete are its own; a cut mark of an inode that is gone is not.
+//! Owners: what is kept of inodes that do not exist, or that the walk could not read. A dying inode
+//! is one of these, and the rows that the reaper has yet to delete are its own; a cut mark of an
+//! inode that is gone is not.
+
+use tier_types::Ino;
 
 use super::Scan;
 use crate::FsError;
@@ -35,7 +38,7 @@ impl Scan<'_> {
                     Owner::Unreadable => self.find_any(None, Problem::KeyUnreadable { table })?,
                     Owner::Gap(gap) => self.gap(table, &gap)?,
                     Owner::Inode { ino, exists } => {
-                        let is_dying = is_reaped(table) && self.reader().is_dying(ino)?;
+                        let is_dying = is_reaped(table) && self.is_dying(ino)?;
                         if exists == Some(false) && is_dying {
                             // The reaper comes for it.
                         } else if exists == Some(false) {
@@ -57,18 +60,33 @@ impl Scan<'_> {
     fn dying(&mut self) -> Result<(), FsError> {
         for owner in self.snapshot.owners(Table::Dying) {
             self.check_stop()?;
-            let Owner::Inode { ino, exists } = owner? else {
-                self.find_any(None, Problem::KeyUnreadable { table: Table::Dying })?;
-                continue;
+            let (ino, exists) = match owner? {
+                Owner::Inode { ino, exists } => (ino, exists),
+                Owner::Gap(gap) => {
+                    self.gap(Table::Dying, &gap)?;
+                    continue;
+                }
+                Owner::Unreadable => {
+                    self.find_any(None, Problem::KeyUnreadable { table: Table::Dying })?;
+                    continue;
+                }
             };
-            match self.reader().dying(ino)? {
-                Some(dying) => self.counted.gain_dying(dying.resident_bytes),
-                None => self.find(ino, Problem::DyingUnreadable)?,
+            let dying = self.reader().dying(ino);
+            match self.tolerate(dying)? {
+                Some(Some(dying)) => self.counted.gain_dying(dying.resident_bytes),
+                Some(None) => self.find(ino, Problem::DyingUnreadable)?,
+                None => {}
             }
             if exists == Some(true) {
                 self.find(ino, Problem::DyingExists)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether the reaper comes for an inode that does not exist. If that cannot be read, it may.
+    fn is_dying(&mut self, ino: Ino) -> Result<bool, FsError> {
+        let is_dying = self.reader().is_dying(ino);
+        Ok(self.tolerate(is_dying)?.unwrap_or(true))
     }
 }

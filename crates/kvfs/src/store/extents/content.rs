@@ -30,6 +30,16 @@ pub(crate) struct Place {
     pub(crate) offset: u64,
 }
 
+/// No file is so long that an offset in it is greater.
+const OFFSET_MAX: u64 = 1 << 62;
+
+impl Place {
+    /// A place that was read; `None` if no file can have it.
+    pub(in crate::store) fn parse(file: u32, offset: u64) -> Option<Self> {
+        (offset <= OFFSET_MAX).then_some(Self { file, offset })
+    }
+}
+
 /// The bytes of one chunk in an extent file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FileExtent {
@@ -94,12 +104,11 @@ impl<'a> Content<'a> {
             (&TAG_EXTENT, rest) => {
                 let (file, rest) = take_u32(rest)?;
                 let (offset, rest) = rest.split_first_chunk::<8>()?;
-                let place = Place { file, offset: u64::from_le_bytes(*offset) };
+                let place = Place::parse(file, u64::from_le_bytes(*offset))?;
                 let (len, rest) = take_u32(rest)?;
                 let (checksum, rest) = take_u32(rest)?;
                 let extent = FileExtent { place, len, checksum };
-                let fits = (1..=CHUNK_BYTES_MAX).contains(&to_usize(u64::from(len)))
-                    && place.offset.checked_add(u64::from(len)).is_some();
+                let fits = (1..=CHUNK_BYTES_MAX).contains(&to_usize(u64::from(len)));
                 let patches = Patches::from_bytes(rest).filter(|_| fits)?;
                 Some(Self::InFile(extent, patches))
             }

@@ -10,7 +10,15 @@
 //! given back. Below the **floor**, the smallest place in flight or the end of the newest file if
 //! there is none, everything is settled: a row refers to it, or it is free. A sync of the files
 //! that begins after the floor was taken makes all rows' bytes below it durable. Opening a store
-//! therefore has to look only at what lies at or behind the floor of the last sync.
+//! therefore has to look only at what lies at or behind the floor of the last sync. A place whose
+//! commit failed is *abandoned*: a row may refer to it or not, which only the key-value store knows
+//! when it is opened again.
+//!
+//! # A sync that fails
+//! The system then drops what it could not write, and takes the next sync for one of nothing. So
+//! what no sync covers is read once more, which gives the bytes that the cache still has, written
+//! to its place again, and synced ([`rewrite`](ExtentFiles::rewrite)); no sync is believed before
+//! that. Bytes that are gone are found by their checksums.
 //!
 //! Appends start at multiples of a block, so that the block of a short last chunk can be given back
 //! with it. Each process begins a file of its own: what an earlier one left behind the end of its
@@ -60,6 +68,8 @@ struct State {
     /// Where the next append goes.
     end: Place,
     in_flight: BTreeSet<Place>,
+    /// Those of them whose commit failed, with their bytes.
+    abandoned: BTreeMap<Place, u64>,
     /// Files with bytes that no sync covers.
     dirty: BTreeMap<u32, Arc<File>>,
     /// A file came or went since the directory was synced.
@@ -77,13 +87,14 @@ pub(crate) struct Appended {
     settled: bool,
 }
 
-/// Bytes to which rows refer whose commit is under way. Dropped, they stay in flight: it is not
-/// known what is in the store, and opening it again looks.
+/// Bytes to which rows refer whose commit is under way. Dropped, they are abandoned: it is not known
+/// what is in the store, and opening it again looks.
 #[derive(Debug)]
 pub(crate) struct Committing {
     files: Arc<ExtentFiles>,
     place: Place,
     len: u64,
+    settled: bool,
 }
 
 impl ExtentFiles {
@@ -105,6 +116,7 @@ impl ExtentFiles {
             open: BTreeMap::new(),
             end: Place { file: next, offset: 0 },
             in_flight: BTreeSet::new(),
+            abandoned: BTreeMap::new(),
             dirty: BTreeMap::new(),
             directory_dirty: false,
             sync_failed: false,
@@ -222,6 +234,58 @@ impl ExtentFiles {
             // Of whatever kind: it is no operation that could be tried again.
             FsError::Extents { operation: "sync", source }
         })
+    }
+
+    /// Whether a sync failed and nothing was done about it.
+    pub(crate) fn needs_rewrite(&self) -> bool {
+        self.state.lock().sync_failed
+    }
+
+    /// As after a sync that failed.
+    #[cfg(test)]
+    pub(crate) fn fail_sync(&self) {
+        self.state.lock().sync_failed = true;
+    }
+
+    /// Writes extents to their places once more, all of those that no sync covers, and syncs them.
+    /// From then on syncs are believed again.
+    pub(crate) fn rewrite(&self, extents: &[(Place, u32)]) -> Result<(), FsError> {
+        let _syncing = self.syncing.lock();
+        let mut files = BTreeMap::new();
+        for (place, len) in extents {
+            let mut bytes = vec![0; to_usize(u64::from(*len))];
+            if !self.read_at(*place, &mut bytes)? {
+                tracing::error!(?place, "chunk data is gone that was not synced");
+                continue;
+            }
+            // What was given back since reads as zeros, and would take space again.
+            if bytes.iter().any(|byte| *byte != 0) {
+                let file = self.file(&mut self.state.lock(), place.file)?;
+                file.write_all_at(&bytes, place.offset).map_err(failed("write to"))?;
+                files.insert(place.file, file);
+            }
+        }
+        let synced = files.values().try_for_each(|file| file.sync_data());
+        let all_synced = synced.and_then(|()| File::open(&self.directory)?.sync_all());
+        all_synced.map_err(failed("sync"))?;
+        self.state.lock().sync_failed = false;
+        Ok(())
+    }
+
+    /// Places of which it is not known whether rows refer to them, with their bytes.
+    pub(crate) fn abandoned(&self) -> Vec<(Place, u64)> {
+        self.state.lock().abandoned.iter().map(|(place, len)| (*place, *len)).collect()
+    }
+
+    /// Now it is known.
+    pub(crate) fn resolve(&self, place: Place, is_referred: bool) -> Result<(), FsError> {
+        let Some(len) = self.state.lock().abandoned.get(&place).copied() else { return Ok(()) };
+        if !is_referred {
+            self.punch(place, len)?;
+        }
+        self.state.lock().abandoned.remove(&place);
+        self.settle(place);
+        Ok(())
     }
 
     /// Makes what an earlier process wrote durable, in the files from `first` on, and has the system
@@ -369,25 +433,36 @@ impl Appended {
     /// From now on rows may refer to them.
     pub(crate) fn into_committing(mut self) -> Committing {
         self.settled = true;
-        Committing { files: Arc::clone(&self.files), place: self.place, len: self.len }
+        let files = Arc::clone(&self.files);
+        Committing { files, place: self.place, len: self.len, settled: false }
     }
 }
 
 impl Committing {
     /// Rows do refer to them. Returns where the bytes end.
-    pub(crate) fn commit(self) -> Place {
+    pub(crate) fn commit(mut self) -> Place {
+        self.settled = true;
         self.files.settle(self.place);
         Place { offset: self.place.offset + self.len, ..self.place }
     }
 
     /// No row refers to them, and none will: they are given back.
-    pub(crate) fn give_back(self) {
-        let Self { files, place, len } = self;
-        drop(Appended { files, place, len, settled: false });
+    pub(crate) fn give_back(mut self) {
+        self.settled = true;
+        let files = Arc::clone(&self.files);
+        drop(Appended { files, place: self.place, len: self.len, settled: false });
     }
 
     pub(crate) fn bytes(&self) -> u64 {
         self.len
+    }
+}
+
+impl Drop for Committing {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.files.state.lock().abandoned.insert(self.place, self.len);
+        }
     }
 }
 

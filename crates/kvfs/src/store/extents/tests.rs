@@ -1,13 +1,16 @@
 //! Extent files by themselves, and the encoding of rows.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
+use tier_types::{FileKind, Ino};
 
 use super::content::Patches;
 use super::*;
+use crate::testing::{filesystem, name, node};
 
 const CHUNK: u32 = 8192;
 
@@ -144,7 +147,7 @@ fn a_file_of_another_kind_is_left_alone() {
 }
 
 fn extent() -> impl Strategy<Value = FileExtent> {
-    (any::<u32>(), 0..u64::MAX / 2, 1..=1_u32 << 20, any::<u32>()).prop_map(
+    (any::<u32>(), 0..=1_u64 << 62, 1..=1_u32 << 20, any::<u32>()).prop_map(
         |(file, offset, len, checksum)| FileExtent { place: Place { file, offset }, len, checksum },
     )
 }
@@ -187,4 +190,64 @@ fn patches_out_of_order_are_none() {
     assert_eq!(Patches::from_bytes(&[touching, first.clone()].concat()), None);
     assert_eq!(Patches::from_bytes(&[0; 8]), None, "no bytes");
     assert_eq!(Patches::from_bytes(&first[..9]), None, "cut off");
+}
+
+#[test]
+fn what_a_failed_commit_left_behind_is_resolved_when_the_store_says_how() {
+    let (_dir, files) = files();
+    let start = files.floor();
+    for is_referred in [false, true] {
+        let appended = files.append(&vec![7; 8192]).unwrap();
+        let extent = appended.extents(&vec![7; 8192], CHUNK)[0];
+        drop(appended.into_committing());
+        assert_eq!(files.floor(), extent.place, "it is in flight");
+        assert_eq!(files.abandoned(), [(extent.place, 8192)]);
+        files.resolve(extent.place, is_referred).unwrap();
+        assert_eq!(files.abandoned(), []);
+        assert!(files.floor() > extent.place);
+        assert_eq!(read(&files, extent).is_some(), is_referred);
+        // Once is enough.
+        files.resolve(extent.place, false).unwrap();
+        assert_eq!(read(&files, extent).is_some(), is_referred);
+    }
+    assert!(files.floor() > start);
+}
+
+#[test]
+fn no_sync_is_believed_after_one_that_failed_until_all_was_written_again() {
+    let (dir, files) = files();
+    let extents = append(&files, &vec![7; 20_000]);
+    let gone = append(&files, b"gone");
+    files.fail_sync();
+    for _ in 0..2 {
+        assert!(files.sync().is_err());
+    }
+    assert!(files.needs_rewrite());
+    let places = |extents: &[FileExtent]| -> Vec<_> {
+        extents.iter().map(|extent| (extent.place, extent.len)).collect()
+    };
+    // What was given back meanwhile stays given back.
+    files.punch(gone[0].place, 4).unwrap();
+    let path = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+    let blocks = fs::metadata(&path).unwrap().blocks();
+    files.rewrite(&[places(&extents), places(&gone)].concat()).unwrap();
+    assert!(!files.needs_rewrite());
+    files.sync().unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().blocks(), blocks);
+    for extent in extents {
+        assert!(read(&files, extent).is_some());
+    }
+}
+
+#[test]
+fn a_filesystem_goes_on_after_a_failed_sync() {
+    let (_dir, fs) = filesystem();
+    let node = node(FileKind::Regular);
+    let ino = fs.create_node(Ino::ROOT, &name("f"), &node).unwrap().ino;
+    fs.write(ino, 0, &[1; 2048]).unwrap();
+    fs.db.extent_files().fail_sync();
+    assert!(fs.fsync().is_err());
+    fs.write(ino, 2048, &[2; 2048]).unwrap();
+    fs.fsync().unwrap();
+    assert_eq!(fs.read(ino, 0, 9999).unwrap(), [[1; 2048], [2; 2048]].concat());
 }

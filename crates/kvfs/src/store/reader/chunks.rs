@@ -9,6 +9,7 @@
 //! the rows as they are; they are for what changes them.
 
 use std::iter;
+use std::ops::Range;
 
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, Ino, to_usize};
 
@@ -335,31 +336,73 @@ impl<'a> StoreReader<'a> {
         assembler.finish_filled()
     }
 
-    /// The rows of the chunks of a range that are in the store.
+    /// The rows of the chunks of a range that are in the store and can be read.
     pub(crate) fn old_chunks(&self, ino: Ino, range: ChunkRange) -> Result<Vec<OldChunk>, FsError> {
-        let (from, until) = (keys::chunk(ino, range.start()), keys::chunk(ino, range.end()));
-        let rows = self.tables.scan(Table::Chunks, &from, &until)?.map(|pair| {
-            let (key, row) = pair?;
-            let chunk = keys::parse_second(&key).map_or(ChunkNo::END, ChunkNo::new);
-            Ok(OldChunk { chunk, row: row.into_vec() })
-        });
-        rows.collect()
+        let mut chunks = Vec::new();
+        self.visit_rows(ino, range, &mut |chunk, row| {
+            chunks.push(OldChunk { chunk, row: row.to_vec() });
+        })?;
+        Ok(chunks)
     }
 
-    /// The extents that the rows of a range of chunks refer to.
+    /// The extents that the rows of a range of chunks refer to, as far as they can be read.
     pub(crate) fn file_extents(
         &self,
         ino: Ino,
         range: ChunkRange,
     ) -> Result<Vec<ChunkExtent>, FsError> {
         let mut extents = Vec::new();
-        for row in self.chunk_rows(ino, range)? {
-            let ChunkRow { chunk, content } = row?;
-            if let RowContent::InFile(extent) = content {
+        self.visit_rows(ino, range, &mut |chunk, row| {
+            if let RowContent::InFile(extent) = RowContent::of(row) {
                 extents.push(ChunkExtent { ino, chunk, extent });
             }
-        }
+        })?;
         Ok(extents)
+    }
+
+    /// Shows `visit` the rows of a range of chunks that are about to be replaced or deleted. Damage
+    /// must not stop that, because it is how damage goes away: from a damaged block on each chunk is
+    /// looked for by its key. To what an unreadable row refers is not known, and stays where it is.
+    fn visit_rows(
+        &self,
+        ino: Ino,
+        range: ChunkRange,
+        visit: &mut dyn FnMut(ChunkNo, &[u8]),
+    ) -> Result<(), FsError> {
+        let (from, until) = (keys::chunk(ino, range.start()), keys::chunk(ino, range.end()));
+        let mut next = range.start();
+        for pair in self.tables.scan(Table::Chunks, &from, &until)? {
+            let (key, row) = match pair {
+                Err(FsError::Unreadable { .. }) => {
+                    return self.visit_rows_by_key(ino, next.get()..range.end().get(), visit);
+                }
+                pair => pair?,
+            };
+            // A key that cannot be read is of a chunk that no map knows.
+            let Some(chunk) = keys::parse_second(&key).map(ChunkNo::new) else { continue };
+            visit(chunk, &row);
+            next = chunk.next();
+        }
+        Ok(())
+    }
+
+    fn visit_rows_by_key(
+        &self,
+        ino: Ino,
+        numbers: Range<u64>,
+        visit: &mut dyn FnMut(ChunkNo, &[u8]),
+    ) -> Result<(), FsError> {
+        for chunk in numbers.map(ChunkNo::new) {
+            match self.chunk_row(ino, chunk) {
+                Ok(Some(row)) => visit(chunk, &row),
+                Ok(None) => {}
+                Err(FsError::Unreadable { .. }) => {
+                    tracing::warn!(%ino, %chunk, "a row is damaged: its space stays taken");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// The chunks of a range of which there are rows, wanted there or not.

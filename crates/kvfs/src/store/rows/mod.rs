@@ -300,7 +300,7 @@ pub(crate) fn place_to_bytes(place: Place) -> Vec<u8> {
 
 pub(crate) fn place_from_bytes(bytes: &[u8]) -> Option<Place> {
     let (file, offset) = decode(bytes)?;
-    Some(Place { file, offset })
+    Place::parse(file, offset)
 }
 
 pub(crate) fn counters_to_bytes(counters: &Counters) -> Vec<u8> {

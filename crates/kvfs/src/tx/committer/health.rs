@@ -11,6 +11,8 @@
 //! gives up: only opening it again helps. The cause is the full disk all the same, and that is what
 //! every operation is told until then.
 
+use std::time::Instant;
+
 use crate::FsError;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +24,13 @@ pub(super) enum Health {
     Torn,
     /// It is not known what is in the store, or on the disk: nothing may follow.
     Poisoned,
+}
+
+/// When the key-value store was opened again, or that was tried, and after what.
+#[derive(Clone, Copy)]
+pub(super) struct Reopening {
+    pub(super) at: Instant,
+    pub(super) after: Health,
 }
 
 impl Health {

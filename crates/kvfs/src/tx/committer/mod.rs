@@ -30,11 +30,16 @@
 //! committer notices. Until then no sync is asked for: it would find the torn log, which RocksDB
 //! would take for an error that it cannot recover from.
 //!
+//! Writes that are no transaction, such as the record of a publication, go through the lead as well:
+//! one of them that met the full disk would otherwise leave a torn log behind of which the committer
+//! knows nothing.
+//!
 //! After any other error a batch may or may not be in the write-ahead log, and after a failed sync
 //! it is unknown what is on the disk. Both poison the committer: every later change and sync fails
 //! with [`FsError::Poisoned`] until the key-value store is opened again, which looks at what is
 //! there ([`Core`](crate::Core) does so by itself). The mutation that met the error gets it, the
-//! others of its batch get `Poisoned`.
+//! others of its batch get `Poisoned`; and those that were under way with a permit of before get
+//! [`FsError::Reopened`] instead of being committed.
 //!
 //! A panic must not leave threads waiting. There are three places for one:
 //!
@@ -60,7 +65,7 @@ use std::iter;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tier_types::{Clock, Timestamp, Xid, to_u64};
 
@@ -68,11 +73,11 @@ use super::Draft;
 use super::draft::{put_extents_floor, put_totals};
 use crate::space::{Permit, Room};
 use crate::store::extents::{Appended, Committing};
-use crate::store::{Batch, Counters, Db, KvsSnapshot, Witness};
+use crate::store::{Batch, Counters, Db, KvsSnapshot, Synced, Witness};
 use crate::{FsError, Loss};
 use extent_state::ExtentState;
 use group::{GroupCommit, Lead, Pending, Promise, Queue, SharedSync};
-use health::Health;
+use health::{Health, Reopening};
 
 /// A batch takes no further mutation when it has this many bytes.
 const BATCH_BYTES: usize = 4 << 20;
@@ -83,6 +88,8 @@ const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 /// operations it logs: none for what is no operation, such as an eviction.
 struct Mutation {
     n_operations: u64,
+    /// How often the key-value store had been opened again when its room was asked for.
+    epoch: Option<u64>,
     fill: Box<dyn FnOnce(&mut Draft) + Send>,
 }
 
@@ -126,7 +133,7 @@ struct Leader {
     health: Health,
     is_poisoned: Arc<AtomicBool>,
     /// When the key-value store was last opened again, or that was tried.
-    reopened: Option<Instant>,
+    reopened: Option<Reopening>,
     /// Whether the log says that the disk is full.
     told_full: bool,
     extents: ExtentState,
@@ -190,13 +197,26 @@ impl Committer {
         if n_operations > 0 {
             self.check_writable()?;
         }
-        let outcome = self.group.commit(Mutation { n_operations, fill: Box::new(fill) });
+        let (epoch, fill) = (permit.epoch(), Box::new(fill));
+        let outcome = self.group.commit(Mutation { n_operations, epoch, fill });
         // Only now that it is counted as written, or is not written at all.
         drop(permit);
         match outcome {
             Outcome::Done(done) => done,
             Outcome::Panicked(panic) => panic::resume_unwind(panic),
         }
+    }
+
+    /// Makes a write that is no transaction, as a batch of its own, not synced. Of all errors of
+    /// writes the committer must know: what follows one fails, or may have to wait.
+    pub(crate) fn write_beside(
+        &self,
+        write: impl FnOnce(&Db) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
+        let mut leader = self.group.leader();
+        leader.attempt(write)?;
+        leader.n_batches += 1;
+        Ok(())
     }
 
     /// The last transaction id given out.
@@ -224,6 +244,11 @@ impl Committer {
         self.group.leader().extents.freed_bytes
     }
 
+    /// Bytes of extents that were committed since the last sync began.
+    pub(crate) fn unsynced_bytes(&self) -> u64 {
+        self.group.leader().extents.unsynced_bytes
+    }
+
     /// Ends a generation: what is freed from now on belongs to the next one. Returns its number.
     pub(crate) fn end_generation(&self) -> u64 {
         let mut leader = self.group.leader();
@@ -233,24 +258,25 @@ impl Committer {
         generation
     }
 
-    /// Makes everything that is committed durable. Threads that come while a sync is under way
-    /// share the next one.
     /// Makes what an earlier process left durable, and known to be: a later sync that finds nothing
     /// new would note nothing.
     pub(crate) fn sync_at_opening(&self) -> Result<(), FsError> {
-        let last = self.last_xid();
+        let synced = Synced { xid: self.last_xid(), n_writes: self.db.n_writes()? };
         self.db.sync()?;
-        self.witness.note(last);
+        self.witness.note(synced);
         Ok(())
     }
 
+    /// Makes everything that is committed durable. Threads that come while a sync is under way
+    /// share the next one.
     pub(crate) fn sync(&self) -> Result<(), FsError> {
         let wanted = self.group.leader().n_batches;
-        let last = Cell::new(Xid::new(0));
+        let covered = Cell::new(Synced { xid: Xid::new(0), n_writes: 0 });
         let written = || {
             let mut leader = self.group.leader();
             leader.ready_to_sync()?;
-            last.set(leader.last_xid());
+            covered.set(Synced { xid: leader.last_xid(), n_writes: self.db.n_writes()? });
+            leader.extents.unsynced_bytes = 0;
             Ok(leader.n_batches)
         };
         let sync = || {
@@ -258,7 +284,7 @@ impl Committer {
             let synced = self.db.sync();
             if synced.is_ok() {
                 // Only now, and no more than the sync covered for sure.
-                self.witness.note(last.get());
+                self.witness.note(covered.get());
             }
             let mut leader = self.group.leader();
             match synced {
@@ -278,21 +304,24 @@ impl Leader {
         before(self.next_xid)
     }
 
-    /// Writes a batch. Poisoned before and well only after: a panic in between is a failure.
     fn write(&mut self, batch: Batch) -> Result<(), FsError> {
+        let bytes = to_u64(batch.bytes());
+        self.attempt(|db| db.write(batch))?;
+        self.room.wrote(bytes);
+        Ok(())
+    }
+
+    /// Makes a write. Poisoned before and well only after: a panic in between is a failure.
+    fn attempt(&mut self, write: impl FnOnce(&Db) -> Result<(), FsError>) -> Result<(), FsError> {
         if let Some(refusal) = self.health.refusal() {
             // Also after a panic, which could not say so.
             self.is_poisoned.store(true, Ordering::Relaxed);
             return Err(refusal);
         }
         let before = std::mem::replace(&mut self.health, Health::Poisoned);
-        let bytes = to_u64(batch.bytes());
-        let written = self.db.write(batch);
+        let written = write(&self.db);
         let health = match &written {
-            Ok(()) => {
-                self.room.wrote(bytes);
-                Health::Well
-            }
+            Ok(()) => Health::Well,
             Err(error) => self.health_after(error, before),
         };
         self.set_health(health);
@@ -364,6 +393,12 @@ impl Lead for Leader {
         let mut committing = Vec::new();
         let mut freed_bytes = 0;
         for Pending { mutation, promise } in queue.by_ref() {
+            // What it was decided by was read from the database of before: a batch that failed then
+            // may be there by now.
+            if mutation.epoch.is_some_and(|epoch| epoch != self.room.epoch()) {
+                promise.settle(Outcome::Done(Err(self.overtaken())));
+                continue;
+            }
             // On this thread, whichever thread the mutation came from: the closure knows its
             // content, and only here the id that it gets.
             let draft = match filled(mutation, next_xid, time, self.extents.generation) {
@@ -388,7 +423,7 @@ impl Lead for Leader {
             }
         }
         if members.is_empty() {
-            // All of them panicked: a batch of nothing but the totals would be a write for nothing.
+            // None is left: a batch of nothing but the totals would be a write for nothing.
             return;
         }
         put_totals(&mut batch, &counters, before(next_xid));
@@ -447,7 +482,7 @@ fn filled(
     time: Timestamp,
     generation: u64,
 ) -> Result<Draft, Box<dyn Any + Send>> {
-    let Mutation { n_operations, fill } = mutation;
+    let Mutation { n_operations, fill, .. } = mutation;
     panic::catch_unwind(AssertUnwindSafe(|| {
         let mut draft = Draft::new(xid, time);
         draft.generation = generation;

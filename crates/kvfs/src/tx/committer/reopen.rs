@@ -8,10 +8,22 @@ use std::time::Instant;
 
 use tier_types::Xid;
 
-use super::health::Health;
-use super::{Committer, REOPEN_INTERVAL};
+use super::health::{Health, Reopening};
+use super::{Committer, Leader, REOPEN_INTERVAL};
 use crate::FsError;
 use crate::store::Db;
+
+impl Leader {
+    /// What an operation is told that was decided before the key-value store was opened again: if a
+    /// full disk was the reason, that.
+    pub(super) fn overtaken(&self) -> FsError {
+        let error = FsError::Reopened;
+        match self.reopened {
+            Some(Reopening { after, .. }) => after.refusal_instead_of(error),
+            None => error,
+        }
+    }
+}
 
 impl Committer {
     /// What an operation is told while the key-value store must be opened again.
@@ -19,23 +31,25 @@ impl Committer {
         self.group.leader().health.refusal()
     }
 
-    /// Opens the key-value store again if an error of it made that necessary. `recover_log` says
-    /// which transaction is the last one in it. If one is missing that was committed, the committer
+    /// Opens the key-value store again, which `reopen` does, if an error of it made that necessary.
+    /// It says which transaction is the last one in it. If one is missing that was committed, the committer
     /// stays poisoned: inodes that the kernel knows would not be there, and their numbers would be
     /// given out again.
     pub(crate) fn reopen(
         &self,
-        recover_log: impl FnOnce(&Db) -> Result<Xid, FsError>,
+        reopen: impl FnOnce(&Db) -> Result<Xid, FsError>,
     ) -> Result<(), FsError> {
         let mut leader = self.group.leader();
         let Some(refusal) = leader.health.refusal() else { return Ok(()) };
         // A disk that stays broken would be asked with every operation.
-        if leader.reopened.is_some_and(|last| last.elapsed() < REOPEN_INTERVAL) {
+        if leader.reopened.is_some_and(|last| last.at.elapsed() < REOPEN_INTERVAL) {
             return Err(refusal);
         }
-        leader.reopened = Some(Instant::now());
+        leader.reopened = Some(Reopening { at: Instant::now(), after: leader.health });
         // Not now, if the store is read from, or the disk does not even take an opening.
-        let reopened = self.db.reopen().and_then(|()| recover_log(&self.db));
+        let reopened = reopen(&self.db);
+        // What is decided from now on goes by the new database, what was before must not follow.
+        leader.room.note_reopening();
         let last = reopened.map_err(|error| leader.health.refusal_instead_of(error))?;
         let committed = leader.last_xid();
         if last < committed {

@@ -10,8 +10,9 @@ use tier_types::Ino;
 
 use super::*;
 use crate::KvfsOptions;
+use crate::space::Purpose;
 use crate::store::OpenAs;
-use crate::testing::{LoopDisk, StandingClock, committer, options, store, wait_for};
+use crate::testing::{LoopDisk, StandingClock, committer, filesystem, options, store, wait_for};
 
 fn new() -> (TempDir, Arc<Committer>) {
     let (dir, db) = store();
@@ -171,6 +172,26 @@ fn a_poisoned_committer_refuses_everything_that_follows() {
 }
 
 #[test]
+fn an_error_of_a_write_beside_is_the_committers() {
+    let (_dir, committer) = new();
+    committer.write_beside(|db| db.forget_freed(&[0], &[1])).unwrap();
+    assert_eq!(committer.group.leader().n_batches, 1, "a sync covers it");
+    let full = || FsError::NoSpace("the disk");
+    let written = committer.write_beside(|_| Err(full()));
+    assert!(matches!(written, Err(FsError::NoSpace(_))));
+    assert!(committer.group.leader().health == Health::Full);
+    committer.commit(Permit::unchecked(), 1, log(1)).unwrap();
+    assert!(committer.group.leader().health == Health::Well);
+    let torn = || FsError::io("write", std::io::ErrorKind::Other.into());
+    assert!(committer.write_beside(|_| Err(full())).is_err());
+    // What a torn log answers has the full disk as its cause.
+    let written = committer.write_beside(|_| Err(torn()));
+    assert!(matches!(written, Err(FsError::NoSpace(_))), "{written:?}");
+    assert!(committer.is_poisoned());
+    assert!(committer.write_beside(|_| panic!("it is not asked")).is_err());
+}
+
+#[test]
 fn a_large_queue_is_written_in_several_batches() {
     let (_dir, committer) = new();
     let large = |ino: u64| -> Fill {
@@ -212,7 +233,10 @@ fn a_store_that_is_opened_again_goes_on_behind_what_was_committed() {
     let (_dir, committer) = new();
     committer.commit(Permit::unchecked(), 1, log(1)).unwrap();
     committer.poison();
-    let last_logged = |db: &Db| Ok(db.reader().last_logged()?.unwrap());
+    let last_logged = |db: &Db| {
+        db.reopen(Err)?;
+        Ok(db.reader().last_logged()?.unwrap())
+    };
     let (snapshot, _) = committer.snapshot().unwrap();
     assert!(matches!(committer.reopen(last_logged), Err(FsError::Poisoned)), "it is read from");
     assert!(matches!(snapshot.reader().last_logged(), Err(FsError::Reopened)));
@@ -224,6 +248,29 @@ fn a_store_that_is_opened_again_goes_on_behind_what_was_committed() {
     assert_eq!(committer.commit(Permit::unchecked(), 1, log(2)).unwrap().xid, Xid::new(2));
     committer.sync().unwrap();
     assert_eq!(logged(&committer), [1, 2]);
+}
+
+#[test]
+fn what_was_decided_before_a_reopening_is_not_committed_after_it() {
+    let (_dir, fs) = filesystem();
+    let before = fs.admit(Purpose::Growth, 100).unwrap();
+    fs.committer.poison();
+    let after = fs.admit(Purpose::Growth, 100).unwrap();
+    let committed = fs.committer.commit(before, 1, log(1));
+    assert!(matches!(committed, Err(FsError::Reopened)), "{committed:?}");
+    let last = fs.committer.last_xid();
+    assert_eq!(fs.committer.commit(after, 1, log(1)).unwrap().xid, last.next());
+}
+
+#[test]
+fn what_a_reopening_after_a_full_disk_overtakes_is_told_of_the_full_disk() {
+    let (_dir, fs) = filesystem();
+    let before = fs.admit(Purpose::Growth, 100).unwrap();
+    fs.committer.group.leader().set_health(Health::Torn);
+    drop(fs.admit(Purpose::Growth, 100).unwrap());
+    assert!(!fs.committer.is_poisoned(), "it was opened again");
+    let committed = fs.committer.commit(before, 1, log(1));
+    assert!(matches!(committed, Err(FsError::NoSpace(_))), "{committed:?}");
 }
 
 #[test]

@@ -16,6 +16,11 @@
 //! After that, space in the files is free that lies behind the floor of the last sync and that no
 //! row of the table names: it was given out, and its rows never came.
 
+//!
+//! Nothing of this may keep a store from being opened: where it cannot be told what a chunk was, it
+//! stays as it is, and reading it is an error. If not even all rows of the table can be read, no
+//! space is free because no row names it.
+
 use tier_types::{ChunkRange, ChunkRun, Xid, to_u64};
 
 use crate::FsError;
@@ -26,20 +31,22 @@ use crate::tx::{Committer, FileSize, MapWindow, patch};
 
 /// What the rows of one chunk take at most.
 const ROWS_BYTES: u64 = 4096;
+/// Rows of free extents that are looked at a time.
+const N_FREED_PAGE: usize = 1000;
 
 /// Brings chunk data into a state in which every row refers to bytes that are there, as far as no
 /// sync covered it, and makes that durable.
-pub(crate) fn settle_extents(
+pub(crate) fn undo_unsynced(
     db: &Db,
     room: &Room,
     committer: &Committer,
     chunk_bytes: u32,
     synced: Xid,
 ) -> Result<(), FsError> {
-    Settle { db, room, committer, chunk_bytes, synced }.run()
+    Undo { db, room, committer, chunk_bytes, synced }.run()
 }
 
-struct Settle<'a> {
+struct Undo<'a> {
     db: &'a Db,
     room: &'a Room,
     committer: &'a Committer,
@@ -48,23 +55,70 @@ struct Settle<'a> {
     synced: Xid,
 }
 
-impl Settle<'_> {
+impl Undo<'_> {
     fn run(&self) -> Result<(), FsError> {
-        let unsynced = self.db.reader().unsynced()?;
-        if unsynced.is_empty() {
-            return self.free_unnamed(&unsynced);
+        let unsynced = self.db.reader().unsynced_places()?;
+        if !unsynced.places.is_empty() {
+            let floor = self.db.reader().extents_floor()?;
+            self.db.extent_files().sync_earlier(floor.file)?;
+            self.undo(&unsynced.places)?;
+            self.forget_freed_in_use()?;
         }
-        let floor = self.db.reader().extents_floor()?;
-        self.db.extent_files().sync_earlier(floor.file)?;
+        if !unsynced.are_all {
+            return Ok(());
+        }
+        self.free_unnamed(&unsynced.places)?;
+        if unsynced.places.is_empty() { Ok(()) } else { self.db.forget_unsynced() }
+    }
+
+    fn undo(&self, places: &[(Place, u32)]) -> Result<(), FsError> {
         let mut n_undone = 0_u64;
-        for (place, row) in unsynced.iter().rev() {
-            n_undone += u64::from(self.undo_if_lost(*place, row)?);
+        for (place, _) in places.iter().rev() {
+            let undone = match self.db.reader().unsynced(*place) {
+                Ok(Some(unsynced)) => self.undo_if_lost(*place, &unsynced),
+                Ok(None) => Ok(false),
+                Err(error) => Err(error),
+            };
+            match undone {
+                Ok(is_undone) => n_undone += u64::from(is_undone),
+                Err(error) if error.is_damage() || matches!(error, FsError::Extents { .. }) => {
+                    tracing::error!(?place, %error, "a chunk that was not synced stays as it is");
+                }
+                Err(error) => return Err(error),
+            }
         }
         if n_undone > 0 {
             tracing::warn!(n_undone, "chunks that were not synced are what they were before");
         }
-        self.free_unnamed(&unsynced)?;
-        self.db.settle_extents()
+        Ok(())
+    }
+
+    /// What a chunk got back is free no more. Its row in the table of the free is of an earlier
+    /// generation than the snapshots to come, so that it would be given back although one of them
+    /// shows it.
+    fn forget_freed_in_use(&self) -> Result<(), FsError> {
+        let reader = self.db.reader();
+        let mut from = Vec::new();
+        loop {
+            let page = match reader.freed(&from, u64::MAX, N_FREED_PAGE) {
+                // Nothing of a table that cannot be read is given back either.
+                Err(error) if error.is_damage() => return Ok(()),
+                page => page?,
+            };
+            let mut in_use = Vec::new();
+            for freed in page.extents {
+                if reader.is_in_use(&freed)? {
+                    in_use.push((freed.generation, freed.place));
+                }
+            }
+            if !in_use.is_empty() {
+                self.db.forget_freed_extents(&in_use)?;
+            }
+            if page.is_last {
+                return Ok(());
+            }
+            from = page.until;
+        }
     }
 
     /// Whether a chunk whose row refers to this place had to become what it was before.
@@ -127,25 +181,28 @@ impl Settle<'_> {
     }
 
     /// Gives space behind the floor back that no row names.
-    fn free_unnamed(&self, unsynced: &[(Place, Unsynced)]) -> Result<(), FsError> {
+    fn free_unnamed(&self, unsynced: &[(Place, u32)]) -> Result<(), FsError> {
         let floor = self.db.reader().extents_floor()?;
         let files = self.db.extent_files();
         for (file, file_len) in files.lengths_from(floor.file)? {
             let mut at = if file == floor.file { floor.offset } else { 0 };
             let of_file = unsynced.iter().filter(|(place, _)| place.file == file);
-            for (place, Unsynced { len, .. }) in of_file.filter(|(place, _)| *place >= floor) {
-                self.punch_between(file, at, place.offset)?;
+            for (place, len) in of_file.filter(|(place, _)| *place >= floor) {
+                self.punch_between(file, at, place.offset);
                 at = at.max(files.aligned(place.offset + u64::from(*len)));
             }
-            self.punch_between(file, at, file_len)?;
+            self.punch_between(file, at, file_len);
         }
         Ok(())
     }
 
-    fn punch_between(&self, file: u32, start: u64, end: u64) -> Result<(), FsError> {
-        match end.checked_sub(start) {
-            None | Some(0) => Ok(()),
-            Some(len) => self.db.extent_files().punch(Place { file, offset: start }, len),
+    fn punch_between(&self, file: u32, start: u64, end: u64) {
+        let len = end.saturating_sub(start);
+        if len == 0 {
+            return;
+        }
+        if let Err(error) = self.db.extent_files().punch(Place { file, offset: start }, len) {
+            tracing::warn!(file, start, len, %error, "space that nothing names stays taken");
         }
     }
 }

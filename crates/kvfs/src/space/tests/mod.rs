@@ -1,130 +1,17 @@
 //! Every writer asks for room: each class of them once, and a property over all of them together.
 
+mod world;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
-use tempfile::TempDir;
-use tier_types::{
-    ChunkNo, ChunkRange, ErrorKind, FileKind, Ino, LogService, MountedInstance, Persisted,
-    PortError, Recall, RecallRequest, RecalledExtent, SnapshotId, Xid, to_usize,
-};
+use tier_types::{ChunkNo, ErrorKind, FileKind, Ino, LogService, MountedInstance, Timestamp};
 
-use super::limit::DiskSpace;
 use super::*;
-use crate::check::Finding;
-use crate::core::Core;
-use crate::ops::{EntryRef, FilePosition, RenameMode, SetAttr, XattrMode};
-use crate::store::{self, Db};
-use crate::testing::{CHUNK, StandingClock, name, node, options};
-use crate::{Kvfs, KvfsOptions};
-
-const MB: u64 = 1_000_000;
-
-/// A disk that has what it is told.
-struct FakeDisk {
-    db: Arc<Db>,
-    space: Mutex<DiskSpace>,
-}
-
-impl FakeDisk {
-    fn set_left(&self, bytes: u64) {
-        let mut space = self.space.lock();
-        space.used_bytes = space.capacity_bytes - bytes;
-    }
-}
-
-impl Disk for Arc<FakeDisk> {
-    fn space(&self) -> Result<DiskSpace, FsError> {
-        Ok(*self.space.lock())
-    }
-
-    fn own_bytes(&self) -> Result<u64, FsError> {
-        self.db.physical_bytes()
-    }
-
-    fn unflushed_bytes(&self) -> Result<u64, FsError> {
-        self.db.unflushed_bytes()
-    }
-
-    fn flush(&self) -> Result<(), FsError> {
-        self.db.flush()
-    }
-}
-
-/// An archive in which every byte is 7, in chunks of a size.
-struct Evicted(u32);
-
-impl Recall for Evicted {
-    fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError> {
-        let bytes = to_usize(request.chunks.len() * u64::from(self.0));
-        RecalledExtent::new(request, request.chunks, vec![7; bytes], self.0)
-    }
-}
-
-impl Persisted for Evicted {
-    fn is_persisted(&self, _: Ino, _: ChunkRange, _: Xid) -> Result<bool, PortError> {
-        Ok(true)
-    }
-
-    fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
-        Ok(None)
-    }
-}
-
-struct World {
-    _dir: TempDir,
-    fs: Kvfs,
-    disk: Arc<FakeDisk>,
-}
-
-impl World {
-    fn new(capacity_bytes: u64) -> Self {
-        Self::with_chunks(capacity_bytes, CHUNK)
-    }
-
-    fn with_chunks(capacity_bytes: u64, chunk_bytes: u32) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let write_buffer_bytes = 1 << 20;
-        let options = KvfsOptions { chunk_bytes, write_buffer_bytes, capacity_bytes, ..options() };
-        drop(Core::create(dir.path(), &options, Arc::new(StandingClock)).unwrap());
-        // On the real disk, which may be nearly full: the fake one begins empty.
-        let _ = std::fs::remove_file(dir.path().join("ballast"));
-        let opened = store::open(dir.path(), &options).unwrap();
-        let db = Arc::clone(&opened.db);
-        let space = DiskSpace { used_bytes: 0, capacity_bytes: 200 * MB };
-        let disk = Arc::new(FakeDisk { db, space: Mutex::new(space) });
-        let own_disk = Box::new(Arc::clone(&disk));
-        let clock = Arc::new(StandingClock);
-        let none = Xid::new(0);
-        let core = Core::open_on(dir.path(), &options, clock, opened, none, own_disk).unwrap();
-        Self { _dir: dir, fs: Kvfs::new(Arc::new(core), Arc::new(Evicted(chunk_bytes))), disk }
-    }
-
-    /// What is left is seen by the next operation, and not by a look that comes by time.
-    fn set_left(&self, bytes: u64) {
-        // What is in memory counts: it would blur the classes.
-        self.disk.db.flush().unwrap();
-        self.disk.set_left(bytes);
-        self.forget();
-    }
-
-    fn forget(&self) {
-        self.fs.core().room.state.lock().last_look = None;
-    }
-
-    fn check(&self) {
-        let mut problems = Vec::new();
-        let mut found = |finding: Finding| problems.push(finding.problem.to_string());
-        self.fs.fsck(&Evicted(CHUNK), &mut found, &AtomicBool::new(false)).unwrap();
-        assert_eq!(problems, [""; 0]);
-    }
-
-    fn file(&self, text: &str) -> Ino {
-        let node = node(FileKind::Regular);
-        self.fs.create_node(Ino::ROOT, &name(text), &node).unwrap().ino
-    }
-}
+use crate::Kvfs;
+use crate::ops::{Blocking, EntryRef, FilePosition, RenameMode, SetAttr, XattrMode};
+use crate::testing::{name, node};
+use world::{MB, World};
 
 type Operation<'a> = (&'static str, Box<dyn Fn() -> Result<(), FsError> + 'a>);
 
@@ -162,7 +49,7 @@ fn growing(fs: &Kvfs, ino: Ino) -> Vec<Operation<'_>> {
         named("fallocate", move || fs.allocate(ino, 0, 1 << 20)),
         named("copy", move || {
             let at = |offset| FilePosition { ino, offset };
-            fs.copy_range(crate::ops::Blocking::Blocking, at(0), at(4096), 10).map(drop)
+            fs.copy_range(Blocking::Blocking, at(0), at(4096), 10).map(drop)
         }),
         named("recall for good", move || {
             let cold = fs.lookup(Ino::ROOT, &name("cold"))?.ino;
@@ -233,6 +120,32 @@ fn every_writer_is_refused_at_its_own_mark() {
         let _ = fs.unlink(Ino::ROOT, &name("new"));
         let _ = fs.rmdir(Ino::ROOT, &name("new"));
     }
+}
+
+#[test]
+fn a_cut_that_is_refused_has_changed_nothing_and_one_that_is_not_sets_its_attributes() {
+    let world = World::new(0);
+    let ino = populate(&world);
+    let fs = &world.fs;
+    let modified = Some(Timestamp { seconds: 7, nanos: 7 });
+    let set = SetAttr { modified, changed: modified, mode: Some(0o600), ..SetAttr::default() };
+    let cut = |size| fs.truncate_with(Blocking::Blocking, ino, size, &set);
+    let attr = fs.getattr(ino).unwrap();
+    // With room for removals neither: nothing. With room for those, and for no growth: all of it.
+    world.set_left(4 * MB);
+    assert!(matches!(cut(10), Err(FsError::NoSpace(_))));
+    assert_eq!(fs.getattr(ino).unwrap(), attr);
+    assert_eq!(fs.read(ino, 0, 3000).unwrap(), [1; 3000]);
+    world.set_left(8 * MB);
+    assert!(matches!(cut(4000), Err(FsError::NoSpace(_))), "it grows");
+    assert_eq!(fs.getattr(ino).unwrap(), attr);
+    let last = fs.core().committer.last_xid();
+    cut(10).unwrap();
+    let after = fs.getattr(ino).unwrap();
+    assert_eq!((after.size_bytes, after.mode), (10, 0o600));
+    assert_eq!((Some(after.modified), Some(after.changed)), (modified, modified));
+    assert_eq!(fs.core().committer.last_xid(), last.next(), "one operation");
+    world.check();
 }
 
 #[test]
@@ -487,4 +400,25 @@ proptest! {
         prop_assert_eq!(world.fs.read(ino, 0, 100_000).unwrap(), vec![9; 100_000]);
         world.check();
     }
+}
+
+#[test]
+fn a_writer_that_finds_no_room_deletes_what_is_dying_first() {
+    let world = World::with_chunks(0, 4096);
+    let fs = &world.fs;
+    world.set_left(60 * MB);
+    // So many runs that their end is left to the reaper, which has no thread here.
+    let (ino, other) = (world.file("old"), world.file("other"));
+    for number in 0..400_u64 {
+        fs.write(ino, number * 8192, &vec![1; 4096]).unwrap();
+    }
+    fs.unlink(Ino::ROOT, &name("old")).unwrap();
+    assert!(fs.dying_bytes() > 0);
+    world.set_left(4 * MB);
+    let written = fs.write(other, 0, &[2; 100]);
+    assert!(matches!(written, Err(FsError::NoSpace(_))), "as full as before: {written:?}");
+    assert_eq!(fs.dying_bytes(), 0, "and nothing more can come");
+    world.set_left(60 * MB);
+    fs.write(other, 0, &[2; 100]).unwrap();
+    world.check();
 }
