@@ -147,6 +147,17 @@ impl Filesystem for Disk {
         empty(reply, self.0.lock().remove(Entry { directory: parent, name }));
     }
 
+    fn link(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        newparent: INodeNo,
+        newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        entry(reply, self.0.lock().link(ino, Entry { directory: newparent, name: newname }));
+    }
+
     fn rename(
         &self,
         _req: &Request,

@@ -9,7 +9,7 @@ use super::blocks::BLOCK_BYTES;
 pub(crate) enum FailedSync {
     /// What was not synced stays to be synced.
     Keeps,
-    /// What was not synced is forgotten, as Linux does it.
+    /// What was not synced is never written by a later sync.
     Forgets,
 }
 

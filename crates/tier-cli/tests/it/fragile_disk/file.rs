@@ -1,9 +1,9 @@
 //! A file now, and as a loss of power leaves it.
 //!
-//! `now` is what the disk answers with; above it the kernel has a cache of its own. `durable` is
-//! what the last sync left. A sync that fails may take away what was written since the one before:
-//! the disk forgets it, the kernel's cache still shows it for a while, and no later sync brings it
-//! back. That is what Linux does with pages that it could not write.
+//! `now` is what is read, from the system's cache as a rule; `durable` is what the last sync left.
+//! A sync that fails may make the system forget which blocks are to be written: they are read as
+//! they were written until the power goes, and no later sync brings them to the disk, unless they
+//! are written again. That is what Linux does with pages that it could not write.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -61,13 +61,10 @@ impl SyncedFile {
         }
     }
 
-    /// Forgets the bytes that no sync covered; the length stays.
-    pub(super) fn forget_unsynced(&mut self) {
-        for number in std::mem::take(&mut self.dirty) {
-            self.now.put_block_back(number, &self.durable);
-        }
-        // A block may reach further than the file does now.
-        self.now.resize(self.now.len());
+    /// Takes everything for synced that is not, as the system does after a sync that failed: what
+    /// was written is read from the cache, and no later sync writes it.
+    pub(super) fn forget_dirty(&mut self) {
+        self.dirty.clear();
     }
 
     /// Its last name and its last user are gone: what is left is what a loss of power may bring

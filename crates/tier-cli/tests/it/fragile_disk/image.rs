@@ -40,9 +40,17 @@ impl DiskImage {
                 let names = if reached() { now } else { durable };
                 let mut left = Names::new();
                 for (name, number) in names {
-                    // A directory that was renamed may have reached the disk under one name and be
-                    // named by the other as well: one of them counts.
-                    if !nodes.contains_key(number) && self.leave(*number, reached, nodes) {
+                    // A file may have several names. A directory that was renamed may be named twice
+                    // as well, where one of two directories reached the disk: one name counts.
+                    let is_left = match nodes.get_mut(number) {
+                        Some(Node { content: Content::File(_), n_names, .. }) => {
+                            *n_names += 1;
+                            true
+                        }
+                        Some(_) => false,
+                        None => self.leave(*number, reached, nodes),
+                    };
+                    if is_left {
                         left.insert(name.clone(), *number);
                     }
                 }

@@ -36,7 +36,8 @@ pub(super) enum Content {
 pub(super) struct Node {
     pub(super) content: Content,
     pub(super) mode: u16,
-    has_name: bool,
+    /// In directories as they are now.
+    pub(super) n_names: u32,
     /// How often the kernel was told of it and has not forgotten it.
     n_lookups: u64,
 }
@@ -72,7 +73,7 @@ impl Content {
 
 impl Node {
     pub(super) fn new(content: Content, mode: u16) -> Self {
-        Self { content, mode, has_name: true, n_lookups: 0 }
+        Self { content, mode, n_names: 1, n_lookups: 0 }
     }
 }
 
@@ -151,7 +152,7 @@ impl Nodes {
             crtime: UNIX_EPOCH,
             kind,
             perm: node.mode,
-            nlink: u32::from(node.has_name),
+            nlink: node.n_names,
             uid: 0,
             gid: 0,
             rdev: 0,
@@ -175,6 +176,18 @@ impl Nodes {
         self.next += 1;
         let mode = u16::try_from(mode & 0o7777).map_err(|_| Errno::EINVAL)?;
         self.by_number.insert(number, Node::new(content, mode));
+        self.find(entry)
+    }
+
+    /// Gives a file one more name.
+    pub(super) fn link(&mut self, number: INodeNo, entry: Entry<'_>) -> Result<FileAttr, Errno> {
+        self.file(number)?;
+        let names = self.names(entry.directory)?;
+        if names.contains_key(entry.name) {
+            return Err(Errno::EEXIST);
+        }
+        names.insert(entry.name.to_owned(), number.0);
+        self.node(number)?.n_names += 1;
         self.find(entry)
     }
 
@@ -211,14 +224,14 @@ impl Nodes {
     }
 
     fn lose_name(&mut self, number: u64) -> Result<(), Errno> {
-        self.node(INodeNo(number))?.has_name = false;
+        self.node(INodeNo(number))?.n_names -= 1;
         self.let_go_if_unused(number);
         Ok(())
     }
 
     fn let_go_if_unused(&mut self, number: u64) {
         let Some(node) = self.by_number.get_mut(&number) else { return };
-        if node.has_name || node.n_lookups > 0 {
+        if node.n_names > 0 || node.n_lookups > 0 {
             return;
         }
         self.n_used_blocks -= node.content.n_blocks();
@@ -293,8 +306,10 @@ impl Nodes {
 
     pub(super) fn sync(&mut self, number: INodeNo) -> Result<(), Errno> {
         let failed = self.faults.sync();
-        if failed == Some(FailedSync::Forgets) && self.file(number).is_ok() {
-            self.change(number, SyncedFile::forget_unsynced)?;
+        if failed == Some(FailedSync::Forgets)
+            && let Content::File(file) = &mut self.node(number)?.content
+        {
+            file.forget_dirty();
         }
         if failed.is_some() {
             return Err(Faults::sync_error());
