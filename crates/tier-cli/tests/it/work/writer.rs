@@ -32,14 +32,21 @@ struct Hand {
     random: Random,
     /// What it writes next has this number.
     stamp: u64,
-    /// Files that a step which failed may have changed. They are removed before the next step.
-    doubtful: Vec<String>,
+    doubt: Doubt,
+}
+
+/// What a step that failed may have changed: files that are removed before the next step.
+#[derive(Debug, Default)]
+struct Doubt {
+    names: Vec<String>,
+    /// The state without the step, as far as the files are removed.
+    without: State,
 }
 
 impl Writer {
     pub(crate) fn new(number: usize, random: Random) -> Self {
         let name = format!("writer-{number}");
-        let hand = Hand { random, stamp: 1, doubtful: Vec::new() };
+        let hand = Hand { random, stamp: 1, doubt: Doubt::default() };
         Self { name, history: Mutex::new(History::new(State::new())), hand: Mutex::new(hand) }
     }
 
@@ -54,7 +61,7 @@ impl Writer {
     pub(crate) fn step(&self, mount: &Path, syncs_always: bool) -> Result<(), Failed> {
         let hand = &mut *self.hand.lock();
         let directory = mount.join(&self.name);
-        self.remove_doubtful(&directory, &mut hand.doubtful)?;
+        self.remove_doubtful(&directory, &mut hand.doubt)?;
         let stamp = hand.stamp;
         hand.stamp += 1;
         let before = self.history.lock().last().clone();
@@ -65,7 +72,7 @@ impl Writer {
         // after it was there to take it.
         let taken = taken.and_then(|()| statvfs(&directory).map(drop).map_err(io::Error::from));
         if taken.is_err() {
-            hand.doubtful = step.names();
+            hand.doubt = Doubt { names: step.names(), without: before };
         }
         taken.map_err(|error| Failed { step: format!("{}: {step:?}", self.name), error })?;
         self.ended(step.is_synced(syncs_always));
@@ -87,27 +94,28 @@ impl Writer {
         }
     }
 
-    fn remove_doubtful(&self, directory: &Path, doubtful: &mut Vec<String>) -> Result<(), Failed> {
-        while let Some(name) = doubtful.last() {
+    fn remove_doubtful(&self, directory: &Path, doubt: &mut Doubt) -> Result<(), Failed> {
+        while let Some(name) = doubt.names.last() {
+            doubt.without.remove(name);
             let mut history = self.history.lock();
-            let mut state = history.last().clone();
-            state.remove(name);
-            history.begin(state);
+            let mut with = history.last().clone();
+            with.remove(name);
+            history.begin(doubt.without.clone());
+            history.begin(with);
             drop(history);
             match fs::remove_file(directory.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(Failed { step: format!("{}: remove {name}", self.name), error });
                 }
-                _ => self.history.lock().end(),
+                _ => doubt.names.pop(),
             };
-            doubtful.pop();
         }
         Ok(())
     }
 
     /// Goes on from what was found, which must be right.
     pub(crate) fn adopt(&self, found: &Found) {
-        self.hand.lock().doubtful.clear();
+        self.hand.lock().doubt.names.clear();
         self.history.lock().adopt(found);
     }
 }
