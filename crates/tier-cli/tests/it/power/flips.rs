@@ -13,7 +13,11 @@ use crate::fragile_disk::flip_bit;
 use crate::harness::{Run, tier};
 use crate::work::{History, Tolerance, WorkStore, find, remove_directory};
 
-const N_STEPS: u64 = 300;
+/// Steps before each snapshot, and after the last one.
+const N_STEPS: u64 = 100;
+/// At least, so that a key is known to fit the archive: a damaged manifest that is the only one
+/// looks as if it were for another key.
+const N_SNAPSHOTS: usize = 2;
 /// Kinds of files that one round damages, each in a store of its own.
 const N_KINDS: usize = 6;
 
@@ -22,7 +26,11 @@ fn flip(bench: &mut Bench, n_rounds: u64) {
     for _ in 0..n_rounds {
         let mounted = bench.mount();
         let on = mounted.directory().to_path_buf();
-        bench.work.during(&bench.store, &on, Tolerance::NONE, |progress| progress.wait(N_STEPS));
+        for _ in 0..N_SNAPSHOTS {
+            work(bench, &on);
+            tier(&["snapshot", &bench.store.name()]).ok();
+        }
+        work(bench, &on);
         bench.work.writers.iter().for_each(|writer| writer.sync(&on).unwrap());
         mounted.kill();
         bench.work.forget_before_synced();
@@ -50,6 +58,10 @@ fn flip(bench: &mut Bench, n_rounds: u64) {
             remove_directory(&directory);
         }
     }
+}
+
+fn work(bench: &Bench, on: &Path) {
+    bench.work.during(&bench.store, on, Tolerance::NONE, |progress| progress.wait(N_STEPS));
 }
 
 fn index(bench: &mut Bench, n: usize) -> usize {
