@@ -47,8 +47,9 @@ const UNSYNCED_BYTES_MAX: u64 = 256 << 20;
 /// Rows that are deleted between two looks whether there is room.
 const REAP_ROWS_STEP: usize = 4000;
 
-/// How long what finds no room works off what was deleted before it is refused.
-const REAP_WAIT_MAX: Duration = Duration::from_mins(5);
+/// How long what finds no room works off what was deleted before it is refused, where other
+/// operations wait for the same thread.
+const REAP_BRIEF: Duration = Duration::from_secs(1);
 
 /// Called with an inode whose data left the store or came back.
 pub type ResidencyListener = Box<dyn Fn(Ino) + Send + Sync>;
@@ -311,33 +312,58 @@ impl Core {
         }
     }
 
-    /// Asks for room for a mutation. No lock may be held: what makes room must not wait for an
-    /// operation that waits for room.
+    /// Asks for room for a mutation, and waits for nothing. No lock may be held: what makes room must
+    /// not wait for an operation that waits for room.
     pub(crate) fn admit(&self, purpose: Purpose, bytes: u64) -> Result<Permit<'_>, FsError> {
         self.recover()?;
-        let begin = Instant::now();
-        loop {
-            let refused = match self.room.admit(purpose, bytes) {
-                Err(refused @ FsError::NoSpace(_)) => refused,
-                admitted => return admitted,
-            };
+        match self.room.admit(purpose, bytes) {
             // What was removed or replaced a moment ago may be all that is missing.
-            let is_given_back = self.freed.give_back_for_room(&self.committer);
-            let goes_on = is_given_back
-                || (purpose == Purpose::Growth
-                    && begin.elapsed() < REAP_WAIT_MAX
-                    && self.reap_for_room());
-            if !goes_on {
-                return Err(refused);
+            Err(FsError::NoSpace(_)) if self.freed.give_back_for_room(&self.committer) => {
+                self.room.forget_look();
+                self.room.admit(purpose, bytes)
             }
-            self.room.forget_look();
+            admitted => admitted,
         }
     }
 
-    /// A step of the reaper's work, for what finds no room. Whether there may be more.
-    fn reap_for_room(&self) -> bool {
-        let reaped = self.reap(REAP_ROWS_STEP);
-        reaped.inspect_err(|error| tracing::debug!(%error, "no space comes back")).unwrap_or(false)
+    /// Asks for room for a change that was decided by what was read since an epoch of the room.
+    pub(crate) fn admit_since(
+        &self,
+        epoch: u64,
+        purpose: Purpose,
+        bytes: u64,
+    ) -> Result<Permit<'_>, FsError> {
+        let permit = self.admit(purpose, bytes)?;
+        if permit.epoch() == Some(epoch) { Ok(permit) } else { Err(FsError::Reopened) }
+    }
+
+    /// Asks for room for what stays. If there is none, what was deleted and cut is worked off first,
+    /// as far as that goes within a moment: space of the dying is space that comes.
+    pub(crate) fn admit_growth(&self, bytes: u64) -> Result<Permit<'_>, FsError> {
+        self.admit_growth_within(REAP_BRIEF, bytes, || Ok(()))
+    }
+
+    /// The same with a time, and a look between two steps whether the room is still wanted.
+    pub(crate) fn admit_growth_within(
+        &self,
+        at_most: Duration,
+        bytes: u64,
+        check_wanted: impl Fn() -> Result<(), FsError>,
+    ) -> Result<Permit<'_>, FsError> {
+        let begin = Instant::now();
+        loop {
+            let refused = match self.admit(Purpose::Growth, bytes) {
+                Err(refused @ FsError::NoSpace(_)) => refused,
+                admitted => return admitted,
+            };
+            let reaped = self.reap(REAP_ROWS_STEP);
+            let reaped = reaped.inspect_err(|error| tracing::debug!(%error, "no space comes back"));
+            if !reaped.unwrap_or(false) || begin.elapsed() >= at_most {
+                return Err(refused);
+            }
+            check_wanted()?;
+            self.room.forget_look();
+        }
     }
 
     /// Opens the key-value store again, if an error of the disk made that necessary.

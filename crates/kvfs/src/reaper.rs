@@ -172,9 +172,10 @@ impl Core {
         // From where the round is, and then from the start.
         for start in [rounds.dying, Ino::default()] {
             rounds.dying = start;
+            let epoch = self.room.epoch();
             let reaped = self.leftovers_of_dying(rounds, n_rows)?;
             if !reaped.is_empty() {
-                self.delete_reaped(reaped)?;
+                self.delete_reaped(reaped, epoch)?;
                 return Ok(true);
             }
         }
@@ -222,12 +223,12 @@ impl Core {
         Ok(reaped)
     }
 
-    fn delete_reaped(&self, reaped: Vec<Reaped>) -> Result<(), FsError> {
+    fn delete_reaped(&self, reaped: Vec<Reaped>, epoch: u64) -> Result<(), FsError> {
         let n_inodes = reaped.len();
         let n_rows: usize = reaped.iter().map(|reaped| reaped.left.n_rows()).sum();
         let chunk_bytes = u64::from(self.chunk_bytes);
         let bytes = ROWS_BYTES + to_u64(n_rows + n_inodes) * ROW_BYTES;
-        let permit = self.admit(Purpose::Reclaim, bytes)?;
+        let permit = self.admit_since(epoch, Purpose::Reclaim, bytes)?;
         self.committer.commit(permit, 0, move |draft| {
             for Reaped { ino, before, left } in &reaped {
                 draft.delete_leftovers(*ino, left);

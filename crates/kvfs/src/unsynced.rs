@@ -58,17 +58,30 @@ struct Undo<'a> {
 impl Undo<'_> {
     fn run(&self) -> Result<(), FsError> {
         let unsynced = self.db.reader().unsynced_places()?;
-        if !unsynced.places.is_empty() {
-            let floor = self.db.reader().extents_floor()?;
-            self.db.extent_files().sync_earlier(floor.file)?;
+        let floor = match self.db.reader().extents_floor() {
+            Ok(floor) => Some(floor),
+            Err(error) if error.is_damage() => None,
+            Err(error) => return Err(error),
+        };
+        let is_certain = unsynced.are_all && floor.is_some();
+        if !unsynced.places.is_empty() || !is_certain {
+            self.sync_earlier(floor);
             self.undo(&unsynced.places)?;
             self.forget_freed_in_use()?;
         }
-        if !unsynced.are_all {
-            return Ok(());
+        let Some(floor) = floor.filter(|_| is_certain) else { return Ok(()) };
+        self.free_unnamed(floor, &unsynced.places)?;
+        let is_done = unsynced.places.is_empty() || self.db.extent_files().needs_rewrite();
+        if is_done { Ok(()) } else { self.db.forget_unsynced() }
+    }
+
+    /// What an earlier process wrote is durable, or no sync is believed.
+    fn sync_earlier(&self, floor: Option<Place>) {
+        let files = self.db.extent_files();
+        if let Err(error) = files.sync_earlier(floor.map_or(0, |floor| floor.file)) {
+            tracing::error!(%error, "chunk data of earlier changes cannot be synced");
+            files.distrust();
         }
-        self.free_unnamed(&unsynced.places)?;
-        if unsynced.places.is_empty() { Ok(()) } else { self.db.forget_unsynced() }
     }
 
     fn undo(&self, places: &[(Place, u32)]) -> Result<(), FsError> {
@@ -181,8 +194,7 @@ impl Undo<'_> {
     }
 
     /// Gives space behind the floor back that no row names.
-    fn free_unnamed(&self, unsynced: &[(Place, u32)]) -> Result<(), FsError> {
-        let floor = self.db.reader().extents_floor()?;
+    fn free_unnamed(&self, floor: Place, unsynced: &[(Place, u32)]) -> Result<(), FsError> {
         let files = self.db.extent_files();
         for (file, file_len) in files.lengths_from(floor.file)? {
             let mut at = if file == floor.file { floor.offset } else { 0 };

@@ -161,10 +161,11 @@ impl Core {
         stop: &AtomicBool,
     ) -> Result<u64, FsError> {
         let mut n_repaired = 0;
+        let apply = Apply::new(self);
         let mut repair_one = |finding: Finding| {
             let planned = Repair::of(&finding).filter(|repair| repair.stage() == stage);
             if let Some(repair) = planned
-                && Apply(self).apply(repair)?
+                && apply.apply(repair)?
             {
                 n_repaired += 1;
                 found(Finding { repaired: true, ..finding });

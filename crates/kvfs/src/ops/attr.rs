@@ -70,7 +70,7 @@ impl Core {
 
     /// Sets attributes.
     pub fn setattr(&self, ino: Ino, set: &SetAttr) -> Result<FileAttr, FsError> {
-        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
+        let permit = self.admit_growth(ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino]);
         let new = self.new_attributes(self.reader().attr(ino)?, set)?;
         let NewAttributes { attr, changed, .. } = new.clone();

@@ -28,20 +28,26 @@
 //! `tier::recall`).
 //!
 //! An operation that must not wait says so ([`Blocking::NonBlocking`]): it gets [`FsError::Cold`]
-//! instead of the third step's recall, and a mount then hands it to a thread that may. One that may
+//! instead of the third step's recall, or where it would have to make room first, and a mount then
+//! hands it to a thread that may. One that may
 //! be cancelled is asked once, between the decision and the commit: before that point nothing has
 //! changed, and after it the change is done and the caller hears of it.
+
+use std::time::Duration;
 
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, Ino};
 
 use crate::FsError;
 use crate::core::{Core, Kvfs, ROWS_BYTES};
-use crate::space::Purpose;
+use crate::space::{Permit, Purpose};
 use crate::store::FILE_BYTES_MAX;
 use crate::tx::{Draft, MapWindow};
 
 /// How often an operation starts over because what it needs was evicted meanwhile.
 pub(super) const N_ATTEMPTS: usize = 64;
+
+/// How long a change does the reaper's work before it is refused for want of room.
+const ROOM_WAIT_MAX: Duration = Duration::from_mins(5);
 
 /// Rows and chunks that an operation deletes itself; more are left to the reaper.
 pub(super) const N_ROWS_AT_ONCE: u64 = 64;
@@ -168,7 +174,7 @@ impl Kvfs {
         decide: impl Fn(&FileAttr, &MapWindow) -> Result<Decision, FsError>,
     ) -> Result<(), FsError> {
         // Before any lock: what makes room must not wait for a writer that waits for room.
-        let permit = self.admit(room.purpose, room.bytes)?;
+        let permit = self.room_for(room, blocking, ino)?;
         for _ in 0..N_ATTEMPTS {
             let guard = self.locks.lock(&[ino]);
             let attr = self.reader().regular(ino)?;
@@ -211,6 +217,26 @@ impl Kvfs {
 }
 
 impl Core {
+    /// The room of a change. One that may wait does the reaper's work if that may make room.
+    fn room_for(
+        &self,
+        room: RoomWanted,
+        blocking: Blocking<'_>,
+        ino: Ino,
+    ) -> Result<Permit<'_>, FsError> {
+        match self.admit(room.purpose, room.bytes) {
+            Err(FsError::NoSpace(_))
+                if room.purpose == Purpose::Growth && self.dying_bytes() > 0 =>
+            {
+                if !blocking.is_allowed() {
+                    return Err(FsError::Cold { ino });
+                }
+                self.admit_growth_within(ROOM_WAIT_MAX, room.bytes, || blocking.check_wanted())
+            }
+            admitted => admitted,
+        }
+    }
+
     /// As much of a range as one transaction can make a hole: all of it, or else the first chunk,
     /// and the rest is left to a cut mark.
     pub(super) fn hole_scope(&self, ino: Ino, range: ChunkRange) -> Result<ChunkRange, FsError> {

@@ -18,7 +18,6 @@ use super::unlink::OpenHandle;
 use super::xattr;
 use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
-use crate::space::Purpose;
 use crate::store::{ChunkBefore, DataSums, RunState};
 use crate::tx::{Committed, Draft, ListKind, NewChunks};
 
@@ -66,7 +65,7 @@ impl Core {
         node: &NewNode,
     ) -> Result<FileAttr, FsError> {
         check_node(node)?;
-        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
+        let permit = self.admit_growth(ROWS_BYTES)?;
         // The new inode needs no lock: until the commit it has no number, and after it no change of
         // its own is under way.
         let _guard = self.locks.lock(&[dir]);
@@ -98,7 +97,7 @@ impl Core {
         if !matches!(node.kind, FileKind::Regular) {
             return Err(FsError::Invalid("only a regular file can be without a name"));
         }
-        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
+        let permit = self.admit_growth(ROWS_BYTES)?;
         let attr = FileAttr { nlink: 0, ..new_attr(node) };
         let (template, core) = (attr.clone(), Arc::clone(self));
         let committed = self.committer.commit(permit, 1, move |draft| {
@@ -128,7 +127,7 @@ impl Core {
         xattr::check_all(&xattrs)?;
         let xattrs_bytes: usize = xattrs.iter().map(|it| it.name.len() + it.value.len()).sum();
         let bytes = ROWS_BYTES + to_u64(content.len() + xattrs_bytes);
-        let permit = self.admit(Purpose::Growth, bytes)?;
+        let permit = self.admit_growth(bytes)?;
         let is_regular = matches!(node.kind, FileKind::Regular);
         if !content.is_empty() && !is_regular {
             return Err(FsError::Invalid("only a regular file has data"));

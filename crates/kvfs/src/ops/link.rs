@@ -6,7 +6,6 @@ use tier_types::{FileAttr, FileName, Ino, Link};
 use super::lookup::is_directory;
 use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
-use crate::space::Purpose;
 use crate::tx::ListKind;
 
 /// The greatest number of names.
@@ -15,7 +14,7 @@ const N_LINKS_MAX: u32 = 65_000;
 impl Core {
     /// Gives an inode one more name. One without any becomes permanent by it.
     pub fn link(&self, ino: Ino, dir: Ino, name: &FileName) -> Result<FileAttr, FsError> {
-        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
+        let permit = self.admit_growth(ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino, dir]);
         let mut attr = self.reader().attr(ino)?;
         let mut parent = self.linked_directory(dir)?;

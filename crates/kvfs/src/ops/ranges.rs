@@ -12,7 +12,6 @@ use super::change::{
 };
 use crate::FsError;
 use crate::core::{Core, Kvfs, ROWS_BYTES};
-use crate::space::Purpose;
 use crate::store::extents::ChunkExtent;
 use crate::tx::{Draft, MapWindow};
 
@@ -133,7 +132,7 @@ impl Core {
     /// none, and data is never written twice to one place.
     pub fn allocate(&self, ino: Ino, offset: u64, len: u64) -> Result<(), FsError> {
         let end = end_of(offset, len)?;
-        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
+        let permit = self.admit_growth(ROWS_BYTES)?;
         let _guard = self.locks.lock(&[ino]);
         let mut attr = self.reader().regular(ino)?;
         let size = self.size_of(&attr);

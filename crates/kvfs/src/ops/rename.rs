@@ -13,7 +13,7 @@ use super::lookup::{EntryRef, count_subdirectories, is_directory};
 use super::unlink::AfterUnlink;
 use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
-use crate::space::{Permit, Purpose};
+use crate::space::Permit;
 use crate::store::Entry;
 use crate::tx::Draft;
 
@@ -70,7 +70,7 @@ impl Core {
         to: EntryRef<'_>,
         mode: RenameMode,
     ) -> Result<(), FsError> {
-        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
+        let permit = self.admit_growth(ROWS_BYTES)?;
         loop {
             // Without locks, to learn which ones to take.
             let Entry { ino, .. } = self.entry_in(from.dir, from.name)?;

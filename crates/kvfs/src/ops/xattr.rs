@@ -79,7 +79,7 @@ impl Core {
         mode: XattrMode,
     ) -> Result<(), FsError> {
         check_one(name, value)?;
-        let permit = self.admit(Purpose::Growth, ROWS_BYTES + to_u64(value.len()))?;
+        let permit = self.admit_growth(ROWS_BYTES + to_u64(value.len()))?;
         let _guard = self.locks.lock(&[ino]);
         let mut attr = self.reader().attr(ino)?;
         let before = self.reader().xattrs(ino)?;

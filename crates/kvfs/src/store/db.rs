@@ -118,20 +118,27 @@ impl Db {
     }
 
     /// Closes the database and opens it again, which ends every snapshot of it. All rows that it
-    /// had are durable then, and so are the extents that they refer to. If something still reads
-    /// from it, nothing happens. `look` is asked if its log is damaged.
+    /// had are durable then, and after a failed sync so are the extents to which they refer. If
+    /// something still reads from it, nothing happens. What `check` finds wrong between the two
+    /// prevents it; `look` is asked if its log is damaged.
     pub(crate) fn reopen(
         &self,
+        check: impl FnOnce() -> Result<(), FsError>,
         look: impl FnOnce(FsError) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
-        self.slot.reopen(&self.path, &self.options, look)?;
+        let n_writes = self.n_writes()?;
+        self.slot.reopen(&self.path, &self.options, check, look)?;
+        if self.n_writes()? < n_writes {
+            tracing::error!("an error of the disk took writes that were not synced");
+            return Err(FsError::Poisoned);
+        }
         // An extent that a batch was to name has its row, or will never have one.
         for (place, _) in self.files.abandoned() {
-            let is_referred = self.reader().unsynced(place)?.is_some();
+            let is_referred = self.contains(Table::Unsynced, &keys::place(place))?;
             self.files.resolve(place, is_referred)?;
         }
         if self.files.needs_rewrite() {
-            self.files.rewrite(&self.reader().unsynced_places()?.places)?;
+            self.files.rewrite(&self.reader().unsynced_extents()?)?;
         }
         Ok(())
     }

@@ -12,8 +12,8 @@
 //! still held it stays as it is, readable and refusing writes, and the next attempt tries again. If
 //! the new one cannot be opened (the disk may not take writes at all), it is opened for reading.
 //!
-//! It is opened as at a start: strictly, and tolerantly only after a look has shown that nothing is
-//! missing but what the failed write left torn (see `opening`).
+//! It is opened as at a start: not if there is a hole in its log, strictly, and tolerantly only after
+//! a look has shown that nothing is missing but what the failed write left torn (see `opening`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -141,12 +141,14 @@ impl Slot {
         self.0.read().as_ref().map(Arc::clone).ok_or(FsError::Poisoned)
     }
 
-    /// Closes the database and opens it again, if nothing reads from it. `look` says whether a
-    /// database whose log is damaged has all that it must have.
+    /// Closes the database and opens it again, if nothing reads from it, and if `check` finds
+    /// nothing wrong with what is closed. `look` says whether a database whose log is damaged has
+    /// all that it must have.
     pub(super) fn reopen(
         &self,
         path: &Path,
         options: &KvfsOptions,
+        check: impl FnOnce() -> Result<(), FsError>,
         look: impl FnOnce(FsError) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
         let mut slot = self.0.write();
@@ -161,13 +163,14 @@ impl Slot {
                 }
             }
         }
-        let opened = OpenDb::open(path, options, OpenAs::Strict).or_else(|error| {
-            if !error.is_damage() {
-                return Err(error);
+        let strictly = |()| match OpenDb::open(path, options, OpenAs::Strict) {
+            Err(error) if error.is_damage() => {
+                look(error)?;
+                OpenDb::open(path, options, OpenAs::Tolerant)
             }
-            look(error)?;
-            OpenDb::open(path, options, OpenAs::Tolerant)
-        });
+            opened => opened,
+        };
+        let opened = check().and_then(strictly);
         match opened {
             Ok(opened) => {
                 *slot = Some(Arc::new(opened));

@@ -29,7 +29,7 @@ use super::agreement::{self, Agreed, Facts, Places};
 use super::db::Db;
 use super::segments::{self, Segments};
 use super::tuning::OpenAs;
-use super::wal;
+use super::wal::{self, Hole};
 use super::witness::Witness;
 use crate::{FsError, KvfsOptions, Loss};
 
@@ -124,7 +124,17 @@ pub(crate) fn open(root: &Path, options: &KvfsOptions) -> Result<OpenedStore, Fs
 pub(crate) fn reopen(db: &Db, segments: &Segments) -> Result<Xid, FsError> {
     let root = segments.directory().parent().expect("segments lie in a filesystem's directory");
     let files = StoreFiles::new(root);
-    db.reopen(|damage| look(&files, db.options(), damage))?;
+    let needed = db.first_needed_log()?;
+    let check = || match find_hole(&files, needed)? {
+        // What is missing was committed: only a start may go back behind it.
+        Some(hole) => {
+            let source = format!("a hole in {} at {}", hole.file.display(), hole.offset);
+            let kind = ErrorKind::Damaged;
+            Err(FsError::Store { operation: "open", kind, source: source.into() })
+        }
+        None => Ok(()),
+    };
+    db.reopen(check, |damage| look(&files, db.options(), damage))?;
     let (agreed, _, last) = files.agree(db)?;
     segments.replace(agreed.segments);
     Ok(last)
@@ -146,26 +156,58 @@ fn look(files: &StoreFiles<'_>, options: &KvfsOptions, damage: FsError) -> Resul
 
 /// Ends the write-ahead log before a hole that a loss of power left in it.
 fn cut_torn_log(files: &StoreFiles<'_>, options: &KvfsOptions) -> Result<(), FsError> {
-    let failed = |source| FsError::io("look at the write-ahead log of", source);
-    let is_there = files.kvs.is_dir();
-    if !is_there || wal::find_hole(&files.kvs, 0).map_err(failed)?.is_none() {
+    let trial = files.root.join("wal-trial");
+    // What a crash in the middle left: links that keep the space of tables.
+    remove_trial(&trial)?;
+    if !files.kvs.is_dir() || find_hole(files, 0)?.is_none() {
         return Ok(());
     }
-    // Damage of another part is told by the opening that follows.
-    let Ok(db) = Db::open(&files.kvs, options, OpenAs::Look) else { return Ok(()) };
-    let needed = db.first_needed_log()?;
-    drop(db);
+    let needed = match Db::open(&files.kvs, options, OpenAs::Look) {
+        Ok(db) => db.first_needed_log()?,
+        // Damage of another part is told by the opening that follows.
+        Err(error) if error.is_damage() => return Ok(()),
+        Err(error) => return Err(error),
+    };
     // A log that is not needed any more may end as it likes.
-    let Some(hole) = wal::find_hole(&files.kvs, needed).map_err(failed)? else { return Ok(()) };
-    // Beside the store's own files, because links do not lead to another disk.
-    let trial = tempfile::Builder::new().prefix("trial-").tempdir_in(files.root).map_err(failed)?;
-    let copy = trial.path().join("kvs");
-    hole.try_cut(&files.kvs, &copy).map_err(failed)?;
+    let Some(hole) = find_hole(files, needed)? else { return Ok(()) };
+    let tried = try_cut(files, options, &hole, &trial);
+    remove_trial(&trial)?;
+    let (last, path, offset) = (tried?, hole.file.display(), hole.offset);
+    tracing::warn!(%last, %path, offset, "the write-ahead log ends at a hole, behind all that was synced");
+    hole.cut().map_err(not_looked_at)
+}
+
+/// The last transaction before a hole; an error if something that was synced lies behind it.
+fn try_cut(
+    files: &StoreFiles<'_>,
+    options: &KvfsOptions,
+    hole: &Hole,
+    trial: &Path,
+) -> Result<Xid, FsError> {
+    std::fs::create_dir(trial).map_err(not_looked_at)?;
+    let copy = trial.join("kvs");
+    hole.try_cut(&files.kvs, &copy).map_err(not_looked_at)?;
     let (_, _, last) = files.agree(&Db::open(&copy, options, OpenAs::Look)?)?;
-    if Witness::read(files.root).is_none() {
-        return Err(Loss::Unknown { last, witness: files.witness.clone() }.into());
+    match Witness::read(files.root) {
+        Some(_) => Ok(last),
+        None => Err(Loss::Unknown { last, witness: files.witness.clone() }.into()),
     }
-    let (path, offset) = (hole.file.display(), hole.offset);
-    tracing::warn!(%last, %path, offset, "the write-ahead log was cut at a hole, behind all that was synced");
-    hole.cut().map_err(failed)
+}
+
+fn find_hole(files: &StoreFiles<'_>, first_number: u64) -> Result<Option<Hole>, FsError> {
+    wal::find_hole(&files.kvs, first_number).map_err(not_looked_at)
+}
+
+fn remove_trial(trial: &Path) -> Result<(), FsError> {
+    match std::fs::remove_dir_all(trial) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(not_looked_at(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn not_looked_at(source: std::io::Error) -> FsError {
+    if ErrorKind::of_io(&source) == ErrorKind::NoSpace {
+        return FsError::NoSpace("the disk of the store is full");
+    }
+    FsError::io("look at the write-ahead log of", source)
 }

@@ -94,8 +94,10 @@ pub(super) fn find_hole(directory: &Path, first_number: u64) -> io::Result<Optio
     let (until, later) = files.split_at(number + 1);
     let hole = until.last().map(|file| Hole { file: file.clone(), offset, later: later.to_vec() });
     // A torn end with nothing behind it is what RocksDB expects after a crash.
-    Ok(hole
-        .filter(|hole| is_behind || !hole.later.is_empty() || hole.is_followed().unwrap_or(true)))
+    match hole {
+        Some(hole) if is_behind || hole.is_followed()? => Ok(Some(hole)),
+        Some(_) | None => Ok(None),
+    }
 }
 
 /// Where the batches do not go on.
@@ -140,14 +142,35 @@ impl Hole {
         Ok(())
     }
 
-    /// Whether a record that can be read lies behind it in the same file.
+    /// Whether RocksDB would find a batch behind it, in the same file or in later ones.
     fn is_followed(&self) -> io::Result<bool> {
-        let bytes = fs::read(&self.file)?;
-        let block = to_usize(self.offset) / BLOCK_BYTES;
-        let later = bytes.chunks(BLOCK_BYTES).skip(block + 1);
         // RocksDB finds its way again at the start of a block.
-        Ok(later.into_iter().any(|block| matches!(physical(block, 0), Physical::Record { .. })))
+        let next_block = to_usize(self.offset) / BLOCK_BYTES + 1;
+        if has_batch(&fs::read(&self.file)?, next_block) {
+            return Ok(true);
+        }
+        for later in &self.later {
+            if has_batch(&fs::read(later)?, 0) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
+}
+
+/// Whether a batch begins in the blocks of a log from one on. The rest of a batch that began before
+/// is none: it may be that of the one that is torn.
+fn has_batch(log: &[u8], first_block: usize) -> bool {
+    log.chunks(BLOCK_BYTES).skip(first_block).any(|block| {
+        let mut at = 0;
+        while let Physical::Record { kind, end, .. } = physical(block, at) {
+            if matches!(kind, 1 | 2) {
+                return true;
+            }
+            at = end;
+        }
+        false
+    })
 }
 
 /// The logs of a database, in the order in which they were written.
@@ -404,9 +427,27 @@ mod tests {
         // A write that failed half way is in the next log as a whole.
         let (half, _) = bytes.split_at(bytes.len() - 20);
         fs::write(&log, half).unwrap();
+        fs::write(next(&log), "").unwrap();
+        assert_eq!(find_hole(&directory, 0).unwrap(), None, "RocksDB began the next one");
         fs::write(next(&log), log_of(&batches[batches.len() - 1..])).unwrap();
         assert_eq!(find_hole(&directory, 0).unwrap(), None);
         drop(Core::open(dir.path(), &options(), std::sync::Arc::new(SystemClock)).unwrap());
+    }
+
+    #[test]
+    fn a_torn_batch_of_many_blocks_is_no_hole() {
+        let (dir, log, mut batches) = logged();
+        let whole = log_of(&batches).len();
+        batches.push(vec![7; 5 * BLOCK_BYTES]);
+        let mut bytes = log_of(&batches);
+        // A page of it is missing, and what follows is there.
+        bytes[whole + BLOCK_BYTES..][..4096].fill(0);
+        fs::write(&log, &bytes).unwrap();
+        assert_eq!(find_hole(&dir.path().join("kvs"), 0).unwrap(), None);
+        // Whatever begins behind it would be replayed.
+        bytes.extend(log_of(&batches[1..2]));
+        fs::write(&log, &bytes).unwrap();
+        assert!(find_hole(&dir.path().join("kvs"), 0).unwrap().is_some());
     }
 
     #[test]

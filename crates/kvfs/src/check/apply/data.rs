@@ -10,7 +10,7 @@ use crate::tx::MapWindow;
 impl Apply<'_> {
     pub(super) fn delete_chunk(&self, ino: Ino, chunk: ChunkNo) -> Result<bool, FsError> {
         let Some(chunk) = ChunkRange::one(chunk) else { return Ok(false) };
-        let extents = self.0.reader().file_extents(ino, chunk)?;
+        let extents = self.core.reader().file_extents(ino, chunk)?;
         self.write(move |draft| draft.delete_chunks(ino, chunk, &extents))
     }
 
@@ -21,11 +21,11 @@ impl Apply<'_> {
         chunks: ChunkRange,
         data_xid: Xid,
     ) -> Result<bool, FsError> {
-        let attr = self.0.reader().attr(ino)?;
+        let attr = self.core.reader().attr(ino)?;
         let mut rest = Some(chunks);
         while let Some(chunks) = rest {
             let n_rows = to_u64(N_ROWS_BATCH);
-            let reach = match self.0.reader().reach(ino, chunks, n_rows, |_| true) {
+            let reach = match self.core.reader().reach(ino, chunks, n_rows, |_| true) {
                 // How many rows lie in a damaged block is not known: one for each chunk at most.
                 Err(FsError::Unreadable { .. }) => {
                     let end = chunks.start().get().saturating_add(n_rows);
@@ -35,30 +35,30 @@ impl Apply<'_> {
             };
             rest = ChunkRange::new(reach, chunks.end());
             let Some(part) = ChunkRange::new(chunks.start(), reach) else { break };
-            let window = MapWindow::load(self.0.reader(), ino, part, self.0.size_of(&attr))?;
+            let window = MapWindow::load(self.core.reader(), ino, part, self.core.size_of(&attr))?;
             if window.runs().iter().any(|run| run.data_xid != data_xid) {
                 return Ok(false);
             }
-            let extents = self.0.reader().file_extents(ino, part)?;
+            let extents = self.core.reader().file_extents(ino, part)?;
             // The sums of the inode are wrong as well by now; they are made anew below.
             self.write(move |draft| {
                 draft.delete_chunks(ino, part, &extents);
                 window.set_state(|_| true, ChunkState::Cold, draft);
             })?;
         }
-        self.0.residency_changed(ino);
+        self.core.residency_changed(ino);
         self.sum_resident(ino)
     }
 
     /// Makes the sums of an inode anew, from the map.
     pub(super) fn sum_resident(&self, ino: Ino) -> Result<bool, FsError> {
-        let attr = self.0.reader().attr(ino)?;
-        let marks = self.0.reader().cut_marks(ino)?;
+        let attr = self.core.reader().attr(ino)?;
+        let marks = self.core.reader().cut_marks(ino)?;
         let mut counted = Counters::default();
-        for run in self.0.reader().all_stored_runs(ino) {
+        for run in self.core.reader().all_stored_runs(ino) {
             for part in marks.split(run?) {
                 let file_bytes = if part.cut.is_some() { FILE_BYTES_MAX } else { attr.size_bytes };
-                let bytes = part.run.chunks.len_bytes(self.0.chunk_bytes, file_bytes);
+                let bytes = part.run.chunks.len_bytes(self.core.chunk_bytes, file_bytes);
                 counted.gain(part.run.state, bytes);
             }
         }

@@ -23,9 +23,18 @@ use crate::tx::{Draft, ListKind};
 const N_ROWS_BATCH: usize = 1000;
 
 /// Carries out one repair at a time.
-pub(super) struct Apply<'a>(pub(super) &'a Core);
+pub(super) struct Apply<'a> {
+    core: &'a Core,
+    /// What is repaired was seen in it: after a reopening it may be otherwise.
+    epoch: u64,
+}
 
-impl Apply<'_> {
+impl<'a> Apply<'a> {
+    /// To be made before what is to be repaired is looked for.
+    pub(super) fn new(core: &'a Core) -> Self {
+        Self { core, epoch: core.room.epoch() }
+    }
+
     /// Whether it is right now. A repair that meets other damage is none.
     pub(super) fn apply(&self, repair: Repair) -> Result<bool, FsError> {
         tracing::debug!(?repair, "repairing");
@@ -50,7 +59,7 @@ impl Apply<'_> {
             Repair::RestartDying { ino } => self.restart_dying(ino),
             Repair::ListWarm { ino } => self.write(move |draft| draft.list(ListKind::Warm, ino)),
             Repair::SetTotals { counted } => {
-                let kept = self.0.committer.counters();
+                let kept = self.core.committer.counters();
                 self.write(move |draft| draft.counters = counted.minus(&kept))
             }
         };
@@ -67,24 +76,24 @@ impl Apply<'_> {
 
     /// A repair of a store that is full may be what makes room in it.
     fn permit(&self) -> Result<Permit<'_>, FsError> {
-        self.0.admit(Purpose::Removal, ROWS_BYTES)
+        self.core.admit_since(self.epoch, Purpose::Removal, ROWS_BYTES)
     }
 
     /// Writes rows that no snapshot persists, and so no operation describes.
     fn write(&self, fill: impl FnOnce(&mut Draft) + Send + 'static) -> Result<bool, FsError> {
-        self.0.committer.commit(self.permit()?, 0, fill)?;
+        self.core.committer.commit(self.permit()?, 0, fill)?;
         Ok(true)
     }
 
     /// A directory whose attributes are lost gets new ones, of root alone. Its links are counted
     /// later.
     fn recreate_directory(&self, ino: Ino) -> Result<bool, FsError> {
-        if matches!(self.0.reader().find_attr(ino), Ok(Some(_))) {
+        if matches!(self.core.reader().find_attr(ino), Ok(Some(_))) {
             return Ok(true);
         }
         let kind = FileKind::Directory;
         let blank = new_attr(&NewNode { kind, mode: 0o700, uid: 0, gid: 0, inherit: None });
-        self.0.committer.commit(self.permit()?, 1, move |draft| {
+        self.core.committer.commit(self.permit()?, 1, move |draft| {
             let time = draft.time;
             let mut attr = FileAttr { ino, modified: time, accessed: time, created: time, ..blank };
             draft.log(Operation::SetAttr { ino });
@@ -96,19 +105,19 @@ impl Apply<'_> {
     /// Deletes what a table has of an inode that does not exist, unless there is a name or data of
     /// it: then its attributes may be all that is lost.
     fn delete_unowned(&self, table: Table, ino: Ino) -> Result<bool, FsError> {
-        if self.0.reader().has_inode(ino)? {
+        if self.core.reader().has_inode(ino)? {
             return Ok(true);
         }
         // One that is dying and has other rows than it may have: these go, and the reaper's do not.
-        let is_dying = self.0.reader().is_dying(ino)?;
+        let is_dying = self.core.reader().is_dying(ino)?;
         for content in [Table::Links, Table::Entries, Table::Map, Table::Chunks] {
             let is_content = !(is_dying && matches!(content, Table::Map | Table::Chunks));
-            if is_content && self.0.reader().has_rows(content, ino)? {
+            if is_content && self.core.reader().has_rows(content, ino)? {
                 return Ok(false);
             }
         }
         loop {
-            let rows = self.0.reader().keys_of(table, ino, N_ROWS_BATCH)?;
+            let rows = self.core.reader().keys_of(table, ino, N_ROWS_BATCH)?;
             if rows.is_empty() {
                 return Ok(true);
             }
@@ -123,10 +132,10 @@ impl Apply<'_> {
     }
 
     fn set_link_count(&self, ino: Ino, n_links: u64) -> Result<bool, FsError> {
-        let mut attr = self.0.reader().attr(ino)?;
+        let mut attr = self.core.reader().attr(ino)?;
         let Ok(nlink) = u32::try_from(n_links) else { return Ok(false) };
         attr.nlink = nlink;
-        self.0.committer.commit(self.permit()?, 1, move |draft| {
+        self.core.committer.commit(self.permit()?, 1, move |draft| {
             draft.log(Operation::SetAttr { ino });
             draft.put_changed(&mut attr);
         })?;

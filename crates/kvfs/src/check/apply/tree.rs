@@ -23,7 +23,7 @@ impl Apply<'_> {
     /// Moves the top of what cannot be reached into `/lost+found`; what lies below comes along.
     pub(super) fn move_to_lost_and_found(&self, ino: Ino) -> Result<bool, FsError> {
         let Some(top) = self.unreachable_top(ino)? else { return Ok(true) };
-        let links = self.0.reader().links(top)?;
+        let links = self.core.reader().links(top)?;
         // Which of several names is the right one is said nowhere.
         if links.len() > 1 {
             return Ok(false);
@@ -33,12 +33,12 @@ impl Apply<'_> {
         let link = Link { parent: home, name };
         let mut old_names = Vec::new();
         for link in links {
-            let entry = self.0.reader().entry(link.parent, &link.name)?;
+            let entry = self.core.reader().entry(link.parent, &link.name)?;
             let cookie = entry.filter(|entry| entry.ino == top).map(|entry| entry.cookie);
             old_names.push(OldName { link, cookie });
         }
-        let mut attr = self.0.reader().attr(top)?;
-        self.0.committer.commit(self.permit()?, 1 + to_u64(old_names.len()), move |draft| {
+        let mut attr = self.core.reader().attr(top)?;
+        self.core.committer.commit(self.permit()?, 1 + to_u64(old_names.len()), move |draft| {
             for OldName { link, cookie } in old_names {
                 match cookie {
                     Some(cookie) => draft.remove_name(top, &link, cookie),
@@ -57,10 +57,10 @@ impl Apply<'_> {
     fn unreachable_top(&self, ino: Ino) -> Result<Option<Ino>, FsError> {
         let (mut at, mut seen) = (ino, HashSet::new());
         while at != Ino::ROOT {
-            let link = self.0.reader().first_link(at)?;
+            let link = self.core.reader().first_link(at)?;
             let parent = link.map(|link| link.parent).filter(|_| seen.insert(at));
             match parent {
-                Some(parent) if self.0.reader().has_inode(parent)? => at = parent,
+                Some(parent) if self.core.reader().has_inode(parent)? => at = parent,
                 Some(_) | None => return Ok(Some(at)),
             }
         }
@@ -69,12 +69,12 @@ impl Apply<'_> {
 
     fn lost_and_found(&self) -> Result<Ino, FsError> {
         for name in numbered("lost+found") {
-            let Some(entry) = self.0.reader().entry(Ino::ROOT, &name)? else {
+            let Some(entry) = self.core.reader().entry(Ino::ROOT, &name)? else {
                 let (kind, mode) = (FileKind::Directory, 0o700);
                 let node = NewNode { kind, mode, uid: 0, gid: 0, inherit: None };
-                return Ok(self.0.create_node(Ino::ROOT, &name, &node)?.ino);
+                return Ok(self.core.create_node(Ino::ROOT, &name, &node)?.ino);
             };
-            let attr = self.0.reader().find_attr(entry.ino);
+            let attr = self.core.reader().find_attr(entry.ino);
             if matches!(attr, Ok(Some(attr)) if attr.kind == FileKind::Directory) {
                 return Ok(entry.ino);
             }
@@ -84,7 +84,7 @@ impl Apply<'_> {
 
     fn free_name(&self, dir: Ino, wanted: &str) -> Result<Option<FileName>, FsError> {
         for name in numbered(wanted) {
-            if self.0.reader().entry(dir, &name)?.is_none() {
+            if self.core.reader().entry(dir, &name)?.is_none() {
                 return Ok(Some(name));
             }
         }

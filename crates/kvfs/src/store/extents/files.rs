@@ -14,15 +14,11 @@
 //! commit failed is *abandoned*: a row may refer to it or not, which only the key-value store knows
 //! when it is opened again.
 //!
-//! # A sync that fails
-//! The system then drops what it could not write, and takes the next sync for one of nothing. So
-//! what no sync covers is read once more, which gives the bytes that the cache still has, written
-//! to its place again, and synced ([`rewrite`](ExtentFiles::rewrite)); no sync is believed before
-//! that. Bytes that are gone are found by their checksums.
-//!
 //! Appends start at multiples of a block, so that the block of a short last chunk can be given back
 //! with it. Each process begins a file of its own: what an earlier one left behind the end of its
 //! newest file is never continued.
+
+mod failed_sync;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -236,42 +232,6 @@ impl ExtentFiles {
         })
     }
 
-    /// Whether a sync failed and nothing was done about it.
-    pub(crate) fn needs_rewrite(&self) -> bool {
-        self.state.lock().sync_failed
-    }
-
-    /// As after a sync that failed.
-    #[cfg(test)]
-    pub(crate) fn fail_sync(&self) {
-        self.state.lock().sync_failed = true;
-    }
-
-    /// Writes extents to their places once more, all of those that no sync covers, and syncs them.
-    /// From then on syncs are believed again.
-    pub(crate) fn rewrite(&self, extents: &[(Place, u32)]) -> Result<(), FsError> {
-        let _syncing = self.syncing.lock();
-        let mut files = BTreeMap::new();
-        for (place, len) in extents {
-            let mut bytes = vec![0; to_usize(u64::from(*len))];
-            if !self.read_at(*place, &mut bytes)? {
-                tracing::error!(?place, "chunk data is gone that was not synced");
-                continue;
-            }
-            // What was given back since reads as zeros, and would take space again.
-            if bytes.iter().any(|byte| *byte != 0) {
-                let file = self.file(&mut self.state.lock(), place.file)?;
-                file.write_all_at(&bytes, place.offset).map_err(failed("write to"))?;
-                files.insert(place.file, file);
-            }
-        }
-        let synced = files.values().try_for_each(|file| file.sync_data());
-        let all_synced = synced.and_then(|()| File::open(&self.directory)?.sync_all());
-        all_synced.map_err(failed("sync"))?;
-        self.state.lock().sync_failed = false;
-        Ok(())
-    }
-
     /// Places of which it is not known whether rows refer to them, with their bytes.
     pub(crate) fn abandoned(&self) -> Vec<(Place, u64)> {
         self.state.lock().abandoned.iter().map(|(place, len)| (*place, *len)).collect()
@@ -300,15 +260,6 @@ impl ExtentFiles {
         }
         let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
         synced.map_err(failed("sync the directory of"))
-    }
-
-    /// Whether all syncs went well.
-    pub(crate) fn check(&self) -> Result<(), FsError> {
-        if self.state.lock().sync_failed {
-            let source = io::Error::other("an earlier sync failed; open the store again");
-            return Err(FsError::Extents { operation: "sync", source });
-        }
-        Ok(())
     }
 
     /// Gives space back. No row refers to it, neither now nor in a KVS snapshot, and a sync has

@@ -5,7 +5,7 @@ use tier_types::{ChunkNo, Ino};
 use super::StoreReader;
 use crate::FsError;
 use crate::error::Damage;
-use crate::store::extents::{Content, Place};
+use crate::store::extents::{Content, FileExtent, Place};
 use crate::store::keys::{self, META_EXTENTS_FLOOR, Table};
 use crate::store::rows::{self, Unsynced};
 
@@ -76,6 +76,24 @@ impl StoreReader<'_> {
     pub(crate) fn unsynced(&self, place: Place) -> Result<Option<Unsynced>, FsError> {
         let row = self.row(Table::Unsynced, &keys::place(place), rows::unsynced_from_bytes)?;
         Ok(row.readable())
+    }
+
+    /// The extents that no sync is known to cover and to which the rows of chunks refer.
+    pub(crate) fn unsynced_extents(&self) -> Result<Vec<FileExtent>, FsError> {
+        let unsynced = self.unsynced_places()?;
+        if !unsynced.are_all {
+            return Err(FsError::damaged_store(Damage::UnsyncedRow));
+        }
+        let mut extents = Vec::new();
+        for (place, _) in unsynced.places {
+            let Some(Unsynced { ino, chunk, .. }) = self.unsynced(place)? else { continue };
+            let row = self.chunk_row(ino, chunk)?;
+            match row.as_deref().and_then(Content::from_bytes) {
+                Some(Content::InFile(extent, _)) if extent.place == place => extents.push(extent),
+                Some(_) | None => {}
+            }
+        }
+        Ok(extents)
     }
 
     /// Free extents from a key on, of the generations up to and with `last`, at most `n_max` rows.

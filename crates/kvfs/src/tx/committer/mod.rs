@@ -53,6 +53,7 @@
 //!    write begins, and is well again only when the write has come back.
 
 mod extent_state;
+mod faults;
 mod group;
 mod health;
 mod reopen;
@@ -261,6 +262,10 @@ impl Committer {
     /// Makes what an earlier process left durable, and known to be: a later sync that finds nothing
     /// new would note nothing.
     pub(crate) fn sync_at_opening(&self) -> Result<(), FsError> {
+        if self.db.extent_files().needs_rewrite() {
+            // What an earlier process wrote cannot be synced: it can be read all the same.
+            return Ok(());
+        }
         let synced = Synced { xid: self.last_xid(), n_writes: self.db.n_writes()? };
         self.db.sync()?;
         self.witness.note(synced);
@@ -272,23 +277,27 @@ impl Committer {
     pub(crate) fn sync(&self) -> Result<(), FsError> {
         let wanted = self.group.leader().n_batches;
         let covered = Cell::new(Synced { xid: Xid::new(0), n_writes: 0 });
+        let epoch = Cell::new(0);
         let written = || {
             let mut leader = self.group.leader();
             leader.ready_to_sync()?;
             covered.set(Synced { xid: leader.last_xid(), n_writes: self.db.n_writes()? });
             leader.extents.unsynced_bytes = 0;
+            epoch.set(leader.room.epoch());
             Ok(leader.n_batches)
         };
         let sync = || {
             // Without the lead, so that commits go on meanwhile.
             let synced = self.db.sync();
-            if synced.is_ok() {
-                // Only now, and no more than the sync covered for sure.
-                self.witness.note(covered.get());
-            }
             let mut leader = self.group.leader();
+            if leader.room.epoch() != epoch.get() {
+                // The database that was synced may not be the one that has the batches.
+                return Err(leader.overtaken());
+            }
             match synced {
                 Ok(floor) => {
+                    // Only now, and no more than the sync covered for sure.
+                    self.witness.note(covered.get());
                     leader.extents.synced(floor);
                     Ok(())
                 }
@@ -326,42 +335,6 @@ impl Leader {
         };
         self.set_health(health);
         written.map_err(|error| health.refusal_instead_of(error))
-    }
-
-    /// What an error of the key-value store means for what follows.
-    fn health_after(&self, error: &FsError, before: Health) -> Health {
-        if matches!(error, FsError::NoSpace(_)) {
-            self.room.ran_out();
-            Health::Full
-        } else if before == Health::Full {
-            // RocksDB did not recover from the full disk, whatever it says now.
-            Health::Torn
-        } else {
-            Health::Poisoned
-        }
-    }
-
-    /// Notes a failed sync, and says what its callers are told.
-    fn sync_failed(&mut self, error: FsError) -> FsError {
-        // What is not known to be in the store does not become known by a sync; and while one was
-        // under way another thread's write may have met the full disk.
-        if !self.health.is_broken() {
-            self.set_health(self.health_after(&error, self.health));
-        }
-        self.health.refusal_instead_of(error)
-    }
-
-    fn set_health(&mut self, health: Health) {
-        self.health = health;
-        let is_full = matches!(health, Health::Full | Health::Torn);
-        if is_full != std::mem::replace(&mut self.told_full, is_full) {
-            if is_full {
-                tracing::warn!("the disk is full: operations fail until there is room again");
-            } else {
-                tracing::info!("the key-value store accepts changes again");
-            }
-        }
-        self.is_poisoned.store(health.is_broken(), Ordering::Relaxed);
     }
 
     /// Whether a sync can be asked for. After a failed one it is unknown what is on the disk.
