@@ -14,6 +14,8 @@ use crate::{fuzz, layering, posix, real, tidy};
 const MODELLED: [&str; 3] = ["kvfs", "tier-agent", "tier-persist"];
 /// Crates that are policy and formats, small enough for every mutant to be tried.
 const MUTATED: [&str; 4] = ["tier-types", "tier-log", "tier-status", "tier-evict"];
+/// Kills, and losses of power.
+const N_FAULTS: &str = "500";
 /// Sessions of the long test of a disk that another program fills.
 const FULL_SESSIONS: &str = "60";
 
@@ -39,13 +41,15 @@ pub(crate) fn ci(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The same, and what takes longer: real programs on a mount, every decoder fuzzed, a disk that is
-/// filled for many minutes, every mutant of the small crates.
+/// The same, and what takes longer: hundreds of kills and losses of power, real programs on a
+/// mount, every decoder fuzzed, a disk that is filled for many minutes, every mutant of the small
+/// crates.
 pub(crate) fn full(root: &Path) -> Result<()> {
     ci(root)?;
+    let workspace = Workspace { root, environment: setup::setup(root)? };
+    workspace.faults()?;
     real::real(root)?;
     fuzz::fuzz(root, &[])?;
-    let workspace = Workspace { root, environment: setup::setup(root)? };
     workspace.filled_disk()?;
     workspace.mutants()
 }
@@ -105,6 +109,15 @@ impl Workspace<'_> {
             self.run(&format!("model checks of {name}"), &args)?;
         }
         Ok(())
+    }
+
+    /// Kills and losses of power at random moments, and a share of full disks, failed syncs and
+    /// flipped bits. Not through nextest, which ends a test that takes so long.
+    fn faults(&self) -> Result<()> {
+        let args = ["test", "--locked", "--package", "tier-cli", "--test", "it", "--"];
+        let mut tests = self.cargo(&[&args[..], &["power::", "kills::", "--nocapture"]].concat());
+        tests.env("TIER_POWER_ROUNDS", N_FAULTS).env("TIER_KILLS", N_FAULTS);
+        run("kills and losses of power", &mut tests)
     }
 
     /// The test of a disk that another program fills, for much longer than in the usual run.

@@ -21,7 +21,8 @@ use anyhow::{Context, Result, bail};
 
 const HELP: &str = "\
 cargo xtask ci          format, spelling, licences, layers, clippy, all tests, documentation
-cargo xtask full        the same, and what takes longer: real programs, fuzzing, a filled disk, mutants
+cargo xtask full        the same, and what takes longer: 500 kills and losses of power, real
+                        programs, fuzzing, a filled disk, mutants
 cargo xtask demo [DIR]  build in release, run the whole life cycle on a real tree
 cargo xtask bench       measure against other programs; cargo xtask bench help says what
 cargo xtask fuzz [SECONDS] [TARGET]…  every decoder for 60 seconds each

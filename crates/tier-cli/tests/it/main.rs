@@ -17,6 +17,8 @@ mod import;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod kills;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod logging;
@@ -31,6 +33,8 @@ mod mount;
 #[cfg(test)]
 mod power;
 #[cfg(test)]
+mod random;
+#[cfg(test)]
 mod repair;
 #[cfg(test)]
 mod space;
@@ -38,3 +42,5 @@ mod space;
 mod texts;
 #[cfg(test)]
 mod twins;
+#[cfg(test)]
+mod work;

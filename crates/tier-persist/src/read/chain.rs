@@ -17,6 +17,9 @@ use crate::format::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestRef};
 use crate::format::names::{self, FilesystemId, ObjectKind};
 use crate::read::tarball_source::TarballSource;
 
+/// Manifests that are tried with a key that does not fit one of them.
+const N_TRIED_MAX: usize = 4;
+
 /// What a committed snapshot is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SnapshotSummary {
@@ -36,7 +39,7 @@ pub struct SnapshotSummary {
     pub n_tarballs: u64,
     /// Length of the tarballs.
     pub tarball_bytes: u64,
-    /// Inodes that could not be persisted, to be tried again with the next snapshot.
+    /// Inodes that could not be read in full, to be tried again with the next snapshot.
     pub failed: Vec<Ino>,
 }
 
@@ -113,7 +116,10 @@ impl<'a> Archive<'a> {
                 let name = names::manifest_name(filesystem, epoch, snapshot);
                 PersistError::Missing(name.to_string())
             })?;
-            let link = ChainLink::read(store, name, keys)?;
+            let link = ChainLink::read(store, name, keys).map_err(|error| {
+                let fits = || !chain.is_empty() || is_key_of_any(store, &links, keys);
+                told_apart(error, fits)
+            })?;
             next = link.parent.map(|parent| (parent.epoch, parent.snapshot));
             chain.push(link);
         }
@@ -305,6 +311,28 @@ fn manifest_names(
         }
     }
     Ok(found)
+}
+
+/// Whether a key opens a manifest. A few are tried: a key that is the wrong one opens none.
+fn is_key_of_any(
+    store: &dyn ObjectStore,
+    links: &HashMap<(Epoch, SnapshotId), ObjectName>,
+    keys: &Keys,
+) -> bool {
+    let mut tried = links.values().take(N_TRIED_MAX);
+    tried.any(|name| ChainLink::read(store, name.clone(), keys).is_ok())
+}
+
+/// A header with a damaged byte looks like one for another key. Where the key fits other manifests
+/// of the history it is damage.
+fn told_apart(error: PersistError, key_fits: impl FnOnce() -> bool) -> PersistError {
+    let PersistError::WrongKey { object } = &error else { return error };
+    if key_fits() {
+        let object = object.clone();
+        PersistError::damaged(object, "its age header fits no key that fits the others")
+    } else {
+        error
+    }
 }
 
 /// A manifest as it was read from a store.

@@ -321,6 +321,31 @@ fn another_identity_opens_nothing() {
     assert_eq!(error.kind(), ErrorKind::WrongKey, "{error}");
 }
 
+/// A header with a flipped bit names another key, as it seems; but the others of its history name
+/// this one.
+#[test]
+fn a_damaged_header_of_a_manifest_is_no_wrong_identity() {
+    let fixture = fixture(Keys::generate().unwrap());
+    let store = fixture.store();
+    let names = store.list("").unwrap();
+    let manifests = names.iter().filter(|name| name.as_str().ends_with(".manifest"));
+    let paths: Vec<_> = manifests.map(|name| fixture.root().join(name.as_str())).collect();
+    assert_eq!(paths.len(), 2);
+    for path in paths {
+        let whole = std::fs::read(&path).unwrap();
+        // In the line after the recipient's, which holds the wrapped key.
+        let line = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0;
+        let mut flipped = whole.clone();
+        flipped[line + 5] = if flipped[line + 5] == b'A' { b'B' } else { b'A' };
+        std::fs::write(&path, flipped).unwrap();
+        let error = Archive::open(&store, &fixture.keys, FILESYSTEM).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(error.to_string().contains(name), "{error}");
+        std::fs::write(&path, whole).unwrap();
+    }
+}
+
 #[test]
 fn a_forged_removed_or_rolled_back_manifest_is_noticed() {
     let recovery = Keys::generate().unwrap();

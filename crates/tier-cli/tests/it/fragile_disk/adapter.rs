@@ -7,17 +7,20 @@ use std::time::{Duration, SystemTime};
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
     INodeNo, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use parking_lot::Mutex;
 
-use super::nodes::{BLOCK_BYTES, Content, Nodes, Synced};
+use super::blocks::BLOCK_BYTES;
+use super::file::SyncedFile;
+use super::nodes::{Content, Entry, Names, Nodes};
 
 /// Everything goes through the kernel, which may remember all.
 const REMEMBER: Duration = Duration::from_hours(1);
 const GENERATION: Generation = Generation(0);
-/// There is always room.
-const N_BLOCKS: u64 = 1 << 32;
+/// Modes of `fallocate`, as the kernel has them.
+const KEEP_SIZE: i32 = 1;
+const PUNCH_HOLE: i32 = 2;
 
 /// The disk as the library wants it.
 pub(super) struct Disk(pub(super) Arc<Mutex<Nodes>>);
@@ -38,7 +41,11 @@ fn empty(reply: ReplyEmpty, done: Result<(), Errno>) {
 
 impl Filesystem for Disk {
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        entry(reply, self.0.lock().find(parent, name));
+        entry(reply, self.0.lock().find(Entry { directory: parent, name }));
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, n_lookups: u64) {
+        self.0.lock().forget(ino, n_lookups);
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
@@ -90,9 +97,9 @@ impl Filesystem for Disk {
         let content = match mode & 0o170_000 {
             0o140_000 => Content::Other(FileType::Socket),
             0o010_000 => Content::Other(FileType::NamedPipe),
-            _ => Content::File(Synced::default()),
+            _ => Content::File(SyncedFile::default()),
         };
-        entry(reply, self.0.lock().make(parent, name, content, mode));
+        entry(reply, self.0.lock().make(Entry { directory: parent, name }, content, mode));
     }
 
     fn mkdir(
@@ -104,8 +111,8 @@ impl Filesystem for Disk {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let content = Content::Directory(Synced::default());
-        entry(reply, self.0.lock().make(parent, name, content, mode));
+        let content = Content::directory(Names::new());
+        entry(reply, self.0.lock().make(Entry { directory: parent, name }, content, mode));
     }
 
     fn create(
@@ -118,8 +125,8 @@ impl Filesystem for Disk {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        let content = Content::File(Synced::default());
-        match self.0.lock().make(parent, name, content, mode) {
+        let content = Content::File(SyncedFile::default());
+        match self.0.lock().make(Entry { directory: parent, name }, content, mode) {
             Ok(attr) => {
                 reply.created(&REMEMBER, &attr, GENERATION, FileHandle(0), FopenFlags::empty());
             }
@@ -127,12 +134,28 @@ impl Filesystem for Disk {
         }
     }
 
+    /// The kernel keeps what it has of a file, as it does of a file on a disk.
+    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+    }
+
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.0.lock().remove(parent, name));
+        empty(reply, self.0.lock().remove(Entry { directory: parent, name }));
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.0.lock().remove(parent, name));
+        empty(reply, self.0.lock().remove(Entry { directory: parent, name }));
+    }
+
+    fn link(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        newparent: INodeNo,
+        newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        entry(reply, self.0.lock().link(ino, Entry { directory: newparent, name: newname }));
     }
 
     fn rename(
@@ -145,7 +168,9 @@ impl Filesystem for Disk {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.0.lock().rename((parent, name), (newparent, newname), flags));
+        let (from, to) =
+            (Entry { directory: parent, name }, Entry { directory: newparent, name: newname });
+        empty(reply, self.0.lock().rename(from, to, flags));
     }
 
     fn read(
@@ -159,14 +184,8 @@ impl Filesystem for Disk {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let mut nodes = self.0.lock();
-        match nodes.data(ino) {
-            Ok((data, _)) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(data.now.len());
-                let len = usize::try_from(size).unwrap_or(usize::MAX);
-                let end = start.saturating_add(len).min(data.now.len());
-                reply.data(&data.now[start..end]);
-            }
+        match self.0.lock().file(ino) {
+            Ok(file) => reply.data(&file.now().read(offset..offset.saturating_add(size.into()))),
             Err(error) => reply.error(error),
         }
     }
@@ -189,7 +208,7 @@ impl Filesystem for Disk {
         }
     }
 
-    /// Punches holes that keep the size: nothing else is asked for.
+    /// Punches holes, or gives blocks out beforehand.
     fn fallocate(
         &self,
         _req: &Request,
@@ -197,10 +216,17 @@ impl Filesystem for Disk {
         _fh: FileHandle,
         offset: u64,
         length: u64,
-        _mode: i32,
+        mode: i32,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.0.lock().punch(ino, offset, length));
+        let bytes = offset..offset.saturating_add(length);
+        let done = match mode {
+            0 => self.0.lock().allocate(ino, bytes, true),
+            KEEP_SIZE => self.0.lock().allocate(ino, bytes, false),
+            mode if mode == PUNCH_HOLE | KEEP_SIZE => self.0.lock().punch(ino, bytes),
+            _ => Err(Errno::EOPNOTSUPP),
+        };
+        empty(reply, done);
     }
 
     fn fsync(
@@ -251,6 +277,9 @@ impl Filesystem for Disk {
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        reply.statfs(N_BLOCKS, N_BLOCKS, N_BLOCKS, 1000, 1000, BLOCK_BYTES, 255, BLOCK_BYTES);
+        let nodes = self.0.lock();
+        let (n_blocks, n_free) = (nodes.faults.n_blocks(), nodes.n_free_blocks());
+        let block_bytes = u32::try_from(BLOCK_BYTES).unwrap();
+        reply.statfs(n_blocks, n_free, n_free, 1000, 1000, block_bytes, 255, block_bytes);
     }
 }
