@@ -326,12 +326,12 @@ fn is_key_of_any(
 /// A header with a damaged byte looks like one for another key. Where the key fits other manifests
 /// of the history it is damage.
 fn told_apart(error: PersistError, key_fits: impl FnOnce() -> bool) -> PersistError {
-    match error {
-        PersistError::WrongKey { object } if key_fits() => {
-            PersistError::damaged(object, "its age header fits no key that fits the others")
-        }
-        error => error,
+    if let PersistError::WrongKey { object } = &error
+        && key_fits()
+    {
+        return PersistError::damaged(object, "its age header fits no key that fits the others");
     }
+    error
 }
 
 /// A manifest as it was read from a store.
