@@ -1,13 +1,15 @@
 //! The eviction mechanism: evicting one inode, once it is decided.
 //!
 //! The eviction gate lies here, and nowhere else. For each resident extent the archive is asked
-//! about exactly its inode, its chunks and its data xid; only after a yes is the filesystem asked
-//! to evict, and it is handed the same data xid. A write that commits between the two gives its
-//! chunks another data xid, so that the filesystem skips what is not archived: no lock is held
-//! across the two questions, and none is needed.
+//! about exactly its inode, its chunks and its data xid, and answers part by part; only after a yes
+//! for a part is the filesystem asked to evict it, and it is handed the same chunks and the same
+//! data xid. A write that commits between the two gives its chunks another data xid, so that the
+//! filesystem skips what is not archived: no lock is held across the two questions, and none is
+//! needed.
 
 use tier_types::{
-    ChunkNo, ErrorKind, EvictOutcome, Ino, MountedInstance, Persisted, PortError, ResidentExtent,
+    ChunkNo, ErrorKind, EvictOutcome, Ino, MountedInstance, Persisted, PersistedPart, PortError,
+    ResidentExtent, persisted_parts,
 };
 
 /// Extents that are asked for at a time.
@@ -21,7 +23,7 @@ pub(crate) struct Evicted {
     pub(crate) something_stays: bool,
 }
 
-/// Evicts every extent of which exactly the resident version is persisted.
+/// Evicts all data of which exactly the resident version is persisted.
 pub(crate) fn evict_inode(
     instance: &dyn MountedInstance,
     persisted: &dyn Persisted,
@@ -34,22 +36,37 @@ pub(crate) fn evict_inode(
         let extents = instance.resident_extents(ino, from, N_EXTENTS_MAX)?;
         check_extents(&extents, ino, from)?;
         for extent in &extents {
-            if !persisted.is_persisted(ino, extent.chunks, extent.data_xid)? {
-                let (chunks, data_xid) = (extent.chunks, extent.data_xid);
-                tracing::debug!(%ino, %chunks, %data_xid, "not evicted: this version is not safe");
-                evicted.something_stays = true;
-                continue;
-            }
-            // The filesystem compares the data xid once more, in one step with the eviction.
-            match instance.evict_extent(extent)? {
-                EvictOutcome::Evicted { bytes } => evicted.bytes += bytes,
-                EvictOutcome::Skipped => evicted.something_stays = true,
-            }
+            evict_extent(instance, persisted, extent, &mut evicted)?;
         }
         // From the end of the last one, whether it went or stayed: each is considered once.
         at = extents.last().map(|extent| extent.chunks.end());
     }
     Ok(evicted)
+}
+
+/// Evicts the parts of an extent that are persisted: a chunk that the archive lacks keeps no other
+/// one.
+fn evict_extent(
+    instance: &dyn MountedInstance,
+    persisted: &dyn Persisted,
+    extent: &ResidentExtent,
+    evicted: &mut Evicted,
+) -> Result<(), PortError> {
+    let ResidentExtent { ino, chunks, data_xid } = *extent;
+    for part in persisted_parts(persisted, ino, chunks, data_xid) {
+        let PersistedPart { chunks, is_persisted } = part?;
+        if !is_persisted {
+            tracing::debug!(%ino, %chunks, %data_xid, "not evicted: this version is not safe");
+            evicted.something_stays = true;
+            continue;
+        }
+        // The filesystem compares the data xid once more, in one step with the eviction.
+        match instance.evict_extent(&ResidentExtent { chunks, ..*extent })? {
+            EvictOutcome::Evicted { bytes } => evicted.bytes += bytes,
+            EvictOutcome::Skipped => evicted.something_stays = true,
+        }
+    }
+    Ok(())
 }
 
 /// Extents of another inode would be evicted unasked, and extents that do not ascend would be asked

@@ -2,12 +2,17 @@
 //!
 //! The newest state that the index knows of a chunk is the only one that counts. If it has exactly
 //! the data xid asked for, and lies in a tarball of a snapshot that is safe, the data can be read
-//! back; whatever else is known (an older version, a hole, a lost range, a newer version) means no. A "no" that
-//! could have been a "yes" costs space until the next snapshot; the other mistake would cost data.
+//! back; whatever else is known (an older version, a hole, a lost range, a newer version) means no, for
+//! those chunks and no others. A "no" that could have been a "yes" costs space until the next
+//! snapshot; the other mistake would cost data.
 
 use tier_types::{ChunkRange, Ino, Persisted, PortError, SnapshotId, Xid};
 
-use crate::{Index, InodeLocation};
+use crate::{Extent, Index, InodeLocation};
+
+/// Extents that are asked of the index at a time: one at first, which is all that most questions
+/// need, and more and more of them for a range that lies in many.
+const N_EXTENTS_MAX: usize = 256;
 
 /// Answers [`Persisted`] from an index, counting only what is in snapshots up to one.
 #[derive(Debug)]
@@ -23,24 +28,43 @@ impl Index {
     }
 }
 
+impl PersistedUntil<'_> {
+    fn is_safe(&self, extent: &Extent, data_xid: Xid) -> bool {
+        // A hole has no location, and is no data that could be read back; and what is lost here may
+        // be whole in the filesystem, which then has the only copy.
+        let archived = extent.data().map(|data| data.location.tarball.snapshot);
+        extent.data_xid == data_xid && archived.is_some_and(|at| at <= self.snapshot)
+    }
+}
+
 impl Persisted for PersistedUntil<'_> {
-    fn is_persisted(&self, ino: Ino, chunks: ChunkRange, data_xid: Xid) -> Result<bool, PortError> {
-        let mut at = chunks.start();
-        while at < chunks.end() {
-            let found = self.index.find(ino, at)?;
-            let safe = found.filter(|extent| {
-                // A hole has no location, and is no data that could be read back; and what is lost
-                // here may be whole in the filesystem, which then has the only copy.
-                let archived = extent.data().map(|data| data.location.tarball.snapshot);
-                extent.data_xid == data_xid && archived.is_some_and(|at| at <= self.snapshot)
-            });
-            match safe {
-                // Of the same version, it may lie in several extents.
-                Some(extent) => at = extent.chunks.end(),
-                None => return Ok(false),
+    fn first_persisted(
+        &self,
+        ino: Ino,
+        chunks: ChunkRange,
+        data_xid: Xid,
+    ) -> Result<Option<ChunkRange>, PortError> {
+        let mut first: Option<ChunkRange> = None;
+        let (mut rest, mut n_max) = (Some(chunks), 1);
+        while let Some(range) = rest {
+            let page = self.index.extents(ino, range.start(), n_max)?;
+            for extent in &page {
+                let found = extent.chunks.intersection(chunks);
+                let safe = found.filter(|_| self.is_safe(extent, data_xid));
+                first = match (first, safe) {
+                    (None, safe) => safe,
+                    // Of the same version, it may lie in several extents.
+                    (Some(first), Some(safe)) if first.end() == safe.start() => {
+                        ChunkRange::new(first.start(), safe.end())
+                    }
+                    (Some(_), _) => return Ok(first),
+                };
             }
+            let end = page.last().map(|extent| extent.chunks.end());
+            rest = end.and_then(|end| ChunkRange::new(end, chunks.end()));
+            n_max = (4 * n_max).min(N_EXTENTS_MAX);
         }
-        Ok(true)
+        Ok(first)
     }
 
     fn snapshot_of(&self, ino: Ino, xid: Xid) -> Result<Option<SnapshotId>, PortError> {
@@ -56,9 +80,14 @@ impl Persisted for PersistedUntil<'_> {
 }
 
 impl Persisted for Index {
-    fn is_persisted(&self, ino: Ino, chunks: ChunkRange, data_xid: Xid) -> Result<bool, PortError> {
+    fn first_persisted(
+        &self,
+        ino: Ino,
+        chunks: ChunkRange,
+        data_xid: Xid,
+    ) -> Result<Option<ChunkRange>, PortError> {
         // Beyond every snapshot: whatever is in the index counts, safe or not.
-        self.persisted_until(SnapshotId::new(u64::MAX)).is_persisted(ino, chunks, data_xid)
+        self.persisted_until(SnapshotId::new(u64::MAX)).first_persisted(ino, chunks, data_xid)
     }
 
     fn snapshot_of(&self, ino: Ino, xid: Xid) -> Result<Option<SnapshotId>, PortError> {

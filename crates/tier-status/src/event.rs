@@ -43,15 +43,15 @@ pub enum Event {
         /// Its members.
         n_members: u64,
     },
-    /// An inode could not be persisted; the next snapshot tries again.
+    /// An inode could not be read in full; the next snapshot tries again.
     InodeFailed {
         /// The inode's number.
         ino: u64,
         /// The error with its causes.
         error: String,
     },
-    /// Bytes of an inode could not be read, and the rest of it is persisted. They are lost unless
-    /// an earlier snapshot has them; only new content is tried again.
+    /// Bytes of an inode are damaged or missing, and the rest of it is persisted. They are lost
+    /// unless an earlier snapshot has them; only new content is tried again.
     RangeUnread {
         /// The inode's number.
         ino: u64,

@@ -86,9 +86,9 @@ pub struct SnapshotStatus {
     pub data_bytes: u64,
     /// Length of the tarballs.
     pub tarball_bytes: u64,
-    /// Inodes that could not be persisted.
+    /// Inodes that could not be read in full, and are tried again.
     pub failed_inodes: Vec<u64>,
-    /// Ranges of other inodes that could not be read.
+    /// Ranges that are damaged or missing.
     pub unread_ranges: Vec<UnreadRange>,
     /// Chunk bytes that left the key-value store.
     pub evicted_bytes: u64,

@@ -70,9 +70,10 @@ pub struct RestoreReport {
     pub n_inodes: u64,
     /// The snapshot whose state it is.
     pub snapshot: Option<SnapshotId>,
-    /// Inodes that could not be read when that snapshot was taken.
+    /// Inodes that could not be read in full when that snapshot was taken, for another reason than
+    /// damage of their data: they have lost ranges, or an older state, or are not there.
     pub failed: Vec<Ino>,
-    /// What of the data of others could not be read when it was persisted.
+    /// What of the data could not be read when it was persisted.
     pub lost: LostRanges,
 }
 

@@ -155,17 +155,25 @@ impl Recall for FakeArchive {
 }
 
 impl Persisted for FakeArchive {
-    fn is_persisted(&self, ino: Ino, chunks: ChunkRange, data_xid: Xid) -> Result<bool, PortError> {
+    fn first_persisted(
+        &self,
+        ino: Ino,
+        chunks: ChunkRange,
+        data_xid: Xid,
+    ) -> Result<Option<ChunkRange>, PortError> {
         let content = self.content.lock();
-        let mut at = chunks.start();
-        while at < chunks.end() {
-            let of_inode = content.inodes.iter().filter(|archived| archived.ino == ino);
-            let Some(extent) = of_inode.rev().find_map(|a| a.extent_at(at, data_xid)) else {
-                return Ok(false);
-            };
-            at = extent.chunks.end();
-        }
-        Ok(true)
+        let extents = content.inodes.iter().filter(|a| a.ino == ino).flat_map(|a| &a.extents);
+        let mut parts: Vec<_> = extents
+            .filter(|extent| extent.data_xid == data_xid)
+            .filter_map(|extent| extent.chunks.intersection(chunks))
+            .collect();
+        parts.sort_by_key(|part| part.start());
+        // Snapshots may have archived the same version in parts that overlap.
+        let joined = parts.into_iter().reduce(|run, part| {
+            let end = if part.start() <= run.end() { run.end().max(part.end()) } else { run.end() };
+            ChunkRange::new(run.start(), end).unwrap()
+        });
+        Ok(joined)
     }
 
     fn snapshot_of(&self, ino: Ino, xid: Xid) -> Result<Option<SnapshotId>, PortError> {

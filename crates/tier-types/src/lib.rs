@@ -35,6 +35,8 @@ pub use instance::{
 pub use log::{LogService, Publication, PublicationListener, SegmentInfo};
 pub use num::{to_u64, to_usize};
 pub use ranges::{ByteRange, ChunkRange, XidRange};
-pub use recall::{Persisted, Recall, RecallRequest, RecalledExtent};
+pub use recall::{
+    Persisted, PersistedPart, Recall, RecallRequest, RecalledExtent, persisted_parts,
+};
 pub use store::{Flush, ObjectName, ObjectStore, StagedObject, StagingStore};
 pub use update::{Change, FileUpdate};

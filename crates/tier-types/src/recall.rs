@@ -7,6 +7,8 @@
 //! safe without a lock between filesystem and archive: a version is immutable, whatever is written
 //! or archived meanwhile.
 
+use std::iter;
+
 use crate::{ChunkRange, ErrorKind, Ino, PortError, SnapshotId, Xid, to_u64, to_usize};
 
 /// Evicted data that a reader wants.
@@ -110,12 +112,76 @@ pub trait Recall: Send + Sync {
 
 /// Knows what is safely archived.
 pub trait Persisted: Send + Sync {
+    /// The first run of these chunks of which exactly this version can be read back from the
+    /// archive: from the first such chunk up to the next one that is not archived in this version,
+    /// or to the end of `chunks`. `None` if none of them is.
+    fn first_persisted(
+        &self,
+        ino: Ino,
+        chunks: ChunkRange,
+        data_xid: Xid,
+    ) -> Result<Option<ChunkRange>, PortError>;
+
     /// Whether exactly this version of all these chunks can be read back from the archive.
-    fn is_persisted(&self, ino: Ino, chunks: ChunkRange, data_xid: Xid) -> Result<bool, PortError>;
+    fn is_persisted(&self, ino: Ino, chunks: ChunkRange, data_xid: Xid) -> Result<bool, PortError> {
+        Ok(self.first_persisted(ino, chunks, data_xid)? == Some(chunks))
+    }
 
     /// The snapshot that holds the inode's metadata as this transaction left it; `None` if none
     /// does.
     fn snapshot_of(&self, ino: Ino, xid: Xid) -> Result<Option<SnapshotId>, PortError>;
+}
+
+/// Neighbouring chunks that are alike: each of them is archived in one version, or none is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PersistedPart {
+    /// The chunks.
+    pub chunks: ChunkRange,
+    /// Whether exactly this version of them can be read back from the archive.
+    pub is_persisted: bool,
+}
+
+/// All of these chunks in parts, in order, by what of exactly this version can be read back from the
+/// archive. A part is asked for when it is wanted. After an error there is no next part.
+///
+/// An archive that answers with chunks it was not asked for is an error of kind `Failed`: data could
+/// be evicted by that answer.
+pub fn persisted_parts(
+    persisted: &dyn Persisted,
+    ino: Ino,
+    chunks: ChunkRange,
+    data_xid: Xid,
+) -> impl Iterator<Item = Result<PersistedPart, PortError>> {
+    let mut rest = Some(chunks);
+    let mut found = None;
+    iter::from_fn(move || {
+        // Behind a part that is not archived comes the one that ended it.
+        if let Some(chunks) = found.take() {
+            return Some(Ok(PersistedPart { chunks, is_persisted: true }));
+        }
+        let asked = rest.take()?;
+        let run = match persisted.first_persisted(ino, asked, data_xid) {
+            Ok(run) => run,
+            Err(error) => return Some(Err(error)),
+        };
+        let Some(run) = run else {
+            return Some(Ok(PersistedPart { chunks: asked, is_persisted: false }));
+        };
+        if !asked.covers(run) {
+            let message = format!(
+                "asked for chunks {asked} of inode {ino}, the archive answered with chunks {run}"
+            );
+            return Some(Err(PortError::new(ErrorKind::Failed, message)));
+        }
+        rest = ChunkRange::new(run.end(), asked.end());
+        match ChunkRange::new(asked.start(), run.start()) {
+            Some(chunks) => {
+                found = Some(run);
+                Some(Ok(PersistedPart { chunks, is_persisted: false }))
+            }
+            None => Some(Ok(PersistedPart { chunks: run, is_persisted: true })),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -123,9 +189,65 @@ mod tests {
     use super::*;
     use crate::ChunkNo;
 
+    fn range(start: u64, end: u64) -> ChunkRange {
+        ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end)).unwrap()
+    }
+
+    /// Has chunks 2 to 4 and 7, or answers everything with the same chunks.
+    struct Archive {
+        answer: Option<ChunkRange>,
+    }
+
+    impl Persisted for Archive {
+        fn first_persisted(
+            &self,
+            _: Ino,
+            chunks: ChunkRange,
+            _: Xid,
+        ) -> Result<Option<ChunkRange>, PortError> {
+            let runs = [range(2, 5), range(7, 8)];
+            let found = runs.into_iter().find_map(|run| run.intersection(chunks));
+            Ok(self.answer.or(found))
+        }
+
+        fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
+            Ok(None)
+        }
+    }
+
+    #[test]
+    fn parts_are_all_that_was_asked_for_in_order() {
+        let parts = |start, end| -> Vec<_> {
+            let archive = Archive { answer: None };
+            let parts = persisted_parts(&archive, Ino::new(7), range(start, end), Xid::new(9));
+            parts.map(|part| part.unwrap()).map(|part| (part.chunks, part.is_persisted)).collect()
+        };
+        let all = [
+            (range(0, 2), false),
+            (range(2, 5), true),
+            (range(5, 7), false),
+            (range(7, 8), true),
+            (range(8, 10), false),
+        ];
+        assert_eq!(parts(0, 10), all);
+        assert_eq!(parts(3, 5), [(range(3, 5), true)]);
+        assert_eq!(parts(4, 6), [(range(4, 5), true), (range(5, 6), false)]);
+        assert_eq!(parts(5, 7), [(range(5, 7), false)]);
+        let archive = Archive { answer: None };
+        let is_persisted = |chunks| archive.is_persisted(Ino::new(7), chunks, Xid::new(9)).unwrap();
+        assert!(is_persisted(range(2, 5)) && !is_persisted(range(2, 6)));
+    }
+
+    #[test]
+    fn an_answer_of_chunks_that_were_not_asked_for_is_an_error_and_the_end() {
+        let archive = Archive { answer: Some(range(0, 3)) };
+        let mut parts = persisted_parts(&archive, Ino::new(7), range(1, 9), Xid::new(9));
+        assert_eq!(parts.next().unwrap().unwrap_err().kind(), ErrorKind::Failed);
+        assert!(parts.next().is_none());
+    }
+
     #[test]
     fn bytes_must_cover_their_chunks() {
-        let range = |start, end| ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end)).unwrap();
         let request =
             RecallRequest { ino: Ino::new(7), chunks: range(2, 5), data_xid: Xid::new(9) };
         let answer = |chunks, n| RecalledExtent::new(&request, chunks, vec![1; n], 4);

@@ -78,8 +78,13 @@ impl Core {
     /// struct NothingArchived;
     ///
     /// impl Persisted for NothingArchived {
-    ///     fn is_persisted(&self, _: Ino, _: ChunkRange, _: Xid) -> Result<bool, PortError> {
-    ///         Ok(false)
+    ///     fn first_persisted(
+    ///         &self,
+    ///         _: Ino,
+    ///         _: ChunkRange,
+    ///         _: Xid,
+    ///     ) -> Result<Option<ChunkRange>, PortError> {
+    ///         Ok(None)
     ///     }
     ///
     ///     fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {

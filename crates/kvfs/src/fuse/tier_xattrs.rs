@@ -84,8 +84,13 @@ mod tests {
     struct Until(Xid);
 
     impl Persisted for Until {
-        fn is_persisted(&self, _: Ino, _: ChunkRange, xid: Xid) -> Result<bool, PortError> {
-            Ok(xid <= self.0)
+        fn first_persisted(
+            &self,
+            _: Ino,
+            chunks: ChunkRange,
+            xid: Xid,
+        ) -> Result<Option<ChunkRange>, PortError> {
+            Ok((xid <= self.0).then_some(chunks))
         }
 
         fn snapshot_of(&self, _: Ino, xid: Xid) -> Result<Option<SnapshotId>, PortError> {

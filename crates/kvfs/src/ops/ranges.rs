@@ -12,6 +12,7 @@ use super::change::{
 };
 use crate::FsError;
 use crate::core::{Core, Kvfs, ROWS_BYTES};
+use crate::space::Permit;
 use crate::store::extents::ChunkExtent;
 use crate::tx::{Draft, MapWindow};
 
@@ -122,8 +123,14 @@ impl Kvfs {
         range: ByteRange,
         keep_size: bool,
     ) -> Result<(), FsError> {
-        self.punch_hole_with(blocking, ino, range.offset, range.len)?;
-        if keep_size { Ok(()) } else { self.allocate(ino, range.offset, range.len) }
+        let ByteRange { offset, len } = range;
+        if keep_size || end_of(offset, len)? <= self.reader().regular(ino)?.size_bytes {
+            return self.punch_hole_with(blocking, ino, offset, len);
+        }
+        // Asked for before anything is zeroed, which takes less: what is refused has changed nothing.
+        let permit = self.admit_growth(ROWS_BYTES)?;
+        self.punch_hole_with(blocking, ino, offset, len)?;
+        self.grow(permit, ino, offset + len)
     }
 }
 
@@ -132,7 +139,10 @@ impl Core {
     /// none, and data is never written twice to one place.
     pub fn allocate(&self, ino: Ino, offset: u64, len: u64) -> Result<(), FsError> {
         let end = end_of(offset, len)?;
-        let permit = self.admit_growth(ROWS_BYTES)?;
+        self.grow(self.admit_growth(ROWS_BYTES)?, ino, end)
+    }
+
+    fn grow(&self, permit: Permit<'_>, ino: Ino, end: u64) -> Result<(), FsError> {
         let _guard = self.locks.lock(&[ino]);
         let mut attr = self.reader().regular(ino)?;
         let size = self.size_of(&attr);

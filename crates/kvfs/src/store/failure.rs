@@ -6,10 +6,13 @@
 //! that no name of a directory is ever taken for a reason. Four answers matter:
 //!
 //! - **Damaged**: a block whose checksum does not fit, a file that is missing or shorter than it
-//!   was, a place of the disk that cannot be read. Another read of it fails in the same way.
+//!   was, a place of the disk that cannot be read. Everything else can be read all the same.
 //! - **Busy**: the database is open already.
 //! - **No space**: it works again when there is room.
 //! - **Failed**: anything else.
+//!
+//! Of these a place of the disk alone may be read another time (`may_pass`): nothing is known of
+//! what it holds. What is decided for good, as that data is lost, asks for that.
 //!
 //! A damaged row is named with its table and inode, as far as the key that was asked for tells them:
 //! the text of the database names the file and the offset in it.
@@ -115,6 +118,14 @@ pub(super) fn not_read(rows: UnreadableRows, source: rocksdb::Error) -> FsError 
     FsError::Store { operation: "read", kind, source: source.into() }
 }
 
+/// Whether a read that met damage may succeed another time: the disk did not answer, which says
+/// nothing of the bytes that it holds.
+pub(crate) fn may_pass(error: &FsError) -> bool {
+    let FsError::Unreadable { source, .. } = error else { return false };
+    let source = source.downcast_ref::<rocksdb::Error>();
+    source.is_some_and(|source| source.as_ref().ends_with(UNREADABLE))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,12 +224,27 @@ mod tests {
                     Ok(value) => assert_eq!(value.unwrap(), [7; 100]),
                     Err(error) => {
                         assert!(error.as_ref().contains("block checksum mismatch"), "{error}");
-                        assert_eq!(kind(&error), ErrorKind::Damaged);
+                        let error = not_read(row_at(Table::Inodes, &[]), error);
+                        assert!(error.is_damage() && !may_pass(&error), "{error}");
                         n_damaged += 1;
                     }
                 }
             }
             assert!((1..500).contains(&n_damaged), "{n_damaged}");
+        }
+
+        /// The memory of this process as a file: where nothing is mapped a read is an I/O error.
+        #[test]
+        fn a_disk_that_does_not_answer_may_answer_another_time() {
+            let (_dir, path) = database();
+            let current = file(&path, |name| name == "CURRENT");
+            fs::remove_file(&current).unwrap();
+            std::os::unix::fs::symlink("/proc/self/mem", &current).unwrap();
+            let error = open(&path, false).unwrap_err();
+            assert!(error.as_ref().ends_with(UNREADABLE), "{error}");
+            let error = not_read(row_at(Table::Inodes, &[]), error);
+            assert!(error.is_damage(), "the rest can be read: {error}");
+            assert!(may_pass(&error));
         }
 
         #[test]

@@ -35,6 +35,7 @@ pub(crate) use cursor::OrderedReader;
 pub(crate) use cuts::{CutMark, CutMarks, StoredRun};
 pub(crate) use db::{Db, KvsSnapshot};
 pub(crate) use dump::dump;
+pub(crate) use failure::may_pass;
 pub(crate) use keys::{COOKIE_PARENT, COOKIE_SELF, Table};
 pub(crate) use opening::{OpenedStore, create, open, reopen};
 pub(crate) use reader::StoreReader;

@@ -24,6 +24,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use tier_types::{to_u64, to_usize};
@@ -136,7 +137,9 @@ impl Hole {
                 let mut until = File::open(&path)?.take(self.offset);
                 io::copy(&mut until, &mut File::create(copy.join(name))?)?;
             } else if !self.later.contains(&path) {
-                fs::hard_link(&path, copy.join(name))?;
+                // Not all filesystems have links of the first kind.
+                let (to, from) = (copy.join(name), path.canonicalize()?);
+                fs::hard_link(&from, &to).or_else(|_| symlink(&from, &to))?;
             }
         }
         Ok(())

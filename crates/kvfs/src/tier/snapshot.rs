@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkRun, Ino, InodeState, Link, MountedSnapshot, PortError,
+    ChunkNo, ChunkRange, ChunkRun, ErrorKind, Ino, InodeState, Link, MountedSnapshot, PortError,
     SnapshotReader, Xid,
 };
 
@@ -17,7 +17,7 @@ use crate::FsError;
 use crate::activity::Activity;
 use crate::core::Core;
 use crate::error::Damage;
-use crate::store::{KvsSnapshot, OrderedReader};
+use crate::store::{KvsSnapshot, OrderedReader, may_pass};
 
 /// Directories whose path is remembered.
 const N_PATHS_MAX: usize = 10_000;
@@ -140,6 +140,14 @@ fn push_name(path: &mut Vec<u8>, name: &[u8]) {
     path.extend_from_slice(name);
 }
 
+/// Damaged data is lost to the archive for good, and so it is called damaged only if it is.
+fn data_error(error: FsError) -> PortError {
+    if may_pass(&error) {
+        return PortError::new(ErrorKind::Failed, "chunk data is out of reach").with_source(error);
+    }
+    error.into()
+}
+
 impl SnapshotReader for KvfsReader<'_> {
     fn inode(&mut self, ino: Ino) -> Result<Option<InodeState>, PortError> {
         Ok(self.read_inode(ino)?)
@@ -164,6 +172,6 @@ impl SnapshotReader for KvfsReader<'_> {
         chunks: ChunkRange,
         out: &mut Vec<u8>,
     ) -> Result<(), PortError> {
-        Ok(self.rows.read_chunks(ino, chunks, self.chunk_bytes, out)?)
+        self.rows.read_chunks(ino, chunks, self.chunk_bytes, out).map_err(data_error)
     }
 }

@@ -166,10 +166,19 @@ impl Recall for MemoryArchive {
 }
 
 impl Persisted for MemoryArchive {
-    fn is_persisted(&self, ino: Ino, chunks: ChunkRange, xid: Xid) -> Result<bool, PortError> {
+    fn first_persisted(
+        &self,
+        ino: Ino,
+        chunks: ChunkRange,
+        xid: Xid,
+    ) -> Result<Option<ChunkRange>, PortError> {
         let kept = self.chunks.lock();
-        let mut numbers = chunks.start().get()..chunks.end().get();
-        Ok(numbers.all(|number| kept.contains_key(&(ino, ChunkNo::new(number), xid))))
+        let numbers = chunks.start().get()..chunks.end().get();
+        let is_kept = |number: &u64| kept.contains_key(&(ino, ChunkNo::new(*number), xid));
+        let mut run = numbers.skip_while(|number| !is_kept(number)).take_while(&is_kept);
+        let Some(first) = run.next() else { return Ok(None) };
+        let last = run.last().unwrap_or(first);
+        Ok(ChunkRange::new(ChunkNo::new(first), ChunkNo::new(last + 1)))
     }
 
     fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {

@@ -14,8 +14,13 @@ use crate::common::{create, directory, file, name, open};
 pub(crate) struct Everything;
 
 impl Persisted for Everything {
-    fn is_persisted(&self, _: Ino, _: ChunkRange, _: Xid) -> Result<bool, PortError> {
-        Ok(true)
+    fn first_persisted(
+        &self,
+        _: Ino,
+        chunks: ChunkRange,
+        _: Xid,
+    ) -> Result<Option<ChunkRange>, PortError> {
+        Ok(Some(chunks))
     }
 
     fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
@@ -113,8 +118,13 @@ pub(crate) fn tamper(dir: &TempDir, change: impl FnOnce(&DB)) {
 pub(crate) struct Nothing;
 
 impl Persisted for Nothing {
-    fn is_persisted(&self, _: Ino, _: ChunkRange, _: Xid) -> Result<bool, PortError> {
-        Ok(false)
+    fn first_persisted(
+        &self,
+        _: Ino,
+        _: ChunkRange,
+        _: Xid,
+    ) -> Result<Option<ChunkRange>, PortError> {
+        Ok(None)
     }
 
     fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
@@ -190,7 +200,12 @@ fn an_archive_that_fails_ends_the_check() {
     struct Away;
 
     impl Persisted for Away {
-        fn is_persisted(&self, _: Ino, _: ChunkRange, _: Xid) -> Result<bool, PortError> {
+        fn first_persisted(
+            &self,
+            _: Ino,
+            _: ChunkRange,
+            _: Xid,
+        ) -> Result<Option<ChunkRange>, PortError> {
             Err(PortError::new(ErrorKind::Unavailable, "away"))
         }
 

@@ -24,8 +24,32 @@ const LOST_XID: Xid = Xid::new(50);
 struct Nothing;
 
 impl Persisted for Nothing {
-    fn is_persisted(&self, _: Ino, _: ChunkRange, _: Xid) -> Result<bool, PortError> {
-        Ok(false)
+    fn first_persisted(
+        &self,
+        _: Ino,
+        _: ChunkRange,
+        _: Xid,
+    ) -> Result<Option<ChunkRange>, PortError> {
+        Ok(None)
+    }
+
+    fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
+        Ok(None)
+    }
+}
+
+/// An archive that has one chunk of each file, in any version.
+struct OneChunk(u64);
+
+impl Persisted for OneChunk {
+    fn first_persisted(
+        &self,
+        _: Ino,
+        chunks: ChunkRange,
+        _: Xid,
+    ) -> Result<Option<ChunkRange>, PortError> {
+        let one = ChunkRange::one(ChunkNo::new(self.0)).unwrap();
+        Ok(one.intersection(chunks))
     }
 
     fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
@@ -155,4 +179,20 @@ fn the_check_names_it_and_the_repair_takes_what_the_archive_has() {
     assert_eq!((report.n_repaired, left), (1, Vec::new()));
     let usage = fs.usage().unwrap();
     assert_eq!((usage.lost_bytes, usage.cold_bytes), (0, 1024), "it is recalled when it is read");
+}
+
+#[test]
+fn the_check_and_the_repair_tell_the_parts_that_the_archive_has() {
+    let (_dir, fs) = restored();
+    let (report, left) = repair_from(&OneChunk(2), &fs);
+    let expected = ["its chunks 1-1 are lost: they could not be read when persisted"];
+    assert_eq!((report.n_repaired, left), (1, expected.map(String::from).to_vec()));
+    let usage = fs.usage().unwrap();
+    assert_eq!((usage.lost_bytes, usage.cold_bytes), (512, 512), "one chunk was there");
+    // Of a cold run it names those that are away.
+    let (_, left) = repair_from(&Everything, &fs);
+    assert_eq!(left, Vec::<String>::new());
+    let (report, left) = repair_from(&OneChunk(2), &fs);
+    let expected = ["the archive does not have its evicted chunks 1-1 of xid 50"];
+    assert_eq!((report.n_repaired, left), (0, expected.map(String::from).to_vec()));
 }

@@ -18,8 +18,13 @@ use crate::fsck::{Everything, check, key, tamper};
 struct Only(Xid);
 
 impl Persisted for Only {
-    fn is_persisted(&self, _: Ino, _: ChunkRange, data_xid: Xid) -> Result<bool, PortError> {
-        Ok(data_xid == self.0)
+    fn first_persisted(
+        &self,
+        _: Ino,
+        chunks: ChunkRange,
+        data_xid: Xid,
+    ) -> Result<Option<ChunkRange>, PortError> {
+        Ok((data_xid == self.0).then_some(chunks))
     }
 
     fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {

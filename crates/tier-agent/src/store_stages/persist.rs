@@ -73,7 +73,7 @@ struct NextSnapshot {
     snapshot: SnapshotId,
     /// Its first transaction.
     first: Xid,
-    /// Inodes that the last one had to leave out.
+    /// Inodes that the last one could not read in full.
     failed: Vec<Ino>,
 }
 

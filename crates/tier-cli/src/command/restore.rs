@@ -63,7 +63,7 @@ pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<(RestoreR
     let mut progress = |n_inodes| bar.files_and_bytes(n_inodes, 0);
     let mut target = RestoredFilesystem::default();
     let report = tier_store::restore(&args.store, &source, &mut target, &mut progress)?;
-    // Everything else of the snapshot is there; these have an older state, or none.
+    // Everything else of the snapshot is there; these have lost ranges, an older state, or none.
     for ino in &report.failed {
         tracing::warn!("inode {ino} could not be read when this snapshot was taken");
     }

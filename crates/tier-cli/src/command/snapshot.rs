@@ -30,7 +30,7 @@ pub(super) fn run(context: &Context, args: &SnapshotArgs) -> Result<()> {
         "lost": lost.json,
         "unread": unread.json,
     });
-    // The report comes first: the snapshot exists, also if some inodes are not in it.
+    // The report comes first: the snapshot exists, also if not all of some inodes is in it.
     context.console.report(&json, &text)?;
     // Exit code 3, because what cannot be read means that the key-value store is damaged.
     match problem(&done) {
@@ -48,7 +48,7 @@ fn problem(done: &PersistReport) -> Option<String> {
     }
     if unread > 0 {
         let bytes = done.lost.n_bytes().saturating_add(done.unread.n_bytes());
-        parts.push(format!("{unread} ranges of {} in other inodes", output::bytes(bytes)));
+        parts.push(format!("{unread} damaged ranges of {}", output::bytes(bytes)));
     }
     (!parts.is_empty()).then(|| format!("{} could not be read", parts.join(" and ")))
 }
@@ -72,7 +72,7 @@ fn report_text(report: &AgentReport) -> String {
     );
     if !done.failed.is_empty() {
         text.push_str(&format!(
-            "{} inodes could not be read and are not in it; see tier status.\n",
+            "{} inodes could not be read in full; the next snapshot tries again. See tier status.\n",
             done.failed.len()
         ));
     }

@@ -89,7 +89,7 @@ impl StatusSink for ProgressBar {
             Event::Pushed { name, .. } => self.text(|| format!("uploaded {name}")),
             Event::TarballSealed { name, .. } => self.text(|| format!("sealed {name}")),
             Event::InodeFailed { ino, error } => {
-                tracing::warn!("inode {ino} is not in this snapshot: {error}");
+                tracing::warn!("inode {ino} is not all in this snapshot: {error}");
             }
             Event::RangeUnread { ino, bytes, error } => {
                 tracing::warn!("bytes {bytes} of inode {ino} cannot be read: {error}");

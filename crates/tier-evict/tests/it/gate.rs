@@ -8,7 +8,7 @@ use tier_types::{
 };
 
 use crate::fixture::{CHUNK, Fixture, chunk};
-use crate::stub::{BrokenArchive, RecordingPolicy, StubArchive};
+use crate::stub::{BoundlessArchive, BrokenArchive, RecordingPolicy, StubArchive};
 
 fn chunks(start: u64, end: u64) -> ChunkRange {
     ChunkRange::new(ChunkNo::new(start), ChunkNo::new(end)).unwrap()
@@ -48,14 +48,50 @@ fn one_extent_that_is_not_persisted_stays_and_the_others_go() {
     let fixture = Fixture::of(kvs.file("b", &[4; 10]));
     fixture.publish();
     let a = fixture.ino("a");
-    let archive =
-        StubArchive::answering(move |extent| extent.ino != a || extent.chunks != chunks(1, 3));
+    let archive = StubArchive::answering(move |extent| {
+        extent.ino != a || !chunks(1, 3).covers(extent.chunks)
+    });
     let report = evict_all(&fixture, &archive);
     assert_eq!((report.n_evicted, report.bytes, report.n_not_safe), (2, 30, 1));
     assert_eq!((fixture.resident_bytes("a"), fixture.resident_bytes("b")), (20, 0));
     let evicted: Vec<_> = fixture.instance.asked_to_evict();
     assert!(evicted.iter().all(|extent| extent.ino != a || extent.chunks != chunks(1, 3)));
     assert_eq!(fixture.carried_over(), [a]);
+}
+
+/// A chunk that is lost in the archive, say, of a file that was written in one go.
+#[test]
+fn a_part_of_an_extent_that_is_not_persisted_stays_and_the_rest_goes() {
+    let fixture = Fixture::of(FakeKvs::new(CHUNK).file("a", &[1; 95]));
+    let data_xid = fixture.publish();
+    let a = fixture.ino("a");
+    let lost = |extent: &ResidentExtent| {
+        [chunks(2, 3), chunks(5, 7)].iter().any(|lost| lost.covers(extent.chunks))
+    };
+    let report = evict_all(&fixture, &StubArchive::answering(move |extent| !lost(extent)));
+    assert_eq!((report.n_evicted, report.bytes, report.n_not_safe), (1, 65, 1));
+    let extent = |start, end| ResidentExtent { ino: a, chunks: chunks(start, end), data_xid };
+    assert_eq!(
+        fixture.instance.asked_to_evict(),
+        [extent(0, 2), extent(3, 5), extent(7, 10)],
+        "the filesystem was asked for what is persisted, and for nothing else"
+    );
+    assert_eq!(fixture.resident_bytes("a"), 30);
+    assert_eq!(fixture.carried_over(), [a]);
+
+    // It goes with the pass that finds it persisted.
+    let report = evict_all(&fixture, &StubArchive::complete());
+    assert_eq!((report.n_evicted, report.bytes, report.n_not_safe), (1, 30, 0));
+    assert_eq!(fixture.resident_bytes("a"), 0);
+}
+
+#[test]
+fn an_archive_that_answers_more_than_it_was_asked_ends_the_pass() {
+    let fixture = Fixture::with_files(&["a"]);
+    let evicter = fixture.evicter(RecordingPolicy::default());
+    let error = fixture.evict(&evicter, PassGoal::Everything, &BoundlessArchive).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Failed, "{error}");
+    assert_eq!(fixture.instance.asked_to_evict(), []);
 }
 
 #[test]

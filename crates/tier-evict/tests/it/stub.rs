@@ -6,17 +6,18 @@ use parking_lot::Mutex;
 use tier_evict::{EvictPlan, EvictPolicy, PassGoal, RetainReason, Retained};
 use tier_status::{Event, StatusError, StatusSink};
 use tier_types::{
-    ChunkRange, Clock, ErrorKind, EvictionFacts, Ino, Persisted, PortError, ResidentExtent,
-    SnapshotId, Timestamp, Xid,
+    ChunkNo, ChunkRange, Clock, ErrorKind, EvictionFacts, Ino, Persisted, PortError,
+    ResidentExtent, SnapshotId, Timestamp, Xid,
 };
 
-/// An archive that answers what a test says, and remembers the questions.
+/// An archive that answers of each chunk what a test says, and remembers the questions.
 pub(crate) struct StubArchive {
     answer: Box<dyn Fn(&ResidentExtent) -> bool + Send + Sync>,
     asked: Mutex<Vec<ResidentExtent>>,
 }
 
 impl StubArchive {
+    /// The answer is asked for extents of one chunk.
     pub(crate) fn answering(
         answer: impl Fn(&ResidentExtent) -> bool + Send + Sync + 'static,
     ) -> Self {
@@ -34,10 +35,22 @@ impl StubArchive {
 }
 
 impl Persisted for StubArchive {
-    fn is_persisted(&self, ino: Ino, chunks: ChunkRange, data_xid: Xid) -> Result<bool, PortError> {
-        let extent = ResidentExtent { ino, chunks, data_xid };
-        self.asked.lock().push(extent);
-        Ok((self.answer)(&extent))
+    fn first_persisted(
+        &self,
+        ino: Ino,
+        chunks: ChunkRange,
+        data_xid: Xid,
+    ) -> Result<Option<ChunkRange>, PortError> {
+        self.asked.lock().push(ResidentExtent { ino, chunks, data_xid });
+        let is_persisted = |number: &u64| {
+            let chunks = ChunkRange::one(ChunkNo::new(*number)).unwrap();
+            (self.answer)(&ResidentExtent { ino, chunks, data_xid })
+        };
+        let numbers = chunks.start().get()..chunks.end().get();
+        let mut run = numbers.skip_while(|number| !is_persisted(number)).take_while(&is_persisted);
+        let Some(first) = run.next() else { return Ok(None) };
+        let last = run.last().unwrap_or(first);
+        Ok(ChunkRange::new(ChunkNo::new(first), ChunkNo::new(last + 1)))
     }
 
     fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
@@ -49,12 +62,35 @@ impl Persisted for StubArchive {
 pub(crate) struct BrokenArchive;
 
 impl Persisted for BrokenArchive {
-    fn is_persisted(&self, _: Ino, _: ChunkRange, _: Xid) -> Result<bool, PortError> {
+    fn first_persisted(
+        &self,
+        _: Ino,
+        _: ChunkRange,
+        _: Xid,
+    ) -> Result<Option<ChunkRange>, PortError> {
         Err(PortError::new(ErrorKind::Damaged, "the index is damaged"))
     }
 
     fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
         Err(PortError::new(ErrorKind::Damaged, "the index is damaged"))
+    }
+}
+
+/// An archive that answers every question with more chunks than those asked for.
+pub(crate) struct BoundlessArchive;
+
+impl Persisted for BoundlessArchive {
+    fn first_persisted(
+        &self,
+        _: Ino,
+        _: ChunkRange,
+        _: Xid,
+    ) -> Result<Option<ChunkRange>, PortError> {
+        Ok(Some(ChunkRange::ALL))
+    }
+
+    fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
+        panic!("an eviction needs no metadata")
     }
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tier_index::{
     Applied, Contents, Entry, ExtentContent, Index, IndexError, IndexOptions, TarballId,
 };
-use tier_types::{ChunkNo, ChunkRange, Epoch, Ino, Persisted, SnapshotId, Xid};
+use tier_types::{ChunkNo, ChunkRange, Epoch, Ino, Persisted, SnapshotId, Xid, persisted_parts};
 
 const CHUNK: u32 = 16;
 
@@ -80,6 +80,19 @@ fn dump(index: &Index) -> String {
     String::from_utf8(out).unwrap()
 }
 
+/// The chunks that the index calls persisted in one version; its runs must be as long as they are.
+fn persisted(index: &Index, ino: Ino, data_xid: Xid) -> Vec<u64> {
+    let (mut found, mut before) = (Vec::new(), None);
+    for part in persisted_parts(index, ino, range(0, 45), data_xid) {
+        let part = part.unwrap();
+        let is_persisted = part.is_persisted;
+        assert_ne!(before.replace(is_persisted), Some(is_persisted), "a run ends where it does");
+        let numbers = part.chunks.start().get()..part.chunks.end().get();
+        found.extend(numbers.filter(|_| is_persisted));
+    }
+    found
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -110,6 +123,13 @@ proptest! {
                 let expected = expected.filter(|s| s.what == What::Data);
                 prop_assert_eq!(offset, expected.map(|s| 1000 + (chunk - s.start) * u64::from(CHUNK)));
             }
+        }
+        for s in &said {
+            let is_its = |newest: &Said| newest.snapshot == s.snapshot && s.what == What::Data;
+            let its = naive.iter().filter(|((ino, _), newest)| *ino == s.ino && is_its(newest));
+            let expected: Vec<_> = its.map(|((_, chunk), _)| *chunk).collect();
+            let version = Xid::new(s.snapshot * 10);
+            prop_assert_eq!(persisted(&index, Ino::new(s.ino), version), expected);
         }
         let live: u64 = index.tarballs().unwrap().iter().map(|(_, live)| live).sum();
         prop_assert_eq!(live, u64::try_from(naive.values().filter(|s| s.what == What::Data).count()).unwrap());

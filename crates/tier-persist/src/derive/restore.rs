@@ -5,18 +5,14 @@
 //! newest, and what the chunk map is, the index says; an entry of a table that the index does not
 //! point at is an older version. Inodes come in any order, each once.
 //!
-//! What is lost stays lost. A range that the index knows as lost comes back with its data xid, and
-//! so does, with the inode's own, what the index knows nothing of in an inode that the newest
-//! snapshot had to leave out: nothing tells it from a hole that was never written, and a hole would
-//! read as zeros. The filesystem persists it again as what it is, so that a restore of a restore
-//! knows it too. All of it is returned, for the report.
-
-use std::collections::HashSet;
+//! What is lost stays lost. A range that the index knows as lost comes back with its data xid. The
+//! filesystem persists it again as what it is, so that a restore of a restore knows it too. All of
+//! it is returned, for the report. What the index knows nothing of is a hole that was never written:
+//! a snapshot says something of each chunk of a file that it covers, or nothing of the file.
 
 use tier_index::{Extent, ExtentContent, Index, InodeLocation, Location};
 use tier_types::{
-    ByteRange, ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, InodeState, MountedInstance,
-    PortError, Xid,
+    ByteRange, ChunkNo, ChunkRun, ChunkState, Ino, InodeState, MountedInstance, PortError,
 };
 
 use crate::error::PersistError;
@@ -40,20 +36,14 @@ pub struct RestoredInodes {
 
 impl Archive<'_> {
     /// Puts every inode of the newest snapshot into an empty filesystem, with detours in place of
-    /// its data. The index must hold exactly these snapshots. Of an inode that could not be read
-    /// as a whole, what is not here is lost, not a hole.
+    /// its data. The index must hold exactly these snapshots.
     pub fn restore_into(
         &self,
         index: &Index,
         instance: &dyn MountedInstance,
         progress: &mut dyn FnMut(u64),
     ) -> Result<RestoredInodes, PersistError> {
-        let failed = match self.links().last() {
-            Some(newest) => newest.summary.failed.iter().copied().collect(),
-            None => HashSet::new(),
-        };
-        // Also those that failed in earlier snapshots: each snapshot tries them again.
-        let mut restore = Restore { index, instance, failed, restored: RestoredInodes::default() };
+        let mut restore = Restore { index, instance, restored: RestoredInodes::default() };
         for link in self.links() {
             for row in &self.manifest(link)?.tarballs {
                 read_table(self.tarballs(), row, &mut |entry| {
@@ -75,8 +65,6 @@ impl Archive<'_> {
 struct Restore<'a> {
     index: &'a Index,
     instance: &'a dyn MountedInstance,
-    /// Inodes of which the newest snapshot could not read something.
-    failed: HashSet<Ino>,
     restored: RestoredInodes,
 }
 
@@ -97,18 +85,7 @@ impl Restore<'_> {
     fn inode(&mut self, inode: &InodeState) -> Result<(), PersistError> {
         let (ino, size_bytes) = (inode.attr.ino, inode.attr.size_bytes);
         let chunk_bytes = self.index.chunk_bytes();
-        // What could not be read of a file has no entry in the index, as a hole that was never
-        // written has none. The difference must not be lost, or the file would read as zeros there.
-        let n_chunks = size_bytes.div_ceil(u64::from(chunk_bytes));
-        let unread_end = if self.failed.contains(&ino) { n_chunks } else { 0 };
-        let runs = Runs {
-            index: self.index,
-            ino,
-            at: Some(ChunkNo::new(0)),
-            page: Vec::new(),
-            unread_end: ChunkNo::new(unread_end),
-            unread_xid: inode.attr.xid,
-        };
+        let runs = Runs { index: self.index, ino, at: Some(ChunkNo::new(0)), page: Vec::new() };
         let lost = &mut self.restored.lost;
         // On their way to the filesystem, because the map of a large file is in no memory.
         let mut noted = runs.inspect(|run| {
@@ -128,22 +105,10 @@ impl Restore<'_> {
 struct Runs<'a> {
     index: &'a Index,
     ino: Ino,
-    /// The chunk that comes next; none at the end.
+    /// Where the next page begins; none at the end.
     at: Option<ChunkNo>,
     /// Extents of the current page, last one first.
     page: Vec<Extent>,
-    /// Up to here, what the index does not know could not be read.
-    unread_end: ChunkNo,
-    /// The transaction that it then has: none of its data can have a later one.
-    unread_xid: Xid,
-}
-
-impl Runs<'_> {
-    /// What could not be read between `at` and `end`.
-    fn gap(&self, at: ChunkNo, end: ChunkNo) -> Option<ChunkRun> {
-        let chunks = ChunkRange::new(at, end.min(self.unread_end))?;
-        Some(ChunkRun { chunks, state: ChunkState::Lost, data_xid: self.unread_xid })
-    }
 }
 
 impl Iterator for Runs<'_> {
@@ -162,17 +127,7 @@ impl Iterator for Runs<'_> {
             }
             self.page.reverse();
         }
-        let at = self.at?;
-        let Some(extent) = self.page.pop() else {
-            self.at = None;
-            return self.gap(at, ChunkNo::END).map(Ok);
-        };
-        // Between extents: a hole that was never written needs no run, what could not be read does.
-        if let Some(gap) = self.gap(at, extent.chunks.start()) {
-            self.at = Some(gap.chunks.end());
-            self.page.push(extent);
-            return Some(Ok(gap));
-        }
+        let extent = self.page.pop()?;
         self.at = Some(extent.chunks.end()).filter(|end| *end < ChunkNo::END);
         let state = match extent.content {
             ExtentContent::Hole => ChunkState::Hole,

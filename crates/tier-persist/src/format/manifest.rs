@@ -42,7 +42,7 @@ pub(crate) struct Manifest {
     pub(crate) created: Timestamp,
     pub(crate) chunk_bytes: u32,
     pub(crate) parent: Option<ManifestRef>,
-    /// Inodes that could not be persisted.
+    /// Inodes that could not be read in full, and are to be tried again.
     pub(crate) failed: Vec<Ino>,
     pub(crate) n_inodes: u64,
     pub(crate) data_bytes: u64,

@@ -39,7 +39,7 @@ pub struct SnapshotSummary {
     pub n_tarballs: u64,
     /// Length of the tarballs.
     pub tarball_bytes: u64,
-    /// Inodes that could not be persisted, to be tried again with the next snapshot.
+    /// Inodes that could not be read in full, to be tried again with the next snapshot.
     pub failed: Vec<Ino>,
 }
 
@@ -326,12 +326,13 @@ fn is_key_of_any(
 /// A header with a damaged byte looks like one for another key. Where the key fits other manifests
 /// of the history it is damage.
 fn told_apart(error: PersistError, key_fits: impl FnOnce() -> bool) -> PersistError {
-    if let PersistError::WrongKey { object } = &error
-        && key_fits()
-    {
-        return PersistError::damaged(object, "its age header fits no key that fits the others");
+    let PersistError::WrongKey { object } = &error else { return error };
+    if key_fits() {
+        let object = object.clone();
+        PersistError::damaged(object, "its age header fits no key that fits the others")
+    } else {
+        error
     }
-    error
 }
 
 /// A manifest as it was read from a store.

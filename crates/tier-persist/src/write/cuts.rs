@@ -22,14 +22,11 @@ pub(crate) struct Cuts {
 }
 
 impl Cuts {
-    /// Ends the frame here, unless it is empty.
+    /// Ends the frame here.
     pub(crate) fn cut(&mut self, at: usize) {
-        assert!(at >= self.frame_start, "frames end one after another");
-        // All members of a job may have failed: there is no frame of nothing.
-        if at > self.frame_start {
-            self.ends.push(at);
-            self.frame_start = at;
-        }
+        assert!(at > self.frame_start, "a frame holds something");
+        self.ends.push(at);
+        self.frame_start = at;
     }
 
     /// The position of a byte in the frame that is open.

@@ -1,10 +1,9 @@
 //! The builder of frames, one for each worker: it reads the data of members, writes their tar
 //! blocks, and compresses.
 //!
-//! All data of a member is read before any of it counts ([`crate::write::member_data`]), so that
-//! one that cannot be read leaves nothing behind: no half member in the frame and no entry in the
-//! table. Of a member whose stored bytes are damaged in places, exactly those chunks are left out,
-//! and its header lists them as lost. The builder keeps its buffers from job to job; the data is
+//! All data of a member is read before any of it counts ([`crate::write::member_data`]). Every
+//! member becomes an entry: exactly the chunks that cannot be read are left out, and its header
+//! lists them as lost. The builder keeps its buffers from job to job; the data is
 //! copied once, from where the snapshot put it into the tar stream, because a member's data may be
 //! read in another order than it is written in.
 
@@ -12,7 +11,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use tier_types::{Ino, PortError, SnapshotReader, to_usize};
+use tier_types::{Ino, SnapshotReader, to_usize};
 
 use crate::error::PersistError;
 use crate::format::compress::FrameCompressor;
@@ -23,7 +22,7 @@ use crate::format::tarball::member::Member;
 use crate::format::tarball::toc::entry::TocEntry;
 use crate::write::cuts::{Cuts, Pieces};
 use crate::write::limits::FrameLimits;
-use crate::write::member_data::{self, LostRun, MemberData, ends_the_attempt};
+use crate::write::member_data::{self, LostRun, MemberData};
 
 /// One frame of a tarball, compressed.
 #[derive(Debug)]
@@ -43,17 +42,8 @@ pub(crate) struct BuiltFrames {
     /// Members that say what an inode is, or that it is gone.
     pub(crate) n_inodes: u64,
     pub(crate) data_bytes: u64,
-    /// Members that could not be read, and are left out.
-    pub(crate) failed: Vec<FailedMember>,
-    /// What could not be read of the others.
+    /// What could not be read of them.
     pub(crate) lost: Vec<LostRun>,
-}
-
-/// A member that could not be read.
-#[derive(Debug)]
-pub(crate) struct FailedMember {
-    pub(crate) ino: Ino,
-    pub(crate) error: PortError,
 }
 
 /// Builds frames. Keeps its buffers.
@@ -84,20 +74,8 @@ impl FrameBuilder {
         // The first entry counts from 0, so that its group can be read without the one before.
         let mut before = Ino::new(0);
         self.plain.clear();
-        // A member that fails is left out, and so is not in the way of the others of its frame.
-        let read = self.read_data(members, reader);
-        for (member, outcome) in members.iter().zip(read) {
-            let MemberData { bytes, lost } = match outcome {
-                Ok(data) => data,
-                // Not the inode's fault: it would be listed as one that cannot be read.
-                Err(error) if ends_the_attempt(error.kind()) => {
-                    return Err(PersistError::Source(error));
-                }
-                Err(error) => {
-                    built.failed.push(FailedMember { ino: member.ino, error });
-                    continue;
-                }
-            };
+        let read = self.read_data(members, reader)?;
+        for (member, MemberData { bytes, lost }) in members.iter().zip(read) {
             let member = without_lost(member, &lost);
             built.lost.extend(lost);
             let entry = self.append(&member, bytes, mark, &mut cuts)?;
@@ -129,24 +107,20 @@ impl FrameBuilder {
         &mut self,
         members: &[Member],
         reader: &mut dyn SnapshotReader,
-    ) -> Vec<Result<MemberData, PortError>> {
+    ) -> Result<Vec<MemberData>, PersistError> {
         self.data.clear();
         // Members are in the order of directories, and the snapshot in that of inodes.
         let mut order: Vec<_> = members.iter().enumerate().collect();
         order.sort_by_key(|(_, member)| member.ino);
         let read = order.into_iter().map(|(position, member)| {
-            let start = self.data.len();
             let chunk_bytes = self.limits.chunk_bytes;
             let read = member_data::read(member, chunk_bytes, reader, &mut self.data);
-            if read.is_err() {
-                self.data.truncate(start);
-            }
-            (position, read)
+            Ok((position, read.map_err(PersistError::Source)?))
         });
         // Each member is read once, so that its position is there once.
-        let read: BTreeMap<_, _> = read.collect();
+        let read: BTreeMap<_, _> = read.collect::<Result<_, PersistError>>()?;
         assert_eq!(read.len(), members.len(), "every member was read");
-        read.into_values().collect()
+        Ok(read.into_values().collect())
     }
 
     /// Appends a member with its data and says where it is.

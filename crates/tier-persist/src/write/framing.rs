@@ -52,10 +52,20 @@ impl Window {
     }
 
     pub(crate) fn add(&mut self, key: SortKey, member: Member) {
-        // A file with thousands of names fills the window by itself.
-        let path_bytes = member.other_paths.iter().map(Vec::len).sum::<usize>();
-        self.bytes += header_bytes_about(&member) + path_bytes;
+        self.bytes += window_bytes(&member);
         self.members.push(WindowMember { key, member });
+    }
+
+    /// How many members wait.
+    pub(crate) fn n_members(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Takes out all members but the first so many, as if the others had never come.
+    pub(crate) fn truncate(&mut self, n_members: usize) {
+        assert!(n_members <= self.members.len(), "what was handed out cannot be taken back");
+        let removed = self.members.drain(n_members..);
+        self.bytes -= removed.map(|removed| window_bytes(&removed.member)).sum::<usize>();
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -88,6 +98,12 @@ impl Window {
         frame.append_to(&mut frames);
         frames
     }
+}
+
+/// What a member takes in a window. A file with thousands of names fills it by itself.
+fn window_bytes(member: &Member) -> usize {
+    let path_bytes = member.other_paths.iter().map(Vec::len).sum::<usize>();
+    header_bytes_about(member) + path_bytes
 }
 
 /// A frame that is being put together, and the large members that come after it.
@@ -146,6 +162,19 @@ mod tests {
         assert!(window.is_full());
         window.take_frames();
         assert!(!window.is_full());
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_window_as_it_was() {
+        let mut window = Window::new(FRAME_BYTES);
+        window.add(key(1, "", 1), member(1, 100));
+        let before = (window.n_members(), window.bytes);
+        let other_paths = vec![vec![b'x'; 4000]; 5000];
+        window.add(key(0, "", 2), Member { other_paths, ..member(2, 100) });
+        window.add(key(0, "", 2), member(2, 100));
+        window.truncate(before.0);
+        assert_eq!((window.n_members(), window.bytes), before);
+        assert_eq!(inos(&window.take_frames()), [vec![1]]);
     }
 
     proptest! {

@@ -1,8 +1,8 @@
 //! Writing: updates and a mounted snapshot to objects.
 //!
 //! A [`persister`] takes one snapshot through all of it: a [`planner`] decides what is written
-//! (with the pure [`plan`] of an inode and the pure [`framing`] of members), the [`pipeline`]
-//! builds frames ([`frame_builder`], [`member_data`], [`cuts`]) and tarballs from that, and at the
+//! (from the [`touched_runs`] of a file, with the pure [`plan`] of an inode and the pure [`framing`]
+//! of members), the [`pipeline`] builds frames ([`frame_builder`], [`member_data`], [`cuts`]) and tarballs from that, and at the
 //! end the manifest commits them and the index takes them in; what could not be read and is not in
 //! the archive either is told by [`unread`]. What a failed attempt left is removed by [`discard`].
 //! All numbers are in [`limits`], those that a caller sets in [`options`].
@@ -22,4 +22,5 @@ pub(crate) mod persister;
 pub(crate) mod pipeline;
 pub(crate) mod plan;
 pub(crate) mod planner;
+mod touched_runs;
 pub(crate) mod unread;

@@ -75,12 +75,14 @@ pub struct PersistReport {
     pub n_tarballs: u64,
     /// Their length in bytes.
     pub tarball_bytes: u64,
-    /// Inodes that could not be read; the next snapshot tries again.
+    /// Inodes that could not be read in full, for another reason than damage of their data. The next
+    /// snapshot tries again; until then they are in the archive with lost ranges, or, if not even
+    /// their chunk map could be read, as the last snapshot had them.
     pub failed: Vec<Ino>,
-    /// What could not be read of other inodes, and is in no earlier snapshot: lost ranges from now
-    /// on, until the file has new content there.
+    /// Data that is damaged or missing, and in no earlier snapshot: lost ranges from now on, until
+    /// the file has new content there.
     pub lost: LostRanges,
-    /// What could not be read of other inodes, and is in an earlier snapshot.
+    /// Data that is damaged or missing, and in an earlier snapshot.
     pub unread: LostRanges,
 }
 
@@ -173,9 +175,10 @@ impl Persister {
     }
 
     /// Persists a snapshot. When this returns without an error it is durable in the local store,
-    /// and the index includes it. An inode that cannot be read is left out and reported. Of one
-    /// whose stored bytes are damaged in places exactly those chunks are left out, as lost ranges,
-    /// and it is persisted with the rest.
+    /// and the index includes it. An inode whose metadata or chunk map cannot be read is left out
+    /// and reported. Of one whose data cannot be read in places exactly those chunks are left out, as
+    /// lost ranges, and it is persisted with the rest; if the reason is not damage, it is reported as
+    /// well.
     pub fn persist(&self, request: &mut PersistRequest<'_>) -> Result<PersistReport, PersistError> {
         let started = Instant::now();
         let PersistRequest { epoch, snapshot, range, .. } = *request;
@@ -349,7 +352,7 @@ struct Written {
 impl Written {
     fn of(planned: Planned, sequenced: Sequenced) -> Self {
         let Sequenced { tarballs, data_bytes, failed, unread } = sequenced;
-        // An inode may fail more than once: while it is planned, and with several of its parts.
+        // An inode may fail more than once, with several of its parts.
         let failed: BTreeSet<_> = failed.into_iter().chain(planned.failed).collect();
         let n_failed = to_u64(failed.len());
         assert!(n_failed <= planned.n_inodes, "only what was to be persisted can fail");

@@ -2,8 +2,8 @@
 //!
 //! An inode is written as a whole under its own path if all its data is at hand, changed or little,
 //! and not too much of it: then stock tar restores it. Otherwise only what changed is written,
-//! under `.tier/`, in parts of a frame each, with the metadata in a member of its own, so that a
-//! chunk that cannot be read costs nothing but itself. Cold chunks are never written: they were
+//! under `.tier/`, in parts of a frame each, with the metadata in a member of its own, which shares a frame with
+//! others. Cold chunks are never written: they were
 //! persisted before they were evicted, and the index knows where. Chunks that are lost, because the
 //! filesystem was restored from an archive that lacks them, are written as lost where they changed,
 //! with the transaction that they had; and a file with some is never whole, because stock tar would
@@ -63,8 +63,8 @@ pub(crate) fn whole_member(
     (fits && member.data.len() + member.holes.len() <= limits.n_runs).then_some(member)
 }
 
-/// Splits what changed of a file into members. The metadata is one of its own: it does not depend
-/// on whether data can be read.
+/// Splits what changed of a file into members, of which the first one is the metadata, without data:
+/// a restore reads no data to get at it.
 pub(crate) struct PartMembers {
     limits: MemberLimits,
     file_bytes: u64,
@@ -131,7 +131,7 @@ impl PartMembers {
 
     fn make_room(&mut self, bytes: u64) -> Option<Member> {
         let Member { metadata, data_bytes, .. } = &self.current;
-        // The metadata's member takes runs but no data: it must not fail with a chunk.
+        // The metadata's member takes runs but no data.
         let full = self.n_runs() >= self.limits.n_runs
             || (metadata.is_some() && bytes > 0)
             || (*data_bytes > 0 && data_bytes + bytes > self.limits.part_bytes);

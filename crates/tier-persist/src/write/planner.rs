@@ -2,23 +2,31 @@
 //!
 //! It is the one serial stage of persisting, so it reads metadata and chunk maps only, never data.
 //! What it decides is pure and elsewhere: which members an inode becomes ([`crate::write::plan`]),
-//! and which members share a frame ([`crate::write::framing`]). An inode that cannot be read is
-//! reported, left out, and tried again with the next snapshot; only the end of the whole work is an
-//! error.
+//! and which members share a frame ([`crate::write::framing`]).
+//!
+//! **An inode that cannot be planned** (its metadata or its chunk map cannot be read) is reported,
+//! left out, and tried again with the next snapshot; the others are persisted. It is left out whole:
+//! of a half of its members a restore would make a file of two versions. So members wait in the
+//! window, from which they can be taken back, until the inode's map is read to its end. A file whose
+//! members are more than a window holds cannot wait that long. Before the first of them are handed
+//! out the rest of its map is read once without keeping it, so that a map with a damaged place
+//! fails its inode and not the snapshot; if the map can then not be read a second time, the attempt
+//! ends with nothing committed.
 
 use tier_status::{Event, StatusSink};
 use tier_types::{
-    Change, ChunkNo, ChunkRange, ChunkRun, ErrorKind, FileKind, FileUpdate, Ino, InodeState,
-    MountedSnapshot, PortError, SnapshotReader, with_causes,
+    Change, ChunkNo, ChunkRange, FileKind, FileUpdate, Ino, InodeState, MountedSnapshot, PortError,
+    SnapshotReader, with_causes,
 };
 
 use crate::error::PersistError;
 use crate::format::tarball::member::Member;
 use crate::write::framing::{SortKey, Window};
-use crate::write::limits::{Limits, MemberLimits, RUNS_PER_READ};
+use crate::write::limits::{Limits, MemberLimits};
 use crate::write::member_data::ends_the_attempt;
 use crate::write::pipeline::jobs::JobQueue;
 use crate::write::plan::{self, PartMembers};
+use crate::write::touched_runs::{MapRuns, TouchedRuns};
 
 /// One snapshot's planning.
 pub(crate) struct Planner<'a> {
@@ -35,11 +43,12 @@ pub(crate) struct Planner<'a> {
 pub(crate) struct Planned {
     /// Updates, those that failed included.
     pub(crate) n_inodes: u64,
-    /// Inodes that could not be read.
+    /// Inodes that could not be planned, and of which nothing was handed out.
     pub(crate) failed: Vec<Ino>,
 }
 
-/// Why an inode is not in the snapshot: its own fault, or the end of the work.
+/// Why an inode is not in the snapshot: its own fault, while none of its members is handed out, or
+/// the end of the work.
 enum InodeError {
     Inode(PortError),
     Fatal(PersistError),
@@ -74,6 +83,7 @@ impl<'a> Planner<'a> {
         update: &FileUpdate,
         jobs: &mut JobQueue,
     ) -> Result<(), PersistError> {
+        let n_members = self.window.n_members();
         let added = match &update.change {
             // Tombstones have no directory any more, and go first.
             Change::Gone(xid) => {
@@ -89,6 +99,8 @@ impl<'a> Planner<'a> {
             Ok(()) => Ok(()),
             // One bad inode must not keep the others from being persisted.
             Err(InodeError::Inode(error)) if !ends_the_attempt(error.kind()) => {
+                // None was handed out: that would have been fatal.
+                self.window.truncate(n_members);
                 let ino = update.ino.get();
                 self.status.report(Event::InodeFailed { ino, error: with_causes(&error) })?;
                 self.failed.push(update.ino);
@@ -135,7 +147,8 @@ impl<'a> Planner<'a> {
         };
         let mut runs = Vec::new();
         if regular {
-            let first = self.chunk_runs(inode.attr.ino, ChunkNo::new(0))?;
+            let reader = self.reader.as_mut();
+            let first = MapRuns::read(reader, inode.attr.ino, ChunkNo::new(0))?;
             // So many runs do not fit into one member's header.
             if first.end < ChunkNo::END {
                 return Ok(None);
@@ -180,46 +193,31 @@ impl<'a> Planner<'a> {
         touched: &[ChunkRange],
         jobs: &mut JobQueue,
     ) -> Result<(), InodeError> {
-        let ino = inode.attr.ino;
         let key = SortKey::of(inode);
         let mut parts = PartMembers::new(inode, self.limits);
-        for range in touched {
-            let mut at = Some(*range);
-            while let Some(rest) = at {
-                let runs = self.chunk_runs(ino, rest.start()).map_err(InodeError::Inode)?;
-                // The last run may go on behind the range that changed.
-                let end = runs.end;
-                for run in runs.runs {
-                    let Some(chunks) = run.chunks.intersection(rest) else { continue };
-                    // Members that are full go out while the rest of the file is still planned.
-                    for member in parts.add(&ChunkRun { chunks, ..run }) {
-                        self.put(key.clone(), member, jobs)?;
+        let mut map = TouchedRuns::new(inode.attr.ino, touched);
+        let mut are_out = false;
+        loop {
+            let page = map.next_page(self.reader.as_mut()).map_err(|error| {
+                if are_out { PersistError::Source(error).into() } else { InodeError::Inode(error) }
+            });
+            let Some(runs) = page? else { break };
+            for member in runs.iter().flat_map(|run| parts.add(run)) {
+                self.window.add(key.clone(), member);
+                if self.window.is_full() {
+                    if !are_out {
+                        map.check(self.reader.as_mut()).map_err(InodeError::Inode)?;
+                        are_out = true;
                     }
+                    self.flush_window(jobs)?;
                 }
-                at = ChunkRange::new(end, rest.end());
             }
         }
+        // The map is read: what comes now fails no more.
         if let Some(member) = parts.finish() {
             self.put(key, member, jobs)?;
         }
         Ok(())
-    }
-
-    /// The first runs of the chunk map from a chunk on. The map is total: one that is empty, or
-    /// leaves chunks out, would silently lose what they hold.
-    fn chunk_runs(&mut self, ino: Ino, from: ChunkNo) -> Result<MapRuns, PortError> {
-        let runs = self.reader.chunk_runs(ino, from, RUNS_PER_READ)?;
-        let mut end = from;
-        for run in &runs {
-            if run.chunks.start() != end {
-                return Err(gap(ino, end));
-            }
-            end = run.chunks.end();
-        }
-        if end == from {
-            return Err(gap(ino, end));
-        }
-        Ok(MapRuns { runs, end })
     }
 
     fn put(
@@ -235,16 +233,4 @@ impl<'a> Planner<'a> {
     fn flush_window(&mut self, jobs: &mut JobQueue) -> Result<(), PersistError> {
         self.window.take_frames().into_iter().try_for_each(|members| jobs.push(members))
     }
-}
-
-/// Adjacent runs of a chunk map.
-struct MapRuns {
-    runs: Vec<ChunkRun>,
-    /// The chunk after the last of them.
-    end: ChunkNo,
-}
-
-fn gap(ino: Ino, at: ChunkNo) -> PortError {
-    let message = format!("the chunk map of inode {ino} says nothing of chunk {at}");
-    PortError::new(ErrorKind::Damaged, message)
 }

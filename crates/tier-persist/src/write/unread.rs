@@ -1,4 +1,4 @@
-//! What could not be read while a snapshot was taken: which of it is lost, and which of it an
+//! What was damaged or missing while a snapshot was taken: which of it is lost, and which of it an
 //! earlier snapshot has.
 //!
 //! A chunk of which the filesystem has no bytes any more may have been archived before they went
@@ -7,10 +7,10 @@
 //! data xid data wins. So the index, once it has all of the snapshot, tells the two apart: lost is
 //! what it knows as lost.
 //!
-//! An inode with lost ranges counts as persisted. It is not tried again with the next snapshot, as
-//! an inode is of which nothing could be read: bytes whose checksum is wrong do not become right by
-//! themselves, and every later snapshot would meet the same error. What does bring them back has a
-//! way of its own: new content is a change and is persisted as such, and a repair that puts a
+//! An inode with such ranges counts as persisted. It is not tried again with the next snapshot, as
+//! an inode is that met an error of another kind: bytes whose checksum is wrong do not become right
+//! by themselves, and every later snapshot would meet the same error. What does bring them back has
+//! a way of its own: new content is a change and is persisted as such, and a repair that puts a
 //! detour in their place needs an archive that has them already.
 
 use tier_index::{Index, IndexError};
@@ -22,7 +22,7 @@ use crate::write::member_data::LostRun;
 /// Runs that are looked for in the index; those beyond it are taken to be lost.
 const N_KEPT: usize = 1000;
 
-/// Runs that could not be read: the first of them, and the sum of the others.
+/// Runs whose bytes are damaged or missing: the first of them, and the sum of the others.
 #[derive(Debug, Default)]
 pub(crate) struct UnreadRuns {
     kept: Vec<UnreadRun>,

@@ -1,5 +1,6 @@
 //! A persister over a fake filesystem.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,8 +14,11 @@ use tier_persist::{
 };
 use tier_testkit::{FakeKvs, RecordingSink, VirtualClock};
 use tier_types::{
-    Epoch, LogService, MountedInstance, ObjectName, ObjectStore, PortError, SnapshotId,
+    Change, ChunkRange, Epoch, ErrorKind, FileUpdate, Ino, LogService, MountedInstance, ObjectName,
+    ObjectStore, PortError, Recall, RecallRequest, RecalledExtent, SnapshotId, Xid, XidRange,
 };
+
+use crate::faulty::{Faults, FaultySnapshot};
 
 pub(crate) const CHUNK: u32 = 512;
 
@@ -24,8 +28,38 @@ pub(crate) struct Fixture {
     pub(crate) keys: Arc<Keys>,
     pub(crate) index: Arc<Index>,
     pub(crate) sink: RecordingSink,
-    options: PersistOptions,
-    pub(crate) n_snapshots: u64,
+    pub(crate) options: PersistOptions,
+    n_snapshots: u64,
+    /// The first transaction that is in no snapshot.
+    first: Xid,
+    /// Inodes that the last snapshot could not read in full.
+    failed: Vec<Ino>,
+}
+
+/// The way back for evicted data.
+pub(crate) struct Way(pub(crate) Fetcher);
+
+impl Recall for Way {
+    fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError> {
+        Ok(self.0.fetch(request)?)
+    }
+}
+
+/// What a snapshot goes through, as an agent puts it together: the net changes, and altogether what
+/// failed before.
+pub(crate) fn updates(changes: NetChanges, failed: &[Ino]) -> Vec<FileUpdate> {
+    let mut updates = BTreeMap::new();
+    for ino in failed {
+        let change = Change::Touched(vec![ChunkRange::ALL]);
+        updates.insert(*ino, FileUpdate { ino: *ino, change });
+    }
+    for update in changes.map(Result::unwrap) {
+        let is_covered = updates.contains_key(&update.ino);
+        if !is_covered || matches!(update.change, Change::Gone(_)) {
+            updates.insert(update.ino, update);
+        }
+    }
+    updates.into_values().collect()
 }
 
 pub(crate) const FILESYSTEM: FilesystemId = FilesystemId::from_bytes([0x5a; 16]);
@@ -43,7 +77,8 @@ impl Fixture {
             ..PersistOptions::default()
         };
         let (keys, sink) = (Arc::new(keys), RecordingSink::default());
-        Self { dir, kvs, keys, index, sink, options, n_snapshots: 0 }
+        let (first, failed) = (Xid::new(1), Vec::new());
+        Self { dir, kvs, keys, index, sink, options, n_snapshots: 0, first, failed }
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -59,28 +94,53 @@ impl Fixture {
     }
 
     pub(crate) fn persist(&mut self) -> PersistReport {
-        self.try_persist(&AtomicBool::new(false)).unwrap()
+        self.persist_with(&Faults::of(ErrorKind::Failed)).unwrap()
     }
 
-    pub(crate) fn try_persist(&mut self, stop: &AtomicBool) -> Result<PersistReport, PersistError> {
-        self.n_snapshots += 1;
+    /// Persists what was not persisted, through a snapshot of which some reads fail.
+    pub(crate) fn persist_with(&mut self, faults: &Faults) -> Result<PersistReport, PersistError> {
+        self.try_persist(faults, &AtomicBool::new(false))
+    }
+
+    pub(crate) fn try_persist(
+        &mut self,
+        faults: &Faults,
+        stop: &AtomicBool,
+    ) -> Result<PersistReport, PersistError> {
         let publication = self.kvs.log().publish().unwrap().unwrap();
-        let mounted = self.kvs.open_snapshot(&publication).unwrap();
+        let inner = self.kvs.open_snapshot(&publication).unwrap();
+        let mounted = FaultySnapshot { inner, faults };
+        // An attempt that failed leaves its transactions to the next one.
+        let range = XidRange::new(self.first, publication.range.end()).unwrap();
         let options = NetChangesOptions::new(self.dir.path());
-        let changes = NetChanges::of_range(self.kvs.log(), publication.range, &options).unwrap();
+        let changes = NetChanges::of_range(self.kvs.log(), range, &options).unwrap();
         let clock = Arc::new(VirtualClock::at(1_480_000_000));
         let (keys, index) = (Arc::clone(&self.keys), Arc::clone(&self.index));
         let persister =
             Persister::new(FILESYSTEM, Arc::new(self.store()), keys, index, clock, self.options);
-        persister.persist(&mut PersistRequest {
+        let report = persister.persist(&mut PersistRequest {
             epoch: Epoch::new(1),
-            snapshot: SnapshotId::new(self.n_snapshots),
-            range: publication.range,
-            mounted: mounted.as_ref(),
-            updates: &mut changes.map(|update| update.map_err(PortError::from)),
+            snapshot: SnapshotId::new(self.n_snapshots + 1),
+            range,
+            mounted: &mounted,
+            updates: &mut updates(changes, &self.failed).into_iter().map(Ok),
             status: &self.sink,
             stop,
-        })
+        })?;
+        self.n_snapshots += 1;
+        self.first = range.end();
+        self.failed.clone_from(&report.failed);
+        Ok(report)
+    }
+
+    /// A filesystem that is made of the objects.
+    pub(crate) fn restored(&self) -> FakeKvs {
+        let store = self.store();
+        let archive = Archive::open(&store, &self.keys, FILESYSTEM).unwrap();
+        let way = Arc::new(Way(self.fetcher()));
+        let kvs = FakeKvs::empty(CHUNK, way, self.kvs.log().last_xid());
+        archive.restore_into(&self.index, &kvs, &mut |_| {}).unwrap();
+        kvs
     }
 
     pub(crate) fn fetcher(&self) -> Fetcher {

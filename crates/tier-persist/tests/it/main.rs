@@ -9,11 +9,17 @@ mod common;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod failures;
+#[cfg(test)]
+mod faulty;
+#[cfg(test)]
 mod fetch;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod lost;
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod persist;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use tier_testkit::FakeKvs;
 use tier_types::{ChunkNo, ChunkRange, ErrorKind, HasKind, MountedInstance, RecallRequest, Xid};
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, dump, noise};
+use crate::faulty::Faults;
 
 fn sample() -> FakeKvs {
     FakeKvs::new(CHUNK)
@@ -89,7 +90,7 @@ fn every_extent_is_fetched_with_exactly_its_transaction() {
 #[test]
 fn what_is_stopped_commits_nothing() {
     let mut fixture = Fixture::new(sample(), Keys::generate().unwrap());
-    let stopped = fixture.try_persist(&AtomicBool::new(true));
+    let stopped = fixture.try_persist(&Faults::of(ErrorKind::Failed), &AtomicBool::new(true));
     assert!(matches!(stopped, Err(PersistError::Cancelled)));
     assert_eq!(fixture.index.applied().unwrap(), None);
     let store = fixture.store();

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tier_index::{ExtentContent, Index, IndexError, IndexOptions};
-use tier_persist::{
-    Archive, Keys, PersistError, PersistOptions, PersistReport, PersistRequest, Persister,
-};
+use tier_persist::{Keys, PersistError, PersistOptions, PersistReport, PersistRequest, Persister};
 use tier_status::NullSink;
 use tier_testkit::{FakeKvs, VirtualClock};
 use tier_types::{
@@ -28,20 +26,13 @@ enum Lie {
     ShorterFile,
     /// There is less data than the map says.
     LessData,
-    /// A chunk is out of reach, and nothing is known of what is stored.
-    Away,
 }
-
-/// The chunk that is away.
-const AWAY: ChunkNo = ChunkNo::new(4);
 
 /// A snapshot that contradicts itself about one inode.
 struct LyingSnapshot {
     inner: Arc<dyn MountedSnapshot>,
     about: Ino,
     lie: Lie,
-    /// Of the error where a chunk is out of reach.
-    kind: ErrorKind,
 }
 
 impl MountedSnapshot for LyingSnapshot {
@@ -54,8 +45,8 @@ impl MountedSnapshot for LyingSnapshot {
     }
 
     fn reader(&self) -> Box<dyn SnapshotReader + '_> {
-        let Self { inner, about, lie, kind } = self;
-        Box::new(LyingReader { inner: inner.reader(), about: *about, lie: *lie, kind: *kind })
+        let Self { inner, about, lie } = self;
+        Box::new(LyingReader { inner: inner.reader(), about: *about, lie: *lie })
     }
 }
 
@@ -63,7 +54,6 @@ struct LyingReader<'a> {
     inner: Box<dyn SnapshotReader + 'a>,
     about: Ino,
     lie: Lie,
-    kind: ErrorKind,
 }
 
 impl SnapshotReader for LyingReader<'_> {
@@ -89,7 +79,7 @@ impl SnapshotReader for LyingReader<'_> {
         match self.lie {
             Lie::NoMap if ino == self.about => runs.clear(),
             Lie::Gap if ino == self.about && runs.len() > 2 => drop(runs.remove(1)),
-            Lie::NoMap | Lie::Gap | Lie::ShorterFile | Lie::LessData | Lie::Away => {}
+            Lie::NoMap | Lie::Gap | Lie::ShorterFile | Lie::LessData => {}
         }
         Ok(runs)
     }
@@ -101,10 +91,6 @@ impl SnapshotReader for LyingReader<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), PortError> {
         let start = out.len();
-        let is_away = matches!(self.lie, Lie::Away) && chunks.contains(AWAY);
-        if ino == self.about && is_away {
-            return Err(PortError::new(self.kind, "told to be out of reach"));
-        }
         self.inner.read_chunks(ino, chunks, out)?;
         if ino == self.about && matches!(self.lie, Lie::LessData) {
             out.truncate(start + 1);
@@ -144,6 +130,8 @@ fn persist(
     })
 }
 
+/// Where the map contradicts itself nothing of the inode is persisted, where its data does none of
+/// that data; and it is tried again.
 #[test]
 fn an_inode_of_which_the_snapshot_contradicts_itself_fails_alone() {
     let kvs = FakeKvs::new(CHUNK)
@@ -152,66 +140,24 @@ fn an_inode_of_which_the_snapshot_contradicts_itself_fails_alone() {
         .file("fine", b"fine");
     let inos = [kvs.ino("liar"), kvs.ino("fine")];
     let publication = kvs.log().publish().unwrap().unwrap();
-    for lie in [Lie::NoMap, Lie::Gap, Lie::ShorterFile, Lie::LessData, Lie::Away] {
+    let lies = [Lie::NoMap, Lie::Gap, Lie::ShorterFile, Lie::LessData];
+    for (lie, is_there) in lies.into_iter().zip([false, false, true, true]) {
         let fixture = Fixture::new(kvs.clone(), Keys::generate().unwrap());
         let inner = kvs.open_snapshot(&publication).unwrap();
-        let mounted = LyingSnapshot { inner, about: inos[0], lie, kind: ErrorKind::Failed };
+        let mounted = LyingSnapshot { inner, about: inos[0], lie };
         let report = persist(&persister(&fixture, &fixture.index), &mounted, 1, &inos).unwrap();
         assert_eq!(report.failed, [inos[0]], "{lie:?}");
         assert_eq!(report.lost.n_ranges(), 0, "{lie:?}: what is stored may be whole");
         // Nothing of it passes for what it is not.
-        assert_eq!(fixture.index.find(inos[0], ChunkNo::new(0)).unwrap(), None, "{lie:?}");
+        assert_eq!(fixture.index.inode(inos[0]).unwrap().is_some(), is_there, "{lie:?}");
+        for number in [0, 1, 4, 5] {
+            let extent = fixture.index.find(inos[0], ChunkNo::new(number)).unwrap();
+            let lost = is_there.then_some(ExtentContent::Lost);
+            assert_eq!(extent.map(|extent| extent.content), lost, "{lie:?}: chunk {number}");
+        }
         let fine = fixture.index.find(inos[1], ChunkNo::new(0)).unwrap();
         assert!(fine.is_some(), "{lie:?}");
         assert_eq!(fixture.regenerated(tier_persist::ScanMode::Full).unwrap(), fixture.dump());
-    }
-}
-
-/// Of a large file all other parts are persisted. It is tried again; in a restore what is not there
-/// is lost, and no hole, and so it is in the snapshots that the restored filesystem takes.
-#[test]
-fn what_is_out_of_reach_is_tried_again_and_is_no_hole_after_a_restore() {
-    let kvs = FakeKvs::new(CHUNK).file("big", &noise(20_000, 1));
-    let ino = kvs.ino("big");
-    let publication = kvs.log().publish().unwrap().unwrap();
-    let inner = kvs.open_snapshot(&publication).unwrap();
-    let xid = inner.reader().inode(ino).unwrap().unwrap().attr.xid;
-    let fixture = Fixture::new(kvs, Keys::generate().unwrap());
-    let mounted = LyingSnapshot { inner, about: ino, lie: Lie::Away, kind: ErrorKind::Failed };
-    let report = persist(&persister(&fixture, &fixture.index), &mounted, 1, &[ino]).unwrap();
-    assert_eq!((report.failed, report.lost.n_ranges()), (vec![ino], 0));
-    let store = fixture.store();
-    let archive = Archive::open(&store, &fixture.keys, FILESYSTEM).unwrap();
-    assert_eq!(archive.snapshots().next().unwrap().failed, [ino]);
-    let restored = FakeKvs::new(CHUNK);
-    let inodes = archive.restore_into(&fixture.index, &restored, &mut |_| {}).unwrap();
-    assert_eq!((inodes.n_inodes, inodes.lost.n_ranges()), (1, 1));
-    assert_eq!(restored.read_chunk("big", AWAY.get()).unwrap_err().kind(), ErrorKind::Damaged);
-    let publication = restored.log().publish().unwrap().unwrap();
-    let mounted = restored.open_snapshot(&publication).unwrap();
-    let persister = persister(&fixture, &fixture.index);
-    let report = persist(&persister, mounted.as_ref(), 2, &[ino]).unwrap();
-    assert_eq!((report.failed, report.lost.n_ranges()), (Vec::new(), 0));
-    let lost = fixture.index.find(ino, AWAY).unwrap().unwrap();
-    assert_eq!((lost.content, lost.data_xid), (ExtentContent::Lost, xid));
-}
-
-/// A store that is opened again in the middle, say: all inodes that follow would fail as well.
-#[test]
-fn a_snapshot_that_is_away_commits_nothing() {
-    let kvs = FakeKvs::new(CHUNK).file("big", &noise(20_000, 1)).file("other", b"other");
-    let inos = [kvs.ino("big"), kvs.ino("other")];
-    let publication = kvs.log().publish().unwrap().unwrap();
-    let inner = kvs.open_snapshot(&publication).unwrap();
-    let fixture = Fixture::new(kvs, Keys::generate().unwrap());
-    for kind in [ErrorKind::Unavailable, ErrorKind::Cancelled] {
-        let inner = Arc::clone(&inner);
-        let mounted = LyingSnapshot { inner, about: inos[0], lie: Lie::Away, kind };
-        let error = persist(&persister(&fixture, &fixture.index), &mounted, 1, &inos).unwrap_err();
-        assert_eq!(error.kind(), kind, "{error}");
-        let store = fixture.store();
-        let archive = Archive::open(&store, &fixture.keys, FILESYSTEM).unwrap();
-        assert_eq!(archive.snapshots().count(), 0);
     }
 }
 

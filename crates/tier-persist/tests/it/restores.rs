@@ -1,26 +1,26 @@
 //! Restores of restores: what is lost stays lost through all of them until newer content takes its
 //! place, and everything else comes back. Never zeros.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
-use tier_index::{Index, IndexError, IndexOptions};
+use tier_index::{Index, IndexOptions};
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
-    Archive, Fetcher, FetcherOptions, Keys, PersistOptions, PersistReport, PersistRequest,
-    Persister, RestoredInodes, ScanMode, Watch,
+    Archive, Fetcher, FetcherOptions, Keys, PersistOptions, PersistRequest, Persister,
+    RestoredInodes, ScanMode, Watch,
 };
 use tier_status::NullSink;
 use tier_testkit::{FakeKvs, MemoryStore, VirtualClock};
 use tier_types::{
-    ChunkNo, ChunkRange, Epoch, ErrorKind, LogService, MountedInstance, ObjectStore, Persisted,
-    PortError, Recall, RecallRequest, RecalledExtent, ResidentExtent, SnapshotId, to_u64,
+    ChunkNo, Epoch, ErrorKind, Ino, LogService, MountedInstance, ObjectStore, PersistedPart,
+    ResidentExtent, SnapshotId, persisted_parts, to_u64,
 };
 
-use crate::common::{CHUNK, FILESYSTEM, dump, noise};
+use crate::common::{CHUNK, FILESYSTEM, Way, dump, noise, updates};
+use crate::faulty::{Faults, FaultySnapshot};
+use crate::oracle::{CHUNK_LEN, N_CHUNKS, Oracle, OracleFile, State, Unread};
 
 /// A restore, as a store does it: an index from the archive, and inodes into an empty filesystem.
 struct Store {
@@ -31,15 +31,8 @@ struct Store {
     kvs: FakeKvs,
     epoch: Epoch,
     n_snapshots: u64,
-}
-
-/// The way back for evicted data.
-struct Way(Fetcher);
-
-impl Recall for Way {
-    fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError> {
-        Ok(self.0.fetch(request)?)
-    }
+    /// Inodes that the last snapshot could not read in full.
+    failed: Vec<Ino>,
 }
 
 fn open_index(dir: &tempfile::TempDir) -> Arc<Index> {
@@ -58,14 +51,16 @@ impl Store {
         let (objects, index) = (Arc::new(MemoryStore::default()), open_index(&dir));
         let keys = Arc::new(Keys::generate().unwrap().without_encryption());
         let kvs = FakeKvs::with_recall(CHUNK, way(&index, &keys, &objects));
-        Self { dir, objects, keys, index, kvs, epoch: Epoch::new(1), n_snapshots: 0 }
+        let (epoch, n_snapshots, failed) = (Epoch::new(1), 0, Vec::new());
+        Self { dir, objects, keys, index, kvs, epoch, n_snapshots, failed }
     }
 
-    /// What the agent does for a snapshot.
-    fn persist(&mut self) -> Option<PersistReport> {
+    /// What the agent does for a snapshot. Nothing fails but what is told to.
+    fn persist(&mut self, faults: &Faults) -> Option<()> {
         let publication = self.kvs.log().publish().unwrap()?;
         self.n_snapshots += 1;
-        let mounted = self.kvs.open_snapshot(&publication).unwrap();
+        let inner = self.kvs.open_snapshot(&publication).unwrap();
+        let mounted = FaultySnapshot { inner, faults };
         let options = NetChangesOptions::new(self.dir.path());
         let changes = NetChanges::of_range(self.kvs.log(), publication.range, &options).unwrap();
         let (keys, index) = (Arc::clone(&self.keys), Arc::clone(&self.index));
@@ -84,14 +79,16 @@ impl Store {
                 epoch: self.epoch,
                 snapshot: SnapshotId::new(self.n_snapshots),
                 range: publication.range,
-                mounted: mounted.as_ref(),
-                updates: &mut changes.map(|update| update.map_err(PortError::from)),
+                mounted: &mounted,
+                updates: &mut updates(changes, &self.failed).into_iter().map(Ok),
                 status: &NullSink,
                 stop: &AtomicBool::new(false),
             })
             .unwrap();
-        assert_eq!(report.failed, [], "what cannot be read of a file costs nothing else of it");
-        Some(report)
+        let met = [faults.met_chunks(), faults.met_maps()].concat();
+        assert_eq!(report.failed, met, "damage is no failure, and what was read is none any more");
+        self.failed = report.failed;
+        Some(())
     }
 
     /// Everything but the objects is gone, and comes back from them.
@@ -122,10 +119,10 @@ impl Store {
     fn evict(&self, name: &str) {
         let ino = self.kvs.ino(name);
         for extent in self.kvs.resident_extents(ino, ChunkNo::new(0), usize::MAX).unwrap() {
-            for number in extent.chunks.start().get()..extent.chunks.end().get() {
-                let chunks = ChunkRange::one(ChunkNo::new(number)).unwrap();
-                let data_xid = extent.data_xid;
-                if self.index.is_persisted(ino, chunks, data_xid).unwrap() {
+            let ResidentExtent { chunks, data_xid, .. } = extent;
+            for part in persisted_parts(self.index.as_ref(), ino, chunks, data_xid) {
+                let PersistedPart { chunks, is_persisted } = part.unwrap();
+                if is_persisted {
                     self.kvs.evict_extent(&ResidentExtent { chunks, ..extent }).unwrap();
                 }
             }
@@ -139,184 +136,6 @@ impl Store {
     }
 }
 
-const N_CHUNKS: usize = 14;
-const CHUNK_LEN: usize = 512;
-
-/// What a chunk is, here or in the archive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    Hole,
-    Data,
-    /// Its content is gone: damaged here, or lost in the archive.
-    Bad,
-}
-
-/// One chunk of the oracle.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Cell {
-    state: State,
-    /// Every change of content has its own.
-    version: u64,
-    content: Vec<u8>,
-}
-
-#[derive(Clone, Debug)]
-struct OracleFile {
-    len: usize,
-    cells: Vec<Cell>,
-}
-
-impl OracleFile {
-    fn new() -> Self {
-        let never_written = Cell { state: State::Hole, version: 0, content: vec![0; CHUNK_LEN] };
-        Self { len: 0, cells: vec![never_written; N_CHUNKS] }
-    }
-
-    /// Bytes of a chunk that lie in the file.
-    fn len_in(&self, number: usize) -> usize {
-        self.len.saturating_sub(number * CHUNK_LEN).min(CHUNK_LEN)
-    }
-
-    /// Whether a write may be made: no part of a chunk without content would stay.
-    fn write(&mut self, offset: usize, new: &[u8], version: u64) -> bool {
-        let end = offset + new.len();
-        let touched = offset / CHUNK_LEN..end.div_ceil(CHUNK_LEN);
-        let keeps = |number: usize| {
-            let start = number * CHUNK_LEN;
-            let chunk_end = start + self.len_in(number);
-            start < chunk_end && (start < offset || end < chunk_end)
-        };
-        let kept: Vec<_> = touched.clone().map(keeps).collect();
-        let mut bad = touched.clone().zip(&kept);
-        if bad.any(|(number, kept)| *kept && self.cells[number].state == State::Bad) {
-            return false;
-        }
-        for (number, kept) in touched.zip(kept) {
-            let cell = &mut self.cells[number];
-            if !kept {
-                cell.content.fill(0);
-            }
-            (cell.state, cell.version) = (State::Data, version);
-            let start = number * CHUNK_LEN;
-            let (from, until) = (offset.max(start), end.min(start + CHUNK_LEN));
-            let source = &new[from - offset..until - offset];
-            cell.content[from - start..until - start].copy_from_slice(source);
-        }
-        self.len = self.len.max(end);
-        true
-    }
-
-    /// The same of a cut.
-    fn truncate(&mut self, len: usize, version: u64) -> bool {
-        if len < self.len {
-            let (cut, kept) = (len / CHUNK_LEN, len % CHUNK_LEN);
-            if kept > 0 && self.cells[cut].state == State::Bad {
-                return false;
-            }
-            if kept > 0 && self.cells[cut].state == State::Data {
-                self.cells[cut].version = version;
-                self.cells[cut].content[kept..].fill(0);
-            }
-            let first_gone = cut + usize::from(kept > 0);
-            self.punch(first_gone..N_CHUNKS, version);
-        }
-        self.len = len;
-        true
-    }
-
-    fn punch(&mut self, chunks: Range<usize>, version: u64) {
-        for cell in &mut self.cells[chunks] {
-            *cell = Cell { state: State::Hole, version, content: vec![0; CHUNK_LEN] };
-        }
-    }
-}
-
-/// What must be read: of the filesystem, and of its archive. Neither ever makes zeros of data.
-#[derive(Default, Debug)]
-struct Oracle {
-    live: BTreeMap<String, OracleFile>,
-    archived: BTreeMap<String, OracleFile>,
-    version: u64,
-}
-
-impl Oracle {
-    fn persist(&mut self) {
-        let before = std::mem::replace(&mut self.archived, self.live.clone());
-        for (name, file) in &mut self.archived {
-            let Some(before) = before.get(name) else { continue };
-            for (cell, before) in file.cells.iter_mut().zip(&before.cells) {
-                // What was archived of this version is what the archive has of it.
-                if cell.version == before.version {
-                    *cell = before.clone();
-                }
-            }
-        }
-    }
-
-    /// Evicting a chunk whose version is archived heals it: it comes back from there.
-    fn evict(&mut self, name: &str) {
-        let (Some(file), Some(archived)) = (self.live.get_mut(name), self.archived.get(name))
-        else {
-            return;
-        };
-        for (cell, archived) in file.cells.iter_mut().zip(&archived.cells) {
-            if cell.version == archived.version && archived.state == State::Data {
-                *cell = archived.clone();
-            }
-        }
-    }
-
-    /// Compares every chunk, as it is read.
-    fn check(&self, kvs: &FakeKvs) {
-        for (name, file) in &self.live {
-            for (number, cell) in file.cells.iter().enumerate() {
-                let len = file.len_in(number);
-                if len == 0 {
-                    continue;
-                }
-                let read = kvs.read_chunk(name, to_u64(number));
-                match cell.state {
-                    State::Hole | State::Data => {
-                        assert!(read.unwrap() == cell.content[..len], "{name}, chunk {number}");
-                    }
-                    State::Bad => {
-                        let error = read.expect_err("what has no content is an error");
-                        assert_eq!(error.kind(), ErrorKind::Damaged, "{name}, {number}: {error}");
-                    }
-                }
-            }
-        }
-    }
-
-    /// Compares what the index knows as lost, chunk by chunk.
-    fn check_lost(&self, store: &Store) {
-        let mut found = Vec::new();
-        store
-            .index
-            .visit_lost(&mut |extent| {
-                let numbers = extent.chunks.start().get()..extent.chunks.end().get();
-                found.extend(numbers.map(|number| (extent.ino, number)));
-                Ok::<_, IndexError>(())
-            })
-            .unwrap();
-        let mut expected = Vec::new();
-        for (name, file) in &self.archived {
-            let bad = (0..).zip(&file.cells).filter(|(_, cell)| cell.state == State::Bad);
-            expected.extend(bad.map(|(number, _)| (store.kvs.ino(name), number)));
-        }
-        expected.sort();
-        assert_eq!(found, expected);
-    }
-
-    fn lost_bytes(&self) -> u64 {
-        let of = |file: &OracleFile| {
-            let bad = file.cells.iter().enumerate().filter(|(_, cell)| cell.state == State::Bad);
-            bad.map(|(number, _)| to_u64(file.len_in(number))).sum::<u64>()
-        };
-        self.archived.values().map(of).sum()
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Write { file: usize, offset: usize, len: usize },
@@ -325,8 +144,22 @@ enum Op {
     Remove { file: usize },
     Damage { file: usize, chunk: usize },
     Evict { file: usize },
-    Snapshot,
+    Snapshot { fault: Option<Fault> },
     Restore,
+}
+
+/// What fails while a snapshot is taken, and passes.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Chunk { file: usize, chunk: usize },
+    Map { file: usize },
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        3 => (0..3_usize, 0..N_CHUNKS).prop_map(|(file, chunk)| Fault::Chunk { file, chunk }),
+        1 => (0..3_usize).prop_map(|file| Fault::Map { file }),
+    ]
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -345,16 +178,50 @@ fn op() -> impl Strategy<Value = Op> {
         1 => file().prop_map(|file| Op::Remove { file }),
         6 => (file(), 0..N_CHUNKS).prop_map(|(file, chunk)| Op::Damage { file, chunk }),
         2 => file().prop_map(|file| Op::Evict { file }),
-        3 => Just(Op::Snapshot),
+        3 => Just(Op::Snapshot { fault: None }),
+        3 => fault().prop_map(|fault| Op::Snapshot { fault: Some(fault) }),
         2 => Just(Op::Restore),
     ]
+}
+
+fn name(file: usize) -> String {
+    format!("f{file}")
+}
+
+/// Takes a snapshot, and tells the oracle what of it failed.
+fn snapshot(fault: Option<Fault>, store: &mut Store, oracle: &mut Oracle) {
+    let mut faults = Faults::of(ErrorKind::Failed);
+    let mut unread = Unread::default();
+    let ino = |file| oracle.live.contains_key(&name(file)).then(|| store.kvs.ino(&name(file)));
+    match fault {
+        Some(Fault::Chunk { file, chunk }) => {
+            if let Some(ino) = ino(file) {
+                faults = faults.chunk(ino, to_u64(chunk));
+                unread.chunk = Some((name(file), chunk));
+            }
+        }
+        Some(Fault::Map { file }) => {
+            if let Some(ino) = ino(file) {
+                faults = faults.map(ino, 0, 0);
+                unread.file = Some(name(file));
+            }
+        }
+        None => {}
+    }
+    if store.persist(&faults).is_some() {
+        // What was not asked for did not fail.
+        unread.chunk.take_if(|_| faults.met_chunks().is_empty());
+        unread.file.take_if(|_| faults.met_maps().is_empty());
+        oracle.persist(&unread);
+        // At once, because a later snapshot may have read it before a restore comes.
+        oracle.check_lost(&store.index, &store.kvs);
+    }
 }
 
 /// Carries one operation out on both.
 fn apply(op: Op, mut store: Store, oracle: &mut Oracle) -> Store {
     oracle.version += 1;
     let version = oracle.version;
-    let name = |file: usize| format!("f{file}");
     match op {
         Op::Write { file, offset, len } => {
             let name = name(file);
@@ -363,7 +230,7 @@ fn apply(op: Op, mut store: Store, oracle: &mut Oracle) -> Store {
             let new: Vec<_> = noise(len, version).into_iter().map(|byte| byte | 1).collect();
             if !oracle.live.contains_key(&name) {
                 store.kvs = store.kvs.file(&name, b"");
-                oracle.live.insert(name.clone(), OracleFile::new());
+                oracle.live.insert(name.clone(), OracleFile::new(version));
             }
             let model = oracle.live.get_mut(&name).unwrap();
             let is_made = model.write(offset, &new, version);
@@ -400,16 +267,12 @@ fn apply(op: Op, mut store: Store, oracle: &mut Oracle) -> Store {
                 oracle.evict(&name(file));
             }
         }
-        Op::Snapshot => {
-            if store.persist().is_some() {
-                oracle.persist();
-            }
-        }
+        Op::Snapshot { fault } => snapshot(fault, &mut store, oracle),
         Op::Restore if store.n_snapshots > 0 => {
             let (restored, inodes) = store.restore();
             oracle.live = oracle.archived.clone();
             assert_eq!(inodes.lost.n_bytes(), oracle.lost_bytes());
-            oracle.check_lost(&restored);
+            oracle.check_lost(&restored.index, &restored.kvs);
             return restored;
         }
         Op::Restore => {}
@@ -420,8 +283,9 @@ fn apply(op: Op, mut store: Store, oracle: &mut Oracle) -> Store {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
-    /// Through any history of writes, damage, evictions, snapshots and restores of restores each
-    /// chunk is bytes, zeros, or an error, as the oracle says: data never becomes zeros.
+    /// Through any history of writes, damage, failures that pass, evictions, snapshots and restores
+    /// of restores each chunk is bytes, zeros, or an error, as the oracle says: data never becomes
+    /// zeros, nor older data, and a failure leaves nothing behind once it has passed.
     #[test]
     fn what_is_lost_stays_lost_and_nothing_else_does(ops in prop::collection::vec(op(), 1..50)) {
         let (mut store, mut oracle) = (Store::new(), Oracle::default());
@@ -430,7 +294,7 @@ proptest! {
             oracle.check(&store.kvs);
         }
         // Whatever came last: one more snapshot, and a restore of it, twice.
-        for op in [Op::Snapshot, Op::Restore, Op::Restore] {
+        for op in [Op::Snapshot { fault: None }, Op::Restore, Op::Restore] {
             store = apply(op, store, &mut oracle);
             oracle.check(&store.kvs);
         }

@@ -1,11 +1,11 @@
 //! The contract of [`Persisted`].
 //!
 //! The answer is yes for each part of what is archived, in exactly its version, and no for the
-//! version before and after it, for one chunk more than is archived, for a hole, and for another
-//! inode. Metadata is in the snapshot that holds it as exactly this transaction left it, or in none.
+//! version before and after it, for a hole, and for another inode. Of a range of which some is
+//! archived in that version the answer is exactly that, run by run. Metadata is in the snapshot that holds it as exactly this transaction left it, or in none.
 //! A yes that should be a no would let the only copy of data be evicted.
 
-use tier_types::{ChunkNo, ChunkRange, Ino, Persisted, Xid};
+use tier_types::{ChunkNo, ChunkRange, Ino, Persisted, Xid, persisted_parts};
 
 use crate::ArchivedInode;
 
@@ -18,6 +18,7 @@ pub fn check_persisted(persisted: &dyn Persisted, archived: &[ArchivedInode]) {
     assert!(archived.iter().any(|inode| inode.extents.len() > 1), "give several extents");
     for inode in archived {
         data_counts_in_exactly_its_version(persisted, inode);
+        of_a_wider_range_exactly_what_is_archived_counts(persisted, inode);
         metadata_counts_in_exactly_its_version(persisted, inode);
     }
     let unknown = Ino::new(archived.iter().map(|inode| inode.ino.get()).max().unwrap() + 1000);
@@ -39,18 +40,32 @@ fn data_counts_in_exactly_its_version(persisted: &dyn Persisted, inode: &Archive
         }
         let before = Xid::new(extent.data_xid.get() - 1);
         for xid in [before, extent.data_xid.next()] {
-            assert!(!asked(extent.chunks, xid), "version {xid} is not archived");
+            let found = persisted.first_persisted(inode.ino, extent.chunks, xid).unwrap();
+            assert_eq!(found, None, "version {xid} is not archived");
         }
-        // One chunk more, in front or behind: of another version, a hole, or not there.
-        let wider =
-            [start.checked_sub(1).and_then(|first| range(first, end)), range(start, end + 1)];
-        for chunks in wider.into_iter().flatten() {
-            let others = inode.extents.iter().filter(|other| other.data_xid == extent.data_xid);
-            let covered: u64 = others
-                .filter_map(|other| other.chunks.intersection(chunks))
-                .map(ChunkRange::len)
-                .sum();
-            assert_eq!(asked(chunks, extent.data_xid), covered == chunks.len(), "{chunks}");
+    }
+}
+
+/// The rest of the range has another version, is a hole, or is not there.
+fn of_a_wider_range_exactly_what_is_archived_counts(
+    persisted: &dyn Persisted,
+    inode: &ArchivedInode,
+) {
+    let end = inode.extents.iter().map(|extent| extent.chunks.end().get()).max().unwrap_or(0);
+    let wider = ChunkRange::new(ChunkNo::new(0), ChunkNo::new(end + 2)).unwrap();
+    for extent in &inode.extents {
+        let version = extent.data_xid;
+        let mut before = None;
+        for part in persisted_parts(persisted, inode.ino, wider, version) {
+            let part = part.unwrap();
+            let was = before.replace(part.is_persisted);
+            assert_ne!(was, Some(part.is_persisted), "a run of version {version} is one answer");
+            for number in part.chunks.start().get()..part.chunks.end().get() {
+                let chunk = ChunkNo::new(number);
+                let mut same_version = inode.extents.iter().filter(|e| e.data_xid == version);
+                let is_archived = same_version.any(|extent| extent.chunks.contains(chunk));
+                assert_eq!(part.is_persisted, is_archived, "chunk {chunk} of version {version}");
+            }
         }
     }
 }

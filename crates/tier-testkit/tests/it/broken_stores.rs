@@ -46,14 +46,45 @@ impl Recall for AnyVersion {
 }
 
 impl Persisted for AnyVersion {
-    fn is_persisted(&self, ino: Ino, chunks: ChunkRange, _: Xid) -> Result<bool, PortError> {
-        let holds = |e: &ArchivedExtent| e.chunks.covers(chunks);
-        Ok(archived().iter().any(|inode| inode.ino == ino && inode.extents.iter().any(holds)))
+    fn first_persisted(
+        &self,
+        ino: Ino,
+        chunks: ChunkRange,
+        _: Xid,
+    ) -> Result<Option<ChunkRange>, PortError> {
+        let archived = archived();
+        let mut extents = archived.iter().filter(|a| a.ino == ino).flat_map(|a| &a.extents);
+        Ok(extents.find_map(|extent| extent.chunks.intersection(chunks)))
     }
 
     fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
         Ok(Some(SnapshotId::new(1)))
     }
+}
+
+/// An archive that knows of a range all or nothing.
+struct AllOrNothing;
+
+impl Persisted for AllOrNothing {
+    fn first_persisted(
+        &self,
+        ino: Ino,
+        chunks: ChunkRange,
+        data_xid: Xid,
+    ) -> Result<Option<ChunkRange>, PortError> {
+        let holds = |e: &ArchivedExtent| e.data_xid == data_xid && e.chunks.covers(chunks);
+        let is_held = |inode: &ArchivedInode| inode.ino == ino && inode.extents.iter().any(holds);
+        Ok(archived().iter().any(is_held).then_some(chunks))
+    }
+
+    fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
+        Ok(Some(SnapshotId::new(1)))
+    }
+}
+
+#[test]
+fn an_archive_that_keeps_back_a_part_for_the_sake_of_another_is_found() {
+    assert_finds("chunk 0 of version 10", || check_persisted(&AllOrNothing, &archived()));
 }
 
 #[test]

@@ -7,7 +7,8 @@
 //! chunks as may lie in a damaged block are read by number, and then the rows are tried again.
 
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, FileKind, Ino, Xid, with_causes,
+    ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, FileKind, Ino, PersistedPart, Xid,
+    persisted_parts, with_causes,
 };
 
 use super::Scan;
@@ -80,9 +81,7 @@ impl Scan<'_> {
             // Its chunks are there until the reaper comes; no reader misses one that is not.
             return Ok(());
         }
-        // Before the chunks: a cold run may have millions, of which none should be here.
         let is_wanted = state == ChunkState::Cold && part.cut.is_none();
-        let is_archived = !is_wanted || self.is_archived(ino, chunks, data_xid)?;
         if part.is_resident() {
             return self.resident(ino, chunks, data_xid);
         }
@@ -99,12 +98,15 @@ impl Scan<'_> {
             self.find(ino, Problem::ChunkUnmapped { chunk, is_beyond_end })?;
         }
         if state == ChunkState::Lost && part.cut.is_none() {
-            let is_archived = self.is_archived(ino, chunks, data_xid)?;
-            self.find(ino, Problem::LostRange { chunks, data_xid, is_archived })?;
+            self.each_part(ino, chunks, data_xid, |chunks, is_archived| {
+                Some(Problem::LostRange { chunks, data_xid, is_archived })
+            })?;
         }
         self.report.n_cold_runs += u64::from(is_wanted);
-        if !is_archived {
-            self.find(ino, Problem::NotArchived { chunks, data_xid })?;
+        if is_wanted {
+            self.each_part(ino, chunks, data_xid, |chunks, is_archived| {
+                (!is_archived).then_some(Problem::NotArchived { chunks, data_xid })
+            })?;
         }
         Ok(())
     }
@@ -183,20 +185,37 @@ impl Scan<'_> {
     fn tell_unreadable(&mut self, run: &mut Resident) -> Result<(), FsError> {
         let Some(Unreadable { chunks, reason }) = run.unreadable.take() else { return Ok(()) };
         let (ino, data_xid) = (run.ino, run.data_xid);
-        let is_archived = self.is_archived(ino, chunks, data_xid)?;
         self.report.n_unreadable += 1;
-        self.find(ino, Problem::ChunksUnreadable { chunks, data_xid, is_archived, reason })
+        self.each_part(ino, chunks, data_xid, |chunks, is_archived| {
+            let reason = reason.clone();
+            Some(Problem::ChunksUnreadable { chunks, data_xid, is_archived, reason })
+        })
     }
 
     /// Chunks that should be in the store and are not. If the archive has just this version of
     /// them, they come from there.
     fn lost(&mut self, ino: Ino, chunks: ChunkRange, data_xid: Xid) -> Result<(), FsError> {
-        let is_archived = self.is_archived(ino, chunks, data_xid)?;
-        self.find(ino, Problem::ChunksLost { chunks, data_xid, is_archived })
+        self.each_part(ino, chunks, data_xid, |chunks, is_archived| {
+            Some(Problem::ChunksLost { chunks, data_xid, is_archived })
+        })
     }
 
-    fn is_archived(&self, ino: Ino, chunks: ChunkRange, data_xid: Xid) -> Result<bool, FsError> {
-        let there = self.archive.is_persisted(ino, chunks, data_xid);
-        there.map_err(|source| FsError::Recall { ino, source })
+    /// Finds what is wrong with each part of some chunks, by whether the archive has just this
+    /// version of it: one chunk that it lacks keeps no other one from being taken from there.
+    fn each_part(
+        &mut self,
+        ino: Ino,
+        chunks: ChunkRange,
+        data_xid: Xid,
+        problem: impl Fn(ChunkRange, bool) -> Option<Problem>,
+    ) -> Result<(), FsError> {
+        for part in persisted_parts(self.archive, ino, chunks, data_xid) {
+            let PersistedPart { chunks, is_persisted } =
+                part.map_err(|source| FsError::Recall { ino, source })?;
+            if let Some(problem) = problem(chunks, is_persisted) {
+                self.find(ino, problem)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -5,7 +5,9 @@ mod world;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tier_types::{ChunkNo, ErrorKind, FileKind, Ino, LogService, MountedInstance, Timestamp};
+use tier_types::{
+    ByteRange, ChunkNo, ErrorKind, FileKind, Ino, LogService, MountedInstance, Timestamp,
+};
 
 use super::*;
 use crate::Kvfs;
@@ -123,7 +125,7 @@ fn every_writer_is_refused_at_its_own_mark() {
 }
 
 #[test]
-fn a_cut_that_is_refused_has_changed_nothing_and_one_that_is_not_sets_its_attributes() {
+fn what_is_refused_has_changed_nothing_and_a_cut_sets_its_attributes() {
     let world = World::new(0);
     let ino = populate(&world);
     let fs = &world.fs;
@@ -138,7 +140,14 @@ fn a_cut_that_is_refused_has_changed_nothing_and_one_that_is_not_sets_its_attrib
     assert_eq!(fs.read(ino, 0, 3000).unwrap(), [1; 3000]);
     world.set_left(8 * MB);
     assert!(matches!(cut(4000), Err(FsError::NoSpace(_))), "it grows");
+    let zero = |len| {
+        let range = ByteRange { offset: 1000, len };
+        fs.zero_range(Blocking::Blocking, ino, range, false)
+    };
+    assert!(matches!(zero(3000), Err(FsError::NoSpace(_))), "it grows");
     assert_eq!(fs.getattr(ino).unwrap(), attr);
+    assert_eq!(fs.read(ino, 0, 3000).unwrap(), [1; 3000]);
+    zero(1000).unwrap();
     let last = fs.core().committer.last_xid();
     cut(10).unwrap();
     let after = fs.getattr(ino).unwrap();

@@ -62,8 +62,13 @@ impl Recall for Evicted {
 }
 
 impl Persisted for Evicted {
-    fn is_persisted(&self, _: Ino, _: ChunkRange, _: Xid) -> Result<bool, PortError> {
-        Ok(true)
+    fn first_persisted(
+        &self,
+        _: Ino,
+        chunks: ChunkRange,
+        _: Xid,
+    ) -> Result<Option<ChunkRange>, PortError> {
+        Ok(Some(chunks))
     }
 
     fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {

@@ -18,8 +18,9 @@ use super::payload::SealJob;
 use crate::error::PersistError;
 use crate::format::tarball::identity::TarballIdentity;
 use crate::format::tarball::row::TarballRow;
-use crate::write::frame_builder::{BuiltFrames, FailedMember, FrameBuilder};
+use crate::write::frame_builder::{BuiltFrames, FrameBuilder};
 use crate::write::limits::TARBALLS_PENDING_MAX;
+use crate::write::member_data::{Cause, LostRun};
 use crate::write::unread::UnreadRuns;
 
 /// What the snapshot came to.
@@ -27,9 +28,9 @@ use crate::write::unread::UnreadRuns;
 pub(crate) struct Sequenced {
     pub(crate) tarballs: Vec<TarballRow>,
     pub(crate) data_bytes: u64,
-    /// Inodes that could not be read.
+    /// Inodes of which some data was out of reach: they are tried again.
     pub(crate) failed: Vec<Ino>,
-    /// What could not be read of others.
+    /// What was damaged or missing.
     pub(crate) unread: UnreadRuns,
 }
 
@@ -102,28 +103,11 @@ impl Sequencer<'_> {
     fn take(&mut self, built: &BuiltFrames) -> Result<(), PersistError> {
         self.result.data_bytes += built.data_bytes;
         self.n_inodes += built.n_inodes;
-        for FailedMember { ino, error } in &built.failed {
-            // Once for an inode, of which several parts may fail one after another.
-            if self.result.failed.last() != Some(ino) {
-                let (ino, error) = (ino.get(), with_causes(error));
-                self.context.status.report(Event::InodeFailed { ino, error })?;
-            }
-            self.result.failed.push(*ino);
-        }
-        for lost in &built.lost {
-            if self.result.unread.add(lost) {
-                let (ino, error) = (lost.ino.get(), with_causes(&lost.error));
-                let event = Event::RangeUnread { ino, bytes: lost.bytes, error };
-                self.context.status.report(event)?;
-            }
-        }
+        built.lost.iter().try_for_each(|lost| self.tell_lost(lost))?;
         let bytes = self.result.data_bytes;
         self.context.status.progress(Progress { n_inodes: self.n_inodes, bytes });
-        if built.frames.is_empty() {
-            assert_eq!(built.n_members, 0, "every member lies in a frame");
-            return Ok(());
-        }
-        // Started late: a snapshot in which nothing is left to be written has no tarball.
+        assert!(!built.frames.is_empty(), "every member of a job lies in a frame");
+        // Started late: a snapshot in which nothing is to be written has no tarball.
         let mut open = match self.open.take() {
             Some(open) => open,
             None => self.start()?,
@@ -137,6 +121,23 @@ impl Sequencer<'_> {
         }
         self.open = Some(open);
         Ok(())
+    }
+
+    fn tell_lost(&mut self, lost: &LostRun) -> Result<(), PersistError> {
+        let (ino, error) = (lost.ino.get(), with_causes(&lost.error));
+        let event = match lost.cause {
+            Cause::Damage => {
+                let is_told = self.result.unread.add(lost);
+                is_told.then_some(Event::RangeUnread { ino, bytes: lost.bytes, error })
+            }
+            Cause::Failure => {
+                // Once for an inode, of which several parts may fail one after another.
+                let is_told = self.result.failed.last() != Some(&lost.ino);
+                self.result.failed.extend(is_told.then_some(lost.ino));
+                is_told.then_some(Event::InodeFailed { ino, error })
+            }
+        };
+        Ok(event.map_or(Ok(()), |event| self.context.status.report(event))?)
     }
 
     fn start(&mut self) -> Result<Assembler, PersistError> {

@@ -1,0 +1,131 @@
+//! A snapshot of which some reads fail, as those of a disk that does not answer every time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use tier_types::{
+    ChunkNo, ChunkRange, ChunkRun, ErrorKind, Ino, InodeState, MountedSnapshot, PortError,
+    SnapshotReader, Xid,
+};
+
+/// What fails, and what was met of it.
+pub(crate) struct Faults {
+    kind: ErrorKind,
+    chunks: BTreeSet<(Ino, ChunkNo)>,
+    maps: BTreeMap<Ino, MapFault>,
+    met: Mutex<Met>,
+}
+
+/// Reads of a chunk map from a chunk on, or from one behind it, fail after so many that did not.
+struct MapFault {
+    from: ChunkNo,
+    n_before: usize,
+}
+
+#[derive(Default)]
+struct Met {
+    chunks: BTreeSet<Ino>,
+    maps: BTreeMap<Ino, usize>,
+}
+
+impl Faults {
+    pub(crate) fn of(kind: ErrorKind) -> Self {
+        Self { kind, chunks: BTreeSet::new(), maps: BTreeMap::new(), met: Mutex::default() }
+    }
+
+    /// Reading a chunk fails.
+    pub(crate) fn chunk(mut self, ino: Ino, number: u64) -> Self {
+        self.chunks.insert((ino, ChunkNo::new(number)));
+        self
+    }
+
+    /// Reading a chunk map from a chunk on fails after it succeeded so often.
+    pub(crate) fn map(mut self, ino: Ino, from: u64, n_before: usize) -> Self {
+        self.maps.insert(ino, MapFault { from: ChunkNo::new(from), n_before });
+        self
+    }
+
+    /// Inodes of which a chunk was asked for that could not be read.
+    pub(crate) fn met_chunks(&self) -> Vec<Ino> {
+        self.met.lock().unwrap().chunks.iter().copied().collect()
+    }
+
+    /// Inodes whose chunk map was asked for and could not be read.
+    pub(crate) fn met_maps(&self) -> Vec<Ino> {
+        let met = self.met.lock().unwrap();
+        let failed = |(ino, n): &(&Ino, &usize)| **n > self.maps[*ino].n_before;
+        met.maps.iter().filter(failed).map(|(ino, _)| *ino).collect()
+    }
+
+    fn error(&self) -> PortError {
+        PortError::new(self.kind, "told to fail")
+    }
+}
+
+pub(crate) struct FaultySnapshot<'a> {
+    pub(crate) inner: Arc<dyn MountedSnapshot>,
+    pub(crate) faults: &'a Faults,
+}
+
+impl MountedSnapshot for FaultySnapshot<'_> {
+    fn xid(&self) -> Xid {
+        self.inner.xid()
+    }
+
+    fn chunk_bytes(&self) -> u32 {
+        self.inner.chunk_bytes()
+    }
+
+    fn reader(&self) -> Box<dyn SnapshotReader + '_> {
+        Box::new(FaultyReader { inner: self.inner.reader(), faults: self.faults })
+    }
+}
+
+struct FaultyReader<'a> {
+    inner: Box<dyn SnapshotReader + 'a>,
+    faults: &'a Faults,
+}
+
+impl SnapshotReader for FaultyReader<'_> {
+    fn inode(&mut self, ino: Ino) -> Result<Option<InodeState>, PortError> {
+        self.inner.inode(ino)
+    }
+
+    fn path(&mut self, ino: Ino) -> Result<Option<Vec<u8>>, PortError> {
+        self.inner.path(ino)
+    }
+
+    fn chunk_runs(
+        &mut self,
+        ino: Ino,
+        from: ChunkNo,
+        n_max: usize,
+    ) -> Result<Vec<ChunkRun>, PortError> {
+        if let Some(fault) = self.faults.maps.get(&ino).filter(|fault| fault.from <= from) {
+            let mut met = self.faults.met.lock().unwrap();
+            let n = met.maps.entry(ino).or_default();
+            *n += 1;
+            if *n > fault.n_before {
+                return Err(self.faults.error());
+            }
+        }
+        self.inner.chunk_runs(ino, from, n_max)
+    }
+
+    fn read_chunks(
+        &mut self,
+        ino: Ino,
+        chunks: ChunkRange,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PortError> {
+        let numbers = chunks.start()..chunks.end();
+        let mut of_inode = self.faults.chunks.iter().filter(|(other, _)| *other == ino);
+        if of_inode.any(|(_, number)| numbers.contains(number)) {
+            self.faults.met.lock().unwrap().chunks.insert(ino);
+            // What was read before it counts for nothing.
+            out.extend(b"half of it");
+            return Err(self.faults.error());
+        }
+        self.inner.read_chunks(ino, chunks, out)
+    }
+}
