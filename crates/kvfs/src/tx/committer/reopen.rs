@@ -69,6 +69,15 @@ impl Committer {
         self.group.leader().set_health(Health::Poisoned);
     }
 
+    /// The last attempt to open the key-value store again was a moment ago, however slow the test
+    /// is.
+    #[cfg(test)]
+    pub(crate) fn defer_reopening(&self) {
+        if let Some(last) = &mut self.group.leader().reopened {
+            last.at = Instant::now() + REOPEN_INTERVAL * 1000;
+        }
+    }
+
     /// The next attempt to open the key-value store again need not wait.
     #[cfg(test)]
     pub(crate) fn forget_reopening(&self) {

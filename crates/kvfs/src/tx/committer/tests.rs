@@ -241,6 +241,7 @@ fn a_store_that_is_opened_again_goes_on_behind_what_was_committed() {
     assert!(matches!(committer.reopen(last_logged), Err(FsError::Poisoned)), "it is read from");
     assert!(matches!(snapshot.reader().last_logged(), Err(FsError::Reopened)));
     drop(snapshot);
+    committer.defer_reopening();
     assert!(matches!(committer.reopen(last_logged), Err(FsError::Poisoned)), "not at once again");
     committer.forget_reopening();
     committer.reopen(last_logged).unwrap();
