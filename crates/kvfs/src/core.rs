@@ -340,15 +340,14 @@ impl Core {
     /// Asks for room for what stays. If there is none, what was deleted and cut is worked off first,
     /// as far as that goes within a moment: space of the dying is space that comes.
     pub(crate) fn admit_growth(&self, bytes: u64) -> Result<Permit<'_>, FsError> {
-        self.admit_growth_within(REAP_BRIEF, bytes, || Ok(()))
+        self.admit_growth_within(REAP_BRIEF, bytes)
     }
 
-    /// The same with a time, and a look between two steps whether the room is still wanted.
+    /// The same with a time.
     pub(crate) fn admit_growth_within(
         &self,
         at_most: Duration,
         bytes: u64,
-        check_wanted: impl Fn() -> Result<(), FsError>,
     ) -> Result<Permit<'_>, FsError> {
         let begin = Instant::now();
         loop {
@@ -361,7 +360,6 @@ impl Core {
             if !reaped.unwrap_or(false) || begin.elapsed() >= at_most {
                 return Err(refused);
             }
-            check_wanted()?;
             self.room.forget_look();
         }
     }

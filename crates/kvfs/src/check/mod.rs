@@ -55,7 +55,8 @@ use std::sync::atomic::AtomicBool;
 use tier_types::Persisted;
 
 use crate::FsError;
-use crate::core::Core;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::Purpose;
 use apply::Apply;
 use repair::{Repair, Stage};
 
@@ -132,7 +133,7 @@ impl Core {
             let (first, report) = self.first_stage(archive, stop)?;
             clean = (report.n_findings == 0).then_some(report);
             let Some(first) = first else { break };
-            self.db.set_repairing(true)?;
+            self.set_repairing(true)?;
             let before = n_repaired;
             for stage in Stage::ALL.into_iter().filter(|stage| *stage >= first) {
                 let n_now = self.repair_stage(stage, archive, found, stop)?;
@@ -150,11 +151,18 @@ impl Core {
         };
         // What was repaired is durable before the mark goes.
         self.fsync()?;
-        self.db.set_repairing(false)?;
+        self.set_repairing(false)?;
         if left.n_unreadable == 0 {
             self.db.compact_if_whole()?;
         }
         Ok(FsckReport { n_repaired, ..left })
+    }
+
+    /// Records, durably, whether a repair is under way.
+    fn set_repairing(&self, is_repairing: bool) -> Result<(), FsError> {
+        let _room = self.admit(Purpose::Removal, ROWS_BYTES)?;
+        self.committer.write_beside(|db| db.set_repairing(is_repairing))?;
+        self.committer.sync()
     }
 
     /// Repairs what belongs to one stage, and says how much that was.

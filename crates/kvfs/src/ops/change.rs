@@ -218,7 +218,7 @@ impl Kvfs {
 
 impl Core {
     /// The room of a change. One that may wait does the reaper's work if that may make room.
-    fn room_for(
+    pub(super) fn room_for(
         &self,
         room: RoomWanted,
         blocking: Blocking<'_>,
@@ -231,7 +231,9 @@ impl Core {
                 if !blocking.is_allowed() {
                     return Err(FsError::Cold { ino });
                 }
-                self.admit_growth_within(ROOM_WAIT_MAX, room.bytes, || blocking.check_wanted())
+                // A caller that is interrupted meanwhile is answered at once, and the commit finds
+                // that it is not wanted any more.
+                self.admit_growth_within(ROOM_WAIT_MAX, room.bytes)
             }
             admitted => admitted,
         }

@@ -48,7 +48,7 @@ impl Kvfs {
         // Three transactions: the whole chunks may take no more than a mark, and the ends may have
         // to come back first.
         self.punch_few(blocking, ino, ByteRange::between(hole.offset, whole.offset))?;
-        let blocking = blocking.once_changed();
+        let blocking = if hole.offset < whole.offset { blocking.once_changed() } else { blocking };
         self.punch_few(blocking, ino, ByteRange::between(whole.offset + whole.len, end))?;
         self.punch_whole(blocking, ino, whole)
     }
@@ -128,8 +128,11 @@ impl Kvfs {
             return self.punch_hole_with(blocking, ino, offset, len);
         }
         // Asked for before anything is zeroed, which takes less: what is refused has changed nothing.
-        let permit = self.admit_growth(ROWS_BYTES)?;
+        let permit = self.room_for(RoomWanted::growth(0), blocking, ino)?;
         self.punch_hole_with(blocking, ino, offset, len)?;
+        let is_good = permit.epoch() == Some(self.room.epoch());
+        // Growth reads all that it goes by anew, so that a later permit is as good.
+        let permit = if is_good { permit } else { self.admit_growth(ROWS_BYTES)? };
         self.grow(permit, ino, offset + len)
     }
 }

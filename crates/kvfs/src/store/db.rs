@@ -200,7 +200,7 @@ impl Db {
         self.sync().map(drop)
     }
 
-    /// Records, durably, whether a repair is under way.
+    /// Records whether a repair is under way.
     pub(crate) fn set_repairing(&self, is_repairing: bool) -> Result<(), FsError> {
         let mut batch = Batch::default();
         if is_repairing {
@@ -208,7 +208,7 @@ impl Db {
         } else {
             batch.delete(Table::Meta, META_REPAIRING);
         }
-        self.write_durably(batch)
+        self.write(batch)
     }
 
     /// Records a log segment, whose file is durable, as published, and deletes the log records that

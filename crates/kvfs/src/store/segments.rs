@@ -29,6 +29,8 @@ pub(crate) struct Segments {
     directory: PathBuf,
     /// By the last transaction of each.
     segments: Mutex<BTreeMap<Xid, SegmentInfo>>,
+    /// One retirement at a time. Nothing but that takes it.
+    retiring: Mutex<()>,
 }
 
 /// What lies in the directory of segments, recorded or not.
@@ -43,7 +45,11 @@ pub(super) struct FoundSegments {
 impl Segments {
     /// The segments that were recorded, by the last transaction of each.
     pub(super) fn new(directory: &Path, segments: BTreeMap<Xid, SegmentInfo>) -> Self {
-        Self { directory: directory.to_path_buf(), segments: Mutex::new(segments) }
+        Self {
+            directory: directory.to_path_buf(),
+            segments: Mutex::new(segments),
+            retiring: Mutex::new(()),
+        }
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -127,6 +133,14 @@ impl Segments {
         segments.insert(segment.range.last(), segment);
     }
 
+    /// Segments wholly at or below `xid`, but for the newest one.
+    fn wholly_below(&self, xid: Xid) -> Vec<SegmentInfo> {
+        let segments = self.segments.lock();
+        let Some((&newest, _)) = segments.last_key_value() else { return Vec::new() };
+        let below = segments.range(..=xid).filter(|(last, _)| **last != newest);
+        below.map(|(_, info)| info.clone()).collect()
+    }
+
     /// Removes segments wholly at or below `xid`; `record` is to record that they are retired,
     /// durably. The newest one stays.
     pub(crate) fn retire(
@@ -134,14 +148,14 @@ impl Segments {
         xid: Xid,
         record: impl FnOnce(&[XidRange]) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
-        let mut segments = self.segments.lock();
-        let Some((&newest, _)) = segments.last_key_value() else { return Ok(()) };
-        let below = segments.range(..=xid).filter(|(last, _)| **last != newest);
-        let retired: Vec<_> = below.map(|(_, info)| info.clone()).collect();
+        let _retiring = self.retiring.lock();
+        let retired = self.wholly_below(xid);
         if retired.is_empty() {
             return Ok(());
         }
+        // Without the lock: what records takes others, under which the sizes of segments are asked.
         record(&retired.iter().map(|info| info.range).collect::<Vec<_>>())?;
+        let mut segments = self.segments.lock();
         for info in &retired {
             segments.remove(&info.range.last());
         }
@@ -310,6 +324,20 @@ mod tests {
         assert_eq!(ranges(&segments), [range(7, 10)]);
         assert_eq!(found(dir.path()), [range(7, 10)]);
         segments.retire(Xid::new(100), |_| panic!("there is none to record")).unwrap();
+    }
+
+    #[test]
+    fn what_records_a_retirement_may_ask_for_segments() {
+        let (_dir, segments) = empty();
+        publish(&segments, range(1, 11));
+        publish(&segments, range(11, 21));
+        let record = |retired: &[XidRange]| {
+            assert_eq!(retired, [range(1, 11)]);
+            assert!(segments.bytes() > 0 && segments.last().is_some(), "they are there still");
+            Ok(())
+        };
+        segments.retire(Xid::new(15), record).unwrap();
+        assert_eq!(ranges(&segments), [range(11, 21)]);
     }
 
     #[test]

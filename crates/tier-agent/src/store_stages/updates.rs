@@ -1,4 +1,5 @@
-//! The persister's input: the net changes, and the inodes that could not be persisted last time.
+//! The persister's input: the net changes, and the inodes that could not be persisted last time, or
+//! not all of them.
 
 use std::collections::BTreeSet;
 use std::iter::Peekable;
@@ -6,8 +7,8 @@ use std::iter::Peekable;
 use tier_log::LogError;
 use tier_types::{Change, ChunkRange, FileUpdate, Ino, PortError};
 
-/// Net changes in order, with the inodes that failed before taken as changed altogether: what of
-/// them is archived is not known, so that all of it is persisted.
+/// Net changes in order, with the inodes that failed before taken as changed altogether: the list
+/// does not say what of them is archived, so that all of it is persisted.
 pub(super) struct Updates<C: Iterator<Item = Result<FileUpdate, LogError>>> {
     changes: Peekable<C>,
     failed: BTreeSet<Ino>,

@@ -5,6 +5,7 @@
 //! an archive reads and checks every manifest of the chain, and keeps a summary of each: what it
 //! lists can be large, and is read again when it is needed.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use tier_types::{
@@ -117,7 +118,7 @@ impl<'a> Archive<'a> {
                 PersistError::Missing(name.to_string())
             })?;
             let link = ChainLink::read(store, name, keys).map_err(|error| {
-                let fits = || !chain.is_empty() || is_key_of_any(store, &links, keys);
+                let fits = || !chain.is_empty() || opens_older(store, &links, epoch, keys);
                 told_apart(error, fits)
             })?;
             next = link.parent.map(|parent| (parent.epoch, parent.snapshot));
@@ -313,14 +314,18 @@ fn manifest_names(
     Ok(found)
 }
 
-/// Whether a key opens a manifest. A few are tried: a key that is the wrong one opens none.
-fn is_key_of_any(
+/// Whether a key opens one of the manifests before the newest one. The last few of its epoch are
+/// tried: those of others may be for other keys.
+fn opens_older(
     store: &dyn ObjectStore,
     links: &HashMap<(Epoch, SnapshotId), ObjectName>,
+    newest: Epoch,
     keys: &Keys,
 ) -> bool {
-    let mut tried = links.values().take(N_TRIED_MAX);
-    tried.any(|name| ChainLink::read(store, name.clone(), keys).is_ok())
+    let mut older: Vec<_> = links.iter().filter(|((epoch, _), _)| *epoch == newest).collect();
+    older.sort_unstable_by_key(|(number, _)| Reverse(**number));
+    let mut tried = older.into_iter().take(N_TRIED_MAX);
+    tried.any(|(_, name)| ChainLink::read(store, name.clone(), keys).is_ok())
 }
 
 /// A header with a damaged byte looks like one for another key. Where the key fits other manifests

@@ -32,6 +32,9 @@ pub(super) fn ends_the_attempt(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Cancelled | ErrorKind::Unavailable)
 }
 
+/// So many chunks of a run are asked for in vain before the rest of it is taken for unreadable.
+const N_FAILURES_MAX: usize = 8;
+
 /// What was read of a member.
 #[derive(Debug)]
 pub(super) struct MemberData {
@@ -140,12 +143,27 @@ impl Reading<'_> {
     /// Reads the chunks of a run of which some cannot be read.
     fn chunk_by_chunk(&mut self, run: Run, run_bytes: usize) -> Result<(), Stop> {
         let mut left = run_bytes;
+        let mut n_failures = 0;
         let numbers = run.chunks.start().get()..run.chunks.end().get();
         for chunk in numbers.filter_map(|number| ChunkRange::one(ChunkNo::new(number))) {
             // The last chunk of the file ends where the file does.
             let n_bytes = left.min(self.chunk_bytes);
             if let Some(error) = self.range(chunk, n_bytes)? {
                 let cause = Cause::of(&error);
+                n_failures = if cause == Cause::Failure { n_failures + 1 } else { 0 };
+                if n_failures > N_FAILURES_MAX
+                    && let Some(rest) = ChunkRange::new(chunk.start(), run.chunks.end())
+                {
+                    // Each may take as long as a disk takes to give up.
+                    self.lose(LostRun {
+                        ino: self.ino,
+                        run: Run { chunks: rest, ..run },
+                        bytes: self.bytes_of(rest, left),
+                        error,
+                        cause,
+                    });
+                    return Ok(());
+                }
                 self.lose(LostRun {
                     ino: self.ino,
                     run: Run { chunks: chunk, ..run },

@@ -76,6 +76,25 @@ fn what_fails_is_an_error_until_it_is_read_and_never_an_older_version() {
     }
 }
 
+/// Each read may take as long as a disk takes to give up.
+#[test]
+fn a_disk_that_answers_nothing_is_not_asked_for_every_chunk() {
+    let n_chunks = 128;
+    let content = noise(n_chunks * CHUNK_LEN, 1);
+    let mut fixture = fixture(FakeKvs::new(CHUNK).file("f", &content));
+    // All of it is one member.
+    (fixture.options.frame_bytes, fixture.options.member_bytes_max) = (1 << 17, 1 << 17);
+    let ino = fixture.kvs.ino("f");
+    let all = |faults: Faults, number| faults.chunk(ino, number);
+    let faults = (0..to_u64(n_chunks)).fold(Faults::of(ErrorKind::Failed), all);
+    assert_eq!(fixture.persist_with(&faults).unwrap().failed, [ino]);
+    let n_reads = faults.n_chunk_reads();
+    assert!(n_reads < n_chunks / 4, "{n_reads} reads of {n_chunks} chunks");
+    fixture.change(|kvs| kvs.file("more", b"more"));
+    assert_eq!(fixture.persist().failed, []);
+    assert!(fixture.restored().read("f").unwrap() == content);
+}
+
 /// What was archived before is data, whatever fails of it later.
 #[test]
 fn what_an_earlier_snapshot_has_in_this_version_stays() {

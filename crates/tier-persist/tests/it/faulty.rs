@@ -25,6 +25,7 @@ struct MapFault {
 #[derive(Default)]
 struct Met {
     chunks: BTreeSet<Ino>,
+    n_chunk_reads: usize,
     maps: BTreeMap<Ino, usize>,
 }
 
@@ -48,6 +49,11 @@ impl Faults {
     /// Inodes of which a chunk was asked for that could not be read.
     pub(crate) fn met_chunks(&self) -> Vec<Ino> {
         self.met.lock().unwrap().chunks.iter().copied().collect()
+    }
+
+    /// How many reads of chunks failed.
+    pub(crate) fn n_chunk_reads(&self) -> usize {
+        self.met.lock().unwrap().n_chunk_reads
     }
 
     /// Inodes whose chunk map was asked for and could not be read.
@@ -121,7 +127,10 @@ impl SnapshotReader for FaultyReader<'_> {
         let numbers = chunks.start()..chunks.end();
         let mut of_inode = self.faults.chunks.iter().filter(|(other, _)| *other == ino);
         if of_inode.any(|(_, number)| numbers.contains(number)) {
-            self.faults.met.lock().unwrap().chunks.insert(ino);
+            let mut met = self.faults.met.lock().unwrap();
+            met.chunks.insert(ino);
+            met.n_chunk_reads += 1;
+            drop(met);
             // What was read before it counts for nothing.
             out.extend(b"half of it");
             return Err(self.faults.error());
