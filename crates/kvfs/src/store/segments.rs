@@ -28,7 +28,7 @@ const EXTENSION: &str = "segment";
 pub(crate) struct Segments {
     directory: PathBuf,
     /// By the last transaction of each.
-    segments: Mutex<BTreeMap<Xid, SegmentInfo>>,
+    by_last: Mutex<BTreeMap<Xid, SegmentInfo>>,
     /// One retirement at a time. Nothing but that takes it.
     retiring: Mutex<()>,
 }
@@ -47,7 +47,7 @@ impl Segments {
     pub(super) fn new(directory: &Path, segments: BTreeMap<Xid, SegmentInfo>) -> Self {
         Self {
             directory: directory.to_path_buf(),
-            segments: Mutex::new(segments),
+            by_last: Mutex::new(segments),
             retiring: Mutex::new(()),
         }
     }
@@ -58,22 +58,22 @@ impl Segments {
 
     /// From now on these are the recorded segments.
     pub(super) fn replace(&self, segments: BTreeMap<Xid, SegmentInfo>) {
-        *self.segments.lock() = segments;
+        *self.by_last.lock() = segments;
     }
 
     /// Bytes of all their files.
     pub(crate) fn bytes(&self) -> u64 {
-        self.segments.lock().values().map(|info| info.len_bytes).sum()
+        self.by_last.lock().values().map(|info| info.len_bytes).sum()
     }
 
     /// The last published transaction.
     pub(crate) fn last(&self) -> Option<Xid> {
-        self.segments.lock().last_key_value().map(|(last, _)| *last)
+        self.by_last.lock().last_key_value().map(|(last, _)| *last)
     }
 
     /// The segments that hold any of `range`, in order.
     pub(crate) fn covering(&self, range: XidRange) -> Vec<SegmentInfo> {
-        let segments = self.segments.lock();
+        let segments = self.by_last.lock();
         let covering = segments.range(range.start()..).map(|(_, info)| info);
         covering.take_while(|info| info.range.start() < range.end()).cloned().collect()
     }
@@ -127,7 +127,7 @@ impl Segments {
 
     /// Adds a segment that was recorded to the published ones.
     pub(crate) fn add(&self, segment: SegmentInfo) {
-        let mut segments = self.segments.lock();
+        let mut segments = self.by_last.lock();
         let before = segments.last_key_value().map(|(last, _)| *last);
         assert!(before.is_none_or(|last| last.next() == segment.range.start()), "without a gap");
         segments.insert(segment.range.last(), segment);
@@ -135,7 +135,7 @@ impl Segments {
 
     /// Segments wholly at or below `xid`, but for the newest one.
     fn wholly_below(&self, xid: Xid) -> Vec<SegmentInfo> {
-        let segments = self.segments.lock();
+        let segments = self.by_last.lock();
         let Some((&newest, _)) = segments.last_key_value() else { return Vec::new() };
         let below = segments.range(..=xid).filter(|(last, _)| **last != newest);
         below.map(|(_, info)| info.clone()).collect()
@@ -155,7 +155,7 @@ impl Segments {
         }
         // Without the lock: what records takes others, under which the sizes of segments are asked.
         record(&retired.iter().map(|info| info.range).collect::<Vec<_>>())?;
-        let mut segments = self.segments.lock();
+        let mut segments = self.by_last.lock();
         for info in &retired {
             segments.remove(&info.range.last());
         }
