@@ -5,7 +5,7 @@
 //! update for each inode that changed, in order of inode numbers. This module computes it, in memory
 //! that is bounded by its options and not by the range, as an external merge sort does:
 //!
-//! 1. **Fold.** Records are read in order and folded into one [`NetChange`] for each inode (see
+//! 1. **Fold.** Records are read in order and folded into one `NetChange` for each inode (see
 //!    `fold.rs`). When inodes and touched ranges together reach the limit, the table is written out
 //!    sorted, as a *run*, and folding begins afresh.
 //! 2. **Spill.** A run lies in a temporary file without a name (see `spill.rs`). Everything in one
