@@ -15,7 +15,6 @@
 //!
 //! After that, space in the files is free that lies behind the floor of the last sync and that no
 //! row of the table names: it was given out, and its rows never came.
-
 //!
 //! Nothing of this may keep a store from being opened: where it cannot be told what a chunk was, it
 //! stays as it is, and reading it is an error. If not even all rows of the table can be read, no

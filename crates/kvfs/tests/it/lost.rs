@@ -14,29 +14,11 @@ use tier_types::{
 };
 
 use crate::common::{CHUNK, name, options};
-use crate::fsck::{Everything, check};
+use crate::fsck::{Everything, Nothing, check};
 use crate::repair::repair_from;
 
 const F: Ino = Ino::new(9);
 const LOST_XID: Xid = Xid::new(50);
-
-/// An archive that has nothing.
-struct Nothing;
-
-impl Persisted for Nothing {
-    fn first_persisted(
-        &self,
-        _: Ino,
-        _: ChunkRange,
-        _: Xid,
-    ) -> Result<Option<ChunkRange>, PortError> {
-        Ok(None)
-    }
-
-    fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
-        Ok(None)
-    }
-}
 
 /// An archive that has one chunk of each file, in any version.
 struct OneChunk(u64);

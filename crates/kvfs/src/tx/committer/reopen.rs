@@ -32,9 +32,9 @@ impl Committer {
     }
 
     /// Opens the key-value store again, which `reopen` does, if an error of it made that necessary.
-    /// It says which transaction is the last one in it. If one is missing that was committed, the committer
-    /// stays poisoned: inodes that the kernel knows would not be there, and their numbers would be
-    /// given out again.
+    /// It says which transaction is the last one in it. If one is missing that was committed, the
+    /// committer stays poisoned: inodes that the kernel knows would not be there, and their numbers
+    /// would be given out again.
     pub(crate) fn reopen(
         &self,
         reopen: impl FnOnce(&Db) -> Result<Xid, FsError>,

@@ -161,7 +161,7 @@ impl History {
         if versions().any(|content| has(content, at, record)) {
             return true;
         }
-        // A record in which a version ends is joined from several ones.
+        // A record in which a version ends is joined from several ones, with zeros behind its end.
         let ends_within = |content: &[u8]| (at + 1..at + RECORD_BYTES).contains(&content.len());
         let byte = |content: &[u8], idx: usize| content.get(at + idx).copied().unwrap_or(0);
         versions().any(ends_within)

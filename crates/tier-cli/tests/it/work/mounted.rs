@@ -25,7 +25,7 @@ impl Mount {
         let mut child = command(&args).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
-        while !said.lines().last().unwrap_or_default().starts_with("Mounted ") {
+        while !said.lines().last().is_some_and(|line| line.starts_with("Mounted ")) {
             let n_bytes = lines.read_line(&mut said).unwrap();
             assert!(n_bytes > 0, "it is not mounted:\n{said}");
         }
@@ -41,7 +41,8 @@ impl Mount {
 
     /// Kills the process, and returns what it said.
     pub(crate) fn kill(mut self) -> String {
-        self.end()
+        self.end();
+        self.said.recv().unwrap()
     }
 
     /// Unmounts.
@@ -54,11 +55,10 @@ impl Mount {
         said
     }
 
-    fn end(&mut self) -> String {
+    fn end(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = Command::new("umount").arg("-l").arg(&self.on).stderr(Stdio::null()).status();
-        self.said.recv().unwrap_or_default()
     }
 }
 

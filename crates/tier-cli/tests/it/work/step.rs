@@ -108,7 +108,10 @@ impl Step {
                 Some(name) => Self::Read { name },
                 None => Self::append(state),
             },
-            (_, _) => Self::Sync { name: any(random, &all).unwrap_or_default() },
+            (_, _) => match any(random, &all) {
+                Some(name) => Self::Sync { name },
+                None => Self::append(state),
+            },
         }
     }
 
