@@ -115,8 +115,9 @@ pub(crate) fn fs(plan: &Plan) -> Result<()> {
 /// All tasks in order, `n_runs` times, each on all filesystems in turn.
 fn measure(plan: &Plan, directories: &[&Path; 3], (tar, noise): (&Path, &Path)) -> Result<()> {
     let mut runs = vec![[const { Vec::new() }; 3]; TASKS.len()];
-    for _ in 0..plan.n_runs {
+    for number in 1..=plan.n_runs {
         for (task, runs) in TASKS.iter().zip(&mut runs) {
+            eprint!("run {number} of {}: {}:", plan.n_runs, task.name);
             for (directory, runs) in directories.iter().zip(runs) {
                 let variables = format!(
                     "export DIR={} TAR={} NOISE={}; ",
@@ -125,8 +126,11 @@ fn measure(plan: &Plan, directories: &[&Path; 3], (tar, noise): (&Path, &Path)) 
                     noise.display()
                 );
                 shell(&format!("{variables}{}", task.before))?;
-                runs.push(shell(&format!("{variables}{}", task.script))?);
+                let measured = shell(&format!("{variables}{}", task.script))?;
+                eprint!(" {:.2}", measured.wall_s);
+                runs.push(measured);
             }
+            eprintln!(" s");
         }
     }
     for (task, runs) in TASKS.iter().zip(&runs) {

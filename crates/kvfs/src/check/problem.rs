@@ -113,6 +113,8 @@ pub enum Problem {
     LinkMissing {
         /// The name.
         link: Link,
+        /// The directory's listing has the name at the entry's place.
+        is_listed: bool,
     },
     /// An entry of a directory is not at its place in the listing.
     EntryUnlisted {
@@ -299,7 +301,7 @@ impl fmt::Display for Problem {
             Self::EntryDead { name, of, .. } => {
                 write!(f, "its entry {name} is of inode {of}, which is gone")
             }
-            Self::LinkMissing { link } => {
+            Self::LinkMissing { link, .. } => {
                 write!(f, "it does not know its name {} in directory {}", link.name, link.parent)
             }
             Self::EntryUnlisted { name } => {
@@ -386,7 +388,7 @@ pub(super) mod testing {
             Problem::EntryMissing { link: link.clone() },
             Problem::EntryUnreadable { name: b"f".to_vec() },
             Problem::EntryDead { name: name("f"), of: Ino::new(7), is_dead: true },
-            Problem::LinkMissing { link },
+            Problem::LinkMissing { link, is_listed: true },
             Problem::EntryUnlisted { name: name("f") },
             Problem::ListingLength { n_listed: 1, n_entries: 2 },
             Problem::DataOfNoFile,

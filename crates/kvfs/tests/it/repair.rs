@@ -155,6 +155,26 @@ fn no_file_gets_the_name_of_another() {
     assert_eq!(fs.read(Ino::new(F), 0, 2000).unwrap(), CONTENT);
 }
 
+/// Both entries say that they are `f`, and one of them is where the listing has it.
+#[test]
+fn of_two_entries_of_one_name_the_listed_one_is_right() {
+    let (dir, fs) = small();
+    let e = file(&fs, Ino::new(D), "e");
+    fs.fsync().unwrap();
+    drop(fs);
+    tamper(&dir, |db| {
+        let entry_of_f = db.get_cf(db.cf_handle("entries").unwrap(), key(D, b"f")).unwrap();
+        put(db, "entries", &key(D, b"e"), entry_of_f.as_deref());
+        put(db, "links", &key(F, &key(D, b"f")), None);
+        put(db, "links", &key(e.get(), &key(D, b"e")), None);
+    });
+    let fs = open(&dir);
+    assert_eq!(repair(&fs).1, Vec::<String>::new());
+    assert_whole(&fs);
+    let home = fs.lookup(Ino::ROOT, &name("lost+found")).unwrap().ino;
+    assert_eq!(fs.lookup(home, &name(&format!("#{e}"))).unwrap().ino, e);
+}
+
 #[test]
 fn the_last_name_of_data_without_attributes_stays() {
     let (dir, fs) = small();
@@ -364,7 +384,7 @@ fn harm() -> impl Strategy<Value = Harm> {
     })
 }
 
-fn rows(db: &DB, table: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn rows(db: &DB, table: &str) -> Vec<Row> {
     let rows = db.iterator_cf(db.cf_handle(table).unwrap(), IteratorMode::Start);
     rows.map(|row| row.map(|(key, value)| (key.into_vec(), value.into_vec())).unwrap()).collect()
 }
@@ -380,14 +400,32 @@ fn do_harm(db: &DB, harm: Harm) {
     put(db, DERIVED[harm.table], key, value);
 }
 
-/// The names that are still told by an inode, or as ever by its directory: directory, name, inode.
-fn told(db: &DB, entries: &[(Vec<u8>, Vec<u8>)], links: &[Vec<u8>]) -> Vec<(Ino, String, Ino)> {
+type Row = (Vec<u8>, Vec<u8>);
+
+/// The inode that an entry says, and whether the listing has its name at its place. Small numbers
+/// are one byte each.
+fn said((key, value): &Row, cookies: &[Row]) -> Option<(u8, bool)> {
+    let &[ino, cookie] = value.as_slice() else { return None };
+    let place = [&key[..8], &u64::from(cookie).to_be_bytes()].concat();
+    Some((ino, cookies.contains(&(place, key[8..].to_vec()))))
+}
+
+/// The names that are still told by an inode, or by its directory as ever and with more right than
+/// a false entry of the same inode: directory, name, inode.
+fn told(db: &DB, entries: &[Row], links: &[Vec<u8>]) -> Vec<(Ino, String, Ino)> {
     let (entries_now, links_now) = (rows(db, "entries"), rows(db, "links"));
+    let cookies = rows(db, "cookies");
     let number = |bytes: &[u8]| u64::from_be_bytes(bytes[..8].try_into().unwrap());
+    let false_ones: Vec<_> = entries_now.iter().filter(|row| !entries.contains(row)).collect();
+    let has_most_right = |entry: &Row| {
+        let (ino, is_listed) = said(entry, &cookies).unwrap();
+        let mut rivals = false_ones.iter().filter_map(|row| said(row, &cookies));
+        rivals.all(|(of, is_rival_listed)| of != ino || (is_listed && !is_rival_listed))
+    };
     let is_told = |link: &&Vec<u8>| {
         let entry = entries.iter().find(|(key, _)| *key == link[8..]);
         links_now.iter().any(|(key, _)| key == *link)
-            || entry.is_some_and(|entry| entries_now.contains(entry))
+            || entry.is_some_and(|entry| entries_now.contains(entry) && has_most_right(entry))
     };
     let parts = |link: &Vec<u8>| {
         let name = String::from_utf8(link[16..].to_vec()).unwrap();

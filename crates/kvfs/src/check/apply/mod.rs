@@ -44,7 +44,7 @@ impl<'a> Apply<'a> {
             Repair::DeleteRootName { link } => self.delete_root_name(&link),
             Repair::ReconcileLink { ino, link } => self.reconcile_link(ino, link),
             Repair::DeleteEntry { dir, name } => self.delete_dead_entry(dir, name),
-            Repair::ReconcileEntry { ino, link } => self.reconcile_entry(ino, link),
+            Repair::ReconcileEntry { ino, link, .. } => self.reconcile_entry(ino, link),
             Repair::ListEntry { dir, name } => self.list_entry(dir, &name),
             Repair::SweepListing { dir } => self.sweep_listing(dir),
             Repair::MoveToLostAndFound { ino } => self.move_to_lost_and_found(ino),

@@ -149,12 +149,14 @@ impl Scan<'_> {
             }
             Ok(Some(attr)) => entries.n_dirs += u64::from(is_directory(&attr)),
         }
-        if !is_link_known {
-            self.find(of, Problem::LinkMissing { link })?;
-        }
         let listed = self.reader().listed_name(dir, entry.cookie);
-        let Some(listed) = self.tolerate(listed)? else { return Ok(()) };
-        if listed.as_deref() != Some(name.as_bytes()) {
+        let listed = self.tolerate(listed)?;
+        let is_listed = listed.as_ref().map(|listed| listed.as_deref() == Some(name.as_bytes()));
+        if !is_link_known {
+            let is_listed = is_listed == Some(true);
+            self.find(of, Problem::LinkMissing { link, is_listed })?;
+        }
+        if is_listed == Some(false) {
             self.find(dir, Problem::EntryUnlisted { name })?;
         }
         Ok(())
