@@ -82,8 +82,9 @@ impl Reaping {
     /// Waits a while between two steps. Whether the thread goes on.
     pub(crate) fn pause(&self, pause: Duration) -> bool {
         let mut signal = self.signal.lock();
-        if !signal.is_stopped && !pause.is_zero() {
-            let _ = self.woken.wait_for(&mut signal, pause);
+        if !pause.is_zero() {
+            let goes_on = |signal: &mut Signal| !signal.is_stopped;
+            let _ = self.woken.wait_while_for(&mut signal, goes_on, pause);
         }
         !signal.is_stopped
     }

@@ -44,10 +44,10 @@ impl Replaced {
 }
 
 enum PieceContent {
-    /// All of the chunk's content.
-    Whole(Vec<u8>),
-    /// A change of its content.
-    Patch(Vec<u8>),
+    /// A change of nothing: zeros lie before it.
+    OfNothing(Vec<u8>),
+    /// A change of what the chunk holds.
+    OfContent(Vec<u8>),
 }
 
 impl Kvfs {
@@ -102,8 +102,11 @@ impl Kvfs {
                 draft.free(&freed);
                 for Piece { chunk, content } in edges {
                     match content {
-                        PieceContent::Whole(bytes) => draft.put_chunk(ino, chunk, &bytes),
-                        PieceContent::Patch(patch) => draft.patch_chunk(ino, chunk, patch),
+                        PieceContent::OfNothing(patch) => {
+                            draft.put_chunk(ino, chunk, &[]);
+                            draft.patch_chunk(ino, chunk, patch);
+                        }
+                        PieceContent::OfContent(patch) => draft.patch_chunk(ino, chunk, patch),
                     }
                 }
                 new.put(ino, |chunk| before.of(chunk), draft);
@@ -171,13 +174,11 @@ fn pieces<'a>(
         let (piece, after) = rest.split_at(room.min(rest.len()));
         rest = after;
         if patched.contains(&chunk) {
-            edges.push(Piece { chunk, content: PieceContent::Patch(patch(within, piece)) });
+            edges.push(Piece { chunk, content: PieceContent::OfContent(patch(within, piece)) });
             // The last chunk at the latest: what is whole ends before it.
             whole_end = whole_end.min(if first < chunks.end() { at } else { data.len() });
         } else if within > 0 {
-            let mut bytes = vec![0; to_usize(within)];
-            bytes.extend_from_slice(piece);
-            edges.push(Piece { chunk, content: PieceContent::Whole(bytes) });
+            edges.push(Piece { chunk, content: PieceContent::OfNothing(patch(within, piece)) });
         } else if first == chunks.end() {
             (first, whole_start) = (chunk, at);
         }
@@ -196,7 +197,7 @@ mod tests {
 
     fn shown(pieces: &Pieces<'_>) -> Vec<(u64, Vec<u8>)> {
         let edges = pieces.edges.iter().map(|piece| match &piece.content {
-            PieceContent::Whole(bytes) | PieceContent::Patch(bytes) => {
+            PieceContent::OfNothing(bytes) | PieceContent::OfContent(bytes) => {
                 (piece.chunk.get(), bytes.clone())
             }
         });
@@ -227,10 +228,10 @@ mod tests {
     fn what_lies_before_a_write_into_nothing_is_zeros() {
         let chunks = ChunkRange::touching(6, 1, 4).unwrap();
         let new = pieces(chunks, 4, 6, b"x", &[]);
-        let [Piece { content: PieceContent::Whole(bytes), .. }] = &new.edges[..] else {
+        let [Piece { content: PieceContent::OfNothing(patch), .. }] = &new.edges[..] else {
             panic!("one chunk, in part");
         };
-        assert_eq!(bytes, b"\0\0x");
+        assert_eq!(patch, b"\x02\0\0\0x");
         assert!(new.whole.is_empty());
     }
 }
