@@ -36,6 +36,8 @@ const GIVEN_BACK_BYTES: u64 = 100_000_000;
 const N_WRITERS: u64 = 4;
 /// One for each way to end.
 const N_SESSIONS: u64 = 3;
+/// A store keeps its tarballs, so that one disk has room for those of so many sessions.
+const N_SESSIONS_DISK: usize = 12;
 /// Times that the disk is filled in a session.
 const N_FILLINGS: usize = 2;
 /// Writes of each writer that show that it goes on.
@@ -227,10 +229,8 @@ fn is_no_space(said: &str) -> bool {
     reasons.iter().any(|reason| said.contains(reason))
 }
 
-#[test]
-fn a_disk_that_another_program_fills_costs_nothing_that_was_acknowledged() {
-    let seed = setting("TIER_FULL_DISK_SEED", 1);
-    let n_sessions = usize::try_from(setting("TIER_FULL_DISK_SESSIONS", N_SESSIONS)).unwrap();
+/// Sessions on one disk.
+fn sessions(seed: u64, n_sessions: usize) {
     eprintln!("TIER_FULL_DISK_SEED={seed}");
     let Some(mut scene) = Scene::new(seed) else { return };
     let mut mounted = Mounted::new(&scene.store, &scene.mount);
@@ -246,4 +246,13 @@ fn a_disk_that_another_program_fills_costs_nothing_that_was_acknowledged() {
         writers.iter_mut().for_each(Writer::check_and_settle);
     }
     mounted.unmount();
+}
+
+#[test]
+fn a_disk_that_another_program_fills_costs_nothing_that_was_acknowledged() {
+    let n_sessions = usize::try_from(setting("TIER_FULL_DISK_SESSIONS", N_SESSIONS)).unwrap();
+    let seeds = setting("TIER_FULL_DISK_SEED", 1)..;
+    for (seed, begun) in seeds.zip((0..n_sessions).step_by(N_SESSIONS_DISK)) {
+        sessions(seed, N_SESSIONS_DISK.min(n_sessions - begun));
+    }
 }
