@@ -1,12 +1,13 @@
-//! The mount against the host's filesystem and against a FUSE filesystem that only passes through.
+//! The mount against the host's filesystem, and against a FUSE filesystem that only passes through
+//! or the mount of another build.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
 use super::Plan;
 use super::data::made;
-use super::measure::{fresh, median, shell};
+use super::measure::{Figures, fresh, median, shell};
 use crate::mounted::Mounted;
 use crate::process::exists;
 
@@ -84,6 +85,52 @@ const TASKS: [Task; 16] = [
     Task { name: "rm -rf", before: "", script: "rm -rf $DIR/src" },
 ];
 
+/// What the mount is measured against besides the host's filesystem.
+enum Peer {
+    /// A FUSE filesystem that passes through, on this directory.
+    Bindfs(PathBuf),
+    /// A store of another build.
+    Before(Mounted),
+}
+
+impl Peer {
+    fn new(plan: &Plan) -> Result<Self> {
+        if let Some(program) = &plan.before {
+            let work = plan.data.join("fs-before");
+            fresh(&work)?;
+            return Ok(Self::Before(Mounted::new(program, &work, &["--no-agent"])?));
+        }
+        let (below, through) = (plan.data.join("fs-below"), plan.data.join("fs-bindfs"));
+        fresh(&below)?;
+        fresh(&through)?;
+        shell(&format!("bindfs {} {}", below.display(), through.display()))?;
+        Ok(Self::Bindfs(through))
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Bindfs(_) => "bindfs",
+            Self::Before(_) => "before",
+        }
+    }
+
+    fn directory(&self) -> &Path {
+        match self {
+            Self::Bindfs(directory) => directory,
+            Self::Before(mounted) => mounted.directory(),
+        }
+    }
+
+    fn end(self) -> Result<()> {
+        match self {
+            Self::Bindfs(directory) => {
+                shell(&format!("fusermount3 -u {}", directory.display())).map(drop)
+            }
+            Self::Before(mounted) => mounted.end(),
+        }
+    }
+}
+
 pub(crate) fn fs(plan: &Plan) -> Result<()> {
     if !exists("fio") || !exists("bindfs") || !exists("git") {
         bail!("fio, bindfs or git missing; as root: apt-get install -y fio bindfs git");
@@ -94,26 +141,27 @@ pub(crate) fn fs(plan: &Plan) -> Result<()> {
     shell(&format!("tar -C {} -cf {} .", sources.display(), tar.display()))?;
     shell(&format!("head -c 1G /dev/urandom > {}", noise.display()))?;
     let host = plan.data.join("fs-host");
-    let below = plan.data.join("fs-below");
-    let through = plan.data.join("fs-bindfs");
-    for directory in [&host, &below, &through] {
-        fresh(directory)?;
-    }
-    shell(&format!("bindfs {} {}", below.display(), through.display()))?;
+    fresh(&host)?;
+    let peer = Peer::new(plan)?;
     let work = plan.data.join("fs-tier");
     fresh(&work)?;
     let mounted = Mounted::new(&plan.tier, &work, &["--no-agent"])?;
-    let directories = [host.as_path(), &through, mounted.directory()];
-    println!("| | host s | bindfs s | tier s | bindfs / tier | tier / host |");
-    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+    let directories = [host.as_path(), peer.directory(), mounted.directory()];
     let measured = measure(plan, &directories, (&tar, &noise));
-    shell(&format!("fusermount3 -u {}", through.display()))?;
+    if let Ok(runs) = &measured {
+        print(peer.name(), runs);
+    }
+    peer.end()?;
     mounted.end()?;
-    measured
+    measured.map(drop)
 }
 
 /// All tasks in order, `n_runs` times, each on all filesystems in turn.
-fn measure(plan: &Plan, directories: &[&Path; 3], (tar, noise): (&Path, &Path)) -> Result<()> {
+fn measure(
+    plan: &Plan,
+    directories: &[&Path; 3],
+    (tar, noise): (&Path, &Path),
+) -> Result<Vec<[Vec<Figures>; 3]>> {
     let mut runs = vec![[const { Vec::new() }; 3]; TASKS.len()];
     for number in 1..=plan.n_runs {
         for (task, runs) in TASKS.iter().zip(&mut runs) {
@@ -133,14 +181,19 @@ fn measure(plan: &Plan, directories: &[&Path; 3], (tar, noise): (&Path, &Path)) 
             eprintln!(" s");
         }
     }
-    for (task, runs) in TASKS.iter().zip(&runs) {
-        let [host, bindfs, tier] = runs.each_ref().map(|runs| median(runs).wall_s.max(0.01));
+    Ok(runs)
+}
+
+fn print(peer_name: &str, runs: &[[Vec<Figures>; 3]]) {
+    println!("| | host s | {peer_name} s | tier s | {peer_name} / tier | tier / host |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+    for (task, runs) in TASKS.iter().zip(runs) {
+        let [host, peer, tier] = runs.each_ref().map(|runs| median(runs).wall_s.max(0.01));
         println!(
-            "| {} | {host:.2} | {bindfs:.2} | {tier:.2} | {:.1} | {:.1} |",
+            "| {} | {host:.2} | {peer:.2} | {tier:.2} | {:.1} | {:.1} |",
             task.name,
-            bindfs / tier,
+            peer / tier,
             tier / host
         );
     }
-    Ok(())
 }

@@ -27,12 +27,16 @@ cargo xtask bench micro [ARGS]        the criterion benches
   --set X      only this set: a (sources), b (incompressible), c (small files)
   --files N    files of set c; default 1000000
   --runs N     runs of each program; default 3
+  --tier FILE  the program that is measured; default: this tree's, built in release
+  --before FILE  fs: another build of it to measure against, in place of bindfs
 ";
 
 /// What to measure, and with what.
 pub(crate) struct Plan {
     /// The program that is measured.
     pub(crate) tier: PathBuf,
+    /// Another build, to compare with.
+    pub(crate) before: Option<PathBuf>,
     pub(crate) data: PathBuf,
     pub(crate) trees: Vec<PathBuf>,
     pub(crate) sets: Vec<String>,
@@ -64,6 +68,7 @@ pub(crate) fn bench(root: &Path, args: &[String]) -> Result<()> {
 fn prepare(root: &Path, args: &[String]) -> Result<Plan> {
     let mut plan = Plan {
         tier: PathBuf::new(),
+        before: None,
         data: root.join("target/bench"),
         trees: Vec::new(),
         sets: Vec::new(),
@@ -78,6 +83,8 @@ fn prepare(root: &Path, args: &[String]) -> Result<Plan> {
             "--tree" => plan.trees.push(value.into()),
             "--set" => plan.sets.push(value.clone()),
             "--files" => plan.n_files = value.parse().context("--files wants a number")?,
+            "--tier" => plan.tier = value.into(),
+            "--before" => plan.before = Some(value.into()),
             "--runs" => plan.n_runs = value.parse().context("--runs wants a number")?,
             other => bail!("there is no option {other}\n{HELP}"),
         }
@@ -88,7 +95,9 @@ fn prepare(root: &Path, args: &[String]) -> Result<Plan> {
         plan.trees.push(home.context("HOME is not set")?.join("registry/src"));
     }
     require(&["time", "tar", "zstd", "age", "age-keygen", "restic", "borg", "dd"])?;
-    plan.tier = release_program(root)?;
+    if plan.tier.as_os_str().is_empty() {
+        plan.tier = release_program(root)?;
+    }
     std::fs::create_dir_all(&plan.data)
         .with_context(|| format!("cannot create {}", plan.data.display()))?;
     Ok(plan)
