@@ -50,7 +50,7 @@ impl HasKind for AgentError {
             Self::Port(error) => error.kind(),
             Self::BehindArchive { .. } => ErrorKind::Damaged,
             Self::Stopped => ErrorKind::Cancelled,
-            // Not `Unavailable`, which invites a retry: every later request fails in the same way.
+            // Not `Away`, which invites a retry: every later request fails in the same way.
             Self::Panicked => ErrorKind::Failed,
         }
     }

@@ -5,7 +5,7 @@
 //! fetching is done by a few threads with a queue. Neighbours that miss the same extent at the same
 //! time cause one read of the store.
 //!
-//! Every reader is answered: with the data, with the fetch's error, with `Unavailable` once the
+//! Every reader is answered: with the data, with the fetch's error, with `Away` once the
 //! deadline has passed, or with `Failed` if the fetch panicked. A panic fails that one request: it
 //! is caught around the fetch, and the thread goes on with the next. A request that is thrown away
 //! with its queue abandons its flight, and its readers are told at once.
@@ -146,7 +146,7 @@ impl Recaller {
                 let seconds = self.timeout.as_secs();
                 let message =
                     format!("the data of inode {ino} did not come within {seconds} seconds");
-                Err(SharedError { kind: ErrorKind::Unavailable, message })
+                Err(SharedError { kind: ErrorKind::Away, message })
             }
         }
     }

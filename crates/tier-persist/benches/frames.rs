@@ -63,7 +63,7 @@ fn persist(
 ) -> Arc<Index> {
     let index = Index::open(&dir.join("index"), CHUNK_BYTES, &IndexOptions::default());
     let index = Arc::new(index.unwrap());
-    let store = DirStore::open(&dir.join("objects")).unwrap();
+    let store = DirStore::create(&dir.join("objects")).unwrap();
     let clock = Arc::new(VirtualClock::at(1_480_000_000));
     let options = PersistOptions { frame_bytes, ..PersistOptions::default() };
     let persister = Persister::new(
@@ -120,7 +120,7 @@ fn frames(criterion: &mut Criterion) {
     for frame_bytes in [MIB / 8, MIB / 4, MIB / 2, MIB, 2 * MIB, 4 * MIB] {
         let dir = tempfile::tempdir().unwrap();
         let index = persist(dir.path(), &kvs, &publication, &keys, frame_bytes);
-        let store = DirStore::open(&dir.path().join("objects")).unwrap();
+        let store = DirStore::create(&dir.path().join("objects")).unwrap();
         let stores: Vec<Arc<dyn ObjectStore>> = vec![Arc::new(store)];
         let fetcher = |cache_bytes| {
             let options = FetcherOptions { cache_bytes, ..FetcherOptions::default() };

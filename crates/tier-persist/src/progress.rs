@@ -5,6 +5,7 @@
 //! needs a lock, and the closure may borrow what its caller has on the stack.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use tier_types::Call;
 
 use crate::error::PersistError;
 
@@ -28,6 +29,12 @@ impl<'a> Watch<'a> {
     /// called with the length of each object in bytes.
     pub fn new(stop: &'a AtomicBool, progress: &'a mut dyn FnMut(u64)) -> Self {
         Self(Some(Watcher { stop, progress }))
+    }
+
+    /// A call to a store that the stop flag cancels.
+    pub(crate) fn call(&self) -> Call<'_> {
+        let call = Call::bulk();
+        self.0.as_ref().map_or(call, |watcher| call.cancelled_by(watcher.stop))
     }
 
     /// An error if a stop was asked for.

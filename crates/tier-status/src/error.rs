@@ -46,7 +46,7 @@ impl HasKind for StatusError {
         match self {
             Self::Damaged { .. } => ErrorKind::Damaged,
             Self::Io { source, .. } => ErrorKind::of_io(source),
-            // Not `Unavailable`: a retry with the same writer fails again, and only opening anew
+            // Not `Away`: a retry with the same writer fails again, and only opening anew
             // helps.
             Self::Poisoned { .. } => ErrorKind::Failed,
         }

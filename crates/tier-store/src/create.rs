@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tier_persist::{FilesystemId, Keys};
 use tier_types::{Clock, SystemClock};
 
-use crate::cloud::open_cloud;
+use crate::cloud::make_cloud;
 use crate::config::{self, Config};
 use crate::identity::{new_identity, read_identity};
 use crate::{Layout, StoreError, durable};
@@ -72,7 +72,7 @@ impl NewStore {
     pub fn prepare(&self, path: &Path) -> Result<PreparedStore, StoreError> {
         // What cannot be is found out before anything is made.
         if let Some(url) = &self.cloud {
-            open_cloud(url)?;
+            make_cloud(url)?;
         }
         let mut keys = match &self.identity {
             Some(path) => read_identity(path)?,

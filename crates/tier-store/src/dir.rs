@@ -63,7 +63,7 @@ impl StoreDir {
         Ok(Self {
             filesystem,
             keys: Arc::new(load_keys(&layout, &config)?),
-            local: Arc::new(DirStore::open(&layout.tarballs())?),
+            local: Arc::new(DirStore::create(&layout.tarballs())?),
             // A URL that cannot be used is an error here, and not only at the first upload.
             cloud: config.cloud.as_deref().map(open_cloud).transpose()?,
             layout,

@@ -20,8 +20,8 @@ use tier_persist::{
 };
 use tier_status::{Event, StatusHeader, StatusSink, Tier};
 use tier_types::{
-    Clock, Ino, MountedInstance, ObjectStore, PortError, Recall, SnapshotId, SystemClock, Xid,
-    to_usize,
+    Call, Clock, Ino, MountedInstance, ObjectStore, PortError, Recall, SnapshotId, SystemClock,
+    Xid, to_usize,
 };
 
 use crate::cloud::open_cloud;
@@ -124,7 +124,7 @@ pub fn restore(
     let floor = Xid::new(config.xid_floor);
     let RestoredInodes { n_inodes, lost } =
         fill(&layout, &archive, &config, floor, target, progress)?;
-    copy_manifests(&archive, cloud.as_ref(), &DirStore::open(&layout.tarballs())?)?;
+    copy_manifests(&archive, cloud.as_ref(), &DirStore::create(&layout.tarballs())?)?;
     record(&layout, &archive)?;
     config.write(&layout)?;
     let last = archive.snapshots().next_back();
@@ -266,8 +266,8 @@ fn copy_manifests(
 ) -> Result<(), StoreError> {
     for StoredObject { name, len_bytes, .. } in archive.manifests() {
         let mut bytes = vec![0; to_usize(len_bytes)];
-        from.read_range(&name, 0, &mut bytes)?;
-        to.put(&name, len_bytes, &mut bytes.as_slice())?;
+        from.read_range(&Call::bulk(), &name, 0, &mut bytes)?;
+        to.put(&Call::bulk(), &name, &bytes.as_slice())?;
     }
     Ok(())
 }

@@ -5,11 +5,11 @@
 //! filesystem's port before each piece. A refusal is an error of the kind `NoSpace`: the snapshot
 //! fails, leaves nothing behind, and is tried again.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use tier_types::{
-    Flush, MountedInstance, ObjectName, ObjectStore, PortError, StagedObject, StagingStore, to_u64,
+    Call, Created, Flush, MountedInstance, ObjectContent, ObjectName, ObjectStore, PortError,
+    StagedObject, StagingStore, StoreLayer, to_u64,
 };
 
 /// Objects of another store, written where the filesystem has room for them.
@@ -18,36 +18,29 @@ pub(crate) struct RoomAsking {
     pub(crate) instance: Arc<dyn MountedInstance>,
 }
 
-impl ObjectStore for RoomAsking {
+impl StoreLayer for RoomAsking {
+    fn inner(&self) -> &dyn ObjectStore {
+        self.store.as_ref()
+    }
+
     fn put(
         &self,
+        call: &Call<'_>,
         name: &ObjectName,
-        len_bytes: u64,
-        content: &mut dyn Read,
+        content: &dyn ObjectContent,
     ) -> Result<(), PortError> {
-        self.instance.check_room(len_bytes)?;
-        self.store.put(name, len_bytes, content)
+        self.instance.check_room(content.len_bytes())?;
+        self.store.put(call, name, content)
     }
 
-    fn len_bytes(&self, name: &ObjectName) -> Result<u64, PortError> {
-        self.store.len_bytes(name)
-    }
-
-    fn read_range(
+    fn create(
         &self,
+        call: &Call<'_>,
         name: &ObjectName,
-        offset_bytes: u64,
-        buffer: &mut [u8],
-    ) -> Result<(), PortError> {
-        self.store.read_range(name, offset_bytes, buffer)
-    }
-
-    fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, PortError> {
-        self.store.list(prefix)
-    }
-
-    fn delete(&self, name: &ObjectName) -> Result<(), PortError> {
-        self.store.delete(name)
+        content: &dyn ObjectContent,
+    ) -> Result<Created, PortError> {
+        self.instance.check_room(content.len_bytes())?;
+        self.store.create(call, name, content)
     }
 }
 

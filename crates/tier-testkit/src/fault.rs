@@ -4,11 +4,13 @@
 //! learns how many there are, and then breaks each in turn, so that no point at which a store can
 //! fail is left out. The store says which operation broke, for the message of a test that failed.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tier_types::{ErrorKind, ObjectName, ObjectStore, PortError};
+use tier_types::{
+    Call, Created, ErrorKind, ListPage, ObjectContent, ObjectMetadata, ObjectName, ObjectStore,
+    ObjectVersion, PortError, RangeRead, StoreLayer,
+};
 
 /// What goes wrong at the chosen operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +21,8 @@ pub enum Fault {
     Crash,
     /// A put says that it worked and did nothing.
     LostPut,
+    /// A put works, and its answer does not arrive.
+    LostAnswer,
     /// A read returns bytes of which one bit is wrong.
     FlippedBit,
 }
@@ -29,16 +33,17 @@ pub enum Fault {
 /// use std::sync::Arc;
 ///
 /// use tier_testkit::{Fault, FaultyStore, MemoryStore};
-/// use tier_types::{ErrorKind, ObjectName, ObjectStore};
+/// use tier_types::{Call, ErrorKind, ObjectName, ObjectStore};
 ///
+/// let call = Call::bulk();
 /// let store = FaultyStore::new(Arc::new(MemoryStore::default()));
 /// let name = ObjectName::new("a").expect("a valid name");
 /// store.break_at(1, Fault::Error);
-/// store.put(&name, 1, &mut &b"x"[..])?;
-/// let error = store.len_bytes(&name).unwrap_err();
-/// assert_eq!(error.kind(), ErrorKind::Unavailable);
-/// assert_eq!(store.broken().as_deref(), Some("Error in operation 1, len a"));
-/// assert_eq!(store.len_bytes(&name)?, 1, "later ones work");
+/// store.put(&call, &name, &&b"x"[..])?;
+/// let error = store.metadata(&call, &name).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Away);
+/// assert_eq!(store.broken().as_deref(), Some("Error in operation 1, metadata a"));
+/// assert_eq!(store.metadata(&call, &name)?.len_bytes, 1, "later ones work");
 /// # Ok::<(), tier_types::PortError>(())
 /// ```
 pub struct FaultyStore {
@@ -96,54 +101,110 @@ impl FaultyStore {
         state.broken.get_or_insert(description.clone());
         match fault {
             Fault::Error | Fault::Crash => {
-                Err(PortError::new(ErrorKind::Unavailable, format!("injected: {description}")))
+                Err(PortError::new(ErrorKind::Away, format!("injected: {description}")))
             }
-            Fault::LostPut | Fault::FlippedBit => Ok(Some(fault)),
+            Fault::LostPut | Fault::LostAnswer | Fault::FlippedBit => Ok(Some(fault)),
         }
     }
 }
 
-impl ObjectStore for FaultyStore {
+impl StoreLayer for FaultyStore {
+    fn inner(&self) -> &dyn ObjectStore {
+        self.inner.as_ref()
+    }
+
     fn put(
         &self,
+        call: &Call<'_>,
         name: &ObjectName,
-        len_bytes: u64,
-        content: &mut dyn Read,
+        content: &dyn ObjectContent,
     ) -> Result<(), PortError> {
         match self.step("put", name.as_str())? {
             Some(Fault::LostPut) => Ok(()),
-            _ => self.inner.put(name, len_bytes, content),
+            Some(Fault::LostAnswer) => {
+                self.inner.put(call, name, content)?;
+                Err(lost_answer("put", name))
+            }
+            _ => self.inner.put(call, name, content),
         }
     }
 
-    fn len_bytes(&self, name: &ObjectName) -> Result<u64, PortError> {
-        self.step("len", name.as_str())?;
-        self.inner.len_bytes(name)
+    fn create(
+        &self,
+        call: &Call<'_>,
+        name: &ObjectName,
+        content: &dyn ObjectContent,
+    ) -> Result<Created, PortError> {
+        match self.step("create", name.as_str())? {
+            Some(Fault::LostPut) => Ok(Created::New),
+            Some(Fault::LostAnswer) => {
+                self.inner.create(call, name, content)?;
+                Err(lost_answer("create", name))
+            }
+            _ => self.inner.create(call, name, content),
+        }
     }
 
-    fn read_range(
+    fn metadata(&self, call: &Call<'_>, name: &ObjectName) -> Result<ObjectMetadata, PortError> {
+        self.step("metadata", name.as_str())?;
+        self.inner.metadata(call, name)
+    }
+
+    fn read_ranges(
         &self,
+        call: &Call<'_>,
         name: &ObjectName,
-        offset_bytes: u64,
-        buffer: &mut [u8],
+        ranges: &mut [RangeRead<'_>],
     ) -> Result<(), PortError> {
         let fault = self.step("read", name.as_str())?;
-        self.inner.read_range(name, offset_bytes, buffer)?;
+        self.inner.read_ranges(call, name, ranges)?;
         if fault == Some(Fault::FlippedBit)
-            && let Some(byte) = buffer.first_mut()
+            && let Some(byte) = ranges.iter_mut().find_map(|range| range.buffer.first_mut())
         {
             *byte ^= 1;
         }
         Ok(())
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, PortError> {
-        self.step("list", prefix)?;
-        self.inner.list(prefix)
+    fn stream(
+        &self,
+        call: &Call<'_>,
+        name: &ObjectName,
+        offset_bytes: u64,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), PortError>,
+    ) -> Result<(), PortError> {
+        let fault = self.step("stream", name.as_str())?;
+        let mut flips = fault == Some(Fault::FlippedBit);
+        self.inner.stream(call, name, offset_bytes, &mut |piece| {
+            let mut piece = piece.to_vec();
+            if std::mem::take(&mut flips) {
+                piece[0] ^= 1;
+            }
+            take(&piece)
+        })
     }
 
-    fn delete(&self, name: &ObjectName) -> Result<(), PortError> {
-        self.step("delete", name.as_str())?;
-        self.inner.delete(name)
+    fn list(
+        &self,
+        call: &Call<'_>,
+        prefix: &str,
+        after: Option<&ObjectName>,
+    ) -> Result<ListPage, PortError> {
+        self.step("list", prefix)?;
+        self.inner.list(call, prefix, after)
     }
+
+    fn delete(
+        &self,
+        call: &Call<'_>,
+        name: &ObjectName,
+        only: Option<&ObjectVersion>,
+    ) -> Result<(), PortError> {
+        self.step("delete", name.as_str())?;
+        self.inner.delete(call, name, only)
+    }
+}
+
+fn lost_answer(what: &str, name: &ObjectName) -> PortError {
+    PortError::new(ErrorKind::Away, format!("injected: no answer to {what} {name}"))
 }

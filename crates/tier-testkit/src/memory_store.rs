@@ -1,27 +1,34 @@
 //! An object store in memory.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tier_types::{
-    ErrorKind, Flush, ObjectName, ObjectStore, PortError, StagedObject, StagingStore, to_u64,
-    to_usize,
+    Call, Created, ErrorKind, Flush, ListPage, ListedObject, ObjectChecksum, ObjectContent,
+    ObjectMetadata, ObjectName, ObjectStore, ObjectVersion, PortError, RangeRead, StagedObject,
+    StagingStore, StorageClass, to_u64, to_usize,
 };
+
+/// Objects that a page of a listing has: few, so that tests meet a second page.
+const N_PAGE: usize = 5;
+
+/// Bytes of a piece of a stream.
+const PIECE_BYTES: usize = 4096;
 
 /// A store that forgets everything when it is dropped.
 ///
 /// ```
 /// use tier_testkit::MemoryStore;
-/// use tier_types::{ErrorKind, ObjectName, ObjectStore};
+/// use tier_types::{Call, ErrorKind, ObjectName, ObjectStore};
 ///
-/// let store = MemoryStore::default();
+/// let (store, call) = (MemoryStore::default(), Call::bulk());
 /// let name = ObjectName::new("a/b").expect("a valid name");
-/// store.put(&name, 5, &mut &b"hello"[..])?;
-/// assert_eq!(store.list("a/")?, [name.clone()]);
+/// store.put(&call, &name, &&b"hello"[..])?;
+/// assert_eq!(store.names(&call, "a/")?, [name.clone()]);
 /// store.tamper(&name, |bytes| bytes.truncate(3));
-/// let short = store.read_range(&name, 0, &mut [0; 5]).unwrap_err();
+/// let short = store.read_range(&call, &name, 0, &mut [0; 5]).unwrap_err();
 /// assert_eq!(short.kind(), ErrorKind::Damaged);
 /// # Ok::<(), tier_types::PortError>(())
 /// ```
@@ -77,62 +84,134 @@ impl MemoryStore {
     }
 }
 
+fn too_short(name: &ObjectName) -> PortError {
+    PortError::new(ErrorKind::Damaged, format!("object {name} ends too early"))
+}
+
 fn missing(name: &ObjectName) -> PortError {
     PortError::new(ErrorKind::Missing, format!("object {name} is missing"))
 }
 
 impl ObjectStore for MemoryStore {
+    fn url(&self) -> String {
+        "memory:".into()
+    }
+
     fn put(
         &self,
+        call: &Call<'_>,
         name: &ObjectName,
-        len_bytes: u64,
-        content: &mut dyn Read,
+        content: &dyn ObjectContent,
     ) -> Result<(), PortError> {
-        let mut bytes = Vec::new();
-        content.take(len_bytes).read_to_end(&mut bytes).map_err(|source| {
-            PortError::new(ErrorKind::Failed, format!("cannot read {name}")).with_source(source)
-        })?;
-        if to_u64(bytes.len()) != len_bytes {
-            return Err(PortError::new(ErrorKind::Failed, format!("{name} ended too early")));
-        }
-        let mut objects = self.0.lock();
-        match objects.get(name) {
-            Some(there) if to_u64(there.len()) == len_bytes => Ok(()),
-            Some(_) => Err(PortError::new(ErrorKind::Damaged, format!("{name} is taken"))),
-            None => {
-                objects.insert(name.clone(), bytes);
-                Ok(())
+        match self.create(call, name, content)? {
+            Created::Exists(there) if there.len_bytes != content.len_bytes() => {
+                Err(PortError::new(ErrorKind::Conflict, format!("{name} is taken")))
             }
+            Created::New | Created::Exists(_) => Ok(()),
         }
     }
 
-    fn len_bytes(&self, name: &ObjectName) -> Result<u64, PortError> {
-        self.0.lock().get(name).map(|bytes| to_u64(bytes.len())).ok_or_else(|| missing(name))
+    fn create(
+        &self,
+        call: &Call<'_>,
+        name: &ObjectName,
+        content: &dyn ObjectContent,
+    ) -> Result<Created, PortError> {
+        call.check(name)?;
+        let mut bytes = vec![0; to_usize(content.len_bytes())];
+        content.read_at(call, 0, &mut bytes)?;
+        let mut objects = self.0.lock();
+        if let Some(there) = objects.get(name) {
+            return Ok(Created::Exists(metadata_of(there)));
+        }
+        objects.insert(name.clone(), bytes);
+        Ok(Created::New)
     }
 
-    fn read_range(
+    fn metadata(&self, call: &Call<'_>, name: &ObjectName) -> Result<ObjectMetadata, PortError> {
+        call.check(name)?;
+        self.0.lock().get(name).map(|bytes| metadata_of(bytes)).ok_or_else(|| missing(name))
+    }
+
+    fn read_ranges(
         &self,
+        call: &Call<'_>,
         name: &ObjectName,
-        offset_bytes: u64,
-        buffer: &mut [u8],
+        ranges: &mut [RangeRead<'_>],
     ) -> Result<(), PortError> {
+        call.check(name)?;
         let objects = self.0.lock();
         let bytes = objects.get(name).ok_or_else(|| missing(name))?;
-        let rest = bytes.get(to_usize(offset_bytes)..);
-        let found = rest.and_then(|rest| rest.get(..buffer.len())).ok_or_else(|| {
-            PortError::new(ErrorKind::Damaged, format!("object {name} ends too early"))
-        })?;
-        buffer.copy_from_slice(found);
+        for RangeRead { offset_bytes, buffer } in ranges {
+            let rest = bytes.get(to_usize(*offset_bytes)..);
+            let found = rest.and_then(|rest| rest.get(..buffer.len()));
+            buffer.copy_from_slice(found.ok_or_else(|| too_short(name))?);
+        }
         Ok(())
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, PortError> {
+    fn stream(
+        &self,
+        call: &Call<'_>,
+        name: &ObjectName,
+        offset_bytes: u64,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), PortError>,
+    ) -> Result<(), PortError> {
+        call.check(name)?;
+        // Not under the lock: what takes the bytes may ask the store.
+        let bytes = self.0.lock().get(name).cloned().ok_or_else(|| missing(name))?;
+        let rest = bytes.get(to_usize(offset_bytes)..).ok_or_else(|| too_short(name))?;
+        for piece in rest.chunks(PIECE_BYTES) {
+            call.check(name)?;
+            take(piece)?;
+        }
+        Ok(())
+    }
+
+    fn list(
+        &self,
+        call: &Call<'_>,
+        prefix: &str,
+        after: Option<&ObjectName>,
+    ) -> Result<ListPage, PortError> {
+        call.check(&"a listing")?;
         let objects = self.0.lock();
-        Ok(objects.keys().filter(|name| name.as_str().starts_with(prefix)).cloned().collect())
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut listed = objects
+            .range::<ObjectName, _>((from, Bound::Unbounded))
+            .filter(|(name, _)| name.as_str().starts_with(prefix))
+            .map(|(name, bytes)| ListedObject {
+                name: name.clone(),
+                len_bytes: to_u64(bytes.len()),
+            });
+        let page = listed.by_ref().take(N_PAGE).collect();
+        Ok(ListPage { objects: page, is_last: listed.next().is_none() })
     }
 
-    fn delete(&self, name: &ObjectName) -> Result<(), PortError> {
-        self.0.lock().remove(name);
+    fn delete(
+        &self,
+        call: &Call<'_>,
+        name: &ObjectName,
+        only: Option<&ObjectVersion>,
+    ) -> Result<(), PortError> {
+        call.check(name)?;
+        let mut objects = self.0.lock();
+        let is_another =
+            |there: &Vec<u8>| only.is_some_and(|only| *only != metadata_of(there).version);
+        if objects.get(name).is_some_and(is_another) {
+            return Err(PortError::new(ErrorKind::Conflict, format!("{name} is another one")));
+        }
+        objects.remove(name);
         Ok(())
+    }
+}
+
+fn metadata_of(bytes: &[u8]) -> ObjectMetadata {
+    let checksum = crc32c::crc32c(bytes);
+    ObjectMetadata {
+        len_bytes: to_u64(bytes.len()),
+        checksum: Some(ObjectChecksum::Crc32c(checksum)),
+        class: StorageClass::Online,
+        version: ObjectVersion(format!("{}-{checksum}", bytes.len())),
     }
 }

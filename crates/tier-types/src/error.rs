@@ -9,6 +9,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 /// What the caller can do about an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,8 +22,17 @@ pub enum ErrorKind {
     WrongKey,
     /// Another process or component holds it.
     Busy,
-    /// It may work later: a store that is away, a timeout.
-    Unavailable,
+    /// It may work later: a store that cannot be reached, a timeout.
+    Away,
+    /// The other side asks to be left alone for a while: this long, if it said.
+    Throttled {
+        /// From now.
+        after: Option<Duration>,
+    },
+    /// The other side refuses: the operator has to do something.
+    Denied,
+    /// Another object has the name, or another writer was faster.
+    Conflict,
     /// There is no room for it: on a disk, within a quota, or within a capacity that was set.
     NoSpace,
     /// Stopped on request.
@@ -35,8 +45,21 @@ impl ErrorKind {
     /// The kind of an error of the operating system that is neither damage nor an answer to a
     /// question.
     pub fn of_io(error: &io::Error) -> Self {
-        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        if full.contains(&error.kind()) { Self::NoSpace } else { Self::Failed }
+        const NO_SPACE: &[io::ErrorKind] =
+            &[io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        const DENIED: &[io::ErrorKind] =
+            &[io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
+        const AWAY: &[io::ErrorKind] = &[
+            io::ErrorKind::TimedOut,
+            io::ErrorKind::NotConnected,
+            io::ErrorKind::StaleNetworkFileHandle,
+            io::ErrorKind::HostUnreachable,
+            io::ErrorKind::NetworkUnreachable,
+            io::ErrorKind::NetworkDown,
+        ];
+        let kinds = [(NO_SPACE, Self::NoSpace), (DENIED, Self::Denied), (AWAY, Self::Away)];
+        let found = kinds.iter().find(|(of, _)| of.contains(&error.kind()));
+        found.map_or(Self::Failed, |(_, kind)| *kind)
     }
 }
 
@@ -53,8 +76,8 @@ pub trait HasKind: Error + Send + Sync + 'static {
 /// use tier_types::{ErrorKind, PortError, with_causes};
 ///
 /// let cause = std::io::Error::other("the cable is cut");
-/// let error = PortError::new(ErrorKind::Unavailable, "cannot read object a").with_source(cause);
-/// assert_eq!(error.kind(), ErrorKind::Unavailable);
+/// let error = PortError::new(ErrorKind::Away, "cannot read object a").with_source(cause);
+/// assert_eq!(error.kind(), ErrorKind::Away);
 /// assert_eq!(error.to_string(), "cannot read object a");
 /// assert_eq!(with_causes(&error), "cannot read object a: the cable is cut");
 /// ```
@@ -161,9 +184,11 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_has_a_kind_of_its_own() {
+    fn what_the_system_says_has_a_kind() {
         let no_space = of_number(28);
         assert_eq!(ErrorKind::of_io(&no_space), ErrorKind::NoSpace);
+        assert_eq!(ErrorKind::of_io(&of_number(13)), ErrorKind::Denied);
+        assert_eq!(ErrorKind::of_io(&of_number(116)), ErrorKind::Away, "ESTALE");
         assert_eq!(ErrorKind::of_io(&of_number(5)), ErrorKind::Failed);
     }
 

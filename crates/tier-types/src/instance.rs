@@ -183,7 +183,7 @@ pub trait SnapshotReader: Send {
     /// Appends the bytes of these resident chunks, each but the last filled up with zeros to a
     /// whole chunk; the last one may end where its stored bytes do, and zeros follow. A chunk that
     /// has no data, or whose data is not what was written, is an error of kind `Damaged`, never
-    /// zeros. An error of another kind, unless it is `Unavailable` or `Cancelled`, says that these
+    /// zeros. An error of another kind, unless it is `Away` or `Cancelled`, says that these
     /// chunks cannot be read now and may be another time. After either the reader can be asked for
     /// the chunks one by one.
     fn read_chunks(

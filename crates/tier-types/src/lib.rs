@@ -38,5 +38,9 @@ pub use ranges::{ByteRange, ChunkRange, XidRange};
 pub use recall::{
     Persisted, PersistedPart, Recall, RecallRequest, RecalledExtent, persisted_parts,
 };
-pub use store::{Flush, ObjectName, ObjectStore, StagedObject, StagingStore};
+pub use store::{
+    Call, CallClass, Created, Flush, ListPage, ListedObject, ObjectChecksum, ObjectContent,
+    ObjectMetadata, ObjectName, ObjectStore, ObjectVersion, RangeRead, StagedObject, StagingStore,
+    StorageClass, StoreLayer, StoredContent,
+};
 pub use update::{Change, FileUpdate};

@@ -25,7 +25,7 @@ use crate::space::Purpose;
 use crate::store::{ChunkBefore, RunState};
 use crate::tx::MapWindow;
 
-/// The recall of a filesystem without an archive: every answer is an error of kind `Unavailable`.
+/// The recall of a filesystem without an archive: every answer is an error of kind `Away`.
 ///
 /// ```
 /// use kvfs::NoArchive;
@@ -33,7 +33,7 @@ use crate::tx::MapWindow;
 ///
 /// let request =
 ///     RecallRequest { ino: Ino::new(7), chunks: ChunkRange::ALL, data_xid: Xid::new(9) };
-/// assert_eq!(NoArchive.recall(&request).unwrap_err().kind(), ErrorKind::Unavailable);
+/// assert_eq!(NoArchive.recall(&request).unwrap_err().kind(), ErrorKind::Away);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NoArchive;
@@ -41,7 +41,7 @@ pub struct NoArchive;
 impl Recall for NoArchive {
     fn recall(&self, _: &RecallRequest) -> Result<RecalledExtent, PortError> {
         let message = "this filesystem was opened without a way to its archive";
-        Err(PortError::new(ErrorKind::Unavailable, message))
+        Err(PortError::new(ErrorKind::Away, message))
     }
 }
 

@@ -206,7 +206,7 @@ fn an_archive_that_fails_ends_the_check() {
             _: ChunkRange,
             _: Xid,
         ) -> Result<Option<ChunkRange>, PortError> {
-            Err(PortError::new(ErrorKind::Unavailable, "away"))
+            Err(PortError::new(ErrorKind::Away, "away"))
         }
 
         fn snapshot_of(&self, _: Ino, _: Xid) -> Result<Option<SnapshotId>, PortError> {
@@ -220,5 +220,5 @@ fn an_archive_that_fails_ends_the_check() {
     let fsck = || fs.fsck(&Away, &mut |_| {}, &AtomicBool::new(false));
     assert!(fsck().is_ok(), "it is asked for nothing");
     crate::archive::evict(&fs, f);
-    assert_eq!(fsck().unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(fsck().unwrap_err().kind(), ErrorKind::Away);
 }

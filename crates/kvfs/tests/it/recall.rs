@@ -88,7 +88,7 @@ fn an_answer_that_does_not_cover_its_chunks_is_an_error_and_never_stored() {
 fn an_archive_that_is_away_is_an_error_that_says_so() {
     let (dir, fs, archive) = tiered();
     let ino = cold(&fs, &archive);
-    for kind in [ErrorKind::Unavailable, ErrorKind::Missing] {
+    for kind in [ErrorKind::Away, ErrorKind::Missing] {
         archive.answer(Answer::Error(kind));
         let error = fs.read(ino, 0, 10).unwrap_err();
         assert_eq!(error.kind(), kind);
@@ -96,7 +96,7 @@ fn an_archive_that_is_away_is_an_error_that_says_so() {
     drop((fs, archive));
     // Without a way to the archive as well.
     let error = open(&dir).read(ino, 0, 10).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(error.kind(), ErrorKind::Away);
     let FsError::Recall { source, .. } = error else { panic!("{error:?}") };
     assert!(source.to_string().contains("without a way to its archive"), "{source}");
 }

@@ -98,7 +98,7 @@ fn a_reader_waits_no_longer_than_its_deadline() {
     let recaller = Recaller::start_with(fetch, options).unwrap();
     for _ in 0..2 {
         let error = recaller.recall(&request(2)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(error.kind(), ErrorKind::Away);
         assert!(error.to_string().contains("inode 2 did not come"), "{error}");
     }
     // The thread fetches at most one of them, and the other one has no reader any more.

@@ -6,13 +6,12 @@
 //! object that is there changes nothing. Without a cloud the local objects are read back in the
 //! same way.
 
-use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tier_persist::{PersistError, StoredObject, check_object};
 use tier_status::{Event, StatusSink};
-use tier_types::{ObjectStore, SnapshotId, to_u64, to_usize};
+use tier_types::{Call, ErrorKind, HasKind, ObjectStore, SnapshotId, StoredContent};
 
 use super::context::{StageContext, header_of};
 use crate::AgentError;
@@ -48,6 +47,10 @@ pub(super) fn upload(
         verified?;
         Ok(status.report(Event::Verified { tier })?)
     })?;
+    // Wherever the stop was noticed, in this crate or in a store.
+    let is_stop = |error: &AgentError| error.kind() == ErrorKind::Cancelled;
+    let uploaded =
+        uploaded.map_err(|error| if is_stop(&error) { AgentError::Stopped } else { error });
     match &uploaded {
         Ok(()) => {
             let elapsed = start.elapsed();
@@ -69,15 +72,15 @@ struct UploadRequest<'a> {
 
 /// Copies objects in order, and compares each with what it must be once it is there.
 fn copy(request: &UploadRequest<'_>) -> Result<(), AgentError> {
+    let call = Call::bulk().cancelled_by(request.stop);
     for object in request.objects {
-        // Between objects only: one that is under way is finished, or its bytes were sent for
-        // nothing.
         check_stop(request.stop)?;
         let start = Instant::now();
-        let mut content = Content { store: request.from, object, at: 0 };
+        let StoredObject { name, len_bytes, .. } = object;
+        let content = StoredContent { store: request.from, name, len_bytes: *len_bytes };
         // An object that is there already is read back all the same: it may be another one's bytes.
-        request.to.put(&object.name, object.len_bytes, &mut content)?;
-        check_object(request.to, object)?;
+        request.to.put(&call, &object.name, &content)?;
+        check_object(&call, request.to, object)?;
         let (name, bytes) = (object.name.to_string(), object.len_bytes);
         tracing::debug!(name, bytes, elapsed = ?start.elapsed(), "object uploaded and verified");
         request.status.report(Event::Pushed { name, bytes })?;
@@ -91,33 +94,14 @@ fn verify(
     store: &dyn ObjectStore,
     stop: &AtomicBool,
 ) -> Result<(), AgentError> {
+    let call = Call::bulk().cancelled_by(stop);
     for object in objects {
         check_stop(stop)?;
-        check_object(store, object)?;
+        check_object(&call, store, object)?;
     }
     Ok(())
 }
 
 fn check_stop(stop: &AtomicBool) -> Result<(), AgentError> {
     if stop.load(Ordering::Relaxed) { Err(AgentError::Stopped) } else { Ok(()) }
-}
-
-/// An object's bytes, one piece after another.
-struct Content<'a> {
-    store: &'a dyn ObjectStore,
-    object: &'a StoredObject,
-    at: u64,
-}
-
-impl Read for Content<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        assert!(self.at <= self.object.len_bytes, "no more is read than there is");
-        let left_bytes = self.object.len_bytes - self.at;
-        let n = to_usize(left_bytes.min(to_u64(buffer.len())));
-        let (piece, _) = buffer.split_at_mut(n);
-        // An object that ends early is an error of the store here, and never a short upload.
-        self.store.read_range(&self.object.name, self.at, piece).map_err(io::Error::other)?;
-        self.at += to_u64(n);
-        Ok(n)
-    }
 }

@@ -81,7 +81,7 @@ impl Stages for FakeStages {
         self.say(format!("upload {snapshot}"));
         if self.trouble == Trouble::FirstUploadFails {
             self.trouble = Trouble::None;
-            return Err(PortError::new(ErrorKind::Unavailable, "the cloud is away").into());
+            return Err(PortError::new(ErrorKind::Away, "the cloud is away").into());
         }
         self.state.to_upload = None;
         self.state.safe_xid = self.state.persisted_xid;
@@ -139,7 +139,7 @@ fn an_upload_that_failed_is_the_first_step_of_the_next_task() {
     let stages = FakeStages::boxed(&said, Trouble::FirstUploadFails);
     let agent = TieringOutAgent::start(stages).unwrap();
     let error = agent.perform(Task::Snapshot, &Arc::default()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(error.kind(), ErrorKind::Away);
     let evict = Task::Evict(PassGoal::Everything);
     let report = agent.perform(evict, &Arc::default()).unwrap();
     assert_eq!((report.persisted, report.uploaded), (None, vec![SnapshotId::new(1)]));

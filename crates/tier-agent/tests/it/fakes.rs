@@ -11,7 +11,7 @@ use tier_persist::{FilesystemId, Keys, PersistOptions, Persister};
 use tier_testkit::{FakeKvs, FaultyStore, MemoryStore, RecordingSink, VirtualClock};
 use tier_types::{
     Clock, Epoch, ErrorKind, LogService, ObjectName, ObjectStore, PortError, Publication,
-    PublicationListener, SegmentInfo, StagedObject, StagingStore, Xid, XidRange,
+    PublicationListener, SegmentInfo, StagedObject, StagingStore, StoreLayer, Xid, XidRange,
 };
 
 pub(crate) const CHUNK: u32 = 512;
@@ -84,30 +84,9 @@ impl StagingStore for LocalStore {
     }
 }
 
-impl ObjectStore for LocalStore {
-    fn put(&self, name: &ObjectName, len_bytes: u64, from: &mut dyn Read) -> Result<(), PortError> {
-        self.inner.put(name, len_bytes, from)
-    }
-
-    fn len_bytes(&self, name: &ObjectName) -> Result<u64, PortError> {
-        self.inner.len_bytes(name)
-    }
-
-    fn read_range(
-        &self,
-        name: &ObjectName,
-        offset_bytes: u64,
-        buffer: &mut [u8],
-    ) -> Result<(), PortError> {
-        self.inner.read_range(name, offset_bytes, buffer)
-    }
-
-    fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, PortError> {
-        self.inner.list(prefix)
-    }
-
-    fn delete(&self, name: &ObjectName) -> Result<(), PortError> {
-        self.inner.delete(name)
+impl StoreLayer for LocalStore {
+    fn inner(&self) -> &dyn ObjectStore {
+        &self.inner
     }
 }
 

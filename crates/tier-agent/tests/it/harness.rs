@@ -21,7 +21,7 @@ use tier_persist::{
 };
 use tier_status::{Event, StatusError, StatusSink};
 use tier_testkit::{Fault, FaultyStore, FsOp, MemoryStore, Name, TreeEntry, VirtualClock};
-use tier_types::{Clock, Epoch, FileKind, FileName, Ino, ObjectStore, SnapshotId, Xid};
+use tier_types::{Call, Clock, Epoch, FileKind, FileName, Ino, ObjectStore, SnapshotId, Xid};
 
 pub(crate) const CHUNK: u32 = 512;
 const XATTR: &[u8] = b"user.test";
@@ -92,7 +92,7 @@ impl Harness {
         let path = self.dir.path();
         let core = Core::open(path, &kvfs_options(), Arc::clone(&self.clock)).unwrap();
         let index = Arc::new(open_index(&path.join("index")));
-        let local = DirStore::open(&path.join("tarballs")).unwrap();
+        let local = DirStore::create(&path.join("tarballs")).unwrap();
         let recaller = self.recaller(&index, vec![Arc::new(local.clone()), self.cloud.clone()]);
         let fs = Arc::new(Kvfs::new(Arc::new(core), Arc::new(recaller)));
         let sink = Arc::new(CrashingSink(AtomicI64::new(i64::MAX)));
@@ -194,14 +194,14 @@ impl Harness {
 
     pub(crate) fn local_tarballs(&self) -> Vec<PathBuf> {
         let root = self.dir.path().join("tarballs");
-        let names = DirStore::open(&root).unwrap().list("").unwrap();
+        let names = DirStore::create(&root).unwrap().names(&Call::bulk(), "").unwrap();
         let tarballs = names.iter().filter(|name| name.as_str().contains(".tar.zst"));
         tarballs.map(|name| root.join(name.as_str())).collect()
     }
 
     /// Flips a bit in every tarball of the cloud.
     pub(crate) fn damage_cloud(&self) {
-        for name in self.memory.list("").unwrap() {
+        for name in self.memory.names(&Call::bulk(), "").unwrap() {
             if name.as_str().contains(".tar.zst") {
                 self.memory.tamper(&name, |bytes| {
                     let at = bytes.len() / 4;
@@ -223,7 +223,7 @@ impl Harness {
     /// The index as it must be, from the tarballs: by their tables, and by scanning them.
     pub(crate) fn check_index(&self) {
         self.check_filesystem();
-        let local = DirStore::open(&self.dir.path().join("tarballs")).unwrap();
+        let local = DirStore::create(&self.dir.path().join("tarballs")).unwrap();
         let archive = Archive::open(&local, &self.keys, self.filesystem).unwrap();
         let live = dump(&self.live().index);
         for mode in [ScanMode::Tables, ScanMode::Full] {

@@ -1,6 +1,5 @@
 //! The way back through real parts: an index, tarballs and a store that breaks.
 
-use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,8 +8,8 @@ use tier_agent::{Recaller, RecallerOptions};
 use tier_persist::{Fetcher, FetcherOptions};
 use tier_testkit::MemoryStore;
 use tier_types::{
-    ChunkRange, ErrorKind, FileKind, Ino, LogService, ObjectName, ObjectStore, PortError, Recall,
-    RecallRequest, Xid,
+    Call, ChunkRange, ErrorKind, FileKind, Ino, LogService, ObjectName, ObjectStore, PortError,
+    RangeRead, Recall, RecallRequest, StoreLayer, Xid,
 };
 
 use crate::harness::{Harness, file_name, node};
@@ -21,31 +20,19 @@ struct PanickingStore {
     panics: AtomicBool,
 }
 
-impl ObjectStore for PanickingStore {
-    fn put(&self, name: &ObjectName, len_bytes: u64, from: &mut dyn Read) -> Result<(), PortError> {
-        self.inner.put(name, len_bytes, from)
+impl StoreLayer for PanickingStore {
+    fn inner(&self) -> &dyn ObjectStore {
+        self.inner.as_ref()
     }
 
-    fn len_bytes(&self, name: &ObjectName) -> Result<u64, PortError> {
-        self.inner.len_bytes(name)
-    }
-
-    fn read_range(
+    fn read_ranges(
         &self,
+        call: &Call<'_>,
         name: &ObjectName,
-        offset_bytes: u64,
-        buffer: &mut [u8],
+        ranges: &mut [RangeRead<'_>],
     ) -> Result<(), PortError> {
         assert!(!self.panics.swap(false, Ordering::Relaxed), "told to");
-        self.inner.read_range(name, offset_bytes, buffer)
-    }
-
-    fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, PortError> {
-        self.inner.list(prefix)
-    }
-
-    fn delete(&self, name: &ObjectName) -> Result<(), PortError> {
-        self.inner.delete(name)
+        self.inner.read_ranges(call, name, ranges)
     }
 }
 

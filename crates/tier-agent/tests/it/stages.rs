@@ -7,7 +7,9 @@ use tier_evict::{EvictReport, PassGoal};
 use tier_persist::PersistError;
 use tier_status::{Event, StatusHeader, Tier};
 use tier_testkit::Fault;
-use tier_types::{Epoch, ErrorKind, HasKind, LogService, MountedInstance, SnapshotId, Xid};
+use tier_types::{
+    Call, Epoch, ErrorKind, HasKind, LogService, MountedInstance, ObjectStore, SnapshotId, Xid,
+};
 
 use crate::fakes::{CHUNK, Fakes};
 
@@ -171,12 +173,12 @@ fn recovery_finds_what_was_committed_and_refuses_to_go_on_without_it() {
     drop(fakes.kvs.clone().file("a", &[1; CHUNK as usize]));
     persist(&mut fakes);
     fakes.stages.recover().unwrap();
-    let names = tier_types::ObjectStore::list(fakes.local.as_ref(), "").unwrap();
+    let names = ObjectStore::names(fakes.local.as_ref(), &Call::bulk(), "").unwrap();
     let manifest = names.iter().find(|name| !name.as_str().contains(".tar.zst")).unwrap();
-    tier_types::ObjectStore::delete(fakes.local.as_ref(), manifest).unwrap();
+    ObjectStore::delete(fakes.local.as_ref(), &Call::bulk(), manifest, None).unwrap();
     let error = fakes.stages.recover().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Missing);
     assert!(error.to_string().contains("the manifest of snapshot 1"), "{error}");
-    let left = tier_types::ObjectStore::list(fakes.local.as_ref(), "").unwrap();
+    let left = ObjectStore::names(fakes.local.as_ref(), &Call::bulk(), "").unwrap();
     assert_eq!(left.len(), names.len() - 1, "its tarballs are not taken for leftovers");
 }

@@ -48,6 +48,6 @@ impl Tarball {
             // For a tarball in clear any keys will do.
             None => Keys::generate()?,
         };
-        Ok(Self { store: DirStore::open(directory)?, name, keys })
+        Ok(Self { store: DirStore::at(directory), name, keys })
     }
 }

@@ -52,7 +52,10 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
         // These kinds differ for a user, but a script can only try again or give up.
         Some(
             ErrorKind::WrongKey
-            | ErrorKind::Unavailable
+            | ErrorKind::Away
+            | ErrorKind::Throttled { .. }
+            | ErrorKind::Denied
+            | ErrorKind::Conflict
             | ErrorKind::NoSpace
             | ErrorKind::Cancelled
             | ErrorKind::Failed,
@@ -120,7 +123,7 @@ mod tests {
             (ErrorKind::Missing, DAMAGED),
             (ErrorKind::WrongKey, FAILED),
             (ErrorKind::Busy, BUSY),
-            (ErrorKind::Unavailable, FAILED),
+            (ErrorKind::Away, FAILED),
             (ErrorKind::Cancelled, FAILED),
             (ErrorKind::NoSpace, FAILED),
             (ErrorKind::Failed, FAILED),
@@ -137,7 +140,7 @@ mod tests {
     #[test]
     fn the_innermost_kind_that_tells_something_decides() {
         let caused = |kind, cause| code(&port(kind).with_source(port(cause)).into());
-        assert_eq!(caused(ErrorKind::Unavailable, ErrorKind::Damaged), DAMAGED);
+        assert_eq!(caused(ErrorKind::Away, ErrorKind::Damaged), DAMAGED);
         assert_eq!(caused(ErrorKind::Damaged, ErrorKind::Busy), BUSY);
         assert_eq!(caused(ErrorKind::Damaged, ErrorKind::Failed), DAMAGED);
     }

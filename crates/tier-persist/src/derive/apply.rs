@@ -233,7 +233,10 @@ impl Batch<'_, '_> {
             }
             ErrorKind::WrongKey
             | ErrorKind::Busy
-            | ErrorKind::Unavailable
+            | ErrorKind::Away
+            | ErrorKind::Throttled { .. }
+            | ErrorKind::Denied
+            | ErrorKind::Conflict
             | ErrorKind::NoSpace
             | ErrorKind::Cancelled
             | ErrorKind::Failed => Err(error),

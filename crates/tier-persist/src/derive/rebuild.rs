@@ -95,7 +95,8 @@ pub fn rebuild_without_manifests(
     let source = TarballSource { stores: &[store], keys, filesystem };
     let apply = Apply { source, mode: ScanMode::Full };
     // The order of names does not matter: the index settles everything by xid.
-    for name in store.list(&names::prefix(filesystem)).map_err(PersistError::Store)? {
+    let names = store.names(&watch.call(), &names::prefix(filesystem));
+    for name in names.map_err(PersistError::Store)? {
         if let Some((_, ObjectKind::Tarball(id))) = names::parse(&name) {
             // Also if it cannot be read: the caller compares what is damaged with all that there
             // were.

@@ -6,7 +6,7 @@
 //! entry: it would also find what was written wrongly. Damage is a result and not an error, so that
 //! one damaged object does not hide the next.
 
-use tier_types::{Ino, ObjectName, ObjectStore, to_u64, to_usize};
+use tier_types::{Call, ErrorKind, Ino, ObjectName, ObjectStore, PortError, to_u64};
 
 use crate::damage::Damage;
 use crate::error::PersistError;
@@ -17,9 +17,6 @@ use crate::progress::Watch;
 use crate::read::chain::{Archive, ChainLink, StoredObject};
 use crate::read::contents::read_table;
 use crate::read::scanner::{Expected, ScanVisitor, scan};
-
-/// Bytes that are read of an object at a time.
-const READ_BYTES: usize = 1 << 20;
 
 /// What was checked and found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -34,30 +31,39 @@ pub struct VerifyReport {
     pub damages: Vec<Damage>,
 }
 
-/// The SHA-256 of a stored object, read through in pieces.
-fn object_sha256(store: &dyn ObjectStore, object: &StoredObject) -> Result<[u8; 32], PersistError> {
+/// The SHA-256 of a stored object, read through once.
+fn object_sha256(
+    call: &Call<'_>,
+    store: &dyn ObjectStore,
+    object: &StoredObject,
+) -> Result<[u8; 32], PersistError> {
     let mut digest = Sha256Stream::default();
-    // In pieces: an object may be larger than memory should be taken for it.
-    let mut buffer = vec![0; READ_BYTES];
-    let mut at = 0;
-    while at < object.len_bytes {
-        let n = to_usize((object.len_bytes - at).min(to_u64(READ_BYTES)));
-        let (piece, _) = buffer.split_at_mut(n);
-        store.read_range(&object.name, at, piece).map_err(PersistError::Store)?;
+    let mut left = object.len_bytes;
+    let streamed = store.stream(call, &object.name, 0, &mut |piece| {
+        // A store that goes on for ever must not be read for ever.
+        left = left.checked_sub(to_u64(piece.len())).ok_or_else(|| {
+            let message = format!("object {} goes on behind its end", object.name);
+            PortError::new(ErrorKind::Damaged, message)
+        })?;
         digest.update(piece);
-        at += to_u64(n);
-    }
+        Ok(())
+    });
+    streamed.map_err(PersistError::Store)?;
     Ok(digest.finish())
 }
 
 /// Checks that an object is there with the right length and digest.
-pub fn check_object(store: &dyn ObjectStore, object: &StoredObject) -> Result<(), PersistError> {
+pub fn check_object(
+    call: &Call<'_>,
+    store: &dyn ObjectStore,
+    object: &StoredObject,
+) -> Result<(), PersistError> {
     // The cheap question first; it also tells a missing object from a damaged one.
-    let len_bytes = store.len_bytes(&object.name).map_err(PersistError::Store)?;
+    let len_bytes = store.metadata(call, &object.name).map_err(PersistError::Store)?.len_bytes;
     if len_bytes != object.len_bytes {
         return Err(PersistError::damaged(&object.name, "its length is wrong"));
     }
-    if object_sha256(store, object)? != object.sha256 {
+    if object_sha256(call, store, object)? != object.sha256 {
         return Err(PersistError::damaged(&object.name, "its digest is wrong"));
     }
     Ok(())
@@ -80,7 +86,7 @@ impl Archive<'_> {
                 report.n_objects += 1;
                 // A manifest may say any length; the object is compared with it below.
                 report.bytes = report.bytes.saturating_add(object.len_bytes);
-                let checked = check_object(self.store(), &object);
+                let checked = check_object(&watch.call(), self.store(), &object);
                 note(&mut report, &object.name, checked)?;
                 watch.report(object.len_bytes);
             }

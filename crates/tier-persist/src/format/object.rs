@@ -6,7 +6,7 @@
 //! length is the manifest's, or what the store says of an object whose manifest is lost, and a
 //! range beyond it is refused before anything is read.
 
-use tier_types::{ByteRange, ObjectName, ObjectStore, to_u64, to_usize};
+use tier_types::{ByteRange, Call, ObjectName, ObjectStore, to_u64, to_usize};
 
 use crate::error::PersistError;
 use crate::format::age::{self, HEADER_BYTES_MAX, PayloadKey, SealedRange};
@@ -56,6 +56,7 @@ impl Envelope {
     /// Reads exactly these bytes of the plaintext.
     pub(crate) fn read(
         &self,
+        call: &Call<'_>,
         store: &dyn ObjectStore,
         name: &ObjectName,
         range: ByteRange,
@@ -65,14 +66,14 @@ impl Envelope {
         range.end().filter(|&end| end <= self.plain_bytes).ok_or_else(beyond)?;
         let Wrapping::Age { header_bytes, key } = &self.wrapping else {
             let mut plain = vec![0; to_usize(range.len)];
-            store.read_range(name, range.offset, &mut plain).map_err(PersistError::Store)?;
+            store.read_range(call, name, range.offset, &mut plain).map_err(PersistError::Store)?;
             return Ok(plain);
         };
         let sealed_range = SealedRange::of(range, self.plain_bytes).ok_or_else(beyond)?;
         // The sum fits: header and payload are parts of one object, whose length is a `u64`.
         let at = header_bytes + sealed_range.offset;
         let mut sealed = vec![0; sealed_range.len];
-        store.read_range(name, at, &mut sealed).map_err(PersistError::Store)?;
+        store.read_range(call, name, at, &mut sealed).map_err(PersistError::Store)?;
         let SealedRange { first_chunk, last, skip, .. } = sealed_range;
         let mut plain = key.open(sealed, first_chunk, last).ok_or_else(|| {
             PersistError::damaged(format!("{name} at offset {at}"), "decryption failed")
@@ -125,7 +126,7 @@ impl<'a> SealedObject<'a> {
     }
 
     pub(crate) fn read(&self, range: ByteRange) -> Result<Vec<u8>, PersistError> {
-        self.envelope.read(self.store, &self.name, range)
+        self.envelope.read(&Call::bulk(), self.store, &self.name, range)
     }
 }
 
@@ -138,11 +139,12 @@ pub(crate) struct ObjectHeader {
 
 impl ObjectHeader {
     pub(crate) fn read(store: &dyn ObjectStore, name: &ObjectName) -> Result<Self, PersistError> {
-        let object_bytes = store.len_bytes(name).map_err(PersistError::Store)?;
+        let call = Call::bulk();
+        let object_bytes = store.metadata(&call, name).map_err(PersistError::Store)?.len_bytes;
         // One read of what a header can have at most, instead of a search for its end.
         let start_bytes = object_bytes.min(to_u64(HEADER_BYTES_MAX));
         let mut header = vec![0; to_usize(start_bytes)];
-        store.read_range(name, 0, &mut header).map_err(PersistError::Store)?;
+        store.read_range(&call, name, 0, &mut header).map_err(PersistError::Store)?;
         match age::header_len(&header) {
             Some(len) if len <= header.len() => header.truncate(len),
             // Only an object that calls itself encrypted must have a header.
@@ -157,48 +159,20 @@ impl ObjectHeader {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
-    use tier_types::PortError;
+    use tier_testkit::MemoryStore;
 
     use super::*;
-
-    /// One object of noughts and ones, in clear.
-    struct OneObject(Vec<u8>);
-
-    impl ObjectStore for OneObject {
-        fn put(&self, _: &ObjectName, _: u64, _: &mut dyn Read) -> Result<(), PortError> {
-            unreachable!("nothing is written")
-        }
-
-        fn len_bytes(&self, _: &ObjectName) -> Result<u64, PortError> {
-            Ok(to_u64(self.0.len()))
-        }
-
-        fn read_range(&self, _: &ObjectName, at: u64, out: &mut [u8]) -> Result<(), PortError> {
-            let at = to_usize(at);
-            out.copy_from_slice(&self.0[at..at + out.len()]);
-            Ok(())
-        }
-
-        fn list(&self, _: &str) -> Result<Vec<ObjectName>, PortError> {
-            unreachable!("nothing is listed")
-        }
-
-        fn delete(&self, _: &ObjectName) -> Result<(), PortError> {
-            unreachable!("nothing is deleted")
-        }
-    }
 
     #[test]
     fn a_range_is_read_whole_or_not_at_all() {
         let plain: Vec<u8> = (0..200_000).map(|n: u32| u8::try_from(n % 251).unwrap()).collect();
         let keys = Keys::generate().unwrap();
-        let clear = OneObject(plain.clone());
-        let sealed = OneObject(age::seal_all(&plain, &keys).unwrap());
-        for (store, name) in [(&clear, "x.tar.zst"), (&sealed, "x.tar.zst.age")] {
+        let store = MemoryStore::default();
+        let sealed = age::seal_all(&plain, &keys).unwrap();
+        for (content, name) in [(&plain, "x.tar.zst"), (&sealed, "x.tar.zst.age")] {
             let name = ObjectName::new(name).unwrap();
-            let object = SealedObject::open(store, &name, &keys).unwrap();
+            store.put(&Call::bulk(), &name, &content.as_slice()).unwrap();
+            let object = SealedObject::open(&store, &name, &keys).unwrap();
             assert_eq!(object.plain_bytes(), 200_000);
             for (offset, len) in [(0, 0), (0, 200_000), (65_535, 2), (199_999, 1), (200_000, 0)] {
                 let bytes = object.read(ByteRange { offset, len }).unwrap();

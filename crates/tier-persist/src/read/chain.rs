@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use tier_types::{
-    Epoch, Ino, ObjectName, ObjectStore, SnapshotId, Timestamp, XidRange, to_u64, to_usize,
+    Call, Epoch, Ino, ObjectName, ObjectStore, SnapshotId, Timestamp, XidRange, to_u64, to_usize,
 };
 
 use crate::error::PersistError;
@@ -150,7 +150,7 @@ impl<'a> Archive<'a> {
     /// The filesystems that have a manifest in this store.
     pub fn filesystems(store: &dyn ObjectStore) -> Result<Vec<FilesystemId>, PersistError> {
         // A listing is sorted, so that the objects of one filesystem are neighbours.
-        let names = store.list("").map_err(PersistError::Store)?;
+        let names = store.names(&Call::bulk(), "").map_err(PersistError::Store)?;
         let mut found: Vec<_> = names
             .iter()
             .filter_map(names::parse)
@@ -306,7 +306,9 @@ fn manifest_names(
     filesystem: FilesystemId,
 ) -> Result<HashMap<(Epoch, SnapshotId), ObjectName>, PersistError> {
     let mut found = HashMap::new();
-    for name in store.list(&names::prefix(filesystem)).map_err(PersistError::Store)? {
+    for name in
+        store.names(&Call::bulk(), &names::prefix(filesystem)).map_err(PersistError::Store)?
+    {
         if let Some((_, ObjectKind::Manifest { epoch, snapshot })) = names::parse(&name) {
             found.insert((epoch, snapshot), name);
         }
@@ -349,13 +351,14 @@ struct StoredManifest {
 
 impl StoredManifest {
     fn read(store: &dyn ObjectStore, name: &ObjectName, keys: &Keys) -> Result<Self, PersistError> {
-        let len_bytes = store.len_bytes(name).map_err(PersistError::Store)?;
+        let call = Call::bulk();
+        let len_bytes = store.metadata(&call, name).map_err(PersistError::Store)?.len_bytes;
         // Before as much is allocated: the store says this, and nothing has vouched for it yet.
         if len_bytes > MANIFEST_BYTES_MAX {
             return Err(PersistError::damaged(name, "it is larger than any may be"));
         }
         let mut bytes = vec![0; to_usize(len_bytes)];
-        store.read_range(name, 0, &mut bytes).map_err(PersistError::Store)?;
+        store.read_range(&call, name, 0, &mut bytes).map_err(PersistError::Store)?;
         let manifest = Manifest::from_object(&bytes, name, keys)?;
         let reference = manifest.reference(&bytes);
         Ok(Self { manifest, reference, len_bytes })

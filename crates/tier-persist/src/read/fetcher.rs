@@ -18,7 +18,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tier_index::{Extent, ExtentContent, Index, Location, TarballId};
 use tier_types::{
-    ErrorKind, HasKind, ObjectName, ObjectStore, RecallRequest, RecalledExtent, to_usize,
+    Call, ErrorKind, HasKind, ObjectName, ObjectStore, RecallRequest, RecalledExtent, to_usize,
 };
 
 use crate::error::PersistError;
@@ -269,7 +269,7 @@ impl OpenTarball {
     /// The compressed frame.
     fn read(&self, store: &dyn ObjectStore, number: u32) -> Result<Vec<u8>, PersistError> {
         let range = self.frame(number)?.range(&|| self.frame_name(number))?;
-        self.envelope.read(store, &self.name, range)
+        self.envelope.read(&Call::interactive(), store, &self.name, range)
     }
 
     /// The first `n_bytes` of the frame, or all of it.

@@ -1,7 +1,7 @@
 //! Where the tarballs of a filesystem are: stores, in order of preference, and the keys to open
 //! them.
 
-use tier_types::{ObjectName, ObjectStore};
+use tier_types::{Call, ObjectName, ObjectStore};
 
 use crate::error::PersistError;
 use crate::format::keys::Keys;
@@ -35,7 +35,7 @@ impl<'a> TarballSource<'a> {
         }
         // By its length alone: whether the copy is whole shows when its frames are read.
         let has_it = |store: &&&'a dyn ObjectStore| {
-            let found = store.len_bytes(name);
+            let found = store.metadata(&Call::bulk(), name);
             found.inspect_err(|error| tracing::debug!(%name, %error, "passing a store by")).is_ok()
         };
         let found = self.stores.iter().find(has_it).or(self.stores.first());

@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 
 use tier_index::{Index, TarballId};
-use tier_types::{Epoch, ObjectName, SnapshotId, StagingStore};
+use tier_types::{Call, Epoch, ObjectName, SnapshotId, StagingStore};
 
 use crate::error::PersistError;
 use crate::format::names::{self, FilesystemId, ObjectKind};
@@ -82,10 +82,10 @@ fn list(
     store: &dyn StagingStore,
     filesystem: FilesystemId,
 ) -> Result<Vec<ObjectName>, PersistError> {
-    store.list(&names::prefix(filesystem)).map_err(PersistError::Store)
+    store.names(&Call::bulk(), &names::prefix(filesystem)).map_err(PersistError::Store)
 }
 
 fn delete(store: &dyn StagingStore, name: &ObjectName) -> Result<(), PersistError> {
     tracing::debug!(%name, "discarding a tarball that was never committed");
-    store.delete(name).map_err(PersistError::Store)
+    store.delete(&Call::bulk(), name, None).map_err(PersistError::Store)
 }

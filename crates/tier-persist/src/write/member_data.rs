@@ -29,7 +29,7 @@ use crate::format::tarball::member::{Member, Run};
 
 /// Whether an error of a snapshot is one of the snapshot, and not of the inode that was read.
 pub(super) fn ends_the_attempt(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Cancelled | ErrorKind::Unavailable)
+    matches!(kind, ErrorKind::Cancelled | ErrorKind::Away)
 }
 
 /// So many chunks of a run are asked for in vain before the rest of it is taken for unreadable.
@@ -71,7 +71,10 @@ impl Cause {
             ErrorKind::Damaged | ErrorKind::Missing => Self::Damage,
             ErrorKind::WrongKey
             | ErrorKind::Busy
-            | ErrorKind::Unavailable
+            | ErrorKind::Away
+            | ErrorKind::Throttled { .. }
+            | ErrorKind::Denied
+            | ErrorKind::Conflict
             | ErrorKind::NoSpace
             | ErrorKind::Cancelled
             | ErrorKind::Failed => Self::Failure,

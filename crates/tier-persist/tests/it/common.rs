@@ -14,8 +14,9 @@ use tier_persist::{
 };
 use tier_testkit::{FakeKvs, RecordingSink, VirtualClock};
 use tier_types::{
-    Change, ChunkRange, Epoch, ErrorKind, FileUpdate, Ino, LogService, MountedInstance, ObjectName,
-    ObjectStore, PortError, Recall, RecallRequest, RecalledExtent, SnapshotId, Xid, XidRange,
+    Call, Change, ChunkRange, Epoch, ErrorKind, FileUpdate, Ino, LogService, MountedInstance,
+    ObjectName, ObjectStore, PortError, Recall, RecallRequest, RecalledExtent, SnapshotId, Xid,
+    XidRange,
 };
 
 use crate::faulty::{Faults, FaultySnapshot};
@@ -86,7 +87,7 @@ impl Fixture {
     }
 
     pub(crate) fn store(&self) -> DirStore {
-        DirStore::open(&self.root()).unwrap()
+        DirStore::create(&self.root()).unwrap()
     }
 
     pub(crate) fn change(&mut self, change: impl FnOnce(FakeKvs) -> FakeKvs) {
@@ -150,7 +151,7 @@ impl Fixture {
     }
 
     pub(crate) fn tarballs(&self) -> Vec<ObjectName> {
-        let names = self.store().list("").unwrap();
+        let names = self.store().names(&Call::bulk(), "").unwrap();
         names.into_iter().filter(|name| name.as_str().contains(".tar.zst")).collect()
     }
 

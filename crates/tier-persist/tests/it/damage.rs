@@ -8,7 +8,7 @@ use tier_persist::{
     rebuild_without_manifests,
 };
 use tier_testkit::FakeKvs;
-use tier_types::{ChunkNo, ErrorKind, HasKind, MountedInstance, ObjectStore, RecallRequest};
+use tier_types::{Call, ChunkNo, ErrorKind, HasKind, MountedInstance, ObjectStore, RecallRequest};
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, dump, noise};
 
@@ -100,7 +100,7 @@ fn check_missing(fixture: &Fixture, object: &str) {
 fn damage_matrix(keys: Keys) {
     let fixture = fixture(keys);
     assert_eq!(check_everything(&fixture, "nothing"), 0);
-    let objects = fixture.store().list("").unwrap();
+    let objects = fixture.store().names(&Call::bulk(), "").unwrap();
     assert_eq!(objects.len(), 4, "two tarballs and two manifests");
     for object in &objects {
         let path = fixture.root().join(object.as_str());
@@ -327,7 +327,7 @@ fn another_identity_opens_nothing() {
 fn a_damaged_header_of_a_manifest_is_no_wrong_identity() {
     let fixture = fixture(Keys::generate().unwrap());
     let store = fixture.store();
-    let names = store.list("").unwrap();
+    let names = store.names(&Call::bulk(), "").unwrap();
     let manifests = names.iter().filter(|name| name.as_str().ends_with(".manifest"));
     let paths: Vec<_> = manifests.map(|name| fixture.root().join(name.as_str())).collect();
     assert_eq!(paths.len(), 2);

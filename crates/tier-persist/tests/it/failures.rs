@@ -222,7 +222,7 @@ fn of_a_file_that_is_handed_out_before_its_map_is_read_nothing_is_persisted_eith
 /// A store that is opened again in the middle, say: all inodes that follow would fail as well.
 #[test]
 fn a_snapshot_that_is_away_commits_nothing() {
-    for kind in [ErrorKind::Unavailable, ErrorKind::Cancelled] {
+    for kind in [ErrorKind::Away, ErrorKind::Cancelled] {
         let kvs = FakeKvs::new(CHUNK).file("big", &noise(20_000, 1)).file("other", b"other");
         let mut fixture = fixture(kvs);
         let ino = fixture.kvs.ino("big");

@@ -146,7 +146,7 @@ fn a_damaged_copy_is_no_end_if_there_is_another() {
         *byte ^= 1;
     }
     std::fs::write(&path, bytes).unwrap();
-    let copies = [DirStore::open(&damaged).unwrap(), fixture.store()];
+    let copies = [DirStore::create(&damaged).unwrap(), fixture.store()];
     let truth = Truth::of(&fixture);
     let request = RecallRequest { ino: truth.ino, chunks: truth.chunks, data_xid: truth.data_xid };
     for (n_copies, is_read) in [(1, false), (2, true)] {

@@ -8,8 +8,8 @@ use tier_persist::{Keys, PersistError, PersistOptions, PersistReport, PersistReq
 use tier_status::NullSink;
 use tier_testkit::{FakeKvs, VirtualClock};
 use tier_types::{
-    Change, ChunkNo, ChunkRange, ChunkRun, Epoch, ErrorKind, FileUpdate, HasKind, Ino, InodeState,
-    LogService, MountedInstance, MountedSnapshot, ObjectStore, PortError, SnapshotId,
+    Call, Change, ChunkNo, ChunkRange, ChunkRun, Epoch, ErrorKind, FileUpdate, HasKind, Ino,
+    InodeState, LogService, MountedInstance, MountedSnapshot, ObjectStore, PortError, SnapshotId,
     SnapshotReader, Xid,
 };
 
@@ -170,7 +170,7 @@ fn a_snapshot_that_is_committed_is_not_written_again() {
     fixture.persist();
     let publication = fixture.kvs.log().publish().unwrap();
     assert_eq!(publication, None);
-    let before = fixture.store().list("").unwrap();
+    let before = fixture.store().names(&Call::bulk(), "").unwrap();
     let kvs = FakeKvs::new(CHUNK).file("a", b"other");
     let publication = kvs.log().publish().unwrap().unwrap();
     let mounted = kvs.open_snapshot(&publication).unwrap();
@@ -180,7 +180,7 @@ fn a_snapshot_that_is_committed_is_not_written_again() {
         assert!(matches!(error, PersistError::BrokenChain { .. }), "{error}");
         assert_eq!(error.kind(), ErrorKind::Damaged);
     }
-    assert_eq!(fixture.store().list("").unwrap(), before, "nothing was removed");
+    assert_eq!(fixture.store().names(&Call::bulk(), "").unwrap(), before, "nothing was removed");
 }
 
 #[test]
@@ -197,5 +197,5 @@ fn an_index_of_another_chunk_size_is_refused_before_anything_is_written() {
         matches!(error, PersistError::Index(IndexError::ChunkSize { index: 1024, contents: 512 })),
         "{error}"
     );
-    assert!(fixture.store().list("").unwrap().is_empty());
+    assert!(fixture.store().names(&Call::bulk(), "").unwrap().is_empty());
 }

@@ -6,7 +6,7 @@ use tier_agent::Task;
 use tier_evict::PassGoal;
 use tier_persist::{ScanMode, Watch};
 use tier_store::{Layout, RebuildOptions, StoreDir, audit, rebuild};
-use tier_types::MountedInstance;
+use tier_types::{Call, MountedInstance};
 
 use crate::harness::World;
 
@@ -73,9 +73,9 @@ fn an_audit_names_what_is_damaged_and_what_is_lost() {
     assert!(whole.damages.is_empty() && whole.n_members > 0, "{whole:?}");
     // The cloud loses its newest manifest, and with it all trace of the snapshot.
     let objects = opened.store.dir().cloud.clone().unwrap();
-    let names = objects.list("").unwrap();
+    let names = objects.names(&Call::bulk(), "").unwrap();
     let manifest = names.iter().find(|name| name.as_str().contains("manifest")).unwrap();
-    objects.delete(manifest).unwrap();
+    objects.delete(&Call::bulk(), manifest, None).unwrap();
     let damages = look().damages;
     assert!(damages.iter().any(|damage| damage.missing), "{damages:?}");
 }

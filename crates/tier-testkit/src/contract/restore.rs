@@ -132,9 +132,9 @@ fn what_cannot_be_restored_is_refused(filesystems: &impl TestFilesystems) {
     let (state, cold) = (lost.inodes[0].0.clone(), lost.inodes[0].1[0]);
     let archive = Arc::clone(&subject.archive);
     filesystems.restore(archive, lost.last, &|instance| {
-        let broken = || Err(PortError::new(ErrorKind::Unavailable, "the archive is away"));
+        let broken = || Err(PortError::new(ErrorKind::Away, "the archive is away"));
         let error = instance.restore_inode(&state, &mut [Ok(cold), broken()].into_iter());
-        assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable, "an error of the runs");
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Away, "an error of the runs");
         let resident = ChunkRun { state: ChunkState::Hot, ..cold };
         for runs in [[cold, cold], [resident, ChunkRun { chunks: chunks(9, 10), ..cold }]] {
             let refused = instance.restore_inode(&state, &mut runs.into_iter().map(Ok));

@@ -4,9 +4,9 @@
 //! much was written and flushed. Committed it is there as a whole; dropped it leaves nothing. What
 //! was committed survives the removal of what was not.
 
-use tier_types::StagingStore;
+use tier_types::{Call, StagingStore};
 
-use super::object_store::{assert_missing, name, read};
+use super::object_store::{assert_missing, name, names, read};
 
 /// Runs the contract of [`StagingStore`] on an empty store.
 pub fn check_staging_store(store: &dyn StagingStore) {
@@ -19,7 +19,7 @@ pub fn check_staging_store(store: &dyn StagingStore) {
     first.write(b"lo").unwrap();
     std::thread::spawn(move || flush().unwrap()).join().unwrap();
     assert_missing(store, &a);
-    assert_eq!(store.list("").unwrap(), [], "not committed");
+    assert_eq!(names(store, ""), [], "not committed");
     first.commit().unwrap();
     assert_eq!(read(store, &a), b"hello");
     assert_missing(store, &c);
@@ -27,12 +27,12 @@ pub fn check_staging_store(store: &dyn StagingStore) {
     assert_eq!(read(store, &c), b"other");
     store.stage(&b).unwrap().commit().unwrap();
     assert_eq!(read(store, &b), b"", "an object may be empty");
-    store.delete(&b).unwrap();
+    store.delete(&Call::bulk(), &b, None).unwrap();
 
     let mut given_up = store.stage(&b).unwrap();
     given_up.write(b"never").unwrap();
     drop(given_up);
     assert_missing(store, &b);
     store.discard_staged().unwrap();
-    assert_eq!(store.list("").unwrap(), [c, a], "what was committed stays");
+    assert_eq!(names(store, ""), [c, a], "what was committed stays");
 }

@@ -1,12 +1,11 @@
 //! The suites of archives and stores find what is broken, and name the sentence of the contract.
 
-use std::io::Read;
-
 use tier_testkit::contract::{check_object_store, check_persisted, check_recall};
 use tier_testkit::{ArchivedExtent, ArchivedInode, MemoryStore};
 use tier_types::{
-    ChunkNo, ChunkRange, Ino, ObjectName, ObjectStore, Persisted, PortError, Recall, RecallRequest,
-    RecalledExtent, SnapshotId, Xid,
+    Call, ChunkNo, ChunkRange, Created, Ino, ListPage, ObjectContent, ObjectName, ObjectStore,
+    ObjectVersion, Persisted, PortError, RangeRead, Recall, RecallRequest, RecalledExtent,
+    SnapshotId, StoreLayer, Xid,
 };
 
 use crate::assert_finds;
@@ -100,54 +99,91 @@ enum StoreFault {
     ListsBackwards,
     KeepsHalf,
     ReadsShort,
+    IgnoresConditions,
+    StreamsAll,
+    ListsOnePage,
+    DeletesAnyVersion,
 }
 
 struct BrokenStore(MemoryStore, StoreFault);
 
-impl ObjectStore for BrokenStore {
+impl StoreLayer for BrokenStore {
+    fn inner(&self) -> &dyn ObjectStore {
+        &self.0
+    }
+
     fn put(
         &self,
+        call: &Call<'_>,
         name: &ObjectName,
-        len_bytes: u64,
-        content: &mut dyn Read,
+        content: &dyn ObjectContent,
     ) -> Result<(), PortError> {
-        let mut bytes = Vec::new();
-        content.take(len_bytes).read_to_end(&mut bytes).unwrap();
         if self.1 == StoreFault::Overwrites {
-            self.0.delete(name)?;
+            self.0.delete(call, name, None)?;
         }
-        let put = self.0.put(name, len_bytes, &mut bytes.as_slice());
-        if put.is_err() && self.1 == StoreFault::KeepsHalf && self.0.len_bytes(name).is_err() {
-            self.0.put(name, tier_types::to_u64(bytes.len()), &mut bytes.as_slice())?;
+        let put = self.0.put(call, name, content);
+        if put.is_err() && self.1 == StoreFault::KeepsHalf {
+            self.0.create(&Call::bulk(), name, &&b"half"[..])?;
         }
         put
     }
 
-    fn len_bytes(&self, name: &ObjectName) -> Result<u64, PortError> {
-        self.0.len_bytes(name)
+    fn create(
+        &self,
+        call: &Call<'_>,
+        name: &ObjectName,
+        content: &dyn ObjectContent,
+    ) -> Result<Created, PortError> {
+        if self.1 == StoreFault::IgnoresConditions {
+            self.0.delete(call, name, None)?;
+        }
+        self.0.create(call, name, content)
     }
 
-    fn read_range(
+    fn read_ranges(
         &self,
+        call: &Call<'_>,
         name: &ObjectName,
-        offset_bytes: u64,
-        buffer: &mut [u8],
+        ranges: &mut [RangeRead<'_>],
     ) -> Result<(), PortError> {
-        let read = self.0.read_range(name, offset_bytes, buffer);
-        let exists = self.0.len_bytes(name).is_ok();
+        let read = self.0.read_ranges(call, name, ranges);
+        let exists = self.0.metadata(call, name).is_ok();
         if self.1 == StoreFault::ReadsShort && exists { Ok(()) } else { read }
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, PortError> {
-        let mut names = self.0.list(prefix)?;
-        if self.1 == StoreFault::ListsBackwards {
-            names.reverse();
-        }
-        Ok(names)
+    fn stream(
+        &self,
+        call: &Call<'_>,
+        name: &ObjectName,
+        offset_bytes: u64,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), PortError>,
+    ) -> Result<(), PortError> {
+        let offset_bytes = if self.1 == StoreFault::StreamsAll { 0 } else { offset_bytes };
+        self.0.stream(call, name, offset_bytes, take)
     }
 
-    fn delete(&self, name: &ObjectName) -> Result<(), PortError> {
-        self.0.delete(name)
+    fn list(
+        &self,
+        call: &Call<'_>,
+        prefix: &str,
+        after: Option<&ObjectName>,
+    ) -> Result<ListPage, PortError> {
+        let mut page = self.0.list(call, prefix, after)?;
+        if self.1 == StoreFault::ListsBackwards {
+            page.objects.reverse();
+        }
+        page.is_last |= self.1 == StoreFault::ListsOnePage;
+        Ok(page)
+    }
+
+    fn delete(
+        &self,
+        call: &Call<'_>,
+        name: &ObjectName,
+        only: Option<&ObjectVersion>,
+    ) -> Result<(), PortError> {
+        let any = self.1 == StoreFault::DeletesAnyVersion;
+        self.0.delete(call, name, only.filter(|_| !any))
     }
 }
 
@@ -158,6 +194,10 @@ fn a_broken_store_is_found() {
         (StoreFault::ListsBackwards, "sorted"),
         (StoreFault::KeepsHalf, "is not there"),
         (StoreFault::ReadsShort, "a short read is damage"),
+        (StoreFault::IgnoresConditions, "it is taken"),
+        (StoreFault::StreamsAll, "from its offset on"),
+        (StoreFault::ListsOnePage, "page by page"),
+        (StoreFault::DeletesAnyVersion, "it is not that one"),
     ] {
         assert_finds(sentence, || check_object_store(&BrokenStore(MemoryStore::default(), fault)));
     }
