@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cloud::CloudId;
 use crate::{Layout, StoreError, durable};
 
 /// A store's settings, as the file has them.
@@ -39,6 +40,9 @@ pub struct Config {
     /// Where to push to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cloud: Option<String>,
+    /// Which cloud that is: its identity, 32 hexadecimal digits. Without it nothing is pushed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cloud_id: Option<String>,
     /// How tarballs are written.
     #[serde(default)]
     pub persist: Persist,
@@ -228,9 +232,14 @@ impl Config {
 
     /// What cannot be, if anything.
     pub(crate) fn unsound(&self) -> Option<&'static str> {
-        let Self { chunk_bytes, persist, agent, space, mount, .. } = self;
+        let Self { chunk_bytes, cloud, cloud_id, persist, agent, space, mount, .. } = self;
+        let is_cloud = |id: &String| cloud.is_some() && CloudId::parse(id).is_some();
         let rate = persist.bytes_per_second_max;
         let rules = [
+            (
+                cloud_id.as_ref().is_none_or(is_cloud),
+                "cloud_id must be the 32 hexadecimal digits of the cloud's identity",
+            ),
             ((512..=1 << 20).contains(chunk_bytes), "chunk_bytes must be from 512 to 1048576"),
             // A recall decompresses a whole frame into memory, so that its length has an upper
             // bound.
@@ -287,6 +296,8 @@ mod tests {
             "filesystem = \"00\"\nepoch = 1\nidentity = \"identity.key\"\nencryption = true\n";
         for (extra, word) in [
             ("chunk_bytes = 100", "chunk_bytes"),
+            ("cloud = \"file:///c\"\ncloud_id = \"0\"", "cloud_id"),
+            ("cloud_id = \"000102030405060708090a0b0c0d0e0f\"", "cloud_id"),
             ("[space]\nlow_percent = 90\nhigh_percent = 80", "low_percent"),
             ("[persist]\nframe_bytes = 1", "frame_bytes"),
             ("[persist]\nnice = 20", "nice"),

@@ -9,9 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tier_persist::{FilesystemId, Keys};
-use tier_types::{Clock, SystemClock};
+use tier_types::{Call, Clock, ErrorKind, SystemClock};
 
-use crate::cloud::make_cloud;
+use crate::cloud::{CloudId, make_cloud, open_cloud};
 use crate::config::{self, Config};
 use crate::identity::{new_identity, read_identity};
 use crate::{Layout, StoreError, durable};
@@ -34,6 +34,8 @@ use crate::{Layout, StoreError, durable};
 pub struct NewStore {
     /// Where to upload to.
     pub cloud: Option<String>,
+    /// Whether that may be a cloud already.
+    pub adopt_cloud: bool,
     /// An identity file; without one a new identity is made in the store.
     pub identity: Option<PathBuf>,
     /// Extra recipients, `age1…`.
@@ -50,6 +52,7 @@ impl Default for NewStore {
     fn default() -> Self {
         Self {
             cloud: None,
+            adopt_cloud: false,
             identity: None,
             recipients: Vec::new(),
             encryption: true,
@@ -72,7 +75,7 @@ impl NewStore {
     pub fn prepare(&self, path: &Path) -> Result<PreparedStore, StoreError> {
         // What cannot be is found out before anything is made.
         if let Some(url) = &self.cloud {
-            make_cloud(url)?;
+            self.check_cloud(url)?;
         }
         let mut keys = match &self.identity {
             Some(path) => read_identity(path)?,
@@ -82,12 +85,29 @@ impl NewStore {
             keys.add_recipient(recipient)?;
         }
         let layout = Layout::new(path);
-        let config = self.config(FilesystemId::random()?);
+        let mut config = self.config(FilesystemId::random()?);
         if let Some(problem) = config.unsound() {
             return Err(StoreError::Config { path: layout.config(), problem: problem.into() });
         }
         prepare_directory(&layout, &keys)?;
+        if let Some(url) = &self.cloud {
+            let id = CloudId::make(make_cloud(url)?.as_ref())?;
+            tracing::info!(url, %id, "a cloud");
+            config.cloud_id = Some(id.to_string());
+        }
         Ok(PreparedStore { layout, config, public_key: keys.public_key() })
+    }
+
+    /// An error if a cloud may not be given to this store. That it is not there yet is none.
+    fn check_cloud(&self, url: &str) -> Result<(), StoreError> {
+        match CloudId::read(&Call::bulk(), open_cloud(url)?.as_ref()) {
+            Ok(Some(id)) if !self.adopt_cloud => Err(StoreError::Unusable(format!(
+                "{url} is a cloud already, with the identity {id}; if this store is to have its \
+                 archive there beside what is in it, say so (--adopt-cloud)"
+            ))),
+            Err(error) if error.kind() != ErrorKind::Away => Err(error.into()),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// The settings of a store that begins with its first transaction.
@@ -102,6 +122,7 @@ impl NewStore {
             recipients: self.recipients.clone(),
             encryption: self.encryption,
             cloud: self.cloud.clone(),
+            cloud_id: None,
             persist: config::Persist { level: self.level, ..config::Persist::default() },
             memory: config::Memory::default(),
             recall: config::Recall::default(),

@@ -7,7 +7,7 @@ use tier_cloud::DirStore;
 use tier_persist::{Archive, FilesystemId, Keys};
 use tier_types::{Clock, ObjectStore, StagingStore, SystemClock, Xid};
 
-use crate::cloud::open_cloud;
+use crate::cloud::{CloudId, KnownCloud, open_cloud};
 use crate::identity::load_keys;
 use crate::lock::StoreLock;
 use crate::{Config, Layout, StoreError};
@@ -40,6 +40,13 @@ impl std::fmt::Debug for StoreDir {
     }
 }
 
+/// The cloud that the settings name. Nothing is asked of it: a store opens without it.
+fn known_cloud(config: &Config) -> Result<Option<Arc<dyn ObjectStore>>, StoreError> {
+    let Some(url) = &config.cloud else { return Ok(None) };
+    let id = config.cloud_id.as_deref().and_then(CloudId::parse);
+    Ok(Some(Arc::new(KnownCloud::new(open_cloud(url)?, id))))
+}
+
 impl StoreDir {
     /// Reads the settings, takes the lock, and opens the object stores.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
@@ -65,7 +72,7 @@ impl StoreDir {
             keys: Arc::new(load_keys(&layout, &config)?),
             local: Arc::new(DirStore::create(&layout.tarballs())?),
             // A URL that cannot be used is an error here, and not only at the first upload.
-            cloud: config.cloud.as_deref().map(open_cloud).transpose()?,
+            cloud: known_cloud(&config)?,
             layout,
             config,
             clock,

@@ -36,6 +36,7 @@ mod store;
 mod wiring;
 
 pub use audit::audit;
+pub use cloud::CloudId;
 pub use config::Config;
 pub use create::{NewStore, PreparedStore};
 pub use dir::StoreDir;

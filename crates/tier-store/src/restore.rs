@@ -24,7 +24,7 @@ use tier_types::{
     Xid, to_usize,
 };
 
-use crate::cloud::open_cloud;
+use crate::cloud::{CloudId, open_cloud};
 use crate::config::Config;
 use crate::create::{NewStore, prepare_directory};
 use crate::identity::read_identity;
@@ -115,7 +115,8 @@ pub fn restore(
         .cloned()
         .ok_or_else(|| StoreError::Unusable("the cloud has no snapshot".into()))?;
     let archive = until(archive, source.snapshot)?;
-    let config = settings(&archive, &newest, filesystem, source)?;
+    let mut config = settings(&archive, &newest, filesystem, source)?;
+    config.cloud_id = identity_of(cloud.as_ref()).map(|id| id.to_string());
     let behind = |last: Xid| last.get() <= config.xid_floor;
     assert!(archive.snapshots().all(|s| behind(s.range.last())), "no number is given out twice");
     let layout = Layout::new(path);
@@ -201,6 +202,22 @@ fn open_archive<'a>(
         )));
     }
     Ok(archive)
+}
+
+/// Which cloud it is. An archive is restored also from a place that has lost its identity: then
+/// the store does not push to it.
+fn identity_of(cloud: &dyn ObjectStore) -> Option<CloudId> {
+    match CloudId::read(&Call::bulk(), cloud) {
+        Ok(Some(id)) => Some(id),
+        Ok(None) => {
+            tracing::warn!(url = cloud.url(), "the cloud has lost its identity, tier-cloud");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the identity of the cloud cannot be read");
+            None
+        }
+    }
 }
 
 /// The settings of the new store: it goes on behind the newest snapshot of all, in the way of the

@@ -36,9 +36,9 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
         "tier-store",
         &[
             &["error", "layout"],
-            &["durable"],
+            &["cloud", "durable"],
             &["config"],
-            &["cloud", "identity", "lock"],
+            &["identity", "lock"],
             &["create", "dir", "filesystem", "index_dirs", "room"],
             &["wiring"],
             &["store"],

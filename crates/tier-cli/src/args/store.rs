@@ -39,6 +39,9 @@ pub(crate) struct InitArgs {
     /// Where to upload to, a URL such as `file:///dir`.
     #[arg(long)]
     pub(crate) cloud: Option<String>,
+    /// Use the cloud also if it is one already, which other stores may use.
+    #[arg(long, requires = "cloud")]
+    pub(crate) adopt_cloud: bool,
     /// The age identity to use; without it one is made inside the store.
     #[arg(long)]
     pub(crate) identity: Option<PathBuf>,

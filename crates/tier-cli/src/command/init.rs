@@ -43,6 +43,7 @@ pub(super) struct Created {
 pub(super) fn create(args: &InitArgs) -> Result<Created> {
     let new = NewStore {
         cloud: args.cloud.clone(),
+        adopt_cloud: args.adopt_cloud,
         identity: args.identity.clone(),
         recipients: args.recipients.clone(),
         encryption: !args.no_encryption,

@@ -315,6 +315,7 @@ fn first_byte(fs: &Kvfs) -> Result<Option<FirstByte>> {
 fn init_args(store: &Path, cloud: &str) -> InitArgs {
     InitArgs {
         store: store.to_path_buf(),
+        adopt_cloud: false,
         cloud: Some(cloud.to_string()),
         identity: None,
         recipients: Vec::new(),

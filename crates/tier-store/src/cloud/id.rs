@@ -1,0 +1,153 @@
+//! The identity of a cloud: an object that is made once.
+//!
+//! ```text
+//! tier cloud 1
+//! id 32 hexadecimal digits
+//! ```
+//!
+//! It is called `tier-cloud`, lies beside the filesystems' prefixes, and says nothing of them. It is
+//! created conditionally and never again: two stores that begin with one place at a time find one
+//! identity there.
+
+use std::fmt;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tier_types::{Call, Created, ErrorKind, ObjectName, ObjectStore, PortError};
+
+use crate::StoreError;
+
+const HEAD: &str = "tier cloud 1\nid ";
+
+/// The length of the object.
+const LEN_BYTES: usize = HEAD.len() + 32 + 1;
+
+/// Which cloud it is: 16 random bytes, written as 32 hexadecimal digits.
+///
+/// ```
+/// use tier_store::CloudId;
+///
+/// let id = CloudId::parse("000102030405060708090a0b0c0d0e0f").unwrap();
+/// assert_eq!(id.to_string(), "000102030405060708090a0b0c0d0e0f");
+/// assert_eq!(CloudId::parse("short"), None);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct CloudId(u128);
+
+impl CloudId {
+    /// From its 32 digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        // The parser of numbers would take a sign, and capitals, which would be another text of the
+        // same identity.
+        let is_digit = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+        let fits = text.len() == 32 && text.bytes().all(is_digit);
+        u128::from_str_radix(text, 16).ok().filter(|_| fits).map(Self)
+    }
+
+    fn random() -> Result<Self, StoreError> {
+        let mut bytes = [0; 16];
+        SystemRandom::new()
+            .fill(&mut bytes)
+            .map_err(|_| StoreError::Unusable("the system gives no random bytes".into()))?;
+        Ok(Self(u128::from_be_bytes(bytes)))
+    }
+
+    fn to_object(self) -> String {
+        format!("{HEAD}{self}\n")
+    }
+
+    fn from_object(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        Self::parse(text.strip_prefix(HEAD)?.strip_suffix('\n')?)
+    }
+
+    /// The identity of a cloud; `None` if the place has none. An object that is none is an error of
+    /// kind `Damaged`.
+    pub fn read(call: &Call<'_>, cloud: &dyn ObjectStore) -> Result<Option<Self>, PortError> {
+        let name = name();
+        let mut bytes = [0; LEN_BYTES];
+        let len_bytes = match cloud.metadata(call, &name) {
+            Err(error) if error.kind() == ErrorKind::Missing => return Ok(None),
+            metadata => metadata?.len_bytes,
+        };
+        if usize::try_from(len_bytes) == Ok(LEN_BYTES) {
+            cloud.read_range(call, &name, 0, &mut bytes)?;
+        }
+        let id = Self::from_object(&bytes);
+        id.map(Some).ok_or_else(|| {
+            let message = format!("{}/{name} is no identity of a cloud", cloud.url());
+            PortError::new(ErrorKind::Damaged, message)
+        })
+    }
+
+    /// Gives a place an identity, and returns the one that it has then.
+    pub(crate) fn make(cloud: &dyn ObjectStore) -> Result<Self, StoreError> {
+        let (call, new) = (Call::bulk(), Self::random()?);
+        let created = cloud.create(&call, &name(), &new.to_object().as_bytes())?;
+        // Also after a creation: what counts is what the place says from now on.
+        let there = Self::read(&call, cloud)?.filter(|id| created != Created::New || *id == new);
+        there.ok_or_else(|| {
+            let url = cloud.url();
+            StoreError::Unusable(format!("{url} does not keep what is written to it"))
+        })
+    }
+}
+
+impl fmt::Display for CloudId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+#[expect(clippy::expect_used, reason = "a constant")]
+fn name() -> ObjectName {
+    ObjectName::new("tier-cloud").expect("a valid name")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tier_testkit::{Fault, FaultyStore, MemoryStore};
+
+    use super::*;
+
+    const CALL: Call<'static> = Call::bulk();
+
+    #[test]
+    fn a_place_has_one_identity_whoever_makes_it() {
+        let cloud = MemoryStore::default();
+        assert_eq!(CloudId::read(&CALL, &cloud).unwrap(), None);
+        let id = CloudId::make(&cloud).unwrap();
+        assert_eq!(CloudId::read(&CALL, &cloud).unwrap(), Some(id));
+        assert_eq!(CloudId::make(&cloud).unwrap(), id, "the one that is there");
+        assert_ne!(CloudId::make(&MemoryStore::default()).unwrap(), id);
+        let text = cloud.bytes(&name());
+        assert_eq!(text, format!("tier cloud 1\nid {id}\n").as_bytes());
+    }
+
+    #[test]
+    fn what_is_no_identity_is_damage() {
+        for bad in [
+            "",
+            "tier cloud 2\nid 000102030405060708090a0b0c0d0e0f\n",
+            "tier cloud 1\nid 000102030405060708090A0B0C0D0E0F\n",
+            "tier cloud 1\nid +00102030405060708090a0b0c0d0e0f\n",
+            "tier cloud 1\nid 000102030405060708090a0b0c0d0e0f",
+            "tier cloud 1\nid 000102030405060708090a0b0c0d0e0f\nmore",
+        ] {
+            let cloud = MemoryStore::default();
+            cloud.put(&CALL, &name(), &bad.as_bytes()).unwrap();
+            let error = CloudId::read(&CALL, &cloud).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Damaged, "{bad:?}");
+            assert!(CloudId::make(&cloud).is_err(), "it is not replaced: {bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_store_that_loses_what_is_put_is_no_cloud() {
+        let cloud = FaultyStore::new(Arc::new(MemoryStore::default()));
+        cloud.break_at(0, Fault::LostPut);
+        let error = CloudId::make(&cloud).unwrap_err();
+        assert!(error.to_string().contains("does not keep"), "{error}");
+    }
+}

@@ -1,0 +1,210 @@
+//! A cloud that is compared with the one that a store knows.
+//!
+//! Before anything is written, deleted or listed the place's identity is read: an object of fifty
+//! bytes, beside a tarball of a hundred million. A read needs none, for digests and keys say of its
+//! bytes what they are; only where an object is missing the question is whose.
+
+use std::sync::Arc;
+
+use tier_types::{
+    Call, Created, ErrorKind, ListPage, ObjectContent, ObjectMetadata, ObjectName, ObjectStore,
+    ObjectVersion, PortError, RangeRead, StoreLayer,
+};
+
+use super::id::CloudId;
+
+/// Objects in the cloud of this identity; while the place has another one, or none, the store is
+/// `Denied` or `Away`.
+pub(crate) struct KnownCloud {
+    inner: Arc<dyn ObjectStore>,
+    /// `None` if the store was restored from a place that had none.
+    id: Option<CloudId>,
+}
+
+impl KnownCloud {
+    pub(crate) fn new(inner: Arc<dyn ObjectStore>, id: Option<CloudId>) -> Self {
+        Self { inner, id }
+    }
+
+    /// An error if the place is not the cloud.
+    fn check(&self, call: &Call<'_>) -> Result<(), PortError> {
+        let found = CloudId::read(call, self.inner.as_ref())?;
+        let url = self.inner.url();
+        match (found, self.id) {
+            (Some(found), Some(id)) if found == id => Ok(()),
+            // It may come back by itself, as a disk does that is mounted late.
+            (None, Some(id)) => Err(PortError::new(
+                ErrorKind::Away,
+                format!(
+                    "{url} is not the cloud of this store: its identity (the object tier-cloud, \
+                     with {id}) is not there; is its disk mounted, and is nothing lost?"
+                ),
+            )),
+            (Some(found), Some(id)) => Err(PortError::new(
+                ErrorKind::Denied,
+                format!(
+                    "{url} is another cloud than that of this store: its identity is {found}, and \
+                     not {id}; nothing is written to it"
+                ),
+            )),
+            (_, None) => Err(PortError::new(
+                ErrorKind::Denied,
+                format!(
+                    "this store does not know the identity of its cloud at {url}, so that nothing \
+                     is written there; set cloud_id in tier.toml to what the object tier-cloud says"
+                ),
+            )),
+        }
+    }
+
+    /// What is missing may be so because the place is another one.
+    fn explained<T>(&self, call: &Call<'_>, answer: Result<T, PortError>) -> Result<T, PortError> {
+        match answer {
+            Err(error) if error.kind() == ErrorKind::Missing && self.id.is_some() => {
+                self.check(call)?;
+                Err(error)
+            }
+            answer => answer,
+        }
+    }
+}
+
+impl StoreLayer for KnownCloud {
+    fn inner(&self) -> &dyn ObjectStore {
+        self.inner.as_ref()
+    }
+
+    fn put(
+        &self,
+        call: &Call<'_>,
+        name: &ObjectName,
+        content: &dyn ObjectContent,
+    ) -> Result<(), PortError> {
+        self.check(call)?;
+        self.inner.put(call, name, content)
+    }
+
+    fn create(
+        &self,
+        call: &Call<'_>,
+        name: &ObjectName,
+        content: &dyn ObjectContent,
+    ) -> Result<Created, PortError> {
+        self.check(call)?;
+        self.inner.create(call, name, content)
+    }
+
+    fn metadata(&self, call: &Call<'_>, name: &ObjectName) -> Result<ObjectMetadata, PortError> {
+        self.explained(call, self.inner.metadata(call, name))
+    }
+
+    fn read_ranges(
+        &self,
+        call: &Call<'_>,
+        name: &ObjectName,
+        ranges: &mut [RangeRead<'_>],
+    ) -> Result<(), PortError> {
+        self.explained(call, self.inner.read_ranges(call, name, ranges))
+    }
+
+    fn stream(
+        &self,
+        call: &Call<'_>,
+        name: &ObjectName,
+        offset_bytes: u64,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), PortError>,
+    ) -> Result<(), PortError> {
+        self.explained(call, self.inner.stream(call, name, offset_bytes, take))
+    }
+
+    fn list(
+        &self,
+        call: &Call<'_>,
+        prefix: &str,
+        after: Option<&ObjectName>,
+    ) -> Result<ListPage, PortError> {
+        // Once for a listing: an empty one would say that there is nothing.
+        if after.is_none() && self.id.is_some() {
+            self.check(call)?;
+        }
+        self.inner.list(call, prefix, after)
+    }
+
+    fn delete(
+        &self,
+        call: &Call<'_>,
+        name: &ObjectName,
+        only: Option<&ObjectVersion>,
+    ) -> Result<(), PortError> {
+        self.check(call)?;
+        self.inner.delete(call, name, only)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tier_testkit::MemoryStore;
+
+    use super::*;
+
+    const CALL: Call<'static> = Call::bulk();
+
+    /// What each operation answers that relies on the place.
+    fn answers(cloud: &dyn ObjectStore) -> Vec<Result<(), PortError>> {
+        let name = ObjectName::new("fs/missing").unwrap();
+        let content = &&b"bytes"[..];
+        vec![
+            cloud.put(&CALL, &name, content),
+            cloud.create(&CALL, &name, content).map(drop),
+            cloud.delete(&CALL, &name, None),
+            cloud.metadata(&CALL, &name).map(drop),
+            cloud.read_range(&CALL, &name, 0, &mut [0]),
+            cloud.stream(&CALL, &name, 0, &mut |_| Ok(())),
+            cloud.list(&CALL, "", None).map(drop),
+        ]
+    }
+
+    #[test]
+    fn another_place_is_not_the_cloud() {
+        let known = |place, id| KnownCloud::new(Arc::new(place), Some(id));
+        let id = CloudId::make(&MemoryStore::default()).unwrap();
+        for answer in answers(&known(MemoryStore::default(), id)) {
+            assert_eq!(answer.unwrap_err().kind(), ErrorKind::Away, "an empty place");
+        }
+        let foreign = MemoryStore::default();
+        CloudId::make(&foreign).unwrap();
+        let foreign = known(foreign, id);
+        for answer in answers(&foreign) {
+            assert_eq!(answer.unwrap_err().kind(), ErrorKind::Denied, "another cloud");
+        }
+        assert_eq!(foreign.inner.names(&CALL, "fs/").unwrap(), [], "nothing was written");
+    }
+
+    #[test]
+    fn the_cloud_is_written_and_read() {
+        let place = MemoryStore::default();
+        let id = CloudId::make(&place).unwrap();
+        let cloud: &dyn ObjectStore = &KnownCloud::new(Arc::new(place), Some(id));
+        let name = ObjectName::new("fs/there").unwrap();
+        cloud.put(&CALL, &name, &&b"bytes"[..]).unwrap();
+        assert_eq!(cloud.names(&CALL, "fs/").unwrap(), std::slice::from_ref(&name));
+        assert_eq!(cloud.metadata(&CALL, &name).unwrap().len_bytes, 5);
+        cloud.delete(&CALL, &name, None).unwrap();
+        let missing = cloud.metadata(&CALL, &name).unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::Missing, "of the cloud that is there");
+    }
+
+    #[test]
+    fn a_cloud_without_an_identity_is_read_only() {
+        let place = MemoryStore::default();
+        let name = ObjectName::new("fs/there").unwrap();
+        place.put(&CALL, &name, &&b"bytes"[..]).unwrap();
+        let cloud: &dyn ObjectStore = &KnownCloud::new(Arc::new(place), None);
+        let mut bytes = [0; 5];
+        cloud.read_range(&CALL, &name, 0, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"bytes");
+        assert_eq!(cloud.names(&CALL, "").unwrap(), std::slice::from_ref(&name));
+        let refused = cloud.put(&CALL, &name, &&b"bytes"[..]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Denied, "{refused}");
+    }
+}
