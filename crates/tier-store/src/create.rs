@@ -68,6 +68,7 @@ pub struct PreparedStore {
     layout: Layout,
     config: Config,
     public_key: String,
+    adopt_cloud: bool,
 }
 
 impl NewStore {
@@ -76,6 +77,7 @@ impl NewStore {
         // What cannot be is found out before anything is made.
         if let Some(url) = &self.cloud {
             self.check_cloud(url)?;
+            make_cloud(url)?;
         }
         let mut keys = match &self.identity {
             Some(path) => read_identity(path)?,
@@ -85,26 +87,19 @@ impl NewStore {
             keys.add_recipient(recipient)?;
         }
         let layout = Layout::new(path);
-        let mut config = self.config(FilesystemId::random()?);
+        let config = self.config(FilesystemId::random()?);
         if let Some(problem) = config.unsound() {
             return Err(StoreError::Config { path: layout.config(), problem: problem.into() });
         }
         prepare_directory(&layout, &keys)?;
-        if let Some(url) = &self.cloud {
-            let id = CloudId::make(make_cloud(url)?.as_ref())?;
-            tracing::info!(url, %id, "a cloud");
-            config.cloud_id = Some(id.to_string());
-        }
-        Ok(PreparedStore { layout, config, public_key: keys.public_key() })
+        let (public_key, adopt_cloud) = (keys.public_key(), self.adopt_cloud);
+        Ok(PreparedStore { layout, config, public_key, adopt_cloud })
     }
 
     /// An error if a cloud may not be given to this store. That it is not there yet is none.
     fn check_cloud(&self, url: &str) -> Result<(), StoreError> {
         match CloudId::read(&Call::bulk(), open_cloud(url)?.as_ref()) {
-            Ok(Some(id)) if !self.adopt_cloud => Err(StoreError::Unusable(format!(
-                "{url} is a cloud already, with the identity {id}; if this store is to have its \
-                 archive there beside what is in it, say so (--adopt-cloud)"
-            ))),
+            Ok(Some(id)) if !self.adopt_cloud => Err(id.is_there_already(url)),
             Err(error) if error.kind() != ErrorKind::Away => Err(error.into()),
             Ok(_) | Err(_) => Ok(()),
         }
@@ -150,8 +145,14 @@ impl PreparedStore {
         &self.public_key
     }
 
-    /// Makes it a store.
-    pub fn finish(self) -> Result<(), StoreError> {
+    /// Makes it a store, and its cloud a cloud: last, so that an attempt that failed before can be
+    /// repeated without adopting what it left.
+    pub fn finish(mut self) -> Result<(), StoreError> {
+        if let Some(url) = &self.config.cloud {
+            let id = CloudId::make(open_cloud(url)?.as_ref(), self.adopt_cloud)?;
+            tracing::info!(url, %id, "the store has a cloud");
+            self.config.cloud_id = Some(id.to_string());
+        }
         assert!(self.config.unsound().is_none(), "checked when it was prepared");
         tracing::info!(path = %self.layout.root().display(), "store made");
         self.config.write(&self.layout)

@@ -20,8 +20,8 @@ use tier_persist::{
 };
 use tier_status::{Event, StatusHeader, StatusSink, Tier};
 use tier_types::{
-    Call, Clock, Ino, MountedInstance, ObjectStore, PortError, Recall, SnapshotId, SystemClock,
-    Xid, to_usize,
+    Call, Clock, ErrorKind, Ino, MountedInstance, ObjectStore, PortError, Recall, SnapshotId,
+    SystemClock, Xid, to_usize,
 };
 
 use crate::cloud::{CloudId, open_cloud};
@@ -116,7 +116,7 @@ pub fn restore(
         .ok_or_else(|| StoreError::Unusable("the cloud has no snapshot".into()))?;
     let archive = until(archive, source.snapshot)?;
     let mut config = settings(&archive, &newest, filesystem, source)?;
-    config.cloud_id = identity_of(cloud.as_ref()).map(|id| id.to_string());
+    config.cloud_id = identity_of(cloud.as_ref())?.map(|id| id.to_string());
     let behind = |last: Xid| last.get() <= config.xid_floor;
     assert!(archive.snapshots().all(|s| behind(s.range.last())), "no number is given out twice");
     let layout = Layout::new(path);
@@ -206,18 +206,16 @@ fn open_archive<'a>(
 
 /// Which cloud it is. An archive is restored also from a place that has lost its identity: then
 /// the store does not push to it.
-fn identity_of(cloud: &dyn ObjectStore) -> Option<CloudId> {
-    match CloudId::read(&Call::bulk(), cloud) {
-        Ok(Some(id)) => Some(id),
-        Ok(None) => {
-            tracing::warn!(url = cloud.url(), "the cloud has lost its identity, tier-cloud");
-            None
-        }
-        Err(error) => {
-            tracing::warn!(%error, "the identity of the cloud cannot be read");
-            None
-        }
+fn identity_of(cloud: &dyn ObjectStore) -> Result<Option<CloudId>, PortError> {
+    let id = match CloudId::read(&Call::bulk(), cloud) {
+        Err(error) if error.kind() == ErrorKind::Damaged => None,
+        id => id?,
+    };
+    if id.is_none() {
+        let url = cloud.url();
+        tracing::warn!(url, "the cloud has lost its identity; this store will not push to it");
     }
+    Ok(id)
 }
 
 /// The settings of the new store: it goes on behind the newest snapshot of all, in the way of the

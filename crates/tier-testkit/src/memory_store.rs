@@ -35,7 +35,30 @@ const PIECE_BYTES: usize = 4096;
 #[derive(Debug, Default)]
 pub struct MemoryStore(Arc<Mutex<Objects>>);
 
-type Objects = BTreeMap<ObjectName, Vec<u8>>;
+#[derive(Debug, Default)]
+struct Objects {
+    by_name: BTreeMap<ObjectName, Object>,
+    /// Objects that were ever made.
+    n_made: u64,
+}
+
+#[derive(Debug)]
+struct Object {
+    bytes: Vec<u8>,
+    /// Which of all objects it is.
+    number: u64,
+}
+
+impl Objects {
+    fn insert(&mut self, name: ObjectName, bytes: Vec<u8>) {
+        self.n_made += 1;
+        self.by_name.insert(name, Object { bytes, number: self.n_made });
+    }
+
+    fn get(&self, name: &ObjectName) -> Result<&Object, PortError> {
+        self.by_name.get(name).ok_or_else(|| missing(name))
+    }
+}
 
 /// An object on its way into the store.
 struct StagedBytes {
@@ -75,12 +98,14 @@ impl StagingStore for MemoryStore {
 impl MemoryStore {
     /// Changes an object's bytes, as no store should: damage.
     pub fn tamper(&self, name: &ObjectName, change: impl FnOnce(&mut Vec<u8>)) {
-        change(self.0.lock().get_mut(name).expect("the object to be tampered with is there"));
+        let mut objects = self.0.lock();
+        let object = objects.by_name.get_mut(name);
+        change(&mut object.expect("the object to be tampered with is there").bytes);
     }
 
     /// The bytes of an object.
     pub fn bytes(&self, name: &ObjectName) -> Vec<u8> {
-        self.0.lock()[name].clone()
+        self.0.lock().by_name[name].bytes.clone()
     }
 }
 
@@ -121,7 +146,7 @@ impl ObjectStore for MemoryStore {
         let mut bytes = vec![0; to_usize(content.len_bytes())];
         content.read_at(call, 0, &mut bytes)?;
         let mut objects = self.0.lock();
-        if let Some(there) = objects.get(name) {
+        if let Some(there) = objects.by_name.get(name) {
             return Ok(Created::Exists(metadata_of(there)));
         }
         objects.insert(name.clone(), bytes);
@@ -130,7 +155,7 @@ impl ObjectStore for MemoryStore {
 
     fn metadata(&self, call: &Call<'_>, name: &ObjectName) -> Result<ObjectMetadata, PortError> {
         call.check(name)?;
-        self.0.lock().get(name).map(|bytes| metadata_of(bytes)).ok_or_else(|| missing(name))
+        self.0.lock().get(name).map(metadata_of)
     }
 
     fn read_ranges(
@@ -141,7 +166,7 @@ impl ObjectStore for MemoryStore {
     ) -> Result<(), PortError> {
         call.check(name)?;
         let objects = self.0.lock();
-        let bytes = objects.get(name).ok_or_else(|| missing(name))?;
+        let bytes = &objects.get(name)?.bytes;
         for RangeRead { offset_bytes, buffer } in ranges {
             let rest = bytes.get(to_usize(*offset_bytes)..);
             let found = rest.and_then(|rest| rest.get(..buffer.len()));
@@ -159,7 +184,7 @@ impl ObjectStore for MemoryStore {
     ) -> Result<(), PortError> {
         call.check(name)?;
         // Not under the lock: what takes the bytes may ask the store.
-        let bytes = self.0.lock().get(name).cloned().ok_or_else(|| missing(name))?;
+        let bytes = self.0.lock().get(name)?.bytes.clone();
         let rest = bytes.get(to_usize(offset_bytes)..).ok_or_else(|| too_short(name))?;
         for piece in rest.chunks(PIECE_BYTES) {
             call.check(name)?;
@@ -178,11 +203,12 @@ impl ObjectStore for MemoryStore {
         let objects = self.0.lock();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut listed = objects
+            .by_name
             .range::<ObjectName, _>((from, Bound::Unbounded))
             .filter(|(name, _)| name.as_str().starts_with(prefix))
-            .map(|(name, bytes)| ListedObject {
+            .map(|(name, object)| ListedObject {
                 name: name.clone(),
-                len_bytes: to_u64(bytes.len()),
+                len_bytes: to_u64(object.bytes.len()),
             });
         let page = listed.by_ref().take(N_PAGE).collect();
         Ok(ListPage { objects: page, is_last: listed.next().is_none() })
@@ -197,21 +223,20 @@ impl ObjectStore for MemoryStore {
         call.check(name)?;
         let mut objects = self.0.lock();
         let is_another =
-            |there: &Vec<u8>| only.is_some_and(|only| *only != metadata_of(there).version);
-        if objects.get(name).is_some_and(is_another) {
+            |there: &Object| only.is_some_and(|only| *only != metadata_of(there).version);
+        if objects.by_name.get(name).is_some_and(is_another) {
             return Err(PortError::new(ErrorKind::Conflict, format!("{name} is another one")));
         }
-        objects.remove(name);
+        objects.by_name.remove(name);
         Ok(())
     }
 }
 
-fn metadata_of(bytes: &[u8]) -> ObjectMetadata {
-    let checksum = crc32c::crc32c(bytes);
+fn metadata_of(object: &Object) -> ObjectMetadata {
     ObjectMetadata {
-        len_bytes: to_u64(bytes.len()),
-        checksum: Some(ObjectChecksum::Crc32c(checksum)),
+        len_bytes: to_u64(object.bytes.len()),
+        checksum: Some(ObjectChecksum::Crc32c(crc32c::crc32c(&object.bytes))),
         class: StorageClass::Online,
-        version: ObjectVersion(format!("{}-{checksum}", bytes.len())),
+        version: ObjectVersion(object.number.to_string()),
     }
 }

@@ -61,6 +61,15 @@ fn a_cloud_on_a_disk_that_is_not_mounted_is_waited_for() {
     assert!(!Path::new(&new).exists(), "nothing was made");
     fs::rename(store.at("elsewhere"), store.at("cloud")).unwrap();
     is_whole_again(&store);
+
+    // What was restored has no tarballs of its own: without the cloud they are not lost.
+    let index = store.at("restored/index");
+    fs::rename(store.at("cloud"), store.at("elsewhere")).unwrap();
+    refused(&tier(&["index", "rebuild", &new]), "is its disk mounted?");
+    fs::rename(store.at("elsewhere"), store.at("cloud")).unwrap();
+    assert!(Path::new(&index).exists(), "the index in use stays");
+    tier(&["index", "check", &new]).ok();
+    store.check_export(&new, "out again");
 }
 
 /// The directory on which the disk is mounted is there also without the disk.

@@ -11,10 +11,10 @@
 //! that is not mounted: were it made anew, objects would go to the disk below, be found there, and
 //! be gone when the right one is back. So everything is `Away` then.
 //!
-//! Several writers may put one name at a time: each has a temporary file of its own, and the last
-//! rename wins, with a whole object. A name is created by a rename that replaces nothing, or by a
-//! hard link where the filesystem has no such rename: either is one step of the filesystem, which
-//! one of all writers takes.
+//! Several writers may put or create one name at a time: each has a temporary file of its own, which
+//! gets the name by a rename that replaces nothing, or by a hard link where the filesystem has no
+//! such rename. Either is one step of the filesystem, which one of all writers takes. Only a staged
+//! object replaces what has its name, and it is this machine's alone.
 
 mod disk;
 mod staged;
@@ -71,9 +71,10 @@ impl DirStore {
 
     /// Objects below `root`, which is made if it is not there.
     pub fn create(root: &Path) -> Result<Self, PortError> {
-        fs::create_dir_all(root).map_err(|source| failed("create directory", root, source))?;
+        fs::create_dir_all(root)
+            .map_err(|source| failed(root, "create directory", root, source))?;
         if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync_directory(parent)?;
+            sync_directory(parent, parent)?;
         }
         Ok(Self::at(root))
     }
@@ -84,14 +85,8 @@ impl DirStore {
         path
     }
 
-    /// An error with a file of this store: what is not there is missing only if the root is there.
     fn failed(&self, operation: &str, path: &Path, source: io::Error) -> PortError {
-        if source.kind() == io::ErrorKind::NotFound && !self.root.is_dir() {
-            let root = self.root.display();
-            let message = format!("the directory {root} is not there; is its disk mounted?");
-            return PortError::new(ErrorKind::Away, message);
-        }
-        failed(operation, path, source)
+        failed(&self.root, operation, path, source)
     }
 
     /// Makes an object durable that is there.
@@ -142,6 +137,22 @@ impl DirStore {
         Ok(staged)
     }
 
+    /// A put finds an object under the name. An earlier attempt may have failed between the rename
+    /// and the syncs of directories: what is there is not durable by being there.
+    fn taken(
+        &self,
+        name: &ObjectName,
+        len_bytes: u64,
+        there: &ObjectMetadata,
+    ) -> Result<(), PortError> {
+        if there.len_bytes == len_bytes {
+            tracing::debug!(%name, len_bytes, "an object is there already");
+            return self.sync(name);
+        }
+        let message = format!("object {name} exists with another length; it is kept");
+        Err(PortError::new(ErrorKind::Conflict, message))
+    }
+
     fn open(&self, name: &ObjectName) -> Result<(PathBuf, File), PortError> {
         let path = self.path(name);
         let file = File::open(&path).map_err(|source| self.failed("open", &path, source))?;
@@ -155,9 +166,9 @@ impl StagingStore for DirStore {
     }
 
     fn discard_staged(&self) -> Result<(), PortError> {
-        for path in walk::temporaries(&self.root)? {
+        for path in walk::temporaries(&self.root, &self.root)? {
             tracing::debug!(path = %path.display(), "removing what a crash left of an object");
-            fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?;
+            fs::remove_file(&path).map_err(|source| self.failed("remove", &path, source))?;
         }
         Ok(())
     }
@@ -176,22 +187,16 @@ impl ObjectStore for DirStore {
     ) -> Result<(), PortError> {
         let len_bytes = content.len_bytes();
         match self.metadata(call, name) {
-            // An earlier attempt may have failed between the rename and the syncs of directories:
-            // what is there is not durable by being there.
-            Ok(there) if there.len_bytes == len_bytes => {
-                tracing::debug!(%name, len_bytes, "an object is there already");
-                return self.sync(name);
-            }
-            Ok(_) => {
-                let message = format!("object {name} exists with another length; it is kept");
-                return Err(PortError::new(ErrorKind::Conflict, message));
-            }
+            Ok(there) => return self.taken(name, len_bytes, &there),
             Err(error) if error.kind() == ErrorKind::Missing => {}
             Err(error) => return Err(error),
         }
-        self.stage_content(call, name, content)?.finish()?;
-        tracing::debug!(%name, len_bytes, "object put");
-        Ok(())
+        if self.stage_content(call, name, content)?.finish_new()? {
+            tracing::debug!(%name, len_bytes, "object put");
+            return Ok(());
+        }
+        // Another writer was faster.
+        self.taken(name, len_bytes, &self.metadata(call, name)?)
     }
 
     fn create(
@@ -219,6 +224,9 @@ impl ObjectStore for DirStore {
         call.check(name)?;
         let path = self.path(name);
         let metadata = fs::metadata(&path).map_err(|source| self.failed("find", &path, source))?;
+        if !metadata.is_file() {
+            return Err(self.failed("find", &path, io::ErrorKind::NotFound.into()));
+        }
         Ok(ObjectMetadata {
             len_bytes: metadata.len(),
             checksum: None,
@@ -238,7 +246,7 @@ impl ObjectStore for DirStore {
         for RangeRead { offset_bytes, buffer } in ranges {
             tracing::trace!(%name, offset_bytes, n_bytes = buffer.len(), "reading a range");
             let read = file.read_exact_at(buffer, *offset_bytes);
-            read.map_err(|source| failed("read", &path, source))?;
+            read.map_err(|source| self.failed("read", &path, source))?;
         }
         Ok(())
     }
@@ -252,9 +260,9 @@ impl ObjectStore for DirStore {
     ) -> Result<(), PortError> {
         call.check(name)?;
         let (path, mut file) = self.open(name)?;
-        let read = |source| failed("read", &path, source);
+        let read = |source| self.failed("read", &path, source);
         if file.metadata().map_err(read)?.len() < offset_bytes {
-            return Err(failed("read", &path, io::ErrorKind::UnexpectedEof.into()));
+            return Err(self.failed("read", &path, io::ErrorKind::UnexpectedEof.into()));
         }
         file.seek(SeekFrom::Start(offset_bytes)).map_err(read)?;
         let mut buffer = vec![0; COPY_BYTES];
@@ -275,9 +283,8 @@ impl ObjectStore for DirStore {
         prefix: &str,
         after: Option<&ObjectName>,
     ) -> Result<ListPage, PortError> {
-        let top = walk::entries(&self.root, "");
-        let top = top.map_err(|source| self.failed("list", &self.root, source))?;
-        walk::page(top, call, &walk::Wanted { prefix, after, n_max: N_PAGE })
+        let wanted = walk::Wanted { prefix, after, n_max: N_PAGE };
+        walk::page(&self.root, call, &wanted)
     }
 
     fn delete(

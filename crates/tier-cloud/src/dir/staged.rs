@@ -29,7 +29,7 @@ pub(super) struct StagedFile {
 impl Drop for StagedFile {
     fn drop(&mut self) {
         if !self.is_finished {
-            // What cannot be removed is removed at the next start.
+            // What cannot be removed is left, and is no object.
             let _ = fs::remove_file(&self.temporary);
         }
     }
@@ -39,26 +39,31 @@ impl StagedFile {
     /// Makes the temporary file of an object at this path below the root. The error says which file
     /// could not be made.
     pub(super) fn create(path: PathBuf, root: &Path) -> Result<Self, (PathBuf, io::Error)> {
-        let temporary = temporary_beside(&path);
-        let made = OpenOptions::new().write(true).create_new(true).open(&temporary);
-        let file = match made {
-            Ok(file) => file,
-            Err(source) => return Err((temporary, source)),
-        };
-        tracing::trace!(path = %temporary.display(), "staging an object");
-        Ok(Self { file, temporary, path, root: root.to_path_buf(), is_finished: false })
+        loop {
+            let temporary = temporary_beside(&path);
+            match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+                Ok(file) => {
+                    tracing::trace!(path = %temporary.display(), "staging an object");
+                    let root = root.to_path_buf();
+                    return Ok(Self { file, temporary, path, root, is_finished: false });
+                }
+                // A process of the same number left it, or has it, on another machine.
+                Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => return Err((temporary, source)),
+            }
+        }
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), PortError> {
         let written = self.file.write_all(bytes);
-        written.map_err(|source| failed("write", &self.temporary, source))
+        written.map_err(|source| failed(&self.root, "write", &self.temporary, source))
     }
 
     /// Gives the object its name, whatever has it.
     pub(super) fn finish(mut self) -> Result<(), PortError> {
         self.sync()?;
         fs::rename(&self.temporary, &self.path)
-            .map_err(|source| failed("rename", &self.temporary, source))?;
+            .map_err(|source| failed(&self.root, "rename", &self.temporary, source))?;
         self.is_finished = true;
         sync_directories(&self.path, &self.root)
     }
@@ -76,17 +81,17 @@ impl StagedFile {
                     Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {
                         return Ok(false);
                     }
-                    Err(source) => return Err(failed("link", &self.temporary, source)),
+                    Err(source) => return Err(failed(&self.root, "link", &self.temporary, source)),
                 }
             }
-            Err(error) => return Err(failed("rename", &self.temporary, error.into())),
+            Err(error) => return Err(failed(&self.root, "rename", &self.temporary, error.into())),
         }
         sync_directories(&self.path, &self.root)?;
         Ok(true)
     }
 
     fn sync(&self) -> Result<(), PortError> {
-        self.file.sync_all().map_err(|source| failed("sync", &self.temporary, source))
+        self.file.sync_all().map_err(|source| failed(&self.root, "sync", &self.temporary, source))
     }
 }
 
@@ -96,10 +101,14 @@ impl StagedObject for StagedFile {
     }
 
     fn flush_handle(&self) -> Result<Flush, PortError> {
-        let file =
-            self.file.try_clone().map_err(|source| failed("duplicate", &self.temporary, source))?;
-        let path = self.temporary.clone();
-        Ok(Box::new(move || file.sync_data().map_err(|source| failed("sync", &path, source))))
+        let file = self
+            .file
+            .try_clone()
+            .map_err(|source| failed(&self.root, "duplicate", &self.temporary, source))?;
+        let (path, root) = (self.temporary.clone(), self.root.clone());
+        Ok(Box::new(move || {
+            file.sync_data().map_err(|source| failed(&root, "sync", &path, source))
+        }))
     }
 
     fn commit(self: Box<Self>) -> Result<(), PortError> {
@@ -107,7 +116,7 @@ impl StagedObject for StagedFile {
     }
 }
 
-/// A name that no other writer has: not in this process, and not in another one that may run.
+/// A name that no other writer of this machine has.
 fn temporary_beside(path: &Path) -> PathBuf {
     let number = N_TEMPORARIES.fetch_add(1, Ordering::Relaxed);
     let mut name = path.as_os_str().to_os_string();

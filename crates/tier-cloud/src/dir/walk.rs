@@ -1,8 +1,9 @@
 //! Listings of a directory: names in order, a page at a time.
 //!
-//! A page costs what it shows, and the directories on the way to it. Entries of a directory are
-//! taken in the order of the names that they lead to: `a-b` comes before `a/c`, because `-` comes
-//! before the slash. A file that cannot be an object is none, and stops nothing.
+//! Entries of a directory are taken in the order of the names that they lead to: `a-b` comes before
+//! `a/c`, because `-` comes before the slash. A page reads the directories on the way to it, and
+//! looks only at the files that it shows. What cannot be an object stops nothing; a directory that
+//! may have objects and cannot be read does, because they would be missing.
 
 use std::fs::{self, DirEntry};
 use std::io;
@@ -38,66 +39,92 @@ impl Wanted<'_> {
 }
 
 /// An entry of a directory.
-pub(super) struct Entry {
+struct Entry {
     /// The name that it leads to; of a directory it ends with a slash.
     name: String,
     path: PathBuf,
-    len_bytes: u64,
 }
 
-/// A page of a listing, from the entries of the root.
+/// A listing on its way through the directories.
+struct Walk<'a> {
+    root: &'a Path,
+    call: &'a Call<'a>,
+    wanted: &'a Wanted<'a>,
+    page: ListPage,
+}
+
+/// A page of a listing of the objects below a root, which must be there.
 pub(super) fn page(
-    top: Vec<Entry>,
+    root: &Path,
     call: &Call<'_>,
     wanted: &Wanted<'_>,
 ) -> Result<ListPage, PortError> {
     assert!(wanted.n_max > 0, "a page has an object, or a listing would never end");
-    let mut page = ListPage { objects: Vec::new(), is_last: true };
-    add(top, call, wanted, &mut page)?;
-    Ok(page)
+    let list = |source| failed(root, "list", root, source);
+    let top = entries(root, "").map_err(list)?;
+    let page = ListPage { objects: Vec::new(), is_last: true };
+    let mut walk = Walk { root, call, wanted, page };
+    walk.add(top)?;
+    Ok(walk.page)
 }
 
-fn add(
-    entries: Vec<Entry>,
-    call: &Call<'_>,
-    wanted: &Wanted<'_>,
-    page: &mut ListPage,
-) -> Result<(), PortError> {
-    call.check(&"a listing")?;
-    for Entry { name, path, len_bytes } in entries {
-        if !page.is_last {
+impl Walk<'_> {
+    fn add(&mut self, entries: Vec<Entry>) -> Result<(), PortError> {
+        for Entry { name, path } in entries {
+            self.call.check(&"a listing")?;
+            if !self.page.is_last {
+                return Ok(());
+            }
+            if name.ends_with('/') {
+                self.add_below(&name, &path)?;
+            } else if let Some(name) = ObjectName::new(name)
+                && self.wanted.is_wanted(&name)
+            {
+                self.add_file(name, &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_below(&mut self, name: &str, path: &Path) -> Result<(), PortError> {
+        if !self.wanted.may_be_below(name) {
             return Ok(());
         }
-        if name.ends_with('/') {
-            if wanted.may_be_below(&name) {
-                match self::entries(&path, &name) {
-                    Ok(below) => add(below, call, wanted, page)?,
-                    // It went meanwhile.
-                    Err(source) if source.kind() == io::ErrorKind::NotFound => {}
-                    Err(source) => return Err(failed("list", &path, source)),
-                }
-            }
-        } else if let Some(name) = ObjectName::new(name).filter(|name| wanted.is_wanted(name)) {
-            if page.objects.len() == wanted.n_max {
-                page.is_last = false;
-            } else {
-                page.objects.push(ListedObject { name, len_bytes });
-            }
+        match entries(path, name) {
+            Ok(below) => self.add(below),
+            // It went meanwhile, if not all did.
+            Err(source) if source.kind() == io::ErrorKind::NotFound && self.root.is_dir() => Ok(()),
+            Err(source) => Err(failed(self.root, "list", path, source)),
         }
     }
-    Ok(())
+
+    fn add_file(&mut self, name: ObjectName, path: &Path) -> Result<(), PortError> {
+        // Through a symbolic link, too. One that leads nowhere is no object.
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(_) if path.is_symlink() => return Ok(()),
+            Err(source) if source.kind() == io::ErrorKind::NotFound && self.root.is_dir() => {
+                return Ok(());
+            }
+            Err(source) => return Err(failed(self.root, "look at", path, source)),
+        };
+        if !metadata.is_file() {
+            return Ok(());
+        }
+        if self.page.objects.len() == self.wanted.n_max {
+            self.page.is_last = false;
+        } else {
+            self.page.objects.push(ListedObject { name, len_bytes: metadata.len() });
+        }
+        Ok(())
+    }
 }
 
 /// What of a directory may be objects or have some, in the order of names.
-pub(super) fn entries(directory: &Path, above: &str) -> io::Result<Vec<Entry>> {
+fn entries(directory: &Path, above: &str) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(directory)? {
-        match looked_at(&entry?, above) {
-            Ok(entry) => entries.extend(entry),
-            // It went meanwhile.
-            Err(source) if source.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(source),
-        }
+        entries.extend(looked_at(&entry?, above)?);
     }
     entries.sort_unstable_by(|a: &Entry, b| a.name.cmp(&b.name));
     Ok(entries)
@@ -106,28 +133,22 @@ pub(super) fn entries(directory: &Path, above: &str) -> io::Result<Vec<Entry>> {
 fn looked_at(entry: &DirEntry, above: &str) -> io::Result<Option<Entry>> {
     let Ok(part) = entry.file_name().into_string() else { return Ok(None) };
     // A directory of the filesystem's own, as `lost+found`, may not even be readable.
-    if ObjectName::new(part.as_str()).is_none() {
+    if ObjectName::new(part.as_str()).is_none() || part.ends_with(TEMPORARY) {
         return Ok(None);
     }
-    let path = entry.path();
-    let kind = entry.file_type()?;
-    let slash = if kind.is_dir() { "/" } else { "" };
-    // Through a symbolic link, too, but only to a file.
-    let metadata = if kind.is_symlink() { fs::metadata(&path)? } else { entry.metadata()? };
-    let is_object = metadata.is_file() && !part.ends_with(TEMPORARY);
-    let entry = Entry { name: format!("{above}{part}{slash}"), path, len_bytes: metadata.len() };
-    Ok((kind.is_dir() || is_object).then_some(entry))
+    let slash = if entry.file_type()?.is_dir() { "/" } else { "" };
+    Ok(Some(Entry { name: format!("{above}{part}{slash}"), path: entry.path() }))
 }
 
 /// The files that a crash left, which no listing shows.
-pub(super) fn temporaries(directory: &Path) -> Result<Vec<PathBuf>, PortError> {
-    let list = |source| failed("list", directory, source);
+pub(super) fn temporaries(root: &Path, directory: &Path) -> Result<Vec<PathBuf>, PortError> {
+    let list = |source| failed(root, "list", directory, source);
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).map_err(list)? {
         let entry = entry.map_err(list)?;
         let path = entry.path();
         if entry.file_type().map_err(list)?.is_dir() {
-            found.extend(temporaries(&path)?);
+            found.extend(temporaries(root, &path)?);
         } else if path.as_os_str().as_encoded_bytes().ends_with(TEMPORARY.as_bytes()) {
             found.push(path);
         }

@@ -1,7 +1,7 @@
 //! Where the tarballs of a filesystem are: stores, in order of preference, and the keys to open
 //! them.
 
-use tier_types::{Call, ObjectName, ObjectStore};
+use tier_types::{Call, ErrorKind, ObjectName, ObjectStore};
 
 use crate::error::PersistError;
 use crate::format::keys::Keys;
@@ -24,7 +24,7 @@ impl<'a> TarballSource<'a> {
         row.name(self.filesystem)
     }
 
-    /// The first of the stores that has the object; where none has it, the first one will say why.
+    /// The first of the stores that has the object.
     pub(crate) fn store_with(
         &self,
         name: &ObjectName,
@@ -34,12 +34,17 @@ impl<'a> TarballSource<'a> {
             return Ok(*only);
         }
         // By its length alone: whether the copy is whole shows when its frames are read.
-        let has_it = |store: &&&'a dyn ObjectStore| {
-            let found = store.metadata(&Call::bulk(), name);
-            found.inspect_err(|error| tracing::debug!(%name, %error, "passing a store by")).is_ok()
-        };
-        let found = self.stores.iter().find(has_it).or(self.stores.first());
-        found.copied().ok_or_else(|| PersistError::Missing(name.to_string()))
+        let mut why = None;
+        for store in self.stores {
+            match store.metadata(&Call::bulk(), name) {
+                Ok(_) => return Ok(*store),
+                // What one store has not another one may have, and one that is away may have it,
+                // too: then it is not missing.
+                Err(error) if error.kind() == ErrorKind::Missing => {}
+                Err(error) => why = why.or(Some(error)),
+            }
+        }
+        Err(why.map_or_else(|| PersistError::Missing(name.to_string()), PersistError::Store))
     }
 
     /// Opens a tarball that a manifest lists.

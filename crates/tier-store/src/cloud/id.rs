@@ -70,7 +70,11 @@ impl CloudId {
             metadata => metadata?.len_bytes,
         };
         if usize::try_from(len_bytes) == Ok(LEN_BYTES) {
-            cloud.read_range(call, &name, 0, &mut bytes)?;
+            match cloud.read_range(call, &name, 0, &mut bytes) {
+                // It went meanwhile.
+                Err(error) if error.kind() == ErrorKind::Missing => return Ok(None),
+                read => read?,
+            }
         }
         let id = Self::from_object(&bytes);
         id.map(Some).ok_or_else(|| {
@@ -79,16 +83,26 @@ impl CloudId {
         })
     }
 
-    /// Gives a place an identity, and returns the one that it has then.
-    pub(crate) fn make(cloud: &dyn ObjectStore) -> Result<Self, StoreError> {
+    /// Gives a place an identity, and returns the one that it has then. Whether that may be another
+    /// one, which was there, `adopts` says.
+    pub(crate) fn make(cloud: &dyn ObjectStore, adopts: bool) -> Result<Self, StoreError> {
         let (call, new) = (Call::bulk(), Self::random()?);
         let created = cloud.create(&call, &name(), &new.to_object().as_bytes())?;
         // Also after a creation: what counts is what the place says from now on.
-        let there = Self::read(&call, cloud)?.filter(|id| created != Created::New || *id == new);
-        there.ok_or_else(|| {
-            let url = cloud.url();
-            StoreError::Unusable(format!("{url} does not keep what is written to it"))
-        })
+        let url = cloud.url();
+        match Self::read(&call, cloud)? {
+            Some(id) if id == new || (created != Created::New && adopts) => Ok(id),
+            Some(id) if created != Created::New => Err(id.is_there_already(&url)),
+            _ => Err(StoreError::Unusable(format!("{url} does not keep what is written to it"))),
+        }
+    }
+
+    /// The error of a store that would take a cloud for its own without being told to.
+    pub(crate) fn is_there_already(self, url: &str) -> StoreError {
+        StoreError::Unusable(format!(
+            "{url} is a cloud already, with the identity {self}; if this store is to have its \
+             archive there beside what is in it, say so (--adopt-cloud)"
+        ))
     }
 }
 
@@ -114,13 +128,15 @@ mod tests {
     const CALL: Call<'static> = Call::bulk();
 
     #[test]
-    fn a_place_has_one_identity_whoever_makes_it() {
+    fn a_place_has_one_identity_which_is_adopted_if_that_is_said() {
         let cloud = MemoryStore::default();
         assert_eq!(CloudId::read(&CALL, &cloud).unwrap(), None);
-        let id = CloudId::make(&cloud).unwrap();
+        let id = CloudId::make(&cloud, false).unwrap();
         assert_eq!(CloudId::read(&CALL, &cloud).unwrap(), Some(id));
-        assert_eq!(CloudId::make(&cloud).unwrap(), id, "the one that is there");
-        assert_ne!(CloudId::make(&MemoryStore::default()).unwrap(), id);
+        assert_eq!(CloudId::make(&cloud, true).unwrap(), id, "the one that is there");
+        let refused = CloudId::make(&cloud, false).unwrap_err().to_string();
+        assert!(refused.contains(&id.to_string()) && refused.contains("adopt"), "{refused}");
+        assert_ne!(CloudId::make(&MemoryStore::default(), false).unwrap(), id);
         let text = cloud.bytes(&name());
         assert_eq!(text, format!("tier cloud 1\nid {id}\n").as_bytes());
     }
@@ -139,7 +155,7 @@ mod tests {
             cloud.put(&CALL, &name(), &bad.as_bytes()).unwrap();
             let error = CloudId::read(&CALL, &cloud).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Damaged, "{bad:?}");
-            assert!(CloudId::make(&cloud).is_err(), "it is not replaced: {bad:?}");
+            assert!(CloudId::make(&cloud, true).is_err(), "it is not replaced: {bad:?}");
         }
     }
 
@@ -147,7 +163,7 @@ mod tests {
     fn a_store_that_loses_what_is_put_is_no_cloud() {
         let cloud = FaultyStore::new(Arc::new(MemoryStore::default()));
         cloud.break_at(0, Fault::LostPut);
-        let error = CloudId::make(&cloud).unwrap_err();
+        let error = CloudId::make(&cloud, false).unwrap_err();
         assert!(error.to_string().contains("does not keep"), "{error}");
     }
 }

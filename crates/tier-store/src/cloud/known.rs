@@ -1,8 +1,11 @@
 //! A cloud that is compared with the one that a store knows.
 //!
-//! Before anything is written, deleted or listed the place's identity is read: an object of fifty
-//! bytes, beside a tarball of a hundred million. A read needs none, for digests and keys say of its
-//! bytes what they are; only where an object is missing the question is whose.
+//! Before anything is written or deleted the place's identity is read: an object of fifty bytes,
+//! beside a tarball of a hundred million. After a write it is read again: the disk may have gone
+//! between, from a directory that stays, and only what is in the cloud before and after was put
+//! there. At the end of a listing it is read because nothing more may be listed of another place. A
+//! read needs none, for digests and keys say of its bytes what they are; only where an object is
+//! missing the question is whose.
 
 use std::sync::Arc;
 
@@ -81,7 +84,8 @@ impl StoreLayer for KnownCloud {
         content: &dyn ObjectContent,
     ) -> Result<(), PortError> {
         self.check(call)?;
-        self.inner.put(call, name, content)
+        self.explained(call, self.inner.put(call, name, content))?;
+        self.check(call)
     }
 
     fn create(
@@ -91,7 +95,9 @@ impl StoreLayer for KnownCloud {
         content: &dyn ObjectContent,
     ) -> Result<Created, PortError> {
         self.check(call)?;
-        self.inner.create(call, name, content)
+        let created = self.explained(call, self.inner.create(call, name, content))?;
+        self.check(call)?;
+        Ok(created)
     }
 
     fn metadata(&self, call: &Call<'_>, name: &ObjectName) -> Result<ObjectMetadata, PortError> {
@@ -123,11 +129,12 @@ impl StoreLayer for KnownCloud {
         prefix: &str,
         after: Option<&ObjectName>,
     ) -> Result<ListPage, PortError> {
-        // Once for a listing: an empty one would say that there is nothing.
-        if after.is_none() && self.id.is_some() {
+        let page = self.inner.list(call, prefix, after)?;
+        // An end that is none would say that there is nothing more.
+        if page.is_last && self.id.is_some() {
             self.check(call)?;
         }
-        self.inner.list(call, prefix, after)
+        Ok(page)
     }
 
     fn delete(
@@ -167,12 +174,12 @@ mod tests {
     #[test]
     fn another_place_is_not_the_cloud() {
         let known = |place, id| KnownCloud::new(Arc::new(place), Some(id));
-        let id = CloudId::make(&MemoryStore::default()).unwrap();
+        let id = CloudId::make(&MemoryStore::default(), false).unwrap();
         for answer in answers(&known(MemoryStore::default(), id)) {
             assert_eq!(answer.unwrap_err().kind(), ErrorKind::Away, "an empty place");
         }
         let foreign = MemoryStore::default();
-        CloudId::make(&foreign).unwrap();
+        CloudId::make(&foreign, false).unwrap();
         let foreign = known(foreign, id);
         for answer in answers(&foreign) {
             assert_eq!(answer.unwrap_err().kind(), ErrorKind::Denied, "another cloud");
@@ -183,7 +190,7 @@ mod tests {
     #[test]
     fn the_cloud_is_written_and_read() {
         let place = MemoryStore::default();
-        let id = CloudId::make(&place).unwrap();
+        let id = CloudId::make(&place, false).unwrap();
         let cloud: &dyn ObjectStore = &KnownCloud::new(Arc::new(place), Some(id));
         let name = ObjectName::new("fs/there").unwrap();
         cloud.put(&CALL, &name, &&b"bytes"[..]).unwrap();

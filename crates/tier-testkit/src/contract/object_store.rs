@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tier_types::{
     Call, Created, ErrorKind, ListedObject, ObjectContent, ObjectName, ObjectStore, ObjectVersion,
-    PortError, RangeRead, to_usize,
+    PortError, RangeRead, to_u64, to_usize,
 };
 
 const CALL: Call<'static> = Call::bulk();
@@ -32,6 +32,7 @@ pub fn check_object_store(store: &dyn ObjectStore) {
     deleted_objects_are_gone(store);
     listings_go_on_behind_a_name(store);
     one_of_many_puts_wins(store);
+    one_of_puts_of_different_lengths_wins(store);
     one_of_many_creations_is_new(store);
 }
 
@@ -157,15 +158,23 @@ fn a_name_is_created_once(store: &dyn ObjectStore) {
     store.delete(&CALL, &made, None).unwrap();
 }
 
+/// So much of it can be read, more than a store takes at once.
+const GOOD_BYTES: usize = 3 << 20;
+
 /// Content that cannot be read to its end.
 struct Unreadable;
 
 impl ObjectContent for Unreadable {
     fn len_bytes(&self) -> u64 {
-        9
+        2 * to_u64(GOOD_BYTES)
     }
 
-    fn read_at(&self, _: &Call<'_>, _: u64, _: &mut [u8]) -> Result<(), PortError> {
+    fn read_at(&self, _: &Call<'_>, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), PortError> {
+        if offset_bytes < to_u64(GOOD_BYTES) && to_usize(offset_bytes) + buffer.len() <= GOOD_BYTES
+        {
+            buffer.fill(7);
+            return Ok(());
+        }
         Err(PortError::new(ErrorKind::Damaged, "the content of x/short ends too early"))
     }
 }
@@ -233,6 +242,9 @@ fn deleted_objects_are_gone(store: &dyn ObjectStore) {
     assert_eq!(read(store, &w), b"w", "another version than the one that was seen stays");
     store.delete(&CALL, &w, Some(&seen)).unwrap();
     store.delete(&CALL, &w, Some(&seen)).expect("one that is not there is no error");
+    put(store, &w, b"w");
+    let error = store.delete(&CALL, &w, Some(&seen)).expect_err("it is not that one");
+    assert_eq!(error.kind(), ErrorKind::Conflict, "equal bytes are another object: {error}");
     for text in ["w", "x/a", "x/b-c", "x/b/deeper", "x/empty"] {
         store.delete(&CALL, &name(text), None).unwrap();
         assert_missing(store, &name(text));
@@ -274,6 +286,22 @@ fn one_of_many_puts_wins(store: &dyn ObjectStore) {
     assert!(bytes.iter().all(|byte| *byte == bytes[0]), "an object is of one put");
     assert_eq!(names(store, ""), std::slice::from_ref(&contested));
     store.delete(&CALL, &contested, None).unwrap();
+}
+
+fn one_of_puts_of_different_lengths_wins(store: &dyn ObjectStore) {
+    for round in 0..20 {
+        let contested = name(&format!("x/lengths-{round}"));
+        let n_done = thread::scope(|scope| {
+            let put_some = |len: usize| {
+                let contested = &contested;
+                scope.spawn(move || store.put(&CALL, contested, &vec![7; len].as_slice()).is_ok())
+            };
+            let threads: Vec<_> = [10, 20, 30, 40].map(put_some).into_iter().collect();
+            threads.into_iter().filter_map(|thread| thread.join().ok().filter(|done| *done)).count()
+        });
+        assert_eq!(n_done, 1, "an object that was put is not replaced");
+        store.delete(&CALL, &contested, None).unwrap();
+    }
 }
 
 fn one_of_many_creations_is_new(store: &dyn ObjectStore) {

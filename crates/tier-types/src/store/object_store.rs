@@ -1,6 +1,6 @@
 //! The port itself; the module above says what holds for all of it.
 
-use crate::PortError;
+use crate::{ErrorKind, PortError};
 
 use super::call::Call;
 use super::content::ObjectContent;
@@ -98,11 +98,16 @@ pub trait ObjectStore: Send + Sync {
         let mut after = None;
         loop {
             let page = self.list(call, prefix, after.as_ref())?;
-            // A store that gives nothing and promises more would be asked for ever.
-            let is_last = page.is_last || page.objects.is_empty();
-            after = page.objects.last().map(|object| object.name.clone());
+            let last = page.objects.last().map(|object| object.name.clone());
+            // A listing that ends before its end would hide objects, and one that goes back would
+            // never end.
+            if !page.is_last && last <= after {
+                let message = format!("the listing of {}/{prefix} does not go on", self.url());
+                return Err(PortError::new(ErrorKind::Failed, message));
+            }
+            after = last;
             page.objects.into_iter().try_for_each(&mut *visit)?;
-            if is_last {
+            if page.is_last {
                 return Ok(());
             }
         }

@@ -149,9 +149,10 @@ impl Scan<'_> {
             }
             Ok(Some(attr)) => entries.n_dirs += u64::from(is_directory(&attr)),
         }
-        let listed = self.reader().listed_name(dir, entry.cookie);
-        let listed = self.tolerate(listed)?;
-        let is_listed = listed.as_ref().map(|listed| listed.as_deref() == Some(name.as_bytes()));
+        let listed_name = self.reader().listed_name(dir, entry.cookie);
+        let is_listed = self
+            .tolerate(listed_name)?
+            .map(|listed_name| listed_name.as_deref() == Some(name.as_bytes()));
         if !is_link_known {
             let is_listed = is_listed == Some(true);
             self.find(of, Problem::LinkMissing { link, is_listed })?;
