@@ -43,6 +43,8 @@ impl Default for Activity {
 impl Activity {
     /// The filesystem is used.
     pub(crate) fn note_use(&self) {
+        // Relaxed, because no other memory is read by what these numbers say: a use that is seen
+        // late delays a yielding and breaks nothing.
         self.last_use.store(self.now() + 1, Ordering::Relaxed);
     }
 

@@ -126,6 +126,8 @@ impl Core {
         Self::create_empty(path, options, Xid::new(0))?;
         let core = Self::open(path, options, clock)?;
         core.make_root()?;
+        // No opening makes a root: without this a loss of power after the return could leave a
+        // filesystem that has none.
         core.fsync()?;
         Ok(core)
     }
@@ -206,6 +208,8 @@ impl Core {
             tracing::warn!(path = %path.display(), "nothing can be written: {loss}");
         }
         let chunk_bytes = db.reader().chunk_bytes()?;
+        // The totals are sums that the repair counts anew, and no read of a file goes by them: the
+        // store opens without them.
         let counters = db.reader().counters()?.unwrap_or_else(|| {
             tracing::warn!("the totals of the filesystem cannot be read; repair them");
             Counters::default()
@@ -248,6 +252,8 @@ impl Core {
             restored_cookies: Mutex::new(COOKIE_PARENT),
             residency_listener: OnceLock::new(),
         };
+        // In this order: the sync has the witness say that all is durable, and a chunk whose bytes
+        // did not survive would be damaged from then on instead of undone.
         undo_unsynced(&core.db, &core.room, &core.committer, chunk_bytes, synced)?;
         core.committer.sync_at_opening()?;
         tracing::info!(path = %path.display(), %last, %published, chunk_bytes, "filesystem opened");
@@ -278,6 +284,8 @@ impl Core {
 
     /// Makes everything done so far durable.
     pub fn fsync(&self) -> Result<(), FsError> {
+        // A sync does not open the store again: without this a program that does nothing but sync
+        // would be refused for good.
         self.recover()?;
         self.committer.sync()
     }
@@ -304,6 +312,7 @@ impl Core {
     /// called after an operation, without locks.
     pub(crate) fn bound_backlogs(&self) {
         self.freed.give_back_if_due(&self.committer);
+        // Asked second, because giving space back syncs as well and then leaves nothing to do here.
         if self.committer.unsynced_bytes() >= UNSYNCED_BYTES_MAX
             && let Err(error) = self.committer.sync()
         {
@@ -334,6 +343,9 @@ impl Core {
         bytes: u64,
     ) -> Result<Permit<'_>, FsError> {
         let permit = self.admit(purpose, bytes)?;
+        // The question itself may have opened the key-value store again. Its permit is of the new
+        // epoch then, so that the committer would take a change that was decided by the old
+        // database.
         if permit.epoch() == Some(epoch) { Ok(permit) } else { Err(FsError::Reopened) }
     }
 
@@ -356,6 +368,8 @@ impl Core {
                 admitted => return admitted,
             };
             let reaped = self.reap(REAP_ROWS_STEP);
+            // An error of the reaper is no answer to the question: there is no room, and that is
+            // said.
             let reaped = reaped.inspect_err(|error| tracing::debug!(%error, "no space comes back"));
             if !reaped.unwrap_or(false) || begin.elapsed() >= at_most {
                 return Err(refused);
@@ -375,6 +389,7 @@ impl Core {
             return self.committer.refusal().map_or(Ok(()), Err);
         };
         // What was to be persisted from them is published again, as after a crash.
+        // They keep the old database from being closed, and could not be read after it anyway.
         self.publications.snapshots.lock().clear();
         self.committer.reopen(|db| store::reopen(db, &self.publications.segments))
     }

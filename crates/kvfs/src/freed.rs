@@ -72,6 +72,7 @@ impl FreedSpace {
         if committer.freed_bytes() < FREED_BYTES_DUE {
             return;
         }
+        // Not waited for: the thread that holds it may be giving back all there is.
         let Some(ended) = self.ended.try_lock() else { return };
         if let Err(error) = self.give_back_steps(committer, ended, N_STEPS_BRIEF) {
             tracing::warn!("space of what was replaced or removed does not come back: {error}");
@@ -100,10 +101,14 @@ impl FreedSpace {
         // generation's last batch, one that gets this number or a higher one was taken after it.
         let number = committer.end_generation();
         let next_snapshot = self.db.next_snapshot();
+        // Until this sync a loss of power would bring back rows whose bytes a hole had taken. If it
+        // fails, nothing is lost: the next generation that ends takes the rows of this one along.
         committer.sync()?;
         ended.generations.push_back(Generation { number, next_snapshot });
         let mut n_steps = 0;
         while let Some(first) = ended.generations.front().copied() {
+            // The numbers rise from generation to generation: what a snapshot needs of this one it
+            // may need of all that follow.
             if self.db.has_snapshot_before(first.next_snapshot) || n_steps >= n_steps_max {
                 break;
             }
@@ -130,6 +135,8 @@ impl FreedSpace {
                 self.db.extent_files().punch(freed.place, u64::from(freed.len))?;
             }
         }
+        // The rows go after the holes are there. The other way round a crash in between would leave
+        // space that is taken and that no row names any more.
         if page.until != *from {
             committer.write_beside(|db| db.forget_freed(from, &page.until))?;
             tracing::debug!(n_extents = page.extents.len(), last, "space given back");

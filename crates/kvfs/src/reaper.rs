@@ -87,6 +87,8 @@ impl Reaper {
     /// # }
     /// ```
     pub fn start(core: &Arc<Core>) -> io::Result<Self> {
+        // Before the thread is there: made by the thread, this could undo a stop that came first,
+        // and the join would wait for ever.
         core.reaping.start();
         let core = Arc::clone(core);
         let reaped = Arc::clone(&core);
@@ -120,6 +122,7 @@ fn run(core: &Core) {
                     break;
                 }
             }
+            // On an idle filesystem no operation comes that would give back what the steps freed.
             core.bound_backlogs();
             let pause = if core.activity.is_foreground() { PAUSE } else { Duration::ZERO };
             if !core.reaping.pause(pause) {
@@ -147,6 +150,8 @@ impl Core {
         if is_behind || self.db.reader().is_repairing()? {
             return Ok(false);
         }
+        // In this order, because a large orphan is deleted by becoming a dying inode; and one kind
+        // of work at a time, so that a step stays as small as was asked.
         Ok(self.reap_orphans(&mut rounds)?
             || self.reap_dying(&mut rounds, n_rows)?
             || self.reap_cuts(&mut rounds, n_rows)?)
@@ -163,6 +168,7 @@ impl Core {
         }
         let orphans = self.db.reader().listed_orphans(rounds.orphans, N_INODES_STEP)?;
         for ino in &orphans {
+            // One that a handle holds is passed over for good: its last handle deletes it.
             self.delete_closed_orphan(*ino)?;
             rounds.orphans = *ino;
         }
@@ -174,6 +180,8 @@ impl Core {
         // From where the round is, and then from the start.
         for start in [rounds.dying, Ino::default()] {
             rounds.dying = start;
+            // Taken before the rows are read: if the store is opened again in between, the commit
+            // is refused, and nothing is deleted by what the old database said.
             let epoch = self.room.epoch();
             let reaped = self.leftovers_of_dying(rounds, n_rows)?;
             if !reaped.is_empty() {
@@ -237,6 +245,8 @@ impl Core {
                 // The last chunk of a file may have fewer bytes than a chunk.
                 let bytes = chunk_bytes.saturating_mul(to_u64(left.chunks.len()));
                 let left_bytes = before.resident_bytes.saturating_sub(bytes);
+                // The last step takes what the row still says, because the steps before it counted
+                // every chunk as a full one.
                 if left.is_complete {
                     draft.counters.lose_dying(before.resident_bytes);
                     draft.delete_dying(*ino);

@@ -75,6 +75,7 @@ impl Reaping {
                 None => self.woken.wait(&mut signal),
             }
         }
+        // Before the work and not after it, so that a signal that comes meanwhile is not lost.
         signal.is_wanted = false;
         !signal.is_stopped
     }
@@ -84,6 +85,8 @@ impl Reaping {
         let mut signal = self.signal.lock();
         if !pause.is_zero() {
             let goes_on = |signal: &mut Signal| !signal.is_stopped;
+            // Only a stop ends the pause early: the work of a signal is found by the next step
+            // anyway.
             let _ = self.woken.wait_while_for(&mut signal, goes_on, pause);
         }
         !signal.is_stopped

@@ -91,6 +91,8 @@ mod model {
         pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: Duration) -> Waited {
             let timed_out = shuttle::rand::thread_rng().r#gen::<bool>();
             if timed_out {
+                // The lock is free for a moment, as in a real wait: what it guards may change
+                // before the return.
                 guard.inner = None;
                 guard.inner = Some(locked(guard.mutex));
             } else {

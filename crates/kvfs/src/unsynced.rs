@@ -59,6 +59,7 @@ impl Undo<'_> {
         let unsynced = self.db.reader().unsynced_places()?;
         let floor = match self.db.reader().extents_floor() {
             Ok(floor) => Some(floor),
+            // Without a floor all files are synced anew, and no space counts as free.
             Err(error) if error.is_damage() => None,
             Err(error) => return Err(error),
         };
@@ -70,6 +71,7 @@ impl Undo<'_> {
         }
         let Some(floor) = floor.filter(|_| is_certain) else { return Ok(()) };
         self.free_unnamed(floor, &unsynced.places)?;
+        // While no sync is believed the rows stay: they name what the next opening has to look at.
         let is_done = unsynced.places.is_empty() || self.db.extent_files().needs_rewrite();
         if is_done { Ok(()) } else { self.db.forget_unsynced() }
     }
@@ -93,6 +95,7 @@ impl Undo<'_> {
             };
             match undone {
                 Ok(is_undone) => n_undone += u64::from(is_undone),
+                // One chunk that cannot be judged must not keep the others from being undone.
                 Err(error) if error.is_damage() || matches!(error, FsError::Extents { .. }) => {
                     tracing::error!(?place, %error, "a chunk that was not synced stays as it is");
                 }
@@ -142,6 +145,7 @@ impl Undo<'_> {
         let Some(Content::InFile(extent, patches)) = Content::from_bytes(&row) else {
             return Ok(false);
         };
+        // A row that refers to another place is judged at that place, or a sync has covered it.
         if extent.place != place || self.db.reader().is_whole(extent)? {
             return Ok(false);
         }
@@ -157,6 +161,8 @@ impl Undo<'_> {
         tracing::debug!(%ino, %chunk, ?place, "chunk data did not survive");
         match before {
             ChunkBefore::Row(before) => {
+                // Patches lie in the row itself, and so they survived: they go on top of the
+                // earlier content.
                 let patched: Vec<_> =
                     patches.iter().map(|(within, bytes)| patch(to_u64(within), bytes)).collect();
                 let (ino, chunk, before) = (*ino, *chunk, before.clone());
@@ -173,6 +179,7 @@ impl Undo<'_> {
                 )?;
             }
             ChunkBefore::Away(run) => {
+                // Chunks without attributes go with a dying inode, or are found by the check.
                 let Some(attr) = self.db.reader().find_attr(*ino)? else { return Ok(false) };
                 let size = FileSize { bytes: attr.size_bytes, chunk_bytes: self.chunk_bytes };
                 let window = MapWindow::load(self.db.reader(), *ino, only, size)?;
@@ -212,6 +219,7 @@ impl Undo<'_> {
         if len == 0 {
             return;
         }
+        // Only space is at stake, and no opening may fail for that.
         if let Err(error) = self.db.extent_files().punch(Place { file, offset: start }, len) {
             tracing::warn!(file, start, len, %error, "space that nothing names stays taken");
         }

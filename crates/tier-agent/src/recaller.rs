@@ -115,6 +115,7 @@ impl Recaller {
     /// Queues a job. One that no thread will take is dropped here, and abandons its flight.
     fn submit(&self, job: Job) {
         let ino = job.request.ino;
+        // `jobs` is `None` only while the recaller is dropped, when no reader can borrow it.
         if let Some(jobs) = &self.jobs
             && jobs.send(job).is_err()
         {
@@ -129,6 +130,8 @@ impl Recaller {
         let deadline = Instant::now() + self.timeout;
         let Joined { slot, lead } =
             self.flights.join(&RecallKey { ino, chunk: chunks.start(), data_xid });
+        // The key is taken by now and its lock let go of: readers that come from here on join,
+        // whether the job is queued yet or not.
         if let Some(in_flight) = lead {
             self.submit(Job { request: *request, in_flight });
         }

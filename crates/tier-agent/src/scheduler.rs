@@ -101,6 +101,8 @@ impl Drop for Scheduler {
             state.ended = true;
             state.stop_task();
         }
+        // No wake-up is lost outside of the lock: the thread looks at `ended` under it before each
+        // wait.
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -148,6 +150,8 @@ impl Shared {
     }
 
     fn pause(&self) {
+        // Without a notification: a thread that sleeps looks at the flag before its next task, and
+        // a task under way hears of it through its token.
         let mut state = self.state.lock();
         state.status.paused = true;
         state.stop_task();

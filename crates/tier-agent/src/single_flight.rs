@@ -139,6 +139,7 @@ impl<K: Eq + Hash, V> InFlight<K, V> {
         }
         slots.remove(&self.key);
         drop(slots);
+        // The slot stays empty: no caller holds it, and none can get it any more.
         self.is_settled = true;
         None
     }

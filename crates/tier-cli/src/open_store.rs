@@ -54,6 +54,8 @@ impl OpenStore {
         };
         let opened = Core::open_archived(path, &kvfs_options(&dir.config), clock(), archived);
         let core = Arc::new(opened.map_err(|error| not_opened(path, error))?);
+        // Before any writer has the filesystem, so that the limit is that of the whole store from
+        // the first write on.
         count_also(&core, &dir.layout);
         if mode == OpenMode::Regular && core.repair_is_unfinished()? {
             let shown = path.display();
@@ -74,6 +76,8 @@ impl OpenStore {
             OpenMode::IndexMayLag => tier_store::OpenMode::IndexMayLag,
         };
         let store = Store::open(dir, filesystem, sink, index)?;
+        // Behind everything that can refuse the store: the thread deletes, which an opening that
+        // fails must not do.
         let reaper = match mode {
             OpenMode::Regular => {
                 Some(Reaper::start(&core).context("cannot start the reaper's thread")?)

@@ -193,6 +193,8 @@ impl<'a> Merge<'a> {
         let mut from = chunks.start();
         while let Some(pair) = self.extents.at_or_after(&key::extent(ino, from))? {
             let extent = self.database.parse_extent(pair.key, pair.value)?;
+            // Keys hold the last chunk, so that the first pair found is the first extent that can
+            // reach into the range; it may lie behind it, or be the next inode's.
             if extent.ino != ino || extent.chunks.start() >= chunks.end() {
                 break;
             }

@@ -57,9 +57,12 @@ impl Persisted for PersistedUntil<'_> {
                     (Some(first), Some(safe)) if first.end() == safe.start() => {
                         ChunkRange::new(first.start(), safe.end())
                     }
+                    // A gap, another version or an unsafe extent ends the range; joined over it,
+                    // the answer would promise chunks that cannot be read back.
                     (Some(_), _) => return Ok(first),
                 };
             }
+            // An empty page ends the search: the index knows nothing of the inode from there on.
             let end = page.last().map(|extent| extent.chunks.end());
             rest = end.and_then(|end| ChunkRange::new(end, chunks.end()));
             n_max = (4 * n_max).min(N_EXTENTS_MAX);

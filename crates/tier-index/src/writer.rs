@@ -108,6 +108,8 @@ impl IndexWriter<'_> {
             tracing::debug!(%error, "the index that is replaced cannot tell what it includes");
             None
         });
+        // `None` is the lowest, so that an index in use that cannot tell what it includes never
+        // stands in the way of a new one.
         if includes.map(order) < included.map(order) {
             return Err(IndexError::Behind);
         }

@@ -148,6 +148,8 @@ impl PreparedStore {
     /// Makes it a store, and its cloud a cloud: last, so that an attempt that failed before can be
     /// repeated without adopting what it left.
     pub fn finish(mut self) -> Result<(), StoreError> {
+        // The settings state the identity, so that the cloud comes first. A crash between the two
+        // leaves an identity and no store; the next attempt must then be told to adopt it.
         if let Some(url) = &self.config.cloud {
             let id = CloudId::make(open_cloud(url)?.as_ref(), self.adopt_cloud)?;
             tracing::info!(url, %id, "the store has a cloud");

@@ -29,6 +29,8 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
 /// Writes a new file with a secret, which only its owner can read. A file that is there stays.
 pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), StoreError> {
     let failed = || StoreError::io("write", path);
+    // Not by a rename, which replaces: a key that is there may be the only way to what it has
+    // encrypted.
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed())?;
     file.write_all(text.as_bytes()).map_err(failed())?;

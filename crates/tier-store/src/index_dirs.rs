@@ -94,10 +94,14 @@ impl NewIndex {
     /// other thread does the same meanwhile.
     pub(crate) fn publish(self) -> Result<PathBuf, StoreError> {
         let place = self.indexes.join((last_number(&self.indexes)? + 1).to_string());
+        // Only directories have numbers that count, so that a file can have the name; the rename
+        // would fail on it without saying what is in the way.
         if place.exists() {
             let problem = format!("{} is in the way of a new index; move it away", place.display());
             return Err(StoreError::Unusable(problem));
         }
+        // If only the sync failed, the number is there and must not stay: this process goes on with
+        // the old index, and the next opening would take this one.
         durable::rename(&self.index_path(), &place).inspect_err(|_| remove(&place))?;
         Ok(place)
     }

@@ -68,6 +68,8 @@ pub fn rebuild(
     let new = NewIndex::new(&dir.layout)?;
     let index = open_index(&new.index_path(), &dir.config)?;
     let filled = fill_from_what_is_left(&dir, &index, options, watch)?;
+    // Closed before the rename: an open database goes on to make files below the path by which it
+    // was opened.
     drop(index);
     new.publish()?;
     index_dirs::settle(&dir.layout)?;
@@ -96,6 +98,8 @@ impl Store {
         watch.check_stop()?;
         let writer = self.index().writer();
         self.archive()?.catch_up(&index)?;
+        // By now the new index has every manifest that is here. If it still ends earlier, manifests
+        // are lost, and the index in use knows what they committed.
         if newest(&index) < newest(self.index()) {
             return Err(IndexError::Behind.into());
         }
@@ -226,6 +230,8 @@ fn fill_by<'a>(
             tracing::warn!("{n} places of tarballs are damaged; reading the other copies as well");
             match archive.add_to_index(index, watch) {
                 Ok(theirs) => {
+                    // What one copy lacks the other one has added by now: only what is damaged in
+                    // both is still missing.
                     let also = |one: &Damage| theirs.iter().any(|other| other.object == one.object);
                     damages.into_iter().filter(also).collect()
                 }

@@ -121,6 +121,8 @@ pub fn restore(
     assert!(archive.snapshots().all(|s| behind(s.range.last())), "no number is given out twice");
     let layout = Layout::new(path);
     tracing::info!(%filesystem, newest = %newest.snapshot, path = %path.display(), "restoring");
+    // Nothing was written until here: an unknown snapshot or another signer leaves no directory
+    // behind that would have to be removed before the next attempt.
     prepare_directory(&layout, &keys)?;
     let floor = Xid::new(config.xid_floor);
     let RestoredInodes { n_inodes, lost } =
@@ -271,6 +273,7 @@ fn encrypts(archive: &Archive<'_>) -> Result<bool, StoreError> {
             return Ok(ending.is_some_and(|ending| ending == "age"));
         }
     }
+    // Without any tarball to go by, what is written from now on is not readable for the cloud.
     Ok(true)
 }
 
@@ -302,6 +305,8 @@ fn record(layout: &Layout, archive: &Archive<'_>) -> Result<(), StoreError> {
             tarball_bytes: summary.tarball_bytes,
         })?;
         status.report(Event::Indexed)?;
+        // Otherwise the agent would begin by uploading these snapshots, from a local store that has
+        // none of their tarballs.
         status.report(Event::Verified { tier: Tier::Cloud })?;
     }
     Ok(())

@@ -62,6 +62,8 @@ struct Staged {
 
 impl StagedObject for Staged {
     fn write(&mut self, bytes: &[u8]) -> Result<(), PortError> {
+        // For each piece and not once for all: how long a tarball will be is not known before its
+        // end, and the filesystem's writers take room meanwhile.
         self.instance.check_room(to_u64(bytes.len()))?;
         self.object.write(bytes)
     }

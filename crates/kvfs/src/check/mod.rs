@@ -145,6 +145,8 @@ impl Core {
                 break;
             }
         }
+        // The last look found nothing, and nothing was changed since: a second one would read the
+        // whole store for the same answer.
         let left = match clean {
             Some(report) => report,
             None => self.fsck(archive, found, stop)?,
@@ -177,6 +179,8 @@ impl Core {
         let apply = Apply::new(self);
         let mut repair_one = |finding: Finding| {
             let planned = Repair::of(&finding).filter(|repair| repair.stage() == stage);
+            // The finding is of the moment when the scan began, and an earlier repair of this stage
+            // may have settled it: a repair that finds nothing left to do is not counted.
             if let Some(repair) = planned
                 && apply.apply(repair)?
             {

@@ -96,6 +96,8 @@ impl Repair {
             Problem::DirectoryLost { dir, can_be_recreated: true } => {
                 Self::RecreateDirectory { ino: *dir }
             }
+            // Entries are names of other inodes. Where their directory cannot be made anew they
+            // stay, because a deletion could not be taken back.
             Problem::Unowned { table: Table::Entries, can_be_recreated } => {
                 return can_be_recreated.then_some(Self::RecreateDirectory { ino });
             }

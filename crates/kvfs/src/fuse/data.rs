@@ -59,6 +59,8 @@ impl Adapter {
         reply: ReplyWrite,
     ) {
         let FilePosition { ino, offset } = at;
+        // Privileges go before the data comes: a crash between the two must not leave new content
+        // that runs with the old set-id bits.
         let stripped = if strip { self.fs.strip_privileges(ino) } else { Ok(()) };
         if let Err(error) = stripped {
             return reply.error(errno_by_ino(&error));

@@ -55,6 +55,8 @@ impl<R: Reply> Deferred<R> {
 
     /// Whether the answer is still wanted; from now on the caller cannot be interrupted.
     pub(super) fn claim(&self) -> bool {
+        // Look and claim under one lock: an interruption between the two would tell the caller that
+        // nothing has changed, and the change would follow.
         let mut state = self.0.lock();
         let reply = take(&mut state);
         let is_wanted = reply.is_some();

@@ -92,6 +92,8 @@ impl Mount {
         // The kernel would follow a relative path from wherever it is used.
         let mountpoint = mountpoint.canonicalize()?;
         let session = Session::new(adapter, &mountpoint, &config(options))?;
+        // Before the first answer: from then on the kernel remembers attributes, and has to hear of
+        // changes.
         notices.connect(session.notifier());
         let told = Arc::clone(&notices);
         fs.on_residency_change(Box::new(move |ino| told.forget_attributes(ino)));

@@ -53,6 +53,7 @@ impl<J> JobQueue<J> {
     /// Starts the first thread.
     pub(super) fn start(&self, start_thread: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut state = self.state.lock();
+        // With the lock held: the new thread cannot look for a job, or end, before it is counted.
         start_thread()?;
         state.n_threads += 1;
         Ok(())
@@ -140,6 +141,8 @@ fn rest<J>(state: &mut MutexGuard<'_, State<J>>) -> Rested {
     let n_idle = state.idle.len();
     state.idle.retain(|thread| !Arc::ptr_eq(thread, &wake));
     let was_woken = state.idle.len() == n_idle;
+    // A job may come just as the time runs out. The thread was taken off the stack for it then, and
+    // if it ended, the job would wait for another one.
     if timed_out && !was_woken && !state.idle.is_empty() {
         Rested::Unwanted
     } else {

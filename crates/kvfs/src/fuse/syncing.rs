@@ -28,6 +28,8 @@ impl Syncing {
         let (requests, queue) = unbounded::<ReplyEmpty>();
         let thread = thread::Builder::new().name("kvfs-sync".into()).spawn(move || {
             while let Ok(first) = queue.recv() {
+                // Collected before the sync begins: a request that comes during it may be about a
+                // change that this sync does not cover.
                 let waiting: Vec<_> = iter::once(first).chain(queue.try_iter()).collect();
                 let done = fs.fsync();
                 for reply in waiting {

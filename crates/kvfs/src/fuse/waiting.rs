@@ -132,6 +132,8 @@ impl Waiting {
         self.watch.add(Caller { thread_id, reply: deferred.clone() });
         let owed = Owed(deferred);
         self.pool.submit(Box::new(move || {
+            // The caller was killed while the job was in the queue: a recall for it would only keep
+            // the thread from others.
             if owed.0.is_answered() {
                 return;
             }

@@ -208,6 +208,8 @@ impl Kvfs {
                     // No thread waits for the archive with a lock held.
                     drop(guard);
                     let recalled = self.make_resident(ino, &run, room.purpose);
+                    // Whether or not it came, the next round decides by the map: it finds warm
+                    // chunks, or another version to ask for.
                     self.unless_changed(&attr, recalled)?;
                 }
             }

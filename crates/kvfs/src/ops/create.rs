@@ -97,6 +97,8 @@ impl Core {
         if !matches!(node.kind, FileKind::Regular) {
             return Err(FsError::Invalid("only a regular file can be without a name"));
         }
+        // No lock: no directory changes, and until the commit the inode has no number by which
+        // another thread could reach it.
         let permit = self.admit_growth(ROWS_BYTES)?;
         let attr = FileAttr { nlink: 0, ..new_attr(node) };
         let (template, core) = (attr.clone(), Arc::clone(self));

@@ -150,6 +150,8 @@ impl Core {
         let mut attr = self.reader().regular(ino)?;
         let size = self.size_of(&attr);
         let old_size = attr.size_bytes;
+        // Only this look is under the lock: another operation may have made the file as long by
+        // now, and growth must never make it shorter.
         if old_size >= end {
             return Ok(());
         }

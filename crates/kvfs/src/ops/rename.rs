@@ -75,6 +75,9 @@ impl Core {
             // Without locks, to learn which ones to take.
             let Entry { ino, .. } = self.entry_in(from.dir, from.name)?;
             let target = self.reader().entry(to.dir, to.name)?.map(|entry| entry.ino);
+            // Decided without locks, because this one comes before those of inodes. The kind of an
+            // inode never changes, and names that lead elsewhere by now are found by the second
+            // look.
             let _tree = self.moves_tree(from.dir, to.dir, ino, target)?.then(|| self.locks.tree());
             let inodes = [from.dir, to.dir, ino, target.unwrap_or(ino)];
             let _guard = self.locks.lock(&inodes);

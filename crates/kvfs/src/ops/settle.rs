@@ -58,6 +58,8 @@ impl Core {
 
     /// Settles marks of an inode until there is room for one more.
     pub(super) fn make_room_for_mark(&self, ino: Ino) -> Result<(), FsError> {
+        // The reaper may be at the same marks. Each step looks anew under the lock, so that no
+        // piece is settled twice; an inode that is gone has no marks and ends the loop.
         while self.db.reader().cut_marks(ino)?.are_full() {
             self.settle_step(ino, N_ROWS_STEP)?;
         }

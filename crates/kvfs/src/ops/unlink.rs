@@ -142,6 +142,8 @@ impl Core {
     /// Holds an inode open.
     pub fn open_handle(self: &Arc<Self>, ino: Ino) -> Result<OpenHandle, FsError> {
         let _guard = self.locks.lock(&[ino]);
+        // Under the lock: an unlink before this may have deleted the inode, which is found here,
+        // and one after it sees the count and leaves an orphan.
         self.reader().attr(ino)?;
         self.open_files.add(ino);
         Ok(OpenHandle::of_counted(Arc::clone(self), ino))
@@ -172,6 +174,7 @@ impl Core {
 
     fn remove_entry(&self, dir: Ino, name: &FileName, directory: bool) -> Result<(), FsError> {
         let permit = self.admit(Purpose::Removal, ROWS_BYTES)?;
+        // Without a bound: each further round means that another operation changed this very name.
         loop {
             // Without locks, to learn which ones to take.
             let Entry { ino, .. } = self.entry_in(dir, name)?;
@@ -197,6 +200,8 @@ impl Core {
         let Entry { ino, cookie } = entry;
         let mut parent = self.directory(link.parent)?;
         let mut attr = self.reader().attr(ino)?;
+        // The lock of what goes is held as well: no entry can be added to an empty directory
+        // between this look and the commit.
         match (directory, is_directory(&attr)) {
             (true, false) => return Err(FsError::NotDirectory),
             (false, true) => return Err(FsError::IsDirectory),

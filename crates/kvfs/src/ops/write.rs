@@ -98,11 +98,14 @@ impl Kvfs {
             attr.size_bytes = size.max(end);
             Ok(Decision::Commit(Box::new(move |draft, window| {
                 draft.log(Operation::Write { ino, offset, len });
+                // Before the new rows: this deletes dead chunks in the range, and of two writes of
+                // one key in a batch the later one counts.
                 window.set(ChunkState::Hot, attr.size_bytes, draft);
                 draft.free(&freed);
                 for Piece { chunk, content } in edges {
                     match content {
                         PieceContent::OfNothing(patch) => {
+                            // An empty chunk to patch: a patch without a row is taken for damage.
                             draft.put_chunk(ino, chunk, &[]);
                             draft.patch_chunk(ino, chunk, patch);
                         }

@@ -82,6 +82,8 @@ impl Core {
         let permit = self.admit_growth(ROWS_BYTES + to_u64(value.len()))?;
         let _guard = self.locks.lock(&[ino]);
         let mut attr = self.reader().attr(ino)?;
+        // Summed up under the lock: two that are set at the same time could otherwise exceed the
+        // limit together.
         let before = self.reader().xattrs(ino)?;
         let (same, others): (Vec<_>, Vec<_>) = before.iter().partition(|xattr| xattr.name == name);
         let others_bytes: usize = others.into_iter().map(bytes_of).sum();

@@ -68,6 +68,7 @@ impl Ballast {
 
 fn make(path: &Path, bytes: u64) -> io::Result<()> {
     let file = File::create(path)?;
+    // A sparse file would hold no room that its removal could give back.
     fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
     Ok(())
 }

@@ -77,6 +77,8 @@ pub(super) struct Account {
 impl Account {
     /// The same after so many bytes more were written, into the log and into memory.
     pub(super) fn after(self, written_bytes: u64) -> Self {
+        // Until a flush each byte lies in the log and has yet to be written into a table: it counts
+        // in the files and in memory.
         let Self { own_bytes, unflushed_bytes, disk, .. } = self;
         Self {
             own_bytes: own_bytes.saturating_add(written_bytes),
@@ -111,6 +113,8 @@ impl Account {
             Purpose::Growth => after.is_in_capacity(1) && after.is_on_disk(1),
             Purpose::Archive => after.is_in_capacity(2) && after.is_on_disk(2),
             Purpose::Removal => after.is_tolerated() && after.is_on_disk(2),
+            // Only the disk itself stops what makes room: a limit would leave a full store full for
+            // ever. The ballast is not counted here, because recovery from a full disk needs it.
             Purpose::Reclaim => after.disk.free_bytes() >= LAST_BYTES,
         }
     }
@@ -131,6 +135,8 @@ impl Account {
     /// Whether this part of the disk's reserve is untouched.
     fn is_on_disk(&self, part: u64) -> bool {
         let kept = reserve_bytes(self.disk.capacity_bytes) / part;
+        // The ballast is room that the store can have back at any time, so that it counts as left.
+        // A byte must be, even on a disk so small that its reserve is rounded down to none.
         let left = self.disk.free_bytes().saturating_add(self.ballast_bytes);
         left >= kept.saturating_add(self.unflushed_bytes).max(1)
     }

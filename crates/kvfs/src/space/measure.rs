@@ -39,6 +39,8 @@ impl Disk for StoreDisk {
         let stat = self.db.statvfs()?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
         let used_bytes = bytes(stat.f_blocks.saturating_sub(stat.f_bfree));
+        // Blocks that are set apart for root are left out: an ordinary write fails before it gets
+        // them.
         let capacity_bytes = used_bytes.saturating_add(bytes(stat.f_bavail));
         Ok(DiskSpace { used_bytes, capacity_bytes })
     }

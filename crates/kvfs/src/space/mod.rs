@@ -240,6 +240,8 @@ impl Room {
         // With the lock held, so that of several writers that come at a time each sees what was
         // promised to the others.
         let mut state = self.state.lock();
+        // Promises are read before the account: a commit in between is counted as written and as
+        // promised, where the other order could miss it altogether.
         let promised = self.promised_bytes.load(Ordering::Relaxed);
         let wanted = promised.saturating_add(bytes);
         let mut account = self.account(&mut state)?;
@@ -284,6 +286,7 @@ impl Room {
             state.ballast.resize(wanted);
             account = self.measure(state.ballast.bytes())?;
         }
+        // Not set to zero: what was added during the measuring may not be in the account.
         self.written_bytes.fetch_sub(written_before, Ordering::Relaxed);
         state.last_look = Some(Look { at: Instant::now(), account });
         if account.is_low() {
@@ -319,6 +322,7 @@ impl Room {
 
     /// Has RocksDB write what it holds in memory, if that is worth it. Whether it was.
     fn flush_unflushed(&self) -> Result<bool, FsError> {
+        // Before the wait, so that a flush of another thread shows as fewer bytes afterwards.
         let seen = self.last_unflushed();
         let _flushing = self.flushing.lock();
         // A thread that waited finds it done, and looks again.
@@ -331,6 +335,7 @@ impl Room {
             return Ok(false);
         }
         tracing::debug!(bytes = account.unflushed_bytes, "room is short: flushing");
+        // Without the lock of the state: a flush takes long, and what fits is let in meanwhile.
         let flushed = self.disk.flush();
         self.state.lock().last_look = None;
         if matches!(flushed, Err(FsError::NoSpace(_))) {

@@ -66,6 +66,8 @@ pub(super) struct Agreed {
 
 /// Compares what was found. An error if anything is lost.
 pub(super) fn agree(facts: Facts, places: Places<'_>) -> Result<Agreed, FsError> {
+    // The end comes first: of a store that was put back it names all that is missing, where the
+    // other comparisons would come upon a part of that at most.
     check_end(&facts, places)?;
     check_records(&facts)?;
     let Facts { recorded, found, .. } = facts;

@@ -58,11 +58,14 @@ impl Compaction {
 
     /// From now on the store is not compacted, because a block of it is damaged.
     pub(super) fn stop(&self, db: &DB, damage: &FsError) {
+        // A database that is only looked at is off from the start, and so gets no mark here.
         if self.is_off.swap(true, Ordering::Relaxed) {
             return;
         }
         let damage = with_causes(damage);
         tracing::error!(%damage, "the key-value store is damaged, and not compacted any more");
+        // Before the switch: a compaction that is under way may still meet the block and end all
+        // writes, and then the next opening has to know.
         if let Err(error) = self.set_mark(true) {
             // The store is asked again at the next damage after the next opening.
             tracing::warn!(%error, "the damage of the key-value store cannot be marked");
@@ -76,6 +79,8 @@ impl Compaction {
             return;
         }
         if let Err(error) = self.set_mark(false) {
+            // The mark that stays counts at the next opening, until a check goes through the store
+            // again.
             tracing::warn!(%error, "the mark of the key-value store's damage cannot be removed");
         }
         switch(db, "false");

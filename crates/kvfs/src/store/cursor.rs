@@ -239,6 +239,7 @@ impl<'a> OrderedReader<'a> {
                 break;
             };
             let (next, next_state) = parse_run(ino, at, bytes)?;
+            // The end lies behind the last chunk of every file, so that no run can begin there.
             if next == ChunkNo::END {
                 return Err(FsError::damaged(ino, Damage::RunBeyondEnd));
             }

@@ -128,6 +128,7 @@ impl Db {
     ) -> Result<(), FsError> {
         let n_writes = self.n_writes()?;
         self.slot.reopen(&self.path, &self.options, check, look)?;
+        // Compared by rows: evictions and recalls leave no trace in the last transaction id.
         if self.n_writes()? < n_writes {
             tracing::error!("an error of the disk took writes that were not synced");
             return Err(FsError::Poisoned);
@@ -162,6 +163,7 @@ impl Db {
     /// Makes everything written so far durable: first the extents that rows refer to, then the rows.
     /// Returns the place before which all extents are durable or free.
     pub(crate) fn sync(&self) -> Result<Place, FsError> {
+        // Taken before the sync, which need not cover what is appended after this moment.
         let floor = self.files.floor();
         self.files.sync()?;
         self.opened()?.db.flush_wal(true).map_err(|source| failed("sync", source))?;
@@ -248,6 +250,8 @@ impl Db {
 
     /// Notes, durably, that all extents of earlier processes are durable or free.
     pub(crate) fn forget_unsynced(&self) -> Result<(), FsError> {
+        // The rows are the only list of what may not have survived: what they name, and what was
+        // undone of it, must be durable before they go.
         self.sync()?;
         let mut batch = Batch::default();
         let (start, floor) = (Place { file: 0, offset: 0 }, self.files.floor());

@@ -60,6 +60,8 @@ impl Held {
 
     /// Whether the snapshot may still be read.
     pub(super) fn check(&self) -> Result<(), FsError> {
+        // A read that has passed this question may go on while the number rises: the database is
+        // not closed as long as it is held here.
         let ended = self.opened.n_endings.load(Ordering::Relaxed) != self.n_endings;
         if ended { Err(FsError::Reopened) } else { Ok(()) }
     }
@@ -155,8 +157,11 @@ impl Slot {
         check: impl FnOnce() -> Result<(), FsError>,
         look: impl FnOnce(FsError) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
+        // Held over the whole exchange: reads wait for its end, and find no empty slot meanwhile.
         let mut slot = self.0.write();
         if let Some(old) = slot.take() {
+            // Before it is known whether this attempt succeeds: snapshots become useless either
+            // way, so that the next attempt finds the database let go of.
             old.n_endings.fetch_add(1, Ordering::Relaxed);
             match unshared(old) {
                 Ok(old) => drop(old),
@@ -174,6 +179,7 @@ impl Slot {
             }
             opened => opened,
         };
+        // The check reads the log, which the database may write to until it is closed.
         let opened = check().and_then(strictly);
         match opened {
             Ok(opened) => {

@@ -94,6 +94,7 @@ pub(crate) fn create(root: &Path, options: &KvfsOptions, floor: Xid) -> Result<(
     segments::make_directory(&files.segments)?;
     Db::open(&files.kvs, options, OpenAs::New)?.initialise(options.chunk_bytes, floor)?;
     Witness::create(root, floor)?;
+    // Each part has made its content durable, and a loss of power could still take their names.
     let synced = std::fs::File::open(root).and_then(|directory| directory.sync_all());
     synced.map_err(failed("sync the directory of"))
 }
@@ -110,6 +111,7 @@ pub(crate) fn open(root: &Path, options: &KvfsOptions) -> Result<OpenedStore, Fs
         opened => opened?,
     };
     let (Agreed { segments, leftovers }, floor, last) = files.agree(&db)?;
+    // Only after the parts agree: a file that is not recorded may be the one proof of a loss.
     segments::remove_leftovers(&leftovers);
     segments::make_directory(&files.segments)?;
     let segments = Arc::new(Segments::new(&files.segments, segments));
@@ -124,6 +126,7 @@ pub(crate) fn open(root: &Path, options: &KvfsOptions) -> Result<OpenedStore, Fs
 pub(crate) fn reopen(db: &Db, segments: &Segments) -> Result<Xid, FsError> {
     let root = segments.directory().parent().expect("segments lie in a filesystem's directory");
     let files = StoreFiles::new(root);
+    // Asked of the open database, because the check runs when it is closed.
     let needed = db.first_needed_log()?;
     let check = || match find_hole(&files, needed)? {
         // What is missing was committed: only a start may go back behind it.
@@ -146,6 +149,7 @@ fn look(files: &StoreFiles<'_>, options: &KvfsOptions, damage: FsError) -> Resul
     // Damage of another part than the log is met here again; the first error is the better one.
     let Ok(db) = Db::open(&files.kvs, options, OpenAs::Look) else { return Err(damage) };
     let (_, _, last) = files.agree(&db)?;
+    // Without the witness the agreement says too little: the damage may hide what was synced.
     if Witness::read(files.root).is_none() {
         return Err(Loss::Unknown { last, witness: files.witness.clone() }.into());
     }
@@ -159,6 +163,8 @@ fn cut_torn_log(files: &StoreFiles<'_>, options: &KvfsOptions) -> Result<(), FsE
     let trial = files.root.join("wal-trial");
     // What a crash in the middle left: links that keep the space of tables.
     remove_trial(&trial)?;
+    // All logs are looked at first, needed or not, because that takes no open database; an opening
+    // without a hole is done here.
     if !files.kvs.is_dir() || find_hole(files, 0)?.is_none() {
         return Ok(());
     }

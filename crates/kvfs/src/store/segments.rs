@@ -120,6 +120,8 @@ impl Segments {
         file.sync_all().map_err(failed("sync", path))?;
         let len_bytes = file.metadata().map_err(failed("look at", path))?.len();
         fs::rename(temporary, path).map_err(failed("rename", path))?;
+        // Before the segment is recorded: a record that survives a loss of power while the name
+        // does not would be a loss to the next opening.
         let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
         synced.map_err(failed("sync the directory of", path))?;
         Ok(SegmentInfo { range, len_bytes, name: path.to_path_buf() })
@@ -137,6 +139,8 @@ impl Segments {
     fn wholly_below(&self, xid: Xid) -> Vec<SegmentInfo> {
         let segments = self.by_last.lock();
         let Some((&newest, _)) = segments.last_key_value() else { return Vec::new() };
+        // By the newest one an opening knows where the unpublished records begin: without it they
+        // would be expected from the floor on.
         let below = segments.range(..=xid).filter(|(last, _)| **last != newest);
         below.map(|(_, info)| info.clone()).collect()
     }
@@ -148,6 +152,8 @@ impl Segments {
         xid: Xid,
         record: impl FnOnce(&[XidRange]) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
+        // Over all steps: a second retirement would find the same segments and fail at removed
+        // files.
         let _retiring = self.retiring.lock();
         let retired = self.wholly_below(xid);
         if retired.is_empty() {

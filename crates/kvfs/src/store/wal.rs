@@ -76,7 +76,10 @@ pub(super) fn find_hole(directory: &Path, first_number: u64) -> io::Result<Optio
         loop {
             let start = reader.at;
             match reader.step() {
+                // What is not understood is left to RocksDB: a cut could drop what was synced.
                 Step::Unknown => return Ok(None),
+                // Whether anything is missing here shows in the number with which the next file
+                // begins.
                 Step::End => break,
                 Step::Batch(batch) if expected.is_none_or(|next| next == batch.first) => {
                     expected = Some(batch.next);

@@ -97,10 +97,13 @@ impl KvsSnapshot {
                     InodeRow { ino, attr }
                 })
             });
+            // It stays there after an error that is no damage, and after a gap that has no end.
             place = Place::End;
             match row {
                 Ok(None) => None,
                 Ok(Some(row)) => {
+                    // A key without a number has no place among the inodes: a gap that follows it
+                    // is said to begin behind the last number that was read.
                     place = Place::After(row.ino.unwrap_or(last));
                     Some(Ok(InodeFound::Row(row)))
                 }

@@ -116,6 +116,8 @@ impl Core {
         from: ChunkNo,
         n_max: usize,
     ) -> Result<Vec<ResidentExtent>, FsError> {
+        // Without a lock or a snapshot: an extent that has changed by the time of its eviction
+        // costs no more than a skip, because it is evicted only in the version that is listed here.
         let mut extents = Vec::new();
         for run in self.reader().all_runs(ino, from) {
             let ChunkRun { chunks, state, data_xid } = run?;

@@ -60,6 +60,8 @@ impl MountedInstance for Core {
 
     fn check_room(&self, bytes: u64) -> Result<(), PortError> {
         drop(self.admit(Purpose::Archive, bytes)?);
+        // Counted as written although the archive has yet to write them: the same room must not be
+        // promised to another request before the next look at the disk.
         self.room.wrote(bytes);
         Ok(())
     }

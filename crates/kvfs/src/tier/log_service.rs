@@ -18,6 +18,8 @@ const READ_BYTES: usize = 1 << 20;
 impl Core {
     /// Operations that were logged since the last publication.
     pub fn backlog_operations(&self) -> u64 {
+        // Commits and a publication of them may come between the two reads, so that the second is
+        // ahead of the first: then the backlog counts as empty.
         self.committer.last_xid().get().saturating_sub(self.publications.published().get())
     }
 
@@ -60,6 +62,8 @@ impl LogService for Core {
 
     fn release(&self, publication: &Publication) -> Result<(), PortError> {
         tracing::debug!(range = %publication.range, "snapshot released");
+        // A reader that is still at it has a share of its own, and keeps the snapshot and the
+        // extents that this shows until it ends.
         self.publications.snapshots.lock().remove(&publication.range.last());
         Ok(())
     }

@@ -82,6 +82,8 @@ impl Core {
         let snapshot = match held {
             Some(snapshot) => snapshot,
             None => {
+                // Both from one moment under the lead: an id that was read apart from the snapshot
+                // could belong to another state.
                 let (taken, now) = self.committer.snapshot()?;
                 if now != last {
                     let message = format!("the snapshot at xid {last} is gone; publish again");

@@ -80,6 +80,8 @@ impl Kvfs {
             let recalled = self.ask(ino, &run)?;
             // The reader has its data all the same; the next one recalls it again.
             let extent = extent_of(ino, &run, &recalled);
+            // As growth: data that is kept only for later readers must not use up the room that is
+            // set apart for removals and evictions.
             match self.store_recalled(&extent, &recalled, Purpose::Growth) {
                 Ok(()) => {}
                 Err(FsError::NoSpace(_)) => {
@@ -127,6 +129,8 @@ impl Kvfs {
     }
 
     fn has_changed(&self, before: &FileAttr) -> Result<bool, FsError> {
+        // A change of attributes alone has a new transaction, too, and counts as one here. That
+        // costs one more round, while a change that was overlooked would be reported as damage.
         let now = self.reader().find_attr(before.ino)?;
         Ok(now.is_none_or(|now| now.xid != before.xid))
     }
@@ -162,6 +166,8 @@ fn check_answer(
 ) -> Result<(), PortError> {
     let damaged = |message: String| Err(PortError::new(ErrorKind::Damaged, message));
     let (ino, asked, came) = (request.ino, request.chunks, answer.chunks());
+    // Without the first chunk the rest would begin where the request did, and be asked for again
+    // and again.
     if !came.contains(asked.start()) {
         return damaged(format!("inode {ino}: chunks {came} came where {asked} were asked for"));
     }
@@ -199,6 +205,8 @@ impl Core {
             return Ok(());
         }
         self.committer.commit(permit, 0, move |draft| {
+            // What an opening goes back to if a loss of power took the bytes: the detour still
+            // leads to the archive.
             let detour = RunState { state: ChunkState::Cold, data_xid };
             for new in contents {
                 new.put(ino, |_| ChunkBefore::Away(detour), draft);

@@ -92,6 +92,8 @@ impl Core {
             for xattr in inode.xattrs {
                 draft.put_xattr(ino, &xattr.name, xattr.value);
             }
+            // Without a name an inode is kept by handles alone, and none outlives the loss of a
+            // filesystem: the reaper finds it on this list, after the next opening at the latest.
             if inode.links.is_empty() && inode.attr.nlink == 0 {
                 draft.list(ListKind::Orphans, ino);
             }

@@ -50,6 +50,7 @@ impl MountedSnapshot for KvfsSnapshot {
 impl Core {
     /// One path of the inode as it is now, without a leading slash; `None` if it has no name.
     pub fn path_of(&self, ino: Ino) -> Result<Option<Vec<u8>>, FsError> {
+        // A snapshot, so that a rename during the way up cannot make a path that never existed.
         let snapshot = KvsSnapshot::take(&self.db)?;
         KvfsReader::new(&snapshot, self.chunk_bytes).path_of(ino)
     }

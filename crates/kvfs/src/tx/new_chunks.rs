@@ -41,6 +41,8 @@ impl ChunkWriter {
     pub(crate) fn write(&self, first: ChunkNo, bytes: &[u8]) -> Result<NewChunks, FsError> {
         let chunk_bytes = to_usize(u64::from(self.chunk_bytes));
         let last_len = bytes.len() % chunk_bytes;
+        // Only the last chunk can be shorter than the others, so that it alone can be too small for
+        // an extent where they are not.
         let large_len = if chunk_bytes < self.extent_bytes_min {
             0
         } else if last_len < self.extent_bytes_min {

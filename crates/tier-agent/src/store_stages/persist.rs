@@ -41,6 +41,8 @@ pub(super) fn persist(
     let snapshot = next.snapshot;
     let held = Held { log, publication: Some(publication) };
     let report = Attempt { context, persister, publication, stop }.run(next)?;
+    // An error from here is told although the snapshot counts: it is in the archive, and the next
+    // attempt goes on behind it.
     held.release()?;
     Ok(Some(PersistedSnapshot { snapshot, report }))
 }
@@ -82,6 +84,8 @@ impl NextSnapshot {
         let (after_floor, first) = (floor.snapshot.next(), floor.xid.next());
         match last {
             None => Self { snapshot: after_floor, first, failed: Vec::new() },
+            // After a restore of an older snapshot the archive here ends before the floor, and the
+            // numbers between the two are used up by snapshots that are only in the cloud.
             Some(last) => Self {
                 snapshot: last.snapshot.next().max(after_floor),
                 first: last.range.end().max(first),

@@ -45,6 +45,8 @@ pub(super) fn upload(
             }
         };
         verified?;
+        // An error of the status log fails the upload: a snapshot whose verification is not
+        // recorded stays unsafe, and the next task checks its objects again.
         Ok(status.report(Event::Verified { tier })?)
     })?;
     // Wherever the stop was noticed, in this crate or in a store.

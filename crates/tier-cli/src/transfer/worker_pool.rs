@@ -41,6 +41,8 @@ pub(super) fn run<J: Send, S, T>(
     }
     let shared = Shared::default();
     let walked = thread::scope(|scope| {
+        // Bounded, so that a walk that is faster than the copying does not gather the names of the
+        // whole tree in memory.
         let (jobs, queue) = bounded::<J>(N_AHEAD);
         let mut threads = Vec::new();
         for _ in 0..n_threads.get() {

@@ -71,10 +71,16 @@ impl DirStore {
 
     /// Objects below `root`, which is made if it is not there.
     pub fn create(root: &Path) -> Result<Self, PortError> {
+        let n_missing = root.ancestors().take_while(|directory| !directory.exists()).count();
         fs::create_dir_all(root)
             .map_err(|source| failed(root, "create directory", root, source))?;
-        if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync_directory(parent, parent)?;
+        // The root's own name must outlive a loss of power too, and with it those of directories
+        // that were made above it: every object is found through them, however well what lies below
+        // was synced.
+        for parent in root.ancestors().skip(1).take(n_missing.max(1)) {
+            if !parent.as_os_str().is_empty() {
+                sync_directory(parent, parent)?;
+            }
         }
         Ok(Self::at(root))
     }
@@ -103,7 +109,11 @@ impl DirStore {
         let mut above: Vec<_> =
             path.ancestors().skip(1).take_while(|directory| **directory != *self.root).collect();
         above.reverse();
+        // `above` leaves the root out, and each call makes one level: while the disk of the root is
+        // not mounted the first call fails, and nothing is made on the disk below.
         for directory in above {
+            // A directory that another writer made meanwhile is as good. A file in its place makes
+            // the next creation fail.
             match fs::create_dir(directory) {
                 Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(self.failed("create directory", directory, source));
@@ -127,6 +137,8 @@ impl DirStore {
         let mut buffer = vec![0; to_usize(len_bytes.min(to_u64(COPY_BYTES)))];
         let mut at = 0;
         while at < len_bytes {
+            // Between pieces, so that a stop does not wait for a whole tarball; the temporary file
+            // goes when it is dropped.
             call.check(name)?;
             let n = to_usize((len_bytes - at).min(to_u64(COPY_BYTES)));
             let (piece, _) = buffer.split_at_mut(n);
@@ -186,6 +198,8 @@ impl ObjectStore for DirStore {
         content: &dyn ObjectContent,
     ) -> Result<(), PortError> {
         let len_bytes = content.len_bytes();
+        // This look spares the copying and is no guard: an object that appears after it is not
+        // replaced either, because taking the name fails then.
         match self.metadata(call, name) {
             Ok(there) => return self.taken(name, len_bytes, &there),
             Err(error) if error.kind() == ErrorKind::Missing => {}
@@ -224,6 +238,8 @@ impl ObjectStore for DirStore {
         call.check(name)?;
         let path = self.path(name);
         let metadata = fs::metadata(&path).map_err(|source| self.failed("find", &path, source))?;
+        // Names share prefixes, which are directories here: there is no object of that name, and no
+        // fault of the disk.
         if !metadata.is_file() {
             return Err(self.failed("find", &path, io::ErrorKind::NotFound.into()));
         }
@@ -242,6 +258,8 @@ impl ObjectStore for DirStore {
         ranges: &mut [RangeRead<'_>],
     ) -> Result<(), PortError> {
         call.check(name)?;
+        // Opened once for all ranges: a staged object may take the name meanwhile, and pieces of
+        // both would be no object at all.
         let (path, file) = self.open(name)?;
         for RangeRead { offset_bytes, buffer } in ranges {
             tracing::trace!(%name, offset_bytes, n_bytes = buffer.len(), "reading a range");
@@ -261,6 +279,8 @@ impl ObjectStore for DirStore {
         call.check(name)?;
         let (path, mut file) = self.open(name)?;
         let read = |source| self.failed("read", &path, source);
+        // A seek behind the end succeeds, and the read after it finds nothing: an object that is
+        // too short would look like one that ends here.
         if file.metadata().map_err(read)?.len() < offset_bytes {
             return Err(self.failed("read", &path, io::ErrorKind::UnexpectedEof.into()));
         }
@@ -305,6 +325,8 @@ impl ObjectStore for DirStore {
             Ok(_) => {}
         }
         tracing::debug!(%name, "deleting an object");
+        // Another deletion may come first, to the same end. The directory is not synced: a deletion
+        // that a loss of power undoes costs space, and can be repeated.
         let path = self.path(name);
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {

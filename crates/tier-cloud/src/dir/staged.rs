@@ -64,6 +64,8 @@ impl StagedFile {
         self.sync()?;
         fs::rename(&self.temporary, &self.path)
             .map_err(|source| failed(&self.root, "rename", &self.temporary, source))?;
+        // Before the sync, which may fail: the temporary name is gone with the rename, and the drop
+        // has nothing left to remove.
         self.is_finished = true;
         sync_directories(&self.path, &self.root)
     }
@@ -86,6 +88,8 @@ impl StagedFile {
             }
             Err(error) => return Err(failed(&self.root, "rename", &self.temporary, error.into())),
         }
+        // An error from here leaves an object that may not be durable under its name. The next put
+        // finds it there and syncs it again.
         sync_directories(&self.path, &self.root)?;
         Ok(true)
     }

@@ -111,6 +111,8 @@ impl Walk<'_> {
         if !metadata.is_file() {
             return Ok(());
         }
+        // Only an object that no longer fits proves that there is a next page: a full page alone
+        // may be the last one.
         if self.page.objects.len() == self.wanted.n_max {
             self.page.is_last = false;
         } else {
@@ -147,6 +149,8 @@ pub(super) fn temporaries(root: &Path, directory: &Path) -> Result<Vec<PathBuf>,
     for entry in fs::read_dir(directory).map_err(list)? {
         let entry = entry.map_err(list)?;
         let path = entry.path();
+        // The type is that of the entry: a symbolic link is not followed, because what it leads to
+        // may lie outside of the root.
         if entry.file_type().map_err(list)?.is_dir() {
             found.extend(temporaries(root, &path)?);
         } else if path.as_os_str().as_encoded_bytes().ends_with(TEMPORARY.as_bytes()) {

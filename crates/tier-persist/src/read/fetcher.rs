@@ -226,6 +226,8 @@ impl Fetcher {
     }
 
     fn tarball(&self, id: TarballId) -> Result<Arc<OpenTarball>, PersistError> {
+        // Read before the row: a replacement between the two keeps a new row under the old
+        // generation, which costs one more question. The other order would keep an old row as new.
         let key = TarballKey { generation: self.index.generation(), tarball: id };
         if let Some(tarball) = self.tarballs.lock().get(&key) {
             return Ok(tarball);

@@ -127,6 +127,8 @@ fn read_seek_table(object: &SealedObject<'_>) -> Result<Vec<FrameRow>, PersistEr
     let end = object.read(ByteRange { offset: footer_at, len: footer_bytes })?;
     let footer = end.first_chunk().ok_or_else(|| damaged("it is too short"))?;
     let table_bytes = seekable::table_len(footer).map_err(damaged)?;
+    // The footer may be damaged: the length that it gives is compared with the object's before
+    // memory is taken for so much.
     let table_at = total
         .checked_sub(table_bytes)
         .ok_or_else(|| damaged("its seek table is longer than itself"))?;

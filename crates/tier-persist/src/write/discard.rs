@@ -75,6 +75,8 @@ pub(super) fn discard_attempt(
             left_over.push(name);
         }
     }
+    // Only after every name was looked at: a snapshot that is refused half way through the listing
+    // has lost nothing.
     left_over.iter().try_for_each(|name| delete(store, name))
 }
 

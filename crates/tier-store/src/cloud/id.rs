@@ -69,6 +69,8 @@ impl CloudId {
             Err(error) if error.kind() == ErrorKind::Missing => return Ok(None),
             metadata => metadata?.len_bytes,
         };
+        // What has the name may be of any length. An object of another one is not read: the zeros
+        // that stay in the buffer are no identity.
         if usize::try_from(len_bytes) == Ok(LEN_BYTES) {
             match cloud.read_range(call, &name, 0, &mut bytes) {
                 // It went meanwhile.

@@ -31,6 +31,8 @@ impl KnownCloud {
 
     /// An error if the place is not the cloud.
     fn check(&self, call: &Call<'_>) -> Result<(), PortError> {
+        // Asked of the place each time and never remembered: its disk can be unmounted while the
+        // store is open, and the directory below may be writable.
         let found = CloudId::read(call, self.inner.as_ref())?;
         let url = self.inner.url();
         match (found, self.id) {

@@ -25,11 +25,11 @@ impl ObjectContent for &[u8] {
         to_u64(self.len())
     }
 
+    #[expect(clippy::expect_used, reason = "a range beyond the end is the caller's mistake")]
     fn read_at(&self, _: &Call<'_>, offset_bytes: u64, buffer: &mut [u8]) -> Result<(), PortError> {
         let start = to_usize(offset_bytes);
-        let range = self.get(start..start + buffer.len());
-        assert!(range.is_some(), "a range within the content");
-        buffer.copy_from_slice(range.unwrap_or_default());
+        let range = self.get(start..start + buffer.len()).expect("a range within the content");
+        buffer.copy_from_slice(range);
         Ok(())
     }
 }

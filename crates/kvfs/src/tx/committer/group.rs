@@ -77,6 +77,8 @@ impl<L: Lead> GroupCommit<L> {
     pub(super) fn commit(&self, mutation: L::Mutation) -> L::Outcome {
         let slot = Arc::new(Mutex::new(None));
         let promise = Promise(Some(Arc::clone(&slot)));
+        // The queue is free again before the lead is waited for, so that more mutations can line up
+        // behind a batch that is being written.
         self.queue.lock().push(Pending { mutation, promise });
         // Where most threads wait: for the batch before theirs to be written.
         let mut leader = self.leader.lock();

@@ -216,6 +216,8 @@ impl Committer {
     ) -> Result<(), FsError> {
         let mut leader = self.group.leader();
         leader.attempt(write)?;
+        // Counted like a batch: a sync that found no new one would return at once, and leave this
+        // write to a loss of power.
         leader.n_batches += 1;
         Ok(())
     }
@@ -266,6 +268,7 @@ impl Committer {
             // What an earlier process wrote cannot be synced: it can be read all the same.
             return Ok(());
         }
+        // Read before the sync: the witness may lag, but must never claim what is not on the disk.
         let synced = Synced { xid: self.last_xid(), n_writes: self.db.n_writes()? };
         self.db.sync()?;
         self.witness.note(synced);
@@ -275,6 +278,8 @@ impl Committer {
     /// Makes everything that is committed durable. Threads that come while a sync is under way
     /// share the next one.
     pub(crate) fn sync(&self) -> Result<(), FsError> {
+        // Read before the wait for a sync under way: one that another thread begins meanwhile
+        // covers these batches as well, and nothing is left to do here.
         let wanted = self.group.leader().n_batches;
         let covered = Cell::new(Synced { xid: Xid::new(0), n_writes: 0 });
         let epoch = Cell::new(0);
@@ -282,6 +287,8 @@ impl Committer {
             let mut leader = self.group.leader();
             leader.ready_to_sync()?;
             covered.set(Synced { xid: leader.last_xid(), n_writes: self.db.n_writes()? });
+            // Set back before the sync and not after it: what is committed meanwhile may not be
+            // covered, and must count towards the next one.
             leader.extents.unsynced_bytes = 0;
             epoch.set(leader.room.epoch());
             Ok(leader.n_batches)

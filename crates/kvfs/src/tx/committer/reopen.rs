@@ -56,6 +56,8 @@ impl Committer {
             tracing::error!(%last, %committed, "an error of the disk took what was not synced");
             return Err(FsError::Poisoned);
         }
+        // From the store and not from memory: a batch that was reported as failed may be in the
+        // write-ahead log all the same, and its totals and ids count from now on.
         leader.counters = self.db.reader().counters()?.ok_or(FsError::Poisoned)?;
         leader.next_xid = last.next();
         leader.set_health(Health::Well);

@@ -275,6 +275,8 @@ impl Draft {
         extent: FileExtent,
         before: ChunkBefore,
     ) {
+        // In one batch with the row that refers to the extent: if a loss of power keeps the row and
+        // takes the bytes, an opening learns from this which chunk it is and what that was before.
         let unsynced = rows::unsynced_to_bytes(&Unsynced { ino, chunk, len: extent.len, before });
         self.batch.put(Table::Unsynced, &keys::place(extent.place), unsynced);
         self.batch.put(Table::Chunks, &keys::chunk(ino, chunk), extent_to_bytes(extent));
@@ -288,6 +290,8 @@ impl Draft {
     /// Notes extents to which no row refers any more.
     pub(crate) fn free(&mut self, extents: &[ChunkExtent]) {
         for ChunkExtent { ino, chunk, extent } in extents {
+            // The row of the chunk goes now, its space waits for the generation: a KVS snapshot, or
+            // the state that a loss of power brings back, may still refer to it.
             let key = keys::freed(self.generation, extent.place);
             self.batch.put(Table::Freed, &key, rows::freed_to_bytes(*ino, *chunk, extent.len));
             self.freed_bytes += u64::from(extent.len);

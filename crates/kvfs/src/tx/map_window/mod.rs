@@ -199,6 +199,8 @@ impl MapWindow {
     /// is not replaced.
     pub(crate) fn grow(&self, new_bytes: u64, replaced: Option<ChunkRange>, draft: &mut Draft) {
         let end_chunk = self.size.end_chunk();
+        // A chunk that is replaced is counted by its new run, up to the new end of the file. Its
+        // growth on top of that would count the same bytes twice.
         let covered = replaced.is_some_and(|range| range.contains(end_chunk));
         if let Some(chunk) = ChunkRange::one(end_chunk).filter(|_| !covered) {
             let bytes = |size| chunk.len_bytes(self.size.chunk_bytes, size);
@@ -232,6 +234,8 @@ impl MapWindow {
             draft.counters.gain(part.run.state, self.counted_bytes(&part, new_bytes));
         }
         self.grow(new_bytes, Some(self.range), draft);
+        // Dead chunks are found by their runs alone: they go in the same draft as these, or nothing
+        // would lead to them any more.
         let dead = split(&self.stored, &self.marks).filter(|part| part.cut.is_some());
         for part in dead.filter(StoredRun::is_resident) {
             draft.delete_chunks(self.ino, part.run.chunks, &[]);
@@ -305,6 +309,8 @@ impl MapWindow {
 
     /// Stores what the marks say of the range, and takes it out of them.
     pub(crate) fn settle(&self, draft: &mut Draft) {
+        // Rows and marks change in one draft: a mark that went while its dead rows are still there
+        // would bring back what was cut.
         self.replace(&self.runs, self.size.bytes, draft);
         let mut marks = self.marks.clone();
         marks.remove(self.range);

@@ -37,6 +37,8 @@ impl Import<'_> {
             at = range.offset;
             while at < end {
                 let piece = read_piece(file, at, end - at, buffer)?;
+                // Nothing is put in place of what is missing: the host's time is not set either, so
+                // that the next import finds the file incomplete and begins it again.
                 if piece.is_empty() {
                     bail!("it became shorter while it was read");
                 }

@@ -61,6 +61,8 @@ impl Import<'_> {
             }
             None => self.make(source, &staged, New { node, metadata: &metadata, slot }, buffer)?,
         };
+        // Behind content and times: where another file has the name, a stop before this leaves that
+        // file as it was.
         staged.publish()?;
         self.done(dir, name, bytes)
     }

@@ -50,6 +50,8 @@ impl Import<'_> {
         into: Ino,
         batches: &mut Submitter<'_, Batch>,
     ) -> Result<()> {
+        // A list and no recursion: how deep a tree is, is the host's to say, and a thread's stack
+        // has an end.
         let mut todo = vec![self.open(start.to_path_buf(), into, None)];
         while let Some(directory) = todo.pop() {
             let mut below = Vec::new();

@@ -99,6 +99,8 @@ impl Payload {
         let whole_bytes = RUN_CHUNKS * (CHUNK_BYTES + tag_bytes);
         // The next run's first chunk is numbered by it.
         assert!(last || self.run.len() == whole_bytes, "every run but the last is whole");
+        // Taken before the run is handed out: the slot keeps the run's position whichever worker is
+        // faster, and the wait for it bounds the runs in memory.
         let slot = self.runs.take_slot().map_err(|_| PersistError::Pipeline)?;
         // The whole run moves on to the worker and the writer; a new one takes its place.
         let run = std::mem::replace(&mut self.run, Vec::with_capacity(RUN_BYTES));
