@@ -179,8 +179,8 @@ impl Core {
         let apply = Apply::new(self);
         let mut repair_one = |finding: Finding| {
             let planned = Repair::of(&finding).filter(|repair| repair.stage() == stage);
-            // The finding is of the moment when the scan began, and an earlier repair of this stage
-            // may have settled it: a repair that finds nothing left to do is not counted.
+            // The finding may be older than an earlier repair of this stage, which may have settled
+            // it: what is right by then counts as repaired, and is not touched again.
             if let Some(repair) = planned
                 && apply.apply(repair)?
             {
