@@ -33,6 +33,12 @@ pub enum AgentError {
         /// The archive's.
         archived: Xid,
     },
+    /// The store does not write to its archive.
+    #[error(
+        "this store is a follower: it reads the archive and does not write to it; tier takeover \
+         makes it the writer"
+    )]
+    Follower,
     /// A thread of the agent panicked; nothing can be said of its work until a restart.
     #[error("the agent's thread has panicked; restart the program")]
     Panicked,
@@ -49,6 +55,7 @@ impl HasKind for AgentError {
             Self::Status(error) => error.kind(),
             Self::Port(error) => error.kind(),
             Self::BehindArchive { .. } => ErrorKind::Damaged,
+            Self::Follower => ErrorKind::Denied,
             Self::Stopped => ErrorKind::Cancelled,
             // Not `Away`, which invites a retry: every later request fails in the same way.
             Self::Panicked => ErrorKind::Failed,

@@ -57,6 +57,11 @@ impl IndexWriter<'_> {
         batch.write()
     }
 
+    /// Whether a tarball is known.
+    pub fn has_tarball(&self, id: TarballId) -> Result<bool, IndexError> {
+        Ok(self.database.tarball(id)?.is_some())
+    }
+
     /// Takes in contents. What they say wins where their transactions are later than what is
     /// known, so that applying them twice, or late, does no harm.
     pub fn apply(&mut self, contents: &Contents) -> Result<(), IndexError> {

@@ -11,6 +11,7 @@ use tier_index::{Index, IndexOptions};
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
     Fetcher, FetcherOptions, FilesystemId, Keys, PersistOptions, PersistRequest, Persister,
+    WriterToken,
 };
 use tier_status::NullSink;
 use tier_testkit::{FakeKvs, VirtualClock};
@@ -80,6 +81,7 @@ fn persist(
     persister
         .persist(&mut PersistRequest {
             epoch: Epoch::new(1),
+            writer: WriterToken::from_bytes([1; 16]),
             snapshot: SnapshotId::new(1),
             range: publication.range,
             mounted: mounted.as_ref(),

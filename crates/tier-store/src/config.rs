@@ -9,6 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use tier_persist::WriterToken;
 
 use crate::cloud::CloudId;
 use crate::{Layout, StoreError, durable};
@@ -21,6 +22,10 @@ pub struct Config {
     pub filesystem: String,
     /// The writer's term: 1, and one more with each restore.
     pub epoch: u64,
+    /// Names this store as the writer of that epoch, 32 hexadecimal digits. A store without it is a
+    /// follower: it reads the archive and does not write to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
     /// Bytes of a chunk of a file's data, fixed when the store is made.
     #[serde(default = "chunk_bytes")]
     pub chunk_bytes: u32,
@@ -207,6 +212,12 @@ impl Default for Mount {
 }
 
 impl Config {
+    /// The store as a writer; `None` for a follower.
+    pub(crate) fn writer_token(&self) -> Result<Option<WriterToken>, &'static str> {
+        let parse = |text: &str| WriterToken::parse(text).ok_or("writer is no token");
+        self.writer.as_deref().map(parse).transpose()
+    }
+
     /// The size of chunks, unless said otherwise.
     pub const CHUNK_BYTES: u32 = 64 << 10;
 

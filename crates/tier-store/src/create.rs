@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use tier_persist::{FilesystemId, Keys};
+use tier_persist::{FilesystemId, Keys, WriterToken};
 use tier_types::{Call, Clock, ErrorKind, SystemClock};
 
 use crate::cloud::{CloudId, make_cloud, open_cloud};
@@ -87,7 +87,7 @@ impl NewStore {
             keys.add_recipient(recipient)?;
         }
         let layout = Layout::new(path);
-        let config = self.config(FilesystemId::random()?);
+        let config = self.config(FilesystemId::random()?, Some(WriterToken::random()?));
         if let Some(problem) = config.unsound() {
             return Err(StoreError::Config { path: layout.config(), problem: problem.into() });
         }
@@ -106,10 +106,11 @@ impl NewStore {
     }
 
     /// The settings of a store that begins with its first transaction.
-    pub(crate) fn config(&self, filesystem: FilesystemId) -> Config {
+    pub(crate) fn config(&self, filesystem: FilesystemId, writer: Option<WriterToken>) -> Config {
         Config {
             filesystem: filesystem.to_string(),
             epoch: 1,
+            writer: writer.map(|writer| writer.to_string()),
             chunk_bytes: self.chunk_bytes,
             xid_floor: 0,
             snapshot_floor: 0,

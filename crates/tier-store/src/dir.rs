@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tier_cloud::DirStore;
-use tier_persist::{Archive, FilesystemId, Keys};
+use tier_persist::{Archive, FilesystemId, Keys, WriterToken};
 use tier_types::{Clock, ObjectStore, StagingStore, SystemClock, Xid};
 
 use crate::cloud::{CloudId, KnownCloud, open_cloud};
@@ -21,6 +21,8 @@ pub struct StoreDir {
     pub config: Config,
     /// Which filesystem.
     pub filesystem: FilesystemId,
+    /// This store as a writer; `None` for a follower.
+    pub writer: Option<WriterToken>,
     /// Its keys.
     pub keys: Arc<Keys>,
     /// Where tarballs are written.
@@ -66,9 +68,14 @@ impl StoreDir {
             let problem = "the filesystem's id is not valid".into();
             StoreError::Config { path: layout.config(), problem }
         })?;
+        let writer = config.writer_token().map_err(|problem| StoreError::Config {
+            path: layout.config(),
+            problem: problem.into(),
+        })?;
         tracing::info!(path = %path.display(), %filesystem, config.epoch, cloud = ?config.cloud, "store opened");
         Ok(Self {
             filesystem,
+            writer,
             keys: Arc::new(load_keys(&layout, &config)?),
             local: Arc::new(DirStore::create(&layout.tarballs())?),
             // A URL that cannot be used is an error here, and not only at the first upload.

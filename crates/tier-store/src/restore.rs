@@ -16,7 +16,7 @@ use tier_agent::StatusBook;
 use tier_cloud::DirStore;
 use tier_persist::{
     Archive, FilesystemId, Keys, LostRanges, RestoredInodes, ScanMode, SnapshotSummary,
-    StoredObject, Watch,
+    StoredObject, Watch, WriterToken,
 };
 use tier_status::{Event, StatusHeader, StatusSink, Tier};
 use tier_types::{
@@ -240,7 +240,7 @@ fn settings(
         epoch: newest.epoch.next().get(),
         xid_floor: newest.range.last().get(),
         snapshot_floor: newest.snapshot.get(),
-        ..new.config(filesystem)
+        ..new.config(filesystem, Some(WriterToken::random()?))
     })
 }
 
@@ -282,8 +282,8 @@ fn copy_manifests(
     from: &dyn ObjectStore,
     to: &dyn ObjectStore,
 ) -> Result<(), StoreError> {
-    for StoredObject { name, len_bytes, .. } in archive.manifests() {
-        let mut bytes = vec![0; to_usize(len_bytes)];
+    for StoredObject { name, content } in archive.manifests() {
+        let mut bytes = vec![0; to_usize(content.len_bytes)];
         from.read_range(&Call::bulk(), &name, 0, &mut bytes)?;
         to.put(&Call::bulk(), &name, &bytes.as_slice())?;
     }

@@ -101,6 +101,7 @@ pub(crate) fn stages(
     let ports = StorePorts {
         filesystem: dir.filesystem,
         epoch: Epoch::new(config.epoch),
+        writer: dir.writer,
         // Before these numbers there is nothing to persist: another epoch has done it.
         floor: Floor {
             xid: Xid::new(config.xid_floor),

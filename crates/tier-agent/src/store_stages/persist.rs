@@ -164,6 +164,7 @@ impl Attempt<'_> {
         status: &StageSink<'_>,
     ) -> Result<PersistReport, AgentError> {
         let ports = &self.context.ports;
+        let writer = ports.writer.ok_or(AgentError::Follower)?;
         let range = self.publication.range;
         let options = NetChangesOptions::new(&ports.spill_dir);
         let log = ports.log.as_ref();
@@ -174,6 +175,7 @@ impl Attempt<'_> {
         let persisted = self.context.in_background(|| {
             self.persister.persist(&mut PersistRequest {
                 epoch: header.epoch,
+                writer,
                 snapshot: header.snapshot,
                 range,
                 mounted,

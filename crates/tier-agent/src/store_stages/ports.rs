@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tier_index::Index;
-use tier_persist::{FilesystemId, Keys};
+use tier_persist::{FilesystemId, Keys, WriterToken};
 use tier_types::{Epoch, LogService, MountedInstance, ObjectStore, SnapshotId, StagingStore, Xid};
 
 use crate::StatusBook;
@@ -25,6 +25,8 @@ pub struct StorePorts {
     pub filesystem: FilesystemId,
     /// The writer's term.
     pub epoch: Epoch,
+    /// The store as a writer; `None` for a follower.
+    pub writer: Option<WriterToken>,
     /// Where the filesystem begins.
     pub floor: Floor,
     /// Its operation log.

@@ -46,7 +46,7 @@ pub(super) fn recover(context: &StageContext, persister: &Persister) -> Result<(
     // Without a snapshot every tarball is a leftover.
     let none = SnapshotId::new(0);
     let last = archive.snapshots().next_back().map_or(none, |newest| newest.snapshot);
-    persister.discard_uncommitted(last)?;
+    persister.discard_uncommitted(context.ports.epoch, last)?;
     for summary in archive.snapshots() {
         // Also without a log: an operator may have moved a damaged one away.
         if context.status(summary)?.is_none_or(|status| status.stage < Stage::Indexed) {

@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use tier_persist::{PersistError, StoredObject, check_object};
+use tier_persist::{ContentDigest, PersistError, StoredObject, check_object};
 use tier_status::{Event, StatusSink};
 use tier_types::{Call, ErrorKind, HasKind, ObjectStore, SnapshotId, StoredContent};
 
@@ -33,7 +33,8 @@ pub(super) fn upload(
     let objects = archive.objects(snapshot)?;
     let n_objects = objects.len();
     // A manifest states the lengths: they need not have a sum.
-    let bytes = objects.iter().fold(0_u64, |sum, object| sum.saturating_add(object.len_bytes));
+    let bytes =
+        objects.iter().fold(0_u64, |sum, object| sum.saturating_add(object.content.len_bytes));
     let tier = context.safe_tier();
     tracing::info!(%snapshot, ?tier, n_objects, bytes, "upload begins");
     let local = context.ports.local.as_ref();
@@ -78,12 +79,12 @@ fn copy(request: &UploadRequest<'_>) -> Result<(), AgentError> {
     for object in request.objects {
         check_stop(request.stop)?;
         let start = Instant::now();
-        let StoredObject { name, len_bytes, .. } = object;
+        let StoredObject { name, content: ContentDigest { len_bytes, .. } } = object;
         let content = StoredContent { store: request.from, name, len_bytes: *len_bytes };
         // An object that is there already is read back all the same: it may be another one's bytes.
         request.to.put(&call, &object.name, &content)?;
         check_object(&call, request.to, object)?;
-        let (name, bytes) = (object.name.to_string(), object.len_bytes);
+        let (name, bytes) = (object.name.to_string(), object.content.len_bytes);
         tracing::debug!(name, bytes, elapsed = ?start.elapsed(), "object uploaded and verified");
         request.status.report(Event::Pushed { name, bytes })?;
     }

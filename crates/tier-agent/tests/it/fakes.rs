@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use tier_agent::{Floor, StatusBook, StorePorts, StoreStages};
 use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
-use tier_persist::{FilesystemId, Keys, PersistOptions, Persister};
+use tier_persist::{FilesystemId, Keys, PersistOptions, Persister, WriterToken};
 use tier_testkit::{FakeKvs, FaultyStore, MemoryStore, RecordingSink, VirtualClock};
 use tier_types::{
     Clock, Epoch, ErrorKind, LogService, ObjectName, ObjectStore, PortError, Publication,
@@ -140,6 +140,7 @@ impl Fakes {
         let ports = StorePorts {
             filesystem,
             epoch: Epoch::new(1),
+            writer: Some(WriterToken::from_bytes([1; 16])),
             floor: Floor::default(),
             log: log.clone(),
             instance: Arc::new(kvs.clone()),

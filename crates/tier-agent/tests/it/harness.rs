@@ -17,7 +17,7 @@ use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
 use tier_persist::{
     Archive, Fetcher, FetcherOptions, FilesystemId, Keys, PersistOptions, Persister, ScanMode,
-    Watch,
+    Watch, WriterToken,
 };
 use tier_status::{Event, StatusError, StatusSink};
 use tier_testkit::{Fault, FaultyStore, FsOp, MemoryStore, Name, TreeEntry, VirtualClock};
@@ -130,6 +130,7 @@ impl Harness {
         let ports = StorePorts {
             filesystem: self.filesystem,
             epoch: Epoch::new(1),
+            writer: Some(WriterToken::from_bytes([1; 16])),
             floor: Floor::default(),
             log: fs.core().clone(),
             instance: fs.core().clone(),

@@ -38,9 +38,11 @@ use tier_types::{ErrorKind, HasKind, ObjectName};
 
 use crate::damage::Damage;
 use crate::error::PersistError;
-use crate::format::manifest::ManifestRef;
-use crate::format::tarball::row::TarballRow;
+use crate::format::manifest::{Manifest, ManifestRef};
+use crate::format::names::TarballName;
+use crate::format::tarball::row::{TarballObject, TarballRow};
 use crate::format::tarball::toc::entry::TocEntry;
+use crate::format::tarball::toc::root::TocRoot;
 use crate::progress::Watch;
 use crate::read::chain::Archive;
 use crate::read::scanner::{Expected, ScanVisitor, scan};
@@ -83,7 +85,7 @@ impl Archive<'_> {
             same_chunk_bytes(writer.chunk_bytes(), link.chunk_bytes)?;
             // One manifest in memory at a time.
             let manifest = self.manifest(link)?;
-            damages.extend(apply.tarballs(writer, &manifest.tarballs, watch)?);
+            damages.extend(apply.tarballs(writer, listed(&manifest), watch)?);
             // After its contents: a crash before this word applies the manifest again.
             set_applied(writer, &link.reference)?;
         }
@@ -93,6 +95,11 @@ impl Archive<'_> {
         }
         Ok(damages)
     }
+}
+
+/// The tarballs of a manifest.
+pub(crate) fn listed(manifest: &Manifest) -> impl Iterator<Item = Input<'_>> + Send {
+    manifest.tarballs.iter().map(Input::Listed)
 }
 
 /// Records that all tarballs of a manifest were applied.
@@ -116,20 +123,33 @@ pub(super) fn same_chunk_bytes(index: u32, contents: u32) -> Result<(), PersistE
     if index == contents { Ok(()) } else { Err(IndexError::ChunkSize { index, contents }.into()) }
 }
 
+/// A tarball whose contents are to be applied.
+#[derive(Clone, Copy)]
+pub(crate) enum Input<'a> {
+    /// A manifest lists it.
+    Listed(&'a TarballObject),
+    /// Its manifest is lost.
+    Recovered(&'a TarballRow),
+}
+
 /// What the thread that reads tarballs finds.
-enum Found<'a> {
+enum Found {
     /// A tarball, before its contents.
-    Tarball(&'a TarballRow),
+    Tarball {
+        row: TarballRow,
+        /// Whether its frames are known from what a manifest vouches for.
+        vouched: bool,
+    },
     Contents(Contents),
 }
 
-impl<'a> Apply<'a> {
+impl Apply<'_> {
     /// Applies all of these tarballs: one thread reads while this one writes the index. `watch`
     /// hears the length of each. By tables, damage is an error; a full scan returns it.
-    pub(crate) fn tarballs(
+    pub(crate) fn tarballs<'i>(
         self,
         writer: &mut IndexWriter<'_>,
-        tarballs: &'a [TarballRow],
+        tarballs: impl IntoIterator<Item = Input<'i>> + Send,
         watch: &mut Watch<'_>,
     ) -> Result<Vec<Damage>, PersistError> {
         let chunk_bytes = writer.chunk_bytes();
@@ -144,12 +164,16 @@ impl<'a> Apply<'a> {
                 // Between batches, so that a large tarball can be stopped as well.
                 watch.check_stop()?;
                 match found {
-                    Found::Tarball(row) => {
+                    Found::Tarball { row, vouched } => {
                         current = Some(row.id);
-                        writer.add_tarball(row.id, &row.to_bytes())?;
+                        // What is guessed of a damaged copy never replaces what is known of a
+                        // whole one.
+                        if vouched || !writer.has_tarball(row.id)? {
+                            writer.add_tarball(row.id, &row.to_bytes())?;
+                        }
                         // When the row comes, because nothing marks the end of a tarball's
                         // contents.
-                        watch.report(row.object_bytes);
+                        watch.report(row.object.content.len_bytes);
                     }
                     Found::Contents(contents) => {
                         assert_eq!(current, Some(contents.tarball), "a row precedes its contents");
@@ -169,19 +193,27 @@ impl<'a> Apply<'a> {
         })
     }
 
-    fn read(
+    fn read<'i>(
         self,
-        tarballs: &'a [TarballRow],
+        tarballs: impl IntoIterator<Item = Input<'i>>,
         chunk_bytes: u32,
-        found: &Sender<Found<'a>>,
+        found: &Sender<Found>,
     ) -> Result<Vec<Damage>, PersistError> {
         let mut damages = Vec::new();
-        for row in tarballs {
-            found.send(Found::Tarball(row)).map_err(|_| PersistError::Pipeline)?;
-            let contents = Contents { tarball: row.id, chunk_bytes, entries: Vec::new() };
-            let name = self.source.name_of(row);
+        for input in tarballs {
+            let (id, object) = match input {
+                Input::Listed(object) => (object.name.id, object),
+                Input::Recovered(row) => (row.id, &row.object),
+            };
+            let contents = Contents { tarball: id, chunk_bytes, entries: Vec::new() };
+            let name = self.source.name_of(object);
             let mut batch = Batch { found, contents, name, damages: Vec::new() };
-            batch.read(self, row)?;
+            match (self.mode, input) {
+                (ScanMode::Tables, Input::Listed(object)) => batch.read_table(self, object)?,
+                (ScanMode::Full, _) | (ScanMode::Tables, Input::Recovered(_)) => {
+                    batch.read_members(self, input)?;
+                }
+            }
             // A batch is of one tarball: its entries' frames are that tarball's.
             batch.flush()?;
             damages.append(&mut batch.damages);
@@ -191,60 +223,82 @@ impl<'a> Apply<'a> {
 }
 
 /// Collects entries of one tarball for the index.
-struct Batch<'a, 'b> {
-    found: &'a Sender<Found<'b>>,
+struct Batch<'a> {
+    found: &'a Sender<Found>,
     contents: Contents,
     name: ObjectName,
     damages: Vec<Damage>,
 }
 
-impl Batch<'_, '_> {
-    fn read(&mut self, apply: Apply<'_>, row: &TarballRow) -> Result<(), PersistError> {
-        let Apply { source, mode } = apply;
-        match mode {
-            ScanMode::Tables => self.read_table(&source.open(row)?),
-            ScanMode::Full => self.read_members(source, row),
-        }
+impl Batch<'_> {
+    fn read_table(&mut self, apply: Apply<'_>, object: &TarballObject) -> Result<(), PersistError> {
+        let (reader, root) = apply.source.open(object)?;
+        self.send_row(TarballRow::new(object.clone(), root.frames()), true)?;
+        self.read_entries(&reader, &root)
     }
 
-    fn read_members(
-        &mut self,
-        source: TarballSource<'_>,
-        row: &TarballRow,
-    ) -> Result<(), PersistError> {
-        let name = self.name.clone();
-        let store = source.store_with(&name)?;
-        let open = || TarballReader::with_row(store, &name, row, source.keys);
-        let chunk_bytes = self.contents.chunk_bytes;
-        let expected = Expected { filesystem: source.filesystem, id: row.id, chunk_bytes };
+    fn read_members(&mut self, apply: Apply<'_>, input: Input<'_>) -> Result<(), PersistError> {
         // A tarball that cannot even be opened is damage like any other.
-        let scanned = open().and_then(|reader| scan(&reader, Some(expected), self));
+        let (row, vouched) = match self.row(apply.source, input) {
+            Ok(found) => found,
+            Err(error) => return self.damage(error),
+        };
+        self.send_row(row.clone(), vouched)?;
+        let TarballSource { keys, filesystem, .. } = apply.source;
+        let store = apply.source.store_with(&self.name)?;
+        let reader = TarballReader::with_row(store, &self.name, &row, keys)?;
+        let chunk_bytes = self.contents.chunk_bytes;
+        let expected = Expected { filesystem, id: row.object.name.id, chunk_bytes };
+        let scanned = scan(&reader, Some(expected), self);
         scanned.map(drop).or_else(|error| self.damage(error))?;
         if self.damages.is_empty() {
             return Ok(());
         }
         // The table of contents, if it can be read, knows what the damaged frames hold: with it the
         // index finds that in another copy, or in this one when it is repaired.
-        open().and_then(|reader| self.read_table(&reader)).or_else(|error| match error.kind() {
-            // What is wrong with the tarball is in the list of damage already.
-            ErrorKind::Damaged | ErrorKind::Missing => {
-                tracing::debug!(%name, %error, "the table of a damaged tarball is lost as well");
-                Ok(())
-            }
-            ErrorKind::WrongKey
-            | ErrorKind::Busy
-            | ErrorKind::Away
-            | ErrorKind::Throttled { .. }
-            | ErrorKind::Denied
-            | ErrorKind::Conflict
-            | ErrorKind::NoSpace
-            | ErrorKind::Cancelled
-            | ErrorKind::Failed => Err(error),
-        })
+        let table = reader.root().and_then(|root| self.read_entries(&reader, &root));
+        // What is wrong with the tarball is in the list of damage already.
+        table.or_else(|error| if_damage(error, &self.name))
     }
 
-    fn read_table(&mut self, reader: &TarballReader<'_>) -> Result<(), PersistError> {
-        reader.read_toc(&mut |entry| {
+    /// What is known of a tarball, and whether a manifest vouches for it.
+    fn row(
+        &self,
+        source: TarballSource<'_>,
+        input: Input<'_>,
+    ) -> Result<(TarballRow, bool), PersistError> {
+        let object = match input {
+            Input::Recovered(row) => return Ok((row.clone(), true)),
+            Input::Listed(object) => object,
+        };
+        match source.open(object) {
+            Ok((_, root)) => Ok((TarballRow::new(object.clone(), root.frames()), true)),
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                tracing::debug!(name = %self.name, %error, "frames are taken from the seek table");
+                let TarballName { id, .. } = object.name;
+                let store = source.store_with(&self.name)?;
+                let mut row =
+                    TarballReader::recovered_row(store, &self.name, object.name, id, source.keys)?;
+                // With what the manifest says of its root, so that the scan tells the damage.
+                row.frames.pop();
+                Ok((TarballRow::new(object.clone(), row.frames), false))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn send_row(&self, row: TarballRow, vouched: bool) -> Result<(), PersistError> {
+        assert_eq!(row.id, self.contents.tarball, "the row is that of the contents");
+        let found = Found::Tarball { row, vouched };
+        self.found.send(found).map_err(|_| PersistError::Pipeline)
+    }
+
+    fn read_entries(
+        &mut self,
+        reader: &TarballReader<'_>,
+        root: &TocRoot,
+    ) -> Result<(), PersistError> {
+        reader.read_toc(root, &mut |entry| {
             entry.index_entries(&mut self.contents.entries)?;
             Some(self.flush_full())
         })
@@ -256,13 +310,17 @@ impl Batch<'_, '_> {
     }
 
     fn flush(&mut self) -> Result<(), PersistError> {
+        // A tarball that could not be opened has none, and its row is not known.
+        if self.contents.entries.is_empty() {
+            return Ok(());
+        }
         let next = Contents { entries: Vec::with_capacity(BATCH_ENTRIES), ..self.contents };
         let contents = std::mem::replace(&mut self.contents, next);
         self.found.send(Found::Contents(contents)).map_err(|_| PersistError::Pipeline)
     }
 }
 
-impl ScanVisitor for Batch<'_, '_> {
+impl ScanVisitor for Batch<'_> {
     fn entry(&mut self, entry: TocEntry) -> Result<(), PersistError> {
         self.contents.entries.extend(entry.index_entries());
         self.flush_full()
@@ -271,5 +329,24 @@ impl ScanVisitor for Batch<'_, '_> {
     fn damage(&mut self, damage: PersistError) -> Result<(), PersistError> {
         self.damages.push(Damage::of(&self.name, damage)?);
         Ok(())
+    }
+}
+
+/// Nothing, if the error is damage that was told already.
+fn if_damage(error: PersistError, name: &ObjectName) -> Result<(), PersistError> {
+    match error.kind() {
+        ErrorKind::Damaged | ErrorKind::Missing => {
+            tracing::debug!(%name, %error, "the table of a damaged tarball is lost as well");
+            Ok(())
+        }
+        ErrorKind::WrongKey
+        | ErrorKind::Busy
+        | ErrorKind::Away
+        | ErrorKind::Throttled { .. }
+        | ErrorKind::Denied
+        | ErrorKind::Conflict
+        | ErrorKind::NoSpace
+        | ErrorKind::Cancelled
+        | ErrorKind::Failed => Err(error),
     }
 }

@@ -34,11 +34,13 @@
 //! ([`crate::derive::apply`]), in which the order of what comes does not matter. Tests compare the
 //! dumps of all of them with the live index's, byte for byte.
 
-use tier_index::Index;
+use std::collections::HashSet;
+
+use tier_index::{Index, TarballId};
 use tier_types::ObjectStore;
 
 use crate::damage::Damage;
-use crate::derive::apply::{Apply, ScanMode, same_chunk_bytes};
+use crate::derive::apply::{Apply, Input, ScanMode, listed, same_chunk_bytes};
 use crate::error::PersistError;
 use crate::format::keys::Keys;
 use crate::format::names::{self, FilesystemId, ObjectKind};
@@ -74,7 +76,7 @@ impl Archive<'_> {
         for link in self.links() {
             same_chunk_bytes(writer.chunk_bytes(), link.chunk_bytes)?;
             let manifest = self.manifest(link)?;
-            damages.extend(apply.tarballs(&mut writer, &manifest.tarballs, watch)?);
+            damages.extend(apply.tarballs(&mut writer, listed(&manifest), watch)?);
         }
         writer.flush()?;
         Ok(damages)
@@ -94,18 +96,19 @@ pub fn rebuild_without_manifests(
     let mut writer = index.writer();
     let source = TarballSource { stores: &[store], keys, filesystem };
     let apply = Apply { source, mode: ScanMode::Full };
+    let names = store.names(&watch.call(), &names::data_prefix(filesystem));
+    let mut numbers = FreeNumbers::default();
     // The order of names does not matter: the index settles everything by xid.
-    let names = store.names(&watch.call(), &names::prefix(filesystem));
     for name in names.map_err(PersistError::Store)? {
-        if let Some((_, ObjectKind::Tarball(id))) = names::parse(&name) {
+        if let Some((_, ObjectKind::Tarball(tarball))) = names::parse(&name) {
             // Also if it cannot be read: the caller compares what is damaged with all that there
             // were.
             n_tarballs += 1;
-            match TarballReader::recovered_row(store, &name, id, keys) {
-                // One at a time, because there is no manifest that lists them.
+            let id = numbers.take(tarball.id)?;
+            match TarballReader::recovered_row(store, &name, tarball, id, keys) {
                 Ok(row) => {
-                    let rows = std::slice::from_ref(&row);
-                    damages.extend(apply.tarballs(&mut writer, rows, watch)?);
+                    let input = [Input::Recovered(&row)];
+                    damages.extend(apply.tarballs(&mut writer, input, watch)?);
                 }
                 Err(error) => damages.push(Damage::of(&name, error)?),
             }
@@ -114,4 +117,21 @@ pub fn rebuild_without_manifests(
     // No manifest is noted as applied: which tarballs were committed is what was lost with them.
     writer.flush()?;
     Ok((n_tarballs, damages))
+}
+
+/// Keys of the index for tarballs of which several may have one number: of an attempt that was cut
+/// short and of the one that was committed, or of two copies of a store.
+#[derive(Default)]
+struct FreeNumbers(HashSet<TarballId>);
+
+impl FreeNumbers {
+    /// This number if it is free, or the next part that is.
+    fn take(&mut self, mut id: TarballId) -> Result<TarballId, PersistError> {
+        while !self.0.insert(id) {
+            let problem = "there are too many tarballs of this number";
+            let next = id.part.checked_add(1);
+            id.part = next.ok_or_else(|| PersistError::damaged(id, problem))?;
+        }
+        Ok(id)
+    }
 }

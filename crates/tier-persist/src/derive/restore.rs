@@ -45,10 +45,10 @@ impl Archive<'_> {
     ) -> Result<RestoredInodes, PersistError> {
         let mut restore = Restore { index, instance, restored: RestoredInodes::default() };
         for link in self.links() {
-            for row in &self.manifest(link)?.tarballs {
-                read_table(self.tarballs(), row, &mut |entry| {
+            for tarball in &self.manifest(link)?.tarballs {
+                read_table(self.tarballs(), tarball, &mut |entry| {
                     let FramePosition { frame, offset } = entry.at;
-                    let location = Location { tarball: row.id, frame, offset };
+                    let location = Location { tarball: tarball.name.id, frame, offset };
                     restore.entry(&entry, location)?;
                     progress(restore.restored.n_inodes);
                     Ok(())

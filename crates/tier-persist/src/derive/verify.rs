@@ -11,7 +11,7 @@ use tier_types::{Call, ErrorKind, Ino, ObjectName, ObjectStore, PortError, to_u6
 use crate::damage::Damage;
 use crate::error::PersistError;
 use crate::format::digest::Sha256Stream;
-use crate::format::tarball::row::TarballRow;
+use crate::format::tarball::row::TarballObject;
 use crate::format::tarball::toc::entry::TocEntry;
 use crate::progress::Watch;
 use crate::read::chain::{Archive, ChainLink, StoredObject};
@@ -38,7 +38,7 @@ fn object_sha256(
     object: &StoredObject,
 ) -> Result<[u8; 32], PersistError> {
     let mut digest = Sha256Stream::default();
-    let mut left = object.len_bytes;
+    let mut left = object.content.len_bytes;
     let streamed = store.stream(call, &object.name, 0, &mut |piece| {
         // A store that goes on for ever must not be read for ever.
         left = left.checked_sub(to_u64(piece.len())).ok_or_else(|| {
@@ -60,10 +60,10 @@ pub fn check_object(
 ) -> Result<(), PersistError> {
     // The cheap question first; it also tells a missing object from a damaged one.
     let len_bytes = store.metadata(call, &object.name).map_err(PersistError::Store)?.len_bytes;
-    if len_bytes != object.len_bytes {
+    if len_bytes != object.content.len_bytes {
         return Err(PersistError::damaged(&object.name, "its length is wrong"));
     }
-    if object_sha256(call, store, object)? != object.sha256 {
+    if object_sha256(call, store, object)? != object.content.sha256 {
         return Err(PersistError::damaged(&object.name, "its digest is wrong"));
     }
     Ok(())
@@ -85,10 +85,10 @@ impl Archive<'_> {
                 watch.check_stop()?;
                 report.n_objects += 1;
                 // A manifest may say any length; the object is compared with it below.
-                report.bytes = report.bytes.saturating_add(object.len_bytes);
+                report.bytes = report.bytes.saturating_add(object.content.len_bytes);
                 let checked = check_object(&watch.call(), self.store(), &object);
                 note(&mut report, &object.name, checked)?;
-                watch.report(object.len_bytes);
+                watch.report(object.content.len_bytes);
             }
             if read_data {
                 self.read_members(link, watch, &mut report)?;
@@ -105,13 +105,13 @@ impl Archive<'_> {
         watch: &Watch<'_>,
         report: &mut VerifyReport,
     ) -> Result<(), PersistError> {
-        for row in &self.manifest(link)?.tarballs {
+        for tarball in &self.manifest(link)?.tarballs {
             watch.check_stop()?;
-            let name = row.name(self.filesystem());
+            let name = tarball.object_name(self.filesystem());
             let known = report.damages.iter().any(|damage| damage.object == name.as_str());
             // A damaged object is listed once; reading its members would only say it again.
             if !known {
-                let compared = self.compare_members(row, link.chunk_bytes);
+                let compared = self.compare_members(tarball, link.chunk_bytes);
                 let counted = compared.map(|n_members| report.n_members += n_members);
                 note(report, &name, counted)?;
             }
@@ -121,18 +121,24 @@ impl Archive<'_> {
 
     /// The members of a tarball, which must be what its table of contents says. Only the copy in
     /// the archive's own store is looked at.
-    fn compare_members(&self, row: &TarballRow, chunk_bytes: u32) -> Result<u64, PersistError> {
+    fn compare_members(
+        &self,
+        tarball: &TarballObject,
+        chunk_bytes: u32,
+    ) -> Result<u64, PersistError> {
         let stores = [self.store()];
         let source = self.tarballs_in(&stores);
         // Both in the order of the tarball, and both streamed: what is compared is their digests.
         let (mut tables, mut members) = (Digester::default(), Digester::default());
-        read_table(source, row, &mut |entry| tables.entry(entry))?;
-        let expected = Expected { filesystem: self.filesystem(), id: row.id, chunk_bytes };
-        // Opened by its row, so that each frame must have the digest in the manifest as well.
-        scan(&source.open(row)?, Some(expected), &mut members)?;
+        read_table(source, tarball, &mut |entry| tables.entry(entry))?;
+        let id = tarball.name.id;
+        let expected = Expected { filesystem: self.filesystem(), id, chunk_bytes };
+        // Opened by its manifest, so that each frame must have the digest that it should as well.
+        let (reader, _) = source.open(tarball)?;
+        scan(&reader, Some(expected), &mut members)?;
         if tables.digest.finish() != members.digest.finish() {
             let problem = "its table of contents does not fit its members";
-            return Err(PersistError::damaged(row.name(self.filesystem()), problem));
+            return Err(PersistError::damaged(tarball.object_name(self.filesystem()), problem));
         }
         Ok(members.n_members)
     }

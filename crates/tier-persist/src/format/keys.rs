@@ -15,6 +15,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use crate::error::PersistError;
+use crate::format::digest::sha256;
+use crate::format::signer::Signer;
 
 /// What the signing key is derived for; a change of this text would be another key.
 const SIGNING_SALT: &[u8] = b"tier manifest signature 1";
@@ -122,8 +124,22 @@ impl Keys {
         self.signer.sign(message).as_ref().to_vec()
     }
 
-    pub(crate) fn signer_public(&self) -> &[u8] {
-        self.signer.public_key().as_ref()
+    /// The public half of the signing key.
+    #[expect(clippy::expect_used, reason = "an Ed25519 public key has 32 bytes")]
+    pub fn signer(&self) -> Signer {
+        let bytes = self.signer.public_key().as_ref();
+        Signer::from_bytes(bytes.try_into().expect("32 bytes"))
+    }
+
+    /// Short names of the recipients: the first 8 bytes of the SHA-256 of each one's text. Empty if
+    /// nothing is encrypted.
+    pub(crate) fn recipient_fingerprints(&self) -> Vec<[u8; 8]> {
+        let fingerprint = |recipient: &x25519::Recipient| {
+            let [a, b, c, d, e, f, g, h, ..] = sha256(recipient.to_string().as_bytes());
+            [a, b, c, d, e, f, g, h]
+        };
+        let recipients = self.recipients.iter().map(fingerprint);
+        if self.encrypt { recipients.collect() } else { Vec::new() }
     }
 }
 
@@ -161,7 +177,7 @@ mod tests {
         let keys = Keys::generate().unwrap();
         let again = Keys::from_identity_file(&keys.to_identity_file("now")).unwrap();
         assert_eq!(again.public_key(), keys.public_key());
-        assert_eq!(again.signer_public(), keys.signer_public());
+        assert_eq!(again.signer(), keys.signer());
         assert!(!format!("{keys:?}").contains("SECRET"));
     }
 }

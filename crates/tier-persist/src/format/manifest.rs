@@ -1,27 +1,29 @@
-//! The manifest: the signed object that commits a snapshot (`docs/formats/manifest.md`).
+//! The manifest: the signed object that commits one step of the history
+//! (`docs/formats/manifest.md`).
 //!
-//! A snapshot exists when its manifest does. The manifest is written last, lists every tarball with
-//! its length, digest and frames, and names its parent with the parent's digest, so that the
-//! manifests are a chain of which none can be exchanged without breaking what follows it. It can be
-//! checked by itself up to its signature; whether it continues its parent is for the chain to
-//! check ([`crate::read::chain`]).
+//! A step exists when its manifest does. The manifest is written last, lists every object with its
+//! length and digests, and names its parent with the parent's digest, so that the manifests are a
+//! chain of which none can be exchanged without breaking what follows it. It can be checked by
+//! itself up to its signature; whether it continues its parent is for the chain to check
+//! ([`crate::read::chain`]).
+//!
+//! What it lists may be of kinds that this program does not know. They are kept as they are: copied
+//! and verified with the others, and never deleted.
 
-use ring::signature::{ED25519, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
-use tier_types::{Epoch, Ino, ObjectName, SnapshotId, Timestamp, Xid, XidRange, to_u64};
+use tier_types::{Epoch, Ino, ObjectName, SnapshotId, Timestamp, Xid, XidRange};
 
 use crate::error::PersistError;
-use crate::format::digest::sha256;
+use crate::format::claim::WriterToken;
+use crate::format::digest::{ContentDigest, sha256};
 use crate::format::keys::Keys;
-use crate::format::names::{self, FilesystemId};
-use crate::format::tarball::row::{TarballRow, WireRow};
-use crate::format::{age, postcard};
+use crate::format::names::{self, FilesystemId, ObjectKind};
+use crate::format::postcard;
+use crate::format::signed::{self, Magic, SignedContent};
+use crate::format::signer::Signer;
+use crate::format::tarball::row::{TarballObject, WireRoot};
 
-const MAGIC: &[u8; 8] = b"TIERMAN1";
-const SIGNATURE_BYTES: usize = 64;
-const COMPRESSION_LEVEL: i32 = 3;
-/// Neither an object nor its content is larger.
-pub(crate) const MANIFEST_BYTES_MAX: u64 = 1 << 30;
+const MAGIC: Magic = *b"TIERMAN1";
 
 /// Points at a manifest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,40 +34,92 @@ pub(crate) struct ManifestRef {
     pub(crate) digest: [u8; 32],
 }
 
-/// One committed snapshot.
+/// What a step of the history is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum ManifestKind {
+    /// What changed since its parent.
+    Snapshot,
+    /// Everything that is live, by itself.
+    Checkpoint,
+    /// The same data in other tarballs.
+    Repack,
+    /// Another signer or other recipients from here on.
+    KeyChange,
+}
+
+/// One committed step of the history.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Manifest {
     pub(crate) filesystem: FilesystemId,
     pub(crate) epoch: Epoch,
     pub(crate) snapshot: SnapshotId,
-    pub(crate) range: XidRange,
+    pub(crate) kind: ManifestKind,
+    /// Its transactions, if it brings any.
+    pub(crate) range: Option<XidRange>,
+    /// `None` if it is complete. Otherwise it is a part of a long snapshot, which holds inodes up to
+    /// this one.
+    pub(crate) covered: Option<Ino>,
     pub(crate) created: Timestamp,
     pub(crate) chunk_bytes: u32,
     pub(crate) parent: Option<ManifestRef>,
+    /// The store that wrote it.
+    pub(crate) writer: WriterToken,
     /// Inodes that could not be read in full, and are to be tried again.
     pub(crate) failed: Vec<Ino>,
     pub(crate) n_inodes: u64,
     pub(crate) data_bytes: u64,
-    pub(crate) tarballs: Vec<TarballRow>,
-    /// The Ed25519 public key that signed it.
-    pub(crate) signer: Vec<u8>,
+    pub(crate) tarballs: Vec<TarballObject>,
+    /// Objects of other kinds.
+    pub(crate) others: Vec<OtherObject>,
+    pub(crate) signer: Signer,
 }
+
+/// An object that is no tarball.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct OtherObject {
+    /// What it is; a number that only a later version may know.
+    pub(crate) kind: u32,
+    pub(crate) name: ObjectName,
+    pub(crate) content: ContentDigest,
+    pub(crate) header: Vec<u8>,
+    pub(crate) recipients: Vec<[u8; 8]>,
+    /// What that kind says of it.
+    pub(crate) about: Vec<u8>,
+}
+
+/// A manifest as it was read, with what only the object tells.
+#[derive(Debug)]
+pub(crate) struct OpenedManifest {
+    pub(crate) manifest: Manifest,
+    pub(crate) reference: ManifestRef,
+    pub(crate) encrypted: bool,
+}
+
+/// The kind of a tarball in a list of objects.
+const TARBALL: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct WireManifest {
     filesystem: [u8; 16],
     epoch: u64,
     snapshot: u64,
-    start: u64,
-    end: u64,
+    kind: ManifestKind,
+    range: Option<WireRange>,
+    covered: Option<u64>,
     created: WireTime,
     chunk_bytes: u32,
     parent: Option<WireRef>,
+    writer: [u8; 16],
     failed: Vec<u64>,
     n_inodes: u64,
     data_bytes: u64,
-    tarballs: Vec<WireRow>,
-    signer: Vec<u8>,
+    objects: Vec<WireObject>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireRange {
+    start: u64,
+    end: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,29 +135,35 @@ struct WireRef {
     digest: [u8; 32],
 }
 
+#[derive(Serialize, Deserialize)]
+struct WireObject {
+    kind: u32,
+    /// Without the filesystem in front.
+    name: String,
+    len_bytes: u64,
+    sha256: [u8; 32],
+    crc32c: u32,
+    header: Vec<u8>,
+    recipients: Vec<[u8; 8]>,
+    about: Vec<u8>,
+}
+
+/// What is said of a tarball beyond what is said of every object.
+#[derive(Serialize, Deserialize)]
+struct WireTarball {
+    n_members: u64,
+    root: WireRoot,
+}
+
 impl Manifest {
     pub(crate) fn name(&self) -> ObjectName {
         names::manifest_name(self.filesystem, self.epoch, self.snapshot)
     }
 
-    /// The object's bytes: signed, compressed, and encrypted if these keys encrypt.
+    /// The object's bytes: compressed, signed, and encrypted if these keys encrypt.
     pub(crate) fn to_object(&self, keys: &Keys) -> Result<Vec<u8>, PersistError> {
-        let failed = |source| PersistError::Io {
-            operation: "compress",
-            object: self.name().to_string(),
-            source,
-        };
-        let content = postcard::to_bytes(&self.to_wire());
-        let compressed = zstd::bulk::compress(&content, COMPRESSION_LEVEL).map_err(failed)?;
-        let mut plain = Vec::with_capacity(compressed.len() + 128);
-        plain.extend(MAGIC);
-        plain.extend(to_u64(content.len()).to_le_bytes());
-        plain.extend(compressed);
-        // The signature is inside the encryption: without the key nothing can be told of the
-        // writer.
-        let signature = keys.sign(&plain);
-        plain.extend(signature);
-        if keys.encrypts() { age::seal_all(&plain, keys) } else { Ok(plain) }
+        assert_eq!(self.signer, keys.signer(), "a manifest names the key that signs it");
+        signed::seal(MAGIC, &postcard::to_bytes(&self.to_wire()), &self.name(), keys)
     }
 
     /// Checks everything that the manifest alone can tell.
@@ -111,46 +171,21 @@ impl Manifest {
         bytes: &[u8],
         name: &ObjectName,
         keys: &Keys,
-    ) -> Result<Self, PersistError> {
-        let damaged = |problem| PersistError::damaged(name, problem);
-        // Whether it is encrypted shows in the object itself, so that a store may hold both.
-        let opened;
-        let plain = if bytes.starts_with(MAGIC) {
-            bytes
-        } else {
-            opened = age::open_all(bytes, keys, name.as_str())?;
-            &opened
-        };
-        let signed = plain.split_last_chunk::<SIGNATURE_BYTES>();
-        let (signed, signature) = signed.ok_or_else(|| damaged("it is too short"))?;
-        let rest = signed.strip_prefix(MAGIC).ok_or_else(|| damaged("it is not a manifest"))?;
-        let (len, compressed) =
-            rest.split_first_chunk::<8>().ok_or_else(|| damaged("it is too short"))?;
-        // Bounded before it is decompressed: a small object could come to any length.
-        let len = u64::from_le_bytes(*len);
-        if len > MANIFEST_BYTES_MAX {
-            return Err(damaged("it is larger than any may be"));
-        }
-        // Before the signature is checked, because its key is in here: so the length has a bound,
-        // and decoding trusts nothing.
-        let content = decompress(compressed, len).ok_or_else(|| damaged("decompression failed"))?;
-        let manifest =
-            Self::from_content(&content).ok_or_else(|| damaged("its content cannot be read"))?;
-        // The key is the manifest's own: it proves that one writer made it, and not yet which. The
-        // chain compares signers, and the caller its own key.
-        UnparsedPublicKey::new(&ED25519, &manifest.signer)
-            .verify(signed, signature)
-            .map_err(|_| damaged("its signature is wrong"))?;
+    ) -> Result<OpenedManifest, PersistError> {
+        let SignedContent { content, signer, encrypted } = signed::open(MAGIC, bytes, name, keys)?;
+        let manifest = Self::from_content(&content, signer)
+            .ok_or_else(|| PersistError::damaged(name, "its content cannot be read"))?;
         // Otherwise a store could answer with an older one.
         if manifest.name() != *name {
-            return Err(damaged("it is another snapshot's manifest"));
+            return Err(PersistError::damaged(name, "it is another snapshot's manifest"));
         }
-        Ok(manifest)
+        let reference = manifest.reference(bytes);
+        Ok(OpenedManifest { manifest, reference, encrypted })
     }
 
     /// The manifest that was serialised as these bytes.
-    pub(crate) fn from_content(content: &[u8]) -> Option<Self> {
-        Self::from_wire(postcard::parse(content)?)
+    pub(crate) fn from_content(content: &[u8], signer: Signer) -> Option<Self> {
+        Self::from_wire(postcard::parse(content)?, signer)
     }
 
     /// Points at this manifest, stored as these bytes.
@@ -159,41 +194,100 @@ impl Manifest {
     }
 
     fn to_wire(&self) -> WireManifest {
+        let tarballs = self.tarballs.iter().map(|t| WireObject::of_tarball(t, self.filesystem));
+        let others = self.others.iter().map(|o| WireObject::of_other(o, self.filesystem));
+        let range = self
+            .range
+            .map(|range| WireRange { start: range.start().get(), end: range.end().get() });
         WireManifest {
             filesystem: self.filesystem.to_bytes(),
             epoch: self.epoch.get(),
             snapshot: self.snapshot.get(),
-            start: self.range.start().get(),
-            end: self.range.end().get(),
+            kind: self.kind,
+            range,
+            covered: self.covered.map(Ino::get),
             created: WireTime { seconds: self.created.seconds, nanos: self.created.nanos },
             chunk_bytes: self.chunk_bytes,
             parent: self.parent.as_ref().map(WireRef::from),
+            writer: self.writer.to_bytes(),
             failed: self.failed.iter().map(|ino| ino.get()).collect(),
             n_inodes: self.n_inodes,
             data_bytes: self.data_bytes,
-            tarballs: self.tarballs.iter().map(WireRow::from).collect(),
-            signer: self.signer.clone(),
+            objects: tarballs.chain(others).collect(),
         }
     }
 
-    fn from_wire(wire: WireManifest) -> Option<Self> {
+    fn from_wire(wire: WireManifest, signer: Signer) -> Option<Self> {
         let WireTime { seconds, nanos } = wire.created;
         // Values that would break arithmetic further up are refused here, once.
         (wire.chunk_bytes > 0 && nanos < 1_000_000_000).then_some(())?;
+        let filesystem = FilesystemId::from_bytes(wire.filesystem);
+        let (mut tarballs, mut others) = (Vec::new(), Vec::new());
+        for object in wire.objects {
+            if object.kind == TARBALL {
+                tarballs.push(object.into_tarball(filesystem)?);
+            } else {
+                others.push(object.into_other(filesystem)?);
+            }
+        }
+        let range = match wire.range {
+            Some(WireRange { start, end }) => Some(XidRange::new(Xid::new(start), Xid::new(end))?),
+            None => None,
+        };
         Some(Self {
-            filesystem: FilesystemId::from_bytes(wire.filesystem),
+            filesystem,
             epoch: Epoch::new(wire.epoch),
             snapshot: SnapshotId::new(wire.snapshot),
-            range: XidRange::new(Xid::new(wire.start), Xid::new(wire.end))?,
+            kind: wire.kind,
+            range,
+            covered: wire.covered.map(Ino::new),
             created: Timestamp { seconds, nanos },
             chunk_bytes: wire.chunk_bytes,
             parent: wire.parent.map(ManifestRef::from),
+            writer: WriterToken::from_bytes(wire.writer),
             failed: wire.failed.into_iter().map(Ino::new).collect(),
             n_inodes: wire.n_inodes,
             data_bytes: wire.data_bytes,
-            tarballs: wire.tarballs.into_iter().map(TarballRow::from).collect(),
-            signer: wire.signer,
+            tarballs,
+            others,
+            signer,
         })
+    }
+}
+
+impl WireObject {
+    fn of_tarball(tarball: &TarballObject, filesystem: FilesystemId) -> Self {
+        let root = WireRoot::from(&tarball.root);
+        let about = postcard::to_bytes(&WireTarball { n_members: tarball.n_members, root });
+        let TarballObject { content, header, recipients, .. } = tarball.clone();
+        let name = tarball.object_name(filesystem);
+        let kind = TARBALL;
+        let object = OtherObject { kind, name, content, header, recipients, about };
+        Self::of_other(&object, filesystem)
+    }
+
+    #[expect(clippy::expect_used, reason = "names of this archive have its prefix")]
+    fn of_other(object: &OtherObject, filesystem: FilesystemId) -> Self {
+        let OtherObject { kind, name, content, header, recipients, about } = object.clone();
+        let relative = name.as_str().strip_prefix(&names::prefix(filesystem));
+        let name = relative.expect("an object of this filesystem's archive").to_owned();
+        let ContentDigest { len_bytes, sha256, crc32c } = content;
+        Self { kind, name, len_bytes, sha256, crc32c, header, recipients, about }
+    }
+
+    fn into_other(self, filesystem: FilesystemId) -> Option<OtherObject> {
+        let Self { kind, name, len_bytes, sha256, crc32c, header, recipients, about } = self;
+        let name = ObjectName::new(format!("{}{name}", names::prefix(filesystem)))?;
+        let content = ContentDigest { len_bytes, sha256, crc32c };
+        Some(OtherObject { kind, name, content, header, recipients, about })
+    }
+
+    fn into_tarball(self, filesystem: FilesystemId) -> Option<TarballObject> {
+        let OtherObject { name, content, header, recipients, about, .. } =
+            self.into_other(filesystem)?;
+        let Some((_, ObjectKind::Tarball(name))) = names::parse(&name) else { return None };
+        let WireTarball { n_members, root } = postcard::parse(&about)?;
+        Some(TarballObject { name, content, header, recipients, n_members, root: root.into() })
     }
 }
 
@@ -211,67 +305,75 @@ impl From<WireRef> for ManifestRef {
     }
 }
 
-/// Exactly `len` bytes, growing with what is really there.
-fn decompress(compressed: &[u8], len: u64) -> Option<Vec<u8>> {
-    use std::io::Read;
-
-    // Not as much as it says, but as much as comes: the length may be a lie of a gigabyte.
-    let mut content = Vec::new();
-    let decoder = zstd::stream::read::Decoder::new(compressed).ok()?;
-    // One byte more than it should be, so that content which is too long is refused and not cut.
-    decoder.take(len.saturating_add(1)).read_to_end(&mut content).ok()?;
-    (to_u64(content.len()) == len).then_some(content)
-}
-
 #[cfg(test)]
 mod tests {
+    use tier_index::TarballId;
+
     use super::*;
+    use crate::format::names::{NameToken, TarballName};
+    use crate::format::tarball::row::FrameRow;
 
     fn sample(keys: &Keys) -> Manifest {
-        let digest = [7; 32];
+        let (epoch, snapshot) = (Epoch::new(1), SnapshotId::new(2));
+        let filesystem = FilesystemId::from_bytes([0x5a; 16]);
+        let content = ContentDigest::of(b"tarball");
+        let id = TarballId { epoch, snapshot, part: 0 };
+        let tarball = TarballObject {
+            name: TarballName { id, token: NameToken([3; 8]), encrypted: true },
+            content,
+            header: vec![1, 2, 3],
+            recipients: vec![[8; 8]],
+            n_members: 4,
+            root: FrameRow { offset: 9, compressed: 5, decompressed: 6, digest: [7; 16] },
+        };
+        let unknown = OtherObject {
+            kind: 77,
+            name: ObjectName::new(format!("{filesystem}/later/thing")).unwrap(),
+            content,
+            header: Vec::new(),
+            recipients: Vec::new(),
+            about: vec![9],
+        };
         Manifest {
-            filesystem: FilesystemId::from_bytes([0x5a; 16]),
-            epoch: Epoch::new(1),
-            snapshot: SnapshotId::new(2),
-            range: XidRange::new(Xid::new(3), Xid::new(9)).unwrap(),
+            filesystem,
+            epoch,
+            snapshot,
+            kind: ManifestKind::Snapshot,
+            range: XidRange::new(Xid::new(3), Xid::new(9)),
+            covered: None,
             created: Timestamp { seconds: -1, nanos: 5 },
             chunk_bytes: 512,
-            parent: Some(ManifestRef {
-                epoch: Epoch::new(1),
-                snapshot: SnapshotId::new(1),
-                digest,
-            }),
+            parent: Some(ManifestRef { epoch, snapshot: SnapshotId::new(1), digest: [7; 32] }),
+            writer: WriterToken::from_bytes([6; 16]),
             failed: vec![Ino::new(5)],
             n_inodes: 4,
             data_bytes: 1000,
-            tarballs: Vec::new(),
-            signer: keys.signer_public().to_vec(),
+            tarballs: vec![tarball],
+            others: vec![unknown],
+            signer: keys.signer(),
         }
     }
 
     #[test]
-    fn a_manifest_survives_a_round_trip_and_no_flipped_bit_of_it_does() {
-        for keys in [Keys::generate().unwrap(), Keys::generate().unwrap().without_encryption()] {
-            let manifest = sample(&keys);
+    fn every_kind_survives_a_round_trip_with_objects_that_are_not_known() {
+        let keys = Keys::generate().unwrap();
+        let snapshot = sample(&keys);
+        let part = Manifest { covered: Some(Ino::new(44)), ..snapshot.clone() };
+        let of_kind = |kind| Manifest { kind, range: None, ..snapshot.clone() };
+        let checkpoint = of_kind(ManifestKind::Checkpoint);
+        let (repack, keys_changed) =
+            (of_kind(ManifestKind::Repack), of_kind(ManifestKind::KeyChange));
+        for manifest in [snapshot.clone(), part, checkpoint, repack, keys_changed] {
             let object = manifest.to_object(&keys).unwrap();
-            let read = |bytes: &[u8]| Manifest::from_object(bytes, &manifest.name(), &keys);
-            assert_eq!(read(&object).unwrap(), manifest);
-            for at in 0..object.len() {
-                let mut flipped = object.clone();
-                flipped[at] ^= 1;
-                read(&flipped).unwrap_err();
-                read(&object[..at]).unwrap_err();
-            }
+            let opened = Manifest::from_object(&object, &manifest.name(), &keys).unwrap();
+            assert_eq!(opened.manifest, manifest);
+            assert_eq!(opened.reference, manifest.reference(&object));
         }
     }
 
     #[test]
-    fn another_signer_or_name_is_refused() {
+    fn another_name_is_refused() {
         let keys = Keys::generate().unwrap().without_encryption();
-        let forged = sample(&Keys::generate().unwrap()).to_object(&keys).unwrap();
-        let name = sample(&keys).name();
-        let error = Manifest::from_object(&forged, &name, &keys).unwrap_err();
-        assert!(error.to_string().contains("signature"), "{error}");
         let object = sample(&keys).to_object(&keys).unwrap();
         let other =
             names::manifest_name(sample(&keys).filesystem, Epoch::new(1), SnapshotId::new(3));

@@ -1,8 +1,11 @@
-//! Object names: filesystem, epoch, snapshot and part of each object of an archive.
+//! Object names: filesystem, kind, epoch, snapshot and part of each object of an archive.
 //!
-//! `FILESYSTEM/eEPOCH/sSNAPSHOT.manifest` and `FILESYSTEM/eEPOCH/sSNAPSHOT-pPART.tar.zst[.age]`.
-//! The epoch is a writer's term over the archive: a writer that was replaced goes on under its own
-//! epoch, so that it can never overwrite an object of the writer that came after it. Numbers have
+//! `FILESYSTEM/claims/eEPOCH.claim`, `FILESYSTEM/manifests/eEPOCH-sSNAPSHOT.manifest` and
+//! `FILESYSTEM/data/eEPOCH/sSNAPSHOT-pPART-TOKEN.tar.zst[.age]` (`docs/formats/cloud.md`). Claims
+//! and manifests have prefixes of their own, so that they are listed without the data, which are
+//! many more. Their names are known beforehand, and are given once: what creates them learns whether
+//! something else did. The names of data have a random token, so that no name is ever used for two
+//! contents, also by two attempts at one snapshot or by two copies of one store. Numbers have
 //! leading zeros, so that a listing in order of names is one in order of history as long as they
 //! fit.
 
@@ -58,13 +61,55 @@ impl fmt::Debug for FilesystemId {
 /// What an object of the archive is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum ObjectKind {
+    Claim(Epoch),
     Manifest { epoch: Epoch, snapshot: SnapshotId },
-    Tarball(TarballId),
+    Tarball(TarballName),
 }
+
+/// What the name of a tarball says.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct TarballName {
+    pub(crate) id: TarballId,
+    /// One for all tarballs of an attempt at a snapshot.
+    pub(crate) token: NameToken,
+    pub(crate) encrypted: bool,
+}
+
+/// What makes the name of a data object unique.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) struct NameToken(pub(crate) [u8; 8]);
 
 /// The prefix of all objects of a filesystem.
 pub(crate) fn prefix(filesystem: FilesystemId) -> String {
     format!("{filesystem}/")
+}
+
+/// The prefix of the claims of a filesystem.
+pub(crate) fn claims_prefix(filesystem: FilesystemId) -> String {
+    format!("{filesystem}/claims/")
+}
+
+/// The prefix of the manifests of a filesystem.
+pub(crate) fn manifests_prefix(filesystem: FilesystemId) -> String {
+    format!("{filesystem}/manifests/")
+}
+
+/// The prefix of the tarballs of a filesystem.
+pub(crate) fn data_prefix(filesystem: FilesystemId) -> String {
+    format!("{filesystem}/data/")
+}
+
+/// The prefix of the tarballs of all attempts at a snapshot.
+pub(crate) fn snapshot_prefix(
+    filesystem: FilesystemId,
+    epoch: Epoch,
+    snapshot: SnapshotId,
+) -> String {
+    format!("{filesystem}/data/e{:08}/s{:010}-p", epoch.get(), snapshot.get())
+}
+
+pub(crate) fn claim_name(filesystem: FilesystemId, epoch: Epoch) -> ObjectName {
+    name(format!("{filesystem}/claims/e{:08}.claim", epoch.get()))
 }
 
 pub(crate) fn manifest_name(
@@ -72,14 +117,16 @@ pub(crate) fn manifest_name(
     epoch: Epoch,
     snapshot: SnapshotId,
 ) -> ObjectName {
-    name(format!("{filesystem}/e{:08}/s{:010}.manifest", epoch.get(), snapshot.get()))
+    let (epoch, snapshot) = (epoch.get(), snapshot.get());
+    name(format!("{filesystem}/manifests/e{epoch:08}-s{snapshot:010}.manifest"))
 }
 
-pub(crate) fn tarball_name(filesystem: FilesystemId, id: TarballId, encrypted: bool) -> ObjectName {
+pub(crate) fn tarball_name(filesystem: FilesystemId, tarball: TarballName) -> ObjectName {
+    let TarballName { id: TarballId { epoch, snapshot, part }, token, encrypted } = tarball;
+    let prefix = snapshot_prefix(filesystem, epoch, snapshot);
+    let token = u64::from_be_bytes(token.0);
     let ending = if encrypted { "tar.zst.age" } else { "tar.zst" };
-    let TarballId { epoch, snapshot, part } = id;
-    let (epoch, snapshot) = (epoch.get(), snapshot.get());
-    name(format!("{filesystem}/e{epoch:08}/s{snapshot:010}-p{part:06}.{ending}"))
+    name(format!("{prefix}{part:06}-{token:016x}.{ending}"))
 }
 
 /// Whether the name is that of an encrypted tarball.
@@ -89,24 +136,53 @@ pub(crate) fn is_encrypted(name: &ObjectName) -> bool {
 
 /// What this name says; `None` if it is not a name of the archive's own.
 pub(crate) fn parse(name: &ObjectName) -> Option<(FilesystemId, ObjectKind)> {
-    let mut parts = name.as_str().split('/');
-    let filesystem = FilesystemId::parse(parts.next()?)?;
-    let epoch = Epoch::new(parts.next()?.strip_prefix('e')?.parse().ok()?);
+    let (filesystem, rest) = name.as_str().split_once('/')?;
+    let filesystem = FilesystemId::parse(filesystem)?;
+    let (kind, rest) = rest.split_once('/')?;
     // At the first dot: a tarball's ending has more of them, and the numbers have none.
-    let (stem, ending) = parts.next()?.split_once('.')?;
-    let stem = stem.strip_prefix('s')?;
-    // Numbers are taken with any number of leading zeros: those that do not fit have more digits.
-    let kind = match ending {
-        "manifest" => ObjectKind::Manifest { epoch, snapshot: SnapshotId::new(stem.parse().ok()?) },
-        "tar.zst" | "tar.zst.age" => {
-            let (snapshot, part) = stem.split_once("-p")?;
-            let snapshot = SnapshotId::new(snapshot.parse().ok()?);
-            ObjectKind::Tarball(TarballId { epoch, snapshot, part: part.parse().ok()? })
+    let (stem, ending) = rest.split_once('.')?;
+    let kind = match (kind, ending) {
+        ("claims", "claim") => ObjectKind::Claim(Epoch::new(number(stem, 'e')?)),
+        ("manifests", "manifest") => {
+            let (epoch, snapshot) = stem.split_once('-')?;
+            let (epoch, snapshot) = (number(epoch, 'e')?, number(snapshot, 's')?);
+            let (epoch, snapshot) = (Epoch::new(epoch), SnapshotId::new(snapshot));
+            ObjectKind::Manifest { epoch, snapshot }
+        }
+        ("data", "tar.zst" | "tar.zst.age") => {
+            ObjectKind::Tarball(parse_tarball(stem, ending == "tar.zst.age")?)
         }
         _ => return None,
     };
-    // Something below an object's name is another object.
-    parts.next().is_none().then_some((filesystem, kind))
+    // Two names must never be taken for one object's: zeros in front are as they are written here.
+    (object_name(filesystem, kind) == *name).then_some((filesystem, kind))
+}
+
+fn object_name(filesystem: FilesystemId, kind: ObjectKind) -> ObjectName {
+    match kind {
+        ObjectKind::Claim(epoch) => claim_name(filesystem, epoch),
+        ObjectKind::Manifest { epoch, snapshot } => manifest_name(filesystem, epoch, snapshot),
+        ObjectKind::Tarball(tarball) => tarball_name(filesystem, tarball),
+    }
+}
+
+/// `eEPOCH/sSNAPSHOT-pPART-TOKEN`
+fn parse_tarball(stem: &str, encrypted: bool) -> Option<TarballName> {
+    let (epoch, rest) = stem.split_once('/')?;
+    let mut parts = rest.split('-');
+    let (snapshot, part, token) = (parts.next()?, parts.next()?, parts.next()?);
+    let id = TarballId {
+        epoch: Epoch::new(number(epoch, 'e')?),
+        snapshot: SnapshotId::new(number(snapshot, 's')?),
+        part: u32::try_from(number(part, 'p')?).ok()?,
+    };
+    let token = NameToken(u64::from_str_radix(token, 16).ok()?.to_be_bytes());
+    parts.next().is_none().then_some(TarballName { id, token, encrypted })
+}
+
+/// The number behind a letter.
+fn number(text: &str, letter: char) -> Option<u64> {
+    text.strip_prefix(letter)?.parse().ok()
 }
 
 /// Names made here have no way to be wrong: digits, letters and dots only.
@@ -121,16 +197,22 @@ mod tests {
 
     use super::*;
 
-    fn check(filesystem: FilesystemId, id: TarballId) {
+    fn check(filesystem: FilesystemId, id: TarballId, token: [u8; 8]) {
         let TarballId { epoch, snapshot, .. } = id;
+        let claim = claim_name(filesystem, epoch);
+        assert_eq!(parse(&claim), Some((filesystem, ObjectKind::Claim(epoch))));
+        assert!(claim.as_str().starts_with(&claims_prefix(filesystem)));
         let manifest = manifest_name(filesystem, epoch, snapshot);
         let kind = ObjectKind::Manifest { epoch, snapshot };
         assert_eq!(parse(&manifest), Some((filesystem, kind)));
+        assert!(manifest.as_str().starts_with(&manifests_prefix(filesystem)));
         for encrypted in [false, true] {
-            let tarball = tarball_name(filesystem, id, encrypted);
-            assert_eq!(parse(&tarball), Some((filesystem, ObjectKind::Tarball(id))));
-            assert_eq!(is_encrypted(&tarball), encrypted);
-            assert!(tarball.as_str().starts_with(&prefix(filesystem)));
+            let tarball = TarballName { id, token: NameToken(token), encrypted };
+            let name = tarball_name(filesystem, tarball);
+            assert_eq!(parse(&name), Some((filesystem, ObjectKind::Tarball(tarball))));
+            assert_eq!(is_encrypted(&name), encrypted);
+            assert!(name.as_str().starts_with(&data_prefix(filesystem)));
+            assert!(name.as_str().starts_with(&snapshot_prefix(filesystem, epoch, snapshot)));
         }
     }
 
@@ -138,9 +220,10 @@ mod tests {
     fn the_extremes_have_names() {
         for number in [0, 1, u64::MAX] {
             let (epoch, snapshot) = (Epoch::new(number), SnapshotId::new(number));
-            check(FilesystemId::from_bytes([0xab; 16]), TarballId { epoch, snapshot, part: 0 });
-            let part = u32::MAX;
-            check(FilesystemId::from_bytes([0; 16]), TarballId { epoch, snapshot, part });
+            let id = TarballId { epoch, snapshot, part: 0 };
+            check(FilesystemId::from_bytes([0xab; 16]), id, [0; 8]);
+            let id = TarballId { part: u32::MAX, ..id };
+            check(FilesystemId::from_bytes([0; 16]), id, [0xff; 8]);
         }
     }
 
@@ -151,10 +234,11 @@ mod tests {
             epoch: u64,
             snapshot: u64,
             part: u32,
+            token: [u8; 8],
         ) {
             let id =
                 TarballId { epoch: Epoch::new(epoch), snapshot: SnapshotId::new(snapshot), part };
-            check(FilesystemId::from_bytes(filesystem), id);
+            check(FilesystemId::from_bytes(filesystem), id, token);
         }
 
         #[test]

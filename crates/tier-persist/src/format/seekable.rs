@@ -9,6 +9,8 @@ use tier_types::{to_u64, to_usize};
 
 /// Magic number of the skippable frame that holds the table.
 const SKIPPABLE_MAGIC: u32 = 0x184D_2A5E;
+/// Magic number of a frame with data (RFC 8878).
+const ZSTD_MAGIC: u32 = 0xFD2F_B528;
 const FOOTER_MAGIC: u32 = 0x8F92_EAB1;
 /// Number of frames, descriptor, magic.
 pub(crate) const FOOTER_BYTES: usize = 9;
@@ -18,6 +20,16 @@ const CHECKSUM_FLAG: u8 = 0x80;
 const RESERVED_BITS: u8 = 0x7c;
 /// The format's own limit.
 const FRAMES_MAX: u32 = 0x0800_0000;
+
+/// Compressed and decompressed size of the frame that some bytes begin with; `None` if they begin
+/// with none that is whole, or one that does not say how long it is.
+pub(crate) fn frame_size(bytes: &[u8]) -> Option<FrameSize> {
+    bytes.starts_with(&ZSTD_MAGIC.to_le_bytes()).then_some(())?;
+    let compressed = zstd::zstd_safe::find_frame_compressed_size(bytes).ok()?;
+    let decompressed = zstd::zstd_safe::get_frame_content_size(bytes).ok()??;
+    let (compressed, decompressed) = (compressed.try_into().ok()?, decompressed.try_into().ok()?);
+    Some(FrameSize { compressed, decompressed })
+}
 
 /// The sizes of one frame in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

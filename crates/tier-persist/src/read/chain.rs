@@ -13,9 +13,12 @@ use tier_types::{
 };
 
 use crate::error::PersistError;
+use crate::format::digest::ContentDigest;
 use crate::format::keys::Keys;
-use crate::format::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestRef};
+use crate::format::manifest::{Manifest, ManifestKind, ManifestRef, OpenedManifest, OtherObject};
 use crate::format::names::{self, FilesystemId, ObjectKind};
+use crate::format::signed::SIGNED_BYTES_MAX;
+use crate::format::signer::Signer;
 use crate::read::tarball_source::TarballSource;
 
 /// Manifests that are tried with a key that does not fit one of them.
@@ -49,10 +52,8 @@ pub struct SnapshotSummary {
 pub struct StoredObject {
     /// Its name.
     pub name: ObjectName,
-    /// Its length.
-    pub len_bytes: u64,
-    /// The SHA-256 of its bytes.
-    pub sha256: [u8; 32],
+    /// What its bytes must be.
+    pub content: ContentDigest,
 }
 
 /// The committed snapshots of one filesystem in one store, oldest first. The live history is the
@@ -89,11 +90,12 @@ pub struct Archive<'a> {
 pub(crate) struct ChainLink {
     pub(crate) name: ObjectName,
     pub(crate) reference: ManifestRef,
-    pub(crate) len_bytes: u64,
+    content: ContentDigest,
     pub(crate) summary: SnapshotSummary,
     pub(crate) chunk_bytes: u32,
     parent: Option<ManifestRef>,
-    signer: Vec<u8>,
+    signer: Signer,
+    encrypted: bool,
 }
 
 impl<'a> Archive<'a> {
@@ -132,7 +134,7 @@ impl<'a> Archive<'a> {
         chain.reverse();
         check_chain(&chain)?;
         // Of the newest, because the chain compares the others with it, epoch by epoch.
-        let own_signature = chain.last().is_none_or(|link| link.signer == keys.signer_public());
+        let own_signature = chain.last().is_none_or(|link| link.signer == keys.signer());
         Ok(Self { store, tarballs: vec![store], keys, filesystem, chain, own_signature })
     }
 
@@ -204,15 +206,15 @@ impl<'a> Archive<'a> {
             .find(|link| link.summary.snapshot == snapshot)
             .ok_or_else(|| PersistError::Missing(format!("snapshot {snapshot}")))?;
         let manifest = self.manifest(link)?;
-        let mut objects: Vec<_> = manifest
-            .tarballs
-            .iter()
-            .map(|row| StoredObject {
-                name: row.name(self.filesystem),
-                len_bytes: row.object_bytes,
-                sha256: row.sha256,
-            })
-            .collect();
+        let tarballs = manifest.tarballs.iter().map(|tarball| StoredObject {
+            name: tarball.object_name(self.filesystem),
+            content: tarball.content,
+        });
+        let others = manifest.others.into_iter().map(|other| {
+            let OtherObject { name, content, .. } = other;
+            StoredObject { name, content }
+        });
+        let mut objects: Vec<_> = tarballs.chain(others).collect();
         // Whatever copies them in this order never has a manifest before what it lists.
         objects.push(link.object());
         Ok(objects)
@@ -246,8 +248,8 @@ impl<'a> Archive<'a> {
 
     /// Reads a manifest of the chain again: they are not kept in memory.
     pub(crate) fn manifest(&self, link: &ChainLink) -> Result<Manifest, PersistError> {
-        let StoredManifest { manifest, reference, .. } =
-            StoredManifest::read(self.store, &link.name, self.keys)?;
+        let OpenedManifest { manifest, reference, .. } =
+            StoredManifest::read(self.store, &link.name, self.keys)?.opened;
         // It was checked when the archive was opened, and may be another one by now.
         if reference != link.reference {
             return Err(PersistError::damaged(&link.name, "it was replaced"));
@@ -264,15 +266,24 @@ impl std::fmt::Debug for Archive<'_> {
 
 impl ChainLink {
     fn read(store: &dyn ObjectStore, name: ObjectName, keys: &Keys) -> Result<Self, PersistError> {
-        let StoredManifest { manifest, reference, len_bytes } =
-            StoredManifest::read(store, &name, keys)?;
+        let StoredManifest { opened, content } = StoredManifest::read(store, &name, keys)?;
+        let OpenedManifest { manifest, reference, encrypted } = opened;
+        let range = match manifest {
+            Manifest {
+                kind: ManifestKind::Snapshot, range: Some(range), covered: None, ..
+            } => range,
+            Manifest { .. } => {
+                let problem = "it is of a kind that this version of tier does not know";
+                return Err(PersistError::damaged(name, problem));
+            }
+        };
         // The lengths are the manifest's word: they need not have a sum.
-        let lengths = manifest.tarballs.iter().map(|row| row.object_bytes);
+        let lengths = manifest.tarballs.iter().map(|tarball| tarball.content.len_bytes);
         let tarball_bytes = lengths.fold(0, u64::saturating_add);
         let summary = SnapshotSummary {
             epoch: manifest.epoch,
             snapshot: manifest.snapshot,
-            range: manifest.range,
+            range,
             created: manifest.created,
             n_inodes: manifest.n_inodes,
             data_bytes: manifest.data_bytes,
@@ -283,20 +294,17 @@ impl ChainLink {
         Ok(Self {
             name,
             reference,
-            len_bytes,
+            content,
             summary,
             chunk_bytes: manifest.chunk_bytes,
             parent: manifest.parent,
             signer: manifest.signer,
+            encrypted,
         })
     }
 
     fn object(&self) -> StoredObject {
-        StoredObject {
-            name: self.name.clone(),
-            len_bytes: self.len_bytes,
-            sha256: self.reference.digest,
-        }
+        StoredObject { name: self.name.clone(), content: self.content }
     }
 }
 
@@ -306,8 +314,9 @@ fn manifest_names(
     filesystem: FilesystemId,
 ) -> Result<HashMap<(Epoch, SnapshotId), ObjectName>, PersistError> {
     let mut found = HashMap::new();
-    for name in
-        store.names(&Call::bulk(), &names::prefix(filesystem)).map_err(PersistError::Store)?
+    for name in store
+        .names(&Call::bulk(), &names::manifests_prefix(filesystem))
+        .map_err(PersistError::Store)?
     {
         if let Some((_, ObjectKind::Manifest { epoch, snapshot })) = names::parse(&name) {
             found.insert((epoch, snapshot), name);
@@ -344,25 +353,32 @@ fn told_apart(error: PersistError, key_fits: impl FnOnce() -> bool) -> PersistEr
 
 /// A manifest as it was read from a store.
 struct StoredManifest {
-    manifest: Manifest,
-    reference: ManifestRef,
-    len_bytes: u64,
+    opened: OpenedManifest,
+    content: ContentDigest,
 }
 
 impl StoredManifest {
     fn read(store: &dyn ObjectStore, name: &ObjectName, keys: &Keys) -> Result<Self, PersistError> {
-        let call = Call::bulk();
-        let len_bytes = store.metadata(&call, name).map_err(PersistError::Store)?.len_bytes;
-        // Before as much is allocated: the store says this, and nothing has vouched for it yet.
-        if len_bytes > MANIFEST_BYTES_MAX {
-            return Err(PersistError::damaged(name, "it is larger than any may be"));
-        }
-        let mut bytes = vec![0; to_usize(len_bytes)];
-        store.read_range(&call, name, 0, &mut bytes).map_err(PersistError::Store)?;
-        let manifest = Manifest::from_object(&bytes, name, keys)?;
-        let reference = manifest.reference(&bytes);
-        Ok(Self { manifest, reference, len_bytes })
+        let bytes = read_small(&Call::bulk(), store, name)?;
+        let opened = Manifest::from_object(&bytes, name, keys)?;
+        Ok(Self { opened, content: ContentDigest::of(&bytes) })
     }
+}
+
+/// All bytes of an object that is read as a whole.
+pub(crate) fn read_small(
+    call: &Call<'_>,
+    store: &dyn ObjectStore,
+    name: &ObjectName,
+) -> Result<Vec<u8>, PersistError> {
+    let len_bytes = store.metadata(call, name).map_err(PersistError::Store)?.len_bytes;
+    // Before as much is allocated: the store says this, and nothing has vouched for it yet.
+    if len_bytes > SIGNED_BYTES_MAX {
+        return Err(PersistError::damaged(name, "it is larger than any may be"));
+    }
+    let mut bytes = vec![0; to_usize(len_bytes)];
+    store.read_range(call, name, 0, &mut bytes).map_err(PersistError::Store)?;
+    Ok(bytes)
 }
 
 /// Every manifest continues the one before it.
@@ -383,6 +399,8 @@ fn check_chain(chain: &[ChainLink]) -> Result<(), PersistError> {
             "it is signed by another key"
         } else if after.chunk_bytes != before.chunk_bytes {
             "its chunk size is another"
+        } else if before.encrypted && !after.encrypted {
+            "it is in clear, and what it continues is encrypted"
         } else {
             continue;
         };

@@ -25,7 +25,7 @@ use crate::error::PersistError;
 use crate::format::keys::Keys;
 use crate::format::names::FilesystemId;
 use crate::format::object::Envelope;
-use crate::format::tarball::row::{FrameRow, TarballRow};
+use crate::format::tarball::row::{FrameRow, TarballObject, TarballRow};
 use crate::read::frame_cache::Cache;
 
 /// How much a fetcher keeps in memory.
@@ -254,8 +254,9 @@ struct OpenTarball {
 
 impl OpenTarball {
     fn new(row: TarballRow, filesystem: FilesystemId, keys: &Keys) -> Result<Self, PersistError> {
-        let name = row.name(filesystem);
-        let envelope = Envelope::of_object(&name, &row.header, row.object_bytes, keys)?;
+        let name = row.object_name(filesystem);
+        let TarballObject { header, content, .. } = &row.object;
+        let envelope = Envelope::of_object(&name, header, content.len_bytes, keys)?;
         Ok(Self { name, row, envelope })
     }
 

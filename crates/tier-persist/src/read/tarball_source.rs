@@ -6,7 +6,8 @@ use tier_types::{Call, ErrorKind, ObjectName, ObjectStore};
 use crate::error::PersistError;
 use crate::format::keys::Keys;
 use crate::format::names::FilesystemId;
-use crate::format::tarball::row::TarballRow;
+use crate::format::tarball::row::TarballObject;
+use crate::format::tarball::toc::root::TocRoot;
 use crate::read::tarball_reader::TarballReader;
 
 /// Where tarballs are looked for.
@@ -20,8 +21,8 @@ pub(crate) struct TarballSource<'a> {
 
 impl<'a> TarballSource<'a> {
     /// The object's name.
-    pub(crate) fn name_of(&self, row: &TarballRow) -> ObjectName {
-        row.name(self.filesystem)
+    pub(crate) fn name_of(&self, tarball: &TarballObject) -> ObjectName {
+        tarball.object_name(self.filesystem)
     }
 
     /// The first of the stores that has the object.
@@ -48,8 +49,11 @@ impl<'a> TarballSource<'a> {
     }
 
     /// Opens a tarball that a manifest lists.
-    pub(crate) fn open(&self, row: &TarballRow) -> Result<TarballReader<'a>, PersistError> {
-        let name = self.name_of(row);
-        TarballReader::with_row(self.store_with(&name)?, &name, row, self.keys)
+    pub(crate) fn open(
+        &self,
+        tarball: &TarballObject,
+    ) -> Result<(TarballReader<'a>, TocRoot), PersistError> {
+        let name = self.name_of(tarball);
+        TarballReader::of_manifest(self.store_with(&name)?, &name, tarball, self.keys)
     }
 }

@@ -2,60 +2,74 @@
 //!
 //! A snapshot exists when its manifest does. Tarballs without one are left by a crash or an error
 //! between the first tarball and the manifest, and staged files by a crash while they were written.
-//! They must go: the next attempt at the same snapshot writes objects of the same names, and may
-//! make fewer of them. What must never go is a tarball that is committed. Its manifest may be lost
+//! They must go, because nothing would ever ask for them again: the next attempt at the same snapshot
+//! gives its objects other names. What must never go is a tarball that is committed. Its manifest may be lost
 //! from this store all the same, so the manifest alone is not asked: the index remembers every
 //! tarball that it took in.
 
 use std::collections::HashSet;
 
-use tier_index::{Index, TarballId};
+use tier_index::Index;
 use tier_types::{Call, Epoch, ObjectName, SnapshotId, StagingStore};
 
 use crate::error::PersistError;
-use crate::format::names::{self, FilesystemId, ObjectKind};
+use crate::format::names::{self, FilesystemId, ObjectKind, TarballName};
 
-/// Removes staged files, and tarballs of snapshots after `last` that neither a manifest here nor
-/// the index commits.
+/// Removes staged files, and tarballs of an epoch's snapshots after `last` that neither a manifest
+/// here nor the index commits.
 pub(super) fn discard_uncommitted(
     store: &dyn StagingStore,
     filesystem: FilesystemId,
     index: &Index,
+    epoch: Epoch,
     last: SnapshotId,
 ) -> Result<(), PersistError> {
     // What never got its name is in no listing.
     store.discard_staged().map_err(PersistError::Store)?;
-    let mut committed = HashSet::new();
-    // Decided after the listing: in it a manifest comes behind its tarballs.
-    let mut tarballs = Vec::new();
-    for name in list(store, filesystem)? {
-        match names::parse(&name) {
-            Some((_, ObjectKind::Manifest { epoch, snapshot })) => {
-                committed.insert((epoch, snapshot));
-            }
-            Some((_, ObjectKind::Tarball(id))) => tarballs.push((id, name)),
-            None => {}
-        }
-    }
-    for (id, name) in tarballs {
-        let TarballId { epoch, snapshot, .. } = id;
+    let list = |prefix: &str| store.names(&Call::bulk(), prefix).map_err(PersistError::Store);
+    let tarballs = list(&names::data_prefix(filesystem))?;
+    let newer = tarballs.into_iter().filter_map(|name| match names::parse(&name) {
         // Snapshots up to `last` are on the chain, or were once: nothing of them is touched here.
-        let left_over = snapshot > last && !committed.contains(&(epoch, snapshot));
-        if left_over && index.tarball_row(id)?.is_some() {
+        // Nor is anything of another epoch, which another store may have written.
+        Some((_, ObjectKind::Tarball(tarball)))
+            if tarball.id.epoch == epoch && tarball.id.snapshot > last =>
+        {
+            Some((tarball, name))
+        }
+        Some(_) | None => None,
+    });
+    let newer: Vec<_> = newer.collect();
+    // Most stores are opened with nothing left over.
+    if newer.is_empty() {
+        return Ok(());
+    }
+    // Listed after the tarballs: what commits one of them is there by now.
+    let manifests = list(&names::manifests_prefix(filesystem))?;
+    let committed: HashSet<_> = manifests
+        .iter()
+        .filter_map(|name| match names::parse(name) {
+            Some((_, ObjectKind::Manifest { epoch, snapshot })) => Some((epoch, snapshot)),
+            Some(_) | None => None,
+        })
+        .collect();
+    for (TarballName { id, .. }, name) in newer {
+        if committed.contains(&(id.epoch, id.snapshot)) {
+            continue;
+        }
+        if index.tarball_row(id)?.is_some() {
             // Its manifest was lost from this store, and may be copied back; without its tarballs
             // it would commit nothing.
             tracing::debug!(%name, "keeping a tarball of which only the index knows");
-        } else if left_over {
+        } else {
             delete(store, &name)?;
         }
     }
     Ok(())
 }
 
-/// Removes the tarballs of an earlier attempt at a snapshot, which may have had more of them. One
-/// that the index has is no attempt: an index that was rebuilt without manifests knows tarballs and
-/// no snapshot. Then nothing is removed and the snapshot refused, for its tarballs would take the
-/// names of those.
+/// Removes the tarballs of earlier attempts at a snapshot. One that the index has is no attempt: an
+/// index that was rebuilt without manifests knows tarballs and no snapshot. Then nothing is removed
+/// and the snapshot refused, for the index tells tarballs apart by their numbers.
 pub(super) fn discard_attempt(
     store: &dyn StagingStore,
     filesystem: FilesystemId,
@@ -64,10 +78,9 @@ pub(super) fn discard_attempt(
     snapshot: SnapshotId,
 ) -> Result<(), PersistError> {
     let mut left_over = Vec::new();
-    for name in list(store, filesystem)? {
-        if let Some((_, ObjectKind::Tarball(id))) = names::parse(&name)
-            && (id.epoch, id.snapshot) == (epoch, snapshot)
-        {
+    let prefix = names::snapshot_prefix(filesystem, epoch, snapshot);
+    for name in store.names(&Call::bulk(), &prefix).map_err(PersistError::Store)? {
+        if let Some((_, ObjectKind::Tarball(TarballName { id, .. }))) = names::parse(&name) {
             if index.tarball_row(id)?.is_some() {
                 let problem = "the index has tarballs of it; copy lost manifests back";
                 return Err(PersistError::BrokenChain { name: name.to_string(), problem });
@@ -78,13 +91,6 @@ pub(super) fn discard_attempt(
     // Only after every name was looked at: a snapshot that is refused half way through the listing
     // has lost nothing.
     left_over.iter().try_for_each(|name| delete(store, name))
-}
-
-fn list(
-    store: &dyn StagingStore,
-    filesystem: FilesystemId,
-) -> Result<Vec<ObjectName>, PersistError> {
-    store.names(&Call::bulk(), &names::prefix(filesystem)).map_err(PersistError::Store)
 }
 
 fn delete(store: &dyn StagingStore, name: &ObjectName) -> Result<(), PersistError> {

@@ -20,11 +20,12 @@ use tier_types::{
 
 use crate::derive::apply::{self, Apply, ScanMode};
 use crate::error::PersistError;
+use crate::format::claim::WriterToken;
 use crate::format::keys::{Keys, random_bytes};
-use crate::format::manifest::{Manifest, ManifestRef};
-use crate::format::names::{self, FilesystemId};
+use crate::format::manifest::{Manifest, ManifestKind, ManifestRef};
+use crate::format::names::{self, FilesystemId, NameToken};
 use crate::format::tarball::identity::TarballIdentity;
-use crate::format::tarball::row::TarballRow;
+use crate::format::tarball::row::TarballObject;
 use crate::lost::LostRanges;
 use crate::progress::Watch;
 use crate::read::tarball_source::TarballSource;
@@ -41,6 +42,8 @@ use crate::write::unread::{Sorted, UnreadRuns};
 pub struct PersistRequest<'a> {
     /// The writer's epoch: its term over the archive.
     pub epoch: Epoch,
+    /// The store that writes.
+    pub writer: WriterToken,
     /// The number of the snapshot to be.
     pub snapshot: SnapshotId,
     /// Its transactions.
@@ -96,6 +99,7 @@ pub struct PersistReport {
 /// use tier_index::{Index, IndexOptions};
 /// use tier_persist::{
 ///     Fetcher, FetcherOptions, FilesystemId, Keys, PersistOptions, PersistRequest, Persister,
+///     WriterToken,
 /// };
 /// use tier_status::NullSink;
 /// use tier_testkit::{FakeKvs, MemoryStore};
@@ -127,6 +131,7 @@ pub struct PersistReport {
 /// let update = FileUpdate { ino, change: Change::Touched(vec![ChunkRange::ALL]) };
 /// let report = persister.persist(&mut PersistRequest {
 ///     epoch: Epoch::new(1),
+///     writer: WriterToken::random()?,
 ///     snapshot: SnapshotId::new(1),
 ///     range: publication.range,
 ///     mounted: mounted.as_ref(),
@@ -212,10 +217,10 @@ impl Persister {
         Ok(report)
     }
 
-    /// Removes what an interrupted snapshot left: temporary files, and tarballs of snapshots after
-    /// `last` that no manifest commits.
-    pub fn discard_uncommitted(&self, last: SnapshotId) -> Result<(), PersistError> {
-        discard::discard_uncommitted(self.store.as_ref(), self.filesystem, &self.index, last)
+    /// Removes what an interrupted snapshot left: temporary files, and tarballs of this epoch's
+    /// snapshots after `last` that no manifest commits.
+    pub fn discard_uncommitted(&self, epoch: Epoch, last: SnapshotId) -> Result<(), PersistError> {
+        discard::discard_uncommitted(self.store.as_ref(), self.filesystem, &self.index, epoch, last)
     }
 
     /// What an earlier attempt left is removed first: the snapshot must not be one that is
@@ -249,6 +254,7 @@ impl Persister {
                 // Drawn now, after the files were written: no file can hold it.
                 token: u64::from_le_bytes(random_bytes()?),
             },
+            token: NameToken(random_bytes()?),
             mounted: request.mounted,
             status: request.status,
         };
@@ -263,7 +269,7 @@ impl Persister {
     fn manifest(
         &self,
         request: &PersistRequest<'_>,
-        tarballs: Vec<TarballRow>,
+        tarballs: Vec<TarballObject>,
         report: &PersistReport,
     ) -> Result<Manifest, PersistError> {
         // The parent is what the index includes: that is what the snapshot's updates are relative
@@ -277,15 +283,19 @@ impl Persister {
             filesystem: self.filesystem,
             epoch: request.epoch,
             snapshot: request.snapshot,
-            range: request.range,
+            kind: ManifestKind::Snapshot,
+            range: Some(request.range),
+            covered: None,
             created: self.clock.now(),
             chunk_bytes: request.mounted.chunk_bytes(),
             parent,
+            writer: request.writer,
             failed: report.failed.clone(),
             n_inodes: report.n_inodes,
             data_bytes: report.data_bytes,
             tarballs,
-            signer: self.keys.signer_public().to_vec(),
+            others: Vec::new(),
+            signer: self.keys.signer(),
         })
     }
 
@@ -318,7 +328,7 @@ impl Persister {
         // Held until the flush: a rebuilt index must not take this one's place half way.
         let mut writer = self.index.writer();
         let apply = Apply { source, mode: ScanMode::Tables };
-        apply.tarballs(&mut writer, &manifest.tarballs, &mut Watch::default())?;
+        apply.tarballs(&mut writer, apply::listed(manifest), &mut Watch::default())?;
         apply::set_applied(&mut writer, &manifest.reference(&object))?;
         writer.flush()?;
         Ok(status.report(Event::Indexed)?)
@@ -344,7 +354,7 @@ fn plan_all(
 
 /// Tarballs that are written and not committed, and what the snapshot comes to.
 struct Written {
-    tarballs: Vec<TarballRow>,
+    tarballs: Vec<TarballObject>,
     report: PersistReport,
     unread: UnreadRuns,
 }
@@ -360,7 +370,7 @@ impl Written {
             n_inodes: planned.n_inodes - n_failed,
             data_bytes,
             n_tarballs: to_u64(tarballs.len()),
-            tarball_bytes: tarballs.iter().map(|row| row.object_bytes).sum(),
+            tarball_bytes: tarballs.iter().map(|tarball| tarball.content.len_bytes).sum(),
             failed: failed.into_iter().collect(),
             ..PersistReport::default()
         };

@@ -10,7 +10,7 @@ use tier_index::{Index, IndexOptions};
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
     Archive, Fetcher, FetcherOptions, FilesystemId, Keys, PersistError, PersistOptions,
-    PersistReport, PersistRequest, Persister, ScanMode, Watch,
+    PersistReport, PersistRequest, Persister, ScanMode, Watch, WriterToken,
 };
 use tier_testkit::{FakeKvs, RecordingSink, VirtualClock};
 use tier_types::{
@@ -121,6 +121,7 @@ impl Fixture {
             Persister::new(FILESYSTEM, Arc::new(self.store()), keys, index, clock, self.options);
         let report = persister.persist(&mut PersistRequest {
             epoch: Epoch::new(1),
+            writer: WriterToken::from_bytes([1; 16]),
             snapshot: SnapshotId::new(self.n_snapshots + 1),
             range,
             mounted: &mounted,

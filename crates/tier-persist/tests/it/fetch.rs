@@ -128,8 +128,11 @@ fn a_row_that_cannot_be_read_is_damage() {
         let error = fetch(&fixture, &row[..len], entry()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Damaged, "{len}: {error}");
     }
-    // The first field is the epoch: it is another tarball's.
-    let other = [&[row[0] + 1], &row[1..]].concat();
+    // The first byte is the version, and the second the epoch: it is another tarball's.
+    let later = [&[row[0] + 1], &row[1..]].concat();
+    let error = fetch(&fixture, &later, entry()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+    let other = [&[row[0], row[1] + 1], &row[2..]].concat();
     let error = fetch(&fixture, &other, entry()).unwrap_err();
     assert!(error.to_string().contains("another tarball"), "{error}");
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tier_index::{ExtentContent, Index, IndexError, IndexOptions};
-use tier_persist::{Keys, PersistError, PersistOptions, PersistReport, PersistRequest, Persister};
+use tier_persist::{
+    Keys, PersistError, PersistOptions, PersistReport, PersistRequest, Persister, WriterToken,
+};
 use tier_status::NullSink;
 use tier_testkit::{FakeKvs, VirtualClock};
 use tier_types::{
@@ -121,6 +123,7 @@ fn persist(
     let last = mounted.xid();
     persister.persist(&mut PersistRequest {
         epoch: Epoch::new(1),
+        writer: WriterToken::from_bytes([1; 16]),
         snapshot: SnapshotId::new(snapshot),
         range: tier_types::XidRange::new(Xid::new(1), last.next()).unwrap(),
         mounted,

@@ -9,7 +9,7 @@ use tier_index::{Index, IndexOptions};
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
     Archive, Fetcher, FetcherOptions, Keys, PersistOptions, PersistRequest, Persister,
-    RestoredInodes, ScanMode, Watch,
+    RestoredInodes, ScanMode, Watch, WriterToken,
 };
 use tier_status::NullSink;
 use tier_testkit::{FakeKvs, MemoryStore, VirtualClock};
@@ -77,6 +77,7 @@ impl Store {
         let report = persister
             .persist(&mut PersistRequest {
                 epoch: self.epoch,
+                writer: WriterToken::from_bytes([1; 16]),
                 snapshot: SnapshotId::new(self.n_snapshots),
                 range: publication.range,
                 mounted: &mounted,

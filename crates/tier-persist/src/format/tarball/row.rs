@@ -1,10 +1,12 @@
-//! The row of a tarball: enough to fetch any frame with one ranged read, and to tell whether what
-//! came is that frame.
+//! What is known of a tarball: enough to fetch any frame with one ranged read, and to tell whether
+//! what came is that frame.
 //!
-//! A manifest has one for each tarball, and the index keeps a copy, so that a recall reads neither
-//! the manifest nor the tarball's own header and seek table. Frames follow each other without gaps,
-//! so that their lengths are enough to know where each starts. A frame's digest is over its
-//! compressed bytes: it is checked before the decompressor sees any of them.
+//! A manifest says of each tarball what the object is and where its last frame lies, which lists the
+//! others ([`super::toc::root`]): so a manifest stays small however much its tarballs hold. The
+//! index keeps both together as a row, so that a recall reads neither the manifest nor the tarball's
+//! own header and frame table. Frames follow each other without gaps, so that their lengths are
+//! enough to know where each starts. A frame's digest is over its compressed bytes: it is checked
+//! before the decompressor sees any of them.
 
 use serde::{Deserialize, Serialize};
 use tier_index::TarballId;
@@ -12,13 +14,13 @@ use tier_types::{ByteRange, Epoch, ObjectName, SnapshotId, to_u64, to_usize};
 use zstd::stream::raw::{InBuffer, Operation, OutBuffer};
 
 use crate::error::PersistError;
-use crate::format::digest::frame_digest;
-use crate::format::names::{self, FilesystemId};
+use crate::format::digest::{ContentDigest, frame_digest};
+use crate::format::names::{self, FilesystemId, NameToken, TarballName};
 use crate::format::postcard;
 use crate::format::tarball::layout::FRAME_BYTES_MAX;
 
 /// The most that a frame of [`FRAME_BYTES_MAX`] can come to when it does not compress.
-const COMPRESSED_BYTES_MAX: u32 = FRAME_BYTES_MAX + (FRAME_BYTES_MAX >> 8) + 1024;
+pub(crate) const COMPRESSED_BYTES_MAX: u32 = FRAME_BYTES_MAX + (FRAME_BYTES_MAX >> 8) + 1024;
 
 /// One frame of a tarball.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,99 +33,183 @@ pub(crate) struct FrameRow {
     pub(crate) digest: [u8; 16],
 }
 
-/// One tarball.
+/// A tarball as an object, as its manifest says.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct TarballRow {
-    pub(crate) id: TarballId,
-    pub(crate) encrypted: bool,
-    pub(crate) object_bytes: u64,
-    pub(crate) sha256: [u8; 32],
+pub(crate) struct TarballObject {
+    pub(crate) name: TarballName,
+    pub(crate) content: ContentDigest,
     /// The age header with the payload nonce; empty for a tarball in clear.
     pub(crate) header: Vec<u8>,
+    /// Short names of the recipients that it is encrypted for.
+    pub(crate) recipients: Vec<[u8; 8]>,
     pub(crate) n_members: u64,
+    /// The last frame, which lists those before it.
+    pub(crate) root: FrameRow,
+}
+
+/// A tarball with its frames, as the index keeps it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct TarballRow {
+    /// The index's key for it: that of its name, unless another tarball has the same.
+    pub(crate) id: TarballId,
+    pub(crate) object: TarballObject,
+    /// All frames, the last one included.
     pub(crate) frames: Vec<FrameRow>,
 }
 
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct WireRow {
-    epoch: u64,
-    snapshot: u64,
-    part: u32,
-    encrypted: bool,
-    object_bytes: u64,
-    sha256: [u8; 32],
-    header: Vec<u8>,
-    n_members: u64,
-    frames: Vec<WireFrame>,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-struct WireFrame {
+/// What is known of a frame besides where it starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct WireFrame {
     compressed: u32,
     decompressed: u32,
     digest: [u8; 16],
 }
 
-impl From<&TarballRow> for WireRow {
-    fn from(row: &TarballRow) -> Self {
-        let frame = |frame: &FrameRow| WireFrame {
-            compressed: frame.compressed,
-            decompressed: frame.decompressed,
-            digest: frame.digest,
-        };
-        Self {
-            epoch: row.id.epoch.get(),
-            snapshot: row.id.snapshot.get(),
-            part: row.id.part,
-            encrypted: row.encrypted,
-            object_bytes: row.object_bytes,
-            sha256: row.sha256,
-            header: row.header.clone(),
-            n_members: row.n_members,
-            frames: row.frames.iter().map(frame).collect(),
-        }
+/// A frame with its place.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct WireRoot {
+    offset: u64,
+    frame: WireFrame,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireRow {
+    id: WireId,
+    name: WireId,
+    token: [u8; 8],
+    encrypted: bool,
+    object_bytes: u64,
+    sha256: [u8; 32],
+    crc32c: u32,
+    header: Vec<u8>,
+    recipients: Vec<[u8; 8]>,
+    n_members: u64,
+    root: WireRoot,
+    frames: Vec<WireFrame>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct WireId {
+    epoch: u64,
+    snapshot: u64,
+    part: u32,
+}
+
+impl From<TarballId> for WireId {
+    fn from(id: TarballId) -> Self {
+        Self { epoch: id.epoch.get(), snapshot: id.snapshot.get(), part: id.part }
     }
 }
 
-impl From<WireRow> for TarballRow {
-    fn from(wire: WireRow) -> Self {
-        // Cannot overflow: there are fewer frames than bytes in the row, of 32 bits each.
-        let mut offset = 0_u64;
-        let frames = wire.frames.into_iter().map(|frame| {
-            let WireFrame { compressed, decompressed, digest } = frame;
-            let frame = FrameRow { offset, compressed, decompressed, digest };
-            offset += u64::from(compressed);
-            frame
-        });
-        Self {
-            id: TarballId {
-                epoch: Epoch::new(wire.epoch),
-                snapshot: SnapshotId::new(wire.snapshot),
-                part: wire.part,
-            },
-            encrypted: wire.encrypted,
-            object_bytes: wire.object_bytes,
-            sha256: wire.sha256,
-            header: wire.header,
-            n_members: wire.n_members,
-            frames: frames.collect(),
-        }
+impl From<WireId> for TarballId {
+    fn from(wire: WireId) -> Self {
+        let WireId { epoch, snapshot, part } = wire;
+        Self { epoch: Epoch::new(epoch), snapshot: SnapshotId::new(snapshot), part }
     }
 }
+
+impl From<&FrameRow> for WireFrame {
+    fn from(frame: &FrameRow) -> Self {
+        let FrameRow { compressed, decompressed, digest, .. } = *frame;
+        Self { compressed, decompressed, digest }
+    }
+}
+
+impl WireFrame {
+    /// The frame, if it starts here.
+    fn at(self, offset: u64) -> FrameRow {
+        let Self { compressed, decompressed, digest } = self;
+        FrameRow { offset, compressed, decompressed, digest }
+    }
+}
+
+impl From<&FrameRow> for WireRoot {
+    fn from(frame: &FrameRow) -> Self {
+        Self { offset: frame.offset, frame: WireFrame::from(frame) }
+    }
+}
+
+impl From<WireRoot> for FrameRow {
+    fn from(wire: WireRoot) -> Self {
+        wire.frame.at(wire.offset)
+    }
+}
+
+/// Frames that follow each other from the start of the tarball.
+pub(crate) fn place_frames(frames: impl IntoIterator<Item = WireFrame>) -> Vec<FrameRow> {
+    // Cannot overflow: there are fewer frames than bytes in what lists them, of 32 bits each.
+    let mut offset = 0_u64;
+    let place = |frame: WireFrame| {
+        let frame = frame.at(offset);
+        offset += u64::from(frame.compressed);
+        frame
+    };
+    frames.into_iter().map(place).collect()
+}
+
+impl TarballObject {
+    /// The name of the object.
+    pub(crate) fn object_name(&self, filesystem: FilesystemId) -> ObjectName {
+        names::tarball_name(filesystem, self.name)
+    }
+}
+
+/// Version of the row's bytes, which stands before them.
+const ROW_VERSION: u8 = 1;
 
 impl TarballRow {
-    /// The bytes that the index keeps.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        postcard::to_bytes(&WireRow::from(self))
+    /// A tarball under its own number, with the frames that its root lists before itself.
+    pub(crate) fn new(object: TarballObject, mut frames: Vec<FrameRow>) -> Self {
+        frames.push(object.root);
+        Self { id: object.name.id, object, frames }
     }
 
+    /// The bytes that the index keeps.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let Self { id, object, frames } = self;
+        let mut out = vec![ROW_VERSION];
+        let wire = WireRow {
+            id: WireId::from(*id),
+            name: WireId::from(object.name.id),
+            token: object.name.token.0,
+            encrypted: object.name.encrypted,
+            object_bytes: object.content.len_bytes,
+            sha256: object.content.sha256,
+            crc32c: object.content.crc32c,
+            header: object.header.clone(),
+            recipients: object.recipients.clone(),
+            n_members: object.n_members,
+            root: WireRoot::from(&object.root),
+            frames: frames.iter().map(WireFrame::from).collect(),
+        };
+        postcard::append(&wire, &mut out);
+        out
+    }
+
+    /// From the bytes that the index keeps; `None` if they are none, or of another version.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        postcard::parse::<WireRow>(bytes).map(Self::from)
+        let (version, bytes) = bytes.split_first()?;
+        (*version == ROW_VERSION).then_some(())?;
+        let wire: WireRow = postcard::parse(bytes)?;
+        let (id, token) = (wire.name.into(), NameToken(wire.token));
+        let object = TarballObject {
+            name: TarballName { id, token, encrypted: wire.encrypted },
+            content: ContentDigest {
+                len_bytes: wire.object_bytes,
+                sha256: wire.sha256,
+                crc32c: wire.crc32c,
+            },
+            header: wire.header,
+            recipients: wire.recipients,
+            n_members: wire.n_members,
+            root: wire.root.into(),
+        };
+        Some(Self { id: wire.id.into(), object, frames: place_frames(wire.frames) })
     }
 
     /// The name of the object.
-    pub(crate) fn name(&self, filesystem: FilesystemId) -> ObjectName {
-        names::tarball_name(filesystem, self.id, self.encrypted)
+    pub(crate) fn object_name(&self, filesystem: FilesystemId) -> ObjectName {
+        self.object.object_name(filesystem)
     }
 }
 
@@ -274,20 +360,26 @@ mod tests {
     }
 
     #[test]
-    fn a_row_survives_a_round_trip() {
+    fn a_row_survives_a_round_trip_and_another_version_is_none() {
         let id = TarballId { epoch: Epoch::new(1), snapshot: SnapshotId::new(2), part: 3 };
-        let (first, _) = frame(&[7; 5000]);
+        let (first, bytes) = frame(&[7; 5000]);
         let second = FrameRow { offset: u64::from(first.compressed), ..first };
-        let row = TarballRow {
-            id,
-            encrypted: true,
-            object_bytes: 100,
-            sha256: [5; 32],
+        let root = FrameRow { offset: 2 * second.offset, ..first };
+        let object = TarballObject {
+            name: TarballName { id, token: NameToken([9; 8]), encrypted: true },
+            content: ContentDigest::of(&bytes),
             header: vec![1, 2],
+            recipients: vec![[4; 8]],
             n_members: 4,
-            frames: vec![first, second],
+            root,
         };
-        assert_eq!(TarballRow::from_bytes(&row.to_bytes()), Some(row));
+        let row = TarballRow::new(object, vec![first, second]);
+        assert_eq!(TarballRow::from_bytes(&row.to_bytes()), Some(row.clone()));
+        let renumbered = TarballRow { id: TarballId { part: 4, ..id }, ..row.clone() };
+        assert_eq!(TarballRow::from_bytes(&renumbered.to_bytes()), Some(renumbered));
+        let mut later = row.to_bytes();
+        later[0] += 1;
+        assert_eq!(TarballRow::from_bytes(&later), None);
         assert_eq!(TarballRow::from_bytes(b"no row"), None);
     }
 }

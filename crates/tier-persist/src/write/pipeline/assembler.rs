@@ -9,16 +9,18 @@ use crossbeam_channel::Sender;
 use tier_types::{ObjectName, StagingStore, to_u64};
 
 use super::payload::{Payload, SealJob};
-use super::sink::{self, PendingWrite, Written};
+use super::sink::{self, PendingWrite};
 use crate::error::PersistError;
 use crate::format::age::{self, PayloadKey};
+use crate::format::digest::ContentDigest;
 use crate::format::keys::Keys;
-use crate::format::names;
+use crate::format::names::{self, NameToken, TarballName};
 use crate::format::seekable::{self, FrameSize};
 use crate::format::tarball::identity::TarballIdentity;
 use crate::format::tarball::layout::to_u32;
-use crate::format::tarball::row::{FrameRow, TarballRow};
-use crate::format::tarball::toc::group::TocWriter;
+use crate::format::tarball::row::{FrameRow, TarballObject};
+use crate::format::tarball::toc::group::{TocFrames, TocWriter};
+use crate::format::tarball::toc::root::TocRoot;
 use crate::write::frame_builder::{BuiltFrames, CompressedFrame, FrameBuilder};
 use crate::write::limits::TOC_PART_BYTES_MAX;
 
@@ -27,8 +29,10 @@ use crate::write::limits::TOC_PART_BYTES_MAX;
 /// for it.
 pub(super) struct Assembler {
     identity: TarballIdentity,
+    tarball: TarballName,
     name: ObjectName,
     header: Vec<u8>,
+    recipients: Vec<[u8; 8]>,
     payload: Payload,
     write: PendingWrite,
     frames: Vec<FrameRow>,
@@ -41,7 +45,9 @@ pub(super) struct Assembler {
 
 /// A tarball that is complete but for its last bytes on their way to the disk.
 pub(super) struct PendingTarball {
-    row: TarballRow,
+    /// Without the digests, which are known when all of it is written.
+    object: TarballObject,
+    object_bytes: u64,
     name: ObjectName,
     write: PendingWrite,
     started: Instant,
@@ -49,18 +55,18 @@ pub(super) struct PendingTarball {
 
 impl PendingTarball {
     /// Waits until the tarball is durable.
-    pub(super) fn wait(self) -> Result<TarballRow, PersistError> {
-        let Self { row, name, write, started } = self;
-        let Written { object_bytes, sha256 } = write.wait()?;
-        assert_eq!(object_bytes, row.object_bytes, "every byte of {name} was written once");
+    pub(super) fn wait(self) -> Result<TarballObject, PersistError> {
+        let Self { object, object_bytes, name, write, started } = self;
+        let content = write.wait()?;
+        assert_eq!(object_bytes, content.len_bytes, "every byte of {name} was written once");
         tracing::info!(
             %name,
             bytes = object_bytes,
-            n_members = row.n_members,
+            n_members = object.n_members,
             elapsed = ?started.elapsed(),
             "tarball durable"
         );
-        Ok(TarballRow { sha256, ..row })
+        Ok(TarballObject { content, ..object })
     }
 }
 
@@ -70,17 +76,21 @@ impl Assembler {
         store: &dyn StagingStore,
         keys: &Keys,
         identity: TarballIdentity,
+        token: NameToken,
         sealer: Sender<SealJob>,
     ) -> Result<Self, PersistError> {
-        let name = names::tarball_name(identity.filesystem, identity.id, keys.encrypts());
+        let tarball = TarballName { id: identity.id, token, encrypted: keys.encrypts() };
+        let name = names::tarball_name(identity.filesystem, tarball);
         // A key of its own for each tarball, so that its chunks can be numbered from 0.
         let (header, key) = new_header(keys)?;
         let object = store.stage(&name).map_err(PersistError::Store)?;
         let (runs, write) = sink::start(object, header.clone())?;
         Ok(Self {
             identity,
+            tarball,
             name,
             header,
+            recipients: keys.recipient_fingerprints(),
             payload: Payload::new(runs, sealer, key),
             write,
             frames: Vec::new(),
@@ -123,46 +133,51 @@ impl Assembler {
         mut self,
         builder: &mut FrameBuilder,
     ) -> Result<PendingTarball, PersistError> {
-        let plain_bytes = match self.append_end(builder) {
-            Ok(plain_bytes) => plain_bytes,
+        let End { root, plain_bytes } = match self.append_end(builder) {
+            Ok(end) => end,
             Err(error) => return Err(self.explain(error)),
         };
         // Known before the writer is done, and compared with what it wrote.
         let encrypted = !self.header.is_empty();
         let payload_bytes = if encrypted { age::sealed_len(plain_bytes) } else { plain_bytes };
-        let row = TarballRow {
-            id: self.identity.id,
-            encrypted,
-            object_bytes: to_u64(self.header.len()) + payload_bytes,
-            // Known when all of it is written.
-            sha256: [0; 32],
+        let object_bytes = to_u64(self.header.len()) + payload_bytes;
+        let object = TarballObject {
+            name: self.tarball,
+            content: ContentDigest::of(&[]),
             header: self.header,
+            recipients: self.recipients,
             n_members: self.n_members,
-            frames: self.frames,
+            root,
         };
         tracing::info!(
             name = %self.name,
-            bytes = row.object_bytes,
-            n_members = row.n_members,
+            bytes = object_bytes,
+            n_members = object.n_members,
             elapsed = ?self.started.elapsed(),
             "tarball sealed"
         );
-        Ok(PendingTarball { row, name: self.name, write: self.write, started: self.started })
+        let Self { name, write, started, .. } = self;
+        Ok(PendingTarball { object, object_bytes, name, write, started })
     }
 
-    /// Returns the bytes of the whole tarball before encryption.
-    fn append_end(&mut self, builder: &mut FrameBuilder) -> Result<u64, PersistError> {
+    fn append_end(&mut self, builder: &mut FrameBuilder) -> Result<End, PersistError> {
         let toc = std::mem::replace(&mut self.toc, TocWriter::new(TOC_PART_BYTES_MAX));
-        let first_frame = to_u32(self.frames.len());
+        let (first_frame, mark) = (to_u32(self.frames.len()), self.identity.mark());
         // The table's frames follow those of the members, and count as frames themselves.
-        for plain in toc.into_frames(first_frame, self.n_members, &self.identity.mark()) {
+        let TocFrames { frames, parts } = toc.into_frames(first_frame, &mark);
+        for plain in frames {
             self.add_frame(&builder.plain_frame(&plain)?)?;
         }
-        // It covers all frames, the table of contents' included, and is none itself.
+        // The root lists all frames but its own, which the manifest has.
+        let root = TocRoot::new(self.n_members, parts, &self.frames);
+        self.add_frame(&builder.plain_frame(&root.to_frame(&mark))?)?;
+        // It covers all frames, and is none itself.
         let table = seek_table(&self.frames);
         self.payload.append(&table)?;
         self.payload.finish()?;
-        Ok(self.offset + to_u64(table.len()))
+        let plain_bytes = self.offset + to_u64(table.len());
+        let root = self.frames.pop();
+        Ok(End { root: root.ok_or(PersistError::Pipeline)?, plain_bytes })
     }
 
     /// The error that ended the tarball, if this one says only that it ended.
@@ -174,6 +189,13 @@ impl Assembler {
         let cause = write.wait().err().filter(|cause| !matches!(cause, PersistError::Cancelled));
         cause.filter(|_| matches!(error, PersistError::Pipeline)).unwrap_or(error)
     }
+}
+
+/// The end of a tarball.
+struct End {
+    root: FrameRow,
+    /// Bytes of the whole tarball before encryption.
+    plain_bytes: u64,
 }
 
 #[expect(clippy::expect_used, reason = "the format's limit is 2^27 frames")]

@@ -5,6 +5,7 @@ use tier_types::{MountedSnapshot, StagingStore};
 
 use crate::error::PersistError;
 use crate::format::keys::Keys;
+use crate::format::names::NameToken;
 use crate::format::tarball::identity::TarballIdentity;
 use crate::write::frame_builder::FrameBuilder;
 use crate::write::limits::Limits;
@@ -18,6 +19,8 @@ pub(crate) struct Context<'a> {
     pub(crate) limits: Limits,
     /// Of the first tarball.
     pub(crate) identity: TarballIdentity,
+    /// Of the names of all tarballs.
+    pub(crate) token: NameToken,
     pub(crate) mounted: &'a dyn MountedSnapshot,
     pub(crate) status: &'a dyn StatusSink,
 }

@@ -17,7 +17,7 @@ use super::jobs::FinishedJob;
 use super::payload::SealJob;
 use crate::error::PersistError;
 use crate::format::tarball::identity::TarballIdentity;
-use crate::format::tarball::row::TarballRow;
+use crate::format::tarball::row::TarballObject;
 use crate::write::frame_builder::{BuiltFrames, FrameBuilder};
 use crate::write::limits::TARBALLS_PENDING_MAX;
 use crate::write::member_data::{Cause, LostRun};
@@ -26,7 +26,7 @@ use crate::write::unread::UnreadRuns;
 /// What the snapshot came to.
 #[derive(Debug, Default)]
 pub(crate) struct Sequenced {
-    pub(crate) tarballs: Vec<TarballRow>,
+    pub(crate) tarballs: Vec<TarballObject>,
     pub(crate) data_bytes: u64,
     /// Inodes of which some data was out of reach: they are tried again.
     pub(crate) failed: Vec<Ino>,
@@ -141,8 +141,8 @@ impl Sequencer<'_> {
     }
 
     fn start(&mut self) -> Result<Assembler, PersistError> {
-        let Context { store, keys, .. } = self.context;
-        let mut open = Assembler::start(*store, keys, self.identity, self.sealer.clone())?;
+        let Context { store, keys, token, .. } = self.context;
+        let mut open = Assembler::start(*store, keys, self.identity, *token, self.sealer.clone())?;
         let identity = self.builder.plain_frame(&self.identity.to_blocks())?;
         match open.add_frame(&identity) {
             Ok(()) => Ok(open),
@@ -163,18 +163,18 @@ impl Sequencer<'_> {
 
     fn wait_for_oldest(&mut self) -> Result<(), PersistError> {
         let Some(pending) = self.pending.pop_front() else { return Ok(()) };
-        let row = pending.wait()?;
+        let tarball = pending.wait()?;
         assert_eq!(
-            u64::from(row.id.part),
+            u64::from(tarball.name.id.part),
             to_u64(self.result.tarballs.len()),
             "the parts of a snapshot are numbered from 0 without gaps"
         );
         self.context.status.report(Event::TarballSealed {
-            name: row.name(self.identity.filesystem).to_string(),
-            bytes: row.object_bytes,
-            n_members: row.n_members,
+            name: tarball.object_name(self.identity.filesystem).to_string(),
+            bytes: tarball.content.len_bytes,
+            n_members: tarball.n_members,
         })?;
-        self.result.tarballs.push(row);
+        self.result.tarballs.push(tarball);
         Ok(())
     }
 

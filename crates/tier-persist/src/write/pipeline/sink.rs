@@ -13,7 +13,7 @@ use tier_types::{StagedObject, to_u64};
 
 use super::reorder::{Broken, InOrder, Slot, SlotSource, reorder_buffer};
 use crate::error::PersistError;
-use crate::format::digest::Sha256Stream;
+use crate::format::digest::{ContentDigest, ContentStream};
 use crate::write::limits::{RUNS_UNDER_WAY_MAX, WRITE_BACK_BYTES};
 
 /// The position of one run in the order. Dropped empty, it ends the tarball with an error.
@@ -22,22 +22,16 @@ pub(super) type RunSlot = Slot<Vec<u8>>;
 /// Where runs go. Dropped before it [ends](SlotSource::end), it leaves no object.
 pub(super) type RunSink = SlotSource<Vec<u8>>;
 
-/// What was written.
-pub(super) struct Written {
-    pub(super) object_bytes: u64,
-    pub(super) sha256: [u8; 32],
-}
-
 /// An object whose last bytes are on their way. Dropped, it is waited for: no thread of an attempt
 /// that was given up meets the next attempt's.
-pub(super) struct PendingWrite(Option<JoinHandle<Result<Written, PersistError>>>);
+pub(super) struct PendingWrite(Option<JoinHandle<Result<ContentDigest, PersistError>>>);
 
 impl PendingWrite {
-    pub(super) fn wait(mut self) -> Result<Written, PersistError> {
+    pub(super) fn wait(mut self) -> Result<ContentDigest, PersistError> {
         self.join()
     }
 
-    fn join(&mut self) -> Result<Written, PersistError> {
+    fn join(&mut self) -> Result<ContentDigest, PersistError> {
         match self.0.take().map(JoinHandle::join) {
             Some(Ok(written)) => written,
             // It panicked, or was waited for before.
@@ -72,7 +66,7 @@ fn write(
     object: Box<dyn StagedObject>,
     head: &[u8],
     mut runs: InOrder<Vec<u8>>,
-) -> Result<Written, PersistError> {
+) -> Result<ContentDigest, PersistError> {
     // The header is not sealed, and comes before the first run.
     let mut writer = Writer::new(object)?;
     writer.write(head)?;
@@ -99,8 +93,7 @@ fn spawn<T: Send + 'static>(
 
 struct Writer {
     object: Box<dyn StagedObject>,
-    digest: Sha256Stream,
-    object_bytes: u64,
+    written: ContentStream,
     not_written_back: u64,
     flusher: Flusher,
 }
@@ -108,15 +101,14 @@ struct Writer {
 impl Writer {
     fn new(object: Box<dyn StagedObject>) -> Result<Self, PersistError> {
         let flusher = Flusher::start(object.as_ref())?;
-        let digest = Sha256Stream::default();
-        Ok(Self { object, digest, object_bytes: 0, not_written_back: 0, flusher })
+        let written = ContentStream::default();
+        Ok(Self { object, written, not_written_back: 0, flusher })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), PersistError> {
         // Of what is handed to the store: what the store makes of it is for verifying to find.
-        self.digest.update(bytes);
+        self.written.update(bytes);
         self.object.write(bytes).map_err(PersistError::Store)?;
-        self.object_bytes += to_u64(bytes.len());
         self.not_written_back += to_u64(bytes.len());
         if self.not_written_back >= WRITE_BACK_BYTES {
             self.not_written_back = 0;
@@ -125,11 +117,11 @@ impl Writer {
         Ok(())
     }
 
-    fn finish(self) -> Result<Written, PersistError> {
+    fn finish(self) -> Result<ContentDigest, PersistError> {
         // The flusher's handle is gone before the object gets its name.
         self.flusher.finish()?;
         self.object.commit().map_err(PersistError::Store)?;
-        Ok(Written { object_bytes: self.object_bytes, sha256: self.digest.finish() })
+        Ok(self.written.finish())
     }
 }
 

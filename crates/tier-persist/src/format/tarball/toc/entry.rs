@@ -46,7 +46,7 @@ impl TocEntry {
     /// Appends the entry as it follows `before` in a group: with numbers that are relative to each
     /// other, because they are small and much the same from file to file.
     pub(crate) fn append_to(&self, before: Ino, out: &mut Vec<u8>) {
-        postcard::append(&WireEntry::of(self, before), out);
+        postcard::append_with_length(&WireEntry::of(self, before), out);
     }
 }
 
@@ -102,7 +102,7 @@ pub(crate) struct StoredEntry<'a> {
 impl<'a> StoredEntry<'a> {
     /// The entry at the start of some bytes of a group, after one of `before`, and the rest.
     pub(super) fn take(base_frame: u32, before: Ino, group: &'a [u8]) -> Option<(Self, &'a [u8])> {
-        let (wire, rest) = postcard::take::<WireEntry<'a>>(group)?;
+        let (wire, rest) = postcard::take_with_length::<WireEntry<'a>>(group)?;
         let ino = Ino::new(more(wire.ino, before));
         Some((Self { wire, ino, base_frame }, rest))
     }

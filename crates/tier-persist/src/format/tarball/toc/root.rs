@@ -1,5 +1,7 @@
-//! The root of a table of contents: the last member of a tarball, which lists the parts of the
-//! table.
+//! The root of a tarball's tables: its last member, which lists the frames before its own, and the
+//! parts of the table of contents.
+//!
+//! The manifest has the digest of the root's frame, and so vouches for every other frame as well.
 
 use serde::{Deserialize, Serialize};
 use tier_types::to_u64;
@@ -9,15 +11,21 @@ use crate::format::tarball::header::append_plain_header;
 use crate::format::tarball::layout::{BLOCK_BYTES, padding, to_u32};
 use crate::format::tarball::mark::FrameMark;
 use crate::format::tarball::pax::PaxWriter;
+use crate::format::tarball::row::{FrameRow, WireFrame, place_frames};
 
 /// The path of the member that holds the root.
 pub(crate) const ROOT_PATH: &[u8] = b".tier/toc/root";
 
-/// The frames of the parts of the table.
+/// Version of the root and of the table that it lists. It stands first.
+const VERSION: u32 = 1;
+
+/// All frames but its own, and which of them are parts of the table of contents.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct TocRoot {
-    pub(crate) parts: Vec<TocPart>,
+    version: u32,
     pub(crate) n_members: u64,
+    pub(crate) parts: Vec<TocPart>,
+    frames: Vec<WireFrame>,
 }
 
 /// Where a part of the table is.
@@ -32,8 +40,18 @@ pub(crate) struct TocPart {
 }
 
 impl TocRoot {
+    pub(crate) fn new(n_members: u64, parts: Vec<TocPart>, frames: &[FrameRow]) -> Self {
+        let frames = frames.iter().map(WireFrame::from).collect();
+        Self { version: VERSION, n_members, parts, frames }
+    }
+
+    /// The frames before its own.
+    pub(crate) fn frames(&self) -> Vec<FrameRow> {
+        place_frames(self.frames.iter().copied())
+    }
+
     /// The last frame of the tarball: the root as a member, and the end of the archive.
-    pub(super) fn to_frame(&self, mark: &FrameMark) -> Vec<u8> {
+    pub(crate) fn to_frame(&self, mark: &FrameMark) -> Vec<u8> {
         let PlainMember { mut blocks, .. } =
             PlainMember::new(ROOT_PATH, &postcard::to_bytes(self), mark);
         // Two blocks of zeros end a tar archive.
@@ -41,8 +59,9 @@ impl TocRoot {
         blocks
     }
 
+    /// `None` if it cannot be read, or is of another version.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        postcard::parse(bytes)
+        postcard::parse(bytes).filter(|root: &Self| root.version == VERSION)
     }
 }
 
