@@ -223,6 +223,7 @@ impl Worker {
             // What is persisted and not safe comes first whatever is wanted, so that nothing is set
             // here.
             Task::Upload => {}
+            Task::UploadAll => self.stages.forget_verified()?,
             Task::Evict(goal) => wanted.eviction = Some(goal),
             Task::EvictDryRun(goal) => return self.evict_dry_run(goal),
         }

@@ -1,7 +1,7 @@
 //! The agent's error: a step failed, or the thread that carries steps out.
 
 use tier_evict::EvictError;
-use tier_persist::PersistError;
+use tier_persist::{Fenced, PersistError};
 use tier_status::StatusError;
 use tier_types::{ErrorKind, HasKind, PortError, Xid};
 
@@ -39,6 +39,9 @@ pub enum AgentError {
          makes it the writer"
     )]
     Follower,
+    /// The store was the writer, and is not any more.
+    #[error("{0}")]
+    Fenced(Fenced),
     /// A thread of the agent panicked; nothing can be said of its work until a restart.
     #[error("the agent's thread has panicked; restart the program")]
     Panicked,
@@ -55,7 +58,7 @@ impl HasKind for AgentError {
             Self::Status(error) => error.kind(),
             Self::Port(error) => error.kind(),
             Self::BehindArchive { .. } => ErrorKind::Damaged,
-            Self::Follower => ErrorKind::Denied,
+            Self::Follower | Self::Fenced(_) => ErrorKind::Denied,
             Self::Stopped => ErrorKind::Cancelled,
             // Not `Away`, which invites a retry: every later request fails in the same way.
             Self::Panicked => ErrorKind::Failed,

@@ -39,5 +39,5 @@ pub use recaller::{Recaller, RecallerOptions};
 pub use scheduler::{Scheduler, SchedulerInputs, SchedulerStatus};
 pub use stages::{PersistedSnapshot, Stages};
 pub use status_book::StatusBook;
-pub use store_stages::{Floor, StorePorts, StoreStages};
+pub use store_stages::{CloudPort, Floor, StorePorts, StoreStages};
 pub use task::Task;

@@ -33,6 +33,9 @@ pub trait Stages: Send {
     /// Uploads a snapshot to the tier that makes it safe, and verifies it there.
     fn upload(&mut self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<(), AgentError>;
 
+    /// Takes back that anything was verified in the place that makes it safe.
+    fn forget_verified(&mut self) -> Result<(), AgentError>;
+
     /// Evicts from what is safe up to this transaction.
     fn evict(
         &mut self,

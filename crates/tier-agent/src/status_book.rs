@@ -55,6 +55,17 @@ impl StatusBook {
         }
     }
 
+    /// Forgets all that is recorded of a snapshot.
+    pub fn forget(&self, header: StatusHeader) -> Result<(), StatusError> {
+        let path = self.path(header);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => {
+                removed.map_err(|source| StatusError::Io { operation: "remove", path, source })
+            }
+        }
+    }
+
     /// How far all snapshots have got, oldest first.
     pub fn all(&self) -> Result<Vec<SnapshotStatus>, StatusError> {
         let failed =

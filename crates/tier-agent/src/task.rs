@@ -9,6 +9,8 @@ pub enum Task {
     Snapshot,
     /// Upload and verify everything that is persisted.
     Upload,
+    /// Compare also what counts as verified, and upload what is not there any more.
+    UploadAll,
     /// Free space from what is safe.
     Evict(PassGoal),
     /// Say what [`Evict`](Self::Evict) would do.

@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Result;
 use kvfs::Mount;
 use parking_lot::Mutex;
-use tier_agent::{AgentReport, Scheduler, Task};
+use tier_agent::{AgentError, AgentReport, Scheduler, Task};
 
 use crate::console::Console;
 use crate::open_store::{OpenMode, OpenStore};
@@ -60,6 +60,12 @@ impl Context {
         let store = self.open(path)?;
         store.fs.check_writable()?;
         Ok(store)
+    }
+
+    /// The same, for a command that changes what is archived: not on a follower.
+    pub(crate) fn open_to_archive(&self, path: &Path) -> Result<Arc<OpenStore>> {
+        let store = self.open_to_write(path)?;
+        if store.is_follower() { Err(AgentError::Follower.into()) } else { Ok(store) }
     }
 
     pub(crate) fn open_as(&self, path: &Path, mode: OpenMode) -> Result<Arc<OpenStore>> {

@@ -92,6 +92,11 @@ impl OpenStore {
         &self.store.dir().config
     }
 
+    /// Whether it reads its archive and does not write to it.
+    pub(crate) fn is_follower(&self) -> bool {
+        self.store.dir().writer.is_none()
+    }
+
     /// The store's directory.
     pub(crate) fn path(&self) -> &Path {
         self.store.dir().layout.root()

@@ -9,7 +9,7 @@ use std::io;
 
 use tier_index::IndexError;
 use tier_status::StatusError;
-use tier_types::{ErrorKind, HasKind, PortError};
+use tier_types::{Epoch, ErrorKind, HasKind, PortError};
 
 /// Persisting, reading or rebuilding failed.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,17 @@ pub enum PersistError {
         name: String,
         /// What does not fit.
         problem: &'static str,
+    },
+    /// Another store has the epoch.
+    #[error(
+        "epoch {epoch} of the archive was claimed by {by} a moment ago; nothing was changed here. \
+         If this store is to be the writer all the same, take over once more"
+    )]
+    Claimed {
+        /// The epoch.
+        epoch: Epoch,
+        /// Which machine has it.
+        by: String,
     },
     /// The operating system said no.
     #[error("cannot {operation} {object}")]
@@ -96,6 +107,7 @@ impl HasKind for PersistError {
         match self {
             Self::Damaged { .. } | Self::BrokenChain { .. } | Self::Lost(_) => ErrorKind::Damaged,
             Self::Missing(_) => ErrorKind::Missing,
+            Self::Claimed { .. } => ErrorKind::Conflict,
             Self::WrongKey { .. } => ErrorKind::WrongKey,
             Self::Store(error)
             | Self::Recalled(error)

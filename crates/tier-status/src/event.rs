@@ -4,7 +4,9 @@
 //! work that it tells of is durable. A crash between the two loses the event, never the work, and
 //! the work is found again or repeated.
 
-use tier_types::{ByteRange, Epoch, SnapshotId, Timestamp, XidRange};
+use std::fmt;
+
+use tier_types::{ByteRange, CloudPlace, Epoch, SnapshotId, Timestamp, XidRange};
 
 /// Which snapshot a status log is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,13 +17,22 @@ pub struct StatusHeader {
     pub snapshot: SnapshotId,
 }
 
-/// How far from the key-value store data has got.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Tier {
+/// Where a snapshot was read back and compared.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Place {
     /// The local store.
     Local,
-    /// The cloud store.
-    Cloud,
+    /// A cloud.
+    Cloud(CloudPlace),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => write!(f, "the local store"),
+            Self::Cloud(place) => write!(f, "{place}"),
+        }
+    }
 }
 
 /// Something that happened to a snapshot.
@@ -75,17 +86,26 @@ pub enum Event {
     },
     /// The index is brought up to the manifest.
     Indexed,
-    /// An object was put into the cloud store.
+    /// An object was put into a cloud, read back and compared.
     Pushed {
         /// Its name.
         name: String,
         /// Its length.
         bytes: u64,
+        /// Where.
+        cloud: CloudPlace,
     },
-    /// Every object was read back from this tier and compared.
+    /// Every object was read back from here and compared, and all that it needs is there.
     Verified {
-        /// The tier.
-        tier: Tier,
+        /// Where.
+        place: Place,
+    },
+    /// That is not true any more, or not known.
+    Unverified {
+        /// Where.
+        place: Place,
+        /// What is wrong.
+        problem: String,
     },
     /// The evicter went through all of the snapshot's inodes.
     Evicted {

@@ -22,7 +22,7 @@ mod status;
 mod writer;
 
 pub use error::StatusError;
-pub use event::{Event, EventRecord, StatusHeader, Tier};
+pub use event::{Event, EventRecord, Place, StatusHeader};
 pub use parser::StatusLog;
 pub use sink::{NullSink, Progress, StatusSink};
 pub use status::{SnapshotStatus, Stage, UnreadRange};

@@ -31,9 +31,9 @@ use std::collections::HashMap;
 use std::fmt::{Display, Write};
 
 use ring::digest::{SHA256, digest};
-use tier_types::{ByteRange, Epoch, SnapshotId, Timestamp, Xid, XidRange};
+use tier_types::{ByteRange, CloudId, CloudPlace, Epoch, SnapshotId, Timestamp, Xid, XidRange};
 
-use crate::{Event, EventRecord, StatusHeader, Tier};
+use crate::{Event, EventRecord, Place, StatusHeader};
 
 /// Longest line that a reader accepts, without its newline.
 pub(crate) const LINE_BYTES_MAX: usize = 16 * 1024;
@@ -132,9 +132,20 @@ pub(crate) fn event_to_text(record: &EventRecord) -> String {
             ],
         ),
         Event::Indexed => line("indexed", &[]),
-        Event::Pushed { name, bytes } => line("pushed", &[("name", name), ("bytes", bytes)]),
-        Event::Verified { tier: Tier::Local } => line("verified", &[("tier", &"local")]),
-        Event::Verified { tier: Tier::Cloud } => line("verified", &[("tier", &"cloud")]),
+        Event::Pushed { name, bytes, cloud: CloudPlace { id, url } } => {
+            line("pushed", &[("name", name), ("bytes", bytes), ("cloud", id), ("url", url)]);
+        }
+        Event::Verified { place: Place::Local } => line("verified", &[("tier", &"local")]),
+        Event::Verified { place: Place::Cloud(CloudPlace { id, url }) } => {
+            line("verified", &[("tier", &"cloud"), ("cloud", id), ("url", url)]);
+        }
+        Event::Unverified { place: Place::Local, problem } => {
+            line("unverified", &[("tier", &"local"), ("problem", problem)]);
+        }
+        Event::Unverified { place: Place::Cloud(CloudPlace { id, url }), problem } => line(
+            "unverified",
+            &[("tier", &"cloud"), ("cloud", id), ("url", url), ("problem", problem)],
+        ),
         Event::Evicted { n_inodes, bytes } => {
             line("evicted", &[("inodes", n_inodes), ("bytes", bytes)]);
         }
@@ -179,12 +190,15 @@ pub(crate) fn event_from_text(text: &str) -> Option<EventRecord> {
             tarball_bytes: fields.number("bytes")?,
         },
         "indexed" => Event::Indexed,
-        "pushed" => Event::Pushed { name: fields.text("name")?, bytes: fields.number("bytes")? },
-        "verified" => match fields.text("tier")?.as_str() {
-            "local" => Event::Verified { tier: Tier::Local },
-            "cloud" => Event::Verified { tier: Tier::Cloud },
-            _ => return None,
+        "pushed" => Event::Pushed {
+            name: fields.text("name")?,
+            bytes: fields.number("bytes")?,
+            cloud: fields.cloud()?,
         },
+        "verified" => Event::Verified { place: fields.place()? },
+        "unverified" => {
+            Event::Unverified { place: fields.place()?, problem: fields.text("problem")? }
+        }
         "evicted" => {
             Event::Evicted { n_inodes: fields.number("inodes")?, bytes: fields.number("bytes")? }
         }
@@ -208,6 +222,18 @@ impl<'a> Fields<'a> {
 
     fn number(&self, key: &str) -> Option<u64> {
         self.0.get(key)?.parse().ok()
+    }
+
+    fn cloud(&self) -> Option<CloudPlace> {
+        Some(CloudPlace { id: CloudId::parse(self.0.get("cloud")?)?, url: self.text("url")? })
+    }
+
+    fn place(&self) -> Option<Place> {
+        match *self.0.get("tier")? {
+            "local" => Some(Place::Local),
+            "cloud" => Some(Place::Cloud(self.cloud()?)),
+            _ => None,
+        }
     }
 
     fn text(&self, key: &str) -> Option<String> {

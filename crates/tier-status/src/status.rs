@@ -4,12 +4,15 @@
 //! for everything that shows it. A stage includes the earlier ones, and an event only raises it, so
 //! that events of a step that was repeated after a crash change nothing. One event starts over:
 //! `started`, because a snapshot is started again only if no manifest committed it, and then what
-//! an earlier attempt wrote is discarded. `verified` is kept apart from the stage: it is what
-//! eviction relies on, also after a pass raised the stage beyond it.
+//! an earlier attempt wrote is discarded.
+//!
+//! Where a snapshot was verified is kept by place, because that is what eviction relies on: it
+//! counts for one cloud under one URL and for no other, and can be taken back. The stage that is
+//! shown depends therefore on the place that counts ([`SnapshotStatus::stage_in`]).
 
-use tier_types::{ByteRange, Timestamp, XidRange};
+use tier_types::{ByteRange, CloudPlace, Timestamp, XidRange};
 
-use crate::{Event, EventRecord, StatusHeader, Tier};
+use crate::{Event, EventRecord, Place, StatusHeader};
 
 /// How far a snapshot has got. A later stage includes the earlier ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -42,8 +45,9 @@ pub struct UnreadRange {
 /// ```
 /// # use std::error::Error;
 /// # use std::sync::Arc;
-/// use tier_status::{Event, Stage, StatusHeader, StatusLog, StatusSink, StatusWriter, Tier};
-/// use tier_types::{Epoch, SnapshotId, SystemClock, Xid, XidRange};
+/// use tier_status::{Event, Stage, StatusHeader, StatusLog, StatusSink, StatusWriter};
+/// use tier_status::Place;
+/// use tier_types::{CloudId, CloudPlace, Epoch, SnapshotId, SystemClock, Xid, XidRange};
 ///
 /// # fn main() -> Result<(), Box<dyn Error>> {
 /// # let dir = tempfile::tempdir()?;
@@ -54,12 +58,15 @@ pub struct UnreadRange {
 /// let writer = StatusWriter::open(&path, header, Arc::new(SystemClock))?;
 /// writer.report(Event::Started { range })?;
 /// writer.report(Event::Failed { step: "push".into(), error: "the cloud is away".into() })?;
-/// writer.report(Event::Verified { tier: Tier::Cloud })?;
+/// let id = CloudId::from_bytes([7; 16]);
+/// let place = Place::Cloud(CloudPlace { id, url: "file:///mnt/backup".into() });
+/// writer.report(Event::Verified { place: place.clone() })?;
 /// drop(writer);
 ///
 /// let status = StatusLog::read(&path)?.ok_or("an empty log")?.status();
 /// assert_eq!(status.header, header);
-/// assert_eq!((status.range, status.stage), (Some(range), Stage::VerifiedCloud));
+/// assert_eq!((status.range, status.stage_in(&place)), (Some(range), Stage::VerifiedCloud));
+/// assert!(!status.is_verified_in(&Place::Local), "what counts for one place counts there alone");
 /// assert_eq!(status.last_error, None, "a step succeeded since");
 /// # Ok(())
 /// # }
@@ -68,10 +75,15 @@ pub struct UnreadRange {
 pub struct SnapshotStatus {
     /// The snapshot.
     pub header: StatusHeader,
-    /// How far it has got.
-    pub stage: Stage,
-    /// The farthest tier from which all of it was read back.
-    pub verified: Option<Tier>,
+    /// Persisting, committed or indexed.
+    reached: Stage,
+    /// Whether the evicter went through it.
+    evicted: bool,
+    /// From where all of it was read back.
+    pub verified: Vec<Place>,
+    /// Objects that were put into a cloud and compared there, as long as not all of them are
+    /// verified.
+    pub pushed: Vec<(CloudPlace, String)>,
     /// Its transactions, once it started.
     pub range: Option<XidRange>,
     /// When it started.
@@ -101,8 +113,10 @@ impl SnapshotStatus {
     pub fn fold(header: StatusHeader, records: &[EventRecord]) -> Self {
         let mut status = Self {
             header,
-            stage: Stage::Persisting,
-            verified: None,
+            reached: Stage::Persisting,
+            evicted: false,
+            verified: Vec::new(),
+            pushed: Vec::new(),
             range: None,
             started: None,
             last_event: None,
@@ -135,7 +149,7 @@ impl SnapshotStatus {
                 self.started = Some(record.time);
                 // `verified` needs no reset: what was verified was committed, and that is not
                 // started again.
-                self.stage = Stage::Persisting;
+                self.reached = Stage::Persisting;
                 self.n_tarballs = 0;
                 self.tarball_bytes = 0;
                 self.failed_inodes.clear();
@@ -143,7 +157,8 @@ impl SnapshotStatus {
             }
             // An object by itself makes nothing safe: only the event that follows the last one
             // does.
-            Event::Resumed | Event::Pushed { .. } => {}
+            Event::Resumed => {}
+            Event::Pushed { name, cloud, .. } => self.pushed.push((cloud.clone(), name.clone())),
             Event::TarballSealed { bytes, .. } => {
                 self.n_tarballs += 1;
                 // From a file and only shown: a sum that does not fit must not end the agent.
@@ -162,31 +177,68 @@ impl SnapshotStatus {
                 self.reach(Stage::Committed);
             }
             Event::Indexed => self.reach(Stage::Indexed),
-            Event::Verified { tier } => {
-                // The farther tier stays: reading the local copies later takes nothing back.
-                self.verified = self.verified.max(Some(*tier));
-                self.reach(match tier {
-                    Tier::Local => Stage::VerifiedLocal,
-                    Tier::Cloud => Stage::VerifiedCloud,
-                });
+            Event::Verified { place } => {
+                self.forget_pushed(place);
+                if !self.is_verified_in(place) {
+                    self.verified.push(place.clone());
+                }
+            }
+            Event::Unverified { place, problem } => {
+                self.forget_pushed(place);
+                self.verified.retain(|verified| verified != place);
+                self.last_error = Some(format!("{place}: {problem}"));
             }
             Event::Evicted { bytes, .. } => {
                 self.evicted_bytes = self.evicted_bytes.saturating_add(*bytes);
-                self.reach(Stage::Evicted);
+                self.evicted = true;
             }
             // Only shown: what comes next follows from the stage and not from an error.
             Event::Failed { step, error } => self.last_error = Some(format!("{step}: {error}")),
         }
     }
 
+    /// Whether all of it was read back from there and compared.
+    pub fn is_verified_in(&self, place: &Place) -> bool {
+        self.verified.contains(place)
+    }
+
+    /// Whether its manifest is durable.
+    pub fn is_committed(&self) -> bool {
+        self.reached >= Stage::Committed
+    }
+
+    /// Whether the index knows it.
+    pub fn is_indexed(&self) -> bool {
+        self.reached >= Stage::Indexed
+    }
+
+    /// How far it has got, where only this place counts.
+    pub fn stage_in(&self, place: &Place) -> Stage {
+        if !self.is_verified_in(place) {
+            return self.reached;
+        }
+        match (self.evicted, place) {
+            (true, _) => Stage::Evicted,
+            (false, Place::Cloud(_)) => Stage::VerifiedCloud,
+            (false, Place::Local) => Stage::VerifiedLocal,
+        }
+    }
+
+    /// An object by itself is of interest only until all of them were verified, or none is.
+    fn forget_pushed(&mut self, place: &Place) {
+        if let Place::Cloud(cloud) = place {
+            self.pushed.retain(|(pushed, _)| pushed != cloud);
+        }
+    }
+
     fn reach(&mut self, stage: Stage) {
-        self.stage = self.stage.max(stage);
+        self.reached = self.reached.max(stage);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tier_types::{Epoch, SnapshotId, Xid};
+    use tier_types::{CloudId, Epoch, SnapshotId, Xid};
 
     use super::*;
 
@@ -232,7 +284,7 @@ mod tests {
         let status = fold([started(1, 5), sealed(7), failed, unread, started(1, 8), sealed(4)]);
         assert_eq!(status.range.map(XidRange::end), Some(Xid::new(8)));
         assert_eq!((status.n_tarballs, status.tarball_bytes), (1, 4));
-        assert_eq!((status.failed_inodes, status.stage), (Vec::new(), Stage::Persisting));
+        assert_eq!((status.failed_inodes, status.reached), (Vec::new(), Stage::Persisting));
         assert_eq!(status.unread_ranges, []);
         assert_eq!(status.started.map(|time| time.seconds), Some(5));
         assert_eq!(status.last_event.map(|time| time.seconds), Some(6));
@@ -243,26 +295,47 @@ mod tests {
         let status = fold([started(1, 5), sealed(7), sealed(9), committed()]);
         assert_eq!((status.n_tarballs, status.tarball_bytes), (1, 10));
         assert_eq!((status.n_inodes, status.data_bytes), (3, 50));
-        assert_eq!(status.stage, Stage::Committed);
+        assert_eq!(status.stage_in(&Place::Local), Stage::Committed);
+        assert!(status.is_committed() && !status.is_indexed());
+    }
+
+    fn cloud(url: &str) -> CloudPlace {
+        CloudPlace { id: CloudId::from_bytes([9; 16]), url: url.into() }
     }
 
     #[test]
     fn an_event_that_is_repeated_takes_no_stage_back() {
-        let verified = Event::Verified { tier: Tier::Cloud };
+        let place = Place::Cloud(cloud("a"));
+        let verified = Event::Verified { place: place.clone() };
         let evicted = Event::Evicted { n_inodes: 1, bytes: 5 };
         let status = fold([committed(), verified, evicted.clone(), Event::Resumed, Event::Indexed]);
-        assert_eq!((status.stage, status.verified), (Stage::Evicted, Some(Tier::Cloud)));
+        assert_eq!(status.stage_in(&place), Stage::Evicted);
         let again = fold([committed(), evicted.clone(), evicted]);
         assert_eq!(again.evicted_bytes, 10, "every pass counts");
     }
 
     #[test]
-    fn the_farthest_tier_counts_as_verified() {
-        let verified = |tier| Event::Verified { tier };
-        let status = fold([verified(Tier::Cloud), verified(Tier::Local)]);
-        assert_eq!((status.verified, status.stage), (Some(Tier::Cloud), Stage::VerifiedCloud));
-        assert_eq!(fold([verified(Tier::Local)]).stage, Stage::VerifiedLocal);
-        assert_eq!(fold([Event::Indexed]).verified, None);
+    fn what_is_verified_counts_in_its_place_alone_and_can_be_taken_back() {
+        let [a, b] = ["a", "b"].map(|url| Place::Cloud(cloud(url)));
+        let verified = |place: &Place| Event::Verified { place: place.clone() };
+        let status = fold([committed(), Event::Indexed, verified(&a), verified(&Place::Local)]);
+        assert_eq!(status.stage_in(&a), Stage::VerifiedCloud);
+        assert_eq!(status.stage_in(&b), Stage::Indexed, "the same cloud under another URL");
+        assert_eq!(status.stage_in(&Place::Local), Stage::VerifiedLocal);
+        let fell = Event::Unverified { place: a.clone(), problem: "a tarball is damaged".into() };
+        let status = fold([verified(&a), verified(&Place::Local), fell]);
+        assert!(!status.is_verified_in(&a) && status.is_verified_in(&Place::Local));
+        assert_eq!(status.last_error, Some(format!("{a}: a tarball is damaged")));
+    }
+
+    #[test]
+    fn what_was_pushed_is_known_until_all_is_verified() {
+        let pushed = |url| Event::Pushed { name: "t".into(), bytes: 1, cloud: cloud(url) };
+        let status = fold([pushed("a"), pushed("b")]);
+        assert_eq!(status.pushed.len(), 2);
+        let verified = Event::Verified { place: Place::Cloud(cloud("a")) };
+        let status = fold([pushed("a"), pushed("b"), verified]);
+        assert_eq!(status.pushed, [(cloud("b"), "t".to_string())]);
     }
 
     #[test]
@@ -271,7 +344,7 @@ mod tests {
         let shown = Some("push: away".to_string());
         assert_eq!(fold([failed.clone()]).last_error, shown);
         assert_eq!(fold([failed.clone(), Event::Resumed]).last_error, shown);
-        let pushed = Event::Pushed { name: "t".into(), bytes: 1 };
+        let pushed = Event::Pushed { name: "t".into(), bytes: 1, cloud: cloud("a") };
         assert_eq!(fold([failed, pushed]).last_error, None);
     }
 

@@ -6,7 +6,7 @@
 
 use tier_agent::StatusBook;
 use tier_persist::{Archive, Damage, VerifyReport, Watch};
-use tier_status::{SnapshotStatus, Stage, StatusHeader, Tier};
+use tier_status::{SnapshotStatus, StatusHeader};
 use tier_types::ObjectStore;
 
 use crate::StoreError;
@@ -23,11 +23,12 @@ pub fn audit(
     let local: &dyn ObjectStore = dir.local.as_ref();
     tracing::info!(read_data, "auditing the local copy");
     let mut report = verify_copy(dir, local, read_data, watch)?;
-    let committed = |status: &SnapshotStatus| status.stage >= Stage::Committed;
+    let committed = SnapshotStatus::is_committed;
     // The local manifests must be whole also where a cloud has them: the index and the next
     // snapshot go by the local chain.
     let mut lost = lost_manifests(dir, book, local, &committed)?;
-    if let Some(cloud) = dir.cloud.as_deref() {
+    if let (Some(cloud), Some(place)) = (&dir.cloud, dir.safe_place()) {
+        let cloud = cloud.store.as_ref();
         // What is in the cloud need not be here.
         report.damages.retain(|damage| !damage.missing);
         tracing::info!(read_data, "auditing the copy in the cloud");
@@ -42,7 +43,7 @@ pub fn audit(
         report.damages.extend(there.damages.into_iter().map(in_cloud));
         // Not every committed snapshot was uploaded: the cloud owes only what was once read back
         // from it.
-        let uploaded = |status: &SnapshotStatus| status.verified == Some(Tier::Cloud);
+        let uploaded = |status: &SnapshotStatus| status.is_verified_in(&place);
         let gone = lost_manifests(dir, book, cloud, &uploaded)?;
         lost.extend(gone.into_iter().map(in_cloud));
     }

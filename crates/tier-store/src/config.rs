@@ -10,9 +10,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tier_persist::WriterToken;
+use tier_types::{CloudId, CloudPlace};
 
-use crate::cloud::CloudId;
 use crate::{Layout, StoreError, durable};
+
+/// Status logs name the cloud by it, and cut longer values.
+const URL_BYTES_MAX: usize = 1024;
 
 /// A store's settings, as the file has them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -69,6 +72,20 @@ pub struct Config {
     /// How the store is mounted.
     #[serde(default)]
     pub mount: Mount,
+    /// Clouds that this store had before. What is not here may be read there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_clouds: Vec<FormerCloud>,
+}
+
+/// A cloud that a store had before.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormerCloud {
+    /// Where it was.
+    pub url: String,
+    /// Which cloud, if that was known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
 }
 
 fn chunk_bytes() -> u32 {
@@ -218,6 +235,12 @@ impl Config {
         self.writer.as_deref().map(parse).transpose()
     }
 
+    /// The cloud under its URL, if there is one and its identity is known.
+    pub(crate) fn cloud_place(&self) -> Option<CloudPlace> {
+        let id = self.cloud_id.as_deref().and_then(CloudId::parse)?;
+        self.cloud.clone().map(|url| CloudPlace { id, url })
+    }
+
     /// The size of chunks, unless said otherwise.
     pub const CHUNK_BYTES: u32 = 64 << 10;
 
@@ -247,6 +270,10 @@ impl Config {
         let is_cloud = |id: &String| cloud.is_some() && CloudId::parse(id).is_some();
         let rate = persist.bytes_per_second_max;
         let rules = [
+            (
+                cloud.as_ref().is_none_or(|url| url.len() <= URL_BYTES_MAX),
+                "a URL of a cloud must not be longer than 1024 bytes",
+            ),
             (
                 cloud_id.as_ref().is_none_or(is_cloud),
                 "cloud_id must be the 32 hexadecimal digits of the cloud's identity",

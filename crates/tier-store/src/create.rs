@@ -8,13 +8,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use tier_persist::{FilesystemId, Keys, WriterToken};
-use tier_types::{Call, Clock, ErrorKind, SystemClock};
+use tier_persist::{Claims, FilesystemId, Keys, WriterToken};
+use tier_types::{Call, Clock, Epoch, ErrorKind, ObjectStore, SystemClock};
 
-use crate::cloud::{CloudId, make_cloud, open_cloud};
+use crate::cloud::{id, make_cloud, open_cloud};
 use crate::config::{self, Config};
 use crate::identity::{new_identity, read_identity};
-use crate::{Layout, StoreError, durable};
+use crate::{Layout, StoreError, durable, ownership};
 
 /// What a new store is to be.
 ///
@@ -67,7 +67,8 @@ impl Default for NewStore {
 pub struct PreparedStore {
     layout: Layout,
     config: Config,
-    public_key: String,
+    filesystem: FilesystemId,
+    keys: Keys,
     adopt_cloud: bool,
 }
 
@@ -87,19 +88,21 @@ impl NewStore {
             keys.add_recipient(recipient)?;
         }
         let layout = Layout::new(path);
-        let config = self.config(FilesystemId::random()?, Some(WriterToken::random()?));
+        let filesystem = FilesystemId::random()?;
+        let config = self.config(filesystem, Some(WriterToken::random()?));
         if let Some(problem) = config.unsound() {
             return Err(StoreError::Config { path: layout.config(), problem: problem.into() });
         }
         prepare_directory(&layout, &keys)?;
-        let (public_key, adopt_cloud) = (keys.public_key(), self.adopt_cloud);
-        Ok(PreparedStore { layout, config, public_key, adopt_cloud })
+        let keys = if self.encryption { keys } else { keys.without_encryption() };
+        let adopt_cloud = self.adopt_cloud;
+        Ok(PreparedStore { layout, config, filesystem, keys, adopt_cloud })
     }
 
     /// An error if a cloud may not be given to this store. That it is not there yet is none.
     fn check_cloud(&self, url: &str) -> Result<(), StoreError> {
-        match CloudId::read(&Call::bulk(), open_cloud(url)?.as_ref()) {
-            Ok(Some(id)) if !self.adopt_cloud => Err(id.is_there_already(url)),
+        match id::read(&Call::bulk(), open_cloud(url)?.as_ref()) {
+            Ok(Some(found)) if !self.adopt_cloud => Err(id::is_there_already(found, url)),
             Err(error) if error.kind() != ErrorKind::Away => Err(error.into()),
             Ok(_) | Err(_) => Ok(()),
         }
@@ -119,6 +122,7 @@ impl NewStore {
             encryption: self.encryption,
             cloud: self.cloud.clone(),
             cloud_id: None,
+            former_clouds: Vec::new(),
             persist: config::Persist { level: self.level, ..config::Persist::default() },
             memory: config::Memory::default(),
             recall: config::Recall::default(),
@@ -142,8 +146,16 @@ impl PreparedStore {
     }
 
     /// The identity's public key, `age1…`.
-    pub fn public_key(&self) -> &str {
-        &self.public_key
+    pub fn public_key(&self) -> String {
+        self.keys.public_key()
+    }
+
+    /// Claims the first epoch of an archive that nothing else has written to.
+    fn claim(&self, cloud: &dyn ObjectStore) -> Result<(), StoreError> {
+        let Some(writer) = self.config.writer_token().ok().flatten() else { return Ok(()) };
+        let (epoch, clock) = (Epoch::new(self.config.epoch), &SystemClock);
+        let claim = ownership::claim(&self.keys, self.filesystem, epoch, writer, clock);
+        Ok(Claims::new(cloud, &self.keys, self.filesystem).create(&Call::bulk(), &claim)?)
     }
 
     /// Makes it a store, and its cloud a cloud: last, so that an attempt that failed before can be
@@ -152,7 +164,9 @@ impl PreparedStore {
         // The settings state the identity, so that the cloud comes first. A crash between the two
         // leaves an identity and no store; the next attempt must then be told to adopt it.
         if let Some(url) = &self.config.cloud {
-            let id = CloudId::make(open_cloud(url)?.as_ref(), self.adopt_cloud)?;
+            let cloud = open_cloud(url)?;
+            let id = id::make(cloud.as_ref(), self.adopt_cloud)?;
+            self.claim(cloud.as_ref())?;
             tracing::info!(url, %id, "the store has a cloud");
             self.config.cloud_id = Some(id.to_string());
         }

@@ -3,14 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tier_agent::CloudPort;
 use tier_cloud::DirStore;
 use tier_persist::{Archive, FilesystemId, Keys, WriterToken};
-use tier_types::{Clock, ObjectStore, StagingStore, SystemClock, Xid};
+use tier_status::Place;
+use tier_types::{Clock, CloudId, ObjectStore, StagingStore, SystemClock, Xid};
 
-use crate::cloud::{CloudId, KnownCloud, open_cloud};
+use crate::cloud::{KnownCloud, open_cloud};
 use crate::identity::load_keys;
 use crate::lock::StoreLock;
-use crate::{Config, Layout, StoreError};
+use crate::{Config, Layout, StoreError, takeover};
 
 /// A store whose filesystem and index are not open, but which no other process opens meanwhile. It
 /// is what a rebuild works on, and the first half of opening a [`Store`](crate::Store).
@@ -28,7 +30,9 @@ pub struct StoreDir {
     /// Where tarballs are written.
     pub local: Arc<dyn StagingStore>,
     /// Where they are uploaded to.
-    pub cloud: Option<Arc<dyn ObjectStore>>,
+    pub cloud: Option<CloudPort>,
+    /// Where they were uploaded to before.
+    pub former_clouds: Vec<Arc<dyn ObjectStore>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The last field, and so the last one to be dropped.
@@ -43,10 +47,15 @@ impl std::fmt::Debug for StoreDir {
 }
 
 /// The cloud that the settings name. Nothing is asked of it: a store opens without it.
-fn known_cloud(config: &Config) -> Result<Option<Arc<dyn ObjectStore>>, StoreError> {
+fn known_cloud(config: &Config) -> Result<Option<CloudPort>, StoreError> {
     let Some(url) = &config.cloud else { return Ok(None) };
     let id = config.cloud_id.as_deref().and_then(CloudId::parse);
-    Ok(Some(Arc::new(KnownCloud::new(open_cloud(url)?, id))))
+    let store = Arc::new(KnownCloud::new(open_cloud(url)?, id));
+    Ok(Some(CloudPort { store, id }))
+}
+
+fn former_clouds(config: &Config) -> Result<Vec<Arc<dyn ObjectStore>>, StoreError> {
+    config.former_clouds.iter().map(|cloud| open_cloud(&cloud.url)).collect()
 }
 
 impl StoreDir {
@@ -60,8 +69,11 @@ impl StoreDir {
         let layout = Layout::new(path);
         // Settings come before the lock: taking the lock makes a file, which must not appear in a
         // directory that is no store.
-        let config = Config::read(&layout)?;
+        Config::read(&layout)?;
         let lock = StoreLock::take(&layout)?;
+        // What a takeover left to be done; with it come other settings.
+        takeover::finish_rebuilt(&layout)?;
+        let config = Config::read(&layout)?;
         // The id is the prefix of every object's name; a wrong one would make the archive look
         // empty.
         let filesystem = FilesystemId::parse(&config.filesystem).ok_or_else(|| {
@@ -80,6 +92,7 @@ impl StoreDir {
             local: Arc::new(DirStore::create(&layout.tarballs())?),
             // A URL that cannot be used is an error here, and not only at the first upload.
             cloud: known_cloud(&config)?,
+            former_clouds: former_clouds(&config)?,
             layout,
             config,
             clock,
@@ -95,11 +108,20 @@ impl StoreDir {
         Ok(newest.map_or(floor, |newest| newest.range.last().max(floor)))
     }
 
+    /// Where a snapshot counts as safe once it was verified; `None` while that is not known.
+    pub fn safe_place(&self) -> Option<Place> {
+        match &self.cloud {
+            Some(cloud) => cloud.place().map(Place::Cloud),
+            None => Some(Place::Local),
+        }
+    }
+
     /// The stores in which tarballs are looked for, in this order.
     pub fn copies(&self) -> Vec<Arc<dyn ObjectStore>> {
         // The local copy comes first: it costs no request, and a damaged one is caught by its
         // digest.
         let local: Arc<dyn ObjectStore> = self.local.clone();
-        std::iter::once(local).chain(self.cloud.clone()).collect()
+        let cloud = self.cloud.iter().map(|cloud| Arc::clone(&cloud.store));
+        std::iter::once(local).chain(cloud).chain(self.former_clouds.iter().cloned()).collect()
     }
 }

@@ -11,6 +11,8 @@
 //! | `status` | a status log for each snapshot |
 //! | `evict` | the evicter's carried-over candidates |
 //! | `tmp` | temporary files of net changes |
+//! | `claim` | the claim of a takeover that is under way |
+//! | `rebuilt` | a store that a takeover makes anew, until it takes the place of this one |
 //!
 //! The filesystem's own files (for kvfs `kvs`, `chunks`, `segments`, `witness` and `ballast`) lie
 //! beside these.
@@ -83,6 +85,16 @@ impl Layout {
     /// Temporary files.
     pub fn temporary(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+
+    /// A store that was made anew and is to take the place of this one.
+    pub fn rebuilt(&self) -> PathBuf {
+        self.root.join("rebuilt")
+    }
+
+    /// The claim of a takeover that is under way.
+    pub fn pending_claim(&self) -> PathBuf {
+        self.root.join("claim")
     }
 
     /// Bytes that all of this takes on the disk: the store without its filesystem's own files.

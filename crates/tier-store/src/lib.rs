@@ -19,6 +19,7 @@
 
 mod audit;
 mod cloud;
+mod clouds;
 mod config;
 mod create;
 mod dir;
@@ -29,15 +30,17 @@ mod identity;
 mod index_dirs;
 mod layout;
 mod lock;
+mod ownership;
 mod rebuild;
 mod restore;
 mod room;
 mod store;
+mod takeover;
 mod wiring;
 
 pub use audit::audit;
-pub use cloud::CloudId;
-pub use config::Config;
+pub use clouds::{CloudCheck, add_cloud, check_cloud};
+pub use config::{Config, FormerCloud};
 pub use create::{NewStore, PreparedStore};
 pub use dir::StoreDir;
 pub use error::StoreError;
@@ -47,3 +50,4 @@ pub use layout::Layout;
 pub use rebuild::{Filled, FreshIndex, RebuildOptions, rebuild};
 pub use restore::{RestoreReport, RestoreSource, RestoreTarget, restore};
 pub use store::{OpenMode, Store};
+pub use takeover::{LocalState, Takeover, TakeoverOptions, takeover};

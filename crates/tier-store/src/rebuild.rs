@@ -17,7 +17,7 @@ use std::path::Path;
 
 use tier_index::{Index, IndexError};
 use tier_persist::{Archive, Damage, PersistError, ScanMode, Watch, rebuild_without_manifests};
-use tier_status::{SnapshotStatus, Stage};
+use tier_status::SnapshotStatus;
 use tier_types::{ErrorKind, HasKind, ObjectStore, SnapshotId};
 
 use crate::StoreError;
@@ -65,9 +65,18 @@ pub fn rebuild(
     options: RebuildOptions,
     watch: &mut Watch<'_>,
 ) -> Result<Filled, StoreError> {
+    rebuild_index_of(&dir, options, watch)
+}
+
+/// The same, where the caller sees to it that no store is open.
+pub(crate) fn rebuild_index_of(
+    dir: &StoreDir,
+    options: RebuildOptions,
+    watch: &mut Watch<'_>,
+) -> Result<Filled, StoreError> {
     let new = NewIndex::new(&dir.layout)?;
     let index = open_index(&new.index_path(), &dir.config)?;
-    let filled = fill_from_what_is_left(&dir, &index, options, watch)?;
+    let filled = fill_from_what_is_left(dir, &index, options, watch)?;
     // Closed before the rename: an open database goes on to make files below the path by which it
     // was opened.
     drop(index);
@@ -191,19 +200,22 @@ fn fill_from_what_is_left(
 
 /// The manifests of the cloud; `None` if there is none, or none that can be used.
 fn cloud_archive(dir: &StoreDir) -> Option<Archive<'_>> {
-    let opened = Archive::open(dir.cloud.as_deref()?, &dir.keys, dir.filesystem);
+    let opened = Archive::open(dir.cloud.as_ref()?.store.as_ref(), &dir.keys, dir.filesystem);
     opened.inspect_err(|error| tracing::warn!("the cloud's manifests cannot be used: {error}")).ok()
 }
 
 /// The stores that may have a tarball, in the order in which they are asked.
 fn copies(dir: &StoreDir, options: RebuildOptions) -> Result<Vec<&dyn ObjectStore>, StoreError> {
     let local: &dyn ObjectStore = dir.local.as_ref();
-    Ok(match (dir.cloud.as_deref(), options.from_cloud) {
+    let cloud = dir.cloud.as_ref().map(|cloud| cloud.store.as_ref());
+    let mut copies = match (cloud, options.from_cloud) {
         (None, true) => return Err(StoreError::Unusable("this store has no cloud".into())),
         (None, false) => vec![local],
         (Some(cloud), false) => vec![local, cloud],
         (Some(cloud), true) => vec![cloud, local],
-    })
+    };
+    copies.extend(dir.former_clouds.iter().map(AsRef::as_ref));
+    Ok(copies)
 }
 
 fn fill_by<'a>(
@@ -264,7 +276,7 @@ fn newest_known(dir: &StoreDir) -> Option<SnapshotId> {
 
 /// The newest snapshot that a status log says was committed.
 fn newest_committed(dir: &StoreDir) -> Option<SnapshotId> {
-    let committed = |status: &SnapshotStatus| status.stage >= Stage::Committed;
+    let committed = SnapshotStatus::is_committed;
     let statuses = statuses(dir);
     statuses.iter().filter(|status| committed(status)).map(|s| s.header.snapshot).max()
 }

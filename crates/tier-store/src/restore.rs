@@ -1,13 +1,14 @@
-//! A new store from a cloud alone.
+//! A new store from a cloud alone: a follower, which reads the archive and does not write to it.
 //!
 //! The order makes an interrupted restore recognisable: identity, index, inodes, manifests, status
 //! logs, and the settings last, without which the directory is no store. The filesystem is the
 //! caller's ([`RestoreTarget`]); its inodes come back with detours for all their data, which is read
 //! from the cloud when it is needed.
 //!
-//! The new store begins behind everything that the archive has ever seen, even where an older
-//! snapshot is restored: its transactions and snapshots get numbers above the newest ones, in a new
-//! epoch, so that no number is ever used for two things.
+//! Restoring changes nothing in the cloud, so that a drill can never take an archive over: that is a
+//! step of its own ([`crate::takeover()`]). Which history is restored is decided by signatures: the
+//! newest manifest that this identity signed, or a signer that the operator names. Anything else
+//! that has the name of a manifest is gone past.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,16 +16,16 @@ use std::sync::Arc;
 use tier_agent::StatusBook;
 use tier_cloud::DirStore;
 use tier_persist::{
-    Archive, FilesystemId, Keys, LostRanges, RestoredInodes, ScanMode, SnapshotSummary,
-    StoredObject, Watch, WriterToken,
+    Archive, Damage, FilesystemId, Head, Heads, Keys, LostRanges, RestoredInodes, ScanMode, Signer,
+    SnapshotSummary, StoredObject, Watch,
 };
-use tier_status::{Event, StatusHeader, StatusSink, Tier};
+use tier_status::{Event, Place, StatusHeader, StatusSink};
 use tier_types::{
-    Call, Clock, ErrorKind, Ino, MountedInstance, ObjectStore, PortError, Recall, SnapshotId,
-    SystemClock, Xid, to_usize,
+    Call, Clock, CloudId, Epoch, ErrorKind, Ino, MountedInstance, ObjectStore, PortError, Recall,
+    SnapshotId, SystemClock, Xid, to_usize,
 };
 
-use crate::cloud::{CloudId, open_cloud};
+use crate::cloud::{id, open_cloud};
 use crate::config::Config;
 use crate::create::{NewStore, prepare_directory};
 use crate::identity::read_identity;
@@ -45,8 +46,10 @@ pub struct RestoreSource {
     pub filesystem: Option<FilesystemId>,
     /// Extra recipients of what will be written.
     pub recipients: Vec<String>,
-    /// Believes a newest manifest that another identity signed.
-    pub trust_signer: bool,
+    /// The fingerprint of another signer that is believed.
+    pub signer: Option<String>,
+    /// Of this epoch, and not the newest one.
+    pub epoch: Option<Epoch>,
 }
 
 impl RestoreSource {
@@ -58,7 +61,8 @@ impl RestoreSource {
             snapshot: None,
             filesystem: None,
             recipients: Vec::new(),
-            trust_signer: false,
+            signer: None,
+            epoch: None,
         }
     }
 }
@@ -75,6 +79,8 @@ pub struct RestoreReport {
     pub failed: Vec<Ino>,
     /// What of the data could not be read when it was persisted.
     pub lost: LostRanges,
+    /// Manifests that could not be read; some of them may have been newer.
+    pub unread: Vec<Damage>,
 }
 
 /// Makes the filesystem that is restored into.
@@ -108,34 +114,45 @@ pub fn restore(
         keys.add_recipient(recipient)?;
     }
     let filesystem = find_filesystem(cloud.as_ref(), source)?;
-    let archive = open_archive(cloud.as_ref(), &keys, filesystem, source)?;
-    let newest = archive
-        .snapshots()
-        .next_back()
-        .cloned()
-        .ok_or_else(|| StoreError::Unusable("the cloud has no snapshot".into()))?;
+    let Heads { heads, unread, last_snapshot } = Archive::heads(cloud.as_ref(), &keys, filesystem)?;
+    let head = choose_head(&heads, &keys, source.signer.as_deref(), source.epoch)?;
+    let archive = Archive::open_from(cloud.as_ref(), &keys, filesystem, head)?;
     let archive = until(archive, source.snapshot)?;
-    let mut config = settings(&archive, &newest, filesystem, source)?;
+    let floors = Floors::behind(&heads, last_snapshot);
+    let mut config = settings(&archive, floors, filesystem, source)?;
     config.cloud_id = identity_of(cloud.as_ref())?.map(|id| id.to_string());
-    let behind = |last: Xid| last.get() <= config.xid_floor;
-    assert!(archive.snapshots().all(|s| behind(s.range.last())), "no number is given out twice");
     let layout = Layout::new(path);
-    tracing::info!(%filesystem, newest = %newest.snapshot, path = %path.display(), "restoring");
+    tracing::info!(%filesystem, epoch = config.epoch, path = %path.display(), "restoring");
     // Nothing was written until here: an unknown snapshot or another signer leaves no directory
     // behind that would have to be removed before the next attempt.
     prepare_directory(&layout, &keys)?;
-    let floor = Xid::new(config.xid_floor);
-    let RestoredInodes { n_inodes, lost } =
-        fill(&layout, &archive, &config, floor, target, progress)?;
-    copy_manifests(&archive, cloud.as_ref(), &DirStore::create(&layout.tarballs())?)?;
-    record(&layout, &archive)?;
+    let restored = fill_store(&layout, &archive, cloud.as_ref(), &config, target, progress)?;
     config.write(&layout)?;
+    Ok(RestoreReport { unread, ..restored })
+}
+
+/// Fills the directory of a store from an archive in a cloud: all but its settings.
+pub(crate) fn fill_store(
+    layout: &Layout,
+    archive: &Archive<'_>,
+    cloud: &dyn ObjectStore,
+    config: &Config,
+    target: &mut dyn RestoreTarget,
+    progress: &mut dyn FnMut(u64),
+) -> Result<RestoreReport, StoreError> {
+    let floor = Xid::new(config.xid_floor);
+    let behind = |last: Xid| last <= floor;
+    assert!(archive.snapshots().all(|s| behind(s.range.last())), "no number is given out twice");
+    let RestoredInodes { n_inodes, lost } = fill(layout, archive, config, floor, target, progress)?;
+    copy_manifests(archive, cloud, &DirStore::create(&layout.tarballs())?)?;
+    record(layout, archive, config)?;
     let last = archive.snapshots().next_back();
     Ok(RestoreReport {
         n_inodes,
         snapshot: last.map(|last| last.snapshot),
         failed: last.map(|last| last.failed.clone()).unwrap_or_default(),
         lost,
+        unread: Vec::new(),
     })
 }
 
@@ -179,7 +196,10 @@ fn fill(
 }
 
 /// The archive up to and including a snapshot.
-fn until(archive: Archive<'_>, snapshot: Option<SnapshotId>) -> Result<Archive<'_>, StoreError> {
+pub(crate) fn until(
+    archive: Archive<'_>,
+    snapshot: Option<SnapshotId>,
+) -> Result<Archive<'_>, StoreError> {
     let Some(snapshot) = snapshot else { return Ok(archive) };
     if !archive.snapshots().any(|summary| summary.snapshot == snapshot) {
         return Err(StoreError::Unusable(format!(
@@ -189,27 +209,66 @@ fn until(archive: Archive<'_>, snapshot: Option<SnapshotId>) -> Result<Archive<'
     Ok(archive.until(snapshot))
 }
 
-fn open_archive<'a>(
-    cloud: &'a dyn ObjectStore,
-    keys: &'a Keys,
-    filesystem: FilesystemId,
-    source: &RestoreSource,
-) -> Result<Archive<'a>, StoreError> {
-    let archive = Archive::open(cloud, keys, filesystem)?;
-    if !archive.own_signature() && !source.trust_signer {
-        return Err(StoreError::Unusable(format!(
-            "the newest manifest is signed by another identity than {}; if that is an extra \
-             recipient's, say --trust-signer",
-            source.identity.display()
-        )));
+/// The newest manifest that counts: signed by this identity, or by the signer that the operator
+/// names.
+pub(crate) fn choose_head<'h>(
+    heads: &'h [Head],
+    keys: &Keys,
+    signer: Option<&str>,
+    epoch: Option<Epoch>,
+) -> Result<&'h Head, StoreError> {
+    let own = keys.signer();
+    let counts = |head: &&Head| match signer {
+        Some(fingerprint) => head.signer.fingerprint() == fingerprint,
+        None => head.signer == own,
+    };
+    let is_wanted = |head: &&Head| epoch.is_none_or(|epoch| head.summary.epoch == epoch);
+    let chosen = heads.iter().filter(is_wanted).find(counts);
+    chosen.ok_or_else(|| StoreError::Unusable(no_head(heads, own, signer, epoch)))
+}
+
+/// What there is instead, for an operator to choose from.
+fn no_head(heads: &[Head], own: Signer, signer: Option<&str>, epoch: Option<Epoch>) -> String {
+    if heads.is_empty() {
+        return "the cloud has no snapshot".into();
     }
-    Ok(archive)
+    let wanted = signer.map_or_else(|| own.fingerprint(), str::to_owned);
+    let of_epoch = epoch.map(|epoch| format!(" in epoch {epoch}")).unwrap_or_default();
+    let mut text = format!("no manifest{of_epoch} is signed by {wanted}; there are:");
+    for Head { summary, signer, .. } in heads {
+        let SnapshotSummary { epoch, snapshot, created, .. } = summary;
+        let signer = signer.fingerprint();
+        text.push_str(&format!(
+            "\n  epoch {epoch}, snapshot {snapshot} of {}, signed by {signer}",
+            created
+        ));
+    }
+    text.push_str("\nIf one of these signers is to be believed, name it: --signer FINGERPRINT");
+    text
+}
+
+/// Numbers that a store begins behind, because they were used in the archive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Floors {
+    pub(crate) xid: Xid,
+    pub(crate) snapshot: SnapshotId,
+}
+
+impl Floors {
+    /// Behind all histories, also those that were left.
+    pub(crate) fn behind(heads: &[Head], last_snapshot: Option<SnapshotId>) -> Self {
+        let xid = heads.iter().map(|head| head.summary.range.last()).max();
+        Self {
+            xid: xid.unwrap_or(Xid::new(0)),
+            snapshot: last_snapshot.unwrap_or(SnapshotId::new(0)),
+        }
+    }
 }
 
 /// Which cloud it is. An archive is restored also from a place that has lost its identity: then
 /// the store does not push to it.
 fn identity_of(cloud: &dyn ObjectStore) -> Result<Option<CloudId>, PortError> {
-    let id = match CloudId::read(&Call::bulk(), cloud) {
+    let id = match id::read(&Call::bulk(), cloud) {
         Err(error) if error.kind() == ErrorKind::Damaged => None,
         id => id?,
     };
@@ -220,15 +279,16 @@ fn identity_of(cloud: &dyn ObjectStore) -> Result<Option<CloudId>, PortError> {
     Ok(id)
 }
 
-/// The settings of the new store: it goes on behind the newest snapshot of all, in the way of the
-/// one that is restored.
+/// The settings of the new store, which writes in the way of the one that is restored if it ever
+/// does.
 fn settings(
     archive: &Archive<'_>,
-    newest: &SnapshotSummary,
+    floors: Floors,
     filesystem: FilesystemId,
     source: &RestoreSource,
 ) -> Result<Config, StoreError> {
     let nothing = || StoreError::Unusable("there is nothing to restore".into());
+    let newest = archive.snapshots().next_back().ok_or_else(nothing)?;
     let new = NewStore {
         cloud: Some(source.cloud.clone()),
         recipients: source.recipients.clone(),
@@ -237,10 +297,11 @@ fn settings(
         ..NewStore::default()
     };
     Ok(Config {
-        epoch: newest.epoch.next().get(),
-        xid_floor: newest.range.last().get(),
-        snapshot_floor: newest.snapshot.get(),
-        ..new.config(filesystem, Some(WriterToken::random()?))
+        epoch: newest.epoch.get(),
+        xid_floor: floors.xid.get(),
+        snapshot_floor: floors.snapshot.get(),
+        // Without a token it is a follower.
+        ..new.config(filesystem, None)
     })
 }
 
@@ -268,7 +329,7 @@ fn find_filesystem(
 fn encrypts(archive: &Archive<'_>) -> Result<bool, StoreError> {
     for summary in archive.snapshots().rev() {
         let objects = archive.objects(summary.snapshot)?;
-        if let Some(object) = objects.iter().find(|o| o.name.as_str().contains(".tar.zst")) {
+        if let Some(object) = objects.data.iter().find(|o| o.name.as_str().contains(".tar.zst")) {
             let ending = Path::new(object.name.as_str()).extension();
             return Ok(ending.is_some_and(|ending| ending == "age"));
         }
@@ -291,7 +352,8 @@ fn copy_manifests(
 }
 
 /// Status logs that say where the snapshots are: where they were restored from.
-fn record(layout: &Layout, archive: &Archive<'_>) -> Result<(), StoreError> {
+fn record(layout: &Layout, archive: &Archive<'_>, config: &Config) -> Result<(), StoreError> {
+    let place = config.cloud_place().map(Place::Cloud);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let book = StatusBook::open(&layout.status(), clock)?;
     for summary in archive.snapshots() {
@@ -307,7 +369,9 @@ fn record(layout: &Layout, archive: &Archive<'_>) -> Result<(), StoreError> {
         status.report(Event::Indexed)?;
         // Otherwise the agent would begin by uploading these snapshots, from a local store that has
         // none of their tarballs.
-        status.report(Event::Verified { tier: Tier::Cloud })?;
+        if let Some(place) = place.clone() {
+            status.report(Event::Verified { place })?;
+        }
     }
     Ok(())
 }

@@ -101,9 +101,10 @@ impl Store {
     pub fn archive(&self) -> Result<Archive<'_>, StoreError> {
         let StoreDir { local, keys, filesystem, config, .. } = &self.dir;
         let archive = Archive::open(local.as_ref(), keys, *filesystem)?;
-        // What was there before a restore may have another signer, which the operator trusted.
+        // What another store wrote may have another signer, which the operator trusted.
         let newest = archive.snapshots().next_back().map(|newest| newest.epoch.get());
-        if newest >= Some(config.epoch) && !archive.own_signature() {
+        let is_writer = self.dir.writer.is_some();
+        if is_writer && newest >= Some(config.epoch) && archive.signer() != Some(keys.signer()) {
             let message = "the newest manifest is not signed by this store's identity";
             return Err(StoreError::Damaged(message.into()));
         }

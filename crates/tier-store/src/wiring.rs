@@ -111,6 +111,7 @@ pub(crate) fn stages(
         instance: Arc::clone(&filesystem.instance),
         local: Arc::clone(&dir.local),
         cloud: dir.cloud.clone(),
+        former_clouds: dir.former_clouds.clone(),
         keys: Arc::clone(&dir.keys),
         index: Arc::clone(index),
         book: Arc::clone(book),

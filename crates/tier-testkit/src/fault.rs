@@ -70,7 +70,8 @@ impl FaultyStore {
         Self { inner, state: Mutex::new(State::default()) }
     }
 
-    /// Lets operation number `n` from now (0 is the next one) break.
+    /// Lets operation number `n` from now (0 is the next one) break; a fault of puts or of reads, the
+    /// first such operation from there on.
     pub fn break_at(&self, n: u64, fault: Fault) {
         let mut state = self.state.lock();
         state.fault = Some((state.n_operations + n, fault));
@@ -93,7 +94,13 @@ impl FaultyStore {
         let number = state.n_operations;
         state.n_operations += 1;
         let Some((at, fault)) = state.fault else { return Ok(None) };
-        let now = number == at || (fault == Fault::Crash && number > at);
+        let is_first = number >= at && state.broken.is_none();
+        let now = match fault {
+            Fault::Error => number == at,
+            Fault::Crash => number >= at,
+            Fault::LostPut | Fault::LostAnswer => is_first && matches!(what, "put" | "create"),
+            Fault::FlippedBit => is_first && matches!(what, "read" | "stream"),
+        };
         if !now {
             return Ok(None);
         }

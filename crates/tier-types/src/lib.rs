@@ -39,8 +39,8 @@ pub use recall::{
     Persisted, PersistedPart, Recall, RecallRequest, RecalledExtent, persisted_parts,
 };
 pub use store::{
-    Call, CallClass, Created, Flush, ListPage, ListedObject, ObjectChecksum, ObjectContent,
-    ObjectMetadata, ObjectName, ObjectStore, ObjectVersion, RangeRead, StagedObject, StagingStore,
-    StorageClass, StoreLayer, StoredContent,
+    Call, CallClass, CloudId, CloudPlace, Created, Flush, ListPage, ListedObject, ObjectChecksum,
+    ObjectContent, ObjectMetadata, ObjectName, ObjectStore, ObjectVersion, RangeRead, StagedObject,
+    StagingStore, StorageClass, StoreLayer, StoredContent,
 };
 pub use update::{Change, FileUpdate};

@@ -1,15 +1,15 @@
 //! The stages' context: ports, progress and priority, with the questions that several stages ask.
 //!
 //! What is *safe* is answered here, once: the snapshots up to the last one before which every
-//! snapshot was verified in the tier that counts. That is the cloud, where there is one. A snapshot
-//! that is verified behind one that is not is not safe: its manifest continues the other's, and a
+//! snapshot was verified in the place that counts. That is the configured cloud under its URL, where
+//! there is one; what was verified in another cloud counts for nothing. A snapshot that is verified behind one that is not is not safe: its manifest continues the other's, and a
 //! restore would need both.
 
 use std::sync::Arc;
 
 use tier_persist::{Archive, SnapshotSummary};
 use tier_status::{
-    Event, Progress, SnapshotStatus, StatusError, StatusHeader, StatusSink, StatusWriter, Tier,
+    Event, Place, Progress, SnapshotStatus, StatusError, StatusHeader, StatusSink, StatusWriter,
 };
 use tier_types::{ErrorKind, HasKind, with_causes};
 
@@ -31,9 +31,13 @@ impl StageContext {
         Ok(Archive::open(local.as_ref(), keys, *filesystem)?)
     }
 
-    /// The tier in which a snapshot must be verified before anything of it is evicted.
-    pub(super) fn safe_tier(&self) -> Tier {
-        if self.ports.cloud.is_some() { Tier::Cloud } else { Tier::Local }
+    /// Where a snapshot must be verified before anything of it is evicted; `None` while that is not
+    /// known, and nothing is safe.
+    pub(super) fn safe_place(&self) -> Option<Place> {
+        match &self.ports.cloud {
+            Some(cloud) => cloud.place().map(Place::Cloud),
+            None => Some(Place::Local),
+        }
     }
 
     /// The last snapshot that is safe with all before it; `None` if none is.
@@ -41,13 +45,12 @@ impl StageContext {
         &self,
         archive: &Archive<'_>,
     ) -> Result<Option<SnapshotSummary>, AgentError> {
+        let Some(place) = self.safe_place() else { return Ok(None) };
         let mut safe = None;
         for summary in archive.snapshots() {
             // A snapshot without a status log was never verified.
-            let verified = self.status(summary)?.and_then(|status| status.verified);
-            // `None` is below every tier, and the cloud above the local store: a snapshot that is
-            // verified in the cloud counts where only the local tier is asked for.
-            if verified < Some(self.safe_tier()) {
+            let is_verified = |status: SnapshotStatus| status.is_verified_in(&place);
+            if !self.status(summary)?.is_some_and(is_verified) {
                 break;
             }
             safe = Some(summary.clone());

@@ -23,7 +23,7 @@ use crate::stages::{PersistedSnapshot, Stages};
 use context::StageContext;
 use evict::PassWanted;
 
-pub use ports::{Floor, StorePorts};
+pub use ports::{CloudPort, Floor, StorePorts};
 
 /// [`Stages`] over a persister, an evicter and object stores.
 pub struct StoreStages {
@@ -88,6 +88,10 @@ impl Stages for StoreStages {
 
     fn upload(&mut self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<(), AgentError> {
         upload::upload(&self.context, snapshot, stop)
+    }
+
+    fn forget_verified(&mut self) -> Result<(), AgentError> {
+        upload::forget_verified(&self.context)
     }
 
     fn evict(

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use tier_index::Index;
 use tier_persist::{FilesystemId, Keys, WriterToken};
-use tier_types::{Epoch, LogService, MountedInstance, ObjectStore, SnapshotId, StagingStore, Xid};
+use tier_types::{
+    CloudId, CloudPlace, Epoch, LogService, MountedInstance, ObjectStore, SnapshotId, StagingStore,
+    Xid,
+};
 
 use crate::StatusBook;
 
@@ -17,6 +20,28 @@ pub struct Floor {
     pub xid: Xid,
     /// That snapshot.
     pub snapshot: SnapshotId,
+}
+
+/// The cloud of a store.
+#[derive(Clone)]
+pub struct CloudPort {
+    /// Its objects.
+    pub store: Arc<dyn ObjectStore>,
+    /// Which one it is; `None` if it has lost its identity. Nothing is verified there then.
+    pub id: Option<CloudId>,
+}
+
+impl CloudPort {
+    /// The cloud under its URL, for which a snapshot counts as verified.
+    pub fn place(&self) -> Option<CloudPlace> {
+        self.id.map(|id| CloudPlace { id, url: self.store.url() })
+    }
+}
+
+impl std::fmt::Debug for CloudPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CloudPort({}, {:?})", self.store.url(), self.id)
+    }
 }
 
 /// The parts that the stages work with.
@@ -36,7 +61,9 @@ pub struct StorePorts {
     /// Where tarballs are written.
     pub local: Arc<dyn StagingStore>,
     /// Where they are uploaded to; `None` if local tarballs are all there is.
-    pub cloud: Option<Arc<dyn ObjectStore>>,
+    pub cloud: Option<CloudPort>,
+    /// Where else objects are that are not in the local store: clouds that this store had before.
+    pub former_clouds: Vec<Arc<dyn ObjectStore>>,
     /// Its keys.
     pub keys: Arc<Keys>,
     /// Its index.

@@ -31,7 +31,7 @@
 //! open although its cloud is away. And nothing is deleted in the cloud.
 
 use tier_persist::{Archive, PersistError, Persister, SnapshotSummary};
-use tier_status::{Event, Stage, StatusHeader, StatusSink};
+use tier_status::{Event, StatusHeader, StatusSink};
 use tier_types::SnapshotId;
 
 use super::context::{StageContext, header_of};
@@ -49,7 +49,7 @@ pub(super) fn recover(context: &StageContext, persister: &Persister) -> Result<(
     persister.discard_uncommitted(context.ports.epoch, last)?;
     for summary in archive.snapshots() {
         // Also without a log: an operator may have moved a damaged one away.
-        if context.status(summary)?.is_none_or(|status| status.stage < Stage::Indexed) {
+        if context.status(summary)?.is_none_or(|status| !status.is_indexed()) {
             tracing::info!(snapshot = %summary.snapshot, "a crash lost the events of a snapshot");
             let status = context.status_sink(header_of(summary))?;
             status.report(Event::Resumed)?;
@@ -67,7 +67,7 @@ fn check_nothing_is_lost(context: &StageContext, archive: &Archive<'_>) -> Resul
         // Epoch and number together: another epoch's writer may have used the same number.
         let is_there = |summary: &SnapshotSummary| header_of(summary) == status.header;
         // A log that ends before its commit is of an attempt that never counted.
-        if status.stage >= Stage::Committed && !archive.snapshots().any(is_there) {
+        if status.is_committed() && !archive.snapshots().any(is_there) {
             let StatusHeader { epoch, snapshot } = status.header;
             let what = format!(
                 "the manifest of snapshot {snapshot} (epoch {epoch}), which was committed, is not \

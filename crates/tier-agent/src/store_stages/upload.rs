@@ -1,108 +1,307 @@
 //! The upload stage: a persisted snapshot is copied to the cloud and verified there.
 //!
 //! Only what was read back and compared counts. A store may say that a put worked and have nothing,
-//! so that each object is checked after it was put, and one event says at the end that all were:
-//! it is what makes the snapshot safe. An upload that was interrupted is begun again; putting an
-//! object that is there changes nothing. Without a cloud the local objects are read back in the
-//! same way.
+//! so that each object is checked after it was put, and one event says at the end that all were: it
+//! is what makes the snapshot safe. An upload that was interrupted goes on behind the objects that
+//! were put and checked. Without a cloud the local objects are read back in the same way.
+//!
+//! **What else must hold.** A restore needs all that a snapshot continues: before its manifest goes
+//! up its parent's must be there, and a gap is filled first. The manifest is created and not put: if
+//! its name has other bytes, two stores write to one archive. And a store that another one has
+//! replaced must learn that before it evicts anything: it puts its manifest and *then* looks for a
+//! later claim ([`Claims`]). In this order a snapshot is either seen by the store that takes over,
+//! or never counted as safe by the one that is replaced.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use tier_persist::{ContentDigest, PersistError, StoredObject, check_object};
-use tier_status::{Event, StatusSink};
-use tier_types::{Call, ErrorKind, HasKind, ObjectStore, SnapshotId, StoredContent};
+use tier_persist::{
+    Archive, Claims, Fenced, PersistError, SnapshotObjects, SnapshotSummary, StoredObject,
+    check_object,
+};
+use tier_status::{Event, Place, StatusSink};
+use tier_types::{
+    Call, CloudPlace, Created, ErrorKind, HasKind, ObjectStore, SnapshotId, StoredContent,
+};
 
-use super::context::{StageContext, header_of};
+use super::context::{StageContext, StageSink, header_of};
 use crate::AgentError;
 
-/// Uploads a snapshot to the tier that makes it safe, and verifies it there.
+/// Uploads a snapshot to the place that makes it safe, and verifies it there. A stop is an error of
+/// kind `Cancelled`.
 pub(super) fn upload(
     context: &StageContext,
     snapshot: SnapshotId,
     stop: &AtomicBool,
 ) -> Result<(), AgentError> {
-    let start = Instant::now();
     let archive = context.archive()?;
-    let summary = archive
-        .snapshots()
-        .find(|summary| summary.snapshot == snapshot)
+    let snapshots: Vec<_> = archive.snapshots().cloned().collect();
+    let position = snapshots
+        .iter()
+        .position(|summary| summary.snapshot == snapshot)
         .ok_or_else(|| PersistError::Missing(format!("the manifest of snapshot {snapshot}")))?;
-    let status = context.status_sink(header_of(summary))?;
-    // The manifest comes last: wherever an upload ends, no manifest lists what is not there.
-    let objects = archive.objects(snapshot)?;
-    let n_objects = objects.len();
-    // A manifest states the lengths: they need not have a sum.
-    let bytes =
-        objects.iter().fold(0_u64, |sum, object| sum.saturating_add(object.content.len_bytes));
-    let tier = context.safe_tier();
-    tracing::info!(%snapshot, ?tier, n_objects, bytes, "upload begins");
-    let local = context.ports.local.as_ref();
-    let uploaded = context.in_background(|| {
-        let verified = match context.ports.cloud.as_deref() {
-            None => verify(&objects, local, stop),
-            Some(to) => {
-                copy(&UploadRequest { objects: &objects, from: local, to, status: &status, stop })
-            }
-        };
-        verified?;
-        // An error of the status log fails the upload: a snapshot whose verification is not
-        // recorded stays unsafe, and the next task checks its objects again.
-        Ok(status.report(Event::Verified { tier })?)
+    let (up_to, _) = snapshots.split_at(position + 1);
+    let uploaded = context.in_background(|| match CloudUpload::new(context, &archive, stop) {
+        Some(cloud) => cloud.fill_up_to(up_to),
+        None => up_to.last().map_or(Ok(()), |last| verify_here(context, &archive, last, stop)),
     })?;
     // Wherever the stop was noticed, in this crate or in a store.
     let is_stop = |error: &AgentError| error.kind() == ErrorKind::Cancelled;
-    let uploaded =
-        uploaded.map_err(|error| if is_stop(&error) { AgentError::Stopped } else { error });
-    match &uploaded {
-        Ok(()) => {
-            let elapsed = start.elapsed();
-            tracing::info!(%snapshot, ?tier, n_objects, bytes, ?elapsed, "snapshot verified");
+    uploaded.map_err(|error| if is_stop(&error) { AgentError::Stopped } else { error })
+}
+
+/// Takes back that anything was verified in the place that makes it safe.
+pub(super) fn forget_verified(context: &StageContext) -> Result<(), AgentError> {
+    let Some(place) = context.safe_place() else { return Ok(()) };
+    for summary in context.archive()?.snapshots() {
+        if context.status(summary)?.is_some_and(|status| status.is_verified_in(&place)) {
+            let (place, problem) = (place.clone(), "to be compared again".into());
+            let status = context.status_sink(header_of(summary))?;
+            status.report(Event::Unverified { place, problem })?;
         }
-        Err(error) => status.record_failure("push", error),
-    }
-    uploaded
-}
-
-/// Objects to be copied from one store to another.
-struct UploadRequest<'a> {
-    objects: &'a [StoredObject],
-    from: &'a dyn ObjectStore,
-    to: &'a dyn ObjectStore,
-    status: &'a dyn StatusSink,
-    stop: &'a AtomicBool,
-}
-
-/// Copies objects in order, and compares each with what it must be once it is there.
-fn copy(request: &UploadRequest<'_>) -> Result<(), AgentError> {
-    let call = Call::bulk().cancelled_by(request.stop);
-    for object in request.objects {
-        check_stop(request.stop)?;
-        let start = Instant::now();
-        let StoredObject { name, content: ContentDigest { len_bytes, .. } } = object;
-        let content = StoredContent { store: request.from, name, len_bytes: *len_bytes };
-        // An object that is there already is read back all the same: it may be another one's bytes.
-        request.to.put(&call, &object.name, &content)?;
-        check_object(&call, request.to, object)?;
-        let (name, bytes) = (object.name.to_string(), object.content.len_bytes);
-        tracing::debug!(name, bytes, elapsed = ?start.elapsed(), "object uploaded and verified");
-        request.status.report(Event::Pushed { name, bytes })?;
     }
     Ok(())
 }
 
-/// Compares objects with what they must be, where they are.
-fn verify(
-    objects: &[StoredObject],
-    store: &dyn ObjectStore,
+/// Does the work of one snapshot, and records in its log why it failed.
+fn recorded(
+    context: &StageContext,
+    summary: &SnapshotSummary,
+    work: impl FnOnce(&StageSink<'_>) -> Result<(), AgentError>,
+) -> Result<(), AgentError> {
+    let start = Instant::now();
+    let status = context.status_sink(header_of(summary))?;
+    let done = work(&status);
+    let snapshot = summary.snapshot;
+    match &done {
+        Ok(()) => tracing::info!(%snapshot, elapsed = ?start.elapsed(), "snapshot verified"),
+        Err(error) => status.record_failure("push", error),
+    }
+    done
+}
+
+/// Compares the local objects of a snapshot with what they must be: all there is, without a cloud.
+fn verify_here(
+    context: &StageContext,
+    archive: &Archive<'_>,
+    summary: &SnapshotSummary,
     stop: &AtomicBool,
 ) -> Result<(), AgentError> {
     let call = Call::bulk().cancelled_by(stop);
-    for object in objects {
-        check_stop(stop)?;
-        check_object(&call, store, object)?;
+    recorded(context, summary, |status| {
+        for object in archive.objects(summary.snapshot)?.all() {
+            check_stop(stop)?;
+            check_object(&call, context.ports.local.as_ref(), object)?;
+        }
+        Ok(status.report(Event::Verified { place: Place::Local })?)
+    })
+}
+
+/// Uploads to one cloud.
+struct CloudUpload<'a> {
+    context: &'a StageContext,
+    archive: &'a Archive<'a>,
+    cloud: &'a dyn ObjectStore,
+    /// `None` if it has lost its identity.
+    place: Option<CloudPlace>,
+    stop: &'a AtomicBool,
+}
+
+impl<'a> CloudUpload<'a> {
+    /// `None` if there is no cloud.
+    fn new(
+        context: &'a StageContext,
+        archive: &'a Archive<'a>,
+        stop: &'a AtomicBool,
+    ) -> Option<Self> {
+        let cloud = context.ports.cloud.as_ref()?;
+        let (store, place) = (cloud.store.as_ref(), cloud.place());
+        Some(Self { context, archive, cloud: store, place, stop })
     }
-    Ok(())
+
+    /// Uploads the last of these snapshots, and before it those of its ancestors whose manifests are
+    /// not there any more.
+    fn fill_up_to(&self, snapshots: &[SnapshotSummary]) -> Result<(), AgentError> {
+        let Some((last, ancestors)) = snapshots.split_last() else { return Ok(()) };
+        // Before anything goes up: a store that was replaced leaves no objects that nothing needs.
+        let first = recorded_gap(self.context, last, || {
+            self.check_not_fenced()?;
+            self.first_missing(ancestors)
+        })?;
+        let (_, to_upload) = snapshots.split_at(first);
+        to_upload.iter().try_for_each(|summary| {
+            recorded(self.context, summary, |status| self.upload(summary, status))
+        })
+    }
+
+    /// The number of ancestors that need no upload: all up to the last one whose manifest is there.
+    fn first_missing(&self, ancestors: &[SnapshotSummary]) -> Result<usize, AgentError> {
+        for (number, summary) in ancestors.iter().enumerate().rev() {
+            let manifest = &self.archive.manifest_object(summary.snapshot)?;
+            if self.has(manifest, summary)? {
+                return Ok(number + 1);
+            }
+            let snapshot = summary.snapshot;
+            tracing::warn!(%snapshot, "the cloud lacks a manifest that was there; filling the gap");
+            if let Some(place) = self.place.clone().map(Place::Cloud) {
+                let problem = "its manifest is not there any more".into();
+                let status = self.context.status_sink(header_of(summary))?;
+                status.report(Event::Unverified { place, problem })?;
+            }
+        }
+        Ok(0)
+    }
+
+    /// Whether the manifest of a snapshot is in the cloud.
+    fn has(&self, manifest: &StoredObject, summary: &SnapshotSummary) -> Result<bool, AgentError> {
+        let call = self.call();
+        match check_object(&call, self.cloud, manifest) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Missing => Ok(false),
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                // Another store's, or none: then it is put again.
+                let fenced = self.claims().is_manifest(&call, &manifest.name)?;
+                if fenced { Err(fenced_by_manifest(summary)) } else { Ok(false) }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn upload(&self, summary: &SnapshotSummary, status: &dyn StatusSink) -> Result<(), AgentError> {
+        let SnapshotObjects { data, manifest } = self.archive.objects(summary.snapshot)?;
+        let snapshot = summary.snapshot;
+        let (n_objects, bytes) = (data.len() + 1, summary.tarball_bytes);
+        tracing::info!(%snapshot, cloud = self.cloud.url(), n_objects, bytes, "upload begins");
+        let pushed = self.pushed(summary)?;
+        for object in &data {
+            check_stop(self.stop)?;
+            if !pushed.contains(object.name.as_str()) {
+                self.put(object)?;
+                self.report_pushed(object, status)?;
+            }
+        }
+        check_stop(self.stop)?;
+        self.create_manifest(&manifest, summary)?;
+        // Only now, and not before the manifest was there: see the head of this file.
+        self.check_not_fenced()?;
+        let Some(place) = self.place.clone() else { return Ok(()) };
+        // An error of the status log fails the upload: a snapshot whose verification is not
+        // recorded stays unsafe, and the next task checks its objects again.
+        Ok(status.report(Event::Verified { place: Place::Cloud(place) })?)
+    }
+
+    /// Objects that were put and compared before.
+    fn pushed(&self, summary: &SnapshotSummary) -> Result<HashSet<String>, AgentError> {
+        let status = self.context.status(summary)?;
+        let pushed = status.into_iter().flat_map(|status| status.pushed);
+        let here = pushed.filter(|(cloud, _)| Some(cloud) == self.place.as_ref());
+        Ok(here.map(|(_, name)| name).collect())
+    }
+
+    fn report_pushed(
+        &self,
+        object: &StoredObject,
+        status: &dyn StatusSink,
+    ) -> Result<(), AgentError> {
+        let Some(cloud) = self.place.clone() else { return Ok(()) };
+        let (name, bytes) = (object.name.to_string(), object.content.len_bytes);
+        Ok(status.report(Event::Pushed { name, bytes, cloud })?)
+    }
+
+    /// Puts an object of data, unless it is there, and compares it.
+    fn put(&self, object: &StoredObject) -> Result<(), AgentError> {
+        let (call, start) = (self.call(), Instant::now());
+        let StoredObject { name, content } = object;
+        // An upload that was interrupted, or a copy of the cloud, has it already.
+        match check_object(&call, self.cloud, object) {
+            Ok(()) => return Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::Missing | ErrorKind::Damaged) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let from = self.source_of(object)?;
+        let len_bytes = content.len_bytes;
+        self.cloud.put(&call, name, &StoredContent { store: from, name, len_bytes })?;
+        check_object(&call, self.cloud, object)?;
+        tracing::debug!(%name, len_bytes, elapsed = ?start.elapsed(), "object uploaded and verified");
+        Ok(())
+    }
+
+    /// The store that has an object: the local one, or a cloud that this store had before.
+    fn source_of(&self, object: &StoredObject) -> Result<&'a dyn ObjectStore, AgentError> {
+        let local: &dyn ObjectStore = self.context.ports.local.as_ref();
+        let former = self.context.ports.former_clouds.iter().map(AsRef::as_ref);
+        let mut why = None;
+        for store in std::iter::once(local).chain(former) {
+            match store.metadata(&self.call(), &object.name) {
+                Ok(_) => return Ok(store),
+                // Whichever says more: that it is away, and not only that it is not here.
+                Err(error) if error.kind() == ErrorKind::Missing => why = why.or(Some(error)),
+                Err(error) => why = Some(error),
+            }
+        }
+        Err(why.map_or_else(|| missing(object), AgentError::Port))
+    }
+
+    /// Creates the manifest, once.
+    fn create_manifest(
+        &self,
+        manifest: &StoredObject,
+        summary: &SnapshotSummary,
+    ) -> Result<(), AgentError> {
+        let call = self.call();
+        let StoredObject { name, content } = manifest;
+        let from = self.source_of(manifest)?;
+        let content = StoredContent { store: from, name, len_bytes: content.len_bytes };
+        if let Created::Exists(found) = self.cloud.create(&call, name, &content)? {
+            // Equal bytes are this store's own, of which an acknowledgement was lost.
+            if self.has(manifest, summary)? {
+                return Ok(());
+            }
+            // What is no manifest is in nobody's history, and stands in the way of this one.
+            tracing::warn!(%name, "an object that is no manifest has the name of one; replacing it");
+            self.cloud.delete(&call, name, Some(&found.version))?;
+            self.cloud.create(&call, name, &content)?;
+        }
+        Ok(check_object(&call, self.cloud, manifest)?)
+    }
+
+    /// An error if a later epoch was claimed.
+    fn check_not_fenced(&self) -> Result<(), AgentError> {
+        let after = self.claims().after(&self.call(), self.context.ports.epoch)?;
+        after.fenced.map_or(Ok(()), |fenced| Err(AgentError::Fenced(fenced)))
+    }
+
+    fn claims(&self) -> Claims<'_> {
+        Claims::new(self.cloud, &self.context.ports.keys, self.context.ports.filesystem)
+    }
+
+    fn call(&self) -> Call<'_> {
+        Call::bulk().cancelled_by(self.stop)
+    }
+}
+
+/// Looks for what is to be uploaded, and records in the log of the snapshot that is wanted why that
+/// cannot be told.
+fn recorded_gap(
+    context: &StageContext,
+    summary: &SnapshotSummary,
+    look: impl FnOnce() -> Result<usize, AgentError>,
+) -> Result<usize, AgentError> {
+    let found = look();
+    if let Err(error) = &found {
+        context.status_sink(header_of(summary))?.record_failure("push", error);
+    }
+    found
+}
+
+fn fenced_by_manifest(summary: &SnapshotSummary) -> AgentError {
+    let SnapshotSummary { epoch, snapshot, .. } = *summary;
+    AgentError::Fenced(Fenced::ByManifest { epoch, snapshot })
+}
+
+fn missing(object: &StoredObject) -> AgentError {
+    PersistError::Missing(object.name.to_string()).into()
 }
 
 fn check_stop(stop: &AtomicBool) -> Result<(), AgentError> {

@@ -77,6 +77,10 @@ impl Stages for FakeStages {
         Ok(Some(PersistedSnapshot { snapshot, report: PersistReport::default() }))
     }
 
+    fn forget_verified(&mut self) -> Result<(), AgentError> {
+        Ok(())
+    }
+
     fn upload(&mut self, snapshot: SnapshotId, _: &AtomicBool) -> Result<(), AgentError> {
         self.say(format!("upload {snapshot}"));
         if self.trouble == Trouble::FirstUploadFails {

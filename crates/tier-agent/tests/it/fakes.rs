@@ -4,17 +4,20 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use tier_agent::{Floor, StatusBook, StorePorts, StoreStages};
+use tier_agent::{CloudPort, Floor, StatusBook, StorePorts, StoreStages};
 use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
 use tier_persist::{FilesystemId, Keys, PersistOptions, Persister, WriterToken};
+use tier_status::Place;
 use tier_testkit::{FakeKvs, FaultyStore, MemoryStore, RecordingSink, VirtualClock};
 use tier_types::{
-    Clock, Epoch, ErrorKind, LogService, ObjectName, ObjectStore, PortError, Publication,
-    PublicationListener, SegmentInfo, StagedObject, StagingStore, StoreLayer, Xid, XidRange,
+    Clock, CloudId, CloudPlace, Epoch, ErrorKind, LogService, ObjectName, ObjectStore, PortError,
+    Publication, PublicationListener, SegmentInfo, StagedObject, StagingStore, StoreLayer, Xid,
+    XidRange,
 };
 
 pub(crate) const CHUNK: u32 = 512;
+const CLOUD_ID: CloudId = CloudId::from_bytes([5; 16]);
 
 /// A log that counts the KVS snapshots that its publications hold.
 pub(crate) struct CountingLog {
@@ -103,6 +106,10 @@ pub(crate) struct Fakes {
 }
 
 impl Fakes {
+    pub(crate) fn cloud_place(&self) -> Place {
+        Place::Cloud(CloudPlace { id: CLOUD_ID, url: self.cloud.url() })
+    }
+
     pub(crate) fn with_cloud() -> Self {
         Self::new(true)
     }
@@ -145,7 +152,8 @@ impl Fakes {
             log: log.clone(),
             instance: Arc::new(kvs.clone()),
             local: local.clone(),
-            cloud: has_cloud.then(|| -> Arc<dyn ObjectStore> { cloud.clone() }),
+            cloud: has_cloud.then(|| CloudPort { store: cloud.clone(), id: Some(CLOUD_ID) }),
+            former_clouds: Vec::new(),
             keys,
             index,
             book: Arc::clone(&book),

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use kvfs::ops::{EntryRef, NewNode, RenameMode, SetAttr, XattrMode};
 use kvfs::{Core, Kvfs, KvfsOptions};
 use tier_agent::{
-    AgentError, AgentReport, Floor, Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages,
-    Task, TieringOutAgent,
+    AgentError, AgentReport, CloudPort, Floor, Recaller, RecallerOptions, StatusBook, StorePorts,
+    StoreStages, Task, TieringOutAgent,
 };
 use tier_cloud::DirStore;
 use tier_evict::{AgeAndSize, Evicter};
@@ -21,7 +21,9 @@ use tier_persist::{
 };
 use tier_status::{Event, StatusError, StatusSink};
 use tier_testkit::{Fault, FaultyStore, FsOp, MemoryStore, Name, TreeEntry, VirtualClock};
-use tier_types::{Call, Clock, Epoch, FileKind, FileName, Ino, ObjectStore, SnapshotId, Xid};
+use tier_types::{
+    Call, Clock, CloudId, Epoch, FileKind, FileName, Ino, ObjectStore, SnapshotId, Xid,
+};
 
 pub(crate) const CHUNK: u32 = 512;
 const XATTR: &[u8] = b"user.test";
@@ -135,7 +137,11 @@ impl Harness {
             log: fs.core().clone(),
             instance: fs.core().clone(),
             local: Arc::new(local),
-            cloud: Some(self.cloud.clone()),
+            cloud: Some(CloudPort {
+                store: self.cloud.clone(),
+                id: Some(CloudId::from_bytes([5; 16])),
+            }),
+            former_clouds: Vec::new(),
             keys: Arc::clone(&self.keys),
             index: Arc::clone(index),
             book: Arc::new(book),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tier_agent::{AgentError, Stages};
 use tier_evict::{EvictReport, PassGoal};
 use tier_persist::PersistError;
-use tier_status::{Event, StatusHeader, Tier};
+use tier_status::{Event, Place, StatusHeader};
 use tier_testkit::Fault;
 use tier_types::{
     Call, Epoch, ErrorKind, HasKind, LogService, MountedInstance, ObjectStore, SnapshotId, Xid,
@@ -139,7 +139,7 @@ fn a_store_that_loses_what_was_put_makes_nothing_safe() {
     let state = fakes.stages.state().unwrap();
     assert_eq!((state.to_upload, state.safe_xid), (None, fakes.log.last_xid()));
     let events = fakes.progress.events();
-    assert_eq!(events.last(), Some(&Event::Verified { tier: Tier::Cloud }));
+    assert_eq!(events.last(), Some(&Event::Verified { place: fakes.cloud_place() }));
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn without_a_cloud_a_snapshot_is_verified_where_it_is() {
     assert_eq!(fakes.stages.state().unwrap().safe_xid, fakes.log.last_xid());
     assert_eq!(fakes.cloud.count(), 0);
     let events = fakes.progress.events();
-    assert_eq!(events.last(), Some(&Event::Verified { tier: Tier::Local }));
+    assert_eq!(events.last(), Some(&Event::Verified { place: Place::Local }));
     let all = fakes.log.last_xid();
     assert_eq!(evict_everything(&mut fakes, all).n_evicted, 1);
 }

@@ -75,10 +75,72 @@ pub(crate) struct RestoreArgs {
     /// Also encrypt for this recipient from now on, such as an offline recovery key.
     #[arg(long = "recipient")]
     pub(crate) recipients: Vec<String>,
-    /// Accept manifests that were signed by another identity than this one, as they are for
-    /// an extra recipient.
+    /// Believe this signer instead of the identity's own, as an extra recipient must: the
+    /// fingerprint that `tier cloud check` shows.
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) signer: Option<String>,
+    /// Of this epoch, and not of the newest one.
     #[arg(long)]
-    pub(crate) trust_signer: bool,
+    pub(crate) epoch: Option<u64>,
+}
+
+/// Make a store the writer of its archive, in place of the one that is.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: tier takeover /srv/new")]
+pub(crate) struct TakeoverArgs {
+    /// The store: a follower, or one that was fenced.
+    pub(crate) store: PathBuf,
+    /// Go back to this snapshot, and not on from the newest one.
+    #[arg(long)]
+    pub(crate) at: Option<u64>,
+    /// Go on from what is in this store.
+    #[arg(long, conflicts_with_all = ["discard_local", "at"])]
+    pub(crate) keep_local: bool,
+    /// Give up what only this store has, and go on from the archive.
+    #[arg(long)]
+    pub(crate) discard_local: bool,
+    /// Believe this signer instead of the identity's own.
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) signer: Option<String>,
+    /// Also over a cloud that does not honour conditions, if no other store can take over now.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CloudCommand {
+    Add(CloudAddArgs),
+    List(CloudListArgs),
+    Check(CloudCheckArgs),
+}
+
+/// Give a store a cloud, or another one.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: tier cloud add /srv/store file:///mnt/backup")]
+pub(crate) struct CloudAddArgs {
+    /// The store.
+    pub(crate) store: PathBuf,
+    /// The cloud: file:///dir.
+    pub(crate) url: String,
+    /// Also a place that is a cloud already.
+    #[arg(long)]
+    pub(crate) adopt_cloud: bool,
+}
+
+/// List the clouds that a store has, and had.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: tier cloud list /srv/store")]
+pub(crate) struct CloudListArgs {
+    /// The store.
+    pub(crate) store: PathBuf,
+}
+
+/// Say whether a store's cloud answers, which one it is, and which epochs are in it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: tier cloud check /srv/store")]
+pub(crate) struct CloudCheckArgs {
+    /// The store.
+    pub(crate) store: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

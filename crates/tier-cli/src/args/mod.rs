@@ -16,8 +16,9 @@ use std::path::Path;
 use clap::{ArgAction, Parser, Subcommand};
 
 pub(crate) use self::archive::{
-    IndexCheckArgs, IndexCommand, IndexDumpArgs, IndexRebuildArgs, RestoreArgs, TarballArgs,
-    TarballCommand, VerifyArgs,
+    CloudAddArgs, CloudCheckArgs, CloudCommand, CloudListArgs, IndexCheckArgs, IndexCommand,
+    IndexDumpArgs, IndexRebuildArgs, RestoreArgs, TakeoverArgs, TarballArgs, TarballCommand,
+    VerifyArgs,
 };
 pub(crate) use self::files::{CatArgs, ExportArgs, ImportArgs, Jobs, LsArgs};
 pub(crate) use self::store::{
@@ -88,6 +89,10 @@ pub(crate) enum Command {
     Fsck(FsckArgs),
     Verify(VerifyArgs),
     Restore(RestoreArgs),
+    Takeover(TakeoverArgs),
+    /// Give a store a cloud, or ask what it is.
+    #[command(subcommand)]
+    Cloud(CloudCommand),
     /// Look into one tarball.
     #[command(subcommand)]
     Tarball(TarballCommand),
@@ -104,6 +109,8 @@ impl Command {
             | Self::Init(_)
             | Self::Mount(_)
             | Self::Restore(_)
+            | Self::Takeover(_)
+            | Self::Cloud(_)
             | Self::Tarball(_) => None,
             Self::Import(args) => Some(&args.store),
             Self::Export(args) => Some(&args.store),

@@ -29,12 +29,15 @@ pub(crate) struct SnapshotArgs {
     pub(crate) store: PathBuf,
 }
 
-/// Upload and verify what is persisted and not yet safe.
+/// Upload and verify what is persisted and not yet in the cloud.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: tier push /srv/store")]
 pub(crate) struct PushArgs {
     /// The store.
     pub(crate) store: PathBuf,
+    /// Compare also what counts as verified, and upload what is not there any more.
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 /// Free space now.

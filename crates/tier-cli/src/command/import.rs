@@ -16,7 +16,7 @@ use crate::open_store::OpenStore;
 use crate::transfer::{self, Copied, ImportOptions, walk};
 
 pub(super) fn run(context: &Context, args: &ImportArgs) -> Result<()> {
-    let store = context.open_to_write(&args.store)?;
+    let store = context.open_to_archive(&args.store)?;
     let dir = context.console.host_path(&args.dir);
     let source = Source { dir: &dir, into: &args.into, is_wanted: &|_| true };
     let copied = import_tree(context, &store, &source, args.jobs)?;

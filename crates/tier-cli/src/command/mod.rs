@@ -5,6 +5,7 @@
 //! serves the other commands, from the layer above, and only its arguments are checked here.
 
 mod cat;
+mod cloud;
 mod demo;
 mod dump;
 mod evict;
@@ -27,6 +28,7 @@ mod snapshot;
 mod snapshots;
 mod stats;
 mod status;
+mod takeover;
 mod tarball;
 mod verify;
 
@@ -35,7 +37,7 @@ use std::io::Write;
 use anyhow::{Context as _, Result, bail};
 
 pub(crate) use self::mount::mountable;
-use crate::args::{Command, IndexCommand, TarballCommand};
+use crate::args::{CloudCommand, Command, IndexCommand, TarballCommand};
 use crate::context::Context;
 
 /// Carries out a command.
@@ -71,6 +73,10 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
         Command::Fsck(args) => fsck::run(context, args),
         Command::Verify(args) => verify::run(context, args),
         Command::Restore(args) => restore::run(context, args),
+        Command::Takeover(args) => takeover::run(context, args),
+        Command::Cloud(CloudCommand::Add(args)) => cloud::add(context, args),
+        Command::Cloud(CloudCommand::List(args)) => cloud::list(context, args),
+        Command::Cloud(CloudCommand::Check(args)) => cloud::check(context, args),
         Command::Tarball(TarballCommand::Ls(args)) => tarball::ls(context, args),
         Command::Tarball(TarballCommand::Cat(args)) => tarball::cat(context, args),
     }

@@ -18,7 +18,7 @@ pub(super) fn unpin(context: &Context, args: &UnpinArgs) -> Result<()> {
 }
 
 fn set(context: &Context, store: &Path, paths: &[OsString], pinned: bool) -> Result<()> {
-    let store = context.open_to_write(store)?;
+    let store = context.open_to_archive(store)?;
     for path in paths {
         let attr = walk::resolve(&store.fs, path)?;
         // A failure leaves the paths before it pinned; setting a pin again changes nothing.

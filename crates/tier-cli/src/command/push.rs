@@ -8,9 +8,10 @@ use crate::args::PushArgs;
 use crate::context::Context;
 
 pub(super) fn run(context: &Context, args: &PushArgs) -> Result<()> {
-    let store = context.open_to_write(&args.store)?;
+    let store = context.open_to_archive(&args.store)?;
     // The agent is asked, so that two uploads of one snapshot never run side by side.
-    let report = context.perform(&store, Task::Upload, "uploading")?;
+    let task = if args.all { Task::UploadAll } else { Task::Upload };
+    let report = context.perform(&store, task, "uploading")?;
     let n = report.uploaded.len();
     let text = format!("{n} snapshots were uploaded and verified.\n");
     context.console.report(&report_json(&report), &text)

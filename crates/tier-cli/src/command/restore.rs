@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result, bail};
 use kvfs::{Kvfs, NoArchive};
 use serde_json::json;
 use tempfile::TempDir;
-use tier_persist::FilesystemId;
+use tier_persist::{Damage, FilesystemId};
 use tier_store::{RestoreReport, RestoreSource};
-use tier_types::SnapshotId;
+use tier_types::{Epoch, SnapshotId};
 
 use super::lost;
 use crate::args::RestoreArgs;
@@ -18,14 +18,17 @@ use crate::open_store::{OpenStore, RestoredFilesystem};
 
 pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
     let (report, fs) = restore(context, args)?;
-    let RestoreReport { n_inodes, snapshot, failed, lost } = &report;
+    let RestoreReport { n_inodes, snapshot, failed, lost, unread } = &report;
     // An archive without a snapshot was refused before anything was made.
     let snapshot = snapshot.context("a snapshot was restored")?;
     let listed = lost::list(&fs, lost, "are lost: they could not be read when persisted")?;
     let text = format!(
         "Restored {n_inodes} inodes of snapshot {snapshot} into {}. Their data comes back as it is \
-         read.\n{}",
+         read.\nIt is a follower: it can be read and mounted, and does not write to the archive. To \
+         make it the writer: tier takeover {}\n{}{}",
         args.store.display(),
+        args.store.display(),
+        unread_text(unread),
         listed.text
     );
     let json = json!({
@@ -33,17 +36,24 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
         "snapshot": snapshot.get(),
         "failed": failed.iter().map(|ino| ino.get()).collect::<Vec<_>>(),
         "lost": listed.json,
+        "unread_manifests": unread.iter().map(|damage| &damage.problem).collect::<Vec<_>>(),
     });
     context.console.report(&json, &text)?;
     // The store is there and can be used; the exit code says that it is not all that there was.
     match (failed.len(), lost.n_ranges()) {
-        (0, 0) => Ok(()),
+        (0, 0) if unread.is_empty() => Ok(()),
+        (0, 0) => bail!(DamageFound(format!("{} manifests could not be read", unread.len()))),
         (0, _) => bail!(DamageFound(format!("{} came back as such", lost::summary(lost)))),
         (n, _) => bail!(DamageFound(format!(
             "{n} inodes could not be read when this snapshot was taken; {}",
             lost::summary(lost)
         ))),
     }
+}
+
+fn unread_text(unread: &[Damage]) -> String {
+    let line = |damage: &Damage| format!("Left out, and perhaps newer: {}\n", damage.problem);
+    unread.iter().map(line).collect()
 }
 
 /// Makes a store from the cloud alone. Its filesystem comes without a way back for its data.
@@ -57,7 +67,8 @@ pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<(RestoreR
         snapshot: args.snapshot.map(SnapshotId::new),
         filesystem: filesystem.transpose()?,
         recipients: args.recipients.clone(),
-        trust_signer: args.trust_signer,
+        signer: args.signer.clone(),
+        epoch: args.epoch.map(Epoch::new),
     };
     let bar = context.console.progress("restoring");
     let mut progress = |n_inodes| bar.files_and_bytes(n_inodes, 0);

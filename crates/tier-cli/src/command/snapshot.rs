@@ -17,7 +17,7 @@ const UNREAD: &str =
     "could not be read; an earlier snapshot has them, tier fsck --repair brings them back";
 
 pub(super) fn run(context: &Context, args: &SnapshotArgs) -> Result<()> {
-    let store = context.open_to_write(&args.store)?;
+    let store = context.open_to_archive(&args.store)?;
     let report = context.perform(&store, Task::Snapshot, "taking a snapshot")?;
     let (text, json) = (report_text(&report), report_json(&report));
     let done = report.persisted.map(|persisted| persisted.report).unwrap_or_default();

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tier_status::{Stage, StatusHeader};
 
-use super::status::stage_name;
+use super::status::{stage_in, stage_name};
 use crate::args::SnapshotsArgs;
 use crate::console::output;
 use crate::context::Context;
@@ -12,13 +12,15 @@ use crate::context::Context;
 pub(super) fn run(context: &Context, args: &SnapshotsArgs) -> Result<()> {
     let store = context.open(&args.store)?;
     let archive = store.archive()?;
+    let place = store.store.dir().safe_place();
     let mut rows = Vec::new();
     let mut text = String::new();
     for summary in archive.snapshots() {
         let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
         // A log may be lost or moved away; what the archive lists was committed, and the index has
         // it.
-        let stage = store.book().status(header)?.map_or(Stage::Indexed, |status| status.stage);
+        let status = store.book().status(header)?;
+        let stage = status.map_or(Stage::Indexed, |status| stage_in(&status, place.as_ref()));
         text.push_str(&format!(
             "{:>6}  {}  xids {:<17}  {:>8} inodes  {:>12}  {:>3} tarballs  {:>12}  {}\n",
             summary.snapshot.get(),

@@ -11,7 +11,7 @@ use anyhow::Result;
 use kvfs::StatFs;
 use serde_json::{Value, json};
 use tier_agent::{SchedulerStatus, Task};
-use tier_status::{SnapshotStatus, Stage, UnreadRange};
+use tier_status::{Place, SnapshotStatus, Stage, UnreadRange};
 use tier_types::{LogService, MountedInstance, Xid};
 
 use crate::args::StatusArgs;
@@ -62,7 +62,10 @@ fn show(context: &Context, args: &StatusArgs) -> Result<()> {
     let statuses = store.book().all()?;
     let scheduler = context.scheduler().map(|scheduler| scheduler.status());
     let mountpoint = context.mount().map(|mount| mount.mountpoint().display().to_string());
+    let place = store.store.dir().safe_place();
+    let role = if store.is_follower() { "follower" } else { "writer" };
     let json = json!({
+        "role": role,
         "filesystem": store.store.dir().filesystem.to_string(),
         "epoch": config.epoch,
         "cloud": config.cloud,
@@ -79,10 +82,10 @@ fn show(context: &Context, args: &StatusArgs) -> Result<()> {
         "backlog_operations": backlog,
         "mountpoint": mountpoint,
         "agent": scheduler.as_ref().map(agent_json),
-        "snapshots": statuses.iter().map(snapshot_json).collect::<Vec<_>>(),
+        "snapshots": statuses.iter().map(|status| snapshot_json(status, place.as_ref())).collect::<Vec<_>>(),
     });
     let mut text = format!(
-        "filesystem   {} (epoch {})\ncloud        {}\nencryption   {}\n",
+        "filesystem   {} ({role}, epoch {})\ncloud        {}\nencryption   {}\n",
         store.store.dir().filesystem,
         config.epoch,
         config.cloud.as_deref().unwrap_or("none"),
@@ -107,7 +110,7 @@ fn show(context: &Context, args: &StatusArgs) -> Result<()> {
     text.push_str(&format!(
         "last xid     {last_xid}, {backlog} operations since the last snapshot\n\n"
     ));
-    text.extend(statuses.iter().map(snapshot_text));
+    text.extend(statuses.iter().map(|status| snapshot_text(status, place.as_ref())));
     context.console.report(&json, &text)
 }
 
@@ -133,7 +136,7 @@ fn agent_state(status: &SchedulerStatus) -> &'static str {
     match status.task {
         // A pause comes first: it stops the task under way, which may still be winding down.
         _ if status.paused => "paused",
-        Some(Task::Snapshot | Task::Upload) => "taking a snapshot",
+        Some(Task::Snapshot | Task::Upload | Task::UploadAll) => "taking a snapshot",
         Some(Task::Evict(_) | Task::EvictDryRun(_)) => "evicting",
         None => "waiting",
     }
@@ -156,6 +159,15 @@ fn agent_json(status: &SchedulerStatus) -> Value {
     })
 }
 
+/// How far a snapshot has got, where only this place makes it safe.
+pub(super) fn stage_in(status: &SnapshotStatus, place: Option<&Place>) -> Stage {
+    match place {
+        Some(place) => status.stage_in(place),
+        // The cloud has lost its identity: nothing is known to be there.
+        None => status.stage_in(&Place::Local).min(Stage::Indexed),
+    }
+}
+
 pub(super) fn stage_name(stage: Stage) -> &'static str {
     match stage {
         Stage::Persisting => "persisting",
@@ -167,11 +179,11 @@ pub(super) fn stage_name(stage: Stage) -> &'static str {
     }
 }
 
-fn snapshot_text(status: &SnapshotStatus) -> String {
+fn snapshot_text(status: &SnapshotStatus, place: Option<&Place>) -> String {
     let mut text = format!(
         "snapshot {:>4}  {:<12}  {:>8} inodes  {:>12} data  {:>4} tarballs  {:>12}\n",
         status.header.snapshot.get(),
-        stage_name(status.stage),
+        stage_name(stage_in(status, place)),
         status.n_inodes,
         output::bytes(status.data_bytes),
         status.n_tarballs,
@@ -192,11 +204,11 @@ fn snapshot_text(status: &SnapshotStatus) -> String {
     text
 }
 
-fn snapshot_json(status: &SnapshotStatus) -> Value {
+fn snapshot_json(status: &SnapshotStatus, place: Option<&Place>) -> Value {
     json!({
         "epoch": status.header.epoch.get(),
         "snapshot": status.header.snapshot.get(),
-        "stage": stage_name(status.stage),
+        "stage": stage_name(stage_in(status, place)),
         "inodes": status.n_inodes,
         "data_bytes": status.data_bytes,
         "tarballs": status.n_tarballs,

@@ -94,6 +94,9 @@ impl StatusSink for ProgressBar {
             Event::RangeUnread { ino, bytes, error } => {
                 tracing::warn!("bytes {bytes} of inode {ino} cannot be read: {error}");
             }
+            Event::Unverified { place, problem } => {
+                tracing::warn!("a snapshot does not count as verified in {place}: {problem}");
+            }
             Event::Started { .. }
             | Event::Resumed
             | Event::Committed { .. }

@@ -31,16 +31,21 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
     // The paths are checked before the store is opened, because opening it may take long.
     let path = command::mountable(args)?;
     let store = if args.read_only { context.open(&path)? } else { context.open_to_write(&path)? };
+    // Changes of a follower could never be archived.
+    let read_only = args.read_only || store.is_follower();
+    if read_only && !args.read_only {
+        context.console.note("This store is a follower: it is mounted read-only.");
+    }
     let live = start(Arc::clone(&store))?;
     tracing::info!(store = %path.display(), "the agent has started");
     // A read-only mount changes nothing of its own accord, and needs no schedule to archive it.
-    if !args.no_agent && !args.read_only {
+    if !args.no_agent && !read_only {
         start_schedule(&live)?;
         tracing::info!("the agent acts unasked");
     }
     let options = MountOptions {
         source: path.display().to_string(),
-        read_only: args.read_only,
+        read_only,
         n_threads: store.config().mount.threads,
         n_waiting: store.config().mount.waiting,
     };

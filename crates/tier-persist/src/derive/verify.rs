@@ -81,12 +81,13 @@ impl Archive<'_> {
     ) -> Result<VerifyReport, PersistError> {
         let mut report = VerifyReport::default();
         for link in self.links() {
-            for object in self.objects(link.summary.snapshot)? {
+            let objects = self.objects(link.summary.snapshot)?;
+            for object in objects.all() {
                 watch.check_stop()?;
                 report.n_objects += 1;
                 // A manifest may say any length; the object is compared with it below.
                 report.bytes = report.bytes.saturating_add(object.content.len_bytes);
-                let checked = check_object(&watch.call(), self.store(), &object);
+                let checked = check_object(&watch.call(), self.store(), object);
                 note(&mut report, &object.name, checked)?;
                 watch.report(object.content.len_bytes);
             }

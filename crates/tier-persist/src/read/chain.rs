@@ -9,16 +9,18 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use tier_types::{
-    Call, Epoch, Ino, ObjectName, ObjectStore, SnapshotId, Timestamp, XidRange, to_u64, to_usize,
+    Call, Epoch, ErrorKind, HasKind, Ino, ObjectName, ObjectStore, SnapshotId, Timestamp, XidRange,
+    to_u64,
 };
 
+use crate::damage::Damage;
 use crate::error::PersistError;
 use crate::format::digest::ContentDigest;
 use crate::format::keys::Keys;
 use crate::format::manifest::{Manifest, ManifestKind, ManifestRef, OpenedManifest, OtherObject};
 use crate::format::names::{self, FilesystemId, ObjectKind};
-use crate::format::signed::SIGNED_BYTES_MAX;
 use crate::format::signer::Signer;
+use crate::read::small::{is_of_the_object, read_small};
 use crate::read::tarball_source::TarballSource;
 
 /// Manifests that are tried with a key that does not fit one of them.
@@ -56,6 +58,44 @@ pub struct StoredObject {
     pub content: ContentDigest,
 }
 
+/// The newest manifest of an epoch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// What it commits.
+    pub summary: SnapshotSummary,
+    /// What signed it.
+    pub signer: Signer,
+    /// The SHA-256 of the object.
+    pub digest: [u8; 32],
+}
+
+/// Where histories end in a store.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Heads {
+    /// One for each epoch, the newest first.
+    pub heads: Vec<Head>,
+    /// Manifests that cannot be read and may have been newer.
+    pub unread: Vec<Damage>,
+    /// The highest number of a snapshot that any manifest has.
+    pub last_snapshot: Option<SnapshotId>,
+}
+
+/// The objects of a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotObjects {
+    /// What its manifest lists.
+    pub data: Vec<StoredObject>,
+    /// The manifest itself, which is copied last: there is never one that lists what is not there.
+    pub manifest: StoredObject,
+}
+
+impl SnapshotObjects {
+    /// All of them, the manifest last.
+    pub fn all(&self) -> impl Iterator<Item = &StoredObject> {
+        self.data.iter().chain([&self.manifest])
+    }
+}
+
 /// The committed snapshots of one filesystem in one store, oldest first. The live history is the
 /// chain of parents from the newest manifest of the newest epoch; what is not on it is left over
 /// from a writer that was replaced.
@@ -82,7 +122,7 @@ pub struct Archive<'a> {
     keys: &'a Keys,
     filesystem: FilesystemId,
     chain: Vec<ChainLink>,
-    own_signature: bool,
+    signer: Option<Signer>,
 }
 
 /// A manifest of the chain, without what it lists.
@@ -99,20 +139,42 @@ pub(crate) struct ChainLink {
 }
 
 impl<'a> Archive<'a> {
-    /// Reads and checks the manifests. Within an epoch all are signed by one key. With the identity
-    /// of an extra recipient that is another key than these keys' own, and so it is for a forged
-    /// manifest: [`own_signature`](Self::own_signature) tells, and the caller decides.
+    /// Reads and checks the manifests from the newest one on. Within an epoch all are signed by one
+    /// key. [`signer`](Self::signer) tells which one signed the newest, and so vouches for the
+    /// others; whether it counts is for the caller to say.
     pub fn open(
         store: &'a dyn ObjectStore,
         keys: &'a Keys,
         filesystem: FilesystemId,
     ) -> Result<Self, PersistError> {
-        // All names first, and then only what is on the chain: a store may hold the manifests of
-        // writers that were replaced, with any content.
-        let mut links = manifest_names(store, filesystem)?;
-        let mut chain = Vec::new();
+        let links = manifest_names(store, filesystem)?;
         // By epoch first: a writer that was replaced may have gone on to higher snapshot numbers.
-        let mut next = links.keys().max().copied();
+        let newest = links.keys().max().copied();
+        Self::open_chain(store, keys, filesystem, links, newest)
+    }
+
+    /// The same from a manifest on that need not be the newest one.
+    pub fn open_from(
+        store: &'a dyn ObjectStore,
+        keys: &'a Keys,
+        filesystem: FilesystemId,
+        head: &Head,
+    ) -> Result<Self, PersistError> {
+        let links = manifest_names(store, filesystem)?;
+        let head = (head.summary.epoch, head.summary.snapshot);
+        Self::open_chain(store, keys, filesystem, links, Some(head))
+    }
+
+    /// Reads only what is on the chain: a store may hold the manifests of writers that were
+    /// replaced, with any content.
+    fn open_chain(
+        store: &'a dyn ObjectStore,
+        keys: &'a Keys,
+        filesystem: FilesystemId,
+        mut links: HashMap<(Epoch, SnapshotId), ObjectName>,
+        mut next: Option<(Epoch, SnapshotId)>,
+    ) -> Result<Self, PersistError> {
+        let mut chain = Vec::new();
         // Ends: every manifest is taken out once, and a parent that is not there is an error.
         while let Some((epoch, snapshot)) = next {
             let name = links.remove(&(epoch, snapshot)).ok_or_else(|| {
@@ -134,8 +196,49 @@ impl<'a> Archive<'a> {
         chain.reverse();
         check_chain(&chain)?;
         // Of the newest, because the chain compares the others with it, epoch by epoch.
-        let own_signature = chain.last().is_none_or(|link| link.signer == keys.signer());
-        Ok(Self { store, tarballs: vec![store], keys, filesystem, chain, own_signature })
+        let signer = chain.last().map(|link| link.signer);
+        Ok(Self { store, tarballs: vec![store], keys, filesystem, chain, signer })
+    }
+
+    /// The newest manifest of each epoch that can be read, the newest epoch first. What has the name
+    /// of a manifest and cannot be read is gone past, and named.
+    pub fn heads(
+        store: &dyn ObjectStore,
+        keys: &Keys,
+        filesystem: FilesystemId,
+    ) -> Result<Heads, PersistError> {
+        let mut names: Vec<_> = manifest_names(store, filesystem)?.into_iter().collect();
+        names.sort_unstable_by_key(|(number, _)| Reverse(*number));
+        let mut found = Heads::default();
+        // Numbers of what cannot be read are used up as well.
+        found.last_snapshot = names.iter().map(|((_, snapshot), _)| *snapshot).max();
+        let (mut done, mut wrong_key) = (None, None);
+        for ((epoch, _), name) in names {
+            if done == Some(epoch) {
+                continue;
+            }
+            match ChainLink::read(store, name.clone(), keys) {
+                Ok(link) => {
+                    done = Some(epoch);
+                    let (signer, digest) = (link.signer, link.reference.digest);
+                    found.heads.push(Head { summary: link.summary, signer, digest });
+                }
+                Err(error) if is_of_the_object(&error) => {
+                    tracing::warn!(%name, "a manifest cannot be read: {error}");
+                    let (object, problem) = (name.to_string(), error.to_string());
+                    let missing = error.kind() == ErrorKind::Missing;
+                    found.unread.push(Damage { object, problem, missing });
+                    wrong_key =
+                        wrong_key.or((error.kind() == ErrorKind::WrongKey).then_some(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // With the wrong identity there is nothing at all to be read.
+        match wrong_key.filter(|_| found.heads.is_empty()) {
+            Some(error) => Err(error),
+            None => Ok(found),
+        }
     }
 
     /// The newest snapshot by itself, of which one manifest is read and the chain is not checked.
@@ -170,9 +273,14 @@ impl<'a> Archive<'a> {
         self
     }
 
-    /// Whether the newest manifest is signed with these keys' own signing key.
-    pub fn own_signature(&self) -> bool {
-        self.own_signature
+    /// What signed the newest manifest.
+    pub fn signer(&self) -> Option<Signer> {
+        self.signer
+    }
+
+    /// The SHA-256 of the manifest of the newest snapshot.
+    pub fn newest_digest(&self) -> Option<[u8; 32]> {
+        self.chain.last().map(|link| link.reference.digest)
     }
 
     /// Which filesystem.
@@ -193,18 +301,14 @@ impl<'a> Archive<'a> {
     /// Forgets, in this value only, what came after a snapshot.
     #[must_use]
     pub fn until(mut self, snapshot: SnapshotId) -> Self {
-        // What `own_signature` says stays: it is of the newest manifest, which may be dropped here.
+        // What `signer` says stays: it is of the newest manifest, which may be dropped here.
         self.chain.retain(|link| link.summary.snapshot <= snapshot);
         self
     }
 
-    /// The objects of a snapshot in the order in which they are to be copied: the manifest last.
-    pub fn objects(&self, snapshot: SnapshotId) -> Result<Vec<StoredObject>, PersistError> {
-        let link = self
-            .chain
-            .iter()
-            .find(|link| link.summary.snapshot == snapshot)
-            .ok_or_else(|| PersistError::Missing(format!("snapshot {snapshot}")))?;
+    /// The objects of a snapshot.
+    pub fn objects(&self, snapshot: SnapshotId) -> Result<SnapshotObjects, PersistError> {
+        let link = self.link(snapshot)?;
         let manifest = self.manifest(link)?;
         let tarballs = manifest.tarballs.iter().map(|tarball| StoredObject {
             name: tarball.object_name(self.filesystem),
@@ -214,10 +318,20 @@ impl<'a> Archive<'a> {
             let OtherObject { name, content, .. } = other;
             StoredObject { name, content }
         });
-        let mut objects: Vec<_> = tarballs.chain(others).collect();
-        // Whatever copies them in this order never has a manifest before what it lists.
-        objects.push(link.object());
-        Ok(objects)
+        let data = tarballs.chain(others).collect();
+        Ok(SnapshotObjects { data, manifest: link.object() })
+    }
+
+    /// The manifest of a snapshot as an object.
+    pub fn manifest_object(&self, snapshot: SnapshotId) -> Result<StoredObject, PersistError> {
+        Ok(self.link(snapshot)?.object())
+    }
+
+    fn link(&self, snapshot: SnapshotId) -> Result<&ChainLink, PersistError> {
+        // Numbers ascend along the chain.
+        let position = self.chain.binary_search_by_key(&snapshot, |link| link.summary.snapshot);
+        let link = position.ok().and_then(|position| self.chain.get(position));
+        link.ok_or_else(|| PersistError::Missing(format!("the manifest of snapshot {snapshot}")))
     }
 
     /// The manifests as objects, oldest first.
@@ -365,22 +479,6 @@ impl StoredManifest {
     }
 }
 
-/// All bytes of an object that is read as a whole.
-pub(crate) fn read_small(
-    call: &Call<'_>,
-    store: &dyn ObjectStore,
-    name: &ObjectName,
-) -> Result<Vec<u8>, PersistError> {
-    let len_bytes = store.metadata(call, name).map_err(PersistError::Store)?.len_bytes;
-    // Before as much is allocated: the store says this, and nothing has vouched for it yet.
-    if len_bytes > SIGNED_BYTES_MAX {
-        return Err(PersistError::damaged(name, "it is larger than any may be"));
-    }
-    let mut bytes = vec![0; to_usize(len_bytes)];
-    store.read_range(call, name, 0, &mut bytes).map_err(PersistError::Store)?;
-    Ok(bytes)
-}
-
 /// Every manifest continues the one before it.
 fn check_chain(chain: &[ChainLink]) -> Result<(), PersistError> {
     let pairs = chain.iter().zip(chain.iter().skip(1));
@@ -389,6 +487,8 @@ fn check_chain(chain: &[ChainLink]) -> Result<(), PersistError> {
         // signer if the operator said so; within an epoch there is neither.
         let problem = if after.parent != Some(before.reference) {
             "its parent is not the one that is there"
+        } else if after.summary.snapshot <= before.summary.snapshot {
+            "its number is not above its parent's"
         } else if after.summary.range.start() < before.summary.range.end() {
             "its transactions begin before the end of its parent's"
         } else if after.summary.epoch == before.summary.epoch

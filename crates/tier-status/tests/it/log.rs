@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tier_status::{
-    Event, Stage, StatusError, StatusHeader, StatusLog, StatusSink, StatusWriter, Tier,
+    Event, Place, Stage, StatusError, StatusHeader, StatusLog, StatusSink, StatusWriter,
 };
 use tier_types::{
-    ByteRange, Clock, Epoch, ErrorKind, HasKind, SnapshotId, Timestamp, Xid, XidRange,
+    ByteRange, Clock, CloudId, CloudPlace, Epoch, ErrorKind, HasKind, SnapshotId, Timestamp, Xid,
+    XidRange,
 };
 
 struct Stopped;
@@ -41,10 +42,17 @@ fn events() -> Vec<Event> {
         },
         Event::Indexed,
         Event::Failed { step: "push".into(), error: "away".into() },
-        Event::Pushed { name: "t0".into(), bytes: 1000 },
-        Event::Verified { tier: Tier::Cloud },
+        Event::Pushed { name: "t0".into(), bytes: 1000, cloud: cloud() },
+        Event::Verified { place: Place::Cloud(cloud()) },
+        Event::Verified { place: Place::Local },
+        Event::Unverified { place: Place::Local, problem: "t0 is damaged".into() },
         Event::Evicted { n_inodes: 2, bytes: 4000 },
     ]
+}
+
+fn cloud() -> CloudPlace {
+    let url = "file:///a b".into();
+    CloudPlace { id: CloudId::from_bytes([7; 16]), url }
 }
 
 fn written(path: &Path) -> Vec<u8> {
@@ -64,7 +72,10 @@ fn events_survive_a_round_trip() {
     let read: Vec<_> = log.records().iter().map(|record| record.event.clone()).collect();
     assert_eq!(read, events());
     let status = log.status();
-    assert_eq!((status.stage, status.evicted_bytes), (Stage::Evicted, 4000));
+    assert_eq!(
+        (status.stage_in(&Place::Cloud(cloud())), status.evicted_bytes),
+        (Stage::Evicted, 4000)
+    );
     assert_eq!((status.failed_inodes, status.last_error), (vec![7], None));
     insta::assert_snapshot!(String::from_utf8(bytes).unwrap());
 }

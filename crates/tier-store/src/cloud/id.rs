@@ -9,10 +9,8 @@
 //! created conditionally and never again: two stores that begin with one place at a time find one
 //! identity there.
 
-use std::fmt;
-
 use ring::rand::{SecureRandom, SystemRandom};
-use tier_types::{Call, Created, ErrorKind, ObjectName, ObjectStore, PortError};
+use tier_types::{Call, CloudId, Created, ErrorKind, ObjectName, ObjectStore, PortError};
 
 use crate::StoreError;
 
@@ -21,97 +19,68 @@ const HEAD: &str = "tier cloud 1\nid ";
 /// The length of the object.
 const LEN_BYTES: usize = HEAD.len() + 32 + 1;
 
-/// Which cloud it is: 16 random bytes, written as 32 hexadecimal digits.
-///
-/// ```
-/// use tier_store::CloudId;
-///
-/// let id = CloudId::parse("000102030405060708090a0b0c0d0e0f").unwrap();
-/// assert_eq!(id.to_string(), "000102030405060708090a0b0c0d0e0f");
-/// assert_eq!(CloudId::parse("short"), None);
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct CloudId(u128);
+fn random() -> Result<CloudId, StoreError> {
+    let mut bytes = [0; 16];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| StoreError::Unusable("the system gives no random bytes".into()))?;
+    Ok(CloudId::from_bytes(bytes))
+}
 
-impl CloudId {
-    /// From its 32 digits.
-    pub fn parse(text: &str) -> Option<Self> {
-        // The parser of numbers would take a sign, and capitals, which would be another text of the
-        // same identity.
-        let is_digit = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
-        let fits = text.len() == 32 && text.bytes().all(is_digit);
-        u128::from_str_radix(text, 16).ok().filter(|_| fits).map(Self)
-    }
+fn to_object(id: CloudId) -> String {
+    format!("{HEAD}{id}\n")
+}
 
-    fn random() -> Result<Self, StoreError> {
-        let mut bytes = [0; 16];
-        SystemRandom::new()
-            .fill(&mut bytes)
-            .map_err(|_| StoreError::Unusable("the system gives no random bytes".into()))?;
-        Ok(Self(u128::from_be_bytes(bytes)))
-    }
+fn from_object(bytes: &[u8]) -> Option<CloudId> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    CloudId::parse(text.strip_prefix(HEAD)?.strip_suffix('\n')?)
+}
 
-    fn to_object(self) -> String {
-        format!("{HEAD}{self}\n")
-    }
-
-    fn from_object(bytes: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        Self::parse(text.strip_prefix(HEAD)?.strip_suffix('\n')?)
-    }
-
-    /// The identity of a cloud; `None` if the place has none. An object that is none is an error of
-    /// kind `Damaged`.
-    pub fn read(call: &Call<'_>, cloud: &dyn ObjectStore) -> Result<Option<Self>, PortError> {
-        let name = name();
-        let mut bytes = [0; LEN_BYTES];
-        let len_bytes = match cloud.metadata(call, &name) {
+/// The identity of a cloud; `None` if the place has none. An object that is none is an error of
+/// kind `Damaged`.
+pub(crate) fn read(call: &Call<'_>, cloud: &dyn ObjectStore) -> Result<Option<CloudId>, PortError> {
+    let name = name();
+    let mut bytes = [0; LEN_BYTES];
+    let len_bytes = match cloud.metadata(call, &name) {
+        Err(error) if error.kind() == ErrorKind::Missing => return Ok(None),
+        metadata => metadata?.len_bytes,
+    };
+    // What has the name may be of any length. An object of another one is not read: the zeros
+    // that stay in the buffer are no identity.
+    if usize::try_from(len_bytes) == Ok(LEN_BYTES) {
+        match cloud.read_range(call, &name, 0, &mut bytes) {
+            // It went meanwhile.
             Err(error) if error.kind() == ErrorKind::Missing => return Ok(None),
-            metadata => metadata?.len_bytes,
-        };
-        // What has the name may be of any length. An object of another one is not read: the zeros
-        // that stay in the buffer are no identity.
-        if usize::try_from(len_bytes) == Ok(LEN_BYTES) {
-            match cloud.read_range(call, &name, 0, &mut bytes) {
-                // It went meanwhile.
-                Err(error) if error.kind() == ErrorKind::Missing => return Ok(None),
-                read => read?,
-            }
-        }
-        let id = Self::from_object(&bytes);
-        id.map(Some).ok_or_else(|| {
-            let message = format!("{}/{name} is no identity of a cloud", cloud.url());
-            PortError::new(ErrorKind::Damaged, message)
-        })
-    }
-
-    /// Gives a place an identity, and returns the one that it has then. Whether that may be another
-    /// one, which was there, `adopts` says.
-    pub(crate) fn make(cloud: &dyn ObjectStore, adopts: bool) -> Result<Self, StoreError> {
-        let (call, new) = (Call::bulk(), Self::random()?);
-        let created = cloud.create(&call, &name(), &new.to_object().as_bytes())?;
-        // Also after a creation: what counts is what the place says from now on.
-        let url = cloud.url();
-        match Self::read(&call, cloud)? {
-            Some(id) if id == new || (created != Created::New && adopts) => Ok(id),
-            Some(id) if created != Created::New => Err(id.is_there_already(&url)),
-            _ => Err(StoreError::Unusable(format!("{url} does not keep what is written to it"))),
+            read => read?,
         }
     }
+    let id = from_object(&bytes);
+    id.map(Some).ok_or_else(|| {
+        let message = format!("{}/{name} is no identity of a cloud", cloud.url());
+        PortError::new(ErrorKind::Damaged, message)
+    })
+}
 
-    /// The error of a store that would take a cloud for its own without being told to.
-    pub(crate) fn is_there_already(self, url: &str) -> StoreError {
-        StoreError::Unusable(format!(
-            "{url} is a cloud already, with the identity {self}; if this store is to have its \
-             archive there beside what is in it, say so (--adopt-cloud)"
-        ))
+/// Gives a place an identity, and returns the one that it has then. Whether that may be another
+/// one, which was there, `adopts` says.
+pub(crate) fn make(cloud: &dyn ObjectStore, adopts: bool) -> Result<CloudId, StoreError> {
+    let (call, new) = (Call::bulk(), random()?);
+    let created = cloud.create(&call, &name(), &to_object(new).as_bytes())?;
+    // Also after a creation: what counts is what the place says from now on.
+    let url = cloud.url();
+    match read(&call, cloud)? {
+        Some(id) if id == new || (created != Created::New && adopts) => Ok(id),
+        Some(id) if created != Created::New => Err(is_there_already(id, &url)),
+        _ => Err(StoreError::Unusable(format!("{url} does not keep what is written to it"))),
     }
 }
 
-impl fmt::Display for CloudId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
+/// The error of a store that would take a cloud for its own without being told to.
+pub(crate) fn is_there_already(id: CloudId, url: &str) -> StoreError {
+    StoreError::Unusable(format!(
+        "{url} is a cloud already, with the identity {id}; if this store is to have its archive \
+         there beside what is in it, say so (--adopt-cloud)"
+    ))
 }
 
 #[expect(clippy::expect_used, reason = "a constant")]
@@ -132,13 +101,13 @@ mod tests {
     #[test]
     fn a_place_has_one_identity_which_is_adopted_if_that_is_said() {
         let cloud = MemoryStore::default();
-        assert_eq!(CloudId::read(&CALL, &cloud).unwrap(), None);
-        let id = CloudId::make(&cloud, false).unwrap();
-        assert_eq!(CloudId::read(&CALL, &cloud).unwrap(), Some(id));
-        assert_eq!(CloudId::make(&cloud, true).unwrap(), id, "the one that is there");
-        let refused = CloudId::make(&cloud, false).unwrap_err().to_string();
+        assert_eq!(read(&CALL, &cloud).unwrap(), None);
+        let id = make(&cloud, false).unwrap();
+        assert_eq!(read(&CALL, &cloud).unwrap(), Some(id));
+        assert_eq!(make(&cloud, true).unwrap(), id, "the one that is there");
+        let refused = make(&cloud, false).unwrap_err().to_string();
         assert!(refused.contains(&id.to_string()) && refused.contains("adopt"), "{refused}");
-        assert_ne!(CloudId::make(&MemoryStore::default(), false).unwrap(), id);
+        assert_ne!(make(&MemoryStore::default(), false).unwrap(), id);
         let text = cloud.bytes(&name());
         assert_eq!(text, format!("tier cloud 1\nid {id}\n").as_bytes());
     }
@@ -155,9 +124,9 @@ mod tests {
         ] {
             let cloud = MemoryStore::default();
             cloud.put(&CALL, &name(), &bad.as_bytes()).unwrap();
-            let error = CloudId::read(&CALL, &cloud).unwrap_err();
+            let error = read(&CALL, &cloud).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Damaged, "{bad:?}");
-            assert!(CloudId::make(&cloud, true).is_err(), "it is not replaced: {bad:?}");
+            assert!(make(&cloud, true).is_err(), "it is not replaced: {bad:?}");
         }
     }
 
@@ -165,7 +134,7 @@ mod tests {
     fn a_store_that_loses_what_is_put_is_no_cloud() {
         let cloud = FaultyStore::new(Arc::new(MemoryStore::default()));
         cloud.break_at(0, Fault::LostPut);
-        let error = CloudId::make(&cloud, false).unwrap_err();
+        let error = make(&cloud, false).unwrap_err();
         assert!(error.to_string().contains("does not keep"), "{error}");
     }
 }

@@ -10,11 +10,11 @@
 use std::sync::Arc;
 
 use tier_types::{
-    Call, Created, ErrorKind, ListPage, ObjectContent, ObjectMetadata, ObjectName, ObjectStore,
-    ObjectVersion, PortError, RangeRead, StoreLayer,
+    Call, CloudId, Created, ErrorKind, ListPage, ObjectContent, ObjectMetadata, ObjectName,
+    ObjectStore, ObjectVersion, PortError, RangeRead, StoreLayer,
 };
 
-use super::id::CloudId;
+use super::id;
 
 /// Objects in the cloud of this identity; while the place has another one, or none, the store is
 /// `Denied` or `Away`.
@@ -33,7 +33,7 @@ impl KnownCloud {
     fn check(&self, call: &Call<'_>) -> Result<(), PortError> {
         // Asked of the place each time and never remembered: its disk can be unmounted while the
         // store is open, and the directory below may be writable.
-        let found = CloudId::read(call, self.inner.as_ref())?;
+        let found = id::read(call, self.inner.as_ref())?;
         let url = self.inner.url();
         match (found, self.id) {
             (Some(found), Some(id)) if found == id => Ok(()),
@@ -176,12 +176,12 @@ mod tests {
     #[test]
     fn another_place_is_not_the_cloud() {
         let known = |place, id| KnownCloud::new(Arc::new(place), Some(id));
-        let id = CloudId::make(&MemoryStore::default(), false).unwrap();
+        let id = id::make(&MemoryStore::default(), false).unwrap();
         for answer in answers(&known(MemoryStore::default(), id)) {
             assert_eq!(answer.unwrap_err().kind(), ErrorKind::Away, "an empty place");
         }
         let foreign = MemoryStore::default();
-        CloudId::make(&foreign, false).unwrap();
+        id::make(&foreign, false).unwrap();
         let foreign = known(foreign, id);
         for answer in answers(&foreign) {
             assert_eq!(answer.unwrap_err().kind(), ErrorKind::Denied, "another cloud");
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn the_cloud_is_written_and_read() {
         let place = MemoryStore::default();
-        let id = CloudId::make(&place, false).unwrap();
+        let id = id::make(&place, false).unwrap();
         let cloud: &dyn ObjectStore = &KnownCloud::new(Arc::new(place), Some(id));
         let name = ObjectName::new("fs/there").unwrap();
         cloud.put(&CALL, &name, &&b"bytes"[..]).unwrap();

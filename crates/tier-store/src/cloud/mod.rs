@@ -3,13 +3,12 @@
 //! A URL is no identity. The directory of a disk that is not mounted is another place under the same
 //! path, and so is one that was emptied, or exchanged. Were such a place taken for the cloud, what
 //! goes there would count as safe, be evicted here, and be gone when the right one is back. So a
-//! cloud has an [identity](CloudId), an object of its own, which a store remembers
-//! and [compares](KnownCloud) before it relies on the place.
+//! cloud has an [identity](id), an object of its own, which a store remembers and
+//! [compares](KnownCloud) before it relies on the place.
 
-mod id;
+pub(crate) mod id;
 mod known;
 mod place;
 
-pub use id::CloudId;
 pub(crate) use known::KnownCloud;
 pub(crate) use place::{make_cloud, open_cloud};

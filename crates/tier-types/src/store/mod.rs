@@ -20,6 +20,7 @@
 //! made again, and what is away is waited for.
 
 mod call;
+mod cloud;
 mod content;
 mod layer;
 mod metadata;
@@ -29,6 +30,7 @@ mod staging;
 mod stored_content;
 
 pub use call::{Call, CallClass};
+pub use cloud::{CloudId, CloudPlace};
 pub use content::ObjectContent;
 pub use layer::StoreLayer;
 pub use metadata::{

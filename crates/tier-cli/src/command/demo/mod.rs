@@ -257,7 +257,8 @@ impl Demo<'_> {
             snapshot: None,
             filesystem: None,
             recipients: Vec::new(),
-            trust_signer: false,
+            signer: None,
+            epoch: None,
         };
         let step = || restore::restore(self.context, &args);
         let text = |(report, _): &(RestoreReport, Arc<Kvfs>)| {

@@ -1,0 +1,450 @@
+//! Taking an archive over: a follower, or a store that was fenced, becomes the writer.
+//!
+//! The order decides that nothing that counts is lost. First the next epoch is claimed: from then on
+//! a snapshot of the former writer is safe for it only if its manifest was there before. *Then* the
+//! newest manifest is looked for, which includes every such snapshot; the store is brought up to it,
+//! and continues it. The token of the claim is written down here before the claim is made, so that
+//! a takeover that was interrupted goes on with its own epoch.
+//!
+//! **What is here.** A follower has changed nothing, and is made anew from the archive if that has
+//! gone on. A store that was the writer may hold what the archive lacks; the operator says whether
+//! the history goes on from what is here ([`LocalState::Keep`]) or from the archive
+//! ([`LocalState::Discard`]). Kept snapshots keep their numbers; one whose number another store has
+//! used in the same epoch, as two copies of one store do, never counted as safe, and is persisted
+//! again.
+//!
+//! **A store that is made anew** is built in a directory inside of it ([`Layout::rebuilt`]) and takes
+//! the place of the old one when its settings, the last file, are there: entry by entry, the settings
+//! last, so that a crash half way is finished when the store is opened next.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tier_persist::{
+    Archive, Claims, FilesystemId, Heads, ScanMode, SnapshotSummary, StoredObject, Watch,
+    WriterToken, check_object,
+};
+use tier_status::StatusHeader;
+use tier_types::{
+    Call, Created, Epoch, ErrorKind, HasKind, ObjectName, ObjectStore, SnapshotId, StagingStore,
+};
+
+use crate::config::Config;
+use crate::dir::StoreDir;
+use crate::rebuild::{RebuildOptions, rebuild_index_of};
+use crate::restore::{Floors, RestoreTarget, choose_head, fill_store, until};
+use crate::wiring::{open_index, status_book};
+use crate::{Layout, StoreError, durable, index_dirs, ownership};
+
+/// What is done with what only this store has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LocalState {
+    /// The history goes on from it.
+    Keep,
+    /// It is given up, and the store becomes what the archive has.
+    Discard,
+}
+
+/// How to take over.
+#[derive(Clone, Debug, Default)]
+pub struct TakeoverOptions {
+    /// Goes back to this snapshot, and not on from the newest one.
+    pub at: Option<SnapshotId>,
+    /// For a store that was the writer.
+    pub local: Option<LocalState>,
+    /// The fingerprint of another signer that is believed.
+    pub signer: Option<String>,
+    /// Also over a store that does not honour conditions, where another writer cannot be ruled out.
+    pub force: bool,
+}
+
+/// What became of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Takeover {
+    /// This store was the writer, and is.
+    WasWriter(Epoch),
+    /// This store has a new epoch.
+    Done {
+        /// Which one.
+        epoch: Epoch,
+        /// The snapshot that its history continues.
+        continues: Option<SnapshotId>,
+        /// Whether the filesystem was made anew.
+        is_new: bool,
+    },
+}
+
+/// Takes the archive of a store over. Before it is opened again, `target` must be dropped: it may
+/// hold a filesystem that is still to be moved to its place.
+pub fn takeover(
+    dir: &StoreDir,
+    options: &TakeoverOptions,
+    target: &mut dyn RestoreTarget,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Takeover, StoreError> {
+    let port = dir.cloud.as_ref().ok_or_else(|| {
+        StoreError::Unusable("this store has no cloud, and nothing to take over".into())
+    })?;
+    let cloud = port.store.as_ref();
+    let claims = Claims::new(cloud, &dir.keys, dir.filesystem);
+    let local = match (dir.writer, options.local) {
+        // A follower has nothing of its own.
+        (None, None | Some(LocalState::Discard)) => LocalState::Discard,
+        (None, Some(LocalState::Keep)) => {
+            let message = "a follower has nothing of its own that could be kept";
+            return Err(StoreError::Unusable(message.into()));
+        }
+        (Some(_), Some(local)) => local,
+        (Some(writer), None) => return is_writer(dir, claims, writer),
+    };
+    if local == LocalState::Keep && options.at.is_some() {
+        let message = "what is here is kept as it is, and not as it was in a snapshot";
+        return Err(StoreError::Unusable(message.into()));
+    }
+    if !options.force {
+        check_conditions(dir, cloud)?;
+    }
+    // What cannot be taken over is found out before anything is claimed.
+    let heads = Archive::heads(cloud, &dir.keys, dir.filesystem)?;
+    if local == LocalState::Discard {
+        choose_head(&heads.heads, &dir.keys, options.signer.as_deref(), None)?;
+    }
+    let (epoch, writer) = claim(dir, claims)?;
+    // Only now: what the former writer may count as safe is in this list.
+    let heads = Archive::heads(cloud, &dir.keys, dir.filesystem)?;
+    let owner = NewOwner { epoch, writer };
+    let done = match local {
+        LocalState::Keep => keep(dir, claims, cloud, owner, &heads)?,
+        LocalState::Discard => adopt(dir, cloud, owner, &heads, options, target, progress)?,
+    };
+    tracing::info!(%epoch, ?done, "archive taken over");
+    Ok(done)
+}
+
+/// What makes a store the writer.
+#[derive(Clone, Copy)]
+struct NewOwner {
+    epoch: Epoch,
+    writer: WriterToken,
+}
+
+impl NewOwner {
+    fn settings(self, config: &Config, floors: Floors) -> Config {
+        Config {
+            epoch: self.epoch.get(),
+            writer: Some(self.writer.to_string()),
+            xid_floor: floors.xid.get(),
+            snapshot_floor: floors.snapshot.get(),
+            ..config.clone()
+        }
+    }
+}
+
+/// Without a word on what is here, only a store that was not fenced can be told what it is.
+fn is_writer(
+    dir: &StoreDir,
+    claims: Claims<'_>,
+    writer: WriterToken,
+) -> Result<Takeover, StoreError> {
+    let (call, epoch) = (Call::bulk(), Epoch::new(dir.config.epoch));
+    if let Some(fenced) = claims.after(&call, epoch)?.fenced {
+        return Err(StoreError::Unusable(fenced.to_string()));
+    }
+    let own = claims.of_epoch(&call, epoch)?.is_some_and(|claim| claim.writer == writer);
+    if own && !pending(dir).exists() {
+        return Ok(Takeover::WasWriter(epoch));
+    }
+    Err(StoreError::Unusable(
+        "say whether the history is to go on from what is in this store (--keep-local) or from \
+         what is in the archive (--discard-local)"
+            .into(),
+    ))
+}
+
+/// An error over a store that creates what is there already.
+fn check_conditions(dir: &StoreDir, cloud: &dyn ObjectStore) -> Result<(), StoreError> {
+    if honours_conditions(dir.filesystem, cloud)? {
+        return Ok(());
+    }
+    Err(StoreError::Unusable(format!(
+        "{} does not honour conditions: another store may take over at the same moment, and neither \
+         would be told. If that can be ruled out, say --force",
+        cloud.url()
+    )))
+}
+
+/// Whether a store creates nothing under a name that is taken: tried, with an object of its own.
+pub(crate) fn honours_conditions(
+    filesystem: FilesystemId,
+    cloud: &dyn ObjectStore,
+) -> Result<bool, StoreError> {
+    let call = Call::bulk();
+    let token = WriterToken::random()?;
+    let name = ObjectName::new(format!("{filesystem}/probes/{token}"));
+    let name = name.ok_or_else(|| StoreError::Unusable("the probe has no valid name".into()))?;
+    let created = cloud.create(&call, &name, &&b"first"[..])?;
+    let again = cloud.create(&call, &name, &&b"other"[..])?;
+    cloud.delete(&call, &name, None)?;
+    Ok(created == Created::New && matches!(again, Created::Exists(_)))
+}
+
+/// Claims the next epoch, or finds that this store has done so before.
+fn claim(dir: &StoreDir, claims: Claims<'_>) -> Result<(Epoch, WriterToken), StoreError> {
+    let call = Call::bulk();
+    if let Some((epoch, writer)) = read_pending(dir)? {
+        let own = claims.of_epoch(&call, epoch)?.is_some_and(|claim| claim.writer == writer);
+        if own && claims.after(&call, epoch)?.fenced.is_none() {
+            tracing::info!(%epoch, "going on with a takeover that was interrupted");
+            return Ok((epoch, writer));
+        }
+    }
+    let known = claims.newest_epoch(&call)?.map_or(dir.config.epoch, Epoch::get);
+    let newest = Epoch::new(known.max(dir.config.epoch));
+    let epoch = claims.after(&call, newest)?.free;
+    let writer = WriterToken::random()?;
+    durable::replace(&pending(dir), format!("epoch {epoch}\nwriter {writer}\n").as_bytes())?;
+    let claim = ownership::claim(&dir.keys, dir.filesystem, epoch, writer, dir.clock.as_ref());
+    claims.create(&call, &claim)?;
+    Ok((epoch, writer))
+}
+
+fn pending(dir: &StoreDir) -> PathBuf {
+    dir.layout.pending_claim()
+}
+
+fn read_pending(dir: &StoreDir) -> Result<Option<(Epoch, WriterToken)>, StoreError> {
+    let path = pending(dir);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(StoreError::io("read", &path))?,
+    };
+    let parse = || {
+        let (epoch, writer) = text.strip_prefix("epoch ")?.split_once("\nwriter ")?;
+        let writer = WriterToken::parse(writer.strip_suffix('\n')?)?;
+        Some((Epoch::new(epoch.parse().ok()?), writer))
+    };
+    // Another claim is made then.
+    Ok(parse())
+}
+
+fn forget_pending(dir: &StoreDir) -> Result<(), StoreError> {
+    let path = pending(dir);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::io("remove", &path)(error))
+        }
+        _ => durable::sync_directory(dir.layout.root()),
+    }
+}
+
+/// The store becomes what the archive has.
+fn adopt(
+    dir: &StoreDir,
+    cloud: &dyn ObjectStore,
+    owner: NewOwner,
+    heads: &Heads,
+    options: &TakeoverOptions,
+    target: &mut dyn RestoreTarget,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Takeover, StoreError> {
+    let head = choose_head(&heads.heads, &dir.keys, options.signer.as_deref(), None)?;
+    let archive = Archive::open_from(cloud, &dir.keys, dir.filesystem, head)?;
+    let archive = until(archive, options.at)?;
+    let floors = Floors::behind(&heads.heads, heads.last_snapshot);
+    let config = owner.settings(&dir.config, floors);
+    let continues = archive.snapshots().next_back().map(|last| last.snapshot);
+    // A follower that is up to date stays as it is.
+    let here = Archive::open(dir.local.as_ref(), &dir.keys, dir.filesystem);
+    let is_here = dir.writer.is_none()
+        && here.is_ok_and(|here| here.newest_digest() == archive.newest_digest());
+    if is_here {
+        config.write(&dir.layout)?;
+        forget_pending(dir)?;
+        return Ok(Takeover::Done { epoch: owner.epoch, continues, is_new: false });
+    }
+    let rebuilt = Layout::new(&dir.layout.rebuilt());
+    remove_tree(rebuilt.root())?;
+    durable::make_directory(rebuilt.root())?;
+    fill_store(&rebuilt, &archive, cloud, &config, target, progress)?;
+    // From here on the new one is whole, and takes its place now or when the store is opened.
+    config.write(&rebuilt)?;
+    Ok(Takeover::Done { epoch: owner.epoch, continues, is_new: true })
+}
+
+/// Moves a store that was made anew to its place, if there is one: entry by entry, its settings last.
+pub(crate) fn finish_rebuilt(layout: &Layout) -> Result<(), StoreError> {
+    let rebuilt = Layout::new(&layout.rebuilt());
+    if !rebuilt.config().exists() {
+        // What an interrupted takeover left is of no use: the next one begins anew.
+        return remove_tree(rebuilt.root());
+    }
+    tracing::info!(path = %layout.root().display(), "putting a store that was made anew in place");
+    // What the old filesystem's evicter carried over is of other data.
+    remove_tree(&layout.evict())?;
+    for entry in entries(rebuilt.root())? {
+        let name = entry.file_name().map(PathBuf::from).unwrap_or_default();
+        if entry == rebuilt.config() {
+            continue;
+        }
+        if entry == rebuilt.tarballs() {
+            // Tarballs that are here stay: those of the history save reading the cloud.
+            move_manifests(&rebuilt, layout)?;
+            continue;
+        }
+        let to = layout.root().join(name);
+        remove_tree(&to)?;
+        durable::rename(&entry, &to)?;
+    }
+    let pending = layout.pending_claim();
+    if pending.exists() {
+        fs::remove_file(&pending).map_err(StoreError::io("remove", &pending))?;
+    }
+    durable::rename(&rebuilt.config(), &layout.config())?;
+    remove_tree(rebuilt.root())
+}
+
+/// The manifests of the new history take the place of the others.
+fn move_manifests(from: &Layout, to: &Layout) -> Result<(), StoreError> {
+    for filesystem in entries(&from.tarballs())? {
+        let manifests = filesystem.join("manifests");
+        let Some(name) = filesystem.file_name().filter(|_| manifests.exists()) else { continue };
+        let directory = to.tarballs().join(name);
+        durable::make_directory(&directory)?;
+        let place = directory.join("manifests");
+        remove_tree(&place)?;
+        durable::rename(&manifests, &place)?;
+    }
+    Ok(())
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let failed = || StoreError::io("list", directory);
+    let listed = fs::read_dir(directory).map_err(failed())?;
+    listed.map(|entry| Ok(entry.map_err(failed())?.path())).collect()
+}
+
+fn remove_tree(path: &Path) -> Result<(), StoreError> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The history goes on from what is here.
+fn keep(
+    dir: &StoreDir,
+    claims: Claims<'_>,
+    cloud: &dyn ObjectStore,
+    owner: NewOwner,
+    heads: &Heads,
+) -> Result<Takeover, StoreError> {
+    let archive = Archive::open(dir.local.as_ref(), &dir.keys, dir.filesystem)?;
+    let kept = first_conflict(dir, &archive, claims, cloud)?;
+    let snapshots: Vec<_> = archive.snapshots().cloned().collect();
+    let (kept, dropped) = snapshots.split_at(kept);
+    forget(dir, &archive, dropped)?;
+    let continues = kept.last().map(|last| last.snapshot);
+    make_index_fit(dir)?;
+    // Numbers that either history has used are used up.
+    let last = snapshots.last().map(|last| last.snapshot).max(heads.last_snapshot);
+    let floors = Floors {
+        xid: tier_types::Xid::new(dir.config.xid_floor),
+        snapshot: last.unwrap_or(SnapshotId::new(0)),
+    };
+    owner.settings(&dir.config, floors).write(&dir.layout)?;
+    forget_pending(dir)?;
+    Ok(Takeover::Done { epoch: owner.epoch, continues, is_new: false })
+}
+
+/// The number of snapshots here before the first one that can never be uploaded, because its name
+/// holds another store's manifest.
+fn first_conflict(
+    dir: &StoreDir,
+    archive: &Archive<'_>,
+    claims: Claims<'_>,
+    cloud: &dyn ObjectStore,
+) -> Result<usize, StoreError> {
+    let call = Call::bulk();
+    let snapshots: Vec<_> = archive.snapshots().collect();
+    let mut kept = snapshots.len();
+    for (position, summary) in snapshots.iter().enumerate().rev() {
+        let manifest = archive.manifest_object(summary.snapshot)?;
+        match check_object(&call, cloud, &manifest) {
+            // What it continues was there before it was.
+            Ok(()) => break,
+            Err(error) if error.kind() == ErrorKind::Missing => {}
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                if claims.is_manifest(&call, &manifest.name)? {
+                    kept = position;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let book = status_book(dir)?;
+    let place = dir.safe_place();
+    for summary in snapshots.iter().skip(kept) {
+        let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
+        let status = book.status(header)?;
+        let was_safe = |status: tier_status::SnapshotStatus| {
+            place.as_ref().is_some_and(|place| status.is_verified_in(place))
+        };
+        if status.is_some_and(was_safe) {
+            return Err(StoreError::Damaged(format!(
+                "snapshot {} was safe, and the cloud has another store's manifest in its place; \
+                 what was evicted from this store may be nowhere else: keep both, and take over \
+                 with --discard-local or restore",
+                summary.snapshot
+            )));
+        }
+    }
+    Ok(kept)
+}
+
+/// Forgets snapshots: status log, manifest, tarballs. The newest first, so that what is left is a
+/// history at any moment.
+fn forget(
+    dir: &StoreDir,
+    archive: &Archive<'_>,
+    dropped: &[SnapshotSummary],
+) -> Result<(), StoreError> {
+    let (call, local): (_, &dyn StagingStore) = (Call::bulk(), dir.local.as_ref());
+    let book = status_book(dir)?;
+    for summary in dropped.iter().rev() {
+        let objects = archive.objects(summary.snapshot)?;
+        tracing::info!(snapshot = %summary.snapshot, "giving up a snapshot that never counted");
+        // The log first: with it alone the manifest would seem to be lost.
+        book.forget(StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot })?;
+        local.delete(&call, &objects.manifest.name, None)?;
+        for StoredObject { name, .. } in &objects.data {
+            match local.delete(&call, name, None) {
+                Err(error) if error.kind() != ErrorKind::Missing => return Err(error.into()),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes the index anew if it includes what was given up.
+fn make_index_fit(dir: &StoreDir) -> Result<(), StoreError> {
+    let archive = Archive::open(dir.local.as_ref(), &dir.keys, dir.filesystem)?;
+    let fits = {
+        let index = open_index(&index_dirs::current(&dir.layout)?, &dir.config)?;
+        match archive.catch_up(&index) {
+            Err(error) if error.kind() == ErrorKind::Damaged => false,
+            caught_up => {
+                caught_up?;
+                true
+            }
+        }
+    };
+    if fits {
+        return Ok(());
+    }
+    let options = RebuildOptions { mode: ScanMode::Tables, from_cloud: false };
+    rebuild_index_of(dir, options, &mut Watch::default()).map(drop)
+}
