@@ -51,4 +51,4 @@ pub use read::claims::{AfterEpoch, Claims, Fenced};
 pub use read::fetcher::{Fetcher, FetcherOptions};
 pub use read::listing::{list_members, write_tar};
 pub use write::options::PersistOptions;
-pub use write::persister::{PersistReport, PersistRequest, Persister};
+pub use write::persister::{EpochBegin, PersistReport, PersistRequest, Persister};

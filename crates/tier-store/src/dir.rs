@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tier_agent::CloudPort;
+use tier_agent::{CloudPort, StatusBook};
 use tier_cloud::DirStore;
 use tier_persist::{Archive, FilesystemId, Keys, WriterToken};
 use tier_status::Place;
@@ -12,6 +12,7 @@ use tier_types::{Clock, CloudId, ObjectStore, StagingStore, SystemClock, Xid};
 use crate::cloud::{KnownCloud, open_cloud};
 use crate::identity::load_keys;
 use crate::lock::StoreLock;
+use crate::wiring::status_book;
 use crate::{Config, Layout, StoreError, takeover};
 
 /// A store whose filesystem and index are not open, but which no other process opens meanwhile. It
@@ -105,7 +106,12 @@ impl StoreDir {
     pub fn archived(&self) -> Result<Xid, StoreError> {
         let floor = Xid::new(self.config.xid_floor);
         let newest = Archive::newest(self.local.as_ref(), &self.keys, self.filesystem)?;
-        Ok(newest.map_or(floor, |newest| newest.range.last().max(floor)))
+        Ok(newest.map_or(floor, |newest| newest.last_xid.max(floor)))
+    }
+
+    /// The status logs.
+    pub fn book(&self) -> Result<StatusBook, StoreError> {
+        status_book(self)
     }
 
     /// Where a snapshot counts as safe once it was verified; `None` while that is not known.

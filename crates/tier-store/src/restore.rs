@@ -142,7 +142,7 @@ pub(crate) fn fill_store(
 ) -> Result<RestoreReport, StoreError> {
     let floor = Xid::new(config.xid_floor);
     let behind = |last: Xid| last <= floor;
-    assert!(archive.snapshots().all(|s| behind(s.range.last())), "no number is given out twice");
+    assert!(archive.snapshots().all(|s| behind(s.last_xid)), "no number is given out twice");
     let RestoredInodes { n_inodes, lost } = fill(layout, archive, config, floor, target, progress)?;
     copy_manifests(archive, cloud, &DirStore::create(&layout.tarballs())?)?;
     record(layout, archive, config)?;
@@ -171,7 +171,7 @@ impl Store {
         let stores = copies.iter().map(AsRef::as_ref).collect();
         let archive = until(self.archive()?, Some(snapshot))?.with_tarballs_in(stores);
         let layout = Layout::new(path);
-        let floor = archive.snapshots().next_back().map_or(Xid::new(0), |last| last.range.last());
+        let floor = archive.snapshots().next_back().map_or(Xid::new(0), |last| last.last_xid);
         fill(&layout, &archive, &dir.config, floor, target, progress)?;
         let index = Arc::new(open_index(&index_dirs::current(&layout)?, &dir.config)?);
         Ok(Arc::new(recaller(dir, &index, dir.copies())?))
@@ -257,7 +257,7 @@ pub(crate) struct Floors {
 impl Floors {
     /// Behind all histories, also those that were left.
     pub(crate) fn behind(heads: &[Head], last_snapshot: Option<SnapshotId>) -> Self {
-        let xid = heads.iter().map(|head| head.summary.range.last()).max();
+        let xid = heads.iter().map(|head| head.summary.last_xid).max();
         Self {
             xid: xid.unwrap_or(Xid::new(0)),
             snapshot: last_snapshot.unwrap_or(SnapshotId::new(0)),

@@ -15,6 +15,8 @@ pub struct AgentState {
     pub to_upload: Option<SnapshotId>,
     /// The last transaction whose snapshot is safe, with all before it.
     pub safe_xid: Xid,
+    /// The archive shows nothing of this store's epoch yet.
+    pub is_new_epoch: bool,
     /// A snapshot is wanted up to this transaction.
     pub snapshot_wanted: Option<Xid>,
     /// Space is wanted.
@@ -53,6 +55,7 @@ pub enum AgentStep {
 ///     persisted_xid: Xid::new(50),
 ///     to_upload: Some(SnapshotId::new(3)),
 ///     safe_xid: Xid::new(20),
+///     is_new_epoch: false,
 ///     snapshot_wanted: Some(Xid::new(90)),
 ///     eviction_wanted: Some(PassGoal::Everything),
 /// };
@@ -75,6 +78,10 @@ pub fn next_step(state: &AgentState) -> AgentStep {
     if wanted && state.persisted_xid < state.last_xid {
         return AgentStep::Persist;
     }
+    // Without anything new, but for the epoch itself.
+    if state.is_new_epoch && state.snapshot_wanted.is_some() {
+        return AgentStep::Persist;
+    }
     match state.eviction_wanted {
         Some(goal) => AgentStep::Evict { safe: state.safe_xid, goal },
         None => AgentStep::Rest,
@@ -91,6 +98,7 @@ mod tests {
             persisted_xid: Xid::new(5),
             to_upload: None,
             safe_xid: Xid::new(5),
+            is_new_epoch: false,
             snapshot_wanted: None,
             eviction_wanted: None,
         }
@@ -114,6 +122,14 @@ mod tests {
         let persisted = AgentState { persisted_xid: Xid::new(9), ..wanted };
         let (safe, goal) = (Xid::new(5), PassGoal::Everything);
         assert_eq!(next_step(&persisted), AgentStep::Evict { safe, goal });
+    }
+
+    #[test]
+    fn a_new_epoch_is_shown_in_the_archive_also_if_nothing_changed() {
+        let taken_over = AgentState { is_new_epoch: true, last_xid: Xid::new(5), ..state() };
+        assert_eq!(next_step(&taken_over), AgentStep::Rest);
+        let wanted = AgentState { snapshot_wanted: Some(Xid::new(5)), ..taken_over };
+        assert_eq!(next_step(&wanted), AgentStep::Persist);
     }
 
     #[test]

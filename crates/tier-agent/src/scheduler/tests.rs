@@ -40,6 +40,7 @@ impl Stages for FakeStages {
             persisted_xid: Xid::new(0),
             to_upload: None,
             safe_xid: Xid::new(0),
+            is_new_epoch: false,
             snapshot_wanted: None,
             eviction_wanted: None,
         })

@@ -70,9 +70,10 @@ impl Stages for StoreStages {
         let nothing = Xid::new(0);
         Ok(AgentState {
             last_xid: self.context.ports.log.last_xid(),
-            persisted_xid: persisted.map_or(nothing, |persisted| persisted.range.last()),
+            persisted_xid: persisted.map_or(nothing, |persisted| persisted.last_xid),
             to_upload: to_upload.map(|summary| summary.snapshot),
-            safe_xid: safe.map_or(nothing, |safe| safe.range.last()),
+            safe_xid: safe.map_or(nothing, |safe| safe.last_xid),
+            is_new_epoch: persisted.is_some_and(|last| last.epoch < self.context.ports.epoch),
             snapshot_wanted: None,
             eviction_wanted: None,
         })

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use tier_log::{NetChanges, NetChangesOptions};
-use tier_persist::{PersistReport, PersistRequest, Persister, SnapshotSummary};
+use tier_persist::{EpochBegin, PersistReport, PersistRequest, Persister, SnapshotSummary};
 use tier_status::StatusHeader;
 use tier_types::{
     Ino, LogService, MountedSnapshot, PortError, Publication, SnapshotId, Xid, XidRange,
@@ -37,14 +37,40 @@ pub(super) fn persist(
     archive.catch_up(&context.ports.index)?;
     let next = NextSnapshot::after(archive.snapshots().next_back(), context.ports.floor);
     let log = context.ports.log.as_ref();
-    let Some(publication) = publish(log, next.first)? else { return Ok(None) };
     let snapshot = next.snapshot;
+    let Some(publication) = publish(log, next.first)? else {
+        // Nothing changed; a new epoch is shown in the archive all the same.
+        return match archive.snapshots().next_back() {
+            Some(last) if last.epoch < context.ports.epoch => {
+                begin_epoch(context, persister, last, snapshot)?;
+                Ok(Some(PersistedSnapshot { snapshot, report: PersistReport::default() }))
+            }
+            Some(_) | None => Ok(None),
+        };
+    };
     let held = Held { log, publication: Some(publication) };
     let report = Attempt { context, persister, publication, stop }.run(next)?;
     // An error from here is told although the snapshot counts: it is in the archive, and the next
     // attempt goes on behind it.
     held.release()?;
     Ok(Some(PersistedSnapshot { snapshot, report }))
+}
+
+/// Commits the first step of an epoch in which nothing has changed yet.
+fn begin_epoch(
+    context: &StageContext,
+    persister: &Persister,
+    last: &SnapshotSummary,
+    snapshot: SnapshotId,
+) -> Result<(), AgentError> {
+    let epoch = context.ports.epoch;
+    let writer = context.ports.writer.ok_or(AgentError::Follower)?;
+    let status = context.status_sink(StatusHeader { epoch, snapshot })?;
+    // Transactions up to the floor were used by histories that are not continued.
+    let last_xid = last.last_xid.max(context.ports.floor.xid);
+    let failed = last.failed.as_slice();
+    let begin = EpochBegin { epoch, writer, snapshot, last_xid, failed, status: &status };
+    Ok(persister.begin_epoch(&begin)?)
 }
 
 /// A publication whose KVS snapshot is held. Dropped by an attempt that fails or panics, it is
@@ -88,7 +114,7 @@ impl NextSnapshot {
             // numbers between the two are used up by snapshots that are only in the cloud.
             Some(last) => Self {
                 snapshot: last.snapshot.next().max(after_floor),
-                first: last.range.end().max(first),
+                first: last.last_xid.next().max(first),
                 failed: last.failed.clone(),
             },
         }

@@ -83,7 +83,7 @@ fn check_nothing_is_lost(context: &StageContext, archive: &Archive<'_>) -> Resul
 /// the transactions that it lost to others, and the archive would hold both under one id.
 fn check_filesystem(context: &StageContext, archive: &Archive<'_>) -> Result<(), AgentError> {
     let last = context.ports.log.last_xid();
-    let archived = archive.snapshots().next_back().map(|newest| newest.range.last());
+    let archived = archive.snapshots().next_back().map(|newest| newest.last_xid);
     match archived.filter(|archived| *archived > last) {
         Some(archived) => Err(AgentError::BehindArchive { last, archived }),
         None => Ok(()),

@@ -39,6 +39,7 @@ impl FakeStages {
             persisted_xid: Xid::new(0),
             to_upload: None,
             safe_xid: Xid::new(0),
+            is_new_epoch: false,
             snapshot_wanted: None,
             eviction_wanted: None,
         };

@@ -56,7 +56,7 @@ fn show(context: &Context, args: &StatusArgs) -> Result<()> {
     let last_xid = store.fs.last_xid();
     // A store without a snapshot has persisted nothing; one that fell behind its archive has
     // nothing to persist.
-    let persisted = store.archive()?.snapshots().next_back().map(|last| last.range.last());
+    let persisted = store.archive()?.snapshots().next_back().map(|last| last.last_xid);
     let backlog = last_xid.get().saturating_sub(persisted.map_or(0, Xid::get));
     // Also those that the archive has no manifest of yet: a failed attempt shows its error here.
     let statuses = store.book().all()?;

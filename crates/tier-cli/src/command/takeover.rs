@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use serde_json::json;
+use tier_agent::Task;
 use tier_store::{LocalState, StoreDir, Takeover, TakeoverOptions};
 use tier_types::SnapshotId;
 
@@ -29,7 +30,12 @@ pub(super) fn run(context: &Context, args: &TakeoverArgs) -> Result<()> {
     // A filesystem that was made anew is closed before it is moved to its place, which opening the
     // store does.
     drop((target, dir));
-    drop(StoreDir::open(&args.store)?);
+    let opened = context.open_to_archive(&args.store)?;
+    if matches!(done, Takeover::Done { .. }) {
+        // What the archive lacks goes up, and the epoch's first step, by which a restore learns whose
+        // history goes on.
+        context.perform(&opened, Task::Snapshot, "uploading")?;
+    }
     let store = args.store.display();
     let text = match &done {
         Takeover::WasWriter(epoch) => format!("{store} is the writer already (epoch {epoch}).\n"),

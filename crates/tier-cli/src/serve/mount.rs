@@ -33,9 +33,6 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
     let store = if args.read_only { context.open(&path)? } else { context.open_to_write(&path)? };
     // Changes of a follower could never be archived.
     let read_only = args.read_only || store.is_follower();
-    if read_only && !args.read_only {
-        context.console.note("This store is a follower: it is mounted read-only.");
-    }
     let live = start(Arc::clone(&store))?;
     tracing::info!(store = %path.display(), "the agent has started");
     // A read-only mount changes nothing of its own accord, and needs no schedule to archive it.
@@ -62,7 +59,8 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
     // Without signals there would be no way to end it but umount, so that it is ended here.
     let signals = unmount_on_signal(&mount).inspect_err(|_| drop(mount.unmount()))?;
     let mountpoint = mount.mountpoint().display();
-    context.console.note(&format!("Mounted {} on {mountpoint}.", path.display()));
+    let why = if store.is_follower() { ", read-only because it is a follower" } else { "" };
+    context.console.note(&format!("Mounted {} on {mountpoint}{why}.", path.display()));
     let ended = mount.wait();
     tracing::info!("the mount has ended");
     signals.close();

@@ -29,12 +29,13 @@ fn the_whole_life_of_a_store() {
     store.check_export(&restored, "out-restored");
     // The restored store lives on: it evicts what it recalled, and takes snapshots of its own.
     tier(&["evict", &restored, "--all"]).ok();
+    tier(&["takeover", &restored]).ok();
     let tree = store.tree().display().to_string();
     tier(&["import", &restored, &tree, "--into", "/again"]).ok();
     tier(&["snapshot", &restored]).ok();
     tier(&["verify", &restored]).ok();
     let listed = tier(&["snapshots", &restored, "--json"]).ok();
-    assert_eq!(listed.matches("\"snapshot\"").count(), 2, "{listed}");
+    assert_eq!(listed.matches("\"snapshot\"").count(), 3, "{listed}");
     assert!(listed.contains("\"epoch\": 2"), "{listed}");
 }
 
@@ -57,6 +58,7 @@ fn an_old_snapshot_is_exported_and_restored_as_it_was() {
     let base = ["restore", &restored, "--cloud", &cloud, "--identity", &identity];
     tier(&[&base[..], &["--snapshot", "1"]].concat()).ok();
     store.check_export(&restored, "restored-out");
+    tier(&["takeover", &restored, "--at", "1"]).ok();
     tier(&["import", &restored, &store.at("more")]).ok();
     tier(&["snapshot", &restored]).ok();
     tier(&["evict", &restored, "--all"]).ok();
@@ -172,6 +174,7 @@ fn a_restored_store_keeps_to_its_history_when_its_index_is_rebuilt() {
         assert_eq!(tier(&["index", "dump", &restored]).ok(), dump, "{how:?}");
         tier(&["index", "check", &restored]).ok();
     }
+    tier(&["takeover", &restored, "--at", "1"]).ok();
     // What is new, here and not yet in the cloud, is in a new index as well.
     fs::write(store.at("more/hello"), "another\n").unwrap();
     tier(&["import", &restored, &store.at("more"), "--into", "/new"]).ok();

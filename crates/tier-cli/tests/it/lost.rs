@@ -154,6 +154,7 @@ fn a_flipped_bit_is_lost_and_stays_lost_in_every_restore_until_it_is_replaced() 
     damaged.check(&first);
     fs::create_dir(store.at("more")).unwrap();
     fs::write(store.at("more/late"), "late\n").unwrap();
+    tier(&["takeover", &first]).ok();
     tier(&["import", &first, &store.at("more")]).ok();
     // Nothing of it is new: the archive knows it, and so does this filesystem.
     tier(&["snapshot", &first]).ok();
@@ -165,6 +166,7 @@ fn a_flipped_bit_is_lost_and_stays_lost_in_every_restore_until_it_is_replaced() 
     for (name, content) in [("small", &damaged.small), ("large", &damaged.large)] {
         fs::write(store.at(&format!("files/{name}")), content).unwrap();
     }
+    tier(&["takeover", &second]).ok();
     tier(&["import", &second, &store.at("files")]).ok();
     tier(&["snapshot", &second]).ok();
     tier(&["verify", &second]).ok();

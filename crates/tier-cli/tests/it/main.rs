@@ -33,6 +33,8 @@ mod matrix;
 #[cfg(test)]
 mod mount;
 #[cfg(test)]
+mod ownership;
+#[cfg(test)]
 mod power;
 #[cfg(test)]
 mod random;

@@ -28,7 +28,7 @@ impl<'a> Mounted<'a> {
     }
 
     /// Mounts the store at this path of a test.
-    fn of(store: &'a Store, path: &str, args: &[&str]) -> Option<Self> {
+    pub(crate) fn of(store: &'a Store, path: &str, args: &[&str]) -> Option<Self> {
         if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/fuse") {
             eprintln!("SKIPPED: this machine has no FUSE that this user may use ({error})");
             return None;
@@ -49,7 +49,7 @@ impl<'a> Mounted<'a> {
         &self.directory
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
@@ -285,6 +285,7 @@ fn an_index_of_a_restored_store_is_rebuilt_while_it_is_in_use() {
     original.run("snapshot", &[]).ok();
     let (restored, key) = (original.at("restored"), original.at("store/identity.key"));
     tier(&["restore", &restored, "--cloud", &original.cloud_url(), "--identity", &key]).ok();
+    tier(&["takeover", &restored]).ok();
     let Some(mounted) = Mounted::of(&original, &restored, &["--no-agent"]) else { return };
     fs::write(mounted.path("late"), "late").unwrap();
     // Committed here, and not in the cloud, which has all that was before.

@@ -56,6 +56,8 @@ pub(crate) struct Manifest {
     pub(crate) kind: ManifestKind,
     /// Its transactions, if it brings any.
     pub(crate) range: Option<XidRange>,
+    /// The last transaction of the history up to here.
+    pub(crate) last_xid: Xid,
     /// `None` if it is complete. Otherwise it is a part of a long snapshot, which holds inodes up to
     /// this one.
     pub(crate) covered: Option<Ino>,
@@ -105,6 +107,7 @@ struct WireManifest {
     snapshot: u64,
     kind: ManifestKind,
     range: Option<WireRange>,
+    last_xid: u64,
     covered: Option<u64>,
     created: WireTime,
     chunk_bytes: u32,
@@ -205,6 +208,7 @@ impl Manifest {
             snapshot: self.snapshot.get(),
             kind: self.kind,
             range,
+            last_xid: self.last_xid.get(),
             covered: self.covered.map(Ino::get),
             created: WireTime { seconds: self.created.seconds, nanos: self.created.nanos },
             chunk_bytes: self.chunk_bytes,
@@ -234,12 +238,15 @@ impl Manifest {
             Some(WireRange { start, end }) => Some(XidRange::new(Xid::new(start), Xid::new(end))?),
             None => None,
         };
+        let last_xid = Xid::new(wire.last_xid);
+        range.is_none_or(|range| range.last() == last_xid).then_some(())?;
         Some(Self {
             filesystem,
             epoch: Epoch::new(wire.epoch),
             snapshot: SnapshotId::new(wire.snapshot),
             kind: wire.kind,
             range,
+            last_xid,
             covered: wire.covered.map(Ino::new),
             created: Timestamp { seconds, nanos },
             chunk_bytes: wire.chunk_bytes,
@@ -340,6 +347,7 @@ mod tests {
             snapshot,
             kind: ManifestKind::Snapshot,
             range: XidRange::new(Xid::new(3), Xid::new(9)),
+            last_xid: Xid::new(8),
             covered: None,
             created: Timestamp { seconds: -1, nanos: 5 },
             chunk_bytes: 512,

@@ -9,8 +9,8 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use tier_types::{
-    Call, Epoch, ErrorKind, HasKind, Ino, ObjectName, ObjectStore, SnapshotId, Timestamp, XidRange,
-    to_u64,
+    Call, Epoch, ErrorKind, HasKind, Ino, ObjectName, ObjectStore, SnapshotId, Timestamp, Xid,
+    XidRange, to_u64,
 };
 
 use crate::damage::Damage;
@@ -33,8 +33,10 @@ pub struct SnapshotSummary {
     pub epoch: Epoch,
     /// Its number.
     pub snapshot: SnapshotId,
-    /// Its transactions.
-    pub range: XidRange,
+    /// Its transactions; `None` if it only begins an epoch.
+    pub range: Option<XidRange>,
+    /// The last transaction of the history up to it.
+    pub last_xid: Xid,
     /// When it was committed.
     pub created: Timestamp,
     /// Inodes that changed.
@@ -382,22 +384,18 @@ impl ChainLink {
     fn read(store: &dyn ObjectStore, name: ObjectName, keys: &Keys) -> Result<Self, PersistError> {
         let StoredManifest { opened, content } = StoredManifest::read(store, &name, keys)?;
         let OpenedManifest { manifest, reference, encrypted } = opened;
-        let range = match manifest {
-            Manifest {
-                kind: ManifestKind::Snapshot, range: Some(range), covered: None, ..
-            } => range,
-            Manifest { .. } => {
-                let problem = "it is of a kind that this version of tier does not know";
-                return Err(PersistError::damaged(name, problem));
-            }
-        };
+        if manifest.kind != ManifestKind::Snapshot || manifest.covered.is_some() {
+            let problem = "it is of a kind that this version of tier does not know";
+            return Err(PersistError::damaged(name, problem));
+        }
         // The lengths are the manifest's word: they need not have a sum.
         let lengths = manifest.tarballs.iter().map(|tarball| tarball.content.len_bytes);
         let tarball_bytes = lengths.fold(0, u64::saturating_add);
         let summary = SnapshotSummary {
             epoch: manifest.epoch,
             snapshot: manifest.snapshot,
-            range,
+            range: manifest.range,
+            last_xid: manifest.last_xid,
             created: manifest.created,
             n_inodes: manifest.n_inodes,
             data_bytes: manifest.data_bytes,
@@ -485,15 +483,16 @@ fn check_chain(chain: &[ChainLink]) -> Result<(), PersistError> {
     for (before, after) in pairs {
         // A new epoch may begin behind transactions that were never archived, and has another
         // signer if the operator said so; within an epoch there is neither.
+        let last = before.summary.last_xid;
+        // What brings none begins where its parent ends.
+        let start = after.summary.range.map_or(last.next(), XidRange::start);
         let problem = if after.parent != Some(before.reference) {
             "its parent is not the one that is there"
         } else if after.summary.snapshot <= before.summary.snapshot {
             "its number is not above its parent's"
-        } else if after.summary.range.start() < before.summary.range.end() {
+        } else if start <= last || after.summary.last_xid < last {
             "its transactions begin before the end of its parent's"
-        } else if after.summary.epoch == before.summary.epoch
-            && after.summary.range.start() > before.summary.range.end()
-        {
+        } else if after.summary.epoch == before.summary.epoch && start > last.next() {
             "transactions between its parent and itself are missing"
         } else if after.signer != before.signer && after.summary.epoch == before.summary.epoch {
             "it is signed by another key"

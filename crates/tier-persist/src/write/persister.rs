@@ -15,7 +15,7 @@ use tier_index::{Index, TarballId};
 use tier_status::{Event, StatusSink};
 use tier_types::{
     Clock, Epoch, FileUpdate, Ino, MountedSnapshot, ObjectStore, PortError, SnapshotId,
-    StagingStore, XidRange, to_u64,
+    StagingStore, Xid, XidRange, to_u64,
 };
 
 use crate::derive::apply::{self, Apply, ScanMode};
@@ -64,6 +64,28 @@ impl std::fmt::Debug for PersistRequest<'_> {
             .field("snapshot", &self.snapshot)
             .field("range", &self.range)
             .finish_non_exhaustive()
+    }
+}
+
+/// A new epoch of an archive that has a history already.
+pub struct EpochBegin<'a> {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The store that has it.
+    pub writer: WriterToken,
+    /// The number of the step.
+    pub snapshot: SnapshotId,
+    /// The last transaction of the history that it continues.
+    pub last_xid: Xid,
+    /// Inodes that the last snapshot could not read in full.
+    pub failed: &'a [Ino],
+    /// Where events go.
+    pub status: &'a dyn StatusSink,
+}
+
+impl std::fmt::Debug for EpochBegin<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EpochBegin").field("epoch", &self.epoch).finish_non_exhaustive()
     }
 }
 
@@ -217,6 +239,34 @@ impl Persister {
         Ok(report)
     }
 
+    /// Begins an epoch: commits a step without any content, so that the archive shows from now on
+    /// whose history goes on, and from which snapshot.
+    pub fn begin_epoch(&self, begin: &EpochBegin<'_>) -> Result<(), PersistError> {
+        let EpochBegin { epoch, writer, snapshot, last_xid, failed, status } = *begin;
+        tracing::info!(%snapshot, %epoch, "beginning an epoch");
+        self.check_is_next(epoch, snapshot)?;
+        let manifest = Manifest {
+            filesystem: self.filesystem,
+            epoch,
+            snapshot,
+            kind: ManifestKind::Snapshot,
+            range: None,
+            last_xid,
+            covered: None,
+            created: self.clock.now(),
+            chunk_bytes: self.index.chunk_bytes(),
+            parent: self.parent()?,
+            writer,
+            failed: failed.to_vec(),
+            n_inodes: 0,
+            data_bytes: 0,
+            tarballs: Vec::new(),
+            others: Vec::new(),
+            signer: self.keys.signer(),
+        };
+        self.commit(&manifest, status, &PersistReport::default())
+    }
+
     /// Removes what an interrupted snapshot left: temporary files, and tarballs of this epoch's
     /// snapshots after `last` that no manifest commits.
     pub fn discard_uncommitted(&self, epoch: Epoch, last: SnapshotId) -> Result<(), PersistError> {
@@ -272,19 +322,14 @@ impl Persister {
         tarballs: Vec<TarballObject>,
         report: &PersistReport,
     ) -> Result<Manifest, PersistError> {
-        // The parent is what the index includes: that is what the snapshot's updates are relative
-        // to.
-        let parent = self.index.applied()?.map(|applied| ManifestRef {
-            epoch: applied.epoch,
-            snapshot: applied.snapshot,
-            digest: applied.manifest_digest,
-        });
+        let parent = self.parent()?;
         Ok(Manifest {
             filesystem: self.filesystem,
             epoch: request.epoch,
             snapshot: request.snapshot,
             kind: ManifestKind::Snapshot,
             range: Some(request.range),
+            last_xid: request.range.last(),
             covered: None,
             created: self.clock.now(),
             chunk_bytes: request.mounted.chunk_bytes(),
@@ -297,6 +342,15 @@ impl Persister {
             others: Vec::new(),
             signer: self.keys.signer(),
         })
+    }
+
+    /// What the index includes: that is what a snapshot's updates are relative to.
+    fn parent(&self) -> Result<Option<ManifestRef>, PersistError> {
+        Ok(self.index.applied()?.map(|applied| ManifestRef {
+            epoch: applied.epoch,
+            snapshot: applied.snapshot,
+            digest: applied.manifest_digest,
+        }))
     }
 
     /// Makes the manifest durable, and brings the index up to it.

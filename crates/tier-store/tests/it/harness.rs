@@ -2,8 +2,9 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tier_agent::{AgentReport, Task};
 use tier_status::NullSink;
 use tier_store::{
@@ -20,11 +21,18 @@ pub(crate) const CHUNK: u32 = 4096;
 
 /// A recall that is there once the store is open.
 #[derive(Default)]
-pub(crate) struct LateRecall(OnceLock<Arc<dyn Recall>>);
+pub(crate) struct LateRecall(Mutex<Option<Arc<dyn Recall>>>);
+
+impl LateRecall {
+    /// Takes the place of one of a store that was closed.
+    pub(crate) fn set(&self, recall: Arc<dyn Recall>) {
+        *self.0.lock() = Some(recall);
+    }
+}
 
 impl Recall for LateRecall {
     fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError> {
-        let recall = self.0.get();
+        let recall = self.0.lock().clone();
         recall.expect("nothing is evicted before the store is open").recall(request)
     }
 }
@@ -60,6 +68,12 @@ impl LogService for LogOf {
     fn retire_segments(&self, xid: Xid) -> Result<(), PortError> {
         self.0.log().retire_segments(xid)
     }
+}
+
+/// The ports of a filesystem.
+pub(crate) fn ports_of(kvs: &FakeKvs) -> Filesystem {
+    let log = Arc::new(LogOf(kvs.clone()));
+    Filesystem { log, instance: Arc::new(kvs.clone()), chunk_bytes: CHUNK }
 }
 
 /// A directory with a cloud and stores in it.
@@ -98,12 +112,19 @@ impl World {
         make: impl FnOnce(Arc<LateRecall>) -> FakeKvs,
     ) -> Result<Opened, StoreError> {
         let recall = Arc::new(LateRecall::default());
-        let kvs = make(Arc::clone(&recall));
-        let log = Arc::new(LogOf(kvs.clone()));
-        let ports = Filesystem { log, instance: Arc::new(kvs.clone()), chunk_bytes: CHUNK };
+        self.open_with(name, make(Arc::clone(&recall)), &recall)
+    }
+
+    /// Opens a store with a filesystem that has this recall.
+    pub(crate) fn open_with(
+        &self,
+        name: &str,
+        kvs: FakeKvs,
+        recall: &LateRecall,
+    ) -> Result<Opened, StoreError> {
         let dir = StoreDir::open(&self.path(name))?;
-        let store = Store::open(dir, ports, Arc::new(NullSink), OpenMode::Current)?;
-        assert!(recall.0.set(store.recall()).is_ok());
+        let store = Store::open(dir, ports_of(&kvs), Arc::new(NullSink), OpenMode::Current)?;
+        recall.set(store.recall());
         Ok(Opened { kvs, store })
     }
 
@@ -118,18 +139,21 @@ impl World {
 
     /// Restores the cloud into a store of this name, and opens it.
     pub(crate) fn restored(&self, name: &str) -> Opened {
+        let (kvs, recall) = self.restored_kvs(name);
+        let ports = ports_of(&kvs);
+        let dir = StoreDir::open(&self.path(name)).unwrap();
+        let store = Store::open(dir, ports, Arc::new(NullSink), OpenMode::Current).unwrap();
+        recall.set(store.recall());
+        Opened { kvs, store }
+    }
+
+    /// The same, and closes it.
+    pub(crate) fn restored_kvs(&self, name: &str) -> (FakeKvs, Arc<LateRecall>) {
         let source = RestoreSource::new(self.cloud(), Layout::new(&self.path("store")).identity());
         let mut target = Restored::default();
         let report = restore(&self.path(name), &source, &mut target, &mut |_| {}).unwrap();
         assert!(report.n_inodes > 0 && report.failed.is_empty(), "{report:?}");
-        let Restored { recall, kvs } = target;
-        let kvs = kvs.unwrap();
-        let log = Arc::new(LogOf(kvs.clone()));
-        let ports = Filesystem { log, instance: Arc::new(kvs.clone()), chunk_bytes: CHUNK };
-        let dir = StoreDir::open(&self.path(name)).unwrap();
-        let store = Store::open(dir, ports, Arc::new(NullSink), OpenMode::Current).unwrap();
-        assert!(recall.0.set(store.recall()).is_ok());
-        Opened { kvs, store }
+        (target.kvs.unwrap(), target.recall)
     }
 }
 

@@ -5,4 +5,6 @@ mod harness;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
+mod ownership;
+#[cfg(test)]
 mod refusals;

@@ -235,6 +235,14 @@ impl FakeKvs {
         self.find(name).expect("a file of this name")
     }
 
+    /// The names of the files in the root directory.
+    pub fn names(&self) -> Vec<String> {
+        let inodes = self.shared.inodes.lock();
+        let files = inodes.values().filter(|inode| inode.state.attr.kind == FileKind::Regular);
+        let links = files.flat_map(|inode| inode.state.links.iter());
+        links.map(|link| String::from_utf8_lossy(link.name.as_bytes()).into_owned()).collect()
+    }
+
     /// The bytes of one chunk of a file, up to its end. What is evicted is recalled and kept.
     pub fn read_chunk(&self, name: &str, chunk: u64) -> Result<Vec<u8>, PortError> {
         let chunk = ChunkRange::one(ChunkNo::new(chunk)).expect("a chunk of a file");
