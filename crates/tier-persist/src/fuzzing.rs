@@ -4,6 +4,7 @@
 use tier_index::TarballId;
 use tier_types::{Epoch, SnapshotId};
 
+use crate::format::claim::Claim;
 use crate::format::digest::frame_digest;
 use crate::format::keys::Keys;
 use crate::format::manifest::Manifest;
@@ -17,12 +18,15 @@ use crate::format::tarball::toc::root::TocRoot;
 use crate::format::{age, names, seekable};
 use crate::read::scanner::{self, Expected};
 
-/// The content of a manifest, and the whole object in clear.
+/// The contents of a manifest and of a claim, and the whole objects in clear.
 pub fn manifest(bytes: &[u8], keys: &Keys) {
-    drop(Manifest::from_content(bytes));
+    drop(Manifest::from_content(bytes, keys.signer()));
+    drop(Claim::from_content(bytes, keys.signer()));
     let filesystem = FilesystemId::from_bytes([0x5a; 16]);
     let name = names::manifest_name(filesystem, Epoch::new(1), SnapshotId::new(1));
     drop(Manifest::from_object(bytes, &name, keys));
+    let name = names::claim_name(filesystem, Epoch::new(1));
+    drop(Claim::from_object(bytes, &name, keys));
 }
 
 /// A part of a table of contents, and its root.

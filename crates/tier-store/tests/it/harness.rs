@@ -28,6 +28,11 @@ impl LateRecall {
     pub(crate) fn set(&self, recall: Arc<dyn Recall>) {
         *self.0.lock() = Some(recall);
     }
+
+    /// Lets go of the store, which is to be closed.
+    pub(crate) fn clear(&self) {
+        *self.0.lock() = None;
+    }
 }
 
 impl Recall for LateRecall {

@@ -19,8 +19,8 @@ use tier_store::{
 };
 use tier_testkit::FakeKvs;
 use tier_types::{
-    Call, Created, ErrorKind, ListPage, MountedInstance, ObjectContent, ObjectMetadata, ObjectName,
-    ObjectStore, ObjectVersion, PortError, RangeRead, StoreLayer,
+    Call, Created, ErrorKind, ListPage, ObjectContent, ObjectMetadata, ObjectName, ObjectStore,
+    ObjectVersion, PortError, RangeRead, StoreLayer,
 };
 
 use crate::harness::{CHUNK, LateRecall, Restored, World, ports_of};
@@ -64,8 +64,10 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Lets one store after another make a request, until all are finished.
+    /// Lets one store after another make requests, until all are finished: one, a few, or so many
+    /// that all of a takeover comes between two requests of another store.
     fn schedule(&self, n_actors: usize, random: &mut Random) {
+        let (mut actor, mut n_left) = (0, 0);
         loop {
             let mut state = self.state.lock();
             self.changed.wait_while(&mut state, |state| {
@@ -75,8 +77,12 @@ impl Gate {
             if waiting.is_empty() {
                 return;
             }
-            let actor = waiting[random.below(waiting.len())];
-            if random.below(25) == 0 {
+            if n_left == 0 || !waiting.contains(&actor) {
+                actor = waiting[random.below(waiting.len())];
+                n_left = [1, 3, 10, 60][random.below(4)];
+            }
+            n_left -= 1;
+            if random.below(150) == 0 {
                 state.crashed.insert(actor);
             }
             state.turn = Some(actor);
@@ -227,6 +233,7 @@ impl Actor<'_> {
         if snapshot.is_ok() {
             agent.perform(Task::Evict(PassGoal::Everything), &Arc::default()).unwrap();
         }
+        self.recall.clear();
     }
 
     fn take_over(&mut self) {
@@ -260,6 +267,7 @@ fn run(seed: u64) -> Result<(), StoreError> {
     let kvs = FakeKvs::with_recall(CHUNK, recall.clone()).file("first", &content_of("first"));
     let opened = world.open_with("store", kvs.clone(), &recall).unwrap();
     opened.perform(Task::Snapshot);
+    recall.clear();
     drop(opened);
     let mut first = Some((kvs, recall));
     let gate = Arc::new(Gate::default());
@@ -304,7 +312,7 @@ fn run(seed: u64) -> Result<(), StoreError> {
         for name in &actor.files {
             assert_eq!(actor.kvs.read(name).unwrap(), content_of(name), "seed {seed}: {name}");
         }
-        assert!(actor.kvs.usage().is_ok());
+        actor.recall.clear();
     }
     Ok(())
 }
