@@ -224,6 +224,10 @@ impl Worker {
             // here.
             Task::Upload => {}
             Task::UploadAll => self.stages.forget_verified()?,
+            Task::TakeBack(snapshot) => {
+                self.stages.take_back(snapshot)?;
+                return Ok(AgentReport::default());
+            }
             Task::Evict(goal) => wanted.eviction = Some(goal),
             Task::EvictDryRun(goal) => return self.evict_dry_run(goal),
         }

@@ -1,6 +1,7 @@
 //! The agent's error: a step failed, or the thread that carries steps out.
 
 use tier_evict::EvictError;
+use tier_index::IndexError;
 use tier_persist::{Fenced, PersistError};
 use tier_status::StatusError;
 use tier_types::{ErrorKind, HasKind, PortError, Xid};
@@ -15,6 +16,9 @@ pub enum AgentError {
     /// Evicting failed.
     #[error(transparent)]
     Evict(#[from] EvictError),
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
     /// A status log failed.
     #[error(transparent)]
     Status(#[from] StatusError),
@@ -55,6 +59,7 @@ impl HasKind for AgentError {
         match self {
             Self::Persist(error) => error.kind(),
             Self::Evict(error) => error.kind(),
+            Self::Index(error) => error.kind(),
             Self::Status(error) => error.kind(),
             Self::Port(error) => error.kind(),
             Self::BehindArchive { .. } => ErrorKind::Damaged,

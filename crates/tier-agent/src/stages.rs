@@ -36,6 +36,10 @@ pub trait Stages: Send {
     /// Takes back that anything was verified in the place that makes it safe.
     fn forget_verified(&mut self) -> Result<(), AgentError>;
 
+    /// Takes back that this snapshot is verified in the place that makes it safe, because an object
+    /// of it is damaged there.
+    fn take_back(&mut self, snapshot: SnapshotId) -> Result<(), AgentError>;
+
     /// Evicts from what is safe up to this transaction.
     fn evict(
         &mut self,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tier_status::{SnapshotStatus, StatusError, StatusHeader, StatusLog, StatusWriter};
-use tier_types::Clock;
+use tier_types::{Clock, Epoch, SnapshotId};
 
 const EXTENSION: &str = "status";
 
@@ -66,21 +66,45 @@ impl StatusBook {
         }
     }
 
+    /// How far all snapshots have got whose numbers are above this one, oldest first. Only their logs
+    /// are read.
+    pub fn after(&self, last: SnapshotId) -> Result<Vec<SnapshotStatus>, StatusError> {
+        let newer = self.headers()?.into_iter().filter(|header| header.snapshot > last);
+        self.read(newer)
+    }
+
+    /// How far the newest of all snapshots have got, at most `n_max` of them, oldest first.
+    pub fn newest(&self, n_max: usize) -> Result<Vec<SnapshotStatus>, StatusError> {
+        let headers = self.headers()?;
+        let n_older = headers.len().saturating_sub(n_max);
+        self.read(headers.into_iter().skip(n_older))
+    }
+
     /// How far all snapshots have got, oldest first.
     pub fn all(&self) -> Result<Vec<SnapshotStatus>, StatusError> {
+        self.read(self.headers()?)
+    }
+
+    fn read(
+        &self,
+        headers: impl IntoIterator<Item = StatusHeader>,
+    ) -> Result<Vec<SnapshotStatus>, StatusError> {
+        let statuses = headers.into_iter().map(|header| self.status(header).transpose());
+        statuses.flatten().collect()
+    }
+
+    /// The snapshots that have a log, in the order of their numbers.
+    fn headers(&self) -> Result<Vec<StatusHeader>, StatusError> {
         let failed =
             |source| StatusError::Io { operation: "list", path: self.directory.clone(), source };
-        let mut all = Vec::new();
+        let mut headers = Vec::new();
         for entry in fs::read_dir(&self.directory).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            // A log without a complete first line says nothing yet.
-            if path.extension().and_then(|extension| extension.to_str()) == Some(EXTENSION) {
-                all.extend(StatusLog::read(&path)?.map(|log| log.status()));
-            }
+            let name = entry.map_err(failed)?.file_name();
+            headers.extend(name.to_str().and_then(parse_name));
         }
         // A directory lists in no order, and numbers of snapshots go on from one epoch to the next.
-        all.sort_by_key(|status| (status.header.snapshot, status.header.epoch));
-        Ok(all)
+        headers.sort_by_key(|header| (header.snapshot, header.epoch));
+        Ok(headers)
     }
 
     fn path(&self, header: StatusHeader) -> PathBuf {
@@ -88,4 +112,12 @@ impl StatusBook {
         // Zeros in front, so that a sorted listing shows the logs in their order.
         self.directory.join(format!("e{:08}-s{:010}.{EXTENSION}", epoch.get(), snapshot.get()))
     }
+}
+
+/// What the name of a log says; `None` for any other file.
+fn parse_name(name: &str) -> Option<StatusHeader> {
+    let stem = name.strip_suffix(EXTENSION)?.strip_suffix('.')?;
+    let (epoch, snapshot) = stem.strip_prefix('e')?.split_once("-s")?;
+    let (epoch, snapshot) = (epoch.parse().ok()?, snapshot.parse().ok()?);
+    Some(StatusHeader { epoch: Epoch::new(epoch), snapshot: SnapshotId::new(snapshot) })
 }

@@ -1,6 +1,7 @@
 //! Tasks: what a caller, or the schedule, wants the agent to do.
 
 use tier_evict::PassGoal;
+use tier_types::SnapshotId;
 
 /// Something that the agent is to do now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -11,6 +12,9 @@ pub enum Task {
     Upload,
     /// Compare also what counts as verified, and upload what is not there any more.
     UploadAll,
+    /// Take back that this snapshot is verified in the place that makes it safe: an object of it is
+    /// damaged there.
+    TakeBack(SnapshotId),
     /// Free space from what is safe.
     Evict(PassGoal),
     /// Say what [`Evict`](Self::Evict) would do.

@@ -61,7 +61,9 @@ impl TaskPlanner {
         tracing::debug!(?due, ?inputs, "due task");
         match due {
             // Counted from its beginning, so that a task that fails at once rests as well.
-            Task::Snapshot | Task::Upload | Task::UploadAll => self.last_snapshot = Some(now),
+            Task::Snapshot | Task::Upload | Task::UploadAll | Task::TakeBack(_) => {
+                self.last_snapshot = Some(now)
+            }
             Task::Evict(_) | Task::EvictDryRun(_) => {
                 self.last_eviction = Some(now);
                 // Until space is seen not to be low, it did not help.

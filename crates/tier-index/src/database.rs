@@ -28,17 +28,19 @@ pub(crate) enum Table {
     Extents,
     Inodes,
     Tarballs,
+    Chain,
     Meta,
 }
 
 impl Table {
-    const ALL: [Self; 4] = [Self::Extents, Self::Inodes, Self::Tarballs, Self::Meta];
+    const ALL: [Self; 5] = [Self::Extents, Self::Inodes, Self::Tarballs, Self::Chain, Self::Meta];
 
     fn name(self) -> &'static str {
         match self {
             Self::Extents => "extents",
             Self::Inodes => "inodes",
             Self::Tarballs => "tarballs",
+            Self::Chain => "chain",
             Self::Meta => "meta",
         }
     }

@@ -32,13 +32,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
-use tier_types::{ChunkNo, Ino};
+use tier_types::{ChunkNo, Ino, SnapshotId};
 
 use crate::database::{Database, Table};
 use crate::delta::Delta;
 use crate::location::{Extent, ExtentContent, InodeLocation, TarballId};
 use crate::options::IndexOptions;
 use crate::rows::Applied;
+use crate::tables::META_SAFE;
 use crate::{IndexError, key};
 
 const META_CHUNK_BYTES: &[u8] = b"chunk-bytes";
@@ -111,6 +112,29 @@ impl Index {
     /// The last manifest that the index includes; `None` for an empty index.
     pub fn applied(&self) -> Result<Option<Applied>, IndexError> {
         self.database().applied()
+    }
+
+    /// The rows of the history's steps after this one, as they were given to
+    /// [`IndexWriter::set_applied`](crate::IndexWriter::set_applied), in the order of their numbers.
+    pub fn chain_after(&self, after: Option<SnapshotId>) -> Result<Vec<Vec<u8>>, IndexError> {
+        self.database().chain_after(after)
+    }
+
+    /// What was remembered with [`remember_safe`](Self::remember_safe).
+    pub fn safe(&self) -> Result<Option<Vec<u8>>, IndexError> {
+        self.database().get(Table::Meta, META_SAFE)
+    }
+
+    /// Remembers how far the history is known to be safe, in its reader's own bytes; durably, or
+    /// with the next flush. It is lost with the index, and found again from what it was told by.
+    pub fn remember_safe(&self, bytes: &[u8], durably: bool) -> Result<(), IndexError> {
+        // Held by the writer, so that it is not written to an index that is being replaced.
+        let _writer = self.lock_delta();
+        let database = self.database();
+        let mut batch = database.batch();
+        batch.put(Table::Meta, META_SAFE, bytes)?;
+        batch.write()?;
+        if durably { database.flush() } else { Ok(()) }
     }
 
     /// The row given to [`IndexWriter::add_tarball`](crate::IndexWriter::add_tarball).

@@ -33,6 +33,10 @@ pub(crate) fn parse_inode(key: &[u8]) -> Option<Ino> {
     Some(Ino::new(u64::from_be_bytes(key.try_into().ok()?)))
 }
 
+pub(crate) fn chain(snapshot: SnapshotId) -> [u8; 8] {
+    snapshot.get().to_be_bytes()
+}
+
 pub(crate) fn tarball(id: TarballId) -> [u8; 20] {
     let mut key = [0; 20];
     let (epoch, rest) = key.split_at_mut(8);

@@ -4,7 +4,7 @@
 //! [`Damaged`](IndexError::Damaged) index, which names its directory and can be rebuilt from the
 //! tarballs. Nothing is computed from an extent before it was checked here.
 
-use tier_types::Ino;
+use tier_types::{Ino, SnapshotId};
 
 use crate::database::{Database, Table};
 use crate::location::{Extent, TarballId};
@@ -12,6 +12,7 @@ use crate::rows::{Applied, IndexedTarball, InodeRow};
 use crate::{IndexError, key, wire};
 
 pub(crate) const META_APPLIED: &[u8] = b"applied";
+pub(crate) const META_SAFE: &[u8] = b"safe";
 
 impl Database {
     pub(crate) fn applied(&self) -> Result<Option<Applied>, IndexError> {
@@ -20,6 +21,16 @@ impl Database {
         wire::applied_from_bytes(&bytes)
             .map(Some)
             .ok_or_else(|| self.damaged("the last applied manifest cannot be read"))
+    }
+
+    /// The rows of the history's steps after this one, in their order.
+    pub(crate) fn chain_after(
+        &self,
+        after: Option<SnapshotId>,
+    ) -> Result<Vec<Vec<u8>>, IndexError> {
+        let from = after.map_or([0; 8], |after| key::chain(after.next()));
+        let pairs = self.scan(Table::Chain, &from, None)?;
+        pairs.map(|pair| pair.map(|(_, value)| value.to_vec())).collect()
     }
 
     pub(crate) fn tarball(&self, id: TarballId) -> Result<Option<IndexedTarball>, IndexError> {

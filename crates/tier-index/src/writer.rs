@@ -83,11 +83,13 @@ impl IndexWriter<'_> {
         merge.write()
     }
 
-    /// Says that all contents of a manifest were applied. It reaches the disk with them, or not at
-    /// all: at the latest with the next [`flush`](Self::flush).
-    pub fn set_applied(&mut self, applied: &Applied) -> Result<(), IndexError> {
+    /// Says that all contents of a manifest were applied, with what its reader needs to know of that
+    /// step of the history. It reaches the disk with the contents, or not at all: at the latest with
+    /// the next [`flush`](Self::flush).
+    pub fn set_applied(&mut self, applied: &Applied, step: &[u8]) -> Result<(), IndexError> {
         let mut batch = self.database.batch();
         tracing::debug!(?applied, "a manifest is in the index");
+        batch.put(Table::Chain, &key::chain(applied.snapshot), step)?;
         batch.put(Table::Meta, META_APPLIED, &wire::applied_to_bytes(applied))?;
         batch.write()
     }

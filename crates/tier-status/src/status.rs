@@ -81,6 +81,8 @@ pub struct SnapshotStatus {
     evicted: bool,
     /// From where all of it was read back.
     pub verified: Vec<Place>,
+    /// From where all of it was read back once, also if that was taken back.
+    pub was_verified: Vec<Place>,
     /// Objects that were put into a cloud and compared there, as long as not all of them are
     /// verified.
     pub pushed: Vec<(CloudPlace, String)>,
@@ -116,6 +118,7 @@ impl SnapshotStatus {
             reached: Stage::Persisting,
             evicted: false,
             verified: Vec::new(),
+            was_verified: Vec::new(),
             pushed: Vec::new(),
             range: None,
             started: None,
@@ -179,8 +182,10 @@ impl SnapshotStatus {
             Event::Indexed => self.reach(Stage::Indexed),
             Event::Verified { place } => {
                 self.forget_pushed(place);
-                if !self.is_verified_in(place) {
-                    self.verified.push(place.clone());
+                for places in [&mut self.verified, &mut self.was_verified] {
+                    if !places.contains(place) {
+                        places.push(place.clone());
+                    }
                 }
             }
             Event::Unverified { place, problem } => {
@@ -325,6 +330,7 @@ mod tests {
         let fell = Event::Unverified { place: a.clone(), problem: "a tarball is damaged".into() };
         let status = fold([verified(&a), verified(&Place::Local), fell]);
         assert!(!status.is_verified_in(&a) && status.is_verified_in(&Place::Local));
+        assert!(status.was_verified.contains(&a));
         assert_eq!(status.last_error, Some(format!("{a}: a tarball is damaged")));
     }
 

@@ -1,89 +1,182 @@
 //! An audit of a store: every object that was ever committed, here and in the cloud.
 //!
-//! What manifests list is checked by the archive itself. What is lost together with its manifest no
-//! manifest can list: the status logs remember which snapshots were committed here and verified in
-//! the cloud, and each of them must still have its manifest there.
+//! What must be there the index says, with the digest of each manifest; so a manifest that is lost in
+//! one copy, or in both, is missed. Where the index says nothing, the manifests that are left do. The
+//! cloud owes what was once verified in it; what is in the cloud need not be here, but for manifests,
+//! which are few and small.
+//!
+//! What is damaged where it makes a snapshot safe takes its mark: from then on nothing more is evicted
+//! against it, until it was uploaded again or [repaired](Store::repair).
 
-use tier_agent::StatusBook;
-use tier_persist::{Archive, Damage, VerifyReport, Watch};
-use tier_status::{SnapshotStatus, StatusHeader};
-use tier_types::ObjectStore;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tier_agent::Task;
+use tier_persist::{
+    Archive, Damage, SnapshotSummary, StoredObject, VerifyReport, Watch, check_object,
+};
+use tier_types::{Call, ErrorKind, HasKind, SnapshotId, StagingStore, StoredContent, with_causes};
 
 use crate::StoreError;
-use crate::dir::StoreDir;
+use crate::store::Store;
 
-/// Checks both copies of everything; with `read_data` every byte is decrypted and every member
-/// parsed. Damage is reported, not an error.
-pub fn audit(
-    dir: &StoreDir,
-    book: &StatusBook,
-    read_data: bool,
-    watch: &mut Watch<'_>,
-) -> Result<VerifyReport, StoreError> {
-    let local: &dyn ObjectStore = dir.local.as_ref();
-    tracing::info!(read_data, "auditing the local copy");
-    let mut report = verify_copy(dir, local, read_data, watch)?;
-    let committed = SnapshotStatus::is_committed;
-    // The local manifests must be whole also where a cloud has them: the index and the next
-    // snapshot go by the local chain.
-    let mut lost = lost_manifests(dir, book, local, &committed)?;
-    if let (Some(cloud), Some(place)) = (&dir.cloud, dir.safe_place()) {
-        let cloud = cloud.store.as_ref();
-        // What is in the cloud need not be here.
-        report.damages.retain(|damage| !damage.missing);
-        tracing::info!(read_data, "auditing the copy in the cloud");
-        let there = verify_copy(dir, cloud, read_data, watch)?;
-        report.n_objects += there.n_objects;
-        report.bytes += there.bytes;
-        report.n_members += there.n_members;
-        // An object has the same name in both copies, and a report must say which of the two is
-        // damaged.
-        let in_cloud =
-            |damage: Damage| Damage { object: format!("cloud: {}", damage.object), ..damage };
-        report.damages.extend(there.damages.into_iter().map(in_cloud));
-        // Not every committed snapshot was uploaded: the cloud owes only what was once read back
-        // from it.
-        let uploaded = |status: &SnapshotStatus| status.is_verified_in(&place);
-        let gone = lost_manifests(dir, book, cloud, &uploaded)?;
-        lost.extend(gone.into_iter().map(in_cloud));
-    }
-    // Missing manifests come after the retain above, which would take those of the local store out.
-    tracing::info!(n_lost = lost.len(), n_damages = report.damages.len(), "audited");
-    report.damages.extend(lost);
-    Ok(report)
+/// What an audit found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AuditReport {
+    /// Of both copies together.
+    pub checked: VerifyReport,
+    /// Snapshots that do not count as safe any more.
+    pub unsafe_now: BTreeSet<SnapshotId>,
 }
 
-fn verify_copy(
-    dir: &StoreDir,
-    objects: &dyn ObjectStore,
-    read_data: bool,
-    watch: &mut Watch<'_>,
-) -> Result<VerifyReport, StoreError> {
-    let archive = Archive::open(objects, &dir.keys, dir.filesystem)?;
-    Ok(archive.verify(read_data, watch)?)
+/// What a repair did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RepairReport {
+    /// Objects that were put right here, from the cloud.
+    pub repaired_here: Vec<String>,
+    /// Snapshots that were uploaded again.
+    pub uploaded: Vec<SnapshotId>,
+    /// What is damaged in every copy.
+    pub left: Vec<Damage>,
 }
 
-/// Snapshots that were once in a store, and are not any more.
-fn lost_manifests(
-    dir: &StoreDir,
-    book: &StatusBook,
-    objects: &dyn ObjectStore,
-    was_there: &dyn Fn(&SnapshotStatus) -> bool,
-) -> Result<Vec<Damage>, StoreError> {
-    // First what was there, then what is: a snapshot may come in between.
-    let statuses = book.all()?;
-    let archive = Archive::open(objects, &dir.keys, dir.filesystem)?;
-    let mut lost = Vec::new();
-    for status in statuses.iter().filter(|status| was_there(status)) {
-        // A status log has both numbers in its name, so that both must be found.
-        let StatusHeader { epoch, snapshot } = status.header;
-        if !archive.snapshots().any(|s| (s.epoch, s.snapshot) == (epoch, snapshot)) {
-            lost.push(Damage {
-                object: format!("the manifest of snapshot {snapshot} (epoch {epoch})"),
-                problem: "it was committed and is missing".into(),
-                missing: true,
-            });
+impl Store {
+    /// Checks both copies of everything; with `read_data` every byte is decrypted and every member
+    /// parsed. Damage is reported, not an error, and takes the marks of the snapshots that it makes
+    /// unsafe.
+    pub fn audit(&self, read_data: bool, watch: &mut Watch<'_>) -> Result<AuditReport, StoreError> {
+        let (mut checked, in_cloud) = self.check_copies(read_data, watch)?;
+        let unsafe_now = match &in_cloud {
+            Some(in_cloud) => in_cloud.damaged.clone(),
+            None => checked.damaged.clone(),
+        };
+        if let Some(there) = in_cloud {
+            checked.n_objects += there.n_objects;
+            checked.bytes += there.bytes;
+            checked.n_members += there.n_members;
+            checked.damaged.extend(there.damaged);
+            // An object has the same name in both copies, and a report must say which of the two is
+            // damaged.
+            let in_cloud =
+                |damage: Damage| Damage { object: format!("cloud: {}", damage.object), ..damage };
+            checked.damages.extend(there.damages.into_iter().map(in_cloud));
         }
+        tracing::info!(n_damages = checked.damages.len(), "audited");
+        if !unsafe_now.is_empty() {
+            // What is damaged is said in any case.
+            if let Err(error) = self.take_back(&unsafe_now) {
+                tracing::error!("cannot take marks back: {}", with_causes(&error));
+            }
+        }
+        Ok(AuditReport { checked, unsafe_now })
     }
-    Ok(lost)
+
+    /// Puts right what one copy has damaged or lost and the other has: here from the cloud, and there
+    /// by uploading it again.
+    pub fn repair(&self, watch: &mut Watch<'_>) -> Result<RepairReport, StoreError> {
+        let (here, there) = self.check_copies(false, watch)?;
+        let mut report = RepairReport::default();
+        let archive = self.archive_or_manifests()?;
+        for snapshot in &here.damaged {
+            let objects = match archive.objects(*snapshot) {
+                Ok(objects) => objects,
+                Err(_) => continue,
+            };
+            for object in objects.all() {
+                if here.damages.iter().any(|damage| damage.object == object.name.as_str()) {
+                    watch.check_stop()?;
+                    self.repair_here(object, &mut report)?;
+                }
+            }
+        }
+        let unsafe_now = there.map(|there| there.damaged).unwrap_or_default();
+        if !unsafe_now.is_empty() && self.dir().writer.is_some() {
+            self.take_back(&unsafe_now)?;
+            let uploaded = self.agent()?.perform(Task::Upload, &Arc::default());
+            match uploaded {
+                Ok(done) => report.uploaded = done.uploaded,
+                Err(error) => tracing::warn!("cannot upload again: {}", with_causes(&error)),
+            }
+        }
+        // What is left is looked for again: it says whether all of this helped.
+        let (here, there) = self.check_copies(false, watch)?;
+        report.left = there.unwrap_or(here).damages;
+        Ok(report)
+    }
+
+    /// Replaces a local object by the cloud's, if that is whole.
+    fn repair_here(
+        &self,
+        object: &StoredObject,
+        report: &mut RepairReport,
+    ) -> Result<(), StoreError> {
+        let (call, StoredObject { name, content }) = (Call::bulk(), object);
+        let local: &dyn StagingStore = self.dir().local.as_ref();
+        for store in self.dir().stores().into_iter().skip(1) {
+            match check_object(&call, store, object) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error.into()),
+                Err(error) => {
+                    tracing::debug!(%name, %error, "this copy does not help");
+                    continue;
+                }
+            }
+            // What has the name here is not what it must be.
+            match local.delete(&call, name, None) {
+                Err(error) if error.kind() != ErrorKind::Missing => return Err(error.into()),
+                _ => {}
+            }
+            local.put(&call, name, &StoredContent { store, name, len_bytes: content.len_bytes })?;
+            check_object(&call, self.dir().local.as_ref(), object)?;
+            tracing::info!(%name, "put right from the cloud");
+            report.repaired_here.push(name.to_string());
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// The copy here without what need not be here, and the one in the cloud, if there is one.
+    fn check_copies(
+        &self,
+        read_data: bool,
+        watch: &mut Watch<'_>,
+    ) -> Result<(VerifyReport, Option<VerifyReport>), StoreError> {
+        tracing::info!(read_data, "auditing the local copy");
+        let mut here = self.archive_or_manifests()?.verify(read_data, watch)?;
+        let Some(cloud) = &self.dir().cloud else { return Ok((here, None)) };
+        here.damages.retain(|damage| !damage.missing || damage.object.ends_with(".manifest"));
+        tracing::info!(read_data, "auditing the copy in the cloud");
+        let uploaded = self.was_uploaded()?;
+        let owed = |summary: &SnapshotSummary| uploaded.contains(&summary.snapshot);
+        let mut stores = self.dir().stores();
+        stores.rotate_left(1);
+        assert_eq!(stores.first().map(|store| store.url()), Some(cloud.store.url()));
+        let archive = self.archive_or_manifests()?.in_stores(stores).only(&owed);
+        Ok((here, Some(archive.verify(read_data, watch)?)))
+    }
+
+    /// Snapshots that were once verified in the cloud.
+    fn was_uploaded(&self) -> Result<BTreeSet<SnapshotId>, StoreError> {
+        let Some(place) = self.dir().safe_place() else { return Ok(BTreeSet::new()) };
+        let statuses = self.book().all()?;
+        let uploaded = statuses.into_iter().filter(|status| status.was_verified.contains(&place));
+        Ok(uploaded.map(|status| status.header.snapshot).collect())
+    }
+
+    /// The history as the index has it, or as the manifests here say where that has none.
+    fn archive_or_manifests(&self) -> Result<Archive<'_>, StoreError> {
+        if self.index().applied()?.is_some() {
+            return self.archive();
+        }
+        let dir = self.dir();
+        Ok(Archive::open(dir.local.as_ref(), &dir.keys, dir.filesystem)?)
+    }
+
+    fn take_back(&self, snapshots: &BTreeSet<SnapshotId>) -> Result<(), StoreError> {
+        let agent = self.agent()?;
+        for snapshot in snapshots {
+            agent.perform(Task::TakeBack(*snapshot), &Arc::default())?;
+        }
+        Ok(())
+    }
 }

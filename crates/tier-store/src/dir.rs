@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tier_agent::{CloudPort, StatusBook};
 use tier_cloud::DirStore;
-use tier_persist::{Archive, FilesystemId, Keys, WriterToken};
+use tier_persist::{Archive, FilesystemId, History, Keys, NextStep, WriterToken};
 use tier_status::Place;
-use tier_types::{Clock, CloudId, ObjectStore, StagingStore, SystemClock, Xid};
+use tier_types::{Clock, CloudId, Epoch, ObjectStore, SnapshotId, StagingStore, SystemClock, Xid};
 
 use crate::cloud::{KnownCloud, open_cloud};
 use crate::identity::load_keys;
@@ -120,6 +120,25 @@ impl StoreDir {
             Some(cloud) => cloud.place().map(Place::Cloud),
             None => Some(Place::Local),
         }
+    }
+
+    /// The same, for as long as the store is open.
+    pub(crate) fn stores(&self) -> Vec<&dyn ObjectStore> {
+        let local: &dyn ObjectStore = self.local.as_ref();
+        let cloud = self.cloud.iter().map(|cloud| cloud.store.as_ref());
+        let former = self.former_clouds.iter().map(AsRef::as_ref);
+        std::iter::once(local).chain(cloud).chain(former).collect()
+    }
+
+    /// Brings the index up to what a crash kept from it.
+    pub(crate) fn catch_up(&self, history: &History) -> Result<(), StoreError> {
+        let (local, keys): (&dyn ObjectStore, _) = (self.local.as_ref(), &self.keys);
+        let newest = history.archive(self.stores(), keys, self.filesystem)?;
+        let newest = newest.snapshots().next_back().map(|newest| newest.snapshot);
+        let last = newest.max(Some(SnapshotId::new(self.config.snapshot_floor)));
+        let snapshot = last.map_or(SnapshotId::new(1), SnapshotId::next);
+        let next = NextStep { epoch: Epoch::new(self.config.epoch), snapshot };
+        Ok(history.catch_up(local, keys, self.filesystem, next)?)
     }
 
     /// The stores in which tarballs are looked for, in this order.

@@ -38,7 +38,7 @@ mod store;
 mod takeover;
 mod wiring;
 
-pub use audit::audit;
+pub use audit::{AuditReport, RepairReport};
 pub use clouds::{CloudCheck, add_cloud, check_cloud};
 pub use config::{Config, FormerCloud};
 pub use create::{NewStore, PreparedStore};

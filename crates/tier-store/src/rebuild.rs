@@ -98,7 +98,7 @@ impl Store {
         self.archive()?;
         let new = NewIndex::new(&dir.layout)?;
         let index = open_index(&new.index_path(), &dir.config)?;
-        let filled = fill_index(dir, &index, options, watch)?;
+        let filled = self.fill_index(&index, options, watch)?;
         if !filled.damages.is_empty() {
             return Ok(filled);
         }
@@ -132,21 +132,29 @@ impl Store {
         let dir = self.dir();
         let new = NewIndex::new(&dir.layout)?;
         let index = open_index(&new.index_path(), &dir.config)?;
-        let filled = fill_index(dir, &index, options, watch)?;
+        let filled = self.fill_index(&index, options, watch)?;
         self.archive()?.catch_up(&index)?;
         Ok(look(&FreshIndex { index: &index, filled, directory: new.directory() }))
     }
-}
 
-/// Fills an empty index with what the manifests here commit.
-fn fill_index(
-    dir: &StoreDir,
-    index: &Index,
-    options: RebuildOptions,
-    watch: &mut Watch<'_>,
-) -> Result<Filled, StoreError> {
-    let archive = Archive::open(dir.local.as_ref(), &dir.keys, dir.filesystem)?;
-    fill_by(archive, copies(dir, options)?, index, options.mode, watch)
+    /// Fills an empty index with what the manifests here commit. One that is lost here is read from
+    /// another copy: the index in use knows its digest.
+    fn fill_index(
+        &self,
+        index: &Index,
+        options: RebuildOptions,
+        watch: &mut Watch<'_>,
+    ) -> Result<Filled, StoreError> {
+        let dir = self.dir();
+        let archive = match Archive::open(dir.local.as_ref(), &dir.keys, dir.filesystem) {
+            Err(error) if is_damage(&error) => {
+                tracing::warn!("the manifests here are not whole: {error}");
+                self.archive()?
+            }
+            archive => archive?,
+        };
+        fill_by(archive, copies(dir, options)?, index, options.mode, watch)
+    }
 }
 
 /// The same where the manifests here may be lost: then by the cloud's, and with a full scan even

@@ -167,9 +167,7 @@ impl Store {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Arc<dyn Recall>, StoreError> {
         let dir = self.dir();
-        let copies = dir.copies();
-        let stores = copies.iter().map(AsRef::as_ref).collect();
-        let archive = until(self.archive()?, Some(snapshot))?.with_tarballs_in(stores);
+        let archive = until(self.archive()?, Some(snapshot))?;
         let layout = Layout::new(path);
         let floor = archive.snapshots().next_back().map_or(Xid::new(0), |last| last.last_xid);
         fill(&layout, &archive, &dir.config, floor, target, progress)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tier_agent::{Recaller, StatusBook, TieringOutAgent};
 use tier_index::Index;
-use tier_persist::Archive;
+use tier_persist::{Archive, History};
 use tier_status::StatusSink;
 use tier_types::Recall;
 
@@ -25,7 +25,7 @@ pub enum OpenMode {
 
 /// An open store. Only one process has it open.
 pub struct Store {
-    index: Arc<Index>,
+    history: Arc<History>,
     book: Arc<StatusBook>,
     recaller: Arc<Recaller>,
     filesystem: Filesystem,
@@ -64,12 +64,11 @@ impl Store {
         let book = Arc::new(status_book(&dir)?);
         let recaller = Arc::new(recaller(&dir, &index, dir.copies())?);
         let agent = Mutex::new(None);
-        let store = Self { index, book, recaller, filesystem, progress, agent, dir };
-        match mode {
-            OpenMode::Current => store.archive()?.catch_up(&store.index)?,
-            OpenMode::IndexMayLag => {}
+        let history = Arc::new(History::new(index));
+        if mode == OpenMode::Current {
+            dir.catch_up(&history)?;
         }
-        Ok(store)
+        Ok(Self { history, book, recaller, filesystem, progress, agent, dir })
     }
 
     /// The store's directory, settings, keys and object stores.
@@ -79,7 +78,12 @@ impl Store {
 
     /// The index.
     pub fn index(&self) -> &Arc<Index> {
-        &self.index
+        self.history.index()
+    }
+
+    /// The history that the index includes.
+    pub fn history(&self) -> &Arc<History> {
+        &self.history
     }
 
     /// The status logs.
@@ -97,10 +101,11 @@ impl Store {
         self.recaller.clone()
     }
 
-    /// The snapshots in the local store.
+    /// The snapshots that the index includes. A manifest or a tarball that the local store has lost
+    /// is read from the cloud.
     pub fn archive(&self) -> Result<Archive<'_>, StoreError> {
-        let StoreDir { local, keys, filesystem, config, .. } = &self.dir;
-        let archive = Archive::open(local.as_ref(), keys, *filesystem)?;
+        let StoreDir { keys, filesystem, config, .. } = &self.dir;
+        let archive = self.history.archive(self.dir.stores(), keys, *filesystem)?;
         // What another store wrote may have another signer, which the operator trusted.
         let newest = archive.snapshots().next_back().map(|newest| newest.epoch.get());
         let is_writer = self.dir.writer.is_some();
@@ -134,7 +139,8 @@ impl Store {
             return Ok(Arc::clone(agent));
         }
         let progress = Arc::clone(&self.progress);
-        let stages = stages(&self.dir, &self.filesystem, &self.index, &self.book, progress, nice)?;
+        let stages =
+            stages(&self.dir, &self.filesystem, &self.history, &self.book, progress, nice)?;
         let agent = Arc::new(TieringOutAgent::start(Box::new(stages))?);
         tracing::info!(nice, "agent started");
         *started = Some(Arc::clone(&agent));

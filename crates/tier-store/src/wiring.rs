@@ -7,7 +7,7 @@ use std::time::Duration;
 use tier_agent::{Floor, Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages};
 use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
-use tier_persist::{Fetcher, FetcherOptions, PersistOptions, Persister};
+use tier_persist::{Fetcher, FetcherOptions, History, PersistOptions, Persister};
 use tier_status::StatusSink;
 use tier_types::{Epoch, ObjectStore, SnapshotId, Xid, to_usize};
 
@@ -88,7 +88,7 @@ fn evicter(dir: &StoreDir) -> Result<Evicter, StoreError> {
 pub(crate) fn stages(
     dir: &StoreDir,
     filesystem: &Filesystem,
-    index: &Arc<Index>,
+    history: &Arc<History>,
     book: &Arc<StatusBook>,
     progress: Arc<dyn StatusSink>,
     nice: u8,
@@ -113,12 +113,12 @@ pub(crate) fn stages(
         cloud: dir.cloud.clone(),
         former_clouds: dir.former_clouds.clone(),
         keys: Arc::clone(&dir.keys),
-        index: Arc::clone(index),
+        history: Arc::clone(history),
         book: Arc::clone(book),
         spill_dir,
     };
     // The evicter knows no archive: what may go is what the index answers, through a port.
-    let (persister, evicter) = (persister(dir, filesystem, index), evicter(dir)?);
+    let (persister, evicter) = (persister(dir, filesystem, history.index()), evicter(dir)?);
     // Only persisting and reading back are nice; what holds locks of the filesystem is not.
     Ok(StoreStages::new(ports, persister, evicter, progress).with_nice(nice))
 }

@@ -64,6 +64,10 @@ impl Stages for FakeStages {
         }
     }
 
+    fn take_back(&mut self, _: SnapshotId) -> Result<(), AgentError> {
+        Ok(())
+    }
+
     fn forget_verified(&mut self) -> Result<(), AgentError> {
         Ok(())
     }

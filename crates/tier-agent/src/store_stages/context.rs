@@ -7,14 +7,16 @@
 
 use std::sync::Arc;
 
-use tier_persist::{Archive, SnapshotSummary};
+use parking_lot::Mutex;
+use tier_persist::{Archive, NextStep, SnapshotSummary};
 use tier_status::{
     Event, Place, Progress, SnapshotStatus, StatusError, StatusHeader, StatusSink, StatusWriter,
 };
-use tier_types::{ErrorKind, HasKind, with_causes};
+use tier_types::{ErrorKind, HasKind, ObjectStore, SnapshotId, with_causes};
 
 use super::background::in_background;
 use super::ports::StorePorts;
+use super::safe_mark::SafeMark;
 use crate::AgentError;
 
 pub(super) struct StageContext {
@@ -22,13 +24,32 @@ pub(super) struct StageContext {
     pub(super) progress: Arc<dyn StatusSink>,
     /// As nice(1) counts it.
     pub(super) nice: u8,
+    /// How far the history is known to be safe, so that no status log is read twice; `None` until
+    /// that was read from the index.
+    safe: Mutex<Option<Option<SafeMark>>>,
 }
 
 impl StageContext {
-    /// The local store's manifests.
+    pub(super) fn new(ports: StorePorts, progress: Arc<dyn StatusSink>, nice: u8) -> Self {
+        Self { ports, progress, nice, safe: Mutex::new(None) }
+    }
+
+    /// The history that the index includes. A manifest that the local store has lost is read from
+    /// the cloud, by its digest.
     pub(super) fn archive(&self) -> Result<Archive<'_>, AgentError> {
-        let StorePorts { local, keys, filesystem, .. } = &self.ports;
-        Ok(Archive::open(local.as_ref(), keys, *filesystem)?)
+        let StorePorts { local, cloud, former_clouds, keys, filesystem, history, .. } = &self.ports;
+        let local: &dyn ObjectStore = local.as_ref();
+        let cloud = cloud.iter().map(|cloud| cloud.store.as_ref());
+        let former = former_clouds.iter().map(AsRef::as_ref);
+        let stores = std::iter::once(local).chain(cloud).chain(former).collect();
+        Ok(history.archive(stores, keys, *filesystem)?)
+    }
+
+    /// Brings the index up to what a crash, or an attempt that failed late, kept from it.
+    pub(super) fn catch_up(&self, next: SnapshotId) -> Result<(), AgentError> {
+        let StorePorts { local, keys, filesystem, history, epoch, .. } = &self.ports;
+        let next = NextStep { epoch: *epoch, snapshot: next };
+        Ok(history.catch_up(local.as_ref(), keys, *filesystem, next)?)
     }
 
     /// Where a snapshot must be verified before anything of it is evicted; `None` while that is not
@@ -46,8 +67,16 @@ impl StageContext {
         archive: &Archive<'_>,
     ) -> Result<Option<SnapshotSummary>, AgentError> {
         let Some(place) = self.safe_place() else { return Ok(None) };
-        let mut safe = None;
-        for summary in archive.snapshots() {
+        let mut known = self.safe.lock();
+        if known.is_none() {
+            *known = Some(self.read_mark(archive, &place)?);
+        }
+        // A mark of another history says nothing.
+        let mark = known.as_ref().and_then(Option::as_ref).map(SafeMark::snapshot);
+        let is_here = |(epoch, snapshot)| archive.snapshot(snapshot).filter(|s| s.epoch == epoch);
+        let marked = mark.and_then(is_here).cloned();
+        let mut safe = marked.clone();
+        for summary in archive.after(safe.as_ref().map(|safe| safe.snapshot)) {
             // A snapshot without a status log was never verified.
             let is_verified = |status: SnapshotStatus| status.is_verified_in(&place);
             if !self.status(summary)?.is_some_and(is_verified) {
@@ -55,7 +84,50 @@ impl StageContext {
             }
             safe = Some(summary.clone());
         }
+        if let Some(safe) = safe.as_ref().filter(|safe| Some(*safe) != marked.as_ref()) {
+            let mark = SafeMark::new(&place, safe.epoch, safe.snapshot);
+            self.ports.history.index().remember_safe(&mark.to_bytes(), false)?;
+            *known = Some(Some(mark));
+        }
         Ok(safe)
+    }
+
+    /// The mark that the index has. One for another place says nothing, and neither does one whose
+    /// snapshot has lost its log, as if an operator had moved it away: then all logs are read.
+    fn read_mark(
+        &self,
+        archive: &Archive<'_>,
+        place: &Place,
+    ) -> Result<Option<SafeMark>, AgentError> {
+        let bytes = self.ports.history.index().safe()?;
+        let mark = bytes.as_deref().and_then(SafeMark::from_bytes);
+        let Some(mark) = mark.filter(|mark| mark.is_for(place)) else { return Ok(None) };
+        let Some(summary) = archive.snapshot(mark.snapshot().1) else { return Ok(None) };
+        let status = self.status(summary)?;
+        Ok(status.is_some_and(|status| status.is_verified_in(place)).then_some(mark))
+    }
+
+    /// From a snapshot on nothing is known to be safe any more.
+    fn lower_safe(&self, snapshot: SnapshotId) -> Result<(), AgentError> {
+        let Some(place) = self.safe_place() else { return Ok(()) };
+        let archive = self.archive()?;
+        let mut known = self.safe.lock();
+        let mark = match known.take() {
+            Some(mark) => mark,
+            None => self.read_mark(&archive, &place)?,
+        };
+        if mark.as_ref().is_none_or(|mark| mark.snapshot().1 < snapshot) {
+            *known = Some(mark);
+            return Ok(());
+        }
+        let before = archive.before(snapshot).next();
+        let lower = before.map(|before| SafeMark::new(&place, before.epoch, before.snapshot));
+        // Durable before it is recorded that the snapshot is not verified: a mark that came back after
+        // a crash would say that it is.
+        let bytes = lower.as_ref().map(SafeMark::to_bytes).unwrap_or_default();
+        self.ports.history.index().remember_safe(&bytes, true)?;
+        *known = Some(lower);
+        Ok(())
     }
 
     /// What the status log says of a snapshot; `None` without one.
@@ -69,7 +141,7 @@ impl StageContext {
     /// Where the events of a snapshot go.
     pub(super) fn status_sink(&self, header: StatusHeader) -> Result<StageSink<'_>, AgentError> {
         let log = self.ports.book.writer(header)?;
-        Ok(StageSink { log, progress: self.progress.as_ref() })
+        Ok(StageSink { context: self, header, log })
     }
 
     /// Has work done that yields to the foreground.
@@ -83,11 +155,18 @@ impl StageContext {
 
 /// Reports to the status log, and to the sink that shows progress.
 pub(super) struct StageSink<'a> {
+    context: &'a StageContext,
+    header: StatusHeader,
     log: StatusWriter,
-    progress: &'a dyn StatusSink,
 }
 
 impl StageSink<'_> {
+    /// Takes back that the snapshot is verified somewhere: neither it nor a later one is safe.
+    pub(super) fn take_back(&self, place: Place, problem: &str) -> Result<(), AgentError> {
+        self.context.lower_safe(self.header.snapshot)?;
+        Ok(self.report(Event::Unverified { place, problem: problem.into() })?)
+    }
+
     /// Records why a step failed; a stop on request is no failure. The error that matters is the
     /// step's, so that one of the status log is only logged.
     pub(super) fn record_failure(&self, step: &str, error: &AgentError) {
@@ -106,11 +185,11 @@ impl StatusSink for StageSink<'_> {
     fn report(&self, event: Event) -> Result<(), StatusError> {
         // The durable one first: nothing is shown as done that was not recorded.
         self.log.report(event.clone())?;
-        self.progress.report(event)
+        self.context.progress.report(event)
     }
 
     fn progress(&self, progress: Progress) {
-        self.progress.progress(progress);
+        self.context.progress.progress(progress);
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn evict(
         return Ok(EvictReport::default());
     };
     let status = context.status_sink(header_of(&safe))?;
-    let persisted = context.ports.index.persisted_until(safe.snapshot);
+    let persisted = context.ports.history.index().persisted_until(safe.snapshot);
     let report = evicter.evict(&request(context, wanted, &persisted, &status, stop))?;
     // Reclaiming makes the key-value store rewrite files: too much work for nothing.
     if report.bytes > 0 {
@@ -55,7 +55,7 @@ pub(super) fn evict_dry_run(
         tracing::debug!(safe = %wanted.safe, "nothing is safe, and nothing would be evicted");
         return Ok(EvictReport::default());
     };
-    let persisted = context.ports.index.persisted_until(safe.snapshot);
+    let persisted = context.ports.history.index().persisted_until(safe.snapshot);
     // A dry run only asks and is not stopped, but the request has a token.
     let stop = AtomicBool::new(false);
     Ok(evicter.dry_run(&request(context, wanted, &persisted, &NullSink, &stop))?)

@@ -6,6 +6,7 @@ mod evict;
 mod persist;
 mod ports;
 mod recovery;
+mod safe_mark;
 mod updates;
 mod upload;
 
@@ -47,25 +48,25 @@ impl StoreStages {
         evicter: Evicter,
         progress: Arc<dyn StatusSink>,
     ) -> Self {
-        Self { context: StageContext { ports, progress, nice: 0 }, persister, evicter }
+        Self { context: StageContext::new(ports, progress, 0), persister, evicter }
     }
 
     /// Lets persisting and verifying yield to other threads, as nice(1) counts it: 19 most.
     #[must_use]
-    pub fn with_nice(self, nice: u8) -> Self {
-        Self { context: StageContext { nice, ..self.context }, ..self }
+    pub fn with_nice(mut self, nice: u8) -> Self {
+        self.context.nice = nice;
+        self
     }
 }
 
 impl Stages for StoreStages {
     fn state(&self) -> Result<AgentState, AgentError> {
-        // Read anew each time: no step relies on what an earlier one only meant to leave.
         let archive = self.context.archive()?;
         let persisted = archive.snapshots().next_back();
         let safe = self.context.safe_snapshot(&archive)?;
         let safe_id = safe.as_ref().map(|safe| safe.snapshot);
         // `None` is below every number: with nothing safe the oldest snapshot is the next one.
-        let to_upload = archive.snapshots().find(|summary| Some(summary.snapshot) > safe_id);
+        let to_upload = archive.after(safe_id).next();
         // Xid 0 is before the first transaction.
         let nothing = Xid::new(0);
         Ok(AgentState {
@@ -93,6 +94,10 @@ impl Stages for StoreStages {
 
     fn forget_verified(&mut self) -> Result<(), AgentError> {
         upload::forget_verified(&self.context)
+    }
+
+    fn take_back(&mut self, snapshot: SnapshotId) -> Result<(), AgentError> {
+        upload::take_back(&self.context, snapshot)
     }
 
     fn evict(

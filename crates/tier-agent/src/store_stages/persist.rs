@@ -34,8 +34,12 @@ pub(super) fn persist(
 ) -> Result<Option<PersistedSnapshot>, AgentError> {
     let archive = context.archive()?;
     // An attempt that failed after its manifest was durable left the index behind.
-    archive.catch_up(&context.ports.index)?;
-    let next = NextSnapshot::after(archive.snapshots().next_back(), context.ports.floor);
+    let floor = context.ports.floor;
+    let next = NextSnapshot::after(archive.snapshots().next_back(), floor).snapshot;
+    drop(archive);
+    context.catch_up(next)?;
+    let archive = context.archive()?;
+    let next = NextSnapshot::after(archive.snapshots().next_back(), floor);
     let log = context.ports.log.as_ref();
     let snapshot = next.snapshot;
     let Some(publication) = publish(log, next.first)? else {
@@ -97,8 +101,8 @@ impl Drop for Held<'_> {
 }
 
 /// The snapshot that continues the archive.
-struct NextSnapshot {
-    snapshot: SnapshotId,
+pub(super) struct NextSnapshot {
+    pub(super) snapshot: SnapshotId,
     /// Its first transaction.
     first: Xid,
     /// Inodes that the last one could not read in full.
@@ -106,7 +110,7 @@ struct NextSnapshot {
 }
 
 impl NextSnapshot {
-    fn after(last: Option<&SnapshotSummary>, floor: Floor) -> Self {
+    pub(super) fn after(last: Option<&SnapshotSummary>, floor: Floor) -> Self {
         let (after_floor, first) = (floor.snapshot.next(), floor.xid.next());
         match last {
             None => Self { snapshot: after_floor, first, failed: Vec::new() },

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tier_index::Index;
-use tier_persist::{FilesystemId, Keys, WriterToken};
+use tier_persist::{FilesystemId, History, Keys, WriterToken};
 use tier_types::{
     CloudId, CloudPlace, Epoch, LogService, MountedInstance, ObjectStore, SnapshotId, StagingStore,
     Xid,
@@ -66,8 +65,8 @@ pub struct StorePorts {
     pub former_clouds: Vec<Arc<dyn ObjectStore>>,
     /// Its keys.
     pub keys: Arc<Keys>,
-    /// Its index.
-    pub index: Arc<Index>,
+    /// Its history, with the index that includes it.
+    pub history: Arc<History>,
     /// Its status logs.
     pub book: Arc<StatusBook>,
     /// Where temporary files go.

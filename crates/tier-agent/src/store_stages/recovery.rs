@@ -15,14 +15,15 @@
 //! In the first case the KVS snapshot went with the process. Nothing is lost: the log segments are
 //! there, and the next publication covers their transactions with a later state.
 //!
-//! **Order.** First it is checked that every snapshot of which a status log says that it was
-//! committed still has its manifest. If one has not, its tarballs look like those of the first
-//! case, and its number like a free one; discarding or reusing them would turn the loss of one
-//! small object into the loss of a snapshot. That is an error here, which names the snapshot and
-//! what to do, and nothing was touched yet. For the same reason a filesystem that is behind its
-//! archive is an error before anything is touched. Then the index catches up, and only then are leftovers
-//! discarded: what the index knows is not a leftover. The events come last, because "indexed" must
-//! be true when it is said.
+//! **Order.** First the index catches up: after that it includes every snapshot that counts. Then it
+//! is checked that no status log knows of a later one; its manifest would be lost, its tarballs look
+//! like those of the first case, and its number like a free one. That is an error, which names the
+//! snapshot and what to do, before anything was removed, and so is a filesystem that is behind its
+//! archive. Only then leftovers are discarded. The events come last, because "indexed" must be true
+//! when it is said.
+//!
+//! A manifest that is lost *and* in the index costs nothing here: the index knows its digest, and the
+//! cloud has it.
 //!
 //! **Again.** A crash within recovery leaves a state from the same table: catching up and
 //! discarding can be repeated, and events that are recorded twice change nothing.
@@ -35,39 +36,42 @@ use tier_status::{Event, StatusHeader, StatusSink};
 use tier_types::SnapshotId;
 
 use super::context::{StageContext, header_of};
+use super::persist::NextSnapshot;
 use crate::AgentError;
 
 /// Finishes or undoes what a crash interrupted.
 pub(super) fn recover(context: &StageContext, persister: &Persister) -> Result<(), AgentError> {
+    let floor = context.ports.floor;
+    let next = NextSnapshot::after(context.archive()?.snapshots().next_back(), floor);
+    context.catch_up(next.snapshot)?;
     let archive = context.archive()?;
-    check_nothing_is_lost(context, &archive)?;
-    check_filesystem(context, &archive)?;
-    archive.catch_up(&context.ports.index)?;
     // Without a snapshot every tarball is a leftover.
     let none = SnapshotId::new(0);
     let last = archive.snapshots().next_back().map_or(none, |newest| newest.snapshot);
+    check_nothing_is_lost(context, last)?;
+    check_filesystem(context, &archive)?;
     persister.discard_uncommitted(context.ports.epoch, last)?;
-    for summary in archive.snapshots() {
-        // Also without a log: an operator may have moved a damaged one away.
-        if context.status(summary)?.is_none_or(|status| !status.is_indexed()) {
-            tracing::info!(snapshot = %summary.snapshot, "a crash lost the events of a snapshot");
-            let status = context.status_sink(header_of(summary))?;
-            status.report(Event::Resumed)?;
-            // Its counts come from the manifest; those of single tarballs are not needed any more.
-            status.report(committed(summary))?;
-            status.report(Event::Indexed)?;
+    // Each snapshot's events are recorded before the next one is begun, so that only the last may
+    // lack some; all do whose logs an operator moved away together.
+    for summary in archive.snapshots().rev() {
+        if context.status(summary)?.is_some_and(|status| status.is_indexed()) {
+            break;
         }
+        tracing::info!(snapshot = %summary.snapshot, "a crash lost the events of a snapshot");
+        let status = context.status_sink(header_of(summary))?;
+        status.report(Event::Resumed)?;
+        // Its counts come from the manifest; those of single tarballs are not needed any more.
+        status.report(committed(summary))?;
+        status.report(Event::Indexed)?;
     }
     Ok(())
 }
 
-/// Every snapshot that was ever committed still has its manifest.
-fn check_nothing_is_lost(context: &StageContext, archive: &Archive<'_>) -> Result<(), AgentError> {
-    for status in context.ports.book.all()? {
-        // Epoch and number together: another epoch's writer may have used the same number.
-        let is_there = |summary: &SnapshotSummary| header_of(summary) == status.header;
+/// No snapshot was committed after the last one that the index includes.
+fn check_nothing_is_lost(context: &StageContext, last: SnapshotId) -> Result<(), AgentError> {
+    for status in context.ports.book.after(last)? {
         // A log that ends before its commit is of an attempt that never counted.
-        if status.is_committed() && !archive.snapshots().any(is_there) {
+        if status.is_committed() {
             let StatusHeader { epoch, snapshot } = status.header;
             let what = format!(
                 "the manifest of snapshot {snapshot} (epoch {epoch}), which was committed, is not \

@@ -36,15 +36,12 @@ pub(super) fn upload(
     stop: &AtomicBool,
 ) -> Result<(), AgentError> {
     let archive = context.archive()?;
-    let snapshots: Vec<_> = archive.snapshots().cloned().collect();
-    let position = snapshots
-        .iter()
-        .position(|summary| summary.snapshot == snapshot)
+    let summary = archive
+        .snapshot(snapshot)
         .ok_or_else(|| PersistError::Missing(format!("the manifest of snapshot {snapshot}")))?;
-    let (up_to, _) = snapshots.split_at(position + 1);
     let uploaded = context.in_background(|| match CloudUpload::new(context, &archive, stop) {
-        Some(cloud) => cloud.fill_up_to(up_to),
-        None => up_to.last().map_or(Ok(()), |last| verify_here(context, &archive, last, stop)),
+        Some(cloud) => cloud.fill_up_to(summary),
+        None => verify_here(context, &archive, summary, stop),
     })?;
     // Wherever the stop was noticed, in this crate or in a store.
     let is_stop = |error: &AgentError| error.kind() == ErrorKind::Cancelled;
@@ -56,12 +53,21 @@ pub(super) fn forget_verified(context: &StageContext) -> Result<(), AgentError> 
     let Some(place) = context.safe_place() else { return Ok(()) };
     for summary in context.archive()?.snapshots() {
         if context.status(summary)?.is_some_and(|status| status.is_verified_in(&place)) {
-            let (place, problem) = (place.clone(), "to be compared again".into());
             let status = context.status_sink(header_of(summary))?;
-            status.report(Event::Unverified { place, problem })?;
+            status.take_back(place.clone(), "to be compared again")?;
         }
     }
     Ok(())
+}
+
+/// Takes back that a snapshot is verified in the place that makes it safe.
+pub(super) fn take_back(context: &StageContext, snapshot: SnapshotId) -> Result<(), AgentError> {
+    let archive = context.archive()?;
+    let (Some(place), Some(summary)) = (context.safe_place(), archive.snapshot(snapshot)) else {
+        return Ok(());
+    };
+    let status = context.status_sink(header_of(summary))?;
+    status.take_back(place, "an object of it is damaged or missing there")
 }
 
 /// Does the work of one snapshot, and records in its log why it failed.
@@ -120,37 +126,38 @@ impl<'a> CloudUpload<'a> {
         Some(Self { context, archive, cloud: store, place, stop })
     }
 
-    /// Uploads the last of these snapshots, and before it those of its ancestors whose manifests are
-    /// not there any more.
-    fn fill_up_to(&self, snapshots: &[SnapshotSummary]) -> Result<(), AgentError> {
-        let Some((last, ancestors)) = snapshots.split_last() else { return Ok(()) };
+    /// Uploads a snapshot, and before it those of its ancestors whose manifests are not there any
+    /// more.
+    fn fill_up_to(&self, summary: &SnapshotSummary) -> Result<(), AgentError> {
         // Before anything goes up: a store that was replaced leaves no objects that nothing needs.
-        let first = recorded_gap(self.context, last, || {
+        let missing = recorded_gap(self.context, summary, || {
             self.check_not_fenced()?;
-            self.first_missing(ancestors)
+            self.missing_ancestors(summary)
         })?;
-        let (_, to_upload) = snapshots.split_at(first);
-        to_upload.iter().try_for_each(|summary| {
+        missing.into_iter().rev().chain([summary]).try_for_each(|summary| {
             recorded(self.context, summary, |status| self.upload(summary, status))
         })
     }
 
-    /// The number of ancestors that need no upload: all up to the last one whose manifest is there.
-    fn first_missing(&self, ancestors: &[SnapshotSummary]) -> Result<usize, AgentError> {
-        for (number, summary) in ancestors.iter().enumerate().rev() {
-            let manifest = &self.archive.manifest_object(summary.snapshot)?;
-            if self.has(manifest, summary)? {
-                return Ok(number + 1);
+    /// The ancestors from the parent back to the last one whose manifest is there, without that.
+    fn missing_ancestors(
+        &self,
+        summary: &SnapshotSummary,
+    ) -> Result<Vec<&'a SnapshotSummary>, AgentError> {
+        let mut missing = Vec::new();
+        for ancestor in self.archive.before(summary.snapshot) {
+            if self.has(&self.archive.manifest_object(ancestor.snapshot)?, ancestor)? {
+                break;
             }
-            let snapshot = summary.snapshot;
+            let snapshot = ancestor.snapshot;
             tracing::warn!(%snapshot, "the cloud lacks a manifest that was there; filling the gap");
             if let Some(place) = self.place.clone().map(Place::Cloud) {
-                let problem = "its manifest is not there any more".into();
-                let status = self.context.status_sink(header_of(summary))?;
-                status.report(Event::Unverified { place, problem })?;
+                let status = self.context.status_sink(header_of(ancestor))?;
+                status.take_back(place, "its manifest is not there any more")?;
             }
+            missing.push(ancestor);
         }
-        Ok(0)
+        Ok(missing)
     }
 
     /// Whether the manifest of a snapshot is in the cloud.
@@ -216,7 +223,14 @@ impl<'a> CloudUpload<'a> {
         // An upload that was interrupted, or a copy of the cloud, has it already.
         match check_object(&call, self.cloud, object) {
             Ok(()) => return Ok(()),
-            Err(error) if matches!(error.kind(), ErrorKind::Missing | ErrorKind::Damaged) => {}
+            Err(error) if error.kind() == ErrorKind::Missing => {}
+            // The name is this object's alone, so that nothing else is lost with what has it; and it
+            // is removed only if there is a whole one to put in its place.
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                check_object(&call, self.source_of(object)?, object)?;
+                let found = self.cloud.metadata(&call, name)?;
+                self.cloud.delete(&call, name, Some(&found.version))?;
+            }
             Err(error) => return Err(error.into()),
         }
         let from = self.source_of(object)?;
@@ -283,11 +297,11 @@ impl<'a> CloudUpload<'a> {
 
 /// Looks for what is to be uploaded, and records in the log of the snapshot that is wanted why that
 /// cannot be told.
-fn recorded_gap(
+fn recorded_gap<T>(
     context: &StageContext,
     summary: &SnapshotSummary,
-    look: impl FnOnce() -> Result<usize, AgentError>,
-) -> Result<usize, AgentError> {
+    look: impl FnOnce() -> Result<T, AgentError>,
+) -> Result<T, AgentError> {
     let found = look();
     if let Err(error) = &found {
         context.status_sink(header_of(summary))?.record_failure("push", error);

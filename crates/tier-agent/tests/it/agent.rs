@@ -78,6 +78,10 @@ impl Stages for FakeStages {
         Ok(Some(PersistedSnapshot { snapshot, report: PersistReport::default() }))
     }
 
+    fn take_back(&mut self, _: SnapshotId) -> Result<(), AgentError> {
+        Ok(())
+    }
+
     fn forget_verified(&mut self) -> Result<(), AgentError> {
         Ok(())
     }

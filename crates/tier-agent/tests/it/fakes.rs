@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use tier_agent::{CloudPort, Floor, StatusBook, StorePorts, StoreStages};
 use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
-use tier_persist::{FilesystemId, Keys, PersistOptions, Persister, WriterToken};
+use tier_persist::{FilesystemId, History, Keys, PersistOptions, Persister, WriterToken};
 use tier_status::Place;
 use tier_testkit::{FakeKvs, FaultyStore, MemoryStore, RecordingSink, VirtualClock};
 use tier_types::{
@@ -155,7 +155,7 @@ impl Fakes {
             cloud: has_cloud.then(|| CloudPort { store: cloud.clone(), id: Some(CLOUD_ID) }),
             former_clouds: Vec::new(),
             keys,
-            index,
+            history: Arc::new(History::new(index)),
             book: Arc::clone(&book),
             spill_dir: dir.path().to_path_buf(),
         };

@@ -16,8 +16,8 @@ use tier_cloud::DirStore;
 use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
 use tier_persist::{
-    Archive, Fetcher, FetcherOptions, FilesystemId, Keys, PersistOptions, Persister, ScanMode,
-    Watch, WriterToken,
+    Archive, Fetcher, FetcherOptions, FilesystemId, History, Keys, PersistOptions, Persister,
+    ScanMode, Watch, WriterToken,
 };
 use tier_status::{Event, StatusError, StatusSink};
 use tier_testkit::{Fault, FaultyStore, FsOp, MemoryStore, Name, TreeEntry, VirtualClock};
@@ -143,7 +143,7 @@ impl Harness {
             }),
             former_clouds: Vec::new(),
             keys: Arc::clone(&self.keys),
-            index: Arc::clone(index),
+            history: Arc::new(History::new(Arc::clone(index))),
             book: Arc::new(book),
             spill_dir: path.to_path_buf(),
         };

@@ -168,7 +168,7 @@ fn a_snapshot_that_the_archive_does_not_have_cannot_be_uploaded() {
 }
 
 #[test]
-fn recovery_finds_what_was_committed_and_refuses_to_go_on_without_it() {
+fn a_manifest_that_is_lost_here_and_in_the_index_costs_nothing() {
     let mut fakes = Fakes::with_cloud();
     drop(fakes.kvs.clone().file("a", &[1; CHUNK as usize]));
     persist(&mut fakes);
@@ -176,9 +176,7 @@ fn recovery_finds_what_was_committed_and_refuses_to_go_on_without_it() {
     let names = ObjectStore::names(fakes.local.as_ref(), &Call::bulk(), "").unwrap();
     let manifest = names.iter().find(|name| !name.as_str().contains(".tar.zst")).unwrap();
     ObjectStore::delete(fakes.local.as_ref(), &Call::bulk(), manifest, None).unwrap();
-    let error = fakes.stages.recover().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Missing);
-    assert!(error.to_string().contains("the manifest of snapshot 1"), "{error}");
+    fakes.stages.recover().unwrap();
     let left = ObjectStore::names(fakes.local.as_ref(), &Call::bulk(), "").unwrap();
     assert_eq!(left.len(), names.len() - 1, "its tarballs are not taken for leftovers");
 }

@@ -52,6 +52,14 @@ pub(crate) struct VerifyArgs {
     pub(crate) read_data: bool,
 }
 
+/// Put right what one copy of the archive has damaged or lost and the other has.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: tier repair /srv/store")]
+pub(crate) struct RepairArgs {
+    /// The store.
+    pub(crate) store: PathBuf,
+}
+
 /// Make a store from the cloud alone.
 #[derive(Debug, Args)]
 #[command(

@@ -17,8 +17,8 @@ use clap::{ArgAction, Parser, Subcommand};
 
 pub(crate) use self::archive::{
     CloudAddArgs, CloudCheckArgs, CloudCommand, CloudListArgs, IndexCheckArgs, IndexCommand,
-    IndexDumpArgs, IndexRebuildArgs, RestoreArgs, TakeoverArgs, TarballArgs, TarballCommand,
-    VerifyArgs,
+    IndexDumpArgs, IndexRebuildArgs, RepairArgs, RestoreArgs, TakeoverArgs, TarballArgs,
+    TarballCommand, VerifyArgs,
 };
 pub(crate) use self::files::{CatArgs, ExportArgs, ImportArgs, Jobs, LsArgs};
 pub(crate) use self::store::{
@@ -88,6 +88,7 @@ pub(crate) enum Command {
     Index(IndexCommand),
     Fsck(FsckArgs),
     Verify(VerifyArgs),
+    Repair(RepairArgs),
     Restore(RestoreArgs),
     Takeover(TakeoverArgs),
     /// Give a store a cloud, or ask what it is.
@@ -134,6 +135,7 @@ impl Command {
             Self::Index(IndexCommand::Check(args)) => Some(&args.store),
             Self::Fsck(args) => Some(&args.store),
             Self::Verify(args) => Some(&args.store),
+            Self::Repair(args) => Some(&args.store),
         }
     }
 }

@@ -23,6 +23,7 @@ mod pause;
 mod pin;
 mod push;
 mod recall;
+mod repair;
 mod restore;
 mod snapshot;
 mod snapshots;
@@ -72,6 +73,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
         Command::Index(IndexCommand::Check(args)) => index::check(context, args),
         Command::Fsck(args) => fsck::run(context, args),
         Command::Verify(args) => verify::run(context, args),
+        Command::Repair(args) => repair::run(context, args),
         Command::Restore(args) => restore::run(context, args),
         Command::Takeover(args) => takeover::run(context, args),
         Command::Cloud(CloudCommand::Add(args)) => cloud::add(context, args),

@@ -1,17 +1,16 @@
 //! `tier verify`: checks every object, here and in the cloud.
 //!
-//! The manifests say what must be there. Manifests that are gone say nothing, so that the status
-//! logs are asked as well, which know what was once committed here and verified in the cloud. What
-//! is in the cloud need not be here: an object that is missing here is damage only without a cloud.
-//! The index is not asked for objects: it may be behind or wrong, and is none of what a restore
-//! needs. What it is asked for is what no object has: the ranges of files that could not be read
-//! when they were persisted, and that nothing has replaced since.
+//! The index says which manifests there are, with the digest of each, and they say what else must be
+//! there; so what is lost together with its manifest is missed as well. What is in the cloud need not
+//! be here: an object that is missing here is damage only without a cloud. The index is also asked for
+//! what no object has: the ranges of files that could not be read when they were persisted, and that
+//! nothing has replaced since.
 
 use anyhow::{Result, bail};
 use serde_json::json;
 use tier_index::{Extent, Index, IndexError};
 use tier_persist::{LostRange, LostRanges, Watch};
-use tier_store::audit;
+use tier_store::AuditReport;
 use tier_types::ByteRange;
 
 use super::lost;
@@ -24,7 +23,7 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<()> {
     let store = context.open_as(&args.store, OpenMode::IndexMayLag)?;
     let stop = context.console.stop()?;
     // The bar ends with this block: the report is printed where its line was.
-    let report = {
+    let AuditReport { checked: report, unsafe_now } = {
         let bar = context.console.progress("verifying");
         let (mut n_objects, mut bytes) = (0, 0);
         let mut progress = |n| {
@@ -33,7 +32,7 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<()> {
             bar.files_and_bytes(n_objects, bytes);
         };
         let mut watch = Watch::new(stop.flag(), &mut progress);
-        audit(store.store.dir(), store.book(), args.read_data, &mut watch)?
+        store.store.audit(args.read_data, &mut watch)?
     };
     let (mut text, damages) = output::damages(&report.damages);
     // An index that cannot tell is an error in the end: what the objects are is said before.
@@ -50,6 +49,7 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<()> {
         "bytes": report.bytes,
         "members": report.n_members,
         "damages": damages,
+        "unsafe_snapshots": unsafe_now.iter().map(|snapshot| snapshot.get()).collect::<Vec<_>>(),
         "lost": listed.map(|listed| listed.json),
     });
     text.push_str(&format!(
@@ -58,6 +58,13 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<()> {
         output::bytes(report.bytes),
         report.damages.len()
     ));
+    if !unsafe_now.is_empty() {
+        text.push_str(&format!(
+            "{} snapshots do not count as safe any more, and nothing is evicted against them: tier \
+             repair puts right what another copy has\n",
+            unsafe_now.len()
+        ));
+    }
     context.console.report(&json, &text)?;
     let lost = lost?;
     let mut problems = Vec::new();

@@ -1,6 +1,8 @@
 //! Integration tests of the program, as its users run it.
 
 #[cfg(test)]
+mod archive;
+#[cfg(test)]
 mod cloud;
 #[cfg(test)]
 mod crowd;

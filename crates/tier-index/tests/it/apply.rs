@@ -216,7 +216,7 @@ fn an_index_remembers_how_far_it_is() {
     {
         let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
         assert_eq!(index.applied().unwrap(), None);
-        index.writer().set_applied(&applied).unwrap();
+        index.writer().set_applied(&applied, b"step").unwrap();
     }
     let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
     assert_eq!(index.applied().unwrap(), Some(applied));

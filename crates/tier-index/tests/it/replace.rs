@@ -20,7 +20,7 @@ fn apply(index: &Index, number: u32) {
     writer.add_tarball(tarball, b"row").unwrap();
     writer.apply(&Contents { tarball, chunk_bytes: CHUNK, entries }).unwrap();
     let epoch = Epoch::new(1);
-    writer.set_applied(&Applied { epoch, snapshot, manifest_digest: [0; 32] }).unwrap();
+    writer.set_applied(&Applied { epoch, snapshot, manifest_digest: [0; 32] }, b"step").unwrap();
     writer.flush().unwrap();
 }
 

@@ -45,6 +45,7 @@ use crate::format::tarball::toc::entry::TocEntry;
 use crate::format::tarball::toc::root::TocRoot;
 use crate::progress::Watch;
 use crate::read::chain::Archive;
+use crate::read::link::ChainLink;
 use crate::read::scanner::{Expected, ScanVisitor, scan};
 use crate::read::tarball_reader::TarballReader;
 use crate::read::tarball_source::TarballSource;
@@ -87,7 +88,7 @@ impl Archive<'_> {
             let manifest = self.manifest(link)?;
             damages.extend(apply.tarballs(writer, listed(&manifest), watch)?);
             // After its contents: a crash before this word applies the manifest again.
-            set_applied(writer, &link.reference)?;
+            set_applied(writer, link)?;
         }
         // Most stores are opened with nothing to catch up with.
         if self.links().len() > first {
@@ -105,13 +106,11 @@ pub(crate) fn listed(manifest: &Manifest) -> impl Iterator<Item = Input<'_>> + S
 /// Records that all tarballs of a manifest were applied.
 pub(crate) fn set_applied(
     writer: &mut IndexWriter<'_>,
-    manifest: &ManifestRef,
+    link: &ChainLink,
 ) -> Result<(), PersistError> {
-    Ok(writer.set_applied(&Applied {
-        epoch: manifest.epoch,
-        snapshot: manifest.snapshot,
-        manifest_digest: manifest.digest,
-    })?)
+    let ManifestRef { epoch, snapshot, digest } = link.reference;
+    let applied = Applied { epoch, snapshot, manifest_digest: digest };
+    Ok(writer.set_applied(&applied, &link.to_bytes())?)
 }
 
 /// Chunks of another size have other numbers.

@@ -2,16 +2,38 @@
 //!
 //! It is behind after a crash between a manifest and the index, and after a crash that took what
 //! was applied and not yet flushed. The index says which manifest was the last that it has all of.
-//! If that one is on the chain, what comes after it is applied. If it is not, the manifests are not
-//! those that the index was made from: one is lost from this store, or it is another history. Then
-//! nothing may be applied and, above all, no tarball be taken for a leftover.
+//! What is after that one has a name that is known: the next number of the writer's epoch. So a store
+//! that was closed in order is opened with one question.
+//!
+//! An index without any manifest is filled from all of them. One that includes a manifest which the
+//! archive does not have is of another history, or that manifest is lost; then nothing may be
+//! applied.
+
+use std::sync::Arc;
 
 use tier_index::Index;
+use tier_types::{Call, Epoch, ErrorKind, HasKind, ObjectStore, SnapshotId};
 
-use crate::derive::apply::ScanMode;
+use crate::derive::apply::{self, Apply, ScanMode, listed};
 use crate::error::PersistError;
+use crate::format::keys::Keys;
+use crate::format::manifest::{Manifest, OpenedManifest};
+use crate::format::names::{self, FilesystemId};
 use crate::progress::Watch;
-use crate::read::chain::{Archive, ChainLink};
+use crate::read::chain::Archive;
+use crate::read::history::History;
+use crate::read::link::ChainLink;
+use crate::read::small::read_small;
+use crate::read::tarball_source::TarballSource;
+
+/// Where an archive may go on behind its index.
+#[derive(Clone, Copy, Debug)]
+pub struct NextStep {
+    /// The writer's epoch.
+    pub epoch: Epoch,
+    /// The number of its next snapshot.
+    pub snapshot: SnapshotId,
+}
 
 impl Archive<'_> {
     /// Brings an index up to the newest snapshot: applies the manifests after the last one that it
@@ -23,14 +45,13 @@ impl Archive<'_> {
             None => 0,
             Some(applied) => {
                 // By digest: a manifest of the same number may be of another history.
-                let is_known = |link: &ChainLink| {
+                let is_known = |link: &Arc<ChainLink>| {
                     link.reference.digest == applied.manifest_digest
                         && link.reference.snapshot == applied.snapshot
                 };
                 let position = self.links().iter().position(is_known);
                 let object = format!("the manifest of snapshot {}", applied.snapshot);
-                let problem =
-                    "the index includes it, and it is not here; copy it back from the cloud";
+                let problem = "the index includes it, and it is not here";
                 position.ok_or_else(|| PersistError::damaged(object, problem))? + 1
             }
         };
@@ -40,5 +61,43 @@ impl Archive<'_> {
         }
         let watch = &mut Watch::default();
         self.apply_from(first, &mut writer, ScanMode::Tables, watch).map(drop)
+    }
+}
+
+impl History {
+    /// Brings the index up to what a crash kept from it: the manifests of the writer's epoch behind
+    /// the last one that it includes.
+    pub fn catch_up(
+        &self,
+        store: &dyn ObjectStore,
+        keys: &Keys,
+        filesystem: FilesystemId,
+        mut next: NextStep,
+    ) -> Result<(), PersistError> {
+        if self.index().applied()?.is_none() {
+            return Archive::open(store, keys, filesystem)?.catch_up(self.index());
+        }
+        let mut writer = self.index().writer();
+        let mut is_behind = false;
+        loop {
+            let name = names::manifest_name(filesystem, next.epoch, next.snapshot);
+            let bytes = match read_small(&Call::bulk(), store, &name) {
+                Err(error) if error.kind() == ErrorKind::Missing => break,
+                bytes => bytes?,
+            };
+            let OpenedManifest { manifest, encrypted, .. } =
+                Manifest::from_object(&bytes, &name, keys)?;
+            let link = ChainLink::of(&manifest, &bytes, encrypted)?;
+            if let Some(before) = self.chain()?.last() {
+                link.check_continues(before, filesystem)?;
+            }
+            tracing::info!(snapshot = %next.snapshot, "a crash kept a snapshot from the index");
+            let source = TarballSource { stores: &[store], keys, filesystem };
+            let apply = Apply { source, mode: ScanMode::Tables };
+            apply.tarballs(&mut writer, listed(&manifest), &mut Watch::default())?;
+            apply::set_applied(&mut writer, &link)?;
+            (is_behind, next.snapshot) = (true, next.snapshot.next());
+        }
+        if is_behind { Ok(writer.flush()?) } else { Ok(()) }
     }
 }

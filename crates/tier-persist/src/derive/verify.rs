@@ -6,7 +6,9 @@
 //! entry: it would also find what was written wrongly. Damage is a result and not an error, so that
 //! one damaged object does not hide the next.
 
-use tier_types::{Call, ErrorKind, Ino, ObjectName, ObjectStore, PortError, to_u64};
+use std::collections::BTreeSet;
+
+use tier_types::{Call, ErrorKind, Ino, ObjectName, ObjectStore, PortError, SnapshotId, to_u64};
 
 use crate::damage::Damage;
 use crate::error::PersistError;
@@ -14,9 +16,11 @@ use crate::format::digest::Sha256Stream;
 use crate::format::tarball::row::TarballObject;
 use crate::format::tarball::toc::entry::TocEntry;
 use crate::progress::Watch;
-use crate::read::chain::{Archive, ChainLink, StoredObject};
+use crate::read::chain::Archive;
 use crate::read::contents::read_table;
+use crate::read::link::{ChainLink, StoredObject};
 use crate::read::scanner::{Expected, ScanVisitor, scan};
+use crate::read::small::is_of_the_object;
 
 /// What was checked and found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -29,6 +33,8 @@ pub struct VerifyReport {
     pub n_members: u64,
     /// What is damaged or missing.
     pub damages: Vec<Damage>,
+    /// The snapshots that it belongs to.
+    pub damaged: BTreeSet<SnapshotId>,
 }
 
 /// The SHA-256 of a stored object, read through once.
@@ -70,10 +76,10 @@ pub fn check_object(
 }
 
 impl Archive<'_> {
-    /// Checks every object of every snapshot: there, with the right length and digest; with
-    /// `read_data` also every byte decrypted and decompressed, every member parsed, and the tables
-    /// of contents compared with the members. Damage is reported, not an error; `watch` hears the
-    /// length of each object done.
+    /// Checks every object of every snapshot in the archive's own store: there, with the right length
+    /// and digest; with `read_data` also every byte decrypted and decompressed, every member parsed,
+    /// and the tables of contents compared with the members. Damage is reported, not an error;
+    /// `watch` hears the length of each object done.
     pub fn verify(
         &self,
         read_data: bool,
@@ -81,23 +87,44 @@ impl Archive<'_> {
     ) -> Result<VerifyReport, PersistError> {
         let mut report = VerifyReport::default();
         for link in self.links() {
-            let objects = self.objects(link.summary.snapshot)?;
-            for object in objects.all() {
-                watch.check_stop()?;
-                report.n_objects += 1;
-                // A manifest may say any length; the object is compared with it below.
-                report.bytes = report.bytes.saturating_add(object.content.len_bytes);
-                let checked = check_object(&watch.call(), self.store(), object);
-                note(&mut report, &object.name, checked)?;
-                watch.report(object.content.len_bytes);
-            }
-            if read_data {
-                self.read_members(link, watch, &mut report)?;
+            let n_damages = report.damages.len();
+            self.verify_step(link, read_data, watch, &mut report)?;
+            if report.damages.len() > n_damages {
+                report.damaged.insert(link.summary.snapshot);
             }
         }
         let VerifyReport { n_objects, bytes, ref damages, .. } = report;
         tracing::info!(n_objects, bytes, n_damages = damages.len(), read_data, "archive verified");
         Ok(report)
+    }
+
+    fn verify_step(
+        &self,
+        link: &ChainLink,
+        read_data: bool,
+        watch: &mut Watch<'_>,
+        report: &mut VerifyReport,
+    ) -> Result<(), PersistError> {
+        // A manifest that no store has says nothing of the others: it is the damage.
+        let manifest = link.object(self.filesystem());
+        match self.objects(link.summary.snapshot) {
+            Err(error) if is_of_the_object(&error) => {
+                report.n_objects += 1;
+                return note(report, &manifest.name, Err(error));
+            }
+            objects => {
+                for object in objects?.all() {
+                    watch.check_stop()?;
+                    report.n_objects += 1;
+                    // A manifest may say any length; the object is compared with it below.
+                    report.bytes = report.bytes.saturating_add(object.content.len_bytes);
+                    let checked = check_object(&watch.call(), self.store(), object);
+                    note(report, &object.name, checked)?;
+                    watch.report(object.content.len_bytes);
+                }
+            }
+        }
+        if read_data { self.read_members(link, watch, report) } else { Ok(()) }
     }
 
     fn read_members(

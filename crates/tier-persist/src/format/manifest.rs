@@ -131,8 +131,9 @@ struct WireTime {
     nanos: u32,
 }
 
+/// A [`ManifestRef`] as bytes.
 #[derive(Serialize, Deserialize)]
-struct WireRef {
+pub(crate) struct WireRef {
     epoch: u64,
     snapshot: u64,
     digest: [u8; 32],

@@ -7,58 +7,22 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use tier_types::{
-    Call, Epoch, ErrorKind, HasKind, Ino, ObjectName, ObjectStore, SnapshotId, Timestamp, Xid,
-    XidRange, to_u64,
-};
+use tier_types::{Call, Epoch, ErrorKind, HasKind, ObjectName, ObjectStore, SnapshotId};
 
 use crate::damage::Damage;
 use crate::error::PersistError;
-use crate::format::digest::ContentDigest;
 use crate::format::keys::Keys;
-use crate::format::manifest::{Manifest, ManifestKind, ManifestRef, OpenedManifest, OtherObject};
+use crate::format::manifest::{Manifest, OtherObject};
 use crate::format::names::{self, FilesystemId, ObjectKind};
 use crate::format::signer::Signer;
+use crate::read::link::{Chain, ChainLink, SnapshotSummary, StoredObject};
 use crate::read::small::{is_of_the_object, read_small};
 use crate::read::tarball_source::TarballSource;
 
 /// Manifests that are tried with a key that does not fit one of them.
 const N_TRIED_MAX: usize = 4;
-
-/// What a committed snapshot is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SnapshotSummary {
-    /// The epoch of its writer: that writer's term over the archive.
-    pub epoch: Epoch,
-    /// Its number.
-    pub snapshot: SnapshotId,
-    /// Its transactions; `None` if it only begins an epoch.
-    pub range: Option<XidRange>,
-    /// The last transaction of the history up to it.
-    pub last_xid: Xid,
-    /// When it was committed.
-    pub created: Timestamp,
-    /// Inodes that changed.
-    pub n_inodes: u64,
-    /// File data, before compression.
-    pub data_bytes: u64,
-    /// Tarballs.
-    pub n_tarballs: u64,
-    /// Length of the tarballs.
-    pub tarball_bytes: u64,
-    /// Inodes that could not be read in full, to be tried again with the next snapshot.
-    pub failed: Vec<Ino>,
-}
-
-/// An object of a snapshot.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StoredObject {
-    /// Its name.
-    pub name: ObjectName,
-    /// What its bytes must be.
-    pub content: ContentDigest,
-}
 
 /// The newest manifest of an epoch.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -123,21 +87,8 @@ pub struct Archive<'a> {
     tarballs: Vec<&'a dyn ObjectStore>,
     keys: &'a Keys,
     filesystem: FilesystemId,
-    chain: Vec<ChainLink>,
+    chain: Arc<Chain>,
     signer: Option<Signer>,
-}
-
-/// A manifest of the chain, without what it lists.
-#[derive(Debug)]
-pub(crate) struct ChainLink {
-    pub(crate) name: ObjectName,
-    pub(crate) reference: ManifestRef,
-    content: ContentDigest,
-    pub(crate) summary: SnapshotSummary,
-    pub(crate) chunk_bytes: u32,
-    parent: Option<ManifestRef>,
-    signer: Signer,
-    encrypted: bool,
 }
 
 impl<'a> Archive<'a> {
@@ -183,7 +134,7 @@ impl<'a> Archive<'a> {
                 let name = names::manifest_name(filesystem, epoch, snapshot);
                 PersistError::Missing(name.to_string())
             })?;
-            let link = ChainLink::read(store, name, keys).map_err(|error| {
+            let link = ChainLink::read(store, &name, keys).map_err(|error| {
                 let fits = || !chain.is_empty() || opens_older(store, &links, epoch, keys);
                 told_apart(error, fits)
             })?;
@@ -196,10 +147,25 @@ impl<'a> Archive<'a> {
         }
         // It was read from the newest to the first.
         chain.reverse();
-        check_chain(&chain)?;
-        // Of the newest, because the chain compares the others with it, epoch by epoch.
+        for (before, after) in chain.iter().zip(chain.iter().skip(1)) {
+            after.check_continues(before, filesystem)?;
+        }
+        let chain = Arc::new(chain.into_iter().map(Arc::new).collect());
+        Self::over(chain, vec![store], keys, filesystem)
+    }
+
+    /// An archive whose history is known.
+    pub(crate) fn over(
+        chain: Arc<Chain>,
+        stores: Vec<&'a dyn ObjectStore>,
+        keys: &'a Keys,
+        filesystem: FilesystemId,
+    ) -> Result<Self, PersistError> {
+        let nowhere = || PersistError::Missing("a store for the archive".into());
+        let store = *stores.first().ok_or_else(nowhere)?;
+        // Of the newest, because each step compares itself with the one before.
         let signer = chain.last().map(|link| link.signer);
-        Ok(Self { store, tarballs: vec![store], keys, filesystem, chain, signer })
+        Ok(Self { store, tarballs: stores, keys, filesystem, chain, signer })
     }
 
     /// The newest manifest of each epoch that can be read, the newest epoch first. What has the name
@@ -219,7 +185,7 @@ impl<'a> Archive<'a> {
             if done == Some(epoch) {
                 continue;
             }
-            match ChainLink::read(store, name.clone(), keys) {
+            match ChainLink::read(store, &name, keys) {
                 Ok(link) => {
                     done = Some(epoch);
                     let (signer, digest) = (link.signer, link.reference.digest);
@@ -250,7 +216,7 @@ impl<'a> Archive<'a> {
         filesystem: FilesystemId,
     ) -> Result<Option<SnapshotSummary>, PersistError> {
         let newest = manifest_names(store, filesystem)?.into_iter().max();
-        let link = newest.map(|(_, name)| ChainLink::read(store, name, keys)).transpose()?;
+        let link = newest.map(|(_, name)| ChainLink::read(store, &name, keys)).transpose()?;
         Ok(link.map(|link| link.summary))
     }
 
@@ -266,6 +232,23 @@ impl<'a> Archive<'a> {
             .collect();
         found.dedup();
         Ok(found)
+    }
+
+    /// Forgets, in this value only, the snapshots that are not wanted.
+    #[must_use]
+    pub fn only(mut self, is_wanted: &dyn Fn(&SnapshotSummary) -> bool) -> Self {
+        Arc::make_mut(&mut self.chain).retain(|link| is_wanted(&link.summary));
+        self
+    }
+
+    /// The same history in these stores, of which the first is the archive's own.
+    #[must_use]
+    pub fn in_stores(mut self, stores: Vec<&'a dyn ObjectStore>) -> Self {
+        if let Some(store) = stores.first() {
+            self.store = *store;
+        }
+        self.tarballs = stores;
+        self
     }
 
     /// Takes tarballs, which these manifests commit, from the first of these stores that has them.
@@ -304,7 +287,7 @@ impl<'a> Archive<'a> {
     #[must_use]
     pub fn until(mut self, snapshot: SnapshotId) -> Self {
         // What `signer` says stays: it is of the newest manifest, which may be dropped here.
-        self.chain.retain(|link| link.summary.snapshot <= snapshot);
+        Arc::make_mut(&mut self.chain).retain(|link| link.summary.snapshot <= snapshot);
         self
     }
 
@@ -321,27 +304,49 @@ impl<'a> Archive<'a> {
             StoredObject { name, content }
         });
         let data = tarballs.chain(others).collect();
-        Ok(SnapshotObjects { data, manifest: link.object() })
+        Ok(SnapshotObjects { data, manifest: link.object(self.filesystem) })
     }
 
     /// The manifest of a snapshot as an object.
     pub fn manifest_object(&self, snapshot: SnapshotId) -> Result<StoredObject, PersistError> {
-        Ok(self.link(snapshot)?.object())
+        Ok(self.link(snapshot)?.object(self.filesystem))
     }
 
     fn link(&self, snapshot: SnapshotId) -> Result<&ChainLink, PersistError> {
         // Numbers ascend along the chain.
         let position = self.chain.binary_search_by_key(&snapshot, |link| link.summary.snapshot);
         let link = position.ok().and_then(|position| self.chain.get(position));
-        link.ok_or_else(|| PersistError::Missing(format!("the manifest of snapshot {snapshot}")))
+        link.map(AsRef::as_ref)
+            .ok_or_else(|| PersistError::Missing(format!("the manifest of snapshot {snapshot}")))
     }
 
     /// The manifests as objects, oldest first.
     pub fn manifests(&self) -> Vec<StoredObject> {
-        self.chain.iter().map(ChainLink::object).collect()
+        self.chain.iter().map(|link| link.object(self.filesystem)).collect()
     }
 
-    pub(crate) fn links(&self) -> &[ChainLink] {
+    /// The snapshot of this number.
+    pub fn snapshot(&self, snapshot: SnapshotId) -> Option<&SnapshotSummary> {
+        self.link(snapshot).ok().map(|link| &link.summary)
+    }
+
+    /// The snapshots after this one, or all of them, oldest first.
+    pub fn after(
+        &self,
+        snapshot: Option<SnapshotId>,
+    ) -> impl DoubleEndedIterator<Item = &SnapshotSummary> {
+        let is_after = |link: &Arc<ChainLink>| Some(link.summary.snapshot) > snapshot;
+        let first = self.chain.partition_point(|link| !is_after(link));
+        self.chain.iter().skip(first).map(|link| &link.summary)
+    }
+
+    /// The snapshots before this one, newest first.
+    pub fn before(&self, snapshot: SnapshotId) -> impl Iterator<Item = &SnapshotSummary> {
+        let n_before = self.chain.partition_point(|link| link.summary.snapshot < snapshot);
+        self.chain.iter().take(n_before).rev().map(|link| &link.summary)
+    }
+
+    pub(crate) fn links(&self) -> &[Arc<ChainLink>] {
         &self.chain
     }
 
@@ -362,61 +367,28 @@ impl<'a> Archive<'a> {
         TarballSource { stores, keys: self.keys, filesystem: self.filesystem }
     }
 
-    /// Reads a manifest of the chain again: they are not kept in memory.
+    /// Reads a manifest of the chain again: they are not kept in memory. It comes from the first
+    /// store that has exactly those bytes.
     pub(crate) fn manifest(&self, link: &ChainLink) -> Result<Manifest, PersistError> {
-        let OpenedManifest { manifest, reference, .. } =
-            StoredManifest::read(self.store, &link.name, self.keys)?.opened;
-        // It was checked when the archive was opened, and may be another one by now.
-        if reference != link.reference {
-            return Err(PersistError::damaged(&link.name, "it was replaced"));
+        let (call, name) = (Call::bulk(), link.name(self.filesystem));
+        let mut why = None;
+        for store in &self.tarballs {
+            let read = read_small(&call, *store, &name);
+            let opened = read.and_then(|bytes| Manifest::from_object(&bytes, &name, self.keys));
+            match opened {
+                Ok(opened) if opened.reference == link.reference => return Ok(opened.manifest),
+                // Another history's, or one that was replaced.
+                Ok(_) => why = why.or(Some(PersistError::damaged(&name, "it was replaced"))),
+                Err(error) => why = why.or(Some(error)),
+            }
         }
-        Ok(manifest)
+        Err(why.unwrap_or_else(|| PersistError::Missing(name.to_string())))
     }
 }
 
 impl std::fmt::Debug for Archive<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Archive").field("filesystem", &self.filesystem).finish_non_exhaustive()
-    }
-}
-
-impl ChainLink {
-    fn read(store: &dyn ObjectStore, name: ObjectName, keys: &Keys) -> Result<Self, PersistError> {
-        let StoredManifest { opened, content } = StoredManifest::read(store, &name, keys)?;
-        let OpenedManifest { manifest, reference, encrypted } = opened;
-        if manifest.kind != ManifestKind::Snapshot || manifest.covered.is_some() {
-            let problem = "it is of a kind that this version of tier does not know";
-            return Err(PersistError::damaged(name, problem));
-        }
-        // The lengths are the manifest's word: they need not have a sum.
-        let lengths = manifest.tarballs.iter().map(|tarball| tarball.content.len_bytes);
-        let tarball_bytes = lengths.fold(0, u64::saturating_add);
-        let summary = SnapshotSummary {
-            epoch: manifest.epoch,
-            snapshot: manifest.snapshot,
-            range: manifest.range,
-            last_xid: manifest.last_xid,
-            created: manifest.created,
-            n_inodes: manifest.n_inodes,
-            data_bytes: manifest.data_bytes,
-            n_tarballs: to_u64(manifest.tarballs.len()),
-            tarball_bytes,
-            failed: manifest.failed,
-        };
-        Ok(Self {
-            name,
-            reference,
-            content,
-            summary,
-            chunk_bytes: manifest.chunk_bytes,
-            parent: manifest.parent,
-            signer: manifest.signer,
-            encrypted,
-        })
-    }
-
-    fn object(&self) -> StoredObject {
-        StoredObject { name: self.name.clone(), content: self.content }
     }
 }
 
@@ -448,7 +420,7 @@ fn opens_older(
     let mut older: Vec<_> = links.iter().filter(|((epoch, _), _)| *epoch == newest).collect();
     older.sort_unstable_by_key(|(number, _)| Reverse(**number));
     let mut tried = older.into_iter().take(N_TRIED_MAX);
-    tried.any(|(_, name)| ChainLink::read(store, name.clone(), keys).is_ok())
+    tried.any(|(_, name)| ChainLink::read(store, name, keys).is_ok())
 }
 
 /// A header with a damaged byte looks like one for another key. Where the key fits other manifests
@@ -461,49 +433,4 @@ fn told_apart(error: PersistError, key_fits: impl FnOnce() -> bool) -> PersistEr
     } else {
         error
     }
-}
-
-/// A manifest as it was read from a store.
-struct StoredManifest {
-    opened: OpenedManifest,
-    content: ContentDigest,
-}
-
-impl StoredManifest {
-    fn read(store: &dyn ObjectStore, name: &ObjectName, keys: &Keys) -> Result<Self, PersistError> {
-        let bytes = read_small(&Call::bulk(), store, name)?;
-        let opened = Manifest::from_object(&bytes, name, keys)?;
-        Ok(Self { opened, content: ContentDigest::of(&bytes) })
-    }
-}
-
-/// Every manifest continues the one before it.
-fn check_chain(chain: &[ChainLink]) -> Result<(), PersistError> {
-    let pairs = chain.iter().zip(chain.iter().skip(1));
-    for (before, after) in pairs {
-        // A new epoch may begin behind transactions that were never archived, and has another
-        // signer if the operator said so; within an epoch there is neither.
-        let last = before.summary.last_xid;
-        // What brings none begins where its parent ends.
-        let start = after.summary.range.map_or(last.next(), XidRange::start);
-        let problem = if after.parent != Some(before.reference) {
-            "its parent is not the one that is there"
-        } else if after.summary.snapshot <= before.summary.snapshot {
-            "its number is not above its parent's"
-        } else if start <= last || after.summary.last_xid < last {
-            "its transactions begin before the end of its parent's"
-        } else if after.summary.epoch == before.summary.epoch && start > last.next() {
-            "transactions between its parent and itself are missing"
-        } else if after.signer != before.signer && after.summary.epoch == before.summary.epoch {
-            "it is signed by another key"
-        } else if after.chunk_bytes != before.chunk_bytes {
-            "its chunk size is another"
-        } else if before.encrypted && !after.encrypted {
-            "it is in clear, and what it continues is encrypted"
-        } else {
-            continue;
-        };
-        return Err(PersistError::BrokenChain { name: after.name.to_string(), problem });
-    }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Reading: objects to values, without changing anything.
 //!
-//! Manifests are read as a [`chain`], and [`claims`] say which store may add to it. A tarball is opened by its row or by what it says itself
+//! Manifests are read as a [`chain`] of [`link`]s, which an index remembers ([`history`]), and [`claims`] say which store may add to it. A tarball is opened by its row or by what it says itself
 //! ([`tarball_reader`]), from the first store that has it ([`tarball_source`]); its table of
 //! [`contents`] says what is in it, and so does a [`scanner`] that reads all of it and goes on
 //! behind damage; a [`listing`] is for people. The [`fetcher`] answers recalls from single frames,
@@ -11,6 +11,8 @@ pub(crate) mod claims;
 pub(crate) mod contents;
 pub(crate) mod fetcher;
 pub(crate) mod frame_cache;
+pub(crate) mod history;
+pub(crate) mod link;
 pub(crate) mod listing;
 pub(crate) mod scanner;
 pub(crate) mod small;

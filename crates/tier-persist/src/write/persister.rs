@@ -28,6 +28,7 @@ use crate::format::tarball::identity::TarballIdentity;
 use crate::format::tarball::row::TarballObject;
 use crate::lost::LostRanges;
 use crate::progress::Watch;
+use crate::read::link::ChainLink;
 use crate::read::tarball_source::TarballSource;
 use crate::write::discard;
 use crate::write::limits::Limits;
@@ -383,7 +384,8 @@ impl Persister {
         let mut writer = self.index.writer();
         let apply = Apply { source, mode: ScanMode::Tables };
         apply.tarballs(&mut writer, apply::listed(manifest), &mut Watch::default())?;
-        apply::set_applied(&mut writer, &manifest.reference(&object))?;
+        let link = ChainLink::of(manifest, &object, self.keys.encrypts())?;
+        apply::set_applied(&mut writer, &link)?;
         writer.flush()?;
         Ok(status.report(Event::Indexed)?)
     }

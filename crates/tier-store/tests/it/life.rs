@@ -5,7 +5,7 @@ use std::fs;
 use tier_agent::Task;
 use tier_evict::PassGoal;
 use tier_persist::{ScanMode, Watch};
-use tier_store::{Layout, RebuildOptions, StoreDir, audit, rebuild};
+use tier_store::{Layout, RebuildOptions, StoreDir, rebuild};
 use tier_types::{Call, MountedInstance};
 
 use crate::harness::World;
@@ -65,10 +65,7 @@ fn an_audit_names_what_is_damaged_and_what_is_lost() {
     let world = World::new();
     let opened = world.with_files(&FILES);
     opened.perform(Task::Snapshot);
-    let look = || {
-        let (dir, book) = (opened.store.dir(), opened.store.book());
-        audit(dir, book, true, &mut Watch::default()).unwrap()
-    };
+    let look = || opened.store.audit(true, &mut Watch::default()).unwrap().checked;
     let whole = look();
     assert!(whole.damages.is_empty() && whole.n_members > 0, "{whole:?}");
     // The cloud loses its newest manifest, and with it all trace of the snapshot.

@@ -1,0 +1,53 @@
+//! `tier repair`: puts right what one copy of the archive has damaged or lost and the other has.
+
+use anyhow::{Result, bail};
+use serde_json::json;
+use tier_persist::Watch;
+use tier_store::RepairReport;
+use tier_types::SnapshotId;
+
+use crate::args::RepairArgs;
+use crate::console::{DamageFound, output};
+use crate::context::Context;
+
+pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<()> {
+    let store = context.open_to_write(&args.store)?;
+    let stop = context.console.stop()?;
+    let report = {
+        let bar = context.console.progress("repairing");
+        let (mut n_objects, mut bytes) = (0, 0);
+        let mut progress = |n| {
+            n_objects += 1;
+            bytes += n;
+            bar.files_and_bytes(n_objects, bytes);
+        };
+        store.store.repair(&mut Watch::new(stop.flag(), &mut progress))?
+    };
+    let RepairReport { repaired_here, uploaded, left } = &report;
+    let (damages_text, damages) = output::damages(left);
+    let mut text = String::new();
+    for name in repaired_here {
+        text.push_str(&format!("{name}: put right here, from the cloud\n"));
+    }
+    for snapshot in uploaded {
+        text.push_str(&format!("snapshot {snapshot}: uploaded and verified again\n"));
+    }
+    text.push_str(&damages_text);
+    text.push_str(&format!(
+        "{} objects put right here, {} snapshots uploaded again; {} objects are left that no copy has \
+         whole.\n",
+        repaired_here.len(),
+        uploaded.len(),
+        left.len()
+    ));
+    let json = json!({
+        "repaired_here": repaired_here,
+        "uploaded": uploaded.iter().copied().map(SnapshotId::get).collect::<Vec<_>>(),
+        "left": damages,
+    });
+    context.console.report(&json, &text)?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    bail!(DamageFound(format!("{} objects are damaged or missing in every copy", left.len())))
+}

@@ -1,0 +1,94 @@
+//! An archive with holes: what one copy has lost the other gives back, and what is damaged does not
+//! count as safe.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::harness::{Run, Store, tier};
+
+fn with_two_snapshots() -> Store {
+    let store = Store::new(&[]);
+    store.import();
+    store.run("snapshot", &[]).ok();
+    fs::create_dir(store.at("more")).unwrap();
+    fs::write(store.at("more/second"), "second\n".repeat(1000)).unwrap();
+    store.run("import", &[&store.at("more")]).ok();
+    store.run("snapshot", &[]).ok();
+    store
+}
+
+fn manifests(store: &Store, copy: &str) -> Vec<PathBuf> {
+    let mut found = store.objects(copy);
+    found.retain(|path| path.extension().is_some_and(|ending| ending == "manifest"));
+    found
+}
+
+fn flip(path: &PathBuf) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn damage_found(run: &Run, what: &str) {
+    assert_eq!(run.code, 3, "{}{}", run.out, run.err);
+    assert!(run.out.contains(what), "{}", run.out);
+}
+
+#[test]
+fn each_copy_is_put_right_from_the_other() {
+    let store = with_two_snapshots();
+    flip(&store.tarballs("store")[0]);
+    flip(&store.tarballs("cloud")[1]);
+    fs::remove_file(&manifests(&store, "store")[1]).unwrap();
+    let run = store.run("verify", &[]);
+    damage_found(&run, "1 snapshots do not count as safe any more");
+    let states = store.run("snapshots", &[]).ok();
+    assert!(states.lines().last().unwrap().ends_with("indexed"), "{states}");
+    let repaired = store.run("repair", &[]).ok();
+    assert!(
+        repaired.contains("2 objects put right here, 1 snapshots uploaded again"),
+        "{repaired}"
+    );
+    store.run("verify", &["--read-data"]).ok();
+    assert!(store.run("repair", &[]).ok().contains("0 objects put right here, 0 snapshots"));
+    let states = store.run("snapshots", &[]).ok();
+    assert!(states.lines().all(|line| line.ends_with("in the cloud")), "{states}");
+}
+
+#[test]
+fn nothing_is_evicted_against_what_is_damaged() {
+    let store = with_two_snapshots();
+    flip(&store.tarballs("store")[1]);
+    flip(&store.tarballs("cloud")[1]);
+    damage_found(&store.run("verify", &[]), "do not count as safe any more");
+    store.run("evict", &["--all"]);
+    let listed = store.run("ls", &["/", "-l"]).ok();
+    let second = listed.lines().find(|line| line.ends_with("second")).unwrap();
+    assert!(second.contains(" hot "), "{listed}");
+    assert_eq!(store.run("cat", &["/second"]).ok(), "second\n".repeat(1000));
+    damage_found(&store.run("repair", &[]), "1 objects are left that no copy has whole");
+}
+
+#[test]
+fn a_store_goes_on_without_manifests_that_the_cloud_has() {
+    let store = with_two_snapshots();
+    store.run("evict", &["--all"]).ok();
+    for manifest in manifests(&store, "store") {
+        fs::remove_file(manifest).unwrap();
+    }
+    assert_eq!(store.run("cat", &["/hello"]).ok(), "hello\n");
+    fs::write(store.at("more/third"), "third\n").unwrap();
+    store.run("import", &[&store.at("more")]).ok();
+    store.run("snapshot", &[]).ok();
+    let old = store.at("old");
+    store.run("export", &["/", &old, "--snapshot", "2"]).ok();
+    assert!(!fs::exists(store.at("old/third")).unwrap());
+    for how in [[].as_slice(), &["--full-scan"]] {
+        store.run("index check", &[]).ok();
+        store.run("index rebuild", how).ok();
+    }
+    damage_found(&store.run("verify", &[]), ".manifest");
+    assert!(store.run("repair", &[]).ok().contains("2 objects put right here"));
+    store.run("verify", &[]).ok();
+}
