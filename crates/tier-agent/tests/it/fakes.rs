@@ -70,7 +70,9 @@ impl LogService for CountingLog {
 
 /// A local store in which, while it is full, no object can be begun.
 pub(crate) struct LocalStore {
-    inner: MemoryStore,
+    memory: Arc<MemoryStore>,
+    /// The same, and counts what is asked of it.
+    pub(crate) counted: FaultyStore,
     pub(crate) is_full: AtomicBool,
 }
 
@@ -79,17 +81,17 @@ impl StagingStore for LocalStore {
         if self.is_full.load(Ordering::Relaxed) {
             return Err(PortError::new(ErrorKind::Failed, "no space left on the device"));
         }
-        self.inner.stage(name)
+        self.memory.stage(name)
     }
 
     fn discard_staged(&self) -> Result<(), PortError> {
-        self.inner.discard_staged()
+        self.memory.discard_staged()
     }
 }
 
 impl StoreLayer for LocalStore {
     fn inner(&self) -> &dyn ObjectStore {
-        &self.inner
+        &self.counted
     }
 }
 
@@ -124,8 +126,9 @@ impl Fakes {
         let kvs = FakeKvs::new(CHUNK);
         let (n_held, release_fails) = (AtomicI64::new(0), AtomicBool::new(false));
         let log = Arc::new(CountingLog { kvs: kvs.clone(), n_held, release_fails });
-        let (inner, is_full) = (MemoryStore::default(), AtomicBool::new(false));
-        let local = Arc::new(LocalStore { inner, is_full });
+        let (memory, is_full) = (Arc::new(MemoryStore::default()), AtomicBool::new(false));
+        let counted = FaultyStore::new(memory.clone());
+        let local = Arc::new(LocalStore { memory, counted, is_full });
         let cloud = Arc::new(FaultyStore::new(Arc::new(MemoryStore::default())));
         let keys = Arc::new(Keys::generate().unwrap());
         let index = Index::open(&dir.path().join("index"), CHUNK, &IndexOptions::default());

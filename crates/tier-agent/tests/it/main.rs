@@ -20,6 +20,8 @@ mod fakes;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 mod kinds;
 #[cfg(test)]
 mod life;

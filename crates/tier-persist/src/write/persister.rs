@@ -179,6 +179,8 @@ pub struct Persister {
     index: Arc<Index>,
     clock: Arc<dyn Clock>,
     options: PersistOptions,
+    /// An attempt has failed, and may have left tarballs.
+    has_leftovers: AtomicBool,
 }
 
 impl std::fmt::Debug for Persister {
@@ -199,7 +201,8 @@ impl Persister {
         options: PersistOptions,
     ) -> Self {
         options.assert_sound();
-        Self { filesystem, store, keys, index, clock, options }
+        let has_leftovers = AtomicBool::new(false);
+        Self { filesystem, store, keys, index, clock, options, has_leftovers }
     }
 
     /// Persists a snapshot. When this returns without an error it is durable in the local store,
@@ -215,13 +218,18 @@ impl Persister {
         apply::check_chunk_bytes(&self.index, request.mounted.chunk_bytes())?;
         // Before anything is said or removed: a snapshot that is refused stays what it was.
         self.check_is_next(epoch, snapshot)?;
-        let store = self.store.as_ref();
-        discard::discard_attempt(store, self.filesystem, &self.index, epoch, snapshot)?;
+        // What an earlier process left went when this one recovered, so that nothing is listed for a
+        // first attempt. Set until the snapshot is committed.
+        if self.has_leftovers.swap(true, Ordering::Relaxed) {
+            let store = self.store.as_ref();
+            discard::discard_attempt(store, self.filesystem, &self.index, epoch, snapshot)?;
+        }
         // So that a crash at any later step leaves a status log that says what was begun.
         request.status.report(Event::Started { range })?;
         let Written { tarballs, mut report, unread } = self.write_tarballs(request)?;
         let manifest = self.manifest(request, tarballs, &report)?;
         self.commit(&manifest, request.status, &report)?;
+        self.has_leftovers.store(false, Ordering::Relaxed);
         // Only now: which of it earlier snapshots have is known when this one is in the index.
         let Sorted { lost, archived } = unread.sort(&self.index)?;
         (report.lost, report.unread) = (lost, archived);
@@ -279,12 +287,16 @@ impl Persister {
     fn check_is_next(&self, epoch: Epoch, snapshot: SnapshotId) -> Result<(), PersistError> {
         // By the index and not the store: the manifest itself may be lost from there.
         let known = self.index.applied()?.map(|applied| (applied.epoch, applied.snapshot));
-        // An index without any manifest is behind every snapshot, the first one included.
-        if known < Some((epoch, snapshot)) {
+        // An index without any manifest is behind every snapshot, the first one included; but one that
+        // was rebuilt without manifests knows tarballs, which it tells apart by their numbers.
+        let problem = if known >= Some((epoch, snapshot)) {
+            "the index includes it already, or a later one"
+        } else if self.index.tarball_row(TarballId { epoch, snapshot, part: 0 })?.is_some() {
+            "the index has tarballs of it; copy lost manifests back"
+        } else {
             return Ok(());
-        }
+        };
         let name = names::manifest_name(self.filesystem, epoch, snapshot).to_string();
-        let problem = "the index includes it already, or a later one";
         Err(PersistError::BrokenChain { name, problem })
     }
 

@@ -1,0 +1,65 @@
+//! A history of many small snapshots: a step costs what it changes, and not what there was.
+
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use tier_agent::Stages;
+use tier_evict::PassGoal;
+
+use crate::fakes::{CHUNK, Fakes};
+
+static GO_ON: AtomicBool = AtomicBool::new(false);
+
+/// What one snapshot asked of the stores, and how long it took.
+struct Step {
+    n_local: u64,
+    n_cloud: u64,
+    elapsed: Duration,
+}
+
+fn step(fakes: &mut Fakes, n: u64) -> Step {
+    let content = n.to_le_bytes().repeat(8);
+    drop(fakes.kvs.clone().write("file", 0, &content));
+    let (n_local, n_cloud) = (fakes.local.counted.count(), fakes.cloud.count());
+    let start = Instant::now();
+    let snapshot = fakes.stages.persist(&GO_ON).unwrap().unwrap().snapshot;
+    fakes.stages.upload(snapshot, &GO_ON).unwrap();
+    let state = fakes.stages.state().unwrap();
+    assert_eq!((state.to_upload, state.safe_xid), (None, state.last_xid));
+    Step {
+        n_local: fakes.local.counted.count() - n_local,
+        n_cloud: fakes.cloud.count() - n_cloud,
+        elapsed: start.elapsed(),
+    }
+}
+
+/// `TIER_HISTORY_SNAPSHOTS` sets the number; times are printed, and judged by no test.
+#[test]
+fn the_last_of_many_snapshots_asks_as_little_as_the_tenth() {
+    let n_snapshots = std::env::var("TIER_HISTORY_SNAPSHOTS").map_or(3000, |n| n.parse().unwrap());
+    let mut fakes = Fakes::with_cloud();
+    drop(fakes.kvs.clone().file("file", &[1; CHUNK as usize]));
+    fakes.stages.recover().unwrap();
+    let steps: Vec<_> = (0..n_snapshots).map(|n| step(&mut fakes, n)).collect();
+    let (tenth, last) = (&steps[9], steps.last().unwrap());
+    assert_eq!((last.n_local, last.n_cloud), (tenth.n_local, tenth.n_cloud));
+    let n_local = fakes.local.counted.count();
+    let start = Instant::now();
+    fakes.stages.recover().unwrap();
+    let recovered = start.elapsed();
+    let n_asked = fakes.local.counted.count() - n_local;
+    assert!(n_asked <= 2 + n_snapshots / 2, "no object is read: {n_asked}, pages of names of five");
+    let all = fakes.stages.state().unwrap().safe_xid;
+    let evicted = fakes.stages.evict(all, PassGoal::Everything, &GO_ON).unwrap();
+    assert_eq!(evicted.n_evicted, 1);
+    let median = |steps: &[Step]| {
+        let mut times: Vec<_> = steps.iter().map(|step| step.elapsed).collect();
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    println!(
+        "of {n_snapshots} snapshots the 10th took {:?}, the last {:?} (medians of 10), recovery {recovered:?}",
+        median(&steps[5..15]),
+        median(&steps[steps.len() - 10..]),
+    );
+}
