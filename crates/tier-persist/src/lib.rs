@@ -47,7 +47,7 @@ pub use format::names::FilesystemId;
 pub use format::signer::Signer;
 pub use lost::{LostRange, LostRanges};
 pub use progress::Watch;
-pub use read::chain::{Archive, Head, Heads, SnapshotObjects};
+pub use read::chain::{Archive, Head, Heads, SnapshotObjects, UnreadManifest};
 pub use read::claims::{AfterEpoch, Claims, Fenced};
 pub use read::fetcher::{Fetcher, FetcherOptions};
 pub use read::history::History;

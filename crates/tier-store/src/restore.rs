@@ -16,8 +16,8 @@ use std::sync::Arc;
 use tier_agent::StatusBook;
 use tier_cloud::DirStore;
 use tier_persist::{
-    Archive, Damage, FilesystemId, Head, Heads, Keys, LostRanges, RestoredInodes, ScanMode, Signer,
-    SnapshotSummary, StoredObject, Watch,
+    Archive, Damage, FilesystemId, Head, Heads, Keys, LostRanges, RestoredInodes, Signer,
+    SnapshotSummary, StoredObject, UnreadManifest, Watch,
 };
 use tier_status::{Event, Place, StatusHeader, StatusSink};
 use tier_types::{
@@ -81,6 +81,8 @@ pub struct RestoreReport {
     pub lost: LostRanges,
     /// Manifests that could not be read; some of them may have been newer.
     pub unread: Vec<Damage>,
+    /// What of the tarballs could be read nowhere.
+    pub damages: Vec<Damage>,
 }
 
 /// Makes the filesystem that is restored into.
@@ -116,7 +118,7 @@ pub fn restore(
     let filesystem = find_filesystem(cloud.as_ref(), source)?;
     let Heads { heads, unread, last_snapshot } = Archive::heads(cloud.as_ref(), &keys, filesystem)?;
     let head = choose_head(&heads, &keys, source.signer.as_deref(), source.epoch)?;
-    let archive = Archive::open_from(cloud.as_ref(), &keys, filesystem, head)?;
+    let (archive, holes) = Archive::open_past_holes(cloud.as_ref(), &keys, filesystem, head)?;
     let archive = until(archive, source.snapshot)?;
     let floors = Floors::behind(&heads, last_snapshot);
     let mut config = settings(&archive, floors, filesystem, source)?;
@@ -128,7 +130,12 @@ pub fn restore(
     prepare_directory(&layout, &keys)?;
     let restored = fill_store(&layout, &archive, cloud.as_ref(), &config, target, progress)?;
     config.write(&layout)?;
-    Ok(RestoreReport { unread, ..restored })
+    // What comes after the snapshot that is wanted is not needed for it.
+    let is_needed = |manifest: &UnreadManifest| {
+        source.snapshot.is_none_or(|snapshot| manifest.snapshot <= snapshot)
+    };
+    let unread = unread.into_iter().chain(holes).filter(is_needed);
+    Ok(RestoreReport { unread: unread.map(|manifest| manifest.damage).collect(), ..restored })
 }
 
 /// Fills the directory of a store from an archive in a cloud: all but its settings.
@@ -143,7 +150,8 @@ pub(crate) fn fill_store(
     let floor = Xid::new(config.xid_floor);
     let behind = |last: Xid| last <= floor;
     assert!(archive.snapshots().all(|s| behind(s.last_xid)), "no number is given out twice");
-    let RestoredInodes { n_inodes, lost } = fill(layout, archive, config, floor, target, progress)?;
+    let (restored, damages) = fill(layout, archive, config, floor, target, progress)?;
+    let RestoredInodes { n_inodes, lost } = restored;
     copy_manifests(archive, cloud, &DirStore::create(&layout.tarballs())?)?;
     record(layout, archive, config)?;
     let last = archive.snapshots().next_back();
@@ -153,6 +161,7 @@ pub(crate) fn fill_store(
         failed: last.map(|last| last.failed.clone()).unwrap_or_default(),
         lost,
         unread: Vec::new(),
+        damages,
     })
 }
 
@@ -170,7 +179,10 @@ impl Store {
         let archive = until(self.archive()?, Some(snapshot))?;
         let layout = Layout::new(path);
         let floor = archive.snapshots().next_back().map_or(Xid::new(0), |last| last.last_xid);
-        fill(&layout, &archive, &dir.config, floor, target, progress)?;
+        let (_, damages) = fill(&layout, &archive, &dir.config, floor, target, progress)?;
+        for damage in &damages {
+            tracing::warn!("not all of this snapshot can be read: {}", damage.problem);
+        }
         let index = Arc::new(open_index(&index_dirs::current(&layout)?, &dir.config)?);
         Ok(Arc::new(recaller(dir, &index, dir.copies())?))
     }
@@ -184,13 +196,13 @@ fn fill(
     floor: Xid,
     target: &mut dyn RestoreTarget,
     progress: &mut dyn FnMut(u64),
-) -> Result<RestoredInodes, StoreError> {
+) -> Result<(RestoredInodes, Vec<Damage>), StoreError> {
     let index = open_index(&index_dirs::current(layout)?, config)?;
-    archive.rebuild_index(&index, ScanMode::Tables, &mut Watch::default())?;
+    let damages = archive.salvage_index(&index, &mut Watch::default())?;
     let instance = target.create(layout.root(), config, floor)?;
     let restored = archive.restore_into(&index, instance.as_ref(), progress)?;
     target.finish()?;
-    Ok(restored)
+    Ok((restored, damages))
 }
 
 /// The archive up to and including a snapshot.

@@ -248,7 +248,10 @@ fn adopt(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Takeover, StoreError> {
     let head = choose_head(&heads.heads, &dir.keys, options.signer.as_deref(), None)?;
-    let archive = Archive::open_from(cloud, &dir.keys, dir.filesystem, head)?;
+    let (archive, holes) = Archive::open_past_holes(cloud, &dir.keys, dir.filesystem, head)?;
+    for hole in &holes {
+        tracing::warn!("{}: {}", hole.damage.object, hole.damage.problem);
+    }
     let archive = until(archive, options.at)?;
     let floors = Floors::behind(&heads.heads, heads.last_snapshot);
     let config = owner.settings(&dir.config, floors);

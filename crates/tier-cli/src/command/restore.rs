@@ -18,7 +18,7 @@ use crate::open_store::{OpenStore, RestoredFilesystem};
 
 pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
     let (report, fs) = restore(context, args)?;
-    let RestoreReport { n_inodes, snapshot, failed, lost, unread } = &report;
+    let RestoreReport { n_inodes, snapshot, failed, lost, unread, damages } = &report;
     // An archive without a snapshot was refused before anything was made.
     let snapshot = snapshot.context("a snapshot was restored")?;
     let listed = lost::list(&fs, lost, "are lost: they could not be read when persisted")?;
@@ -28,7 +28,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
          make it the writer: tier takeover {}\n{}{}",
         args.store.display(),
         args.store.display(),
-        unread_text(unread),
+        unread_text(unread, damages),
         listed.text
     );
     let json = json!({
@@ -36,13 +36,18 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
         "snapshot": snapshot.get(),
         "failed": failed.iter().map(|ino| ino.get()).collect::<Vec<_>>(),
         "lost": listed.json,
+        "damages": damages.iter().map(|damage| &damage.problem).collect::<Vec<_>>(),
         "unread_manifests": unread.iter().map(|damage| &damage.problem).collect::<Vec<_>>(),
     });
     context.console.report(&json, &text)?;
     // The store is there and can be used; the exit code says that it is not all that there was.
     match (failed.len(), lost.n_ranges()) {
-        (0, 0) if unread.is_empty() => Ok(()),
-        (0, 0) => bail!(DamageFound(format!("{} manifests could not be read", unread.len()))),
+        (0, 0) if unread.is_empty() && damages.is_empty() => Ok(()),
+        (0, 0) => bail!(DamageFound(format!(
+            "{} manifests and {} places of tarballs could not be read",
+            unread.len(),
+            damages.len()
+        ))),
         (0, _) => bail!(DamageFound(format!("{} came back as such", lost::summary(lost)))),
         (n, _) => bail!(DamageFound(format!(
             "{n} inodes could not be read when this snapshot was taken; {}",
@@ -51,9 +56,9 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
     }
 }
 
-fn unread_text(unread: &[Damage]) -> String {
-    let line = |damage: &Damage| format!("Left out, and perhaps newer: {}\n", damage.problem);
-    unread.iter().map(line).collect()
+fn unread_text(unread: &[Damage], damages: &[Damage]) -> String {
+    let line = |damage: &Damage| format!("Left out: {}: {}\n", damage.object, damage.problem);
+    unread.iter().chain(damages).map(line).collect()
 }
 
 /// Makes a store from the cloud alone. Its filesystem comes without a way back for its data.

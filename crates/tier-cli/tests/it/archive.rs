@@ -6,6 +6,14 @@ use std::path::PathBuf;
 
 use crate::harness::{Run, Store, tier};
 
+fn restore(store: &Store, name: &str, args: &[&str]) -> (String, Run) {
+    let (restored, key) = (store.at(name), store.at("store/identity.key"));
+    let cloud = store.cloud_url();
+    let base = ["restore", &restored, "--cloud", &cloud, "--identity", &key];
+    let run = tier(&[&base[..], args].concat());
+    (restored, run)
+}
+
 fn with_two_snapshots() -> Store {
     let store = Store::new(&[]);
     store.import();
@@ -91,4 +99,55 @@ fn a_store_goes_on_without_manifests_that_the_cloud_has() {
     damage_found(&store.run("verify", &[]), ".manifest");
     assert!(store.run("repair", &[]).ok().contains("2 objects put right here"));
     store.run("verify", &[]).ok();
+}
+
+#[test]
+fn a_restore_goes_past_manifests_that_are_lost() {
+    let store = with_two_snapshots();
+    fs::write(store.at("more/third"), "third\n").unwrap();
+    store.run("import", &[&store.at("more")]).ok();
+    store.run("snapshot", &[]).ok();
+    fs::remove_file(&manifests(&store, "cloud")[1]).unwrap();
+    // What the manifest listed is found by its name.
+    let (restored, run) = restore(&store, "restored", &[]);
+    damage_found(&run, "the manifest of snapshot 2 (epoch 1): it is missing");
+    for (file, content) in [("hello", "hello\n"), ("third", "third\n")] {
+        assert_eq!(tier(&["cat", &restored, &format!("/{file}")]).ok(), content);
+    }
+    assert_eq!(tier(&["cat", &restored, "/second"]).ok(), "second\n".repeat(1000));
+    // The first snapshot needs nothing of what came later.
+    let (first, run) = restore(&store, "first", &["--snapshot", "1"]);
+    run.ok();
+    assert_eq!(tier(&["cat", &first, "/hello"]).ok(), "hello\n");
+    // The history goes on.
+    tier(&["takeover", &restored]).ok();
+    tier(&["import", &restored, &store.at("more"), "--into", "/again"]).ok();
+    tier(&["snapshot", &restored]).ok();
+    tier(&["evict", &restored, "--all"]).ok();
+    assert_eq!(tier(&["cat", &restored, "/again/third"]).ok(), "third\n");
+    let (again, run) = restore(&store, "again", &[]);
+    assert_eq!(run.code, 3, "{}", run.err);
+    assert_eq!(tier(&["cat", &again, "/again/third"]).ok(), "third\n");
+    damage_found(&tier(&["verify", &again]), "s0000000002.manifest");
+}
+
+#[test]
+fn a_restore_goes_past_tarballs_that_are_damaged_or_lost() {
+    let store = with_two_snapshots();
+    let path = &store.tarballs("cloud")[0];
+    let whole = fs::read(path).unwrap();
+    // Its tables are at the end.
+    let mut cut = whole.clone();
+    let end = cut.len() - 2000;
+    cut[end..].fill(0);
+    fs::write(path, &cut).unwrap();
+    let (restored, run) = restore(&store, "restored", &[]);
+    damage_found(&run, ".tar.zst.age");
+    assert_eq!(tier(&["cat", &restored, "/second"]).ok(), "second\n".repeat(1000));
+    let listed = tier(&["ls", &restored, "/", "-R"]).ok();
+    assert!(listed.contains("hello"), "what lies before the tables is found: {listed}");
+    fs::remove_file(path).unwrap();
+    let (other, run) = restore(&store, "other", &[]);
+    damage_found(&run, "is missing");
+    assert_eq!(tier(&["cat", &other, "/second"]).ok(), "second\n".repeat(1000));
 }

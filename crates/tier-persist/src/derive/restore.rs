@@ -20,7 +20,6 @@ use crate::format::tarball::layout::FramePosition;
 use crate::format::tarball::toc::entry::TocEntry;
 use crate::lost::{LostRange, LostRanges};
 use crate::read::chain::Archive;
-use crate::read::contents::read_table;
 
 /// Extents that are asked of the index at a time.
 const EXTENTS_PER_READ: usize = 1024;
@@ -45,15 +44,12 @@ impl Archive<'_> {
     ) -> Result<RestoredInodes, PersistError> {
         let mut restore = Restore { index, instance, restored: RestoredInodes::default() };
         for link in self.links() {
-            for tarball in &self.manifest(link)?.tarballs {
-                read_table(self.tarballs(), tarball, &mut |entry| {
-                    let FramePosition { frame, offset } = entry.at;
-                    let location = Location { tarball: tarball.name.id, frame, offset };
-                    restore.entry(&entry, location)?;
-                    progress(restore.restored.n_inodes);
-                    Ok(())
-                })?;
-            }
+            self.visit_step(link, &mut |tarball, entry| {
+                let FramePosition { frame, offset } = entry.at;
+                restore.entry(&entry, Location { tarball, frame, offset })?;
+                progress(restore.restored.n_inodes);
+                Ok(())
+            })?;
         }
         let RestoredInodes { n_inodes, lost } = &restore.restored;
         tracing::info!(n_inodes, lost_bytes = lost.n_bytes(), "filesystem restored");

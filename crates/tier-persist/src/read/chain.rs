@@ -35,13 +35,22 @@ pub struct Head {
     pub digest: [u8; 32],
 }
 
+/// A manifest that cannot be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnreadManifest {
+    /// The number of its snapshot.
+    pub snapshot: SnapshotId,
+    /// What is wrong.
+    pub damage: Damage,
+}
+
 /// Where histories end in a store.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Heads {
     /// One for each epoch, the newest first.
     pub heads: Vec<Head>,
     /// Manifests that cannot be read and may have been newer.
-    pub unread: Vec<Damage>,
+    pub unread: Vec<UnreadManifest>,
     /// The highest number of a snapshot that any manifest has.
     pub last_snapshot: Option<SnapshotId>,
 }
@@ -181,7 +190,7 @@ impl<'a> Archive<'a> {
         // Numbers of what cannot be read are used up as well.
         found.last_snapshot = names.iter().map(|((_, snapshot), _)| *snapshot).max();
         let (mut done, mut wrong_key) = (None, None);
-        for ((epoch, _), name) in names {
+        for ((epoch, snapshot), name) in names {
             if done == Some(epoch) {
                 continue;
             }
@@ -195,7 +204,8 @@ impl<'a> Archive<'a> {
                     tracing::warn!(%name, "a manifest cannot be read: {error}");
                     let (object, problem) = (name.to_string(), error.to_string());
                     let missing = error.kind() == ErrorKind::Missing;
-                    found.unread.push(Damage { object, problem, missing });
+                    let damage = Damage { object, problem, missing };
+                    found.unread.push(UnreadManifest { snapshot, damage });
                     wrong_key =
                         wrong_key.or((error.kind() == ErrorKind::WrongKey).then_some(error));
                 }
@@ -320,9 +330,13 @@ impl<'a> Archive<'a> {
             .ok_or_else(|| PersistError::Missing(format!("the manifest of snapshot {snapshot}")))
     }
 
-    /// The manifests as objects, oldest first.
+    /// The manifests as objects, oldest first, without those that are lost.
     pub fn manifests(&self) -> Vec<StoredObject> {
-        self.chain.iter().map(|link| link.object(self.filesystem)).collect()
+        self.chain
+            .iter()
+            .filter(|link| !link.is_lost)
+            .map(|link| link.object(self.filesystem))
+            .collect()
     }
 
     /// The snapshot of this number.
@@ -393,7 +407,7 @@ impl std::fmt::Debug for Archive<'_> {
 }
 
 /// The names of all manifests, by epoch and snapshot.
-fn manifest_names(
+pub(crate) fn manifest_names(
     store: &dyn ObjectStore,
     filesystem: FilesystemId,
 ) -> Result<HashMap<(Epoch, SnapshotId), ObjectName>, PersistError> {

@@ -67,6 +67,9 @@ pub(crate) struct ChainLink {
     pub(crate) parent: Option<ManifestRef>,
     pub(crate) signer: Signer,
     pub(crate) encrypted: bool,
+    /// The manifest could not be read when the history was: nothing else is known of this step than
+    /// what the one after it says.
+    pub(crate) is_lost: bool,
 }
 
 impl ChainLink {
@@ -114,7 +117,38 @@ impl ChainLink {
             parent: manifest.parent,
             signer: manifest.signer,
             encrypted,
+            is_lost: false,
         })
+    }
+
+    /// The step before `after`, of which the manifest is lost.
+    pub(crate) fn lost(reference: ManifestRef, after: &Self) -> Self {
+        // It ended where the next one begins, if that brings transactions.
+        let start = after.summary.range.map(|range| range.start().get());
+        let last = start.map_or(after.summary.last_xid.get(), |start| start.saturating_sub(1));
+        let summary = SnapshotSummary {
+            epoch: reference.epoch,
+            snapshot: reference.snapshot,
+            range: None,
+            last_xid: Xid::new(last),
+            created: after.summary.created,
+            n_inodes: 0,
+            data_bytes: 0,
+            n_tarballs: 0,
+            tarball_bytes: 0,
+            failed: Vec::new(),
+        };
+        let content = ContentDigest { len_bytes: 0, sha256: reference.digest, crc32c: 0 };
+        Self {
+            reference,
+            content,
+            summary,
+            chunk_bytes: after.chunk_bytes,
+            parent: None,
+            signer: after.signer,
+            encrypted: after.encrypted,
+            is_lost: true,
+        }
     }
 
     pub(crate) fn name(&self, filesystem: FilesystemId) -> ObjectName {
@@ -133,15 +167,16 @@ impl ChainLink {
         before: &Self,
         filesystem: FilesystemId,
     ) -> Result<(), PersistError> {
-        let is_same_epoch = self.summary.epoch == before.summary.epoch;
+        let is_known = !self.is_lost && !before.is_lost;
+        let is_same_epoch = is_known && self.summary.epoch == before.summary.epoch;
         let last = before.summary.last_xid;
         // What brings no transactions begins where its parent ends.
         let start = self.summary.range.map_or(last.next(), XidRange::start);
-        let problem = if self.parent != Some(before.reference) {
+        let problem = if !self.is_lost && self.parent != Some(before.reference) {
             "its parent is not the one that is there"
         } else if self.summary.snapshot <= before.summary.snapshot {
             "its number is not above its parent's"
-        } else if start <= last || self.summary.last_xid < last {
+        } else if (is_known && start <= last) || self.summary.last_xid < last {
             "its transactions begin before the end of its parent's"
         } else if is_same_epoch && start > last.next() {
             "transactions between its parent and itself are missing"
@@ -193,12 +228,13 @@ struct WireLink {
     parent: Option<WireRef>,
     signer: [u8; SIGNER_BYTES],
     encrypted: bool,
+    is_lost: bool,
 }
 
 impl From<&ChainLink> for WireLink {
     fn from(link: &ChainLink) -> Self {
-        let ChainLink { reference, content, summary, chunk_bytes, parent, signer, encrypted } =
-            link;
+        let ChainLink { reference, content, summary, chunk_bytes, parent, signer, .. } = link;
+        let ChainLink { encrypted, is_lost, .. } = link;
         Self {
             reference: WireRef::from(reference),
             len_bytes: content.len_bytes,
@@ -216,6 +252,7 @@ impl From<&ChainLink> for WireLink {
             parent: parent.as_ref().map(WireRef::from),
             signer: signer.to_bytes(),
             encrypted: *encrypted,
+            is_lost: *is_lost,
         }
     }
 }
@@ -248,6 +285,7 @@ impl WireLink {
             parent: self.parent.map(ManifestRef::from),
             signer: Signer::from_bytes(self.signer),
             encrypted: self.encrypted,
+            is_lost: self.is_lost,
         })
     }
 }
@@ -281,6 +319,7 @@ mod tests {
                 parent: Some(reference),
                 signer: Signer::from_bytes([6; SIGNER_BYTES]),
                 encrypted: true,
+                is_lost: range.is_none(),
             };
             let mut bytes = link.to_bytes();
             assert_eq!(ChainLink::from_bytes(&bytes), Some(link));

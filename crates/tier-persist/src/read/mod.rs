@@ -12,6 +12,7 @@ pub(crate) mod contents;
 pub(crate) mod fetcher;
 pub(crate) mod frame_cache;
 pub(crate) mod history;
+pub(crate) mod holes;
 pub(crate) mod link;
 pub(crate) mod listing;
 pub(crate) mod scanner;

@@ -1,0 +1,115 @@
+//! A history with holes: manifests that are lost cost what they held and no more.
+//!
+//! A manifest names its parent by digest, so that the one before a lost one is not vouched for by
+//! anything but its own signature. It must be by the signer of what comes after the hole, and end
+//! before that begins; and of several that could be it, the one with the highest number is taken.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tier_types::{Epoch, ObjectName, ObjectStore, SnapshotId};
+
+use crate::damage::Damage;
+use crate::error::PersistError;
+use crate::format::keys::Keys;
+use crate::format::manifest::ManifestRef;
+use crate::format::names::FilesystemId;
+use crate::read::chain::{Archive, Head, UnreadManifest, manifest_names};
+use crate::read::link::ChainLink;
+use crate::read::small::is_of_the_object;
+
+type Number = (Epoch, SnapshotId);
+
+impl<'a> Archive<'a> {
+    /// The history from a manifest on, with holes for the manifests that cannot be read. They are
+    /// returned as damage.
+    pub fn open_past_holes(
+        store: &'a dyn ObjectStore,
+        keys: &'a Keys,
+        filesystem: FilesystemId,
+        head: &Head,
+    ) -> Result<(Self, Vec<UnreadManifest>), PersistError> {
+        let names = manifest_names(store, filesystem)?.into_iter().collect();
+        let mut walk = Walk { store, keys, names, chain: Vec::new(), damages: Vec::new() };
+        let (epoch, snapshot) = (head.summary.epoch, head.summary.snapshot);
+        let mut next = Some(ManifestRef { epoch, snapshot, digest: head.digest });
+        while let Some(reference) = next {
+            next = walk.step(reference)?;
+        }
+        let Walk { mut chain, damages, .. } = walk;
+        chain.reverse();
+        for (before, after) in chain.iter().zip(chain.iter().skip(1)) {
+            after.check_continues(before, filesystem)?;
+        }
+        let chain = Arc::new(chain.into_iter().map(Arc::new).collect());
+        Ok((Self::over(chain, vec![store], keys, filesystem)?, damages))
+    }
+}
+
+/// Steps are found from the newest one back.
+struct Walk<'a> {
+    store: &'a dyn ObjectStore,
+    keys: &'a Keys,
+    /// Manifests that were not looked at yet.
+    names: BTreeMap<Number, ObjectName>,
+    chain: Vec<ChainLink>,
+    damages: Vec<UnreadManifest>,
+}
+
+impl Walk<'_> {
+    /// Adds the step that the one after it names, and returns the one before.
+    fn step(&mut self, reference: ManifestRef) -> Result<Option<ManifestRef>, PersistError> {
+        let number = (reference.epoch, reference.snapshot);
+        let problem = match self.names.remove(&number) {
+            None => "it is missing".to_string(),
+            Some(name) => match ChainLink::read(self.store, &name, self.keys) {
+                Ok(link) if link.reference == reference => {
+                    let parent = link.parent;
+                    self.chain.push(link);
+                    return Ok(parent);
+                }
+                Ok(_) => "it was replaced".to_string(),
+                Err(error) if is_of_the_object(&error) => error.to_string(),
+                Err(error) => return Err(error),
+            },
+        };
+        let Some(after) = self.chain.last() else {
+            let object = format!("the manifest of snapshot {}", reference.snapshot);
+            return Err(PersistError::Missing(object));
+        };
+        let lost = ChainLink::lost(reference, after);
+        let object = format!("the manifest of snapshot {} (epoch {})", number.1, number.0);
+        tracing::warn!(object, problem, "going past a manifest");
+        let damage = Damage { object, problem, missing: true };
+        self.damages.push(UnreadManifest { snapshot: reference.snapshot, damage });
+        let before = self.find_before(&lost);
+        self.chain.push(lost);
+        before
+    }
+
+    /// The step before a hole.
+    fn find_before(&mut self, lost: &ChainLink) -> Result<Option<ManifestRef>, PersistError> {
+        let number = (lost.summary.epoch, lost.summary.snapshot);
+        let older: Vec<_> = self.names.range(..number).map(|(number, _)| *number).rev().collect();
+        for number in older.into_iter().filter(|number| number.1 < lost.summary.snapshot) {
+            let Some(name) = self.names.get(&number) else { continue };
+            match ChainLink::read(self.store, name, self.keys) {
+                Ok(link)
+                    if link.signer == lost.signer
+                        && link.summary.last_xid <= lost.summary.last_xid =>
+                {
+                    return Ok(Some(link.reference));
+                }
+                // Of another history, or one that cannot be read either.
+                Ok(_) => {}
+                Err(error) if is_of_the_object(&error) => {
+                    let (object, problem) = (name.to_string(), error.to_string());
+                    let damage = Damage { object, problem, missing: false };
+                    self.damages.push(UnreadManifest { snapshot: number.1, damage });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+}
