@@ -62,7 +62,7 @@ impl TaskPlanner {
         match due {
             // Counted from its beginning, so that a task that fails at once rests as well.
             Task::Snapshot | Task::Upload | Task::UploadAll | Task::TakeBack(_) => {
-                self.last_snapshot = Some(now)
+                self.last_snapshot = Some(now);
             }
             Task::Evict(_) | Task::EvictDryRun(_) => {
                 self.last_eviction = Some(now);

@@ -78,10 +78,8 @@ impl Store {
         let mut report = RepairReport::default();
         let archive = self.archive_or_manifests()?;
         for snapshot in &here.damaged {
-            let objects = match archive.objects(*snapshot) {
-                Ok(objects) => objects,
-                Err(_) => continue,
-            };
+            // Without its manifest, which no copy has, nothing of it is known.
+            let Ok(objects) = archive.objects(*snapshot) else { continue };
             for object in objects.all() {
                 if here.damages.iter().any(|damage| damage.object == object.name.as_str()) {
                     watch.check_stop()?;

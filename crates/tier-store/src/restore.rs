@@ -249,8 +249,7 @@ fn no_head(heads: &[Head], own: Signer, signer: Option<&str>, epoch: Option<Epoc
         let SnapshotSummary { epoch, snapshot, created, .. } = summary;
         let signer = signer.fingerprint();
         text.push_str(&format!(
-            "\n  epoch {epoch}, snapshot {snapshot} of {}, signed by {signer}",
-            created
+            "\n  epoch {epoch}, snapshot {snapshot} of {created}, signed by {signer}"
         ));
     }
     text.push_str("\nIf one of these signers is to be believed, name it: --signer FINGERPRINT");

@@ -24,14 +24,36 @@ pub(super) struct StageContext {
     pub(super) progress: Arc<dyn StatusSink>,
     /// As nice(1) counts it.
     pub(super) nice: u8,
-    /// How far the history is known to be safe, so that no status log is read twice; `None` until
-    /// that was read from the index.
-    safe: Mutex<Option<Option<SafeMark>>>,
+    /// How far the history is known to be safe, so that no status log is read twice.
+    safe: Mutex<KnownSafe>,
+}
+
+/// What is known of the mark.
+#[derive(Default)]
+enum KnownSafe {
+    /// The index was not asked yet.
+    #[default]
+    Unread,
+    Nothing,
+    UpTo(SafeMark),
+}
+
+impl KnownSafe {
+    fn of(mark: Option<SafeMark>) -> Self {
+        mark.map_or(Self::Nothing, Self::UpTo)
+    }
+
+    fn mark(&self) -> Option<&SafeMark> {
+        match self {
+            Self::Unread | Self::Nothing => None,
+            Self::UpTo(mark) => Some(mark),
+        }
+    }
 }
 
 impl StageContext {
     pub(super) fn new(ports: StorePorts, progress: Arc<dyn StatusSink>, nice: u8) -> Self {
-        Self { ports, progress, nice, safe: Mutex::new(None) }
+        Self { ports, progress, nice, safe: Mutex::default() }
     }
 
     /// The history that the index includes. A manifest that the local store has lost is read from
@@ -68,11 +90,11 @@ impl StageContext {
     ) -> Result<Option<SnapshotSummary>, AgentError> {
         let Some(place) = self.safe_place() else { return Ok(None) };
         let mut known = self.safe.lock();
-        if known.is_none() {
-            *known = Some(self.read_mark(archive, &place)?);
+        if matches!(*known, KnownSafe::Unread) {
+            *known = KnownSafe::of(self.read_mark(archive, &place)?);
         }
         // A mark of another history says nothing.
-        let mark = known.as_ref().and_then(Option::as_ref).map(SafeMark::snapshot);
+        let mark = known.mark().map(SafeMark::snapshot);
         let is_here = |(epoch, snapshot)| archive.snapshot(snapshot).filter(|s| s.epoch == epoch);
         let marked = mark.and_then(is_here).cloned();
         let mut safe = marked.clone();
@@ -87,7 +109,7 @@ impl StageContext {
         if let Some(safe) = safe.as_ref().filter(|safe| Some(*safe) != marked.as_ref()) {
             let mark = SafeMark::new(&place, safe.epoch, safe.snapshot);
             self.ports.history.index().remember_safe(&mark.to_bytes(), false)?;
-            *known = Some(Some(mark));
+            *known = KnownSafe::UpTo(mark);
         }
         Ok(safe)
     }
@@ -112,12 +134,10 @@ impl StageContext {
         let Some(place) = self.safe_place() else { return Ok(()) };
         let archive = self.archive()?;
         let mut known = self.safe.lock();
-        let mark = match known.take() {
-            Some(mark) => mark,
-            None => self.read_mark(&archive, &place)?,
-        };
-        if mark.as_ref().is_none_or(|mark| mark.snapshot().1 < snapshot) {
-            *known = Some(mark);
+        if matches!(*known, KnownSafe::Unread) {
+            *known = KnownSafe::of(self.read_mark(&archive, &place)?);
+        }
+        if known.mark().is_none_or(|mark| mark.snapshot().1 < snapshot) {
             return Ok(());
         }
         let before = archive.before(snapshot).next();
@@ -126,7 +146,7 @@ impl StageContext {
         // a crash would say that it is.
         let bytes = lower.as_ref().map(SafeMark::to_bytes).unwrap_or_default();
         self.ports.history.index().remember_safe(&bytes, true)?;
-        *known = Some(lower);
+        *known = KnownSafe::of(lower);
         Ok(())
     }
 

@@ -128,7 +128,7 @@ pub(crate) enum CloudCommand {
 pub(crate) struct CloudAddArgs {
     /// The store.
     pub(crate) store: PathBuf,
-    /// The cloud: file:///dir.
+    /// Its URL, as `file:///dir`.
     pub(crate) url: String,
     /// Also a place that is a cloud already.
     #[arg(long)]

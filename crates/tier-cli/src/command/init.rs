@@ -58,7 +58,7 @@ pub(super) fn create(args: &InitArgs) -> Result<Created> {
     let created = Created {
         filesystem: prepared.config().filesystem.clone(),
         identity: prepared.layout().identity(),
-        public_key: prepared.public_key().to_string(),
+        public_key: prepared.public_key(),
     };
     // From here on the directory is a store; a crash before leaves one that no command opens.
     prepared.finish()?;

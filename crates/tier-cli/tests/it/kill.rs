@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use crate::harness::{Store, command};
+use crate::harness::{Store, command, tier};
+use crate::random::Random;
 
 /// Kills the process as soon as a condition holds, or lets it end. Whether it was killed.
 fn kill_when(mut child: Child, condition: impl Fn() -> bool) -> bool {
@@ -57,6 +58,66 @@ fn a_snapshot_that_is_killed_at_any_step_is_finished_by_the_next_one() {
         store.run("evict", &["--all"]).ok();
         store.check_export(&store.path(), "out");
         assert!(!any_file(Path::new(&store.at("store/tarballs")), &|name| name.contains(".tmp")));
+    }
+}
+
+/// Bytes of all status logs of a store: they grow with each step of persisting and uploading.
+fn status_bytes(store: &Store) -> u64 {
+    let Ok(entries) = fs::read_dir(store.at("store/status")) else { return 0 };
+    entries.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
+}
+
+/// Killed at a random step each time; `TIER_PUSH_KILLS` sets how often.
+#[test]
+fn snapshots_that_are_killed_at_random_are_finished_and_push_nothing_twice() {
+    let n_kills = std::env::var("TIER_PUSH_KILLS").map_or(12, |n| n.parse().unwrap());
+    let mut random = Random::new(7);
+    let store = Store::new(&[]);
+    // Several tarballs for each snapshot.
+    let path = store.at("store/tier.toml");
+    let settings = fs::read_to_string(&path).unwrap();
+    fs::write(&path, settings.replace("tarball_bytes = 134217728", "tarball_bytes = 20000"))
+        .unwrap();
+    let from = store.at("from");
+    fs::create_dir(&from).unwrap();
+    let mut n_killed = 0;
+    for n in 0..n_kills {
+        for file in 0..4 {
+            let noise: Vec<u8> = (0..30_000).map(|_| random.below(256).to_le_bytes()[0]).collect();
+            fs::write(format!("{from}/file-{file}"), noise).unwrap();
+        }
+        fs::write(format!("{from}/kept-{n}"), n.to_string()).unwrap();
+        store.run("import", &[&from]).ok();
+        let until = status_bytes(&store) + random.below(1200);
+        n_killed +=
+            u64::from(kill_when(start(&store, &["snapshot"]), || status_bytes(&store) >= until));
+    }
+    assert!(n_killed >= n_kills / 3, "only {n_killed} of {n_kills} were killed");
+    store.run("snapshot", &[]).ok();
+    store.run("verify", &["--read-data"]).ok();
+    store.run("index check", &[]).ok();
+    store.run("evict", &["--all"]).ok();
+    let (out, key) = (store.at("out"), store.at("store/identity.key"));
+    let restored = store.at("restored");
+    let cloud = store.cloud_url();
+    tier(&["restore", &restored, "--cloud", &cloud, "--identity", &key]).ok();
+    for (store, name) in [(&store.path(), "here"), (&restored, "restored")] {
+        let out = format!("{out}-{name}");
+        tier(&["export", store, "/", &out]).ok();
+        for entry in fs::read_dir(&from).unwrap() {
+            let name = entry.unwrap().file_name();
+            let read = |dir: &str| fs::read(Path::new(dir).join(&name)).unwrap();
+            assert!(read(&from) == read(&out), "{name:?}");
+        }
+    }
+    for entry in fs::read_dir(store.at("store/status")).unwrap() {
+        let log = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let pushed = log.lines().filter_map(|line| line.split(" pushed name=").nth(1));
+        let mut names: Vec<_> = pushed.map(|rest| rest.split(' ').next().unwrap()).collect();
+        let n_pushed = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), n_pushed, "an object that was verified was pushed again: {log}");
     }
 }
 

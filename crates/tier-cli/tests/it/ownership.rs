@@ -190,8 +190,8 @@ fn a_store_that_was_put_back_is_fenced_and_takes_what_the_archive_has() {
 #[test]
 fn what_is_no_claim_and_no_manifest_stops_nothing() {
     let store = with_a_snapshot();
-    let cloud = fs::read_dir(store.at("cloud")).unwrap().map(|entry| entry.unwrap().path());
-    let filesystem = cloud.filter(|path| path.is_dir()).next().unwrap();
+    let mut cloud = fs::read_dir(store.at("cloud")).unwrap().map(|entry| entry.unwrap().path());
+    let filesystem = cloud.find(|path| path.is_dir()).unwrap();
     fs::write(filesystem.join("claims/e00000002.claim"), "garbage").unwrap();
     fs::write(filesystem.join("manifests/e00000077-s0000000009.manifest"), "garbage").unwrap();
     store.put(&store.path(), "later", "later\n");

@@ -133,10 +133,10 @@ impl Keys {
 
     /// Short names of the recipients: the first 8 bytes of the SHA-256 of each one's text. Empty if
     /// nothing is encrypted.
+    #[expect(clippy::expect_used, reason = "a digest has 32 bytes")]
     pub(crate) fn recipient_fingerprints(&self) -> Vec<[u8; 8]> {
-        let fingerprint = |recipient: &x25519::Recipient| {
-            let [a, b, c, d, e, f, g, h, ..] = sha256(recipient.to_string().as_bytes());
-            [a, b, c, d, e, f, g, h]
+        let fingerprint = |recipient: &x25519::Recipient| -> [u8; 8] {
+            *sha256(recipient.to_string().as_bytes()).first_chunk().expect("8 is less than 32")
         };
         let recipients = self.recipients.iter().map(fingerprint);
         if self.encrypt { recipients.collect() } else { Vec::new() }

@@ -186,9 +186,9 @@ impl<'a> Archive<'a> {
     ) -> Result<Heads, PersistError> {
         let mut names: Vec<_> = manifest_names(store, filesystem)?.into_iter().collect();
         names.sort_unstable_by_key(|(number, _)| Reverse(*number));
-        let mut found = Heads::default();
         // Numbers of what cannot be read are used up as well.
-        found.last_snapshot = names.iter().map(|((_, snapshot), _)| *snapshot).max();
+        let last_snapshot = names.iter().map(|((_, snapshot), _)| *snapshot).max();
+        let mut found = Heads { last_snapshot, ..Heads::default() };
         let (mut done, mut wrong_key) = (None, None);
         for ((epoch, snapshot), name) in names {
             if done == Some(epoch) {

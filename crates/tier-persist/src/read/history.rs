@@ -30,7 +30,9 @@ struct Known {
 
 impl std::fmt::Debug for History {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("History").field("n_known", &self.known.lock().chain.len()).finish()
+        f.debug_struct("History")
+            .field("n_known", &self.known.lock().chain.len())
+            .finish_non_exhaustive()
     }
 }
 
