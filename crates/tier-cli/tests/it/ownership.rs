@@ -259,3 +259,25 @@ fn what_the_cloud_has_lost_is_uploaded_again() {
     tier(&["verify", &restored, "--read-data"]).ok();
     assert_eq!(cat(&restored, "/third"), "third\n");
 }
+
+#[test]
+fn a_replica_of_the_cloud_is_compared_and_not_uploaded() {
+    let store = with_a_snapshot();
+    copy(&store.at("cloud"), &store.at("replica"));
+    let replica = format!("file://{}", store.at("replica"));
+    refused(&tier(&["cloud", "add", &store.path(), &replica]), "is a cloud already");
+    tier(&["cloud", "add", &store.path(), &replica, "--adopt-cloud"]).ok();
+    let states = store.run("snapshots", &[]).ok();
+    assert!(!states.contains("in the cloud"), "a copy may lag behind: {states}");
+    let modified = |path: &std::path::PathBuf| fs::metadata(path).unwrap().modified().unwrap();
+    let before: Vec<_> = store.objects("replica").iter().map(modified).collect();
+    store.run("push", &[]).ok();
+    assert_eq!(store.objects("replica").iter().map(modified).collect::<Vec<_>>(), before);
+    assert!(store.run("snapshots", &[]).ok().contains("in the cloud"));
+    // One that lags behind lacks what was taken since.
+    store.put(&store.path(), "later", "later\n");
+    store.run("snapshot", &[]).ok();
+    tier(&["cloud", "add", &store.path(), &store.cloud_url(), "--adopt-cloud"]).ok();
+    store.run("push", &[]).ok();
+    assert_eq!(manifests(&store).len(), 2);
+}
