@@ -84,6 +84,8 @@ fn persist(
             writer: WriterToken::from_bytes([1; 16]),
             snapshot: SnapshotId::new(1),
             range: publication.range,
+            part: None,
+            failed_before: &[],
             mounted: mounted.as_ref(),
             updates: &mut changes.map(|update| update.map_err(PortError::from)),
             status: &NullSink,

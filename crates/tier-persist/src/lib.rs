@@ -54,4 +54,4 @@ pub use read::history::History;
 pub use read::link::{SnapshotSummary, StoredObject};
 pub use read::listing::{list_members, write_tar};
 pub use write::options::PersistOptions;
-pub use write::persister::{EpochBegin, PersistReport, PersistRequest, Persister};
+pub use write::persister::{EpochBegin, PartsSoFar, PersistReport, PersistRequest, Persister};

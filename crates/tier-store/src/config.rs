@@ -100,6 +100,8 @@ pub struct Persist {
     pub level: i32,
     /// Bytes after which a tarball ends.
     pub tarball_bytes: u64,
+    /// Bytes of file data after which a snapshot ends with a part of itself.
+    pub part_bytes: u64,
     /// Bytes that a random read decompresses.
     pub frame_bytes: u64,
     /// Bytes of tarballs that are written in a second at most; 0 for no limit.
@@ -115,6 +117,7 @@ impl Default for Persist {
         Self {
             level: 3,
             tarball_bytes: 128 << 20,
+            part_bytes: 16 << 30,
             frame_bytes: 1 << 20,
             bytes_per_second_max: 0,
             busy_percent: 80,
@@ -285,6 +288,7 @@ impl Config {
                 (4096..=16 << 20).contains(&persist.frame_bytes),
                 "persist.frame_bytes must be from 4096 to 16777216",
             ),
+            (persist.part_bytes > 0, "persist.part_bytes must be above 0"),
             (
                 rate == 0 || rate >= 1 << 20,
                 "persist.bytes_per_second_max must be 0 or at least 1048576",

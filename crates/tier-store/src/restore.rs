@@ -50,6 +50,8 @@ pub struct RestoreSource {
     pub signer: Option<String>,
     /// Of this epoch, and not the newest one.
     pub epoch: Option<Epoch>,
+    /// All that the parts of a snapshot hold that is not complete yet: files of several moments.
+    pub incomplete: bool,
 }
 
 impl RestoreSource {
@@ -63,6 +65,7 @@ impl RestoreSource {
             recipients: Vec::new(),
             signer: None,
             epoch: None,
+            incomplete: false,
         }
     }
 }
@@ -119,7 +122,7 @@ pub fn restore(
     let Heads { heads, unread, last_snapshot } = Archive::heads(cloud.as_ref(), &keys, filesystem)?;
     let head = choose_head(&heads, &keys, source.signer.as_deref(), source.epoch)?;
     let (archive, holes) = Archive::open_past_holes(cloud.as_ref(), &keys, filesystem, head)?;
-    let archive = until(archive, source.snapshot)?;
+    let archive = if source.incomplete { archive } else { until(archive, source.snapshot)? };
     let floors = Floors::behind(&heads, last_snapshot);
     let mut config = settings(&archive, floors, filesystem, source)?;
     config.cloud_id = identity_of(cloud.as_ref())?.map(|id| id.to_string());
@@ -205,15 +208,18 @@ fn fill(
     Ok((restored, damages))
 }
 
-/// The archive up to and including a snapshot.
+/// The archive up to and including a snapshot, or the last one that is complete.
 pub(crate) fn until(
     archive: Archive<'_>,
     snapshot: Option<SnapshotId>,
 ) -> Result<Archive<'_>, StoreError> {
-    let Some(snapshot) = snapshot else { return Ok(archive) };
-    if !archive.snapshots().any(|summary| summary.snapshot == snapshot) {
+    let Some(snapshot) = snapshot else { return Ok(archive.complete()) };
+    let summary = archive.snapshot(snapshot).ok_or_else(|| {
+        StoreError::Unusable(format!("there is no snapshot {snapshot}; tier snapshots lists them"))
+    })?;
+    if summary.covered.is_some() {
         return Err(StoreError::Unusable(format!(
-            "there is no snapshot {snapshot}; tier snapshots lists them"
+            "snapshot {snapshot} is a part of a longer one: not all of its files are as of one moment"
         )));
     }
     Ok(archive.until(snapshot))

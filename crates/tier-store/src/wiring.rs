@@ -51,6 +51,7 @@ fn persister(dir: &StoreDir, filesystem: &Filesystem, index: &Arc<Index>) -> Per
     let options = PersistOptions {
         level: settings.level,
         tarball_bytes: settings.tarball_bytes,
+        part_bytes: settings.part_bytes,
         // The bounds of the setting make it fit: 16 MiB at most.
         frame_bytes: to_usize(settings.frame_bytes),
         // Zero stands for no limit.

@@ -71,7 +71,8 @@ impl Stages for StoreStages {
         let nothing = Xid::new(0);
         Ok(AgentState {
             last_xid: self.context.ports.log.last_xid(),
-            persisted_xid: persisted.map_or(nothing, |persisted| persisted.last_xid),
+            // A snapshot of which a part is missing is not persisted yet.
+            persisted_xid: persist::complete_xid(&archive),
             to_upload: to_upload.map(|summary| summary.snapshot),
             safe_xid: safe.map_or(nothing, |safe| safe.last_xid),
             is_new_epoch: persisted.is_some_and(|last| last.epoch < self.context.ports.epoch),

@@ -12,12 +12,14 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use tier_log::{NetChanges, NetChangesOptions};
-use tier_persist::{EpochBegin, PersistReport, PersistRequest, Persister, SnapshotSummary};
+use tier_log::{LogError, NetChanges, NetChangesOptions};
+use tier_persist::{
+    Archive, EpochBegin, PartsSoFar, PersistReport, PersistRequest, Persister, SnapshotSummary,
+};
 use tier_status::StatusHeader;
 use tier_types::{
-    Ino, LogService, MountedSnapshot, PortError, Publication, SnapshotId, Xid, XidRange,
-    with_causes,
+    FileUpdate, Ino, LogService, MountedSnapshot, PortError, Publication, SnapshotId, Xid,
+    XidRange, with_causes,
 };
 
 use super::context::{StageContext, StageSink};
@@ -35,11 +37,11 @@ pub(super) fn persist(
     let archive = context.archive()?;
     // An attempt that failed after its manifest was durable left the index behind.
     let floor = context.ports.floor;
-    let next = NextSnapshot::after(archive.snapshots().next_back(), floor).snapshot;
+    let next = NextSnapshot::after(&archive, floor).snapshot;
     drop(archive);
     context.catch_up(next)?;
     let archive = context.archive()?;
-    let next = NextSnapshot::after(archive.snapshots().next_back(), floor);
+    let next = NextSnapshot::after(&archive, floor);
     let log = context.ports.log.as_ref();
     let snapshot = next.snapshot;
     let Some(publication) = publish(log, next.first)? else {
@@ -73,7 +75,8 @@ fn begin_epoch(
     // Transactions up to the floor were used by histories that are not continued.
     let last_xid = last.last_xid.max(context.ports.floor.xid);
     let failed = last.failed.as_slice();
-    let begin = EpochBegin { epoch, writer, snapshot, last_xid, failed, status: &status };
+    let covered = last.covered;
+    let begin = EpochBegin { epoch, writer, snapshot, last_xid, covered, failed, status: &status };
     Ok(persister.begin_epoch(&begin)?)
 }
 
@@ -100,29 +103,38 @@ impl Drop for Held<'_> {
     }
 }
 
-/// The snapshot that continues the archive.
+/// The snapshot that continues the archive, or a part of it.
 pub(super) struct NextSnapshot {
     pub(super) snapshot: SnapshotId,
-    /// Its first transaction.
+    /// Its first transaction, or that of its first part.
     first: Xid,
+    /// Its parts so far.
+    part: Option<PartsSoFar>,
     /// Inodes that the last one could not read in full.
     failed: Vec<Ino>,
 }
 
 impl NextSnapshot {
-    pub(super) fn after(last: Option<&SnapshotSummary>, floor: Floor) -> Self {
+    pub(super) fn after(archive: &Archive<'_>, floor: Floor) -> Self {
         let (after_floor, first) = (floor.snapshot.next(), floor.xid.next());
-        match last {
-            None => Self { snapshot: after_floor, first, failed: Vec::new() },
+        match archive.snapshots().next_back() {
+            None => Self { snapshot: after_floor, first, part: None, failed: Vec::new() },
             // After a restore of an older snapshot the archive here ends before the floor, and the
             // numbers between the two are used up by snapshots that are only in the cloud.
             Some(last) => Self {
                 snapshot: last.snapshot.next().max(after_floor),
-                first: last.last_xid.next().max(first),
+                first: complete_xid(archive).next().max(first),
+                part: last.covered.map(|covered| PartsSoFar { covered, last_xid: last.last_xid }),
                 failed: last.failed.clone(),
             },
         }
     }
+}
+
+/// The last transaction of the last snapshot that is complete.
+pub(super) fn complete_xid(archive: &Archive<'_>) -> Xid {
+    let mut complete = archive.snapshots().rev().filter(|summary| summary.covered.is_none());
+    complete.next().map_or(Xid::new(0), |summary| summary.last_xid)
 }
 
 /// The publication to persist: all since the last snapshot.
@@ -145,6 +157,38 @@ fn publish(log: &dyn LogService, first: Xid) -> Result<Option<Publication>, Agen
     Ok(range.map(|range| Publication { range }))
 }
 
+/// What a snapshot is persisted from.
+struct Input<'a> {
+    mounted: &'a dyn MountedSnapshot,
+    part: Option<PartsSoFar>,
+    failed: Vec<Ino>,
+}
+
+type Changes = Box<dyn Iterator<Item = Result<FileUpdate, LogError>> + Send>;
+
+/// What changed in a range: of inodes that earlier parts hold only what changed since those.
+fn net_changes(
+    log: &dyn LogService,
+    range: XidRange,
+    part: Option<PartsSoFar>,
+    options: &NetChangesOptions,
+) -> Result<Changes, LogError> {
+    let all = NetChanges::of_range(log, range, options)?;
+    let Some(PartsSoFar { covered, last_xid }) = part else { return Ok(Box::new(all)) };
+    // An error is of no inode, and comes out where it is.
+    let is_beyond = move |update: &Result<FileUpdate, LogError>| {
+        update.as_ref().map_or(true, |update| update.ino > covered)
+    };
+    let rest = all.filter(is_beyond);
+    let since = match XidRange::new(last_xid.next(), range.end()) {
+        Some(since) => NetChanges::of_range(log, since, options)?,
+        None => return Ok(Box::new(rest)),
+    };
+    let again = since.filter(move |update| !is_beyond(update) || update.is_err());
+    // Both are in order of inodes, and the second begins behind the first.
+    Ok(Box::new(again.chain(rest)))
+}
+
 /// One attempt to persist a publication.
 struct Attempt<'a> {
     context: &'a StageContext,
@@ -158,12 +202,13 @@ impl Attempt<'_> {
         let start = Instant::now();
         let range = self.publication.range;
         assert!(range.start() == next.first, "a snapshot continues where the last one ended");
-        let NextSnapshot { snapshot, failed, .. } = next;
+        let NextSnapshot { snapshot, part, failed, .. } = next;
         let mounted = self.context.ports.instance.open_snapshot(&self.publication)?;
         let header = StatusHeader { epoch: self.context.ports.epoch, snapshot };
         let status = self.context.status_sink(header)?;
         tracing::info!(%snapshot, %range, n_failed_before = failed.len(), "persisting begins");
-        let report = self.write(header, mounted.as_ref(), failed, &status);
+        let input = Input { mounted: mounted.as_ref(), part, failed };
+        let report = self.write(header, input, &status);
         match &report {
             Ok(PersistReport {
                 n_inodes,
@@ -189,10 +234,10 @@ impl Attempt<'_> {
     fn write(
         &self,
         header: StatusHeader,
-        mounted: &dyn MountedSnapshot,
-        failed: Vec<Ino>,
+        input: Input<'_>,
         status: &StageSink<'_>,
     ) -> Result<PersistReport, AgentError> {
+        let Input { mounted, part, failed } = input;
         let ports = &self.context.ports;
         let writer = ports.writer.ok_or(AgentError::Follower)?;
         let range = self.publication.range;
@@ -200,7 +245,7 @@ impl Attempt<'_> {
         let log = ports.log.as_ref();
         // Folding reads every segment and persisting every chunk: both yield to the foreground. The
         // publication does not, because it holds locks that writers wait for.
-        let folded = self.context.in_background(|| NetChanges::of_range(log, range, &options))?;
+        let folded = self.context.in_background(|| net_changes(log, range, part, &options))?;
         let changes = folded.map_err(PortError::from)?;
         let persisted = self.context.in_background(|| {
             self.persister.persist(&mut PersistRequest {
@@ -208,8 +253,10 @@ impl Attempt<'_> {
                 writer,
                 snapshot: header.snapshot,
                 range,
+                part,
+                failed_before: &failed,
                 mounted,
-                updates: &mut Updates::new(changes, failed),
+                updates: &mut Updates::new(changes, failed.iter().copied()),
                 status,
                 stop: self.stop,
             })

@@ -42,7 +42,7 @@ use crate::AgentError;
 /// Finishes or undoes what a crash interrupted.
 pub(super) fn recover(context: &StageContext, persister: &Persister) -> Result<(), AgentError> {
     let floor = context.ports.floor;
-    let next = NextSnapshot::after(context.archive()?.snapshots().next_back(), floor);
+    let next = NextSnapshot::after(&context.archive()?, floor);
     context.catch_up(next.snapshot)?;
     let archive = context.archive()?;
     // Without a snapshot every tarball is a leftover.

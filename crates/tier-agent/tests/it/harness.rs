@@ -111,6 +111,8 @@ impl Harness {
     ) -> TieringOutAgent {
         let path = self.dir.path();
         let options = PersistOptions {
+            // Two or three files.
+            part_bytes: 3000,
             n_workers: 2,
             frame_bytes: 4096,
             tarball_bytes: 8192,

@@ -90,6 +90,9 @@ pub(crate) struct RestoreArgs {
     /// Of this epoch, and not of the newest one.
     #[arg(long)]
     pub(crate) epoch: Option<u64>,
+    /// Also the parts of a snapshot that is not complete yet: files of several moments.
+    #[arg(long, conflicts_with = "snapshot")]
+    pub(crate) incomplete: bool,
 }
 
 /// Make a store the writer of its archive, in place of the one that is.

@@ -74,6 +74,7 @@ pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<(RestoreR
         recipients: args.recipients.clone(),
         signer: args.signer.clone(),
         epoch: args.epoch.map(Epoch::new),
+        incomplete: args.incomplete,
     };
     let bar = context.console.progress("restoring");
     let mut progress = |n_inodes| bar.files_and_bytes(n_inodes, 0);

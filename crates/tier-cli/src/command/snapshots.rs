@@ -32,6 +32,10 @@ pub(super) fn run(context: &Context, args: &SnapshotsArgs) -> Result<()> {
             output::bytes(summary.tarball_bytes),
             stage_name(stage),
         ));
+        if summary.covered.is_some() {
+            text.truncate(text.trim_end().len());
+            text.push_str(" (part)\n");
+        }
         rows.push(json!({
             "snapshot": summary.snapshot.get(),
             "epoch": summary.epoch.get(),
@@ -43,6 +47,7 @@ pub(super) fn run(context: &Context, args: &SnapshotsArgs) -> Result<()> {
             "tarballs": summary.n_tarballs,
             "tarball_bytes": summary.tarball_bytes,
             "state": stage_name(stage),
+            "is_part": summary.covered.is_some(),
         }));
     }
     context.console.report(&Value::Array(rows), &text)

@@ -244,6 +244,18 @@ impl<'a> Archive<'a> {
         Ok(found)
     }
 
+    /// Forgets, in this value only, the parts at the end of the history whose snapshot is not complete
+    /// yet.
+    #[must_use]
+    pub fn complete(mut self) -> Self {
+        let is_complete = |link: &Arc<ChainLink>| link.summary.covered.is_none();
+        let n_complete = self.chain.iter().rposition(is_complete).map_or(0, |last| last + 1);
+        if n_complete < self.chain.len() {
+            Arc::make_mut(&mut self.chain).truncate(n_complete);
+        }
+        self
+    }
+
     /// Forgets, in this value only, the snapshots that are not wanted.
     #[must_use]
     pub fn only(mut self, is_wanted: &dyn Fn(&SnapshotSummary) -> bool) -> Self {

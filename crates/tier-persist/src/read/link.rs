@@ -30,6 +30,9 @@ pub struct SnapshotSummary {
     pub range: Option<XidRange>,
     /// The last transaction of the history up to it.
     pub last_xid: Xid,
+    /// `None` if it is complete. Otherwise it is a part of a long snapshot, of which this part and
+    /// those before it hold the inodes up to this one.
+    pub covered: Option<Ino>,
     /// When it was committed.
     pub created: Timestamp,
     /// Inodes that changed.
@@ -90,7 +93,7 @@ impl ChainLink {
         object: &[u8],
         encrypted: bool,
     ) -> Result<Self, PersistError> {
-        if manifest.kind != ManifestKind::Snapshot || manifest.covered.is_some() {
+        if manifest.kind != ManifestKind::Snapshot {
             let problem = "it is of a kind that this version of tier does not know";
             return Err(PersistError::damaged(manifest.name(), problem));
         }
@@ -102,6 +105,7 @@ impl ChainLink {
             snapshot: manifest.snapshot,
             range: manifest.range,
             last_xid: manifest.last_xid,
+            covered: manifest.covered,
             created: manifest.created,
             n_inodes: manifest.n_inodes,
             data_bytes: manifest.data_bytes,
@@ -131,6 +135,7 @@ impl ChainLink {
             snapshot: reference.snapshot,
             range: None,
             last_xid: Xid::new(last),
+            covered: None,
             created: after.summary.created,
             n_inodes: 0,
             data_bytes: 0,
@@ -217,6 +222,7 @@ struct WireLink {
     /// First transaction, if there is any.
     start: Option<u64>,
     last_xid: u64,
+    covered: Option<u64>,
     seconds: i64,
     nanos: u32,
     n_inodes: u64,
@@ -241,6 +247,7 @@ impl From<&ChainLink> for WireLink {
             crc32c: content.crc32c,
             start: summary.range.map(|range| range.start().get()),
             last_xid: summary.last_xid.get(),
+            covered: summary.covered.map(Ino::get),
             seconds: summary.created.seconds,
             nanos: summary.created.nanos,
             n_inodes: summary.n_inodes,
@@ -274,6 +281,7 @@ impl WireLink {
                 snapshot: reference.snapshot,
                 range,
                 last_xid,
+                covered: self.covered.map(Ino::new),
                 created: Timestamp { seconds: self.seconds, nanos: self.nanos },
                 n_inodes: self.n_inodes,
                 data_bytes: self.data_bytes,
@@ -308,6 +316,7 @@ mod tests {
                     snapshot: reference.snapshot,
                     range,
                     last_xid: Xid::new(7),
+                    covered: range.map(|_| Ino::new(3)),
                     created: Timestamp { seconds: -1, nanos: 2 },
                     n_inodes: 3,
                     data_bytes: 4,

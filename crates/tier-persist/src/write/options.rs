@@ -13,6 +13,9 @@ pub struct PersistOptions {
     pub tarball_bytes: u64,
     /// … or this many members.
     pub tarball_members: u64,
+    /// File data after which a snapshot ends with a part of itself, between two inodes; the next one
+    /// goes on behind it. Not zero.
+    pub part_bytes: u64,
     /// A file with more data than this is written in parts of a frame each; up to it, it is one
     /// member under its own path, and held in memory as a whole.
     pub member_bytes_max: u64,
@@ -33,6 +36,7 @@ impl Default for PersistOptions {
             tarball_bytes: 128 << 20,
             // With small files this comes first, and bounds the table of contents in memory.
             tarball_members: 100_000,
+            part_bytes: 16 << 30,
             member_bytes_max: 8 << 20,
             rewrite_bytes_max: 256 << 10,
             bytes_per_second_max: None,
@@ -48,6 +52,7 @@ impl PersistOptions {
     pub(crate) fn assert_sound(&self) {
         assert!(self.n_workers > 0, "there is a worker");
         assert!(self.frame_bytes > 0, "a frame holds something");
+        assert!(self.part_bytes > 0, "a part holds something");
         assert!(self.bytes_per_second_max != Some(0), "a rate of nothing would wait for ever");
     }
 }

@@ -47,8 +47,13 @@ pub struct PersistRequest<'a> {
     pub writer: WriterToken,
     /// The number of the snapshot to be.
     pub snapshot: SnapshotId,
-    /// Its transactions.
+    /// Its transactions, with those of its earlier parts.
     pub range: XidRange,
+    /// What its earlier parts hold, if there are any.
+    pub part: Option<PartsSoFar>,
+    /// Inodes that the last snapshot could not read in full. Those that a part does not come to are
+    /// left to the next one.
+    pub failed_before: &'a [Ino],
     /// The filesystem's state after the last of them.
     pub mounted: &'a dyn MountedSnapshot,
     /// What changed, in order of inodes.
@@ -68,6 +73,15 @@ impl std::fmt::Debug for PersistRequest<'_> {
     }
 }
 
+/// The parts of a long snapshot that are committed already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PartsSoFar {
+    /// They hold the inodes up to this one.
+    pub covered: Ino,
+    /// As of this transaction.
+    pub last_xid: Xid,
+}
+
 /// A new epoch of an archive that has a history already.
 pub struct EpochBegin<'a> {
     /// The epoch.
@@ -78,6 +92,8 @@ pub struct EpochBegin<'a> {
     pub snapshot: SnapshotId,
     /// The last transaction of the history that it continues.
     pub last_xid: Xid,
+    /// How far its parts have got, if its last snapshot is not complete.
+    pub covered: Option<Ino>,
     /// Inodes that the last snapshot could not read in full.
     pub failed: &'a [Ino],
     /// Where events go.
@@ -105,6 +121,8 @@ pub struct PersistReport {
     /// snapshot tries again; until then they are in the archive with lost ranges, or, if not even
     /// their chunk map could be read, as the last snapshot had them.
     pub failed: Vec<Ino>,
+    /// The last inode that it holds, if it is a part of a snapshot and there are more.
+    pub covered: Option<Ino>,
     /// Data that is damaged or missing, and in no earlier snapshot: lost ranges from now on, until
     /// the file has new content there.
     pub lost: LostRanges,
@@ -157,6 +175,8 @@ pub struct PersistReport {
 ///     writer: WriterToken::random()?,
 ///     snapshot: SnapshotId::new(1),
 ///     range: publication.range,
+///     part: None,
+///     failed_before: &[],
 ///     mounted: mounted.as_ref(),
 ///     updates: &mut [Ok(update)].into_iter(),
 ///     status: &NullSink,
@@ -238,6 +258,7 @@ impl Persister {
             n_tarballs = report.n_tarballs,
             n_inodes = report.n_inodes,
             n_failed = report.failed.len(),
+            covered = report.covered.map(Ino::get),
             lost_bytes = report.lost.n_bytes(),
             unread_bytes = report.unread.n_bytes(),
             data_bytes = report.data_bytes,
@@ -251,7 +272,7 @@ impl Persister {
     /// Begins an epoch: commits a step without any content, so that the archive shows from now on
     /// whose history goes on, and from which snapshot.
     pub fn begin_epoch(&self, begin: &EpochBegin<'_>) -> Result<(), PersistError> {
-        let EpochBegin { epoch, writer, snapshot, last_xid, failed, status } = *begin;
+        let EpochBegin { epoch, writer, snapshot, last_xid, covered, failed, status } = *begin;
         tracing::info!(%snapshot, %epoch, "beginning an epoch");
         self.check_is_next(epoch, snapshot)?;
         let manifest = Manifest {
@@ -261,7 +282,7 @@ impl Persister {
             kind: ManifestKind::Snapshot,
             range: None,
             last_xid,
-            covered: None,
+            covered,
             created: self.clock.now(),
             chunk_bytes: self.index.chunk_bytes(),
             parent: self.parent()?,
@@ -323,8 +344,12 @@ impl Persister {
         };
         // It reads on this thread; the workers have readers of their own.
         let planner = Planner::new(&limits, request.mounted, request.status);
+        let end = PartEnd {
+            part_bytes: self.options.part_bytes,
+            after: request.part.map(|part| part.covered),
+        };
         let (updates, stop) = (&mut *request.updates, request.stop);
-        let plan = |jobs: &mut JobQueue| plan_all(planner, updates, stop, jobs);
+        let plan = |jobs: &mut JobQueue| plan_all(planner, updates, end, stop, jobs);
         let (planned, sequenced) = pipeline::run(&context, plan)?;
         Ok(Written::of(planned, sequenced))
     }
@@ -336,19 +361,25 @@ impl Persister {
         report: &PersistReport,
     ) -> Result<Manifest, PersistError> {
         let parent = self.parent()?;
+        let is_beyond = |ino: &&Ino| report.covered.is_some_and(|covered| **ino > covered);
+        let not_come_to = request.failed_before.iter().filter(is_beyond);
         Ok(Manifest {
             filesystem: self.filesystem,
             epoch: request.epoch,
             snapshot: request.snapshot,
             kind: ManifestKind::Snapshot,
-            range: Some(request.range),
+            // What its earlier parts brought is theirs; it may bring no further transactions.
+            range: match request.part {
+                Some(part) => XidRange::new(part.last_xid.next(), request.range.end()),
+                None => Some(request.range),
+            },
             last_xid: request.range.last(),
-            covered: None,
+            covered: report.covered,
             created: self.clock.now(),
             chunk_bytes: request.mounted.chunk_bytes(),
             parent,
             writer: request.writer,
-            failed: report.failed.clone(),
+            failed: report.failed.iter().chain(not_come_to).copied().collect(),
             n_inodes: report.n_inodes,
             data_bytes: report.data_bytes,
             tarballs,
@@ -403,21 +434,38 @@ impl Persister {
     }
 }
 
-/// Plans all updates, until the stop flag is set.
+/// Where a part ends.
+#[derive(Clone, Copy)]
+struct PartEnd {
+    /// When it has as much data …
+    part_bytes: u64,
+    /// … but not before it is beyond this inode, which earlier parts reached.
+    after: Option<Ino>,
+}
+
+/// Plans all updates, or as many as a part holds, until the stop flag is set.
 fn plan_all(
     mut planner: Planner<'_>,
     updates: &mut dyn Iterator<Item = Result<FileUpdate, PortError>>,
+    end: PartEnd,
     stop: &AtomicBool,
     jobs: &mut JobQueue,
 ) -> Result<Planned, PersistError> {
+    let mut covered = None;
     for update in updates {
         // Once for each inode, each of which is a matter of microseconds here.
         if stop.load(Ordering::Relaxed) {
             return Err(PersistError::Cancelled);
         }
-        planner.add(&update.map_err(PersistError::Source)?, jobs)?;
+        let update = update.map_err(PersistError::Source)?;
+        // Between two inodes, and only if there is another one: otherwise it is complete.
+        if planner.data_bytes() >= end.part_bytes && covered > end.after {
+            return planner.finish(covered, jobs);
+        }
+        planner.add(&update, jobs)?;
+        covered = Some(update.ino);
     }
-    planner.finish(jobs)
+    planner.finish(None, jobs)
 }
 
 /// Tarballs that are written and not committed, and what the snapshot comes to.
@@ -437,6 +485,7 @@ impl Written {
         let report = PersistReport {
             n_inodes: planned.n_inodes - n_failed,
             data_bytes,
+            covered: planned.covered,
             n_tarballs: to_u64(tarballs.len()),
             tarball_bytes: tarballs.iter().map(|tarball| tarball.content.len_bytes).sum(),
             failed: failed.into_iter().collect(),

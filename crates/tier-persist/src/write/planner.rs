@@ -35,6 +35,8 @@ pub(crate) struct Planner<'a> {
     limits: MemberLimits,
     window: Window,
     n_inodes: u64,
+    /// File data of all members so far.
+    data_bytes: u64,
     failed: Vec<Ino>,
 }
 
@@ -45,6 +47,8 @@ pub(crate) struct Planned {
     pub(crate) n_inodes: u64,
     /// Inodes that could not be planned, and of which nothing was handed out.
     pub(crate) failed: Vec<Ino>,
+    /// The last inode, if there are more.
+    pub(crate) covered: Option<Ino>,
 }
 
 /// Why an inode is not in the snapshot: its own fault, while none of its members is handed out, or
@@ -72,8 +76,14 @@ impl<'a> Planner<'a> {
             limits: limits.member,
             window: Window::new(limits.frame.frame_bytes),
             n_inodes: 0,
+            data_bytes: 0,
             failed: Vec::new(),
         }
+    }
+
+    /// File data that was planned so far, in bytes.
+    pub(crate) fn data_bytes(&self) -> u64 {
+        self.data_bytes
     }
 
     /// Plans one inode. Its members are handed out when the window is full, at the latest by
@@ -111,10 +121,14 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Hands out what is left.
-    pub(crate) fn finish(mut self, jobs: &mut JobQueue) -> Result<Planned, PersistError> {
+    /// Hands out what is left. `covered` is the last inode, if there are more.
+    pub(crate) fn finish(
+        mut self,
+        covered: Option<Ino>,
+        jobs: &mut JobQueue,
+    ) -> Result<Planned, PersistError> {
         self.flush_window(jobs)?;
-        Ok(Planned { n_inodes: self.n_inodes, failed: self.failed })
+        Ok(Planned { n_inodes: self.n_inodes, failed: self.failed, covered })
     }
 
     fn add_inode(
@@ -226,6 +240,7 @@ impl<'a> Planner<'a> {
         member: Member,
         jobs: &mut JobQueue,
     ) -> Result<(), PersistError> {
+        self.data_bytes = self.data_bytes.saturating_add(member.data_bytes);
         self.window.add(key, member);
         if self.window.is_full() { self.flush_window(jobs) } else { Ok(()) }
     }

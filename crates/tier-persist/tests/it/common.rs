@@ -124,6 +124,8 @@ impl Fixture {
             writer: WriterToken::from_bytes([1; 16]),
             snapshot: SnapshotId::new(self.n_snapshots + 1),
             range,
+            part: None,
+            failed_before: &[],
             mounted: &mounted,
             updates: &mut updates(changes, &self.failed).into_iter().map(Ok),
             status: &self.sink,

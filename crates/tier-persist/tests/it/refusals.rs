@@ -126,6 +126,8 @@ fn persist(
         writer: WriterToken::from_bytes([1; 16]),
         snapshot: SnapshotId::new(snapshot),
         range: tier_types::XidRange::new(Xid::new(1), last.next()).unwrap(),
+        part: None,
+        failed_before: &[],
         mounted,
         updates: &mut inos.iter().map(|ino| Ok(FileUpdate { ino: *ino, change: change() })),
         status: &NullSink,

@@ -80,6 +80,8 @@ impl Store {
                 writer: WriterToken::from_bytes([1; 16]),
                 snapshot: SnapshotId::new(self.n_snapshots),
                 range: publication.range,
+                part: None,
+                failed_before: &[],
                 mounted: &mounted,
                 updates: &mut updates(changes, &self.failed).into_iter().map(Ok),
                 status: &NullSink,

@@ -259,6 +259,7 @@ impl Demo<'_> {
             recipients: Vec::new(),
             signer: None,
             epoch: None,
+            incomplete: false,
         };
         let step = || restore::restore(self.context, &args);
         let text = |(report, _): &(RestoreReport, Arc<Kvfs>)| {
