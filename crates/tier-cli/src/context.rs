@@ -59,6 +59,7 @@ impl Context {
     pub(crate) fn open_to_write(&self, path: &Path) -> Result<Arc<OpenStore>> {
         let store = self.open(path)?;
         store.fs.check_writable()?;
+        store.store.dir().check_not_being_taken_over()?;
         Ok(store)
     }
 

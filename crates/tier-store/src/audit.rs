@@ -15,7 +15,9 @@ use tier_agent::Task;
 use tier_persist::{
     Archive, Damage, SnapshotSummary, StoredObject, VerifyReport, Watch, check_object,
 };
-use tier_types::{Call, ErrorKind, HasKind, SnapshotId, StagingStore, StoredContent, with_causes};
+use tier_types::{
+    Call, ErrorKind, HasKind, ObjectStore, SnapshotId, StagingStore, StoredContent, with_causes,
+};
 
 use crate::StoreError;
 use crate::store::Store;
@@ -36,6 +38,8 @@ pub struct RepairReport {
     pub repaired_here: Vec<String>,
     /// Snapshots that were uploaded again.
     pub uploaded: Vec<SnapshotId>,
+    /// Why what is damaged in the cloud could not be uploaded again.
+    pub not_uploaded: Option<String>,
     /// What is damaged in every copy.
     pub left: Vec<Damage>,
 }
@@ -93,12 +97,12 @@ impl Store {
             let uploaded = self.agent()?.perform(Task::Upload, &Arc::default());
             match uploaded {
                 Ok(done) => report.uploaded = done.uploaded,
-                Err(error) => tracing::warn!("cannot upload again: {}", with_causes(&error)),
+                Err(error) => report.not_uploaded = Some(with_causes(&error)),
             }
         }
         // What is left is looked for again: it says whether all of this helped.
         let (here, there) = self.check_copies(false, watch)?;
-        report.left = there.unwrap_or(here).damages;
+        report.left = self.nowhere(std::iter::once(here).chain(there))?;
         Ok(report)
     }
 
@@ -110,26 +114,16 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (call, StoredObject { name, content }) = (Call::bulk(), object);
         let local: &dyn StagingStore = self.dir().local.as_ref();
-        for store in self.dir().stores().into_iter().skip(1) {
-            match check_object(&call, store, object) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error.into()),
-                Err(error) => {
-                    tracing::debug!(%name, %error, "this copy does not help");
-                    continue;
-                }
-            }
-            // What has the name here is not what it must be.
-            match local.delete(&call, name, None) {
-                Err(error) if error.kind() != ErrorKind::Missing => return Err(error.into()),
-                _ => {}
-            }
-            local.put(&call, name, &StoredContent { store, name, len_bytes: content.len_bytes })?;
-            check_object(&call, self.dir().local.as_ref(), object)?;
-            tracing::info!(%name, "put right from the cloud");
-            report.repaired_here.push(name.to_string());
-            return Ok(());
+        let Some(store) = self.elsewhere(object)? else { return Ok(()) };
+        // What has the name here is not what it must be.
+        match local.delete(&call, name, None) {
+            Err(error) if error.kind() != ErrorKind::Missing => return Err(error.into()),
+            _ => {}
         }
+        local.put(&call, name, &StoredContent { store, name, len_bytes: content.len_bytes })?;
+        check_object(&call, self.dir().local.as_ref(), object)?;
+        tracing::info!(%name, "put right from the cloud");
+        report.repaired_here.push(name.to_string());
         Ok(())
     }
 
@@ -142,10 +136,14 @@ impl Store {
         tracing::info!(read_data, "auditing the local copy");
         let mut here = self.archive_or_manifests()?.verify(read_data, watch)?;
         let Some(cloud) = &self.dir().cloud else { return Ok((here, None)) };
-        here.damages.retain(|damage| !damage.missing || damage.object.ends_with(".manifest"));
         tracing::info!(read_data, "auditing the copy in the cloud");
         let uploaded = self.was_uploaded()?;
-        let owed = |summary: &SnapshotSummary| uploaded.contains(&summary.snapshot);
+        let owed = |summary: &SnapshotSummary| match &uploaded {
+            Some(uploaded) => uploaded.contains(&summary.snapshot),
+            // Which cloud it is cannot be told: all of it is looked for.
+            None => true,
+        };
+        self.excuse_missing(&mut here, &owed)?;
         let mut stores = self.dir().stores();
         stores.rotate_left(1);
         assert_eq!(stores.first().map(|store| store.url()), Some(cloud.store.url()));
@@ -153,12 +151,77 @@ impl Store {
         Ok((here, Some(archive.verify(read_data, watch)?)))
     }
 
-    /// Snapshots that were once verified in the cloud.
-    fn was_uploaded(&self) -> Result<BTreeSet<SnapshotId>, StoreError> {
-        let Some(place) = self.dir().safe_place() else { return Ok(BTreeSet::new()) };
+    /// What is missing here is no damage if the cloud owes it, which is asked for it then, or if
+    /// another copy has it. Manifests are to be here.
+    fn excuse_missing(
+        &self,
+        here: &mut VerifyReport,
+        owed: &dyn Fn(&SnapshotSummary) -> bool,
+    ) -> Result<(), StoreError> {
+        let archive = self.archive_or_manifests()?;
+        let mut excused = BTreeSet::new();
+        for snapshot in &here.damaged {
+            let Some(summary) = archive.snapshot(*snapshot) else { continue };
+            let Ok(objects) = archive.objects(*snapshot) else { continue };
+            for object in &objects.data {
+                if owed(summary) || self.elsewhere(object)?.is_some() {
+                    excused.insert(object.name.to_string());
+                }
+            }
+        }
+        here.damages.retain(|damage| !(damage.missing && excused.contains(&damage.object)));
+        Ok(())
+    }
+
+    /// Another store than the local one that has an object whole.
+    fn elsewhere(&self, object: &StoredObject) -> Result<Option<&dyn ObjectStore>, StoreError> {
+        for store in self.dir().stores().into_iter().skip(1) {
+            match check_object(&Call::bulk(), store, object) {
+                Ok(()) => return Ok(Some(store)),
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error.into()),
+                Err(error) => {
+                    tracing::debug!(name = %object.name, %error, "this copy does not help");
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What of these objects no copy has whole.
+    fn nowhere(
+        &self,
+        reports: impl IntoIterator<Item = VerifyReport>,
+    ) -> Result<Vec<Damage>, StoreError> {
+        let archive = self.archive_or_manifests()?;
+        let mut left = Vec::new();
+        let mut seen = BTreeSet::new();
+        for report in reports {
+            let snapshots = report.damaged.iter().filter_map(|s| archive.objects(*s).ok());
+            let known: Vec<_> =
+                snapshots.flat_map(|o| o.all().cloned().collect::<Vec<_>>()).collect();
+            for damage in report.damages {
+                let object = known.iter().find(|object| object.name.as_str() == damage.object);
+                let is_somewhere = match object {
+                    Some(object) => {
+                        check_object(&Call::bulk(), self.dir().local.as_ref(), object).is_ok()
+                            || self.elsewhere(object)?.is_some()
+                    }
+                    None => false,
+                };
+                if !is_somewhere && seen.insert(damage.object.clone()) {
+                    left.push(damage);
+                }
+            }
+        }
+        Ok(left)
+    }
+
+    /// Snapshots that were once verified in the cloud; `None` if it cannot be told which cloud it is.
+    fn was_uploaded(&self) -> Result<Option<BTreeSet<SnapshotId>>, StoreError> {
+        let Some(place) = self.dir().safe_place() else { return Ok(None) };
         let statuses = self.book().all()?;
         let uploaded = statuses.into_iter().filter(|status| status.was_verified.contains(&place));
-        Ok(uploaded.map(|status| status.header.snapshot).collect())
+        Ok(Some(uploaded.map(|status| status.header.snapshot).collect()))
     }
 
     /// The history as the index has it, or as the manifests here say where that has none.

@@ -28,13 +28,15 @@ pub struct CloudCheck {
 /// Gives a store a cloud, or another one. What was verified in the former one counts there alone:
 /// all of the history goes up to the new one with the next uploads. The former one stays readable.
 pub fn add_cloud(dir: &StoreDir, url: &str, adopts: bool) -> Result<CloudPlace, StoreError> {
-    let writer = dir.writer.ok_or_else(|| {
-        let message = "a follower has the cloud that it was restored from; take over first";
-        StoreError::Unusable(message.into())
-    })?;
-    if dir.config.cloud.as_deref() == Some(url) {
+    let is_current = dir.config.cloud.as_deref() == Some(url);
+    if is_current && has_its_identity(dir)? {
         return Err(StoreError::Unusable(format!("{url} is this store's cloud already")));
     }
+    if dir.writer.is_none() && !is_current {
+        let message = "a follower has the cloud that it was restored from; take over first";
+        return Err(StoreError::Unusable(message.into()));
+    }
+    check_not_fenced_here(dir)?;
     let config = Config { cloud: Some(url.into()), cloud_id: None, ..dir.config.clone() };
     if let Some(problem) = config.unsound() {
         return Err(StoreError::Unusable(problem.into()));
@@ -54,17 +56,42 @@ pub fn add_cloud(dir: &StoreDir, url: &str, adopts: bool) -> Result<CloudPlace, 
     if let Some(fenced) = claims.after(&call, epoch)?.fenced {
         return Err(StoreError::Unusable(format!("in {url} {fenced}")));
     }
-    let claim = ownership::claim(&dir.keys, dir.filesystem, epoch, writer, dir.clock.as_ref());
-    claims.create(&call, &claim)?;
+    // A follower claims nothing, also of a place that had lost its identity.
+    if let Some(writer) = dir.writer {
+        let claim = ownership::claim(&dir.keys, dir.filesystem, epoch, writer, dir.clock.as_ref());
+        claims.create(&call, &claim)?;
+    }
     let mut former_clouds = dir.config.former_clouds.clone();
     former_clouds.retain(|former| former.url != url);
-    if let Some(url) = dir.config.cloud.clone() {
+    if let Some(url) = dir.config.cloud.clone().filter(|_| !is_current) {
         former_clouds.push(FormerCloud { url, id: dir.config.cloud_id.clone() });
     }
     let config = Config { cloud_id: Some(id.to_string()), former_clouds, ..config };
     config.write(&dir.layout)?;
     tracing::info!(url, %id, "the store has another cloud");
     Ok(CloudPlace { id, url: url.into() })
+}
+
+/// Whether the place of a store's cloud has the identity that the store knows. One that has lost it
+/// may be given another.
+fn has_its_identity(dir: &StoreDir) -> Result<bool, StoreError> {
+    let Some(cloud) = &dir.cloud else { return Ok(false) };
+    let found = id::read(&Call::bulk(), open_cloud(&cloud.store.url())?.as_ref())?;
+    Ok(found.is_some() && found == cloud.id)
+}
+
+/// A store that another one has replaced does not escape to another cloud.
+fn check_not_fenced_here(dir: &StoreDir) -> Result<(), StoreError> {
+    let (Some(cloud), true) = (&dir.cloud, dir.writer.is_some()) else { return Ok(()) };
+    let claims = Claims::new(cloud.store.as_ref(), &dir.keys, dir.filesystem);
+    match claims.after(&Call::bulk(), Epoch::new(dir.config.epoch)) {
+        // A cloud that is gone is left.
+        Err(error) if matches!(error.kind(), ErrorKind::Away | ErrorKind::Denied) => Ok(()),
+        after => match after?.fenced {
+            Some(fenced) => Err(StoreError::Unusable(fenced.to_string())),
+            None => Ok(()),
+        },
+    }
 }
 
 /// Asks a store's cloud what it is and what is in it. A writer also tries what it does with
@@ -86,11 +113,13 @@ pub fn check_cloud(dir: &StoreDir) -> Result<CloudCheck, StoreError> {
         true => claims.after(&call, Epoch::new(dir.config.epoch))?.fenced,
         false => None,
     };
-    let Heads { heads, unread, .. } = match Archive::heads(cloud, &dir.keys, dir.filesystem) {
-        // What other keys wrote is no snapshot of this store.
-        Err(error) if error.kind() == ErrorKind::WrongKey => Heads::default(),
-        heads => heads?,
-    };
+    let own = dir.keys.signer();
+    let Heads { heads, unread, .. } =
+        match Archive::heads(cloud, &dir.keys, dir.filesystem, &|signer| signer == own) {
+            // What other keys wrote is no snapshot of this store.
+            Err(error) if error.kind() == ErrorKind::WrongKey => Heads::default(),
+            heads => heads?,
+        };
     let n_unread = unread.len();
     Ok(CloudCheck { found, is_known, honours_conditions, fenced, heads, n_unread })
 }

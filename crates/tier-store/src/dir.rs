@@ -109,6 +109,18 @@ impl StoreDir {
         Ok(newest.map_or(floor, |newest| newest.last_xid.max(floor)))
     }
 
+    /// An error while a takeover is under way: what is here may not fit together.
+    pub fn check_not_being_taken_over(&self) -> Result<(), StoreError> {
+        if self.layout.pending_claim().exists() {
+            let store = self.layout.root().display();
+            return Err(StoreError::Unusable(format!(
+                "a takeover of {store} was interrupted: repeat tier takeover, or remove the file claim \
+                 in it if it was given up"
+            )));
+        }
+        Ok(())
+    }
+
     /// The status logs.
     pub fn book(&self) -> Result<StatusBook, StoreError> {
         status_book(self)
@@ -137,7 +149,8 @@ impl StoreDir {
         let newest = newest.snapshots().next_back().map(|newest| newest.snapshot);
         let last = newest.max(Some(SnapshotId::new(self.config.snapshot_floor)));
         let snapshot = last.map_or(SnapshotId::new(1), SnapshotId::next);
-        let next = NextStep { epoch: Epoch::new(self.config.epoch), snapshot };
+        let (epoch, writer) = (Epoch::new(self.config.epoch), self.writer);
+        let next = NextStep { epoch, snapshot, writer };
         Ok(history.catch_up(local, keys, self.filesystem, next)?)
     }
 

@@ -68,8 +68,21 @@ pub fn rebuild(
     rebuild_index_of(&dir, options, watch)
 }
 
+/// Makes a new index of a store that is not open, from exactly this archive.
+pub(crate) fn rebuild_index_from(dir: &StoreDir, archive: Archive<'_>) -> Result<(), StoreError> {
+    let options = RebuildOptions { mode: ScanMode::Tables, from_cloud: false };
+    let new = NewIndex::new(&dir.layout)?;
+    let index = open_index(&new.index_path(), &dir.config)?;
+    let copies = copies(dir, options)?;
+    let archive = archive.with_tarballs_in(copies);
+    archive.rebuild_index(&index, options.mode, &mut Watch::default())?;
+    drop(index);
+    new.publish()?;
+    index_dirs::settle(&dir.layout)
+}
+
 /// The same, where the caller sees to it that no store is open.
-pub(crate) fn rebuild_index_of(
+fn rebuild_index_of(
     dir: &StoreDir,
     options: RebuildOptions,
     watch: &mut Watch<'_>,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tier_agent::StatusBook;
 use tier_cloud::DirStore;
 use tier_persist::{
-    Archive, Damage, FilesystemId, Head, Heads, Keys, LostRanges, RestoredInodes, Signer,
+    Archive, Damage, FilesystemId, Head, Heads, Keys, LostRanges, RestoredInodes, Salvaged, Signer,
     SnapshotSummary, StoredObject, UnreadManifest, Watch,
 };
 use tier_status::{Event, Place, StatusHeader, StatusSink};
@@ -119,11 +119,14 @@ pub fn restore(
         keys.add_recipient(recipient)?;
     }
     let filesystem = find_filesystem(cloud.as_ref(), source)?;
-    let Heads { heads, unread, last_snapshot } = Archive::heads(cloud.as_ref(), &keys, filesystem)?;
-    let head = choose_head(&heads, &keys, source.signer.as_deref(), source.epoch)?;
+    let signers = Signers::new(&keys, source.signer.as_deref());
+    let heads = Archive::heads(cloud.as_ref(), &keys, filesystem, &|signer| signers.count(signer))?;
+    let head = choose_head(&heads.heads, &signers, source.epoch)?;
+    // Another epoch that is asked for is left on purpose.
+    let mut unread = if source.epoch.is_none() { newer(&heads, head) } else { Vec::new() };
     let (archive, holes) = Archive::open_past_holes(cloud.as_ref(), &keys, filesystem, head)?;
     let archive = if source.incomplete { archive } else { until(archive, source.snapshot)? };
-    let floors = Floors::behind(&heads, last_snapshot);
+    let floors = Floors::behind(&heads, &signers);
     let mut config = settings(&archive, floors, filesystem, source)?;
     config.cloud_id = identity_of(cloud.as_ref())?.map(|id| id.to_string());
     let layout = Layout::new(path);
@@ -137,7 +140,8 @@ pub fn restore(
     let is_needed = |manifest: &UnreadManifest| {
         source.snapshot.is_none_or(|snapshot| manifest.snapshot <= snapshot)
     };
-    let unread = unread.into_iter().chain(holes).filter(is_needed);
+    unread.extend(holes);
+    let unread = unread.into_iter().filter(is_needed);
     Ok(RestoreReport { unread: unread.map(|manifest| manifest.damage).collect(), ..restored })
 }
 
@@ -201,9 +205,9 @@ fn fill(
     progress: &mut dyn FnMut(u64),
 ) -> Result<(RestoredInodes, Vec<Damage>), StoreError> {
     let index = open_index(&index_dirs::current(layout)?, config)?;
-    let damages = archive.salvage_index(&index, &mut Watch::default())?;
+    let Salvaged { damages, doubtful } = archive.salvage_index(&index, &mut Watch::default())?;
     let instance = target.create(layout.root(), config, floor)?;
-    let restored = archive.restore_into(&index, instance.as_ref(), progress)?;
+    let restored = archive.restore_into(&index, instance.as_ref(), &doubtful, progress)?;
     target.finish()?;
     Ok((restored, damages))
 }
@@ -225,22 +229,51 @@ pub(crate) fn until(
     Ok(archive.until(snapshot))
 }
 
-/// The newest manifest that counts: signed by this identity, or by the signer that the operator
-/// names.
+/// The signers whose manifests are believed.
+pub(crate) struct Signers<'a> {
+    own: Signer,
+    /// The fingerprint that the operator names.
+    named: Option<&'a str>,
+}
+
+impl<'a> Signers<'a> {
+    pub(crate) fn new(keys: &Keys, named: Option<&'a str>) -> Self {
+        Self { own: keys.signer(), named }
+    }
+
+    /// The identity's own, unless another one is named.
+    pub(crate) fn count(&self, signer: Signer) -> bool {
+        match self.named {
+            Some(fingerprint) => signer.fingerprint() == fingerprint,
+            None => signer == self.own,
+        }
+    }
+}
+
+/// The newest manifest that counts.
 pub(crate) fn choose_head<'h>(
     heads: &'h [Head],
-    keys: &Keys,
-    signer: Option<&str>,
+    signers: &Signers<'_>,
     epoch: Option<Epoch>,
 ) -> Result<&'h Head, StoreError> {
-    let own = keys.signer();
-    let counts = |head: &&Head| match signer {
-        Some(fingerprint) => head.signer.fingerprint() == fingerprint,
-        None => head.signer == own,
-    };
     let is_wanted = |head: &&Head| epoch.is_none_or(|epoch| head.summary.epoch == epoch);
-    let chosen = heads.iter().filter(is_wanted).find(counts);
-    chosen.ok_or_else(|| StoreError::Unusable(no_head(heads, own, signer, epoch)))
+    let chosen = heads.iter().filter(is_wanted).find(|head| signers.count(head.signer));
+    chosen.ok_or_else(|| StoreError::Unusable(no_head(heads, signers.own, signers.named, epoch)))
+}
+
+/// Manifests that may be newer than the one that was chosen: that cannot be read, or that a signer
+/// made which does not count.
+pub(crate) fn newer(heads: &Heads, chosen: &Head) -> Vec<UnreadManifest> {
+    let number = |head: &Head| (head.summary.epoch, head.summary.snapshot);
+    let foreign = heads.heads.iter().filter(|head| number(head) > number(chosen));
+    let foreign = foreign.map(|head| {
+        let SnapshotSummary { epoch, snapshot, .. } = head.summary;
+        let object = format!("the manifest of snapshot {snapshot} (epoch {epoch})");
+        let problem = format!("it is signed by {}", head.signer.fingerprint());
+        let damage = Damage { object, problem, missing: false };
+        UnreadManifest { epoch, snapshot, damage }
+    });
+    heads.unread.iter().cloned().chain(foreign).collect()
 }
 
 /// What there is instead, for an operator to choose from.
@@ -270,13 +303,20 @@ pub(crate) struct Floors {
 }
 
 impl Floors {
-    /// Behind all histories, also those that were left.
-    pub(crate) fn behind(heads: &[Head], last_snapshot: Option<SnapshotId>) -> Self {
-        let xid = heads.iter().map(|head| head.summary.last_xid).max();
+    /// Behind all histories, also those that were left; but not behind what others signed, which may
+    /// say anything.
+    pub(crate) fn behind(heads: &Heads, signers: &Signers<'_>) -> Self {
+        let counting = heads.heads.iter().filter(|head| signers.count(head.signer));
+        let xid = counting.map(|head| head.summary.last_xid).max();
         Self {
             xid: xid.unwrap_or(Xid::new(0)),
-            snapshot: last_snapshot.unwrap_or(SnapshotId::new(0)),
+            snapshot: heads.last_snapshot.unwrap_or(SnapshotId::new(0)),
         }
+    }
+
+    /// Behind these numbers as well.
+    pub(crate) fn and_behind(self, xid: Xid, snapshot: SnapshotId) -> Self {
+        Self { xid: self.xid.max(xid), snapshot: self.snapshot.max(snapshot) }
     }
 }
 
@@ -342,7 +382,7 @@ fn find_filesystem(
 
 /// Whether the archive's tarballs are encrypted; a restored store goes on the same way.
 fn encrypts(archive: &Archive<'_>) -> Result<bool, StoreError> {
-    for summary in archive.snapshots().rev() {
+    for summary in archive.snapshots().rev().filter(|summary| !summary.is_lost) {
         let objects = archive.objects(summary.snapshot)?;
         if let Some(object) = objects.data.iter().find(|o| o.name.as_str().contains(".tar.zst")) {
             let ending = Path::new(object.name.as_str()).extension();
@@ -371,7 +411,7 @@ fn record(layout: &Layout, archive: &Archive<'_>, config: &Config) -> Result<(),
     let place = config.cloud_place().map(Place::Cloud);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let book = StatusBook::open(&layout.status(), clock)?;
-    for summary in archive.snapshots() {
+    for summary in archive.snapshots().filter(|summary| !summary.is_lost) {
         let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
         let status = book.writer(header)?;
         status.report(Event::Committed {

@@ -21,18 +21,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tier_persist::{
-    Archive, Claims, FilesystemId, Heads, ScanMode, SnapshotSummary, StoredObject, Watch,
+    Archive, Claims, Damage, FilesystemId, SnapshotSummary, StoredObject, UnreadManifest,
     WriterToken, check_object,
 };
 use tier_status::StatusHeader;
 use tier_types::{
     Call, Created, Epoch, ErrorKind, HasKind, ObjectName, ObjectStore, SnapshotId, StagingStore,
+    Xid,
 };
 
 use crate::config::Config;
 use crate::dir::StoreDir;
-use crate::rebuild::{RebuildOptions, rebuild_index_of};
-use crate::restore::{Floors, RestoreTarget, choose_head, fill_store, until};
+use crate::rebuild::rebuild_index_from;
+use crate::restore::{Floors, RestoreTarget, Signers, choose_head, fill_store, newer, until};
 use crate::wiring::{open_index, status_book};
 use crate::{Layout, StoreError, durable, index_dirs, ownership};
 
@@ -71,6 +72,8 @@ pub enum Takeover {
         continues: Option<SnapshotId>,
         /// Whether the filesystem was made anew.
         is_new: bool,
+        /// What could not be read of the archive that it continues.
+        damages: Vec<Damage>,
     },
 }
 
@@ -104,21 +107,37 @@ pub fn takeover(
     if !options.force {
         check_conditions(dir, cloud)?;
     }
-    // What cannot be taken over is found out before anything is claimed.
-    let heads = Archive::heads(cloud, &dir.keys, dir.filesystem)?;
-    if local == LocalState::Discard {
-        choose_head(&heads.heads, &dir.keys, options.signer.as_deref(), None)?;
-    }
-    let (epoch, writer) = claim(dir, claims)?;
-    // Only now: what the former writer may count as safe is in this list.
-    let heads = Archive::heads(cloud, &dir.keys, dir.filesystem)?;
-    let owner = NewOwner { epoch, writer };
-    let done = match local {
-        LocalState::Keep => keep(dir, claims, cloud, owner, &heads)?,
-        LocalState::Discard => adopt(dir, cloud, owner, &heads, options, target, progress)?,
+    let signers = Signers::new(&dir.keys, options.signer.as_deref());
+    // All that can be known is found out before anything is claimed: a claim fences the writer. It is
+    // looked at again afterwards.
+    let look = || -> Result<Plan<'_>, StoreError> {
+        match local {
+            LocalState::Keep => plan_to_keep(dir, claims, cloud, &signers),
+            LocalState::Discard => plan_to_adopt(dir, cloud, &signers, options),
+        }
     };
+    drop(look()?);
+    let (epoch, writer) = claim(dir, claims, cloud, &signers)?;
+    let owner = NewOwner { epoch, writer };
+    // Only now: what the former writer may count as safe is in this list.
+    let done = look().and_then(|plan| match plan {
+        Plan::Keep { archive, n_kept, floors } => keep(dir, &archive, n_kept, owner, floors),
+        Plan::Adopt { archive, floors, unread } => {
+            let adopt = Adopt { archive, floors, unread, owner };
+            adopt.carry_out(dir, cloud, target, progress)
+        }
+    });
+    let done = done.inspect_err(|_| {
+        tracing::error!(%epoch, "the epoch is claimed; repeat the takeover to go on with it");
+    })?;
     tracing::info!(%epoch, ?done, "archive taken over");
     Ok(done)
+}
+
+/// What a takeover is going to do.
+enum Plan<'a> {
+    Keep { archive: Archive<'a>, n_kept: usize, floors: Floors },
+    Adopt { archive: Archive<'a>, floors: Floors, unread: Vec<UnreadManifest> },
 }
 
 /// What makes a store the writer.
@@ -189,7 +208,12 @@ pub(crate) fn honours_conditions(
 }
 
 /// Claims the next epoch, or finds that this store has done so before.
-fn claim(dir: &StoreDir, claims: Claims<'_>) -> Result<(Epoch, WriterToken), StoreError> {
+fn claim(
+    dir: &StoreDir,
+    claims: Claims<'_>,
+    cloud: &dyn ObjectStore,
+    signers: &Signers<'_>,
+) -> Result<(Epoch, WriterToken), StoreError> {
     let call = Call::bulk();
     if let Some((epoch, writer)) = read_pending(dir)? {
         let own = claims.of_epoch(&call, epoch)?.is_some_and(|claim| claim.writer == writer);
@@ -198,8 +222,13 @@ fn claim(dir: &StoreDir, claims: Claims<'_>) -> Result<(Epoch, WriterToken), Sto
             return Ok((epoch, writer));
         }
     }
-    let known = claims.newest_epoch(&call)?.map_or(dir.config.epoch, Epoch::get);
-    let newest = Epoch::new(known.max(dir.config.epoch));
+    // Also of an epoch whose claim is lost, and that has manifests.
+    let counts = |signer| signers.count(signer);
+    let heads = Archive::heads(cloud, &dir.keys, dir.filesystem, &counts)?.heads;
+    let counting = heads.iter().filter(|head| counts(head.signer));
+    let written = counting.map(|head| head.summary.epoch).max();
+    let known = claims.newest_epoch(&call)?.max(written);
+    let newest = known.max(Some(Epoch::new(dir.config.epoch))).unwrap_or(Epoch::new(0));
     let epoch = claims.after(&call, newest)?.free;
     let writer = WriterToken::random()?;
     durable::replace(&pending(dir), format!("epoch {epoch}\nwriter {writer}\n").as_bytes())?;
@@ -237,41 +266,83 @@ fn forget_pending(dir: &StoreDir) -> Result<(), StoreError> {
     }
 }
 
-/// The store becomes what the archive has.
-fn adopt(
-    dir: &StoreDir,
-    cloud: &dyn ObjectStore,
-    owner: NewOwner,
-    heads: &Heads,
+/// Looks at the history that a follower, or a store that gives up its own, goes on from.
+fn plan_to_adopt<'a>(
+    dir: &'a StoreDir,
+    cloud: &'a dyn ObjectStore,
+    signers: &Signers<'_>,
     options: &TakeoverOptions,
-    target: &mut dyn RestoreTarget,
-    progress: &mut dyn FnMut(u64),
-) -> Result<Takeover, StoreError> {
-    let head = choose_head(&heads.heads, &dir.keys, options.signer.as_deref(), None)?;
-    let (archive, holes) = Archive::open_past_holes(cloud, &dir.keys, dir.filesystem, head)?;
-    for hole in &holes {
-        tracing::warn!("{}: {}", hole.damage.object, hole.damage.problem);
+) -> Result<Plan<'a>, StoreError> {
+    let counts = |signer| signers.count(signer);
+    let heads = Archive::heads(cloud, &dir.keys, dir.filesystem, &counts)?;
+    let head = choose_head(&heads.heads, signers, None)?;
+    // Each epoch is claimed before anything of it is written: what is beyond the last claim is none.
+    let claims = Claims::new(cloud, &dir.keys, dir.filesystem);
+    let claimed = claims.newest_epoch(&Call::bulk())?.max(Some(head.summary.epoch));
+    let mut newer = newer(&heads, head);
+    newer.retain(|manifest| Some(manifest.epoch) <= claimed);
+    // What another signer wrote, or what cannot be read, may be what its store counts as safe.
+    if options.at.is_none() && options.signer.is_none() && !newer.is_empty() {
+        let mut text = String::from("there may be a newer history than the one that would go on:");
+        for UnreadManifest { damage, .. } in &newer {
+            text.push_str(&format!("\n  {}: {}", damage.object, damage.problem));
+        }
+        text.push_str(
+            "\nIf it is to be left, name the snapshot to go on from (--at); if its signer is to be \
+             believed, name that (--signer)",
+        );
+        return Err(StoreError::Unusable(text));
     }
+    let (archive, unread) = Archive::open_past_holes(cloud, &dir.keys, dir.filesystem, head)?;
     let archive = until(archive, options.at)?;
-    let floors = Floors::behind(&heads.heads, heads.last_snapshot);
-    let config = owner.settings(&dir.config, floors);
-    let continues = archive.snapshots().next_back().map(|last| last.snapshot);
-    // A follower that is up to date stays as it is.
-    let here = Archive::open(dir.local.as_ref(), &dir.keys, dir.filesystem);
-    let is_here = dir.writer.is_none()
-        && here.is_ok_and(|here| here.newest_digest() == archive.newest_digest());
-    if is_here {
-        config.write(&dir.layout)?;
-        forget_pending(dir)?;
-        return Ok(Takeover::Done { epoch: owner.epoch, continues, is_new: false });
+    let here = Archive::newest(dir.local.as_ref(), &dir.keys, dir.filesystem).ok().flatten();
+    let (xid, snapshot) =
+        here.map_or((Xid::new(0), SnapshotId::new(0)), |newest| (newest.last_xid, newest.snapshot));
+    let floors = Floors::behind(&heads, signers)
+        .and_behind(xid, snapshot)
+        .and_behind(Xid::new(dir.config.xid_floor), SnapshotId::new(dir.config.snapshot_floor));
+    Ok(Plan::Adopt { archive, floors, unread })
+}
+
+/// A store that becomes what the archive has.
+struct Adopt<'a> {
+    archive: Archive<'a>,
+    floors: Floors,
+    unread: Vec<UnreadManifest>,
+    owner: NewOwner,
+}
+
+impl Adopt<'_> {
+    fn carry_out(
+        self,
+        dir: &StoreDir,
+        cloud: &dyn ObjectStore,
+        target: &mut dyn RestoreTarget,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Takeover, StoreError> {
+        let Self { archive, floors, unread, owner } = self;
+        let config = owner.settings(&dir.config, floors);
+        let continues = archive.snapshots().next_back().map(|last| last.snapshot);
+        let mut damages: Vec<_> = unread.into_iter().map(|manifest| manifest.damage).collect();
+        // A follower that is up to date stays as it is, if its filesystem gives out no number twice.
+        let here = Archive::open(dir.local.as_ref(), &dir.keys, dir.filesystem);
+        let is_here = dir.writer.is_none()
+            && dir.config.xid_floor == floors.xid.get()
+            && here.is_ok_and(|here| here.newest_digest() == archive.newest_digest());
+        if !is_here {
+            let rebuilt = Layout::new(&dir.layout.rebuilt());
+            remove_tree(rebuilt.root())?;
+            durable::make_directory(rebuilt.root())?;
+            let report = fill_store(&rebuilt, &archive, cloud, &config, target, progress)?;
+            damages.extend(report.damages);
+            // From here on the new one is whole, and takes its place now or when the store is opened.
+            config.write(&rebuilt)?;
+        } else {
+            config.write(&dir.layout)?;
+            forget_pending(dir)?;
+        }
+        Ok(Takeover::Done { epoch: owner.epoch, continues, is_new: !is_here, damages })
     }
-    let rebuilt = Layout::new(&dir.layout.rebuilt());
-    remove_tree(rebuilt.root())?;
-    durable::make_directory(rebuilt.root())?;
-    fill_store(&rebuilt, &archive, cloud, &config, target, progress)?;
-    // From here on the new one is whole, and takes its place now or when the store is opened.
-    config.write(&rebuilt)?;
-    Ok(Takeover::Done { epoch: owner.epoch, continues, is_new: true })
 }
 
 /// Moves a store that was made anew to its place, if there is one: entry by entry, its settings last.
@@ -289,11 +360,6 @@ pub(crate) fn finish_rebuilt(layout: &Layout) -> Result<(), StoreError> {
         if entry == rebuilt.config() {
             continue;
         }
-        if entry == rebuilt.tarballs() {
-            // Tarballs that are here stay: those of the history save reading the cloud.
-            move_manifests(&rebuilt, layout)?;
-            continue;
-        }
         let to = layout.root().join(name);
         remove_tree(&to)?;
         durable::rename(&entry, &to)?;
@@ -304,20 +370,6 @@ pub(crate) fn finish_rebuilt(layout: &Layout) -> Result<(), StoreError> {
     }
     durable::rename(&rebuilt.config(), &layout.config())?;
     remove_tree(rebuilt.root())
-}
-
-/// The manifests of the new history take the place of the others.
-fn move_manifests(from: &Layout, to: &Layout) -> Result<(), StoreError> {
-    for filesystem in entries(&from.tarballs())? {
-        let manifests = filesystem.join("manifests");
-        let Some(name) = filesystem.file_name().filter(|_| manifests.exists()) else { continue };
-        let directory = to.tarballs().join(name);
-        durable::make_directory(&directory)?;
-        let place = directory.join("manifests");
-        remove_tree(&place)?;
-        durable::rename(&manifests, &place)?;
-    }
-    Ok(())
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
@@ -336,30 +388,39 @@ fn remove_tree(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Looks at what is here and how much of it can be uploaded.
+fn plan_to_keep<'a>(
+    dir: &'a StoreDir,
+    claims: Claims<'_>,
+    cloud: &dyn ObjectStore,
+    signers: &Signers<'_>,
+) -> Result<Plan<'a>, StoreError> {
+    let archive = Archive::open(dir.local.as_ref(), &dir.keys, dir.filesystem)?;
+    let n_kept = first_conflict(dir, &archive, claims, cloud)?;
+    // Numbers that either history has used are used up. Transactions of this filesystem go on.
+    let heads = Archive::heads(cloud, &dir.keys, dir.filesystem, &|signer| signers.count(signer))?;
+    let last = archive.snapshots().next_back().map(|last| last.snapshot).max(heads.last_snapshot);
+    let snapshot = last.unwrap_or(SnapshotId::new(0));
+    let floors = Floors { xid: Xid::new(dir.config.xid_floor), snapshot };
+    Ok(Plan::Keep { archive, n_kept, floors })
+}
+
 /// The history goes on from what is here.
 fn keep(
     dir: &StoreDir,
-    claims: Claims<'_>,
-    cloud: &dyn ObjectStore,
+    archive: &Archive<'_>,
+    n_kept: usize,
     owner: NewOwner,
-    heads: &Heads,
+    floors: Floors,
 ) -> Result<Takeover, StoreError> {
-    let archive = Archive::open(dir.local.as_ref(), &dir.keys, dir.filesystem)?;
-    let kept = first_conflict(dir, &archive, claims, cloud)?;
     let snapshots: Vec<_> = archive.snapshots().cloned().collect();
-    let (kept, dropped) = snapshots.split_at(kept);
-    forget(dir, &archive, dropped)?;
+    let (kept, dropped) = snapshots.split_at(n_kept);
+    forget(dir, archive, dropped)?;
     let continues = kept.last().map(|last| last.snapshot);
     make_index_fit(dir)?;
-    // Numbers that either history has used are used up.
-    let last = snapshots.last().map(|last| last.snapshot).max(heads.last_snapshot);
-    let floors = Floors {
-        xid: tier_types::Xid::new(dir.config.xid_floor),
-        snapshot: last.unwrap_or(SnapshotId::new(0)),
-    };
     owner.settings(&dir.config, floors).write(&dir.layout)?;
     forget_pending(dir)?;
-    Ok(Takeover::Done { epoch: owner.epoch, continues, is_new: false })
+    Ok(Takeover::Done { epoch: owner.epoch, continues, is_new: false, damages: Vec::new() })
 }
 
 /// The number of snapshots here before the first one that can never be uploaded, because its name
@@ -372,6 +433,7 @@ fn first_conflict(
 ) -> Result<usize, StoreError> {
     let call = Call::bulk();
     let snapshots: Vec<_> = archive.snapshots().collect();
+    let (book, place) = (status_book(dir)?, dir.safe_place());
     let mut kept = snapshots.len();
     for (position, summary) in snapshots.iter().enumerate().rev() {
         let manifest = archive.manifest_object(summary.snapshot)?;
@@ -379,16 +441,21 @@ fn first_conflict(
             // What it continues was there before it was.
             Ok(()) => break,
             Err(error) if error.kind() == ErrorKind::Missing => {}
+            // This store's own, and damaged since, if it was once compared there. Otherwise it is
+            // another store's, in whatever state.
             Err(error) if error.kind() == ErrorKind::Damaged => {
-                if claims.is_manifest(&call, &manifest.name)? {
+                let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
+                let status = book.status(header)?;
+                let was_own = status.is_some_and(|status| {
+                    place.as_ref().is_some_and(|place| status.was_verified.contains(place))
+                });
+                if claims.is_manifest(&call, &manifest.name)? || !was_own {
                     kept = position;
                 }
             }
             Err(error) => return Err(error.into()),
         }
     }
-    let book = status_book(dir)?;
-    let place = dir.safe_place();
     for summary in snapshots.iter().skip(kept) {
         let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
         let status = book.status(header)?;
@@ -448,6 +515,7 @@ fn make_index_fit(dir: &StoreDir) -> Result<(), StoreError> {
     if fits {
         return Ok(());
     }
-    let options = RebuildOptions { mode: ScanMode::Tables, from_cloud: false };
-    rebuild_index_of(dir, options, &mut Watch::default()).map(drop)
+    // From exactly these manifests, or none: what another store has under the same numbers is another
+    // history.
+    rebuild_index_from(dir, archive)
 }

@@ -69,8 +69,8 @@ impl StageContext {
 
     /// Brings the index up to what a crash, or an attempt that failed late, kept from it.
     pub(super) fn catch_up(&self, next: SnapshotId) -> Result<(), AgentError> {
-        let StorePorts { local, keys, filesystem, history, epoch, .. } = &self.ports;
-        let next = NextStep { epoch: *epoch, snapshot: next };
+        let StorePorts { local, keys, filesystem, history, epoch, writer, .. } = &self.ports;
+        let next = NextStep { epoch: *epoch, snapshot: next, writer: *writer };
         Ok(history.catch_up(local.as_ref(), keys, *filesystem, next)?)
     }
 
@@ -99,9 +99,10 @@ impl StageContext {
         let marked = mark.and_then(is_here).cloned();
         let mut safe = marked.clone();
         for summary in archive.after(safe.as_ref().map(|safe| safe.snapshot)) {
-            // A snapshot without a status log was never verified.
+            // A snapshot without a status log was never verified. One whose manifest is lost holds
+            // nothing that is in the index, and keeps nothing from being safe.
             let is_verified = |status: SnapshotStatus| status.is_verified_in(&place);
-            if !self.status(summary)?.is_some_and(is_verified) {
+            if !summary.is_lost && !self.status(summary)?.is_some_and(is_verified) {
                 break;
             }
             safe = Some(summary.clone());

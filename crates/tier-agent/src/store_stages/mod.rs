@@ -66,7 +66,9 @@ impl Stages for StoreStages {
         let safe = self.context.safe_snapshot(&archive)?;
         let safe_id = safe.as_ref().map(|safe| safe.snapshot);
         // `None` is below every number: with nothing safe the oldest snapshot is the next one.
-        let to_upload = archive.after(safe_id).next();
+        let is_writer = self.context.ports.writer.is_some();
+        let mut unsafe_yet = archive.after(safe_id).filter(|summary| !summary.is_lost);
+        let to_upload = unsafe_yet.next().filter(|_| is_writer);
         // Xid 0 is before the first transaction.
         let nothing = Xid::new(0);
         Ok(AgentState {

@@ -53,7 +53,7 @@ pub(super) fn recover(context: &StageContext, persister: &Persister) -> Result<(
     persister.discard_uncommitted(context.ports.epoch, last)?;
     // Each snapshot's events are recorded before the next one is begun, so that only the last may
     // lack some; all do whose logs an operator moved away together.
-    for summary in archive.snapshots().rev() {
+    for summary in archive.snapshots().rev().filter(|summary| !summary.is_lost) {
         if context.status(summary)?.is_some_and(|status| status.is_indexed()) {
             break;
         }

@@ -35,6 +35,9 @@ pub(super) fn upload(
     snapshot: SnapshotId,
     stop: &AtomicBool,
 ) -> Result<(), AgentError> {
+    if context.ports.writer.is_none() {
+        return Err(AgentError::Follower);
+    }
     let archive = context.archive()?;
     let summary = archive
         .snapshot(snapshot)
@@ -145,7 +148,8 @@ impl<'a> CloudUpload<'a> {
         summary: &SnapshotSummary,
     ) -> Result<Vec<&'a SnapshotSummary>, AgentError> {
         let mut missing = Vec::new();
-        for ancestor in self.archive.before(summary.snapshot) {
+        let ancestors = self.archive.before(summary.snapshot);
+        for ancestor in ancestors.filter(|ancestor| !ancestor.is_lost) {
             if self.has(&self.archive.manifest_object(ancestor.snapshot)?, ancestor)? {
                 break;
             }
@@ -167,9 +171,13 @@ impl<'a> CloudUpload<'a> {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::Missing => Ok(false),
             Err(error) if error.kind() == ErrorKind::Damaged => {
-                // Another store's, or none: then it is put again.
-                let fenced = self.claims().is_manifest(&call, &manifest.name)?;
-                if fenced { Err(fenced_by_manifest(summary)) } else { Ok(false) }
+                // This store's own, and damaged since, if it was once compared there. Otherwise it is
+                // another store's, in whatever state.
+                let is_other = self.claims().is_manifest(&call, &manifest.name)?;
+                if is_other || !self.was_verified(summary)? {
+                    return Err(fenced_by_manifest(summary));
+                }
+                Ok(false)
             }
             Err(error) => Err(error.into()),
         }
@@ -196,6 +204,13 @@ impl<'a> CloudUpload<'a> {
         // An error of the status log fails the upload: a snapshot whose verification is not
         // recorded stays unsafe, and the next task checks its objects again.
         Ok(status.report(Event::Verified { place: Place::Cloud(place) })?)
+    }
+
+    /// Whether a snapshot was once verified in the cloud.
+    fn was_verified(&self, summary: &SnapshotSummary) -> Result<bool, AgentError> {
+        let Some(place) = self.place.clone().map(Place::Cloud) else { return Ok(false) };
+        let status = self.context.status(summary)?;
+        Ok(status.is_some_and(|status| status.was_verified.contains(&place)))
     }
 
     /// Objects that were put and compared before.
@@ -272,8 +287,7 @@ impl<'a> CloudUpload<'a> {
             if self.has(manifest, summary)? {
                 return Ok(());
             }
-            // What is no manifest is in nobody's history, and stands in the way of this one.
-            tracing::warn!(%name, "an object that is no manifest has the name of one; replacing it");
+            tracing::warn!(%name, "a manifest is damaged in the cloud; replacing it");
             self.cloud.delete(&call, name, Some(&found.version))?;
             self.cloud.create(&call, name, &content)?;
         }

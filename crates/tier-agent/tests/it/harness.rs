@@ -47,6 +47,7 @@ pub(crate) struct Harness {
     pub(crate) filesystem: FilesystemId,
     pub(crate) memory: Arc<MemoryStore>,
     pub(crate) cloud: Arc<FaultyStore>,
+    part_bytes: u64,
     clock: Arc<dyn Clock>,
     live: Option<Live>,
 }
@@ -60,6 +61,11 @@ pub(crate) struct Live {
 
 impl Harness {
     pub(crate) fn new() -> Self {
+        Self::with_parts(PersistOptions::default().part_bytes)
+    }
+
+    /// With snapshots that come in parts of so many bytes.
+    pub(crate) fn with_parts(part_bytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(VirtualClock::at(1_480_000_000));
         drop(Core::create(dir.path(), &kvfs_options(), Arc::clone(&clock)).unwrap());
@@ -72,6 +78,7 @@ impl Harness {
             memory,
             cloud,
             clock,
+            part_bytes,
             live: None,
         };
         harness.reopen();
@@ -111,8 +118,7 @@ impl Harness {
     ) -> TieringOutAgent {
         let path = self.dir.path();
         let options = PersistOptions {
-            // Two or three files.
-            part_bytes: 3000,
+            part_bytes: self.part_bytes,
             n_workers: 2,
             frame_bytes: 4096,
             tarball_bytes: 8192,
@@ -267,7 +273,7 @@ impl Harness {
         archive.rebuild_index(&index, ScanMode::Tables, &mut Watch::default()).unwrap();
         Core::create_empty(dir.path(), &kvfs_options(), Xid::new(0)).unwrap();
         let core = Core::open(dir.path(), &kvfs_options(), Arc::clone(&self.clock)).unwrap();
-        archive.restore_into(&index, &core, &mut |_| {}).unwrap();
+        archive.restore_into(&index, &core, &[], &mut |_| {}).unwrap();
         let recaller = self.recaller(&index, vec![self.memory.clone()]);
         (dir, Kvfs::new(Arc::new(core), Arc::new(recaller)))
     }

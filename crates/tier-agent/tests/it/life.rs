@@ -10,7 +10,8 @@ use tier_testkit::{Model, TierOp, WorkloadOp, workload};
 use crate::harness::{Harness, apply, tree};
 
 fn run(ops: &[WorkloadOp]) {
-    let mut harness = Harness::new();
+    let mut harness = // Two or three files in a part.
+    Harness::with_parts(3000);
     let mut model = Model::default();
     let mut snapshots = BTreeMap::new();
     for (step, op) in ops.iter().enumerate() {

@@ -111,7 +111,7 @@ impl Command {
             | Self::Mount(_)
             | Self::Restore(_)
             | Self::Takeover(_)
-            | Self::Cloud(_)
+            | Self::Cloud(CloudCommand::Add(_) | CloudCommand::List(_))
             | Self::Tarball(_) => None,
             Self::Import(args) => Some(&args.store),
             Self::Export(args) => Some(&args.store),
@@ -134,6 +134,7 @@ impl Command {
             Self::Index(IndexCommand::Rebuild(args)) => Some(&args.store),
             Self::Index(IndexCommand::Check(args)) => Some(&args.store),
             Self::Fsck(args) => Some(&args.store),
+            Self::Cloud(CloudCommand::Check(args)) => Some(&args.store),
             Self::Verify(args) => Some(&args.store),
             Self::Repair(args) => Some(&args.store),
         }

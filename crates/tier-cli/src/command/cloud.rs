@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use serde_json::json;
 use tier_persist::Head;
-use tier_store::{CloudCheck, Config, FormerCloud, StoreDir, add_cloud, check_cloud};
+use tier_store::{CloudCheck, Config, FormerCloud, Layout, StoreDir, add_cloud, check_cloud};
 
 use crate::args::{CloudAddArgs, CloudCheckArgs, CloudListArgs};
 use crate::context::Context;
@@ -26,7 +26,7 @@ pub(super) fn add(context: &Context, args: &CloudAddArgs) -> Result<()> {
 
 /// Lists the clouds that a store has, and had.
 pub(super) fn list(context: &Context, args: &CloudListArgs) -> Result<()> {
-    let Config { cloud, cloud_id, former_clouds, .. } = StoreDir::open(&args.store)?.config.clone();
+    let Config { cloud, cloud_id, former_clouds, .. } = Config::read(&Layout::new(&args.store))?;
     let current = cloud.map(|url| FormerCloud { url, id: cloud_id });
     let (mut text, mut rows) = (String::new(), Vec::new());
     let clouds = current.iter().map(|cloud| (cloud, "now"));
@@ -45,8 +45,9 @@ pub(super) fn list(context: &Context, args: &CloudListArgs) -> Result<()> {
 
 /// Says whether a store's cloud answers, and what it is.
 pub(super) fn check(context: &Context, args: &CloudCheckArgs) -> Result<()> {
-    let dir = StoreDir::open(&args.store)?;
-    let check = check_cloud(&dir)?;
+    let store = context.open(&args.store)?;
+    let dir = store.store.dir();
+    let check = check_cloud(dir)?;
     let CloudCheck { found, is_known, honours_conditions, fenced, heads, n_unread } = &check;
     let url = dir.config.cloud.as_deref().unwrap_or_default();
     let identity = found.map_or("none".into(), |id| id.to_string());

@@ -23,7 +23,7 @@ pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<()> {
         };
         store.store.repair(&mut Watch::new(stop.flag(), &mut progress))?
     };
-    let RepairReport { repaired_here, uploaded, left } = &report;
+    let RepairReport { repaired_here, uploaded, not_uploaded, left } = &report;
     let (damages_text, damages) = output::damages(left);
     let mut text = String::new();
     for name in repaired_here {
@@ -46,8 +46,12 @@ pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<()> {
         "left": damages,
     });
     context.console.report(&json, &text)?;
-    if left.is_empty() {
-        return Ok(());
+    if !left.is_empty() {
+        let n_left = left.len();
+        bail!(DamageFound(format!("{n_left} objects are damaged or missing in every copy")));
     }
-    bail!(DamageFound(format!("{} objects are damaged or missing in every copy", left.len())))
+    match not_uploaded {
+        Some(error) => bail!("what is damaged in the cloud could not be uploaded again: {error}"),
+        None => Ok(()),
+    }
 }

@@ -1,12 +1,14 @@
 //! `tier takeover`: makes a store the writer of its archive.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tier_agent::Task;
+use tier_persist::Damage;
 use tier_store::{LocalState, StoreDir, Takeover, TakeoverOptions};
 use tier_types::SnapshotId;
 
 use crate::args::TakeoverArgs;
+use crate::console::DamageFound;
 use crate::context::Context;
 use crate::open_store::RestoredFilesystem;
 
@@ -31,15 +33,15 @@ pub(super) fn run(context: &Context, args: &TakeoverArgs) -> Result<()> {
     // store does.
     drop((target, dir));
     let opened = context.open_to_archive(&args.store)?;
-    if matches!(done, Takeover::Done { .. }) {
-        // What the archive lacks goes up, and the epoch's first step, by which a restore learns whose
-        // history goes on.
-        context.perform(&opened, Task::Snapshot, "uploading")?;
-    }
+    // What the archive lacks goes up, and the epoch's first step, by which a restore learns whose
+    // history goes on. Also if the store is the writer already: the last attempt may have ended here.
+    let uploaded = context.perform(&opened, Task::Snapshot, "uploading");
     let store = args.store.display();
-    let text = match &done {
+    let mut left: &[Damage] = &[];
+    let mut text = match &done {
         Takeover::WasWriter(epoch) => format!("{store} is the writer already (epoch {epoch}).\n"),
-        Takeover::Done { epoch, continues, is_new } => {
+        Takeover::Done { epoch, continues, is_new, damages } => {
+            left = damages;
             let from = continues
                 .map_or_else(|| "from nothing".into(), |last| format!("from snapshot {last}"));
             let state = if *is_new { "its files are those of that snapshot" } else { "as it was" };
@@ -48,12 +50,21 @@ pub(super) fn run(context: &Context, args: &TakeoverArgs) -> Result<()> {
     };
     let json = match &done {
         Takeover::WasWriter(epoch) => json!({ "epoch": epoch.get(), "was_writer": true }),
-        Takeover::Done { epoch, continues, is_new } => json!({
+        Takeover::Done { epoch, continues, is_new, damages } => json!({
+            "damages": damages.iter().map(|damage| &damage.problem).collect::<Vec<_>>(),
             "epoch": epoch.get(),
             "was_writer": false,
             "continues": continues.map(SnapshotId::get),
             "is_new": is_new,
         }),
     };
-    context.console.report(&json, &text)
+    for damage in left {
+        text.push_str(&format!("Left out: {}: {}\n", damage.object, damage.problem));
+    }
+    context.console.report(&json, &text)?;
+    uploaded.context("the store is the writer, but the archive does not show it yet: tier push")?;
+    match left.len() {
+        0 => Ok(()),
+        n => bail!(DamageFound(format!("{n} objects could not be read"))),
+    }
 }

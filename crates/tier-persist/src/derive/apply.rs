@@ -39,7 +39,6 @@ use tier_types::{ErrorKind, HasKind, ObjectName};
 use crate::damage::Damage;
 use crate::error::PersistError;
 use crate::format::manifest::{Manifest, ManifestRef};
-use crate::format::names::TarballName;
 use crate::format::tarball::row::{TarballObject, TarballRow};
 use crate::format::tarball::toc::entry::TocEntry;
 use crate::format::tarball::toc::root::TocRoot;
@@ -84,9 +83,11 @@ impl Archive<'_> {
         let apply = Apply { source: self.tarballs(), mode };
         for link in self.links().iter().skip(first) {
             same_chunk_bytes(writer.chunk_bytes(), link.chunk_bytes)?;
-            // One manifest in memory at a time.
-            let manifest = self.manifest(link)?;
-            damages.extend(apply.tarballs(writer, listed(&manifest), watch)?);
+            // One manifest in memory at a time. Of one that is lost nothing is in any index.
+            if !link.is_lost() {
+                let manifest = self.manifest(link)?;
+                damages.extend(apply.tarballs(writer, listed(&manifest), watch)?);
+            }
             // After its contents: a crash before this word applies the manifest again.
             set_applied(writer, link)?;
         }
@@ -262,7 +263,7 @@ impl Batch<'_> {
 
     /// What is known of a tarball, and whether a manifest vouches for it.
     fn row(
-        &self,
+        &mut self,
         source: TarballSource<'_>,
         input: Input<'_>,
     ) -> Result<(TarballRow, bool), PersistError> {
@@ -274,13 +275,12 @@ impl Batch<'_> {
             Ok((_, root)) => Ok((TarballRow::new(object.clone(), root.frames()), true)),
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 tracing::debug!(name = %self.name, %error, "frames are taken from the seek table");
-                let TarballName { id, .. } = object.name;
-                let store = source.store_with(&self.name)?;
-                let mut row =
-                    TarballReader::recovered_row(store, &self.name, object.name, id, source.keys)?;
-                // With what the manifest says of its root, so that the scan tells the damage.
-                row.frames.pop();
-                Ok((TarballRow::new(object.clone(), row.frames), false))
+                let row = row_past_damage(source, object)?;
+                // A scan tells the damage of the root only where it finds it.
+                if row.frames.last() != Some(&object.root) {
+                    self.damage(error)?;
+                }
+                Ok((row, false))
             }
             Err(error) => Err(error),
         }
@@ -329,6 +329,25 @@ impl ScanVisitor for Batch<'_> {
         self.damages.push(Damage::of(&self.name, damage)?);
         Ok(())
     }
+}
+
+/// The row of a tarball whose root cannot be read: with the frames as its seek table says, or as they
+/// follow each other.
+pub(crate) fn row_past_damage(
+    source: TarballSource<'_>,
+    object: &TarballObject,
+) -> Result<TarballRow, PersistError> {
+    let (name, tarball) = (source.name_of(object), object.name);
+    let store = source.store_with(&name)?;
+    let mut row = TarballReader::recovered_row(store, &name, tarball, tarball.id, source.keys)?;
+    // With what the manifest says of the root, so that a scan tells the damage; but only if it is
+    // the root that was found last, because the others keep their numbers.
+    if let Some(last) = row.frames.last_mut()
+        && last.offset == object.root.offset
+    {
+        *last = object.root;
+    }
+    Ok(TarballRow { object: object.clone(), ..row })
 }
 
 /// Nothing, if the error is damage that was told already.

@@ -16,6 +16,7 @@ use tier_types::{Call, Epoch, ErrorKind, HasKind, ObjectStore, SnapshotId};
 
 use crate::derive::apply::{self, Apply, ScanMode, listed};
 use crate::error::PersistError;
+use crate::format::claim::WriterToken;
 use crate::format::keys::Keys;
 use crate::format::manifest::{Manifest, OpenedManifest};
 use crate::format::names::{self, FilesystemId};
@@ -33,6 +34,8 @@ pub struct NextStep {
     pub epoch: Epoch,
     /// The number of its next snapshot.
     pub snapshot: SnapshotId,
+    /// The writer; a follower has nothing that it could have written.
+    pub writer: Option<WriterToken>,
 }
 
 impl Archive<'_> {
@@ -77,6 +80,9 @@ impl History {
         if self.index().applied()?.is_none() {
             return Archive::open(store, keys, filesystem)?.catch_up(self.index());
         }
+        if next.writer.is_none() {
+            return Ok(());
+        }
         let mut writer = self.index().writer();
         let mut is_behind = false;
         loop {
@@ -87,6 +93,9 @@ impl History {
             };
             let OpenedManifest { manifest, encrypted, .. } =
                 Manifest::from_object(&bytes, &name, keys)?;
+            if Some(manifest.writer) != next.writer || manifest.signer != keys.signer() {
+                return Err(PersistError::damaged(name, "another store wrote it"));
+            }
             let link = ChainLink::of(&manifest, &bytes, encrypted)?;
             if let Some(before) = self.chain()?.last() {
                 link.check_continues(before, filesystem)?;

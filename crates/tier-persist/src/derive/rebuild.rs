@@ -34,12 +34,13 @@
 //! ([`crate::derive::apply`]), in which the order of what comes does not matter. Tests compare the
 //! dumps of all of them with the live index's, byte for byte.
 
-use tier_index::Index;
+use std::collections::HashSet;
+
+use tier_index::{Index, TarballId};
 use tier_types::ObjectStore;
 
 use crate::damage::Damage;
 use crate::derive::apply::{Apply, Input, ScanMode, listed, same_chunk_bytes};
-use crate::derive::salvage::FreeNumbers;
 use crate::error::PersistError;
 use crate::format::keys::Keys;
 use crate::format::names::{self, FilesystemId, ObjectKind};
@@ -72,7 +73,7 @@ impl Archive<'_> {
         let mut damages = Vec::new();
         let apply = Apply { source: self.tarballs(), mode: ScanMode::Full };
         // No manifest is recorded as applied: the index that is added to says what it includes.
-        for link in self.links() {
+        for link in self.links().iter().filter(|link| !link.is_lost()) {
             same_chunk_bytes(writer.chunk_bytes(), link.chunk_bytes)?;
             let manifest = self.manifest(link)?;
             damages.extend(apply.tarballs(&mut writer, listed(&manifest), watch)?);
@@ -116,4 +117,21 @@ pub fn rebuild_without_manifests(
     // No manifest is noted as applied: which tarballs were committed is what was lost with them.
     writer.flush()?;
     Ok((n_tarballs, damages))
+}
+
+/// Keys of the index for tarballs of which several may have one number: of an attempt that was cut
+/// short and of the one that was committed, or of two copies of a store.
+#[derive(Default)]
+struct FreeNumbers(HashSet<TarballId>);
+
+impl FreeNumbers {
+    /// This number if it is free, or the next part that is.
+    fn take(&mut self, mut id: TarballId) -> Result<TarballId, PersistError> {
+        while !self.0.insert(id) {
+            let problem = "there are too many tarballs of this number";
+            let next = id.part.checked_add(1);
+            id.part = next.ok_or_else(|| PersistError::damaged(id, problem))?;
+        }
+        Ok(id)
+    }
 }

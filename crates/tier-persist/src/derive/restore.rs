@@ -12,7 +12,8 @@
 
 use tier_index::{Extent, ExtentContent, Index, InodeLocation, Location};
 use tier_types::{
-    ByteRange, ChunkNo, ChunkRun, ChunkState, Ino, InodeState, MountedInstance, PortError,
+    ByteRange, ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, InodeState, MountedInstance,
+    PortError, Xid,
 };
 
 use crate::error::PersistError;
@@ -40,9 +41,11 @@ impl Archive<'_> {
         &self,
         index: &Index,
         instance: &dyn MountedInstance,
+        doubtful: &[Doubtful],
         progress: &mut dyn FnMut(u64),
     ) -> Result<RestoredInodes, PersistError> {
-        let mut restore = Restore { index, instance, restored: RestoredInodes::default() };
+        let restored = RestoredInodes::default();
+        let mut restore = Restore { index, instance, doubtful, restored };
         for link in self.links() {
             self.visit_step(link, &mut |tarball, entry| {
                 let FramePosition { frame, offset } = entry.at;
@@ -61,6 +64,7 @@ impl Archive<'_> {
 struct Restore<'a> {
     index: &'a Index,
     instance: &'a dyn MountedInstance,
+    doubtful: &'a [Doubtful],
     restored: RestoredInodes,
 }
 
@@ -82,6 +86,11 @@ impl Restore<'_> {
         let (ino, size_bytes) = (inode.attr.ino, inode.attr.size_bytes);
         let chunk_bytes = self.index.chunk_bytes();
         let runs = Runs { index: self.index, ino, at: Some(ChunkNo::new(0)), page: Vec::new() };
+        // What the index does not know of a file that changed in a damaged step was perhaps there.
+        let is_doubtful = self.doubtful.iter().any(|step| step.has(inode.attr.xid));
+        let known_bytes = if is_doubtful { size_bytes } else { 0 };
+        let n_chunks = known_bytes.div_ceil(u64::from(chunk_bytes));
+        let runs = LostGaps { runs, at: 0, n_chunks, xid: inode.attr.xid, next: None };
         let lost = &mut self.restored.lost;
         // On their way to the filesystem, because the map of a large file is in no memory.
         let mut noted = runs.inspect(|run| {
@@ -94,6 +103,69 @@ impl Restore<'_> {
         self.instance.restore_inode(inode, &mut noted).map_err(PersistError::Restore)?;
         self.restored.n_inodes += 1;
         Ok(())
+    }
+}
+
+/// Transactions of a step of which not all can be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Doubtful {
+    /// The last one before them.
+    pub after: Xid,
+    /// The last one of them.
+    pub last: Xid,
+}
+
+impl Doubtful {
+    fn has(self, xid: Xid) -> bool {
+        xid > self.after && xid <= self.last
+    }
+}
+
+/// Runs, with a lost one in each gap between them up to a number of chunks: what nothing is known of
+/// must not read as zeros.
+struct LostGaps<I> {
+    runs: I,
+    at: u64,
+    n_chunks: u64,
+    xid: Xid,
+    /// The run behind a gap.
+    next: Option<ChunkRun>,
+}
+
+impl<I> LostGaps<I> {
+    /// The gap up to this chunk, if there is one.
+    fn gap_to(&self, until: u64) -> Option<ChunkRun> {
+        let until = ChunkNo::new(until.min(self.n_chunks));
+        let chunks = ChunkRange::new(ChunkNo::new(self.at), until)?;
+        Some(ChunkRun { chunks, state: ChunkState::Lost, data_xid: self.xid })
+    }
+}
+
+impl<I: Iterator<Item = Result<ChunkRun, PortError>>> Iterator for LostGaps<I> {
+    type Item = Result<ChunkRun, PortError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(run) = self.next.take() {
+            return Some(Ok(run));
+        }
+        let run = match self.runs.next() {
+            Some(Ok(run)) => run,
+            Some(Err(error)) => return Some(Err(error)),
+            None => {
+                let gap = self.gap_to(self.n_chunks);
+                self.at = self.n_chunks;
+                return gap.map(Ok);
+            }
+        };
+        let gap = self.gap_to(run.chunks.start().get());
+        self.at = run.chunks.end().get();
+        match gap {
+            Some(gap) => {
+                self.next = Some(run);
+                Some(Ok(gap))
+            }
+            None => Some(Ok(run)),
+        }
     }
 }
 

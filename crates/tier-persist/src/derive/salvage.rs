@@ -1,19 +1,23 @@
 //! Salvage: an index from what is left of an archive.
 //!
-//! A restore must not end at the first object that is damaged. Each tarball is read by its tables; one
-//! whose tables are damaged is read member by member; and those of a step whose manifest is lost are
-//! found by their names, and say themselves what they are. What could be read nowhere is in the answer.
+//! A restore must not end at the first object that is damaged. Each tarball is read by its tables, and
+//! one whose tables are damaged member by member. What could be read nowhere is in the answer, and so
+//! are the transactions of the steps that it belongs to: what the index does not know of a file that
+//! they changed may have been data, and must not come back as zeros.
 
 use std::collections::HashSet;
 
 use tier_index::{Index, IndexWriter, TarballId};
-use tier_types::{Call, ObjectName};
+use tier_types::Xid;
 
 use crate::damage::Damage;
-use crate::derive::apply::{Apply, Input, ScanMode, same_chunk_bytes, set_applied};
+use crate::derive::apply::{
+    Apply, Input, ScanMode, row_past_damage, same_chunk_bytes, set_applied,
+};
+use crate::derive::restore::Doubtful;
 use crate::error::PersistError;
-use crate::format::names::{self, ObjectKind, TarballName};
-use crate::format::tarball::row::{TarballObject, TarballRow};
+use crate::format::tarball::layout::FramePosition;
+use crate::format::tarball::row::TarballObject;
 use crate::format::tarball::toc::entry::TocEntry;
 use crate::progress::Watch;
 use crate::read::chain::Archive;
@@ -23,52 +27,42 @@ use crate::read::scanner::{Expected, ScanVisitor, scan};
 use crate::read::small::is_of_the_object;
 use crate::read::tarball_reader::TarballReader;
 
-/// Keys of the index for tarballs of which several may have one number: of an attempt that was cut
-/// short and of the one that was committed, or of two copies of a store.
-#[derive(Default)]
-pub(crate) struct FreeNumbers(HashSet<TarballId>);
-
-impl FreeNumbers {
-    /// This number if it is free, or the next part that is.
-    pub(crate) fn take(&mut self, mut id: TarballId) -> Result<TarballId, PersistError> {
-        while !self.0.insert(id) {
-            let problem = "there are too many tarballs of this number";
-            let next = id.part.checked_add(1);
-            id.part = next.ok_or_else(|| PersistError::damaged(id, problem))?;
-        }
-        Ok(id)
-    }
-}
-
-/// A tarball whose manifest is lost.
-struct Found {
-    name: ObjectName,
-    tarball: TarballName,
-    /// The index's key for it.
-    id: TarballId,
+/// What became of a salvage.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Salvaged {
+    /// What could be read nowhere.
+    pub damages: Vec<Damage>,
+    /// Steps of which not all could be read.
+    pub doubtful: Vec<Doubtful>,
 }
 
 impl Archive<'_> {
-    /// Fills an empty index with all that can be read, and returns what cannot. Lost manifests are
-    /// not among that: opening the archive has told of them.
+    /// Fills an empty index with all that can be read and is vouched for. Of steps whose manifests
+    /// are lost nothing is: what has their numbers is signed by nothing. Opening the archive has told
+    /// of them.
     pub fn salvage_index(
         &self,
         index: &Index,
         watch: &mut Watch<'_>,
-    ) -> Result<Vec<Damage>, PersistError> {
+    ) -> Result<Salvaged, PersistError> {
         let mut writer = index.writer();
-        let mut damages = Vec::new();
+        let mut salvaged = Salvaged::default();
+        let mut after = Xid::new(0);
         for link in self.links() {
             same_chunk_bytes(writer.chunk_bytes(), link.chunk_bytes)?;
-            if link.is_lost {
-                self.salvage_lost(link, &mut writer, watch, &mut damages)?;
-            } else {
-                self.salvage_step(link, &mut writer, watch, &mut damages)?;
+            let n_damages = salvaged.damages.len();
+            if !link.is_lost() {
+                self.salvage_step(link, &mut writer, watch, &mut salvaged.damages)?;
             }
+            let last = link.summary.last_xid;
+            if link.is_lost() || salvaged.damages.len() > n_damages {
+                salvaged.doubtful.push(Doubtful { after, last });
+            }
+            after = last;
             set_applied(&mut writer, link)?;
         }
         writer.flush()?;
-        Ok(damages)
+        Ok(salvaged)
     }
 
     fn salvage_step(
@@ -92,68 +86,26 @@ impl Archive<'_> {
         Ok(())
     }
 
-    fn salvage_lost(
-        &self,
-        link: &ChainLink,
-        writer: &mut IndexWriter<'_>,
-        watch: &mut Watch<'_>,
-        damages: &mut Vec<Damage>,
-    ) -> Result<(), PersistError> {
-        let apply = Apply { source: self.tarballs(), mode: ScanMode::Full };
-        for found in self.tarballs_of_lost(link)? {
-            match self.recovered_row(&found) {
-                Ok(row) => {
-                    let input = [Input::Recovered(&row)];
-                    damages.extend(apply.tarballs(writer, input, watch)?);
-                }
-                Err(error) => damages.push(Damage::of(&found.name, error)?),
-            }
-        }
-        Ok(())
-    }
-
-    /// Tarballs that have the number of a lost step, committed or not.
-    fn tarballs_of_lost(&self, link: &ChainLink) -> Result<Vec<Found>, PersistError> {
-        let (epoch, snapshot) = (link.summary.epoch, link.summary.snapshot);
-        let prefix = names::snapshot_prefix(self.filesystem(), epoch, snapshot);
-        let (mut found, mut numbers) = (Vec::new(), FreeNumbers::default());
-        for name in self.store().names(&Call::bulk(), &prefix).map_err(PersistError::Store)? {
-            if let Some((_, ObjectKind::Tarball(tarball))) = names::parse(&name) {
-                found.push(Found { name, tarball, id: numbers.take(tarball.id)? });
-            }
-        }
-        Ok(found)
-    }
-
-    fn recovered_row(&self, found: &Found) -> Result<TarballRow, PersistError> {
-        let Found { name, tarball, id } = found;
-        let source = self.tarballs();
-        TarballReader::recovered_row(source.store_with(name)?, name, *tarball, *id, source.keys)
-    }
-
     /// Shows `visit` everything that can be read of a step, with the tarballs in which it lies.
     pub(crate) fn visit_step(
         &self,
         link: &ChainLink,
         visit: &mut dyn FnMut(TarballId, TocEntry) -> Result<(), PersistError>,
     ) -> Result<(), PersistError> {
-        if link.is_lost {
-            for found in self.tarballs_of_lost(link)? {
-                match self.recovered_row(&found) {
-                    Ok(row) => self.visit_members(link, &row, visit)?,
-                    Err(error) if is_of_the_object(&error) => {}
-                    Err(error) => return Err(error),
-                }
-            }
+        if link.is_lost() {
             return Ok(());
         }
         for tarball in &self.manifest(link)?.tarballs {
-            let id = tarball.name.id;
-            match read_table(self.tarballs(), tarball, &mut |entry| visit(id, entry)) {
+            let mut visitor =
+                Once { id: tarball.name.id, seen: HashSet::new(), failed: None, visit };
+            let read = read_table(self.tarballs(), tarball, &mut |entry| visitor.entry(entry));
+            // An error of the visitor is none of the tarball.
+            if let Some(error) = visitor.failed {
+                return Err(error);
+            }
+            match read {
                 Err(error) if is_of_the_object(&error) => {
-                    if let Some(row) = self.row_past_damage(tarball)? {
-                        self.visit_members(link, &row, visit)?;
-                    }
+                    self.visit_past_damage(link, tarball, &mut visitor)?;
                 }
                 read => read?,
             }
@@ -161,41 +113,50 @@ impl Archive<'_> {
         Ok(())
     }
 
-    /// The row of a tarball whose tables cannot be read; `None` if nothing of it can.
-    fn row_past_damage(&self, tarball: &TarballObject) -> Result<Option<TarballRow>, PersistError> {
-        let name = tarball.object_name(self.filesystem());
-        let found = Found { name, tarball: tarball.name, id: tarball.name.id };
-        match self.recovered_row(&found) {
-            Ok(row) => Ok(Some(TarballRow { object: tarball.clone(), ..row })),
-            Err(error) if is_of_the_object(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn visit_members(
+    /// The members of a tarball whose tables cannot be read, as far as they can.
+    fn visit_past_damage(
         &self,
         link: &ChainLink,
-        row: &TarballRow,
-        visit: &mut dyn FnMut(TarballId, TocEntry) -> Result<(), PersistError>,
+        tarball: &TarballObject,
+        visitor: &mut Once<'_>,
     ) -> Result<(), PersistError> {
+        let row = match row_past_damage(self.tarballs(), tarball) {
+            Err(error) if is_of_the_object(&error) => return Ok(()),
+            row => row?,
+        };
         let source = self.tarballs();
         let name = row.object_name(self.filesystem());
-        let reader = TarballReader::with_row(source.store_with(&name)?, &name, row, source.keys)?;
+        let reader = TarballReader::with_row(source.store_with(&name)?, &name, &row, source.keys)?;
         let (id, chunk_bytes) = (row.object.name.id, link.chunk_bytes);
         let expected = Expected { filesystem: self.filesystem(), id, chunk_bytes };
-        scan(&reader, Some(expected), &mut Members { id: row.id, visit }).map(drop)
+        let scanned = scan(&reader, Some(expected), visitor);
+        match (visitor.failed.take(), scanned) {
+            (Some(error), _) => Err(error),
+            (None, Err(error)) if is_of_the_object(&error) => Ok(()),
+            (None, scanned) => scanned.map(drop),
+        }
     }
 }
 
-/// Hands on what a scan finds; what is damaged was told by the one that filled the index.
-struct Members<'a> {
+/// Hands on each entry of a tarball once, whichever way it is found. What is damaged was told when the
+/// index was filled.
+struct Once<'a> {
     id: TarballId,
+    /// Where the entries that were handed on lie: at most as many as a tarball has members.
+    seen: HashSet<FramePosition>,
+    failed: Option<PersistError>,
     visit: &'a mut dyn FnMut(TarballId, TocEntry) -> Result<(), PersistError>,
 }
 
-impl ScanVisitor for Members<'_> {
+impl ScanVisitor for Once<'_> {
     fn entry(&mut self, entry: TocEntry) -> Result<(), PersistError> {
-        (self.visit)(self.id, entry)
+        if !self.seen.insert(entry.at) {
+            return Ok(());
+        }
+        (self.visit)(self.id, entry).map_err(|error| {
+            self.failed = Some(error);
+            PersistError::Cancelled
+        })
     }
 
     fn damage(&mut self, damage: PersistError) -> Result<(), PersistError> {

@@ -19,6 +19,8 @@ use crate::format::signed::{self, Magic, SignedContent};
 use crate::format::signer::Signer;
 
 const MAGIC: Magic = *b"TIERCLM1";
+/// No claim says more.
+const CONTENT_BYTES_MAX: u64 = 4096;
 /// A longer machine name is cut.
 const MACHINE_BYTES_MAX: usize = 255;
 
@@ -117,7 +119,8 @@ impl Claim {
         name: &ObjectName,
         keys: &Keys,
     ) -> Result<Self, PersistError> {
-        let SignedContent { content, signer, .. } = signed::open(MAGIC, bytes, name, keys)?;
+        let SignedContent { content, signer, .. } =
+            signed::open(MAGIC, CONTENT_BYTES_MAX, bytes, name, keys)?;
         let claim = Self::from_content(&content, signer)
             .ok_or_else(|| PersistError::damaged(name, "its content cannot be read"))?;
         if claim.name() != *name {

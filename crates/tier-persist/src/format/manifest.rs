@@ -19,7 +19,7 @@ use crate::format::digest::{ContentDigest, sha256};
 use crate::format::keys::Keys;
 use crate::format::names::{self, FilesystemId, ObjectKind};
 use crate::format::postcard;
-use crate::format::signed::{self, Magic, SignedContent};
+use crate::format::signed::{self, Magic, SIGNED_BYTES_MAX, SignedContent};
 use crate::format::signer::Signer;
 use crate::format::tarball::row::{TarballObject, WireRoot};
 
@@ -64,6 +64,8 @@ pub(crate) struct Manifest {
     pub(crate) created: Timestamp,
     pub(crate) chunk_bytes: u32,
     pub(crate) parent: Option<ManifestRef>,
+    /// What the first manifest of its epoch continues: said by each of them, in case others are lost.
+    pub(crate) epoch_parent: Option<ManifestRef>,
     /// The store that wrote it.
     pub(crate) writer: WriterToken,
     /// Inodes that could not be read in full, and are to be tried again.
@@ -112,6 +114,7 @@ struct WireManifest {
     created: WireTime,
     chunk_bytes: u32,
     parent: Option<WireRef>,
+    epoch_parent: Option<WireRef>,
     writer: [u8; 16],
     failed: Vec<u64>,
     n_inodes: u64,
@@ -176,7 +179,8 @@ impl Manifest {
         name: &ObjectName,
         keys: &Keys,
     ) -> Result<OpenedManifest, PersistError> {
-        let SignedContent { content, signer, encrypted } = signed::open(MAGIC, bytes, name, keys)?;
+        let SignedContent { content, signer, encrypted } =
+            signed::open(MAGIC, SIGNED_BYTES_MAX, bytes, name, keys)?;
         let manifest = Self::from_content(&content, signer)
             .ok_or_else(|| PersistError::damaged(name, "its content cannot be read"))?;
         // Otherwise a store could answer with an older one.
@@ -214,6 +218,7 @@ impl Manifest {
             created: WireTime { seconds: self.created.seconds, nanos: self.created.nanos },
             chunk_bytes: self.chunk_bytes,
             parent: self.parent.as_ref().map(WireRef::from),
+            epoch_parent: self.epoch_parent.as_ref().map(WireRef::from),
             writer: self.writer.to_bytes(),
             failed: self.failed.iter().map(|ino| ino.get()).collect(),
             n_inodes: self.n_inodes,
@@ -252,6 +257,7 @@ impl Manifest {
             created: Timestamp { seconds, nanos },
             chunk_bytes: wire.chunk_bytes,
             parent: wire.parent.map(ManifestRef::from),
+            epoch_parent: wire.epoch_parent.map(ManifestRef::from),
             writer: WriterToken::from_bytes(wire.writer),
             failed: wire.failed.into_iter().map(Ino::new).collect(),
             n_inodes: wire.n_inodes,
@@ -353,6 +359,7 @@ mod tests {
             created: Timestamp { seconds: -1, nanos: 5 },
             chunk_bytes: 512,
             parent: Some(ManifestRef { epoch, snapshot: SnapshotId::new(1), digest: [7; 32] }),
+            epoch_parent: Some(ManifestRef { epoch, snapshot, digest: [9; 32] }),
             writer: WriterToken::from_bytes([6; 16]),
             failed: vec![Ino::new(5)],
             n_inodes: 4,

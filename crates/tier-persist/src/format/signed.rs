@@ -58,9 +58,10 @@ pub(crate) fn seal(
     if keys.encrypts() { age::seal_all(&plain, keys) } else { Ok(plain) }
 }
 
-/// Opens an object and checks its signature.
+/// Opens an object whose content has at most `content_bytes_max` bytes, and checks its signature.
 pub(crate) fn open(
     magic: Magic,
+    content_bytes_max: u64,
     bytes: &[u8],
     name: &ObjectName,
     keys: &Keys,
@@ -89,7 +90,7 @@ pub(crate) fn open(
         .map_err(|_| damaged("its signature is wrong"))?;
     // Bounded before it is decompressed: also a signer may have been wrong.
     let content_bytes = u64::from_le_bytes(*content_bytes);
-    if content_bytes > SIGNED_BYTES_MAX {
+    if content_bytes > content_bytes_max {
         return Err(damaged("it is larger than any may be"));
     }
     let content =
@@ -120,17 +121,17 @@ mod tests {
         let name = ObjectName::new("object").unwrap();
         for keys in [Keys::generate().unwrap(), Keys::generate().unwrap().without_encryption()] {
             let object = seal(MAGIC, b"content", &name, &keys).unwrap();
-            let opened = open(MAGIC, &object, &name, &keys).unwrap();
+            let opened = open(MAGIC, SIGNED_BYTES_MAX, &object, &name, &keys).unwrap();
             let SignedContent { content, signer, encrypted } = opened;
             assert_eq!(content, b"content");
             assert_eq!((signer, encrypted), (keys.signer(), keys.encrypts()));
             for at in 0..object.len() {
                 let mut flipped = object.clone();
                 flipped[at] ^= 1;
-                open(MAGIC, &flipped, &name, &keys).unwrap_err();
-                open(MAGIC, &object[..at], &name, &keys).unwrap_err();
+                open(MAGIC, SIGNED_BYTES_MAX, &flipped, &name, &keys).unwrap_err();
+                open(MAGIC, SIGNED_BYTES_MAX, &object[..at], &name, &keys).unwrap_err();
             }
-            open(*b"TIERTST2", &object, &name, &keys).unwrap_err();
+            open(*b"TIERTST2", SIGNED_BYTES_MAX, &object, &name, &keys).unwrap_err();
         }
     }
 
@@ -139,9 +140,13 @@ mod tests {
         let name = ObjectName::new("object").unwrap();
         let keys = Keys::generate().unwrap().without_encryption();
         let mut object = seal(MAGIC, &[0; 1000], &name, &keys).unwrap();
-        // Another signer's key in front: the signature is not by it.
-        object[8..8 + SIGNER_BYTES].copy_from_slice(&Keys::generate().unwrap().signer().to_bytes());
-        let error = open(MAGIC, &object, &name, &keys).unwrap_err();
+        // No decompressor would take what is there now; the signature is what is complained of.
+        let content_at = 8 + SIGNER_BYTES + 16;
+        object[content_at..content_at + 8].fill(0xff);
+        let error = open(MAGIC, SIGNED_BYTES_MAX, &object, &name, &keys).unwrap_err();
         assert!(error.to_string().contains("signature"), "{error}");
+        let object = seal(MAGIC, &[0; 1000], &name, &keys).unwrap();
+        let error = open(MAGIC, 999, &object, &name, &keys).unwrap_err();
+        assert!(error.to_string().contains("larger than any"), "{error}");
     }
 }

@@ -21,6 +21,12 @@ use crate::read::link::{Chain, ChainLink, SnapshotSummary, StoredObject};
 use crate::read::small::{is_of_the_object, read_small};
 use crate::read::tarball_source::TarballSource;
 
+/// Nothing takes so many snapshots: a name with a higher number is no manifest's.
+const SNAPSHOT_MAX: SnapshotId = SnapshotId::new(1 << 48);
+/// Manifests of an epoch by signers that do not count which are read before the epoch is taken to be
+/// another's.
+const N_FOREIGN_MAX: usize = 64;
+
 /// Manifests that are tried with a key that does not fit one of them.
 const N_TRIED_MAX: usize = 4;
 
@@ -38,6 +44,8 @@ pub struct Head {
 /// A manifest that cannot be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnreadManifest {
+    /// Its epoch.
+    pub epoch: Epoch,
     /// The number of its snapshot.
     pub snapshot: SnapshotId,
     /// What is wrong.
@@ -177,35 +185,47 @@ impl<'a> Archive<'a> {
         Ok(Self { store, tarballs: stores, keys, filesystem, chain, signer })
     }
 
-    /// The newest manifest of each epoch that can be read, the newest epoch first. What has the name
-    /// of a manifest and cannot be read is gone past, and named.
+    /// The newest manifest of each epoch and signer that can be read, the newest epoch first; of an
+    /// epoch no further than to one by a signer that counts. What has the name of a manifest and
+    /// cannot be read is gone past, and named.
     pub fn heads(
         store: &dyn ObjectStore,
         keys: &Keys,
         filesystem: FilesystemId,
+        counts: &dyn Fn(Signer) -> bool,
     ) -> Result<Heads, PersistError> {
         let mut names: Vec<_> = manifest_names(store, filesystem)?.into_iter().collect();
         names.sort_unstable_by_key(|(number, _)| Reverse(*number));
-        // Numbers of what cannot be read are used up as well.
-        let last_snapshot = names.iter().map(|((_, snapshot), _)| *snapshot).max();
+        // Numbers of what cannot be read are used up as well, but for those that nothing counts up to.
+        let numbers = names.iter().map(|((_, snapshot), _)| *snapshot);
+        let last_snapshot = numbers.filter(|snapshot| *snapshot <= SNAPSHOT_MAX).max();
         let mut found = Heads { last_snapshot, ..Heads::default() };
         let (mut done, mut wrong_key) = (None, None);
+        let (mut last, mut n_of_epoch) = (None, 0);
         for ((epoch, snapshot), name) in names {
             if done == Some(epoch) {
                 continue;
             }
             match ChainLink::read(store, &name, keys) {
                 Ok(link) => {
-                    done = Some(epoch);
                     let (signer, digest) = (link.signer, link.reference.digest);
-                    found.heads.push(Head { summary: link.summary, signer, digest });
+                    let is_new = |head: &Head| head.summary.epoch != epoch || head.signer != signer;
+                    let n_foreign = found.heads.iter().filter(|head| !is_new(head)).count();
+                    if n_foreign == 0 {
+                        found.heads.push(Head { summary: link.summary, signer, digest });
+                    }
+                    n_of_epoch = if last == Some(epoch) { n_of_epoch + 1 } else { 1 };
+                    last = Some(epoch);
+                    if counts(signer) || n_of_epoch >= N_FOREIGN_MAX {
+                        done = Some(epoch);
+                    }
                 }
                 Err(error) if is_of_the_object(&error) => {
                     tracing::warn!(%name, "a manifest cannot be read: {error}");
                     let (object, problem) = (name.to_string(), error.to_string());
                     let missing = error.kind() == ErrorKind::Missing;
                     let damage = Damage { object, problem, missing };
-                    found.unread.push(UnreadManifest { snapshot, damage });
+                    found.unread.push(UnreadManifest { epoch, snapshot, damage });
                     wrong_key =
                         wrong_key.or((error.kind() == ErrorKind::WrongKey).then_some(error));
                 }
@@ -219,15 +239,24 @@ impl<'a> Archive<'a> {
         }
     }
 
-    /// The newest snapshot by itself, of which one manifest is read and the chain is not checked.
+    /// The newest snapshot by itself whose manifest can be read; the chain is not checked.
     pub fn newest(
         store: &dyn ObjectStore,
         keys: &Keys,
         filesystem: FilesystemId,
     ) -> Result<Option<SnapshotSummary>, PersistError> {
-        let newest = manifest_names(store, filesystem)?.into_iter().max();
-        let link = newest.map(|(_, name)| ChainLink::read(store, &name, keys)).transpose()?;
-        Ok(link.map(|link| link.summary))
+        let mut names: Vec<_> = manifest_names(store, filesystem)?.into_iter().collect();
+        names.sort_unstable();
+        while let Some((_, name)) = names.pop() {
+            match ChainLink::read(store, &name, keys) {
+                Ok(link) => return Ok(Some(link.summary)),
+                Err(error) if is_of_the_object(&error) => {
+                    tracing::warn!(%name, "a manifest cannot be read: {error}");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// The filesystems that have a manifest in this store.
@@ -346,7 +375,7 @@ impl<'a> Archive<'a> {
     pub fn manifests(&self) -> Vec<StoredObject> {
         self.chain
             .iter()
-            .filter(|link| !link.is_lost)
+            .filter(|link| !link.is_lost())
             .map(|link| link.object(self.filesystem))
             .collect()
     }
@@ -405,7 +434,9 @@ impl<'a> Archive<'a> {
                 Ok(opened) if opened.reference == link.reference => return Ok(opened.manifest),
                 // Another history's, or one that was replaced.
                 Ok(_) => why = why.or(Some(PersistError::damaged(&name, "it was replaced"))),
-                Err(error) => why = why.or(Some(error)),
+                // That another store is away says more than that it is not here: it may have it.
+                Err(error) if is_of_the_object(&error) => why = why.or(Some(error)),
+                Err(error) => why = Some(error),
             }
         }
         Err(why.unwrap_or_else(|| PersistError::Missing(name.to_string())))

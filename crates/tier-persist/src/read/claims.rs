@@ -24,6 +24,9 @@ use crate::format::manifest::Manifest;
 use crate::format::names::{self, FilesystemId, ObjectKind};
 use crate::read::small::{is_of_the_object, read_small};
 
+/// Nothing claims so many epochs: a name with a higher number is no claim's.
+const EPOCH_MAX: Epoch = Epoch::new(1 << 40);
+
 /// The claims on one filesystem's archive in one store.
 #[derive(Clone, Copy)]
 pub struct Claims<'a> {
@@ -125,6 +128,13 @@ impl<'a> Claims<'a> {
             };
             after.fenced = claim.map(|claim| Fenced::ByClaim { epoch, claim }).or(after.fenced);
             after.free = epoch.next();
+            if after.free > EPOCH_MAX {
+                let problem = "no epoch is left after it";
+                return Err(PersistError::damaged(
+                    names::claim_name(self.filesystem, epoch),
+                    problem,
+                ));
+            }
         }
     }
 
@@ -132,7 +142,9 @@ impl<'a> Claims<'a> {
     pub fn newest_epoch(&self, call: &Call<'_>) -> Result<Option<Epoch>, PersistError> {
         let mut epochs = Vec::new();
         for name in self.names(call, &names::claims_prefix(self.filesystem))? {
-            if let Some((_, ObjectKind::Claim(epoch))) = names::parse(&name) {
+            if let Some((_, ObjectKind::Claim(epoch))) = names::parse(&name)
+                && epoch <= EPOCH_MAX
+            {
                 epochs.push(epoch);
             }
         }

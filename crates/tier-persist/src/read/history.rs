@@ -15,6 +15,9 @@ use crate::format::names::FilesystemId;
 use crate::read::chain::Archive;
 use crate::read::link::{Chain, ChainLink};
 
+/// How often the rows are read before they are taken to be wrong.
+const N_READS: usize = 4;
+
 /// The history of one filesystem as its index includes it.
 pub struct History {
     index: Arc<Index>,
@@ -66,21 +69,24 @@ impl History {
         if known.generation != generation {
             *known = Known { generation, chain: Arc::default() };
         }
-        let applied = self.index.applied()?.map(|applied| applied.manifest_digest);
+        let applied = || -> Result<_, PersistError> {
+            Ok(self.index.applied()?.map(|applied| applied.manifest_digest))
+        };
         let last = |chain: &Chain| chain.last().map(|link| link.reference.digest);
-        if last(&known.chain) != applied {
+        // A commit, or another index in its place, may come between two reads; then they are made
+        // again. After the first time all rows are read: they may be of another history than before.
+        for _ in 0..N_READS {
+            if last(&known.chain) == applied()? {
+                return Ok(Arc::clone(&known.chain));
+            }
             self.read_rest(&mut known)?;
-        }
-        if last(&known.chain) != applied {
-            // The rows are of another history than before.
+            if last(&known.chain) == applied()? {
+                return Ok(Arc::clone(&known.chain));
+            }
             known.chain = Arc::default();
-            self.read_rest(&mut known)?;
         }
-        if last(&known.chain) != applied {
-            let problem = "its rows of the history do not end with the manifest that it includes";
-            return Err(PersistError::damaged("the index", problem));
-        }
-        Ok(Arc::clone(&known.chain))
+        let problem = "its rows of the history do not end with the manifest that it includes";
+        Err(PersistError::damaged("the index", problem))
     }
 
     fn read_rest(&self, known: &mut Known) -> Result<(), PersistError> {

@@ -1,8 +1,10 @@
 //! A history with holes: manifests that are lost cost what they held and no more.
 //!
 //! A manifest names its parent by digest, so that the one before a lost one is not vouched for by
-//! anything but its own signature. It must be by the signer of what comes after the hole, and end
-//! before that begins; and of several that could be it, the one with the highest number is taken.
+//! anything but its own signature. It must be of the same epoch, by the same signer, and end before
+//! the hole does; numbers have no gaps within an epoch, so that those between the two are lost as
+//! well. What an epoch continues each of its manifests says, by digest: nothing is guessed across an
+//! epoch, because there may be several histories.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +21,10 @@ use crate::read::link::ChainLink;
 use crate::read::small::is_of_the_object;
 
 type Number = (Epoch, SnapshotId);
+
+/// Of a manifest whose digest nothing names: no object has it.
+const UNKNOWN: ManifestRef =
+    ManifestRef { epoch: Epoch::new(0), snapshot: SnapshotId::new(0), digest: [0; 32] };
 
 impl<'a> Archive<'a> {
     /// The history from a manifest on, with holes for the manifests that cannot be read. They are
@@ -77,21 +83,51 @@ impl Walk<'_> {
             let object = format!("the manifest of snapshot {}", reference.snapshot);
             return Err(PersistError::Missing(object));
         };
-        let lost = ChainLink::lost(reference, after);
+        let (lost, parent) = (ChainLink::lost(reference, after), after.epoch_parent);
         let object = format!("the manifest of snapshot {} (epoch {})", number.1, number.0);
         tracing::warn!(object, problem, "going past a manifest");
         let damage = Damage { object, problem, missing: true };
-        self.damages.push(UnreadManifest { snapshot: reference.snapshot, damage });
-        let before = self.find_before(&lost);
+        self.damages.push(UnreadManifest {
+            epoch: reference.epoch,
+            snapshot: reference.snapshot,
+            damage,
+        });
+        let before = self.find_before(&lost)?;
         self.chain.push(lost);
-        before
+        match before {
+            Some(before) => {
+                self.push_lost_between(before);
+                Ok(Some(before))
+            }
+            // The first one of its epoch: every other one says what that continues.
+            None => Ok(parent),
+        }
+    }
+
+    /// Within an epoch numbers have no gaps: those between two are lost as well.
+    fn push_lost_between(&mut self, before: ManifestRef) {
+        while let Some(last) = self.chain.last() {
+            let snapshot = SnapshotId::new(last.summary.snapshot.get().saturating_sub(1));
+            if snapshot <= before.snapshot {
+                return;
+            }
+            let reference = ManifestRef { snapshot, ..UNKNOWN };
+            let reference = ManifestRef { epoch: before.epoch, ..reference };
+            let lost = ChainLink::lost(reference, last);
+            let object = format!("the manifest of snapshot {snapshot} (epoch {})", before.epoch);
+            let damage = Damage { object, problem: "it is missing".into(), missing: true };
+            self.damages.push(UnreadManifest { epoch: before.epoch, snapshot, damage });
+            self.chain.push(lost);
+        }
     }
 
     /// The step before a hole.
     fn find_before(&mut self, lost: &ChainLink) -> Result<Option<ManifestRef>, PersistError> {
         let number = (lost.summary.epoch, lost.summary.snapshot);
-        let older: Vec<_> = self.names.range(..number).map(|(number, _)| *number).rev().collect();
-        for number in older.into_iter().filter(|number| number.1 < lost.summary.snapshot) {
+        // Never across an epoch: there may be several histories.
+        let first = (lost.summary.epoch, SnapshotId::new(0));
+        let older = self.names.range(first..number).map(|(number, _)| *number).rev();
+        for number in older.collect::<Vec<_>>() {
             let Some(name) = self.names.get(&number) else { continue };
             match ChainLink::read(self.store, name, self.keys) {
                 Ok(link)
@@ -105,7 +141,11 @@ impl Walk<'_> {
                 Err(error) if is_of_the_object(&error) => {
                     let (object, problem) = (name.to_string(), error.to_string());
                     let damage = Damage { object, problem, missing: false };
-                    self.damages.push(UnreadManifest { snapshot: number.1, damage });
+                    self.damages.push(UnreadManifest {
+                        epoch: number.0,
+                        snapshot: number.1,
+                        damage,
+                    });
                 }
                 Err(error) => return Err(error),
             }

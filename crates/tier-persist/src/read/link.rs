@@ -45,6 +45,9 @@ pub struct SnapshotSummary {
     pub tarball_bytes: u64,
     /// Inodes that could not be read in full, to be tried again with the next snapshot.
     pub failed: Vec<Ino>,
+    /// Its manifest could not be read when the history was: what it held is not in the index, and
+    /// nothing more is known of it.
+    pub is_lost: bool,
 }
 
 /// An object of a snapshot.
@@ -68,11 +71,10 @@ pub(crate) struct ChainLink {
     pub(crate) summary: SnapshotSummary,
     pub(crate) chunk_bytes: u32,
     pub(crate) parent: Option<ManifestRef>,
+    /// What the first step of its epoch continues.
+    pub(crate) epoch_parent: Option<ManifestRef>,
     pub(crate) signer: Signer,
     pub(crate) encrypted: bool,
-    /// The manifest could not be read when the history was: nothing else is known of this step than
-    /// what the one after it says.
-    pub(crate) is_lost: bool,
 }
 
 impl ChainLink {
@@ -112,6 +114,7 @@ impl ChainLink {
             n_tarballs: to_u64(manifest.tarballs.len()),
             tarball_bytes,
             failed: manifest.failed.clone(),
+            is_lost: false,
         };
         Ok(Self {
             reference: manifest.reference(object),
@@ -119,9 +122,9 @@ impl ChainLink {
             summary,
             chunk_bytes: manifest.chunk_bytes,
             parent: manifest.parent,
+            epoch_parent: manifest.epoch_parent,
             signer: manifest.signer,
             encrypted,
-            is_lost: false,
         })
     }
 
@@ -142,6 +145,7 @@ impl ChainLink {
             n_tarballs: 0,
             tarball_bytes: 0,
             failed: Vec::new(),
+            is_lost: true,
         };
         let content = ContentDigest { len_bytes: 0, sha256: reference.digest, crc32c: 0 };
         Self {
@@ -150,10 +154,14 @@ impl ChainLink {
             summary,
             chunk_bytes: after.chunk_bytes,
             parent: None,
+            epoch_parent: after.epoch_parent,
             signer: after.signer,
             encrypted: after.encrypted,
-            is_lost: true,
         }
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.summary.is_lost
     }
 
     pub(crate) fn name(&self, filesystem: FilesystemId) -> ObjectName {
@@ -172,28 +180,29 @@ impl ChainLink {
         before: &Self,
         filesystem: FilesystemId,
     ) -> Result<(), PersistError> {
-        let is_known = !self.is_lost && !before.is_lost;
+        let is_known = !self.is_lost() && !before.is_lost();
         let is_same_epoch = is_known && self.summary.epoch == before.summary.epoch;
         let last = before.summary.last_xid;
         // What brings no transactions begins where its parent ends.
         let start = self.summary.range.map_or(last.next(), XidRange::start);
-        let problem = if !self.is_lost && self.parent != Some(before.reference) {
-            "its parent is not the one that is there"
-        } else if self.summary.snapshot <= before.summary.snapshot {
-            "its number is not above its parent's"
-        } else if (is_known && start <= last) || self.summary.last_xid < last {
-            "its transactions begin before the end of its parent's"
-        } else if is_same_epoch && start > last.next() {
-            "transactions between its parent and itself are missing"
-        } else if is_same_epoch && self.signer != before.signer {
-            "it is signed by another key"
-        } else if self.chunk_bytes != before.chunk_bytes {
-            "its chunk size is another"
-        } else if before.encrypted && !self.encrypted {
-            "it is in clear, and what it continues is encrypted"
-        } else {
-            return Ok(());
-        };
+        let problem =
+            if !self.is_lost() && !before.is_lost() && self.parent != Some(before.reference) {
+                "its parent is not the one that is there"
+            } else if self.summary.snapshot <= before.summary.snapshot {
+                "its number is not above its parent's"
+            } else if (is_known && start <= last) || self.summary.last_xid < last {
+                "its transactions begin before the end of its parent's"
+            } else if is_same_epoch && start > last.next() {
+                "transactions between its parent and itself are missing"
+            } else if is_same_epoch && self.signer != before.signer {
+                "it is signed by another key"
+            } else if self.chunk_bytes != before.chunk_bytes {
+                "its chunk size is another"
+            } else if before.encrypted && !self.encrypted {
+                "it is in clear, and what it continues is encrypted"
+            } else {
+                return Ok(());
+            };
         Err(PersistError::BrokenChain { name: self.name(filesystem).to_string(), problem })
     }
 
@@ -232,6 +241,7 @@ struct WireLink {
     failed: Vec<u64>,
     chunk_bytes: u32,
     parent: Option<WireRef>,
+    epoch_parent: Option<WireRef>,
     signer: [u8; SIGNER_BYTES],
     encrypted: bool,
     is_lost: bool,
@@ -240,7 +250,7 @@ struct WireLink {
 impl From<&ChainLink> for WireLink {
     fn from(link: &ChainLink) -> Self {
         let ChainLink { reference, content, summary, chunk_bytes, parent, signer, .. } = link;
-        let ChainLink { encrypted, is_lost, .. } = link;
+        let ChainLink { encrypted, .. } = link;
         Self {
             reference: WireRef::from(reference),
             len_bytes: content.len_bytes,
@@ -257,9 +267,10 @@ impl From<&ChainLink> for WireLink {
             failed: summary.failed.iter().map(|ino| ino.get()).collect(),
             chunk_bytes: *chunk_bytes,
             parent: parent.as_ref().map(WireRef::from),
+            epoch_parent: link.epoch_parent.as_ref().map(WireRef::from),
             signer: signer.to_bytes(),
             encrypted: *encrypted,
-            is_lost: *is_lost,
+            is_lost: summary.is_lost,
         }
     }
 }
@@ -288,12 +299,13 @@ impl WireLink {
                 n_tarballs: self.n_tarballs,
                 tarball_bytes: self.tarball_bytes,
                 failed: self.failed.into_iter().map(Ino::new).collect(),
+                is_lost: self.is_lost,
             },
             chunk_bytes: self.chunk_bytes,
             parent: self.parent.map(ManifestRef::from),
+            epoch_parent: self.epoch_parent.map(ManifestRef::from),
             signer: Signer::from_bytes(self.signer),
             encrypted: self.encrypted,
-            is_lost: self.is_lost,
         })
     }
 }
@@ -323,12 +335,13 @@ mod tests {
                     n_tarballs: 5,
                     tarball_bytes: 6,
                     failed: vec![Ino::new(8)],
+                    is_lost: range.is_none(),
                 },
                 chunk_bytes: 512,
                 parent: Some(reference),
+                epoch_parent: range.map(|_| reference),
                 signer: Signer::from_bytes([6; SIGNER_BYTES]),
                 encrypted: true,
-                is_lost: range.is_none(),
             };
             let mut bytes = link.to_bytes();
             assert_eq!(ChainLink::from_bytes(&bytes), Some(link));

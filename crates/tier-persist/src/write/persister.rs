@@ -286,6 +286,7 @@ impl Persister {
             created: self.clock.now(),
             chunk_bytes: self.index.chunk_bytes(),
             parent: self.parent()?,
+            epoch_parent: self.epoch_parent(epoch)?,
             writer,
             failed: failed.to_vec(),
             n_inodes: 0,
@@ -378,6 +379,7 @@ impl Persister {
             created: self.clock.now(),
             chunk_bytes: request.mounted.chunk_bytes(),
             parent,
+            epoch_parent: self.epoch_parent(request.epoch)?,
             writer: request.writer,
             failed: report.failed.iter().chain(not_come_to).copied().collect(),
             n_inodes: report.n_inodes,
@@ -395,6 +397,20 @@ impl Persister {
             snapshot: applied.snapshot,
             digest: applied.manifest_digest,
         }))
+    }
+
+    /// What the first manifest of an epoch continues.
+    fn epoch_parent(&self, epoch: Epoch) -> Result<Option<ManifestRef>, PersistError> {
+        let Some(parent) = self.parent()? else { return Ok(None) };
+        if parent.epoch < epoch {
+            return Ok(Some(parent));
+        }
+        let before = SnapshotId::new(parent.snapshot.get().saturating_sub(1));
+        let row = self.index.chain_after(Some(before))?.pop();
+        let link = row.and_then(|row| ChainLink::from_bytes(&row));
+        let problem = "its row of the last snapshot cannot be read; rebuild it";
+        let link = link.ok_or_else(|| PersistError::damaged("the index", problem))?;
+        Ok(link.epoch_parent)
     }
 
     /// Makes the manifest durable, and brings the index up to it.

@@ -143,7 +143,7 @@ impl Fixture {
         let archive = Archive::open(&store, &self.keys, FILESYSTEM).unwrap();
         let way = Arc::new(Way(self.fetcher()));
         let kvs = FakeKvs::empty(CHUNK, way, self.kvs.log().last_xid());
-        archive.restore_into(&self.index, &kvs, &mut |_| {}).unwrap();
+        archive.restore_into(&self.index, &kvs, &[], &mut |_| {}).unwrap();
         kvs
     }
 

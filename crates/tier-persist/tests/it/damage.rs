@@ -226,7 +226,9 @@ fn scan_past_damage(keys: Keys) {
         for entry in &expected {
             assert!(found.contains(entry) || lost.contains(&&entry.0), "flip at {at}: {entry:?}");
         }
-        assert!(found.iter().all(|entry| expected.contains(entry)), "flip at {at}: invented");
+        let is_lost = |entry: &(&str, &str)| entry.1.starts_with("lost ");
+        let known = |entry: &(&str, &str)| expected.contains(entry) || is_lost(entry);
+        assert!(found.iter().all(known), "flip at {at}: invented");
         n_partial += usize::from(!lost.is_empty() && !found.is_empty());
     }
     assert!(n_partial > 10, "some damage hits members, and others are still found: {n_partial}");

@@ -103,7 +103,7 @@ impl Store {
         archive.rebuild_index(&index, ScanMode::Tables, &mut Watch::default()).unwrap();
         assert_eq!(dump(&index), dump(&self.index), "live and regenerated are the same");
         let kvs = FakeKvs::empty(CHUNK, way(&index, &self.keys, &self.objects), last);
-        let restored = archive.restore_into(&index, &kvs, &mut |_| {}).unwrap();
+        let restored = archive.restore_into(&index, &kvs, &[], &mut |_| {}).unwrap();
         drop(archive);
         let epoch = self.epoch.next();
         (Self { dir, index, kvs, epoch, ..self }, restored)

@@ -15,7 +15,7 @@ pub(crate) const TIER_DIR: &str = ".tier";
 pub(crate) const FRAME_BYTES_MAX: u32 = 32 << 20;
 
 /// Where a member or its data starts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct FramePosition {
     /// The number of the frame, from 0.
     pub(crate) frame: u32,

@@ -121,9 +121,11 @@ impl Locator {
         Ok(Located::All(self.entry))
     }
 
-    /// What was found so far.
-    pub(crate) fn into_found(self) -> TocEntry {
-        // Each piece lies wholly in a frame that could be read, and so is of use without the rest.
+    /// What was found so far. Each piece lies wholly in a frame that could be read, and so is of use
+    /// without the rest; the rest is lost, unless another copy or the table says where it lies.
+    pub(crate) fn into_found(mut self) -> TocEntry {
+        self.entry.lost.extend(self.runs.iter().map(|to_come| to_come.run));
+        self.entry.lost.sort_by_key(|run| run.chunks.start());
         self.entry
     }
 
@@ -204,7 +206,10 @@ mod tests {
         else {
             panic!("there is more to come");
         };
-        assert_eq!(pieces(&open.into_found()), [(range(0, 1), 3, 0, 0)]);
+        let found = open.into_found();
+        assert_eq!(pieces(&found), [(range(0, 1), 3, 0, 0)]);
+        let lost: Vec<_> = found.lost.iter().map(|run| run.chunks).collect();
+        assert_eq!(lost, [range(1, 9)], "and what is missing is no hole");
     }
 
     #[test]
