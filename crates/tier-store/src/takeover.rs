@@ -329,7 +329,10 @@ impl Adopt<'_> {
         let is_here = dir.writer.is_none()
             && dir.config.xid_floor == floors.xid.get()
             && here.is_ok_and(|here| here.newest_digest() == archive.newest_digest());
-        if !is_here {
+        if is_here {
+            config.write(&dir.layout)?;
+            forget_pending(dir)?;
+        } else {
             let rebuilt = Layout::new(&dir.layout.rebuilt());
             remove_tree(rebuilt.root())?;
             durable::make_directory(rebuilt.root())?;
@@ -337,9 +340,6 @@ impl Adopt<'_> {
             damages.extend(report.damages);
             // From here on the new one is whole, and takes its place now or when the store is opened.
             config.write(&rebuilt)?;
-        } else {
-            config.write(&dir.layout)?;
-            forget_pending(dir)?;
         }
         Ok(Takeover::Done { epoch: owner.epoch, continues, is_new: !is_here, damages })
     }

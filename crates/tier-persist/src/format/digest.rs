@@ -6,7 +6,7 @@ use tier_types::to_u64;
 
 /// Bytes of a whole digest.
 const SHA256_BYTES: usize = 32;
-/// Bytes that a manifest keeps of a frame's digest: 128 bits are enough to tell one frame from
+/// Bytes that are kept of a frame's digest: 128 bits are enough to tell one frame from
 /// every other, and a snapshot has many frames.
 const FRAME_DIGEST_BYTES: usize = 16;
 

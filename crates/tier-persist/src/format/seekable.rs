@@ -1,6 +1,6 @@
 //! The seek table of the zstd seekable format 0.1.0
 //! (<https://github.com/facebook/zstd/blob/dev/contrib/seekable_format/zstd_seekable_compression_format.md>),
-//! without its optional checksums: the manifest has a digest of each frame.
+//! without its optional checksums: the root of the tarball has a digest of each frame.
 //!
 //! It lets any reader of the format find the frame that holds a byte of the tar stream, and is how
 //! a tarball whose manifest is lost is read. A reader that has the manifest does not need it.
