@@ -222,7 +222,12 @@ fn fill_from_what_is_left(
 /// The manifests of the cloud; `None` if there is none, or none that can be used.
 fn cloud_archive(dir: &StoreDir) -> Option<Archive<'_>> {
     let opened = Archive::open(dir.cloud.as_ref()?.store.as_ref(), &dir.keys, dir.filesystem);
-    opened.inspect_err(|error| tracing::warn!("the cloud's manifests cannot be used: {error}")).ok()
+    // Of another signer it may be any history.
+    let is_own = |archive: &Archive<'_>| archive.signer() == Some(dir.keys.signer());
+    let opened = opened.inspect_err(|error| {
+        tracing::warn!("the cloud's manifests cannot be used: {error}");
+    });
+    opened.ok().filter(is_own)
 }
 
 /// The stores that may have a tarball, in the order in which they are asked.

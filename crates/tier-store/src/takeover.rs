@@ -90,6 +90,13 @@ pub fn takeover(
     })?;
     let cloud = port.store.as_ref();
     let claims = Claims::new(cloud, &dir.keys, dir.filesystem);
+    // A crash came between the settings and the end of the last takeover, which is done.
+    if dir.writer.is_some_and(|writer| {
+        let own = (Epoch::new(dir.config.epoch), writer);
+        read_pending(dir).is_ok_and(|pending| pending == Some(own))
+    }) {
+        forget_pending(dir)?;
+    }
     let local = match (dir.writer, options.local) {
         // A follower has nothing of its own.
         (None, None | Some(LocalState::Discard)) => LocalState::Discard,
@@ -149,6 +156,7 @@ struct NewOwner {
 
 impl NewOwner {
     fn settings(self, config: &Config, floors: Floors) -> Config {
+        assert!(self.epoch.get() > config.epoch, "epochs are claimed one after another");
         Config {
             epoch: self.epoch.get(),
             writer: Some(self.writer.to_string()),
@@ -230,6 +238,7 @@ fn claim(
     let known = claims.newest_epoch(&call)?.max(written);
     let newest = known.max(Some(Epoch::new(dir.config.epoch))).unwrap_or(Epoch::new(0));
     let epoch = claims.after(&call, newest)?.free;
+    assert!(epoch > newest, "an epoch that was claimed is not claimed again");
     let writer = WriterToken::random()?;
     durable::replace(&pending(dir), format!("epoch {epoch}\nwriter {writer}\n").as_bytes())?;
     let claim = ownership::claim(&dir.keys, dir.filesystem, epoch, writer, dir.clock.as_ref());
@@ -322,6 +331,7 @@ impl Adopt<'_> {
     ) -> Result<Takeover, StoreError> {
         let Self { archive, floors, unread, owner } = self;
         let config = owner.settings(&dir.config, floors);
+        assert!(floors.xid.get() >= dir.config.xid_floor, "a floor is never lowered");
         let continues = archive.snapshots().next_back().map(|last| last.snapshot);
         let mut damages: Vec<_> = unread.into_iter().map(|manifest| manifest.damage).collect();
         // A follower that is up to date stays as it is, if its filesystem gives out no number twice.
@@ -415,6 +425,7 @@ fn keep(
 ) -> Result<Takeover, StoreError> {
     let snapshots: Vec<_> = archive.snapshots().cloned().collect();
     let (kept, dropped) = snapshots.split_at(n_kept);
+    assert!(kept.iter().all(|s| s.snapshot <= floors.snapshot), "no number is used twice");
     forget(dir, archive, dropped)?;
     let continues = kept.last().map(|last| last.snapshot);
     make_index_fit(dir)?;

@@ -151,3 +151,61 @@ fn a_restore_goes_past_tarballs_that_are_damaged_or_lost() {
     damage_found(&run, "is missing");
     assert_eq!(tier(&["cat", &other, "/second"]).ok(), "second\n".repeat(1000));
 }
+
+fn set(store: &Store, from: &str, to: &str) {
+    let path = store.at("store/tier.toml");
+    let settings = fs::read_to_string(&path).unwrap();
+    assert!(settings.contains(from), "{settings}");
+    fs::write(&path, settings.replace(from, to)).unwrap();
+}
+
+fn listed(store: &str) -> Vec<serde_json::Value> {
+    serde_json::from_str(&tier(&["snapshots", store, "--json"]).ok()).unwrap()
+}
+
+fn is_part(snapshot: &serde_json::Value) -> bool {
+    snapshot["is_part"].as_bool().unwrap()
+}
+
+#[test]
+fn a_long_snapshot_comes_in_parts_and_goes_on_behind_the_last_one() {
+    let store = Store::new(&[]);
+    set(&store, "part_bytes = 17179869184", "part_bytes = 100000");
+    for n in 0..4_u8 {
+        fs::write(store.tree().join(format!("extra-{n}")), vec![n; 150_000]).unwrap();
+    }
+    store.import();
+    let mut child = crate::harness::command(&["snapshot", &store.path()]).spawn().unwrap();
+    while manifests(&store, "cloud").is_empty() && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let first = listed(&store.path());
+    assert!(first.iter().all(is_part) || !is_part(first.last().unwrap()), "{first:?}");
+    let digests = |copy: &str| {
+        let read = |path: &PathBuf| (path.clone(), fs::read(path).unwrap());
+        manifests(&store, copy).iter().map(read).collect::<Vec<_>>()
+    };
+    let before = digests("store");
+    store.run("snapshot", &[]).ok();
+    let all = listed(&store.path());
+    assert!(all.len() > 2 && !is_part(all.last().unwrap()), "{all:?}");
+    assert!(digests("store").starts_with(&before), "no part is written again");
+    store.run("evict", &["--all"]).ok();
+    store.check_export(&store.path(), "out");
+    store.run("verify", &["--read-data"]).ok();
+    store.run("index check", &[]).ok();
+    let run = store.run("export", &["/", &store.at("part"), "--snapshot", "1"]);
+    assert!(run.code == 1 && run.err.contains("is a part of a longer one"), "{}", run.err);
+    let (restored, run) = restore(&store, "restored", &[]);
+    run.ok();
+    store.check_export(&restored, "out-restored");
+    // Without the last one, a restore has nothing that is of one moment.
+    fs::remove_file(manifests(&store, "cloud").last().unwrap()).unwrap();
+    let (none, run) = restore(&store, "none", &[]);
+    assert!(run.code == 1 && !fs::exists(&none).unwrap(), "{}", run.err);
+    let (parts, run) = restore(&store, "parts", &["--incomplete"]);
+    run.ok();
+    assert_eq!(tier(&["cat", &parts, "/hello"]).ok(), "hello\n");
+}

@@ -20,6 +20,9 @@ use crate::format::tarball::blocks::Blocks;
 use crate::format::tarball::row::{COMPRESSED_BYTES_MAX, FrameRow, TarballObject, TarballRow};
 use crate::format::tarball::toc::root::{ROOT_PATH, TocRoot};
 
+/// No tarball has so many frames: 128 MiB of the smallest ones come to less.
+const TABLE_BYTES_MAX: u64 = 64 << 20;
+
 /// What is read at a time where frames are looked for one by one.
 const WALK_BYTES: u64 = 1 << 20;
 
@@ -259,6 +262,9 @@ fn read_seek_table(object: &SealedObject<'_>) -> Result<Vec<FrameRow>, PersistEr
     let end = object.read(ByteRange { offset: footer_at, len: footer_bytes })?;
     let footer = end.first_chunk().ok_or_else(|| damaged("it is too short"))?;
     let table_bytes = seekable::table_len(footer).map_err(damaged)?;
+    if table_bytes > TABLE_BYTES_MAX {
+        return Err(damaged("its seek table is longer than any may be"));
+    }
     // The footer may be damaged: the length that it gives is compared with the object's before
     // memory is taken for so much.
     let table_at = total
