@@ -55,4 +55,5 @@ pub use read::history::History;
 pub use read::link::{SnapshotSummary, StoredObject};
 pub use read::listing::{list_members, write_tar};
 pub use write::options::PersistOptions;
-pub use write::persister::{EpochBegin, PartsSoFar, PersistReport, PersistRequest, Persister};
+pub use write::persister::Persister;
+pub use write::request::{EpochBegin, PartsSoFar, PersistReport, PersistRequest};

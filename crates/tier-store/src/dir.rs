@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tier_agent::{CloudPort, StatusBook};
+use tier_agent::CloudPort;
 use tier_cloud::DirStore;
 use tier_persist::{Archive, FilesystemId, History, Keys, NextStep, WriterToken};
 use tier_status::Place;
@@ -12,8 +12,7 @@ use tier_types::{Clock, CloudId, Epoch, ObjectStore, SnapshotId, StagingStore, S
 use crate::cloud::{KnownCloud, open_cloud};
 use crate::identity::load_keys;
 use crate::lock::StoreLock;
-use crate::wiring::status_book;
-use crate::{Config, Layout, StoreError, takeover};
+use crate::{Config, Layout, StoreError, rebuilt};
 
 /// A store whose filesystem and index are not open, but which no other process opens meanwhile. It
 /// is what a rebuild works on, and the first half of opening a [`Store`](crate::Store).
@@ -73,7 +72,7 @@ impl StoreDir {
         Config::read(&layout)?;
         let lock = StoreLock::take(&layout)?;
         // What a takeover left to be done; with it come other settings.
-        takeover::finish_rebuilt(&layout)?;
+        rebuilt::finish(&layout)?;
         let config = Config::read(&layout)?;
         // The id is the prefix of every object's name; a wrong one would make the archive look
         // empty.
@@ -119,11 +118,6 @@ impl StoreDir {
             )));
         }
         Ok(())
-    }
-
-    /// The status logs.
-    pub fn book(&self) -> Result<StatusBook, StoreError> {
-        status_book(self)
     }
 
     /// Where a snapshot counts as safe once it was verified; `None` while that is not known.

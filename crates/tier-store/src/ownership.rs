@@ -1,4 +1,4 @@
-//! Who writes to an archive: what a store says of itself when it claims an epoch.
+//! The writer of an archive: what a store says of itself when it claims an epoch.
 
 use tier_persist::{Claim, FilesystemId, Keys, WriterToken};
 use tier_types::{Clock, Epoch};

@@ -26,7 +26,8 @@ pub(crate) fn open_index(path: &Path, config: &Config) -> Result<Index, StoreErr
     Ok(Index::open(path, config.chunk_bytes, &options)?)
 }
 
-pub(crate) fn status_book(dir: &StoreDir) -> Result<StatusBook, StoreError> {
+/// The status logs of a store.
+pub fn status_book(dir: &StoreDir) -> Result<StatusBook, StoreError> {
     Ok(StatusBook::open(&dir.layout.status(), Arc::clone(&dir.clock))?)
 }
 

@@ -1,4 +1,4 @@
-//! Who writes to an archive: drills, takeovers, copies and stores that were put back.
+//! The writer of an archive: drills, takeovers, copies and stores that were put back.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Who may write: the claims on an archive, and what fences a store.
+//! The right to write: the claims on an archive, and what fences a store.
 //!
 //! Epochs are claimed one after another, each by one object with a known name. A writer puts its
 //! manifest and *then* looks whether the epoch after its own was claimed. If not, every later claim
@@ -8,7 +8,7 @@
 //! good, and evicting it needs no question.
 //!
 //! **What can be told of a claim.** One that these keys open and whose signature fits counts,
-//! whoever signed it, and so does one that is encrypted for other keys: it may be that of a store
+//! whatever signed it, and so does one that is encrypted for other keys: it may be that of a store
 //! which was restored with a recovery key. What is no claim at all counts only if there is a
 //! manifest of its epoch or a later one, for a claim that its disk has damaged is still a claim;
 //! otherwise any object under that name would stop the writer.

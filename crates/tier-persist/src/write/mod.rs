@@ -22,5 +22,6 @@ pub(crate) mod persister;
 pub(crate) mod pipeline;
 pub(crate) mod plan;
 pub(crate) mod planner;
+pub(crate) mod request;
 mod touched_runs;
 pub(crate) mod unread;

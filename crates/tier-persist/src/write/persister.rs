@@ -15,18 +15,16 @@ use tier_index::{Index, TarballId};
 use tier_status::{Event, StatusSink};
 use tier_types::{
     Clock, Epoch, FileUpdate, Ino, MountedSnapshot, ObjectStore, PortError, SnapshotId,
-    StagingStore, Xid, XidRange, to_u64,
+    StagingStore, XidRange, to_u64,
 };
 
 use crate::derive::apply::{self, Apply, ScanMode};
 use crate::error::PersistError;
-use crate::format::claim::WriterToken;
 use crate::format::keys::{Keys, random_bytes};
 use crate::format::manifest::{Manifest, ManifestKind, ManifestRef};
 use crate::format::names::{self, FilesystemId, NameToken};
 use crate::format::tarball::identity::TarballIdentity;
 use crate::format::tarball::row::TarballObject;
-use crate::lost::LostRanges;
 use crate::progress::Watch;
 use crate::read::link::ChainLink;
 use crate::read::tarball_source::TarballSource;
@@ -37,98 +35,8 @@ use crate::write::pipeline::context::Context;
 use crate::write::pipeline::sequencer::Sequenced;
 use crate::write::pipeline::{self, jobs::JobQueue};
 use crate::write::planner::{Planned, Planner};
+use crate::write::request::{EpochBegin, PersistReport, PersistRequest};
 use crate::write::unread::{Sorted, UnreadRuns};
-
-/// What to persist.
-pub struct PersistRequest<'a> {
-    /// The writer's epoch: its term over the archive.
-    pub epoch: Epoch,
-    /// The store that writes.
-    pub writer: WriterToken,
-    /// The number of the snapshot to be.
-    pub snapshot: SnapshotId,
-    /// Its transactions, with those of its earlier parts.
-    pub range: XidRange,
-    /// What its earlier parts hold, if there are any.
-    pub part: Option<PartsSoFar>,
-    /// Inodes that the last snapshot could not read in full. Those that a part does not come to are
-    /// left to the next one.
-    pub failed_before: &'a [Ino],
-    /// The filesystem's state after the last of them.
-    pub mounted: &'a dyn MountedSnapshot,
-    /// What changed, in order of inodes.
-    pub updates: &'a mut dyn Iterator<Item = Result<FileUpdate, PortError>>,
-    /// Where events and progress go.
-    pub status: &'a dyn StatusSink,
-    /// When this becomes true the work stops, with nothing committed.
-    pub stop: &'a AtomicBool,
-}
-
-impl std::fmt::Debug for PersistRequest<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PersistRequest")
-            .field("snapshot", &self.snapshot)
-            .field("range", &self.range)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The parts of a long snapshot that are committed already.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PartsSoFar {
-    /// They hold the inodes up to this one.
-    pub covered: Ino,
-    /// As of this transaction.
-    pub last_xid: Xid,
-}
-
-/// A new epoch of an archive that has a history already.
-pub struct EpochBegin<'a> {
-    /// The epoch.
-    pub epoch: Epoch,
-    /// The store that has it.
-    pub writer: WriterToken,
-    /// The number of the step.
-    pub snapshot: SnapshotId,
-    /// The last transaction of the history that it continues.
-    pub last_xid: Xid,
-    /// How far its parts have got, if its last snapshot is not complete.
-    pub covered: Option<Ino>,
-    /// Inodes that the last snapshot could not read in full.
-    pub failed: &'a [Ino],
-    /// Where events go.
-    pub status: &'a dyn StatusSink,
-}
-
-impl std::fmt::Debug for EpochBegin<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EpochBegin").field("epoch", &self.epoch).finish_non_exhaustive()
-    }
-}
-
-/// What was persisted.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct PersistReport {
-    /// Inodes.
-    pub n_inodes: u64,
-    /// File data before compression, in bytes.
-    pub data_bytes: u64,
-    /// Tarballs.
-    pub n_tarballs: u64,
-    /// Their length in bytes.
-    pub tarball_bytes: u64,
-    /// Inodes that could not be read in full, for another reason than damage of their data. The next
-    /// snapshot tries again; until then they are in the archive with lost ranges, or, if not even
-    /// their chunk map could be read, as the last snapshot had them.
-    pub failed: Vec<Ino>,
-    /// The last inode that it holds, if it is a part of a snapshot and there are more.
-    pub covered: Option<Ino>,
-    /// Data that is damaged or missing, and in no earlier snapshot: lost ranges from now on, until
-    /// the file has new content there.
-    pub lost: LostRanges,
-    /// Data that is damaged or missing, and in an earlier snapshot.
-    pub unread: LostRanges,
-}
 
 /// Writes snapshots of one filesystem into a local store.
 ///

@@ -15,7 +15,8 @@ use tier_evict::PassGoal;
 use tier_persist::Archive;
 use tier_status::NullSink;
 use tier_store::{
-    LocalState, OpenMode, Store, StoreDir, StoreError, Takeover, TakeoverOptions, takeover,
+    LocalState, OpenMode, Store, StoreDir, StoreError, Takeover, TakeoverOptions, status_book,
+    takeover,
 };
 use tier_testkit::FakeKvs;
 use tier_types::{
@@ -262,7 +263,7 @@ impl Actor<'_> {
 fn safe_snapshots(path: &Path) -> Vec<Number> {
     let dir = StoreDir::open(path).unwrap();
     let place = dir.safe_place().unwrap();
-    let book = dir.book().unwrap();
+    let book = status_book(&dir).unwrap();
     let statuses = book.all().unwrap();
     let safe = statuses.iter().filter(|status| status.is_verified_in(&place));
     safe.map(|status| (status.header.epoch.get(), status.header.snapshot.get())).collect()
