@@ -14,8 +14,8 @@ use std::time::Instant;
 use tier_index::{Index, TarballId};
 use tier_status::{Event, StatusSink};
 use tier_types::{
-    Clock, Epoch, FileUpdate, Ino, MountedSnapshot, ObjectStore, PortError, SnapshotId,
-    StagingStore, XidRange, to_u64,
+    Clock, Epoch, FileUpdate, Ino, ObjectStore, PortError, SnapshotId, StagingStore, XidRange,
+    to_u64,
 };
 
 use crate::derive::apply::{self, Apply, ScanMode};
