@@ -7,42 +7,28 @@
 
 use std::io::{self, Write};
 
-use tier_types::{ChunkNo, Ino};
+use tier_types::Ino;
 
-use crate::database::{Database, Table};
-use crate::{Extent, ExtentContent, Index, IndexError, InodeLocation, Location, StoredData, key};
+use crate::database::Database;
+use crate::record::{InodeRange, InodeRecord, visit_records};
+use crate::{Extent, ExtentContent, Index, IndexError, InodeLocation, Location, StoredData};
 
 impl Index {
     /// Writes everything in the index as lines of text, sorted, with maximal extents.
     pub fn dump(&self, out: &mut dyn Write) -> Result<(), IndexError> {
         let database = self.database();
         self.dump_head(&database, out)?;
-        let mut extents = database.scan(Table::Extents, &[], None)?.peekable();
         let mut pending = None;
-        for pair in database.scan(Table::Inodes, &[], None)? {
-            let (key, value) = pair?;
-            let damaged = || database.damaged("an inode's row cannot be read");
-            let ino = key::parse_inode(&key).ok_or_else(damaged)?;
-            let row = database.parse_inode(ino, &value)?;
-            // The inode's own extents follow its line: this is the first key that one of them can
-            // have.
-            let until = key::extent(ino, ChunkNo::new(0));
-            // An error is taken as well, and so comes out here.
-            while let Some(pair) = extents.next_if(|p| !matches!(p, Ok((k, _)) if **k >= until[..]))
-            {
-                let (key, value) = pair?;
-                self.dump_extent(out, &mut pending, database.parse_extent(&key, &value)?)?;
+        visit_records(&database, InodeRange::ALL, &mut |record: &InodeRecord| {
+            if let Some(newest) = &record.newest {
+                write_pending(out, &mut pending).map_err(IndexError::Dump)?;
+                write_inode(out, record.ino, newest).map_err(IndexError::Dump)?;
             }
-            write_pending(out, &mut pending).map_err(IndexError::Dump)?;
-            write_inode(out, ino, &row.newest).map_err(IndexError::Dump)?;
-            // As if it were the first of the inode's rows: a dump does not tell where an extent
-            // lay.
-            pending = row.inline;
-        }
-        for pair in extents {
-            let (key, value) = pair?;
-            self.dump_extent(out, &mut pending, database.parse_extent(&key, &value)?)?;
-        }
+            record
+                .extents
+                .iter()
+                .try_for_each(|extent| self.dump_extent(out, &mut pending, *extent))
+        })?;
         write_pending(out, &mut pending).map_err(IndexError::Dump)
     }
 

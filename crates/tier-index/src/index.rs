@@ -142,6 +142,15 @@ impl Index {
         Ok(self.database().tarball(id)?.map(|tarball| tarball.reader_row))
     }
 
+    /// The rows of the tarballs of one step from one on, in the order of writing.
+    pub fn tarball_rows(
+        &self,
+        first: TarballId,
+        n_max: usize,
+    ) -> Result<Vec<(TarballId, Vec<u8>)>, IndexError> {
+        self.database().tarball_rows(first, n_max)
+    }
+
     /// The tarballs, in the order of writing, with the chunks that are still live in each.
     pub fn tarballs(&self) -> Result<Vec<(TarballId, u64)>, IndexError> {
         self.database().tarballs()

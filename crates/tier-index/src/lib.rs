@@ -8,7 +8,7 @@
 //! Contents go in through the one [`IndexWriter`], which can also put a whole new index in the place
 //! of one that is being read.
 //!
-//! [`Index::dump`] writes a canonical text form, and [`Index::persisted_until`] answers the
+//! All of it can be read and taken in again as [`InodeRecord`]s. [`Index::dump`] writes a canonical text form, and [`Index::persisted_until`] answers the
 //! [`Persisted`](tier_types::Persisted) port.
 //!
 //! This crate knows no tarball's bytes, no manifest's fields and no object store.
@@ -25,6 +25,7 @@ mod location;
 mod merge;
 mod options;
 mod persisted;
+mod record;
 mod rows;
 mod tables;
 mod wire;
@@ -36,6 +37,7 @@ pub use index::Index;
 pub use location::{Extent, ExtentContent, InodeLocation, Location, StoredData, TarballId};
 pub use options::IndexOptions;
 pub use persisted::PersistedUntil;
+pub use record::{InodeRange, InodeRecord};
 pub use rows::Applied;
 pub use writer::IndexWriter;
 

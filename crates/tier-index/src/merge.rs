@@ -48,43 +48,39 @@ use crate::{
 /// Merges what a tarball says, inode by inode in order, with what an index knew before.
 pub(crate) struct Merge<'a> {
     database: &'a Database,
-    tarball: TarballId,
     inodes: Cursor<'a>,
     extents: Cursor<'a>,
     delta: &'a mut Delta,
 }
 
 impl<'a> Merge<'a> {
-    pub(crate) fn new(
-        database: &'a Database,
-        tarball: TarballId,
-        delta: &'a mut Delta,
-    ) -> Result<Self, IndexError> {
+    pub(crate) fn new(database: &'a Database, delta: &'a mut Delta) -> Result<Self, IndexError> {
         // Now and not when the last merge ended: one that failed left half of its changes.
         delta.clear();
         let (inodes, extents) = (database.cursor(Table::Inodes)?, database.cursor(Table::Extents)?);
-        Ok(Self { database, tarball, inodes, extents, delta })
+        Ok(Self { database, inodes, extents, delta })
     }
 
-    /// Merges all entries of one inode, of which there is one at least.
-    #[expect(clippy::indexing_slicing, reason = "a group of equal inodes is not empty")]
-    pub(crate) fn inode(&mut self, entries: &[&Entry]) -> Result<(), IndexError> {
-        let ino = entries[0].ino();
-        assert!(entries.iter().all(|entry| entry.ino() == ino), "entries of one inode");
+    /// Merges all that is said of one inode: states of it, and extents.
+    pub(crate) fn inode(
+        &mut self,
+        ino: Ino,
+        said: &[InodeLocation],
+        new: Vec<Extent>,
+    ) -> Result<(), IndexError> {
+        self.check_possible(ino, &new)?;
         let known = self.known_inode(ino)?;
-        let new = self.new_extents(ino, entries)?;
         // Most files are new and small, and need no merge. Extents may be known before their inode,
         // because contents come in any order.
         if known.is_none()
-            && let Some(row) = self.inline_row(entries, &new)
+            && let Some(row) = inline_row(said, &new)
             && !self.knows_extents(ino)?
         {
             self.delta.inode(ino, row);
             return Ok(());
         }
         let before = known.map(|row| row.newest);
-        let said = entries.iter().filter_map(|entry| inode_location(self.tarball, entry));
-        let newest = said.chain(before).max_by_key(InodeLocation::rank);
+        let newest = said.iter().copied().chain(before).max_by_key(InodeLocation::rank);
         let gone = matches!(newest, Some(InodeLocation::Gone { .. }));
         // Nothing can come after the end of an inode, and nothing of it stays.
         let touched = if gone {
@@ -206,32 +202,32 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    /// The extents that entries speak of, checked.
-    fn new_extents(&self, ino: Ino, entries: &[&Entry]) -> Result<Vec<Extent>, IndexError> {
-        let extents: Vec<_> =
-            entries.iter().filter_map(|entry| extent(self.tarball, entry)).collect();
-        // Checked once, because parts and offsets are computed from them without a check.
-        let possible = |extent: &Extent| extent.is_possible(self.database.chunk_bytes());
-        if !extents.iter().all(possible) {
-            return Err(IndexError::Contents { tarball: self.tarball, ino });
+    /// Checked once, because parts and offsets are computed from them without a check.
+    fn check_possible(&self, ino: Ino, extents: &[Extent]) -> Result<(), IndexError> {
+        let chunk_bytes = self.database.chunk_bytes();
+        let mut impossible = extents.iter().filter(|extent| {
+            assert_eq!(extent.ino, ino, "extents of one inode");
+            !extent.is_possible(chunk_bytes)
+        });
+        // What has no location is always possible.
+        match impossible.find_map(Extent::data) {
+            Some(data) => Err(IndexError::Contents { tarball: data.location.tarball, ino }),
+            None => Ok(()),
         }
-        Ok(extents)
-    }
-
-    /// The row of a new file whose data lies in the frame of its metadata, if that is what the
-    /// entries say.
-    fn inline_row(&self, entries: &[&Entry], new: &[Extent]) -> Option<InodeRow> {
-        // Two entries and in this order, as a writer lays a small file; all else is merged.
-        let ([metadata, _], [inline]) = (entries, new) else { return None };
-        let newest = inode_location(self.tarball, metadata)?;
-        let InodeLocation::At { location, .. } = newest else { return None };
-        let together = inline.data().is_some_and(|data| data.location.frame == location.frame);
-        let whole = together && inline.chunks.start() == ChunkNo::new(0);
-        whole.then_some(InodeRow { newest, inline: Some(*inline) })
     }
 }
 
-fn inode_location(tarball: TarballId, entry: &Entry) -> Option<InodeLocation> {
+/// The row of a new file whose data lies in the frame of its metadata, if that is what is said.
+fn inline_row(said: &[InodeLocation], new: &[Extent]) -> Option<InodeRow> {
+    let ([newest], [inline]) = (said, new) else { return None };
+    let InodeLocation::At { location, .. } = *newest else { return None };
+    let StoredData { location: data, .. } = inline.data()?;
+    let together = (data.tarball, data.frame) == (location.tarball, location.frame);
+    let whole = together && inline.chunks.start() == ChunkNo::new(0);
+    whole.then_some(InodeRow { newest: *newest, inline: Some(*inline) })
+}
+
+pub(crate) fn inode_location(tarball: TarballId, entry: &Entry) -> Option<InodeLocation> {
     match *entry {
         Entry::Inode { xid, frame, offset, .. } => {
             Some(InodeLocation::At { xid, location: Location { tarball, frame, offset } })
@@ -241,7 +237,7 @@ fn inode_location(tarball: TarballId, entry: &Entry) -> Option<InodeLocation> {
     }
 }
 
-fn extent(tarball: TarballId, entry: &Entry) -> Option<Extent> {
+pub(crate) fn extent(tarball: TarballId, entry: &Entry) -> Option<Extent> {
     let (chunks, data_xid, content) = match *entry {
         Entry::Data { chunks, data_xid, frame, offset, short_bytes, .. } => {
             let location = Location { tarball, frame, offset };

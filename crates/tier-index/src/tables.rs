@@ -39,6 +39,25 @@ impl Database {
         row.map(Some).ok_or_else(|| self.damaged("a tarball's row cannot be read"))
     }
 
+    pub(crate) fn tarball_rows(
+        &self,
+        first: TarballId,
+        n_max: usize,
+    ) -> Result<Vec<(TarballId, Vec<u8>)>, IndexError> {
+        let until = TarballId { snapshot: first.snapshot.next(), part: 0, ..first };
+        let until = key::tarball(until);
+        let mut rows = Vec::new();
+        for pair in self.scan(Table::Tarballs, &key::tarball(first), Some(&until))?.take(n_max) {
+            let (key, value) = pair?;
+            let row = wire::tarball_from_bytes(&value);
+            let (Some(id), Some(row)) = (key::parse_tarball(&key), row) else {
+                return Err(self.damaged("a tarball's row cannot be read"));
+            };
+            rows.push((id, row.reader_row));
+        }
+        Ok(rows)
+    }
+
     pub(crate) fn tarballs(&self) -> Result<Vec<(TarballId, u64)>, IndexError> {
         let mut tarballs = Vec::new();
         for pair in self.scan(Table::Tarballs, &[], None)? {

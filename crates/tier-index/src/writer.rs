@@ -15,7 +15,7 @@ use crate::database::{Database, Table};
 use crate::delta::Delta;
 use crate::index::Index;
 use crate::location::TarballId;
-use crate::merge::Merge;
+use crate::merge::{self, Merge};
 use crate::rows::{Applied, IndexedTarball};
 use crate::tables::META_APPLIED;
 use crate::{IndexError, key, wire};
@@ -76,11 +76,20 @@ impl IndexWriter<'_> {
         let mut entries: Vec<_> = contents.entries.iter().collect();
         // A stable sort: entries of one inode stay in the order of their members.
         entries.sort_by_key(|entry| entry.ino());
-        let mut merge = Merge::new(&self.database, contents.tarball, &mut self.delta)?;
+        let tarball = contents.tarball;
+        let mut merge = self.merge()?;
         for entries in entries.chunk_by(|a, b| a.ino() == b.ino()) {
-            merge.inode(entries)?;
+            let [first, ..] = entries else { continue };
+            let said: Vec<_> =
+                entries.iter().filter_map(|entry| merge::inode_location(tarball, entry)).collect();
+            let extents = entries.iter().filter_map(|entry| merge::extent(tarball, entry));
+            merge.inode(first.ino(), &said, extents.collect())?;
         }
         merge.write()
+    }
+
+    pub(crate) fn merge(&mut self) -> Result<Merge<'_>, IndexError> {
+        Merge::new(&self.database, &mut self.delta)
     }
 
     /// Says that all contents of a manifest were applied, with what its reader needs to know of that

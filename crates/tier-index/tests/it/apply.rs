@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tier_index::{
-    Applied, Contents, Entry, ExtentContent, Index, IndexError, IndexOptions, TarballId,
+    Applied, Contents, Entry, ExtentContent, Index, IndexError, IndexOptions, InodeRange,
+    InodeRecord, TarballId,
 };
 use tier_types::{ChunkNo, ChunkRange, Epoch, Ino, Persisted, SnapshotId, Xid, persisted_parts};
 
@@ -47,6 +48,10 @@ fn said() -> impl Strategy<Value = Said> {
         len,
         what,
     })
+}
+
+fn numbered(said: Vec<Said>) -> Vec<Said> {
+    said.into_iter().zip(1..).map(|(s, snapshot)| Said { snapshot, ..s }).collect()
 }
 
 fn contents(said: &Said) -> Contents {
@@ -101,7 +106,7 @@ proptest! {
         said in prop::collection::vec(said(), 1..14),
         order in any::<u64>(),
     ) {
-        let said: Vec<_> = said.into_iter().zip(1..).map(|(s, snapshot)| Said { snapshot, ..s }).collect();
+        let said = numbered(said);
         let mut all: Vec<_> = said.iter().map(contents).collect();
         let (_dir, index) = fill(&all);
         let mut naive: BTreeMap<(u64, u64), &Said> = BTreeMap::new();
@@ -241,4 +246,65 @@ fn contents_that_cannot_be_change_nothing() {
     assert_eq!(dump(&index), before);
     let other = Contents { chunk_bytes: CHUNK + 1, ..sound };
     assert!(matches!(index.writer().apply(&other), Err(IndexError::ChunkSize { .. })));
+}
+
+fn records(index: &Index, inodes: InodeRange) -> Vec<InodeRecord> {
+    let mut records = Vec::new();
+    index
+        .visit_inodes(inodes, &mut |record| -> Result<(), IndexError> {
+            records.push(record.clone());
+            Ok(())
+        })
+        .unwrap();
+    records
+}
+
+proptest! {
+    #[test]
+    fn an_index_is_taken_in_again_by_its_records_in_any_pieces(
+        all in prop::collection::vec(said(), 1..40),
+        gone in any::<bool>(),
+        cut in 0..5_u64,
+    ) {
+        let mut all: Vec<_> = numbered(all).iter().map(contents).collect();
+        if gone && let Some(last) = all.last_mut() {
+            last.entries.push(Entry::Gone { ino: Ino::new(1), xid: Xid::new(1000) });
+        }
+        let (_dir, index) = fill(&all);
+        let (_other, copy) = fill(&[]);
+        let mut writer = copy.writer();
+        for (tarball, _) in index.tarballs().unwrap() {
+            writer.add_tarball(tarball, b"row").unwrap();
+        }
+        // The later half first, and one inode twice.
+        let (low, high) = (
+            InodeRange { first: Ino::new(0), last: Ino::new(cut) },
+            InodeRange { first: Ino::new(cut), last: InodeRange::ALL.last },
+        );
+        writer.load(&records(&index, high)).unwrap();
+        writer.load(&records(&index, low)).unwrap();
+        drop(writer);
+        prop_assert_eq!(dump(&copy), dump(&index));
+    }
+}
+
+#[test]
+fn an_inode_of_many_extents_has_several_records() {
+    let ino = Ino::new(1);
+    let hole = |n: u64| Entry::Hole { ino, chunks: range(3 * n, 3 * n + 1), data_xid: Xid::new(1) };
+    let entries = (0..3000).map(hole).collect();
+    let (_dir, index) = fill(&[
+        Contents { tarball: tarball(1), chunk_bytes: CHUNK, entries },
+        contents(&Said { snapshot: 2, ino: 2, start: 0, len: 1, what: What::Data }),
+    ]);
+    let records = records(&index, InodeRange::ALL);
+    let lengths: Vec<_> = records.iter().map(|record| record.extents.len()).collect();
+    assert_eq!(lengths, [1024, 1024, 952, 1]);
+    let (_other, copy) = fill(&[]);
+    let mut writer = copy.writer();
+    writer.add_tarball(tarball(1), b"row").unwrap();
+    writer.add_tarball(tarball(2), b"row").unwrap();
+    writer.load(&records).unwrap();
+    drop(writer);
+    assert_eq!(dump(&copy), dump(&index));
 }
