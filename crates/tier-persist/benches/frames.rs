@@ -88,6 +88,7 @@ fn persist(
             failed_before: &[],
             mounted: mounted.as_ref(),
             updates: &mut changes.map(|update| update.map_err(PortError::from)),
+            segments: &mut std::iter::empty(),
             status: &NullSink,
             stop: &AtomicBool::new(false),
         })

@@ -4,6 +4,7 @@
 use tier_index::TarballId;
 use tier_types::{Epoch, SnapshotId};
 
+use crate::format::checkpoint;
 use crate::format::claim::Claim;
 use crate::format::digest::frame_digest;
 use crate::format::keys::Keys;
@@ -16,6 +17,7 @@ use crate::format::tarball::row::{FrameRow, TarballRow};
 use crate::format::tarball::toc::group::read_groups;
 use crate::format::tarball::toc::root::TocRoot;
 use crate::format::{age, names, seekable};
+use crate::read::link::ChainLink;
 use crate::read::scanner::{self, Expected};
 
 /// The contents of a manifest and of a claim, and the whole objects in clear.
@@ -47,6 +49,21 @@ pub fn table_of_contents(bytes: &[u8]) {
         Some(Ok::<(), ()>(()))
     });
     drop(TocRoot::from_bytes(bytes));
+}
+
+/// The contents of a checkpoint's objects.
+pub fn checkpoint(bytes: &[u8]) {
+    if let Some(inodes) = checkpoint::read_inodes(bytes) {
+        let mut again = checkpoint::begin();
+        for inode in &inodes {
+            checkpoint::append_inode(inode, &mut again);
+        }
+        assert_eq!(checkpoint::read_inodes(&again), Some(inodes));
+    }
+    for step in checkpoint::read_steps(bytes).into_iter().flatten() {
+        drop(ChainLink::from_bytes(&step.link));
+        step.tarballs.iter().for_each(|row| drop(TarballRow::from_bytes(row)));
+    }
 }
 
 /// A decompressed frame.

@@ -8,13 +8,14 @@
 //! What is damaged where it makes a snapshot safe takes its mark: from then on nothing more is evicted
 //! against it, until it was uploaded again or [repaired](Store::repair).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tier_agent::Task;
 use tier_persist::{
-    Archive, Damage, SnapshotSummary, StoredObject, VerifyReport, Watch, check_object,
+    Archive, Damage, SnapshotSummary, StepKind, StoredObject, VerifyReport, Watch, check_object,
 };
+use tier_status::StatusHeader;
 use tier_types::{
     Call, ErrorKind, HasKind, ObjectStore, SnapshotId, StagingStore, StoredContent, with_causes,
 };
@@ -84,7 +85,7 @@ impl Store {
         for snapshot in &here.damaged {
             // Without its manifest, which no copy has, nothing of it is known.
             let Ok(objects) = archive.objects(*snapshot) else { continue };
-            for object in objects.all() {
+            for object in objects.own() {
                 if here.damages.iter().any(|damage| damage.object == object.name.as_str()) {
                     watch.check_stop()?;
                     self.repair_here(object, &mut report)?;
@@ -163,7 +164,11 @@ impl Store {
         for snapshot in &here.damaged {
             let Some(summary) = archive.snapshot(*snapshot) else { continue };
             let Ok(objects) = archive.objects(*snapshot) else { continue };
-            for object in &objects.data {
+            // A store that was restored by a checkpoint has no manifests of what came before it.
+            let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
+            let was_here = self.book().status(header)?.is_some();
+            let manifest = Some(&objects.manifest).filter(|_| !was_here);
+            for object in objects.data.iter().chain(manifest) {
                 if owed(summary) || self.elsewhere(object)?.is_some() {
                     excused.insert(object.name.to_string());
                 }
@@ -198,7 +203,7 @@ impl Store {
         for report in reports {
             let snapshots = report.damaged.iter().filter_map(|s| archive.objects(*s).ok());
             let known: Vec<_> =
-                snapshots.flat_map(|o| o.all().cloned().collect::<Vec<_>>()).collect();
+                snapshots.flat_map(|o| o.own().cloned().collect::<Vec<_>>()).collect();
             for damage in report.damages {
                 let object = known.iter().find(|object| object.name.as_str() == damage.object);
                 let is_somewhere = match object {
@@ -219,9 +224,21 @@ impl Store {
     /// Snapshots that were once verified in the cloud; `None` if it cannot be told which cloud it is.
     fn was_uploaded(&self) -> Result<Option<BTreeSet<SnapshotId>>, StoreError> {
         let Some(place) = self.dir().safe_place() else { return Ok(None) };
-        let statuses = self.book().all()?;
-        let uploaded = statuses.into_iter().filter(|status| status.was_verified.contains(&place));
-        Ok(Some(uploaded.map(|status| status.header.snapshot).collect()))
+        let logs = self.book().all()?.into_iter();
+        let logs: BTreeMap<_, _> = logs
+            .map(|status| (status.header.snapshot, status.was_verified.contains(&place)))
+            .collect();
+        let archive = self.archive_or_manifests()?;
+        let was_verified = |summary: &SnapshotSummary| logs.get(&summary.snapshot).copied();
+        // What has no log came with a restore by a checkpoint, which was behind it in the cloud.
+        let vouched = archive.snapshots().rev().find(|summary| {
+            summary.kind == StepKind::Checkpoint && was_verified(summary) == Some(true)
+        });
+        let vouched = vouched.map(|checkpoint| checkpoint.snapshot);
+        let uploaded = archive
+            .snapshots()
+            .filter(|summary| was_verified(summary).unwrap_or(vouched >= Some(summary.snapshot)));
+        Ok(Some(uploaded.map(|summary| summary.snapshot).collect()))
     }
 
     /// The history as the index has it, or as the manifests here say where that has none.

@@ -102,6 +102,8 @@ pub struct Persist {
     pub tarball_bytes: u64,
     /// Bytes of file data after which a snapshot ends with a part of itself.
     pub part_bytes: u64,
+    /// Bytes that a restore must have to read since the last checkpoint before there is another one.
+    pub checkpoint_bytes: u64,
     /// Bytes that a random read decompresses.
     pub frame_bytes: u64,
     /// Bytes of tarballs that are written in a second at most; 0 for no limit.
@@ -118,6 +120,7 @@ impl Default for Persist {
             level: 3,
             tarball_bytes: 128 << 20,
             part_bytes: 16 << 30,
+            checkpoint_bytes: 16 << 20,
             frame_bytes: 1 << 20,
             bytes_per_second_max: 0,
             busy_percent: 80,

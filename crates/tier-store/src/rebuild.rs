@@ -70,7 +70,7 @@ pub fn rebuild(
 
 /// Makes a new index of a store that is not open, from exactly this archive.
 pub(crate) fn rebuild_index_from(dir: &StoreDir, archive: Archive<'_>) -> Result<(), StoreError> {
-    let options = RebuildOptions { mode: ScanMode::Tables, from_cloud: false };
+    let options = RebuildOptions { mode: ScanMode::Checkpoint, from_cloud: false };
     let new = NewIndex::new(&dir.layout)?;
     let index = open_index(&new.index_path(), &dir.config)?;
     let copies = copies(dir, options)?;
@@ -197,7 +197,7 @@ fn fill_from_what_is_left(
             return fill_by(archive, copies(dir, options)?, index, options.mode, watch);
         }
     }
-    let by_tables = options.mode == ScanMode::Tables;
+    let by_tables = options.mode != ScanMode::Full;
     match (unusable, newest) {
         // Tarballs may be what an interrupted first snapshot left: the status log says so. Where
         // even those are lost there is no way to tell.

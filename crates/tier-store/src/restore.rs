@@ -16,13 +16,13 @@ use std::sync::Arc;
 use tier_agent::StatusBook;
 use tier_cloud::DirStore;
 use tier_persist::{
-    Archive, Damage, FilesystemId, Head, Heads, Keys, LostRanges, RestoredInodes, Salvaged, Signer,
-    SnapshotSummary, StoredObject, UnreadManifest, Watch,
+    Archive, Damage, FilesystemId, Head, Heads, Keys, LostRanges, RestoredInodes, Signer,
+    SnapshotSummary, StepKind, StoredObject, UnreadManifest, Watch,
 };
 use tier_status::{Event, Place, StatusHeader, StatusSink};
 use tier_types::{
     Call, Clock, CloudId, Epoch, ErrorKind, Ino, MountedInstance, ObjectStore, PortError, Recall,
-    SnapshotId, SystemClock, Xid, to_usize,
+    SnapshotId, StoredContent, SystemClock, Xid,
 };
 
 use crate::cloud::{id, open_cloud};
@@ -158,7 +158,7 @@ pub(crate) fn fill_store(
     let behind = |last: Xid| last <= floor;
     assert!(archive.snapshots().all(|s| behind(s.last_xid)), "no number is given out twice");
     let (restored, damages) = fill(layout, archive, config, floor, target, progress)?;
-    let RestoredInodes { n_inodes, lost } = restored;
+    let RestoredInodes { n_inodes, lost, .. } = restored;
     copy_manifests(archive, cloud, &DirStore::create(&layout.tarballs())?)?;
     record(layout, archive, config)?;
     let last = archive.snapshots().next_back();
@@ -205,10 +205,11 @@ fn fill(
     progress: &mut dyn FnMut(u64),
 ) -> Result<(RestoredInodes, Vec<Damage>), StoreError> {
     let index = open_index(&index_dirs::current(layout)?, config)?;
-    let Salvaged { damages, doubtful } = archive.salvage_index(&index, &mut Watch::default())?;
+    let salvaged = archive.salvage_index(&index, &mut Watch::default())?;
     let instance = target.create(layout.root(), config, floor)?;
-    let restored = archive.restore_into(&index, instance.as_ref(), &doubtful, progress)?;
+    let restored = archive.restore_into(&index, instance.as_ref(), &salvaged, progress)?;
     target.finish()?;
+    let damages = salvaged.damages.into_iter().chain(restored.damages.iter().cloned()).collect();
     Ok((restored, damages))
 }
 
@@ -384,13 +385,25 @@ fn find_filesystem(
 fn encrypts(archive: &Archive<'_>) -> Result<bool, StoreError> {
     for summary in archive.snapshots().rev().filter(|summary| !summary.is_lost) {
         let objects = archive.objects(summary.snapshot)?;
-        if let Some(object) = objects.data.iter().find(|o| o.name.as_str().contains(".tar.zst")) {
+        if let Some(object) = objects.data.first() {
             let ending = Path::new(object.name.as_str()).extension();
             return Ok(ending.is_some_and(|ending| ending == "age"));
         }
     }
-    // Without any tarball to go by, what is written from now on is not readable for the cloud.
+    // Without any object to go by, what is written from now on is not readable for the cloud.
     Ok(true)
+}
+
+/// The newest checkpoint that the history has, and what is behind it: what a store keeps for itself of
+/// the history. Before it, the index and the cloud have all that there is.
+fn from_checkpoint<'a>(
+    archive: &'a Archive<'_>,
+) -> impl DoubleEndedIterator<Item = &'a SnapshotSummary> {
+    let mut newest_first = archive.snapshots().rev();
+    let checkpoint = newest_first.find(|summary| summary.kind == StepKind::Checkpoint);
+    let before = checkpoint.and_then(|summary| archive.before(summary.snapshot).next());
+    let kept = archive.after(before.map(|summary| summary.snapshot));
+    kept.filter(|summary| !summary.is_lost)
 }
 
 fn copy_manifests(
@@ -398,10 +411,14 @@ fn copy_manifests(
     from: &dyn ObjectStore,
     to: &dyn ObjectStore,
 ) -> Result<(), StoreError> {
-    for StoredObject { name, content } in archive.manifests() {
-        let mut bytes = vec![0; to_usize(content.len_bytes)];
-        from.read_range(&Call::bulk(), &name, 0, &mut bytes)?;
-        to.put(&Call::bulk(), &name, &bytes.as_slice())?;
+    let copy = |object: &StoredObject| -> Result<(), StoreError> {
+        let StoredObject { name, content } = object;
+        let content = StoredContent { store: from, name, len_bytes: content.len_bytes };
+        Ok(to.put(&Call::bulk(), name, &content)?)
+    };
+    for summary in from_checkpoint(archive) {
+        // With the steps before it, so that the history is known here.
+        archive.history_objects(summary.snapshot)?.iter().try_for_each(copy)?;
     }
     Ok(())
 }
@@ -411,7 +428,7 @@ fn record(layout: &Layout, archive: &Archive<'_>, config: &Config) -> Result<(),
     let place = config.cloud_place().map(Place::Cloud);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let book = StatusBook::open(&layout.status(), clock)?;
-    for summary in archive.snapshots().filter(|summary| !summary.is_lost) {
+    for summary in from_checkpoint(archive) {
         let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
         let status = book.writer(header)?;
         status.report(Event::Committed {

@@ -118,6 +118,7 @@ pub(crate) fn stages(
         history: Arc::clone(history),
         book: Arc::clone(book),
         spill_dir,
+        checkpoint_bytes: config.persist.checkpoint_bytes,
     };
     // The evicter knows no archive: what may go is what the index answers, through a port.
     let (persister, evicter) = (persister(dir, filesystem, history.index()), evicter(dir)?);

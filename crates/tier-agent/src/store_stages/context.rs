@@ -5,10 +5,12 @@
 //! there is one; what was verified in another cloud counts for nothing. A snapshot that is verified behind one that is not is not safe: its manifest continues the other's, and a
 //! restore would need both.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
-use tier_persist::{Archive, NextStep, SnapshotSummary};
+use tier_persist::{Archive, NextStep, SnapshotSummary, StepKind};
 use tier_status::{
     Event, Place, Progress, SnapshotStatus, StatusError, StatusHeader, StatusSink, StatusWriter,
 };
@@ -24,6 +26,8 @@ pub(super) struct StageContext {
     pub(super) progress: Arc<dyn StatusSink>,
     /// As nice(1) counts it.
     pub(super) nice: u8,
+    /// After a checkpoint failed: not again before doing without costs so many bytes.
+    pub(super) no_checkpoint_before: AtomicU64,
     /// How far the history is known to be safe, so that no status log is read twice.
     safe: Mutex<KnownSafe>,
 }
@@ -53,7 +57,13 @@ impl KnownSafe {
 
 impl StageContext {
     pub(super) fn new(ports: StorePorts, progress: Arc<dyn StatusSink>, nice: u8) -> Self {
-        Self { ports, progress, nice, safe: Mutex::default() }
+        Self {
+            ports,
+            progress,
+            nice,
+            no_checkpoint_before: AtomicU64::new(0),
+            safe: Mutex::default(),
+        }
     }
 
     /// The history that the index includes. A manifest that the local store has lost is read from
@@ -98,11 +108,9 @@ impl StageContext {
         let is_here = |(epoch, snapshot)| archive.snapshot(snapshot).filter(|s| s.epoch == epoch);
         let marked = mark.and_then(is_here).cloned();
         let mut safe = marked.clone();
+        let verified = Verified { context: self, archive, place: &place, vouched: OnceCell::new() };
         for summary in archive.after(safe.as_ref().map(|safe| safe.snapshot)) {
-            // A snapshot without a status log was never verified. One whose manifest is lost holds
-            // nothing that is in the index, and keeps nothing from being safe.
-            let is_verified = |status: SnapshotStatus| status.is_verified_in(&place);
-            if !summary.is_lost && !self.status(summary)?.is_some_and(is_verified) {
+            if !verified.has(summary)? {
                 break;
             }
             safe = Some(summary.clone());
@@ -126,8 +134,8 @@ impl StageContext {
         let mark = bytes.as_deref().and_then(SafeMark::from_bytes);
         let Some(mark) = mark.filter(|mark| mark.is_for(place)) else { return Ok(None) };
         let Some(summary) = archive.snapshot(mark.snapshot().1) else { return Ok(None) };
-        let status = self.status(summary)?;
-        Ok(status.is_some_and(|status| status.is_verified_in(place)).then_some(mark))
+        let verified = Verified { context: self, archive, place, vouched: OnceCell::new() };
+        Ok(verified.has(summary)?.then_some(mark))
     }
 
     /// From a snapshot on nothing is known to be safe any more.
@@ -171,6 +179,47 @@ impl StageContext {
         work: impl FnOnce() -> T + Send,
     ) -> Result<T, AgentError> {
         in_background(self.nice, work)
+    }
+}
+
+/// What is verified in a place, as the status logs say.
+struct Verified<'a> {
+    context: &'a StageContext,
+    archive: &'a Archive<'a>,
+    place: &'a Place,
+    /// The newest checkpoint that is verified.
+    vouched: OnceCell<Option<SnapshotId>>,
+}
+
+impl Verified<'_> {
+    fn has(&self, summary: &SnapshotSummary) -> Result<bool, AgentError> {
+        // One whose manifest is lost holds nothing that is in the index, and keeps nothing from being
+        // safe.
+        if summary.is_lost {
+            return Ok(true);
+        }
+        match self.context.status(summary)? {
+            Some(status) => Ok(status.is_verified_in(self.place)),
+            // A store that was restored by a checkpoint has no logs of what came before. A checkpoint
+            // goes up behind all that it names.
+            None => Ok(self.vouched()? >= Some(summary.snapshot)),
+        }
+    }
+
+    fn vouched(&self) -> Result<Option<SnapshotId>, AgentError> {
+        if let Some(vouched) = self.vouched.get() {
+            return Ok(*vouched);
+        }
+        let is_checkpoint = |summary: &&SnapshotSummary| summary.kind == StepKind::Checkpoint;
+        let mut vouched = None;
+        for checkpoint in self.archive.snapshots().rev().filter(is_checkpoint) {
+            let status = self.context.status(checkpoint)?;
+            if status.is_some_and(|status| status.is_verified_in(self.place)) {
+                vouched = Some(checkpoint.snapshot);
+                break;
+            }
+        }
+        Ok(*self.vouched.get_or_init(|| vouched))
     }
 }
 

@@ -1,8 +1,10 @@
 //! The stages of a filesystem with a local store and, perhaps, a cloud.
 
 mod background;
+mod checkpoint;
 mod context;
 mod evict;
+mod next_snapshot;
 mod persist;
 mod ports;
 mod recovery;
@@ -74,7 +76,7 @@ impl Stages for StoreStages {
         Ok(AgentState {
             last_xid: self.context.ports.log.last_xid(),
             // A snapshot of which a part is missing is not persisted yet.
-            persisted_xid: persist::complete_xid(&archive),
+            persisted_xid: next_snapshot::complete_xid(&archive),
             to_upload: to_upload.map(|summary| summary.snapshot),
             safe_xid: safe.map_or(nothing, |safe| safe.last_xid),
             is_new_epoch: persisted.is_some_and(|last| last.epoch < self.context.ports.epoch),

@@ -14,16 +14,17 @@ use std::time::Instant;
 
 use tier_log::{LogError, NetChanges, NetChangesOptions};
 use tier_persist::{
-    Archive, EpochBegin, PartsSoFar, PersistReport, PersistRequest, Persister, SnapshotSummary,
+    EpochBegin, OpenSegment, PartsSoFar, PersistReport, PersistRequest, Persister, SnapshotSummary,
 };
 use tier_status::StatusHeader;
 use tier_types::{
-    FileUpdate, Ino, LogService, MountedSnapshot, PortError, Publication, SnapshotId, Xid,
-    XidRange, with_causes,
+    FileUpdate, Ino, LogService, MountedSnapshot, PortError, Publication, SegmentInfo, SnapshotId,
+    Xid, XidRange, with_causes,
 };
 
+use super::checkpoint;
 use super::context::{StageContext, StageSink};
-use super::ports::Floor;
+use super::next_snapshot::NextSnapshot;
 use super::updates::Updates;
 use crate::AgentError;
 use crate::stages::PersistedSnapshot;
@@ -56,6 +57,7 @@ pub(super) fn persist(
     };
     let held = Held { log, publication: Some(publication) };
     let report = Attempt { context, persister, publication, stop }.run(next)?;
+    checkpoint::take_if_due(context, persister, &publication, stop)?;
     // An error from here is told although the snapshot counts: it is in the archive, and the next
     // attempt goes on behind it.
     held.release()?;
@@ -103,40 +105,6 @@ impl Drop for Held<'_> {
     }
 }
 
-/// The snapshot that continues the archive, or a part of it.
-pub(super) struct NextSnapshot {
-    pub(super) snapshot: SnapshotId,
-    /// Its first transaction, or that of its first part.
-    first: Xid,
-    /// Its parts so far.
-    part: Option<PartsSoFar>,
-    /// Inodes that the last one could not read in full.
-    failed: Vec<Ino>,
-}
-
-impl NextSnapshot {
-    pub(super) fn after(archive: &Archive<'_>, floor: Floor) -> Self {
-        let (after_floor, first) = (floor.snapshot.next(), floor.xid.next());
-        match archive.snapshots().next_back() {
-            None => Self { snapshot: after_floor, first, part: None, failed: Vec::new() },
-            // After a restore of an older snapshot the archive here ends before the floor, and the
-            // numbers between the two are used up by snapshots that are only in the cloud.
-            Some(last) => Self {
-                snapshot: last.snapshot.next().max(after_floor),
-                first: complete_xid(archive).next().max(first),
-                part: last.covered.map(|covered| PartsSoFar { covered, last_xid: last.last_xid }),
-                failed: last.failed.clone(),
-            },
-        }
-    }
-}
-
-/// The last transaction of the last snapshot that is complete.
-pub(super) fn complete_xid(archive: &Archive<'_>) -> Xid {
-    let mut complete = archive.snapshots().rev().filter(|summary| summary.covered.is_none());
-    complete.next().map_or(Xid::new(0), |summary| summary.last_xid)
-}
-
 /// The publication to persist: all since the last snapshot.
 fn publish(log: &dyn LogService, first: Xid) -> Result<Option<Publication>, AgentError> {
     let published = match log.publish()? {
@@ -162,6 +130,22 @@ struct Input<'a> {
     mounted: &'a dyn MountedSnapshot,
     part: Option<PartsSoFar>,
     failed: Vec<Ino>,
+}
+
+/// The segments with the transactions that earlier parts do not bring.
+fn segments(
+    log: &dyn LogService,
+    range: XidRange,
+    part: Option<PartsSoFar>,
+) -> Result<impl Iterator<Item = Result<OpenSegment, PortError>> + '_, PortError> {
+    let start = part.map_or(range.start(), |part| part.last_xid.next());
+    let own = XidRange::new(start, range.end());
+    let segments = own.map_or_else(|| Ok(Vec::new()), |own| log.segments(own))?;
+    Ok(segments.into_iter().map(|segment| {
+        let bytes = log.open_segment(&segment)?;
+        let SegmentInfo { range, name, .. } = segment;
+        Ok(OpenSegment { range, name, bytes })
+    }))
 }
 
 type Changes = Box<dyn Iterator<Item = Result<FileUpdate, LogError>> + Send>;
@@ -247,6 +231,7 @@ impl Attempt<'_> {
         // publication does not, because it holds locks that writers wait for.
         let folded = self.context.in_background(|| net_changes(log, range, part, &options))?;
         let changes = folded.map_err(PortError::from)?;
+        let mut segments = segments(log, range, part)?;
         let persisted = self.context.in_background(|| {
             self.persister.persist(&mut PersistRequest {
                 epoch: header.epoch,
@@ -257,6 +242,7 @@ impl Attempt<'_> {
                 failed_before: &failed,
                 mounted,
                 updates: &mut Updates::new(changes, failed.iter().copied()),
+                segments: &mut segments,
                 status,
                 stop: self.stop,
             })

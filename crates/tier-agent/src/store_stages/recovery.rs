@@ -36,7 +36,7 @@ use tier_status::{Event, StatusHeader, StatusSink};
 use tier_types::SnapshotId;
 
 use super::context::{StageContext, header_of};
-use super::persist::NextSnapshot;
+use super::next_snapshot::NextSnapshot;
 use crate::AgentError;
 
 /// Finishes or undoes what a crash interrupted.

@@ -99,7 +99,7 @@ fn verify_here(
 ) -> Result<(), AgentError> {
     let call = Call::bulk().cancelled_by(stop);
     recorded(context, summary, |status| {
-        for object in archive.objects(summary.snapshot)?.all() {
+        for object in archive.objects(summary.snapshot)?.own() {
             check_stop(stop)?;
             check_object(&call, context.ports.local.as_ref(), object)?;
         }
@@ -184,7 +184,8 @@ impl<'a> CloudUpload<'a> {
     }
 
     fn upload(&self, summary: &SnapshotSummary, status: &dyn StatusSink) -> Result<(), AgentError> {
-        let SnapshotObjects { data, manifest } = self.archive.objects(summary.snapshot)?;
+        // What is of earlier steps went up with those.
+        let SnapshotObjects { data, manifest, .. } = self.archive.objects(summary.snapshot)?;
         let snapshot = summary.snapshot;
         let (n_objects, bytes) = (data.len() + 1, summary.tarball_bytes);
         tracing::info!(%snapshot, cloud = self.cloud.url(), n_objects, bytes, "upload begins");

@@ -104,6 +104,9 @@ pub(crate) struct Fakes {
     pub(crate) cloud: Arc<FaultyStore>,
     pub(crate) book: Arc<StatusBook>,
     pub(crate) progress: Arc<RecordingSink>,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) filesystem: FilesystemId,
+    pub(crate) history: Arc<History>,
     _dir: tempfile::TempDir,
 }
 
@@ -147,6 +150,7 @@ impl Fakes {
         let evicter = Evicter::new(dir.path(), policy, Arc::clone(&clock));
         let book = StatusBook::open(&dir.path().join("status"), clock).unwrap();
         let book = Arc::new(book);
+        let history = Arc::new(History::new(index));
         let ports = StorePorts {
             filesystem,
             epoch: Epoch::new(1),
@@ -157,13 +161,26 @@ impl Fakes {
             local: local.clone(),
             cloud: has_cloud.then(|| CloudPort { store: cloud.clone(), id: Some(CLOUD_ID) }),
             former_clouds: Vec::new(),
-            keys,
-            history: Arc::new(History::new(index)),
+            keys: Arc::clone(&keys),
+            history: Arc::clone(&history),
             book: Arc::clone(&book),
             spill_dir: dir.path().to_path_buf(),
+            checkpoint_bytes: 16 << 20,
         };
         let progress = Arc::new(RecordingSink::default());
         let stages = StoreStages::new(ports, persister, evicter, progress.clone());
-        Self { stages, kvs, log, local, cloud, book, progress, _dir: dir }
+        Self {
+            stages,
+            kvs,
+            log,
+            local,
+            cloud,
+            book,
+            progress,
+            keys,
+            filesystem,
+            history,
+            _dir: dir,
+        }
     }
 }

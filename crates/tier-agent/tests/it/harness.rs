@@ -41,13 +41,20 @@ impl StatusSink for CrashingSink {
     }
 }
 
+/// After how much there is a part, and a checkpoint.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) part_bytes: u64,
+    pub(crate) checkpoint_bytes: u64,
+}
+
 pub(crate) struct Harness {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) keys: Arc<Keys>,
     pub(crate) filesystem: FilesystemId,
     pub(crate) memory: Arc<MemoryStore>,
     pub(crate) cloud: Arc<FaultyStore>,
-    part_bytes: u64,
+    sizes: Sizes,
     clock: Arc<dyn Clock>,
     live: Option<Live>,
 }
@@ -61,11 +68,12 @@ pub(crate) struct Live {
 
 impl Harness {
     pub(crate) fn new() -> Self {
-        Self::with_parts(PersistOptions::default().part_bytes)
+        let part_bytes = PersistOptions::default().part_bytes;
+        Self::with_sizes(Sizes { part_bytes, checkpoint_bytes: 16 << 20 })
     }
 
-    /// With snapshots that come in parts of so many bytes.
-    pub(crate) fn with_parts(part_bytes: u64) -> Self {
+    /// With snapshots that come in parts, and checkpoints.
+    pub(crate) fn with_sizes(sizes: Sizes) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(VirtualClock::at(1_480_000_000));
         drop(Core::create(dir.path(), &kvfs_options(), Arc::clone(&clock)).unwrap());
@@ -78,7 +86,7 @@ impl Harness {
             memory,
             cloud,
             clock,
-            part_bytes,
+            sizes,
             live: None,
         };
         harness.reopen();
@@ -118,7 +126,8 @@ impl Harness {
     ) -> TieringOutAgent {
         let path = self.dir.path();
         let options = PersistOptions {
-            part_bytes: self.part_bytes,
+            part_bytes: self.sizes.part_bytes,
+            object_bytes: 600,
             n_workers: 2,
             frame_bytes: 4096,
             tarball_bytes: 8192,
@@ -154,6 +163,7 @@ impl Harness {
             history: Arc::new(History::new(Arc::clone(index))),
             book: Arc::new(book),
             spill_dir: path.to_path_buf(),
+            checkpoint_bytes: self.sizes.checkpoint_bytes,
         };
         let stages = StoreStages::new(ports, persister, evicter, sink);
         TieringOutAgent::start(Box::new(stages)).unwrap()
@@ -235,13 +245,14 @@ impl Harness {
         assert!(problems.is_empty(), "{problems:?}");
     }
 
-    /// The index as it must be, from the tarballs: by their tables, and by scanning them.
+    /// The index as it must be, from the tarballs: by the newest checkpoint, by their tables, and by
+    /// scanning them.
     pub(crate) fn check_index(&self) {
         self.check_filesystem();
         let local = DirStore::create(&self.dir.path().join("tarballs")).unwrap();
         let archive = Archive::open(&local, &self.keys, self.filesystem).unwrap();
         let live = dump(&self.live().index);
-        for mode in [ScanMode::Tables, ScanMode::Full] {
+        for mode in [ScanMode::Checkpoint, ScanMode::Tables, ScanMode::Full] {
             let dir = tempfile::tempdir().unwrap();
             let fresh = open_index(dir.path());
             archive.rebuild_index(&fresh, mode, &mut Watch::default()).unwrap();
@@ -270,10 +281,15 @@ impl Harness {
             None => archive,
         };
         let index = Arc::new(open_index(&dir.path().join("index")));
-        archive.rebuild_index(&index, ScanMode::Tables, &mut Watch::default()).unwrap();
+        let salvaged = archive.salvage_index(&index, &mut Watch::default()).unwrap();
+        assert_eq!(salvaged.damages, []);
+        let by_tables = tempfile::tempdir().unwrap();
+        let by_tables = open_index(by_tables.path());
+        archive.rebuild_index(&by_tables, ScanMode::Tables, &mut Watch::default()).unwrap();
+        assert_eq!(dump(&index), dump(&by_tables));
         Core::create_empty(dir.path(), &kvfs_options(), Xid::new(0)).unwrap();
         let core = Core::open(dir.path(), &kvfs_options(), Arc::clone(&self.clock)).unwrap();
-        archive.restore_into(&index, &core, &[], &mut |_| {}).unwrap();
+        archive.restore_into(&index, &core, &salvaged, &mut |_| {}).unwrap();
         let recaller = self.recaller(&index, vec![self.memory.clone()]);
         (dir, Kvfs::new(Arc::new(core), Arc::new(recaller)))
     }

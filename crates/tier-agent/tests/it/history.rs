@@ -1,12 +1,18 @@
 //! A history of many small snapshots: a step costs what it changes, and not what there was.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use tier_agent::Stages;
 use tier_evict::PassGoal;
+use tier_index::{Index, IndexOptions};
+use tier_persist::{Archive, Watch};
+use tier_testkit::FakeKvs;
+use tier_types::{ErrorKind, LogService, PortError, Recall, RecallRequest, RecalledExtent};
 
 use crate::fakes::{CHUNK, Fakes};
+use crate::harness::dump;
 
 static GO_ON: AtomicBool = AtomicBool::new(false);
 
@@ -14,6 +20,8 @@ static GO_ON: AtomicBool = AtomicBool::new(false);
 struct Step {
     n_local: u64,
     n_cloud: u64,
+    /// A checkpoint came with it.
+    has_checkpoint: bool,
     elapsed: Duration,
 }
 
@@ -23,14 +31,40 @@ fn step(fakes: &mut Fakes, n: u64) -> Step {
     let (n_local, n_cloud) = (fakes.local.counted.count(), fakes.cloud.count());
     let start = Instant::now();
     let snapshot = fakes.stages.persist(&GO_ON).unwrap().unwrap().snapshot;
-    fakes.stages.upload(snapshot, &GO_ON).unwrap();
+    let mut has_checkpoint = false;
+    while let Some(next) = fakes.stages.state().unwrap().to_upload {
+        has_checkpoint |= next > snapshot;
+        fakes.stages.upload(next, &GO_ON).unwrap();
+    }
     let state = fakes.stages.state().unwrap();
-    assert_eq!((state.to_upload, state.safe_xid), (None, state.last_xid));
+    assert_eq!(state.safe_xid, state.last_xid);
     Step {
         n_local: fakes.local.counted.count() - n_local,
         n_cloud: fakes.cloud.count() - n_cloud,
+        has_checkpoint,
         elapsed: start.elapsed(),
     }
+}
+
+/// Nothing is read from what is restored.
+struct NoRecall;
+
+impl Recall for NoRecall {
+    fn recall(&self, _: &RecallRequest) -> Result<RecalledExtent, PortError> {
+        Err(PortError::new(ErrorKind::Failed, "nothing is recalled here"))
+    }
+}
+
+/// An index of what the cloud has, and how many requests that took.
+fn restore(fakes: &Fakes) -> (String, u64, Duration) {
+    let (dir, n_before, start) =
+        (tempfile::tempdir().unwrap(), fakes.cloud.count(), Instant::now());
+    let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
+    let archive = Archive::open(fakes.cloud.as_ref(), &fakes.keys, fakes.filesystem).unwrap();
+    let salvaged = archive.salvage_index(&index, &mut Watch::default()).unwrap();
+    let kvs = FakeKvs::empty(CHUNK, Arc::new(NoRecall), fakes.kvs.log().last_xid());
+    archive.restore_into(&index, &kvs, &salvaged, &mut |_| {}).unwrap();
+    (dump(&index), fakes.cloud.count() - n_before, start.elapsed())
 }
 
 /// `TIER_HISTORY_SNAPSHOTS` sets the number; times are printed, and judged by no test.
@@ -41,8 +75,14 @@ fn the_last_of_many_snapshots_asks_as_little_as_the_tenth() {
     drop(fakes.kvs.clone().file("file", &[1; CHUNK as usize]));
     fakes.stages.recover().unwrap();
     let steps: Vec<_> = (0..n_snapshots).map(|n| step(&mut fakes, n)).collect();
+    let n_checkpoints = steps.iter().filter(|step| step.has_checkpoint).count();
+    let steps: Vec<_> = steps.into_iter().filter(|step| !step.has_checkpoint).collect();
     let (tenth, last) = (&steps[9], steps.last().unwrap());
     assert_eq!((last.n_local, last.n_cloud), (tenth.n_local, tenth.n_cloud));
+    let (restored, n_requests, restore_time) = restore(&fakes);
+    assert_eq!(restored, dump(fakes.history.index()));
+    let n_pages = n_snapshots / 5 + 1;
+    assert!(n_requests < n_pages + 1000, "what is behind the checkpoint is read: {n_requests}");
     let n_local = fakes.local.counted.count();
     let start = Instant::now();
     fakes.stages.recover().unwrap();
@@ -58,7 +98,9 @@ fn the_last_of_many_snapshots_asks_as_little_as_the_tenth() {
         times[times.len() / 2]
     };
     println!(
-        "of {n_snapshots} snapshots the 10th took {:?}, the last {:?} (medians of 10), recovery {recovered:?}",
+        "of {n_snapshots} snapshots the 10th took {:?}, the last {:?} (medians of 10), \
+         recovery {recovered:?}, {n_checkpoints} checkpoints, restore {restore_time:?} with \
+         {n_requests} requests",
         median(&steps[5..15]),
         median(&steps[steps.len() - 10..]),
     );

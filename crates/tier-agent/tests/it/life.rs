@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use tier_testkit::{Model, TierOp, WorkloadOp, workload};
 
-use crate::harness::{Harness, apply, tree};
+use crate::harness::{Harness, Sizes, apply, tree};
 
 fn run(ops: &[WorkloadOp]) {
-    let mut harness = // Two or three files in a part.
-    Harness::with_parts(3000);
+    // Two or three files in a part, and two or three snapshots between checkpoints.
+    let mut harness = Harness::with_sizes(Sizes { part_bytes: 3000, checkpoint_bytes: 1 << 20 });
     let mut model = Model::default();
     let mut snapshots = BTreeMap::new();
     for (step, op) in ops.iter().enumerate() {

@@ -28,6 +28,9 @@ pub(crate) struct IndexRebuildArgs {
     /// Read every member, not only the tables of contents; works without manifests.
     #[arg(long)]
     pub(crate) full_scan: bool,
+    /// Read every table of contents, also of what the newest checkpoint has.
+    #[arg(long, conflicts_with = "full_scan")]
+    pub(crate) tables: bool,
     /// From the cloud's tarballs.
     #[arg(long)]
     pub(crate) from_cloud: bool,

@@ -27,7 +27,11 @@ pub(super) fn dump(context: &Context, args: &IndexDumpArgs) -> Result<()> {
 
 /// Makes a new index, which takes the place of the one that is there only when it is whole.
 pub(super) fn rebuild(context: &Context, args: &IndexRebuildArgs) -> Result<()> {
-    let mode = if args.full_scan { ScanMode::Full } else { ScanMode::Tables };
+    let mode = match (args.full_scan, args.tables) {
+        (true, _) => ScanMode::Full,
+        (false, true) => ScanMode::Tables,
+        (false, false) => ScanMode::Checkpoint,
+    };
     let options = RebuildOptions { mode, from_cloud: args.from_cloud };
     match context.live() {
         None => rebuild_at_rest(context, StoreDir::open(&args.store)?, options),

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use tier_persist::StepKind;
 use tier_status::{Stage, StatusHeader};
 
 use super::status::{stage_in, stage_name};
@@ -15,12 +16,22 @@ pub(super) fn run(context: &Context, args: &SnapshotsArgs) -> Result<()> {
     let place = store.store.dir().safe_place();
     let mut rows = Vec::new();
     let mut text = String::new();
+    let mut stages = Vec::new();
     for summary in archive.snapshots() {
         let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
-        // A log may be lost or moved away; what the archive lists was committed, and the index has
-        // it.
         let status = store.book().status(header)?;
-        let stage = status.map_or(Stage::Indexed, |status| stage_in(&status, place.as_ref()));
+        stages.push((summary, status.map(|status| stage_in(&status, place.as_ref()))));
+    }
+    // A store that was restored by a checkpoint has no logs of what came before that. Otherwise a log
+    // was lost or moved away; what the archive lists was committed, and the index has it.
+    let vouched = stages.iter().rev().find(|(summary, stage)| {
+        summary.kind == StepKind::Checkpoint && *stage >= Some(Stage::VerifiedLocal)
+    });
+    let vouched = vouched.map(|(summary, _)| summary.snapshot);
+    for (summary, stage) in stages {
+        let is_vouched = vouched >= Some(summary.snapshot);
+        let without_log = if is_vouched { Stage::VerifiedCloud } else { Stage::Indexed };
+        let stage = stage.unwrap_or(without_log);
         text.push_str(&format!(
             "{:>6}  {}  xids {:<17}  {:>8} inodes  {:>12}  {:>3} tarballs  {:>12}  {}\n",
             summary.snapshot.get(),
@@ -32,10 +43,13 @@ pub(super) fn run(context: &Context, args: &SnapshotsArgs) -> Result<()> {
             output::bytes(summary.tarball_bytes),
             stage_name(stage),
         ));
-        if summary.covered.is_some() {
-            text.truncate(text.trim_end().len());
-            text.push_str(" (part)\n");
-        }
+        let remark = match (summary.kind, summary.covered) {
+            (StepKind::Checkpoint, _) => " (checkpoint)\n",
+            (StepKind::Snapshot, Some(_)) => " (part)\n",
+            (StepKind::Snapshot, None) => "\n",
+        };
+        text.truncate(text.trim_end().len());
+        text.push_str(remark);
         rows.push(json!({
             "snapshot": summary.snapshot.get(),
             "epoch": summary.epoch.get(),
@@ -48,6 +62,11 @@ pub(super) fn run(context: &Context, args: &SnapshotsArgs) -> Result<()> {
             "tarball_bytes": summary.tarball_bytes,
             "state": stage_name(stage),
             "is_part": summary.covered.is_some(),
+            "kind": match summary.kind {
+                StepKind::Snapshot => "snapshot",
+                StepKind::Checkpoint => "checkpoint",
+            },
+            "table_bytes": summary.table_bytes,
         }));
     }
     context.console.report(&Value::Array(rows), &text)

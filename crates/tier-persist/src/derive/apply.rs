@@ -57,6 +57,8 @@ const BATCHES_AHEAD: usize = 2;
 /// How the contents of tarballs are found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ScanMode {
+    /// From the newest checkpoint, and the tables of contents behind it.
+    Checkpoint,
     /// From their tables of contents: a small part of the bytes.
     Tables,
     /// From their members, all of them.
@@ -71,7 +73,8 @@ pub(crate) struct Apply<'a> {
 }
 
 impl Archive<'_> {
-    /// Applies the manifests of the chain from the one of this number on.
+    /// Applies the manifests of the chain from the one of this number on; those before a checkpoint
+    /// together, if it may be used and nothing was applied.
     pub(crate) fn apply_from(
         &self,
         first: usize,
@@ -81,7 +84,10 @@ impl Archive<'_> {
     ) -> Result<Vec<Damage>, PersistError> {
         let mut damages = Vec::new();
         let apply = Apply { source: self.tarballs(), mode };
-        for link in self.links().iter().skip(first) {
+        let by_checkpoint = first == 0 && mode == ScanMode::Checkpoint;
+        let first_by_tables =
+            if by_checkpoint { self.load_checkpoint(writer, watch)?.n_steps } else { first };
+        for link in self.links().iter().skip(first_by_tables) {
             same_chunk_bytes(writer.chunk_bytes(), link.chunk_bytes)?;
             // One manifest in memory at a time. Of one that is lost nothing is in any index.
             if !link.is_lost() {
@@ -187,7 +193,7 @@ impl Apply<'_> {
             let read = reader.join().unwrap_or(Err(PersistError::Pipeline));
             // If the index failed the reader only says that its channel was closed.
             let damages = applied.and(read)?;
-            let by_tables = self.mode == ScanMode::Tables;
+            let by_tables = self.mode != ScanMode::Full;
             assert!(damages.is_empty() || !by_tables, "by tables, damage is an error");
             Ok(damages)
         })
@@ -209,9 +215,11 @@ impl Apply<'_> {
             let name = self.source.name_of(object);
             let mut batch = Batch { found, contents, name, damages: Vec::new() };
             match (self.mode, input) {
-                (ScanMode::Tables, Input::Listed(object)) => batch.read_table(self, object)?,
-                (ScanMode::Full, _) | (ScanMode::Tables, Input::Recovered(_)) => {
+                (ScanMode::Full, _) | (_, Input::Recovered(_)) => {
                     batch.read_members(self, input)?;
+                }
+                (ScanMode::Checkpoint | ScanMode::Tables, Input::Listed(object)) => {
+                    batch.read_table(self, object)?;
                 }
             }
             // A batch is of one tarball: its entries' frames are that tarball's.

@@ -63,7 +63,7 @@ impl Archive<'_> {
             tracing::info!(n_behind, "bringing the index up to the manifests");
         }
         let watch = &mut Watch::default();
-        self.apply_from(first, &mut writer, ScanMode::Tables, watch).map(drop)
+        self.apply_from(first, &mut writer, ScanMode::Checkpoint, watch).map(drop)
     }
 }
 

@@ -1,19 +1,21 @@
 //! Rebuilding: an index from the tarballs alone, also while another one is in use.
 //!
 //! An index is derived and disposable. When it is lost, damaged or doubted, it is made again from
-//! the tarballs, in one of three ways, from the fastest to the most thorough:
+//! the tarballs, in one of four ways, from the fastest to the most thorough:
 //!
-//! 1. **By tables** ([`ScanMode::Tables`]): the manifests say which tarballs are committed, and
+//! 1. **By the newest checkpoint** ([`ScanMode::Checkpoint`]), and by tables behind it: it costs what
+//!    is live, and not what ever was. A checkpoint that is damaged is gone past.
+//! 2. **By tables** ([`ScanMode::Tables`]): the manifests say which tarballs are committed, and
 //!    their tables of contents what is in them. It reads about a hundredth of the bytes. Damage is
 //!    an error, because an index that silently lacks a part would let the evicter trust what is not
 //!    there, and a recall miss what is.
-//! 2. **By members** ([`ScanMode::Full`]): every frame is read, decrypted, decompressed and parsed.
+//! 3. **By members** ([`ScanMode::Full`]): every frame is read, decrypted, decompressed and parsed.
 //!    What is damaged is listed, and scanning goes on behind it; what the damaged frames held is
 //!    taken from the table of contents if that can be read. So a rebuild says in passing whether
 //!    all data is whole, and an index of a damaged archive knows all that is left of it. Another
 //!    copy of the tarballs (the cloud's) can be added afterwards ([`Archive::add_to_index`]): where
 //!    both have an entry they agree, and where one has none the other's counts.
-//! 3. **Without manifests** ([`rebuild_without_manifests`]): every tarball in the store, each by
+//! 4. **Without manifests** ([`rebuild_without_manifests`]): every tarball in the store, each by
 //!    what it says itself. That is the last resort. What is lost with the manifests is which
 //!    tarballs were committed, and which histories were abandoned: a tarball of an attempt that a
 //!    crash cut short, or of a writer that was replaced, counts like any other. The index then does
@@ -30,7 +32,7 @@
 //! apart by the index's generation. A crash before the exchange leaves the old index and a
 //! directory to be removed; after it, the new one. There is never none, and never a mixture of two.
 //!
-//! **Why the result is the same.** All three ways feed the same code as a live snapshot does
+//! **Why the result is the same.** All of these ways feed the same code as a live snapshot does
 //! ([`crate::derive::apply`]), in which the order of what comes does not matter. Tests compare the
 //! dumps of all of them with the live index's, byte for byte.
 

@@ -1,7 +1,8 @@
 //! Restoring: a lost filesystem from its tarballs.
 //!
 //! Every inode's newest metadata is put back, and detours in place of its data: so restoring costs
-//! reading the tables of contents, and data comes back when it is read. Which metadata is the
+//! reading the newest checkpoint and the tables of contents behind it, and data comes back when it is
+//! read. Which metadata is the
 //! newest, and what the chunk map is, the index says; an entry of a table that the index does not
 //! point at is an older version. Inodes come in any order, each once.
 //!
@@ -16,11 +17,17 @@ use tier_types::{
     PortError, Xid,
 };
 
+use crate::damage::Damage;
+use crate::derive::salvage::{Doubtful, Salvaged};
 use crate::error::PersistError;
+use crate::format::checkpoint::CheckpointInode;
 use crate::format::tarball::layout::FramePosition;
 use crate::format::tarball::toc::entry::TocEntry;
 use crate::lost::{LostRange, LostRanges};
 use crate::read::chain::Archive;
+use crate::read::metadata::read_metadata;
+use crate::read::small::is_of_the_object;
+use crate::read::tarball_source::TarballSource;
 
 /// Extents that are asked of the index at a time.
 const EXTENTS_PER_READ: usize = 1024;
@@ -32,21 +39,33 @@ pub struct RestoredInodes {
     pub n_inodes: u64,
     /// What of their data is lost.
     pub lost: LostRanges,
+    /// What metadata could be read nowhere.
+    pub damages: Vec<Damage>,
 }
 
 impl Archive<'_> {
     /// Puts every inode of the newest snapshot into an empty filesystem, with detours in place of
-    /// its data. The index must hold exactly these snapshots.
+    /// its data. The index must hold exactly these snapshots, as [salvaged](Self::salvage_index).
     pub fn restore_into(
         &self,
         index: &Index,
         instance: &dyn MountedInstance,
-        doubtful: &[Doubtful],
+        salvaged: &Salvaged,
         progress: &mut dyn FnMut(u64),
     ) -> Result<RestoredInodes, PersistError> {
-        let restored = RestoredInodes::default();
+        let (doubtful, restored) = (salvaged.doubtful.as_slice(), RestoredInodes::default());
         let mut restore = Restore { index, instance, doubtful, restored };
-        for link in self.links() {
+        let (loaded, behind) = self.links().split_at(salvaged.n_loaded);
+        if let Some(checkpoint) = loaded.last() {
+            self.read_checkpoint(checkpoint, &mut |inodes| {
+                for inode in &inodes {
+                    restore.checkpoint_inode(inode, self.tarballs())?;
+                    progress(restore.restored.n_inodes);
+                }
+                Ok(())
+            })?;
+        }
+        for link in behind {
             self.visit_step(link, &mut |tarball, entry| {
                 let FramePosition { frame, offset } = entry.at;
                 restore.entry(&entry, Location { tarball, frame, offset })?;
@@ -54,7 +73,7 @@ impl Archive<'_> {
                 Ok(())
             })?;
         }
-        let RestoredInodes { n_inodes, lost } = &restore.restored;
+        let RestoredInodes { n_inodes, lost, .. } = &restore.restored;
         tracing::info!(n_inodes, lost_bytes = lost.n_bytes(), "filesystem restored");
         Ok(restore.restored)
     }
@@ -82,12 +101,43 @@ impl Restore<'_> {
         self.inode(inode)
     }
 
+    /// Restores an inode of a checkpoint, if no later step has it.
+    fn checkpoint_inode(
+        &mut self,
+        inode: &CheckpointInode,
+        source: TarballSource<'_>,
+    ) -> Result<(), PersistError> {
+        let CheckpointInode { record, metadata } = inode;
+        let Some(InodeLocation::At { xid, location }) = record.newest else { return Ok(()) };
+        if self.index.inode(record.ino)? != record.newest {
+            return Ok(());
+        }
+        if let Some(metadata) = metadata {
+            return self.inode(metadata);
+        }
+        // Not in the checkpoint: when that was made, the filesystem had another state of it.
+        match read_metadata(source, self.index, record.ino, location) {
+            Ok(inode) if inode.attr.xid == xid => self.inode(&inode),
+            Err(error) if !is_of_the_object(&error) => Err(error),
+            other => {
+                let object = format!("the metadata of inode {}", record.ino);
+                let problem = match other {
+                    Ok(_) => "it is of another transaction".to_string(),
+                    Err(error) => error.to_string(),
+                };
+                self.restored.damages.push(Damage { object, problem, missing: false });
+                Ok(())
+            }
+        }
+    }
+
     fn inode(&mut self, inode: &InodeState) -> Result<(), PersistError> {
         let (ino, size_bytes) = (inode.attr.ino, inode.attr.size_bytes);
         let chunk_bytes = self.index.chunk_bytes();
         let runs = Runs { index: self.index, ino, at: Some(ChunkNo::new(0)), page: Vec::new() };
-        // What the index does not know of a file that changed in a damaged step was perhaps there.
-        let is_doubtful = self.doubtful.iter().any(|step| step.has(inode.attr.xid));
+        // What the index does not know of a file that may have changed in a damaged step was perhaps
+        // there.
+        let is_doubtful = self.doubtful.iter().any(|step| step.may_have(ino, inode.attr.xid));
         let known_bytes = if is_doubtful { size_bytes } else { 0 };
         let n_chunks = known_bytes.div_ceil(u64::from(chunk_bytes));
         let runs = LostGaps { runs, at: 0, n_chunks, xid: inode.attr.xid, next: None };
@@ -103,21 +153,6 @@ impl Restore<'_> {
         self.instance.restore_inode(inode, &mut noted).map_err(PersistError::Restore)?;
         self.restored.n_inodes += 1;
         Ok(())
-    }
-}
-
-/// Transactions of a step of which not all can be read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Doubtful {
-    /// The last one before them.
-    pub after: Xid,
-    /// The last one of them.
-    pub last: Xid,
-}
-
-impl Doubtful {
-    fn has(self, xid: Xid) -> bool {
-        xid > self.after && xid <= self.last
     }
 }
 

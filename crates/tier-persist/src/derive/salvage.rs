@@ -8,13 +8,13 @@
 use std::collections::HashSet;
 
 use tier_index::{Index, IndexWriter, TarballId};
-use tier_types::Xid;
+use tier_types::{Ino, Xid};
 
 use crate::damage::Damage;
 use crate::derive::apply::{
     Apply, Input, ScanMode, row_past_damage, same_chunk_bytes, set_applied,
 };
-use crate::derive::restore::Doubtful;
+use crate::derive::checkpoint::Loaded;
 use crate::error::PersistError;
 use crate::format::tarball::layout::FramePosition;
 use crate::format::tarball::row::TarballObject;
@@ -33,7 +33,27 @@ pub struct Salvaged {
     /// What could be read nowhere.
     pub damages: Vec<Damage>,
     /// Steps of which not all could be read.
-    pub doubtful: Vec<Doubtful>,
+    pub(crate) doubtful: Vec<Doubtful>,
+    /// Steps at the beginning of the history that a checkpoint brought into the index.
+    pub(crate) n_loaded: usize,
+}
+
+/// Transactions of a step of which not all can be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Doubtful {
+    /// The last one before them.
+    pub(crate) after: Xid,
+    /// The last one of them.
+    pub(crate) last: Xid,
+}
+
+impl Doubtful {
+    /// Whether an inode whose newest transaction is this one may have changed in the step: if it was
+    /// there by its end, and was not left alone from before it. An inode has the number of the
+    /// transaction that made it, so that one with a higher number came later.
+    pub(crate) fn may_have(self, ino: Ino, xid: Xid) -> bool {
+        xid > self.after && ino.get() <= self.last.get()
+    }
 }
 
 impl Archive<'_> {
@@ -46,20 +66,28 @@ impl Archive<'_> {
         watch: &mut Watch<'_>,
     ) -> Result<Salvaged, PersistError> {
         let mut writer = index.writer();
-        let mut salvaged = Salvaged::default();
+        let Loaded { n_steps, skipped } = self.load_checkpoint(&mut writer, watch)?;
+        let mut salvaged = Salvaged { n_loaded: n_steps, ..Salvaged::default() };
         let mut after = Xid::new(0);
-        for link in self.links() {
-            same_chunk_bytes(writer.chunk_bytes(), link.chunk_bytes)?;
-            let n_damages = salvaged.damages.len();
-            if !link.is_lost() {
-                self.salvage_step(link, &mut writer, watch, &mut salvaged.damages)?;
-            }
+        for (position, link) in self.links().iter().enumerate() {
             let last = link.summary.last_xid;
-            if link.is_lost() || salvaged.damages.len() > n_damages {
+            let mut is_doubtful = link.is_doubtful;
+            if position >= n_steps {
+                same_chunk_bytes(writer.chunk_bytes(), link.chunk_bytes)?;
+                let n_damages = salvaged.damages.len();
+                if !link.is_lost() {
+                    self.salvage_step(link, &mut writer, watch, &mut salvaged.damages)?;
+                }
+                let damage = skipped.iter().filter(|(skipped, _)| *skipped == position);
+                salvaged.damages.extend(damage.map(|(_, damage)| damage.clone()));
+                is_doubtful |= salvaged.damages.len() > n_damages;
+                // Remembered, so that the checkpoints of this store say it as well.
+                set_applied(&mut writer, &ChainLink { is_doubtful, ..ChainLink::clone(link) })?;
+            }
+            if is_doubtful {
                 salvaged.doubtful.push(Doubtful { after, last });
             }
             after = last;
-            set_applied(&mut writer, link)?;
         }
         writer.flush()?;
         Ok(salvaged)

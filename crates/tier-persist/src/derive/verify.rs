@@ -13,6 +13,7 @@ use tier_types::{Call, ErrorKind, Ino, ObjectName, ObjectStore, PortError, Snaps
 use crate::damage::Damage;
 use crate::error::PersistError;
 use crate::format::digest::Sha256Stream;
+use crate::format::names::PackedKind;
 use crate::format::tarball::row::TarballObject;
 use crate::format::tarball::toc::entry::TocEntry;
 use crate::progress::Watch;
@@ -113,7 +114,7 @@ impl Archive<'_> {
                 return note(report, &manifest.name, Err(error));
             }
             objects => {
-                for object in objects?.all() {
+                for object in objects?.own() {
                     watch.check_stop()?;
                     report.n_objects += 1;
                     // A manifest may say any length; the object is compared with it below.
@@ -133,7 +134,26 @@ impl Archive<'_> {
         watch: &Watch<'_>,
         report: &mut VerifyReport,
     ) -> Result<(), PersistError> {
-        for tarball in &self.manifest(link)?.tarballs {
+        let manifest = self.manifest(link)?;
+        let stores = [self.store()];
+        let source = self.tarballs_in(&stores);
+        let number = (manifest.epoch, manifest.snapshot);
+        // What is of earlier steps was read with them.
+        let own =
+            manifest.packed.iter().filter(|o| (o.name.id.epoch, o.name.id.snapshot) == number);
+        for object in own {
+            watch.check_stop()?;
+            let name = object.object_name(self.filesystem());
+            if !report.damages.iter().any(|damage| damage.object == name.as_str()) {
+                let read = match object.name.kind {
+                    PackedKind::Inodes => source.read_inodes(object).map(drop),
+                    PackedKind::Steps => source.read_steps(object).map(drop),
+                    PackedKind::Segment => source.read_packed(object).map(drop),
+                };
+                note(report, &name, read)?;
+            }
+        }
+        for tarball in &manifest.tarballs {
             watch.check_stop()?;
             let name = tarball.object_name(self.filesystem());
             let known = report.damages.iter().any(|damage| damage.object == name.as_str());

@@ -17,7 +17,8 @@ use crate::error::PersistError;
 use crate::format::claim::WriterToken;
 use crate::format::digest::{ContentDigest, sha256};
 use crate::format::keys::Keys;
-use crate::format::names::{self, FilesystemId, ObjectKind};
+use crate::format::names::{self, FilesystemId, ObjectKind, PackedKind};
+use crate::format::packed::PackedObject;
 use crate::format::postcard;
 use crate::format::signed::{self, Magic, SIGNED_BYTES_MAX, SignedContent};
 use crate::format::signer::Signer;
@@ -73,12 +74,13 @@ pub(crate) struct Manifest {
     pub(crate) n_inodes: u64,
     pub(crate) data_bytes: u64,
     pub(crate) tarballs: Vec<TarballObject>,
+    pub(crate) packed: Vec<PackedObject>,
     /// Objects of other kinds.
     pub(crate) others: Vec<OtherObject>,
     pub(crate) signer: Signer,
 }
 
-/// An object that is no tarball.
+/// An object of a kind that this version does not know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct OtherObject {
     /// What it is; a number that only a later version may know.
@@ -95,12 +97,14 @@ pub(crate) struct OtherObject {
 #[derive(Debug)]
 pub(crate) struct OpenedManifest {
     pub(crate) manifest: Manifest,
-    pub(crate) reference: ManifestRef,
     pub(crate) encrypted: bool,
 }
 
-/// The kind of a tarball in a list of objects.
+// The kinds in a list of objects.
 const TARBALL: u32 = 1;
+const INODES: u32 = 2;
+const STEPS: u32 = 3;
+const SEGMENT: u32 = 4;
 
 #[derive(Serialize, Deserialize)]
 struct WireManifest {
@@ -160,6 +164,7 @@ struct WireObject {
 struct WireTarball {
     n_members: u64,
     root: WireRoot,
+    table_bytes: u64,
 }
 
 impl Manifest {
@@ -187,8 +192,7 @@ impl Manifest {
         if manifest.name() != *name {
             return Err(PersistError::damaged(name, "it is another snapshot's manifest"));
         }
-        let reference = manifest.reference(bytes);
-        Ok(OpenedManifest { manifest, reference, encrypted })
+        Ok(OpenedManifest { manifest, encrypted })
     }
 
     /// The manifest that was serialised as these bytes.
@@ -203,6 +207,7 @@ impl Manifest {
 
     fn to_wire(&self) -> WireManifest {
         let tarballs = self.tarballs.iter().map(|t| WireObject::of_tarball(t, self.filesystem));
+        let packed = self.packed.iter().map(|p| WireObject::of_packed(p, self.filesystem));
         let others = self.others.iter().map(|o| WireObject::of_other(o, self.filesystem));
         let range = self
             .range
@@ -223,7 +228,7 @@ impl Manifest {
             failed: self.failed.iter().map(|ino| ino.get()).collect(),
             n_inodes: self.n_inodes,
             data_bytes: self.data_bytes,
-            objects: tarballs.chain(others).collect(),
+            objects: tarballs.chain(packed).chain(others).collect(),
         }
     }
 
@@ -232,12 +237,12 @@ impl Manifest {
         // Values that would break arithmetic further up are refused here, once.
         (wire.chunk_bytes > 0 && nanos < 1_000_000_000).then_some(())?;
         let filesystem = FilesystemId::from_bytes(wire.filesystem);
-        let (mut tarballs, mut others) = (Vec::new(), Vec::new());
+        let (mut tarballs, mut packed, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for object in wire.objects {
-            if object.kind == TARBALL {
-                tarballs.push(object.into_tarball(filesystem)?);
-            } else {
-                others.push(object.into_other(filesystem)?);
+            match object.kind {
+                TARBALL => tarballs.push(object.into_tarball(filesystem)?),
+                INODES | STEPS | SEGMENT => packed.push(object.into_packed(filesystem)?),
+                _ => others.push(object.into_other(filesystem)?),
             }
         }
         let range = match wire.range {
@@ -263,6 +268,7 @@ impl Manifest {
             n_inodes: wire.n_inodes,
             data_bytes: wire.data_bytes,
             tarballs,
+            packed,
             others,
             signer,
         })
@@ -272,12 +278,29 @@ impl Manifest {
 impl WireObject {
     fn of_tarball(tarball: &TarballObject, filesystem: FilesystemId) -> Self {
         let root = WireRoot::from(&tarball.root);
-        let about = postcard::to_bytes(&WireTarball { n_members: tarball.n_members, root });
+        let TarballObject { n_members, table_bytes, .. } = *tarball;
+        let about = postcard::to_bytes(&WireTarball { n_members, root, table_bytes });
         let TarballObject { content, header, recipients, .. } = tarball.clone();
         let name = tarball.object_name(filesystem);
         let kind = TARBALL;
         let object = OtherObject { kind, name, content, header, recipients, about };
         Self::of_other(&object, filesystem)
+    }
+
+    fn of_packed(packed: &PackedObject, filesystem: FilesystemId) -> Self {
+        let PackedObject { content, recipients, about, .. } = packed.clone();
+        let (name, about) = (packed.object_name(filesystem), postcard::to_bytes(&about));
+        let kind = kind_of(packed.name.kind);
+        let object = OtherObject { kind, name, content, header: Vec::new(), recipients, about };
+        Self::of_other(&object, filesystem)
+    }
+
+    fn into_packed(self, filesystem: FilesystemId) -> Option<PackedObject> {
+        let OtherObject { kind, name, content, recipients, about, .. } =
+            self.into_other(filesystem)?;
+        let Some((_, ObjectKind::Packed(name))) = names::parse(&name) else { return None };
+        let packed = PackedObject { name, content, recipients, about: postcard::parse(&about)? };
+        (kind == kind_of(name.kind) && packed.has_sound_lengths()).then_some(packed)
     }
 
     #[expect(clippy::expect_used, reason = "names of this archive have its prefix")]
@@ -300,8 +323,17 @@ impl WireObject {
         let OtherObject { name, content, header, recipients, about, .. } =
             self.into_other(filesystem)?;
         let Some((_, ObjectKind::Tarball(name))) = names::parse(&name) else { return None };
-        let WireTarball { n_members, root } = postcard::parse(&about)?;
-        Some(TarballObject { name, content, header, recipients, n_members, root: root.into() })
+        let WireTarball { n_members, root, table_bytes } = postcard::parse(&about)?;
+        let root = root.into();
+        Some(TarballObject { name, content, header, recipients, n_members, root, table_bytes })
+    }
+}
+
+fn kind_of(kind: PackedKind) -> u32 {
+    match kind {
+        PackedKind::Inodes => INODES,
+        PackedKind::Steps => STEPS,
+        PackedKind::Segment => SEGMENT,
     }
 }
 
@@ -324,7 +356,8 @@ mod tests {
     use tier_index::TarballId;
 
     use super::*;
-    use crate::format::names::{NameToken, TarballName};
+    use crate::format::names::{NameToken, PackedName, TarballName};
+    use crate::format::packed::PackedAbout;
     use crate::format::tarball::row::FrameRow;
 
     fn sample(keys: &Keys) -> Manifest {
@@ -339,6 +372,13 @@ mod tests {
             recipients: vec![[8; 8]],
             n_members: 4,
             root: FrameRow { offset: 9, compressed: 5, decompressed: 6, digest: [7; 16] },
+            table_bytes: 11,
+        };
+        let packed = |kind| PackedObject {
+            name: PackedName { id, token: NameToken([3; 8]), kind, encrypted: true },
+            content,
+            recipients: vec![[8; 8]],
+            about: PackedAbout { first: 1, last: 2, content_bytes: 3 },
         };
         let unknown = OtherObject {
             kind: 77,
@@ -365,6 +405,11 @@ mod tests {
             n_inodes: 4,
             data_bytes: 1000,
             tarballs: vec![tarball],
+            packed: vec![
+                packed(PackedKind::Inodes),
+                packed(PackedKind::Steps),
+                packed(PackedKind::Segment),
+            ],
             others: vec![unknown],
             signer: keys.signer(),
         }
@@ -383,7 +428,6 @@ mod tests {
             let object = manifest.to_object(&keys).unwrap();
             let opened = Manifest::from_object(&object, &manifest.name(), &keys).unwrap();
             assert_eq!(opened.manifest, manifest);
-            assert_eq!(opened.reference, manifest.reference(&object));
         }
     }
 

@@ -5,13 +5,15 @@
 //! show that what was once written is still read. An object's layers from the outside in are a name
 //! ([`names`]), age encryption ([`age`], with [`keys`]), zstd frames and their seek table
 //! ([`compress`], [`seekable`]), and inside them a pax tar stream ([`tarball`]); a [`manifest`] and a
-//! [`claim`] are each one [`signed`], compressed and encrypted value.
+//! [`claim`] are each one [`signed`], compressed and encrypted value, and what a manifest vouches for,
+//! as the contents of a [`checkpoint`], is [`packed`] without a signature of its own.
 //!
 //! Decoders trust nothing: a length is checked before anything of that length is allocated, and
 //! every failure is `None`, a `&'static str` or a typed error. Encoders are given values that this
 //! crate made, and assert what must hold of them.
 
 pub(crate) mod age;
+pub(crate) mod checkpoint;
 pub(crate) mod claim;
 pub(crate) mod compress;
 pub(crate) mod digest;
@@ -19,6 +21,7 @@ pub(crate) mod keys;
 pub(crate) mod manifest;
 pub(crate) mod names;
 pub(crate) mod object;
+pub(crate) mod packed;
 pub(crate) mod postcard;
 pub(crate) mod seekable;
 pub(crate) mod signed;

@@ -1,7 +1,8 @@
 //! Object names: filesystem, kind, epoch, snapshot and part of each object of an archive.
 //!
 //! `FILESYSTEM/claims/eEPOCH.claim`, `FILESYSTEM/manifests/eEPOCH-sSNAPSHOT.manifest` and
-//! `FILESYSTEM/data/eEPOCH/sSNAPSHOT-pPART-TOKEN.tar.zst[.age]` (`docs/formats/cloud.md`). Claims
+//! `FILESYSTEM/data/eEPOCH/sSNAPSHOT-pPART-TOKEN.tar.zst[.age]`, with other endings for what is no
+//! tarball (`docs/formats/cloud.md`). Claims
 //! and manifests have prefixes of their own, so that they are listed without the data, which are
 //! many more. Their names are known beforehand, and are given once: what creates them learns whether
 //! something else did. The names of data have a random token, so that no name is ever used for two
@@ -64,6 +65,7 @@ pub(crate) enum ObjectKind {
     Claim(Epoch),
     Manifest { epoch: Epoch, snapshot: SnapshotId },
     Tarball(TarballName),
+    Packed(PackedName),
 }
 
 /// What the name of a tarball says.
@@ -73,6 +75,39 @@ pub(crate) struct TarballName {
     /// One for all tarballs of an attempt at a snapshot.
     pub(crate) token: NameToken,
     pub(crate) encrypted: bool,
+}
+
+/// What the name of a packed object says.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct PackedName {
+    /// The step that wrote it, and its number among those of its kind.
+    pub(crate) id: TarballId,
+    pub(crate) token: NameToken,
+    pub(crate) kind: PackedKind,
+    pub(crate) encrypted: bool,
+}
+
+/// What a packed object holds: one compressed value, read as a whole.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum PackedKind {
+    /// Inodes of a checkpoint.
+    Inodes,
+    /// Steps of the history, of a checkpoint.
+    Steps,
+    /// A piece of a log segment.
+    Segment,
+}
+
+impl PackedKind {
+    const ALL: [Self; 3] = [Self::Inodes, Self::Steps, Self::Segment];
+
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Inodes => "inodes.zst",
+            Self::Steps => "steps.zst",
+            Self::Segment => "log.zst",
+        }
+    }
 }
 
 /// What makes the name of a data object unique.
@@ -122,14 +157,40 @@ pub(crate) fn manifest_name(
 }
 
 pub(crate) fn tarball_name(filesystem: FilesystemId, tarball: TarballName) -> ObjectName {
-    let TarballName { id: TarballId { epoch, snapshot, part }, token, encrypted } = tarball;
-    let prefix = snapshot_prefix(filesystem, epoch, snapshot);
-    let token = u64::from_be_bytes(token.0);
-    let ending = if encrypted { "tar.zst.age" } else { "tar.zst" };
-    name(format!("{prefix}{part:06}-{token:016x}.{ending}"))
+    let TarballName { id, token, encrypted } = tarball;
+    data_name(filesystem, id, token, "tar.zst", encrypted)
 }
 
-/// Whether the name is that of an encrypted tarball.
+pub(crate) fn packed_name(filesystem: FilesystemId, packed: PackedName) -> ObjectName {
+    let PackedName { id, token, kind, encrypted } = packed;
+    data_name(filesystem, id, token, kind.ending(), encrypted)
+}
+
+fn data_name(
+    filesystem: FilesystemId,
+    id: TarballId,
+    token: NameToken,
+    ending: &str,
+    encrypted: bool,
+) -> ObjectName {
+    let TarballId { epoch, snapshot, part } = id;
+    let prefix = snapshot_prefix(filesystem, epoch, snapshot);
+    let token = u64::from_be_bytes(token.0);
+    let age = if encrypted { ".age" } else { "" };
+    name(format!("{prefix}{part:06}-{token:016x}.{ending}{age}"))
+}
+
+/// The step that wrote an object of data.
+pub(crate) fn step_of_data(name: &ObjectName) -> Option<(Epoch, SnapshotId)> {
+    let id = match parse(name)?.1 {
+        ObjectKind::Tarball(tarball) => tarball.id,
+        ObjectKind::Packed(packed) => packed.id,
+        ObjectKind::Claim(_) | ObjectKind::Manifest { .. } => return None,
+    };
+    Some((id.epoch, id.snapshot))
+}
+
+/// Whether the name is that of an encrypted object of data.
 pub(crate) fn is_encrypted(name: &ObjectName) -> bool {
     name.as_str().rsplit('.').next() == Some("age")
 }
@@ -149,9 +210,7 @@ pub(crate) fn parse(name: &ObjectName) -> Option<(FilesystemId, ObjectKind)> {
             let (epoch, snapshot) = (Epoch::new(epoch), SnapshotId::new(snapshot));
             ObjectKind::Manifest { epoch, snapshot }
         }
-        ("data", "tar.zst" | "tar.zst.age") => {
-            ObjectKind::Tarball(parse_tarball(stem, ending == "tar.zst.age")?)
-        }
+        ("data", ending) => parse_data(stem, ending)?,
         _ => return None,
     };
     // Two names must never be taken for one object's: zeros in front are as they are written here.
@@ -163,11 +222,12 @@ fn object_name(filesystem: FilesystemId, kind: ObjectKind) -> ObjectName {
         ObjectKind::Claim(epoch) => claim_name(filesystem, epoch),
         ObjectKind::Manifest { epoch, snapshot } => manifest_name(filesystem, epoch, snapshot),
         ObjectKind::Tarball(tarball) => tarball_name(filesystem, tarball),
+        ObjectKind::Packed(packed) => packed_name(filesystem, packed),
     }
 }
 
-/// `eEPOCH/sSNAPSHOT-pPART-TOKEN`
-fn parse_tarball(stem: &str, encrypted: bool) -> Option<TarballName> {
+/// `eEPOCH/sSNAPSHOT-pPART-TOKEN` and an ending.
+fn parse_data(stem: &str, ending: &str) -> Option<ObjectKind> {
     let (epoch, rest) = stem.split_once('/')?;
     let mut parts = rest.split('-');
     let (snapshot, part, token) = (parts.next()?, parts.next()?, parts.next()?);
@@ -177,7 +237,16 @@ fn parse_tarball(stem: &str, encrypted: bool) -> Option<TarballName> {
         part: u32::try_from(number(part, 'p')?).ok()?,
     };
     let token = NameToken(u64::from_str_radix(token, 16).ok()?.to_be_bytes());
-    parts.next().is_none().then_some(TarballName { id, token, encrypted })
+    parts.next().is_none().then_some(())?;
+    let (plain_ending, encrypted) = match ending.strip_suffix(".age") {
+        Some(plain) => (plain, true),
+        None => (ending, false),
+    };
+    if plain_ending == "tar.zst" {
+        return Some(ObjectKind::Tarball(TarballName { id, token, encrypted }));
+    }
+    let kind = PackedKind::ALL.into_iter().find(|kind| kind.ending() == plain_ending)?;
+    Some(ObjectKind::Packed(PackedName { id, token, kind, encrypted }))
 }
 
 /// The number behind a letter.
@@ -213,7 +282,16 @@ mod tests {
             assert_eq!(is_encrypted(&name), encrypted);
             assert!(name.as_str().starts_with(&data_prefix(filesystem)));
             assert!(name.as_str().starts_with(&snapshot_prefix(filesystem, epoch, snapshot)));
+            assert_eq!(step_of_data(&name), Some((epoch, snapshot)));
+            for kind in PackedKind::ALL {
+                let packed = PackedName { id, token: NameToken(token), kind, encrypted };
+                let name = packed_name(filesystem, packed);
+                assert_eq!(parse(&name), Some((filesystem, ObjectKind::Packed(packed))));
+                assert_eq!(is_encrypted(&name), encrypted);
+                assert_eq!(step_of_data(&name), Some((epoch, snapshot)));
+            }
         }
+        assert_eq!(step_of_data(&manifest), None);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! The live history is the chain of parents from the newest manifest of the newest epoch back to
 //! the first. Manifests that are not on it are left over from a writer that was replaced. Opening
-//! an archive reads and checks every manifest of the chain, and keeps a summary of each: what it
+//! an archive reads and checks every manifest of the chain, back to a checkpoint, which has all before it, and
+//! keeps a summary of each: what it
 //! lists can be large, and is read again when it is needed.
 
 use std::cmp::Reverse;
@@ -13,11 +14,12 @@ use tier_types::{Call, Epoch, ErrorKind, HasKind, ObjectName, ObjectStore, Snaps
 
 use crate::damage::Damage;
 use crate::error::PersistError;
+use crate::format::digest::sha256;
 use crate::format::keys::Keys;
-use crate::format::manifest::{Manifest, OtherObject};
+use crate::format::manifest::Manifest;
 use crate::format::names::{self, FilesystemId, ObjectKind};
 use crate::format::signer::Signer;
-use crate::read::link::{Chain, ChainLink, SnapshotSummary, StoredObject};
+use crate::read::link::{Chain, ChainLink, ReadStep, SnapshotSummary, StepKind, StoredObject};
 use crate::read::small::{is_of_the_object, read_small};
 use crate::read::tarball_source::TarballSource;
 
@@ -61,22 +63,6 @@ pub struct Heads {
     pub unread: Vec<UnreadManifest>,
     /// The highest number of a snapshot that any manifest has.
     pub last_snapshot: Option<SnapshotId>,
-}
-
-/// The objects of a snapshot.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SnapshotObjects {
-    /// What its manifest lists.
-    pub data: Vec<StoredObject>,
-    /// The manifest itself, which is copied last: there is never one that lists what is not there.
-    pub manifest: StoredObject,
-}
-
-impl SnapshotObjects {
-    /// All of them, the manifest last.
-    pub fn all(&self) -> impl Iterator<Item = &StoredObject> {
-        self.data.iter().chain([&self.manifest])
-    }
 }
 
 /// The committed snapshots of one filesystem in one store, oldest first. The live history is the
@@ -151,12 +137,19 @@ impl<'a> Archive<'a> {
                 let name = names::manifest_name(filesystem, epoch, snapshot);
                 PersistError::Missing(name.to_string())
             })?;
-            let link = ChainLink::read(store, &name, keys).map_err(|error| {
+            let step = ChainLink::read_step(store, &name, keys).map_err(|error| {
                 let fits = || !chain.is_empty() || opens_older(store, &links, epoch, keys);
                 told_apart(error, fits)
             })?;
+            let ReadStep { link, manifest } = step;
             next = link.parent.map(|parent| (parent.epoch, parent.snapshot));
+            let is_checkpoint = link.summary.kind == StepKind::Checkpoint;
             chain.push(link);
+            let source = TarballSource { stores: &[store], keys, filesystem };
+            if is_checkpoint && let Some(before) = source.links_before(&manifest)? {
+                chain.extend(before.into_iter().rev());
+                break;
+            }
         }
         if !links.is_empty() {
             let n_left_over = links.len();
@@ -342,28 +335,12 @@ impl<'a> Archive<'a> {
         self
     }
 
-    /// The objects of a snapshot.
-    pub fn objects(&self, snapshot: SnapshotId) -> Result<SnapshotObjects, PersistError> {
-        let link = self.link(snapshot)?;
-        let manifest = self.manifest(link)?;
-        let tarballs = manifest.tarballs.iter().map(|tarball| StoredObject {
-            name: tarball.object_name(self.filesystem),
-            content: tarball.content,
-        });
-        let others = manifest.others.into_iter().map(|other| {
-            let OtherObject { name, content, .. } = other;
-            StoredObject { name, content }
-        });
-        let data = tarballs.chain(others).collect();
-        Ok(SnapshotObjects { data, manifest: link.object(self.filesystem) })
-    }
-
     /// The manifest of a snapshot as an object.
     pub fn manifest_object(&self, snapshot: SnapshotId) -> Result<StoredObject, PersistError> {
         Ok(self.link(snapshot)?.object(self.filesystem))
     }
 
-    fn link(&self, snapshot: SnapshotId) -> Result<&ChainLink, PersistError> {
+    pub(crate) fn link(&self, snapshot: SnapshotId) -> Result<&ChainLink, PersistError> {
         // Numbers ascend along the chain.
         let position = self.chain.binary_search_by_key(&snapshot, |link| link.summary.snapshot);
         let link = position.ok().and_then(|position| self.chain.get(position));
@@ -428,12 +405,15 @@ impl<'a> Archive<'a> {
         let (call, name) = (Call::bulk(), link.name(self.filesystem));
         let mut why = None;
         for store in &self.tarballs {
-            let read = read_small(&call, *store, &name);
-            let opened = read.and_then(|bytes| Manifest::from_object(&bytes, &name, self.keys));
+            let opened = read_small(&call, *store, &name).and_then(|bytes| {
+                // Before it is opened: damage of its header would look like another key's.
+                if sha256(&bytes) != link.reference.digest {
+                    return Err(PersistError::damaged(&name, "its digest is wrong"));
+                }
+                Manifest::from_object(&bytes, &name, self.keys)
+            });
             match opened {
-                Ok(opened) if opened.reference == link.reference => return Ok(opened.manifest),
-                // Another history's, or one that was replaced.
-                Ok(_) => why = why.or(Some(PersistError::damaged(&name, "it was replaced"))),
+                Ok(opened) => return Ok(opened.manifest),
                 // That another store is away says more than that it is not here: it may have it.
                 Err(error) if is_of_the_object(&error) => why = why.or(Some(error)),
                 Err(error) => why = Some(error),

@@ -17,8 +17,9 @@ use crate::format::keys::Keys;
 use crate::format::manifest::ManifestRef;
 use crate::format::names::FilesystemId;
 use crate::read::chain::{Archive, Head, UnreadManifest, manifest_names};
-use crate::read::link::ChainLink;
+use crate::read::link::{ChainLink, ReadStep, StepKind};
 use crate::read::small::is_of_the_object;
+use crate::read::tarball_source::TarballSource;
 
 type Number = (Epoch, SnapshotId);
 
@@ -36,7 +37,8 @@ impl<'a> Archive<'a> {
         head: &Head,
     ) -> Result<(Self, Vec<UnreadManifest>), PersistError> {
         let names = manifest_names(store, filesystem)?.into_iter().collect();
-        let mut walk = Walk { store, keys, names, chain: Vec::new(), damages: Vec::new() };
+        let (chain, damages) = (Vec::new(), Vec::new());
+        let mut walk = Walk { store, keys, filesystem, names, chain, damages };
         let (epoch, snapshot) = (head.summary.epoch, head.summary.snapshot);
         let mut next = Some(ManifestRef { epoch, snapshot, digest: head.digest });
         while let Some(reference) = next {
@@ -56,6 +58,7 @@ impl<'a> Archive<'a> {
 struct Walk<'a> {
     store: &'a dyn ObjectStore,
     keys: &'a Keys,
+    filesystem: FilesystemId,
     /// Manifests that were not looked at yet.
     names: BTreeMap<Number, ObjectName>,
     chain: Vec<ChainLink>,
@@ -68,12 +71,8 @@ impl Walk<'_> {
         let number = (reference.epoch, reference.snapshot);
         let problem = match self.names.remove(&number) {
             None => "it is missing".to_string(),
-            Some(name) => match ChainLink::read(self.store, &name, self.keys) {
-                Ok(link) if link.reference == reference => {
-                    let parent = link.parent;
-                    self.chain.push(link);
-                    return Ok(parent);
-                }
+            Some(name) => match ChainLink::read_step(self.store, &name, self.keys) {
+                Ok(step) if step.link.reference == reference => return self.add(step),
                 Ok(_) => "it was replaced".to_string(),
                 Err(error) if is_of_the_object(&error) => error.to_string(),
                 Err(error) => return Err(error),
@@ -102,6 +101,22 @@ impl Walk<'_> {
             // The first one of its epoch: every other one says what that continues.
             None => Ok(parent),
         }
+    }
+
+    /// Adds a step, and all before it if it is a checkpoint; returns the one before otherwise.
+    fn add(&mut self, step: ReadStep) -> Result<Option<ManifestRef>, PersistError> {
+        let ReadStep { link, manifest } = step;
+        let (parent, kind) = (link.parent, link.summary.kind);
+        self.chain.push(link);
+        if kind == StepKind::Checkpoint {
+            let (stores, keys, filesystem) = (&[self.store][..], self.keys, self.filesystem);
+            let source = TarballSource { stores, keys, filesystem };
+            if let Some(before) = source.links_before(&manifest)? {
+                self.chain.extend(before.into_iter().rev());
+                return Ok(None);
+            }
+        }
+        Ok(parent)
     }
 
     /// Within an epoch numbers have no gaps: those between two are lost as well.

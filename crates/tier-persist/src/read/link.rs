@@ -14,7 +14,8 @@ use crate::error::PersistError;
 use crate::format::digest::ContentDigest;
 use crate::format::keys::Keys;
 use crate::format::manifest::{Manifest, ManifestKind, ManifestRef, OpenedManifest, WireRef};
-use crate::format::names::{self, FilesystemId};
+use crate::format::names::{self, FilesystemId, PackedKind};
+use crate::format::packed::PackedObject;
 use crate::format::postcard;
 use crate::format::signer::{SIGNER_BYTES, Signer};
 use crate::read::small::read_small;
@@ -43,11 +44,25 @@ pub struct SnapshotSummary {
     pub n_tarballs: u64,
     /// Length of the tarballs.
     pub tarball_bytes: u64,
+    /// What it is.
+    pub kind: StepKind,
+    /// What must be read to know what it holds: of a snapshot the tables of contents, of a checkpoint
+    /// its objects; in bytes.
+    pub table_bytes: u64,
     /// Inodes that could not be read in full, to be tried again with the next snapshot.
     pub failed: Vec<Ino>,
     /// Its manifest could not be read when the history was: what it held is not in the index, and
     /// nothing more is known of it.
     pub is_lost: bool,
+}
+
+/// What a step of the history is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum StepKind {
+    /// What changed since the step before.
+    Snapshot,
+    /// All that is live, by itself: nothing has changed since the step before.
+    Checkpoint,
 }
 
 /// An object of a snapshot.
@@ -75,6 +90,15 @@ pub(crate) struct ChainLink {
     pub(crate) epoch_parent: Option<ManifestRef>,
     pub(crate) signer: Signer,
     pub(crate) encrypted: bool,
+    /// Not all of it could be read when this history was restored: what nothing is known of may have
+    /// been data.
+    pub(crate) is_doubtful: bool,
+}
+
+/// A step with its manifest.
+pub(crate) struct ReadStep {
+    pub(crate) link: ChainLink,
+    pub(crate) manifest: Manifest,
 }
 
 impl ChainLink {
@@ -84,9 +108,19 @@ impl ChainLink {
         name: &ObjectName,
         keys: &Keys,
     ) -> Result<Self, PersistError> {
+        Ok(Self::read_step(store, name, keys)?.link)
+    }
+
+    /// Reads a manifest, and keeps it.
+    pub(crate) fn read_step(
+        store: &dyn ObjectStore,
+        name: &ObjectName,
+        keys: &Keys,
+    ) -> Result<ReadStep, PersistError> {
         let bytes = read_small(&Call::bulk(), store, name)?;
         let OpenedManifest { manifest, encrypted, .. } = Manifest::from_object(&bytes, name, keys)?;
-        Self::of(&manifest, &bytes, encrypted)
+        let link = Self::of(&manifest, &bytes, encrypted)?;
+        Ok(ReadStep { link, manifest })
     }
 
     /// What is kept of a manifest whose object has these bytes.
@@ -95,13 +129,21 @@ impl ChainLink {
         object: &[u8],
         encrypted: bool,
     ) -> Result<Self, PersistError> {
-        if manifest.kind != ManifestKind::Snapshot {
-            let problem = "it is of a kind that this version of tier does not know";
-            return Err(PersistError::damaged(manifest.name(), problem));
-        }
+        let kind = match manifest.kind {
+            ManifestKind::Snapshot => StepKind::Snapshot,
+            ManifestKind::Checkpoint => StepKind::Checkpoint,
+            ManifestKind::Repack | ManifestKind::KeyChange => {
+                let problem = "it is of a kind that this version of tier does not know";
+                return Err(PersistError::damaged(manifest.name(), problem));
+            }
+        };
         // The lengths are the manifest's word: they need not have a sum.
         let lengths = manifest.tarballs.iter().map(|tarball| tarball.content.len_bytes);
         let tarball_bytes = lengths.fold(0, u64::saturating_add);
+        let tables = manifest.tarballs.iter().map(|tarball| tarball.table_bytes);
+        let is_read = |object: &&PackedObject| object.name.kind != PackedKind::Segment;
+        let packed = manifest.packed.iter().filter(is_read).map(|object| object.content.len_bytes);
+        let table_bytes = tables.chain(packed).fold(0, u64::saturating_add);
         let summary = SnapshotSummary {
             epoch: manifest.epoch,
             snapshot: manifest.snapshot,
@@ -113,6 +155,8 @@ impl ChainLink {
             data_bytes: manifest.data_bytes,
             n_tarballs: to_u64(manifest.tarballs.len()),
             tarball_bytes,
+            kind,
+            table_bytes,
             failed: manifest.failed.clone(),
             is_lost: false,
         };
@@ -125,6 +169,7 @@ impl ChainLink {
             epoch_parent: manifest.epoch_parent,
             signer: manifest.signer,
             encrypted,
+            is_doubtful: false,
         })
     }
 
@@ -144,6 +189,8 @@ impl ChainLink {
             data_bytes: 0,
             n_tarballs: 0,
             tarball_bytes: 0,
+            kind: StepKind::Snapshot,
+            table_bytes: 0,
             failed: Vec::new(),
             is_lost: true,
         };
@@ -157,6 +204,7 @@ impl ChainLink {
             epoch_parent: after.epoch_parent,
             signer: after.signer,
             encrypted: after.encrypted,
+            is_doubtful: true,
         }
     }
 
@@ -244,7 +292,10 @@ struct WireLink {
     epoch_parent: Option<WireRef>,
     signer: [u8; SIGNER_BYTES],
     encrypted: bool,
+    kind: StepKind,
+    table_bytes: u64,
     is_lost: bool,
+    is_doubtful: bool,
 }
 
 impl From<&ChainLink> for WireLink {
@@ -270,7 +321,10 @@ impl From<&ChainLink> for WireLink {
             epoch_parent: link.epoch_parent.as_ref().map(WireRef::from),
             signer: signer.to_bytes(),
             encrypted: *encrypted,
+            kind: summary.kind,
+            table_bytes: summary.table_bytes,
             is_lost: summary.is_lost,
+            is_doubtful: link.is_doubtful,
         }
     }
 }
@@ -298,6 +352,8 @@ impl WireLink {
                 data_bytes: self.data_bytes,
                 n_tarballs: self.n_tarballs,
                 tarball_bytes: self.tarball_bytes,
+                kind: self.kind,
+                table_bytes: self.table_bytes,
                 failed: self.failed.into_iter().map(Ino::new).collect(),
                 is_lost: self.is_lost,
             },
@@ -306,6 +362,7 @@ impl WireLink {
             epoch_parent: self.epoch_parent.map(ManifestRef::from),
             signer: Signer::from_bytes(self.signer),
             encrypted: self.encrypted,
+            is_doubtful: self.is_doubtful,
         })
     }
 }
@@ -334,6 +391,8 @@ mod tests {
                     data_bytes: 4,
                     n_tarballs: 5,
                     tarball_bytes: 6,
+                    kind: if range.is_none() { StepKind::Checkpoint } else { StepKind::Snapshot },
+                    table_bytes: 9,
                     failed: vec![Ino::new(8)],
                     is_lost: range.is_none(),
                 },
@@ -342,6 +401,7 @@ mod tests {
                 epoch_parent: range.map(|_| reference),
                 signer: Signer::from_bytes([6; SIGNER_BYTES]),
                 encrypted: true,
+                is_doubtful: range.is_some(),
             };
             let mut bytes = link.to_bytes();
             assert_eq!(ChainLink::from_bytes(&bytes), Some(link));

@@ -156,6 +156,7 @@ impl<'a> TarballReader<'a> {
             content: ContentDigest { len_bytes: object_bytes, sha256: [0; 32], crc32c: 0 },
             recipients: Vec::new(),
             n_members: 0,
+            table_bytes: 0,
             root,
             header,
         };

@@ -13,7 +13,7 @@ use tier_index::Index;
 use tier_types::{Call, Epoch, ObjectName, SnapshotId, StagingStore};
 
 use crate::error::PersistError;
-use crate::format::names::{self, FilesystemId, ObjectKind, TarballName};
+use crate::format::names::{self, FilesystemId, ObjectKind, PackedName, TarballName};
 
 /// Removes staged files, and tarballs of an epoch's snapshots after `last` that neither a manifest
 /// here nor the index commits.
@@ -31,11 +31,10 @@ pub(super) fn discard_uncommitted(
     let newer = tarballs.into_iter().filter_map(|name| match names::parse(&name) {
         // Snapshots up to `last` are on the chain, or were once: nothing of them is touched here.
         // Nor is anything of another epoch, which another store may have written.
-        Some((_, ObjectKind::Tarball(tarball)))
-            if tarball.id.epoch == epoch && tarball.id.snapshot > last =>
-        {
-            Some((tarball, name))
-        }
+        Some((
+            _,
+            ObjectKind::Tarball(TarballName { id, .. }) | ObjectKind::Packed(PackedName { id, .. }),
+        )) if id.epoch == epoch && id.snapshot > last => Some((id, name)),
         Some(_) | None => None,
     });
     let newer: Vec<_> = newer.collect();
@@ -52,7 +51,7 @@ pub(super) fn discard_uncommitted(
             Some(_) | None => None,
         })
         .collect();
-    for (TarballName { id, .. }, name) in newer {
+    for (id, name) in newer {
         if committed.contains(&(id.epoch, id.snapshot)) {
             continue;
         }
@@ -80,7 +79,10 @@ pub(super) fn discard_attempt(
     let mut left_over = Vec::new();
     let prefix = names::snapshot_prefix(filesystem, epoch, snapshot);
     for name in store.names(&Call::bulk(), &prefix).map_err(PersistError::Store)? {
-        if let Some((_, ObjectKind::Tarball(TarballName { id, .. }))) = names::parse(&name) {
+        let parsed = names::parse(&name).map(|(_, kind)| kind);
+        if let Some(ObjectKind::Packed(_)) = parsed {
+            left_over.push(name);
+        } else if let Some(ObjectKind::Tarball(TarballName { id, .. })) = parsed {
             if index.tarball_row(id)?.is_some() {
                 let problem = "the index has tarballs of it; copy lost manifests back";
                 return Err(PersistError::BrokenChain { name: name.to_string(), problem });

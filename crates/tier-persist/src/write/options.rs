@@ -16,6 +16,8 @@ pub struct PersistOptions {
     /// File data after which a snapshot ends with a part of itself, between two inodes; the next one
     /// goes on behind it. Not zero.
     pub part_bytes: u64,
+    /// Content of one object of a checkpoint, before compression.
+    pub object_bytes: usize,
     /// A file with more data than this is written in parts of a frame each; up to it, it is one
     /// member under its own path, and held in memory as a whole.
     pub member_bytes_max: u64,
@@ -37,6 +39,7 @@ impl Default for PersistOptions {
             // With small files this comes first, and bounds the table of contents in memory.
             tarball_members: 100_000,
             part_bytes: 16 << 30,
+            object_bytes: 4 << 20,
             member_bytes_max: 8 << 20,
             rewrite_bytes_max: 256 << 10,
             bytes_per_second_max: None,

@@ -13,10 +13,7 @@ use std::time::Instant;
 
 use tier_index::{Index, TarballId};
 use tier_status::{Event, StatusSink};
-use tier_types::{
-    Clock, Epoch, FileUpdate, Ino, ObjectStore, PortError, SnapshotId, StagingStore, XidRange,
-    to_u64,
-};
+use tier_types::{Clock, Epoch, Ino, ObjectStore, SnapshotId, StagingStore, XidRange, to_u64};
 
 use crate::derive::apply::{self, Apply, ScanMode};
 use crate::error::PersistError;
@@ -28,9 +25,12 @@ use crate::format::tarball::row::TarballObject;
 use crate::progress::Watch;
 use crate::read::link::ChainLink;
 use crate::read::tarball_source::TarballSource;
+use crate::write::checkpoint::{self, CheckpointObjects, CheckpointReport, CheckpointRequest};
 use crate::write::discard;
 use crate::write::limits::Limits;
 use crate::write::options::PersistOptions;
+use crate::write::packed_writer::PackedWriter;
+use crate::write::parts::{PartEnd, plan_all};
 use crate::write::pipeline::context::Context;
 use crate::write::pipeline::sequencer::Sequenced;
 use crate::write::pipeline::{self, jobs::JobQueue};
@@ -87,6 +87,7 @@ use crate::write::unread::{Sorted, UnreadRuns};
 ///     failed_before: &[],
 ///     mounted: mounted.as_ref(),
 ///     updates: &mut [Ok(update)].into_iter(),
+///     segments: &mut std::iter::empty(),
 ///     status: &NullSink,
 ///     stop: &AtomicBool::new(false),
 /// })?;
@@ -154,8 +155,14 @@ impl Persister {
         }
         // So that a crash at any later step leaves a status log that says what was begun.
         request.status.report(Event::Started { range })?;
-        let Written { tarballs, mut report, unread } = self.write_tarballs(request)?;
-        let manifest = self.manifest(request, tarballs, &report)?;
+        let token = NameToken(random_bytes()?);
+        let Written { tarballs, mut report, unread } = self.write_tarballs(request, token)?;
+        let mut segments = self.packed_writer(epoch, snapshot, token);
+        for segment in &mut *request.segments {
+            segments.write_segment(segment.map_err(PersistError::Source)?, request.stop)?;
+        }
+        let segments = segments.written;
+        let manifest = Manifest { tarballs, packed: segments, ..self.manifest(request, &report)? };
         self.commit(&manifest, request.status, &report)?;
         self.has_leftovers.store(false, Ordering::Relaxed);
         // Only now: which of it earlier snapshots have is known when this one is in the index.
@@ -200,10 +207,77 @@ impl Persister {
             n_inodes: 0,
             data_bytes: 0,
             tarballs: Vec::new(),
+            packed: Vec::new(),
             others: Vec::new(),
             signer: self.keys.signer(),
         };
         self.commit(&manifest, status, &PersistReport::default())
+    }
+
+    /// Commits a checkpoint of the history: a step that states all that is live by itself. The KVS
+    /// snapshot must be of the same moment as the newest snapshot.
+    pub fn checkpoint(
+        &self,
+        request: &CheckpointRequest<'_>,
+    ) -> Result<CheckpointReport, PersistError> {
+        let CheckpointRequest { epoch, writer, snapshot, archive, .. } = *request;
+        tracing::info!(%snapshot, %epoch, "writing a checkpoint");
+        self.check_is_next(epoch, snapshot)?;
+        let last = archive.links().last();
+        let (Some(last), Some(parent)) = (last, self.parent()?) else {
+            return Ok(CheckpointReport::default());
+        };
+        assert_eq!(last.reference, parent, "the history ends with what the index includes");
+        assert!(last.summary.covered.is_none(), "a checkpoint is of one moment");
+        if self.has_leftovers.swap(true, Ordering::Relaxed) {
+            let store = self.store.as_ref();
+            discard::discard_attempt(store, self.filesystem, &self.index, epoch, snapshot)?;
+        }
+        let packed = self.packed_writer(epoch, snapshot, NameToken(random_bytes()?));
+        let object_bytes = self.options.object_bytes;
+        let written = checkpoint::write_objects(request, &self.index, packed, object_bytes)?;
+        let CheckpointObjects { objects, report } = written;
+        let manifest = Manifest {
+            filesystem: self.filesystem,
+            epoch,
+            snapshot,
+            kind: ManifestKind::Checkpoint,
+            range: None,
+            last_xid: last.summary.last_xid,
+            covered: None,
+            created: self.clock.now(),
+            chunk_bytes: self.index.chunk_bytes(),
+            parent: Some(parent),
+            epoch_parent: self.epoch_parent(epoch)?,
+            writer,
+            failed: last.summary.failed.clone(),
+            n_inodes: 0,
+            data_bytes: 0,
+            tarballs: Vec::new(),
+            packed: objects,
+            others: Vec::new(),
+            signer: self.keys.signer(),
+        };
+        self.commit(&manifest, request.status, &PersistReport::default())?;
+        self.has_leftovers.store(false, Ordering::Relaxed);
+        Ok(report)
+    }
+
+    fn packed_writer(
+        &self,
+        epoch: Epoch,
+        snapshot: SnapshotId,
+        token: NameToken,
+    ) -> PackedWriter<'_> {
+        PackedWriter {
+            store: self.store.as_ref(),
+            keys: &self.keys,
+            filesystem: self.filesystem,
+            id: TarballId { epoch, snapshot, part: 0 },
+            token,
+            level: self.options.level,
+            written: Vec::new(),
+        }
     }
 
     /// Removes what an interrupted snapshot left: temporary files, and tarballs of this epoch's
@@ -231,7 +305,11 @@ impl Persister {
     }
 
     /// Writes the tarballs, durable and not yet committed.
-    fn write_tarballs(&self, request: &mut PersistRequest<'_>) -> Result<Written, PersistError> {
+    fn write_tarballs(
+        &self,
+        request: &mut PersistRequest<'_>,
+        token: NameToken,
+    ) -> Result<Written, PersistError> {
         let chunk_bytes = request.mounted.chunk_bytes();
         let limits = Limits::of(&self.options, chunk_bytes);
         let context = Context {
@@ -247,7 +325,7 @@ impl Persister {
                 // Drawn now, after the files were written: no file can hold it.
                 token: u64::from_le_bytes(random_bytes()?),
             },
-            token: NameToken(random_bytes()?),
+            token,
             mounted: request.mounted,
             status: request.status,
         };
@@ -263,10 +341,10 @@ impl Persister {
         Ok(Written::of(planned, sequenced))
     }
 
+    /// The manifest of a snapshot, but for its objects.
     fn manifest(
         &self,
         request: &PersistRequest<'_>,
-        tarballs: Vec<TarballObject>,
         report: &PersistReport,
     ) -> Result<Manifest, PersistError> {
         let parent = self.parent()?;
@@ -292,7 +370,8 @@ impl Persister {
             failed: report.failed.iter().chain(not_come_to).copied().collect(),
             n_inodes: report.n_inodes,
             data_bytes: report.data_bytes,
-            tarballs,
+            tarballs: Vec::new(),
+            packed: Vec::new(),
             others: Vec::new(),
             signer: self.keys.signer(),
         })
@@ -356,40 +435,6 @@ impl Persister {
         writer.flush()?;
         Ok(status.report(Event::Indexed)?)
     }
-}
-
-/// Where a part ends.
-#[derive(Clone, Copy)]
-struct PartEnd {
-    /// When it has as much data …
-    part_bytes: u64,
-    /// … but not before it is beyond this inode, which earlier parts reached.
-    after: Option<Ino>,
-}
-
-/// Plans all updates, or as many as a part holds, until the stop flag is set.
-fn plan_all(
-    mut planner: Planner<'_>,
-    updates: &mut dyn Iterator<Item = Result<FileUpdate, PortError>>,
-    end: PartEnd,
-    stop: &AtomicBool,
-    jobs: &mut JobQueue,
-) -> Result<Planned, PersistError> {
-    let mut covered = None;
-    for update in updates {
-        // Once for each inode, each of which is a matter of microseconds here.
-        if stop.load(Ordering::Relaxed) {
-            return Err(PersistError::Cancelled);
-        }
-        let update = update.map_err(PersistError::Source)?;
-        // Between two inodes, and only if there is another one: otherwise it is complete.
-        if planner.data_bytes() >= end.part_bytes && covered > end.after {
-            return planner.finish(covered, jobs);
-        }
-        planner.add(&update, jobs)?;
-        covered = Some(update.ino);
-    }
-    planner.finish(None, jobs)
 }
 
 /// Tarballs that are written and not committed, and what the snapshot comes to.

@@ -2,8 +2,11 @@
 //!
 //! A request names a state of the filesystem and what changed in it, and where it stands in the
 //! history: its number, its transactions, and the parts of the same snapshot that are committed
-//! already. Nothing in it is of the log.
+//! already. Nothing in it is of the log but
+//! segments as bytes.
 
+use std::io::Read;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use tier_status::StatusSink;
@@ -31,10 +34,28 @@ pub struct PersistRequest<'a> {
     pub mounted: &'a dyn MountedSnapshot,
     /// What changed, in order of inodes.
     pub updates: &'a mut dyn Iterator<Item = Result<FileUpdate, PortError>>,
+    /// The log segments of its own transactions, which go into the archive as they are.
+    pub segments: &'a mut dyn Iterator<Item = Result<OpenSegment, PortError>>,
     /// Where events and progress go.
     pub status: &'a dyn StatusSink,
     /// When this becomes true the work stops, with nothing committed.
     pub stop: &'a AtomicBool,
+}
+
+/// A log segment, whose bytes are nothing but bytes to the persister.
+pub struct OpenSegment {
+    /// Its transactions.
+    pub range: XidRange,
+    /// What to call it in a message.
+    pub name: PathBuf,
+    /// Its bytes.
+    pub bytes: Box<dyn Read + Send>,
+}
+
+impl std::fmt::Debug for OpenSegment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenSegment").field("range", &self.range).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for PersistRequest<'_> {

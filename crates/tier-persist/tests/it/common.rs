@@ -9,14 +9,15 @@ use tier_cloud::DirStore;
 use tier_index::{Index, IndexOptions};
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
-    Archive, Fetcher, FetcherOptions, FilesystemId, Keys, PersistError, PersistOptions,
-    PersistReport, PersistRequest, Persister, ScanMode, Watch, WriterToken,
+    Archive, CheckpointReport, CheckpointRequest, Fetcher, FetcherOptions, FilesystemId, History,
+    Keys, OpenSegment, PersistError, PersistOptions, PersistReport, PersistRequest, Persister,
+    ScanMode, Watch, WriterToken,
 };
 use tier_testkit::{FakeKvs, RecordingSink, VirtualClock};
 use tier_types::{
     Call, Change, ChunkRange, Epoch, ErrorKind, FileUpdate, Ino, LogService, MountedInstance,
-    ObjectName, ObjectStore, PortError, Recall, RecallRequest, RecalledExtent, SnapshotId, Xid,
-    XidRange,
+    ObjectName, ObjectStore, PortError, Publication, Recall, RecallRequest, RecalledExtent,
+    SnapshotId, Xid, XidRange,
 };
 
 use crate::faulty::{Faults, FaultySnapshot};
@@ -61,6 +62,17 @@ pub(crate) fn updates(changes: NetChanges, failed: &[Ino]) -> Vec<FileUpdate> {
         }
     }
     updates.into_values().collect()
+}
+
+/// The log segments of some transactions.
+pub(crate) fn segments(
+    log: &dyn LogService,
+    range: XidRange,
+) -> impl Iterator<Item = Result<OpenSegment, PortError>> + '_ {
+    log.segments(range).unwrap().into_iter().map(|segment| {
+        let bytes = log.open_segment(&segment)?;
+        Ok(OpenSegment { range: segment.range, name: segment.name, bytes })
+    })
 }
 
 pub(crate) const FILESYSTEM: FilesystemId = FilesystemId::from_bytes([0x5a; 16]);
@@ -115,11 +127,7 @@ impl Fixture {
         let range = XidRange::new(self.first, publication.range.end()).unwrap();
         let options = NetChangesOptions::new(self.dir.path());
         let changes = NetChanges::of_range(self.kvs.log(), range, &options).unwrap();
-        let clock = Arc::new(VirtualClock::at(1_480_000_000));
-        let (keys, index) = (Arc::clone(&self.keys), Arc::clone(&self.index));
-        let persister =
-            Persister::new(FILESYSTEM, Arc::new(self.store()), keys, index, clock, self.options);
-        let report = persister.persist(&mut PersistRequest {
+        let report = self.persister().persist(&mut PersistRequest {
             epoch: Epoch::new(1),
             writer: WriterToken::from_bytes([1; 16]),
             snapshot: SnapshotId::new(self.n_snapshots + 1),
@@ -128,6 +136,7 @@ impl Fixture {
             failed_before: &[],
             mounted: &mounted,
             updates: &mut updates(changes, &self.failed).into_iter().map(Ok),
+            segments: &mut segments(self.kvs.log(), range),
             status: &self.sink,
             stop,
         })?;
@@ -137,13 +146,51 @@ impl Fixture {
         Ok(report)
     }
 
+    fn persister(&self) -> Persister {
+        let clock = Arc::new(VirtualClock::at(1_480_000_000));
+        let (keys, index) = (Arc::clone(&self.keys), Arc::clone(&self.index));
+        Persister::new(FILESYSTEM, Arc::new(self.store()), keys, index, clock, self.options)
+    }
+
+    /// Commits a checkpoint; of the filesystem some reads fail.
+    pub(crate) fn checkpoint_with(
+        &mut self,
+        faults: &Faults,
+        reuse: bool,
+    ) -> Result<CheckpointReport, PersistError> {
+        let range = XidRange::new(Xid::new(1), self.first).unwrap();
+        let inner = self.kvs.open_snapshot(&Publication { range }).unwrap();
+        let store = self.store();
+        let history = History::new(Arc::clone(&self.index));
+        let archive = history.archive(vec![&store], &self.keys, FILESYSTEM)?;
+        let report = self.persister().checkpoint(&CheckpointRequest {
+            epoch: Epoch::new(1),
+            writer: WriterToken::from_bytes([1; 16]),
+            snapshot: SnapshotId::new(self.n_snapshots + 1),
+            archive: &archive,
+            reuse,
+            mounted: &FaultySnapshot { inner, faults },
+            status: &self.sink,
+            stop: &AtomicBool::new(false),
+        })?;
+        self.n_snapshots += 1;
+        Ok(report)
+    }
+
+    pub(crate) fn checkpoint(&mut self) -> CheckpointReport {
+        self.checkpoint_with(&Faults::of(ErrorKind::Failed), true).unwrap()
+    }
+
     /// A filesystem that is made of the objects.
     pub(crate) fn restored(&self) -> FakeKvs {
         let store = self.store();
         let archive = Archive::open(&store, &self.keys, FILESYSTEM).unwrap();
         let way = Arc::new(Way(self.fetcher()));
         let kvs = FakeKvs::empty(CHUNK, way, self.kvs.log().last_xid());
-        archive.restore_into(&self.index, &kvs, &[], &mut |_| {}).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
+        let salvaged = archive.salvage_index(&index, &mut Watch::default()).unwrap();
+        archive.restore_into(&index, &kvs, &salvaged, &mut |_| {}).unwrap();
         kvs
     }
 

@@ -51,7 +51,7 @@ fn check_everything(fixture: &Fixture, what: &str) -> usize {
             }
         }
     }
-    for mode in [ScanMode::Tables, ScanMode::Full] {
+    for mode in [ScanMode::Checkpoint, ScanMode::Tables, ScanMode::Full] {
         match fixture.regenerated(mode) {
             Ok(dump) => assert!(dump == fixture.dump(), "wrong index: {what}, {mode:?}"),
             Err(error) => {
@@ -84,7 +84,7 @@ fn check_missing(fixture: &Fixture, object: &str) {
         Err(error) => error.to_string(),
         Ok(archive) => match archive.catch_up(&fixture.index) {
             Err(error) => {
-                assert!(object.contains("s0000000002.manifest"), "{object}: {error}");
+                assert!(object.contains("s0000000003.manifest"), "{object}: {error}");
                 return;
             }
             Ok(()) => {
@@ -98,10 +98,15 @@ fn check_missing(fixture: &Fixture, object: &str) {
 }
 
 fn damage_matrix(keys: Keys) {
-    let fixture = fixture(keys);
+    let mut fixture = fixture(keys);
+    fixture.options.object_bytes = 100;
+    fixture.checkpoint();
     assert_eq!(check_everything(&fixture, "nothing"), 0);
     let objects = fixture.store().names(&Call::bulk(), "").unwrap();
-    assert_eq!(objects.len(), 4, "two tarballs and two manifests");
+    let n_objects =
+        |ending: &str| objects.iter().filter(|name| name.as_str().contains(ending)).count();
+    assert_eq!((n_objects(".tar"), n_objects(".log"), n_objects(".manifest")), (2, 2, 3));
+    assert!(n_objects(".inodes") > 1 && n_objects(".steps") > 1, "{objects:?}");
     for object in &objects {
         let path = fixture.root().join(object.as_str());
         let whole = std::fs::read(&path).unwrap();

@@ -13,6 +13,7 @@ pub(crate) struct Faults {
     kind: ErrorKind,
     chunks: BTreeSet<(Ino, ChunkNo)>,
     maps: BTreeMap<Ino, MapFault>,
+    inodes: BTreeSet<Ino>,
     met: Mutex<Met>,
 }
 
@@ -31,7 +32,14 @@ struct Met {
 
 impl Faults {
     pub(crate) fn of(kind: ErrorKind) -> Self {
-        Self { kind, chunks: BTreeSet::new(), maps: BTreeMap::new(), met: Mutex::default() }
+        let (chunks, maps, inodes) = Default::default();
+        Self { kind, chunks, maps, inodes, met: Mutex::default() }
+    }
+
+    /// Reading the metadata of an inode fails.
+    pub(crate) fn inode(mut self, ino: Ino) -> Self {
+        self.inodes.insert(ino);
+        self
     }
 
     /// Reading a chunk fails.
@@ -94,6 +102,9 @@ struct FaultyReader<'a> {
 
 impl SnapshotReader for FaultyReader<'_> {
     fn inode(&mut self, ino: Ino) -> Result<Option<InodeState>, PortError> {
+        if self.faults.inodes.contains(&ino) {
+            return Err(self.faults.error());
+        }
         self.inner.inode(ino)
     }
 

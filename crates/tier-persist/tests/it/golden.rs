@@ -45,6 +45,14 @@ fn second(kvs: FakeKvs) -> FakeKvs {
     kvs.write("big", 4 * 512, &[9; 512]).punch("big", 6..9).remove("doomed").file("late", b"x")
 }
 
+/// Behind a checkpoint.
+fn third(kvs: FakeKvs) -> FakeKvs {
+    kvs.write("late", 0, b"y")
+}
+
+/// Three tarballs and three segments, four manifests, and the objects of a checkpoint.
+const N_OBJECTS: u64 = 16;
+
 #[test]
 fn archives_of_version_1_are_read() {
     if !golden().join("identity.key").exists() {
@@ -56,7 +64,7 @@ fn archives_of_version_1_are_read() {
         let keys = Arc::new(keys());
         let archive = Archive::open(&store, &keys, FILESYSTEM).unwrap();
         assert_eq!(archive.signer(), Some(keys.signer()));
-        for mode in [ScanMode::Tables, ScanMode::Full] {
+        for mode in [ScanMode::Checkpoint, ScanMode::Tables, ScanMode::Full] {
             let dir = tempfile::tempdir().unwrap();
             let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
             assert_eq!(
@@ -66,7 +74,7 @@ fn archives_of_version_1_are_read() {
             assert_eq!(dump(&index), read("index.dump"), "{directory}, {mode:?}");
         }
         let report = archive.verify(true, &mut Watch::default()).unwrap();
-        assert_eq!((report.n_objects, report.damages), (4, Vec::new()));
+        assert_eq!((report.n_objects, report.damages), (N_OBJECTS, Vec::new()));
         let dir = tempfile::tempdir().unwrap();
         let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
         rebuild_without_manifests(&index, &store, &keys, FILESYSTEM, &mut Watch::default())
@@ -101,6 +109,10 @@ fn write_golden_files() {
         let mut fixture = Fixture::new(first(), keys);
         fixture.persist();
         fixture.change(second);
+        fixture.persist();
+        fixture.options.object_bytes = 100;
+        fixture.checkpoint();
+        fixture.change(third);
         fixture.persist();
         let store = fixture.store();
         for name in store.names(&Call::bulk(), "").unwrap() {

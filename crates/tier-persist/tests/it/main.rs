@@ -5,6 +5,8 @@
 )]
 
 #[cfg(test)]
+mod checkpoint;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod damage;
@@ -26,5 +28,7 @@ mod persist;
 mod refusals;
 #[cfg(test)]
 mod restores;
+#[cfg(test)]
+mod salvage;
 #[cfg(test)]
 mod standards;

@@ -130,6 +130,7 @@ fn persist(
         failed_before: &[],
         mounted,
         updates: &mut inos.iter().map(|ino| Ok(FileUpdate { ino: *ino, change: change() })),
+        segments: &mut std::iter::empty(),
         status: &NullSink,
         stop: &AtomicBool::new(false),
     })

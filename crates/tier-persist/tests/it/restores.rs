@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use tier_index::{Index, IndexOptions};
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
-    Archive, Fetcher, FetcherOptions, Keys, PersistOptions, PersistRequest, Persister,
-    RestoredInodes, ScanMode, Watch, WriterToken,
+    Archive, CheckpointRequest, Fetcher, FetcherOptions, History, Keys, PersistOptions,
+    PersistRequest, Persister, RestoredInodes, ScanMode, Watch, WriterToken,
 };
 use tier_status::NullSink;
 use tier_testkit::{FakeKvs, MemoryStore, VirtualClock};
@@ -18,7 +18,7 @@ use tier_types::{
     ResidentExtent, SnapshotId, persisted_parts, to_u64,
 };
 
-use crate::common::{CHUNK, FILESYSTEM, Way, dump, noise, updates};
+use crate::common::{CHUNK, FILESYSTEM, Way, dump, noise, segments, updates};
 use crate::faulty::{Faults, FaultySnapshot};
 use crate::oracle::{CHUNK_LEN, N_CHUNKS, Oracle, OracleFile, State, Unread};
 
@@ -56,7 +56,7 @@ impl Store {
     }
 
     /// What the agent does for a snapshot. Nothing fails but what is told to.
-    fn persist(&mut self, faults: &Faults) -> Option<()> {
+    fn persist(&mut self, faults: &Faults, checkpoint: bool) -> Option<()> {
         let publication = self.kvs.log().publish().unwrap()?;
         self.n_snapshots += 1;
         let inner = self.kvs.open_snapshot(&publication).unwrap();
@@ -70,6 +70,7 @@ impl Store {
             frame_bytes: 2048,
             member_bytes_max: 4096,
             rewrite_bytes_max: 1500,
+            object_bytes: 100,
             ..PersistOptions::default()
         };
         let persister =
@@ -84,6 +85,7 @@ impl Store {
                 failed_before: &[],
                 mounted: &mounted,
                 updates: &mut updates(changes, &self.failed).into_iter().map(Ok),
+                segments: &mut segments(self.kvs.log(), publication.range),
                 status: &NullSink,
                 stop: &AtomicBool::new(false),
             })
@@ -91,6 +93,24 @@ impl Store {
         let met = [faults.met_chunks(), faults.met_maps()].concat();
         assert_eq!(report.failed, met, "damage is no failure, and what was read is none any more");
         self.failed = report.failed;
+        if checkpoint {
+            self.n_snapshots += 1;
+            let history = History::new(Arc::clone(&self.index));
+            let stores: Vec<&dyn ObjectStore> = vec![self.objects.as_ref()];
+            let archive = history.archive(stores, &self.keys, FILESYSTEM).unwrap();
+            persister
+                .checkpoint(&CheckpointRequest {
+                    epoch: self.epoch,
+                    writer: WriterToken::from_bytes([1; 16]),
+                    snapshot: SnapshotId::new(self.n_snapshots),
+                    archive: &archive,
+                    reuse: true,
+                    mounted: &mounted,
+                    status: &NullSink,
+                    stop: &AtomicBool::new(false),
+                })
+                .unwrap();
+        }
         Some(())
     }
 
@@ -100,10 +120,12 @@ impl Store {
         let archive = Archive::open(self.objects.as_ref(), &self.keys, FILESYSTEM).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let index = open_index(&dir);
-        archive.rebuild_index(&index, ScanMode::Tables, &mut Watch::default()).unwrap();
-        assert_eq!(dump(&index), dump(&self.index), "live and regenerated are the same");
+        let salvaged = archive.salvage_index(&index, &mut Watch::default()).unwrap();
+        assert_eq!(dump(&index), dump(&self.index), "live and by a checkpoint are the same");
+        self.check_regenerated(&archive, ScanMode::Tables);
         let kvs = FakeKvs::empty(CHUNK, way(&index, &self.keys, &self.objects), last);
-        let restored = archive.restore_into(&index, &kvs, &[], &mut |_| {}).unwrap();
+        let restored = archive.restore_into(&index, &kvs, &salvaged, &mut |_| {}).unwrap();
+        assert_eq!(restored.damages, []);
         drop(archive);
         let epoch = self.epoch.next();
         (Self { dir, index, kvs, epoch, ..self }, restored)
@@ -112,10 +134,14 @@ impl Store {
     /// Compares the index with one that a scan of all members makes.
     fn check_scan(&self) {
         let archive = Archive::open(self.objects.as_ref(), &self.keys, FILESYSTEM).unwrap();
+        self.check_regenerated(&archive, ScanMode::Full);
+    }
+
+    fn check_regenerated(&self, archive: &Archive<'_>, mode: ScanMode) {
         let dir = tempfile::tempdir().unwrap();
-        let scanned = open_index(&dir);
-        archive.rebuild_index(&scanned, ScanMode::Full, &mut Watch::default()).unwrap();
-        assert_eq!(dump(&scanned), dump(&self.index), "by members it is the same");
+        let index = open_index(&dir);
+        archive.rebuild_index(&index, mode, &mut Watch::default()).unwrap();
+        assert_eq!(dump(&index), dump(&self.index), "live and regenerated are the same: {mode:?}");
     }
 
     /// Evicts every chunk of which the archive has exactly this version.
@@ -147,7 +173,7 @@ enum Op {
     Remove { file: usize },
     Damage { file: usize, chunk: usize },
     Evict { file: usize },
-    Snapshot { fault: Option<Fault> },
+    Snapshot { fault: Option<Fault>, checkpoint: bool },
     Restore,
 }
 
@@ -181,8 +207,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => file().prop_map(|file| Op::Remove { file }),
         6 => (file(), 0..N_CHUNKS).prop_map(|(file, chunk)| Op::Damage { file, chunk }),
         2 => file().prop_map(|file| Op::Evict { file }),
-        3 => Just(Op::Snapshot { fault: None }),
-        3 => fault().prop_map(|fault| Op::Snapshot { fault: Some(fault) }),
+        3 => any::<bool>().prop_map(|checkpoint| Op::Snapshot { fault: None, checkpoint }),
+        3 => (fault(), any::<bool>())
+            .prop_map(|(fault, checkpoint)| Op::Snapshot { fault: Some(fault), checkpoint }),
         2 => Just(Op::Restore),
     ]
 }
@@ -192,7 +219,7 @@ fn name(file: usize) -> String {
 }
 
 /// Takes a snapshot, and tells the oracle what of it failed.
-fn snapshot(fault: Option<Fault>, store: &mut Store, oracle: &mut Oracle) {
+fn snapshot(fault: Option<Fault>, checkpoint: bool, store: &mut Store, oracle: &mut Oracle) {
     let mut faults = Faults::of(ErrorKind::Failed);
     let mut unread = Unread::default();
     let ino = |file| oracle.live.contains_key(&name(file)).then(|| store.kvs.ino(&name(file)));
@@ -211,7 +238,7 @@ fn snapshot(fault: Option<Fault>, store: &mut Store, oracle: &mut Oracle) {
         }
         None => {}
     }
-    if store.persist(&faults).is_some() {
+    if store.persist(&faults, checkpoint).is_some() {
         // What was not asked for did not fail.
         unread.chunk.take_if(|_| faults.met_chunks().is_empty());
         unread.file.take_if(|_| faults.met_maps().is_empty());
@@ -270,7 +297,7 @@ fn apply(op: Op, mut store: Store, oracle: &mut Oracle) -> Store {
                 oracle.evict(&name(file));
             }
         }
-        Op::Snapshot { fault } => snapshot(fault, &mut store, oracle),
+        Op::Snapshot { fault, checkpoint } => snapshot(fault, checkpoint, &mut store, oracle),
         Op::Restore if store.n_snapshots > 0 => {
             let (restored, inodes) = store.restore();
             oracle.live = oracle.archived.clone();
@@ -297,7 +324,7 @@ proptest! {
             oracle.check(&store.kvs);
         }
         // Whatever came last: one more snapshot, and a restore of it, twice.
-        for op in [Op::Snapshot { fault: None }, Op::Restore, Op::Restore] {
+        for op in [Op::Snapshot { fault: None, checkpoint: true }, Op::Restore, Op::Restore] {
             store = apply(op, store, &mut oracle);
             oracle.check(&store.kvs);
         }

@@ -45,6 +45,8 @@ pub(crate) struct TarballObject {
     pub(crate) n_members: u64,
     /// The last frame, which lists those before it.
     pub(crate) root: FrameRow,
+    /// Compressed bytes of the table of contents, with the root.
+    pub(crate) table_bytes: u64,
 }
 
 /// A tarball with its frames, as the index keeps it.
@@ -85,6 +87,7 @@ struct WireRow {
     recipients: Vec<[u8; 8]>,
     n_members: u64,
     root: WireRoot,
+    table_bytes: u64,
     frames: Vec<WireFrame>,
 }
 
@@ -180,6 +183,7 @@ impl TarballRow {
             recipients: object.recipients.clone(),
             n_members: object.n_members,
             root: WireRoot::from(&object.root),
+            table_bytes: object.table_bytes,
             frames: frames.iter().map(WireFrame::from).collect(),
         };
         postcard::append(&wire, &mut out);
@@ -203,6 +207,7 @@ impl TarballRow {
             recipients: wire.recipients,
             n_members: wire.n_members,
             root: wire.root.into(),
+            table_bytes: wire.table_bytes,
         };
         Some(Self { id: wire.id.into(), object, frames: place_frames(wire.frames) })
     }
@@ -372,6 +377,7 @@ mod tests {
             recipients: vec![[4; 8]],
             n_members: 4,
             root,
+            table_bytes: 5,
         };
         let row = TarballRow::new(object, vec![first, second]);
         assert_eq!(TarballRow::from_bytes(&row.to_bytes()), Some(row.clone()));

@@ -133,7 +133,7 @@ impl Assembler {
         mut self,
         builder: &mut FrameBuilder,
     ) -> Result<PendingTarball, PersistError> {
-        let End { root, plain_bytes } = match self.append_end(builder) {
+        let End { root, table_bytes, plain_bytes } = match self.append_end(builder) {
             Ok(end) => end,
             Err(error) => return Err(self.explain(error)),
         };
@@ -148,6 +148,7 @@ impl Assembler {
             recipients: self.recipients,
             n_members: self.n_members,
             root,
+            table_bytes,
         };
         tracing::info!(
             name = %self.name,
@@ -163,6 +164,7 @@ impl Assembler {
     fn append_end(&mut self, builder: &mut FrameBuilder) -> Result<End, PersistError> {
         let toc = std::mem::replace(&mut self.toc, TocWriter::new(TOC_PART_BYTES_MAX));
         let (first_frame, mark) = (to_u32(self.frames.len()), self.identity.mark());
+        let members_bytes = self.offset;
         // The table's frames follow those of the members, and count as frames themselves.
         let TocFrames { frames, parts } = toc.into_frames(first_frame, &mark);
         for plain in frames {
@@ -171,13 +173,14 @@ impl Assembler {
         // The root lists all frames but its own, which the manifest has.
         let root = TocRoot::new(self.n_members, parts, &self.frames);
         self.add_frame(&builder.plain_frame(&root.to_frame(&mark))?)?;
+        let table_bytes = self.offset - members_bytes;
         // It covers all frames, and is none itself.
         let table = seek_table(&self.frames);
         self.payload.append(&table)?;
         self.payload.finish()?;
         let plain_bytes = self.offset + to_u64(table.len());
         let root = self.frames.pop();
-        Ok(End { root: root.ok_or(PersistError::Pipeline)?, plain_bytes })
+        Ok(End { root: root.ok_or(PersistError::Pipeline)?, table_bytes, plain_bytes })
     }
 
     /// The error that ended the tarball, if this one says only that it ended.
@@ -194,6 +197,8 @@ impl Assembler {
 /// The end of a tarball.
 struct End {
     root: FrameRow,
+    /// Compressed bytes of the table of contents, with the root.
+    table_bytes: u64,
     /// Bytes of the whole tarball before encryption.
     plain_bytes: u64,
 }

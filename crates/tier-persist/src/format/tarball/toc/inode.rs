@@ -20,7 +20,7 @@ enum WireKind<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct WireInode<'a> {
+pub(crate) struct WireInode<'a> {
     #[serde(borrow)]
     kind: WireKind<'a>,
     mode: u16,
@@ -130,7 +130,7 @@ impl WireInode<'_> {
             && self.links.iter().all(|link| FileName::is_name(link.name))
     }
 
-    pub(super) fn into_inode(self, ino: Ino) -> Option<InodeState> {
+    pub(crate) fn into_inode(self, ino: Ino) -> Option<InodeState> {
         let device = |major, minor| DeviceNumber { major, minor };
         let kind = match self.kind {
             WireKind::Regular => FileKind::Regular,

@@ -91,11 +91,11 @@ impl WirePiece {
 }
 
 /// `a - b`.
-pub(super) fn less(a: u64, b: Ino) -> i64 {
+pub(crate) fn less(a: u64, b: Ino) -> i64 {
     a.wrapping_sub(b.get()).cast_signed()
 }
 
 /// What [`less`] was made from.
-pub(super) fn more(delta: i64, b: Ino) -> u64 {
+pub(crate) fn more(delta: i64, b: Ino) -> u64 {
     b.get().wrapping_add(delta.cast_unsigned())
 }

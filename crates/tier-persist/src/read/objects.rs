@@ -1,0 +1,71 @@
+//! The objects of the steps of a history, to be copied and compared.
+
+use tier_types::SnapshotId;
+
+use crate::error::PersistError;
+use crate::format::manifest::OtherObject;
+use crate::format::names::{self, PackedKind};
+use crate::read::chain::Archive;
+use crate::read::link::{StepKind, StoredObject};
+
+/// The objects of a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotObjects {
+    /// What its manifest lists, as far as this step wrote it.
+    pub data: Vec<StoredObject>,
+    /// What its manifest lists of earlier steps, as a checkpoint does.
+    pub earlier: Vec<StoredObject>,
+    /// The manifest itself, which is copied last: there is never one that lists what is not there.
+    pub manifest: StoredObject,
+}
+
+impl SnapshotObjects {
+    /// All that the step wrote, the manifest last.
+    pub fn own(&self) -> impl Iterator<Item = &StoredObject> {
+        self.data.iter().chain([&self.manifest])
+    }
+}
+
+impl Archive<'_> {
+    /// The objects of a snapshot.
+    pub fn objects(&self, snapshot: SnapshotId) -> Result<SnapshotObjects, PersistError> {
+        let link = self.link(snapshot)?;
+        let manifest = self.manifest(link)?;
+        let tarballs = manifest.tarballs.iter().map(|tarball| StoredObject {
+            name: tarball.object_name(self.filesystem()),
+            content: tarball.content,
+        });
+        let packed = manifest.packed.iter().map(|packed| StoredObject {
+            name: packed.object_name(self.filesystem()),
+            content: packed.content,
+        });
+        let others = manifest.others.iter().map(|other| {
+            let OtherObject { name, content, .. } = other.clone();
+            StoredObject { name, content }
+        });
+        let number = (manifest.epoch, manifest.snapshot);
+        // What has a name of another kind is taken for the step's own, so that it is copied.
+        let is_own = |object: &StoredObject| {
+            names::step_of_data(&object.name).is_none_or(|step| step == number)
+        };
+        let (data, earlier) = tarballs.chain(packed).chain(others).partition(is_own);
+        Ok(SnapshotObjects { data, earlier, manifest: link.object(self.filesystem()) })
+    }
+
+    /// The objects of a step that tell the history: its manifest, which comes last, and what a
+    /// checkpoint has of the steps before it.
+    pub fn history_objects(&self, snapshot: SnapshotId) -> Result<Vec<StoredObject>, PersistError> {
+        let link = self.link(snapshot)?;
+        let mut objects = Vec::new();
+        if link.summary.kind == StepKind::Checkpoint {
+            let manifest = self.manifest(link)?;
+            let steps = manifest.packed_of(PackedKind::Steps);
+            objects.extend(steps.into_iter().map(|object| StoredObject {
+                name: object.object_name(self.filesystem()),
+                content: object.content,
+            }));
+        }
+        objects.push(link.object(self.filesystem()));
+        Ok(objects)
+    }
+}

@@ -1,0 +1,75 @@
+//! Restores past damaged tarballs: what nothing is known of is lost, and never zeros.
+
+use std::sync::Arc;
+
+use tier_index::{Index, IndexOptions};
+use tier_persist::{Archive, Keys, RestoredInodes, Watch};
+use tier_testkit::FakeKvs;
+use tier_types::{ErrorKind, LogService, ObjectName};
+
+use crate::common::{CHUNK, FILESYSTEM, Fixture, Way, noise};
+
+/// A large file and others; later it grows, a sparse one is made, and another only gets a new mode.
+fn fixture(with_checkpoint: bool) -> Fixture {
+    let kvs = FakeKvs::new(CHUNK).file("big", &noise(9000, 1)).file("other", &noise(600, 2));
+    let mut fixture = Fixture::new(kvs, Keys::generate().unwrap());
+    fixture.persist();
+    if with_checkpoint {
+        fixture.checkpoint();
+    }
+    fixture.change(|kvs| kvs.write("big", 9216, b"grown").file("sparse", b""));
+    fixture.change(|kvs| kvs.write("sparse", 4096, b"end"));
+    fixture.persist();
+    fixture
+}
+
+fn tarball_of(fixture: &Fixture, snapshot: u64) -> ObjectName {
+    let of_snapshot = format!("/s{snapshot:010}-");
+    let tarballs = fixture.tarballs().into_iter();
+    tarballs.into_iter().find(|name| name.as_str().contains(&of_snapshot)).unwrap()
+}
+
+fn restore(fixture: &Fixture) -> (FakeKvs, RestoredInodes) {
+    let store = fixture.store();
+    let archive = Archive::open(&store, &fixture.keys, FILESYSTEM).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
+    let salvaged = archive.salvage_index(&index, &mut Watch::default()).unwrap();
+    let last = fixture.kvs.log().last_xid();
+    let kvs = FakeKvs::empty(CHUNK, Arc::new(Way(fixture.fetcher())), last);
+    let restored = archive.restore_into(&index, &kvs, &salvaged, &mut |_| {}).unwrap();
+    (kvs, restored)
+}
+
+#[test]
+fn what_a_lost_tarball_held_of_a_file_that_changed_later_is_lost() {
+    let fixture = fixture(false);
+    let name = tarball_of(&fixture, 1);
+    std::fs::remove_file(fixture.root().join(name.as_str())).unwrap();
+    let (kvs, restored) = restore(&fixture);
+    assert_eq!(kvs.names(), ["big", "sparse"]);
+    for chunk in 0..17 {
+        let error = kvs.read_chunk("big", chunk).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged, "chunk {chunk}");
+    }
+    assert_eq!(kvs.read_chunk("big", 18).unwrap(), b"grown");
+    assert_eq!(restored.lost.n_ranges(), 1, "{:?}", restored.lost);
+    // Made after the step that is lost: nothing of it can have been there.
+    assert_eq!(kvs.read("sparse").unwrap(), [&[0; 4096][..], b"end"].concat());
+}
+
+#[test]
+fn with_a_checkpoint_only_the_data_of_a_lost_tarball_is_lost() {
+    let fixture = fixture(true);
+    let name = tarball_of(&fixture, 1);
+    std::fs::remove_file(fixture.root().join(name.as_str())).unwrap();
+    let (kvs, restored) = restore(&fixture);
+    assert_eq!(
+        kvs.names(),
+        ["big", "other", "sparse"],
+        "names and attributes are in the checkpoint"
+    );
+    assert_eq!(restored.lost.n_ranges(), 0, "where the data lies is known");
+    kvs.read_chunk("big", 3).unwrap_err();
+    assert_eq!(kvs.read_chunk("big", 18).unwrap(), b"grown");
+}
