@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod archive;
 #[cfg(test)]
+mod checkpoint;
+#[cfg(test)]
 mod cloud;
 #[cfg(test)]
 mod crowd;
