@@ -40,6 +40,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use tier_evict::{EvictReport, PassGoal};
+use tier_persist::LostRanges;
 use tier_types::{SnapshotId, Xid};
 
 use crate::decide::{AgentState, AgentStep, next_step};
@@ -60,6 +61,8 @@ pub struct AgentReport {
     pub uploaded: Vec<SnapshotId>,
     /// What was evicted.
     pub evicted: Option<EvictReport>,
+    /// What neither the archive nor the filesystem has any more.
+    pub lost: LostRanges,
 }
 
 type Answer = Result<AgentReport, AgentError>;
@@ -227,6 +230,10 @@ impl Worker {
             Task::TakeBack(snapshot) => {
                 self.stages.take_back(snapshot)?;
                 return Ok(AgentReport::default());
+            }
+            Task::PersistLost(snapshot) => {
+                let lost = self.stages.persist_lost(snapshot, stop)?;
+                return Ok(AgentReport { lost, ..AgentReport::default() });
             }
             Task::Evict(goal) => wanted.eviction = Some(goal),
             Task::EvictDryRun(goal) => return self.evict_dry_run(goal),

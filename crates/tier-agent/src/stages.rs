@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use tier_evict::{EvictReport, PassGoal};
-use tier_persist::PersistReport;
+use tier_persist::{LostRanges, PersistReport};
 use tier_types::{SnapshotId, Xid};
 
 use crate::AgentError;
@@ -39,6 +39,14 @@ pub trait Stages: Send {
     /// Takes back that this snapshot is verified in the place that makes it safe, because an object
     /// of it is damaged there.
     fn take_back(&mut self, snapshot: SnapshotId) -> Result<(), AgentError>;
+
+    /// Persists again what a snapshot has in objects that no copy has whole. Returns what the
+    /// filesystem does not have either.
+    fn persist_lost(
+        &mut self,
+        snapshot: SnapshotId,
+        stop: &AtomicBool,
+    ) -> Result<LostRanges, AgentError>;
 
     /// Evicts from what is safe up to this transaction.
     fn evict(

@@ -61,7 +61,11 @@ impl TaskPlanner {
         tracing::debug!(?due, ?inputs, "due task");
         match due {
             // Counted from its beginning, so that a task that fails at once rests as well.
-            Task::Snapshot | Task::Upload | Task::UploadAll | Task::TakeBack(_) => {
+            Task::Snapshot
+            | Task::Upload
+            | Task::UploadAll
+            | Task::TakeBack(_)
+            | Task::PersistLost(_) => {
                 self.last_snapshot = Some(now);
             }
             Task::Evict(_) | Task::EvictDryRun(_) => {

@@ -22,6 +22,7 @@ mod error;
 mod index;
 mod key;
 mod location;
+mod lose;
 mod merge;
 mod options;
 mod persisted;

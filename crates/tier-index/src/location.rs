@@ -87,6 +87,11 @@ impl Extent {
         }
     }
 
+    /// The tarball in which the data lies.
+    pub(crate) fn tarball(&self) -> Option<TarballId> {
+        self.data().map(|data| data.location.tarball)
+    }
+
     /// Whether every chunk of it can have a location. An extent from outside is checked once, before
     /// anything is computed from it.
     pub(crate) fn is_possible(&self, chunk_bytes: u32) -> bool {
@@ -182,6 +187,14 @@ pub enum InodeLocation {
 }
 
 impl InodeLocation {
+    /// The tarball in which the metadata lies.
+    pub(crate) fn tarball(self) -> Option<TarballId> {
+        match self {
+            Self::At { location, .. } => Some(location.tarball),
+            Self::Gone { .. } => None,
+        }
+    }
+
     pub(crate) fn rank(&self) -> (Xid, Option<Location>) {
         match self {
             Self::At { xid, location } => (*xid, Some(*location)),

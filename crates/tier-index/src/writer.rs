@@ -88,6 +88,11 @@ impl IndexWriter<'_> {
         merge.write()
     }
 
+    /// The database and the memory of its changes.
+    pub(crate) fn parts(&mut self) -> (&Database, &mut Delta) {
+        (&self.database, &mut self.delta)
+    }
+
     pub(crate) fn merge(&mut self) -> Result<Merge<'_>, IndexError> {
         Merge::new(&self.database, &mut self.delta)
     }

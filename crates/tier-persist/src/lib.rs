@@ -54,7 +54,7 @@ pub use read::fetcher::{Fetcher, FetcherOptions};
 pub use read::history::History;
 pub use read::link::{SnapshotSummary, StepKind, StoredObject};
 pub use read::listing::{list_members, write_tar};
-pub use read::objects::SnapshotObjects;
+pub use read::objects::{SnapshotObjects, tarball_of};
 pub use write::checkpoint::{CheckpointReport, CheckpointRequest};
 pub use write::options::PersistOptions;
 pub use write::persister::Persister;

@@ -107,6 +107,12 @@ pub enum Event {
         /// What is wrong.
         problem: String,
     },
+    /// No copy has this object whole. What it held is in a later snapshot as far as the filesystem has
+    /// it, and is lost otherwise.
+    ObjectLost {
+        /// Its name.
+        name: String,
+    },
     /// The evicter went through all of the snapshot's inodes.
     Evicted {
         /// Inodes that lost data to a detour.

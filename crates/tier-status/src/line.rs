@@ -146,6 +146,7 @@ pub(crate) fn event_to_text(record: &EventRecord) -> String {
             "unverified",
             &[("tier", &"cloud"), ("cloud", id), ("url", url), ("problem", problem)],
         ),
+        Event::ObjectLost { name } => line("object-lost", &[("name", name)]),
         Event::Evicted { n_inodes, bytes } => {
             line("evicted", &[("inodes", n_inodes), ("bytes", bytes)]);
         }
@@ -199,6 +200,7 @@ pub(crate) fn event_from_text(text: &str) -> Option<EventRecord> {
         "unverified" => {
             Event::Unverified { place: fields.place()?, problem: fields.text("problem")? }
         }
+        "object-lost" => Event::ObjectLost { name: fields.text("name")? },
         "evicted" => {
             Event::Evicted { n_inodes: fields.number("inodes")?, bytes: fields.number("bytes")? }
         }

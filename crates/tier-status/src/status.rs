@@ -10,6 +10,8 @@
 //! counts for one cloud under one URL and for no other, and can be taken back. The stage that is
 //! shown depends therefore on the place that counts ([`SnapshotStatus::stage_in`]).
 
+use std::collections::BTreeSet;
+
 use tier_types::{ByteRange, CloudPlace, Timestamp, XidRange};
 
 use crate::{Event, EventRecord, Place, StatusHeader};
@@ -86,6 +88,9 @@ pub struct SnapshotStatus {
     /// Objects that were put into a cloud and compared there, as long as not all of them are
     /// verified.
     pub pushed: Vec<(CloudPlace, String)>,
+    /// Objects that no copy has: by itself it is not safe any more, and all that is left of it is what
+    /// is verified.
+    pub lost_objects: BTreeSet<String>,
     /// Its transactions, once it started.
     pub range: Option<XidRange>,
     /// When it started.
@@ -120,6 +125,7 @@ impl SnapshotStatus {
             verified: Vec::new(),
             was_verified: Vec::new(),
             pushed: Vec::new(),
+            lost_objects: BTreeSet::new(),
             range: None,
             started: None,
             last_event: None,
@@ -192,6 +198,9 @@ impl SnapshotStatus {
                 self.forget_pushed(place);
                 self.verified.retain(|verified| verified != place);
                 self.last_error = Some(format!("{place}: {problem}"));
+            }
+            Event::ObjectLost { name } => {
+                self.lost_objects.insert(name.clone());
             }
             Event::Evicted { bytes, .. } => {
                 self.evicted_bytes = self.evicted_bytes.saturating_add(*bytes);

@@ -6,14 +6,16 @@
 //! which are few and small.
 //!
 //! What is damaged where it makes a snapshot safe takes its mark: from then on nothing more is evicted
-//! against it, until it was uploaded again or [repaired](Store::repair).
+//! against it, until it was uploaded again or [repaired](Store::repair): from the other copy, or from the
+//! filesystem.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tier_agent::Task;
 use tier_persist::{
-    Archive, Damage, SnapshotSummary, StepKind, StoredObject, VerifyReport, Watch, check_object,
+    Archive, Damage, LostRanges, SnapshotSummary, StepKind, StoredObject, VerifyReport, Watch,
+    check_object,
 };
 use tier_status::StatusHeader;
 use tier_types::{
@@ -41,6 +43,10 @@ pub struct RepairReport {
     pub uploaded: Vec<SnapshotId>,
     /// Why what is damaged in the cloud could not be uploaded again.
     pub not_uploaded: Option<String>,
+    /// Snapshots of which no copy had everything: what the filesystem has of that is persisted again.
+    pub persisted_again: Vec<SnapshotId>,
+    /// What the filesystem does not have either.
+    pub lost: LostRanges,
     /// What is damaged in every copy.
     pub left: Vec<Damage>,
 }
@@ -77,7 +83,7 @@ impl Store {
     }
 
     /// Puts right what one copy has damaged or lost and the other has: here from the cloud, and there
-    /// by uploading it again.
+    /// by uploading it again. What no copy has is persisted again from the filesystem.
     pub fn repair(&self, watch: &mut Watch<'_>) -> Result<RepairReport, StoreError> {
         let (here, there) = self.check_copies(false, watch)?;
         let mut report = RepairReport::default();
@@ -92,7 +98,15 @@ impl Store {
                 }
             }
         }
-        let unsafe_now = there.map(|there| there.damaged).unwrap_or_default();
+        let in_cloud = there.as_ref().map(|there| there.damaged.clone()).unwrap_or_default();
+        if self.dir().writer.is_some() {
+            for snapshot in here.damaged.union(&in_cloud) {
+                watch.check_stop()?;
+                self.persist_lost(*snapshot, &mut report)?;
+            }
+        }
+        let unsafe_now =
+            there.map_or(report.persisted_again.iter().copied().collect(), |_| in_cloud);
         if !unsafe_now.is_empty() && self.dir().writer.is_some() {
             self.take_back(&unsafe_now)?;
             let uploaded = self.agent()?.perform(Task::Upload, &Arc::default());
@@ -105,6 +119,26 @@ impl Store {
         let (here, there) = self.check_copies(false, watch)?;
         report.left = self.nowhere(std::iter::once(here).chain(there))?;
         Ok(report)
+    }
+
+    /// Persists again what a snapshot has in objects that no copy has whole, if there are any.
+    fn persist_lost(
+        &self,
+        snapshot: SnapshotId,
+        report: &mut RepairReport,
+    ) -> Result<(), StoreError> {
+        let n_steps = |store: &Self| -> Result<usize, StoreError> {
+            Ok(store.archive_or_manifests()?.snapshots().count())
+        };
+        let before = n_steps(self)?;
+        let done = self.agent()?.perform(Task::PersistLost(snapshot), &Arc::default())?;
+        for range in done.lost.listed() {
+            report.lost.add(*range);
+        }
+        if n_steps(self)? > before {
+            report.persisted_again.push(snapshot);
+        }
+        Ok(())
     }
 
     /// Replaces a local object by the cloud's, if that is whole.
@@ -136,6 +170,7 @@ impl Store {
     ) -> Result<(VerifyReport, Option<VerifyReport>), StoreError> {
         tracing::info!(read_data, "auditing the local copy");
         let mut here = self.archive_or_manifests()?.verify(read_data, watch)?;
+        self.excuse_lost(&mut here)?;
         let Some(cloud) = &self.dir().cloud else { return Ok((here, None)) };
         tracing::info!(read_data, "auditing the copy in the cloud");
         let uploaded = self.was_uploaded()?;
@@ -149,7 +184,32 @@ impl Store {
         stores.rotate_left(1);
         assert_eq!(stores.first().map(|store| store.url()), Some(cloud.store.url()));
         let archive = self.archive_or_manifests()?.in_stores(stores).only(&owed);
-        Ok((here, Some(archive.verify(read_data, watch)?)))
+        let mut there = archive.verify(read_data, watch)?;
+        self.excuse_lost(&mut there)?;
+        Ok((here, Some(there)))
+    }
+
+    /// What is known to be lost, and was persisted again, is no damage any more.
+    fn excuse_lost(&self, found: &mut VerifyReport) -> Result<(), StoreError> {
+        let archive = self.archive_or_manifests()?;
+        for snapshot in found.damaged.clone() {
+            let Some(summary) = archive.snapshot(snapshot) else { continue };
+            let header = StatusHeader { epoch: summary.epoch, snapshot };
+            let status = self.book().status(header)?;
+            let lost = status.map(|status| status.lost_objects).unwrap_or_default();
+            if lost.is_empty() {
+                continue;
+            }
+            found.damages.retain(|damage| !lost.contains(&damage.object));
+            let left = archive.objects(snapshot).map(|objects| objects.data).unwrap_or_default();
+            let is_damaged = |object: &StoredObject| {
+                found.damages.iter().any(|damage| damage.object == object.name.as_str())
+            };
+            if !left.iter().any(is_damaged) {
+                found.damaged.remove(&snapshot);
+            }
+        }
+        Ok(())
     }
 
     /// What is missing here is no damage if the cloud owes it, which is asked for it then, or if

@@ -64,6 +64,14 @@ impl Stages for FakeStages {
         }
     }
 
+    fn persist_lost(
+        &mut self,
+        _: SnapshotId,
+        _: &AtomicBool,
+    ) -> Result<tier_persist::LostRanges, AgentError> {
+        unreachable!("nothing is lost here")
+    }
+
     fn take_back(&mut self, _: SnapshotId) -> Result<(), AgentError> {
         Ok(())
     }

@@ -31,7 +31,9 @@ pub(super) fn take_if_due(
         return Ok(());
     }
     tracing::debug!(?costs, "a checkpoint is due");
-    if let Err(error) = take(context, persister, publication, &archive, stop) {
+    let taken = is_last_one_whole(context, &archive)
+        .and_then(|reuse| take(context, persister, publication, reuse, stop));
+    if let Err(error) = taken {
         tracing::warn!("no checkpoint was made: {}", with_causes(&error));
         let twice = costs.since().saturating_mul(2);
         context.no_checkpoint_before.store(twice, Ordering::Relaxed);
@@ -39,13 +41,16 @@ pub(super) fn take_if_due(
     Ok(())
 }
 
-fn take(
+/// Commits a checkpoint. The publication's KVS snapshot is that of the last snapshot. With `reuse` it
+/// names what an earlier one holds again.
+pub(super) fn take(
     context: &StageContext,
     persister: &Persister,
     publication: &Publication,
-    archive: &Archive<'_>,
+    reuse: bool,
     stop: &AtomicBool,
 ) -> Result<(), AgentError> {
+    let archive = &context.archive()?;
     let writer = context.ports.writer.ok_or(AgentError::Follower)?;
     let snapshot = NextSnapshot::after(archive, context.ports.floor).snapshot;
     let epoch = context.ports.epoch;
@@ -53,7 +58,6 @@ fn take(
     assert!(archive.snapshots().next_back().map(number) < Some(snapshot), "it is behind them");
     let mounted = context.ports.instance.open_snapshot(publication)?;
     let status = context.status_sink(StatusHeader { epoch, snapshot })?;
-    let reuse = is_last_one_whole(context, archive)?;
     let request = CheckpointRequest {
         epoch,
         writer,
@@ -77,7 +81,8 @@ fn is_last_one_whole(context: &StageContext, archive: &Archive<'_>) -> Result<bo
     let is_checkpoint = |summary: &&SnapshotSummary| summary.kind == StepKind::Checkpoint;
     let Some(last) = archive.snapshots().rev().find(is_checkpoint) else { return Ok(true) };
     let was_taken_back = |status: SnapshotStatus| {
-        status.was_verified.iter().any(|place| !status.is_verified_in(place))
+        !status.lost_objects.is_empty()
+            || status.was_verified.iter().any(|place| !status.is_verified_in(place))
     };
     Ok(!context.status(last)?.is_some_and(was_taken_back))
 }

@@ -123,6 +123,25 @@ impl StageContext {
         Ok(safe)
     }
 
+    /// The oldest snapshot behind what is safe that is not uploaded and verified. While one that has
+    /// lost objects waits for a checkpoint, those behind it may be verified and not safe.
+    pub(super) fn next_to_upload<'s>(
+        &self,
+        archive: &'s Archive<'_>,
+        safe: Option<SnapshotId>,
+    ) -> Result<Option<&'s SnapshotSummary>, AgentError> {
+        let place = self.safe_place();
+        for summary in archive.after(safe).filter(|summary| !summary.is_lost) {
+            let is_done = |status: SnapshotStatus| {
+                place.as_ref().is_some_and(|place| status.is_verified_in(place))
+            };
+            if !self.status(summary)?.is_some_and(is_done) {
+                return Ok(Some(summary));
+            }
+        }
+        Ok(None)
+    }
+
     /// The mark that the index has. One for another place says nothing, and neither does one whose
     /// snapshot has lost its log, as if an operator had moved it away: then all logs are read.
     fn read_mark(
@@ -199,7 +218,9 @@ impl Verified<'_> {
             return Ok(true);
         }
         match self.context.status(summary)? {
-            Some(status) => Ok(status.is_verified_in(self.place)),
+            // What it has lost a later checkpoint does without.
+            Some(status) => Ok(status.is_verified_in(self.place)
+                && (status.lost_objects.is_empty() || self.vouched()? > Some(summary.snapshot))),
             // A store that was restored by a checkpoint has no logs of what came before. A checkpoint
             // goes up behind all that it names.
             None => Ok(self.vouched()? >= Some(summary.snapshot)),
@@ -214,7 +235,9 @@ impl Verified<'_> {
         let mut vouched = None;
         for checkpoint in self.archive.snapshots().rev().filter(is_checkpoint) {
             let status = self.context.status(checkpoint)?;
-            if status.is_some_and(|status| status.is_verified_in(self.place)) {
+            if status.is_some_and(|status| {
+                status.is_verified_in(self.place) && status.lost_objects.is_empty()
+            }) {
                 vouched = Some(checkpoint.snapshot);
                 break;
             }

@@ -4,6 +4,7 @@ mod background;
 mod checkpoint;
 mod context;
 mod evict;
+mod lost;
 mod next_snapshot;
 mod persist;
 mod ports;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tier_evict::{EvictReport, Evicter, PassGoal};
-use tier_persist::Persister;
+use tier_persist::{LostRanges, Persister};
 use tier_status::StatusSink;
 use tier_types::{SnapshotId, Xid};
 
@@ -69,8 +70,7 @@ impl Stages for StoreStages {
         let safe_id = safe.as_ref().map(|safe| safe.snapshot);
         // `None` is below every number: with nothing safe the oldest snapshot is the next one.
         let is_writer = self.context.ports.writer.is_some();
-        let mut unsafe_yet = archive.after(safe_id).filter(|summary| !summary.is_lost);
-        let to_upload = unsafe_yet.next().filter(|_| is_writer);
+        let to_upload = self.context.next_to_upload(&archive, safe_id)?.filter(|_| is_writer);
         // Xid 0 is before the first transaction.
         let nothing = Xid::new(0);
         Ok(AgentState {
@@ -103,6 +103,14 @@ impl Stages for StoreStages {
 
     fn take_back(&mut self, snapshot: SnapshotId) -> Result<(), AgentError> {
         upload::take_back(&self.context, snapshot)
+    }
+
+    fn persist_lost(
+        &mut self,
+        snapshot: SnapshotId,
+        stop: &AtomicBool,
+    ) -> Result<LostRanges, AgentError> {
+        lost::persist_lost(&self.context, &self.persister, snapshot, stop)
     }
 
     fn evict(

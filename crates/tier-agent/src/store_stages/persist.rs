@@ -9,12 +9,14 @@
 //! to, every attempt that fails would pin all that was deleted or evicted since, on a disk that may
 //! be failing because it is full.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use tier_log::{LogError, NetChanges, NetChangesOptions};
 use tier_persist::{
-    EpochBegin, OpenSegment, PartsSoFar, PersistReport, PersistRequest, Persister, SnapshotSummary,
+    EpochBegin, OpenSegment, PartsSoFar, PersistError, PersistReport, PersistRequest, Persister,
+    SnapshotSummary,
 };
 use tier_status::StatusHeader;
 use tier_types::{
@@ -35,18 +37,11 @@ pub(super) fn persist(
     persister: &Persister,
     stop: &AtomicBool,
 ) -> Result<Option<PersistedSnapshot>, AgentError> {
-    let archive = context.archive()?;
-    // An attempt that failed after its manifest was durable left the index behind.
-    let floor = context.ports.floor;
-    let next = NextSnapshot::after(&archive, floor).snapshot;
-    drop(archive);
-    context.catch_up(next)?;
-    let archive = context.archive()?;
-    let next = NextSnapshot::after(&archive, floor);
-    let log = context.ports.log.as_ref();
+    let next = next_snapshot(context)?;
     let snapshot = next.snapshot;
-    let Some(publication) = publish(log, next.first)? else {
+    let Some(publication) = publish(context.ports.log.as_ref(), next.first)? else {
         // Nothing changed; a new epoch is shown in the archive all the same.
+        let archive = context.archive()?;
         return match archive.snapshots().next_back() {
             Some(last) if last.epoch < context.ports.epoch => {
                 begin_epoch(context, persister, last, snapshot)?;
@@ -55,13 +50,68 @@ pub(super) fn persist(
             Some(_) | None => Ok(None),
         };
     };
-    let held = Held { log, publication: Some(publication) };
+    let held = Held { log: context.ports.log.as_ref(), publication: Some(publication) };
     let report = Attempt { context, persister, publication, stop }.run(next)?;
     checkpoint::take_if_due(context, persister, &publication, stop)?;
     // An error from here is told although the snapshot counts: it is in the archive, and the next
     // attempt goes on behind it.
     held.release()?;
     Ok(Some(PersistedSnapshot { snapshot, report }))
+}
+
+/// What is persisted although it is in the archive.
+pub(super) struct Again<'a> {
+    /// These, in order, as the filesystem has them.
+    pub(super) inodes: Vec<Ino>,
+    /// What is done then, before a checkpoint is written.
+    pub(super) before_checkpoint: &'a dyn Fn() -> Result<(), AgentError>,
+}
+
+/// Persists inodes again, with what is not persisted yet, and writes a checkpoint.
+pub(super) fn persist_again(
+    context: &StageContext,
+    persister: &Persister,
+    again: &Again<'_>,
+    stop: &AtomicBool,
+) -> Result<(), AgentError> {
+    let log = context.ports.log.as_ref();
+    let mut inodes: BTreeSet<Ino> = again.inodes.iter().copied().collect();
+    loop {
+        let mut next = next_snapshot(context)?;
+        let publication = match publish(log, next.first)? {
+            Some(publication) => publication,
+            // The present state, which the archive has: with no transactions of its own.
+            None => {
+                let last = next.first.get().saturating_sub(1);
+                let range = XidRange::new(Xid::new(last), next.first);
+                let nothing = || PersistError::Missing("anything that was persisted".into());
+                next.first = Xid::new(last);
+                next.part = Some(PartsSoFar { covered: Ino::new(0), last_xid: Xid::new(last) });
+                Publication { range: range.ok_or_else(nothing)? }
+            }
+        };
+        let held = Held { log, publication: Some(publication) };
+        // What a part does not come to is in its manifest, and so with the next one.
+        inodes.extend(std::mem::take(&mut next.failed));
+        next.failed = std::mem::take(&mut inodes).into_iter().collect();
+        let report = Attempt { context, persister, publication, stop }.run(next)?;
+        if report.covered.is_none() {
+            (again.before_checkpoint)()?;
+            // Nothing of an earlier one is trusted: some of that may be what is lost.
+            checkpoint::take(context, persister, &publication, false, stop)?;
+            return Ok(held.release()?);
+        }
+        held.release()?;
+    }
+}
+
+/// Where the archive goes on, when the index includes all of it.
+fn next_snapshot(context: &StageContext) -> Result<NextSnapshot, AgentError> {
+    let floor = context.ports.floor;
+    let next = NextSnapshot::after(&context.archive()?, floor).snapshot;
+    // An attempt that failed after its manifest was durable left the index behind.
+    context.catch_up(next)?;
+    Ok(NextSnapshot::after(&context.archive()?, floor))
 }
 
 /// Commits the first step of an epoch in which nothing has changed yet.

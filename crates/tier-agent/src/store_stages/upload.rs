@@ -17,8 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tier_persist::{
-    Archive, Claims, Fenced, PersistError, SnapshotObjects, SnapshotSummary, StoredObject,
-    check_object,
+    Archive, Claims, Fenced, PersistError, SnapshotSummary, StoredObject, check_object,
 };
 use tier_status::{Event, Place, StatusSink};
 use tier_types::{
@@ -99,12 +98,38 @@ fn verify_here(
 ) -> Result<(), AgentError> {
     let call = Call::bulk().cancelled_by(stop);
     recorded(context, summary, |status| {
-        for object in archive.objects(summary.snapshot)?.own() {
+        let Left { data, manifest } = Left::of(context, archive, summary)?;
+        for object in data.iter().chain(&manifest) {
             check_stop(stop)?;
             check_object(&call, context.ports.local.as_ref(), object)?;
         }
         Ok(status.report(Event::Verified { place: Place::Local })?)
     })
+}
+
+/// What there is of a snapshot: what it wrote, without what no copy has.
+struct Left {
+    data: Vec<StoredObject>,
+    manifest: Option<StoredObject>,
+}
+
+impl Left {
+    fn of(
+        context: &StageContext,
+        archive: &Archive<'_>,
+        summary: &SnapshotSummary,
+    ) -> Result<Self, AgentError> {
+        let status = context.status(summary)?;
+        let lost = status.map(|status| status.lost_objects).unwrap_or_default();
+        let is_left = |object: &StoredObject| !lost.contains(object.name.as_str());
+        let manifest = Some(archive.manifest_object(summary.snapshot)?).filter(is_left);
+        let mut data = match manifest {
+            Some(_) => archive.objects(summary.snapshot)?.data,
+            None => archive.indexed_tarballs(context.ports.history.index(), summary.snapshot)?,
+        };
+        data.retain(is_left);
+        Ok(Self { data, manifest })
+    }
 }
 
 /// Uploads to one cloud.
@@ -150,7 +175,13 @@ impl<'a> CloudUpload<'a> {
         let mut missing = Vec::new();
         let ancestors = self.archive.before(summary.snapshot);
         for ancestor in ancestors.filter(|ancestor| !ancestor.is_lost) {
-            if self.has(&self.archive.manifest_object(ancestor.snapshot)?, ancestor)? {
+            let manifest = self.archive.manifest_object(ancestor.snapshot)?;
+            let status = self.context.status(ancestor)?;
+            // One that no copy has is no gap that could be filled.
+            if status.is_some_and(|s| s.lost_objects.contains(manifest.name.as_str())) {
+                continue;
+            }
+            if self.has(&manifest, ancestor)? {
                 break;
             }
             let snapshot = ancestor.snapshot;
@@ -184,8 +215,7 @@ impl<'a> CloudUpload<'a> {
     }
 
     fn upload(&self, summary: &SnapshotSummary, status: &dyn StatusSink) -> Result<(), AgentError> {
-        // What is of earlier steps went up with those.
-        let SnapshotObjects { data, manifest, .. } = self.archive.objects(summary.snapshot)?;
+        let Left { data, manifest } = Left::of(self.context, self.archive, summary)?;
         let snapshot = summary.snapshot;
         let (n_objects, bytes) = (data.len() + 1, summary.tarball_bytes);
         tracing::info!(%snapshot, cloud = self.cloud.url(), n_objects, bytes, "upload begins");
@@ -198,7 +228,9 @@ impl<'a> CloudUpload<'a> {
             }
         }
         check_stop(self.stop)?;
-        self.create_manifest(&manifest, summary)?;
+        if let Some(manifest) = &manifest {
+            self.create_manifest(manifest, summary)?;
+        }
         // Only now, and not before the manifest was there: see the head of this file.
         self.check_not_fenced()?;
         let Some(place) = self.place.clone() else { return Ok(()) };

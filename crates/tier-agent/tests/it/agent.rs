@@ -78,6 +78,14 @@ impl Stages for FakeStages {
         Ok(Some(PersistedSnapshot { snapshot, report: PersistReport::default() }))
     }
 
+    fn persist_lost(
+        &mut self,
+        _: SnapshotId,
+        _: &AtomicBool,
+    ) -> Result<tier_persist::LostRanges, AgentError> {
+        unreachable!("nothing is lost here")
+    }
+
     fn take_back(&mut self, _: SnapshotId) -> Result<(), AgentError> {
         Ok(())
     }

@@ -26,6 +26,8 @@ mod kinds;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
+mod lost;
+#[cfg(test)]
 mod recall;
 #[cfg(test)]
 mod stages;

@@ -1,4 +1,5 @@
-//! `tier repair`: puts right what one copy of the archive has damaged or lost and the other has.
+//! `tier repair`: puts right what one copy of the archive has damaged or lost and the other has, or the
+//! filesystem.
 
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -6,6 +7,7 @@ use tier_persist::Watch;
 use tier_store::RepairReport;
 use tier_types::SnapshotId;
 
+use super::lost;
 use crate::args::RepairArgs;
 use crate::console::{DamageFound, output};
 use crate::context::Context;
@@ -23,16 +25,23 @@ pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<()> {
         };
         store.store.repair(&mut Watch::new(stop.flag(), &mut progress))?
     };
-    let RepairReport { repaired_here, uploaded, not_uploaded, left } = &report;
+    let RepairReport { repaired_here, uploaded, not_uploaded, persisted_again, lost, left } =
+        &report;
+    let listed =
+        lost::list(&store.fs, lost, "are lost: neither a copy nor the filesystem has them")?;
     let (damages_text, damages) = output::damages(left);
     let mut text = String::new();
     for name in repaired_here {
         text.push_str(&format!("{name}: put right here, from the cloud\n"));
     }
+    for snapshot in persisted_again {
+        text.push_str(&format!("snapshot {snapshot}: no copy had all of it; persisted again\n"));
+    }
     for snapshot in uploaded {
         text.push_str(&format!("snapshot {snapshot}: uploaded and verified again\n"));
     }
     text.push_str(&damages_text);
+    text.push_str(&listed.text);
     text.push_str(&format!(
         "{} objects put right here, {} snapshots uploaded again; {} objects are left that no copy has \
          whole.\n",
@@ -43,6 +52,9 @@ pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<()> {
     let json = json!({
         "repaired_here": repaired_here,
         "uploaded": uploaded.iter().copied().map(SnapshotId::get).collect::<Vec<_>>(),
+        "persisted_again":
+            persisted_again.iter().copied().map(SnapshotId::get).collect::<Vec<_>>(),
+        "lost": listed.json,
         "left": damages,
     });
     context.console.report(&json, &text)?;
@@ -52,6 +64,7 @@ pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<()> {
     }
     match not_uploaded {
         Some(error) => bail!("what is damaged in the cloud could not be uploaded again: {error}"),
+        None if lost.n_ranges() > 0 => bail!(DamageFound(lost::summary(lost))),
         None => Ok(()),
     }
 }

@@ -136,9 +136,13 @@ fn agent_state(status: &SchedulerStatus) -> &'static str {
     match status.task {
         // A pause comes first: it stops the task under way, which may still be winding down.
         _ if status.paused => "paused",
-        Some(Task::Snapshot | Task::Upload | Task::UploadAll | Task::TakeBack(_)) => {
-            "taking a snapshot"
-        }
+        Some(
+            Task::Snapshot
+            | Task::Upload
+            | Task::UploadAll
+            | Task::TakeBack(_)
+            | Task::PersistLost(_),
+        ) => "taking a snapshot",
         Some(Task::Evict(_) | Task::EvictDryRun(_)) => "evicting",
         None => "waiting",
     }

@@ -97,6 +97,7 @@ impl StatusSink for ProgressBar {
             Event::Unverified { place, problem } => {
                 tracing::warn!("a snapshot does not count as verified in {place}: {problem}");
             }
+            Event::ObjectLost { name } => tracing::warn!("no copy has {name}"),
             Event::Started { .. }
             | Event::Resumed
             | Event::Committed { .. }

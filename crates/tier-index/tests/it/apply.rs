@@ -308,3 +308,36 @@ fn an_inode_of_many_extents_has_several_records() {
     drop(writer);
     assert_eq!(dump(&copy), dump(&index));
 }
+
+#[test]
+fn what_lay_in_a_lost_tarball_is_lost_until_it_is_persisted_again() {
+    let data = |snapshot, ino, start| Said { snapshot, ino, start, len: 2, what: What::Data };
+    let mut inline = contents(&Said { snapshot: 1, ino: 3, start: 0, len: 1, what: What::Data });
+    for entry in &mut inline.entries {
+        if let Entry::Inode { frame, .. } | Entry::Data { frame, .. } = entry {
+            *frame = 7;
+        }
+    }
+    let all =
+        [contents(&data(1, 1, 0)), inline, contents(&data(2, 1, 5)), contents(&data(2, 2, 0))];
+    let (_dir, index) = fill(&all);
+    let lost = std::collections::BTreeSet::from([tarball(1)]);
+    assert_eq!(index.inodes_in(&lost).unwrap(), [Ino::new(1), Ino::new(3)]);
+    let mut told = Vec::new();
+    index.writer().lose(&lost, &mut |extent| told.push((extent.ino.get(), extent.chunks))).unwrap();
+    assert_eq!(told, [(1, range(0, 2)), (3, range(0, 1))]);
+    for (ino, chunks) in told {
+        let found = index.find(Ino::new(ino), chunks.start()).unwrap().unwrap();
+        assert_eq!((found.content, found.data_xid), (ExtentContent::Lost, Xid::new(10)));
+        assert!(!index.is_persisted(Ino::new(ino), chunks, Xid::new(10)).unwrap());
+    }
+    assert_eq!(persisted(&index, Ino::new(1), Xid::new(20)), [5, 6]);
+    assert!(dump(&index).contains("tarball 1/1/0 live=0"), "{}", dump(&index));
+    // The same transaction, at a later place.
+    let again = Contents { tarball: tarball(4), ..contents(&data(1, 1, 0)) };
+    let mut writer = index.writer();
+    writer.add_tarball(tarball(4), b"row").unwrap();
+    writer.apply(&again).unwrap();
+    drop(writer);
+    assert_eq!(persisted(&index, Ino::new(1), Xid::new(10)), [0, 1]);
+}

@@ -27,7 +27,7 @@ pub struct SnapshotSummary {
     pub epoch: Epoch,
     /// Its number.
     pub snapshot: SnapshotId,
-    /// Its transactions; `None` if it only begins an epoch.
+    /// Its transactions; `None` if it brings none, as a checkpoint, or what begins an epoch.
     pub range: Option<XidRange>,
     /// The last transaction of the history up to it.
     pub last_xid: Xid,

@@ -1,10 +1,12 @@
 //! The objects of the steps of a history, to be copied and compared.
 
-use tier_types::SnapshotId;
+use tier_index::{Index, TarballId};
+use tier_types::{ObjectName, SnapshotId};
 
 use crate::error::PersistError;
 use crate::format::manifest::OtherObject;
-use crate::format::names::{self, PackedKind};
+use crate::format::names::{self, ObjectKind, PackedKind};
+use crate::format::tarball::row::TarballRow;
 use crate::read::chain::Archive;
 use crate::read::link::{StepKind, StoredObject};
 
@@ -26,7 +28,34 @@ impl SnapshotObjects {
     }
 }
 
+/// Which tarball of the index has this name; `None` for any other object.
+pub fn tarball_of(name: &ObjectName) -> Option<TarballId> {
+    match names::parse(name)?.1 {
+        ObjectKind::Tarball(tarball) => Some(tarball.id),
+        ObjectKind::Packed(_) | ObjectKind::Claim(_) | ObjectKind::Manifest { .. } => None,
+    }
+}
+
 impl Archive<'_> {
+    /// The tarballs of a snapshot as far as an index knows them, whose manifest no copy has.
+    pub fn indexed_tarballs(
+        &self,
+        index: &Index,
+        snapshot: SnapshotId,
+    ) -> Result<Vec<StoredObject>, PersistError> {
+        let epoch = self.link(snapshot)?.summary.epoch;
+        let first = TarballId { epoch, snapshot, part: 0 };
+        let mut tarballs = Vec::new();
+        for (id, bytes) in index.tarball_rows(first, usize::MAX)? {
+            let problem = "the row of a tarball cannot be read; rebuild it";
+            let row = TarballRow::from_bytes(&bytes);
+            let row = row.ok_or_else(|| PersistError::damaged(id, problem))?;
+            let (name, content) = (row.object_name(self.filesystem()), row.object.content);
+            tarballs.push(StoredObject { name, content });
+        }
+        Ok(tarballs)
+    }
+
     /// The objects of a snapshot.
     pub fn objects(&self, snapshot: SnapshotId) -> Result<SnapshotObjects, PersistError> {
         let link = self.link(snapshot)?;
