@@ -209,6 +209,8 @@ impl SnapshotStatus {
             // Only shown: what comes next follows from the stage and not from an error.
             Event::Failed { step, error } => self.last_error = Some(format!("{step}: {error}")),
         }
+        let was_verified = |place: &Place| self.was_verified.contains(place);
+        assert!(self.verified.iter().all(was_verified), "what is verified once was");
     }
 
     /// Whether all of it was read back from there and compared.

@@ -12,6 +12,8 @@
 #[cfg(test)]
 mod agent;
 #[cfg(test)]
+mod away;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod edges;

@@ -55,7 +55,7 @@ pub(crate) struct VerifyArgs {
     pub(crate) read_data: bool,
 }
 
-/// Put right what one copy of the archive has damaged or lost and the other has.
+/// Put right what is damaged or lost, from the other copy of the archive or from the filesystem.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: tier repair /srv/store")]
 pub(crate) struct RepairArgs {

@@ -4,7 +4,7 @@
 //! and which store's requests fail from there on, as if it had crashed. The order follows from a
 //! seed. Whatever it is: what any store ever counted as safe is in the history that is left.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -35,7 +35,8 @@ struct Gate {
 
 #[derive(Default)]
 struct GateState {
-    waiting: BTreeSet<usize>,
+    /// How many requests of each store wait: one, or several that are made at once.
+    waiting: BTreeMap<usize, usize>,
     finished: BTreeSet<usize>,
     turn: Option<usize>,
     crashed: BTreeSet<usize>,
@@ -44,11 +45,17 @@ struct GateState {
 impl Gate {
     fn pass(&self, actor: usize) -> Result<(), PortError> {
         let mut state = self.state.lock();
-        state.waiting.insert(actor);
+        *state.waiting.entry(actor).or_default() += 1;
         self.changed.notify_all();
         self.changed.wait_while(&mut state, |state| state.turn != Some(actor));
         state.turn = None;
-        state.waiting.remove(&actor);
+        let n_waiting = state.waiting.get_mut(&actor).unwrap();
+        *n_waiting -= 1;
+        if *n_waiting == 0 {
+            state.waiting.remove(&actor);
+        }
+        // Another one of these may be next.
+        self.changed.notify_all();
         match state.crashed.contains(&actor) {
             true => Err(PortError::new(ErrorKind::Away, "the store has crashed")),
             false => Ok(()),
@@ -74,7 +81,7 @@ impl Gate {
             self.changed.wait_while(&mut state, |state| {
                 state.turn.is_some() || state.waiting.len() + state.finished.len() < n_actors
             });
-            let waiting: Vec<_> = state.waiting.iter().copied().collect();
+            let waiting: Vec<_> = state.waiting.keys().copied().collect();
             if waiting.is_empty() {
                 return;
             }
@@ -193,6 +200,8 @@ struct Actor<'a> {
     kvs: FakeKvs,
     recall: Arc<LateRecall>,
     files: Vec<String>,
+    /// Each snapshot is followed by a checkpoint.
+    with_checkpoints: bool,
     /// What any store ever counted as safe. It is kept outside of them: a takeover gives the status
     /// logs of a store up.
     ever_safe: Arc<Mutex<BTreeSet<Number>>>,
@@ -204,6 +213,9 @@ type Number = (u64, u64);
 impl Actor<'_> {
     fn dir(&self) -> StoreDir {
         let mut dir = StoreDir::open(self.path).unwrap();
+        if self.with_checkpoints {
+            dir.config.persist.checkpoint_bytes = 1;
+        }
         let cloud = dir.cloud.as_mut().unwrap();
         let (gate, actor) = (Arc::clone(&self.gate), self.number);
         cloud.store = Arc::new(Gated { inner: Arc::clone(&cloud.store), gate, actor });
@@ -288,7 +300,8 @@ fn run(seed: u64) -> Result<(), StoreError> {
         let (kvs, recall) = first.take().unwrap_or_else(|| world.restored_kvs(names[number]));
         let files = kvs.names();
         let (gate, ever_safe) = (Arc::clone(&gate), Arc::clone(&ever_safe));
-        actors.push(Actor { number, path, gate, kvs, recall, files, ever_safe });
+        let with_checkpoints = seed % 2 == 1;
+        actors.push(Actor { number, path, gate, kvs, recall, files, with_checkpoints, ever_safe });
     }
     let mut seeds: Vec<_> = actors.iter().map(|_| Random(random.next())).collect();
     thread::scope(|scope| {
