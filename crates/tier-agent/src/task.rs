@@ -15,7 +15,8 @@ pub enum Task {
     /// Take back that this snapshot is verified in the place that makes it safe: an object of it is
     /// damaged there.
     TakeBack(SnapshotId),
-    /// Persist again what this snapshot has in objects that no copy has whole, and go on without them.
+    /// Persist again what this snapshot has in objects that no copy has whole, and go on without
+    /// them.
     PersistLost(SnapshotId),
     /// Free space from what is safe.
     Evict(PassGoal),

@@ -1,9 +1,9 @@
 //! The canonical text form of an index: equal indexes have equal dumps, byte for byte.
 //!
-//! It is what tests and `tier index check` compare. Two indexes that answer every question alike may
-//! differ in their rows, because extents are cut as they happen to be applied and may lie inline;
-//! in a dump extents are joined as far as they go, and nothing tells where one lay. Rows are read in
-//! one pass over two tables, of which each is in order of inode numbers.
+//! It is what tests and `tier index check` compare. Two indexes that answer every question alike
+//! may differ in their rows, because extents are cut as they happen to be applied and may lie
+//! inline; in a dump extents are joined as far as they go, and nothing tells where one lay. Rows
+//! are read in one pass over two tables, of which each is in order of inode numbers.
 
 use std::io::{self, Write};
 

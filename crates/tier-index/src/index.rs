@@ -1,10 +1,10 @@
 //! The index: what it answers, and how a whole one takes the place of another.
 //!
 //! **One copy.** An index is derived from the tarballs and can be made anew, and sometimes must be:
-//! after damage, or to be compared with the one in use. A new index is built beside the live one, in
-//! a directory of its own, while the live one goes on to answer recalls and to take in what is
-//! persisted. There is never a third state: the `Arc` in the [`Index`] points to the one database or
-//! to the other, and a holder of the index needs no new handle.
+//! after damage, or to be compared with the one in use. A new index is built beside the live one,
+//! in a directory of its own, while the live one goes on to answer recalls and to take in what is
+//! persisted. There is never a third state: the `Arc` in the [`Index`] points to the one database
+//! or to the other, and a holder of the index needs no new handle.
 //!
 //! *Readers.* A question takes its own reference to the database first and keeps it to its end. A
 //! dump that began before the replacement therefore finishes over the database that it began with;
@@ -12,10 +12,11 @@
 //! the old database is closed and its directory removed, in this order.
 //!
 //! *The writer.* There is one at a time, and replacing is the writer's doing
-//! ([`IndexWriter::replace_by`](crate::IndexWriter::replace_by)): it consumes the writer, so that nothing can be applied to the old
-//! database afterwards. A writer that waited meanwhile takes its reference only when it has the
-//! lock, and so writes into the new one. An index that includes less than the live one is refused;
-//! otherwise a manifest that was committed while the new one was built would be lost from it.
+//! ([`IndexWriter::replace_by`](crate::IndexWriter::replace_by)): it consumes the writer, so that
+//! nothing can be applied to the old database afterwards. A writer that waited meanwhile takes its
+//! reference only when it has the lock, and so writes into the new one. An index that includes less
+//! than the live one is refused; otherwise a manifest that was committed while the new one was
+//! built would be lost from it.
 //!
 //! *Answers that are remembered.* An answer may be kept by its asker, as a tarball's row is by the
 //! fetcher. It remains true of the tarball; but a row of a damaged index may have been wrong. Each
@@ -115,7 +116,8 @@ impl Index {
     }
 
     /// The rows of the history's steps after this one, as they were given to
-    /// [`IndexWriter::set_applied`](crate::IndexWriter::set_applied), in the order of their numbers.
+    /// [`IndexWriter::set_applied`](crate::IndexWriter::set_applied), in the order of their
+    /// numbers.
     pub fn chain_after(&self, after: Option<SnapshotId>) -> Result<Vec<Vec<u8>>, IndexError> {
         self.database().chain_after(after)
     }

@@ -5,11 +5,11 @@
 //! found by scanning: every question is settled by transaction id, so that the order of
 //! application does not matter (`docs/formats/index.md`).
 //!
-//! Contents go in through the one [`IndexWriter`], which can also put a whole new index in the place
-//! of one that is being read.
+//! Contents go in through the one [`IndexWriter`], which can also put a whole new index in the
+//! place of one that is being read.
 //!
-//! All of it can be read and taken in again as [`InodeRecord`]s. [`Index::dump`] writes a canonical text form, and [`Index::persisted_until`] answers the
-//! [`Persisted`](tier_types::Persisted) port.
+//! All of it can be read and taken in again as [`InodeRecord`]s. [`Index::dump`] writes a canonical
+//! text form, and [`Index::persisted_until`] answers the [`Persisted`](tier_types::Persisted) port.
 //!
 //! This crate knows no tarball's bytes, no manifest's fields and no object store.
 

@@ -1,11 +1,11 @@
 //! Locations in tarballs, and what an index knows of chunks and inodes.
 //!
 //! A location is a tarball, a frame of it and a byte offset in the decompressed frame: one ranged
-//! read and one decompression away. Two states of the same chunk, or of the same inode, are compared
-//! by their *rank*: the transaction first, the location second. The transaction decides what is
-//! newer. The location decides only between two copies of the same data, so that every order of
-//! application ends with the same copy. Of one transaction data ranks above a lost range, wherever
-//! the two come from: one copy that could be read is enough.
+//! read and one decompression away. Two states of the same chunk, or of the same inode, are
+//! compared by their *rank*: the transaction first, the location second. The transaction decides
+//! what is newer. The location decides only between two copies of the same data, so that every
+//! order of application ends with the same copy. Of one transaction data ranks above a lost range,
+//! wherever the two come from: one copy that could be read is enough.
 
 use std::fmt;
 
@@ -53,7 +53,8 @@ pub struct Extent {
 }
 
 /// What the archive has of a run of chunks. The order is that in which states of one transaction
-/// give way to each other: data stays, whatever else is said of it, and of two copies the later one.
+/// give way to each other: data stays, whatever else is said of it, and of two copies the later
+/// one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ExtentContent {
     /// They were unmapped: zeros.
@@ -92,8 +93,8 @@ impl Extent {
         self.data().map(|data| data.location.tarball)
     }
 
-    /// Whether every chunk of it can have a location. An extent from outside is checked once, before
-    /// anything is computed from it.
+    /// Whether every chunk of it can have a location. An extent from outside is checked once,
+    /// before anything is computed from it.
     pub(crate) fn is_possible(&self, chunk_bytes: u32) -> bool {
         // What has no location may be as long as the address space.
         let Some(StoredData { location, short_bytes }) = self.data() else { return true };

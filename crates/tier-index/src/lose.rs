@@ -1,8 +1,8 @@
 //! Tarballs that are lost: what lay in them, and that it is not known any more where it lies.
 //!
-//! A tarball that no copy of an archive has whole is no place for data. What the filesystem has of it is
-//! persisted again, at a later location, which wins over the lost one; the rest becomes lost ranges, so
-//! that nothing is evicted against it, and a restore tells it.
+//! A tarball that no copy of an archive has whole is no place for data. What the filesystem has of
+//! it is persisted again, at a later location, which wins over the lost one; the rest becomes lost
+//! ranges, so that nothing is evicted against it, and a restore tells it.
 
 use std::collections::BTreeSet;
 
@@ -34,8 +34,8 @@ impl Index {
 }
 
 impl IndexWriter<'_> {
-    /// Makes lost ranges of all data that lies in these tarballs, durably, and shows each of them to
-    /// `told`.
+    /// Makes lost ranges of all data that lies in these tarballs, durably, and shows each of them
+    /// to `told`.
     pub fn lose(
         &mut self,
         tarballs: &BTreeSet<TarballId>,

@@ -1,37 +1,38 @@
 //! The merge: what contents of a tarball change of what an index knows.
 //!
 //! **Everything is settled by transaction id, never by the order of application.** An index must
-//! come out the same whether contents are applied as they are written, again after a crash that took
-//! an unknown part of them, in a rebuild that reads the newest tarball first, or in a full scan that
-//! finds members in any order. So no step may depend on what was applied before; each compares what
-//! a tarball says with what is known, and the higher *rank* stays:
+//! come out the same whether contents are applied as they are written, again after a crash that
+//! took an unknown part of them, in a rebuild that reads the newest tarball first, or in a full
+//! scan that finds members in any order. So no step may depend on what was applied before; each
+//! compares what a tarball says with what is known, and the higher *rank* stays:
 //!
-//! - for each chunk the highest (data xid, content); a hole has a data xid like data, so that an old
-//!   tarball cannot bring back what was unmapped later, and so has a lost range, which hides what
-//!   was there before it; of one data xid data wins over lost, whichever of them came first;
+//! - for each chunk the highest (data xid, content); a hole has a data xid like data, so that an
+//!   old tarball cannot bring back what was unmapped later, and so has a lost range, which hides
+//!   what was there before it; of one data xid data wins over lost, whichever of them came first;
 //! - for each inode the highest (metadata xid, location);
 //! - an inode that is gone has a transaction that ended it, and nothing can come after it: its row
 //!   stays as a tombstone, all its extents go, and older contents that are applied late find the
 //!   tombstone and leave nothing.
 //!
-//! Taking the maximum is commutative, associative and idempotent. That is the whole argument, and it
-//! is why applying twice does no harm, why there is no write-ahead log, and why dumps of a live and
-//! of a regenerated index are compared byte for byte. Locations take part only among copies of the
-//! same data, which a transaction cannot tell apart.
+//! Taking the maximum is commutative, associative and idempotent. That is the whole argument, and
+//! it is why applying twice does no harm, why there is no write-ahead log, and why dumps of a live
+//! and of a regenerated index are compared byte for byte. Locations take part only among copies of
+//! the same data, which a transaction cannot tell apart.
 //!
 //! What the argument needs besides is that the *counts* follow: the chunks that are live in each
 //! tarball are changed by what was inserted and removed, so that an extent that is found unchanged
 //! counts nothing.
 //!
-//! **Inline extents.** Most files are small, written once, and have their data in the frame of their
-//! metadata. Such a new file takes one row, its extent *inline* in it. As soon as anything about the
-//! inode changes the extent moves to a row of its own, or is replaced. Which of both holds it makes
-//! no difference to any answer or dump, so that two indexes may differ in it and be equal.
+//! **Inline extents.** Most files are small, written once, and have their data in the frame of
+//! their metadata. Such a new file takes one row, its extent *inline* in it. As soon as anything
+//! about the inode changes the extent moves to a row of its own, or is replaced. Which of both
+//! holds it makes no difference to any answer or dump, so that two indexes may differ in it and be
+//! equal.
 //!
 //! **Cost.** A part of contents is merged in order of inode numbers with two cursors that only move
-//! forward; in a table that is empty there, as for new files, a cursor costs nothing. All changes go
-//! out in one batch, and nothing that was read is read again within it, because each inode is merged
-//! once.
+//! forward; in a table that is empty there, as for new files, a cursor costs nothing. All changes
+//! go out in one batch, and nothing that was read is read again within it, because each inode is
+//! merged once.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,10 @@
-//! All that an index knows, inode by inode in order: to be written down elsewhere, and taken in again.
+//! All that an index knows, inode by inode in order: to be written down elsewhere, and taken in
+//! again.
 //!
-//! A record is what one inode's rows say, with the inline extent among the others. An inode with many
-//! extents has several records, so that no file is too large for memory. Records are merged like the
-//! contents of tarballs, by transaction, so that it makes no difference in what order they and others
-//! come, or how often.
+//! A record is what one inode's rows say, with the inline extent among the others. An inode with
+//! many extents has several records, so that no file is too large for memory. Records are merged
+//! like the contents of tarballs, by transaction, so that it makes no difference in what order they
+//! and others come, or how often.
 
 use std::iter::Peekable;
 

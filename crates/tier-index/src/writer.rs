@@ -97,9 +97,9 @@ impl IndexWriter<'_> {
         Merge::new(&self.database, &mut self.delta)
     }
 
-    /// Says that all contents of a manifest were applied, with what its reader needs to know of that
-    /// step of the history. It reaches the disk with the contents, or not at all: at the latest with
-    /// the next [`flush`](Self::flush).
+    /// Says that all contents of a manifest were applied, with what its reader needs to know of
+    /// that step of the history. It reaches the disk with the contents, or not at all: at the
+    /// latest with the next [`flush`](Self::flush).
     pub fn set_applied(&mut self, applied: &Applied, step: &[u8]) -> Result<(), IndexError> {
         let mut batch = self.database.batch();
         tracing::debug!(?applied, "a manifest is in the index");
@@ -113,9 +113,9 @@ impl IndexWriter<'_> {
         self.database.flush()
     }
 
-    /// Puts a whole index in the place of this one, for every reader at once: a reader that is under
-    /// way goes on with the one that it began with, and with the last of them its directory goes.
-    /// One that includes less is refused; an index that cannot tell what it includes includes
+    /// Puts a whole index in the place of this one, for every reader at once: a reader that is
+    /// under way goes on with the one that it began with, and with the last of them its directory
+    /// goes. One that includes less is refused; an index that cannot tell what it includes includes
     /// nothing.
     pub fn replace_by(self, new: Index) -> Result<(), IndexError> {
         let (live, offered) = (self.chunk_bytes(), new.chunk_bytes());

@@ -20,12 +20,16 @@ impl Damage {
     /// The error as damage of an object. An error of another kind (the store is away, the key does
     /// not fit) says nothing about the object and stays an error.
     pub(crate) fn of(object: &ObjectName, error: PersistError) -> Result<Self, PersistError> {
-        let missing = error.kind() == ErrorKind::Missing;
-        if missing || error.kind() == ErrorKind::Damaged {
-            // As text: a report is cloned and compared, which an error with its causes cannot be.
-            let (object, problem) = (object.to_string(), error.to_string());
-            return Ok(Self { object, problem, missing });
+        if matches!(error.kind(), ErrorKind::Missing | ErrorKind::Damaged) {
+            return Ok(Self::of_object(object, &error));
         }
         Err(error)
+    }
+
+    /// The same of an error that is known to be of the object.
+    pub(crate) fn of_object(object: &ObjectName, error: &PersistError) -> Self {
+        let missing = error.kind() == ErrorKind::Missing;
+        // As text: a report is cloned and compared, which an error with its causes cannot be.
+        Self { object: object.to_string(), problem: error.to_string(), missing }
     }
 }

@@ -107,8 +107,14 @@ pub enum Event {
         /// What is wrong.
         problem: String,
     },
-    /// No copy has this object whole. What it held is in a later snapshot as far as the filesystem has
-    /// it, and is lost otherwise.
+    /// The store was restored by this checkpoint: what came before it is there, and has no logs
+    /// here.
+    RestoredFrom {
+        /// Where.
+        place: Place,
+    },
+    /// No copy has this object whole. What it held is in a later snapshot as far as the filesystem
+    /// has it, and is lost otherwise.
     ObjectLost {
         /// Its name.
         name: String,

@@ -146,6 +146,10 @@ pub(crate) fn event_to_text(record: &EventRecord) -> String {
             "unverified",
             &[("tier", &"cloud"), ("cloud", id), ("url", url), ("problem", problem)],
         ),
+        Event::RestoredFrom { place: Place::Local } => line("restored", &[("tier", &"local")]),
+        Event::RestoredFrom { place: Place::Cloud(CloudPlace { id, url }) } => {
+            line("restored", &[("tier", &"cloud"), ("cloud", id), ("url", url)]);
+        }
         Event::ObjectLost { name } => line("object-lost", &[("name", name)]),
         Event::Evicted { n_inodes, bytes } => {
             line("evicted", &[("inodes", n_inodes), ("bytes", bytes)]);
@@ -200,6 +204,7 @@ pub(crate) fn event_from_text(text: &str) -> Option<EventRecord> {
         "unverified" => {
             Event::Unverified { place: fields.place()?, problem: fields.text("problem")? }
         }
+        "restored" => Event::RestoredFrom { place: fields.place()? },
         "object-lost" => Event::ObjectLost { name: fields.text("name")? },
         "evicted" => {
             Event::Evicted { n_inodes: fields.number("inodes")?, bytes: fields.number("bytes")? }

@@ -88,8 +88,10 @@ pub struct SnapshotStatus {
     /// Objects that were put into a cloud and compared there, as long as not all of them are
     /// verified.
     pub pushed: Vec<(CloudPlace, String)>,
-    /// Objects that no copy has: by itself it is not safe any more, and all that is left of it is what
-    /// is verified.
+    /// Where all that came before it was when the store was restored by it.
+    pub restored_from: Option<Place>,
+    /// Objects that no copy has: by itself it is not safe any more, and all that is left of it is
+    /// what is verified.
     pub lost_objects: BTreeSet<String>,
     /// Its transactions, once it started.
     pub range: Option<XidRange>,
@@ -125,6 +127,7 @@ impl SnapshotStatus {
             verified: Vec::new(),
             was_verified: Vec::new(),
             pushed: Vec::new(),
+            restored_from: None,
             lost_objects: BTreeSet::new(),
             range: None,
             started: None,
@@ -199,6 +202,7 @@ impl SnapshotStatus {
                 self.verified.retain(|verified| verified != place);
                 self.last_error = Some(format!("{place}: {problem}"));
             }
+            Event::RestoredFrom { place } => self.restored_from = Some(place.clone()),
             Event::ObjectLost { name } => {
                 self.lost_objects.insert(name.clone());
             }

@@ -1,23 +1,22 @@
 //! An audit of a store: every object that was ever committed, here and in the cloud.
 //!
-//! What must be there the index says, with the digest of each manifest; so a manifest that is lost in
-//! one copy, or in both, is missed. Where the index says nothing, the manifests that are left do. The
-//! cloud owes what was once verified in it; what is in the cloud need not be here, but for manifests,
-//! which are few and small.
+//! What must be there the index says, with the digest of each manifest; so a manifest that is lost
+//! in one copy, or in both, is missed. Where the index says nothing, the manifests that are left
+//! do. The cloud owes what was once verified in it; what is in the cloud need not be here, but for
+//! manifests, which are few and small.
 //!
-//! What is damaged where it makes a snapshot safe takes its mark: from then on nothing more is evicted
-//! against it, until it was uploaded again or [repaired](Store::repair): from the other copy, or from the
-//! filesystem.
+//! What is damaged where it makes a snapshot safe takes its mark: from then on nothing more is
+//! evicted against it, until it was uploaded again or [repaired](Store::repair): from the other
+//! copy, or from the filesystem.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tier_agent::Task;
 use tier_persist::{
-    Archive, Damage, LostRanges, SnapshotSummary, StepKind, StoredObject, VerifyReport, Watch,
-    check_object,
+    Archive, Damage, LostRanges, SnapshotSummary, StoredObject, VerifyReport, Watch, check_object,
 };
-use tier_status::StatusHeader;
+use tier_status::{SnapshotStatus, StatusHeader};
 use tier_types::{
     Call, ErrorKind, HasKind, ObjectStore, SnapshotId, StagingStore, StoredContent, with_causes,
 };
@@ -43,7 +42,8 @@ pub struct RepairReport {
     pub uploaded: Vec<SnapshotId>,
     /// Why what is damaged in the cloud could not be uploaded again.
     pub not_uploaded: Option<String>,
-    /// Snapshots of which no copy had everything: what the filesystem has of that is persisted again.
+    /// Snapshots of which no copy had everything: what the filesystem has of that is persisted
+    /// again.
     pub persisted_again: Vec<SnapshotId>,
     /// What the filesystem does not have either.
     pub lost: LostRanges,
@@ -82,8 +82,8 @@ impl Store {
         Ok(AuditReport { checked, unsafe_now })
     }
 
-    /// Puts right what one copy has damaged or lost and the other has: here from the cloud, and there
-    /// by uploading it again. What no copy has is persisted again from the filesystem.
+    /// Puts right what one copy has damaged or lost and the other has: here from the cloud, and
+    /// there by uploading it again. What no copy has is persisted again from the filesystem.
     pub fn repair(&self, watch: &mut Watch<'_>) -> Result<RepairReport, StoreError> {
         let (here, there) = self.check_copies(false, watch)?;
         let mut report = RepairReport::default();
@@ -281,23 +281,23 @@ impl Store {
         Ok(left)
     }
 
-    /// Snapshots that were once verified in the cloud; `None` if it cannot be told which cloud it is.
+    /// Snapshots that were once verified in the cloud; `None` if it cannot be told which cloud it
+    /// is.
     fn was_uploaded(&self) -> Result<Option<BTreeSet<SnapshotId>>, StoreError> {
         let Some(place) = self.dir().safe_place() else { return Ok(None) };
-        let logs = self.book().all()?.into_iter();
-        let logs: BTreeMap<_, _> = logs
+        let statuses = self.book().all()?;
+        // What has no log came with the restore by a checkpoint.
+        let is_it = |status: &&SnapshotStatus| status.restored_from.as_ref() == Some(&place);
+        let restored_by = statuses.iter().rev().find(is_it).map(|status| status.header.snapshot);
+        let logs: BTreeMap<_, _> = statuses
+            .iter()
             .map(|status| (status.header.snapshot, status.was_verified.contains(&place)))
             .collect();
         let archive = self.archive_or_manifests()?;
-        let was_verified = |summary: &SnapshotSummary| logs.get(&summary.snapshot).copied();
-        // What has no log came with a restore by a checkpoint, which was behind it in the cloud.
-        let vouched = archive.snapshots().rev().find(|summary| {
-            summary.kind == StepKind::Checkpoint && was_verified(summary) == Some(true)
+        let uploaded = archive.snapshots().filter(|summary| {
+            let snapshot = summary.snapshot;
+            logs.get(&snapshot).copied().unwrap_or(restored_by > Some(snapshot))
         });
-        let vouched = vouched.map(|checkpoint| checkpoint.snapshot);
-        let uploaded = archive
-            .snapshots()
-            .filter(|summary| was_verified(summary).unwrap_or(vouched >= Some(summary.snapshot)));
         Ok(Some(uploaded.map(|summary| summary.snapshot).collect()))
     }
 

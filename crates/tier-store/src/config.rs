@@ -1,9 +1,9 @@
 //! `tier.toml`: the settings of a store.
 //!
-//! The file is read as a whole when a store is opened and replaced as a whole when a command changes
-//! it. Keys that are not known are an error, so that a misspelt one is no silent default. What could
-//! make the store contradict itself (a chunk size, marks in the wrong order) is refused here, before
-//! anything is opened.
+//! The file is read as a whole when a store is opened and replaced as a whole when a command
+//! changes it. Keys that are not known are an error, so that a misspelt one is no silent default.
+//! What could make the store contradict itself (a chunk size, marks in the wrong order) is refused
+//! here, before anything is opened.
 
 use std::fs;
 use std::path::PathBuf;
@@ -102,7 +102,8 @@ pub struct Persist {
     pub tarball_bytes: u64,
     /// Bytes of file data after which a snapshot ends with a part of itself.
     pub part_bytes: u64,
-    /// Bytes that a restore must have to read since the last checkpoint before there is another one.
+    /// Bytes that a restore must have to read since the last checkpoint before there is another
+    /// one.
     pub checkpoint_bytes: u64,
     /// Bytes that a random read decompresses.
     pub frame_bytes: u64,

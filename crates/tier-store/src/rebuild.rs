@@ -1,22 +1,26 @@
 //! Regenerating a store's index from its tarballs, here or in the cloud.
 //!
 //! The manifests here say which tarballs count; a tarball itself comes from any copy that has it
-//! undamaged. A cloud may hold later manifests, of a history that a restore has left behind, so that
-//! the cloud's count only where there are none here any more, and only if they end with the newest
-//! snapshot that this store knows of (from its status logs or its old index). Without any manifests a
-//! full scan takes every tarball that the keys open.
+//! undamaged. A cloud may hold later manifests, of a history that a restore has left behind, so
+//! that the cloud's count only where there are none here any more, and only if they end with the
+//! newest snapshot that this store knows of (from its status logs or its old index). Without any
+//! manifests a full scan takes every tarball that the keys open.
 //!
 //! The new index is made beside the one in use and takes its place by a rename when it is whole
 //! ([`index_dirs`]). Where the store is open, three steps keep readers and the agent from noticing:
 //! the long fill runs while snapshots go on; a first catch-up brings in what they added; then the
-//! writer of the index is held, so that no snapshot comes between, a second catch-up closes the gap,
-//! and all readers change over at once. Damage, or fewer snapshots than the index in use has, leaves
-//! that one where it is.
+//! writer of the index is held, so that no snapshot comes between, a second catch-up closes the
+//! gap, and all readers change over at once. Damage, or fewer snapshots than the index in use has,
+//! leaves that one where it is.
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use tier_index::{Index, IndexError};
-use tier_persist::{Archive, Damage, PersistError, ScanMode, Watch, rebuild_without_manifests};
+use tier_persist::{
+    Archive, Damage, History, PersistError, ScanMode, Watch, rebuild_without_manifests,
+};
 use tier_status::SnapshotStatus;
 use tier_types::{ErrorKind, HasKind, ObjectStore, SnapshotId};
 
@@ -29,7 +33,7 @@ use crate::wiring::{open_index, status_book};
 /// Where contents come from, and how they are read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RebuildOptions {
-    /// By tables of contents, or by reading everything.
+    /// By the newest checkpoint, by tables of contents, or by reading everything.
     pub mode: ScanMode,
     /// Prefers the cloud's copies.
     pub from_cloud: bool,
@@ -58,7 +62,8 @@ pub struct FreshIndex<'a> {
 /// Makes a new index of a store that is not open, from what is left of manifests and tarballs. It
 /// takes the place of the old one even if damage was found; what it lacks is then in the answer.
 ///
-/// The directory is given up: an open [`Store`] lends its own, and could not lose its index to this.
+/// The directory is given up: an open [`Store`] lends its own, and could not lose its index to
+/// this.
 #[expect(clippy::needless_pass_by_value, reason = "a store that is open cannot give it up")]
 pub fn rebuild(
     dir: StoreDir,
@@ -115,7 +120,8 @@ impl Store {
         if !filled.damages.is_empty() {
             return Ok(filled);
         }
-        // First what came meanwhile, so that the rest, for which the next snapshot waits, is little.
+        // First what came meanwhile, so that the rest, for which the next snapshot waits, is
+        // little.
         self.archive()?.catch_up(&index)?;
         watch.check_stop()?;
         let writer = self.index().writer();
@@ -166,8 +172,28 @@ impl Store {
             }
             archive => archive?,
         };
+        let doubtful = self.archive().map(|known| known.doubtful_steps());
+        let archive = archive.with_doubtful_steps(&doubtful.unwrap_or_default());
         fill_by(archive, copies(dir, options)?, index, options.mode, watch)
     }
+}
+
+/// The steps of which the old index says that not all could be read when the history was restored.
+fn doubtful_steps(dir: &StoreDir) -> HashSet<[u8; 32]> {
+    let read = || -> Result<_, StoreError> {
+        let path = index_dirs::current(&dir.layout)?;
+        if !path.exists() {
+            return Ok(HashSet::new());
+        }
+        let history = History::new(Arc::new(open_index(&path, &dir.config)?));
+        let archive = history.archive(vec![dir.local.as_ref()], &dir.keys, dir.filesystem)?;
+        Ok(archive.doubtful_steps())
+    };
+    // Whatever is wrong with the old index is no reason not to make a new one.
+    read().unwrap_or_else(|error| {
+        tracing::warn!("the old index cannot tell what it was made of: {error}");
+        HashSet::new()
+    })
 }
 
 /// The same where the manifests here may be lost: then by the cloud's, and with a full scan even
@@ -182,6 +208,7 @@ fn fill_from_what_is_left(
         Ok(archive) => {
             let last = archive.snapshots().next_back().map(|last| last.snapshot);
             if last.is_some() && last >= newest_committed(dir) {
+                let archive = archive.with_doubtful_steps(&doubtful_steps(dir));
                 return fill_by(archive, copies(dir, options)?, index, options.mode, watch);
             }
             None
@@ -194,6 +221,7 @@ fn fill_from_what_is_left(
         let theirs = archive.snapshots().next_back().map(|last| last.snapshot);
         if theirs.is_some() && (newest.is_none() || theirs == newest) {
             tracing::warn!("the manifests here are not whole; going by the cloud's");
+            let archive = archive.with_doubtful_steps(&doubtful_steps(dir));
             return fill_by(archive, copies(dir, options)?, index, options.mode, watch);
         }
     }
@@ -271,7 +299,9 @@ fn fill_by<'a>(
                     // What one copy lacks the other one has added by now: only what is damaged in
                     // both is still missing.
                     let also = |one: &Damage| theirs.iter().any(|other| other.object == one.object);
-                    damages.into_iter().filter(also).collect()
+                    let left: Vec<_> = damages.into_iter().filter(also).collect();
+                    archive.mark_doubtful(index, &left)?;
+                    left
                 }
                 Err(PersistError::Cancelled) => return Err(PersistError::Cancelled.into()),
                 Err(error) => {
@@ -289,8 +319,8 @@ fn is_damage(error: &PersistError) -> bool {
     matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing)
 }
 
-/// The newest snapshot that this store knows of: from its old index, as far as that can be read, and
-/// from its status logs.
+/// The newest snapshot that this store knows of: from its old index, as far as that can be read,
+/// and from its status logs.
 fn newest_known(dir: &StoreDir) -> Option<SnapshotId> {
     // Whatever is wrong with the old index is no reason not to make a new one.
     let old = index_dirs::current(&dir.layout)

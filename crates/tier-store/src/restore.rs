@@ -2,13 +2,13 @@
 //!
 //! The order makes an interrupted restore recognisable: identity, index, inodes, manifests, status
 //! logs, and the settings last, without which the directory is no store. The filesystem is the
-//! caller's ([`RestoreTarget`]); its inodes come back with detours for all their data, which is read
-//! from the cloud when it is needed.
+//! caller's ([`RestoreTarget`]); its inodes come back with detours for all their data, which is
+//! read from the cloud when it is needed.
 //!
-//! Restoring changes nothing in the cloud, so that a drill can never take an archive over: that is a
-//! step of its own ([`crate::takeover()`]). Which history is restored is decided by signatures: the
-//! newest manifest that this identity signed, or a signer that the operator names. Anything else
-//! that has the name of a manifest is gone past.
+//! Restoring changes nothing in the cloud, so that a drill can never take an archive over: that is
+//! a step of its own ([`crate::takeover()`]). Which history is restored is decided by signatures:
+//! the newest manifest that this identity signed, or a signer that the operator names. Anything
+//! else that has the name of a manifest is gone past.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use tier_agent::StatusBook;
 use tier_cloud::DirStore;
 use tier_persist::{
     Archive, Damage, FilesystemId, Head, Heads, Keys, LostRanges, RestoredInodes, Signer,
-    SnapshotSummary, StepKind, StoredObject, UnreadManifest, Watch,
+    SnapshotSummary, StoredObject, UnreadManifest, Watch, check_object,
 };
 use tier_status::{Event, Place, StatusHeader, StatusSink};
 use tier_types::{
-    Call, Clock, CloudId, Epoch, ErrorKind, Ino, MountedInstance, ObjectStore, PortError, Recall,
-    SnapshotId, StoredContent, SystemClock, Xid,
+    Call, Clock, CloudId, Epoch, ErrorKind, HasKind, Ino, MountedInstance, ObjectStore, PortError,
+    Recall, SnapshotId, StoredContent, SystemClock, Xid,
 };
 
 use crate::cloud::{id, open_cloud};
@@ -157,10 +157,12 @@ pub(crate) fn fill_store(
     let floor = Xid::new(config.xid_floor);
     let behind = |last: Xid| last <= floor;
     assert!(archive.snapshots().all(|s| behind(s.last_xid)), "no number is given out twice");
-    let (restored, damages) = fill(layout, archive, config, floor, target, progress)?;
+    let local = DirStore::create(&layout.tarballs())?;
+    let filled = fill(layout, archive, config, floor, target, progress)?;
+    let Filled { restored, damages, checkpoint } = filled;
     let RestoredInodes { n_inodes, lost, .. } = restored;
-    copy_manifests(archive, cloud, &DirStore::create(&layout.tarballs())?)?;
-    record(layout, archive, config)?;
+    copy_manifests(archive, checkpoint, cloud, &local)?;
+    record(layout, archive, checkpoint, config)?;
     let last = archive.snapshots().next_back();
     Ok(RestoreReport {
         n_inodes,
@@ -186,13 +188,21 @@ impl Store {
         let archive = until(self.archive()?, Some(snapshot))?;
         let layout = Layout::new(path);
         let floor = archive.snapshots().next_back().map_or(Xid::new(0), |last| last.last_xid);
-        let (_, damages) = fill(&layout, &archive, &dir.config, floor, target, progress)?;
-        for damage in &damages {
+        let filled = fill(&layout, &archive, &dir.config, floor, target, progress)?;
+        for damage in &filled.damages {
             tracing::warn!("not all of this snapshot can be read: {}", damage.problem);
         }
         let index = Arc::new(open_index(&index_dirs::current(&layout)?, &dir.config)?);
         Ok(Arc::new(recaller(dir, &index, dir.copies())?))
     }
+}
+
+/// An index and a filesystem that were filled.
+struct Filled {
+    restored: RestoredInodes,
+    damages: Vec<Damage>,
+    /// The checkpoint that they were filled from, with what came since.
+    checkpoint: Option<SnapshotId>,
 }
 
 /// Fills an index and a filesystem below the layout's root from an archive.
@@ -203,14 +213,15 @@ fn fill(
     floor: Xid,
     target: &mut dyn RestoreTarget,
     progress: &mut dyn FnMut(u64),
-) -> Result<(RestoredInodes, Vec<Damage>), StoreError> {
+) -> Result<Filled, StoreError> {
     let index = open_index(&index_dirs::current(layout)?, config)?;
     let salvaged = archive.salvage_index(&index, &mut Watch::default())?;
     let instance = target.create(layout.root(), config, floor)?;
     let restored = archive.restore_into(&index, instance.as_ref(), &salvaged, progress)?;
     target.finish()?;
+    let checkpoint = salvaged.checkpoint(archive);
     let damages = salvaged.damages.into_iter().chain(restored.damages.iter().cloned()).collect();
-    Ok((restored, damages))
+    Ok(Filled { restored, damages, checkpoint })
 }
 
 /// The archive up to and including a snapshot, or the last one that is complete.
@@ -304,8 +315,8 @@ pub(crate) struct Floors {
 }
 
 impl Floors {
-    /// Behind all histories, also those that were left; but not behind what others signed, which may
-    /// say anything.
+    /// Behind all histories, also those that were left; but not behind what others signed, which
+    /// may say anything.
     pub(crate) fn behind(heads: &Heads, signers: &Signers<'_>) -> Self {
         let counting = heads.heads.iter().filter(|head| signers.count(head.signer));
         let xid = counting.map(|head| head.summary.last_xid).max();
@@ -394,41 +405,56 @@ fn encrypts(archive: &Archive<'_>) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-/// The newest checkpoint that the history has, and what is behind it: what a store keeps for itself of
-/// the history. Before it, the index and the cloud have all that there is.
-fn from_checkpoint<'a>(
+/// What a store keeps for itself of the history: from the checkpoint on by which it was restored,
+/// or all of it. What came before, its index and the cloud have.
+fn kept<'a>(
     archive: &'a Archive<'_>,
-) -> impl DoubleEndedIterator<Item = &'a SnapshotSummary> {
-    let mut newest_first = archive.snapshots().rev();
-    let checkpoint = newest_first.find(|summary| summary.kind == StepKind::Checkpoint);
-    let before = checkpoint.and_then(|summary| archive.before(summary.snapshot).next());
-    let kept = archive.after(before.map(|summary| summary.snapshot));
-    kept.filter(|summary| !summary.is_lost)
+    checkpoint: Option<SnapshotId>,
+) -> impl Iterator<Item = &'a SnapshotSummary> {
+    let is_kept = move |summary: &&SnapshotSummary| Some(summary.snapshot) >= checkpoint;
+    archive.snapshots().filter(is_kept).filter(|summary| !summary.is_lost)
 }
 
 fn copy_manifests(
     archive: &Archive<'_>,
+    checkpoint: Option<SnapshotId>,
     from: &dyn ObjectStore,
     to: &dyn ObjectStore,
 ) -> Result<(), StoreError> {
     let copy = |object: &StoredObject| -> Result<(), StoreError> {
         let StoredObject { name, content } = object;
         let content = StoredContent { store: from, name, len_bytes: content.len_bytes };
-        Ok(to.put(&Call::bulk(), name, &content)?)
+        to.put(&Call::bulk(), name, &content)?;
+        Ok(check_object(&Call::bulk(), to, object)?)
     };
-    for summary in from_checkpoint(archive) {
-        // With the steps before it, so that the history is known here.
-        archive.history_objects(summary.snapshot)?.iter().try_for_each(copy)?;
+    for summary in kept(archive, checkpoint) {
+        if Some(summary.snapshot) == checkpoint {
+            // With the steps before it, so that the history is known here.
+            archive.history_objects(summary.snapshot)?.iter().try_for_each(copy)?;
+            continue;
+        }
+        match copy(&archive.manifest_object(summary.snapshot)?) {
+            // It was told when the index was filled, and is a hole here as well.
+            Err(error) if matches!(error.kind(), ErrorKind::Missing | ErrorKind::Damaged) => {
+                tracing::warn!(snapshot = %summary.snapshot, "a manifest is left out: {error}");
+            }
+            copied => copied?,
+        }
     }
     Ok(())
 }
 
 /// Status logs that say where the snapshots are: where they were restored from.
-fn record(layout: &Layout, archive: &Archive<'_>, config: &Config) -> Result<(), StoreError> {
+fn record(
+    layout: &Layout,
+    archive: &Archive<'_>,
+    checkpoint: Option<SnapshotId>,
+    config: &Config,
+) -> Result<(), StoreError> {
     let place = config.cloud_place().map(Place::Cloud);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let book = StatusBook::open(&layout.status(), clock)?;
-    for summary in from_checkpoint(archive) {
+    for summary in kept(archive, checkpoint) {
         let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
         let status = book.writer(header)?;
         status.report(Event::Committed {
@@ -442,7 +468,10 @@ fn record(layout: &Layout, archive: &Archive<'_>, config: &Config) -> Result<(),
         // Otherwise the agent would begin by uploading these snapshots, from a local store that has
         // none of their tarballs.
         if let Some(place) = place.clone() {
-            status.report(Event::Verified { place })?;
+            status.report(Event::Verified { place: place.clone() })?;
+            if Some(summary.snapshot) == checkpoint {
+                status.report(Event::RestoredFrom { place })?;
+            }
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! Whether a checkpoint is due: when reading what came since the last one costs more than reading it.
+//! Whether a checkpoint is due: when reading what came since the last one costs more than reading
+//! it.
 
 use tier_persist::{SnapshotSummary, StepKind};
 
@@ -17,13 +18,19 @@ pub struct CheckpointCosts {
 }
 
 impl CheckpointCosts {
-    /// The costs of a history, from its newest step back.
-    pub fn of<'a>(newest_first: impl Iterator<Item = &'a SnapshotSummary>) -> Self {
+    /// The costs of a history, from its newest step back to a checkpoint that is whole.
+    pub fn of<'a>(
+        newest_first: impl Iterator<Item = &'a SnapshotSummary>,
+        is_whole: &dyn Fn(&SnapshotSummary) -> bool,
+    ) -> Self {
         let mut costs = Self::default();
         for step in newest_first {
             if step.kind == StepKind::Checkpoint {
-                costs.last_bytes = step.table_bytes;
-                break;
+                if is_whole(step) {
+                    costs.last_bytes = step.table_bytes;
+                    break;
+                }
+                continue;
             }
             costs.since_bytes = costs.since_bytes.saturating_add(step.table_bytes);
             // The manifest, and of each tarball how long it is, its root, and a part of its table.

@@ -1,53 +1,66 @@
 //! The checkpoint stage: a step that states all that is live, when a restore would gain by it.
 //!
-//! It is taken right behind a snapshot that is complete, while the KVS snapshot of the same moment is
-//! held. It is worth having and never needed: one that fails costs nothing but the attempt, and is
-//! tried again when the cost of doing without has doubled.
+//! It is taken right behind a snapshot that is complete, while the KVS snapshot of the same moment
+//! is held. It is worth having and never needed: one that fails costs nothing but the attempt, and
+//! is tried again when the cost of doing without has doubled.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tier_persist::{Archive, CheckpointRequest, Persister, SnapshotSummary, StepKind};
-use tier_status::{SnapshotStatus, StatusHeader};
-use tier_types::{Publication, with_causes};
+use tier_persist::{CheckpointRequest, Persister, SnapshotSummary};
+use tier_status::{SnapshotStatus, StatusHeader, StatusSink};
+use tier_types::{ErrorKind, HasKind, Publication, SnapshotId, with_causes};
 
 use super::context::StageContext;
 use super::next_snapshot::NextSnapshot;
 use crate::AgentError;
 use crate::decide::{CheckpointCosts, checkpoint_is_due};
 
-/// Commits a checkpoint if one is due.
+/// Commits a checkpoint if one is due. Whatever fails is only told: the snapshot is there.
 pub(super) fn take_if_due(
     context: &StageContext,
     persister: &Persister,
     publication: &Publication,
     stop: &AtomicBool,
-) -> Result<(), AgentError> {
-    let archive = context.archive()?;
-    let costs = CheckpointCosts::of(archive.snapshots().rev());
-    let is_complete = archive.snapshots().next_back().is_some_and(|last| last.covered.is_none());
-    let is_due = checkpoint_is_due(&costs, context.ports.checkpoint_bytes);
-    let not_before = context.no_checkpoint_before.load(Ordering::Relaxed);
-    if !is_complete || !is_due || costs.since() < not_before {
-        return Ok(());
-    }
+) {
+    let costs = match costs_if_due(context) {
+        Ok(Some(costs)) => costs,
+        Ok(None) => return,
+        Err(error) => {
+            tracing::warn!("it cannot be told if a checkpoint is due: {}", with_causes(&error));
+            return;
+        }
+    };
     tracing::debug!(?costs, "a checkpoint is due");
-    let taken = is_last_one_whole(context, &archive)
-        .and_then(|reuse| take(context, persister, publication, reuse, stop));
-    if let Err(error) = taken {
-        tracing::warn!("no checkpoint was made: {}", with_causes(&error));
-        let twice = costs.since().saturating_mul(2);
-        context.no_checkpoint_before.store(twice, Ordering::Relaxed);
-    }
-    Ok(())
+    let is_whole = |snapshot| is_whole(context, snapshot);
+    let not_before = match take(context, persister, publication, &is_whole, stop) {
+        Ok(()) => 0,
+        Err(error) if error.kind() == ErrorKind::Cancelled => return,
+        Err(error) => {
+            tracing::warn!("no checkpoint was made: {}", with_causes(&error));
+            costs.since().saturating_mul(2)
+        }
+    };
+    context.no_checkpoint_before.store(not_before, Ordering::Relaxed);
 }
 
-/// Commits a checkpoint. The publication's KVS snapshot is that of the last snapshot. With `reuse` it
-/// names what an earlier one holds again.
+/// What doing without a checkpoint costs, if one is due.
+fn costs_if_due(context: &StageContext) -> Result<Option<CheckpointCosts>, AgentError> {
+    let archive = context.archive()?;
+    let is_complete = archive.snapshots().next_back().is_some_and(|last| last.covered.is_none());
+    let is_whole = |summary: &SnapshotSummary| is_whole(context, summary.snapshot);
+    let costs = CheckpointCosts::of(archive.snapshots().rev(), &is_whole);
+    let is_due = checkpoint_is_due(&costs, context.ports.checkpoint_bytes);
+    let not_before = context.no_checkpoint_before.load(Ordering::Relaxed);
+    Ok(Some(costs).filter(|costs| is_complete && is_due && costs.since() >= not_before))
+}
+
+/// Commits a checkpoint. The publication's KVS snapshot is that of the last snapshot. What earlier
+/// ones hold that are whole is named again.
 pub(super) fn take(
     context: &StageContext,
     persister: &Persister,
     publication: &Publication,
-    reuse: bool,
+    is_whole: &(dyn Fn(SnapshotId) -> bool + Sync),
     stop: &AtomicBool,
 ) -> Result<(), AgentError> {
     let archive = &context.archive()?;
@@ -58,14 +71,16 @@ pub(super) fn take(
     assert!(archive.snapshots().next_back().map(number) < Some(snapshot), "it is behind them");
     let mounted = context.ports.instance.open_snapshot(publication)?;
     let status = context.status_sink(StatusHeader { epoch, snapshot })?;
+    let mounted = mounted.as_ref();
+    let status_sink: &dyn StatusSink = &status;
     let request = CheckpointRequest {
         epoch,
         writer,
         snapshot,
         archive,
-        reuse,
-        mounted: mounted.as_ref(),
-        status: &status,
+        is_whole,
+        mounted,
+        status: status_sink,
         stop,
     };
     let taken = context.in_background(|| persister.checkpoint(&request))?;
@@ -76,13 +91,18 @@ pub(super) fn take(
     })
 }
 
-/// Whether no object of the last checkpoint is known to be damaged.
-fn is_last_one_whole(context: &StageContext, archive: &Archive<'_>) -> Result<bool, AgentError> {
-    let is_checkpoint = |summary: &&SnapshotSummary| summary.kind == StepKind::Checkpoint;
-    let Some(last) = archive.snapshots().rev().find(is_checkpoint) else { return Ok(true) };
-    let was_taken_back = |status: SnapshotStatus| {
-        !status.lost_objects.is_empty()
-            || status.was_verified.iter().any(|place| !status.is_verified_in(place))
+/// Whether nothing of a checkpoint is known to be damaged.
+fn is_whole(context: &StageContext, snapshot: SnapshotId) -> bool {
+    let look = || -> Result<bool, AgentError> {
+        let archive = context.archive()?;
+        let Some(summary) = archive.snapshot(snapshot) else { return Ok(false) };
+        let status = context.status(summary)?;
+        let was_taken_back = |status: SnapshotStatus| {
+            !status.lost_objects.is_empty()
+                || status.was_verified.iter().any(|place| !status.is_verified_in(place))
+        };
+        Ok(!status.is_some_and(was_taken_back))
     };
-    Ok(!context.status(last)?.is_some_and(was_taken_back))
+    // What cannot be told is written again.
+    look().unwrap_or(false)
 }

@@ -1,9 +1,10 @@
 //! The stages' context: ports, progress and priority, with the questions that several stages ask.
 //!
 //! What is *safe* is answered here, once: the snapshots up to the last one before which every
-//! snapshot was verified in the place that counts. That is the configured cloud under its URL, where
-//! there is one; what was verified in another cloud counts for nothing. A snapshot that is verified behind one that is not is not safe: its manifest continues the other's, and a
-//! restore would need both.
+//! snapshot was verified in the place that counts. That is the configured cloud under its URL,
+//! where there is one; what was verified in another cloud counts for nothing. A snapshot that is
+//! verified behind one that is not is not safe: its manifest continues the other's, and a restore
+//! would need both.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -108,7 +109,7 @@ impl StageContext {
         let is_here = |(epoch, snapshot)| archive.snapshot(snapshot).filter(|s| s.epoch == epoch);
         let marked = mark.and_then(is_here).cloned();
         let mut safe = marked.clone();
-        let verified = Verified { context: self, archive, place: &place, vouched: OnceCell::new() };
+        let verified = Verified::new(self, archive, &place);
         for summary in archive.after(safe.as_ref().map(|safe| safe.snapshot)) {
             if !verified.has(summary)? {
                 break;
@@ -123,8 +124,8 @@ impl StageContext {
         Ok(safe)
     }
 
-    /// The oldest snapshot behind what is safe that is not uploaded and verified. While one that has
-    /// lost objects waits for a checkpoint, those behind it may be verified and not safe.
+    /// The oldest snapshot behind what is safe that is not uploaded and verified. While one that
+    /// has lost objects waits for a checkpoint, those behind it may be verified and not safe.
     pub(super) fn next_to_upload<'s>(
         &self,
         archive: &'s Archive<'_>,
@@ -153,12 +154,12 @@ impl StageContext {
         let mark = bytes.as_deref().and_then(SafeMark::from_bytes);
         let Some(mark) = mark.filter(|mark| mark.is_for(place)) else { return Ok(None) };
         let Some(summary) = archive.snapshot(mark.snapshot().1) else { return Ok(None) };
-        let verified = Verified { context: self, archive, place, vouched: OnceCell::new() };
+        let verified = Verified::new(self, archive, place);
         Ok(verified.has(summary)?.then_some(mark))
     }
 
     /// From a snapshot on nothing is known to be safe any more.
-    fn lower_safe(&self, snapshot: SnapshotId) -> Result<(), AgentError> {
+    pub(super) fn lower_safe(&self, snapshot: SnapshotId) -> Result<(), AgentError> {
         let Some(place) = self.safe_place() else { return Ok(()) };
         let archive = self.archive()?;
         let mut known = self.safe.lock();
@@ -170,11 +171,13 @@ impl StageContext {
         }
         let before = archive.before(snapshot).next();
         let lower = before.map(|before| SafeMark::new(&place, before.epoch, before.snapshot));
-        // Durable before it is recorded that the snapshot is not verified: a mark that came back after
-        // a crash would say that it is.
+        // Durable before it is recorded that the snapshot is not verified: a mark that came back
+        // after a crash would say that it is.
         let bytes = lower.as_ref().map(SafeMark::to_bytes).unwrap_or_default();
         self.ports.history.index().remember_safe(&bytes, true)?;
         *known = KnownSafe::of(lower);
+        let is_lower = known.mark().is_none_or(|mark| mark.snapshot().1 < snapshot);
+        assert!(is_lower, "nothing from {snapshot} on is safe any more");
         Ok(())
     }
 
@@ -206,43 +209,69 @@ struct Verified<'a> {
     context: &'a StageContext,
     archive: &'a Archive<'a>,
     place: &'a Place,
-    /// The newest checkpoint that is verified.
-    vouched: OnceCell<Option<SnapshotId>>,
+    // Looked for once, if they are asked for.
+    restored_by: OnceCell<Option<SnapshotId>>,
+    newest_checkpoint: OnceCell<Option<SnapshotId>>,
+}
+
+impl<'a> Verified<'a> {
+    fn new(context: &'a StageContext, archive: &'a Archive<'a>, place: &'a Place) -> Self {
+        let (restored_by, newest_checkpoint) = Default::default();
+        Self { context, archive, place, restored_by, newest_checkpoint }
+    }
 }
 
 impl Verified<'_> {
     fn has(&self, summary: &SnapshotSummary) -> Result<bool, AgentError> {
-        // One whose manifest is lost holds nothing that is in the index, and keeps nothing from being
-        // safe.
+        // One whose manifest is lost holds nothing that is in the index, and keeps nothing from
+        // being safe.
         if summary.is_lost {
             return Ok(true);
         }
-        match self.context.status(summary)? {
-            // What it has lost a later checkpoint does without.
-            Some(status) => Ok(status.is_verified_in(self.place)
-                && (status.lost_objects.is_empty() || self.vouched()? > Some(summary.snapshot))),
-            // A store that was restored by a checkpoint has no logs of what came before. A checkpoint
-            // goes up behind all that it names.
-            None => Ok(self.vouched()? >= Some(summary.snapshot)),
-        }
+        let Some(status) = self.context.status(summary)? else {
+            // A store that was restored by a checkpoint has no logs of what came before that. Any
+            // other snapshot without a log was never verified.
+            return Ok(self.restored_by()? > Some(summary.snapshot));
+        };
+        // What a checkpoint has lost the tarballs say as well, and what a snapshot has lost a later
+        // checkpoint does without.
+        Ok(status.is_verified_in(self.place)
+            && (status.lost_objects.is_empty()
+                || summary.kind == StepKind::Checkpoint
+                || self.newest_checkpoint()? > Some(summary.snapshot)))
     }
 
-    fn vouched(&self) -> Result<Option<SnapshotId>, AgentError> {
-        if let Some(vouched) = self.vouched.get() {
-            return Ok(*vouched);
+    /// The checkpoint by which the store was restored from this place.
+    fn restored_by(&self) -> Result<Option<SnapshotId>, AgentError> {
+        let is_it = |status: &SnapshotStatus| status.restored_from.as_ref() == Some(self.place);
+        self.find_checkpoint(&self.restored_by, &is_it)
+    }
+
+    /// The newest checkpoint that is whole there.
+    fn newest_checkpoint(&self) -> Result<Option<SnapshotId>, AgentError> {
+        let is_it = |status: &SnapshotStatus| {
+            status.is_verified_in(self.place) && status.lost_objects.is_empty()
+        };
+        self.find_checkpoint(&self.newest_checkpoint, &is_it)
+    }
+
+    fn find_checkpoint(
+        &self,
+        found: &OnceCell<Option<SnapshotId>>,
+        is_it: &dyn Fn(&SnapshotStatus) -> bool,
+    ) -> Result<Option<SnapshotId>, AgentError> {
+        if let Some(found) = found.get() {
+            return Ok(*found);
         }
         let is_checkpoint = |summary: &&SnapshotSummary| summary.kind == StepKind::Checkpoint;
-        let mut vouched = None;
+        let mut newest = None;
         for checkpoint in self.archive.snapshots().rev().filter(is_checkpoint) {
-            let status = self.context.status(checkpoint)?;
-            if status.is_some_and(|status| {
-                status.is_verified_in(self.place) && status.lost_objects.is_empty()
-            }) {
-                vouched = Some(checkpoint.snapshot);
+            if self.context.status(checkpoint)?.as_ref().is_some_and(is_it) {
+                newest = Some(checkpoint.snapshot);
                 break;
             }
         }
-        Ok(*self.vouched.get_or_init(|| vouched))
+        Ok(*found.get_or_init(|| newest))
     }
 }
 

@@ -1,18 +1,18 @@
 //! What no copy has whole: persisted again from the filesystem, and gone on without.
 //!
-//! A tarball or a manifest that is damaged in every copy would keep all that follows from being safe,
-//! for ever. What the filesystem has of it makes another snapshot; what it does not have either is lost
-//! ranges from then on, and is told. A checkpoint follows, which states all that is live without the
-//! objects that are lost, so that a restore need not read what they belonged to.
+//! A tarball or a manifest that is damaged in every copy would keep all that follows from being
+//! safe, for ever. What the filesystem has of it makes another snapshot; what it does not have
+//! either is lost ranges from then on, and is told. A checkpoint follows, which states all that is
+//! live without the objects that are lost, so that a restore need not read what they belonged to.
 //!
-//! **Order.** The snapshot takes its mark back first. Then the inodes that lie in the lost tarballs are
-//! persisted again: of two places of one version the later one counts. What still lies in a lost one
-//! afterwards nothing has, and only then it is made lost in the index. Then comes the checkpoint, and at
-//! the end it is recorded which objects are lost. A crash between any two of these leaves a snapshot
-//! that is not safe, and the same objects to be found lost again.
+//! **Order.** The snapshot takes its mark back first. Then the inodes that lie in the lost tarballs
+//! are persisted again: of two places of one version the later one counts. What still lies in a
+//! lost one afterwards nothing has, and only then it is made lost in the index. Then comes the
+//! checkpoint, and at the end it is recorded which objects are lost. A crash between any two of
+//! these leaves a snapshot that is not safe, and the same objects to be found lost again.
 //!
-//! The snapshot is then uploaded without what it has lost, for what is left of it; it counts as safe
-//! when the checkpoint does.
+//! The snapshot is then uploaded without what it has lost, for what is left of it; it counts as
+//! safe when the checkpoint does.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
@@ -30,8 +30,8 @@ use super::context::{StageContext, header_of};
 use super::persist::{Again, persist_again};
 use crate::AgentError;
 
-/// Persists again what a snapshot has in objects that no copy has whole. Returns what the filesystem
-/// does not have either.
+/// Persists again what a snapshot has in objects that no copy has whole. Returns what the
+/// filesystem does not have either.
 pub(super) fn persist_lost(
     context: &StageContext,
     persister: &Persister,

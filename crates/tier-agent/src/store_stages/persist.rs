@@ -52,7 +52,7 @@ pub(super) fn persist(
     };
     let held = Held { log: context.ports.log.as_ref(), publication: Some(publication) };
     let report = Attempt { context, persister, publication, stop }.run(next)?;
-    checkpoint::take_if_due(context, persister, &publication, stop)?;
+    checkpoint::take_if_due(context, persister, &publication, stop);
     // An error from here is told although the snapshot counts: it is in the archive, and the next
     // attempt goes on behind it.
     held.release()?;
@@ -98,7 +98,7 @@ pub(super) fn persist_again(
         if report.covered.is_none() {
             (again.before_checkpoint)()?;
             // Nothing of an earlier one is trusted: some of that may be what is lost.
-            checkpoint::take(context, persister, &publication, false, stop)?;
+            checkpoint::take(context, persister, &publication, &|_| false, stop)?;
             return Ok(held.release()?);
         }
         held.release()?;

@@ -71,7 +71,8 @@ pub struct StorePorts {
     pub book: Arc<StatusBook>,
     /// Where temporary files go.
     pub spill_dir: PathBuf,
-    /// Bytes that a restore must have to read since the last checkpoint before there is another one.
+    /// Bytes that a restore must have to read since the last checkpoint before there is another
+    /// one.
     pub checkpoint_bytes: u64,
 }
 

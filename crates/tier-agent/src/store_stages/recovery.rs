@@ -15,15 +15,15 @@
 //! In the first case the KVS snapshot went with the process. Nothing is lost: the log segments are
 //! there, and the next publication covers their transactions with a later state.
 //!
-//! **Order.** First the index catches up: after that it includes every snapshot that counts. Then it
-//! is checked that no status log knows of a later one; its manifest would be lost, its tarballs look
-//! like those of the first case, and its number like a free one. That is an error, which names the
-//! snapshot and what to do, before anything was removed, and so is a filesystem that is behind its
-//! archive. Only then leftovers are discarded. The events come last, because "indexed" must be true
-//! when it is said.
+//! **Order.** First the index catches up: after that it includes every snapshot that counts. Then
+//! it is checked that no status log knows of a later one; its manifest would be lost, its tarballs
+//! look like those of the first case, and its number like a free one. That is an error, which names
+//! the snapshot and what to do, before anything was removed, and so is a filesystem that is behind
+//! its archive. Only then leftovers are discarded. The events come last, because "indexed" must be
+//! true when it is said.
 //!
-//! A manifest that is lost *and* in the index costs nothing here: the index knows its digest, and the
-//! cloud has it.
+//! A manifest that is lost *and* in the index costs nothing here: the index knows its digest, and
+//! the cloud has it.
 //!
 //! **Again.** A crash within recovery leaves a state from the same table: catching up and
 //! discarding can be repeated, and events that are recorded twice change nothing.

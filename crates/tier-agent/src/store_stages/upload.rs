@@ -6,8 +6,8 @@
 //! were put and checked. Without a cloud the local objects are read back in the same way.
 //!
 //! **What else must hold.** A restore needs all that a snapshot continues: before its manifest goes
-//! up its parent's must be there, and a gap is filled first. The manifest is created and not put: if
-//! its name has other bytes, two stores write to one archive. And a store that another one has
+//! up its parent's must be there, and a gap is filled first. The manifest is created and not put:
+//! if its name has other bytes, two stores write to one archive. And a store that another one has
 //! replaced must learn that before it evicts anything: it puts its manifest and *then* looks for a
 //! later claim ([`Claims`]). In this order a snapshot is either seen by the store that takes over,
 //! or never counted as safe by the one that is replaced.
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tier_persist::{
-    Archive, Claims, Fenced, PersistError, SnapshotSummary, StoredObject, check_object,
+    Archive, Claims, Fenced, PersistError, SnapshotSummary, StepKind, StoredObject, check_object,
 };
 use tier_status::{Event, Place, StatusSink};
 use tier_types::{
@@ -53,8 +53,14 @@ pub(super) fn upload(
 /// Takes back that anything was verified in the place that makes it safe.
 pub(super) fn forget_verified(context: &StageContext) -> Result<(), AgentError> {
     let Some(place) = context.safe_place() else { return Ok(()) };
-    for summary in context.archive()?.snapshots() {
-        if context.status(summary)?.is_some_and(|status| status.is_verified_in(&place)) {
+    let archive = context.archive()?;
+    if let Some(first) = archive.snapshots().next() {
+        context.lower_safe(first.snapshot)?;
+    }
+    for summary in archive.snapshots().filter(|summary| !summary.is_lost) {
+        // Also of one that has no log, because the store was restored by a later checkpoint.
+        let status = context.status(summary)?;
+        if status.is_none_or(|status| status.is_verified_in(&place)) {
             let status = context.status_sink(header_of(summary))?;
             status.take_back(place.clone(), "to be compared again")?;
         }
@@ -101,7 +107,8 @@ fn verify_here(
         let Left { data, manifest } = Left::of(context, archive, summary)?;
         for object in data.iter().chain(&manifest) {
             check_stop(stop)?;
-            check_object(&call, context.ports.local.as_ref(), object)?;
+            let checked = check_object(&call, context.ports.local.as_ref(), object);
+            or_done_without(summary, object, checked.map_err(AgentError::from), status)?;
         }
         Ok(status.report(Event::Verified { place: Place::Local })?)
     })
@@ -202,8 +209,8 @@ impl<'a> CloudUpload<'a> {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::Missing => Ok(false),
             Err(error) if error.kind() == ErrorKind::Damaged => {
-                // This store's own, and damaged since, if it was once compared there. Otherwise it is
-                // another store's, in whatever state.
+                // This store's own, and damaged since, if it was once compared there. Otherwise it
+                // is another store's, in whatever state.
                 let is_other = self.claims().is_manifest(&call, &manifest.name)?;
                 if is_other || !self.was_verified(summary)? {
                     return Err(fenced_by_manifest(summary));
@@ -217,15 +224,17 @@ impl<'a> CloudUpload<'a> {
     fn upload(&self, summary: &SnapshotSummary, status: &dyn StatusSink) -> Result<(), AgentError> {
         let Left { data, manifest } = Left::of(self.context, self.archive, summary)?;
         let snapshot = summary.snapshot;
-        let (n_objects, bytes) = (data.len() + 1, summary.tarball_bytes);
+        let n_objects = data.len() + manifest.iter().len();
+        let bytes: u64 = data.iter().map(|object| object.content.len_bytes).sum();
         tracing::info!(%snapshot, cloud = self.cloud.url(), n_objects, bytes, "upload begins");
         let pushed = self.pushed(summary)?;
         for object in &data {
             check_stop(self.stop)?;
-            if !pushed.contains(object.name.as_str()) {
-                self.put(object)?;
-                self.report_pushed(object, status)?;
+            if pushed.contains(object.name.as_str()) {
+                continue;
             }
+            let put = self.put(object).and_then(|()| self.report_pushed(object, status));
+            or_done_without(summary, object, put, status)?;
         }
         check_stop(self.stop)?;
         if let Some(manifest) = &manifest {
@@ -272,8 +281,8 @@ impl<'a> CloudUpload<'a> {
         match check_object(&call, self.cloud, object) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::Missing => {}
-            // The name is this object's alone, so that nothing else is lost with what has it; and it
-            // is removed only if there is a whole one to put in its place.
+            // The name is this object's alone, so that nothing else is lost with what has it; and
+            // it is removed only if there is a whole one to put in its place.
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 check_object(&call, self.source_of(object)?, object)?;
                 let found = self.cloud.metadata(&call, name)?;
@@ -313,7 +322,13 @@ impl<'a> CloudUpload<'a> {
     ) -> Result<(), AgentError> {
         let call = self.call();
         let StoredObject { name, content } = manifest;
-        let from = self.source_of(manifest)?;
+        let from = match self.source_of(manifest) {
+            // One from before a restore is in the cloud alone.
+            Err(error) if error.kind() == ErrorKind::Missing && self.has(manifest, summary)? => {
+                return Ok(());
+            }
+            from => from?,
+        };
         let content = StoredContent { store: from, name, len_bytes: content.len_bytes };
         if let Created::Exists(found) = self.cloud.create(&call, name, &content)? {
             // Equal bytes are this store's own, of which an acknowledgement was lost.
@@ -359,6 +374,26 @@ fn recorded_gap<T>(
 fn fenced_by_manifest(summary: &SnapshotSummary) -> AgentError {
     let SnapshotSummary { epoch, snapshot, .. } = *summary;
     AgentError::Fenced(Fenced::ByManifest { epoch, snapshot })
+}
+
+/// An object of a checkpoint that no copy has is done without: the tarballs say it as well, and
+/// nothing waits for it.
+fn or_done_without(
+    summary: &SnapshotSummary,
+    object: &StoredObject,
+    done: Result<(), AgentError>,
+    status: &dyn StatusSink,
+) -> Result<(), AgentError> {
+    let is_lost =
+        |error: &AgentError| matches!(error.kind(), ErrorKind::Missing | ErrorKind::Damaged);
+    match done {
+        Err(error) if summary.kind == StepKind::Checkpoint && is_lost(&error) => {
+            let name = object.name.to_string();
+            tracing::warn!(name, "no copy has an object of a checkpoint: {error}");
+            Ok(status.report(Event::ObjectLost { name })?)
+        }
+        done => done,
+    }
 }
 
 fn missing(object: &StoredObject) -> AgentError {

@@ -256,8 +256,8 @@ impl Harness {
         assert!(problems.is_empty(), "{problems:?}");
     }
 
-    /// The index as it must be, from the tarballs: by the newest checkpoint, by their tables, and by
-    /// scanning them.
+    /// The index as it must be, from the tarballs: by the newest checkpoint, by their tables, and
+    /// by scanning them.
     pub(crate) fn check_index(&self) {
         self.check_filesystem();
         let local = DirStore::create(&self.dir.path().join("tarballs")).unwrap();

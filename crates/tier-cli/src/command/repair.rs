@@ -1,5 +1,5 @@
-//! `tier repair`: puts right what one copy of the archive has damaged or lost and the other has, or the
-//! filesystem.
+//! `tier repair`: puts right what one copy of the archive has damaged or lost and the other has, or
+//! the filesystem.
 
 use anyhow::{Result, bail};
 use serde_json::json;

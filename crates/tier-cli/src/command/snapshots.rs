@@ -16,22 +16,21 @@ pub(super) fn run(context: &Context, args: &SnapshotsArgs) -> Result<()> {
     let place = store.store.dir().safe_place();
     let mut rows = Vec::new();
     let mut text = String::new();
-    let mut stages = Vec::new();
+    let mut statuses = Vec::new();
     for summary in archive.snapshots() {
         let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
-        let status = store.book().status(header)?;
-        stages.push((summary, status.map(|status| stage_in(&status, place.as_ref()))));
+        statuses.push((summary, store.book().status(header)?));
     }
-    // A store that was restored by a checkpoint has no logs of what came before that. Otherwise a log
-    // was lost or moved away; what the archive lists was committed, and the index has it.
-    let vouched = stages.iter().rev().find(|(summary, stage)| {
-        summary.kind == StepKind::Checkpoint && *stage >= Some(Stage::VerifiedLocal)
+    // A store that was restored by a checkpoint has no logs of what came before that. Otherwise a
+    // log was lost or moved away; what the archive lists was committed, and the index has it.
+    let restored_by = statuses.iter().rev().find_map(|(summary, status)| {
+        let from = status.as_ref()?.restored_from.as_ref();
+        (from.is_some() && from == place.as_ref()).then_some(summary.snapshot)
     });
-    let vouched = vouched.map(|(summary, _)| summary.snapshot);
-    for (summary, stage) in stages {
-        let is_vouched = vouched >= Some(summary.snapshot);
-        let without_log = if is_vouched { Stage::VerifiedCloud } else { Stage::Indexed };
-        let stage = stage.unwrap_or(without_log);
+    for (summary, status) in statuses {
+        let is_restored = restored_by > Some(summary.snapshot);
+        let without_log = if is_restored { Stage::VerifiedCloud } else { Stage::Indexed };
+        let stage = status.map_or(without_log, |status| stage_in(&status, place.as_ref()));
         text.push_str(&format!(
             "{:>6}  {}  xids {:<17}  {:>8} inodes  {:>12}  {:>3} tarballs  {:>12}  {}\n",
             summary.snapshot.get(),

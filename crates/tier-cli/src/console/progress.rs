@@ -103,6 +103,7 @@ impl StatusSink for ProgressBar {
             | Event::Committed { .. }
             | Event::Indexed
             | Event::Verified { .. }
+            | Event::RestoredFrom { .. }
             | Event::Evicted { .. }
             | Event::Failed { .. } => {}
         }

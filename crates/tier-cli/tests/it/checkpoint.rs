@@ -138,3 +138,110 @@ fn another_cloud_is_filled_by_a_store_that_was_restored_by_a_checkpoint() {
     .ok();
     tier(&["verify", &second, "--read-data"]).ok();
 }
+
+/// The objects of a kind in the cloud that a step wrote.
+fn objects(store: &Store, step: u64, ending: &str) -> Vec<std::path::PathBuf> {
+    let mut objects = store.objects("cloud");
+    let of_step = format!("/s{step:010}-");
+    objects.retain(|path| {
+        let path = path.to_string_lossy();
+        path.contains(&of_step) && path.contains(ending)
+    });
+    assert!(!objects.is_empty(), "{ending} of step {step}");
+    objects
+}
+
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_restore_goes_past_a_checkpoint_that_is_damaged() {
+    let store = store();
+    let key = store.at("store/identity.key");
+    for (name, ending) in [("steps", ".steps"), ("inodes", ".inodes")] {
+        let object = objects(&store, 8, ending).remove(0);
+        let whole = fs::read(&object).unwrap();
+        fs::remove_file(&object).unwrap();
+        let restored = store.at(name);
+        let run = tier(&["restore", &restored, "--cloud", &store.cloud_url(), "--identity", &key]);
+        assert_eq!(run.code, 3, "{}{}", run.out, run.err);
+        assert!(run.out.contains("s0000000008.manifest"), "{}", run.out);
+        check(&store, &restored, &format!("out-{name}"));
+        assert_eq!(tier(&["cat", &restored, "/more/file"]).ok(), "2\n".repeat(1000));
+        fs::write(object, whole).unwrap();
+        tier(&["verify", &restored]).ok();
+    }
+    // And past a manifest that only an older restore needs.
+    let manifest = store
+        .objects("cloud")
+        .into_iter()
+        .find(|path| path.to_string_lossy().ends_with("s0000000003.manifest"));
+    fs::remove_file(manifest.unwrap()).unwrap();
+    restore(&store, "newest", &[]);
+    flip(&objects(&store, 4, ".inodes")[0]);
+    let old = store.at("old");
+    let cloud = store.cloud_url();
+    let args = ["restore", &old, "--cloud", &cloud, "--identity", &key, "--snapshot", "5"];
+    let run = tier(&args);
+    assert_eq!(run.code, 3, "{}{}", run.out, run.err);
+    assert_eq!(tier(&["cat", &old, "/more/file"]).ok(), "1\n".repeat(1000));
+}
+
+#[test]
+fn a_missing_tarball_is_told_by_a_restore_from_a_checkpoint() {
+    let store = store();
+    let tarball = objects(&store, 1, ".tar").remove(0);
+    fs::remove_file(&tarball).unwrap();
+    let (restored, key) = (store.at("restored"), store.at("store/identity.key"));
+    let run = tier(&["restore", &restored, "--cloud", &store.cloud_url(), "--identity", &key]);
+    assert_eq!(run.code, 3, "{}{}", run.out, run.err);
+    assert!(run.out.contains("it is missing"), "{}", run.out);
+    assert_eq!(tier(&["cat", &restored, "/more/file"]).ok(), "2\n".repeat(1000));
+}
+
+#[test]
+fn no_checkpoint_vouches_for_a_snapshot_whose_log_was_moved_away() {
+    let store = store();
+    let logs = files(&store.at("store/status"), ".status");
+    fs::remove_file(store.at(&format!("store/status/{}", logs[0]))).unwrap();
+    let states = states(&store.path());
+    assert_eq!((states[0].2.as_str(), states[2].2.as_str()), ("indexed", "in the cloud"));
+    // An index that is made anew has no mark, and goes by the logs.
+    store.run("index rebuild", &[]).ok();
+    let pushed = store.run("push", &[]).ok();
+    assert!(pushed.starts_with("1 snapshots"), "{pushed}");
+}
+
+#[test]
+fn all_is_compared_again_also_what_came_before_a_restore() {
+    let store = store();
+    let restored = restore(&store, "restored", &[]);
+    tier(&["takeover", &restored]).ok();
+    tier(&["push", &restored, "--all"]).ok();
+    flip(&objects(&store, 1, ".tar")[0]);
+    let run = tier(&["push", &restored, "--all"]);
+    assert_ne!(run.code, 0, "{}", run.out);
+    let states = states(&restored);
+    assert_ne!(states[0].2, "in the cloud", "{states:?}");
+}
+
+#[test]
+fn a_damaged_object_of_a_checkpoint_holds_nothing_up() {
+    let store = store();
+    let restored = restore(&store, "restored", &[]);
+    tier(&["takeover", &restored]).ok();
+    flip(&objects(&store, 8, ".inodes")[0]);
+    let run = tier(&["verify", &restored]);
+    assert_eq!(run.code, 3, "{}{}", run.out, run.err);
+    let tree = store.tree().display().to_string();
+    tier(&["import", &restored, &tree, "--into", "/again"]).ok();
+    tier(&["snapshot", &restored]).ok();
+    tier(&["evict", &restored, "--all"]).ok();
+    let listed = tier(&["ls", &restored, "/again", "-l"]).ok();
+    assert!(listed.lines().any(|line| line.contains(" cold ")), "{listed}");
+    check(&store, &restored, "out");
+    tier(&["verify", &restored]).ok();
+}

@@ -90,12 +90,14 @@ impl Archive<'_> {
         for link in self.links().iter().skip(first_by_tables) {
             same_chunk_bytes(writer.chunk_bytes(), link.chunk_bytes)?;
             // One manifest in memory at a time. Of one that is lost nothing is in any index.
+            let n_damages = damages.len();
             if !link.is_lost() {
                 let manifest = self.manifest(link)?;
                 damages.extend(apply.tarballs(writer, listed(&manifest), watch)?);
             }
+            let is_doubtful = link.is_doubtful || damages.len() > n_damages;
             // After its contents: a crash before this word applies the manifest again.
-            set_applied(writer, link)?;
+            set_applied(writer, &ChainLink { is_doubtful, ..ChainLink::clone(link) })?;
         }
         // Most stores are opened with nothing to catch up with.
         if self.links().len() > first {
@@ -339,8 +341,8 @@ impl ScanVisitor for Batch<'_> {
     }
 }
 
-/// The row of a tarball whose root cannot be read: with the frames as its seek table says, or as they
-/// follow each other.
+/// The row of a tarball whose root cannot be read: with the frames as its seek table says, or as
+/// they follow each other.
 pub(crate) fn row_past_damage(
     source: TarballSource<'_>,
     object: &TarballObject,

@@ -2,8 +2,8 @@
 //!
 //! It is behind after a crash between a manifest and the index, and after a crash that took what
 //! was applied and not yet flushed. The index says which manifest was the last that it has all of.
-//! What is after that one has a name that is known: the next number of the writer's epoch. So a store
-//! that was closed in order is opened with one question.
+//! What is after that one has a name that is known: the next number of the writer's epoch. So a
+//! store that was closed in order is opened with one question.
 //!
 //! An index without any manifest is filled from all of them. One that includes a manifest which the
 //! archive does not have is of another history, or that manifest is lost; then nothing may be

@@ -1,9 +1,9 @@
 //! An index from a checkpoint: what the steps up to it say, without reading their tarballs.
 //!
-//! A checkpoint is what an index knew, with the rows of all tarballs and the steps of the history. It
-//! is read object by object, several at a time, and taken in by the same merge as contents are. One of
-//! which an object is damaged is gone past, to the one before: nothing is lost with it, because
-//! everything is in the tarballs as well.
+//! A checkpoint is what an index knew, with the rows of all tarballs and the steps of the history.
+//! It is read object by object, several at a time, and taken in by the same merge as contents are.
+//! One of which an object is damaged is gone past, to the one before: nothing is lost with it,
+//! because everything is in the tarballs as well.
 
 use tier_index::{IndexWriter, InodeRecord};
 use tier_types::HasKind;
@@ -49,7 +49,7 @@ impl Archive<'_> {
                 Err(error) if is_of_the_object(&error) => {
                     let name = link.name(self.filesystem());
                     tracing::warn!(%name, kind = ?error.kind(), "going past a checkpoint: {error}");
-                    loaded.skipped.push((position, Damage::of(&name, error)?));
+                    loaded.skipped.push((position, Damage::of_object(&name, &error)));
                 }
                 Err(error) => return Err(error),
             }
@@ -68,6 +68,9 @@ impl Archive<'_> {
         watch: &mut Watch<'_>,
     ) -> Result<(), PersistError> {
         same_chunk_bytes(writer.chunk_bytes(), link.chunk_bytes)?;
+        // All of it is looked at first: of one that is gone past nothing may be in the index, which
+        // would lead to what only the checkpoint knows.
+        self.read_checkpoint(link, &mut |_| watch.check_stop())?;
         let (manifest, source) = (self.manifest(link)?, self.tarballs());
         let damaged = |problem| PersistError::damaged(manifest.name(), problem);
         // Tarballs first: an index knows the tarball of each location.
@@ -76,6 +79,11 @@ impl Archive<'_> {
             Some(object) => source.read_steps(object),
             None => Err(PersistError::Pipeline),
         };
+        read_ahead(objects.len(), &read, &mut |steps: Vec<CheckpointStep>| {
+            let readable = |bytes: &Vec<u8>| TarballRow::from_bytes(bytes).is_some();
+            let is_sound = steps.iter().flat_map(|step| &step.tarballs).all(readable);
+            if is_sound { Ok(()) } else { Err(damaged("a tarball's row in it cannot be read")) }
+        })?;
         read_ahead(objects.len(), &read, &mut |steps: Vec<CheckpointStep>| {
             for bytes in steps.iter().flat_map(|step| &step.tarballs) {
                 watch.check_stop()?;

@@ -3,8 +3,8 @@
 //! An index is derived and disposable. When it is lost, damaged or doubted, it is made again from
 //! the tarballs, in one of four ways, from the fastest to the most thorough:
 //!
-//! 1. **By the newest checkpoint** ([`ScanMode::Checkpoint`]), and by tables behind it: it costs what
-//!    is live, and not what ever was. A checkpoint that is damaged is gone past.
+//! 1. **By the newest checkpoint** ([`ScanMode::Checkpoint`]), and by tables behind it: it costs
+//!    what is live, and not what ever was. A checkpoint that is damaged is gone past.
 //! 2. **By tables** ([`ScanMode::Tables`]): the manifests say which tarballs are committed, and
 //!    their tables of contents what is in them. It reads about a hundredth of the bytes. Damage is
 //!    an error, because an index that silently lacks a part would let the evicter trust what is not
@@ -37,17 +37,19 @@
 //! dumps of all of them with the live index's, byte for byte.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use tier_index::{Index, TarballId};
-use tier_types::ObjectStore;
+use tier_types::{ObjectName, ObjectStore};
 
 use crate::damage::Damage;
-use crate::derive::apply::{Apply, Input, ScanMode, listed, same_chunk_bytes};
+use crate::derive::apply::{Apply, Input, ScanMode, listed, same_chunk_bytes, set_applied};
 use crate::error::PersistError;
 use crate::format::keys::Keys;
 use crate::format::names::{self, FilesystemId, ObjectKind};
 use crate::progress::Watch;
 use crate::read::chain::Archive;
+use crate::read::link::ChainLink;
 use crate::read::tarball_reader::TarballReader;
 use crate::read::tarball_source::TarballSource;
 
@@ -62,6 +64,38 @@ impl Archive<'_> {
     ) -> Result<Vec<Damage>, PersistError> {
         tracing::info!(n_snapshots = self.links().len(), ?mode, "rebuilding the index");
         self.apply_from(0, &mut index.writer(), mode, watch)
+    }
+
+    /// Says of each step in an index that was filled from several copies whether not all of it
+    /// could be read: that is so where there is damage left.
+    pub fn mark_doubtful(&self, index: &Index, left: &[Damage]) -> Result<(), PersistError> {
+        let names = left.iter().filter_map(|damage| ObjectName::new(damage.object.as_str()));
+        let damaged: HashSet<_> = names.filter_map(|name| names::step_of_data(&name)).collect();
+        let mut writer = index.writer();
+        for link in self.links() {
+            let number = (link.summary.epoch, link.summary.snapshot);
+            let is_doubtful = link.is_doubtful || damaged.contains(&number);
+            set_applied(&mut writer, &ChainLink { is_doubtful, ..ChainLink::clone(link) })?;
+        }
+        Ok(writer.flush()?)
+    }
+
+    /// The steps of which not all could be read when the history was restored, by the digests of
+    /// their manifests: only an index knows them.
+    pub fn doubtful_steps(&self) -> HashSet<[u8; 32]> {
+        let doubtful = self.links().iter().filter(|link| link.is_doubtful);
+        doubtful.map(|link| link.reference.digest).collect()
+    }
+
+    /// The same history, with these steps as doubtful.
+    #[must_use]
+    pub fn with_doubtful_steps(mut self, steps: &HashSet<[u8; 32]>) -> Self {
+        for link in self.links_mut() {
+            if steps.contains(&link.reference.digest) && !link.is_doubtful {
+                *link = Arc::new(ChainLink { is_doubtful: true, ..ChainLink::clone(link) });
+            }
+        }
+        self
     }
 
     /// Adds what can be read of all members to an index that was filled from another copy of these

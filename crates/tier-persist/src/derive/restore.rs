@@ -1,15 +1,15 @@
 //! Restoring: a lost filesystem from its tarballs.
 //!
 //! Every inode's newest metadata is put back, and detours in place of its data: so restoring costs
-//! reading the newest checkpoint and the tables of contents behind it, and data comes back when it is
-//! read. Which metadata is the
-//! newest, and what the chunk map is, the index says; an entry of a table that the index does not
-//! point at is an older version. Inodes come in any order, each once.
+//! reading the newest checkpoint and the tables of contents behind it, and data comes back when it
+//! is read. Which metadata is the newest, and what the chunk map is, the index says; an entry of a
+//! table that the index does not point at is an older version. Inodes come in any order, each once.
 //!
 //! What is lost stays lost. A range that the index knows as lost comes back with its data xid. The
 //! filesystem persists it again as what it is, so that a restore of a restore knows it too. All of
-//! it is returned, for the report. What the index knows nothing of is a hole that was never written:
-//! a snapshot says something of each chunk of a file that it covers, or nothing of the file.
+//! it is returned, for the report. What the index knows nothing of is a hole that was never
+//! written: a snapshot says something of each chunk of a file that it covers, or nothing of the
+//! file.
 
 use tier_index::{Extent, ExtentContent, Index, InodeLocation, Location};
 use tier_types::{
@@ -135,8 +135,8 @@ impl Restore<'_> {
         let (ino, size_bytes) = (inode.attr.ino, inode.attr.size_bytes);
         let chunk_bytes = self.index.chunk_bytes();
         let runs = Runs { index: self.index, ino, at: Some(ChunkNo::new(0)), page: Vec::new() };
-        // What the index does not know of a file that may have changed in a damaged step was perhaps
-        // there.
+        // What the index does not know of a file that may have changed in a damaged step was
+        // perhaps there.
         let is_doubtful = self.doubtful.iter().any(|step| step.may_have(ino, inode.attr.xid));
         let known_bytes = if is_doubtful { size_bytes } else { 0 };
         let n_chunks = known_bytes.div_ceil(u64::from(chunk_bytes));
@@ -156,8 +156,8 @@ impl Restore<'_> {
     }
 }
 
-/// Runs, with a lost one in each gap between them up to a number of chunks: what nothing is known of
-/// must not read as zeros.
+/// Runs, with a lost one in each gap between them up to a number of chunks: what nothing is known
+/// of must not read as zeros.
 struct LostGaps<I> {
     runs: I,
     at: u64,

@@ -1,14 +1,14 @@
 //! Salvage: an index from what is left of an archive.
 //!
-//! A restore must not end at the first object that is damaged. Each tarball is read by its tables, and
-//! one whose tables are damaged member by member. What could be read nowhere is in the answer, and so
-//! are the transactions of the steps that it belongs to: what the index does not know of a file that
-//! they changed may have been data, and must not come back as zeros.
+//! A restore must not end at the first object that is damaged. Each tarball is read by its tables,
+//! and one whose tables are damaged member by member. What could be read nowhere is in the answer,
+//! and so are the transactions of the steps that it belongs to: what the index does not know of a
+//! file that they changed may have been data, and must not come back as zeros.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use tier_index::{Index, IndexWriter, TarballId};
-use tier_types::{Ino, Xid};
+use tier_types::{Ino, ListPage, ListedObject, ObjectName, SnapshotId, Xid};
 
 use crate::damage::Damage;
 use crate::derive::apply::{
@@ -16,13 +16,14 @@ use crate::derive::apply::{
 };
 use crate::derive::checkpoint::Loaded;
 use crate::error::PersistError;
+use crate::format::names;
 use crate::format::tarball::layout::FramePosition;
-use crate::format::tarball::row::TarballObject;
+use crate::format::tarball::row::{TarballObject, TarballRow};
 use crate::format::tarball::toc::entry::TocEntry;
 use crate::progress::Watch;
 use crate::read::chain::Archive;
 use crate::read::contents::read_table;
-use crate::read::link::ChainLink;
+use crate::read::link::{ChainLink, StepKind};
 use crate::read::scanner::{Expected, ScanVisitor, scan};
 use crate::read::small::is_of_the_object;
 use crate::read::tarball_reader::TarballReader;
@@ -38,6 +39,14 @@ pub struct Salvaged {
     pub(crate) n_loaded: usize,
 }
 
+impl Salvaged {
+    /// The checkpoint that the index was filled from, if there was one.
+    pub fn checkpoint(&self, archive: &Archive<'_>) -> Option<SnapshotId> {
+        let last = self.n_loaded.checked_sub(1)?;
+        archive.links().get(last).map(|link| link.summary.snapshot)
+    }
+}
+
 /// Transactions of a step of which not all can be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Doubtful {
@@ -48,8 +57,27 @@ pub(crate) struct Doubtful {
 }
 
 impl Doubtful {
-    /// Whether an inode whose newest transaction is this one may have changed in the step: if it was
-    /// there by its end, and was not left alone from before it. An inode has the number of the
+    /// What a step of which not all can be read may have held. `complete` is the last transaction
+    /// of the last snapshot before it that is complete.
+    fn of(link: &ChainLink, complete: Xid, next: Option<&ChainLink>) -> Option<Self> {
+        let last = link.summary.last_xid;
+        if !link.is_lost() {
+            // A checkpoint holds what the tarballs hold as well.
+            let after = Xid::new(link.holds_from.get().saturating_sub(1));
+            return (link.summary.n_tarballs > 0).then_some(Self { after, last });
+        }
+        if last > complete {
+            return Some(Self { after: complete, last });
+        }
+        // Without transactions it began an epoch, or was a checkpoint; or it held what was
+        // persisted again, and then a checkpoint follows.
+        let is_before_checkpoint =
+            next.is_some_and(|next| next.summary.kind == StepKind::Checkpoint);
+        is_before_checkpoint.then_some(Self { after: Xid::new(0), last })
+    }
+
+    /// Whether an inode whose newest transaction is this one may have changed in the step: if it
+    /// was there by its end, and was not left alone from before it. An inode has the number of the
     /// transaction that made it, so that one with a higher number came later.
     pub(crate) fn may_have(self, ino: Ino, xid: Xid) -> bool {
         xid > self.after && ino.get() <= self.last.get()
@@ -58,8 +86,8 @@ impl Doubtful {
 
 impl Archive<'_> {
     /// Fills an empty index with all that can be read and is vouched for. Of steps whose manifests
-    /// are lost nothing is: what has their numbers is signed by nothing. Opening the archive has told
-    /// of them.
+    /// are lost nothing is: what has their numbers is signed by nothing. Opening the archive has
+    /// told of them.
     pub fn salvage_index(
         &self,
         index: &Index,
@@ -68,29 +96,80 @@ impl Archive<'_> {
         let mut writer = index.writer();
         let Loaded { n_steps, skipped } = self.load_checkpoint(&mut writer, watch)?;
         let mut salvaged = Salvaged { n_loaded: n_steps, ..Salvaged::default() };
-        let mut after = Xid::new(0);
+        if n_steps > 0 {
+            drop(writer);
+            salvaged.damages.extend(self.missing_tarballs(index, watch)?);
+            writer = index.writer();
+        }
+        // The last transaction before a snapshot that is not complete yet.
+        let mut complete = Xid::new(0);
         for (position, link) in self.links().iter().enumerate() {
-            let last = link.summary.last_xid;
             let mut is_doubtful = link.is_doubtful;
             if position >= n_steps {
                 same_chunk_bytes(writer.chunk_bytes(), link.chunk_bytes)?;
+                let damage = skipped.iter().filter(|(skipped, _)| *skipped == position);
+                salvaged.damages.extend(damage.map(|(_, damage)| damage.clone()));
                 let n_damages = salvaged.damages.len();
                 if !link.is_lost() {
                     self.salvage_step(link, &mut writer, watch, &mut salvaged.damages)?;
                 }
-                let damage = skipped.iter().filter(|(skipped, _)| *skipped == position);
-                salvaged.damages.extend(damage.map(|(_, damage)| damage.clone()));
                 is_doubtful |= salvaged.damages.len() > n_damages;
                 // Remembered, so that the checkpoints of this store say it as well.
                 set_applied(&mut writer, &ChainLink { is_doubtful, ..ChainLink::clone(link) })?;
             }
             if is_doubtful {
-                salvaged.doubtful.push(Doubtful { after, last });
+                let next = self.links().get(position + 1).map(AsRef::as_ref);
+                salvaged.doubtful.extend(Doubtful::of(link, complete, next));
             }
-            after = last;
+            if link.summary.covered.is_none() && !link.is_lost() {
+                complete = link.summary.last_xid;
+            }
         }
         writer.flush()?;
         Ok(salvaged)
+    }
+
+    /// Tarballs that a checkpoint knows and of which there is no object of that length in any
+    /// store: where data lies in them it cannot be read.
+    fn missing_tarballs(
+        &self,
+        index: &Index,
+        watch: &Watch<'_>,
+    ) -> Result<Vec<Damage>, PersistError> {
+        let mut wanted = HashMap::new();
+        for (id, n_live) in index.tarballs()? {
+            let row = index.tarball_row(id)?.and_then(|bytes| TarballRow::from_bytes(&bytes));
+            let row = row.ok_or_else(|| PersistError::damaged(id, "its row cannot be read"))?;
+            if n_live > 0 {
+                wanted.insert(row.object_name(self.filesystem()), row.object.content.len_bytes);
+            }
+        }
+        for store in self.tarballs().stores {
+            let prefix = names::data_prefix(self.filesystem());
+            let mut after = None;
+            loop {
+                let page = store.list(&watch.call(), &prefix, after.as_ref());
+                let ListPage { objects, is_last } = page.map_err(PersistError::Store)?;
+                for ListedObject { name, len_bytes } in &objects {
+                    if wanted.get(name) == Some(len_bytes) {
+                        wanted.remove(name);
+                    }
+                }
+                after = objects.into_iter().last().map(|object| object.name);
+                if is_last || after.is_none() {
+                    break;
+                }
+            }
+        }
+        let mut missing: Vec<_> = wanted.into_keys().collect();
+        missing.sort_unstable();
+        let problem = "it is missing, or its length is wrong; data that lies in it cannot be read";
+        let damage = |name: ObjectName| Damage {
+            object: name.to_string(),
+            problem: format!("{name}: {problem}"),
+            missing: true,
+        };
+        Ok(missing.into_iter().map(damage).collect())
     }
 
     fn salvage_step(
@@ -101,7 +180,14 @@ impl Archive<'_> {
         damages: &mut Vec<Damage>,
     ) -> Result<(), PersistError> {
         let apply = |mode| Apply { source: self.tarballs(), mode };
-        for tarball in &self.manifest(link)?.tarballs {
+        let manifest = match self.manifest(link) {
+            Err(error) if is_of_the_object(&error) => {
+                damages.push(Damage::of_object(&link.name(self.filesystem()), &error));
+                return Ok(());
+            }
+            manifest => manifest?,
+        };
+        for tarball in &manifest.tarballs {
             let input = [Input::Listed(tarball)];
             match apply(ScanMode::Tables).tarballs(writer, input, watch) {
                 Err(error) if is_of_the_object(&error) => {
@@ -123,7 +209,12 @@ impl Archive<'_> {
         if link.is_lost() {
             return Ok(());
         }
-        for tarball in &self.manifest(link)?.tarballs {
+        let manifest = match self.manifest(link) {
+            // Told when the index was filled.
+            Err(error) if is_of_the_object(&error) => return Ok(()),
+            manifest => manifest?,
+        };
+        for tarball in &manifest.tarballs {
             let mut visitor =
                 Once { id: tarball.name.id, seen: HashSet::new(), failed: None, visit };
             let read = read_table(self.tarballs(), tarball, &mut |entry| visitor.entry(entry));
@@ -166,8 +257,8 @@ impl Archive<'_> {
     }
 }
 
-/// Hands on each entry of a tarball once, whichever way it is found. What is damaged was told when the
-/// index was filled.
+/// Hands on each entry of a tarball once, whichever way it is found. What is damaged was told when
+/// the index was filled.
 struct Once<'a> {
     id: TarballId,
     /// Where the entries that were handed on lie: at most as many as a tarball has members.

@@ -77,10 +77,10 @@ pub fn check_object(
 }
 
 impl Archive<'_> {
-    /// Checks every object of every snapshot in the archive's own store: there, with the right length
-    /// and digest; with `read_data` also every byte decrypted and decompressed, every member parsed,
-    /// and the tables of contents compared with the members. Damage is reported, not an error;
-    /// `watch` hears the length of each object done.
+    /// Checks every object of every snapshot in the archive's own store: there, with the right
+    /// length and digest; with `read_data` also every byte decrypted and decompressed, every member
+    /// parsed, and the tables of contents compared with the members. Damage is reported, not an
+    /// error; `watch` hears the length of each object done.
     pub fn verify(
         &self,
         read_data: bool,

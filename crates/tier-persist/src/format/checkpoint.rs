@@ -1,8 +1,8 @@
-//! The contents of a checkpoint: inodes as an index knows them, with their metadata, and the steps of
-//! the history up to it (`docs/formats/manifest.md`).
+//! The contents of a checkpoint: inodes as an index knows them, with their metadata, and the steps
+//! of the history up to it (`docs/formats/manifest.md`).
 //!
-//! Content is a version and values, each with its length in front, so that one of a later version can
-//! be gone past.
+//! Content is a version and values, each with its length in front, so that one of a later version
+//! can be gone past.
 
 use serde::{Deserialize, Serialize};
 use tier_index::{

@@ -59,13 +59,17 @@ pub(crate) struct Manifest {
     pub(crate) range: Option<XidRange>,
     /// The last transaction of the history up to here.
     pub(crate) last_xid: Xid,
-    /// `None` if it is complete. Otherwise it is a part of a long snapshot, which holds inodes up to
-    /// this one.
+    /// What it holds of inodes changed in this transaction or later: the first of the snapshot with
+    /// all its parts, unless what could not be read before was tried again.
+    pub(crate) holds_from: Xid,
+    /// `None` if it is complete. Otherwise it is a part of a long snapshot, which holds inodes up
+    /// to this one.
     pub(crate) covered: Option<Ino>,
     pub(crate) created: Timestamp,
     pub(crate) chunk_bytes: u32,
     pub(crate) parent: Option<ManifestRef>,
-    /// What the first manifest of its epoch continues: said by each of them, in case others are lost.
+    /// What the first manifest of its epoch continues: said by each of them, in case others are
+    /// lost.
     pub(crate) epoch_parent: Option<ManifestRef>,
     /// The store that wrote it.
     pub(crate) writer: WriterToken,
@@ -114,6 +118,7 @@ struct WireManifest {
     kind: ManifestKind,
     range: Option<WireRange>,
     last_xid: u64,
+    holds_from: u64,
     covered: Option<u64>,
     created: WireTime,
     chunk_bytes: u32,
@@ -219,6 +224,7 @@ impl Manifest {
             kind: self.kind,
             range,
             last_xid: self.last_xid.get(),
+            holds_from: self.holds_from.get(),
             covered: self.covered.map(Ino::get),
             created: WireTime { seconds: self.created.seconds, nanos: self.created.nanos },
             chunk_bytes: self.chunk_bytes,
@@ -258,6 +264,7 @@ impl Manifest {
             kind: wire.kind,
             range,
             last_xid,
+            holds_from: Xid::new(wire.holds_from),
             covered: wire.covered.map(Ino::new),
             created: Timestamp { seconds, nanos },
             chunk_bytes: wire.chunk_bytes,
@@ -378,7 +385,13 @@ mod tests {
             name: PackedName { id, token: NameToken([3; 8]), kind, encrypted: true },
             content,
             recipients: vec![[8; 8]],
-            about: PackedAbout { first: 1, last: 2, content_bytes: 3 },
+            about: PackedAbout {
+                first: 1,
+                last: 2,
+                content_bytes: 3,
+                n_records: 4,
+                rows_digest: [5; 16],
+            },
         };
         let unknown = OtherObject {
             kind: 77,
@@ -395,6 +408,7 @@ mod tests {
             kind: ManifestKind::Snapshot,
             range: XidRange::new(Xid::new(3), Xid::new(9)),
             last_xid: Xid::new(8),
+            holds_from: Xid::new(2),
             covered: None,
             created: Timestamp { seconds: -1, nanos: 5 },
             chunk_bytes: 512,

@@ -2,13 +2,12 @@
 //!
 //! `FILESYSTEM/claims/eEPOCH.claim`, `FILESYSTEM/manifests/eEPOCH-sSNAPSHOT.manifest` and
 //! `FILESYSTEM/data/eEPOCH/sSNAPSHOT-pPART-TOKEN.tar.zst[.age]`, with other endings for what is no
-//! tarball (`docs/formats/cloud.md`). Claims
-//! and manifests have prefixes of their own, so that they are listed without the data, which are
-//! many more. Their names are known beforehand, and are given once: what creates them learns whether
-//! something else did. The names of data have a random token, so that no name is ever used for two
-//! contents, also by two attempts at one snapshot or by two copies of one store. Numbers have
-//! leading zeros, so that a listing in order of names is one in order of history as long as they
-//! fit.
+//! tarball (`docs/formats/cloud.md`). Claims and manifests have prefixes of their own, so that they
+//! are listed without the data, which are many more. Their names are known beforehand, and are
+//! given once: what creates them learns whether something else did. The names of data have a random
+//! token, so that no name is ever used for two contents, also by two attempts at one snapshot or by
+//! two copies of one store. Numbers have leading zeros, so that a listing in order of names is one
+//! in order of history as long as they fit.
 
 use std::fmt;
 

@@ -38,6 +38,10 @@ pub(crate) struct PackedAbout {
     pub(crate) last: u64,
     /// Bytes of its content.
     pub(crate) content_bytes: u64,
+    /// Of a checkpoint: records in it.
+    pub(crate) n_records: u64,
+    /// First half of the SHA-256 of what the index says of them.
+    pub(crate) rows_digest: [u8; 16],
 }
 
 impl PackedObject {

@@ -1,8 +1,8 @@
 //! Reading ahead: many small reads at once, whose results come in order.
 //!
 //! A store over a network answers each request after a while and many in the same while. Threads
-//! take turns: read *n* is with thread *n* modulo their number, so that the results are put in order
-//! by asking one thread after the other, and no more than two of each wait.
+//! take turns: read *n* is with thread *n* modulo their number, so that the results are put in
+//! order by asking one thread after the other, and no more than two of each wait.
 
 use std::thread;
 

@@ -2,9 +2,9 @@
 //!
 //! The live history is the chain of parents from the newest manifest of the newest epoch back to
 //! the first. Manifests that are not on it are left over from a writer that was replaced. Opening
-//! an archive reads and checks every manifest of the chain, back to a checkpoint, which has all before it, and
-//! keeps a summary of each: what it
-//! lists can be large, and is read again when it is needed.
+//! an archive reads and checks every manifest of the chain, back to a checkpoint, which has all
+//! before it, and keeps a summary of each: what it lists can be large, and is read again when it is
+//! needed.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -25,8 +25,8 @@ use crate::read::tarball_source::TarballSource;
 
 /// Nothing takes so many snapshots: a name with a higher number is no manifest's.
 const SNAPSHOT_MAX: SnapshotId = SnapshotId::new(1 << 48);
-/// Manifests of an epoch by signers that do not count which are read before the epoch is taken to be
-/// another's.
+/// Manifests of an epoch by signers that do not count which are read before the epoch is taken to
+/// be another's.
 const N_FOREIGN_MAX: usize = 64;
 
 /// Manifests that are tried with a key that does not fit one of them.
@@ -189,7 +189,8 @@ impl<'a> Archive<'a> {
     ) -> Result<Heads, PersistError> {
         let mut names: Vec<_> = manifest_names(store, filesystem)?.into_iter().collect();
         names.sort_unstable_by_key(|(number, _)| Reverse(*number));
-        // Numbers of what cannot be read are used up as well, but for those that nothing counts up to.
+        // Numbers of what cannot be read are used up as well, but for those that nothing counts up
+        // to.
         let numbers = names.iter().map(|((_, snapshot), _)| *snapshot);
         let last_snapshot = numbers.filter(|snapshot| *snapshot <= SNAPSHOT_MAX).max();
         let mut found = Heads { last_snapshot, ..Heads::default() };
@@ -266,8 +267,8 @@ impl<'a> Archive<'a> {
         Ok(found)
     }
 
-    /// Forgets, in this value only, the parts at the end of the history whose snapshot is not complete
-    /// yet.
+    /// Forgets, in this value only, the parts at the end of the history whose snapshot is not
+    /// complete yet.
     #[must_use]
     pub fn complete(mut self) -> Self {
         let is_complete = |link: &Arc<ChainLink>| link.summary.covered.is_none();
@@ -380,6 +381,11 @@ impl<'a> Archive<'a> {
 
     pub(crate) fn links(&self) -> &[Arc<ChainLink>] {
         &self.chain
+    }
+
+    /// To change what is said of them, in this value only.
+    pub(crate) fn links_mut(&mut self) -> &mut [Arc<ChainLink>] {
+        Arc::make_mut(&mut self.chain).as_mut_slice()
     }
 
     pub(crate) fn store(&self) -> &'a dyn ObjectStore {

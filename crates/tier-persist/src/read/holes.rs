@@ -3,8 +3,8 @@
 //! A manifest names its parent by digest, so that the one before a lost one is not vouched for by
 //! anything but its own signature. It must be of the same epoch, by the same signer, and end before
 //! the hole does; numbers have no gaps within an epoch, so that those between the two are lost as
-//! well. What an epoch continues each of its manifests says, by digest: nothing is guessed across an
-//! epoch, because there may be several histories.
+//! well. What an epoch continues each of its manifests says, by digest: nothing is guessed across
+//! an epoch, because there may be several histories.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -46,8 +46,8 @@ pub struct SnapshotSummary {
     pub tarball_bytes: u64,
     /// What it is.
     pub kind: StepKind,
-    /// What must be read to know what it holds: of a snapshot the tables of contents, of a checkpoint
-    /// its objects; in bytes.
+    /// What must be read to know what it holds: of a snapshot the tables of contents, of a
+    /// checkpoint its objects; in bytes.
     pub table_bytes: u64,
     /// Inodes that could not be read in full, to be tried again with the next snapshot.
     pub failed: Vec<Ino>,
@@ -74,8 +74,8 @@ pub struct StoredObject {
     pub content: ContentDigest,
 }
 
-/// Steps of a history, oldest first. They are shared, because a copy is made when one is added while
-/// the others are in use.
+/// Steps of a history, oldest first. They are shared, because a copy is made when one is added
+/// while the others are in use.
 pub(crate) type Chain = Vec<Arc<ChainLink>>;
 
 /// A manifest of the history, without what it lists.
@@ -90,8 +90,10 @@ pub(crate) struct ChainLink {
     pub(crate) epoch_parent: Option<ManifestRef>,
     pub(crate) signer: Signer,
     pub(crate) encrypted: bool,
-    /// Not all of it could be read when this history was restored: what nothing is known of may have
-    /// been data.
+    /// As its manifest says; the first transaction of all if that is lost.
+    pub(crate) holds_from: Xid,
+    /// Not all of it could be read when this history was restored: what nothing is known of may
+    /// have been data.
     pub(crate) is_doubtful: bool,
 }
 
@@ -169,6 +171,7 @@ impl ChainLink {
             epoch_parent: manifest.epoch_parent,
             signer: manifest.signer,
             encrypted,
+            holds_from: manifest.holds_from,
             is_doubtful: false,
         })
     }
@@ -204,6 +207,7 @@ impl ChainLink {
             epoch_parent: after.epoch_parent,
             signer: after.signer,
             encrypted: after.encrypted,
+            holds_from: Xid::new(0),
             is_doubtful: true,
         }
     }
@@ -221,8 +225,8 @@ impl ChainLink {
     }
 
     /// An error if this does not continue the step before it. A new epoch may begin behind
-    /// transactions that were never archived, and has another signer if the operator said so; within
-    /// an epoch there is neither.
+    /// transactions that were never archived, and has another signer if the operator said so;
+    /// within an epoch there is neither.
     pub(crate) fn check_continues(
         &self,
         before: &Self,
@@ -294,6 +298,7 @@ struct WireLink {
     encrypted: bool,
     kind: StepKind,
     table_bytes: u64,
+    holds_from: u64,
     is_lost: bool,
     is_doubtful: bool,
 }
@@ -323,6 +328,7 @@ impl From<&ChainLink> for WireLink {
             encrypted: *encrypted,
             kind: summary.kind,
             table_bytes: summary.table_bytes,
+            holds_from: link.holds_from.get(),
             is_lost: summary.is_lost,
             is_doubtful: link.is_doubtful,
         }
@@ -362,6 +368,7 @@ impl WireLink {
             epoch_parent: self.epoch_parent.map(ManifestRef::from),
             signer: Signer::from_bytes(self.signer),
             encrypted: self.encrypted,
+            holds_from: Xid::new(self.holds_from),
             is_doubtful: self.is_doubtful,
         })
     }
@@ -401,6 +408,7 @@ mod tests {
                 epoch_parent: range.map(|_| reference),
                 signer: Signer::from_bytes([6; SIGNER_BYTES]),
                 encrypted: true,
+                holds_from: Xid::new(4),
                 is_doubtful: range.is_some(),
             };
             let mut bytes = link.to_bytes();

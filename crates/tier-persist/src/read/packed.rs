@@ -73,8 +73,8 @@ impl TarballSource<'_> {
         PersistError::damaged(object.object_name(self.filesystem), "its content cannot be read")
     }
 
-    /// The history before a checkpoint, oldest step first; `None` if it must be found from manifest to
-    /// manifest, because what the checkpoint has of it is damaged.
+    /// The history before a checkpoint, oldest step first; `None` if it must be found from manifest
+    /// to manifest, because what the checkpoint has of it is damaged.
     pub(crate) fn links_before(
         &self,
         checkpoint: &Manifest,
@@ -101,7 +101,8 @@ impl TarballSource<'_> {
                 let link = ChainLink::from_bytes(&step.link);
                 let link = link.ok_or_else(|| damaged("a step of it cannot be read"))?;
                 // One with many tarballs comes several times.
-                if links.last() != Some(&link) {
+                let number = |link: &ChainLink| link.summary.snapshot;
+                if links.last().map(number) != Some(number(&link)) {
                     links.push(link);
                 }
             }

@@ -3,8 +3,8 @@
 //! The last frame is the root, which lists the frames before it with their digests. A manifest has
 //! the digest of the root, so that a tarball which a manifest lists is opened by reading one frame,
 //! and then each frame must have the digest that it should. One whose manifest is lost is opened by
-//! what it says itself: its own age header and its seek table. Then encryption tells whether a frame
-//! is what was written, or without encryption the checksum within the frame.
+//! what it says itself: its own age header and its seek table. Then encryption tells whether a
+//! frame is what was written, or without encryption the checksum within the frame.
 
 use tier_index::TarballId;
 use tier_types::{ByteRange, ErrorKind, HasKind, ObjectName, ObjectStore, to_u64, to_usize};

@@ -1,19 +1,19 @@
-//! Writing a checkpoint: all that an index knows, as sorted objects, so that a restore need not read
-//! the tables of everything that ever was.
+//! Writing a checkpoint: all that an index knows, as sorted objects, so that a restore need not
+//! read the tables of everything that ever was.
 //!
 //! **Where it comes from.** The index has every inode in order, with the places of its metadata and
-//! data; the KVS snapshot of the same moment has the metadata itself, in the same order. One pass over
-//! both writes it, with one object in memory. What the KVS snapshot has in another state than the
-//! index (an inode that could not be persisted, a row that cannot be read) is written without its
-//! metadata, which the tarball has.
+//! data; the KVS snapshot of the same moment has the metadata itself, in the same order. One pass
+//! over both writes it, with one object in memory. What the KVS snapshot has in another state than
+//! the index (an inode that could not be persisted, a row that cannot be read) is written without
+//! its metadata, which the tarball has.
 //!
-//! **What is not written.** Objects of the checkpoint before are named again where nothing of their
-//! inodes has changed: no row of them is of a later step or a later transaction. Inode numbers ascend
-//! as files are made, so that most of what is old stays as it is. With what has changed, neighbours
-//! are written together, and cut anew.
+//! **What is not written.** Objects of the checkpoint before are named again where the index still
+//! says the same of their inodes: each has a digest of the rows that it was written from. Inode
+//! numbers ascend as files are made, so that most of what is old stays as it is. With what has
+//! changed, neighbours are written together, and cut anew. The history is written in the same way.
 //!
-//! A checkpoint is a step of the history without transactions, committed by its manifest as any other
-//! is. A crash before that leaves objects that are removed like those of a snapshot.
+//! A checkpoint is a step of the history without transactions, committed by its manifest as any
+//! other is. A crash before that leaves objects that are removed like those of a snapshot.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,13 +28,16 @@ use tier_types::{
 use crate::error::PersistError;
 use crate::format::checkpoint::{self, CheckpointInode, CheckpointStep};
 use crate::format::claim::WriterToken;
+use crate::format::digest::Sha256Stream;
 use crate::format::manifest::Manifest;
 use crate::format::names::PackedKind;
-use crate::format::packed::PackedObject;
+use crate::format::packed::{PackedAbout, PackedObject};
 use crate::read::chain::Archive;
 use crate::read::link::{ChainLink, StepKind};
 use crate::write::packed_writer::PackedWriter;
 
+/// Records of one object, which are in memory at once when it is read.
+const N_RECORDS_MAX: u64 = 16 << 10;
 /// Rows of tarballs that are together in a step of a checkpoint, and in memory.
 const N_ROWS_MAX: usize = 1024;
 
@@ -48,8 +51,9 @@ pub struct CheckpointRequest<'a> {
     pub snapshot: SnapshotId,
     /// The history up to it: all that the index includes.
     pub archive: &'a Archive<'a>,
-    /// Whether what an earlier checkpoint holds may be named again. Not if any of it is damaged.
-    pub reuse: bool,
+    /// Whether what an earlier checkpoint of this number wrote may be named again: not if any of it
+    /// is damaged.
+    pub is_whole: &'a (dyn Fn(SnapshotId) -> bool + Sync),
     /// The filesystem's state after the last snapshot.
     pub mounted: &'a dyn MountedSnapshot,
     /// Where events go.
@@ -91,17 +95,23 @@ pub(crate) fn write_objects(
     object_bytes: usize,
 ) -> Result<CheckpointObjects, PersistError> {
     let started = Instant::now();
-    let before = if request.reuse { last_checkpoint(request.archive) } else { None };
-    let reader = request.mounted.reader();
-    let content = checkpoint::begin();
-    let pending = Pending { content, bounds: None };
-    let (stop, objects) = (request.stop, Vec::new());
-    let mut work = Work { index, writer, reader, pending, stop, object_bytes, objects, n_kept: 0 };
-    work.steps(request.archive, before.as_ref())?;
-    for span in spans(before.as_ref()) {
-        work.span(&span, before.as_ref())?;
+    let before = last_checkpoint(request.archive);
+    let mut work = Work {
+        request,
+        index,
+        reader: request.mounted.reader(),
+        pending: Pending::new(),
+        object_bytes,
+        writer,
+        objects: Vec::new(),
+        n_kept: 0,
+    };
+    for kind in [PackedKind::Steps, PackedKind::Inodes] {
+        for span in spans(before.as_ref(), kind) {
+            work.span(kind, &span)?;
+        }
+        work.end_run(kind)?;
     }
-    work.end_run(PackedKind::Inodes)?;
     let Work { objects, n_kept, .. } = work;
     let is_own = |object: &&PackedObject| object.name.id.snapshot == request.snapshot;
     let written = objects.iter().filter(is_own).map(|object| object.content.len_bytes);
@@ -112,183 +122,198 @@ pub(crate) fn write_objects(
     Ok(CheckpointObjects { objects, report })
 }
 
-/// The checkpoint before, with its manifest.
-struct Before {
-    manifest: Manifest,
-    snapshot: SnapshotId,
-    last_xid: Xid,
+/// The checkpoint before.
+fn last_checkpoint(archive: &Archive<'_>) -> Option<Manifest> {
+    let is_checkpoint = |link: &&Arc<ChainLink>| link.summary.kind == StepKind::Checkpoint;
+    let link = archive.links().iter().rev().find(is_checkpoint)?;
+    // Without it all is written again, which costs no more than that.
+    let read = archive.manifest(link).inspect_err(|error| {
+        tracing::warn!("the checkpoint before cannot be read; writing all of it: {error}");
+    });
+    read.ok()
 }
 
-fn last_checkpoint(archive: &Archive<'_>) -> Option<Before> {
-    let is_whole =
-        |link: &&Arc<ChainLink>| link.summary.kind == StepKind::Checkpoint && !link.is_doubtful;
-    let link = archive.links().iter().rev().find(is_whole)?;
-    match archive.manifest(link) {
-        Ok(manifest) => {
-            let (snapshot, last_xid) = (link.summary.snapshot, link.summary.last_xid);
-            Some(Before { manifest, snapshot, last_xid })
-        }
-        // It costs writing everything again, and no more.
-        Err(error) => {
-            tracing::warn!("the checkpoint before cannot be read; writing all of it: {error}");
-            None
-        }
-    }
-}
-
-impl Before {
-    /// Whether something is later than the checkpoint.
-    fn is_older_than(&self, record: &InodeRecord) -> bool {
-        let after = |snapshot: SnapshotId| snapshot > self.snapshot;
-        let newest = record.newest.is_some_and(|newest| match newest {
-            InodeLocation::At { xid, location } => {
-                xid > self.last_xid || after(location.tarball.snapshot)
-            }
-            InodeLocation::Gone { xid } => xid > self.last_xid,
-        });
-        newest
-            || record.extents.iter().any(|extent| {
-                let at = extent.data().map(|data| data.location.tarball.snapshot);
-                extent.data_xid > self.last_xid || at.is_some_and(after)
-            })
-    }
-}
-
-/// Inodes, with the objects that the checkpoint before has of them.
+/// Numbers of inodes or steps, with the objects that the checkpoint before has of them.
 struct Span {
-    inodes: InodeRange,
+    first: u64,
+    last: u64,
     objects: Vec<PackedObject>,
 }
 
-/// All inodes, cut where the objects of the checkpoint before are. An inode that lies in several of
-/// them is in one span.
-fn spans(before: Option<&Before>) -> Vec<Span> {
-    let objects = before.map(|before| before.manifest.packed_of(PackedKind::Inodes));
+/// All numbers, cut where the objects of the checkpoint before are. What lies in several of them is
+/// in one span.
+fn spans(before: Option<&Manifest>, kind: PackedKind) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
-    for object in objects.unwrap_or_default() {
-        let last = Ino::new(object.about.last);
-        match spans.last_mut().filter(|span| object.about.first <= span.inodes.last.get()) {
+    for object in before.map(|before| before.packed_of(kind)).unwrap_or_default() {
+        let PackedAbout { first, last, .. } = object.about;
+        match spans.last_mut().filter(|span| first <= span.last) {
             Some(span) => {
-                span.inodes.last = last;
+                span.last = last;
                 span.objects.push(object.clone());
             }
             None => {
-                let first = spans.last().map_or(Ino::new(0), |before| before.inodes.last.next());
-                let inodes = InodeRange { first, last };
-                spans.push(Span { inodes, objects: vec![object.clone()] });
+                let first = spans.last().map_or(0, |before| before.last.saturating_add(1));
+                spans.push(Span { first, last, objects: vec![object.clone()] });
             }
         }
     }
     // What is made later belongs to the last one.
     match spans.last_mut() {
-        Some(last) => last.inodes.last = InodeRange::ALL.last,
-        None => spans.push(Span { inodes: InodeRange::ALL, objects: Vec::new() }),
+        Some(last) => last.last = u64::MAX,
+        None => spans.push(Span { first: 0, last: u64::MAX, objects: Vec::new() }),
     }
     spans
 }
 
-/// Values that are not in an object yet.
+/// One thing that a checkpoint says.
+enum Record<'a> {
+    Inode(&'a InodeRecord),
+    Step { number: u64, step: CheckpointStep },
+}
+
+impl Record<'_> {
+    fn number(&self) -> u64 {
+        match self {
+            Self::Inode(record) => record.ino.get(),
+            Self::Step { number, .. } => *number,
+        }
+    }
+
+    /// Appends what the index says of it.
+    fn append_rows(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Inode(record) => checkpoint::append_inode(
+                &CheckpointInode { record: InodeRecord::clone(record), metadata: None },
+                out,
+            ),
+            Self::Step { step, .. } => checkpoint::append_step(step, out),
+        }
+    }
+}
+
+/// A digest of rows, and how many there were.
+#[derive(Default)]
+struct RowsDigest {
+    n_records: u64,
+    digest: Sha256Stream,
+    /// Kept from record to record.
+    bytes: Vec<u8>,
+}
+
+impl RowsDigest {
+    fn add(&mut self, record: &Record<'_>) {
+        self.bytes.clear();
+        record.append_rows(&mut self.bytes);
+        self.digest.update(&self.bytes);
+        self.n_records += 1;
+    }
+
+    fn finish(self) -> [u8; 16] {
+        let mut half = [0; 16];
+        half.copy_from_slice(self.digest.finish().split_at(16).0);
+        half
+    }
+}
+
+/// Records that are not in an object yet.
 struct Pending {
     content: Vec<u8>,
     /// The first and the last one.
     bounds: Option<(u64, u64)>,
+    rows: RowsDigest,
+}
+
+impl Pending {
+    fn new() -> Self {
+        Self { content: checkpoint::begin(), bounds: None, rows: RowsDigest::default() }
+    }
 }
 
 struct Work<'a> {
+    request: &'a CheckpointRequest<'a>,
     index: &'a Index,
-    writer: PackedWriter<'a>,
     reader: Box<dyn SnapshotReader + 'a>,
     pending: Pending,
-    stop: &'a AtomicBool,
     /// Content of one object.
     object_bytes: usize,
+    writer: PackedWriter<'a>,
     objects: Vec<PackedObject>,
     n_kept: u64,
 }
 
 impl Work<'_> {
-    /// The history. What the checkpoint before has of it stays, but for a last object that is small.
-    fn steps(
-        &mut self,
-        archive: &Archive<'_>,
-        before: Option<&Before>,
-    ) -> Result<(), PersistError> {
-        // A step that is doubtful now may not have been so then.
-        let sound = |object: &PackedObject| {
-            let of_it = archive.links().iter().filter(|link| {
-                let snapshot = link.summary.snapshot.get();
-                (object.about.first..=object.about.last).contains(&snapshot)
-            });
-            of_it.into_iter().all(|link| !link.is_doubtful)
-        };
-        let known = before.map(|before| before.manifest.packed_of(PackedKind::Steps));
-        let mut next = 0;
-        for object in known.unwrap_or_default() {
-            if object.about.content_bytes < to_u64(self.object_bytes / 2) || !sound(object) {
-                break;
-            }
-            next = object.about.last.saturating_add(1);
-            self.keep(object);
+    /// Writes what there is of a span, or names its objects again.
+    fn span(&mut self, kind: PackedKind, span: &Span) -> Result<(), PersistError> {
+        let mut objects = span.objects.iter();
+        if span.objects.is_empty()
+            || !objects.all(|object| self.may_keep(object))
+            || self.has_changed(kind, span)?
+        {
+            let (index, archive) = (self.index, self.request.archive);
+            return visit(index, archive, kind, span, &mut |record| self.record(kind, record));
         }
-        for link in archive.links() {
-            if link.summary.snapshot.get() >= next {
-                self.step(link)?;
-            }
-        }
-        self.end_run(PackedKind::Steps)
-    }
-
-    /// A step with the rows of its tarballs, several times if there are many.
-    fn step(&mut self, link: &ChainLink) -> Result<(), PersistError> {
-        let (epoch, snapshot) = (link.summary.epoch, link.summary.snapshot);
-        let mut from = Some(TarballId { epoch, snapshot, part: 0 });
-        while let Some(first) = from {
-            self.check_stop()?;
-            let rows = self.index.tarball_rows(first, N_ROWS_MAX)?;
-            let last = rows.last().filter(|_| rows.len() == N_ROWS_MAX).map(|(id, _)| *id);
-            from = last.and_then(|id| Some(TarballId { part: id.part.checked_add(1)?, ..id }));
-            let tarballs = rows.into_iter().map(|(_, row)| row).collect();
-            let step = CheckpointStep { link: link.to_bytes(), tarballs };
-            checkpoint::append_step(&step, &mut self.pending.content);
-            self.added(PackedKind::Steps, snapshot.get())?;
-        }
+        self.end_run(kind)?;
+        self.n_kept += to_u64(span.objects.len());
+        self.objects.extend_from_slice(&span.objects);
         Ok(())
     }
 
-    fn span(&mut self, span: &Span, before: Option<&Before>) -> Result<(), PersistError> {
-        let has_changed = match before {
-            Some(before) if !span.objects.is_empty() => self.has_changed(span.inodes, before)?,
-            Some(_) | None => true,
-        };
-        if !has_changed {
-            self.end_run(PackedKind::Inodes)?;
-            span.objects.iter().for_each(|object| self.keep(object));
-            return Ok(());
-        }
-        let index = self.index;
-        index.visit_inodes(span.inodes, &mut |record| self.inode(record))
+    /// Whether an object is one that would be written now, and is not known to be damaged.
+    fn may_keep(&self, object: &PackedObject) -> bool {
+        let keys = self.writer.keys;
+        object.recipients == keys.recipient_fingerprints()
+            && object.name.encrypted == keys.encrypts()
+            && (self.request.is_whole)(object.name.id.snapshot)
     }
 
-    fn has_changed(&self, inodes: InodeRange, before: &Before) -> Result<bool, PersistError> {
-        let looked = self.index.visit_inodes(inodes, &mut |record| {
-            if before.is_older_than(record) { Err(Look::Changed) } else { Ok(()) }
+    /// Whether the index says anything else than the objects of a span were written from.
+    fn has_changed(&self, kind: PackedKind, span: &Span) -> Result<bool, PersistError> {
+        let mut objects = span.objects.iter();
+        let mut rows = RowsDigest::default();
+        let looked = visit(self.index, self.request.archive, kind, span, &mut |record| {
+            rows.add(record);
+            let Some(PackedObject { about, .. }) = objects.as_slice().first() else {
+                return Err(Look::Changed);
+            };
+            if rows.n_records == about.n_records {
+                if std::mem::take(&mut rows).finish() != about.rows_digest {
+                    return Err(Look::Changed);
+                }
+                objects.next();
+            }
+            self.check_stop().map_err(Look::Failed)
         });
         match looked {
-            Ok(()) => Ok(false),
+            Ok(()) => Ok(rows.n_records > 0 || objects.len() > 0),
             Err(Look::Changed) => Ok(true),
-            Err(Look::Failed(error)) => Err(error.into()),
+            Err(Look::Failed(error)) => Err(error),
         }
     }
 
-    fn inode(&mut self, record: &InodeRecord) -> Result<(), PersistError> {
+    /// Adds a record to what is pending, and writes that if it is enough.
+    fn record(&mut self, kind: PackedKind, record: &Record<'_>) -> Result<(), PersistError> {
         self.check_stop()?;
-        let metadata = match record.newest {
-            Some(InodeLocation::At { xid, .. }) => self.metadata(record.ino, xid)?,
-            Some(InodeLocation::Gone { .. }) | None => None,
-        };
-        let inode = CheckpointInode { record: record.clone(), metadata };
-        checkpoint::append_inode(&inode, &mut self.pending.content);
-        self.added(PackedKind::Inodes, record.ino.get())
+        match record {
+            Record::Inode(inode) => {
+                let metadata = match inode.newest {
+                    Some(InodeLocation::At { xid, .. }) => self.metadata(inode.ino, xid)?,
+                    Some(InodeLocation::Gone { .. }) | None => None,
+                };
+                let inode = CheckpointInode { record: InodeRecord::clone(inode), metadata };
+                checkpoint::append_inode(&inode, &mut self.pending.content);
+            }
+            Record::Step { step, .. } => {
+                checkpoint::append_step(step, &mut self.pending.content);
+            }
+        }
+        self.pending.rows.add(record);
+        let number = record.number();
+        let first = self.pending.bounds.map_or(number, |(first, _)| first);
+        assert!(first <= number, "records come in order");
+        self.pending.bounds = Some((first, number));
+        let is_enough = self.pending.content.len() >= self.object_bytes
+            || self.pending.rows.n_records >= N_RECORDS_MAX;
+        if is_enough { self.end_run(kind) } else { Ok(()) }
     }
 
     /// The metadata of an inode, if the filesystem has it of exactly this transaction.
@@ -303,42 +328,77 @@ impl Work<'_> {
         }
     }
 
-    /// A value was added to what is pending.
-    fn added(&mut self, kind: PackedKind, number: u64) -> Result<(), PersistError> {
-        let first = self.pending.bounds.map_or(number, |(first, _)| first);
-        assert!(first <= number, "values come in order");
-        self.pending.bounds = Some((first, number));
-        if self.pending.content.len() >= self.object_bytes { self.end_run(kind) } else { Ok(()) }
-    }
-
     /// Writes what is pending.
     fn end_run(&mut self, kind: PackedKind) -> Result<(), PersistError> {
-        let Some((first, last)) = self.pending.bounds.take() else { return Ok(()) };
-        let content = std::mem::replace(&mut self.pending.content, checkpoint::begin());
-        self.writer.write(kind, first, last, &content)?;
+        let Pending { content, bounds, rows } =
+            std::mem::replace(&mut self.pending, Pending::new());
+        let Some((first, last)) = bounds else { return Ok(()) };
+        let (content_bytes, n_records) = (to_u64(content.len()), rows.n_records);
+        let rows_digest = rows.finish();
+        let about = PackedAbout { first, last, content_bytes, n_records, rows_digest };
+        self.writer.write(kind, about, &content)?;
         self.objects.extend(self.writer.written.last().cloned());
         Ok(())
     }
 
-    fn keep(&mut self, object: &PackedObject) {
-        assert!(self.pending.bounds.is_none(), "objects are in order");
-        self.n_kept += 1;
-        self.objects.push(object.clone());
-    }
-
     fn check_stop(&self) -> Result<(), PersistError> {
-        if self.stop.load(Ordering::Relaxed) { Err(PersistError::Cancelled) } else { Ok(()) }
+        let stop = self.request.stop.load(Ordering::Relaxed);
+        if stop { Err(PersistError::Cancelled) } else { Ok(()) }
     }
 }
 
-/// Why a look at some inodes ended.
+/// Shows `show` the records of a span, in order.
+fn visit<E: From<PersistError> + From<IndexError>>(
+    index: &Index,
+    archive: &Archive<'_>,
+    kind: PackedKind,
+    span: &Span,
+    show: &mut dyn FnMut(&Record<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    if kind == PackedKind::Inodes {
+        let inodes = InodeRange { first: Ino::new(span.first), last: Ino::new(span.last) };
+        return index.visit_inodes(inodes, &mut |record| show(&Record::Inode(record)));
+    }
+    let links = archive.links();
+    let start = links.partition_point(|link| link.summary.snapshot.get() < span.first);
+    let until = links.partition_point(|link| link.summary.snapshot.get() <= span.last);
+    let of_span = links.iter().take(until).skip(start);
+    of_span.into_iter().try_for_each(|link| visit_step(index, link, show))
+}
+
+/// A step with the rows of its tarballs, as several records if there are many.
+fn visit_step<E: From<PersistError> + From<IndexError>>(
+    index: &Index,
+    link: &ChainLink,
+    show: &mut dyn FnMut(&Record<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let (epoch, snapshot) = (link.summary.epoch, link.summary.snapshot);
+    let mut from = Some(TarballId { epoch, snapshot, part: 0 });
+    while let Some(first) = from {
+        let rows = index.tarball_rows(first, N_ROWS_MAX)?;
+        let last = rows.last().filter(|_| rows.len() == N_ROWS_MAX).map(|(id, _)| *id);
+        from = last.and_then(|id| Some(TarballId { part: id.part.checked_add(1)?, ..id }));
+        let tarballs = rows.into_iter().map(|(_, row)| row).collect();
+        let step = CheckpointStep { link: link.to_bytes(), tarballs };
+        show(&Record::Step { number: snapshot.get(), step })?;
+    }
+    Ok(())
+}
+
+/// Why a look at some records ended.
 enum Look {
     Changed,
-    Failed(IndexError),
+    Failed(PersistError),
+}
+
+impl From<PersistError> for Look {
+    fn from(error: PersistError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl From<IndexError> for Look {
     fn from(error: IndexError) -> Self {
-        Self::Failed(error)
+        Self::Failed(error.into())
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! A snapshot exists when its manifest does. Tarballs without one are left by a crash or an error
 //! between the first tarball and the manifest, and staged files by a crash while they were written.
-//! They must go, because nothing would ever ask for them again: the next attempt at the same snapshot
-//! gives its objects other names. What must never go is a tarball that is committed. Its manifest may be lost
-//! from this store all the same, so the manifest alone is not asked: the index remembers every
-//! tarball that it took in.
+//! They must go, because nothing would ever ask for them again: the next attempt at the same
+//! snapshot gives its objects other names. What must never go is a tarball that is committed. Its
+//! manifest may be lost from this store all the same, so the manifest alone is not asked: the index
+//! remembers every tarball that it took in.
 
 use std::collections::HashSet;
 
-use tier_index::Index;
+use tier_index::{Index, TarballId};
 use tier_types::{Call, Epoch, ObjectName, SnapshotId, StagingStore};
 
 use crate::error::PersistError;
@@ -51,16 +51,20 @@ pub(super) fn discard_uncommitted(
             Some(_) | None => None,
         })
         .collect();
+    // An index without any manifest knows tarballs, and not what else their steps wrote.
+    if index.applied()?.is_none() && !index.tarballs()?.is_empty() {
+        return Ok(());
+    }
     for (id, name) in newer {
         if committed.contains(&(id.epoch, id.snapshot)) {
             continue;
         }
-        if index.tarball_row(id)?.is_some() {
-            // Its manifest was lost from this store, and may be copied back; without its tarballs
-            // it would commit nothing.
-            tracing::debug!(%name, "keeping a tarball of which only the index knows");
-        } else {
+        if index.tarball_rows(TarballId { part: 0, ..id }, 1)?.is_empty() {
             delete(store, &name)?;
+        } else {
+            // Its manifest was lost from this store, and may be copied back; without its objects it
+            // would commit nothing.
+            tracing::debug!(%name, "keeping an object of which only the index knows");
         }
     }
     Ok(())

@@ -1,12 +1,13 @@
 //! Writing: updates and a mounted snapshot to objects.
 //!
 //! A [`persister`] takes one snapshot through all of it: a [`planner`] decides what is written
-//! (from the [`touched_runs`] of a file, with the pure [`plan`] of an inode and the pure [`framing`]
-//! of members), the [`pipeline`] builds frames ([`frame_builder`], [`member_data`], [`cuts`]) and tarballs from that, and at the
-//! end the manifest commits them and the index takes them in; what could not be read and is not in
-//! the archive either is told by [`unread`]. What a failed attempt left is removed by [`discard`]. A long snapshot comes
-//! in [`parts`]. A [`checkpoint`] is a step of its own. What is no tarball is written by a [`packed_writer`].
-//! All numbers are in [`limits`], those that a caller sets in [`options`].
+//! (from the [`touched_runs`] of a file, with the pure [`plan`] of an inode and the pure
+//! [`framing`] of members), the [`pipeline`] builds frames ([`frame_builder`], [`member_data`],
+//! [`cuts`]) and tarballs from that, and at the end the manifest commits them and the index takes
+//! them in; what could not be read and is not in the archive either is told by [`unread`]. What a
+//! failed attempt left is removed by [`discard`]. A long snapshot comes in [`parts`]. A
+//! [`checkpoint`] is a step of its own. What is no tarball is written by a [`packed_writer`]. All
+//! numbers are in [`limits`], those that a caller sets in [`options`].
 //!
 //! This is the uppermost layer of the crate: the persister brings the index up to what it wrote
 //! through the very code that rebuilds an index ([`crate::derive::apply`]), and so it stands above

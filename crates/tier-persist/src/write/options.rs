@@ -13,8 +13,8 @@ pub struct PersistOptions {
     pub tarball_bytes: u64,
     /// … or this many members.
     pub tarball_members: u64,
-    /// File data after which a snapshot ends with a part of itself, between two inodes; the next one
-    /// goes on behind it. Not zero.
+    /// File data after which a snapshot ends with a part of itself, between two inodes; the next
+    /// one goes on behind it. Not zero.
     pub part_bytes: u64,
     /// Content of one object of a checkpoint, before compression.
     pub object_bytes: usize,

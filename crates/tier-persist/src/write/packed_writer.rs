@@ -34,16 +34,15 @@ impl PackedWriter<'_> {
     pub(crate) fn write(
         &mut self,
         kind: PackedKind,
-        first: u64,
-        last: u64,
+        about: PackedAbout,
         content: &[u8],
     ) -> Result<(), PersistError> {
-        assert!(first <= last, "what is written has an order");
+        assert!(about.first <= about.last, "what is written has an order");
+        assert_eq!(about.content_bytes, to_u64(content.len()), "it says how much it is");
         let too_many = || PersistError::damaged(self.id, "it has too many objects");
         let part = u32::try_from(self.written.len()).map_err(|_| too_many())?;
         let (id, token) = (TarballId { part, ..self.id }, self.token);
         let name = PackedName { id, token, kind, encrypted: self.keys.encrypts() };
-        let about = PackedAbout { first, last, content_bytes: to_u64(content.len()) };
         let recipients = self.keys.recipient_fingerprints();
         let object = PackedObject { name, content: ContentDigest::of(&[]), recipients, about };
         let name = object.object_name(self.filesystem);
@@ -77,7 +76,14 @@ impl PackedWriter<'_> {
             if piece.is_empty() {
                 return Ok(());
             }
-            self.write(PackedKind::Segment, range.start().get(), range.last().get(), &piece)?;
+            let about = PackedAbout {
+                first: range.start().get(),
+                last: range.last().get(),
+                content_bytes: to_u64(piece.len()),
+                n_records: 0,
+                rows_digest: [0; 16],
+            };
+            self.write(PackedKind::Segment, about, &piece)?;
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use tier_index::{Index, TarballId};
 use tier_status::{Event, StatusSink};
-use tier_types::{Clock, Epoch, Ino, ObjectStore, SnapshotId, StagingStore, XidRange, to_u64};
+use tier_types::{Clock, Epoch, Ino, ObjectStore, SnapshotId, StagingStore, Xid, XidRange, to_u64};
 
 use crate::derive::apply::{self, Apply, ScanMode};
 use crate::error::PersistError;
@@ -136,9 +136,9 @@ impl Persister {
 
     /// Persists a snapshot. When this returns without an error it is durable in the local store,
     /// and the index includes it. An inode whose metadata or chunk map cannot be read is left out
-    /// and reported. Of one whose data cannot be read in places exactly those chunks are left out, as
-    /// lost ranges, and it is persisted with the rest; if the reason is not damage, it is reported as
-    /// well.
+    /// and reported. Of one whose data cannot be read in places exactly those chunks are left out,
+    /// as lost ranges, and it is persisted with the rest; if the reason is not damage, it is
+    /// reported as well.
     pub fn persist(&self, request: &mut PersistRequest<'_>) -> Result<PersistReport, PersistError> {
         let started = Instant::now();
         let PersistRequest { epoch, snapshot, range, .. } = *request;
@@ -147,8 +147,8 @@ impl Persister {
         apply::check_chunk_bytes(&self.index, request.mounted.chunk_bytes())?;
         // Before anything is said or removed: a snapshot that is refused stays what it was.
         self.check_is_next(epoch, snapshot)?;
-        // What an earlier process left went when this one recovered, so that nothing is listed for a
-        // first attempt. Set until the snapshot is committed.
+        // What an earlier process left went when this one recovered, so that nothing is listed for
+        // a first attempt. Set until the snapshot is committed.
         if self.has_leftovers.swap(true, Ordering::Relaxed) {
             let store = self.store.as_ref();
             discard::discard_attempt(store, self.filesystem, &self.index, epoch, snapshot)?;
@@ -197,6 +197,7 @@ impl Persister {
             kind: ManifestKind::Snapshot,
             range: None,
             last_xid,
+            holds_from: last_xid,
             covered,
             created: self.clock.now(),
             chunk_bytes: self.index.chunk_bytes(),
@@ -235,7 +236,8 @@ impl Persister {
         }
         let packed = self.packed_writer(epoch, snapshot, NameToken(random_bytes()?));
         let object_bytes = self.options.object_bytes;
-        let written = checkpoint::write_objects(request, &self.index, packed, object_bytes)?;
+        let written = checkpoint::write_objects(request, &self.index, packed, object_bytes);
+        let written = written.inspect_err(|_| self.discard_checkpoint(epoch, snapshot))?;
         let CheckpointObjects { objects, report } = written;
         let manifest = Manifest {
             filesystem: self.filesystem,
@@ -244,6 +246,7 @@ impl Persister {
             kind: ManifestKind::Checkpoint,
             range: None,
             last_xid: last.summary.last_xid,
+            holds_from: last.summary.last_xid,
             covered: None,
             created: self.clock.now(),
             chunk_bytes: self.index.chunk_bytes(),
@@ -261,6 +264,16 @@ impl Persister {
         self.commit(&manifest, request.status, &PersistReport::default())?;
         self.has_leftovers.store(false, Ordering::Relaxed);
         Ok(report)
+    }
+
+    /// Gives the room of a checkpoint that failed back at once: the next attempt may be far away.
+    fn discard_checkpoint(&self, epoch: Epoch, snapshot: SnapshotId) {
+        let store = self.store.as_ref();
+        let discarded =
+            discard::discard_attempt(store, self.filesystem, &self.index, epoch, snapshot);
+        if let Err(error) = discarded {
+            tracing::warn!("cannot remove what is left of a checkpoint: {error}");
+        }
     }
 
     fn packed_writer(
@@ -291,8 +304,8 @@ impl Persister {
     fn check_is_next(&self, epoch: Epoch, snapshot: SnapshotId) -> Result<(), PersistError> {
         // By the index and not the store: the manifest itself may be lost from there.
         let known = self.index.applied()?.map(|applied| (applied.epoch, applied.snapshot));
-        // An index without any manifest is behind every snapshot, the first one included; but one that
-        // was rebuilt without manifests knows tarballs, which it tells apart by their numbers.
+        // An index without any manifest is behind every snapshot, the first one included; but one
+        // that was rebuilt without manifests knows tarballs, which it tells apart by their numbers.
         let problem = if known >= Some((epoch, snapshot)) {
             "the index includes it already, or a later one"
         } else if self.index.tarball_row(TarballId { epoch, snapshot, part: 0 })?.is_some() {
@@ -361,6 +374,12 @@ impl Persister {
                 None => Some(request.range),
             },
             last_xid: request.range.last(),
+            // What is tried again may have changed at any time.
+            holds_from: if request.failed_before.is_empty() {
+                request.range.start()
+            } else {
+                Xid::new(0)
+            },
             covered: report.covered,
             created: self.clock.now(),
             chunk_bytes: request.mounted.chunk_bytes(),

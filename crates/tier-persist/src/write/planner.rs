@@ -5,13 +5,13 @@
 //! and which members share a frame ([`crate::write::framing`]).
 //!
 //! **An inode that cannot be planned** (its metadata or its chunk map cannot be read) is reported,
-//! left out, and tried again with the next snapshot; the others are persisted. It is left out whole:
-//! of a half of its members a restore would make a file of two versions. So members wait in the
-//! window, from which they can be taken back, until the inode's map is read to its end. A file whose
-//! members are more than a window holds cannot wait that long. Before the first of them are handed
-//! out the rest of its map is read once without keeping it, so that a map with a damaged place
-//! fails its inode and not the snapshot; if the map can then not be read a second time, the attempt
-//! ends with nothing committed.
+//! left out, and tried again with the next snapshot; the others are persisted. It is left out
+//! whole: of a half of its members a restore would make a file of two versions. So members wait in
+//! the window, from which they can be taken back, until the inode's map is read to its end. A file
+//! whose members are more than a window holds cannot wait that long. Before the first of them are
+//! handed out the rest of its map is read once without keeping it, so that a map with a damaged
+//! place fails its inode and not the snapshot; if the map can then not be read a second time, the
+//! attempt ends with nothing committed.
 
 use tier_status::{Event, StatusSink};
 use tier_types::{
@@ -217,7 +217,7 @@ impl<'a> Planner<'a> {
             });
             let Some(runs) = page? else { break };
             for member in runs.iter().flat_map(|run| parts.add(run)) {
-                self.window.add(key.clone(), member);
+                self.take(key.clone(), member);
                 if self.window.is_full() {
                     if !are_out {
                         map.check(self.reader.as_mut()).map_err(InodeError::Inode)?;
@@ -240,9 +240,13 @@ impl<'a> Planner<'a> {
         member: Member,
         jobs: &mut JobQueue,
     ) -> Result<(), PersistError> {
+        self.take(key, member);
+        if self.window.is_full() { self.flush_window(jobs) } else { Ok(()) }
+    }
+
+    fn take(&mut self, key: SortKey, member: Member) {
         self.data_bytes = self.data_bytes.saturating_add(member.data_bytes);
         self.window.add(key, member);
-        if self.window.is_full() { self.flush_window(jobs) } else { Ok(()) }
     }
 
     fn flush_window(&mut self, jobs: &mut JobQueue) -> Result<(), PersistError> {

@@ -111,9 +111,9 @@ pub struct PersistReport {
     pub n_tarballs: u64,
     /// Their length in bytes.
     pub tarball_bytes: u64,
-    /// Inodes that could not be read in full, for another reason than damage of their data. The next
-    /// snapshot tries again; until then they are in the archive with lost ranges, or, if not even
-    /// their chunk map could be read, as the last snapshot had them.
+    /// Inodes that could not be read in full, for another reason than damage of their data. The
+    /// next snapshot tries again; until then they are in the archive with lost ranges, or, if not
+    /// even their chunk map could be read, as the last snapshot had them.
     pub failed: Vec<Ino>,
     /// The last inode that it holds, if it is a part of a snapshot and there are more.
     pub covered: Option<Ino>,

@@ -9,12 +9,14 @@ use tier_types::{Call, ChunkNo, ErrorKind, ObjectStore, Persisted};
 use crate::common::{CHUNK, FILESYSTEM, Fixture, noise};
 use crate::faulty::Faults;
 
-/// Small files in three snapshots, the last of them with a range that is lost and a file that is gone.
+/// Small files in three snapshots, the last of them with a range that is lost and a file that is
+/// gone.
 fn fixture() -> Fixture {
     let mut kvs = FakeKvs::new(CHUNK);
     for n in 0..20 {
         kvs = kvs.file(&format!("f{n}"), &noise(700, n));
     }
+    kvs = kvs.file("sparse", b"").write("sparse", 4096, b"x");
     let mut fixture = Fixture::new(kvs, Keys::generate().unwrap());
     fixture.options.object_bytes = 500;
     fixture.persist();
@@ -73,7 +75,10 @@ fn what_has_not_changed_is_not_written_again() {
     fixture.change(|kvs| kvs.write("f0", 0, &[9; 512]).file("new", b"y"));
     fixture.persist();
     let second = fixture.checkpoint();
-    assert!(second.n_kept > 0 && second.n_written < first.n_written, "{first:?} {second:?}");
+    assert!(
+        second.n_kept > 0 && second.written_bytes < first.written_bytes,
+        "{first:?} {second:?}"
+    );
     check(&fixture);
     let all = fixture.checkpoint_with(&Faults::of(ErrorKind::Failed), false).unwrap();
     assert!(all.n_kept == 0 && all.n_written >= first.n_written, "{all:?}");
@@ -138,7 +143,8 @@ fn a_damaged_checkpoint_costs_nothing_but_time() {
     fixture.change(|kvs| kvs.write("f0", 0, &[9; 512]).file("later", b"x"));
     fixture.persist();
     fixture.checkpoint();
-    fixture.change(|kvs| kvs.file("latest", b"z"));
+    // What was never written of a file that goes on changing stays zeros.
+    fixture.change(|kvs| kvs.file("latest", b"z").write("sparse", 8192, b"y"));
     fixture.persist();
     let names = fixture.store().names(&Call::bulk(), "").unwrap();
     let of_checkpoint = |ending: &str| ending.contains(".inodes") || ending.contains(".steps");
@@ -161,4 +167,32 @@ fn a_damaged_checkpoint_costs_nothing_but_time() {
         }
         std::fs::write(&path, &whole).unwrap();
     }
+}
+
+#[test]
+fn an_index_that_says_something_else_is_written_anew() {
+    let mut fixture = fixture();
+    fixture.checkpoint();
+    // Without any later step, as an index that is rebuilt past damage.
+    let first = fixture.index.tarballs().unwrap()[0].0;
+    let mut n_lost = 0;
+    fixture.index.writer().lose(&[first].into(), &mut |_| n_lost += 1).unwrap();
+    assert!(n_lost > 10);
+    assert_ne!(fixture.regenerated(ScanMode::Checkpoint).unwrap(), fixture.dump());
+    fixture.checkpoint();
+    assert_eq!(fixture.regenerated(ScanMode::Checkpoint).unwrap(), fixture.dump());
+}
+
+#[test]
+fn objects_for_other_recipients_are_written_again() {
+    let mut fixture = fixture();
+    fixture.checkpoint();
+    let text = fixture.keys.to_identity_file("the same");
+    let mut keys = Keys::from_identity_file(&text).unwrap();
+    let recovery = Keys::generate().unwrap();
+    keys.add_recipient(&recovery.public_key()).unwrap();
+    fixture.keys = keys.into();
+    let again = fixture.checkpoint();
+    assert!(again.n_kept == 0 && again.n_written > 4, "{again:?}");
+    check(&fixture);
 }

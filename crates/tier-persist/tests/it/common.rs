@@ -10,8 +10,8 @@ use tier_index::{Index, IndexOptions};
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
     Archive, CheckpointReport, CheckpointRequest, Fetcher, FetcherOptions, FilesystemId, History,
-    Keys, OpenSegment, PersistError, PersistOptions, PersistReport, PersistRequest, Persister,
-    ScanMode, Watch, WriterToken,
+    Keys, OpenSegment, PartsSoFar, PersistError, PersistOptions, PersistReport, PersistRequest,
+    Persister, ScanMode, Watch, WriterToken,
 };
 use tier_testkit::{FakeKvs, RecordingSink, VirtualClock};
 use tier_types::{
@@ -121,21 +121,47 @@ impl Fixture {
         stop: &AtomicBool,
     ) -> Result<PersistReport, PersistError> {
         let publication = self.kvs.log().publish().unwrap().unwrap();
-        let inner = self.kvs.open_snapshot(&publication).unwrap();
-        let mounted = FaultySnapshot { inner, faults };
         // An attempt that failed leaves its transactions to the next one.
         let range = XidRange::new(self.first, publication.range.end()).unwrap();
+        self.persist_part(faults, stop, range, None)
+    }
+
+    /// Persists what was not persisted in parts; how many there were.
+    pub(crate) fn persist_in_parts(&mut self) -> u64 {
+        let publication = self.kvs.log().publish().unwrap().unwrap();
+        let range = XidRange::new(self.first, publication.range.end()).unwrap();
+        let (faults, stop) = (Faults::of(ErrorKind::Failed), AtomicBool::new(false));
+        let (mut part, mut n_parts) = (None, 0);
+        loop {
+            let report = self.persist_part(&faults, &stop, range, part).unwrap();
+            n_parts += 1;
+            let Some(covered) = report.covered else { return n_parts };
+            part = Some(PartsSoFar { covered, last_xid: range.last() });
+        }
+    }
+
+    fn persist_part(
+        &mut self,
+        faults: &Faults,
+        stop: &AtomicBool,
+        range: XidRange,
+        part: Option<PartsSoFar>,
+    ) -> Result<PersistReport, PersistError> {
+        let inner = self.kvs.open_snapshot(&Publication { range }).unwrap();
+        let mounted = FaultySnapshot { inner, faults };
         let options = NetChangesOptions::new(self.dir.path());
         let changes = NetChanges::of_range(self.kvs.log(), range, &options).unwrap();
+        let mut updates = updates(changes, &self.failed);
+        updates.retain(|update| part.is_none_or(|part| update.ino > part.covered));
         let report = self.persister().persist(&mut PersistRequest {
             epoch: Epoch::new(1),
             writer: WriterToken::from_bytes([1; 16]),
             snapshot: SnapshotId::new(self.n_snapshots + 1),
             range,
-            part: None,
-            failed_before: &[],
+            part,
+            failed_before: &self.failed,
             mounted: &mounted,
-            updates: &mut updates(changes, &self.failed).into_iter().map(Ok),
+            updates: &mut updates.into_iter().map(Ok),
             segments: &mut segments(self.kvs.log(), range),
             status: &self.sink,
             stop,
@@ -168,7 +194,7 @@ impl Fixture {
             writer: WriterToken::from_bytes([1; 16]),
             snapshot: SnapshotId::new(self.n_snapshots + 1),
             archive: &archive,
-            reuse,
+            is_whole: &|_| reuse,
             mounted: &FaultySnapshot { inner, faults },
             status: &self.sink,
             stop: &AtomicBool::new(false),

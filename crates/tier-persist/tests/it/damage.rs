@@ -112,7 +112,7 @@ fn damage_matrix(keys: Keys) {
         let whole = std::fs::read(&path).unwrap();
         let other = objects.iter().find(|other| *other != object).unwrap();
         let other = std::fs::read(fixture.root().join(other.as_str())).unwrap();
-        let step = (whole.len() / 40).max(1);
+        let step = (whole.len() / 16).max(1);
         let mut damages: Vec<(String, Vec<u8>)> = Vec::new();
         for at in (0..whole.len()).step_by(step) {
             let mut flipped = whole.clone();

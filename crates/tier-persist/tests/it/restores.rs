@@ -104,7 +104,7 @@ impl Store {
                     writer: WriterToken::from_bytes([1; 16]),
                     snapshot: SnapshotId::new(self.n_snapshots),
                     archive: &archive,
-                    reuse: true,
+                    is_whole: &|_| true,
                     mounted: &mounted,
                     status: &NullSink,
                     stop: &AtomicBool::new(false),

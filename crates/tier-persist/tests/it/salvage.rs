@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tier_index::{Index, IndexOptions};
-use tier_persist::{Archive, Keys, RestoredInodes, Watch};
+use tier_persist::{Archive, Damage, Keys, RestoredInodes, Watch};
 use tier_testkit::FakeKvs;
 use tier_types::{ErrorKind, LogService, ObjectName};
 
@@ -29,7 +29,8 @@ fn tarball_of(fixture: &Fixture, snapshot: u64) -> ObjectName {
     tarballs.into_iter().find(|name| name.as_str().contains(&of_snapshot)).unwrap()
 }
 
-fn restore(fixture: &Fixture) -> (FakeKvs, RestoredInodes) {
+/// A filesystem, what is said of it, and what objects are said to be damaged.
+fn restore(fixture: &Fixture) -> (FakeKvs, RestoredInodes, Vec<Damage>) {
     let store = fixture.store();
     let archive = Archive::open(&store, &fixture.keys, FILESYSTEM).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -38,7 +39,7 @@ fn restore(fixture: &Fixture) -> (FakeKvs, RestoredInodes) {
     let last = fixture.kvs.log().last_xid();
     let kvs = FakeKvs::empty(CHUNK, Arc::new(Way(fixture.fetcher())), last);
     let restored = archive.restore_into(&index, &kvs, &salvaged, &mut |_| {}).unwrap();
-    (kvs, restored)
+    (kvs, restored, salvaged.damages)
 }
 
 #[test]
@@ -46,7 +47,9 @@ fn what_a_lost_tarball_held_of_a_file_that_changed_later_is_lost() {
     let fixture = fixture(false);
     let name = tarball_of(&fixture, 1);
     std::fs::remove_file(fixture.root().join(name.as_str())).unwrap();
-    let (kvs, restored) = restore(&fixture);
+    let (kvs, restored, damages) = restore(&fixture);
+    assert_eq!(damages.len(), 1, "{damages:?}");
+    assert!(damages[0].missing && damages[0].object == name.as_str(), "{damages:?}");
     assert_eq!(kvs.names(), ["big", "sparse"]);
     for chunk in 0..17 {
         let error = kvs.read_chunk("big", chunk).unwrap_err();
@@ -63,7 +66,9 @@ fn with_a_checkpoint_only_the_data_of_a_lost_tarball_is_lost() {
     let fixture = fixture(true);
     let name = tarball_of(&fixture, 1);
     std::fs::remove_file(fixture.root().join(name.as_str())).unwrap();
-    let (kvs, restored) = restore(&fixture);
+    let (kvs, restored, damages) = restore(&fixture);
+    assert_eq!(damages.len(), 1, "{damages:?}");
+    assert!(damages[0].missing && damages[0].object == name.as_str(), "{damages:?}");
     assert_eq!(
         kvs.names(),
         ["big", "other", "sparse"],
@@ -72,4 +77,39 @@ fn with_a_checkpoint_only_the_data_of_a_lost_tarball_is_lost() {
     assert_eq!(restored.lost.n_ranges(), 0, "where the data lies is known");
     kvs.read_chunk("big", 3).unwrap_err();
     assert_eq!(kvs.read_chunk("big", 18).unwrap(), b"grown");
+}
+
+/// Each part holds inodes that changed before the part did.
+#[test]
+fn what_a_damaged_part_held_is_lost_and_never_zeros() {
+    let mut kvs = FakeKvs::new(CHUNK);
+    for n in 0..6 {
+        kvs = kvs.file(&format!("f{n}"), &noise(9000, n));
+    }
+    let mut fixture = Fixture::new(kvs, Keys::generate().unwrap());
+    fixture.options.part_bytes = 9000;
+    // A tarball for each file or so, so that metadata and data lie in different ones.
+    fixture.options.tarball_bytes = 3000;
+    assert_eq!(fixture.persist_in_parts(), 6, "one for each file");
+    let whole: Vec<_> = (0..6).map(|n| fixture.kvs.read(&format!("f{n}")).unwrap()).collect();
+    for name in fixture.tarballs() {
+        let path = fixture.root().join(name.as_str());
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let (kvs, _, damages) = restore(&fixture);
+        assert_eq!(damages.len(), 1, "{damages:?}");
+        for (n, whole) in whole.iter().enumerate() {
+            let file = format!("f{n}");
+            if !kvs.names().contains(&file) {
+                continue;
+            }
+            for (number, chunk) in whole.chunks(CHUNK as usize).enumerate() {
+                match kvs.read_chunk(&file, number as u64) {
+                    Ok(read) => assert_eq!(read, chunk, "{file}, chunk {number} without {name}"),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Damaged),
+                }
+            }
+        }
+        std::fs::write(&path, bytes).unwrap();
+    }
 }

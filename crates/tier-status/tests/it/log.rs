@@ -46,6 +46,7 @@ fn events() -> Vec<Event> {
         Event::Verified { place: Place::Cloud(cloud()) },
         Event::Verified { place: Place::Local },
         Event::Unverified { place: Place::Local, problem: "t0 is damaged".into() },
+        Event::RestoredFrom { place: Place::Cloud(cloud()) },
         Event::ObjectLost { name: "t0".into() },
         Event::Evicted { n_inodes: 2, bytes: 4000 },
     ]

@@ -1,12 +1,12 @@
 //! What is known of a tarball: enough to fetch any frame with one ranged read, and to tell whether
 //! what came is that frame.
 //!
-//! A manifest says of each tarball what the object is and where its last frame lies, which lists the
-//! others ([`super::toc::root`]): so a manifest stays small however much its tarballs hold. The
-//! index keeps both together as a row, so that a recall reads neither the manifest nor the tarball's
-//! own header and frame table. Frames follow each other without gaps, so that their lengths are
-//! enough to know where each starts. A frame's digest is over its compressed bytes: it is checked
-//! before the decompressor sees any of them.
+//! A manifest says of each tarball what the object is and where its last frame lies, which lists
+//! the others ([`super::toc::root`]): so a manifest stays small however much its tarballs hold. The
+//! index keeps both together as a row, so that a recall reads neither the manifest nor the
+//! tarball's own header and frame table. Frames follow each other without gaps, so that their
+//! lengths are enough to know where each starts. A frame's digest is over its compressed bytes: it
+//! is checked before the decompressor sees any of them.
 
 use serde::{Deserialize, Serialize};
 use tier_index::TarballId;
