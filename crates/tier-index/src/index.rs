@@ -28,6 +28,7 @@
 //! whole, flushed and renamed before it is put in the place of the old one, and of the directories
 //! that a crash leaves the newest counts (`docs/formats/index.md`).
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -144,13 +145,13 @@ impl Index {
         Ok(self.database().tarball(id)?.map(|tarball| tarball.reader_row))
     }
 
-    /// The rows of the tarballs of one step from one on, in the order of writing.
+    /// The rows of the first `n_max` of these tarballs, in the order of writing.
     pub fn tarball_rows(
         &self,
-        first: TarballId,
+        ids: &RangeInclusive<TarballId>,
         n_max: usize,
     ) -> Result<Vec<(TarballId, Vec<u8>)>, IndexError> {
-        self.database().tarball_rows(first, n_max)
+        self.database().tarball_rows(ids, n_max)
     }
 
     /// The tarballs, in the order of writing, with the chunks that are still live in each.

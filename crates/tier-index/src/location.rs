@@ -8,6 +8,7 @@
 //! wherever the two come from: one copy that could be read is enough.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use tier_types::{ChunkNo, ChunkRange, Epoch, Ino, SnapshotId, Xid};
 
@@ -20,6 +21,14 @@ pub struct TarballId {
     pub snapshot: SnapshotId,
     /// Its number within the snapshot, from 0.
     pub part: u32,
+}
+
+impl TarballId {
+    /// All that a snapshot may have.
+    pub fn of_snapshot(epoch: Epoch, snapshot: SnapshotId) -> RangeInclusive<Self> {
+        let part = |part| Self { epoch, snapshot, part };
+        part(0)..=part(u32::MAX)
+    }
 }
 
 impl fmt::Display for TarballId {

@@ -4,6 +4,8 @@
 //! [`Damaged`](IndexError::Damaged) index, which names its directory and can be rebuilt from the
 //! tarballs. Nothing is computed from an extent before it was checked here.
 
+use std::ops::RangeInclusive;
+
 use tier_types::{Ino, SnapshotId};
 
 use crate::database::{Database, Table};
@@ -41,14 +43,16 @@ impl Database {
 
     pub(crate) fn tarball_rows(
         &self,
-        first: TarballId,
+        ids: &RangeInclusive<TarballId>,
         n_max: usize,
     ) -> Result<Vec<(TarballId, Vec<u8>)>, IndexError> {
-        let until = TarballId { snapshot: first.snapshot.next(), part: 0, ..first };
-        let until = key::tarball(until);
+        let (first, last) = (key::tarball(*ids.start()), key::tarball(*ids.end()));
         let mut rows = Vec::new();
-        for pair in self.scan(Table::Tarballs, &key::tarball(first), Some(&until))?.take(n_max) {
+        for pair in self.scan(Table::Tarballs, &first, None)?.take(n_max) {
             let (key, value) = pair?;
+            if *key > last[..] {
+                break;
+            }
             let row = wire::tarball_from_bytes(&value);
             let (Some(id), Some(row)) = (key::parse_tarball(&key), row) else {
                 return Err(self.damaged("a tarball's row cannot be read"));

@@ -4,10 +4,11 @@
 //! ([`packed`]), which an index remembers ([`history`]), and [`claims`] say which store may add to
 //! it; [`objects`] of its steps are copied and compared. What is read in many small pieces is read
 //! [`ahead`]. A tarball is opened by its row or by what it says itself ([`tarball_reader`]), from
-//! the first store that has it ([`tarball_source`]); its table of [`contents`] says what is in it,
-//! and so does a [`scanner`] that reads all of it and goes on behind damage; a [`listing`] is for
-//! people. The [`metadata`] of one inode is read by its place. The [`fetcher`] answers recalls from
-//! single frames, of which it keeps some ([`frame_cache`]).
+//! the first store that has it ([`tarball_source`]), and the rows of many are read in pages
+//! ([`tarball_rows`]); its table of [`contents`] says what is in it, and so does a [`scanner`] that
+//! reads all of it and goes on behind damage; a [`listing`] is for people. The [`metadata`] of one
+//! inode is read by its place. The [`fetcher`] answers recalls from single frames, of which it
+//! keeps some ([`frame_cache`]).
 
 pub(crate) mod ahead;
 pub(crate) mod chain;
@@ -25,4 +26,5 @@ pub(crate) mod packed;
 pub(crate) mod scanner;
 pub(crate) mod small;
 pub(crate) mod tarball_reader;
+pub(crate) mod tarball_rows;
 pub(crate) mod tarball_source;

@@ -44,9 +44,10 @@ impl Archive<'_> {
         snapshot: SnapshotId,
     ) -> Result<Vec<StoredObject>, PersistError> {
         let epoch = self.link(snapshot)?.summary.epoch;
-        let first = TarballId { epoch, snapshot, part: 0 };
         let mut tarballs = Vec::new();
-        for (id, bytes) in index.tarball_rows(first, usize::MAX)? {
+        for (id, bytes) in
+            index.tarball_rows(&TarballId::of_snapshot(epoch, snapshot), usize::MAX)?
+        {
             let problem = "the row of a tarball cannot be read; rebuild it";
             let row = TarballRow::from_bytes(&bytes);
             let row = row.ok_or_else(|| PersistError::damaged(id, problem))?;

@@ -34,6 +34,7 @@ use crate::format::names::PackedKind;
 use crate::format::packed::{PackedAbout, PackedObject};
 use crate::read::chain::Archive;
 use crate::read::link::{ChainLink, StepKind};
+use crate::read::tarball_rows::TarballRows;
 use crate::write::packed_writer::PackedWriter;
 
 /// Records of one object, which are in memory at once when it is read.
@@ -362,27 +363,35 @@ fn visit<E: From<PersistError> + From<IndexError>>(
     let links = archive.links();
     let start = links.partition_point(|link| link.summary.snapshot.get() < span.first);
     let until = links.partition_point(|link| link.summary.snapshot.get() <= span.last);
-    let of_span = links.iter().take(until).skip(start);
-    of_span.into_iter().try_for_each(|link| visit_step(index, link, show))
+    let of_span = links.get(start..until).unwrap_or_default();
+    let ids_of =
+        |link: &Arc<ChainLink>| TarballId::of_snapshot(link.summary.epoch, link.summary.snapshot);
+    let (Some(first), Some(last)) = (of_span.first(), of_span.last()) else { return Ok(()) };
+    let ids = *ids_of(first).start()..=*ids_of(last).end();
+    let mut rows = TarballRows::new(index, ids, N_ROWS_MAX);
+    of_span.iter().try_for_each(|link| visit_step(&mut rows, link, show))
 }
 
 /// A step with the rows of its tarballs, as several records if there are many.
 fn visit_step<E: From<PersistError> + From<IndexError>>(
-    index: &Index,
+    rows: &mut TarballRows<'_>,
     link: &ChainLink,
     show: &mut dyn FnMut(&Record<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let (epoch, snapshot) = (link.summary.epoch, link.summary.snapshot);
-    let mut from = Some(TarballId { epoch, snapshot, part: 0 });
-    while let Some(first) = from {
-        let rows = index.tarball_rows(first, N_ROWS_MAX)?;
-        let last = rows.last().filter(|_| rows.len() == N_ROWS_MAX).map(|(id, _)| *id);
-        from = last.and_then(|id| Some(TarballId { part: id.part.checked_add(1)?, ..id }));
-        let tarballs = rows.into_iter().map(|(_, row)| row).collect();
+    let ids = TarballId::of_snapshot(link.summary.epoch, link.summary.snapshot);
+    loop {
+        let mut tarballs = Vec::new();
+        while tarballs.len() < N_ROWS_MAX {
+            let Some(row) = rows.next_of(&ids)? else { break };
+            tarballs.push(row);
+        }
+        let is_last = tarballs.len() < N_ROWS_MAX;
         let step = CheckpointStep { link: link.to_bytes(), tarballs };
-        show(&Record::Step { number: snapshot.get(), step })?;
+        show(&Record::Step { number: link.summary.snapshot.get(), step })?;
+        if is_last {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// Why a look at some records ended.

@@ -59,7 +59,7 @@ pub(super) fn discard_uncommitted(
         if committed.contains(&(id.epoch, id.snapshot)) {
             continue;
         }
-        if index.tarball_rows(TarballId { part: 0, ..id }, 1)?.is_empty() {
+        if index.tarball_rows(&TarballId::of_snapshot(id.epoch, id.snapshot), 1)?.is_empty() {
             delete(store, &name)?;
         } else {
             // Its manifest was lost from this store, and may be copied back; without its objects it
