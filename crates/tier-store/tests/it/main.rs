@@ -3,8 +3,12 @@
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod ownership;
+#[cfg(test)]
+mod races;
 #[cfg(test)]
 mod refusals;
