@@ -40,7 +40,6 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use tier_evict::{EvictReport, PassGoal};
-use tier_persist::LostRanges;
 use tier_types::{SnapshotId, Xid};
 
 use crate::decide::{AgentState, AgentStep, next_step};
@@ -61,8 +60,9 @@ pub struct AgentReport {
     pub uploaded: Vec<SnapshotId>,
     /// What was evicted.
     pub evicted: Option<EvictReport>,
-    /// What neither the archive nor the filesystem has any more.
-    pub lost: LostRanges,
+    /// Snapshots of which no copy had everything: what the filesystem has of that is persisted
+    /// again.
+    pub persisted_again: Vec<SnapshotId>,
 }
 
 type Answer = Result<AgentReport, AgentError>;
@@ -231,9 +231,9 @@ impl Worker {
                 self.stages.take_back(snapshot)?;
                 return Ok(AgentReport::default());
             }
-            Task::PersistLost(snapshot) => {
-                let lost = self.stages.persist_lost(snapshot, stop)?;
-                return Ok(AgentReport { lost, ..AgentReport::default() });
+            Task::PersistLost(snapshots) => {
+                let persisted_again = self.stages.persist_lost(&snapshots, stop)?;
+                return Ok(AgentReport { persisted_again, ..AgentReport::default() });
             }
             Task::Evict(goal) => wanted.eviction = Some(goal),
             Task::EvictDryRun(goal) => return self.evict_dry_run(goal),

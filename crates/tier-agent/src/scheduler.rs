@@ -144,8 +144,8 @@ impl Shared {
         // Space that is not known stops evictions only, and snapshots go on.
         let measured = Measured { now, backlog_operations, space: space.ok() };
         if let Some(task) = planner.begin_due_task(&measured) {
-            let done = self.perform(agent, task);
-            planner.ended(task, done);
+            let done = self.perform(agent, &task);
+            planner.ended(&task, done);
         }
     }
 
@@ -181,7 +181,7 @@ impl Shared {
     }
 
     /// Whether the task was done.
-    fn perform(&self, agent: &TieringOutAgent, task: Task) -> bool {
+    fn perform(&self, agent: &TieringOutAgent, task: &Task) -> bool {
         let stop = Arc::new(AtomicBool::new(false));
         {
             let mut state = self.state.lock();
@@ -191,10 +191,10 @@ impl Shared {
             }
             // Before the agent has the task: a pause that comes from here on finds the token.
             state.stop = Some(Arc::clone(&stop));
-            state.status.task = Some(task);
+            state.status.task = Some(task.clone());
         }
         // The lock is free meanwhile, or no pause could stop the task and no status show it.
-        let answer = agent.perform(task, &stop);
+        let answer = agent.perform(task.clone(), &stop);
         let mut state = self.state.lock();
         state.stop = None;
         state.status.task = None;

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use tier_evict::{EvictReport, PassGoal};
-use tier_persist::{LostRanges, PersistReport};
+use tier_persist::PersistReport;
 use tier_types::{SnapshotId, Xid};
 
 use crate::AgentError;
@@ -40,13 +40,13 @@ pub trait Stages: Send {
     /// of it is damaged there.
     fn take_back(&mut self, snapshot: SnapshotId) -> Result<(), AgentError>;
 
-    /// Persists again what a snapshot has in objects that no copy has whole. Returns what the
-    /// filesystem does not have either.
+    /// Persists again what these snapshots have in objects that no copy has whole. Returns those of
+    /// which something was lost.
     fn persist_lost(
         &mut self,
-        snapshot: SnapshotId,
+        snapshots: &[SnapshotId],
         stop: &AtomicBool,
-    ) -> Result<LostRanges, AgentError>;
+    ) -> Result<Vec<SnapshotId>, AgentError>;
 
     /// Evicts from what is safe up to this transaction.
     fn evict(

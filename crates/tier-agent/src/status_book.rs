@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tier_persist::{Archive, SnapshotSummary, StepKind};
 use tier_status::{SnapshotStatus, StatusError, StatusHeader, StatusLog, StatusWriter};
 use tier_types::{Clock, Epoch, SnapshotId};
 
@@ -53,6 +54,23 @@ impl StatusBook {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether there is a checkpoint from this number on of which no object is known to be lost.
+    pub fn has_whole_checkpoint(
+        &self,
+        archive: &Archive<'_>,
+        from: SnapshotId,
+    ) -> Result<bool, StatusError> {
+        let later = archive.snapshots().rev().take_while(|later| later.snapshot >= from);
+        for checkpoint in later.filter(|later| later.kind == StepKind::Checkpoint) {
+            let SnapshotSummary { epoch, snapshot, .. } = *checkpoint;
+            let status = self.status(StatusHeader { epoch, snapshot })?;
+            if status.is_none_or(|status| status.lost_objects.is_empty()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Forgets all that is recorded of a snapshot.

@@ -4,7 +4,7 @@ use tier_evict::PassGoal;
 use tier_types::SnapshotId;
 
 /// Something that the agent is to do now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Task {
     /// Persist everything done so far, upload it and verify it.
     Snapshot,
@@ -15,9 +15,9 @@ pub enum Task {
     /// Take back that this snapshot is verified in the place that makes it safe: an object of it is
     /// damaged there.
     TakeBack(SnapshotId),
-    /// Persist again what this snapshot has in objects that no copy has whole, and go on without
+    /// Persist again what these snapshots have in objects that no copy has whole, and go on without
     /// them.
-    PersistLost(SnapshotId),
+    PersistLost(Vec<SnapshotId>),
     /// Free space from what is safe.
     Evict(PassGoal),
     /// Say what [`Evict`](Self::Evict) would do.

@@ -78,7 +78,7 @@ impl TaskPlanner {
     }
 
     /// A task that was due ended.
-    pub(crate) fn ended(&mut self, task: Task, done: bool) {
+    pub(crate) fn ended(&mut self, task: &Task, done: bool) {
         // A snapshot that fails leaves transactions that are not safe, which no backlog shows any
         // more once they are published. An eviction that fails comes again while space is low.
         if matches!(task, Task::Snapshot) {
@@ -112,7 +112,7 @@ mod tests {
     fn started() -> TaskPlanner {
         let mut planner = TaskPlanner::new(SCHEDULE);
         assert_eq!(planner.begin_due_task(&at(0, 0, 0)), Some(Task::Snapshot));
-        planner.ended(Task::Snapshot, true);
+        planner.ended(&Task::Snapshot, true);
         planner
     }
 
@@ -121,11 +121,11 @@ mod tests {
         let mut planner = TaskPlanner::new(SCHEDULE);
         for second in [0, 60, 120] {
             assert_eq!(planner.begin_due_task(&at(second, 0, 0)), Some(Task::Snapshot));
-            planner.ended(Task::Snapshot, false);
+            planner.ended(&Task::Snapshot, false);
             assert_eq!(planner.begin_due_task(&at(second + 59, 0, 0)), None, "not at once");
         }
         assert_eq!(planner.begin_due_task(&at(180, 0, 0)), Some(Task::Snapshot));
-        planner.ended(Task::Snapshot, true);
+        planner.ended(&Task::Snapshot, true);
         assert_eq!(planner.begin_due_task(&at(10_000, 0, 0)), None);
     }
 
@@ -136,7 +136,7 @@ mod tests {
         for second in 1..=1000 {
             if let Some(task) = planner.begin_due_task(&at(second, 7, 0)) {
                 assert_eq!(task, Task::Snapshot);
-                planner.ended(task, true);
+                planner.ended(&task, true);
                 begun.push(second);
             }
         }
@@ -147,7 +147,7 @@ mod tests {
     fn an_eviction_that_helps_may_come_again_after_the_usual_rest() {
         let mut planner = started();
         assert_eq!(planner.begin_due_task(&at(10, 0, 900)), Some(EVICTION));
-        planner.ended(EVICTION, true);
+        planner.ended(&EVICTION, true);
         assert_eq!(planner.begin_due_task(&at(20, 0, 600)), None, "it helped");
         assert_eq!(planner.begin_due_task(&at(69, 0, 900)), None, "full again, but not rested");
         assert_eq!(planner.begin_due_task(&at(70, 0, 900)), Some(EVICTION));
@@ -157,7 +157,7 @@ mod tests {
     fn an_eviction_that_does_not_help_rests_until_space_is_seen_to_be_free() {
         let mut planner = started();
         assert_eq!(planner.begin_due_task(&at(10, 0, 900)), Some(EVICTION));
-        planner.ended(EVICTION, true);
+        planner.ended(&EVICTION, true);
         assert_eq!(planner.begin_due_task(&at(70, 0, 900)), None, "it did not help");
         let unknown = Measured { space: None, ..at(80, 0, 0) };
         assert_eq!(planner.begin_due_task(&unknown), None);
@@ -169,9 +169,9 @@ mod tests {
     fn when_space_is_low_what_is_hot_is_persisted_between_evictions() {
         let mut planner = started();
         assert_eq!(planner.begin_due_task(&at(70, 5, 900)), Some(EVICTION));
-        planner.ended(EVICTION, true);
+        planner.ended(&EVICTION, true);
         assert_eq!(planner.begin_due_task(&at(71, 5, 900)), Some(Task::Snapshot));
-        planner.ended(Task::Snapshot, true);
+        planner.ended(&Task::Snapshot, true);
         assert_eq!(planner.begin_due_task(&at(72, 5, 900)), None);
     }
 }

@@ -34,13 +34,8 @@ impl Index {
 }
 
 impl IndexWriter<'_> {
-    /// Makes lost ranges of all data that lies in these tarballs, durably, and shows each of them
-    /// to `told`.
-    pub fn lose(
-        &mut self,
-        tarballs: &BTreeSet<TarballId>,
-        told: &mut dyn FnMut(&Extent),
-    ) -> Result<(), IndexError> {
+    /// Makes lost ranges of all data that lies in these tarballs, durably.
+    pub fn lose(&mut self, tarballs: &BTreeSet<TarballId>) -> Result<(), IndexError> {
         let (database, delta) = self.parts();
         delta.clear();
         let mut n_changes = 0;
@@ -48,7 +43,6 @@ impl IndexWriter<'_> {
             for extent in &record.extents {
                 if extent.tarball().is_some_and(|id| tarballs.contains(&id)) {
                     lose_extent(database.inode(record.ino)?, extent, delta);
-                    told(extent);
                     n_changes += 1;
                 }
             }

@@ -3,6 +3,7 @@
 //! A list is kept to a limit, because a disk that fails may lose any number of ranges; what lies
 //! beyond it is counted.
 
+use tier_index::{Extent, Index, IndexError};
 use tier_types::{ByteRange, Ino};
 
 /// Ranges that are listed; of the others there is only the sum.
@@ -26,6 +27,18 @@ pub struct LostRanges {
 }
 
 impl LostRanges {
+    /// All that an index has.
+    pub fn of_index(index: &Index) -> Result<Self, IndexError> {
+        let (chunk_bytes, mut lost) = (index.chunk_bytes(), Self::default());
+        index.visit_lost(&mut |Extent { ino, chunks, .. }| {
+            let offset = chunks.offset_bytes(chunk_bytes);
+            let len = chunks.len().saturating_mul(u64::from(chunk_bytes));
+            lost.add(LostRange { ino: *ino, bytes: ByteRange { offset, len } });
+            Ok::<_, IndexError>(())
+        })?;
+        Ok(lost)
+    }
+
     /// Adds a range.
     pub fn add(&mut self, range: LostRange) {
         self.n_ranges += 1;

@@ -118,6 +118,13 @@ pub enum Event {
     ObjectLost {
         /// Its name.
         name: String,
+        /// The checkpoint that says what is live without it. Another checkpoint needs none.
+        checkpoint: Option<SnapshotId>,
+    },
+    /// A copy has it again: it counts as any other object does.
+    ObjectFound {
+        /// Its name.
+        name: String,
     },
     /// The evicter went through all of the snapshot's inodes.
     Evicted {

@@ -150,7 +150,11 @@ pub(crate) fn event_to_text(record: &EventRecord) -> String {
         Event::RestoredFrom { place: Place::Cloud(CloudPlace { id, url }) } => {
             line("restored", &[("tier", &"cloud"), ("cloud", id), ("url", url)]);
         }
-        Event::ObjectLost { name } => line("object-lost", &[("name", name)]),
+        Event::ObjectLost { name, checkpoint: None } => line("object-lost", &[("name", name)]),
+        Event::ObjectLost { name, checkpoint: Some(checkpoint) } => {
+            line("object-lost", &[("name", name), ("checkpoint", checkpoint)]);
+        }
+        Event::ObjectFound { name } => line("object-found", &[("name", name)]),
         Event::Evicted { n_inodes, bytes } => {
             line("evicted", &[("inodes", n_inodes), ("bytes", bytes)]);
         }
@@ -205,7 +209,11 @@ pub(crate) fn event_from_text(text: &str) -> Option<EventRecord> {
             Event::Unverified { place: fields.place()?, problem: fields.text("problem")? }
         }
         "restored" => Event::RestoredFrom { place: fields.place()? },
-        "object-lost" => Event::ObjectLost { name: fields.text("name")? },
+        "object-lost" => Event::ObjectLost {
+            name: fields.text("name")?,
+            checkpoint: fields.number("checkpoint").map(SnapshotId::new),
+        },
+        "object-found" => Event::ObjectFound { name: fields.text("name")? },
         "evicted" => {
             Event::Evicted { n_inodes: fields.number("inodes")?, bytes: fields.number("bytes")? }
         }

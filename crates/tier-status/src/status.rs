@@ -10,9 +10,9 @@
 //! counts for one cloud under one URL and for no other, and can be taken back. The stage that is
 //! shown depends therefore on the place that counts ([`SnapshotStatus::stage_in`]).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use tier_types::{ByteRange, CloudPlace, Timestamp, XidRange};
+use tier_types::{ByteRange, CloudPlace, SnapshotId, Timestamp, XidRange};
 
 use crate::{Event, EventRecord, Place, StatusHeader};
 
@@ -90,9 +90,9 @@ pub struct SnapshotStatus {
     pub pushed: Vec<(CloudPlace, String)>,
     /// Where all that came before it was when the store was restored by it.
     pub restored_from: Option<Place>,
-    /// Objects that no copy has: by itself it is not safe any more, and all that is left of it is
-    /// what is verified.
-    pub lost_objects: BTreeSet<String>,
+    /// Objects that no copy has, each with the checkpoint that does without it: by itself the
+    /// snapshot is not safe any more, and all that is left of it is what is verified.
+    pub lost_objects: BTreeMap<String, Option<SnapshotId>>,
     /// Its transactions, once it started.
     pub range: Option<XidRange>,
     /// When it started.
@@ -128,7 +128,7 @@ impl SnapshotStatus {
             was_verified: Vec::new(),
             pushed: Vec::new(),
             restored_from: None,
-            lost_objects: BTreeSet::new(),
+            lost_objects: BTreeMap::new(),
             range: None,
             started: None,
             last_event: None,
@@ -203,8 +203,11 @@ impl SnapshotStatus {
                 self.last_error = Some(format!("{place}: {problem}"));
             }
             Event::RestoredFrom { place } => self.restored_from = Some(place.clone()),
-            Event::ObjectLost { name } => {
-                self.lost_objects.insert(name.clone());
+            Event::ObjectLost { name, checkpoint } => {
+                self.lost_objects.insert(name.clone(), *checkpoint);
+            }
+            Event::ObjectFound { name } => {
+                self.lost_objects.remove(name);
             }
             Event::Evicted { bytes, .. } => {
                 self.evicted_bytes = self.evicted_bytes.saturating_add(*bytes);
@@ -220,6 +223,15 @@ impl SnapshotStatus {
     /// Whether all of it was read back from there and compared.
     pub fn is_verified_in(&self, place: &Place) -> bool {
         self.verified.contains(place)
+    }
+
+    /// The checkpoint from which on one must be there that does without what is lost of it; `None`
+    /// if nothing is.
+    pub fn needs_checkpoint(&self) -> Option<SnapshotId> {
+        self.lost_objects
+            .values()
+            .map(|checkpoint| checkpoint.unwrap_or(self.header.snapshot))
+            .max()
     }
 
     /// Whether its manifest is durable.

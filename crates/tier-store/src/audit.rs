@@ -9,12 +9,14 @@
 //! evicted against it, until it was uploaded again or [repaired](Store::repair): from the other
 //! copy, or from the filesystem.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tier_agent::Task;
 use tier_persist::{
-    Archive, Damage, LostRanges, SnapshotSummary, StoredObject, VerifyReport, Watch, check_object,
+    Archive, Damage, LostRanges, SnapshotSummary, StepKind, StoredObject, VerifyReport, Watch,
+    check_object,
 };
 use tier_status::{SnapshotStatus, StatusHeader};
 use tier_types::{
@@ -45,7 +47,7 @@ pub struct RepairReport {
     /// Snapshots of which no copy had everything: what the filesystem has of that is persisted
     /// again.
     pub persisted_again: Vec<SnapshotId>,
-    /// What the filesystem does not have either.
+    /// What the archive has as lost, because the filesystem does not have it either.
     pub lost: LostRanges,
     /// What is damaged in every copy.
     pub left: Vec<Damage>,
@@ -84,59 +86,59 @@ impl Store {
 
     /// Puts right what one copy has damaged or lost and the other has: here from the cloud, and
     /// there by uploading it again. What no copy has is persisted again from the filesystem.
-    pub fn repair(&self, watch: &mut Watch<'_>) -> Result<RepairReport, StoreError> {
+    /// `progress` hears the length of each object that was checked.
+    pub fn repair(
+        &self,
+        stop: &Arc<AtomicBool>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<RepairReport, StoreError> {
+        let watch = &mut Watch::new(stop, progress);
         let (here, there) = self.check_copies(false, watch)?;
         let mut report = RepairReport::default();
         let archive = self.archive_or_manifests()?;
         for snapshot in &here.damaged {
-            // Without its manifest, which no copy has, nothing of it is known.
-            let Ok(objects) = archive.objects(*snapshot) else { continue };
-            for object in objects.own() {
+            for object in self.own_objects(&archive, *snapshot)? {
                 if here.damages.iter().any(|damage| damage.object == object.name.as_str()) {
                     watch.check_stop()?;
-                    self.repair_here(object, &mut report)?;
+                    self.repair_here(&object, &mut report)?;
                 }
             }
         }
-        let in_cloud = there.as_ref().map(|there| there.damaged.clone()).unwrap_or_default();
+        let has_cloud = there.is_some();
+        let in_cloud = there.map(|there| there.damaged).unwrap_or_default();
         if self.dir().writer.is_some() {
-            for snapshot in here.damaged.union(&in_cloud) {
-                watch.check_stop()?;
-                self.persist_lost(*snapshot, &mut report)?;
+            let damaged: Vec<_> = here.damaged.union(&in_cloud).copied().collect();
+            if !damaged.is_empty() {
+                let done = self.agent()?.perform(Task::PersistLost(damaged), stop)?;
+                report.persisted_again = done.persisted_again;
             }
-        }
-        let unsafe_now =
-            there.map_or(report.persisted_again.iter().copied().collect(), |_| in_cloud);
-        if !unsafe_now.is_empty() && self.dir().writer.is_some() {
-            self.take_back(&unsafe_now)?;
-            let uploaded = self.agent()?.perform(Task::Upload, &Arc::default());
-            match uploaded {
-                Ok(done) => report.uploaded = done.uploaded,
-                Err(error) => report.not_uploaded = Some(with_causes(&error)),
+            let mut unsafe_now: BTreeSet<_> = report.persisted_again.iter().copied().collect();
+            if has_cloud {
+                unsafe_now.extend(in_cloud);
             }
+            self.upload_again(&unsafe_now, stop, &mut report)?;
         }
+        report.lost = LostRanges::of_index(self.index())?;
         // What is left is looked for again: it says whether all of this helped.
         let (here, there) = self.check_copies(false, watch)?;
         report.left = self.nowhere(std::iter::once(here).chain(there))?;
         Ok(report)
     }
 
-    /// Persists again what a snapshot has in objects that no copy has whole, if there are any.
-    fn persist_lost(
+    fn upload_again(
         &self,
-        snapshot: SnapshotId,
+        unsafe_now: &BTreeSet<SnapshotId>,
+        stop: &Arc<AtomicBool>,
         report: &mut RepairReport,
     ) -> Result<(), StoreError> {
-        let n_steps = |store: &Self| -> Result<usize, StoreError> {
-            Ok(store.archive_or_manifests()?.snapshots().count())
-        };
-        let before = n_steps(self)?;
-        let done = self.agent()?.perform(Task::PersistLost(snapshot), &Arc::default())?;
-        for range in done.lost.listed() {
-            report.lost.add(*range);
+        if unsafe_now.is_empty() {
+            return Ok(());
         }
-        if n_steps(self)? > before {
-            report.persisted_again.push(snapshot);
+        self.take_back(unsafe_now)?;
+        match self.agent()?.perform(Task::Upload, stop) {
+            Ok(done) => report.uploaded = done.uploaded,
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error.into()),
+            Err(error) => report.not_uploaded = Some(with_causes(&error)),
         }
         Ok(())
     }
@@ -169,9 +171,11 @@ impl Store {
         watch: &mut Watch<'_>,
     ) -> Result<(VerifyReport, Option<VerifyReport>), StoreError> {
         tracing::info!(read_data, "auditing the local copy");
-        let mut here = self.archive_or_manifests()?.verify(read_data, watch)?;
+        let archive = self.archive_or_manifests()?;
+        let mut here = archive.verify(read_data, watch)?;
+        self.check_without_manifests(&mut here, self.dir().local.as_ref(), watch)?;
         self.excuse_lost(&mut here)?;
-        let Some(cloud) = &self.dir().cloud else { return Ok((here, None)) };
+        let Some(cloud) = &self.dir().cloud else { return Ok((self.recounted(here)?, None)) };
         tracing::info!(read_data, "auditing the copy in the cloud");
         let uploaded = self.was_uploaded()?;
         let owed = |summary: &SnapshotSummary| match &uploaded {
@@ -185,57 +189,112 @@ impl Store {
         assert_eq!(stores.first().map(|store| store.url()), Some(cloud.store.url()));
         let archive = self.archive_or_manifests()?.in_stores(stores).only(&owed);
         let mut there = archive.verify(read_data, watch)?;
+        self.check_without_manifests(&mut there, cloud.store.as_ref(), watch)?;
         self.excuse_lost(&mut there)?;
-        Ok((here, Some(there)))
+        Ok((self.recounted(here)?, Some(self.recounted(there)?)))
     }
 
-    /// What is known to be lost, and was persisted again, is no damage any more.
-    fn excuse_lost(&self, found: &mut VerifyReport) -> Result<(), StoreError> {
+    /// Checks the tarballs of snapshots whose manifests no copy has, as the index knows them.
+    fn check_without_manifests(
+        &self,
+        report: &mut VerifyReport,
+        store: &dyn ObjectStore,
+        watch: &Watch<'_>,
+    ) -> Result<(), StoreError> {
         let archive = self.archive_or_manifests()?;
-        for snapshot in found.damaged.clone() {
-            let Some(summary) = archive.snapshot(snapshot) else { continue };
-            let header = StatusHeader { epoch: summary.epoch, snapshot };
-            let status = self.book().status(header)?;
-            let lost = status.map(|status| status.lost_objects).unwrap_or_default();
-            if lost.is_empty() {
+        for snapshot in report.damaged.clone() {
+            if archive.objects(snapshot).is_ok() {
                 continue;
             }
-            found.damages.retain(|damage| !lost.contains(&damage.object));
-            let left = archive.objects(snapshot).map(|objects| objects.data).unwrap_or_default();
-            let is_damaged = |object: &StoredObject| {
-                found.damages.iter().any(|damage| damage.object == object.name.as_str())
-            };
-            if !left.iter().any(is_damaged) {
-                found.damaged.remove(&snapshot);
+            for object in archive.indexed_tarballs(self.index(), snapshot)? {
+                watch.check_stop()?;
+                report.n_objects += 1;
+                report.bytes += object.content.len_bytes;
+                match check_object(&Call::bulk(), store, &object) {
+                    Err(error) if is_of_an_object(error.kind()) => {
+                        let missing = error.kind() == ErrorKind::Missing;
+                        let (object, problem) = (object.name.to_string(), error.to_string());
+                        report.damages.push(Damage { object, problem, missing });
+                    }
+                    checked => checked?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is known to be lost, and was persisted again, is no damage any more, unless the
+    /// checkpoint that does without it is lost as well.
+    fn excuse_lost(&self, found: &mut VerifyReport) -> Result<(), StoreError> {
+        let archive = self.archive_or_manifests()?;
+        for snapshot in &found.damaged {
+            let Some(summary) = archive.snapshot(*snapshot) else { continue };
+            let header = StatusHeader { epoch: summary.epoch, snapshot: *snapshot };
+            let Some(status) = self.book().status(header)? else { continue };
+            let Some(needed) = status.needs_checkpoint() else { continue };
+            if summary.kind == StepKind::Checkpoint
+                || self.book().has_whole_checkpoint(&archive, needed)?
+            {
+                found.damages.retain(|damage| !status.lost_objects.contains_key(&damage.object));
             }
         }
         Ok(())
     }
 
     /// What is missing here is no damage if the cloud owes it, which is asked for it then, or if
-    /// another copy has it. Manifests are to be here.
+    /// another copy has it. Manifests are to be here, but for those from before a restore.
     fn excuse_missing(
         &self,
         here: &mut VerifyReport,
         owed: &dyn Fn(&SnapshotSummary) -> bool,
     ) -> Result<(), StoreError> {
         let archive = self.archive_or_manifests()?;
+        let restored_by = self.restored_by(&self.book().all()?);
         let mut excused = BTreeSet::new();
         for snapshot in &here.damaged {
             let Some(summary) = archive.snapshot(*snapshot) else { continue };
-            let Ok(objects) = archive.objects(*snapshot) else { continue };
-            // A store that was restored by a checkpoint has no manifests of what came before it.
-            let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
-            let was_here = self.book().status(header)?.is_some();
-            let manifest = Some(&objects.manifest).filter(|_| !was_here);
-            for object in objects.data.iter().chain(manifest) {
-                if owed(summary) || self.elsewhere(object)?.is_some() {
+            let manifest = archive.manifest_object(*snapshot)?.name;
+            for object in self.own_objects(&archive, *snapshot)? {
+                let is_to_be_here = object.name == manifest && restored_by <= Some(*snapshot);
+                if !is_to_be_here && (owed(summary) || self.elsewhere(&object)?.is_some()) {
                     excused.insert(object.name.to_string());
                 }
             }
         }
         here.damages.retain(|damage| !(damage.missing && excused.contains(&damage.object)));
         Ok(())
+    }
+
+    /// The report with the snapshots to which the damages belong that are left.
+    fn recounted(&self, mut report: VerifyReport) -> Result<VerifyReport, StoreError> {
+        let archive = self.archive_or_manifests()?;
+        let names: BTreeSet<_> = report.damages.iter().map(|damage| &*damage.object).collect();
+        let mut damaged = BTreeSet::new();
+        for snapshot in &report.damaged {
+            let objects = self.own_objects(&archive, *snapshot)?;
+            if objects.iter().any(|object| names.contains(object.name.as_str())) {
+                damaged.insert(*snapshot);
+            }
+        }
+        report.damaged = damaged;
+        Ok(report)
+    }
+
+    /// What a snapshot wrote; without its manifest, which no copy has, that and the tarballs that
+    /// the index knows.
+    fn own_objects(
+        &self,
+        archive: &Archive<'_>,
+        snapshot: SnapshotId,
+    ) -> Result<Vec<StoredObject>, StoreError> {
+        match archive.objects(snapshot) {
+            Err(error) if is_of_an_object(error.kind()) => {
+                let mut objects = archive.indexed_tarballs(self.index(), snapshot)?;
+                objects.push(archive.manifest_object(snapshot)?);
+                Ok(objects)
+            }
+            objects => Ok(objects?.own().cloned().collect()),
+        }
     }
 
     /// Another store than the local one that has an object whole.
@@ -261,9 +320,10 @@ impl Store {
         let mut left = Vec::new();
         let mut seen = BTreeSet::new();
         for report in reports {
-            let snapshots = report.damaged.iter().filter_map(|s| archive.objects(*s).ok());
-            let known: Vec<_> =
-                snapshots.flat_map(|o| o.own().cloned().collect::<Vec<_>>()).collect();
+            let mut known = Vec::new();
+            for snapshot in &report.damaged {
+                known.extend(self.own_objects(&archive, *snapshot)?);
+            }
             for damage in report.damages {
                 let object = known.iter().find(|object| object.name.as_str() == damage.object);
                 let is_somewhere = match object {
@@ -286,19 +346,23 @@ impl Store {
     fn was_uploaded(&self) -> Result<Option<BTreeSet<SnapshotId>>, StoreError> {
         let Some(place) = self.dir().safe_place() else { return Ok(None) };
         let statuses = self.book().all()?;
-        // What has no log came with the restore by a checkpoint.
-        let is_it = |status: &&SnapshotStatus| status.restored_from.as_ref() == Some(&place);
-        let restored_by = statuses.iter().rev().find(is_it).map(|status| status.header.snapshot);
-        let logs: BTreeMap<_, _> = statuses
-            .iter()
-            .map(|status| (status.header.snapshot, status.was_verified.contains(&place)))
-            .collect();
+        let restored_by = self.restored_by(&statuses);
+        let was_verified = |status: &&SnapshotStatus| status.was_verified.contains(&place);
+        let logs = statuses.iter().filter(was_verified).map(|status| status.header.snapshot);
+        let logs: BTreeSet<_> = logs.collect();
         let archive = self.archive_or_manifests()?;
-        let uploaded = archive.snapshots().filter(|summary| {
-            let snapshot = summary.snapshot;
-            logs.get(&snapshot).copied().unwrap_or(restored_by > Some(snapshot))
-        });
-        Ok(Some(uploaded.map(|summary| summary.snapshot).collect()))
+        let snapshots = archive.snapshots().map(|summary| summary.snapshot);
+        let is_it =
+            |snapshot: &SnapshotId| logs.contains(snapshot) || restored_by > Some(*snapshot);
+        Ok(Some(snapshots.filter(is_it).collect()))
+    }
+
+    /// The checkpoint by which the store was restored from the cloud that counts: what came before
+    /// it was there.
+    fn restored_by(&self, statuses: &[SnapshotStatus]) -> Option<SnapshotId> {
+        let place = self.dir().safe_place()?;
+        let is_it = |status: &&SnapshotStatus| status.restored_from.as_ref() == Some(&place);
+        statuses.iter().rev().find(is_it).map(|status| status.header.snapshot)
     }
 
     /// The history as the index has it, or as the manifests here say where that has none.
@@ -317,4 +381,9 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Whether an error says something of an object, and not of its store.
+fn is_of_an_object(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Missing | ErrorKind::Damaged)
 }

@@ -10,6 +10,7 @@ use tier_status::Place;
 use tier_types::{Clock, CloudId, Epoch, ObjectStore, SnapshotId, StagingStore, SystemClock, Xid};
 
 use crate::cloud::{KnownCloud, open_cloud};
+use crate::config::FormerCloud;
 use crate::identity::load_keys;
 use crate::lock::StoreLock;
 use crate::{Config, Layout, StoreError, rebuilt};
@@ -55,7 +56,12 @@ fn known_cloud(config: &Config) -> Result<Option<CloudPort>, StoreError> {
 }
 
 fn former_clouds(config: &Config) -> Result<Vec<Arc<dyn ObjectStore>>, StoreError> {
-    config.former_clouds.iter().map(|cloud| open_cloud(&cloud.url)).collect()
+    let former = config.former_clouds.iter().map(|FormerCloud { url, id }| {
+        let known = KnownCloud::new(open_cloud(url)?, id.as_deref().and_then(CloudId::parse));
+        let known: Arc<dyn ObjectStore> = Arc::new(known);
+        Ok(known)
+    });
+    former.collect()
 }
 
 impl StoreDir {

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tier_persist::{CheckpointRequest, Persister, SnapshotSummary};
+use tier_persist::{Archive, CheckpointRequest, Persister, SnapshotSummary, StepKind};
 use tier_status::{SnapshotStatus, StatusHeader, StatusSink};
 use tier_types::{ErrorKind, HasKind, Publication, SnapshotId, with_causes};
 
@@ -33,7 +33,7 @@ pub(super) fn take_if_due(
     tracing::debug!(?costs, "a checkpoint is due");
     let is_whole = |snapshot| is_whole(context, snapshot);
     let not_before = match take(context, persister, publication, &is_whole, stop) {
-        Ok(()) => 0,
+        Ok(_) => 0,
         Err(error) if error.kind() == ErrorKind::Cancelled => return,
         Err(error) => {
             tracing::warn!("no checkpoint was made: {}", with_causes(&error));
@@ -46,15 +46,38 @@ pub(super) fn take_if_due(
 /// What doing without a checkpoint costs, if one is due.
 fn costs_if_due(context: &StageContext) -> Result<Option<CheckpointCosts>, AgentError> {
     let archive = context.archive()?;
-    let is_complete = archive.snapshots().next_back().is_some_and(|last| last.covered.is_none());
+    if archive.snapshots().next_back().is_some_and(|last| last.covered.is_some()) {
+        return Ok(None);
+    }
     let is_whole = |summary: &SnapshotSummary| is_whole(context, summary.snapshot);
     let costs = CheckpointCosts::of(archive.snapshots().rev(), &is_whole);
-    let is_due = checkpoint_is_due(&costs, context.ports.checkpoint_bytes);
     let not_before = context.no_checkpoint_before.load(Ordering::Relaxed);
-    Ok(Some(costs).filter(|costs| is_complete && is_due && costs.since() >= not_before))
+    let is_due =
+        checkpoint_is_due(&costs, context.ports.checkpoint_bytes) && costs.since() >= not_before;
+    Ok(Some(costs).filter(|_| is_due || is_needed(context, &archive).unwrap_or(false)))
 }
 
-/// Commits a checkpoint. The publication's KVS snapshot is that of the last snapshot. What earlier
+/// Whether nothing more becomes safe without one.
+fn is_needed(context: &StageContext, archive: &Archive<'_>) -> Result<bool, AgentError> {
+    let safe = context.safe_snapshot(archive)?.map(|safe| safe.snapshot);
+    let next = archive.after(safe).find(|summary| !summary.is_lost);
+    next.map_or(Ok(false), |next| is_missing(context, archive, next))
+}
+
+/// Whether a snapshot has lost objects, and no checkpoint that is whole does without them.
+pub(super) fn is_missing(
+    context: &StageContext,
+    archive: &Archive<'_>,
+    summary: &SnapshotSummary,
+) -> Result<bool, AgentError> {
+    let needed = context.status(summary)?.and_then(|status| status.needs_checkpoint());
+    let Some(needed) = needed.filter(|_| summary.kind != StepKind::Checkpoint) else {
+        return Ok(false);
+    };
+    Ok(!context.ports.book.has_whole_checkpoint(archive, needed)?)
+}
+
+/// Commits a checkpoint, and returns its number. The publication's KVS snapshot is that of the last snapshot. What earlier
 /// ones hold that are whole is named again.
 pub(super) fn take(
     context: &StageContext,
@@ -62,7 +85,7 @@ pub(super) fn take(
     publication: &Publication,
     is_whole: &(dyn Fn(SnapshotId) -> bool + Sync),
     stop: &AtomicBool,
-) -> Result<(), AgentError> {
+) -> Result<SnapshotId, AgentError> {
     let archive = &context.archive()?;
     let writer = context.ports.writer.ok_or(AgentError::Follower)?;
     let snapshot = NextSnapshot::after(archive, context.ports.floor).snapshot;
@@ -84,7 +107,7 @@ pub(super) fn take(
         stop,
     };
     let taken = context.in_background(|| persister.checkpoint(&request))?;
-    taken.map(drop).map_err(|error| {
+    taken.map(|_| snapshot).map_err(|error| {
         let error = AgentError::from(error);
         status.record_failure("checkpoint", &error);
         error

@@ -181,6 +181,16 @@ impl StageContext {
         Ok(())
     }
 
+    /// Whether the store was restored from there by a later checkpoint.
+    pub(super) fn came_with_restore(
+        &self,
+        archive: &Archive<'_>,
+        place: &Place,
+        summary: &SnapshotSummary,
+    ) -> Result<bool, AgentError> {
+        Ok(Verified::new(self, archive, place).restored_by()? > Some(summary.snapshot))
+    }
+
     /// What the status log says of a snapshot; `None` without one.
     pub(super) fn status(
         &self,
@@ -233,12 +243,11 @@ impl Verified<'_> {
             // other snapshot without a log was never verified.
             return Ok(self.restored_by()? > Some(summary.snapshot));
         };
-        // What a checkpoint has lost the tarballs say as well, and what a snapshot has lost a later
-        // checkpoint does without.
+        // What a checkpoint has lost another one says, or the tarballs; what a snapshot has lost the
+        // checkpoint does without that was made for it.
+        let needed = status.needs_checkpoint().filter(|_| summary.kind != StepKind::Checkpoint);
         Ok(status.is_verified_in(self.place)
-            && (status.lost_objects.is_empty()
-                || summary.kind == StepKind::Checkpoint
-                || self.newest_checkpoint()? > Some(summary.snapshot)))
+            && (needed.is_none() || self.newest_checkpoint()? >= needed))
     }
 
     /// The checkpoint by which the store was restored from this place.

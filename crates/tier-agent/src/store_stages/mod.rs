@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tier_evict::{EvictReport, Evicter, PassGoal};
-use tier_persist::{LostRanges, Persister};
+use tier_persist::Persister;
 use tier_status::StatusSink;
 use tier_types::{SnapshotId, Xid};
 
@@ -107,10 +107,10 @@ impl Stages for StoreStages {
 
     fn persist_lost(
         &mut self,
-        snapshot: SnapshotId,
+        snapshots: &[SnapshotId],
         stop: &AtomicBool,
-    ) -> Result<LostRanges, AgentError> {
-        lost::persist_lost(&self.context, &self.persister, snapshot, stop)
+    ) -> Result<Vec<SnapshotId>, AgentError> {
+        lost::persist_lost(&self.context, &self.persister, snapshots, stop)
     }
 
     fn evict(

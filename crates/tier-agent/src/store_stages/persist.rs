@@ -20,8 +20,8 @@ use tier_persist::{
 };
 use tier_status::StatusHeader;
 use tier_types::{
-    FileUpdate, Ino, LogService, MountedSnapshot, PortError, Publication, SegmentInfo, SnapshotId,
-    Xid, XidRange, with_causes,
+    ErrorKind, FileUpdate, Ino, LogService, MountedSnapshot, PortError, Publication, SegmentInfo,
+    SnapshotId, Xid, XidRange, with_causes,
 };
 
 use super::checkpoint;
@@ -51,7 +51,8 @@ pub(super) fn persist(
         };
     };
     let held = Held { log: context.ports.log.as_ref(), publication: Some(publication) };
-    let report = Attempt { context, persister, publication, stop }.run(next)?;
+    let attempt = Attempt { context, persister, publication, has_changes: true, stop };
+    let report = attempt.run(next)?;
     checkpoint::take_if_due(context, persister, &publication, stop);
     // An error from here is told although the snapshot counts: it is in the archive, and the next
     // attempt goes on behind it.
@@ -67,18 +68,21 @@ pub(super) struct Again<'a> {
     pub(super) before_checkpoint: &'a dyn Fn() -> Result<(), AgentError>,
 }
 
-/// Persists inodes again, with what is not persisted yet, and writes a checkpoint.
+/// Persists inodes again, with what is not persisted yet, and writes a checkpoint, whose number it
+/// returns.
 pub(super) fn persist_again(
     context: &StageContext,
     persister: &Persister,
     again: &Again<'_>,
     stop: &AtomicBool,
-) -> Result<(), AgentError> {
+) -> Result<SnapshotId, AgentError> {
     let log = context.ports.log.as_ref();
     let mut inodes: BTreeSet<Ino> = again.inodes.iter().copied().collect();
     loop {
         let mut next = next_snapshot(context)?;
-        let publication = match publish(log, next.first)? {
+        let published = publish(log, next.first)?;
+        let has_changes = published.is_some();
+        let publication = match published {
             Some(publication) => publication,
             // The present state, which the archive has: with no transactions of its own.
             None => {
@@ -94,15 +98,30 @@ pub(super) fn persist_again(
         // What a part does not come to is in its manifest, and so with the next one.
         inodes.extend(std::mem::take(&mut next.failed));
         next.failed = std::mem::take(&mut inodes).into_iter().collect();
-        let report = Attempt { context, persister, publication, stop }.run(next)?;
+        let report = Attempt { context, persister, publication, has_changes, stop }.run(next)?;
+        check_are_persisted(&again.inodes, &report)?;
         if report.covered.is_none() {
             (again.before_checkpoint)()?;
             // Nothing of an earlier one is trusted: some of that may be what is lost.
-            checkpoint::take(context, persister, &publication, &|_| false, stop)?;
-            return Ok(held.release()?);
+            let number = checkpoint::take(context, persister, &publication, &|_| false, stop)?;
+            held.release()?;
+            return Ok(number);
         }
         held.release()?;
     }
+}
+
+/// An error if one of these could not be read in full: what the filesystem has of it may be there the
+/// next time, and must not become lost.
+fn check_are_persisted(inodes: &[Ino], report: &PersistReport) -> Result<(), AgentError> {
+    let Some(failed) = report.failed.iter().find(|failed| inodes.contains(failed)) else {
+        return Ok(());
+    };
+    let problem = format!(
+        "inode {failed}, which lies in an object that no copy has, could not be read in full: \
+         nothing is given up; see why (tier status), and repeat the repair"
+    );
+    Err(PortError::new(ErrorKind::Failed, problem).into())
 }
 
 /// Where the archive goes on, when the index includes all of it.
@@ -228,6 +247,8 @@ struct Attempt<'a> {
     context: &'a StageContext,
     persister: &'a Persister,
     publication: Publication,
+    /// Otherwise the log need not be asked, which may have nothing of that time.
+    has_changes: bool,
     stop: &'a AtomicBool,
 }
 
@@ -279,7 +300,12 @@ impl Attempt<'_> {
         let log = ports.log.as_ref();
         // Folding reads every segment and persisting every chunk: both yield to the foreground. The
         // publication does not, because it holds locks that writers wait for.
-        let folded = self.context.in_background(|| net_changes(log, range, part, &options))?;
+        let folded = self.context.in_background(|| -> Result<Changes, LogError> {
+            if !self.has_changes {
+                return Ok(Box::new(std::iter::empty()));
+            }
+            net_changes(log, range, part, &options)
+        })?;
         let changes = folded.map_err(PortError::from)?;
         let mut segments = segments(log, range, part)?;
         let persisted = self.context.in_background(|| {

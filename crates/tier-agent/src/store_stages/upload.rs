@@ -25,6 +25,7 @@ use tier_types::{
 };
 
 use super::context::{StageContext, StageSink, header_of};
+use super::lost::{is_anywhere, is_lost, report_lost};
 use crate::AgentError;
 
 /// Uploads a snapshot to the place that makes it safe, and verifies it there. A stop is an error of
@@ -108,7 +109,8 @@ fn verify_here(
         for object in data.iter().chain(&manifest) {
             check_stop(stop)?;
             let checked = check_object(&call, context.ports.local.as_ref(), object);
-            or_done_without(summary, object, checked.map_err(AgentError::from), status)?;
+            let checked = checked.map_err(AgentError::from);
+            DoneWithout { context, archive, summary, status, stop }.or(object, checked)?;
         }
         Ok(status.report(Event::Verified { place: Place::Local })?)
     })
@@ -128,7 +130,7 @@ impl Left {
     ) -> Result<Self, AgentError> {
         let status = context.status(summary)?;
         let lost = status.map(|status| status.lost_objects).unwrap_or_default();
-        let is_left = |object: &StoredObject| !lost.contains(object.name.as_str());
+        let is_left = |object: &StoredObject| !lost.contains_key(object.name.as_str());
         let manifest = Some(archive.manifest_object(summary.snapshot)?).filter(is_left);
         let mut data = match manifest {
             Some(_) => archive.objects(summary.snapshot)?.data,
@@ -185,7 +187,7 @@ impl<'a> CloudUpload<'a> {
             let manifest = self.archive.manifest_object(ancestor.snapshot)?;
             let status = self.context.status(ancestor)?;
             // One that no copy has is no gap that could be filled.
-            if status.is_some_and(|s| s.lost_objects.contains(manifest.name.as_str())) {
+            if status.is_some_and(|s| s.lost_objects.contains_key(manifest.name.as_str())) {
                 continue;
             }
             if self.has(&manifest, ancestor)? {
@@ -228,13 +230,15 @@ impl<'a> CloudUpload<'a> {
         let bytes: u64 = data.iter().map(|object| object.content.len_bytes).sum();
         tracing::info!(%snapshot, cloud = self.cloud.url(), n_objects, bytes, "upload begins");
         let pushed = self.pushed(summary)?;
+        let Self { context, archive, stop, .. } = *self;
+        let done_without = DoneWithout { context, archive, summary, status, stop };
         for object in &data {
             check_stop(self.stop)?;
             if pushed.contains(object.name.as_str()) {
                 continue;
             }
             let put = self.put(object).and_then(|()| self.report_pushed(object, status));
-            or_done_without(summary, object, put, status)?;
+            done_without.or(object, put)?;
         }
         check_stop(self.stop)?;
         if let Some(manifest) = &manifest {
@@ -248,11 +252,12 @@ impl<'a> CloudUpload<'a> {
         Ok(status.report(Event::Verified { place: Place::Cloud(place) })?)
     }
 
-    /// Whether a snapshot was once verified in the cloud.
+    /// Whether a snapshot was once verified in the cloud, or restored from it.
     fn was_verified(&self, summary: &SnapshotSummary) -> Result<bool, AgentError> {
         let Some(place) = self.place.clone().map(Place::Cloud) else { return Ok(false) };
         let status = self.context.status(summary)?;
-        Ok(status.is_some_and(|status| status.was_verified.contains(&place)))
+        Ok(status.is_some_and(|status| status.was_verified.contains(&place))
+            || self.context.came_with_restore(self.archive, &place, summary)?)
     }
 
     /// Objects that were put and compared before.
@@ -357,6 +362,35 @@ impl<'a> CloudUpload<'a> {
     }
 }
 
+/// What is done without: objects of a checkpoint that no copy has. Another checkpoint says it as well,
+/// or the tarballs, and nothing waits for it.
+struct DoneWithout<'a> {
+    context: &'a StageContext,
+    archive: &'a Archive<'a>,
+    summary: &'a SnapshotSummary,
+    status: &'a dyn StatusSink,
+    stop: &'a AtomicBool,
+}
+
+impl DoneWithout<'_> {
+    /// What was done with an object, or that it is lost.
+    fn or(&self, object: &StoredObject, done: Result<(), AgentError>) -> Result<(), AgentError> {
+        let Self { context, archive, summary, status, stop } = *self;
+        match done {
+            Err(error) if summary.kind == StepKind::Checkpoint && is_lost(error.kind()) => {
+                // A store may answer wrongly once: it is tried again then.
+                if is_anywhere(context, object, stop)? {
+                    return Err(error);
+                }
+                let name = &object.name;
+                tracing::warn!(%name, "no copy has an object of a checkpoint: {error}");
+                report_lost(context, archive, summary, object, None, status)
+            }
+            done => done,
+        }
+    }
+}
+
 /// Looks for what is to be uploaded, and records in the log of the snapshot that is wanted why that
 /// cannot be told.
 fn recorded_gap<T>(
@@ -374,26 +408,6 @@ fn recorded_gap<T>(
 fn fenced_by_manifest(summary: &SnapshotSummary) -> AgentError {
     let SnapshotSummary { epoch, snapshot, .. } = *summary;
     AgentError::Fenced(Fenced::ByManifest { epoch, snapshot })
-}
-
-/// An object of a checkpoint that no copy has is done without: the tarballs say it as well, and
-/// nothing waits for it.
-fn or_done_without(
-    summary: &SnapshotSummary,
-    object: &StoredObject,
-    done: Result<(), AgentError>,
-    status: &dyn StatusSink,
-) -> Result<(), AgentError> {
-    let is_lost =
-        |error: &AgentError| matches!(error.kind(), ErrorKind::Missing | ErrorKind::Damaged);
-    match done {
-        Err(error) if summary.kind == StepKind::Checkpoint && is_lost(&error) => {
-            let name = object.name.to_string();
-            tracing::warn!(name, "no copy has an object of a checkpoint: {error}");
-            Ok(status.report(Event::ObjectLost { name })?)
-        }
-        done => done,
-    }
 }
 
 fn missing(object: &StoredObject) -> AgentError {

@@ -80,9 +80,9 @@ impl Stages for FakeStages {
 
     fn persist_lost(
         &mut self,
-        _: SnapshotId,
+        _: &[SnapshotId],
         _: &AtomicBool,
-    ) -> Result<tier_persist::LostRanges, AgentError> {
+    ) -> Result<Vec<SnapshotId>, AgentError> {
         unreachable!("nothing is lost here")
     }
 

@@ -116,14 +116,19 @@ impl Fakes {
     }
 
     pub(crate) fn with_cloud() -> Self {
-        Self::new(true)
+        Self::new(true, 16 << 20)
+    }
+
+    /// With a checkpoint behind each snapshot.
+    pub(crate) fn with_checkpoints() -> Self {
+        Self::new(true, 1)
     }
 
     pub(crate) fn without_cloud() -> Self {
-        Self::new(false)
+        Self::new(false, 16 << 20)
     }
 
-    fn new(has_cloud: bool) -> Self {
+    fn new(has_cloud: bool, checkpoint_bytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(VirtualClock::at(1_480_000_000));
         let kvs = FakeKvs::new(CHUNK);
@@ -165,7 +170,7 @@ impl Fakes {
             history: Arc::clone(&history),
             book: Arc::clone(&book),
             spill_dir: dir.path().to_path_buf(),
-            checkpoint_bytes: 16 << 20,
+            checkpoint_bytes,
         };
         let progress = Arc::new(RecordingSink::default());
         let stages = StoreStages::new(ports, persister, evicter, progress.clone());

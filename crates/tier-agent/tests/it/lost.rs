@@ -1,13 +1,32 @@
 //! Tarballs that no copy has: persisted again, whatever crashes meanwhile.
 
-use tier_agent::Task;
-use tier_cloud::DirStore;
-use tier_types::{Call, Ino, ObjectStore, SnapshotId};
+use std::sync::atomic::AtomicBool;
 
+use tier_agent::{Stages, Task};
+use tier_cloud::DirStore;
+use tier_persist::LostRanges;
+use tier_types::{Call, Ino, ObjectName, ObjectStore, SnapshotId};
+
+use crate::fakes::{CHUNK, Fakes};
 use crate::harness::{Harness, file_name, node, tree};
 
-/// A store whose first snapshot has lost its tarballs in both copies.
-fn harness() -> Harness {
+static GO_ON: AtomicBool = AtomicBool::new(false);
+
+/// Removes the objects of a step that have such a name, from all stores.
+fn remove(stores: &[&dyn ObjectStore], step: u64, ending: &str) {
+    let of_step = format!("/s{step:010}-");
+    let is_it =
+        |name: &ObjectName| name.as_str().contains(&of_step) && name.as_str().contains(ending);
+    for store in stores {
+        for name in store.names(&Call::bulk(), "").unwrap().iter().filter(|name| is_it(name)) {
+            store.delete(&Call::bulk(), name, None).unwrap();
+        }
+    }
+}
+
+/// A store whose first snapshot has lost its tarballs in both copies. The filesystem has all files
+/// but the one that is `evicted`.
+fn harness(evicted: Option<&str>) -> Harness {
     let harness = Harness::new();
     let fs = harness.fs();
     for n in 0..9_u8 {
@@ -19,15 +38,15 @@ fn harness() -> Harness {
     let ino = fs.lookup(Ino::ROOT, &file_name("f3")).unwrap().ino;
     fs.write(ino, 100, b"later").unwrap();
     assert_eq!(harness.snapshot(), Some(SnapshotId::new(2)));
-    let local = DirStore::create(&harness.dir.path().join("tarballs")).unwrap();
-    let stores: [&dyn ObjectStore; 2] = [&local, harness.memory.as_ref()];
-    for store in stores {
-        for name in store.names(&Call::bulk(), "").unwrap() {
-            if name.as_str().contains("/s0000000001-") && name.as_str().contains(".tar") {
-                store.delete(&Call::bulk(), &name, None).unwrap();
-            }
+    if let Some(evicted) = evicted {
+        harness.evict();
+        for name in (0..9).map(|n| format!("f{n}")).filter(|name| name != evicted) {
+            let ino = fs.lookup(Ino::ROOT, &file_name(&name)).unwrap().ino;
+            fs.read(ino, 0, 1 << 20).unwrap();
         }
     }
+    let local = DirStore::create(&harness.dir.path().join("tarballs")).unwrap();
+    remove(&[&local, harness.memory.as_ref()], 1, ".tar");
     harness
 }
 
@@ -36,15 +55,16 @@ fn whatever_crashes_meanwhile_all_of_it_is_safe_in_the_end() {
     let mut is_interrupted = true;
     let mut n_events = 0;
     while is_interrupted {
-        let mut harness = harness();
+        let mut harness = harness(None);
         let before = tree(harness.fs());
-        let lost = Task::PersistLost(SnapshotId::new(1));
+        let lost = Task::PersistLost(vec![SnapshotId::new(1)]);
         harness.break_sink_after(n_events);
-        is_interrupted = harness.perform(lost).is_err();
+        is_interrupted = harness.perform(lost.clone()).is_err();
         n_events += 1;
         harness.reopen();
-        let report = harness.perform(lost).unwrap();
-        assert_eq!(report.lost.n_ranges(), 0, "the filesystem had all of it");
+        harness.perform(lost).unwrap();
+        let index = &harness.live().index;
+        assert_eq!(LostRanges::of_index(index).unwrap().n_ranges(), 0, "nothing was evicted");
         harness.perform(Task::Upload).unwrap();
         harness.evict();
         let report = harness.perform(Task::Upload).unwrap();
@@ -54,4 +74,124 @@ fn whatever_crashes_meanwhile_all_of_it_is_safe_in_the_end() {
         assert_eq!(tree(harness.fs()), before);
     }
     assert!(n_events > 4, "{n_events}");
+}
+
+#[test]
+fn what_was_evicted_is_lost_and_told_whatever_crashes_meanwhile() {
+    let mut is_interrupted = true;
+    let mut n_events = 0;
+    while is_interrupted {
+        let mut harness = harness(Some("f8"));
+        let lost = Task::PersistLost(vec![SnapshotId::new(1)]);
+        harness.break_sink_after(n_events);
+        is_interrupted = harness.perform(lost.clone()).is_err();
+        n_events += 1;
+        harness.reopen();
+        harness.perform(lost).unwrap();
+        let ranges = LostRanges::of_index(&harness.live().index).unwrap();
+        let ino = harness.fs().lookup(Ino::ROOT, &file_name("f8")).unwrap().ino;
+        assert!(ranges.n_bytes() >= 5600, "after {n_events} events: {ranges:?}");
+        assert!(ranges.listed().iter().all(|range| range.ino == ino), "{ranges:?}");
+        harness.perform(Task::Upload).unwrap();
+        harness.evict();
+        assert_eq!(harness.perform(Task::Upload).unwrap().uploaded, [], "all of it is safe");
+        harness.fs().read(ino, 0, 1).unwrap_err();
+        let f7 = harness.fs().lookup(Ino::ROOT, &file_name("f7")).unwrap().ino;
+        assert_eq!(harness.fs().read(f7, 0, 1 << 20).unwrap(), [8; 4900]);
+    }
+    assert!(n_events > 4, "{n_events}");
+}
+
+/// Two snapshots with a checkpoint behind each; the tarball of the first one is lost, and persisted
+/// again.
+fn persisted_again() -> Fakes {
+    let mut fakes = Fakes::with_checkpoints();
+    for n in 0..2_u8 {
+        drop(fakes.kvs.clone().file(&format!("f{n}"), &[n + 1; CHUNK as usize]));
+        fakes.stages.persist(&GO_ON).unwrap();
+        upload(&mut fakes, 2);
+    }
+    assert_eq!(fakes.stages.state().unwrap().to_upload, None);
+    remove(&[fakes.local.as_ref(), fakes.cloud.as_ref()], 1, ".tar");
+    let lost = fakes.stages.persist_lost(&[SnapshotId::new(1)], &GO_ON).unwrap();
+    assert_eq!(lost, [SnapshotId::new(1)]);
+    fakes
+}
+
+fn upload(fakes: &mut Fakes, n_steps: u64) {
+    for _ in 0..n_steps {
+        let next = fakes.stages.state().unwrap().to_upload.unwrap();
+        fakes.stages.upload(next, &GO_ON).unwrap();
+    }
+}
+
+#[test]
+fn a_snapshot_is_safe_again_with_the_checkpoint_that_does_without_what_it_lost() {
+    let mut fakes = persisted_again();
+    let safe = |fakes: &mut Fakes| fakes.stages.state().unwrap().safe_xid;
+    let last = fakes.stages.state().unwrap().last_xid;
+    // The snapshot itself, and the one that was made for it: the earlier checkpoints do not help.
+    upload(&mut fakes, 2);
+    assert_eq!(safe(&mut fakes).get(), 0);
+    upload(&mut fakes, 1);
+    assert_eq!(safe(&mut fakes), last);
+}
+
+#[test]
+fn another_checkpoint_is_made_when_that_one_has_lost_objects_as_well() {
+    let mut fakes = persisted_again();
+    // Snapshot 5 and checkpoint 6 were made for it.
+    remove(&[fakes.local.as_ref(), fakes.cloud.as_ref()], 6, ".inodes");
+    upload(&mut fakes, 3);
+    let state = fakes.stages.state().unwrap();
+    assert_eq!((state.to_upload, state.safe_xid.get()), (None, 0), "nothing does without it");
+    // By a repair, also without any change.
+    let lost = fakes.stages.persist_lost(&[SnapshotId::new(1)], &GO_ON).unwrap();
+    assert_eq!(lost, [SnapshotId::new(1)]);
+    while let Some(next) = fakes.stages.state().unwrap().to_upload {
+        fakes.stages.upload(next, &GO_ON).unwrap();
+    }
+    let state = fakes.stages.state().unwrap();
+    assert_eq!(state.safe_xid, state.last_xid);
+}
+
+#[test]
+fn the_next_snapshot_brings_the_checkpoint_that_is_needed() {
+    let mut fakes = persisted_again();
+    remove(&[fakes.local.as_ref(), fakes.cloud.as_ref()], 6, ".inodes");
+    upload(&mut fakes, 3);
+    drop(fakes.kvs.clone().file("later", b"x"));
+    fakes.stages.persist(&GO_ON).unwrap();
+    upload(&mut fakes, 2);
+    let state = fakes.stages.state().unwrap();
+    assert_eq!((state.to_upload, state.safe_xid), (None, state.last_xid));
+}
+
+#[test]
+fn what_a_copy_has_again_counts_as_before() {
+    let mut fakes = Fakes::with_checkpoints();
+    drop(fakes.kvs.clone().file("f", &[1; CHUNK as usize]));
+    fakes.stages.persist(&GO_ON).unwrap();
+    upload(&mut fakes, 2);
+    let local: &dyn ObjectStore = fakes.local.as_ref();
+    let names = local.names(&Call::bulk(), "").unwrap();
+    let name = names.into_iter().find(|name| name.as_str().contains(".tar")).unwrap();
+    let mut bytes = Vec::new();
+    local
+        .stream(&Call::bulk(), &name, 0, &mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })
+        .unwrap();
+    remove(&[fakes.local.as_ref(), fakes.cloud.as_ref()], 1, ".tar");
+    fakes.stages.persist_lost(&[SnapshotId::new(1)], &GO_ON).unwrap();
+    local.put(&Call::bulk(), &name, &&bytes[..]).unwrap();
+    assert_eq!(fakes.stages.persist_lost(&[SnapshotId::new(1)], &GO_ON).unwrap(), []);
+    while let Some(next) = fakes.stages.state().unwrap().to_upload {
+        fakes.stages.upload(next, &GO_ON).unwrap();
+    }
+    let cloud: &dyn ObjectStore = fakes.cloud.as_ref();
+    assert_eq!(cloud.metadata(&Call::bulk(), &name).unwrap().len_bytes, bytes.len() as u64);
+    let state = fakes.stages.state().unwrap();
+    assert_eq!(state.safe_xid, state.last_xid);
 }

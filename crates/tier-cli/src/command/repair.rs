@@ -3,7 +3,6 @@
 
 use anyhow::{Result, bail};
 use serde_json::json;
-use tier_persist::Watch;
 use tier_store::RepairReport;
 use tier_types::SnapshotId;
 
@@ -23,7 +22,7 @@ pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<()> {
             bytes += n;
             bar.files_and_bytes(n_objects, bytes);
         };
-        store.store.repair(&mut Watch::new(stop.flag(), &mut progress))?
+        store.store.repair(stop.flag(), &mut progress)?
     };
     let RepairReport { repaired_here, uploaded, not_uploaded, persisted_again, lost, left } =
         &report;

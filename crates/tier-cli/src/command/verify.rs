@@ -8,10 +8,8 @@
 
 use anyhow::{Result, bail};
 use serde_json::json;
-use tier_index::{Extent, Index, IndexError};
-use tier_persist::{LostRange, LostRanges, Watch};
+use tier_persist::{LostRanges, Watch};
 use tier_store::AuditReport;
-use tier_types::ByteRange;
 
 use super::lost;
 use crate::args::VerifyArgs;
@@ -36,7 +34,7 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<()> {
     };
     let (mut text, damages) = output::damages(&report.damages);
     // An index that cannot tell is an error in the end: what the objects are is said before.
-    let lost = lost_ranges(store.index());
+    let lost = LostRanges::of_index(store.index());
     let listed = match &lost {
         Ok(lost) => Some(lost::list(&store.fs, lost, "are lost: they are in no object")?),
         Err(_) => None,
@@ -75,16 +73,4 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<()> {
         problems.push(format!("the archive has {}", lost::summary(&lost)));
     }
     if problems.is_empty() { Ok(()) } else { bail!(DamageFound(problems.join("; "))) }
-}
-
-/// What the archive has as lost.
-fn lost_ranges(index: &Index) -> Result<LostRanges, IndexError> {
-    let (chunk_bytes, mut lost) = (index.chunk_bytes(), LostRanges::default());
-    index.visit_lost(&mut |Extent { ino, chunks, .. }| {
-        let offset = chunks.offset_bytes(chunk_bytes);
-        let len = chunks.len().saturating_mul(u64::from(chunk_bytes));
-        lost.add(LostRange { ino: *ino, bytes: ByteRange { offset, len } });
-        Ok::<_, IndexError>(())
-    })?;
-    Ok(lost)
 }

@@ -97,7 +97,8 @@ impl StatusSink for ProgressBar {
             Event::Unverified { place, problem } => {
                 tracing::warn!("a snapshot does not count as verified in {place}: {problem}");
             }
-            Event::ObjectLost { name } => tracing::warn!("no copy has {name}"),
+            Event::ObjectLost { name, .. } => tracing::warn!("no copy has {name}"),
+            Event::ObjectFound { name } => tracing::info!("a copy has {name} again"),
             Event::Started { .. }
             | Event::Resumed
             | Event::Committed { .. }

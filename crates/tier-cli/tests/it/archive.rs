@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::harness::{Run, Store, tier};
 
-fn restore(store: &Store, name: &str, args: &[&str]) -> (String, Run) {
+pub(crate) fn restore(store: &Store, name: &str, args: &[&str]) -> (String, Run) {
     let (restored, key) = (store.at(name), store.at("store/identity.key"));
     let cloud = store.cloud_url();
     let base = ["restore", &restored, "--cloud", &cloud, "--identity", &key];
@@ -14,7 +14,7 @@ fn restore(store: &Store, name: &str, args: &[&str]) -> (String, Run) {
     (restored, run)
 }
 
-fn with_two_snapshots() -> Store {
+pub(crate) fn with_two_snapshots() -> Store {
     let store = Store::new(&[]);
     store.import();
     store.run("snapshot", &[]).ok();
@@ -25,20 +25,20 @@ fn with_two_snapshots() -> Store {
     store
 }
 
-fn manifests(store: &Store, copy: &str) -> Vec<PathBuf> {
+pub(crate) fn manifests(store: &Store, copy: &str) -> Vec<PathBuf> {
     let mut found = store.objects(copy);
     found.retain(|path| path.extension().is_some_and(|ending| ending == "manifest"));
     found
 }
 
-fn flip(path: &PathBuf) {
+pub(crate) fn flip(path: &PathBuf) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(path, bytes).unwrap();
 }
 
-fn damage_found(run: &Run, what: &str) {
+pub(crate) fn damage_found(run: &Run, what: &str) {
     assert_eq!(run.code, 3, "{}{}", run.out, run.err);
     assert!(run.out.contains(what), "{}", run.out);
 }
@@ -213,82 +213,4 @@ fn a_long_snapshot_comes_in_parts_and_goes_on_behind_the_last_one() {
     let (parts, run) = restore(&store, "parts", &["--incomplete"]);
     run.ok();
     assert_eq!(tier(&["cat", &parts, "/hello"]).ok(), "hello\n");
-}
-
-fn remove_everywhere(store: &Store, path: &std::path::Path) {
-    let name = path.file_name().unwrap();
-    for copy in ["store", "cloud"] {
-        let mut copies = store.objects(copy);
-        copies.retain(|copy| copy.file_name() == Some(name));
-        assert_eq!(copies.len(), 1, "{}", path.display());
-        fs::remove_file(&copies[0]).unwrap();
-    }
-}
-
-/// Everything is safe and whole, here and in a restore.
-fn is_whole(store: &Store, name: &str) {
-    store.run("verify", &["--read-data"]).ok();
-    let pushed = store.run("push", &[]).ok();
-    assert!(pushed.starts_with("0 snapshots"), "{pushed}");
-    store.run("evict", &["--all"]).ok();
-    assert_eq!(tier(&["cat", &store.path(), "/second"]).ok(), "second\n".repeat(1000));
-    assert_eq!(tier(&["cat", &store.path(), "/hello"]).ok(), "hello\n");
-    let (restored, run) = restore(store, name, &[]);
-    run.ok();
-    assert_eq!(tier(&["cat", &restored, "/second"]).ok(), "second\n".repeat(1000));
-    assert_eq!(tier(&["cat", &restored, "/hello"]).ok(), "hello\n");
-    store.run("index rebuild", &[]).ok();
-    store.run("verify", &[]).ok();
-    assert!(store.run("push", &[]).ok().starts_with("0 snapshots"));
-}
-
-#[test]
-fn what_no_copy_has_is_persisted_again_from_the_filesystem() {
-    let store = with_two_snapshots();
-    remove_everywhere(&store, &store.tarballs("store")[0]);
-    damage_found(&store.run("verify", &[]), "1 snapshots do not count as safe");
-    let run = store.run("snapshot", &[]);
-    assert_eq!(run.code, 3, "an upload cannot go past it: {}", run.err);
-    let repaired = store.run("repair", &[]).ok();
-    assert!(repaired.contains("snapshot 1: no copy had all of it; persisted again"), "{repaired}");
-    is_whole(&store, "restored");
-}
-
-#[test]
-fn a_manifest_that_no_copy_has_is_done_without() {
-    let store = with_two_snapshots();
-    remove_everywhere(&store, &manifests(&store, "store")[0]);
-    damage_found(&store.run("verify", &[]), "1 snapshots do not count as safe");
-    let repaired = store.run("repair", &[]).ok();
-    assert!(repaired.contains("snapshot 1: no copy had all of it; persisted again"), "{repaired}");
-    is_whole(&store, "restored");
-    // What is in neither copy is known to be, and nothing else is lost with it.
-    store.run("repair", &[]).ok();
-    fs::write(store.at("more/third"), "third\n").unwrap();
-    store.run("import", &[&store.at("more")]).ok();
-    store.run("snapshot", &[]).ok();
-    is_whole(&store, "again");
-}
-
-#[test]
-fn what_neither_a_copy_nor_the_filesystem_has_is_lost_and_said() {
-    let store = with_two_snapshots();
-    store.run("evict", &["--all"]).ok();
-    // What is recalled is there to be persisted again.
-    assert_eq!(tier(&["cat", &store.path(), "/hello"]).ok(), "hello\n");
-    remove_everywhere(&store, &store.tarballs("store")[0]);
-    let run = store.run("repair", &[]);
-    damage_found(&run, "are lost: neither a copy nor the filesystem has them");
-    assert!(!run.out.contains("/hello"), "{}", run.out);
-    assert_eq!(tier(&["cat", &store.path(), "/hello"]).ok(), "hello\n");
-    assert_eq!(tier(&["cat", &store.path(), "/second"]).ok(), "second\n".repeat(1000));
-    damage_found(&store.run("verify", &[]), "are lost: they are in no object");
-    assert_eq!(store.run("push", &[]).code, 0);
-    let (restored, run) = restore(&store, "restored", &[]);
-    damage_found(&run, "are lost");
-    assert_eq!(tier(&["cat", &restored, "/hello"]).ok(), "hello\n");
-    assert_eq!(tier(&["cat", &restored, "/second"]).ok(), "second\n".repeat(1000));
-    // A file of which nothing is left reads as an error, and never as zeros.
-    let lost = run.out.lines().find(|line| line.contains("are lost")).unwrap().to_string();
-    assert!(lost.contains('/'), "{lost}");
 }

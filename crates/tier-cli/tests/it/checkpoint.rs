@@ -221,6 +221,7 @@ fn all_is_compared_again_also_what_came_before_a_restore() {
     let restored = restore(&store, "restored", &[]);
     tier(&["takeover", &restored]).ok();
     tier(&["push", &restored, "--all"]).ok();
+    tier(&["verify", &restored]).ok();
     flip(&objects(&store, 1, ".tar")[0]);
     let run = tier(&["push", &restored, "--all"]);
     assert_ne!(run.code, 0, "{}", run.out);

@@ -37,6 +37,8 @@ mod matrix;
 #[cfg(test)]
 mod mount;
 #[cfg(test)]
+mod no_copy;
+#[cfg(test)]
 mod ownership;
 #[cfg(test)]
 mod power;

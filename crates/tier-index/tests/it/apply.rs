@@ -323,10 +323,8 @@ fn what_lay_in_a_lost_tarball_is_lost_until_it_is_persisted_again() {
     let (_dir, index) = fill(&all);
     let lost = std::collections::BTreeSet::from([tarball(1)]);
     assert_eq!(index.inodes_in(&lost).unwrap(), [Ino::new(1), Ino::new(3)]);
-    let mut told = Vec::new();
-    index.writer().lose(&lost, &mut |extent| told.push((extent.ino.get(), extent.chunks))).unwrap();
-    assert_eq!(told, [(1, range(0, 2)), (3, range(0, 1))]);
-    for (ino, chunks) in told {
+    index.writer().lose(&lost).unwrap();
+    for (ino, chunks) in [(1, range(0, 2)), (3, range(0, 1))] {
         let found = index.find(Ino::new(ino), chunks.start()).unwrap().unwrap();
         assert_eq!((found.content, found.data_xid), (ExtentContent::Lost, Xid::new(10)));
         assert!(!index.is_persisted(Ino::new(ino), chunks, Xid::new(10)).unwrap());

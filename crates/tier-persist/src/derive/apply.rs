@@ -92,8 +92,13 @@ impl Archive<'_> {
             // One manifest in memory at a time. Of one that is lost nothing is in any index.
             let n_damages = damages.len();
             if !link.is_lost() {
-                let manifest = self.manifest(link)?;
-                damages.extend(apply.tarballs(writer, listed(&manifest), watch)?);
+                let manifest = match mode {
+                    ScanMode::Full => self.manifest_past_damage(link, &mut damages)?,
+                    ScanMode::Tables | ScanMode::Checkpoint => Some(self.manifest(link)?),
+                };
+                if let Some(manifest) = manifest {
+                    damages.extend(apply.tarballs(writer, listed(&manifest), watch)?);
+                }
             }
             let is_doubtful = link.is_doubtful || damages.len() > n_damages;
             // After its contents: a crash before this word applies the manifest again.

@@ -111,8 +111,9 @@ impl Archive<'_> {
         // No manifest is recorded as applied: the index that is added to says what it includes.
         for link in self.links().iter().filter(|link| !link.is_lost()) {
             same_chunk_bytes(writer.chunk_bytes(), link.chunk_bytes)?;
-            let manifest = self.manifest(link)?;
-            damages.extend(apply.tarballs(&mut writer, listed(&manifest), watch)?);
+            if let Some(manifest) = self.manifest_past_damage(link, &mut damages)? {
+                damages.extend(apply.tarballs(&mut writer, listed(&manifest), watch)?);
+            }
         }
         writer.flush()?;
         Ok(damages)

@@ -8,7 +8,9 @@
 use std::collections::{HashMap, HashSet};
 
 use tier_index::{Index, IndexWriter, TarballId};
-use tier_types::{Ino, ListPage, ListedObject, ObjectName, SnapshotId, Xid};
+use tier_types::{
+    ErrorKind, HasKind, Ino, ListPage, ListedObject, ObjectName, ObjectStore, SnapshotId, Xid,
+};
 
 use crate::damage::Damage;
 use crate::derive::apply::{
@@ -16,7 +18,8 @@ use crate::derive::apply::{
 };
 use crate::derive::checkpoint::Loaded;
 use crate::error::PersistError;
-use crate::format::names;
+use crate::format::manifest::Manifest;
+use crate::format::names::{self, FilesystemId};
 use crate::format::tarball::layout::FramePosition;
 use crate::format::tarball::row::{TarballObject, TarballRow};
 use crate::format::tarball::toc::entry::TocEntry;
@@ -145,20 +148,16 @@ impl Archive<'_> {
             }
         }
         for store in self.tarballs().stores {
-            let prefix = names::data_prefix(self.filesystem());
-            let mut after = None;
-            loop {
-                let page = store.list(&watch.call(), &prefix, after.as_ref());
-                let ListPage { objects, is_last } = page.map_err(PersistError::Store)?;
-                for ListedObject { name, len_bytes } in &objects {
-                    if wanted.get(name) == Some(len_bytes) {
-                        wanted.remove(name);
-                    }
+            if wanted.is_empty() {
+                break;
+            }
+            match find_in(*store, self.filesystem(), &mut wanted, watch) {
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(error) => {
+                    tracing::warn!("tarballs that are not found may be there: {error}");
+                    return Ok(Vec::new());
                 }
-                after = objects.into_iter().last().map(|object| object.name);
-                if is_last || after.is_none() {
-                    break;
-                }
+                Ok(()) => {}
             }
         }
         let mut missing: Vec<_> = wanted.into_keys().collect();
@@ -172,6 +171,21 @@ impl Archive<'_> {
         Ok(missing.into_iter().map(damage).collect())
     }
 
+    /// The manifest of a step; if no copy has it whole, that is damage.
+    pub(super) fn manifest_past_damage(
+        &self,
+        link: &ChainLink,
+        damages: &mut Vec<Damage>,
+    ) -> Result<Option<Manifest>, PersistError> {
+        match self.manifest(link) {
+            Err(error) if is_of_the_object(&error) => {
+                damages.push(Damage::of_object(&link.name(self.filesystem()), &error));
+                Ok(None)
+            }
+            manifest => manifest.map(Some),
+        }
+    }
+
     fn salvage_step(
         &self,
         link: &ChainLink,
@@ -180,13 +194,7 @@ impl Archive<'_> {
         damages: &mut Vec<Damage>,
     ) -> Result<(), PersistError> {
         let apply = |mode| Apply { source: self.tarballs(), mode };
-        let manifest = match self.manifest(link) {
-            Err(error) if is_of_the_object(&error) => {
-                damages.push(Damage::of_object(&link.name(self.filesystem()), &error));
-                return Ok(());
-            }
-            manifest => manifest?,
-        };
+        let Some(manifest) = self.manifest_past_damage(link, damages)? else { return Ok(()) };
         for tarball in &manifest.tarballs {
             let input = [Input::Listed(tarball)];
             match apply(ScanMode::Tables).tarballs(writer, input, watch) {
@@ -253,6 +261,30 @@ impl Archive<'_> {
             (Some(error), _) => Err(error),
             (None, Err(error)) if is_of_the_object(&error) => Ok(()),
             (None, scanned) => scanned.map(drop),
+        }
+    }
+}
+
+/// Strikes what a store has of the objects that are wanted, with their lengths.
+fn find_in(
+    store: &dyn ObjectStore,
+    filesystem: FilesystemId,
+    wanted: &mut HashMap<ObjectName, u64>,
+    watch: &Watch<'_>,
+) -> Result<(), PersistError> {
+    let prefix = names::data_prefix(filesystem);
+    let mut after = None;
+    loop {
+        let page = store.list(&watch.call(), &prefix, after.as_ref());
+        let ListPage { objects, is_last } = page.map_err(PersistError::Store)?;
+        for ListedObject { name, len_bytes } in &objects {
+            if wanted.get(name) == Some(len_bytes) {
+                wanted.remove(name);
+            }
+        }
+        after = objects.into_iter().last().map(|object| object.name);
+        if is_last || after.is_none() || wanted.is_empty() {
+            return Ok(());
         }
     }
 }

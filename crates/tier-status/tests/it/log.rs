@@ -47,7 +47,9 @@ fn events() -> Vec<Event> {
         Event::Verified { place: Place::Local },
         Event::Unverified { place: Place::Local, problem: "t0 is damaged".into() },
         Event::RestoredFrom { place: Place::Cloud(cloud()) },
-        Event::ObjectLost { name: "t0".into() },
+        Event::ObjectLost { name: "t0".into(), checkpoint: Some(SnapshotId::new(9)) },
+        Event::ObjectLost { name: "t1".into(), checkpoint: None },
+        Event::ObjectFound { name: "t1".into() },
         Event::Evicted { n_inodes: 2, bytes: 4000 },
     ]
 }
