@@ -98,7 +98,7 @@ impl Extent {
     }
 
     /// The tarball in which the data lies.
-    pub(crate) fn tarball(&self) -> Option<TarballId> {
+    pub fn tarball(&self) -> Option<TarballId> {
         self.data().map(|data| data.location.tarball)
     }
 

@@ -36,12 +36,13 @@
 
 use std::path::PathBuf;
 
-use tier_types::{FileUpdate, LogService, XidRange};
+use tier_types::{FileUpdate, LogService, PortError, XidRange};
 
 use crate::fold::{Accumulator, InodeChange};
 use crate::merge::{Items, Merge};
+use crate::reader::{OpenedSegment, read_segments};
 use crate::spill::{RunWriter, SpilledRun};
-use crate::{LogError, read_range};
+use crate::{LogError, LogRecord, SegmentHeader, read_range};
 
 /// Runs of one generation that are merged into one of the next.
 const FAN_IN: usize = 16;
@@ -116,6 +117,9 @@ struct Generation {
     run: SpilledRun,
 }
 
+/// Takes one record.
+type Visit<'a> = &'a mut dyn FnMut(SegmentHeader, LogRecord) -> Result<(), LogError>;
+
 impl NetChanges {
     /// Reads the published segments of `range`.
     ///
@@ -126,12 +130,31 @@ impl NetChanges {
         range: XidRange,
         options: &NetChangesOptions,
     ) -> Result<Self, LogError> {
+        Self::fold(options, |visit| read_range(log, range, visit))
+    }
+
+    /// Reads segments that come in order, from an archive for instance.
+    ///
+    /// # Panics
+    /// As [`of_range`](Self::of_range).
+    pub fn of_segments(
+        segments: impl IntoIterator<Item = Result<OpenedSegment, PortError>>,
+        range: XidRange,
+        options: &NetChangesOptions,
+    ) -> Result<Self, LogError> {
+        Self::fold(options, |visit| read_segments(segments, range, visit))
+    }
+
+    fn fold(
+        options: &NetChangesOptions,
+        read: impl FnOnce(Visit<'_>) -> Result<(), LogError>,
+    ) -> Result<Self, LogError> {
         assert!(options.n_in_memory_max > 0, "at least one inode is held in memory");
         assert!(options.fan_in > 1, "a pass makes one run of several");
         assert!(options.n_ranges_max > 0, "at least one range of an inode is kept");
         let mut accumulator = Accumulator::new(options.n_ranges_max);
         let mut spilled = Spilled::default();
-        read_range(log, range, |header, record| {
+        read(&mut |header, record| {
             accumulator.add(&record, header.chunk_bytes);
             // After the record: one operation adds a few inodes and a range, and goes beyond the
             // limit by no more than that.

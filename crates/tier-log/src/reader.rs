@@ -19,7 +19,7 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use tier_types::{LogService, Xid, XidRange, to_u64, to_usize};
+use tier_types::{LogService, PortError, Xid, XidRange, to_u64, to_usize};
 
 use crate::format::{
     BLOCK_HEADER_BYTES, BlockHeader, FOOTER_BYTES, FOOTER_MAGIC, Fields, Footer, HEADER_BYTES,
@@ -198,21 +198,52 @@ impl<R: Read> Iterator for SegmentReader<R> {
 pub fn read_range<E: From<LogError>>(
     log: &dyn LogService,
     range: XidRange,
+    visit: impl FnMut(SegmentHeader, LogRecord) -> Result<(), E>,
+) -> Result<(), E> {
+    let segments = log.segments(range).map_err(LogError::from)?;
+    let opened = segments.into_iter().map(|info| {
+        let source = log.open_segment(&info)?;
+        Ok(OpenedSegment { range: info.range, name: info.name, source })
+    });
+    read_segments(opened, range, visit)
+}
+
+/// A segment, from wherever it is.
+pub struct OpenedSegment {
+    /// The transactions in it.
+    pub range: XidRange,
+    /// What to call it in a message.
+    pub name: PathBuf,
+    /// Its bytes.
+    pub source: Box<dyn Read + Send>,
+}
+
+impl std::fmt::Debug for OpenedSegment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenedSegment").field("range", &self.range).finish_non_exhaustive()
+    }
+}
+
+/// The same of segments that come in order.
+pub(crate) fn read_segments<E: From<LogError>>(
+    segments: impl IntoIterator<Item = Result<OpenedSegment, PortError>>,
+    range: XidRange,
     mut visit: impl FnMut(SegmentHeader, LogRecord) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut next = range.start();
-    for info in log.segments(range).map_err(LogError::from)? {
-        if info.range.start() > next {
+    for segment in segments {
+        let segment = segment.map_err(LogError::from)?;
+        if segment.range.start() > next {
             // A gap. What follows must not be visited: it would be taken for what comes next.
             break;
         }
-        let source = log.open_segment(&info).map_err(LogError::from)?;
-        let reader = SegmentReader::new(source, &info.name)?;
+        let OpenedSegment { range: segment_range, name, source } = segment;
+        let reader = SegmentReader::new(source, &name)?;
         let header = reader.header();
         // A whole segment under another one's name passes every check within the file.
-        if header.range != info.range {
+        if header.range != segment_range {
             let problem = "another segment's content";
-            return Err(LogError::Damaged { name: info.name, offset_bytes: 0, problem }.into());
+            return Err(LogError::Damaged { name, offset_bytes: 0, problem }.into());
         }
         // A segment is read to its end even if the range ends within it, so that its footer is seen.
         for record in reader {
@@ -222,7 +253,7 @@ pub fn read_range<E: From<LogError>>(
                 visit(header, record)?;
             }
         }
-        next = next.max(info.range.end());
+        next = next.max(segment_range.end());
     }
     if next < range.end() {
         return Err(LogError::Gap { range, found_until: next.get() }.into());

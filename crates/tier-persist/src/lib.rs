@@ -36,6 +36,7 @@ pub mod fuzzing;
 pub use damage::Damage;
 pub use derive::apply::ScanMode;
 pub use derive::catch_up::NextStep;
+pub use derive::doubt::{ArchivedSegment, ReadLog};
 pub use derive::rebuild::rebuild_without_manifests;
 pub use derive::restore::RestoredInodes;
 pub use derive::salvage::Salvaged;

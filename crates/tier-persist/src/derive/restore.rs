@@ -11,14 +11,14 @@
 //! written: a snapshot says something of each chunk of a file that it covers, or nothing of the
 //! file.
 
-use tier_index::{Extent, ExtentContent, Index, InodeLocation, Location};
+use tier_index::{Extent, Index, InodeLocation, Location};
 use tier_types::{
-    ByteRange, ChunkNo, ChunkRange, ChunkRun, ChunkState, Ino, InodeState, MountedInstance,
-    PortError, Xid,
+    ByteRange, ChunkNo, ChunkRun, ChunkState, Ino, InodeState, MountedInstance, PortError,
 };
 
 use crate::damage::Damage;
-use crate::derive::salvage::{Doubtful, Salvaged};
+use crate::derive::doubt::{DoubtedRuns, Doubtful};
+use crate::derive::salvage::Salvaged;
 use crate::error::PersistError;
 use crate::format::checkpoint::CheckpointInode;
 use crate::format::tarball::layout::FramePosition;
@@ -134,13 +134,11 @@ impl Restore<'_> {
     fn inode(&mut self, inode: &InodeState) -> Result<(), PersistError> {
         let (ino, size_bytes) = (inode.attr.ino, inode.attr.size_bytes);
         let chunk_bytes = self.index.chunk_bytes();
-        let runs = Runs { index: self.index, ino, at: Some(ChunkNo::new(0)), page: Vec::new() };
-        // What the index does not know of a file that may have changed in a damaged step was
-        // perhaps there.
-        let is_doubtful = self.doubtful.iter().any(|step| step.may_have(ino, inode.attr.xid));
-        let known_bytes = if is_doubtful { size_bytes } else { 0 };
-        let n_chunks = known_bytes.div_ceil(u64::from(chunk_bytes));
-        let runs = LostGaps { runs, at: 0, n_chunks, xid: inode.attr.xid, next: None };
+        let extents =
+            Extents { index: self.index, ino, at: Some(ChunkNo::new(0)), page: Vec::new() };
+        let n_chunks = size_bytes.div_ceil(u64::from(chunk_bytes));
+        // What a step may have held of it that cannot be read is lost, whatever was there before.
+        let runs = DoubtedRuns::new(extents, self.doubtful, (ino, inode.attr.xid, n_chunks));
         let lost = &mut self.restored.lost;
         // On their way to the filesystem, because the map of a large file is in no memory.
         let mut noted = runs.inspect(|run| {
@@ -156,56 +154,8 @@ impl Restore<'_> {
     }
 }
 
-/// Runs, with a lost one in each gap between them up to a number of chunks: what nothing is known
-/// of must not read as zeros.
-struct LostGaps<I> {
-    runs: I,
-    at: u64,
-    n_chunks: u64,
-    xid: Xid,
-    /// The run behind a gap.
-    next: Option<ChunkRun>,
-}
-
-impl<I> LostGaps<I> {
-    /// The gap up to this chunk, if there is one.
-    fn gap_to(&self, until: u64) -> Option<ChunkRun> {
-        let until = ChunkNo::new(until.min(self.n_chunks));
-        let chunks = ChunkRange::new(ChunkNo::new(self.at), until)?;
-        Some(ChunkRun { chunks, state: ChunkState::Lost, data_xid: self.xid })
-    }
-}
-
-impl<I: Iterator<Item = Result<ChunkRun, PortError>>> Iterator for LostGaps<I> {
-    type Item = Result<ChunkRun, PortError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if let Some(run) = self.next.take() {
-            return Some(Ok(run));
-        }
-        let run = match self.runs.next() {
-            Some(Ok(run)) => run,
-            Some(Err(error)) => return Some(Err(error)),
-            None => {
-                let gap = self.gap_to(self.n_chunks);
-                self.at = self.n_chunks;
-                return gap.map(Ok);
-            }
-        };
-        let gap = self.gap_to(run.chunks.start().get());
-        self.at = run.chunks.end().get();
-        match gap {
-            Some(gap) => {
-                self.next = Some(run);
-                Some(Ok(gap))
-            }
-            None => Some(Ok(run)),
-        }
-    }
-}
-
-/// The chunk map of an inode as the index knows it.
-struct Runs<'a> {
+/// What the index knows of an inode's chunks, in order.
+struct Extents<'a> {
     index: &'a Index,
     ino: Ino,
     /// Where the next page begins; none at the end.
@@ -214,8 +164,8 @@ struct Runs<'a> {
     page: Vec<Extent>,
 }
 
-impl Iterator for Runs<'_> {
-    type Item = Result<ChunkRun, PortError>;
+impl Iterator for Extents<'_> {
+    type Item = Result<Extent, PortError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         // A large file has more extents than should be in memory at once.
@@ -223,7 +173,7 @@ impl Iterator for Runs<'_> {
             match self.index.extents(self.ino, self.at?, EXTENTS_PER_READ) {
                 Ok(page) => self.page = page,
                 Err(error) => {
-                    // After an error there is no next run: what came would pass for all there is.
+                    // After an error there is no next one: what came would pass for all there is.
                     self.at = None;
                     return Some(Err(error.into()));
                 }
@@ -232,11 +182,6 @@ impl Iterator for Runs<'_> {
         }
         let extent = self.page.pop()?;
         self.at = Some(extent.chunks.end()).filter(|end| *end < ChunkNo::END);
-        let state = match extent.content {
-            ExtentContent::Hole => ChunkState::Hole,
-            ExtentContent::Lost => ChunkState::Lost,
-            ExtentContent::Data(_) => ChunkState::Cold,
-        };
-        Some(Ok(ChunkRun { chunks: extent.chunks, state, data_xid: extent.data_xid }))
+        Some(Ok(extent))
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use tier_index::{Index, IndexWriter, TarballId};
 use tier_types::{
-    ErrorKind, HasKind, Ino, ListPage, ListedObject, ObjectName, ObjectStore, SnapshotId, Xid,
+    ErrorKind, HasKind, ListPage, ListedObject, ObjectName, ObjectStore, SnapshotId, Xid,
 };
 
 use crate::damage::Damage;
@@ -17,6 +17,7 @@ use crate::derive::apply::{
     Apply, Input, ScanMode, row_past_damage, same_chunk_bytes, set_applied,
 };
 use crate::derive::checkpoint::Loaded;
+use crate::derive::doubt::{Doubtful, ReadLog};
 use crate::error::PersistError;
 use crate::format::manifest::Manifest;
 use crate::format::names::{self, FilesystemId};
@@ -26,7 +27,7 @@ use crate::format::tarball::toc::entry::TocEntry;
 use crate::progress::Watch;
 use crate::read::chain::Archive;
 use crate::read::contents::read_table;
-use crate::read::link::{ChainLink, StepKind};
+use crate::read::link::ChainLink;
 use crate::read::scanner::{Expected, ScanVisitor, scan};
 use crate::read::small::is_of_the_object;
 use crate::read::tarball_reader::TarballReader;
@@ -50,50 +51,14 @@ impl Salvaged {
     }
 }
 
-/// Transactions of a step of which not all can be read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Doubtful {
-    /// The last one before them.
-    pub(crate) after: Xid,
-    /// The last one of them.
-    pub(crate) last: Xid,
-}
-
-impl Doubtful {
-    /// What a step of which not all can be read may have held. `complete` is the last transaction
-    /// of the last snapshot before it that is complete.
-    fn of(link: &ChainLink, complete: Xid, next: Option<&ChainLink>) -> Option<Self> {
-        let last = link.summary.last_xid;
-        if !link.is_lost() {
-            // A checkpoint holds what the tarballs hold as well.
-            let after = Xid::new(link.holds_from.get().saturating_sub(1));
-            return (link.summary.n_tarballs > 0).then_some(Self { after, last });
-        }
-        if last > complete {
-            return Some(Self { after: complete, last });
-        }
-        // Without transactions it began an epoch, or was a checkpoint; or it held what was
-        // persisted again, and then a checkpoint follows.
-        let is_before_checkpoint =
-            next.is_some_and(|next| next.summary.kind == StepKind::Checkpoint);
-        is_before_checkpoint.then_some(Self { after: Xid::new(0), last })
-    }
-
-    /// Whether an inode whose newest transaction is this one may have changed in the step: if it
-    /// was there by its end, and was not left alone from before it. An inode has the number of the
-    /// transaction that made it, so that one with a higher number came later.
-    pub(crate) fn may_have(self, ino: Ino, xid: Xid) -> bool {
-        xid > self.after && ino.get() <= self.last.get()
-    }
-}
-
 impl Archive<'_> {
     /// Fills an empty index with all that can be read and is vouched for. Of steps whose manifests
     /// are lost nothing is: what has their numbers is signed by nothing. Opening the archive has
-    /// told of them.
+    /// told of them. The log is asked what a step held of which not all can be read.
     pub fn salvage_index(
         &self,
         index: &Index,
+        read_log: ReadLog<'_>,
         watch: &mut Watch<'_>,
     ) -> Result<Salvaged, PersistError> {
         let mut writer = index.writer();
@@ -121,8 +86,7 @@ impl Archive<'_> {
                 set_applied(&mut writer, &ChainLink { is_doubtful, ..ChainLink::clone(link) })?;
             }
             if is_doubtful {
-                let next = self.links().get(position + 1).map(AsRef::as_ref);
-                salvaged.doubtful.extend(Doubtful::of(link, complete, next));
+                salvaged.doubtful.extend(self.doubt(position, complete, read_log)?);
             }
             if link.summary.covered.is_none() && !link.is_lost() {
                 complete = link.summary.last_xid;

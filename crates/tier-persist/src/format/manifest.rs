@@ -60,7 +60,7 @@ pub(crate) struct Manifest {
     /// The last transaction of the history up to here.
     pub(crate) last_xid: Xid,
     /// What it holds of inodes changed in this transaction or later: the first of the snapshot with
-    /// all its parts, unless what could not be read before was tried again.
+    /// all its parts. Beside that it holds what was tried again, and what was lost before.
     pub(crate) holds_from: Xid,
     /// `None` if it is complete. Otherwise it is a part of a long snapshot, which holds inodes up
     /// to this one.

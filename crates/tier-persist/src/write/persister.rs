@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use tier_index::{Index, TarballId};
 use tier_status::{Event, StatusSink};
-use tier_types::{Clock, Epoch, Ino, ObjectStore, SnapshotId, StagingStore, Xid, XidRange, to_u64};
+use tier_types::{Clock, Epoch, Ino, ObjectStore, SnapshotId, StagingStore, XidRange, to_u64};
 
 use crate::derive::apply::{self, Apply, ScanMode};
 use crate::error::PersistError;
@@ -374,12 +374,7 @@ impl Persister {
                 None => Some(request.range),
             },
             last_xid: request.range.last(),
-            // What is tried again may have changed at any time.
-            holds_from: if request.failed_before.is_empty() {
-                request.range.start()
-            } else {
-                Xid::new(0)
-            },
+            holds_from: request.range.start(),
             covered: report.covered,
             created: self.clock.now(),
             chunk_bytes: request.mounted.chunk_bytes(),

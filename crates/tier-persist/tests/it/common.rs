@@ -1,17 +1,18 @@
 //! A persister over a fake filesystem.
 
 use std::collections::BTreeMap;
+use std::io::Cursor;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tier_cloud::DirStore;
 use tier_index::{Index, IndexOptions};
-use tier_log::{NetChanges, NetChangesOptions};
+use tier_log::{NetChanges, NetChangesOptions, OpenedSegment};
 use tier_persist::{
-    Archive, CheckpointReport, CheckpointRequest, Fetcher, FetcherOptions, FilesystemId, History,
-    Keys, OpenSegment, PartsSoFar, PersistError, PersistOptions, PersistReport, PersistRequest,
-    Persister, ScanMode, Watch, WriterToken,
+    Archive, ArchivedSegment, CheckpointReport, CheckpointRequest, Fetcher, FetcherOptions,
+    FilesystemId, History, Keys, OpenSegment, PartsSoFar, PersistError, PersistOptions,
+    PersistReport, PersistRequest, Persister, ScanMode, Watch, WriterToken,
 };
 use tier_testkit::{FakeKvs, RecordingSink, VirtualClock};
 use tier_types::{
@@ -73,6 +74,19 @@ pub(crate) fn segments(
         let bytes = log.open_segment(&segment)?;
         Ok(OpenSegment { range: segment.range, name: segment.name, bytes })
     })
+}
+
+/// What archived segments say.
+pub(crate) fn read_log(
+    segments: Vec<ArchivedSegment>,
+    range: XidRange,
+) -> Result<Vec<FileUpdate>, PortError> {
+    let segments = segments.into_iter().map(|ArchivedSegment { range, name, content }| {
+        Ok(OpenedSegment { range, name, source: Box::new(Cursor::new(content)) })
+    });
+    let options = NetChangesOptions::new(std::env::temp_dir());
+    let changes = NetChanges::of_segments(segments, range, &options)?;
+    Ok(changes.collect::<Result<_, _>>()?)
 }
 
 pub(crate) const FILESYSTEM: FilesystemId = FilesystemId::from_bytes([0x5a; 16]);
@@ -215,7 +229,7 @@ impl Fixture {
         let kvs = FakeKvs::empty(CHUNK, way, self.kvs.log().last_xid());
         let dir = tempfile::tempdir().unwrap();
         let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
-        let salvaged = archive.salvage_index(&index, &mut Watch::default()).unwrap();
+        let salvaged = archive.salvage_index(&index, &read_log, &mut Watch::default()).unwrap();
         archive.restore_into(&index, &kvs, &salvaged, &mut |_| {}).unwrap();
         kvs
     }

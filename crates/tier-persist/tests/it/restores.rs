@@ -18,7 +18,7 @@ use tier_types::{
     ResidentExtent, SnapshotId, persisted_parts, to_u64,
 };
 
-use crate::common::{CHUNK, FILESYSTEM, Way, dump, noise, segments, updates};
+use crate::common::{CHUNK, FILESYSTEM, Way, dump, noise, read_log, segments, updates};
 use crate::faulty::{Faults, FaultySnapshot};
 use crate::oracle::{CHUNK_LEN, N_CHUNKS, Oracle, OracleFile, State, Unread};
 
@@ -120,7 +120,7 @@ impl Store {
         let archive = Archive::open(self.objects.as_ref(), &self.keys, FILESYSTEM).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let index = open_index(&dir);
-        let salvaged = archive.salvage_index(&index, &mut Watch::default()).unwrap();
+        let salvaged = archive.salvage_index(&index, &read_log, &mut Watch::default()).unwrap();
         assert_eq!(dump(&index), dump(&self.index), "live and by a checkpoint are the same");
         self.check_regenerated(&archive, ScanMode::Tables);
         let kvs = FakeKvs::empty(CHUNK, way(&index, &self.keys, &self.objects), last);

@@ -1,13 +1,14 @@
-//! Restores past damaged tarballs: what nothing is known of is lost, and never zeros.
+//! Restores past damaged tarballs: what lay in them is lost, and never zeros or older data.
 
 use std::sync::Arc;
 
 use tier_index::{Index, IndexOptions};
 use tier_persist::{Archive, Damage, Keys, RestoredInodes, Watch};
 use tier_testkit::FakeKvs;
-use tier_types::{ErrorKind, LogService, ObjectName};
+use tier_types::{Call, ErrorKind, LogService, ObjectName, ObjectStore};
 
-use crate::common::{CHUNK, FILESYSTEM, Fixture, Way, noise};
+use crate::common::{CHUNK, FILESYSTEM, Fixture, Way, noise, read_log};
+use crate::faulty::Faults;
 
 /// A large file and others; later it grows, a sparse one is made, and another only gets a new mode.
 fn fixture(with_checkpoint: bool) -> Fixture {
@@ -35,7 +36,7 @@ fn restore(fixture: &Fixture) -> (FakeKvs, RestoredInodes, Vec<Damage>) {
     let archive = Archive::open(&store, &fixture.keys, FILESYSTEM).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
-    let salvaged = archive.salvage_index(&index, &mut Watch::default()).unwrap();
+    let salvaged = archive.salvage_index(&index, &read_log, &mut Watch::default()).unwrap();
     let last = fixture.kvs.log().last_xid();
     let kvs = FakeKvs::empty(CHUNK, Arc::new(Way(fixture.fetcher())), last);
     let restored = archive.restore_into(&index, &kvs, &salvaged, &mut |_| {}).unwrap();
@@ -77,6 +78,80 @@ fn with_a_checkpoint_only_the_data_of_a_lost_tarball_is_lost() {
     assert_eq!(restored.lost.n_ranges(), 0, "where the data lies is known");
     kvs.read_chunk("big", 3).unwrap_err();
     assert_eq!(kvs.read_chunk("big", 18).unwrap(), b"grown");
+}
+
+/// Two files of ten chunks, of which the first is changed in the second and in the third snapshot,
+/// and the other one in the third; `between` is done with the second one.
+fn changed_in_three(between: impl FnOnce(&mut Fixture)) -> Fixture {
+    let kvs = FakeKvs::new(CHUNK).file("a", &noise(5120, 1)).file("b", &noise(5120, 2));
+    let mut fixture = Fixture::new(kvs, Keys::generate().unwrap());
+    fixture.persist();
+    fixture.change(|kvs| kvs.write("a", 1024, &noise(512, 3)));
+    between(&mut fixture);
+    fixture.change(|kvs| kvs.write("a", 2560, b"later").write("b", 512, b"later"));
+    fixture.persist();
+    fixture
+}
+
+/// The chunks of a file that cannot be read. All others are what they were.
+fn unreadable(fixture: &Fixture, kvs: &FakeKvs, name: &str) -> Vec<u64> {
+    let whole = fixture.kvs.read(name).unwrap();
+    let mut unreadable = Vec::new();
+    for (number, chunk) in (0..).zip(whole.chunks(CHUNK as usize)) {
+        match kvs.read_chunk(name, number) {
+            Ok(read) => assert_eq!(read, chunk, "{name}, chunk {number}"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Damaged);
+                unreadable.push(number);
+            }
+        }
+    }
+    unreadable
+}
+
+fn remove(fixture: &Fixture, snapshot: u64, kind: &str) {
+    let of_snapshot = format!("/s{snapshot:010}-");
+    let store = fixture.store();
+    let names = store.names(&Call::bulk(), "").unwrap();
+    let is_it =
+        |name: &&ObjectName| name.as_str().contains(&of_snapshot) && name.as_str().contains(kind);
+    assert!(names.iter().any(|name| is_it(&name)), "{kind} of snapshot {snapshot}");
+    for name in names.iter().filter(is_it) {
+        std::fs::remove_file(fixture.root().join(name.as_str())).unwrap();
+    }
+}
+
+#[test]
+fn older_data_never_stands_for_what_a_lost_tarball_held() {
+    let fixture = changed_in_three(|fixture| drop(fixture.persist()));
+    remove(&fixture, 2, ".tar");
+    let (kvs, restored, damages) = restore(&fixture);
+    assert_eq!(damages.len(), 1, "{damages:?}");
+    assert_eq!(unreadable(&fixture, &kvs, "a"), [2], "the log says what it was");
+    assert_eq!(unreadable(&fixture, &kvs, "b"), []);
+    assert_eq!(restored.lost.n_ranges(), 1, "{:?}", restored.lost);
+    // Without its log it may have been anything.
+    remove(&fixture, 2, ".log");
+    let (kvs, _, _) = restore(&fixture);
+    assert_eq!(unreadable(&fixture, &kvs, "a"), [0, 1, 2, 3, 4, 6, 7, 8, 9]);
+    assert_eq!(unreadable(&fixture, &kvs, "b"), [0, 2, 3, 4, 5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn what_was_tried_again_in_a_lost_tarball_is_in_doubt_as_a_whole() {
+    let fixture = changed_in_three(|fixture| {
+        let ino = fixture.kvs.ino("a");
+        let faults = Faults::of(ErrorKind::Failed).inode(ino);
+        let report = fixture.persist_with(&faults).unwrap();
+        assert_eq!(report.failed, [ino]);
+        fixture.change(|kvs| kvs.write("b", 1024, b"more"));
+        fixture.persist();
+    });
+    remove(&fixture, 3, ".tar");
+    let (kvs, _, damages) = restore(&fixture);
+    assert_eq!(damages.len(), 1, "{damages:?}");
+    assert_eq!(unreadable(&fixture, &kvs, "b"), [2]);
+    assert_eq!(unreadable(&fixture, &kvs, "a"), [0, 1, 2, 3, 4, 6, 7, 8, 9]);
 }
 
 /// Each part holds inodes that changed before the part did.
