@@ -144,14 +144,14 @@ impl StoreDir {
 
     /// Brings the index up to what a crash kept from it.
     pub(crate) fn catch_up(&self, history: &History) -> Result<(), StoreError> {
-        let (local, keys): (&dyn ObjectStore, _) = (self.local.as_ref(), &self.keys);
+        let keys = &self.keys;
         let newest = history.archive(self.stores(), keys, self.filesystem)?;
         let newest = newest.snapshots().next_back().map(|newest| newest.snapshot);
         let last = newest.max(Some(SnapshotId::new(self.config.snapshot_floor)));
         let snapshot = last.map_or(SnapshotId::new(1), SnapshotId::next);
         let (epoch, writer) = (Epoch::new(self.config.epoch), self.writer);
         let next = NextStep { epoch, snapshot, writer };
-        Ok(history.catch_up(local, keys, self.filesystem, next)?)
+        Ok(history.catch_up(&self.stores(), keys, self.filesystem, next)?)
     }
 
     /// The stores in which tarballs are looked for, in this order.

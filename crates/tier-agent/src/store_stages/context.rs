@@ -70,19 +70,24 @@ impl StageContext {
     /// The history that the index includes. A manifest that the local store has lost is read from
     /// the cloud, by its digest.
     pub(super) fn archive(&self) -> Result<Archive<'_>, AgentError> {
-        let StorePorts { local, cloud, former_clouds, keys, filesystem, history, .. } = &self.ports;
+        let StorePorts { keys, filesystem, history, .. } = &self.ports;
+        Ok(history.archive(self.stores(), keys, *filesystem)?)
+    }
+
+    /// The copies of the archive, the local one first.
+    pub(super) fn stores(&self) -> Vec<&dyn ObjectStore> {
+        let StorePorts { local, cloud, former_clouds, .. } = &self.ports;
         let local: &dyn ObjectStore = local.as_ref();
         let cloud = cloud.iter().map(|cloud| cloud.store.as_ref());
         let former = former_clouds.iter().map(AsRef::as_ref);
-        let stores = std::iter::once(local).chain(cloud).chain(former).collect();
-        Ok(history.archive(stores, keys, *filesystem)?)
+        std::iter::once(local).chain(cloud).chain(former).collect()
     }
 
     /// Brings the index up to what a crash, or an attempt that failed late, kept from it.
     pub(super) fn catch_up(&self, next: SnapshotId) -> Result<(), AgentError> {
-        let StorePorts { local, keys, filesystem, history, epoch, writer, .. } = &self.ports;
+        let StorePorts { keys, filesystem, history, epoch, writer, .. } = &self.ports;
         let next = NextStep { epoch: *epoch, snapshot: next, writer: *writer };
-        Ok(history.catch_up(local.as_ref(), keys, *filesystem, next)?)
+        Ok(history.catch_up(&self.stores(), keys, *filesystem, next)?)
     }
 
     /// Where a snapshot must be verified before anything of it is evicted; `None` while that is not

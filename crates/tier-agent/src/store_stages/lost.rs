@@ -25,7 +25,7 @@ use tier_persist::{
     tarball_of,
 };
 use tier_status::{Event, Place, StatusSink};
-use tier_types::{Call, ErrorKind, HasKind, ObjectStore, PortError, SnapshotId};
+use tier_types::{Call, ErrorKind, HasKind, PortError, SnapshotId};
 
 use super::checkpoint;
 use super::context::{StageContext, header_of};
@@ -178,10 +178,7 @@ pub(super) fn is_anywhere(
     stop: &AtomicBool,
 ) -> Result<bool, AgentError> {
     let call = Call::bulk().cancelled_by(stop);
-    let local: &dyn ObjectStore = context.ports.local.as_ref();
-    let cloud = context.ports.cloud.iter().map(|cloud| cloud.store.as_ref());
-    let former = context.ports.former_clouds.iter().map(AsRef::as_ref);
-    for store in std::iter::once(local).chain(cloud).chain(former) {
+    for store in context.stores() {
         match check_object(&call, store, object) {
             Ok(()) => return Ok(true),
             Err(error) if is_lost(error.kind()) => {}

@@ -1,7 +1,7 @@
 //! Catching up: an index that is behind its archive, brought up to it.
 //!
 //! It is behind after a crash between a manifest and the index, and after a crash that took what
-//! was applied and not yet flushed. The index says which manifest was the last that it has all of.
+//! was applied and not yet flushed, which may be some dozen small snapshots. The index says which manifest was the last that it has all of.
 //! What is after that one has a name that is known: the next number of the writer's epoch. So a
 //! store that was closed in order is opened with one question.
 //!
@@ -69,14 +69,17 @@ impl Archive<'_> {
 
 impl History {
     /// Brings the index up to what a crash kept from it: the manifests of the writer's epoch behind
-    /// the last one that it includes.
+    /// the last one that it includes. Of these stores the first is the archive's own, and says which
+    /// there are; tarballs come from any that has them.
     pub fn catch_up(
         &self,
-        store: &dyn ObjectStore,
+        stores: &[&dyn ObjectStore],
         keys: &Keys,
         filesystem: FilesystemId,
         mut next: NextStep,
     ) -> Result<(), PersistError> {
+        let nowhere = || PersistError::Missing("a store for the archive".into());
+        let store = *stores.first().ok_or_else(nowhere)?;
         if self.index().applied()?.is_none() {
             return Archive::open(store, keys, filesystem)?.catch_up(self.index());
         }
@@ -101,7 +104,7 @@ impl History {
                 link.check_continues(before, filesystem)?;
             }
             tracing::info!(snapshot = %next.snapshot, "a crash kept a snapshot from the index");
-            let source = TarballSource { stores: &[store], keys, filesystem };
+            let source = TarballSource { stores, keys, filesystem };
             let apply = Apply { source, mode: ScanMode::Tables };
             apply.tarballs(&mut writer, listed(&manifest), &mut Watch::default())?;
             apply::set_applied(&mut writer, &link)?;

@@ -14,8 +14,8 @@ use std::path::PathBuf;
 
 use tier_index::{Extent, ExtentContent, TarballId};
 use tier_types::{
-    Change, ChunkNo, ChunkRange, ChunkRun, ChunkState, Epoch, FileUpdate, Ino, PortError,
-    SnapshotId, Xid, XidRange,
+    Change, ChunkNo, ChunkRange, ChunkRun, ChunkState, Epoch, FileAttr, FileUpdate, Ino,
+    InodeState, PortError, SnapshotId, Xid, XidRange,
 };
 
 use crate::error::PersistError;
@@ -195,8 +195,11 @@ impl<'a, I> DoubtedRuns<'a, I> {
     pub(super) fn new(
         extents: I,
         doubtful: &'a [Doubtful],
-        (ino, xid, n_chunks): (Ino, Xid, u64),
+        inode: &InodeState,
+        chunk_bytes: u32,
     ) -> Self {
+        let FileAttr { ino, xid, size_bytes, .. } = inode.attr;
+        let n_chunks = size_bytes.div_ceil(u64::from(chunk_bytes));
         let chunks = doubtful.iter().map(|step| (step, step.chunks(ino, xid)));
         let doubts: Vec<_> = chunks.filter(|(_, chunks)| !chunks.is_empty()).collect();
         let ranges = doubts.iter().flat_map(|(_, chunks)| chunks.iter());

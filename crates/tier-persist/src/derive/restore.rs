@@ -136,9 +136,8 @@ impl Restore<'_> {
         let chunk_bytes = self.index.chunk_bytes();
         let extents =
             Extents { index: self.index, ino, at: Some(ChunkNo::new(0)), page: Vec::new() };
-        let n_chunks = size_bytes.div_ceil(u64::from(chunk_bytes));
         // What a step may have held of it that cannot be read is lost, whatever was there before.
-        let runs = DoubtedRuns::new(extents, self.doubtful, (ino, inode.attr.xid, n_chunks));
+        let runs = DoubtedRuns::new(extents, self.doubtful, inode, chunk_bytes);
         let lost = &mut self.restored.lost;
         // On their way to the filesystem, because the map of a large file is in no memory.
         let mut noted = runs.inspect(|run| {

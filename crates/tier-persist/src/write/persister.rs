@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use tier_index::{Index, TarballId};
@@ -37,6 +37,11 @@ use crate::write::pipeline::{self, jobs::JobQueue};
 use crate::write::planner::{Planned, Planner};
 use crate::write::request::{EpochBegin, PersistReport, PersistRequest};
 use crate::write::unread::{Sorted, UnreadRuns};
+
+/// Tables of so many bytes are applied again after a crash, at most.
+const UNFLUSHED_BYTES_MAX: u64 = 4 << 20;
+/// A step counts as these, so that there are some dozen of them at most.
+const STEP_BYTES: u64 = 64 << 10;
 
 /// Writes snapshots of one filesystem into a local store.
 ///
@@ -110,6 +115,8 @@ pub struct Persister {
     options: PersistOptions,
     /// An attempt has failed, and may have left tarballs.
     has_leftovers: AtomicBool,
+    /// What it would cost to apply again what is not flushed.
+    unflushed_bytes: AtomicU64,
 }
 
 impl std::fmt::Debug for Persister {
@@ -130,8 +137,8 @@ impl Persister {
         options: PersistOptions,
     ) -> Self {
         options.assert_sound();
-        let has_leftovers = AtomicBool::new(false);
-        Self { filesystem, store, keys, index, clock, options, has_leftovers }
+        let (has_leftovers, unflushed_bytes) = Default::default();
+        Self { filesystem, store, keys, index, clock, options, has_leftovers, unflushed_bytes }
     }
 
     /// Persists a snapshot. When this returns without an error it is durable in the local store,
@@ -446,7 +453,15 @@ impl Persister {
         apply.tarballs(&mut writer, apply::listed(manifest), &mut Watch::default())?;
         let link = ChainLink::of(manifest, &object, self.keys.encrypts())?;
         apply::set_applied(&mut writer, &link)?;
-        writer.flush()?;
+        // What is not flushed a crash takes, and recovery applies it again. Of many small snapshots
+        // each would make files of its own, and every flush looks at all files that there are.
+        let cost = link.summary.table_bytes.saturating_add(STEP_BYTES);
+        let unflushed =
+            self.unflushed_bytes.fetch_add(cost, Ordering::Relaxed).saturating_add(cost);
+        if unflushed >= UNFLUSHED_BYTES_MAX {
+            writer.flush()?;
+            self.unflushed_bytes.store(0, Ordering::Relaxed);
+        }
         Ok(status.report(Event::Indexed)?)
     }
 }
