@@ -43,7 +43,7 @@ use tier_evict::{EvictReport, PassGoal};
 use tier_types::{SnapshotId, Xid};
 
 use crate::decide::{AgentState, AgentStep, next_step};
-use crate::stages::{PersistedSnapshot, Stages};
+use crate::stages::{LostAndFound, PersistedSnapshot, Stages};
 use crate::thread_control::{PendingCount, StopFlag};
 use crate::threads::start_thread;
 use crate::{AgentError, Task};
@@ -63,6 +63,8 @@ pub struct AgentReport {
     /// Snapshots of which no copy had everything: what the filesystem has of that is persisted
     /// again.
     pub persisted_again: Vec<SnapshotId>,
+    /// Snapshots of which a copy has something again that was lost.
+    pub found_again: Vec<SnapshotId>,
 }
 
 type Answer = Result<AgentReport, AgentError>;
@@ -232,8 +234,9 @@ impl Worker {
                 return Ok(AgentReport::default());
             }
             Task::PersistLost(snapshots) => {
-                let persisted_again = self.stages.persist_lost(&snapshots, stop)?;
-                return Ok(AgentReport { persisted_again, ..AgentReport::default() });
+                let LostAndFound { lost, found } = self.stages.persist_lost(&snapshots, stop)?;
+                let report = AgentReport::default();
+                return Ok(AgentReport { persisted_again: lost, found_again: found, ..report });
             }
             Task::Evict(goal) => wanted.eviction = Some(goal),
             Task::EvictDryRun(goal) => return self.evict_dry_run(goal),

@@ -29,15 +29,17 @@ mod scheduler;
 
 mod single_flight;
 
+mod archived_log;
 mod recaller;
 mod status_book;
 mod store_stages;
 
 pub use agent::{AgentReport, TieringOutAgent};
+pub use archived_log::read_archived_log;
 pub use error::AgentError;
 pub use recaller::{Recaller, RecallerOptions};
 pub use scheduler::{Scheduler, SchedulerInputs, SchedulerStatus};
-pub use stages::{PersistedSnapshot, Stages};
+pub use stages::{LostAndFound, PersistedSnapshot, Stages};
 pub use status_book::StatusBook;
 pub use store_stages::{CloudPort, Floor, StorePorts, StoreStages};
 pub use task::Task;

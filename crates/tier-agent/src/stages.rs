@@ -9,6 +9,15 @@ use tier_types::{SnapshotId, Xid};
 use crate::AgentError;
 use crate::decide::AgentState;
 
+/// What a repair did with snapshots of which no copy had all objects.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LostAndFound {
+    /// Those of which something is lost now: what the filesystem has of it is persisted again.
+    pub lost: Vec<SnapshotId>,
+    /// Those of which a copy has something again that was lost.
+    pub found: Vec<SnapshotId>,
+}
+
 /// A snapshot that was persisted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PersistedSnapshot {
@@ -40,13 +49,13 @@ pub trait Stages: Send {
     /// of it is damaged there.
     fn take_back(&mut self, snapshot: SnapshotId) -> Result<(), AgentError>;
 
-    /// Persists again what these snapshots have in objects that no copy has whole. Returns those of
-    /// which something was lost.
+    /// Persists again what these snapshots have in objects that no copy has whole, and takes in again
+    /// what one has that was lost.
     fn persist_lost(
         &mut self,
         snapshots: &[SnapshotId],
         stop: &AtomicBool,
-    ) -> Result<Vec<SnapshotId>, AgentError>;
+    ) -> Result<LostAndFound, AgentError>;
 
     /// Evicts from what is safe up to this transaction.
     fn evict(

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, DEFAULT_COLUMN_FAMILY_NAME, Direction, FlushOptions, IteratorMode, Options,
-    ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompactionStyle,
+    DBCompressionType, DBRawIterator, DEFAULT_COLUMN_FAMILY_NAME, Direction, FlushOptions,
+    IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use tier_types::ErrorKind;
 
@@ -179,6 +179,11 @@ impl Database {
             table_options.set_write_buffer_size(options.write_buffer_bytes);
             // Inodes come in order: new files hardly overlap, and few of them need no merging.
             table_options.set_level_zero_file_num_compaction_trigger(8);
+            if matches!(table, Table::Tarballs | Table::Chain) {
+                // They grow at their ends alone, by a little with each snapshot. In levels every
+                // file would stay where it is and what it is, and each flush looks at all of them.
+                table_options.set_compaction_style(DBCompactionStyle::Universal);
+            }
             ColumnFamilyDescriptor::new(table.name(), table_options)
         });
         // Nothing is in the default table, but after a full disk RocksDB goes on only when the

@@ -47,6 +47,8 @@ pub struct RepairReport {
     /// Snapshots of which no copy had everything: what the filesystem has of that is persisted
     /// again.
     pub persisted_again: Vec<SnapshotId>,
+    /// Snapshots of which a copy has something again that was lost.
+    pub found_again: Vec<SnapshotId>,
     /// What the archive has as lost, because the filesystem does not have it either.
     pub lost: LostRanges,
     /// What is damaged in every copy.
@@ -107,12 +109,20 @@ impl Store {
         let has_cloud = there.is_some();
         let in_cloud = there.map(|there| there.damaged).unwrap_or_default();
         if self.dir().writer.is_some() {
-            let damaged: Vec<_> = here.damaged.union(&in_cloud).copied().collect();
-            if !damaged.is_empty() {
-                let done = self.agent()?.perform(Task::PersistLost(damaged), stop)?;
-                report.persisted_again = done.persisted_again;
+            let mut suspects: BTreeSet<_> = here.damaged.union(&in_cloud).copied().collect();
+            // A copy may have again what was lost.
+            let has_lost = |status: &&SnapshotStatus| !status.lost_objects.is_empty();
+            let statuses = self.book().all()?;
+            suspects.extend(statuses.iter().filter(has_lost).map(|s| s.header.snapshot));
+            suspects.retain(|snapshot| archive.snapshot(*snapshot).is_some());
+            if !suspects.is_empty() {
+                let task = Task::PersistLost(suspects.into_iter().collect());
+                let done = self.agent()?.perform(task, stop)?;
+                (report.persisted_again, report.found_again) =
+                    (done.persisted_again, done.found_again);
             }
-            let mut unsafe_now: BTreeSet<_> = report.persisted_again.iter().copied().collect();
+            let done = report.persisted_again.iter().chain(&report.found_again);
+            let mut unsafe_now: BTreeSet<_> = done.copied().collect();
             if has_cloud {
                 unsafe_now.extend(in_cloud);
             }

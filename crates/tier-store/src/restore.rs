@@ -10,21 +10,19 @@
 //! the newest manifest that this identity signed, or a signer that the operator names. Anything
 //! else that has the name of a manifest is gone past.
 
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tier_agent::StatusBook;
+use tier_agent::{StatusBook, read_archived_log};
 use tier_cloud::DirStore;
-use tier_log::{NetChanges, NetChangesOptions, OpenedSegment};
 use tier_persist::{
-    Archive, ArchivedSegment, Damage, FilesystemId, Head, Heads, Keys, LostRanges, RestoredInodes,
-    Signer, SnapshotSummary, StoredObject, UnreadManifest, Watch, check_object,
+    Archive, Damage, FilesystemId, Head, Heads, Keys, LostRanges, RestoredInodes, Signer,
+    SnapshotSummary, StoredObject, UnreadManifest, Watch, check_object,
 };
 use tier_status::{Event, Place, StatusHeader, StatusSink};
 use tier_types::{
-    Call, Clock, CloudId, Epoch, ErrorKind, FileUpdate, HasKind, Ino, MountedInstance, ObjectStore,
-    PortError, Recall, SnapshotId, StoredContent, SystemClock, Xid, XidRange,
+    Call, Clock, CloudId, Epoch, ErrorKind, HasKind, Ino, MountedInstance, ObjectStore, PortError,
+    Recall, SnapshotId, StoredContent, SystemClock, Xid,
 };
 
 use crate::cloud::{id, open_cloud};
@@ -217,28 +215,18 @@ fn fill(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Filled, StoreError> {
     let index = open_index(&index_dirs::current(layout)?, config)?;
-    let read_log = |segments, range| read_log(layout, segments, range);
-    let salvaged = archive.salvage_index(&index, &read_log, &mut Watch::default())?;
+    let spill_dir = layout.root();
+    let salvaged = archive.salvage_index(
+        &index,
+        &|segments, range, show| read_archived_log(spill_dir, segments, range, show),
+        &mut Watch::default(),
+    )?;
     let instance = target.create(layout.root(), config, floor)?;
     let restored = archive.restore_into(&index, instance.as_ref(), &salvaged, progress)?;
     target.finish()?;
     let checkpoint = salvaged.checkpoint(archive);
     let damages = salvaged.damages.into_iter().chain(restored.damages.iter().cloned()).collect();
     Ok(Filled { restored, damages, checkpoint })
-}
-
-/// What archived segments of the log say that a range of transactions changed.
-fn read_log(
-    layout: &Layout,
-    segments: Vec<ArchivedSegment>,
-    range: XidRange,
-) -> Result<Vec<FileUpdate>, PortError> {
-    let segments = segments.into_iter().map(|ArchivedSegment { range, name, content }| {
-        Ok(OpenedSegment { range, name, source: Box::new(Cursor::new(content)) })
-    });
-    let options = NetChangesOptions::new(layout.root());
-    let changes = NetChanges::of_segments(segments, range, &options)?;
-    Ok(changes.collect::<Result<_, _>>()?)
 }
 
 /// The archive up to and including a snapshot, or the last one that is complete.

@@ -9,7 +9,7 @@ use tier_types::{SnapshotId, Xid};
 
 use super::*;
 use crate::decide::AgentState;
-use crate::stages::{PersistedSnapshot, Stages};
+use crate::stages::{LostAndFound, PersistedSnapshot, Stages};
 
 const SCHEDULE: Schedule = Schedule {
     snapshot_interval: Duration::from_mins(5),
@@ -68,7 +68,7 @@ impl Stages for FakeStages {
         &mut self,
         _: &[SnapshotId],
         _: &AtomicBool,
-    ) -> Result<Vec<SnapshotId>, AgentError> {
+    ) -> Result<LostAndFound, AgentError> {
         unreachable!("nothing is lost here")
     }
 

@@ -20,33 +20,40 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 
 use tier_index::TarballId;
+use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
     Archive, PersistError, Persister, SnapshotSummary, StepKind, StoredObject, check_object,
     tarball_of,
 };
-use tier_status::{Event, Place, StatusSink};
-use tier_types::{Call, ErrorKind, HasKind, PortError, SnapshotId};
+use tier_status::{Event, StatusSink};
+use tier_types::{Call, ErrorKind, HasKind, Ino, ObjectName, PortError, SnapshotId};
 
 use super::checkpoint;
 use super::context::{StageContext, header_of};
 use super::persist::{Again, persist_again};
+use super::ports::StorePorts;
 use crate::AgentError;
+use crate::archived_log::read_archived_log;
+use crate::stages::LostAndFound;
 
-/// What no copy has of one snapshot.
+/// What is new of one snapshot.
 struct Lost {
     summary: SnapshotSummary,
-    /// None if all of it is known, and only a checkpoint is missing that does without it.
+    /// Objects that no copy has. Without any all of them are known, or a checkpoint is missing that
+    /// does without them.
     objects: Vec<StoredObject>,
+    /// Objects that were lost, and that a copy has again.
+    found: Vec<StoredObject>,
 }
 
-/// Persists again what these snapshots have in objects that no copy has whole. Returns those of
-/// which something was lost.
+/// Persists again what these snapshots have in objects that no copy has whole, and takes in again
+/// what one has that was lost.
 pub(super) fn persist_lost(
     context: &StageContext,
     persister: &Persister,
     snapshots: &[SnapshotId],
     stop: &AtomicBool,
-) -> Result<Vec<SnapshotId>, AgentError> {
+) -> Result<LostAndFound, AgentError> {
     if context.ports.writer.is_none() {
         return Err(AgentError::Follower);
     }
@@ -54,38 +61,106 @@ pub(super) fn persist_lost(
                    cloud_id in tier.toml to what its object tier-cloud says";
     let unknown = || PortError::new(ErrorKind::Denied, unknown);
     let place = context.safe_place().ok_or_else(unknown)?;
-    let lost = look(context, &place, snapshots, stop)?;
-    if lost.is_empty() {
-        return Ok(Vec::new());
+    let all = look(context, snapshots, stop)?;
+    if all.is_empty() {
+        return Ok(LostAndFound::default());
     }
-    for Lost { summary, objects } in &lost {
-        let snapshot = summary.snapshot;
-        tracing::warn!(%snapshot, n_lost = objects.len(), "no copy has all objects of a snapshot");
+    for Lost { summary, objects, found } in &all {
+        let (snapshot, n_lost, n_found) = (summary.snapshot, objects.len(), found.len());
+        tracing::warn!(%snapshot, n_lost, n_found, "no copy had all objects of a snapshot");
         let status = context.status_sink(header_of(summary))?;
-        status.take_back(place.clone(), "an object of it is lost in every copy")?;
+        status.take_back(place.clone(), "an object of it is lost in every copy, or was")?;
     }
-    let objects = lost.iter().flat_map(|lost| &lost.objects);
-    let tarballs: BTreeSet<TarballId> = objects.filter_map(|o| tarball_of(&o.name)).collect();
+    let tarballs: BTreeSet<TarballId> =
+        all.iter().flat_map(|lost| &lost.objects).filter_map(|o| tarball_of(&o.name)).collect();
+    let inodes = what_lay_in(context, &all, &tarballs)?;
     let index = context.ports.history.index();
     let forget = || Ok(index.writer().lose(&tarballs)?);
-    let again = Again { inodes: index.inodes_in(&tarballs)?, before_checkpoint: &forget };
+    let again = Again { inodes, before_checkpoint: &forget };
     let checkpoint = persist_again(context, persister, &again, stop)?;
     // Last of all: until then all of this is done again.
+    record(context, &all, checkpoint)?;
+    let of = |is_it: &dyn Fn(&Lost) -> bool| {
+        all.iter().filter(|lost| is_it(lost)).map(|lost| lost.summary.snapshot).collect()
+    };
+    Ok(LostAndFound { lost: of(&|l| l.found.is_empty()), found: of(&|l| !l.found.is_empty()) })
+}
+
+/// The inodes that are to be persisted again. What a copy has again is taken into the index first.
+fn what_lay_in(
+    context: &StageContext,
+    all: &[Lost],
+    tarballs: &BTreeSet<TarballId>,
+) -> Result<Vec<Ino>, AgentError> {
+    let index = context.ports.history.index();
     let archive = context.archive()?;
-    for Lost { summary, objects } in &lost {
+    let mut inodes: BTreeSet<Ino> = index.inodes_in(tarballs)?.into_iter().collect();
+    for Lost { summary, objects, found } in all {
+        let snapshot = summary.snapshot;
+        if !found.is_empty() {
+            let known = context.status(summary)?.map(|s| s.lost_objects).unwrap_or_default();
+            let is_found = |name: &ObjectName| found.iter().any(|found| found.name == *name);
+            let is_lost = |name: &ObjectName| {
+                known.contains_key(name.as_str()) && !is_found(name)
+                    || objects.iter().any(|lost| lost.name == *name)
+            };
+            archive.take_in_again(index, snapshot, &is_lost)?;
+        }
+        // An index that was made when the tarball was lost already has nothing of it, and the log
+        // tells what that was. Of a step whose manifest was lost by then it was told in the restore.
+        let is_unknown =
+            |id: TarballId| -> Result<bool, AgentError> { Ok(index.tarball_row(id)?.is_none()) };
+        let mut of_it = objects.iter().filter_map(|object| tarball_of(&object.name));
+        let has_unknown = of_it.try_fold(false, |any, id| is_unknown(id).map(|is| any || is))?;
+        if has_unknown && !summary.is_lost {
+            inodes.extend(changed_in(context, &archive, snapshot)?);
+        }
+    }
+    Ok(inodes.into_iter().collect())
+}
+
+/// The inodes that a snapshot persisted, as the log has it: this store's own, or the archive's.
+fn changed_in(
+    context: &StageContext,
+    archive: &Archive<'_>,
+    snapshot: SnapshotId,
+) -> Result<Vec<Ino>, AgentError> {
+    let StorePorts { log, spill_dir, .. } = &context.ports;
+    let options = NetChangesOptions::new(spill_dir);
+    let inodes = archive.inodes_of(snapshot, &|segments, range, show| {
+        let own = NetChanges::of_range(log.as_ref(), range, &options);
+        let Ok(changes) = own else {
+            return read_archived_log(spill_dir, segments, range, show);
+        };
+        for update in changes {
+            show(update?);
+        }
+        Ok(())
+    })?;
+    let problem = "neither the index nor a log says what lay in a tarball that no copy has, so that \
+                   nothing is given up: look for another copy of it, or of its log segment";
+    let unknown = || PortError::new(ErrorKind::Damaged, format!("snapshot {snapshot}: {problem}"));
+    Ok(inodes.ok_or_else(unknown)?)
+}
+
+fn record(context: &StageContext, all: &[Lost], checkpoint: SnapshotId) -> Result<(), AgentError> {
+    let archive = context.archive()?;
+    for Lost { summary, objects, found } in all {
         let without = (summary.kind != StepKind::Checkpoint).then_some(checkpoint);
         let status = context.status_sink(header_of(summary))?;
         for object in objects {
             report_lost(context, &archive, summary, object, without, &status)?;
         }
+        for object in found {
+            status.report(Event::ObjectFound { name: object.name.to_string() })?;
+        }
     }
-    Ok(lost.into_iter().map(|lost| lost.summary.snapshot).collect())
+    Ok(())
 }
 
-/// What no copy has of these snapshots, where that is not known, or no checkpoint does without it.
+/// What is new of these snapshots, each of which has something.
 fn look(
     context: &StageContext,
-    place: &Place,
     snapshots: &[SnapshotId],
     stop: &AtomicBool,
 ) -> Result<Vec<Lost>, AgentError> {
@@ -95,24 +170,18 @@ fn look(
         let missing = || PersistError::Missing(format!("snapshot {snapshot}"));
         let summary = archive.snapshot(*snapshot).ok_or_else(missing)?;
         let known = context.status(summary)?.map(|status| status.lost_objects).unwrap_or_default();
-        let (mut lost, mut found) = (Vec::new(), Vec::new());
+        let (mut objects, mut found) = (Vec::new(), Vec::new());
         for object in objects_left(context, &archive, summary)? {
             let is_known = known.contains_key(object.name.as_str());
             match is_anywhere(context, &object, stop)? {
-                false if !is_known => lost.push(object),
+                false if !is_known => objects.push(object),
                 true if is_known => found.push(object),
                 true | false => {}
             }
         }
-        if !found.is_empty() {
-            let status = context.status_sink(header_of(summary))?;
-            status.take_back(place.clone(), "a copy has an object again that was lost")?;
-            for object in found {
-                status.report(Event::ObjectFound { name: object.name.to_string() })?;
-            }
-        }
-        if !lost.is_empty() || checkpoint::is_missing(context, &archive, summary)? {
-            all.push(Lost { summary: summary.clone(), objects: lost });
+        let is_new = !objects.is_empty() || !found.is_empty();
+        if is_new || checkpoint::is_missing(context, &archive, summary)? {
+            all.push(Lost { summary: summary.clone(), objects, found });
         }
     }
     Ok(all)

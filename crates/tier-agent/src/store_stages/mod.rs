@@ -23,7 +23,7 @@ use tier_types::{SnapshotId, Xid};
 
 use crate::AgentError;
 use crate::decide::AgentState;
-use crate::stages::{PersistedSnapshot, Stages};
+use crate::stages::{LostAndFound, PersistedSnapshot, Stages};
 use context::StageContext;
 use evict::PassWanted;
 
@@ -109,7 +109,7 @@ impl Stages for StoreStages {
         &mut self,
         snapshots: &[SnapshotId],
         stop: &AtomicBool,
-    ) -> Result<Vec<SnapshotId>, AgentError> {
+    ) -> Result<LostAndFound, AgentError> {
         lost::persist_lost(&self.context, &self.persister, snapshots, stop)
     }
 

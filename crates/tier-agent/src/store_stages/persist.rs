@@ -114,9 +114,9 @@ pub(super) fn persist_again(
 /// An error if one of these could not be read in full: what the filesystem has of it may be there the
 /// next time, and must not become lost.
 fn check_are_persisted(inodes: &[Ino], report: &PersistReport) -> Result<(), AgentError> {
-    let Some(failed) = report.failed.iter().find(|failed| inodes.contains(failed)) else {
-        return Ok(());
-    };
+    // Of what is damaged nothing will be there the next time either.
+    let may_come = |ino: &&Ino| inodes.contains(ino) && !report.unreadable.contains(ino);
+    let Some(failed) = report.failed.iter().find(may_come) else { return Ok(()) };
     let problem = format!(
         "inode {failed}, which lies in an object that no copy has, could not be read in full: \
          nothing is given up; see why (tier status), and repeat the repair"

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tier_agent::decide::AgentState;
-use tier_agent::{AgentError, PersistedSnapshot, Stages, Task, TieringOutAgent};
+use tier_agent::{AgentError, LostAndFound, PersistedSnapshot, Stages, Task, TieringOutAgent};
 use tier_evict::{EvictReport, PassGoal};
 use tier_persist::PersistReport;
 use tier_types::{ErrorKind, HasKind, PortError, SnapshotId, Xid};
@@ -82,7 +82,7 @@ impl Stages for FakeStages {
         &mut self,
         _: &[SnapshotId],
         _: &AtomicBool,
-    ) -> Result<Vec<SnapshotId>, AgentError> {
+    ) -> Result<LostAndFound, AgentError> {
         unreachable!("nothing is lost here")
     }
 

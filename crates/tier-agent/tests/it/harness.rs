@@ -300,8 +300,13 @@ impl Harness {
             None => archive,
         };
         let index = Arc::new(open_index(&dir.path().join("index")));
-        let no_doubt = |_, _| unreachable!("nothing is damaged");
-        let salvaged = archive.salvage_index(&index, &no_doubt, &mut Watch::default()).unwrap();
+        let salvaged = archive
+            .salvage_index(
+                &index,
+                &|_, _, _| unreachable!("nothing is damaged"),
+                &mut Watch::default(),
+            )
+            .unwrap();
         assert_eq!(salvaged.damages, []);
         if has_all_tables {
             let by_tables = tempfile::tempdir().unwrap();

@@ -62,7 +62,11 @@ fn restore(fakes: &Fakes) -> (String, u64, Duration) {
     let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
     let archive = Archive::open(fakes.cloud.as_ref(), &fakes.keys, fakes.filesystem).unwrap();
     let salvaged = archive
-        .salvage_index(&index, &|_, _| unreachable!("nothing is in doubt"), &mut Watch::default())
+        .salvage_index(
+            &index,
+            &|_, _, _| unreachable!("nothing is in doubt"),
+            &mut Watch::default(),
+        )
         .unwrap();
     let kvs = FakeKvs::empty(CHUNK, Arc::new(NoRecall), fakes.kvs.log().last_xid());
     archive.restore_into(&index, &kvs, &salvaged, &mut |_| {}).unwrap();

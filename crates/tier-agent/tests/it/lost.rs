@@ -1,14 +1,17 @@
 //! Tarballs that no copy has: persisted again, whatever crashes meanwhile.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tier_agent::{Stages, Task};
 use tier_cloud::DirStore;
-use tier_persist::LostRanges;
+use tier_evict::PassGoal;
+use tier_index::{Index, IndexOptions};
+use tier_persist::{Archive, LostRanges, ScanMode, Watch};
 use tier_types::{Call, Ino, ObjectName, ObjectStore, SnapshotId};
 
 use crate::fakes::{CHUNK, Fakes};
-use crate::harness::{Harness, file_name, node, tree};
+use crate::harness::{Harness, dump, file_name, node, tree};
 
 static GO_ON: AtomicBool = AtomicBool::new(false);
 
@@ -113,8 +116,8 @@ fn persisted_again() -> Fakes {
     }
     assert_eq!(fakes.stages.state().unwrap().to_upload, None);
     remove(&[fakes.local.as_ref(), fakes.cloud.as_ref()], 1, ".tar");
-    let lost = fakes.stages.persist_lost(&[SnapshotId::new(1)], &GO_ON).unwrap();
-    assert_eq!(lost, [SnapshotId::new(1)]);
+    let done = fakes.stages.persist_lost(&[SnapshotId::new(1)], &GO_ON).unwrap();
+    assert_eq!((done.lost, done.found), (vec![SnapshotId::new(1)], vec![]));
     fakes
 }
 
@@ -146,8 +149,8 @@ fn another_checkpoint_is_made_when_that_one_has_lost_objects_as_well() {
     let state = fakes.stages.state().unwrap();
     assert_eq!((state.to_upload, state.safe_xid.get()), (None, 0), "nothing does without it");
     // By a repair, also without any change.
-    let lost = fakes.stages.persist_lost(&[SnapshotId::new(1)], &GO_ON).unwrap();
-    assert_eq!(lost, [SnapshotId::new(1)]);
+    let done = fakes.stages.persist_lost(&[SnapshotId::new(1)], &GO_ON).unwrap();
+    assert_eq!((done.lost, done.found), (vec![SnapshotId::new(1)], vec![]));
     while let Some(next) = fakes.stages.state().unwrap().to_upload {
         fakes.stages.upload(next, &GO_ON).unwrap();
     }
@@ -173,25 +176,32 @@ fn what_a_copy_has_again_counts_as_before() {
     drop(fakes.kvs.clone().file("f", &[1; CHUNK as usize]));
     fakes.stages.persist(&GO_ON).unwrap();
     upload(&mut fakes, 2);
+    let safe = fakes.stages.state().unwrap().safe_xid;
+    fakes.stages.evict(safe, PassGoal::Everything, &GO_ON).unwrap();
     let local: &dyn ObjectStore = fakes.local.as_ref();
     let names = local.names(&Call::bulk(), "").unwrap();
     let name = names.into_iter().find(|name| name.as_str().contains(".tar")).unwrap();
-    let mut bytes = Vec::new();
-    local
-        .stream(&Call::bulk(), &name, 0, &mut |piece| {
-            bytes.extend_from_slice(piece);
-            Ok(())
-        })
-        .unwrap();
+    let len_bytes = local.metadata(&Call::bulk(), &name).unwrap().len_bytes;
+    let mut bytes = vec![0; usize::try_from(len_bytes).unwrap()];
+    local.read_range(&Call::bulk(), &name, 0, &mut bytes).unwrap();
     remove(&[fakes.local.as_ref(), fakes.cloud.as_ref()], 1, ".tar");
     fakes.stages.persist_lost(&[SnapshotId::new(1)], &GO_ON).unwrap();
-    local.put(&Call::bulk(), &name, &&bytes[..]).unwrap();
-    assert_eq!(fakes.stages.persist_lost(&[SnapshotId::new(1)], &GO_ON).unwrap(), []);
+    let index = Arc::clone(fakes.history.index());
+    assert_eq!(LostRanges::of_index(&index).unwrap().n_ranges(), 1);
+    fakes.local.put(&Call::bulk(), &name, &&bytes[..]).unwrap();
+    let done = fakes.stages.persist_lost(&[SnapshotId::new(1)], &GO_ON).unwrap();
+    assert_eq!((done.lost, done.found), (vec![], vec![SnapshotId::new(1)]));
+    assert_eq!(LostRanges::of_index(&index).unwrap().n_ranges(), 0);
     while let Some(next) = fakes.stages.state().unwrap().to_upload {
         fakes.stages.upload(next, &GO_ON).unwrap();
     }
     let cloud: &dyn ObjectStore = fakes.cloud.as_ref();
-    assert_eq!(cloud.metadata(&Call::bulk(), &name).unwrap().len_bytes, bytes.len() as u64);
+    assert_eq!(cloud.metadata(&Call::bulk(), &name).unwrap().len_bytes, len_bytes);
     let state = fakes.stages.state().unwrap();
     assert_eq!(state.safe_xid, state.last_xid);
+    let archive = Archive::open(cloud, &fakes.keys, fakes.filesystem).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let restored = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
+    archive.rebuild_index(&restored, ScanMode::Checkpoint, &mut Watch::default()).unwrap();
+    assert_eq!(dump(&restored), dump(&index), "the newest checkpoint says it");
 }

@@ -24,8 +24,15 @@ pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<()> {
         };
         store.store.repair(stop.flag(), &mut progress)?
     };
-    let RepairReport { repaired_here, uploaded, not_uploaded, persisted_again, lost, left } =
-        &report;
+    let RepairReport {
+        repaired_here,
+        uploaded,
+        not_uploaded,
+        persisted_again,
+        found_again,
+        lost,
+        left,
+    } = &report;
     let listed =
         lost::list(&store.fs, lost, "are lost: neither a copy nor the filesystem has them")?;
     let (damages_text, damages) = output::damages(left);
@@ -35,6 +42,9 @@ pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<()> {
     }
     for snapshot in persisted_again {
         text.push_str(&format!("snapshot {snapshot}: no copy had all of it; persisted again\n"));
+    }
+    for snapshot in found_again {
+        text.push_str(&format!("snapshot {snapshot}: a copy has again what was lost of it\n"));
     }
     for snapshot in uploaded {
         text.push_str(&format!("snapshot {snapshot}: uploaded and verified again\n"));
@@ -53,6 +63,7 @@ pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<()> {
         "uploaded": uploaded.iter().copied().map(SnapshotId::get).collect::<Vec<_>>(),
         "persisted_again":
             persisted_again.iter().copied().map(SnapshotId::get).collect::<Vec<_>>(),
+        "found_again": found_again.iter().copied().map(SnapshotId::get).collect::<Vec<_>>(),
         "lost": listed.json,
         "left": damages,
     });

@@ -119,6 +119,7 @@ fn a_store_that_was_restored_is_repaired_before_anything_is_written() {
     tier(&["push", &restored]).ok();
     let run = tier(&["verify", &restored]);
     assert!(run.out.contains("; 0 damaged or missing"), "{}{}", run.out, run.err);
+    assert_eq!(tier(&["cat", &restored, "/second"]).ok(), "second\n".repeat(1000));
     assert!(tier(&["push", &restored]).ok().starts_with("0 snapshots"));
 }
 
@@ -144,4 +145,13 @@ fn a_former_cloud_whose_disk_is_not_mounted_may_have_what_seems_lost() {
     assert_eq!(tier(&["cat", &restored, "/second"]).ok(), "second\n".repeat(1000));
     fs::remove_dir_all(store.at("cloud")).unwrap();
     assert_eq!(tier(&["cat", &restored, "/hello"]).ok(), "hello\n");
+}
+
+#[test]
+fn an_index_that_was_made_past_a_lost_tarball_is_no_reason_to_forget_it() {
+    let store = with_two_snapshots();
+    remove_everywhere(&store, &store.tarballs("store")[0]);
+    assert_eq!(store.run("index rebuild", &["--full-scan"]).code, 3);
+    store.run("repair", &[]).ok();
+    is_whole(&store, "restored");
 }

@@ -1,7 +1,7 @@
 //! Catching up: an index that is behind its archive, brought up to it.
 //!
 //! It is behind after a crash between a manifest and the index, and after a crash that took what
-//! was applied and not yet flushed, which may be some dozen small snapshots. The index says which manifest was the last that it has all of.
+//! was applied and not yet flushed. The index says which manifest was the last that it has all of.
 //! What is after that one has a name that is known: the next number of the writer's epoch. So a
 //! store that was closed in order is opened with one question.
 //!
@@ -69,8 +69,8 @@ impl Archive<'_> {
 
 impl History {
     /// Brings the index up to what a crash kept from it: the manifests of the writer's epoch behind
-    /// the last one that it includes. Of these stores the first is the archive's own, and says which
-    /// there are; tarballs come from any that has them.
+    /// the last one that it includes. Of these stores the first is the archive's own, and says
+    /// which there are; tarballs come from any that has them.
     pub fn catch_up(
         &self,
         stores: &[&dyn ObjectStore],

@@ -9,17 +9,19 @@
 //! transaction of that tells: they are in doubt as a whole too. What a repair persisted again is in
 //! no need of this, because the step that held it first is one of which not all can be read.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use tier_index::{Extent, ExtentContent, TarballId};
 use tier_types::{
-    Change, ChunkNo, ChunkRange, ChunkRun, ChunkState, Epoch, FileAttr, FileUpdate, Ino,
-    InodeState, PortError, SnapshotId, Xid, XidRange,
+    Change, ChunkNo, ChunkRange, ChunkRun, ChunkState, Epoch, FileAttr, FileUpdate, HasKind, Ino,
+    InodeState, PortError, SnapshotId, Xid, XidRange, with_causes,
 };
 
 use crate::error::PersistError;
 use crate::format::names::PackedKind;
+use crate::format::packed::PackedObject;
 use crate::read::chain::Archive;
 use crate::read::link::{ChainLink, StepKind};
 use crate::read::small::is_of_the_object;
@@ -35,37 +37,45 @@ pub struct ArchivedSegment {
     pub content: Vec<u8>,
 }
 
-/// Says which chunks of which inodes a range of transactions changed, by the segments that hold it.
-pub type ReadLog<'a> =
-    &'a dyn Fn(Vec<ArchivedSegment>, XidRange) -> Result<Vec<FileUpdate>, PortError>;
+/// Shows which chunks of which inodes a range of transactions changed, by the segments that hold it.
+/// They come in order, and each is read when it is asked for.
+pub type ReadLog<'a> = &'a dyn Fn(
+    &mut dyn Iterator<Item = Result<ArchivedSegment, PortError>>,
+    XidRange,
+    &mut dyn FnMut(FileUpdate),
+) -> Result<(), PortError>;
 
-/// A step of which not all can be read.
+/// Chunks by inode.
+type Changed = BTreeMap<Ino, Vec<ChunkRange>>;
+
+/// Inodes of a step of which not all can be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Doubtful {
     step: (Epoch, SnapshotId),
-    /// The last transaction before those that it holds.
+    /// Those that it holds if its transactions changed them. An inode has the number of the
+    /// transaction that made it, so that one with a higher number than its last came later.
+    inodes: RangeInclusive<Ino>,
+    /// The last transaction before these.
     after: Xid,
-    /// The last one of them.
-    last: Xid,
+    /// Holes of this transaction or an earlier one are older than the step.
+    holes_until: Xid,
     /// Inodes that an earlier snapshot could not read, and that were tried again.
     retried: Vec<Ino>,
-    /// What its transactions changed, if the log says so.
-    changed: Option<BTreeMap<Ino, Vec<ChunkRange>>>,
+    /// What the transactions changed, if the log says so.
+    changed: Option<Changed>,
 }
 
 const ALL: &[ChunkRange] = &[ChunkRange::ALL];
 
 impl Doubtful {
-    /// The chunks of an inode that the step may have held. Without the log: all of an inode whose
-    /// newest transaction is this one, if it was there by the end of the step and was not left
-    /// alone from before it. An inode has the number of the transaction that made it, so that one
-    /// with a higher number came later.
+    /// The chunks of an inode that the step may have held. Without the log that is all of one whose
+    /// newest transaction is not from before the step.
     fn chunks(&self, ino: Ino, xid: Xid) -> &[ChunkRange] {
-        let was_there = ino.get() <= self.last.get();
         match &self.changed {
             _ if self.retried.contains(&ino) => ALL,
+            _ if !self.inodes.contains(&ino) => &[],
             Some(changed) => changed.get(&ino).map_or(&[], Vec::as_slice),
-            None if xid > self.after && was_there => ALL,
+            None if xid > self.after => ALL,
             None => &[],
         }
     }
@@ -75,8 +85,25 @@ impl Doubtful {
         match (extent.tarball(), extent.content) {
             (Some(TarballId { epoch, snapshot, .. }), _) => (epoch, snapshot) < self.step,
             (None, ExtentContent::Lost) => false,
-            (None, _) => extent.data_xid <= self.after,
+            (None, _) => extent.data_xid <= self.holes_until,
         }
+    }
+
+    /// What the step held of an inode behind its end, if the inode's newest state is from before it:
+    /// as much as it had grown.
+    pub(super) fn grown(
+        &self,
+        ino: Ino,
+        xid: Xid,
+        n_chunks: u64,
+    ) -> impl Iterator<Item = ChunkRange> + '_ {
+        let is_older = xid <= self.after;
+        let changed = self.changed.as_ref().filter(|_| is_older).and_then(|c| c.get(&ino));
+        // What has no end is a cut, and nothing that was there.
+        let bounded = changed.into_iter().flatten().filter(|range| range.end() < ChunkNo::END);
+        bounded.filter_map(move |range| {
+            ChunkRange::new(range.start().max(ChunkNo::new(n_chunks)), range.end())
+        })
     }
 }
 
@@ -88,90 +115,160 @@ impl Archive<'_> {
         position: usize,
         complete: Xid,
         read_log: ReadLog<'_>,
-    ) -> Result<Option<Doubtful>, PersistError> {
+    ) -> Result<Vec<Doubtful>, PersistError> {
         let links = self.links();
-        let Some(link) = links.get(position) else { return Ok(None) };
+        let Some(link) = links.get(position) else { return Ok(Vec::new()) };
         let before = position.checked_sub(1).and_then(|before| links.get(before));
+        let before = before.map(|before| &before.summary);
         let (step, last) = ((link.summary.epoch, link.summary.snapshot), link.summary.last_xid);
-        let retried = before.map(|before| before.summary.failed.clone()).unwrap_or_default();
+        let before_xid = before.map_or(Xid::new(0), |before| before.last_xid);
+        let mut whole = Doubtful {
+            step,
+            inodes: Ino::new(0)..=Ino::new(last.get()),
+            after: complete,
+            holes_until: before_xid,
+            retried: before.map(|before| before.failed.clone()).unwrap_or_default(),
+            changed: None,
+        };
         if link.is_lost() {
             // Without transactions it began an epoch, was a checkpoint, or a repair.
-            let doubt = Doubtful { step, after: complete, last, retried, changed: None };
-            return Ok((last > complete).then_some(doubt));
+            return Ok(Vec::from_iter((last > complete).then_some(whole)));
         }
         // A checkpoint holds what tarballs hold as well.
         if link.summary.kind == StepKind::Checkpoint || link.summary.n_tarballs == 0 {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let after = Xid::new(link.holds_from.get().saturating_sub(1));
-        let changed = self.changed_in(position, read_log)?;
-        Ok(Some(Doubtful { step, after, last, retried, changed }))
+        let mut doubts = Vec::new();
+        let mut first = Ino::new(0);
+        if let Some(covered) = before.and_then(|before| before.covered) {
+            // A part holds what earlier parts reached only where it changed since.
+            let (inodes, after) = (first..=covered, before_xid);
+            let changed = self.changed_in(position, after.next(), &inodes, read_log)?;
+            let retried = Vec::new();
+            doubts.push(Doubtful { step, inodes, after, holes_until: after, retried, changed });
+            first = covered.next();
+        }
+        let end =
+            link.summary.covered.map_or(Ino::new(last.get()), |c| c.min(Ino::new(last.get())));
+        whole.inodes = first..=end;
+        whole.after = Xid::new(link.holds_from.get().saturating_sub(1));
+        whole.holes_until = whole.after;
+        // A repair of what had not changed has no transactions at all.
+        let has_any = link.summary.range.is_some() || !doubts.is_empty();
+        whole.changed = match has_any {
+            true => self.changed_in(position, link.holds_from, &whole.inodes, read_log)?,
+            false => Some(Changed::new()),
+        };
+        doubts.push(whole);
+        Ok(doubts)
     }
 
-    /// What the transactions of a step changed; `None` if not all of their segments can be read.
+    /// What the transactions of a step from this one on changed of these inodes; `None` if not all of
+    /// their segments can be read.
     fn changed_in(
         &self,
         position: usize,
+        from: Xid,
+        inodes: &RangeInclusive<Ino>,
         read_log: ReadLog<'_>,
-    ) -> Result<Option<BTreeMap<Ino, Vec<ChunkRange>>>, PersistError> {
+    ) -> Result<Option<Changed>, PersistError> {
         let links = self.links().get(..=position).unwrap_or_default();
         let Some(link) = links.last() else { return Ok(None) };
-        let Some(range) = XidRange::new(link.holds_from, link.summary.last_xid.next()) else {
-            return Ok(None);
+        let mut changed = Changed::new();
+        let Some(range) = XidRange::new(from, link.summary.last_xid.next()) else {
+            return Ok(Some(changed));
         };
-        // What a part holds its own segments tell, and those of the parts before it.
+        // The segments of earlier parts are theirs.
         let is_before = |link: &&ChainLink| link.summary.last_xid < range.start();
         let steps = links.iter().map(AsRef::as_ref).rev().take_while(|link| !is_before(link));
         let mut segments = VecDeque::new();
         for step in steps {
-            let Some(of_step) = self.segments_of(step)? else { return Ok(None) };
-            of_step.into_iter().rev().for_each(|segment| segments.push_front(segment));
+            self.segments_of(step)?
+                .into_iter()
+                .rev()
+                .for_each(|segment| segments.push_front(segment));
         }
-        match read_log(segments.into(), range) {
-            Ok(updates) => Ok(Some(updates.into_iter().filter_map(touched).collect())),
-            Err(error) => {
-                let snapshot = link.summary.snapshot;
+        let mut failed = None;
+        let mut opened = segments.into_iter().map(|pieces| {
+            self.read_segment(&pieces).map_err(|error| {
+                let problem = PortError::new(error.kind(), with_causes(&error));
+                failed = Some(error);
+                problem
+            })
+        });
+        let read = read_log(&mut opened, range, &mut |update| match update.change {
+            Change::Touched(ranges) if inodes.contains(&update.ino) => {
+                changed.insert(update.ino, ranges);
+            }
+            // What has ended has no chunks.
+            Change::Touched(_) | Change::Gone(_) => {}
+        });
+        drop(opened);
+        match (read, failed) {
+            (_, Some(error)) if !is_of_the_object(&error) => Err(error),
+            (Ok(()), None) => Ok(Some(changed)),
+            (read, failed) => {
+                let error = failed.map(|e| with_causes(&e)).or(read.err().map(|e| with_causes(&e)));
+                let (snapshot, error) = (link.summary.snapshot, error.unwrap_or_default());
                 tracing::warn!(%snapshot, "the log does not tell what a snapshot held: {error}");
                 Ok(None)
             }
         }
     }
 
-    /// The log segments that a step brought; `None` if one cannot be read.
-    fn segments_of(&self, link: &ChainLink) -> Result<Option<Vec<ArchivedSegment>>, PersistError> {
+    /// The log segments that a step brought, each as the objects of its pieces. Without the manifest
+    /// there are none, which a reader of the log meets as a gap.
+    fn segments_of(&self, link: &ChainLink) -> Result<Vec<Vec<PackedObject>>, PersistError> {
         if link.is_lost() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let read = || -> Result<_, PersistError> {
-            let mut segments: Vec<ArchivedSegment> = Vec::new();
-            for object in self.manifest(link)?.packed_of(PackedKind::Segment) {
-                let content = self.tarballs().read_packed(object)?;
-                let (first, last) = (Xid::new(object.about.first), Xid::new(object.about.last));
-                let Some(range) = XidRange::new(first, last.next()) else { continue };
-                let name = object.object_name(self.filesystem());
-                // A long one comes in pieces.
-                match segments.last_mut().filter(|before| before.range == range) {
-                    Some(before) => before.content.extend_from_slice(&content),
-                    None => {
-                        let name = PathBuf::from(name.as_str());
-                        segments.push(ArchivedSegment { range, name, content });
-                    }
-                }
-            }
-            Ok(segments)
+        let manifest = match self.manifest(link) {
+            Err(error) if is_of_the_object(&error) => return Ok(Vec::new()),
+            manifest => manifest?,
         };
-        match read() {
-            Err(error) if is_of_the_object(&error) => Ok(None),
-            segments => segments.map(Some),
+        let mut segments: Vec<Vec<PackedObject>> = Vec::new();
+        let number = |object: &PackedObject| (object.about.first, object.about.last);
+        for object in manifest.packed_of(PackedKind::Segment) {
+            let last = segments.last_mut();
+            match last.filter(|pieces| pieces.first().map(number) == Some(number(object))) {
+                Some(pieces) => pieces.push(object.clone()),
+                None => segments.push(vec![object.clone()]),
+            }
         }
+        Ok(segments)
     }
-}
 
-/// The chunks that an update may have changed. What has ended has none.
-fn touched(update: FileUpdate) -> Option<(Ino, Vec<ChunkRange>)> {
-    match update.change {
-        Change::Touched(ranges) => Some((update.ino, ranges)),
-        Change::Gone(_) => None,
+    fn read_segment(&self, pieces: &[PackedObject]) -> Result<ArchivedSegment, PersistError> {
+        let mut content = Vec::new();
+        let mut segment = None;
+        for piece in pieces {
+            let name = piece.object_name(self.filesystem());
+            let (first, last) = (Xid::new(piece.about.first), Xid::new(piece.about.last));
+            let problem = "it has no transactions";
+            let range = XidRange::new(first, last.next())
+                .ok_or_else(|| PersistError::damaged(&name, problem))?;
+            content.append(&mut self.tarballs().read_packed(piece)?);
+            segment = segment.or(Some((range, PathBuf::from(name.as_str()))));
+        }
+        let nothing = || PersistError::Missing("a log segment without pieces".into());
+        let (range, name) = segment.ok_or_else(nothing)?;
+        Ok(ArchivedSegment { range, name, content })
+    }
+
+    /// The inodes that the transactions of a snapshot changed, as far as they were there by its end,
+    /// and those that it tried again; `None` if the log does not tell.
+    pub fn inodes_of(
+        &self,
+        snapshot: SnapshotId,
+        read_log: ReadLog<'_>,
+    ) -> Result<Option<Vec<Ino>>, PersistError> {
+        let position = self.links().partition_point(|link| link.summary.snapshot < snapshot);
+        let mut inodes = BTreeSet::new();
+        for doubt in self.doubt(position, Xid::new(0), read_log)? {
+            let Some(changed) = doubt.changed else { return Ok(None) };
+            inodes.extend(changed.into_keys().chain(doubt.retried));
+        }
+        Ok(Some(inodes.into_iter().collect()))
     }
 }
 

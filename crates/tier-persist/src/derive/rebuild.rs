@@ -40,13 +40,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tier_index::{Index, TarballId};
-use tier_types::{ObjectName, ObjectStore};
+use tier_types::{ObjectName, ObjectStore, SnapshotId};
 
 use crate::damage::Damage;
 use crate::derive::apply::{Apply, Input, ScanMode, listed, same_chunk_bytes, set_applied};
 use crate::error::PersistError;
 use crate::format::keys::Keys;
 use crate::format::names::{self, FilesystemId, ObjectKind};
+use crate::format::tarball::row::TarballRow;
 use crate::progress::Watch;
 use crate::read::chain::Archive;
 use crate::read::link::ChainLink;
@@ -96,6 +97,32 @@ impl Archive<'_> {
             }
         }
         self
+    }
+
+    /// Takes the contents of a snapshot's tarballs into the index again, but for those that are lost:
+    /// copies have some again that were.
+    pub fn take_in_again(
+        &self,
+        index: &Index,
+        snapshot: SnapshotId,
+        is_lost: &dyn Fn(&ObjectName) -> bool,
+    ) -> Result<(), PersistError> {
+        let link = self.link(snapshot)?;
+        let (epoch, filesystem) = (link.summary.epoch, self.filesystem());
+        let apply = Apply { source: self.tarballs(), mode: ScanMode::Tables };
+        let mut writer = index.writer();
+        if let Some(manifest) = self.manifest_past_damage(link, &mut Vec::new())? {
+            let left = manifest.tarballs.iter().filter(|t| !is_lost(&t.object_name(filesystem)));
+            let left: Vec<_> = left.map(Input::Listed).collect();
+            apply.tarballs(&mut writer, left, &mut Watch::default())?;
+        } else {
+            let rows = index.tarball_rows(&TarballId::of_snapshot(epoch, snapshot), usize::MAX)?;
+            let rows = rows.iter().filter_map(|(_, bytes)| TarballRow::from_bytes(bytes));
+            let left: Vec<_> = rows.filter(|row| !is_lost(&row.object_name(filesystem))).collect();
+            let left: Vec<_> = left.iter().map(Input::Recovered).collect();
+            apply.tarballs(&mut writer, left, &mut Watch::default())?;
+        }
+        Ok(writer.flush()?)
     }
 
     /// Adds what can be read of all members to an index that was filled from another copy of these

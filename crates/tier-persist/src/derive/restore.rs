@@ -148,6 +148,15 @@ impl Restore<'_> {
             }
         });
         self.instance.restore_inode(inode, &mut noted).map_err(PersistError::Restore)?;
+        // Its newest state may be lost as well: then it was longer.
+        let n_chunks = size_bytes.div_ceil(u64::from(chunk_bytes));
+        for step in self.doubtful {
+            for chunks in step.grown(ino, inode.attr.xid, n_chunks) {
+                let offset = chunks.offset_bytes(chunk_bytes);
+                let len = chunks.len().saturating_mul(u64::from(chunk_bytes));
+                lost.add(LostRange { ino, bytes: ByteRange { offset, len } });
+            }
+        }
         self.restored.n_inodes += 1;
         Ok(())
     }

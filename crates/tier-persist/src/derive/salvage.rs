@@ -111,22 +111,26 @@ impl Archive<'_> {
                 wanted.insert(row.object_name(self.filesystem()), row.object.content.len_bytes);
             }
         }
-        for store in self.tarballs().stores {
+        let mut problem =
+            "it is missing, or its length is wrong; data that lies in it cannot be read";
+        for (number, store) in self.tarballs().stores.iter().enumerate() {
             if wanted.is_empty() {
                 break;
             }
             match find_in(*store, self.filesystem(), &mut wanted, watch) {
-                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                // Without the archive's own store nothing can be said.
+                Err(error) if number == 0 || error.kind() == ErrorKind::Cancelled => {
+                    return Err(error);
+                }
                 Err(error) => {
-                    tracing::warn!("tarballs that are not found may be there: {error}");
-                    return Ok(Vec::new());
+                    tracing::warn!("a copy of tarballs cannot be asked: {error}");
+                    problem = "it was not found, and another copy could not be asked";
                 }
                 Ok(()) => {}
             }
         }
         let mut missing: Vec<_> = wanted.into_keys().collect();
         missing.sort_unstable();
-        let problem = "it is missing, or its length is wrong; data that lies in it cannot be read";
         let damage = |name: ObjectName| Damage {
             object: name.to_string(),
             problem: format!("{name}: {problem}"),

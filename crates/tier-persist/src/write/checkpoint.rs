@@ -15,6 +15,7 @@
 //! A checkpoint is a step of the history without transactions, committed by its manifest as any
 //! other is. A crash before that leaves objects that are removed like those of a snapshot.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -37,8 +38,10 @@ use crate::read::link::{ChainLink, StepKind};
 use crate::read::tarball_rows::TarballRows;
 use crate::write::packed_writer::PackedWriter;
 
-/// Records of one object, which are in memory at once when it is read.
-const N_RECORDS_MAX: u64 = 16 << 10;
+/// Inodes of one object, which are in memory at once when it is read.
+const N_INODES_MAX: u64 = 16 << 10;
+/// Steps of one object. Only the last object of them is ever written anew.
+const N_STEPS_MAX: u64 = 4 << 10;
 /// Rows of tarballs that are together in a step of a checkpoint, and in memory.
 const N_ROWS_MAX: usize = 1024;
 
@@ -82,6 +85,22 @@ pub struct CheckpointReport {
     pub n_kept: u64,
 }
 
+/// Objects of steps that say what the index says: nothing but a rebuild changes its row of a step
+/// that was committed, so that these need not be compared again.
+#[derive(Default)]
+pub(crate) struct KnownSteps {
+    /// Of the index.
+    generation: u64,
+    /// The digests of the objects.
+    objects: HashSet<[u8; 32]>,
+}
+
+impl KnownSteps {
+    fn has(&self, index: &Index, object: &PackedObject) -> bool {
+        self.generation == index.generation() && self.objects.contains(&object.content.sha256)
+    }
+}
+
 /// The objects of a checkpoint.
 pub(crate) struct CheckpointObjects {
     pub(crate) objects: Vec<PackedObject>,
@@ -94,12 +113,16 @@ pub(crate) fn write_objects(
     index: &Index,
     writer: PackedWriter<'_>,
     object_bytes: usize,
+    known_steps: &mut KnownSteps,
 ) -> Result<CheckpointObjects, PersistError> {
     let started = Instant::now();
+    // Before any row is read: what takes the index's place meanwhile is another one.
+    let generation = index.generation();
     let before = last_checkpoint(request.archive);
     let mut work = Work {
         request,
         index,
+        known_steps,
         reader: request.mounted.reader(),
         pending: Pending::new(),
         object_bytes,
@@ -113,13 +136,16 @@ pub(crate) fn write_objects(
         }
         work.end_run(kind)?;
     }
-    let Work { objects, n_kept, .. } = work;
+    let (objects, n_kept) = work.finish();
     let is_own = |object: &&PackedObject| object.name.id.snapshot == request.snapshot;
     let written = objects.iter().filter(is_own).map(|object| object.content.len_bytes);
     let (written_bytes, n_written) = (written.clone().sum(), to_u64(written.count()));
     assert_eq!(n_written + n_kept, to_u64(objects.len()), "each is written or kept");
     let report = CheckpointReport { n_written, written_bytes, n_kept };
     tracing::info!(?report, elapsed = ?started.elapsed(), "checkpoint written");
+    let steps = objects.iter().filter(|object| object.name.kind == PackedKind::Steps);
+    let steps = steps.map(|object| object.content.sha256).collect();
+    *known_steps = KnownSteps { generation, objects: steps };
     Ok(CheckpointObjects { objects, report })
 }
 
@@ -233,6 +259,7 @@ impl Pending {
 struct Work<'a> {
     request: &'a CheckpointRequest<'a>,
     index: &'a Index,
+    known_steps: &'a KnownSteps,
     reader: Box<dyn SnapshotReader + 'a>,
     pending: Pending,
     /// Content of one object.
@@ -243,6 +270,11 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// The objects, and how many of them are kept.
+    fn finish(self) -> (Vec<PackedObject>, u64) {
+        (self.objects, self.n_kept)
+    }
+
     /// Writes what there is of a span, or names its objects again.
     fn span(&mut self, kind: PackedKind, span: &Span) -> Result<(), PersistError> {
         let mut objects = span.objects.iter();
@@ -269,6 +301,16 @@ impl Work<'_> {
 
     /// Whether the index says anything else than the objects of a span were written from.
     fn has_changed(&self, kind: PackedKind, span: &Span) -> Result<bool, PersistError> {
+        if kind == PackedKind::Steps {
+            let number = |link: &Arc<ChainLink>| link.summary.snapshot.get();
+            let last = links_of(self.request.archive, span).last().map(number);
+            if last != span.objects.last().map(|object| object.about.last) {
+                return Ok(true);
+            }
+            if span.objects.iter().all(|object| self.known_steps.has(self.index, object)) {
+                return Ok(false);
+            }
+        }
         let mut objects = span.objects.iter();
         let mut rows = RowsDigest::default();
         let looked = visit(self.index, self.request.archive, kind, span, &mut |record| {
@@ -312,8 +354,9 @@ impl Work<'_> {
         let first = self.pending.bounds.map_or(number, |(first, _)| first);
         assert!(first <= number, "records come in order");
         self.pending.bounds = Some((first, number));
+        let n_records_max = if kind == PackedKind::Steps { N_STEPS_MAX } else { N_INODES_MAX };
         let is_enough = self.pending.content.len() >= self.object_bytes
-            || self.pending.rows.n_records >= N_RECORDS_MAX;
+            || self.pending.rows.n_records >= n_records_max;
         if is_enough { self.end_run(kind) } else { Ok(()) }
     }
 
@@ -360,16 +403,21 @@ fn visit<E: From<PersistError> + From<IndexError>>(
         let inodes = InodeRange { first: Ino::new(span.first), last: Ino::new(span.last) };
         return index.visit_inodes(inodes, &mut |record| show(&Record::Inode(record)));
     }
-    let links = archive.links();
-    let start = links.partition_point(|link| link.summary.snapshot.get() < span.first);
-    let until = links.partition_point(|link| link.summary.snapshot.get() <= span.last);
-    let of_span = links.get(start..until).unwrap_or_default();
+    let of_span = links_of(archive, span);
     let ids_of =
         |link: &Arc<ChainLink>| TarballId::of_snapshot(link.summary.epoch, link.summary.snapshot);
     let (Some(first), Some(last)) = (of_span.first(), of_span.last()) else { return Ok(()) };
     let ids = *ids_of(first).start()..=*ids_of(last).end();
     let mut rows = TarballRows::new(index, ids, N_ROWS_MAX);
     of_span.iter().try_for_each(|link| visit_step(&mut rows, link, show))
+}
+
+/// The steps of a span.
+fn links_of<'a>(archive: &'a Archive<'_>, span: &Span) -> &'a [Arc<ChainLink>] {
+    let links = archive.links();
+    let start = links.partition_point(|link| link.summary.snapshot.get() < span.first);
+    let until = links.partition_point(|link| link.summary.snapshot.get() <= span.last);
+    links.get(start..until).unwrap_or_default()
 }
 
 /// A step with the rows of its tarballs, as several records if there are many.

@@ -8,9 +8,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use tier_index::{Index, TarballId};
 use tier_status::{Event, StatusSink};
 use tier_types::{Clock, Epoch, Ino, ObjectStore, SnapshotId, StagingStore, XidRange, to_u64};
@@ -25,7 +26,9 @@ use crate::format::tarball::row::TarballObject;
 use crate::progress::Watch;
 use crate::read::link::ChainLink;
 use crate::read::tarball_source::TarballSource;
-use crate::write::checkpoint::{self, CheckpointObjects, CheckpointReport, CheckpointRequest};
+use crate::write::checkpoint::{
+    self, CheckpointObjects, CheckpointReport, CheckpointRequest, KnownSteps,
+};
 use crate::write::discard;
 use crate::write::limits::Limits;
 use crate::write::options::PersistOptions;
@@ -37,11 +40,6 @@ use crate::write::pipeline::{self, jobs::JobQueue};
 use crate::write::planner::{Planned, Planner};
 use crate::write::request::{EpochBegin, PersistReport, PersistRequest};
 use crate::write::unread::{Sorted, UnreadRuns};
-
-/// Tables of so many bytes are applied again after a crash, at most.
-const UNFLUSHED_BYTES_MAX: u64 = 4 << 20;
-/// A step counts as these, so that there are some dozen of them at most.
-const STEP_BYTES: u64 = 64 << 10;
 
 /// Writes snapshots of one filesystem into a local store.
 ///
@@ -115,8 +113,7 @@ pub struct Persister {
     options: PersistOptions,
     /// An attempt has failed, and may have left tarballs.
     has_leftovers: AtomicBool,
-    /// What it would cost to apply again what is not flushed.
-    unflushed_bytes: AtomicU64,
+    known_steps: Mutex<KnownSteps>,
 }
 
 impl std::fmt::Debug for Persister {
@@ -137,8 +134,16 @@ impl Persister {
         options: PersistOptions,
     ) -> Self {
         options.assert_sound();
-        let (has_leftovers, unflushed_bytes) = Default::default();
-        Self { filesystem, store, keys, index, clock, options, has_leftovers, unflushed_bytes }
+        Self {
+            filesystem,
+            store,
+            keys,
+            index,
+            clock,
+            options,
+            has_leftovers: AtomicBool::default(),
+            known_steps: Mutex::default(),
+        }
     }
 
     /// Persists a snapshot. When this returns without an error it is durable in the local store,
@@ -243,7 +248,10 @@ impl Persister {
         }
         let packed = self.packed_writer(epoch, snapshot, NameToken(random_bytes()?));
         let object_bytes = self.options.object_bytes;
-        let written = checkpoint::write_objects(request, &self.index, packed, object_bytes);
+        let mut known = self.known_steps.lock();
+        let written =
+            checkpoint::write_objects(request, &self.index, packed, object_bytes, &mut known);
+        drop(known);
         let written = written.inspect_err(|_| self.discard_checkpoint(epoch, snapshot))?;
         let CheckpointObjects { objects, report } = written;
         let manifest = Manifest {
@@ -453,15 +461,7 @@ impl Persister {
         apply.tarballs(&mut writer, apply::listed(manifest), &mut Watch::default())?;
         let link = ChainLink::of(manifest, &object, self.keys.encrypts())?;
         apply::set_applied(&mut writer, &link)?;
-        // What is not flushed a crash takes, and recovery applies it again. Of many small snapshots
-        // each would make files of its own, and every flush looks at all files that there are.
-        let cost = link.summary.table_bytes.saturating_add(STEP_BYTES);
-        let unflushed =
-            self.unflushed_bytes.fetch_add(cost, Ordering::Relaxed).saturating_add(cost);
-        if unflushed >= UNFLUSHED_BYTES_MAX {
-            writer.flush()?;
-            self.unflushed_bytes.store(0, Ordering::Relaxed);
-        }
+        writer.flush()?;
         Ok(status.report(Event::Indexed)?)
     }
 }
@@ -487,6 +487,7 @@ impl Written {
             n_tarballs: to_u64(tarballs.len()),
             tarball_bytes: tarballs.iter().map(|tarball| tarball.content.len_bytes).sum(),
             failed: failed.into_iter().collect(),
+            unreadable: planned.unreadable,
             ..PersistReport::default()
         };
         Self { tarballs, report, unread }

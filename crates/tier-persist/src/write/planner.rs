@@ -15,8 +15,8 @@
 
 use tier_status::{Event, StatusSink};
 use tier_types::{
-    Change, ChunkNo, ChunkRange, FileKind, FileUpdate, Ino, InodeState, MountedSnapshot, PortError,
-    SnapshotReader, with_causes,
+    Change, ChunkNo, ChunkRange, ErrorKind, FileKind, FileUpdate, Ino, InodeState, MountedSnapshot,
+    PortError, SnapshotReader, with_causes,
 };
 
 use crate::error::PersistError;
@@ -38,6 +38,7 @@ pub(crate) struct Planner<'a> {
     /// File data of all members so far.
     data_bytes: u64,
     failed: Vec<Ino>,
+    unreadable: Vec<Ino>,
 }
 
 /// What was planned.
@@ -47,6 +48,8 @@ pub(crate) struct Planned {
     pub(crate) n_inodes: u64,
     /// Inodes that could not be planned, and of which nothing was handed out.
     pub(crate) failed: Vec<Ino>,
+    /// Those of them that are damaged.
+    pub(crate) unreadable: Vec<Ino>,
     /// The last inode, if there are more.
     pub(crate) covered: Option<Ino>,
 }
@@ -78,6 +81,7 @@ impl<'a> Planner<'a> {
             n_inodes: 0,
             data_bytes: 0,
             failed: Vec::new(),
+            unreadable: Vec::new(),
         }
     }
 
@@ -114,6 +118,9 @@ impl<'a> Planner<'a> {
                 let ino = update.ino.get();
                 self.status.report(Event::InodeFailed { ino, error: with_causes(&error) })?;
                 self.failed.push(update.ino);
+                if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing) {
+                    self.unreadable.push(update.ino);
+                }
                 Ok(())
             }
             Err(InodeError::Inode(error)) => Err(PersistError::Source(error)),
@@ -128,7 +135,8 @@ impl<'a> Planner<'a> {
         jobs: &mut JobQueue,
     ) -> Result<Planned, PersistError> {
         self.flush_window(jobs)?;
-        Ok(Planned { n_inodes: self.n_inodes, failed: self.failed, covered })
+        let Self { n_inodes, failed, unreadable, .. } = self;
+        Ok(Planned { n_inodes, failed, unreadable, covered })
     }
 
     fn add_inode(

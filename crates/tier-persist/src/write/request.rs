@@ -115,6 +115,8 @@ pub struct PersistReport {
     /// next snapshot tries again; until then they are in the archive with lost ranges, or, if not
     /// even their chunk map could be read, as the last snapshot had them.
     pub failed: Vec<Ino>,
+    /// Those of them of which nothing can be read, because the filesystem is damaged there.
+    pub unreadable: Vec<Ino>,
     /// The last inode that it holds, if it is a part of a snapshot and there are more.
     pub covered: Option<Ino>,
     /// Data that is damaged or missing, and in no earlier snapshot: lost ranges from now on, until

@@ -76,17 +76,21 @@ pub(crate) fn segments(
     })
 }
 
-/// What archived segments say.
+/// Shows what archived segments say.
 pub(crate) fn read_log(
-    segments: Vec<ArchivedSegment>,
+    segments: &mut dyn Iterator<Item = Result<ArchivedSegment, PortError>>,
     range: XidRange,
-) -> Result<Vec<FileUpdate>, PortError> {
-    let segments = segments.into_iter().map(|ArchivedSegment { range, name, content }| {
+    show: &mut dyn FnMut(FileUpdate),
+) -> Result<(), PortError> {
+    let opened = segments.map(|segment| {
+        let ArchivedSegment { range, name, content } = segment?;
         Ok(OpenedSegment { range, name, source: Box::new(Cursor::new(content)) })
     });
     let options = NetChangesOptions::new(std::env::temp_dir());
-    let changes = NetChanges::of_segments(segments, range, &options)?;
-    Ok(changes.collect::<Result<_, _>>()?)
+    for update in NetChanges::of_segments(opened, range, &options)? {
+        show(update?);
+    }
+    Ok(())
 }
 
 pub(crate) const FILESYSTEM: FilesystemId = FilesystemId::from_bytes([0x5a; 16]);
