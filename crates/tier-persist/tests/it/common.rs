@@ -112,6 +112,11 @@ impl Fixture {
         Self { dir, kvs, keys, index, sink, options, n_snapshots: 0, first, failed }
     }
 
+    /// How many steps there are.
+    pub(crate) fn n_snapshots(&self) -> u64 {
+        self.n_snapshots
+    }
+
     pub(crate) fn root(&self) -> PathBuf {
         self.dir.path().join("objects")
     }
@@ -146,15 +151,25 @@ impl Fixture {
 
     /// Persists what was not persisted in parts; how many there were.
     pub(crate) fn persist_in_parts(&mut self) -> u64 {
-        let publication = self.kvs.log().publish().unwrap().unwrap();
-        let range = XidRange::new(self.first, publication.range.end()).unwrap();
+        self.persist_in_parts_while(|kvs, _| kvs)
+    }
+
+    /// The same; the filesystem is changed behind each part, of which the number is given.
+    pub(crate) fn persist_in_parts_while(
+        &mut self,
+        mut change: impl FnMut(FakeKvs, u64) -> FakeKvs,
+    ) -> u64 {
+        let start = self.first;
         let (faults, stop) = (Faults::of(ErrorKind::Failed), AtomicBool::new(false));
-        let (mut part, mut n_parts) = (None, 0);
+        let (mut part, mut n_parts, mut end) = (None, 0, start);
         loop {
+            end = self.kvs.log().publish().unwrap().map_or(end, |new| new.range.end());
+            let range = XidRange::new(start, end).unwrap();
             let report = self.persist_part(&faults, &stop, range, part).unwrap();
             n_parts += 1;
             let Some(covered) = report.covered else { return n_parts };
             part = Some(PartsSoFar { covered, last_xid: range.last() });
+            self.change(|kvs| change(kvs, n_parts));
         }
     }
 
@@ -170,7 +185,15 @@ impl Fixture {
         let options = NetChangesOptions::new(self.dir.path());
         let changes = NetChanges::of_range(self.kvs.log(), range, &options).unwrap();
         let mut updates = updates(changes, &self.failed);
-        updates.retain(|update| part.is_none_or(|part| update.ino > part.covered));
+        if let Some(PartsSoFar { covered, last_xid }) = part {
+            updates.retain(|update| update.ino > covered);
+            // Of what earlier parts reached, what changed since.
+            if let Some(since) = XidRange::new(last_xid.next(), range.end()) {
+                let since = NetChanges::of_range(self.kvs.log(), since, &options).unwrap();
+                let since = since.map(Result::unwrap).filter(|update| update.ino <= covered);
+                updates = since.chain(updates).collect();
+            }
+        }
         let report = self.persister().persist(&mut PersistRequest {
             epoch: Epoch::new(1),
             writer: WriterToken::from_bytes([1; 16]),

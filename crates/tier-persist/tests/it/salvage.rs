@@ -155,6 +155,41 @@ fn what_was_tried_again_in_a_lost_tarball_is_in_doubt_as_a_whole() {
     assert_eq!(unreadable(&fixture, &kvs, "a"), [0, 1, 2, 3, 4, 6, 7, 8, 9]);
 }
 
+#[test]
+fn what_a_file_had_grown_by_in_a_lost_tarball_is_told() {
+    let kvs = FakeKvs::new(CHUNK).file("a", &noise(1024, 1));
+    let mut fixture = Fixture::new(kvs, Keys::generate().unwrap());
+    fixture.persist();
+    fixture.change(|kvs| kvs.write("a", 1024, &noise(1536, 2)));
+    fixture.persist();
+    remove(&fixture, 2, ".tar");
+    let (kvs, restored, _) = restore(&fixture);
+    assert_eq!(kvs.read("a").unwrap().len(), 1024, "its newest state is lost");
+    let told: Vec<_> =
+        restored.lost.listed().iter().map(|range| (range.bytes.offset, range.bytes.len)).collect();
+    assert_eq!(told, [(1024, 1536)]);
+}
+
+#[test]
+fn a_hole_of_an_earlier_part_never_stands_for_what_a_lost_one_held() {
+    let kvs = FakeKvs::new(CHUNK).file("a", &noise(5120, 1)).file("b", &noise(5120, 2));
+    let mut fixture = Fixture::new(kvs, Keys::generate().unwrap());
+    fixture.options.part_bytes = 512;
+    fixture.persist_in_parts();
+    fixture.change(|kvs| kvs.punch("a", 3..4).write("a", 512, &noise(512, 3)));
+    fixture.change(|kvs| kvs.write("b", 0, &noise(5120, 4)));
+    let first_of_second = fixture.n_snapshots() + 1;
+    let n_parts = fixture.persist_in_parts_while(|kvs, part| match part {
+        1 => kvs.write("a", 3 * 512, &noise(512, 5)),
+        _ => kvs,
+    });
+    assert!(n_parts > 1, "{n_parts}");
+    remove(&fixture, first_of_second + 1, ".tar");
+    let (kvs, _, damages) = restore(&fixture);
+    assert_eq!(damages.len(), 1, "{damages:?}");
+    assert_eq!(unreadable(&fixture, &kvs, "a"), [3]);
+}
+
 /// What a name says of the part that an object belongs to.
 fn part_of(name: &ObjectName) -> String {
     let (_, name) = name.as_str().rsplit_once("/s").unwrap();
