@@ -4,7 +4,8 @@
 //! snapshot was verified in the place that counts. That is the configured cloud under its URL,
 //! where there is one; what was verified in another cloud counts for nothing. A snapshot that is
 //! verified behind one that is not is not safe: its manifest continues the other's, and a restore
-//! would need both.
+//! would need both. What was taken over is safe from when a step of this store's own epoch is, which
+//! continues it: until then another takeover may continue something else.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -113,14 +114,18 @@ impl StageContext {
         let mark = known.mark().map(SafeMark::snapshot);
         let is_here = |(epoch, snapshot)| archive.snapshot(snapshot).filter(|s| s.epoch == epoch);
         let marked = mark.and_then(is_here).cloned();
-        let mut safe = marked.clone();
+        let mut reached = None;
         let verified = Verified::new(self, archive, &place);
-        for summary in archive.after(safe.as_ref().map(|safe| safe.snapshot)) {
+        for summary in archive.after(marked.as_ref().map(|safe| safe.snapshot)) {
             if !verified.has(summary)? {
                 break;
             }
-            safe = Some(summary.clone());
+            reached = Some(summary);
         }
+        // Another store may take over from a step that is not among these, as long as nothing of this
+        // epoch names them as what it continues.
+        let is_anchored = |summary: &&SnapshotSummary| summary.epoch == self.ports.epoch;
+        let safe = reached.filter(is_anchored).cloned().or_else(|| marked.clone());
         if let Some(safe) = safe.as_ref().filter(|safe| Some(*safe) != marked.as_ref()) {
             let mark = SafeMark::new(&place, safe.epoch, safe.snapshot);
             self.ports.history.index().remember_safe(&mark.to_bytes(), false)?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tier_agent::{AgentError, Task};
+use tier_evict::PassGoal;
 use tier_status::NullSink;
 use tier_store::{
     Layout, OpenMode, RestoreSource, Store, StoreDir, Takeover, TakeoverOptions, restore,
@@ -125,4 +126,27 @@ fn a_manifest_just_behind_a_claim_is_in_its_own_history_alone() {
     race(&world, Moment::BeforeTheManifest);
     assert_eq!(names_of_epoch(&world, "newest", 2), ["first", "third"]);
     assert_eq!(names_of_epoch(&world, "former", 1), ["first", "second"]);
+}
+
+/// Until then a third store may continue what the second one does not.
+#[test]
+fn what_was_taken_over_is_safe_with_the_first_step_of_the_new_epoch() {
+    let world = World::new();
+    let opened = world.with_files(&[("first", &[7; 5000])]);
+    opened.perform(Task::Snapshot);
+    let (kvs, recall) = world.restored_kvs("other");
+    let dir = StoreDir::open(&world.path("other")).unwrap();
+    let options = TakeoverOptions::default();
+    takeover(&dir, &options, &mut Restored::default(), &mut |_| {}).unwrap();
+    drop(dir);
+    let other = world.open_with("other", kvs, &recall).unwrap();
+    assert_eq!(other.kvs.read("first").unwrap(), [7; 5000]);
+    let would_evict = || {
+        let report = other.perform(Task::EvictDryRun(PassGoal::Everything));
+        report.evicted.map_or(0, |evicted| evicted.n_evicted)
+    };
+    assert_eq!(would_evict(), 0);
+    other.perform(Task::Snapshot);
+    assert_eq!(would_evict(), 1);
+    recall.clear();
 }
