@@ -157,6 +157,9 @@ impl Database {
         db_options.set_max_file_opening_threads(1);
         // Its own text logs, of which it keeps a thousand unless told otherwise.
         db_options.set_keep_log_file_num(2);
+        // Each flush adds to the file that says which files there are, and opening reads all of it.
+        // It is begun anew when it is a few times as long as what it comes to.
+        db_options.set_max_manifest_file_size(1 << 20);
         // There is no log to replay: what a crash takes is applied again from the manifests, and
         // so all tables must reach the disk together.
         db_options.set_atomic_flush(true);
