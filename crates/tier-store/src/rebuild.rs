@@ -27,7 +27,7 @@ use tier_types::{ErrorKind, HasKind, ObjectStore, SnapshotId};
 use crate::StoreError;
 use crate::dir::StoreDir;
 use crate::index_dirs::{self, NewIndex};
-use crate::store::Store;
+use crate::store::{OpenMode, Store};
 use crate::wiring::{open_index, status_book};
 
 /// Where contents come from, and how they are read.
@@ -171,6 +171,12 @@ impl Store {
                 self.archive()?
             }
             archive => archive?,
+        };
+        let archive = match self.mode() {
+            // A commit may be between its manifest and the index in use: the new index then has it
+            // after the old one.
+            OpenMode::Current => archive.until(newest(self.index()).unwrap_or(SnapshotId::new(0))),
+            OpenMode::IndexMayLag => archive,
         };
         let doubtful = self.archive().map(|known| known.doubtful_steps());
         let archive = archive.with_doubtful_steps(&doubtful.unwrap_or_default());

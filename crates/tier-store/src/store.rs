@@ -31,6 +31,7 @@ pub struct Store {
     filesystem: Filesystem,
     progress: Arc<dyn StatusSink>,
     agent: Mutex<Option<Arc<TieringOutAgent>>>,
+    mode: OpenMode,
     /// The last field, and so the last one to be dropped: it holds the lock.
     dir: StoreDir,
 }
@@ -68,7 +69,7 @@ impl Store {
         if mode == OpenMode::Current {
             dir.catch_up(&history)?;
         }
-        Ok(Self { history, book, recaller, filesystem, progress, agent, dir })
+        Ok(Self { history, book, recaller, filesystem, progress, agent, mode, dir })
     }
 
     /// The store's directory, settings, keys and object stores.
@@ -84,6 +85,11 @@ impl Store {
     /// The history that the index includes.
     pub fn history(&self) -> &Arc<History> {
         &self.history
+    }
+
+    /// What holds of the index.
+    pub(crate) fn mode(&self) -> OpenMode {
+        self.mode
     }
 
     /// The status logs.

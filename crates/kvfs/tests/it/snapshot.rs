@@ -168,12 +168,9 @@ fn listeners_hear_of_every_publication() {
 fn foreground_activity_is_told_to_background_readers() {
     let (_dir, fs) = create();
     let (_publication, snapshot) = publish(&fs);
-    // It lasts some milliseconds, for which a loaded machine may let this thread wait.
-    let is_told = |_| {
-        fs.getattr(Ino::ROOT).unwrap();
-        snapshot.foreground_active()
-    };
-    assert!((0..100).any(is_told));
+    fs.getattr(Ino::ROOT).unwrap();
+    // Where space is low nothing yields.
+    assert!(snapshot.foreground_active(), "or the disk of temporary files is nearly full");
     // Reading the snapshot is none: it ends by itself.
     while snapshot.foreground_active() {
         snapshot.reader().inode(Ino::ROOT).unwrap();

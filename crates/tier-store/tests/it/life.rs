@@ -1,14 +1,16 @@
 //! What a store is for.
 
 use std::fs;
+use std::path::Path;
 
 use tier_agent::Task;
 use tier_evict::PassGoal;
 use tier_persist::{ScanMode, Watch};
 use tier_store::{Layout, RebuildOptions, StoreDir, rebuild};
+use tier_testkit::FakeKvs;
 use tier_types::{Call, MountedInstance};
 
-use crate::harness::World;
+use crate::harness::{CHUNK, World};
 
 const FILES: [(&str, &[u8]); 2] = [("hello", b"world"), ("large", &[7; 10_000])];
 const BY_TABLES: RebuildOptions = RebuildOptions { mode: ScanMode::Tables, from_cloud: false };
@@ -75,4 +77,30 @@ fn an_audit_names_what_is_damaged_and_what_is_lost() {
     objects.delete(&Call::bulk(), manifest, None).unwrap();
     let damages = look().damages;
     assert!(damages.iter().any(|damage| damage.missing), "{damages:?}");
+}
+
+/// As if a commit were between the two.
+#[test]
+fn an_index_in_use_is_made_anew_while_a_manifest_is_ahead_of_it() {
+    let world = World::new();
+    copy(&world.path("store"), &world.path("twin"));
+    let twin = world.open("twin", |recall| FakeKvs::with_recall(CHUNK, recall).file("f", b"1"));
+    twin.unwrap().perform(Task::Snapshot);
+    let opened = world.with_files(&FILES);
+    let tarballs = |name: &str| Layout::new(&world.path(name)).tarballs();
+    copy(&tarballs("twin"), &tarballs("store"));
+    let filled = opened.store.rebuild_in_use(BY_TABLES, &mut Watch::default()).unwrap();
+    assert_eq!((filled.n_tarballs, filled.damages), (0, vec![]));
+    opened.store.with_fresh_index(BY_TABLES, &mut Watch::default(), |_| ()).unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
+    }
 }
