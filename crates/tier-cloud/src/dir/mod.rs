@@ -36,8 +36,8 @@ use staged::StagedFile;
 
 const COPY_BYTES: usize = 1 << 20;
 
-/// Objects that a page of a listing has.
-const N_PAGE: usize = 1000;
+/// Objects that a page of a listing has: each page reads its directory from the start.
+const N_PAGE: usize = 64 << 10;
 
 /// A directory of objects.
 ///

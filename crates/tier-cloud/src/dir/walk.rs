@@ -61,7 +61,7 @@ pub(super) fn page(
 ) -> Result<ListPage, PortError> {
     assert!(wanted.n_max > 0, "a page has an object, or a listing would never end");
     let list = |source| failed(root, "list", root, source);
-    let top = entries(root, "").map_err(list)?;
+    let top = entries(root, "", wanted).map_err(list)?;
     let page = ListPage { objects: Vec::new(), is_last: true };
     let mut walk = Walk { root, call, wanted, page };
     walk.add(top)?;
@@ -90,7 +90,7 @@ impl Walk<'_> {
         if !self.wanted.may_be_below(name) {
             return Ok(());
         }
-        match entries(path, name) {
+        match entries(path, name, self.wanted) {
             Ok(below) => self.add(below),
             // It went meanwhile, if not all did.
             Err(source) if source.kind() == io::ErrorKind::NotFound && self.root.is_dir() => Ok(()),
@@ -122,11 +122,16 @@ impl Walk<'_> {
     }
 }
 
-/// What of a directory may be objects or have some, in the order of names.
-fn entries(directory: &Path, above: &str) -> io::Result<Vec<Entry>> {
+/// What of a directory may be wanted objects or have some, in the order of names.
+fn entries(directory: &Path, above: &str, wanted: &Wanted<'_>) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(directory)? {
-        entries.extend(looked_at(&entry?, above)?);
+        // What earlier pages showed is not sorted again.
+        let is_new = |entry: &Entry| {
+            entry.name.ends_with('/')
+                || wanted.after.is_none_or(|after| after.as_str() < entry.name.as_str())
+        };
+        entries.extend(looked_at(&entry?, above)?.filter(is_new));
     }
     entries.sort_unstable_by(|a: &Entry, b| a.name.cmp(&b.name));
     Ok(entries)

@@ -32,6 +32,11 @@ use crate::read::scanner::{Expected, ScanVisitor, scan};
 use crate::read::small::is_of_the_object;
 use crate::read::tarball_reader::TarballReader;
 
+/// Objects of which each is asked for, however few names there may be.
+const N_ASKED: usize = 64;
+/// Names in a page of a listing, as most stores give them.
+const N_LISTED: usize = 1000;
+
 /// What became of a salvage.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Salvaged {
@@ -104,7 +109,9 @@ impl Archive<'_> {
         watch: &Watch<'_>,
     ) -> Result<Vec<Damage>, PersistError> {
         let mut wanted = HashMap::new();
-        for (id, n_live) in index.tarballs()? {
+        let tarballs = index.tarballs()?;
+        let n_pages = tarballs.len() / N_LISTED;
+        for (id, n_live) in tarballs {
             let row = index.tarball_row(id)?.and_then(|bytes| TarballRow::from_bytes(&bytes));
             let row = row.ok_or_else(|| PersistError::damaged(id, "its row cannot be read"))?;
             if n_live > 0 {
@@ -117,7 +124,13 @@ impl Archive<'_> {
             if wanted.is_empty() {
                 break;
             }
-            match find_in(*store, self.filesystem(), &mut wanted, watch) {
+            // Whichever asks less: for each of them, or for the names of all there are.
+            let found = if wanted.len() <= N_ASKED.max(n_pages) {
+                find_each(*store, &mut wanted, watch)
+            } else {
+                find_in(*store, self.filesystem(), &mut wanted, watch)
+            };
+            match found {
                 // Without the archive's own store nothing can be said.
                 Err(error) if number == 0 || error.kind() == ErrorKind::Cancelled => {
                     return Err(error);
@@ -233,7 +246,28 @@ impl Archive<'_> {
     }
 }
 
-/// Strikes what a store has of the objects that are wanted, with their lengths.
+/// Strikes what a store has of the objects that are wanted, by asking for each.
+fn find_each(
+    store: &dyn ObjectStore,
+    wanted: &mut HashMap<ObjectName, u64>,
+    watch: &Watch<'_>,
+) -> Result<(), PersistError> {
+    let mut found = HashSet::new();
+    for (name, len_bytes) in &*wanted {
+        match store.metadata(&watch.call(), name) {
+            Ok(metadata) if metadata.len_bytes == *len_bytes => {
+                found.insert(name.clone());
+            }
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Missing | ErrorKind::Damaged) => {}
+            Err(error) => return Err(PersistError::Store(error)),
+        }
+    }
+    wanted.retain(|name, _| !found.contains(name));
+    Ok(())
+}
+
+/// The same by a listing.
 fn find_in(
     store: &dyn ObjectStore,
     filesystem: FilesystemId,
