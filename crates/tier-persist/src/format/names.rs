@@ -142,6 +142,15 @@ pub(crate) fn snapshot_prefix(
     format!("{filesystem}/data/e{:08}/s{:010}-p", epoch.get(), snapshot.get())
 }
 
+/// What comes before the names of all data of a snapshot and of later ones.
+pub(crate) fn before_data_of(
+    filesystem: FilesystemId,
+    epoch: Epoch,
+    snapshot: SnapshotId,
+) -> ObjectName {
+    name(format!("{filesystem}/data/e{:08}/s{:010}", epoch.get(), snapshot.get()))
+}
+
 pub(crate) fn claim_name(filesystem: FilesystemId, epoch: Epoch) -> ObjectName {
     name(format!("{filesystem}/claims/e{:08}.claim", epoch.get()))
 }
@@ -324,5 +333,17 @@ mod tests {
                 prop_assert_eq!(parse(&name), None);
             }
         }
+    }
+
+    #[test]
+    fn data_of_a_snapshot_comes_behind_all_of_earlier_ones() {
+        let filesystem = FilesystemId::from_bytes([7; 16]);
+        let (epoch, token) = (Epoch::new(2), NameToken([9; 8]));
+        let name_of = |snapshot, part| {
+            let id = TarballId { epoch, snapshot: SnapshotId::new(snapshot), part };
+            tarball_name(filesystem, TarballName { id, token, encrypted: true })
+        };
+        let before = before_data_of(filesystem, epoch, SnapshotId::new(10));
+        assert!(name_of(9, u32::MAX) < before && before < name_of(10, 0));
     }
 }

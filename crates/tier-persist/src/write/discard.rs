@@ -26,11 +26,13 @@ pub(super) fn discard_uncommitted(
 ) -> Result<(), PersistError> {
     // What never got its name is in no listing.
     store.discard_staged().map_err(PersistError::Store)?;
-    let list = |prefix: &str| store.names(&Call::bulk(), prefix).map_err(PersistError::Store);
-    let tarballs = list(&names::data_prefix(filesystem))?;
+    // Snapshots up to `last` are on the chain, or were once: nothing of them is touched here, nor
+    // asked for. Nor is anything of another epoch, which another store may have written.
+    let (prefix, behind) =
+        (names::data_prefix(filesystem), names::before_data_of(filesystem, epoch, last.next()));
+    let tarballs = store.names_after(&Call::bulk(), &prefix, Some(&behind));
+    let tarballs = tarballs.map_err(PersistError::Store)?;
     let newer = tarballs.into_iter().filter_map(|name| match names::parse(&name) {
-        // Snapshots up to `last` are on the chain, or were once: nothing of them is touched here.
-        // Nor is anything of another epoch, which another store may have written.
         Some((
             _,
             ObjectKind::Tarball(TarballName { id, .. }) | ObjectKind::Packed(PackedName { id, .. }),
@@ -43,7 +45,8 @@ pub(super) fn discard_uncommitted(
         return Ok(());
     }
     // Listed after the tarballs: what commits one of them is there by now.
-    let manifests = list(&names::manifests_prefix(filesystem))?;
+    let manifests = store.names(&Call::bulk(), &names::manifests_prefix(filesystem));
+    let manifests = manifests.map_err(PersistError::Store)?;
     let committed: HashSet<_> = manifests
         .iter()
         .filter_map(|name| match names::parse(name) {

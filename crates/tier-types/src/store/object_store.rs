@@ -87,15 +87,16 @@ pub trait ObjectStore: Send + Sync {
         self.read_ranges(call, name, &mut [RangeRead { offset_bytes, buffer }])
     }
 
-    /// Shows `visit` all objects whose names start with `prefix`, in order, page by page. The store
-    /// may be asked other things meanwhile.
+    /// Shows `visit` all objects whose names start with `prefix` and come after one, in order, page by
+    /// page. The store may be asked other things meanwhile.
     fn list_all(
         &self,
         call: &Call<'_>,
         prefix: &str,
+        after: Option<&ObjectName>,
         visit: &mut dyn FnMut(ListedObject) -> Result<(), PortError>,
     ) -> Result<(), PortError> {
-        let mut after = None;
+        let mut after = after.cloned();
         loop {
             let page = self.list(call, prefix, after.as_ref())?;
             let last = page.objects.last().map(|object| object.name.clone());
@@ -115,8 +116,18 @@ pub trait ObjectStore: Send + Sync {
 
     /// The names that start with `prefix`, sorted: for a few of them.
     fn names(&self, call: &Call<'_>, prefix: &str) -> Result<Vec<ObjectName>, PortError> {
+        self.names_after(call, prefix, None)
+    }
+
+    /// Those of them that come after one.
+    fn names_after(
+        &self,
+        call: &Call<'_>,
+        prefix: &str,
+        after: Option<&ObjectName>,
+    ) -> Result<Vec<ObjectName>, PortError> {
         let mut names = Vec::new();
-        self.list_all(call, prefix, &mut |object| {
+        self.list_all(call, prefix, after, &mut |object| {
             names.push(object.name);
             Ok(())
         })?;
