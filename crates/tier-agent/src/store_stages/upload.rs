@@ -21,7 +21,8 @@ use tier_persist::{
 };
 use tier_status::{Event, Place, StatusSink};
 use tier_types::{
-    Call, CloudPlace, Created, ErrorKind, HasKind, ObjectStore, SnapshotId, StoredContent,
+    Call, CloudPlace, Created, ErrorKind, HasKind, ObjectStore, PortError, SnapshotId,
+    StoredContent,
 };
 
 use super::context::{StageContext, StageSink, header_of};
@@ -211,13 +212,12 @@ impl<'a> CloudUpload<'a> {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::Missing => Ok(false),
             Err(error) if error.kind() == ErrorKind::Damaged => {
-                // This store's own, and damaged since, if it was once compared there. Otherwise it
-                // is another store's, in whatever state.
-                let is_other = self.claims().is_manifest(&call, &manifest.name)?;
-                if is_other || !self.was_verified(summary)? {
+                if self.claims().is_manifest(&call, &manifest.name)? {
                     return Err(fenced_by_manifest(summary));
                 }
-                Ok(false)
+                // This store's own, and damaged since, if it was once compared there. Otherwise it
+                // may be anything, and is not for this store to remove.
+                if self.was_verified(summary)? { Ok(false) } else { Err(unreadable(manifest)) }
             }
             Err(error) => Err(error.into()),
         }
@@ -408,6 +408,15 @@ fn recorded_gap<T>(
 fn fenced_by_manifest(summary: &SnapshotSummary) -> AgentError {
     let SnapshotSummary { epoch, snapshot, .. } = *summary;
     AgentError::Fenced(Fenced::ByManifest { epoch, snapshot })
+}
+
+fn unreadable(manifest: &StoredObject) -> AgentError {
+    let problem = format!(
+        "{} in the cloud is damaged, or was put there by something else: it cannot be read. If \
+         nothing but this store writes to the archive, remove it, and push again",
+        manifest.name
+    );
+    PortError::new(ErrorKind::Damaged, problem).into()
 }
 
 fn missing(object: &StoredObject) -> AgentError {
