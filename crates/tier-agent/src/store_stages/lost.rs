@@ -78,6 +78,8 @@ pub(super) fn persist_lost(
     let forget = || Ok(index.writer().lose(&tarballs)?);
     let again = Again { inodes, before_checkpoint: &forget };
     let checkpoint = persist_again(context, persister, &again, stop)?;
+    let is_behind = |lost: &Lost| lost.summary.snapshot < checkpoint;
+    assert!(all.iter().all(is_behind), "a checkpoint does without what is before it");
     // Last of all: until then all of this is done again.
     record(context, &all, checkpoint)?;
     let of = |is_it: &dyn Fn(&Lost) -> bool| {
