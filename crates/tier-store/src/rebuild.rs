@@ -179,7 +179,11 @@ impl Store {
             OpenMode::IndexMayLag => archive,
         };
         let doubtful = self.archive().map(|known| known.doubtful_steps());
-        let archive = archive.with_doubtful_steps(&doubtful.unwrap_or_default());
+        let doubtful = doubtful.unwrap_or_else(|error| {
+            tracing::warn!("the index in use cannot tell what it was made of: {error}");
+            HashSet::new()
+        });
+        let archive = archive.with_doubtful_steps(&doubtful);
         fill_by(archive, copies(dir, options)?, index, options.mode, watch)
     }
 }

@@ -54,7 +54,8 @@ fn costs_if_due(context: &StageContext) -> Result<Option<CheckpointCosts>, Agent
     let not_before = context.no_checkpoint_before.load(Ordering::Relaxed);
     let is_due =
         checkpoint_is_due(&costs, context.ports.checkpoint_bytes) && costs.since() >= not_before;
-    Ok(Some(costs).filter(|_| is_due || is_needed(context, &archive).unwrap_or(false)))
+    let is_wanted = is_due || is_needed(context, &archive)?;
+    Ok(is_wanted.then_some(costs))
 }
 
 /// Whether nothing more becomes safe without one.

@@ -8,6 +8,7 @@
 //! continues it: until then another takeover may continue something else.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -207,6 +208,14 @@ impl StageContext {
         summary: &SnapshotSummary,
     ) -> Result<Option<SnapshotStatus>, AgentError> {
         Ok(self.ports.book.status(header_of(summary))?)
+    }
+
+    /// Objects of a snapshot that no copy has, as far as that was recorded: without a log it was not.
+    pub(super) fn lost_objects(
+        &self,
+        summary: &SnapshotSummary,
+    ) -> Result<BTreeMap<String, Option<SnapshotId>>, AgentError> {
+        Ok(self.status(summary)?.map(|status| status.lost_objects).unwrap_or_default())
     }
 
     /// Where the events of a snapshot go.

@@ -100,7 +100,7 @@ fn what_lay_in(
     for Lost { summary, objects, found } in all {
         let snapshot = summary.snapshot;
         if !found.is_empty() {
-            let known = context.status(summary)?.map(|s| s.lost_objects).unwrap_or_default();
+            let known = context.lost_objects(summary)?;
             let is_found = |name: &ObjectName| found.iter().any(|found| found.name == *name);
             let is_lost = |name: &ObjectName| {
                 known.contains_key(name.as_str()) && !is_found(name)
@@ -171,7 +171,7 @@ fn look(
     for snapshot in snapshots {
         let missing = || PersistError::Missing(format!("snapshot {snapshot}"));
         let summary = archive.snapshot(*snapshot).ok_or_else(missing)?;
-        let known = context.status(summary)?.map(|status| status.lost_objects).unwrap_or_default();
+        let known = context.lost_objects(summary)?;
         let (mut objects, mut found) = (Vec::new(), Vec::new());
         for object in objects_left(context, &archive, summary)? {
             let is_known = known.contains_key(object.name.as_str());

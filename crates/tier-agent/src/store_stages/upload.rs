@@ -129,8 +129,7 @@ impl Left {
         archive: &Archive<'_>,
         summary: &SnapshotSummary,
     ) -> Result<Self, AgentError> {
-        let status = context.status(summary)?;
-        let lost = status.map(|status| status.lost_objects).unwrap_or_default();
+        let lost = context.lost_objects(summary)?;
         let is_left = |object: &StoredObject| !lost.contains_key(object.name.as_str());
         let manifest = Some(archive.manifest_object(summary.snapshot)?).filter(is_left);
         let mut data = match manifest {

@@ -172,6 +172,7 @@ impl Archive<'_> {
         inodes: &RangeInclusive<Ino>,
         read_log: ReadLog<'_>,
     ) -> Result<Option<Changed>, PersistError> {
+        assert!(position < self.links().len(), "it is a step of this history");
         let links = self.links().get(..=position).unwrap_or_default();
         let Some(link) = links.last() else { return Ok(None) };
         let mut changed = Changed::new();
@@ -262,6 +263,8 @@ impl Archive<'_> {
         snapshot: SnapshotId,
         read_log: ReadLog<'_>,
     ) -> Result<Option<Vec<Ino>>, PersistError> {
+        // An error if there is none, and not what the next one changed.
+        self.link(snapshot)?;
         let position = self.links().partition_point(|link| link.summary.snapshot < snapshot);
         let mut inodes = BTreeSet::new();
         for doubt in self.doubt(position, Xid::new(0), read_log)? {
