@@ -1,10 +1,13 @@
 //! The database below the index, on RocksDB: the only file that says `rocksdb`.
 //!
-//! There is no write-ahead log. Writes stay in memory until a flush, which brings all tables to the
-//! disk together (atomic flush), so that a crash takes some of the newest batches from all tables
-//! alike and leaves what was a state of the index at some moment. What it took is applied again from
-//! the manifests. All four tables share one block cache, and indexes and filters count towards it,
-//! so that memory is bounded by the options and not by the number of files.
+//! A crash takes some of the newest batches from all tables alike and leaves what was a state of the
+//! index at some moment; what it took is applied again from the manifests. What a flush makes
+//! durable is either in the write-ahead log, if there is little of it, or in the tables, which reach
+//! the disk together (atomic flush): files for each small snapshot would be merged again and again,
+//! and a log of a large one would be all of it a second time.
+//!
+//! All tables share one block cache, and indexes and filters count towards it, so that memory is
+//! bounded by the options and not by the number of files.
 
 use std::fmt::Write;
 use std::fs;
@@ -14,8 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompactionStyle,
-    DBCompressionType, DBRawIterator, DEFAULT_COLUMN_FAMILY_NAME, Direction, FlushOptions,
-    IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
+    DBCompressionType, DBRawIterator, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, Direction,
+    FlushOptions, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use tier_types::ErrorKind;
 
@@ -52,6 +55,8 @@ pub(crate) struct Database {
     db: DB,
     directory: Directory,
     chunk_bytes: u32,
+    /// Since the last flush something was written that is not in the log.
+    has_unlogged: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -73,6 +78,12 @@ impl Drop for Directory {
 
 /// What a change takes in a batch: most have short keys and values.
 const CHANGE_BYTES: usize = 48;
+/// A larger batch is not logged.
+const LOGGED_BYTES_MAX: usize = 64 << 10;
+/// With more in the log the tables are flushed, because opening reads all of it.
+const LOG_BYTES_MAX: u64 = 4 << 20;
+/// Of the database's own text log, of which the one before is kept as well.
+const TEXT_LOG_BYTES_MAX: usize = 1 << 20;
 
 /// Changes that happen together.
 pub(crate) struct Batch<'a> {
@@ -93,9 +104,13 @@ impl Batch<'_> {
 
     /// Not on disk before the next [`Database::flush`]; until then a crash takes it as a whole.
     pub(crate) fn write(self) -> Result<(), IndexError> {
+        let has_unlogged = &self.database.has_unlogged;
+        if self.changes.size_in_bytes() > LOGGED_BYTES_MAX {
+            has_unlogged.store(true, Ordering::Release);
+        }
         let mut options = WriteOptions::default();
-        // What a crash takes is applied again from the manifests, and a log would write it twice.
-        options.disable_wal(true);
+        // Nothing behind it is logged either: a crash would take it, and leave what came later.
+        options.disable_wal(has_unlogged.load(Ordering::Acquire));
         let written = self.database.db.write_opt(self.changes, &options);
         written.map_err(|source| self.database.failed("write", source))
     }
@@ -155,14 +170,24 @@ impl Database {
         db_options.set_max_open_files(256);
         // There are few files: threads that open them cost more than they gain.
         db_options.set_max_file_opening_threads(1);
-        // Its own text logs, of which it keeps a thousand unless told otherwise.
+        // Its own text logs, of which it keeps a thousand unless told otherwise, each without end:
+        // with a page for every flush.
         db_options.set_keep_log_file_num(2);
+        db_options.set_max_log_file_size(TEXT_LOG_BYTES_MAX);
+        db_options.set_log_level(LogLevel::Warn);
+        // The rest of a log that a crash or a bad disk has cut is applied again from the manifests.
+        db_options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+        db_options.set_max_total_wal_size(LOG_BYTES_MAX);
         // Each flush adds to the file that says which files there are, and opening reads all of it.
         // It is begun anew when it is a few times as long as what it comes to.
         db_options.set_max_manifest_file_size(1 << 20);
-        // There is no log to replay: what a crash takes is applied again from the manifests, and
-        // so all tables must reach the disk together.
+        // What is not logged must reach the disk from all tables together.
         db_options.set_atomic_flush(true);
+        // The binding has no other way to say it. A log as long as it may get before its first record
+        // would take the last room of a small or full disk.
+        let db_options = db_options
+            .get_options_from_string("allow_fallocate=false")
+            .map_err(|source| failed("set options of", path, source))?;
         let tables = Table::ALL.map(|table| {
             let mut blocks = BlockBasedOptions::default();
             blocks.set_block_cache(&cache);
@@ -199,7 +224,7 @@ impl Database {
             .map_err(|source| failed("open", path, source))?;
         let to_be_removed = AtomicBool::new(false);
         let directory = Directory { path: path.to_path_buf(), to_be_removed };
-        Ok(Self { db, directory, chunk_bytes })
+        Ok(Self { db, directory, chunk_bytes, has_unlogged: AtomicBool::new(false) })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -243,11 +268,18 @@ impl Database {
 
     /// Makes everything durable.
     pub(crate) fn flush(&self) -> Result<(), IndexError> {
+        if !self.has_unlogged.load(Ordering::Acquire) {
+            let synced = self.db.flush_wal(true);
+            return synced.map_err(|source| self.failed("sync the log of", source));
+        }
         let families: Vec<_> =
             Table::ALL.into_iter().map(|table| self.family(table)).collect::<Result<_, _>>()?;
         // One call for all of them: table by table, a crash could leave a state that never was.
         let flushed = self.db.flush_cfs_opt(&families, &FlushOptions::default());
-        flushed.map_err(|source| self.failed("flush", source))
+        flushed.map_err(|source| self.failed("flush", source))?;
+        // The one writer flushes what it wrote: nothing came between.
+        self.has_unlogged.store(false, Ordering::Release);
+        Ok(())
     }
 
     pub(crate) fn batch(&self) -> Batch<'_> {

@@ -6,8 +6,8 @@
 //! that scans of them do not go through the block cache.
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Options,
-    ReadOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel,
+    Options, ReadOptions,
 };
 use tier_types::to_u64;
 
@@ -18,6 +18,8 @@ use crate::{FsError, KvfsOptions};
 
 /// Patches of one chunk in memory that are put together before they are read.
 const N_PATCHES_MAX: usize = 32;
+/// Of the database's own text log, of which the one before is kept as well.
+const TEXT_LOG_BYTES_MAX: usize = 1 << 20;
 
 /// What a store is opened as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,7 +58,10 @@ pub(super) fn database(
     database.set_max_total_wal_size(4 * to_u64(write_buffer_bytes));
     // Beside those of the index and of the tarballs, which share the process's limit.
     database.set_max_open_files(512);
+    // Its own text logs, of which it keeps a thousand unless told otherwise, each without end.
     database.set_keep_log_file_num(2);
+    database.set_max_log_file_size(TEXT_LOG_BYTES_MAX);
+    database.set_log_level(LogLevel::Warn);
     database.set_max_background_jobs(2);
     // Files are read from start to end, too: there the system's reading ahead is worth most.
     database.set_advise_random_on_open(false);
@@ -133,18 +138,28 @@ mod tests {
     use crate::core::Core;
     use crate::testing::{StandingClock, options};
 
-    /// RocksDB goes on after a full disk only when the largest buffer of any table finds room.
-    #[test]
-    fn no_table_has_a_larger_write_buffer_than_the_options_say() {
+    /// The settings that a store with these options has, as RocksDB writes them down.
+    fn written(options: &KvfsOptions) -> String {
         let dir = tempfile::tempdir().unwrap();
-        let options = KvfsOptions { write_buffer_bytes: 6 << 20, ..options() };
-        let _core = Core::create(dir.path(), &options, Arc::new(StandingClock)).unwrap();
+        let _core = Core::create(dir.path(), options, Arc::new(StandingClock)).unwrap();
         let names = fs::read_dir(dir.path().join("kvs")).unwrap();
         let names = names.map(|entry| entry.unwrap().path());
         let is_options = |path: &PathBuf| path.to_string_lossy().contains("/OPTIONS-");
-        let text = fs::read_to_string(names.filter(is_options).max().unwrap()).unwrap();
+        fs::read_to_string(names.filter(is_options).max().unwrap()).unwrap()
+    }
+
+    /// RocksDB goes on after a full disk only when the largest buffer of any table finds room.
+    #[test]
+    fn no_table_has_a_larger_write_buffer_than_the_options_say() {
+        let text = written(&KvfsOptions { write_buffer_bytes: 6 << 20, ..options() });
         let sizes = text.lines().filter_map(|line| line.trim().strip_prefix("write_buffer_size="));
         let sizes: Vec<_> = sizes.collect();
         assert_eq!(sizes, ["3145728"; Table::ALL.len() + 1], "and the default one");
+    }
+
+    #[test]
+    fn what_the_database_tells_takes_bounded_space() {
+        let text = written(&options());
+        assert!(text.contains("max_log_file_size=1048576") && text.contains("keep_log_file_num=2"));
     }
 }

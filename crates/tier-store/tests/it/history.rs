@@ -45,6 +45,9 @@ fn a_store_with_many_snapshots_opens_goes_on_and_is_restored() {
     let restore_time = start.elapsed();
     let expected = [n_snapshots.to_le_bytes().repeat(8), vec![1; 4096 - 64]].concat();
     assert_eq!(restored.kvs.read("file").unwrap(), expected);
+    for n in (1..=10).map(|tenth| tenth * times.len() / 10) {
+        println!("snapshot {n}: {:?} (median of 100)", median(&times[n.saturating_sub(100)..n]));
+    }
     println!(
         "of {n_snapshots} snapshots the 10th took {:?}, the last {:?} (medians of 10); opening \
          {open_time:?}, the first snapshot behind that {first:?}, a restore, opened, {restore_time:?}",
