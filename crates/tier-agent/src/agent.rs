@@ -229,8 +229,8 @@ impl Worker {
             // here.
             Task::Upload => {}
             Task::UploadAll => self.stages.forget_verified()?,
-            Task::TakeBack(snapshot) => {
-                self.stages.take_back(snapshot)?;
+            Task::TakeBack(snapshots) => {
+                self.stages.take_back(&snapshots)?;
                 return Ok(AgentReport::default());
             }
             Task::PersistLost(snapshots) => {

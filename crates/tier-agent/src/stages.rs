@@ -45,9 +45,9 @@ pub trait Stages: Send {
     /// Takes back that anything was verified in the place that makes it safe.
     fn forget_verified(&mut self) -> Result<(), AgentError>;
 
-    /// Takes back that this snapshot is verified in the place that makes it safe, because an object
-    /// of it is damaged there.
-    fn take_back(&mut self, snapshot: SnapshotId) -> Result<(), AgentError>;
+    /// Takes back that these snapshots are verified in the place that makes them safe, because
+    /// objects of them are damaged there. The first error comes after all were tried.
+    fn take_back(&mut self, snapshots: &[SnapshotId]) -> Result<(), AgentError>;
 
     /// Persists again what these snapshots have in objects that no copy has whole, and takes in again
     /// what one has that was lost.

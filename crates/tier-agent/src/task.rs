@@ -12,9 +12,9 @@ pub enum Task {
     Upload,
     /// Compare also what counts as verified, and upload what is not there any more.
     UploadAll,
-    /// Take back that this snapshot is verified in the place that makes it safe: an object of it is
-    /// damaged there.
-    TakeBack(SnapshotId),
+    /// Take back that these snapshots are verified in the place that makes them safe: objects of them
+    /// are damaged there.
+    TakeBack(Vec<SnapshotId>),
     /// Persist again what these snapshots have in objects that no copy has whole, and go on without
     /// them.
     PersistLost(Vec<SnapshotId>),

@@ -33,6 +33,8 @@ pub struct AuditReport {
     pub checked: VerifyReport,
     /// Snapshots that do not count as safe any more.
     pub unsafe_now: BTreeSet<SnapshotId>,
+    /// Why it could not be recorded of all of these, which then count as safe.
+    pub not_recorded: Option<String>,
 }
 
 /// What a repair did.
@@ -77,13 +79,10 @@ impl Store {
             checked.damages.extend(there.damages.into_iter().map(in_cloud));
         }
         tracing::info!(n_damages = checked.damages.len(), "audited");
-        if !unsafe_now.is_empty() {
-            // What is damaged is said in any case.
-            if let Err(error) = self.take_back(&unsafe_now) {
-                tracing::error!("cannot take marks back: {}", with_causes(&error));
-            }
-        }
-        Ok(AuditReport { checked, unsafe_now })
+        let taken = if unsafe_now.is_empty() { Ok(()) } else { self.take_back(&unsafe_now) };
+        // What is damaged is said in any case.
+        let not_recorded = taken.err().map(|error| with_causes(&error));
+        Ok(AuditReport { checked, unsafe_now, not_recorded })
     }
 
     /// Puts right what one copy has damaged or lost and the other has: here from the cloud, and
@@ -96,10 +95,12 @@ impl Store {
     ) -> Result<RepairReport, StoreError> {
         let watch = &mut Watch::new(stop, progress);
         let (here, there) = self.check_copies(false, watch)?;
+        let mut was_whole = here.damages.is_empty();
+        was_whole &= there.as_ref().is_none_or(|there| there.damages.is_empty());
         let mut report = RepairReport::default();
         let archive = self.archive_or_manifests()?;
         for snapshot in &here.damaged {
-            for object in self.own_objects(&archive, *snapshot)? {
+            for object in archive.own_objects(self.index(), *snapshot)? {
                 if here.damages.iter().any(|damage| damage.object == object.name.as_str()) {
                     watch.check_stop()?;
                     self.repair_here(&object, &mut report)?;
@@ -115,6 +116,7 @@ impl Store {
             let statuses = self.book().all()?;
             suspects.extend(statuses.iter().filter(has_lost).map(|s| s.header.snapshot));
             suspects.retain(|snapshot| archive.snapshot(*snapshot).is_some());
+            was_whole &= suspects.is_empty();
             if !suspects.is_empty() {
                 let task = Task::PersistLost(suspects.into_iter().collect());
                 let done = self.agent()?.perform(task, stop)?;
@@ -129,6 +131,9 @@ impl Store {
             self.upload_again(&unsafe_now, stop, &mut report)?;
         }
         report.lost = LostRanges::of_index(self.index())?;
+        if was_whole {
+            return Ok(report);
+        }
         // What is left is looked for again: it says whether all of this helped.
         let (here, there) = self.check_copies(false, watch)?;
         report.left = self.nowhere(std::iter::once(here).chain(there))?;
@@ -221,7 +226,7 @@ impl Store {
                 report.n_objects += 1;
                 report.bytes += object.content.len_bytes;
                 match check_object(&Call::bulk(), store, &object) {
-                    Err(error) if is_of_an_object(error.kind()) => {
+                    Err(error) if error.kind().is_of_object() => {
                         let missing = error.kind() == ErrorKind::Missing;
                         let (object, problem) = (object.name.to_string(), error.to_string());
                         report.damages.push(Damage { object, problem, missing });
@@ -264,7 +269,7 @@ impl Store {
         for snapshot in &here.damaged {
             let Some(summary) = archive.snapshot(*snapshot) else { continue };
             let manifest = archive.manifest_object(*snapshot)?.name;
-            for object in self.own_objects(&archive, *snapshot)? {
+            for object in archive.own_objects(self.index(), *snapshot)? {
                 let is_to_be_here = object.name == manifest && restored_by <= Some(*snapshot);
                 if !is_to_be_here && (owed(summary) || self.elsewhere(&object)?.is_some()) {
                     excused.insert(object.name.to_string());
@@ -281,30 +286,13 @@ impl Store {
         let names: BTreeSet<_> = report.damages.iter().map(|damage| &*damage.object).collect();
         let mut damaged = BTreeSet::new();
         for snapshot in &report.damaged {
-            let objects = self.own_objects(&archive, *snapshot)?;
+            let objects = archive.own_objects(self.index(), *snapshot)?;
             if objects.iter().any(|object| names.contains(object.name.as_str())) {
                 damaged.insert(*snapshot);
             }
         }
         report.damaged = damaged;
         Ok(report)
-    }
-
-    /// What a snapshot wrote; without its manifest, which no copy has, that and the tarballs that
-    /// the index knows.
-    fn own_objects(
-        &self,
-        archive: &Archive<'_>,
-        snapshot: SnapshotId,
-    ) -> Result<Vec<StoredObject>, StoreError> {
-        match archive.objects(snapshot) {
-            Err(error) if is_of_an_object(error.kind()) => {
-                let mut objects = archive.indexed_tarballs(self.index(), snapshot)?;
-                objects.push(archive.manifest_object(snapshot)?);
-                Ok(objects)
-            }
-            objects => Ok(objects?.own().cloned().collect()),
-        }
     }
 
     /// Another store than the local one that has an object whole.
@@ -332,7 +320,7 @@ impl Store {
         for report in reports {
             let mut known = Vec::new();
             for snapshot in &report.damaged {
-                known.extend(self.own_objects(&archive, *snapshot)?);
+                known.extend(archive.own_objects(self.index(), *snapshot)?);
             }
             for damage in report.damages {
                 let object = known.iter().find(|object| object.name.as_str() == damage.object);
@@ -385,15 +373,8 @@ impl Store {
     }
 
     fn take_back(&self, snapshots: &BTreeSet<SnapshotId>) -> Result<(), StoreError> {
-        let agent = self.agent()?;
-        for snapshot in snapshots {
-            agent.perform(Task::TakeBack(*snapshot), &Arc::default())?;
-        }
+        let task = Task::TakeBack(snapshots.iter().copied().collect());
+        self.agent()?.perform(task, &Arc::default())?;
         Ok(())
     }
-}
-
-/// Whether an error says something of an object, and not of its store.
-fn is_of_an_object(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Missing | ErrorKind::Damaged)
 }

@@ -22,7 +22,7 @@ use tier_persist::{
     Archive, Damage, History, PersistError, ScanMode, Watch, rebuild_without_manifests,
 };
 use tier_status::SnapshotStatus;
-use tier_types::{ErrorKind, HasKind, ObjectStore, SnapshotId};
+use tier_types::{HasKind, ObjectStore, SnapshotId};
 
 use crate::StoreError;
 use crate::dir::StoreDir;
@@ -166,7 +166,7 @@ impl Store {
     ) -> Result<Filled, StoreError> {
         let dir = self.dir();
         let archive = match Archive::open(dir.local.as_ref(), &dir.keys, dir.filesystem) {
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.kind().is_of_object() => {
                 tracing::warn!("the manifests here are not whole: {error}");
                 self.archive()?
             }
@@ -223,7 +223,7 @@ fn fill_from_what_is_left(
             }
             None
         }
-        Err(error) if is_damage(&error) => Some(error),
+        Err(error) if error.kind().is_of_object() => Some(error),
         Err(error) => return Err(error.into()),
     };
     let newest = newest_known(dir);
@@ -297,7 +297,7 @@ fn fill_by<'a>(
     let filled = first_copy.rebuild_index(index, mode, watch);
     let archive = first_copy.with_tarballs_in(others);
     let damages = match filled {
-        Err(error) if has_others && is_damage(&error) => {
+        Err(error) if has_others && error.kind().is_of_object() => {
             tracing::warn!("{error}; reading the other copy");
             archive.rebuild_index(index, mode, watch)?
         }
@@ -323,10 +323,6 @@ fn fill_by<'a>(
         other => other?,
     };
     Ok(Filled { n_tarballs, damages })
-}
-
-fn is_damage(error: &PersistError) -> bool {
-    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing)
 }
 
 /// The newest snapshot that this store knows of: from its old index, as far as that can be read,

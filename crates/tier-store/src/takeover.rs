@@ -243,7 +243,13 @@ fn claim(
     let writer = WriterToken::random()?;
     durable::replace(&pending(dir), format!("epoch {epoch}\nwriter {writer}\n").as_bytes())?;
     let claim = ownership::claim(&dir.keys, dir.filesystem, epoch, writer, dir.clock.as_ref());
-    claims.create(&call, &claim)?;
+    claims.create(&call, &claim).or_else(|error| {
+        // Another store has it: nothing was begun here that would be gone on with.
+        if error.kind() == ErrorKind::Conflict {
+            forget_pending(dir)?;
+        }
+        Err(StoreError::from(error))
+    })?;
     Ok((epoch, writer))
 }
 

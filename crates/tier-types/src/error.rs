@@ -48,6 +48,12 @@ impl ErrorKind {
         let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
         if full.contains(&error.kind()) { Self::NoSpace } else { Self::Failed }
     }
+
+    /// Whether an error of this kind says something of an object, and not of the way to it: another
+    /// copy may have it whole.
+    pub fn is_of_object(self) -> bool {
+        matches!(self, Self::Damaged | Self::Missing)
+    }
 }
 
 /// An error that tells its caller what can be done about it. Every error type of the workspace

@@ -60,8 +60,8 @@ fn costs_if_due(context: &StageContext) -> Result<Option<CheckpointCosts>, Agent
 
 /// Whether nothing more becomes safe without one.
 fn is_needed(context: &StageContext, archive: &Archive<'_>) -> Result<bool, AgentError> {
-    let safe = context.safe_snapshot(archive)?.map(|safe| safe.snapshot);
-    let next = archive.after(safe).find(|summary| !summary.is_lost);
+    let verified = context.how_far(archive)?.verified;
+    let next = archive.after(verified).find(|summary| !summary.is_lost);
     next.map_or(Ok(false), |next| is_missing(context, archive, next))
 }
 

@@ -17,7 +17,7 @@ use tier_persist::{Archive, NextStep, SnapshotSummary, StepKind};
 use tier_status::{
     Event, Place, Progress, SnapshotStatus, StatusError, StatusHeader, StatusSink, StatusWriter,
 };
-use tier_types::{ErrorKind, HasKind, ObjectStore, SnapshotId, with_causes};
+use tier_types::{Epoch, ErrorKind, HasKind, ObjectStore, SnapshotId, with_causes};
 
 use super::background::in_background;
 use super::ports::StorePorts;
@@ -32,7 +32,23 @@ pub(super) struct StageContext {
     /// After a checkpoint failed: not again before doing without costs so many bytes.
     pub(super) no_checkpoint_before: AtomicU64,
     /// How far the history is known to be safe, so that no status log is read twice.
-    safe: Mutex<KnownSafe>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    safe: KnownSafe,
+    /// All up to this one are verified. It is ahead of what is safe while nothing of this epoch
+    /// continues it.
+    verified: Option<(Epoch, SnapshotId)>,
+}
+
+/// How far a history has got.
+pub(super) struct HowFar {
+    /// The last snapshot that is safe with all before it; `None` if none is.
+    pub(super) safe: Option<SnapshotSummary>,
+    /// The last one that is verified with all before it.
+    pub(super) verified: Option<SnapshotId>,
 }
 
 /// What is known of the mark.
@@ -65,7 +81,7 @@ impl StageContext {
             progress,
             nice,
             no_checkpoint_before: AtomicU64::new(0),
-            safe: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
@@ -101,28 +117,30 @@ impl StageContext {
         }
     }
 
-    /// The last snapshot that is safe with all before it; `None` if none is.
-    pub(super) fn safe_snapshot(
-        &self,
-        archive: &Archive<'_>,
-    ) -> Result<Option<SnapshotSummary>, AgentError> {
-        let Some(place) = self.safe_place() else { return Ok(None) };
-        let mut known = self.safe.lock();
-        if matches!(*known, KnownSafe::Unread) {
-            *known = KnownSafe::of(self.read_mark(archive, &place)?);
+    /// How far the history is verified, and safe.
+    pub(super) fn how_far(&self, archive: &Archive<'_>) -> Result<HowFar, AgentError> {
+        let Some(place) = self.safe_place() else {
+            return Ok(HowFar { safe: None, verified: None });
+        };
+        let mut known = self.known.lock();
+        if matches!(known.safe, KnownSafe::Unread) {
+            known.safe = KnownSafe::of(self.read_mark(archive, &place)?);
         }
         // A mark of another history says nothing.
-        let mark = known.mark().map(SafeMark::snapshot);
+        let mark = known.safe.mark().map(SafeMark::snapshot);
         let is_here = |(epoch, snapshot)| archive.snapshot(snapshot).filter(|s| s.epoch == epoch);
         let marked = mark.and_then(is_here).cloned();
-        let mut reached = None;
+        let before = known.verified.and_then(is_here);
+        let mut reached =
+            before.into_iter().chain(marked.as_ref()).max_by_key(|summary| summary.snapshot);
         let verified = Verified::new(self, archive, &place);
-        for summary in archive.after(marked.as_ref().map(|safe| safe.snapshot)) {
+        for summary in archive.after(reached.map(|reached| reached.snapshot)) {
             if !verified.has(summary)? {
                 break;
             }
             reached = Some(summary);
         }
+        known.verified = reached.map(|reached| (reached.epoch, reached.snapshot));
         // Another store may take over from a step that is not among these, as long as nothing of this
         // epoch names them as what it continues.
         let is_anchored = |summary: &&SnapshotSummary| summary.epoch == self.ports.epoch;
@@ -130,20 +148,20 @@ impl StageContext {
         if let Some(safe) = safe.as_ref().filter(|safe| Some(*safe) != marked.as_ref()) {
             let mark = SafeMark::new(&place, safe.epoch, safe.snapshot);
             self.ports.history.index().remember_safe(&mark.to_bytes(), false)?;
-            *known = KnownSafe::UpTo(mark);
+            known.safe = KnownSafe::UpTo(mark);
         }
-        Ok(safe)
+        Ok(HowFar { safe, verified: reached.map(|reached| reached.snapshot) })
     }
 
-    /// The oldest snapshot behind what is safe that is not uploaded and verified. While one that
+    /// The oldest snapshot behind this one that is not uploaded and verified. While one that
     /// has lost objects waits for a checkpoint, those behind it may be verified and not safe.
     pub(super) fn next_to_upload<'s>(
         &self,
         archive: &'s Archive<'_>,
-        safe: Option<SnapshotId>,
+        verified: Option<SnapshotId>,
     ) -> Result<Option<&'s SnapshotSummary>, AgentError> {
         let place = self.safe_place();
-        for summary in archive.after(safe).filter(|summary| !summary.is_lost) {
+        for summary in archive.after(verified).filter(|summary| !summary.is_lost) {
             let is_done = |status: SnapshotStatus| {
                 place.as_ref().is_some_and(|place| status.is_verified_in(place))
             };
@@ -173,11 +191,13 @@ impl StageContext {
     pub(super) fn lower_safe(&self, snapshot: SnapshotId) -> Result<(), AgentError> {
         let Some(place) = self.safe_place() else { return Ok(()) };
         let archive = self.archive()?;
-        let mut known = self.safe.lock();
-        if matches!(*known, KnownSafe::Unread) {
-            *known = KnownSafe::of(self.read_mark(&archive, &place)?);
+        let mut known = self.known.lock();
+        if matches!(known.safe, KnownSafe::Unread) {
+            known.safe = KnownSafe::of(self.read_mark(&archive, &place)?);
         }
-        if known.mark().is_none_or(|mark| mark.snapshot().1 < snapshot) {
+        // Found again from what is safe.
+        known.verified = None;
+        if known.safe.mark().is_none_or(|mark| mark.snapshot().1 < snapshot) {
             return Ok(());
         }
         let before = archive.before(snapshot).next();
@@ -186,8 +206,8 @@ impl StageContext {
         // after a crash would say that it is.
         let bytes = lower.as_ref().map(SafeMark::to_bytes).unwrap_or_default();
         self.ports.history.index().remember_safe(&bytes, true)?;
-        *known = KnownSafe::of(lower);
-        let is_lower = known.mark().is_none_or(|mark| mark.snapshot().1 < snapshot);
+        known.safe = KnownSafe::of(lower);
+        let is_lower = known.safe.mark().is_none_or(|mark| mark.snapshot().1 < snapshot);
         assert!(is_lower, "nothing from {snapshot} on is safe any more");
         Ok(())
     }

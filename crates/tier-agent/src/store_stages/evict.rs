@@ -30,7 +30,7 @@ pub(super) fn evict(
     stop: &AtomicBool,
 ) -> Result<EvictReport, AgentError> {
     // The step names a transaction; the gate needs the snapshot that ends with it.
-    let Some(safe) = context.safe_snapshot(&context.archive()?)? else {
+    let Some(safe) = context.how_far(&context.archive()?)?.safe else {
         tracing::debug!("nothing is safe, and nothing is evicted");
         return Ok(EvictReport::default());
     };
@@ -51,7 +51,7 @@ pub(super) fn evict_dry_run(
     evicter: &Evicter,
     wanted: PassWanted,
 ) -> Result<EvictReport, AgentError> {
-    let Some(safe) = context.safe_snapshot(&context.archive()?)? else {
+    let Some(safe) = context.how_far(&context.archive()?)?.safe else {
         tracing::debug!(safe = %wanted.safe, "nothing is safe, and nothing would be evicted");
         return Ok(EvictReport::default());
     };

@@ -85,7 +85,9 @@ pub(super) fn persist_lost(
     let of = |is_it: &dyn Fn(&Lost) -> bool| {
         all.iter().filter(|lost| is_it(lost)).map(|lost| lost.summary.snapshot).collect()
     };
-    Ok(LostAndFound { lost: of(&|l| l.found.is_empty()), found: of(&|l| !l.found.is_empty()) })
+    // One that only lacked its checkpoint has lost no less than before.
+    let has_lost = |lost: &Lost| !lost.objects.is_empty() || lost.found.is_empty();
+    Ok(LostAndFound { lost: of(&has_lost), found: of(&|lost| !lost.found.is_empty()) })
 }
 
 /// The inodes that are to be persisted again. What a copy has again is taken into the index first.
@@ -173,7 +175,7 @@ fn look(
         let summary = archive.snapshot(*snapshot).ok_or_else(missing)?;
         let known = context.lost_objects(summary)?;
         let (mut objects, mut found) = (Vec::new(), Vec::new());
-        for object in objects_left(context, &archive, summary)? {
+        for object in archive.own_objects(context.ports.history.index(), summary.snapshot)? {
             let is_known = known.contains_key(object.name.as_str());
             match is_anywhere(context, &object, stop)? {
                 false if !is_known => objects.push(object),
@@ -199,6 +201,9 @@ pub(super) fn report_lost(
     checkpoint: Option<SnapshotId>,
     status: &dyn StatusSink,
 ) -> Result<(), AgentError> {
+    if summary.kind == StepKind::Checkpoint {
+        lower_what_needs_checkpoints(context, archive)?;
+    }
     let name = object.name.to_string();
     let later = archive.after(Some(summary.snapshot));
     let is_named_by = |later: &SnapshotSummary| -> Result<bool, AgentError> {
@@ -207,7 +212,7 @@ pub(super) fn report_lost(
         }
         match archive.objects(later.snapshot) {
             Ok(objects) => Ok(objects.earlier.contains(object)),
-            Err(error) if is_lost(error.kind()) => Ok(false),
+            Err(error) if error.kind().is_of_object() => Ok(false),
             Err(error) => Err(error.into()),
         }
     };
@@ -220,26 +225,19 @@ pub(super) fn report_lost(
     Ok(status.report(Event::ObjectLost { name, checkpoint })?)
 }
 
-pub(super) fn is_lost(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Missing | ErrorKind::Damaged)
-}
-
-/// What a snapshot wrote. If its manifest is lost, that and the tarballs that the index knows.
-fn objects_left(
+/// What does without lost objects is safe by a checkpoint. When one loses an object itself, it has to
+/// be asked again by which of them: from the first such snapshot on nothing is known to be safe.
+fn lower_what_needs_checkpoints(
     context: &StageContext,
     archive: &Archive<'_>,
-    summary: &SnapshotSummary,
-) -> Result<Vec<StoredObject>, AgentError> {
-    match archive.objects(summary.snapshot) {
-        Ok(objects) => Ok(objects.own().cloned().collect()),
-        Err(error) if is_lost(error.kind()) => {
-            let index = context.ports.history.index();
-            let mut objects = archive.indexed_tarballs(index, summary.snapshot)?;
-            objects.push(archive.manifest_object(summary.snapshot)?);
-            Ok(objects)
+) -> Result<(), AgentError> {
+    for summary in archive.snapshots().filter(|summary| summary.kind != StepKind::Checkpoint) {
+        let status = context.status(summary)?;
+        if status.is_some_and(|status| status.needs_checkpoint().is_some()) {
+            return context.lower_safe(summary.snapshot);
         }
-        Err(error) => Err(error.into()),
     }
+    Ok(())
 }
 
 /// Whether any copy has an object whole. A copy that is away may have it: that is an error.
@@ -252,7 +250,7 @@ pub(super) fn is_anywhere(
     for store in context.stores() {
         match check_object(&call, store, object) {
             Ok(()) => return Ok(true),
-            Err(error) if is_lost(error.kind()) => {}
+            Err(error) if error.kind().is_of_object() => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -24,7 +24,7 @@ use tier_types::{SnapshotId, Xid};
 use crate::AgentError;
 use crate::decide::AgentState;
 use crate::stages::{LostAndFound, PersistedSnapshot, Stages};
-use context::StageContext;
+use context::{HowFar, StageContext};
 use evict::PassWanted;
 
 pub use ports::{CloudPort, Floor, StorePorts};
@@ -66,11 +66,10 @@ impl Stages for StoreStages {
     fn state(&self) -> Result<AgentState, AgentError> {
         let archive = self.context.archive()?;
         let persisted = archive.snapshots().next_back();
-        let safe = self.context.safe_snapshot(&archive)?;
-        let safe_id = safe.as_ref().map(|safe| safe.snapshot);
-        // `None` is below every number: with nothing safe the oldest snapshot is the next one.
+        let HowFar { safe, verified } = self.context.how_far(&archive)?;
+        // `None` is below every number: with nothing verified the oldest snapshot is the next one.
         let is_writer = self.context.ports.writer.is_some();
-        let to_upload = self.context.next_to_upload(&archive, safe_id)?.filter(|_| is_writer);
+        let to_upload = self.context.next_to_upload(&archive, verified)?.filter(|_| is_writer);
         // Xid 0 is before the first transaction.
         let nothing = Xid::new(0);
         Ok(AgentState {
@@ -101,8 +100,8 @@ impl Stages for StoreStages {
         upload::forget_verified(&self.context)
     }
 
-    fn take_back(&mut self, snapshot: SnapshotId) -> Result<(), AgentError> {
-        upload::take_back(&self.context, snapshot)
+    fn take_back(&mut self, snapshots: &[SnapshotId]) -> Result<(), AgentError> {
+        upload::take_back(&self.context, snapshots)
     }
 
     fn persist_lost(

@@ -26,7 +26,7 @@ use tier_types::{
 };
 
 use super::context::{StageContext, StageSink, header_of};
-use super::lost::{is_anywhere, is_lost, report_lost};
+use super::lost::{is_anywhere, report_lost};
 use crate::AgentError;
 
 /// Uploads a snapshot to the place that makes it safe, and verifies it there. A stop is an error of
@@ -70,14 +70,22 @@ pub(super) fn forget_verified(context: &StageContext) -> Result<(), AgentError> 
     Ok(())
 }
 
-/// Takes back that a snapshot is verified in the place that makes it safe.
-pub(super) fn take_back(context: &StageContext, snapshot: SnapshotId) -> Result<(), AgentError> {
+/// Takes back that these snapshots are verified in the place that makes them safe. One whose log
+/// cannot be written keeps none of the others from it.
+pub(super) fn take_back(
+    context: &StageContext,
+    snapshots: &[SnapshotId],
+) -> Result<(), AgentError> {
+    let Some(place) = context.safe_place() else { return Ok(()) };
     let archive = context.archive()?;
-    let (Some(place), Some(summary)) = (context.safe_place(), archive.snapshot(snapshot)) else {
-        return Ok(());
-    };
-    let status = context.status_sink(header_of(summary))?;
-    status.take_back(place, "an object of it is damaged or missing there")
+    let mut failed = None;
+    for summary in snapshots.iter().filter_map(|snapshot| archive.snapshot(*snapshot)) {
+        let status = context.status_sink(header_of(summary));
+        let problem = "an object of it is damaged or missing there";
+        let taken = status.and_then(|status| status.take_back(place.clone(), problem));
+        failed = failed.or(taken.err());
+    }
+    failed.map_or(Ok(()), Err)
 }
 
 /// Does the work of one snapshot, and records in its log why it failed.
@@ -376,7 +384,7 @@ impl DoneWithout<'_> {
     fn or(&self, object: &StoredObject, done: Result<(), AgentError>) -> Result<(), AgentError> {
         let Self { context, archive, summary, status, stop } = *self;
         match done {
-            Err(error) if summary.kind == StepKind::Checkpoint && is_lost(error.kind()) => {
+            Err(error) if summary.kind == StepKind::Checkpoint && error.kind().is_of_object() => {
                 // A store may answer wrongly once: it is tried again then.
                 if is_anywhere(context, object, stop)? {
                     return Err(error);

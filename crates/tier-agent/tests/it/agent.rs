@@ -86,7 +86,7 @@ impl Stages for FakeStages {
         unreachable!("nothing is lost here")
     }
 
-    fn take_back(&mut self, _: SnapshotId) -> Result<(), AgentError> {
+    fn take_back(&mut self, _: &[SnapshotId]) -> Result<(), AgentError> {
         Ok(())
     }
 

@@ -62,7 +62,8 @@ pub(super) fn run(context: &Context, args: &TakeoverArgs) -> Result<()> {
         text.push_str(&format!("Left out: {}: {}\n", damage.object, damage.problem));
     }
     context.console.report(&json, &text)?;
-    uploaded.context("the store is the writer, but the archive does not show it yet: tier push")?;
+    uploaded
+        .context("the store is the writer, but the archive does not show it yet: tier snapshot")?;
     match left.len() {
         0 => Ok(()),
         n => bail!(DamageFound(format!("{n} objects could not be read"))),

@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<()> {
     let store = context.open_as(&args.store, OpenMode::IndexMayLag)?;
     let stop = context.console.stop()?;
     // The bar ends with this block: the report is printed where its line was.
-    let AuditReport { checked: report, unsafe_now } = {
+    let AuditReport { checked: report, unsafe_now, not_recorded } = {
         let bar = context.console.progress("verifying");
         let (mut n_objects, mut bytes) = (0, 0);
         let mut progress = |n| {
@@ -48,6 +48,7 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<()> {
         "members": report.n_members,
         "damages": damages,
         "unsafe_snapshots": unsafe_now.iter().map(|snapshot| snapshot.get()).collect::<Vec<_>>(),
+        "not_recorded": not_recorded,
         "lost": listed.map(|listed| listed.json),
     });
     text.push_str(&format!(
@@ -56,7 +57,12 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<()> {
         output::bytes(report.bytes),
         report.damages.len()
     ));
-    if !unsafe_now.is_empty() {
+    if let Some(error) = &not_recorded {
+        text.push_str(&format!(
+            "It could not be recorded of all of these that they are not safe: {error}. Repeat this \
+             before anything is evicted.\n"
+        ));
+    } else if !unsafe_now.is_empty() {
         text.push_str(&format!(
             "{} snapshots do not count as safe any more, and nothing is evicted against them: tier \
              repair puts right what another copy has\n",

@@ -1,7 +1,7 @@
 //! The objects of the steps of a history, to be copied and compared.
 
 use tier_index::{Index, TarballId};
-use tier_types::{ObjectName, SnapshotId};
+use tier_types::{HasKind, ObjectName, SnapshotId};
 
 use crate::error::PersistError;
 use crate::format::manifest::OtherObject;
@@ -55,6 +55,23 @@ impl Archive<'_> {
             tarballs.push(StoredObject { name, content });
         }
         Ok(tarballs)
+    }
+
+    /// What a snapshot wrote. Without its manifest, which no copy has, that and the tarballs that an
+    /// index knows.
+    pub fn own_objects(
+        &self,
+        index: &Index,
+        snapshot: SnapshotId,
+    ) -> Result<Vec<StoredObject>, PersistError> {
+        match self.objects(snapshot) {
+            Err(error) if error.kind().is_of_object() => {
+                let mut objects = self.indexed_tarballs(index, snapshot)?;
+                objects.push(self.manifest_object(snapshot)?);
+                Ok(objects)
+            }
+            objects => Ok(objects?.own().cloned().collect()),
+        }
     }
 
     /// The objects of a snapshot.
