@@ -1,10 +1,10 @@
 //! The database below the index, on RocksDB: the only file that says `rocksdb`.
 //!
 //! A crash takes some of the newest batches from all tables alike and leaves what was a state of the
-//! index at some moment; what it took is applied again from the manifests. What a flush makes
-//! durable is either in the write-ahead log, if there is little of it, or in the tables, which reach
-//! the disk together (atomic flush): files for each small snapshot would be merged again and again,
-//! and a log of a large one would be all of it a second time.
+//! index at some moment; what it took is applied again from the manifests. A flush brings all tables
+//! to the disk together (atomic flush). What can be applied again need not come so far: a small
+//! commit is in the write-ahead log, which is synced. Files for each small one would be merged again
+//! and again, and a log of a large one would be all of it a second time.
 //!
 //! All tables share one block cache, and indexes and filters count towards it, so that memory is
 //! bounded by the options and not by the number of files.
@@ -13,7 +13,7 @@ use std::fmt::Write;
 use std::fs;
 use std::iter;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompactionStyle,
@@ -55,8 +55,9 @@ pub(crate) struct Database {
     db: DB,
     directory: Directory,
     chunk_bytes: u32,
-    /// Since the last flush something was written that is not in the log.
-    has_unlogged: AtomicBool,
+    /// In the log since the last flush. If these are more than may be, nothing is logged up to the
+    /// next one: a crash would take what is not, and leave what came later.
+    log_bytes: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -80,8 +81,9 @@ impl Drop for Directory {
 const CHANGE_BYTES: usize = 48;
 /// A larger batch is not logged.
 const LOGGED_BYTES_MAX: usize = 64 << 10;
-/// With more in the log the tables are flushed, because opening reads all of it.
-const LOG_BYTES_MAX: u64 = 4 << 20;
+/// More is not logged: opening reads all of it. So little comes nowhere near the write buffers, and a
+/// new log is begun by a flush alone: none ever stands on the end of another, which a crash may take.
+const LOG_BYTES_MAX: usize = 2 << 20;
 /// Of the database's own text log, of which the one before is kept as well.
 const TEXT_LOG_BYTES_MAX: usize = 1 << 20;
 
@@ -104,13 +106,11 @@ impl Batch<'_> {
 
     /// Not on disk before the next [`Database::flush`]; until then a crash takes it as a whole.
     pub(crate) fn write(self) -> Result<(), IndexError> {
-        let has_unlogged = &self.database.has_unlogged;
-        if self.changes.size_in_bytes() > LOGGED_BYTES_MAX {
-            has_unlogged.store(true, Ordering::Release);
-        }
+        let bytes = self.changes.size_in_bytes();
+        let bytes = if bytes > LOGGED_BYTES_MAX { LOG_BYTES_MAX + 1 } else { bytes };
+        let before = self.database.log_bytes.fetch_add(bytes, Ordering::AcqRel);
         let mut options = WriteOptions::default();
-        // Nothing behind it is logged either: a crash would take it, and leave what came later.
-        options.disable_wal(has_unlogged.load(Ordering::Acquire));
+        options.disable_wal(before + bytes > LOG_BYTES_MAX);
         let written = self.database.db.write_opt(self.changes, &options);
         written.map_err(|source| self.database.failed("write", source))
     }
@@ -159,72 +159,29 @@ impl Database {
         chunk_bytes: u32,
         options: &IndexOptions,
     ) -> Result<Self, IndexError> {
-        let cache = Cache::new_lru_cache(options.cache_bytes);
-        let mut db_options = Options::default();
-        db_options.create_if_missing(true);
-        db_options.create_missing_column_families(true);
-        // Of all tables together: the limit for each table, set below, would allow four times as
-        // much.
-        db_options.set_db_write_buffer_size(options.write_buffer_bytes);
-        // Descriptors are bounded as memory is; a file beyond them is opened again when it is read.
-        db_options.set_max_open_files(256);
-        // There are few files: threads that open them cost more than they gain.
-        db_options.set_max_file_opening_threads(1);
-        // Its own text logs, of which it keeps a thousand unless told otherwise, each without end:
-        // with a page for every flush.
-        db_options.set_keep_log_file_num(2);
-        db_options.set_max_log_file_size(TEXT_LOG_BYTES_MAX);
-        db_options.set_log_level(LogLevel::Warn);
-        // The rest of a log that a crash or a bad disk has cut is applied again from the manifests.
-        db_options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-        db_options.set_max_total_wal_size(LOG_BYTES_MAX);
-        // Each flush adds to the file that says which files there are, and opening reads all of it.
-        // It is begun anew when it is a few times as long as what it comes to.
-        db_options.set_max_manifest_file_size(1 << 20);
-        // What is not logged must reach the disk from all tables together.
-        db_options.set_atomic_flush(true);
-        // The binding has no other way to say it. A log as long as it may get before its first record
-        // would take the last room of a small or full disk.
-        let db_options = db_options
-            .get_options_from_string("allow_fallocate=false")
-            .map_err(|source| failed("set options of", path, source))?;
-        let tables = Table::ALL.map(|table| {
-            let mut blocks = BlockBasedOptions::default();
-            blocks.set_block_cache(&cache);
-            blocks.set_cache_index_and_filter_blocks(true);
-            blocks.set_format_version(5);
-            blocks.set_block_size(8 << 10);
-            // In small pieces, so that the cache holds those that are used.
-            blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-            // The top of an index in pieces is small, and every lookup goes through it.
-            blocks.set_pin_top_level_index_and_filter(true);
-            let mut table_options = Options::default();
-            table_options.set_block_based_table_factory(&blocks);
-            // The bottom level holds most of the bytes and is rewritten least: there size counts,
-            // and above it time.
-            table_options.set_compression_type(DBCompressionType::Lz4);
-            table_options.set_bottommost_compression_type(DBCompressionType::Zstd);
-            table_options.set_write_buffer_size(options.write_buffer_bytes);
-            // Inodes come in order: new files hardly overlap, and few of them need no merging.
-            table_options.set_level_zero_file_num_compaction_trigger(8);
-            if matches!(table, Table::Tarballs | Table::Chain) {
-                // They grow at their ends alone, by a little with each snapshot. In levels every
-                // file would stay where it is and what it is, and each flush looks at all of them.
-                table_options.set_compaction_style(DBCompactionStyle::Universal);
+        match Self::open_as(path, chunk_bytes, options, AtOpening::Flush) {
+            // What is in its log has no room in tables: it stays where it is.
+            Err(IndexError::NoSpace { .. }) => {
+                Self::open_as(path, chunk_bytes, options, AtOpening::KeepLog)
             }
-            ColumnFamilyDescriptor::new(table.name(), table_options)
-        });
-        // Nothing is in the default table, but after a full disk RocksDB goes on only when the
-        // largest buffer of any table finds room, and without this it would be one of 64 MiB.
-        let mut unused = Options::default();
-        unused.set_write_buffer_size(options.write_buffer_bytes);
-        let unused = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, unused);
-        let tables = tables.into_iter().chain(iter::once(unused));
-        let db = DB::open_cf_descriptors(&db_options, path, tables)
-            .map_err(|source| failed("open", path, source))?;
+            opened => opened,
+        }
+    }
+
+    fn open_as(
+        path: &Path,
+        chunk_bytes: u32,
+        options: &IndexOptions,
+        at_opening: AtOpening,
+    ) -> Result<Self, IndexError> {
+        let db = open_tables(path, options, at_opening)?;
         let to_be_removed = AtomicBool::new(false);
         let directory = Directory { path: path.to_path_buf(), to_be_removed };
-        Ok(Self { db, directory, chunk_bytes, has_unlogged: AtomicBool::new(false) })
+        let log_bytes = match at_opening {
+            AtOpening::Flush => 0,
+            AtOpening::KeepLog => LOG_BYTES_MAX + 1,
+        };
+        Ok(Self { db, directory, chunk_bytes, log_bytes: AtomicUsize::new(log_bytes) })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -266,19 +223,24 @@ impl Database {
         Ok(pairs.map(|pair| pair.map_err(|source| self.failed("scan", source))))
     }
 
-    /// Makes everything durable.
-    pub(crate) fn flush(&self) -> Result<(), IndexError> {
-        if !self.has_unlogged.load(Ordering::Acquire) {
-            let synced = self.db.flush_wal(true);
-            return synced.map_err(|source| self.failed("sync the log of", source));
+    /// Makes everything durable that survives no damage of the log: what is in it can be applied
+    /// again from the manifests.
+    pub(crate) fn sync(&self) -> Result<(), IndexError> {
+        if self.log_bytes.load(Ordering::Acquire) > LOG_BYTES_MAX {
+            return self.flush();
         }
+        self.db.flush_wal(true).map_err(|source| self.failed("sync the log of", source))
+    }
+
+    /// Makes everything durable, in tables.
+    pub(crate) fn flush(&self) -> Result<(), IndexError> {
         let families: Vec<_> =
             Table::ALL.into_iter().map(|table| self.family(table)).collect::<Result<_, _>>()?;
         // One call for all of them: table by table, a crash could leave a state that never was.
         let flushed = self.db.flush_cfs_opt(&families, &FlushOptions::default());
         flushed.map_err(|source| self.failed("flush", source))?;
         // The one writer flushes what it wrote: nothing came between.
-        self.has_unlogged.store(false, Ordering::Release);
+        self.log_bytes.store(0, Ordering::Release);
         Ok(())
     }
 
@@ -326,6 +288,98 @@ impl Database {
     fn failed(&self, operation: &'static str, source: rocksdb::Error) -> IndexError {
         failed(operation, &self.directory.path, source)
     }
+}
+
+/// What happens to what is in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum AtOpening {
+    /// It goes into tables.
+    Flush,
+    /// It is in memory and stays in the log, and nothing more is logged.
+    KeepLog,
+}
+
+fn open_tables(
+    path: &Path,
+    options: &IndexOptions,
+    at_opening: AtOpening,
+) -> Result<DB, IndexError> {
+    let db_options = db_options(path, options, at_opening)?;
+    let cache = Cache::new_lru_cache(options.cache_bytes);
+    let tables = Table::ALL.map(|table| {
+        ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache, options))
+    });
+    // Nothing is in the default table, but after a full disk RocksDB goes on only when the
+    // largest buffer of any table finds room, and without this it would be one of 64 MiB.
+    let mut unused = Options::default();
+    unused.set_write_buffer_size(options.write_buffer_bytes);
+    let unused = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, unused);
+    let tables = tables.into_iter().chain(iter::once(unused));
+    DB::open_cf_descriptors(&db_options, path, tables)
+        .map_err(|source| failed("open", path, source))
+}
+
+fn db_options(
+    path: &Path,
+    options: &IndexOptions,
+    at_opening: AtOpening,
+) -> Result<Options, IndexError> {
+    let mut db_options = Options::default();
+    db_options.create_if_missing(true);
+    db_options.create_missing_column_families(true);
+    // Of all tables together: the limit for each table, set below, would allow four times as
+    // much.
+    db_options.set_db_write_buffer_size(options.write_buffer_bytes);
+    // Descriptors are bounded as memory is; a file beyond them is opened again when it is read.
+    db_options.set_max_open_files(256);
+    // There are few files: threads that open them cost more than they gain.
+    db_options.set_max_file_opening_threads(1);
+    // Its own text logs, of which it keeps a thousand unless told otherwise, each without end:
+    // with a page for every flush.
+    db_options.set_keep_log_file_num(2);
+    db_options.set_max_log_file_size(TEXT_LOG_BYTES_MAX);
+    db_options.set_log_level(LogLevel::Warn);
+    // The rest of a log that a crash or a bad disk has cut is applied again from the manifests.
+    db_options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    // Each flush adds to the file that says which files there are, and opening reads all of it.
+    // It is begun anew when it is a few times as long as what it comes to.
+    db_options.set_max_manifest_file_size(1 << 20);
+    // What is not logged must reach the disk from all tables together.
+    db_options.set_atomic_flush(true);
+    // The binding has no other way to say these. A log as long as it may get before its first record
+    // would take the last room of a small or full disk.
+    let keeps_log = at_opening == AtOpening::KeepLog;
+    let others = format!("allow_fallocate=false;avoid_flush_during_recovery={keeps_log}");
+    db_options
+        .get_options_from_string(others)
+        .map_err(|source| failed("set options of", path, source))
+}
+
+fn table_options(table: Table, cache: &Cache, options: &IndexOptions) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_format_version(5);
+    blocks.set_block_size(8 << 10);
+    // In small pieces, so that the cache holds those that are used.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    // The top of an index in pieces is small, and every lookup goes through it.
+    blocks.set_pin_top_level_index_and_filter(true);
+    let mut table_options = Options::default();
+    table_options.set_block_based_table_factory(&blocks);
+    // The bottom level holds most of the bytes and is rewritten least: there size counts,
+    // and above it time.
+    table_options.set_compression_type(DBCompressionType::Lz4);
+    table_options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    table_options.set_write_buffer_size(options.write_buffer_bytes);
+    // Inodes come in order: new files hardly overlap, and few of them need no merging.
+    table_options.set_level_zero_file_num_compaction_trigger(8);
+    if matches!(table, Table::Tarballs | Table::Chain) {
+        // They grow at their ends alone, by a little with each snapshot. In levels every
+        // file would stay where it is and what it is, and each flush looks at all of them.
+        table_options.set_compaction_style(DBCompactionStyle::Universal);
+    }
+    table_options
 }
 
 /// Key and value.
@@ -386,5 +440,38 @@ mod tests {
         let sizes = text.lines().filter_map(|line| line.trim().strip_prefix("write_buffer_size="));
         let sizes: Vec<_> = sizes.collect();
         assert_eq!(sizes, ["3145728"; Table::ALL.len() + 1], "and the default one");
+    }
+
+    /// Opens it and puts a pair.
+    fn put(path: &Path, at_opening: AtOpening, key: &[u8]) {
+        let options = IndexOptions::default();
+        let database = Database::open_as(path, 4096, &options, at_opening).unwrap();
+        let mut batch = database.batch();
+        batch.put(Table::Meta, key, b"value").unwrap();
+        batch.write().unwrap();
+        database.sync().unwrap();
+    }
+
+    fn n_logs(path: &Path) -> usize {
+        let files = fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
+        let is_log = |name: PathBuf| name.extension().is_some_and(|extension| extension == "log");
+        let logs = files.filter(|file| is_log(file.path()));
+        logs.filter(|file| file.metadata().unwrap().len() > 0).count()
+    }
+
+    #[test]
+    fn a_log_for_which_tables_have_no_room_is_kept_up_to_the_next_flush() {
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), AtOpening::Flush, b"first");
+        assert_eq!(n_logs(dir.path()), 1);
+        let options = IndexOptions::default();
+        drop(Database::open_as(dir.path(), 4096, &options, AtOpening::KeepLog).unwrap());
+        assert_eq!(n_logs(dir.path()), 1, "it is where it was");
+        put(dir.path(), AtOpening::KeepLog, b"second");
+        assert_eq!(n_logs(dir.path()), 0, "no log stands on another one");
+        let database = Database::open(dir.path(), 4096, &options).unwrap();
+        for key in [&b"first"[..], b"second"] {
+            assert_eq!(database.get(Table::Meta, key).unwrap(), Some(b"value".to_vec()));
+        }
     }
 }

@@ -15,7 +15,7 @@
 //!   tombstone and leave nothing.
 //!
 //! Taking the maximum is commutative, associative and idempotent. That is the whole argument, and
-//! it is why applying twice does no harm, why there is no write-ahead log, and why dumps of a live
+//! it is why applying twice does no harm, why what a crash took is applied again, and why dumps of a live
 //! and of a regenerated index are compared byte for byte. Locations take part only among copies of
 //! the same data, which a transaction cannot tell apart.
 //!

@@ -2,7 +2,7 @@
 //!
 //! All of a manifest goes in through one writer: each tarball is made known and its contents are
 //! applied, then the manifest is noted as applied. Nothing of it is durable before a
-//! [`flush`](IndexWriter::flush), which brings all of it to the disk at once or, after a crash, an
+//! [`sync`](IndexWriter::sync) or a [`flush`](IndexWriter::flush), which brings all of it to the disk at once or, after a crash, an
 //! earlier state. The note can therefore not be on the disk without the contents: it was written
 //! after them, and what a crash takes is always the newest.
 
@@ -106,6 +106,12 @@ impl IndexWriter<'_> {
         batch.put(Table::Chain, &key::chain(applied.snapshot), step)?;
         batch.put(Table::Meta, META_APPLIED, &wire::applied_to_bytes(applied))?;
         batch.write()
+    }
+
+    /// Makes what was applied durable as far as the manifests of the store have it as well: what is
+    /// little is in a log, and damage in that takes the newest of it.
+    pub fn sync(&mut self) -> Result<(), IndexError> {
+        self.database.sync()
     }
 
     /// Makes everything that was applied durable.

@@ -28,7 +28,7 @@ fn commit(index: &Index, snapshot: u64, n_inodes: u64) {
     writer.apply(&Contents { tarball, chunk_bytes: CHUNK, entries }).unwrap();
     let applied = Applied { epoch, snapshot: id, manifest_digest: [0; 32] };
     writer.set_applied(&applied, b"step").unwrap();
-    writer.flush().unwrap();
+    writer.sync().unwrap();
 }
 
 fn open(path: &Path) -> Index {

@@ -247,9 +247,11 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     fn read_table(&mut self, apply: Apply<'_>, object: &TarballObject) -> Result<(), PersistError> {
-        let (reader, root) = apply.source.open(object)?;
-        self.send_row(TarballRow::new(object.clone(), root.frames()), true)?;
-        self.read_entries(&reader, &root)
+        apply.source.first_whole(|source| {
+            let (reader, root) = source.open(object)?;
+            self.send_row(TarballRow::new(object.clone(), root.frames()), true)?;
+            self.read_entries(&reader, &root)
+        })
     }
 
     fn read_members(&mut self, apply: Apply<'_>, input: Input<'_>) -> Result<(), PersistError> {

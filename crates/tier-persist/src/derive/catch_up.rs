@@ -20,11 +20,13 @@ use crate::format::claim::WriterToken;
 use crate::format::keys::Keys;
 use crate::format::manifest::{Manifest, OpenedManifest};
 use crate::format::names::{self, FilesystemId};
+use crate::format::signed::SIGNED_BYTES_MAX;
 use crate::progress::Watch;
 use crate::read::chain::Archive;
+use crate::read::copies::first_whole;
 use crate::read::history::History;
 use crate::read::link::ChainLink;
-use crate::read::small::read_small;
+use crate::read::small::{is_of_the_object, read_small};
 use crate::read::tarball_source::TarballSource;
 
 /// Where an archive may go on behind its index.
@@ -90,12 +92,18 @@ impl History {
         let mut is_behind = false;
         loop {
             let name = names::manifest_name(filesystem, next.epoch, next.snapshot);
-            let bytes = match read_small(&Call::bulk(), store, &name) {
-                Err(error) if error.kind() == ErrorKind::Missing => break,
-                bytes => bytes?,
+            let read = |store: &dyn ObjectStore| -> Result<_, PersistError> {
+                let bytes = read_small(&Call::bulk(), store, &name, SIGNED_BYTES_MAX)?;
+                Ok((Manifest::from_object(&bytes, &name, keys)?, bytes))
             };
-            let OpenedManifest { manifest, encrypted, .. } =
-                Manifest::from_object(&bytes, &name, keys)?;
+            let (opened, bytes) = match read(store) {
+                Err(error) if error.kind() == ErrorKind::Missing => break,
+                Err(error) if is_of_the_object(&error) => {
+                    first_whole(stores, |store| read(*store))?
+                }
+                read => read?,
+            };
+            let OpenedManifest { manifest, encrypted, .. } = opened;
             if Some(manifest.writer) != next.writer || manifest.signer != keys.signer() {
                 return Err(PersistError::damaged(name, "another store wrote it"));
             }
@@ -110,6 +118,6 @@ impl History {
             apply::set_applied(&mut writer, &link)?;
             (is_behind, next.snapshot) = (true, next.snapshot.next());
         }
-        if is_behind { Ok(writer.flush()?) } else { Ok(()) }
+        if is_behind { Ok(writer.sync()?) } else { Ok(()) }
     }
 }

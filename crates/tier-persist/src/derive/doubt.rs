@@ -60,7 +60,7 @@ pub(crate) struct Doubtful {
     /// Holes of this transaction or an earlier one are older than the step.
     holes_until: Xid,
     /// Inodes that an earlier snapshot could not read, and that were tried again.
-    retried: Vec<Ino>,
+    retried: BTreeSet<Ino>,
     /// What the transactions changed, if the log says so.
     changed: Option<Changed>,
 }
@@ -127,7 +127,7 @@ impl Archive<'_> {
             inodes: Ino::new(0)..=Ino::new(last.get()),
             after: complete,
             holes_until: before_xid,
-            retried: before.map(|before| before.failed.clone()).unwrap_or_default(),
+            retried: before.into_iter().flat_map(|before| &before.failed).copied().collect(),
             changed: None,
         };
         if link.is_lost() {
@@ -144,7 +144,7 @@ impl Archive<'_> {
             // A part holds what earlier parts reached only where it changed since.
             let (inodes, after) = (first..=covered, before_xid);
             let changed = self.changed_in(position, after.next(), &inodes, read_log)?;
-            let retried = Vec::new();
+            let retried = BTreeSet::new();
             doubts.push(Doubtful { step, inodes, after, holes_until: after, retried, changed });
             first = covered.next();
         }

@@ -40,7 +40,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tier_index::{Index, TarballId};
-use tier_types::{ObjectName, ObjectStore, SnapshotId};
+use tier_types::{ErrorKind, ObjectName, ObjectStore, PortError, SnapshotId};
 
 use crate::damage::Damage;
 use crate::derive::apply::{Apply, Input, ScanMode, listed, same_chunk_bytes, set_applied};
@@ -118,9 +118,14 @@ impl Archive<'_> {
         } else {
             let rows = index.tarball_rows(&TarballId::of_snapshot(epoch, snapshot), usize::MAX)?;
             let rows = rows.iter().filter_map(|(_, bytes)| TarballRow::from_bytes(bytes));
-            let left: Vec<_> = rows.filter(|row| !is_lost(&row.object_name(filesystem))).collect();
-            let left: Vec<_> = left.iter().map(Input::Recovered).collect();
-            apply.tarballs(&mut writer, left, &mut Watch::default())?;
+            for row in rows.filter(|row| !is_lost(&row.object_name(filesystem))) {
+                let input = Input::Recovered(&row);
+                let damages = self.scan_copies(&mut writer, input, &mut Watch::default())?;
+                if let Some(Damage { object, problem, .. }) = damages.into_iter().next() {
+                    let problem = format!("{object}: {problem}");
+                    return Err(PersistError::Store(PortError::new(ErrorKind::Damaged, problem)));
+                }
+            }
         }
         Ok(writer.flush()?)
     }

@@ -174,19 +174,43 @@ impl Archive<'_> {
         watch: &mut Watch<'_>,
         damages: &mut Vec<Damage>,
     ) -> Result<(), PersistError> {
-        let apply = |mode| Apply { source: self.tarballs(), mode };
+        let tables = Apply { source: self.tarballs(), mode: ScanMode::Tables };
         let Some(manifest) = self.manifest_past_damage(link, damages)? else { return Ok(()) };
         for tarball in &manifest.tarballs {
-            let input = [Input::Listed(tarball)];
-            match apply(ScanMode::Tables).tarballs(writer, input, watch) {
+            let input = Input::Listed(tarball);
+            match tables.tarballs(writer, [input], watch) {
                 Err(error) if is_of_the_object(&error) => {
                     tracing::warn!("reading a tarball member by member: {error}");
-                    damages.extend(apply(ScanMode::Full).tarballs(writer, input, watch)?);
+                    damages.extend(self.scan_copies(writer, input, watch)?);
                 }
                 applied => drop(applied?),
             }
         }
         Ok(())
+    }
+
+    /// Applies what can be read of the members of a tarball, from each copy up to one that is whole;
+    /// if none is, the damage of the one with the least is returned.
+    pub(super) fn scan_copies(
+        &self,
+        writer: &mut IndexWriter<'_>,
+        input: Input<'_>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<Damage>, PersistError> {
+        let mut least: Option<Vec<Damage>> = None;
+        for source in self.tarballs().each() {
+            let damages =
+                Apply { source, mode: ScanMode::Full }.tarballs(writer, [input], watch)?;
+            if damages.is_empty() {
+                return Ok(damages);
+            }
+            // What is not there at all says the least of what is.
+            let weight = |damages: &Vec<Damage>| (damages.iter().any(|d| d.missing), damages.len());
+            if least.as_ref().is_none_or(|least| weight(&damages) < weight(least)) {
+                least = Some(damages);
+            }
+        }
+        Ok(least.unwrap_or_default())
     }
 
     /// Shows `visit` everything that can be read of a step, with the tarballs in which it lies.
@@ -206,7 +230,9 @@ impl Archive<'_> {
         for tarball in &manifest.tarballs {
             let mut visitor =
                 Once { id: tarball.name.id, seen: HashSet::new(), failed: None, visit };
-            let read = read_table(self.tarballs(), tarball, &mut |entry| visitor.entry(entry));
+            let read = self.tarballs().first_whole(|source| {
+                read_table(source, tarball, &mut |entry| visitor.entry(entry))
+            });
             // An error of the visitor is none of the tarball.
             if let Some(error) = visitor.failed {
                 return Err(error);

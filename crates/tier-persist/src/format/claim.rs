@@ -21,6 +21,8 @@ use crate::format::signer::Signer;
 const MAGIC: Magic = *b"TIERCLM1";
 /// No claim says more.
 const CONTENT_BYTES_MAX: u64 = 4096;
+/// Of the object, with its signature and encrypted for many recipients.
+pub(crate) const CLAIM_BYTES_MAX: u64 = 64 << 10;
 /// A longer machine name is cut.
 const MACHINE_BYTES_MAX: usize = 255;
 

@@ -18,7 +18,9 @@ use crate::format::digest::sha256;
 use crate::format::keys::Keys;
 use crate::format::manifest::Manifest;
 use crate::format::names::{self, FilesystemId, ObjectKind};
+use crate::format::signed::SIGNED_BYTES_MAX;
 use crate::format::signer::Signer;
+use crate::read::copies::first_whole;
 use crate::read::link::{Chain, ChainLink, ReadStep, SnapshotSummary, StepKind, StoredObject};
 use crate::read::small::{is_of_the_object, read_small};
 use crate::read::tarball_source::TarballSource;
@@ -241,16 +243,20 @@ impl<'a> Archive<'a> {
     ) -> Result<Option<SnapshotSummary>, PersistError> {
         let mut names: Vec<_> = manifest_names(store, filesystem)?.into_iter().collect();
         names.sort_unstable();
+        let mut wrong_key = None;
         while let Some((_, name)) = names.pop() {
             match ChainLink::read(store, &name, keys) {
                 Ok(link) => return Ok(Some(link.summary)),
                 Err(error) if is_of_the_object(&error) => {
                     tracing::warn!(%name, "a manifest cannot be read: {error}");
+                    wrong_key =
+                        wrong_key.or((error.kind() == ErrorKind::WrongKey).then_some(error));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(None)
+        // With the wrong identity there is nothing at all to be read.
+        wrong_key.map_or(Ok(None), Err)
     }
 
     /// The filesystems that have a manifest in this store.
@@ -409,23 +415,15 @@ impl<'a> Archive<'a> {
     /// store that has exactly those bytes.
     pub(crate) fn manifest(&self, link: &ChainLink) -> Result<Manifest, PersistError> {
         let (call, name) = (Call::bulk(), link.name(self.filesystem));
-        let mut why = None;
-        for store in &self.tarballs {
-            let opened = read_small(&call, *store, &name).and_then(|bytes| {
-                // Before it is opened: damage of its header would look like another key's.
-                if sha256(&bytes) != link.reference.digest {
-                    return Err(PersistError::damaged(&name, "its digest is wrong"));
-                }
-                Manifest::from_object(&bytes, &name, self.keys)
-            });
-            match opened {
-                Ok(opened) => return Ok(opened.manifest),
-                // That another store is away says more than that it is not here: it may have it.
-                Err(error) if is_of_the_object(&error) => why = why.or(Some(error)),
-                Err(error) => why = Some(error),
+        let opened = first_whole(&self.tarballs, |store| {
+            let bytes = read_small(&call, *store, &name, SIGNED_BYTES_MAX)?;
+            // Before it is opened: damage of its header would look like another key's.
+            if sha256(&bytes) != link.reference.digest {
+                return Err(PersistError::damaged(&name, "its digest is wrong"));
             }
-        }
-        Err(why.unwrap_or_else(|| PersistError::Missing(name.to_string())))
+            Manifest::from_object(&bytes, &name, self.keys)
+        });
+        Ok(opened?.manifest)
     }
 }
 

@@ -14,14 +14,16 @@
 //! otherwise any object under that name would stop the writer.
 
 use tier_types::{
-    Call, Created, Epoch, ErrorKind, HasKind, ObjectName, ObjectStore, SnapshotId, with_causes,
+    Call, Created, Epoch, ErrorKind, HasKind, ObjectName, ObjectStore, PortError, SnapshotId,
+    with_causes,
 };
 
 use crate::error::PersistError;
-use crate::format::claim::Claim;
+use crate::format::claim::{CLAIM_BYTES_MAX, Claim};
 use crate::format::keys::Keys;
 use crate::format::manifest::Manifest;
 use crate::format::names::{self, FilesystemId, ObjectKind};
+use crate::format::signed::SIGNED_BYTES_MAX;
 use crate::read::small::{is_of_the_object, read_small};
 
 /// Nothing claims so many epochs: a name with a higher number is no claim's.
@@ -179,7 +181,12 @@ impl<'a> Claims<'a> {
                 epoch: claim.epoch,
                 by: format!("{} (key {})", found.machine, found.signer.fingerprint()),
             }),
-            Claimed::ByOtherKeys | Claimed::Garbage | Claimed::Free => {
+            // A store may show late what it has: whose it is can be told by the next attempt.
+            Claimed::Free => {
+                let problem = format!("{} is not there yet: try again", claim.name());
+                Err(PersistError::Store(PortError::new(ErrorKind::Away, problem)))
+            }
+            Claimed::ByOtherKeys | Claimed::Garbage => {
                 Err(PersistError::Claimed { epoch: claim.epoch, by: "another store".into() })
             }
         }
@@ -187,7 +194,7 @@ impl<'a> Claims<'a> {
 
     /// Whether a stored object is a manifest at all, by whatever store.
     pub fn is_manifest(&self, call: &Call<'_>, name: &ObjectName) -> Result<bool, PersistError> {
-        let bytes = read_small(call, self.store, name);
+        let bytes = read_small(call, self.store, name, SIGNED_BYTES_MAX);
         match bytes.and_then(|bytes| Manifest::from_object(&bytes, name, self.keys)) {
             Ok(_) => Ok(true),
             // What is encrypted for other keys may be one.
@@ -199,7 +206,7 @@ impl<'a> Claims<'a> {
 
     fn claimed(&self, call: &Call<'_>, epoch: Epoch) -> Result<Claimed, PersistError> {
         let name = names::claim_name(self.filesystem, epoch);
-        let read = read_small(call, self.store, &name);
+        let read = read_small(call, self.store, &name, CLAIM_BYTES_MAX);
         let opened = read.and_then(|bytes| Claim::from_object(&bytes, &name, self.keys));
         match opened {
             Ok(claim) => Ok(Claimed::By(claim)),

@@ -17,6 +17,7 @@ use crate::format::manifest::{Manifest, ManifestKind, ManifestRef, OpenedManifes
 use crate::format::names::{self, FilesystemId, PackedKind};
 use crate::format::packed::PackedObject;
 use crate::format::postcard;
+use crate::format::signed::SIGNED_BYTES_MAX;
 use crate::format::signer::{SIGNER_BYTES, Signer};
 use crate::read::small::read_small;
 
@@ -119,7 +120,7 @@ impl ChainLink {
         name: &ObjectName,
         keys: &Keys,
     ) -> Result<ReadStep, PersistError> {
-        let bytes = read_small(&Call::bulk(), store, name)?;
+        let bytes = read_small(&Call::bulk(), store, name, SIGNED_BYTES_MAX)?;
         let OpenedManifest { manifest, encrypted, .. } = Manifest::from_object(&bytes, name, keys)?;
         let link = Self::of(&manifest, &bytes, encrypted)?;
         Ok(ReadStep { link, manifest })

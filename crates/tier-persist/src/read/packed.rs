@@ -9,6 +9,7 @@ use crate::format::manifest::Manifest;
 use crate::format::names::PackedKind;
 use crate::format::packed::{self, PackedObject};
 use crate::read::ahead::read_ahead;
+use crate::read::copies::first_whole;
 use crate::read::link::ChainLink;
 use crate::read::small::is_of_the_object;
 use crate::read::tarball_source::TarballSource;
@@ -24,16 +25,7 @@ impl TarballSource<'_> {
     /// The content of a packed object, from the first store that has exactly its bytes.
     pub(crate) fn read_packed(&self, object: &PackedObject) -> Result<Vec<u8>, PersistError> {
         let name = object.object_name(self.filesystem);
-        let mut why = None;
-        for store in self.stores {
-            match self.read_packed_in(*store, object, &name) {
-                Ok(content) => return Ok(content),
-                // That another store is away says more than that it is not here: it may have it.
-                Err(error) if is_of_the_object(&error) => why = why.or(Some(error)),
-                Err(error) => why = Some(error),
-            }
-        }
-        Err(why.unwrap_or_else(|| PersistError::Missing(name.to_string())))
+        first_whole(self.stores, |store| self.read_packed_in(*store, object, &name))
     }
 
     fn read_packed_in(

@@ -8,6 +8,7 @@ use crate::format::keys::Keys;
 use crate::format::names::FilesystemId;
 use crate::format::tarball::row::TarballObject;
 use crate::format::tarball::toc::root::TocRoot;
+use crate::read::copies;
 use crate::read::tarball_reader::TarballReader;
 
 /// Where tarballs are looked for.
@@ -46,6 +47,23 @@ impl<'a> TarballSource<'a> {
             }
         }
         Err(why.map_or_else(|| PersistError::Missing(name.to_string()), PersistError::Store))
+    }
+
+    /// The same for each store by itself, in their order.
+    pub(crate) fn each(self) -> impl Iterator<Item = Self> {
+        self.stores.iter().map(move |store| self.only(store))
+    }
+
+    fn only(self, store: &'a &'a dyn ObjectStore) -> Self {
+        Self { stores: std::slice::from_ref(store), ..self }
+    }
+
+    /// What `read` makes of the first copy that it can read.
+    pub(crate) fn first_whole<T>(
+        self,
+        mut read: impl FnMut(Self) -> Result<T, PersistError>,
+    ) -> Result<T, PersistError> {
+        copies::first_whole(self.stores, |store| read(self.only(store)))
     }
 
     /// Opens a tarball that a manifest lists.

@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 
 use tier_index::{Index, TarballId};
-use tier_types::{Call, Epoch, ObjectName, SnapshotId, StagingStore};
+use tier_types::{Call, Epoch, ErrorKind, ObjectName, SnapshotId, StagingStore};
 
 use crate::error::PersistError;
 use crate::format::names::{self, FilesystemId, ObjectKind, PackedName, TarballName};
@@ -75,7 +75,8 @@ pub(super) fn discard_uncommitted(
 
 /// Removes the tarballs of earlier attempts at a snapshot. One that the index has is no attempt: an
 /// index that was rebuilt without manifests knows tarballs and no snapshot. Then nothing is removed
-/// and the snapshot refused, for the index tells tarballs apart by their numbers.
+/// and the snapshot refused, for the index tells tarballs apart by their numbers. What has a manifest
+/// is no attempt either.
 pub(super) fn discard_attempt(
     store: &dyn StagingStore,
     filesystem: FilesystemId,
@@ -83,6 +84,15 @@ pub(super) fn discard_attempt(
     epoch: Epoch,
     snapshot: SnapshotId,
 ) -> Result<(), PersistError> {
+    let manifest = names::manifest_name(filesystem, epoch, snapshot);
+    match store.metadata(&Call::bulk(), &manifest) {
+        Err(error) if error.kind() == ErrorKind::Missing => {}
+        found => {
+            found.map_err(PersistError::Store)?;
+            let problem = "it is committed, and the index has not caught up with it";
+            return Err(PersistError::BrokenChain { name: manifest.to_string(), problem });
+        }
+    }
     let mut left_over = Vec::new();
     let prefix = names::snapshot_prefix(filesystem, epoch, snapshot);
     for name in store.names(&Call::bulk(), &prefix).map_err(PersistError::Store)? {

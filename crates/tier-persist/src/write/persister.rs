@@ -461,7 +461,7 @@ impl Persister {
         apply.tarballs(&mut writer, apply::listed(manifest), &mut Watch::default())?;
         let link = ChainLink::of(manifest, &object, self.keys.encrypts())?;
         apply::set_applied(&mut writer, &link)?;
-        writer.flush()?;
+        writer.sync()?;
         Ok(status.report(Event::Indexed)?)
     }
 }
