@@ -250,7 +250,7 @@ impl<'a> Claims<'a> {
 #[cfg(test)]
 mod tests {
     use tier_testkit::MemoryStore;
-    use tier_types::Timestamp;
+    use tier_types::{ObjectMetadata, StoreLayer, Timestamp};
 
     use super::*;
     use crate::format::claim::WriterToken;
@@ -288,6 +288,29 @@ mod tests {
         assert!(error.to_string().contains("one"), "{error}");
         assert_eq!(claims.of_epoch(&CALL, Epoch::new(1)).unwrap(), Some(first));
         assert_eq!(claims.newest_epoch(&CALL).unwrap(), Some(Epoch::new(1)));
+    }
+
+    /// Shows nothing of what it has.
+    struct Late(MemoryStore);
+
+    impl StoreLayer for Late {
+        fn inner(&self) -> &dyn ObjectStore {
+            &self.0
+        }
+
+        fn metadata(&self, _: &Call<'_>, name: &ObjectName) -> Result<ObjectMetadata, PortError> {
+            Err(PortError::new(ErrorKind::Missing, name.to_string()))
+        }
+    }
+
+    #[test]
+    fn a_claim_that_a_store_does_not_show_yet_is_no_other_stores() {
+        let keys = Keys::generate().unwrap();
+        let late = Late(MemoryStore::default());
+        let own = claim(&keys, 1, "one");
+        let error = Claims::new(&late, &keys, FILESYSTEM).create(&CALL, &own).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Away, "{error}");
+        Claims::new(&late.0, &keys, FILESYSTEM).create(&CALL, &own).unwrap();
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tier_cloud::DirStore;
 use tier_index::{Index, IndexOptions};
 use tier_persist::{Archive, Damage, Keys, RestoredInodes, Watch};
 use tier_testkit::FakeKvs;
-use tier_types::{Call, ErrorKind, LogService, ObjectName, ObjectStore};
+use tier_types::{Call, ErrorKind, LogService, ObjectName, ObjectStore, StoredContent};
 
-use crate::common::{CHUNK, FILESYSTEM, Fixture, Way, noise, read_log};
+use crate::common::{CHUNK, FILESYSTEM, Fixture, Way, dump, noise, read_log};
 use crate::faulty::Faults;
 
 /// A large file and others; later it grows, a sparse one is made, and another only gets a new mode.
@@ -79,6 +80,35 @@ fn with_a_checkpoint_only_the_data_of_a_lost_tarball_is_lost() {
     assert_eq!(restored.lost.n_ranges(), 0, "where the data lies is known");
     kvs.read_chunk("big", 3).unwrap_err();
     assert_eq!(kvs.read_chunk("big", 18).unwrap(), b"grown");
+}
+
+#[test]
+fn what_one_copy_has_damaged_comes_from_another() {
+    let fixture = fixture(false);
+    let whole = tempfile::tempdir().unwrap();
+    let name = tarball_of(&fixture, 1);
+    let (damaged, copy) = (fixture.store(), DirStore::create(whole.path()).unwrap());
+    for name in damaged.names(&Call::bulk(), "").unwrap() {
+        let len_bytes = damaged.metadata(&Call::bulk(), &name).unwrap().len_bytes;
+        let content = StoredContent { store: &damaged, name: &name, len_bytes };
+        copy.put(&Call::bulk(), &name, &content).unwrap();
+    }
+    let path = fixture.root().join(name.as_str());
+    let bytes = std::fs::read(&path).unwrap();
+    // At the end are the tables, without which the members would have to be read.
+    for from_end in [1, 40, 100, 200, 400] {
+        let mut bytes = bytes.clone();
+        let at = bytes.len() - from_end;
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let archive = Archive::open(&damaged, &fixture.keys, FILESYSTEM).unwrap();
+        let archive = archive.in_stores(vec![&damaged, &copy]);
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(dir.path(), CHUNK, &IndexOptions::default()).unwrap();
+        let salvaged = archive.salvage_index(&index, &read_log, &mut Watch::default()).unwrap();
+        assert_eq!(salvaged.damages, [], "{from_end}");
+        assert_eq!(dump(&index), fixture.dump(), "{from_end}");
+    }
 }
 
 /// Two files of ten chunks, of which the first is changed in the second and in the third snapshot,
