@@ -14,7 +14,9 @@ use tier_index::Index;
 use tier_persist::Archive;
 use tier_status::StatusSink;
 use tier_store::{Config, Filesystem, Layout, RestoreTarget, Store, StoreDir};
-use tier_types::{Clock, ErrorKind, HasKind, MountedInstance, PortError, Recall, SystemClock, Xid};
+use tier_types::{
+    Clock, ErrorKind, HasKind, LogService, MountedInstance, PortError, Recall, SystemClock, Xid,
+};
 
 use crate::console::ProgressFanOut;
 
@@ -155,6 +157,11 @@ impl RestoreTarget for RestoredFilesystem {
         count_also(&core, &Layout::new(path));
         self.0 = Some(Arc::clone(&core));
         Ok(core)
+    }
+
+    fn last_xid(&mut self, path: &Path, config: &Config) -> Result<Xid, PortError> {
+        let core = Core::open(path, &kvfs_options(config), clock())?;
+        Ok(LogService::last_xid(&core))
     }
 
     fn finish(&mut self) -> Result<(), PortError> {

@@ -160,6 +160,10 @@ impl RestoreTarget for Restored {
         self.0.log.start_after(floor);
         Ok(self.0.clone())
     }
+
+    fn last_xid(&mut self, _: &Path, _: &Config) -> Answer<Xid> {
+        Ok(self.0.log.last_xid())
+    }
 }
 
 fn open(path: &Path, notes: &Arc<Notes>) -> Result<Store> {

@@ -15,16 +15,17 @@ use std::sync::atomic::AtomicBool;
 
 use tier_agent::Task;
 use tier_persist::{
-    Archive, Damage, LostRanges, SnapshotSummary, StepKind, StoredObject, VerifyReport, Watch,
-    check_object,
+    Archive, Claim, Claims, Damage, LostRanges, SnapshotSummary, StepKind, StoredObject,
+    VerifyReport, Watch, check_object,
 };
 use tier_status::{SnapshotStatus, StatusHeader};
 use tier_types::{
-    Call, ErrorKind, HasKind, ObjectStore, SnapshotId, StagingStore, StoredContent, with_causes,
+    Call, Epoch, ErrorKind, HasKind, ObjectStore, SnapshotId, StagingStore, StoredContent,
+    with_causes,
 };
 
-use crate::StoreError;
 use crate::store::Store;
+use crate::{StoreError, ownership};
 
 /// What an audit found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -42,6 +43,8 @@ pub struct AuditReport {
 pub struct RepairReport {
     /// Objects that were put right here, from the cloud.
     pub repaired_here: Vec<String>,
+    /// The claim on the archive that was lost and was made again.
+    pub claimed_again: Option<String>,
     /// Snapshots that were uploaded again.
     pub uploaded: Vec<SnapshotId>,
     /// Why what is damaged in the cloud could not be uploaded again.
@@ -78,6 +81,7 @@ impl Store {
                 |damage: Damage| Damage { object: format!("cloud: {}", damage.object), ..damage };
             checked.damages.extend(there.damages.into_iter().map(in_cloud));
         }
+        checked.damages.extend(self.lost_claim()?.map(|(_, damage)| damage));
         tracing::info!(n_damages = checked.damages.len(), "audited");
         let taken = if unsafe_now.is_empty() { Ok(()) } else { self.take_back(&unsafe_now) };
         // What is damaged is said in any case.
@@ -106,6 +110,12 @@ impl Store {
                     self.repair_here(&object, &mut report)?;
                 }
             }
+        }
+        if let Some((claim, damage)) = self.lost_claim()? {
+            let cloud = self.dir().cloud.as_ref().map(|cloud| cloud.store.as_ref());
+            let claims = cloud.map(|cloud| Claims::new(cloud, &self.dir().keys, claim.filesystem));
+            claims.map_or(Ok(()), |claims| claims.create(&Call::bulk(), &claim))?;
+            report.claimed_again = Some(damage.object);
         }
         let has_cloud = there.is_some();
         let in_cloud = there.map(|there| there.damaged).unwrap_or_default();
@@ -156,6 +166,26 @@ impl Store {
             Err(error) => report.not_uploaded = Some(with_causes(&error)),
         }
         Ok(())
+    }
+
+    /// The claim of this store's epoch, if it was there once and is not there any more. Without it a
+    /// store that had been replaced might take the archive back.
+    fn lost_claim(&self) -> Result<Option<(Claim, Damage)>, StoreError> {
+        let dir = self.dir();
+        let (Some(cloud), Some(writer)) = (&dir.cloud, dir.writer) else { return Ok(None) };
+        // Nothing can be told of a cloud that is not known.
+        if cloud.id.is_none() {
+            return Ok(None);
+        }
+        let (call, epoch) = (Call::bulk(), Epoch::new(dir.config.epoch));
+        let claims = Claims::new(cloud.store.as_ref(), &dir.keys, dir.filesystem);
+        if !claims.is_free(&call, epoch)? || claims.after(&call, epoch)?.fenced.is_some() {
+            return Ok(None);
+        }
+        let claim = ownership::claim(&dir.keys, dir.filesystem, epoch, writer, dir.clock.as_ref());
+        let problem = format!("the claim of epoch {epoch}, which is this store's, is not there");
+        let damage = Damage { object: format!("cloud: {}", claim.name()), problem, missing: true };
+        Ok(Some((claim, damage)))
     }
 
     /// Replaces a local object by the cloud's, if that is whole.

@@ -9,7 +9,7 @@ use crate::dir::StoreDir;
 use crate::{StoreError, ownership, takeover};
 
 /// What a cloud answers.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CloudCheck {
     /// Its identity; `None` if the place has none.
     pub found: Option<CloudId>,
@@ -72,6 +72,22 @@ pub fn add_cloud(dir: &StoreDir, url: &str, adopts: bool) -> Result<CloudPlace, 
     Ok(CloudPlace { id, url: url.into() })
 }
 
+/// Takes a former cloud out of the places where objects are looked for. What was only in it is lost
+/// from then on, and a repair goes on without that.
+pub fn forget_cloud(dir: &StoreDir, url: &str) -> Result<(), StoreError> {
+    let mut former_clouds = dir.config.former_clouds.clone();
+    former_clouds.retain(|former| former.url != url);
+    if former_clouds.len() == dir.config.former_clouds.len() {
+        return Err(StoreError::Unusable(match dir.config.cloud.as_deref() == Some(url) {
+            true => format!("{url} is this store's cloud; tier cloud add gives it another one"),
+            false => format!("{url} is no former cloud of this store; tier cloud list names them"),
+        }));
+    }
+    Config { former_clouds, ..dir.config.clone() }.write(&dir.layout)?;
+    tracing::info!(url, "a former cloud is not asked any more");
+    Ok(())
+}
+
 /// Whether the place of a store's cloud has the identity that the store knows. One that has lost it
 /// may be given another.
 fn has_its_identity(dir: &StoreDir) -> Result<bool, StoreError> {
@@ -101,8 +117,12 @@ pub fn check_cloud(dir: &StoreDir) -> Result<CloudCheck, StoreError> {
         StoreError::Unusable("this store has no cloud; tier cloud add gives it one".into())
     })?;
     let (call, cloud): (_, &dyn ObjectStore) = (Call::bulk(), port.store.as_ref());
-    let found = id::read(&call, cloud)?;
+    // Asked of the place itself: through the store's own eyes another cloud answers nothing.
+    let found = id::read(&call, open_cloud(&cloud.url())?.as_ref())?;
     let is_known = found.is_some() && found == port.id;
+    if port.id.is_some() && !is_known {
+        return Ok(CloudCheck { found, ..CloudCheck::default() });
+    }
     let claims = Claims::new(cloud, &dir.keys, dir.filesystem);
     let is_writer = dir.writer.is_some();
     let honours_conditions = match is_writer && is_known {

@@ -28,6 +28,7 @@ mod error;
 mod filesystem;
 mod identity;
 mod index_dirs;
+mod kept;
 mod layout;
 mod lock;
 mod ownership;
@@ -40,7 +41,7 @@ mod takeover;
 mod wiring;
 
 pub use audit::{AuditReport, RepairReport};
-pub use clouds::{CloudCheck, add_cloud, check_cloud};
+pub use clouds::{CloudCheck, add_cloud, check_cloud, forget_cloud};
 pub use config::{Config, FormerCloud};
 pub use create::{NewStore, PreparedStore};
 pub use dir::StoreDir;

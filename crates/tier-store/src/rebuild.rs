@@ -73,17 +73,29 @@ pub fn rebuild(
     rebuild_index_of(&dir, options, watch)
 }
 
-/// Makes a new index of a store that is not open, from exactly this archive.
-pub(crate) fn rebuild_index_from(dir: &StoreDir, archive: Archive<'_>) -> Result<(), StoreError> {
-    let options = RebuildOptions { mode: ScanMode::Checkpoint, from_cloud: false };
+/// Makes a new index of a store that is not open, from exactly this archive. What no copy has whole is
+/// gone past, and returned.
+pub(crate) fn rebuild_index_from(
+    dir: &StoreDir,
+    archive: Archive<'_>,
+) -> Result<Vec<Damage>, StoreError> {
+    let options = RebuildOptions { mode: ScanMode::Full, from_cloud: false };
     let new = NewIndex::new(&dir.layout)?;
     let index = open_index(&new.index_path(), &dir.config)?;
-    let copies = copies(dir, options)?;
-    let archive = archive.with_tarballs_in(copies);
-    archive.rebuild_index(&index, options.mode, &mut Watch::default())?;
+    let archive = archive.with_doubtful_steps(&doubtful_steps(dir));
+    let archive = archive.with_tarballs_in(copies(dir, options)?);
+    let watch = &mut Watch::default();
+    let damages = match archive.rebuild_index(&index, ScanMode::Checkpoint, watch) {
+        Err(error) if error.kind().is_of_object() => {
+            tracing::warn!("{error}; reading all that is left");
+            fill_by(archive, copies(dir, options)?, &index, options.mode, watch)?.damages
+        }
+        rebuilt => rebuilt?,
+    };
     drop(index);
     new.publish()?;
-    index_dirs::settle(&dir.layout)
+    index_dirs::settle(&dir.layout)?;
+    Ok(damages)
 }
 
 /// The same, where the caller sees to it that no store is open.

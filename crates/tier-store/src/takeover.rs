@@ -20,23 +20,17 @@
 use std::fs;
 use std::path::PathBuf;
 
-use tier_persist::{
-    Archive, Claims, Damage, FilesystemId, SnapshotSummary, StoredObject, UnreadManifest,
-    WriterToken, check_object,
-};
-use tier_status::StatusHeader;
+use tier_persist::{Archive, Claims, Damage, FilesystemId, UnreadManifest, WriterToken};
 use tier_types::{
-    Call, Created, Epoch, ErrorKind, HasKind, ObjectName, ObjectStore, SnapshotId, StagingStore,
-    Xid,
+    Call, Created, Epoch, ErrorKind, HasKind, ObjectName, ObjectStore, SnapshotId, Xid,
 };
 
 use crate::config::Config;
 use crate::dir::StoreDir;
-use crate::rebuild::rebuild_index_from;
+use crate::kept::{check_can_go_on, first_conflict, forget, make_index_fit};
 use crate::rebuilt::remove_tree;
 use crate::restore::{Floors, RestoreTarget, Signers, choose_head, fill_store, newer, until};
-use crate::wiring::{open_index, status_book};
-use crate::{Layout, StoreError, durable, index_dirs, ownership};
+use crate::{Layout, StoreError, durable, ownership};
 
 /// What is done with what only this store has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -116,6 +110,9 @@ pub fn takeover(
         check_conditions(dir, cloud)?;
     }
     let signers = Signers::new(&dir.keys, options.signer.as_deref());
+    if local == LocalState::Keep {
+        check_can_go_on(dir, target)?;
+    }
     // All that can be known is found out before anything is claimed: a claim fences the writer. It is
     // looked at again afterwards.
     let look = || -> Result<Plan<'_>, StoreError> {
@@ -390,107 +387,11 @@ fn keep(
     let snapshots: Vec<_> = archive.snapshots().cloned().collect();
     let (kept, dropped) = snapshots.split_at(n_kept);
     assert!(kept.iter().all(|s| s.snapshot <= floors.snapshot), "no number is used twice");
-    forget(dir, archive, dropped)?;
     let continues = kept.last().map(|last| last.snapshot);
-    make_index_fit(dir)?;
+    // First the index, which may not come about: by then nothing is forgotten.
+    let damages = make_index_fit(dir, continues)?;
+    forget(dir, archive, dropped)?;
     owner.settings(&dir.config, floors).write(&dir.layout)?;
     forget_pending(dir)?;
-    Ok(Takeover::Done { epoch: owner.epoch, continues, is_new: false, damages: Vec::new() })
-}
-
-/// The number of snapshots here before the first one that can never be uploaded, because its name
-/// holds another store's manifest.
-fn first_conflict(
-    dir: &StoreDir,
-    archive: &Archive<'_>,
-    claims: Claims<'_>,
-    cloud: &dyn ObjectStore,
-) -> Result<usize, StoreError> {
-    let call = Call::bulk();
-    let snapshots: Vec<_> = archive.snapshots().collect();
-    let (book, place) = (status_book(dir)?, dir.safe_place());
-    let mut kept = snapshots.len();
-    for (position, summary) in snapshots.iter().enumerate().rev() {
-        let manifest = archive.manifest_object(summary.snapshot)?;
-        match check_object(&call, cloud, &manifest) {
-            // What it continues was there before it was.
-            Ok(()) => break,
-            Err(error) if error.kind() == ErrorKind::Missing => {}
-            // This store's own, and damaged since, if it was once compared there. Otherwise it is
-            // another store's, in whatever state.
-            Err(error) if error.kind() == ErrorKind::Damaged => {
-                let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
-                let status = book.status(header)?;
-                let was_own = status.is_some_and(|status| {
-                    place.as_ref().is_some_and(|place| status.was_verified.contains(place))
-                });
-                if claims.is_manifest(&call, &manifest.name)? || !was_own {
-                    kept = position;
-                }
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    for summary in snapshots.iter().skip(kept) {
-        let header = StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot };
-        let status = book.status(header)?;
-        let was_safe = |status: tier_status::SnapshotStatus| {
-            place.as_ref().is_some_and(|place| status.is_verified_in(place))
-        };
-        if status.is_some_and(was_safe) {
-            return Err(StoreError::Damaged(format!(
-                "snapshot {} was safe, and the cloud has another store's manifest in its place; \
-                 what was evicted from this store may be nowhere else: keep both, and take over \
-                 with --discard-local or restore",
-                summary.snapshot
-            )));
-        }
-    }
-    Ok(kept)
-}
-
-/// Forgets snapshots: status log, manifest, tarballs. The newest first, so that what is left is a
-/// history at any moment.
-fn forget(
-    dir: &StoreDir,
-    archive: &Archive<'_>,
-    dropped: &[SnapshotSummary],
-) -> Result<(), StoreError> {
-    let (call, local): (_, &dyn StagingStore) = (Call::bulk(), dir.local.as_ref());
-    let book = status_book(dir)?;
-    for summary in dropped.iter().rev() {
-        let objects = archive.objects(summary.snapshot)?;
-        tracing::info!(snapshot = %summary.snapshot, "giving up a snapshot that never counted");
-        // The log first: with it alone the manifest would seem to be lost.
-        book.forget(StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot })?;
-        local.delete(&call, &objects.manifest.name, None)?;
-        for StoredObject { name, .. } in &objects.data {
-            match local.delete(&call, name, None) {
-                Err(error) if error.kind() != ErrorKind::Missing => return Err(error.into()),
-                _ => {}
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Makes the index anew if it includes what was given up.
-fn make_index_fit(dir: &StoreDir) -> Result<(), StoreError> {
-    let archive = Archive::open(dir.local.as_ref(), &dir.keys, dir.filesystem)?;
-    let fits = {
-        let index = open_index(&index_dirs::current(&dir.layout)?, &dir.config)?;
-        match archive.catch_up(&index) {
-            Err(error) if error.kind() == ErrorKind::Damaged => false,
-            caught_up => {
-                caught_up?;
-                true
-            }
-        }
-    };
-    if fits {
-        return Ok(());
-    }
-    // From exactly these manifests, or none: what another store has under the same numbers is another
-    // history.
-    rebuild_index_from(dir, archive)
+    Ok(Takeover::Done { epoch: owner.epoch, continues, is_new: false, damages })
 }

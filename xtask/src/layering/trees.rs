@@ -43,6 +43,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["wiring"],
             &["store"],
             &["audit", "rebuild", "restore"],
+            &["kept"],
             &["takeover"],
             &["clouds"],
         ],

@@ -10,7 +10,7 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::Mutex;
 use tier_persist::{Archive, NextStep, SnapshotSummary, StepKind};
@@ -31,6 +31,8 @@ pub(super) struct StageContext {
     pub(super) nice: u8,
     /// After a checkpoint failed: not again before doing without costs so many bytes.
     pub(super) no_checkpoint_before: AtomicU64,
+    /// The cloud had no manifest of a later epoch when this store began to upload.
+    pub(super) looked_for_later_epochs: AtomicBool,
     /// How far the history is known to be safe, so that no status log is read twice.
     known: Mutex<Known>,
 }
@@ -81,6 +83,7 @@ impl StageContext {
             progress,
             nice,
             no_checkpoint_before: AtomicU64::new(0),
+            looked_for_later_epochs: AtomicBool::new(false),
             known: Mutex::default(),
         }
     }

@@ -356,8 +356,16 @@ impl<'a> CloudUpload<'a> {
 
     /// An error if a later epoch was claimed.
     fn check_not_fenced(&self) -> Result<(), AgentError> {
-        let after = self.claims().after(&self.call(), self.context.ports.epoch)?;
-        after.fenced.map_or(Ok(()), |fenced| Err(AgentError::Fenced(fenced)))
+        let (call, epoch) = (self.call(), self.context.ports.epoch);
+        let mut fenced = self.claims().after(&call, epoch)?.fenced;
+        // A claim that was made while this store was not running may be lost by now. That is found out
+        // once: what is claimed from here on is there for the next look.
+        let is_first = !self.context.looked_for_later_epochs.load(Ordering::Relaxed);
+        if fenced.is_none() && is_first {
+            fenced = self.claims().written_after(&call, epoch)?;
+            self.context.looked_for_later_epochs.store(fenced.is_none(), Ordering::Relaxed);
+        }
+        fenced.map_or(Ok(()), |fenced| Err(AgentError::Fenced(fenced)))
     }
 
     fn claims(&self) -> Claims<'_> {

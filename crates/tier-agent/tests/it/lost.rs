@@ -141,6 +141,21 @@ fn a_snapshot_is_safe_again_with_the_checkpoint_that_does_without_what_it_lost()
 }
 
 #[test]
+fn what_was_safe_by_a_checkpoint_is_so_no_more_when_that_loses_objects() {
+    let mut fakes = persisted_again();
+    upload(&mut fakes, 3);
+    let state = fakes.stages.state().unwrap();
+    assert_eq!(state.safe_xid, state.last_xid);
+    remove(&[fakes.local.as_ref(), fakes.cloud.as_ref()], 6, ".inodes");
+    fakes.stages.take_back(&[SnapshotId::new(6)]).unwrap();
+    // It goes up without them, and the first snapshot has no checkpoint any more that does without
+    // its tarball.
+    upload(&mut fakes, 1);
+    let state = fakes.stages.state().unwrap();
+    assert_eq!((state.to_upload, state.safe_xid.get()), (None, 0));
+}
+
+#[test]
 fn another_checkpoint_is_made_when_that_one_has_lost_objects_as_well() {
     let mut fakes = persisted_again();
     // Snapshot 5 and checkpoint 6 were made for it.

@@ -124,6 +124,7 @@ pub(crate) struct TakeoverArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CloudCommand {
     Add(CloudAddArgs),
+    Forget(CloudForgetArgs),
     List(CloudListArgs),
     Check(CloudCheckArgs),
 }
@@ -139,6 +140,16 @@ pub(crate) struct CloudAddArgs {
     /// Also a place that is a cloud already.
     #[arg(long)]
     pub(crate) adopt_cloud: bool,
+}
+
+/// Look in a former cloud of a store no more, because it is gone for good.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: tier cloud forget /srv/store file:///mnt/old")]
+pub(crate) struct CloudForgetArgs {
+    /// The store.
+    pub(crate) store: PathBuf,
+    /// Its URL, as `tier cloud list` shows it.
+    pub(crate) url: String,
 }
 
 /// List the clouds that a store has, and had.

@@ -16,9 +16,9 @@ use std::path::Path;
 use clap::{ArgAction, Parser, Subcommand};
 
 pub(crate) use self::archive::{
-    CloudAddArgs, CloudCheckArgs, CloudCommand, CloudListArgs, IndexCheckArgs, IndexCommand,
-    IndexDumpArgs, IndexRebuildArgs, RepairArgs, RestoreArgs, TakeoverArgs, TarballArgs,
-    TarballCommand, VerifyArgs,
+    CloudAddArgs, CloudCheckArgs, CloudCommand, CloudForgetArgs, CloudListArgs, IndexCheckArgs,
+    IndexCommand, IndexDumpArgs, IndexRebuildArgs, RepairArgs, RestoreArgs, TakeoverArgs,
+    TarballArgs, TarballCommand, VerifyArgs,
 };
 pub(crate) use self::files::{CatArgs, ExportArgs, ImportArgs, Jobs, LsArgs};
 pub(crate) use self::store::{
@@ -111,7 +111,7 @@ impl Command {
             | Self::Mount(_)
             | Self::Restore(_)
             | Self::Takeover(_)
-            | Self::Cloud(CloudCommand::Add(_) | CloudCommand::List(_))
+            | Self::Cloud(CloudCommand::Add(_) | CloudCommand::Forget(_) | CloudCommand::List(_))
             | Self::Tarball(_) => None,
             Self::Import(args) => Some(&args.store),
             Self::Export(args) => Some(&args.store),

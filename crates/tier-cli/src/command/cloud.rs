@@ -3,9 +3,11 @@
 use anyhow::{Result, bail};
 use serde_json::json;
 use tier_persist::Head;
-use tier_store::{CloudCheck, Config, FormerCloud, Layout, StoreDir, add_cloud, check_cloud};
+use tier_store::{
+    CloudCheck, Config, FormerCloud, Layout, StoreDir, add_cloud, check_cloud, forget_cloud,
+};
 
-use crate::args::{CloudAddArgs, CloudCheckArgs, CloudListArgs};
+use crate::args::{CloudAddArgs, CloudCheckArgs, CloudForgetArgs, CloudListArgs};
 use crate::context::Context;
 
 /// Gives a store a cloud, or another one. The store must not be open: what it uploads to is fixed
@@ -22,6 +24,19 @@ pub(super) fn add(context: &Context, args: &CloudAddArgs) -> Result<()> {
         ));
     }
     context.console.report(&json!({ "url": place.url, "id": place.id.to_string() }), &text)
+}
+
+/// Takes a former cloud out of the places where a store looks.
+pub(super) fn forget(context: &Context, args: &CloudForgetArgs) -> Result<()> {
+    let dir = StoreDir::open(&args.store)?;
+    forget_cloud(&dir, &args.url)?;
+    let text = format!(
+        "{} looks in {} no more. What was only there is lost: tier repair says what that is, and \
+         goes on without it.\n",
+        args.store.display(),
+        args.url
+    );
+    context.console.report(&json!({ "forgotten": args.url }), &text)
 }
 
 /// Lists the clouds that a store has, and had.

@@ -77,6 +77,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
         Command::Restore(args) => restore::run(context, args),
         Command::Takeover(args) => takeover::run(context, args),
         Command::Cloud(CloudCommand::Add(args)) => cloud::add(context, args),
+        Command::Cloud(CloudCommand::Forget(args)) => cloud::forget(context, args),
         Command::Cloud(CloudCommand::List(args)) => cloud::list(context, args),
         Command::Cloud(CloudCommand::Check(args)) => cloud::check(context, args),
         Command::Tarball(TarballCommand::Ls(args)) => tarball::ls(context, args),

@@ -26,6 +26,7 @@ pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<()> {
     };
     let RepairReport {
         repaired_here,
+        claimed_again,
         uploaded,
         not_uploaded,
         persisted_again,
@@ -39,6 +40,9 @@ pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<()> {
     let mut text = String::new();
     for name in repaired_here {
         text.push_str(&format!("{name}: put right here, from the cloud\n"));
+    }
+    if let Some(claim) = claimed_again {
+        text.push_str(&format!("{claim}: made again\n"));
     }
     for snapshot in persisted_again {
         text.push_str(&format!("snapshot {snapshot}: no copy had all of it; persisted again\n"));
@@ -60,6 +64,7 @@ pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<()> {
     ));
     let json = json!({
         "repaired_here": repaired_here,
+        "claimed_again": claimed_again,
         "uploaded": uploaded.iter().copied().map(SnapshotId::get).collect::<Vec<_>>(),
         "persisted_again":
             persisted_again.iter().copied().map(SnapshotId::get).collect::<Vec<_>>(),

@@ -281,3 +281,78 @@ fn a_replica_of_the_cloud_is_compared_and_not_uploaded() {
     store.run("push", &[]).ok();
     assert_eq!(manifests(&store).len(), 2);
 }
+
+#[test]
+fn a_filesystem_that_was_put_back_alone_fences_nothing_when_it_would_be_kept() {
+    let store = with_a_snapshot();
+    let parts =
+        ["kvs", "chunks", "segments", "witness"].map(|part| format!("{}/{part}", store.path()));
+    let back = store.at("back");
+    fs::create_dir(&back).unwrap();
+    for part in parts.iter().filter(|part| Path::new(part).exists()) {
+        copy(part, &back);
+    }
+    store.put(&store.path(), "later", "later\n");
+    store.run("snapshot", &[]).ok();
+    for part in parts.iter().filter(|part| Path::new(part).exists()) {
+        let old = Path::new(&back).join(Path::new(part).file_name().unwrap());
+        let _ = fs::remove_dir_all(part);
+        let _ = fs::remove_file(part);
+        fs::rename(old, part).unwrap();
+    }
+    let n_claims = |store: &Store| {
+        let claims = fs::read_dir(filesystem_of(store).join("claims")).unwrap();
+        claims.count()
+    };
+    assert_eq!(n_claims(&store), 1);
+    refused(&tier(&["takeover", &store.path(), "--keep-local"]), "--discard-local");
+    assert_eq!(n_claims(&store), 1, "nothing is claimed for what cannot go on");
+    tier(&["takeover", &store.path(), "--discard-local"]).ok();
+    assert_eq!(cat(&store.path(), "/later"), "later\n");
+}
+
+fn filesystem_of(store: &Store) -> std::path::PathBuf {
+    let mut cloud = fs::read_dir(store.at("cloud")).unwrap().map(|entry| entry.unwrap().path());
+    cloud.find(|path| path.is_dir()).unwrap()
+}
+
+#[test]
+fn a_claim_that_is_lost_gives_the_archive_to_nobody_and_is_made_again() {
+    let store = with_a_snapshot();
+    let other = store.restored("other");
+    tier(&["takeover", &other]).ok();
+    store.put(&other, "theirs", "theirs\n");
+    tier(&["snapshot", &other]).ok();
+    let claim = filesystem_of(&store).join("claims/e00000002.claim");
+    fs::remove_file(&claim).unwrap();
+    store.put(&store.path(), "mine", "mine\n");
+    refused(&store.run("snapshot", &[]), "the archive was taken over by another store");
+    let verified = tier(&["verify", &other]);
+    assert_eq!(verified.code, 3, "{}{}", verified.out, verified.err);
+    assert!(verified.out.contains("e00000002.claim"), "{}", verified.out);
+    assert!(tier(&["repair", &other]).ok().contains("e00000002.claim: made again"));
+    assert!(claim.exists());
+    tier(&["verify", &other]).ok();
+    refused(&store.run("snapshot", &[]), "was taken over by");
+}
+
+#[test]
+fn a_former_cloud_that_is_gone_for_good_can_be_forgotten() {
+    let store = with_a_snapshot();
+    store.run("evict", &["--all"]).ok();
+    let (new, second) = (store.restored("new"), format!("file://{}", store.at("second")));
+    tier(&["takeover", &new]).ok();
+    tier(&["cloud", "add", &new, &second]).ok();
+    fs::remove_dir_all(store.at("cloud")).unwrap();
+    let run = tier(&["repair", &new]);
+    assert_eq!(run.code, 1, "{}{}", run.out, run.err);
+    refused(&tier(&["cloud", "forget", &new, &second]), "is this store's cloud");
+    refused(&tier(&["cloud", "forget", &new, "file:///else"]), "is no former cloud");
+    let text = tier(&["cloud", "forget", &new, &store.cloud_url()]).ok();
+    assert!(text.contains("tier repair"), "{text}");
+    let run = tier(&["repair", &new]);
+    assert_eq!(run.code, 3, "what was only there is lost, and said: {}{}", run.out, run.err);
+    store.put(&new, "mine", "mine\n");
+    tier(&["snapshot", &new]).ok();
+    assert_eq!(cat(&new, "/mine"), "mine\n");
+}

@@ -95,7 +95,8 @@ struct WireClaim {
 }
 
 impl Claim {
-    pub(crate) fn name(&self) -> ObjectName {
+    /// The name of its object.
+    pub fn name(&self) -> ObjectName {
         names::claim_name(self.filesystem, self.epoch)
     }
 

@@ -140,6 +140,23 @@ impl<'a> Claims<'a> {
         }
     }
 
+    /// What fences an epoch although nothing after it is claimed: a manifest of a later one. Its claim is
+    /// lost, for each epoch is claimed before anything of it is written. It lists what came later.
+    pub fn written_after(
+        &self,
+        call: &Call<'_>,
+        epoch: Epoch,
+    ) -> Result<Option<Fenced>, PersistError> {
+        let epoch = epoch.next();
+        let is_written = self.is_written(call, epoch)?;
+        Ok(is_written.then_some(Fenced::ByClaim { epoch, claim: None }))
+    }
+
+    /// Whether nothing has the name of this epoch's claim.
+    pub fn is_free(&self, call: &Call<'_>, epoch: Epoch) -> Result<bool, PersistError> {
+        Ok(matches!(self.claimed(call, epoch)?, Claimed::Free))
+    }
+
     /// The last epoch that counts: the highest one that has a claim, or a manifest.
     pub fn newest_epoch(&self, call: &Call<'_>) -> Result<Option<Epoch>, PersistError> {
         let mut epochs = Vec::new();
@@ -231,9 +248,14 @@ impl<'a> Claims<'a> {
 
     /// Whether a manifest of this epoch or a later one can be read.
     fn is_written(&self, call: &Call<'_>, first: Epoch) -> Result<bool, PersistError> {
-        for name in self.names(call, &names::manifests_prefix(self.filesystem))? {
+        // No snapshot has this number, so that all of the epoch come after it.
+        let before = names::manifest_name(self.filesystem, first, SnapshotId::new(0));
+        let prefix = names::manifests_prefix(self.filesystem);
+        let later = self.store.names_after(call, &prefix, Some(&before));
+        for name in later.map_err(PersistError::Store)? {
             if let Some((_, ObjectKind::Manifest { epoch, .. })) = names::parse(&name)
                 && epoch >= first
+                && epoch <= EPOCH_MAX
                 && self.is_manifest(call, &name)?
             {
                 return Ok(true);

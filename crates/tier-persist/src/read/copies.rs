@@ -31,10 +31,12 @@ fn says_something_of_a_copy(error: &PersistError) -> bool {
 
 /// A store that is away may have it, and one that has it damaged says more than one that has not.
 fn weight(error: &PersistError) -> u8 {
-    match error.kind() {
-        ErrorKind::Missing => 0,
-        ErrorKind::Damaged | ErrorKind::WrongKey => 1,
-        _ => 2,
+    if error.kind() == ErrorKind::Missing {
+        0
+    } else if is_of_the_object(error) {
+        1
+    } else {
+        2
     }
 }
 

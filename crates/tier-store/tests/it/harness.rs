@@ -193,4 +193,8 @@ impl RestoreTarget for Restored {
         self.kvs = Some(kvs.clone());
         Ok(Arc::new(kvs))
     }
+
+    fn last_xid(&mut self, _: &Path, _: &Config) -> Result<Xid, PortError> {
+        Err(PortError::new(ErrorKind::Failed, "no store here keeps what it has"))
+    }
 }
