@@ -81,10 +81,13 @@ impl Store {
                 |damage: Damage| Damage { object: format!("cloud: {}", damage.object), ..damage };
             checked.damages.extend(there.damages.into_iter().map(in_cloud));
         }
-        checked.damages.extend(self.lost_claim()?.map(|(_, damage)| damage));
-        tracing::info!(n_damages = checked.damages.len(), "audited");
         let taken = if unsafe_now.is_empty() { Ok(()) } else { self.take_back(&unsafe_now) };
         // What is damaged is said in any case.
+        match self.lost_claim() {
+            Ok(lost) => checked.damages.extend(lost.map(|(_, damage)| damage)),
+            Err(error) => tracing::warn!("the claim was not looked for: {}", with_causes(&error)),
+        }
+        tracing::info!(n_damages = checked.damages.len(), "audited");
         let not_recorded = taken.err().map(|error| with_causes(&error));
         Ok(AuditReport { checked, unsafe_now, not_recorded })
     }
@@ -111,11 +114,9 @@ impl Store {
                 }
             }
         }
-        if let Some((claim, damage)) = self.lost_claim()? {
-            let cloud = self.dir().cloud.as_ref().map(|cloud| cloud.store.as_ref());
-            let claims = cloud.map(|cloud| Claims::new(cloud, &self.dir().keys, claim.filesystem));
-            claims.map_or(Ok(()), |claims| claims.create(&Call::bulk(), &claim))?;
-            report.claimed_again = Some(damage.object);
+        match self.claim_again() {
+            Ok(claimed) => report.claimed_again = claimed,
+            Err(error) => report.not_uploaded = Some(with_causes(&error)),
         }
         let has_cloud = there.is_some();
         let in_cloud = there.map(|there| there.damaged).unwrap_or_default();
@@ -179,13 +180,23 @@ impl Store {
         }
         let (call, epoch) = (Call::bulk(), Epoch::new(dir.config.epoch));
         let claims = Claims::new(cloud.store.as_ref(), &dir.keys, dir.filesystem);
-        if !claims.is_free(&call, epoch)? || claims.after(&call, epoch)?.fenced.is_some() {
+        if !claims.is_free(&call, epoch)? || claims.fenced(&call, epoch)?.is_some() {
             return Ok(None);
         }
         let claim = ownership::claim(&dir.keys, dir.filesystem, epoch, writer, dir.clock.as_ref());
         let problem = format!("the claim of epoch {epoch}, which is this store's, is not there");
         let damage = Damage { object: format!("cloud: {}", claim.name()), problem, missing: true };
         Ok(Some((claim, damage)))
+    }
+
+    /// Makes the claim again if it is lost, and returns its name.
+    fn claim_again(&self) -> Result<Option<String>, StoreError> {
+        let (Some((claim, damage)), Some(cloud)) = (self.lost_claim()?, &self.dir().cloud) else {
+            return Ok(None);
+        };
+        let claims = Claims::new(cloud.store.as_ref(), &self.dir().keys, claim.filesystem);
+        claims.create(&Call::bulk(), &claim)?;
+        Ok(Some(damage.object))
     }
 
     /// Replaces a local object by the cloud's, if that is whole.

@@ -94,12 +94,17 @@ pub(crate) fn forget(
     let (call, local): (_, &dyn StagingStore) = (Call::bulk(), dir.local.as_ref());
     let book = status_book(dir)?;
     for summary in dropped.iter().rev() {
-        let objects = archive.objects(summary.snapshot)?;
+        let manifest = archive.manifest_object(summary.snapshot)?.name;
+        let data = match archive.objects(summary.snapshot) {
+            // What it lists stays behind, as what an attempt leaves that is never committed.
+            Err(error) if error.kind().is_of_object() => Vec::new(),
+            objects => objects?.data,
+        };
         tracing::info!(snapshot = %summary.snapshot, "giving up a snapshot that never counted");
         // The log first: with it alone the manifest would seem to be lost.
         book.forget(StatusHeader { epoch: summary.epoch, snapshot: summary.snapshot })?;
-        local.delete(&call, &objects.manifest.name, None)?;
-        for StoredObject { name, .. } in &objects.data {
+        local.delete(&call, &manifest, None)?;
+        for StoredObject { name, .. } in &data {
             match local.delete(&call, name, None) {
                 Err(error) if error.kind() != ErrorKind::Missing => return Err(error.into()),
                 _ => {}

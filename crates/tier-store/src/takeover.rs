@@ -172,7 +172,7 @@ fn is_writer(
     writer: WriterToken,
 ) -> Result<Takeover, StoreError> {
     let (call, epoch) = (Call::bulk(), Epoch::new(dir.config.epoch));
-    if let Some(fenced) = claims.after(&call, epoch)?.fenced {
+    if let Some(fenced) = claims.fenced(&call, epoch)? {
         return Err(StoreError::Unusable(fenced.to_string()));
     }
     let own = claims.of_epoch(&call, epoch)?.is_some_and(|claim| claim.writer == writer);
@@ -221,9 +221,10 @@ fn claim(
     signers: &Signers<'_>,
 ) -> Result<(Epoch, WriterToken), StoreError> {
     let call = Call::bulk();
-    if let Some((epoch, writer)) = read_pending(dir)? {
+    let pending_claim = read_pending(dir)?;
+    if let Some((epoch, writer)) = pending_claim {
         let own = claims.of_epoch(&call, epoch)?.is_some_and(|claim| claim.writer == writer);
-        if own && claims.after(&call, epoch)?.fenced.is_none() {
+        if own && claims.fenced(&call, epoch)?.is_none() {
             tracing::info!(%epoch, "going on with a takeover that was interrupted");
             return Ok((epoch, writer));
         }
@@ -241,8 +242,9 @@ fn claim(
     durable::replace(&pending(dir), format!("epoch {epoch}\nwriter {writer}\n").as_bytes())?;
     let claim = ownership::claim(&dir.keys, dir.filesystem, epoch, writer, dir.clock.as_ref());
     claims.create(&call, &claim).or_else(|error| {
-        // Another store has it: nothing was begun here that would be gone on with.
-        if error.kind() == ErrorKind::Conflict {
+        // Another store has it: nothing was begun here that would be gone on with, unless an earlier
+        // takeover was interrupted.
+        if error.kind() == ErrorKind::Conflict && pending_claim.is_none() {
             forget_pending(dir)?;
         }
         Err(StoreError::from(error))

@@ -31,8 +31,8 @@ pub(super) struct StageContext {
     pub(super) nice: u8,
     /// After a checkpoint failed: not again before doing without costs so many bytes.
     pub(super) no_checkpoint_before: AtomicU64,
-    /// The cloud had no manifest of a later epoch when this store began to upload.
-    pub(super) looked_for_later_epochs: AtomicBool,
+    /// That the cloud has nothing of a later epoch, nor another claim on this one, was found out.
+    pub(super) owns_epoch: AtomicBool,
     /// How far the history is known to be safe, so that no status log is read twice.
     known: Mutex<Known>,
 }
@@ -83,7 +83,7 @@ impl StageContext {
             progress,
             nice,
             no_checkpoint_before: AtomicU64::new(0),
-            looked_for_later_epochs: AtomicBool::new(false),
+            owns_epoch: AtomicBool::new(false),
             known: Mutex::default(),
         }
     }

@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tier_persist::{
-    Archive, Claims, Fenced, PersistError, SnapshotSummary, StepKind, StoredObject, check_object,
+    Archive, Claim, Claims, Fenced, PersistError, SnapshotSummary, StepKind, StoredObject,
+    check_object,
 };
 use tier_status::{Event, Place, StatusSink};
 use tier_types::{
@@ -357,14 +358,21 @@ impl<'a> CloudUpload<'a> {
     /// An error if a later epoch was claimed.
     fn check_not_fenced(&self) -> Result<(), AgentError> {
         let (call, epoch) = (self.call(), self.context.ports.epoch);
-        let mut fenced = self.claims().after(&call, epoch)?.fenced;
-        // A claim that was made while this store was not running may be lost by now. That is found out
-        // once: what is claimed from here on is there for the next look.
-        let is_first = !self.context.looked_for_later_epochs.load(Ordering::Relaxed);
-        if fenced.is_none() && is_first {
-            fenced = self.claims().written_after(&call, epoch)?;
-            self.context.looked_for_later_epochs.store(fenced.is_none(), Ordering::Relaxed);
-        }
+        let (claims, owns_epoch) = (self.claims(), &self.context.owns_epoch);
+        // A claim that was made while this store was not running may be lost by now, and its own epoch
+        // be claimed anew. That is found out once: what is claimed from here on is there for the next
+        // look.
+        let fenced = match owns_epoch.load(Ordering::Relaxed) {
+            true => claims.after(&call, epoch)?.fenced,
+            false => {
+                let own = claims.of_epoch(&call, epoch)?;
+                let is_other = |claim: &Claim| Some(claim.writer) != self.context.ports.writer;
+                let other = own.filter(is_other).map(Some);
+                let fenced = other.map(|claim| Fenced::ByClaim { epoch, claim });
+                fenced.map_or_else(|| claims.fenced(&call, epoch), |fenced| Ok(Some(fenced)))?
+            }
+        };
+        owns_epoch.store(fenced.is_none(), Ordering::Relaxed);
         fenced.map_or(Ok(()), |fenced| Err(AgentError::Fenced(fenced)))
     }
 

@@ -326,7 +326,10 @@ fn a_claim_that_is_lost_gives_the_archive_to_nobody_and_is_made_again() {
     let claim = filesystem_of(&store).join("claims/e00000002.claim");
     fs::remove_file(&claim).unwrap();
     store.put(&store.path(), "mine", "mine\n");
-    refused(&store.run("snapshot", &[]), "the archive was taken over by another store");
+    refused(&store.run("snapshot", &[]), "the archive was taken over by another store (epoch 2)");
+    let second = format!("file://{}", store.at("second"));
+    refused(&tier(&["cloud", "add", &store.path(), &second]), "was taken over");
+    refused(&tier(&["takeover", &store.path()]), "was taken over");
     let verified = tier(&["verify", &other]);
     assert_eq!(verified.code, 3, "{}{}", verified.out, verified.err);
     assert!(verified.out.contains("e00000002.claim"), "{}", verified.out);

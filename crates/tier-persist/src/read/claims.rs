@@ -126,7 +126,7 @@ impl<'a> Claims<'a> {
                 Claimed::Free => return Ok(after),
                 Claimed::By(claim) => Some(Some(claim)),
                 Claimed::ByOtherKeys => Some(None),
-                Claimed::Garbage => self.is_written(call, epoch)?.then_some(None),
+                Claimed::Garbage => self.last_written(call, epoch)?.map(|_| None),
             };
             after.fenced = claim.map(|claim| Fenced::ByClaim { epoch, claim }).or(after.fenced);
             after.free = epoch.next();
@@ -140,16 +140,15 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// What fences an epoch although nothing after it is claimed: a manifest of a later one. Its claim is
-    /// lost, for each epoch is claimed before anything of it is written. It lists what came later.
-    pub fn written_after(
-        &self,
-        call: &Call<'_>,
-        epoch: Epoch,
-    ) -> Result<Option<Fenced>, PersistError> {
-        let epoch = epoch.next();
-        let is_written = self.is_written(call, epoch)?;
-        Ok(is_written.then_some(Fenced::ByClaim { epoch, claim: None }))
+    /// What keeps the writer of an epoch from writing, by all that can be found out: a later claim, or a
+    /// manifest of a later epoch whose claim is lost. It lists what came later.
+    pub fn fenced(&self, call: &Call<'_>, epoch: Epoch) -> Result<Option<Fenced>, PersistError> {
+        if let Some(fenced) = self.after(call, epoch)?.fenced {
+            return Ok(Some(fenced));
+        }
+        // Each epoch is claimed before anything of it is written.
+        let written = self.last_written(call, epoch.next())?;
+        Ok(written.map(|epoch| Fenced::ByClaim { epoch, claim: None }))
     }
 
     /// Whether nothing has the name of this epoch's claim.
@@ -168,18 +167,18 @@ impl<'a> Claims<'a> {
             }
         }
         epochs.sort_unstable();
+        let written = self.last_written(call, Epoch::new(0))?;
         // From the last one back: what is no claim is gone past.
-        while let Some(epoch) = epochs.pop() {
+        while let Some(epoch) = epochs.pop().filter(|epoch| Some(*epoch) > written) {
             match self.claimed(call, epoch)? {
                 Claimed::By(_) | Claimed::ByOtherKeys => return Ok(Some(epoch)),
                 Claimed::Free => {}
-                Claimed::Garbage if self.is_written(call, epoch)? => return Ok(Some(epoch)),
                 Claimed::Garbage => {
                     tracing::warn!(%epoch, "an object that is no claim has the name of one");
                 }
             }
         }
-        Ok(None)
+        Ok(written)
     }
 
     /// Claims an epoch. An error of kind `Conflict` says that another store has it; one that has it
@@ -246,22 +245,22 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Whether a manifest of this epoch or a later one can be read.
-    fn is_written(&self, call: &Call<'_>, first: Epoch) -> Result<bool, PersistError> {
+    /// The last epoch, of this one and later ones, of which a manifest can be read.
+    fn last_written(&self, call: &Call<'_>, first: Epoch) -> Result<Option<Epoch>, PersistError> {
         // No snapshot has this number, so that all of the epoch come after it.
         let before = names::manifest_name(self.filesystem, first, SnapshotId::new(0));
         let prefix = names::manifests_prefix(self.filesystem);
         let later = self.store.names_after(call, &prefix, Some(&before));
-        for name in later.map_err(PersistError::Store)? {
-            if let Some((_, ObjectKind::Manifest { epoch, .. })) = names::parse(&name)
-                && epoch >= first
-                && epoch <= EPOCH_MAX
-                && self.is_manifest(call, &name)?
+        // In the order of their epochs, as far as these have as many digits.
+        for name in later.map_err(PersistError::Store)?.iter().rev() {
+            if let Some((_, ObjectKind::Manifest { epoch, .. })) = names::parse(name)
+                && (first..=EPOCH_MAX).contains(&epoch)
+                && self.is_manifest(call, name)?
             {
-                return Ok(true);
+                return Ok(Some(epoch));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     fn names(&self, call: &Call<'_>, prefix: &str) -> Result<Vec<ObjectName>, PersistError> {
