@@ -168,6 +168,15 @@ impl Database {
         }
     }
 
+    /// To be read only. It costs no sync, and changes nothing.
+    pub(crate) fn look(
+        path: &Path,
+        chunk_bytes: u32,
+        options: &IndexOptions,
+    ) -> Result<Self, IndexError> {
+        Self::open_as(path, chunk_bytes, options, AtOpening::Look)
+    }
+
     fn open_as(
         path: &Path,
         chunk_bytes: u32,
@@ -178,7 +187,7 @@ impl Database {
         let to_be_removed = AtomicBool::new(false);
         let directory = Directory { path: path.to_path_buf(), to_be_removed };
         let log_bytes = match at_opening {
-            AtOpening::Flush => 0,
+            AtOpening::Flush | AtOpening::Look => 0,
             AtOpening::KeepLog => LOG_BYTES_MAX + 1,
         };
         Ok(Self { db, directory, chunk_bytes, log_bytes: AtomicUsize::new(log_bytes) })
@@ -297,6 +306,8 @@ enum AtOpening {
     Flush,
     /// It is in memory and stays in the log, and nothing more is logged.
     KeepLog,
+    /// It is in memory. No file is changed, and nothing can be written.
+    Look,
 }
 
 fn open_tables(
@@ -315,8 +326,11 @@ fn open_tables(
     unused.set_write_buffer_size(options.write_buffer_bytes);
     let unused = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, unused);
     let tables = tables.into_iter().chain(iter::once(unused));
-    DB::open_cf_descriptors(&db_options, path, tables)
-        .map_err(|source| failed("open", path, source))
+    let opened = match at_opening {
+        AtOpening::Look => DB::open_cf_descriptors_read_only(&db_options, path, tables, false),
+        AtOpening::Flush | AtOpening::KeepLog => DB::open_cf_descriptors(&db_options, path, tables),
+    };
+    opened.map_err(|source| failed("open", path, source))
 }
 
 fn db_options(

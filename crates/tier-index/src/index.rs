@@ -102,8 +102,17 @@ impl Index {
             }
         }
         tracing::info!(path = %path.display(), chunk_bytes, "index opened");
+        Ok(Self::of(database, chunk_bytes))
+    }
+
+    /// Opens one that is there to read only, and changes nothing of it.
+    pub fn look(path: &Path, chunk_bytes: u32, options: &IndexOptions) -> Result<Self, IndexError> {
+        Ok(Self::of(Database::look(path, chunk_bytes, options)?, chunk_bytes))
+    }
+
+    fn of(database: Database, chunk_bytes: u32) -> Self {
         let (database, delta) = (RwLock::new(Arc::new(database)), Mutex::default());
-        Ok(Self { database, n_replacements: AtomicU64::new(0), chunk_bytes, delta })
+        Self { database, n_replacements: AtomicU64::new(0), chunk_bytes, delta }
     }
 
     /// The filesystem's chunk size in bytes.

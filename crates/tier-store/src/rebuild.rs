@@ -28,7 +28,7 @@ use crate::StoreError;
 use crate::dir::StoreDir;
 use crate::index_dirs::{self, NewIndex};
 use crate::store::{OpenMode, Store};
-use crate::wiring::{open_index, status_book};
+use crate::wiring::{look_into_index, open_index, status_book};
 
 /// Where contents come from, and how they are read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -207,7 +207,7 @@ fn doubtful_steps(dir: &StoreDir) -> HashSet<[u8; 32]> {
         if !path.exists() {
             return Ok(HashSet::new());
         }
-        let history = History::new(Arc::new(open_index(&path, &dir.config)?));
+        let history = History::new(Arc::new(look_into_index(&path, &dir.config)?));
         let archive = history.archive(vec![dir.local.as_ref()], &dir.keys, dir.filesystem)?;
         Ok(archive.doubtful_steps())
     };
@@ -344,7 +344,7 @@ fn newest_known(dir: &StoreDir) -> Option<SnapshotId> {
     let old = index_dirs::current(&dir.layout)
         .ok()
         .filter(|path| path.exists())
-        .and_then(|path| open_index(&path, &dir.config).ok());
+        .and_then(|path| look_into_index(&path, &dir.config).ok());
     old.as_ref().and_then(newest).max(newest_committed(dir))
 }
 

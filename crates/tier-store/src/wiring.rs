@@ -17,11 +17,20 @@ use crate::filesystem::Filesystem;
 use crate::room::RoomAsking;
 use crate::{StoreError, durable};
 
-pub(crate) fn open_index(path: &Path, config: &Config) -> Result<Index, StoreError> {
-    let options = IndexOptions {
+fn index_options(config: &Config) -> IndexOptions {
+    IndexOptions {
         cache_bytes: config.memory.index_cache,
         write_buffer_bytes: config.memory.index_write_buffer,
-    };
+    }
+}
+
+/// An index to read only.
+pub(crate) fn look_into_index(path: &Path, config: &Config) -> Result<Index, StoreError> {
+    Ok(Index::look(path, config.chunk_bytes, &index_options(config))?)
+}
+
+pub(crate) fn open_index(path: &Path, config: &Config) -> Result<Index, StoreError> {
+    let options = index_options(config);
     // The chunk size is the filesystem's and no option: an index made for another one is refused.
     Ok(Index::open(path, config.chunk_bytes, &options)?)
 }

@@ -84,7 +84,12 @@ fn small_changes_make_no_tables_and_survive() {
     }
     assert_eq!(n_tables(dir.path()), n_before);
     assert_eq!(text_bytes(), text_before, "nothing is told of each flush");
-    let after = open(killed(dir.path()).path());
+    let copy = killed(dir.path());
+    let looked = Index::look(copy.path(), CHUNK, &IndexOptions::default()).unwrap();
+    assert_eq!(dump(&looked), dump(&index));
+    drop(looked);
+    assert_eq!(n_tables(copy.path()), n_before, "nothing changes by looking");
+    let after = open(copy.path());
     assert_eq!(dump(&after), dump(&index));
     assert_eq!(last_snapshot(&after), 200);
 }
