@@ -20,7 +20,8 @@
 //!
 //! **Order.** A snapshot is uploaded and verified before another one is persisted, and both before
 //! anything is evicted. What an eviction may touch is the state's `safe_xid`, which only a verified
-//! upload raises.
+//! upload raises. An upload that fails ends neither: what changed is persisted here, what was safe is
+//! evicted, and the error comes at the end of the task, with what was done.
 //!
 //! **Stopping.** Every request has a stop token, which its caller may set; [`request_stop`] sets
 //! that of the request under way and lets no other begin. Tokens are looked at between steps, and
@@ -40,9 +41,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use tier_evict::{EvictReport, PassGoal};
-use tier_types::{SnapshotId, Xid};
+use tier_types::{ErrorKind, HasKind, SnapshotId, Xid, with_causes};
 
 use crate::decide::{AgentState, AgentStep, next_step};
+use crate::error::NotUploaded;
 use crate::stages::{LostAndFound, PersistedSnapshot, Stages};
 use crate::thread_control::{PendingCount, StopFlag};
 use crate::threads::start_thread;
@@ -246,11 +248,15 @@ impl Worker {
 
     fn perform_steps(&mut self, mut wanted: Wanted, stop: &AtomicBool) -> Answer {
         let mut report = AgentReport::default();
+        let mut not_uploaded = None;
         loop {
+            let state = self.stages.state()?;
             let state = AgentState {
                 snapshot_wanted: wanted.snapshot,
                 eviction_wanted: wanted.eviction,
-                ..self.stages.state()?
+                // Once in a task: what is away now is away for the next snapshot as well.
+                to_upload: state.to_upload.filter(|_| not_uploaded.is_none()),
+                ..state
             };
             // Nothing is half done here; within a step its stage looks at the same token.
             if stop.load(Ordering::Relaxed) {
@@ -259,7 +265,15 @@ impl Worker {
             let step = next_step(&state);
             tracing::debug!(?step, ?state, "next step");
             match step {
-                AgentStep::Rest => return Ok(report),
+                AgentStep::Rest => {
+                    return match not_uploaded {
+                        Some(why) => {
+                            let not_uploaded = NotUploaded { done: report, why };
+                            Err(AgentError::NotUploaded(Box::new(not_uploaded)))
+                        }
+                        None => Ok(report),
+                    };
+                }
                 AgentStep::Persist => {
                     report.persisted = self.stages.persist(stop)?;
                     // Nothing to persist after all: what was wanted is there.
@@ -267,10 +281,14 @@ impl Worker {
                         wanted.snapshot = None;
                     }
                 }
-                AgentStep::Upload(snapshot) => {
-                    self.stages.upload(snapshot, stop)?;
-                    report.uploaded.push(snapshot);
-                }
+                AgentStep::Upload(snapshot) => match self.stages.upload(snapshot, stop) {
+                    Ok(()) => report.uploaded.push(snapshot),
+                    Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                    Err(error) => {
+                        tracing::warn!(%snapshot, "not uploaded: {}", with_causes(&error));
+                        not_uploaded = Some(error);
+                    }
+                },
                 AgentStep::Evict { safe, goal } => {
                     report.evicted = Some(self.stages.evict(safe, goal, stop)?);
                     // Once, whatever it freed: whether space is still low is for the schedule to

@@ -1,10 +1,15 @@
 //! The agent's error: a step failed, or the thread that carries steps out.
 
+use std::error::Error;
+use std::fmt;
+
 use tier_evict::EvictError;
 use tier_index::IndexError;
 use tier_persist::{Fenced, PersistError};
 use tier_status::StatusError;
 use tier_types::{ErrorKind, HasKind, PortError, Xid};
+
+use crate::agent::AgentReport;
 
 /// A step failed.
 #[derive(Debug, thiserror::Error)]
@@ -46,12 +51,36 @@ pub enum AgentError {
     /// The store was the writer, and is not any more.
     #[error("{0}")]
     Fenced(Fenced),
+    /// An upload failed; all else of the task was done.
+    #[error(transparent)]
+    NotUploaded(Box<NotUploaded>),
     /// A thread of the agent panicked; nothing can be said of its work until a restart.
     #[error("the agent's thread has panicked; restart the program")]
     Panicked,
     /// The agent was stopped before the work was done.
     #[error("the agent was stopped")]
     Stopped,
+}
+
+/// What a task came to whose upload failed. Its text and its causes are those of the upload.
+#[derive(Debug)]
+pub struct NotUploaded {
+    /// What was done all the same.
+    pub done: AgentReport,
+    /// Why the upload failed.
+    pub why: AgentError,
+}
+
+impl fmt::Display for NotUploaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.why.fmt(f)
+    }
+}
+
+impl Error for NotUploaded {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.why.source()
+    }
 }
 
 impl HasKind for AgentError {
@@ -62,6 +91,7 @@ impl HasKind for AgentError {
             Self::Index(error) => error.kind(),
             Self::Status(error) => error.kind(),
             Self::Port(error) => error.kind(),
+            Self::NotUploaded(not_uploaded) => not_uploaded.why.kind(),
             Self::BehindArchive { .. } => ErrorKind::Damaged,
             Self::Follower | Self::Fenced(_) => ErrorKind::Denied,
             Self::Stopped => ErrorKind::Cancelled,

@@ -36,7 +36,7 @@ mod store_stages;
 
 pub use agent::{AgentReport, TieringOutAgent};
 pub use archived_log::read_archived_log;
-pub use error::AgentError;
+pub use error::{AgentError, NotUploaded};
 pub use recaller::{Recaller, RecallerOptions};
 pub use scheduler::{Scheduler, SchedulerInputs, SchedulerStatus};
 pub use stages::{LostAndFound, PersistedSnapshot, Stages};

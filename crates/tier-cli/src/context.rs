@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Result;
 use kvfs::Mount;
 use parking_lot::Mutex;
-use tier_agent::{AgentError, AgentReport, Scheduler, Task};
+use tier_agent::{AgentError, AgentReport, NotUploaded, Scheduler, Task};
 
 use crate::console::Console;
 use crate::open_store::{OpenMode, OpenStore};
@@ -97,6 +97,26 @@ impl Context {
         // The guard is held until the agent has answered; dropped, Ctrl-C would end the process.
         let stop = self.console.stop()?;
         Ok(store.agent()?.perform(task, stop.flag())?)
+    }
+
+    /// The same for a task of which something is done also if nothing can be uploaded: what was done,
+    /// and why nothing was uploaded, which is an error in the end.
+    pub(crate) fn perform_all(
+        &self,
+        store: &OpenStore,
+        task: Task,
+        what: &str,
+    ) -> Result<(AgentReport, Result<()>)> {
+        match self.perform(store, task, what) {
+            Ok(report) => Ok((report, Ok(()))),
+            Err(error) => match error.downcast::<AgentError>()? {
+                AgentError::NotUploaded(not_uploaded) => {
+                    let NotUploaded { done, why } = *not_uploaded;
+                    Ok((done, Err(why.into())))
+                }
+                error => Err(error.into()),
+            },
+        }
     }
 }
 

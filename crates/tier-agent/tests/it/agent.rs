@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tier_agent::decide::AgentState;
-use tier_agent::{AgentError, LostAndFound, PersistedSnapshot, Stages, Task, TieringOutAgent};
+use tier_agent::{
+    AgentError, LostAndFound, NotUploaded, PersistedSnapshot, Stages, Task, TieringOutAgent,
+};
 use tier_evict::{EvictReport, PassGoal};
 use tier_persist::PersistReport;
 use tier_types::{ErrorKind, HasKind, PortError, SnapshotId, Xid};
@@ -19,6 +21,7 @@ enum Trouble {
     None,
     PersistPanics,
     FirstUploadFails,
+    UploadsFail,
     /// Another operation is logged with each look at the state.
     WritersGoOn,
     /// Persisting waits for its stop token.
@@ -96,8 +99,10 @@ impl Stages for FakeStages {
 
     fn upload(&mut self, snapshot: SnapshotId, _: &AtomicBool) -> Result<(), AgentError> {
         self.say(format!("upload {snapshot}"));
-        if self.trouble == Trouble::FirstUploadFails {
-            self.trouble = Trouble::None;
+        if matches!(self.trouble, Trouble::FirstUploadFails | Trouble::UploadsFail) {
+            if self.trouble == Trouble::FirstUploadFails {
+                self.trouble = Trouble::None;
+            }
             return Err(PortError::new(ErrorKind::Away, "the cloud is away").into());
         }
         self.state.to_upload = None;
@@ -162,6 +167,26 @@ fn an_upload_that_failed_is_the_first_step_of_the_next_task() {
     assert_eq!((report.persisted, report.uploaded), (None, vec![SnapshotId::new(1)]));
     let expected = ["recover", "persist", "upload 1", "upload 1", "evict 9"];
     assert_eq!(*said.0.lock(), expected, "and nothing was evicted before it");
+}
+
+#[test]
+fn an_upload_that_fails_keeps_nothing_else_from_being_done() {
+    let said = Arc::new(Said::default());
+    let stages = FakeStages::boxed(&said, Trouble::UploadsFail);
+    let agent = TieringOutAgent::start(stages).unwrap();
+    let not_uploaded = |task| match agent.perform(task, &Arc::default()) {
+        Err(AgentError::NotUploaded(not_uploaded)) => *not_uploaded,
+        other => panic!("{other:?}"),
+    };
+    let NotUploaded { done, why } = not_uploaded(Task::Snapshot);
+    assert_eq!(
+        (done.persisted.unwrap().snapshot, why.kind()),
+        (SnapshotId::new(1), ErrorKind::Away)
+    );
+    let NotUploaded { done, .. } = not_uploaded(Task::Evict(PassGoal::Everything));
+    assert!(done.evicted.is_some() && done.uploaded.is_empty());
+    let expected = ["recover", "persist", "upload 1", "upload 1", "evict 0"];
+    assert_eq!(*said.0.lock(), expected, "once in each task, and only what was safe goes");
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
     let goal = pass_goal(&store, goal)?;
     let task = if *dry_run { Task::EvictDryRun(goal) } else { Task::Evict(goal) };
     let before = store.fs.usage()?;
-    let report = perform(context, &store, task)?;
+    let (report, uploaded) = perform(context, &store, task)?;
     // The disk is asked and not the report: chunk bytes are not what the database frees.
     let after = store.fs.usage()?;
     // Other work may have made the store grow meanwhile.
@@ -36,13 +36,19 @@ pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
         "not_safe": report.n_not_safe,
         "disk_bytes": disk_bytes,
     });
-    context.console.report(&json, &report_text(&report, disk_bytes, *dry_run))
+    context.console.report(&json, &report_text(&report, disk_bytes, *dry_run))?;
+    uploaded.context("what was safe is evicted, and more is not safe yet")
 }
 
-/// Has the agent carry out a task of eviction.
-pub(super) fn perform(context: &Context, store: &OpenStore, task: Task) -> Result<EvictReport> {
-    let report = context.perform(store, task, "evicting")?;
-    report.evicted.context("the agent was to evict, and reports no eviction")
+/// Has the agent carry out a task of eviction. Also what was done without an upload that failed.
+pub(super) fn perform(
+    context: &Context,
+    store: &OpenStore,
+    task: Task,
+) -> Result<(EvictReport, Result<()>)> {
+    let (report, uploaded) = context.perform_all(store, task, "evicting")?;
+    let evicted = report.evicted.context("the agent was to evict, and reports no eviction")?;
+    Ok((evicted, uploaded))
 }
 
 fn report_text(report: &EvictReport, disk_bytes: u64, dry_run: bool) -> String {

@@ -18,8 +18,8 @@ const UNREAD: &str =
 
 pub(super) fn run(context: &Context, args: &SnapshotArgs) -> Result<()> {
     let store = context.open_to_archive(&args.store)?;
-    let report = context.perform(&store, Task::Snapshot, "taking a snapshot")?;
-    let (text, json) = (report_text(&report), report_json(&report));
+    let (report, uploaded) = context.perform_all(&store, Task::Snapshot, "taking a snapshot")?;
+    let (text, json) = (report_text(&report, uploaded.is_ok()), report_json(&report));
     let done = report.persisted.map(|persisted| persisted.report).unwrap_or_default();
     let lost = lost::list(&store.fs, &done.lost, LOST)?;
     let unread = lost::list(&store.fs, &done.unread, UNREAD)?;
@@ -35,7 +35,7 @@ pub(super) fn run(context: &Context, args: &SnapshotArgs) -> Result<()> {
     // Exit code 3, because what cannot be read means that the key-value store is damaged.
     match problem(&done) {
         Some(problem) => bail!(DamageFound(problem)),
-        None => Ok(()),
+        None => uploaded,
     }
 }
 
@@ -53,17 +53,19 @@ fn problem(done: &PersistReport) -> Option<String> {
     (!parts.is_empty()).then(|| format!("{} could not be read", parts.join(" and ")))
 }
 
-fn report_text(report: &AgentReport) -> String {
+fn report_text(report: &AgentReport, is_safe: bool) -> String {
     // Earlier snapshots may still have been waiting for the cloud.
     let Some(persisted) = &report.persisted else {
         return match report.uploaded.len() {
+            0 if !is_safe => String::new(),
             0 => "Nothing has changed since the last snapshot.\n".into(),
             n => format!("Nothing has changed; {n} earlier snapshots were verified.\n"),
         };
     };
     let done = &persisted.report;
+    let state = if is_safe { "verified" } else { "persisted here, and not uploaded" };
     let mut text = format!(
-        "Snapshot {}: {} inodes, {} of data in {} tarballs of {}, verified.\n",
+        "Snapshot {}: {} inodes, {} of data in {} tarballs of {}, {state}.\n",
         persisted.snapshot,
         done.n_inodes,
         output::bytes(done.data_bytes),

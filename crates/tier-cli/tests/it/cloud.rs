@@ -25,7 +25,15 @@ fn works_without(store: &Store, why: &str) {
     let snapshots = store.run("snapshots", &[]).ok();
     let last = snapshots.lines().last().unwrap();
     assert!(last.contains("indexed"), "made here, and not in the cloud: {snapshots}");
-    store.run("evict", &["--all"]);
+    // Another one is made behind it, and what was safe before can go.
+    add(store, "more");
+    let run = store.run("snapshot", &[]);
+    refused(&run, why);
+    assert!(run.out.contains("persisted here, and not uploaded"), "{}", run.out);
+    assert_eq!(store.run("snapshots", &[]).ok().matches("indexed").count(), 2);
+    let run = store.run("evict", &["--all"]);
+    refused(&run, "what was safe is evicted, and more is not safe yet");
+    assert!(run.out.starts_with("Evicted ") && !run.out.starts_with("Evicted 0 B"), "{}", run.out);
     assert!(store.run("ls", &["/later", "-l"]).ok().contains("hot"), "it is nowhere else");
     assert!(store.run("status", &[]).ok().contains(why), "status says what is wrong");
 }

@@ -88,7 +88,8 @@ fn race(world: &World, moment: Moment) {
     let ports = ports_of(&kvs);
     let store = Store::open(dir, ports, Arc::new(NullSink), OpenMode::Current).unwrap();
     let error = store.agent().unwrap().perform(Task::Snapshot, &Arc::default()).unwrap_err();
-    assert!(matches!(error, AgentError::Fenced(_)), "{error}");
+    let AgentError::NotUploaded(not_uploaded) = error else { panic!("{error}") };
+    assert!(matches!(not_uploaded.why, AgentError::Fenced(_)), "{not_uploaded}");
     drop(store);
 
     let dir = StoreDir::open(&world.path("store")).unwrap();

@@ -174,7 +174,9 @@ impl Demo<'_> {
         let step = || {
             let before = store.fs.usage()?;
             let task = Task::Evict(PassGoal::Everything);
-            let evicted_bytes = evict::perform(self.context, store, task)?.bytes;
+            let (evicted, uploaded) = evict::perform(self.context, store, task)?;
+            uploaded?;
+            let evicted_bytes = evicted.bytes;
             let after = store.fs.usage()?;
             // Data that stays would be read without a recall, and the comparison would prove
             // nothing.
