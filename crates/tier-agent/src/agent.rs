@@ -40,34 +40,19 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use tier_evict::{EvictReport, PassGoal};
-use tier_types::{ErrorKind, HasKind, SnapshotId, Xid, with_causes};
+use tier_evict::PassGoal;
+use tier_types::{ErrorKind, HasKind, Xid, with_causes};
 
 use crate::decide::{AgentState, AgentStep, next_step};
 use crate::error::NotUploaded;
-use crate::stages::{LostAndFound, PersistedSnapshot, Stages};
+use crate::report::AgentReport;
+use crate::stages::{LostAndFound, Stages};
 use crate::thread_control::{PendingCount, StopFlag};
 use crate::threads::start_thread;
 use crate::{AgentError, Task};
 
 /// How often a caller that waits for an answer looks at its stop token.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// What a task came to.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct AgentReport {
-    /// The snapshot that was taken, if anything had changed.
-    pub persisted: Option<PersistedSnapshot>,
-    /// Snapshots that were uploaded and verified, oldest first.
-    pub uploaded: Vec<SnapshotId>,
-    /// What was evicted.
-    pub evicted: Option<EvictReport>,
-    /// Snapshots of which no copy had everything: what the filesystem has of that is persisted
-    /// again.
-    pub persisted_again: Vec<SnapshotId>,
-    /// Snapshots of which a copy has something again that was lost.
-    pub found_again: Vec<SnapshotId>,
-}
 
 type Answer = Result<AgentReport, AgentError>;
 

@@ -9,7 +9,7 @@ use tier_persist::{Fenced, PersistError};
 use tier_status::StatusError;
 use tier_types::{ErrorKind, HasKind, PortError, Xid};
 
-use crate::agent::AgentReport;
+use crate::report::AgentReport;
 
 /// A step failed.
 #[derive(Debug, thiserror::Error)]

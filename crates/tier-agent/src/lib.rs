@@ -13,6 +13,7 @@
 //! This crate knows no cloud provider and no filesystem's schema.
 
 mod error;
+mod report;
 mod sync;
 mod task;
 mod threads;
@@ -34,12 +35,13 @@ mod recaller;
 mod status_book;
 mod store_stages;
 
-pub use agent::{AgentReport, TieringOutAgent};
+pub use agent::TieringOutAgent;
 pub use archived_log::read_archived_log;
 pub use error::{AgentError, NotUploaded};
 pub use recaller::{Recaller, RecallerOptions};
+pub use report::{AgentReport, PersistedSnapshot};
 pub use scheduler::{Scheduler, SchedulerInputs, SchedulerStatus};
-pub use stages::{LostAndFound, PersistedSnapshot, Stages};
+pub use stages::{LostAndFound, Stages};
 pub use status_book::StatusBook;
 pub use store_stages::{CloudPort, Floor, StorePorts, StoreStages};
 pub use task::Task;

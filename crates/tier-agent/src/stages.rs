@@ -3,11 +3,11 @@
 use std::sync::atomic::AtomicBool;
 
 use tier_evict::{EvictReport, PassGoal};
-use tier_persist::PersistReport;
 use tier_types::{SnapshotId, Xid};
 
 use crate::AgentError;
 use crate::decide::AgentState;
+use crate::report::PersistedSnapshot;
 
 /// What a repair did with snapshots of which no copy had all objects.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -16,15 +16,6 @@ pub struct LostAndFound {
     pub lost: Vec<SnapshotId>,
     /// Those of which a copy has something again that was lost.
     pub found: Vec<SnapshotId>,
-}
-
-/// A snapshot that was persisted.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PersistedSnapshot {
-    /// Its number.
-    pub snapshot: SnapshotId,
-    /// What is in it.
-    pub report: PersistReport,
 }
 
 /// The work behind the steps. Every stage stops at its next safe point when its `stop` becomes

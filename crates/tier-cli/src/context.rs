@@ -109,13 +109,14 @@ impl Context {
     ) -> Result<(AgentReport, Result<()>)> {
         match self.perform(store, task, what) {
             Ok(report) => Ok((report, Ok(()))),
-            Err(error) => match error.downcast::<AgentError>()? {
-                AgentError::NotUploaded(not_uploaded) => {
-                    let NotUploaded { done, why } = *not_uploaded;
-                    Ok((done, Err(why.into())))
-                }
-                error => Err(error.into()),
-            },
+            Err(error) => {
+                let error = error.downcast::<AgentError>()?;
+                let AgentError::NotUploaded(not_uploaded) = error else {
+                    return Err(error.into());
+                };
+                let NotUploaded { done, why } = *not_uploaded;
+                Ok((done, Err(why.into())))
+            }
         }
     }
 }

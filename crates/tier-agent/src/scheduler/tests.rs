@@ -9,7 +9,8 @@ use tier_types::{SnapshotId, Xid};
 
 use super::*;
 use crate::decide::AgentState;
-use crate::stages::{LostAndFound, PersistedSnapshot, Stages};
+use crate::report::PersistedSnapshot;
+use crate::stages::{LostAndFound, Stages};
 
 const SCHEDULE: Schedule = Schedule {
     snapshot_interval: Duration::from_mins(5),

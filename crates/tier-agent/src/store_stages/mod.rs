@@ -23,7 +23,8 @@ use tier_types::{SnapshotId, Xid};
 
 use crate::AgentError;
 use crate::decide::AgentState;
-use crate::stages::{LostAndFound, PersistedSnapshot, Stages};
+use crate::report::PersistedSnapshot;
+use crate::stages::{LostAndFound, Stages};
 use context::{HowFar, StageContext};
 use evict::PassWanted;
 

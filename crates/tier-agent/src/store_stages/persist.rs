@@ -29,7 +29,7 @@ use super::context::{StageContext, StageSink};
 use super::next_snapshot::NextSnapshot;
 use super::updates::Updates;
 use crate::AgentError;
-use crate::stages::PersistedSnapshot;
+use crate::report::PersistedSnapshot;
 
 /// Publishes, and persists all that is not persisted; `None` if there is nothing.
 pub(super) fn persist(
