@@ -18,8 +18,8 @@
 //! the next one would read the same log segments again.
 //!
 //! **What is carried over.** What the policy retained, and every inode of which some extent stayed:
-//! its version is not safely persisted (the gate in `mechanism.rs` said no) or a write came
-//! meanwhile. The pages ascend and each page's inodes are sorted, so that the list ascends and the
+//! its version is not safely persisted (the gate in `mechanism.rs` said no), a write came meanwhile,
+//! or what the filesystem has of it is damaged. The pages ascend and each page's inodes are sorted, so that the list ascends and the
 //! next pass can merge it.
 //!
 //! **Crash windows.** Cursor and list are one file, replaced as a whole at the end of the pass. A
@@ -41,7 +41,7 @@ use tier_log::{NetChanges, NetChangesOptions};
 use tier_status::{Event, StatusSink};
 use tier_types::{
     Clock, ErrorKind, EvictionFacts, Ino, LogService, MountedInstance, Persisted, PortError, Xid,
-    XidRange, to_u64,
+    XidRange, to_u64, with_causes,
 };
 
 use crate::EvictError;
@@ -95,6 +95,17 @@ pub struct EvictReport {
     pub n_retained: u64,
     /// Inodes that kept data because this version of it is not safely persisted, or changed.
     pub n_not_safe: u64,
+    /// Inodes that kept data because what the filesystem has of them is damaged.
+    pub n_damaged: u64,
+}
+
+/// Candidates that are decided on together.
+#[derive(Default)]
+struct Page {
+    /// Of those that can be read, in order.
+    facts: Vec<EvictionFacts>,
+    /// Those that cannot: they come up again.
+    damaged: Vec<Ino>,
 }
 
 /// Evicts from one filesystem.
@@ -149,10 +160,12 @@ impl Evicter {
             }
         }
         after.finish()?;
-        let EvictReport { n_candidates, n_evicted, bytes, n_retained, n_not_safe } = report;
+        let EvictReport { n_candidates, n_evicted, bytes, n_retained, n_not_safe, n_damaged } =
+            report;
         let elapsed = start.elapsed();
         tracing::info!(
-            %cursor, n_candidates, n_evicted, bytes, n_retained, n_not_safe, ?elapsed,
+            %cursor, n_candidates, n_evicted, bytes, n_retained, n_not_safe, n_damaged,
+            ?elapsed,
             "eviction pass done"
         );
         // After the list: a pass that is recorded is one that the next pass builds on.
@@ -169,11 +182,11 @@ impl Evicter {
         while let Some(page) = self.next_page(&mut candidates, request.instance, &mut report)? {
             // `report.bytes` counts all that the plans free, perhaps more than the gate would let
             // go.
-            let plan = self.plan(&page, request.goal, report.bytes);
+            let plan = self.plan(&page.facts, request.goal, report.bytes);
             report.n_retained += to_u64(plan.retain.len());
             report.n_evicted += to_u64(plan.evict.len());
             let going: BTreeSet<Ino> = plan.evict.into_iter().collect();
-            let facts_of_going = page.iter().filter(|facts| going.contains(&facts.ino));
+            let facts_of_going = page.facts.iter().filter(|facts| going.contains(&facts.ino));
             report.bytes += facts_of_going.map(|facts| facts.resident_bytes).sum::<u64>();
         }
         Ok(report)
@@ -199,32 +212,39 @@ impl Evicter {
         candidates: &mut Candidates<'_>,
         instance: &dyn MountedInstance,
         report: &mut EvictReport,
-    ) -> Result<Option<Vec<EvictionFacts>>, EvictError> {
-        let mut page = Vec::new();
+    ) -> Result<Option<Page>, EvictError> {
+        let mut page = Page::default();
         for ino in candidates {
             let ino = ino?;
             report.n_candidates += 1;
-            // One that is gone leaves no facts, and the page takes another in its place.
-            page.extend(facts_of(instance, ino)?);
-            if page.len() >= self.n_page_max {
+            match facts_of(instance, ino) {
+                Err(error) if error.kind() == ErrorKind::Damaged => {
+                    tell_damage(ino, &error);
+                    report.n_damaged += 1;
+                    page.damaged.push(ino);
+                }
+                // One that is gone leaves no facts, and the page takes another in its place.
+                facts => page.facts.extend(facts?),
+            }
+            if page.facts.len() + page.damaged.len() >= self.n_page_max {
                 break;
             }
         }
         // An empty page is the end: the loop went on past inodes that are gone.
-        Ok(Some(page).filter(|page| !page.is_empty()))
+        Ok(Some(page).filter(|page| !page.facts.is_empty() || !page.damaged.is_empty()))
     }
 
     /// Evicts what the policy lets go, and returns what is carried over, in order.
     fn evict_page(
         &self,
         request: &EvictRequest<'_>,
-        page: &[EvictionFacts],
+        page: &Page,
         report: &mut EvictReport,
     ) -> Result<Vec<Ino>, EvictError> {
-        let plan = self.plan(page, request.goal, report.bytes);
+        let plan = self.plan(&page.facts, request.goal, report.bytes);
         report.n_retained += to_u64(plan.retain.len());
-        let mut carried_over: Vec<Ino> =
-            plan.retain.into_iter().map(|retained| retained.ino).collect();
+        let retained = plan.retain.into_iter().map(|retained| retained.ino);
+        let mut carried_over: Vec<Ino> = retained.chain(page.damaged.iter().copied()).collect();
         for ino in plan.evict {
             // Between inodes: a stop takes as long as one file, and none is left half considered.
             if request.stop.load(Ordering::Relaxed) {
@@ -234,8 +254,12 @@ impl Evicter {
             report.n_evicted += u64::from(evicted.bytes > 0);
             report.bytes += evicted.bytes;
             // An inode may lose some of its data and keep the rest; then it counts as both.
-            if evicted.something_stays {
-                report.n_not_safe += 1;
+            report.n_not_safe += u64::from(evicted.something_stays);
+            if let Some(error) = &evicted.damage {
+                tell_damage(ino, error);
+                report.n_damaged += 1;
+            }
+            if evicted.something_stays || evicted.damage.is_some() {
                 carried_over.push(ino);
             }
         }
@@ -251,6 +275,11 @@ impl Evicter {
         assert_plan_is_whole(page, &plan);
         plan
     }
+}
+
+/// A damaged inode keeps no other one from being evicted.
+fn tell_damage(ino: Ino, error: &PortError) {
+    tracing::warn!(%ino, "not evicted, because it is damaged: {}", with_causes(error));
 }
 
 /// What the policy may know of an inode; `None` if it is gone.

@@ -16,14 +16,17 @@ use tier_types::{
 const N_EXTENTS_MAX: usize = 256;
 
 /// What became of an inode.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Evicted {
     pub(crate) bytes: u64,
     /// Some data is not persisted, or changed meanwhile: the inode comes up again.
     pub(crate) something_stays: bool,
+    /// What the filesystem has of it is damaged, and the rest of it stays.
+    pub(crate) damage: Option<PortError>,
 }
 
-/// Evicts all data of which exactly the resident version is persisted.
+/// Evicts all data of which exactly the resident version is persisted. Damage of the inode is told in
+/// what became of it; an error is of the filesystem or the archive as a whole.
 pub(crate) fn evict_inode(
     instance: &dyn MountedInstance,
     persisted: &dyn Persisted,
@@ -33,7 +36,13 @@ pub(crate) fn evict_inode(
     let mut at = Some(ChunkNo::new(0));
     while let Some(from) = at {
         // A page at a time: a file may have more extents than memory should be taken for.
-        let extents = instance.resident_extents(ino, from, N_EXTENTS_MAX)?;
+        let extents = match instance.resident_extents(ino, from, N_EXTENTS_MAX) {
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                evicted.damage = Some(error);
+                break;
+            }
+            extents => extents?,
+        };
         check_extents(&extents, ino, from)?;
         for extent in &extents {
             evict_extent(instance, persisted, extent, &mut evicted)?;
@@ -61,9 +70,12 @@ fn evict_extent(
             continue;
         }
         // The filesystem compares the data xid once more, in one step with the eviction.
-        match instance.evict_extent(&ResidentExtent { chunks, ..*extent })? {
-            EvictOutcome::Evicted { bytes } => evicted.bytes += bytes,
-            EvictOutcome::Skipped => evicted.something_stays = true,
+        match instance.evict_extent(&ResidentExtent { chunks, ..*extent }) {
+            Ok(EvictOutcome::Evicted { bytes }) => evicted.bytes += bytes,
+            Ok(EvictOutcome::Skipped) => evicted.something_stays = true,
+            // Of this extent alone: the others may be whole.
+            Err(error) if error.kind() == ErrorKind::Damaged => evicted.damage = Some(error),
+            Err(error) => return Err(error),
         }
     }
     Ok(())

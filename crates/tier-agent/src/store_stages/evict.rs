@@ -7,7 +7,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use tier_evict::{EvictReport, EvictRequest, Evicter, PassGoal};
+use tier_evict::{EvictError, EvictReport, EvictRequest, Evicter, PassGoal};
 use tier_status::{NullSink, StatusSink};
 use tier_types::{Persisted, Xid};
 
@@ -36,12 +36,21 @@ pub(super) fn evict(
     };
     let status = context.status_sink(header_of(&safe))?;
     let persisted = context.ports.history.index().persisted_until(safe.snapshot);
-    let report = evicter.evict(&request(context, wanted, &persisted, &status, stop))?;
-    // Reclaiming makes the key-value store rewrite files: too much work for nothing.
-    if report.bytes > 0 {
-        let reclaimed_bytes = context.ports.instance.reclaim()?;
-        tracing::info!(evicted_bytes = report.bytes, reclaimed_bytes, "space reclaimed");
-    }
+    let instance = context.ports.instance.as_ref();
+    let resident_bytes = || instance.usage().map(|usage| usage.resident_bytes);
+    let before = resident_bytes()?;
+    let passed = evicter.evict(&request(context, wanted, &persisted, &status, stop));
+    // Whatever ended the pass, but for a stop, which is not to wait for it. Reclaiming makes the
+    // key-value store rewrite files: too much work for nothing.
+    let has_freed = match &passed {
+        Ok(report) => report.bytes > 0,
+        Err(EvictError::Cancelled) => false,
+        Err(_) => resident_bytes().is_ok_and(|after| after < before),
+    };
+    let reclaimed = if has_freed { instance.reclaim() } else { Ok(0) };
+    let report = passed?;
+    let (evicted_bytes, reclaimed_bytes) = (report.bytes, reclaimed?);
+    tracing::info!(evicted_bytes, reclaimed_bytes, "space reclaimed");
     Ok(report)
 }
 

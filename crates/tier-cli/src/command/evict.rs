@@ -5,14 +5,14 @@
 //! through, so that more may go than was asked for. What the disk gets back is measured, not
 //! computed: the key-value store gives space back when it compacts.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tier_agent::Task;
 use tier_evict::{EvictReport, PassGoal};
 use tier_types::MountedInstance;
 
 use crate::args::{EvictArgs, EvictGoal};
-use crate::console::output;
+use crate::console::{DamageFound, output};
 use crate::context::Context;
 use crate::open_store::OpenStore;
 
@@ -34,9 +34,14 @@ pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
         "bytes": report.bytes,
         "retained": report.n_retained,
         "not_safe": report.n_not_safe,
+        "damaged": report.n_damaged,
         "disk_bytes": disk_bytes,
     });
     context.console.report(&json, &report_text(&report, disk_bytes, *dry_run))?;
+    if report.n_damaged > 0 {
+        let n = report.n_damaged;
+        bail!(DamageFound(format!("{n} inodes are damaged and keep their data: see tier fsck")));
+    }
     uploaded.context("what was safe is evicted, and more is not safe yet")
 }
 

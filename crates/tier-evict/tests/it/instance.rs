@@ -7,9 +7,17 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tier_testkit::FakeKvs;
 use tier_types::{
-    ChunkNo, ChunkRun, EvictOutcome, EvictionFacts, Ino, InodeState, MountedInstance,
+    ChunkNo, ChunkRun, ErrorKind, EvictOutcome, EvictionFacts, Ino, InodeState, MountedInstance,
     MountedSnapshot, PortError, Publication, ResidentExtent, Usage,
 };
+
+/// What a pass asks of an inode.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Question {
+    Facts,
+    Extents,
+    Eviction,
+}
 
 type Hook = Box<dyn Fn(&ResidentExtent) + Send + Sync>;
 
@@ -18,6 +26,8 @@ pub(crate) struct TestInstance {
     kvs: FakeKvs,
     pub(crate) pinned: Mutex<BTreeSet<Ino>>,
     pub(crate) warm: Mutex<BTreeSet<Ino>>,
+    /// Questions that find damage.
+    pub(crate) damaged: Mutex<BTreeSet<(Ino, Question)>>,
     /// Answers to questions for warm inodes that break the contract.
     pub(crate) warm_answer: Option<Vec<Ino>>,
     /// Extents of which the eviction was asked for, in order.
@@ -31,6 +41,7 @@ impl TestInstance {
             kvs,
             pinned: Mutex::default(),
             warm: Mutex::default(),
+            damaged: Mutex::default(),
             warm_answer: None,
             asked: Mutex::default(),
             before_eviction: None,
@@ -42,6 +53,13 @@ impl TestInstance {
         hook: impl Fn(&ResidentExtent) + Send + Sync + 'static,
     ) {
         self.before_eviction = Some(Box::new(hook));
+    }
+
+    fn check(&self, ino: Ino, question: Question) -> Result<(), PortError> {
+        if self.damaged.lock().contains(&(ino, question)) {
+            return Err(PortError::new(ErrorKind::Damaged, format!("inode {ino} is damaged")));
+        }
+        Ok(())
     }
 
     pub(crate) fn asked_to_evict(&self) -> Vec<ResidentExtent> {
@@ -61,6 +79,7 @@ impl MountedInstance for TestInstance {
         if let Some(hook) = &self.before_eviction {
             hook(extent);
         }
+        self.check(extent.ino, Question::Eviction)?;
         self.asked.lock().push(*extent);
         self.kvs.evict_extent(extent)
     }
@@ -75,6 +94,7 @@ impl MountedInstance for TestInstance {
         from: ChunkNo,
         n_max: usize,
     ) -> Result<Vec<ResidentExtent>, PortError> {
+        self.check(ino, Question::Extents)?;
         self.kvs.resident_extents(ino, from, n_max)
     }
 
@@ -88,6 +108,7 @@ impl MountedInstance for TestInstance {
     }
 
     fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
+        self.check(ino, Question::Facts)?;
         let pinned = self.pinned.lock().contains(&ino);
         let facts = self.kvs.eviction_facts(ino)?;
         Ok(facts.map(|facts| EvictionFacts { pinned, ..facts }))

@@ -10,6 +10,7 @@ use tier_evict::{
 use tier_types::{Ino, LogService, Xid};
 
 use crate::fixture::{CHUNK, Fixture};
+use crate::instance::Question;
 use crate::stub::{BrokenSink, FixedPlan, RecordingPolicy, StubArchive};
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -40,6 +41,7 @@ fn pages_ascend_and_so_does_what_they_carry_over() {
         bytes: 2 * u64::from(CHUNK),
         n_retained: 3,
         n_not_safe: 1,
+        n_damaged: 0,
     };
     assert_eq!(report, expected);
     assert_eq!(fixture.recorded_passes(), [(2, 20)]);
@@ -180,6 +182,27 @@ fn what_an_operator_pinned_stays_until_it_is_unpinned() {
     fixture.instance.pinned.lock().remove(&fixture.ino("b"));
     fixture.evict(&evicter, PassGoal::Everything, &archive).unwrap();
     assert_eq!(fixture.carried_over(), fixture.inos(&["e"]));
+}
+
+#[test]
+fn damaged_inodes_keep_no_other_one_and_come_up_again() {
+    let names = ["a", "b", "c", "d"];
+    let fixture = Fixture::with_files(&names);
+    let (evicter, archive) = (fixture.evicter(RecordingPolicy::default()), StubArchive::complete());
+    let questions = [Question::Facts, Question::Extents, Question::Eviction];
+    let damaged = names.iter().map(|name| fixture.ino(name)).zip(questions);
+    *fixture.instance.damaged.lock() = damaged.collect();
+    let report = fixture.evict(&evicter, PassGoal::Everything, &archive).unwrap();
+    assert_eq!(
+        (report.n_candidates, report.n_evicted, report.n_damaged),
+        (5, 1, 3),
+        "and the root"
+    );
+    assert_eq!(fixture.evicted(&names), ["d"]);
+    fixture.instance.damaged.lock().clear();
+    let report = fixture.evict(&evicter, PassGoal::Everything, &archive).unwrap();
+    assert_eq!((report.n_evicted, report.n_damaged), (3, 0));
+    assert_eq!(fixture.evicted(&names), names);
 }
 
 #[test]
