@@ -219,8 +219,7 @@ impl Evicter {
             report.n_candidates += 1;
             match facts_of(instance, ino) {
                 Err(error) if error.kind() == ErrorKind::Damaged => {
-                    tell_damage(ino, &error);
-                    report.n_damaged += 1;
+                    count_damage(ino, &error, report);
                     page.damaged.push(ino);
                 }
                 // One that is gone leaves no facts, and the page takes another in its place.
@@ -256,8 +255,7 @@ impl Evicter {
             // An inode may lose some of its data and keep the rest; then it counts as both.
             report.n_not_safe += u64::from(evicted.something_stays);
             if let Some(error) = &evicted.damage {
-                tell_damage(ino, error);
-                report.n_damaged += 1;
+                count_damage(ino, error, report);
             }
             if evicted.something_stays || evicted.damage.is_some() {
                 carried_over.push(ino);
@@ -277,9 +275,16 @@ impl Evicter {
     }
 }
 
-/// A damaged inode keeps no other one from being evicted.
-fn tell_damage(ino: Ino, error: &PortError) {
-    tracing::warn!(%ino, "not evicted, because it is damaged: {}", with_causes(error));
+/// A damaged inode keeps no other one from being evicted. The first one of a pass is told loudly: a
+/// damaged block may hold hundreds.
+fn count_damage(ino: Ino, error: &PortError, report: &mut EvictReport) {
+    let error = with_causes(error);
+    if report.n_damaged == 0 {
+        tracing::warn!(%ino, "not evicted, because it is damaged, as others may be: {error}");
+    } else {
+        tracing::debug!(%ino, "not evicted, because it is damaged: {error}");
+    }
+    report.n_damaged += 1;
 }
 
 /// What the policy may know of an inode; `None` if it is gone.
