@@ -7,8 +7,9 @@
 //!
 //! The list is read from disk and therefore not trusted. Everything is checked as it is read: the
 //! header, the order (the merge of candidates relies on it), the number of inodes, that the last
-//! line is whole and nothing follows it. Losing the list loses no data: without a file the next
-//! pass starts over at the first transaction, and goes through every inode again.
+//! line is whole and nothing follows it. Losing the list loses no data: without a file, or with a
+//! damaged one, the next pass starts over at the first transaction, goes through every inode again,
+//! and leaves a new one.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -56,6 +57,28 @@ impl CarriedOver {
             list.cursor = Xid::new(cursor.ok_or_else(|| list.damaged("not a header"))?);
         }
         Ok(list)
+    }
+
+    /// The same, if the list is whole. One that is damaged counts as none.
+    pub(crate) fn open_whole(directory: &Path) -> Result<Self, EvictError> {
+        let all_of_it = Self::open(directory)
+            .and_then(|list| list.into_iter().try_for_each(|ino| ino.map(drop)));
+        match all_of_it {
+            Err(error @ EvictError::CarriedOverDamaged { .. }) => {
+                tracing::warn!("all inodes come up again: {error}");
+                let path = directory.join(FILE_NAME);
+                Ok(Self {
+                    path,
+                    cursor: Xid::new(1),
+                    rest: None,
+                    n_lines: 0,
+                    n_inodes: 0,
+                    last: None,
+                })
+            }
+            Err(error) => Err(error),
+            Ok(()) => Self::open(directory),
+        }
     }
 
     fn step(&mut self) -> Result<Option<Ino>, EvictError> {

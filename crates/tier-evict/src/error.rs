@@ -24,8 +24,7 @@ pub enum EvictError {
     },
     /// The list of carried-over candidates is not what was written.
     #[error(
-        "the list of carried-over candidates {} is damaged in line {line}: {problem}; move it \
-         away: no data is lost, and the next eviction goes through all inodes again",
+        "the list of carried-over candidates {} is damaged in line {line}: {problem}",
         path.display()
     )]
     CarriedOverDamaged {

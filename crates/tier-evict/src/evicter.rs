@@ -29,7 +29,7 @@
 //! crash loses the event: numbers to look at, and no data. Every eviction is by itself: a crash
 //! between two of them leaves each extent wholly resident or a detour.
 //!
-//! **A file that is lost** costs one pass over all inodes of the log.
+//! **A file that is lost or damaged** costs one pass over all inodes of the log.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -137,7 +137,7 @@ impl Evicter {
 
     /// The first transaction that no pass has gone through.
     pub fn cursor(&self) -> Result<Xid, EvictError> {
-        Ok(CarriedOver::open(&self.directory)?.cursor)
+        Ok(CarriedOver::open_whole(&self.directory)?.cursor)
     }
 
     /// Goes through all inodes of the safe transactions that no pass has gone through, of the
@@ -145,7 +145,7 @@ impl Evicter {
     /// is reached half way, so that the cursor can move on.
     pub fn evict(&self, request: &EvictRequest<'_>) -> Result<EvictReport, EvictError> {
         let start = Instant::now();
-        let before = CarriedOver::open(&self.directory)?;
+        let before = CarriedOver::open_whole(&self.directory)?;
         let from = before.cursor;
         // Never back: after a snapshot was lost, less may be safe than a former pass went through.
         let cursor = from.max(request.safe.next());
@@ -176,7 +176,7 @@ impl Evicter {
     /// What [`evict`](Self::evict) would do, as far as can be told before: the filesystem is only
     /// asked, the archive is not, and the cursor stays.
     pub fn dry_run(&self, request: &EvictRequest<'_>) -> Result<EvictReport, EvictError> {
-        let before = CarriedOver::open(&self.directory)?;
+        let before = CarriedOver::open_whole(&self.directory)?;
         let mut report = EvictReport::default();
         let mut candidates = self.candidates(request, before)?;
         while let Some(page) = self.next_page(&mut candidates, request.instance, &mut report)? {
