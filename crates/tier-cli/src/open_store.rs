@@ -124,7 +124,7 @@ impl OpenStore {
 }
 
 fn not_opened(path: &Path, error: FsError) -> anyhow::Error {
-    let is_damaged = matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing);
+    let is_damaged = error.kind().is_of_object();
     let shown = path.display();
     let advice =
         if is_damaged { "; tier restore makes a new store of what is in the archive" } else { "" };

@@ -20,7 +20,7 @@ impl Damage {
     /// The error as damage of an object. An error of another kind (the store is away, the key does
     /// not fit) says nothing about the object and stays an error.
     pub(crate) fn of(object: &ObjectName, error: PersistError) -> Result<Self, PersistError> {
-        if matches!(error.kind(), ErrorKind::Missing | ErrorKind::Damaged) {
+        if error.kind().is_of_object() {
             return Ok(Self::of_object(object, &error));
         }
         Err(error)

@@ -180,7 +180,7 @@ impl Store {
         }
         let (call, epoch) = (Call::bulk(), Epoch::new(dir.config.epoch));
         let claims = Claims::new(cloud.store.as_ref(), &dir.keys, dir.filesystem);
-        if !claims.is_free(&call, epoch)? || claims.fenced(&call, epoch)?.is_some() {
+        if !claims.is_free(&call, epoch)? || claims.fenced(&call, epoch, Some(writer))?.is_some() {
             return Ok(None);
         }
         let claim = ownership::claim(&dir.keys, dir.filesystem, epoch, writer, dir.clock.as_ref());

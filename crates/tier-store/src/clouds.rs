@@ -53,7 +53,7 @@ pub fn add_cloud(dir: &StoreDir, url: &str, adopts: bool) -> Result<CloudPlace, 
     let claims = Claims::new(cloud.as_ref(), &dir.keys, dir.filesystem);
     let epoch = Epoch::new(dir.config.epoch);
     // A copy of the former cloud has this store's claim; another store's history has another one.
-    if let Some(fenced) = claims.fenced(&call, epoch)? {
+    if let Some(fenced) = claims.fenced(&call, epoch, dir.writer)? {
         return Err(StoreError::Unusable(format!("in {url} {fenced}")));
     }
     // A follower claims nothing, also of a place that had lost its identity.
@@ -100,7 +100,7 @@ fn has_its_identity(dir: &StoreDir) -> Result<bool, StoreError> {
 fn check_not_fenced_here(dir: &StoreDir) -> Result<(), StoreError> {
     let (Some(cloud), true) = (&dir.cloud, dir.writer.is_some()) else { return Ok(()) };
     let claims = Claims::new(cloud.store.as_ref(), &dir.keys, dir.filesystem);
-    match claims.fenced(&Call::bulk(), Epoch::new(dir.config.epoch)) {
+    match claims.fenced(&Call::bulk(), Epoch::new(dir.config.epoch), dir.writer) {
         // A cloud that is gone is left.
         Err(error) if matches!(error.kind(), ErrorKind::Away | ErrorKind::Denied) => Ok(()),
         fenced => match fenced? {
@@ -130,7 +130,7 @@ pub fn check_cloud(dir: &StoreDir) -> Result<CloudCheck, StoreError> {
         false => None,
     };
     let fenced = match is_writer {
-        true => claims.fenced(&call, Epoch::new(dir.config.epoch))?,
+        true => claims.fenced(&call, Epoch::new(dir.config.epoch), dir.writer)?,
         false => None,
     };
     let own = dir.keys.signer();

@@ -444,7 +444,7 @@ fn copy_manifests(
         }
         match copy(&archive.manifest_object(summary.snapshot)?) {
             // It was told when the index was filled, and is a hole here as well.
-            Err(error) if matches!(error.kind(), ErrorKind::Missing | ErrorKind::Damaged) => {
+            Err(error) if error.kind().is_of_object() => {
                 tracing::warn!(snapshot = %summary.snapshot, "a manifest is left out: {error}");
             }
             copied => copied?,

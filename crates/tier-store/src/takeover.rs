@@ -172,7 +172,7 @@ fn is_writer(
     writer: WriterToken,
 ) -> Result<Takeover, StoreError> {
     let (call, epoch) = (Call::bulk(), Epoch::new(dir.config.epoch));
-    if let Some(fenced) = claims.fenced(&call, epoch)? {
+    if let Some(fenced) = claims.fenced(&call, epoch, Some(writer))? {
         return Err(StoreError::Unusable(fenced.to_string()));
     }
     let own = claims.of_epoch(&call, epoch)?.is_some_and(|claim| claim.writer == writer);
@@ -224,7 +224,7 @@ fn claim(
     let pending_claim = read_pending(dir)?;
     if let Some((epoch, writer)) = pending_claim {
         let own = claims.of_epoch(&call, epoch)?.is_some_and(|claim| claim.writer == writer);
-        if own && claims.fenced(&call, epoch)?.is_none() {
+        if own && claims.fenced(&call, epoch, Some(writer))?.is_none() {
             tracing::info!(%epoch, "going on with a takeover that was interrupted");
             return Ok((epoch, writer));
         }

@@ -233,12 +233,14 @@ impl StageContext {
         Ok(self.ports.book.status(header_of(summary))?)
     }
 
-    /// Objects of a snapshot that no copy has, as far as that was recorded: without a log it was not.
+    /// Objects of a snapshot that no copy has, as far as that was recorded. A snapshot from before a
+    /// restore has no log, and nothing was recorded of it.
     pub(super) fn lost_objects(
         &self,
         summary: &SnapshotSummary,
     ) -> Result<BTreeMap<String, Option<SnapshotId>>, AgentError> {
-        Ok(self.status(summary)?.map(|status| status.lost_objects).unwrap_or_default())
+        let status = self.status(summary)?;
+        Ok(status.map_or_else(BTreeMap::new, |status| status.lost_objects))
     }
 
     /// Where the events of a snapshot go.

@@ -38,14 +38,17 @@ pub(super) fn evict(
     let persisted = context.ports.history.index().persisted_until(safe.snapshot);
     let instance = context.ports.instance.as_ref();
     let resident_bytes = || instance.usage().map(|usage| usage.resident_bytes);
-    let before = resident_bytes()?;
+    let before = resident_bytes();
     let passed = evicter.evict(&request(context, wanted, &persisted, &status, stop));
     // Whatever ended the pass, but for a stop, which is not to wait for it. Reclaiming makes the
     // key-value store rewrite files: too much work for nothing.
     let has_freed = match &passed {
         Ok(report) => report.bytes > 0,
         Err(EvictError::Cancelled) => false,
-        Err(_) => resident_bytes().is_ok_and(|after| after < before),
+        // What is not known may have been freed.
+        Err(_) => {
+            before.ok().zip(resident_bytes().ok()).is_none_or(|(before, after)| after < before)
+        }
     };
     let reclaimed = if has_freed { instance.reclaim() } else { Ok(0) };
     let report = passed?;

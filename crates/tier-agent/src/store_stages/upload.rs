@@ -17,8 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tier_persist::{
-    Archive, Claim, Claims, Fenced, PersistError, SnapshotSummary, StepKind, StoredObject,
-    check_object,
+    Archive, Claims, Fenced, PersistError, SnapshotSummary, StepKind, StoredObject, check_object,
 };
 use tier_status::{Event, Place, StatusSink};
 use tier_types::{
@@ -364,13 +363,7 @@ impl<'a> CloudUpload<'a> {
         // look.
         let fenced = match owns_epoch.load(Ordering::Relaxed) {
             true => claims.after(&call, epoch)?.fenced,
-            false => {
-                let own = claims.of_epoch(&call, epoch)?;
-                let is_other = |claim: &Claim| Some(claim.writer) != self.context.ports.writer;
-                let other = own.filter(is_other).map(Some);
-                let fenced = other.map(|claim| Fenced::ByClaim { epoch, claim });
-                fenced.map_or_else(|| claims.fenced(&call, epoch), |fenced| Ok(Some(fenced)))?
-            }
+            false => claims.fenced(&call, epoch, self.context.ports.writer)?,
         };
         owns_epoch.store(fenced.is_none(), Ordering::Relaxed);
         fenced.map_or(Ok(()), |fenced| Err(AgentError::Fenced(fenced)))

@@ -5,7 +5,7 @@
 //! chunk; any other error (the cloud is away, the command was stopped) is one of the whole read.
 
 use kvfs::{FsError, Kvfs};
-use tier_types::{ErrorKind, HasKind, Ino, to_u64, to_usize};
+use tier_types::{HasKind, Ino, to_u64, to_usize};
 
 /// A piece of a file.
 pub(crate) enum Piece {
@@ -67,5 +67,5 @@ fn chunk_rest(fs: &Kvfs, offset: u64) -> u64 {
 }
 
 fn is_lost(error: &FsError) -> bool {
-    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing)
+    error.kind().is_of_object()
 }

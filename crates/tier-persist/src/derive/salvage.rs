@@ -210,7 +210,8 @@ impl Archive<'_> {
                 least = Some(damages);
             }
         }
-        Ok(least.unwrap_or_default())
+        // Without any copy nothing was read, which is no whole tarball.
+        least.ok_or_else(|| PersistError::Missing("a store for the archive".into()))
     }
 
     /// Shows `visit` everything that can be read of a step, with the tarballs in which it lies.
@@ -285,7 +286,7 @@ fn find_each(
                 found.insert(name.clone());
             }
             Ok(_) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::Missing | ErrorKind::Damaged) => {}
+            Err(error) if error.kind().is_of_object() => {}
             Err(error) => return Err(PersistError::Store(error)),
         }
     }

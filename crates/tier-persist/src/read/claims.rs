@@ -19,7 +19,7 @@ use tier_types::{
 };
 
 use crate::error::PersistError;
-use crate::format::claim::{CLAIM_BYTES_MAX, Claim};
+use crate::format::claim::{CLAIM_BYTES_MAX, Claim, WriterToken};
 use crate::format::keys::Keys;
 use crate::format::manifest::Manifest;
 use crate::format::names::{self, FilesystemId, ObjectKind};
@@ -140,9 +140,20 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// What keeps the writer of an epoch from writing, by all that can be found out: a later claim, or a
-    /// manifest of a later epoch whose claim is lost. It lists what came later.
-    pub fn fenced(&self, call: &Call<'_>, epoch: Epoch) -> Result<Option<Fenced>, PersistError> {
+    /// What keeps the writer of an epoch from writing, by all that can be found out: another store's
+    /// claim on that epoch, a later claim, or a manifest of a later epoch whose claim is lost. It lists
+    /// what came later.
+    pub fn fenced(
+        &self,
+        call: &Call<'_>,
+        epoch: Epoch,
+        writer: Option<WriterToken>,
+    ) -> Result<Option<Fenced>, PersistError> {
+        if let Some(claim) = self.of_epoch(call, epoch)?
+            && writer.is_some_and(|writer| claim.writer != writer)
+        {
+            return Ok(Some(Fenced::ByClaim { epoch, claim: Some(claim) }));
+        }
         if let Some(fenced) = self.after(call, epoch)?.fenced {
             return Ok(Some(fenced));
         }
@@ -332,6 +343,18 @@ mod tests {
         let error = Claims::new(&late, &keys, FILESYSTEM).create(&CALL, &own).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Away, "{error}");
         Claims::new(&late.0, &keys, FILESYSTEM).create(&CALL, &own).unwrap();
+    }
+
+    #[test]
+    fn another_claim_on_the_own_epoch_fences() {
+        let (store, keys) = (MemoryStore::default(), Keys::generate().unwrap());
+        let claims = Claims::new(&store, &keys, FILESYSTEM);
+        let (epoch, first) = (Epoch::new(1), claim(&keys, 1, "one"));
+        claims.create(&CALL, &first).unwrap();
+        assert_eq!(claims.fenced(&CALL, epoch, Some(first.writer)).unwrap(), None);
+        let other = claim(&keys, 1, "two").writer;
+        let expected = Fenced::ByClaim { epoch, claim: Some(first) };
+        assert_eq!(claims.fenced(&CALL, epoch, Some(other)).unwrap(), Some(expected));
     }
 
     #[test]

@@ -11,18 +11,19 @@ pub(crate) fn first_whole<'s, T>(
     stores: &'s [&'s dyn ObjectStore],
     mut read: impl FnMut(&'s &'s dyn ObjectStore) -> Result<T, PersistError>,
 ) -> Result<T, PersistError> {
-    let mut why = PersistError::Missing("a store for the archive".into());
-    for (number, store) in stores.iter().enumerate() {
+    let mut why: Option<PersistError> = None;
+    for store in stores {
         match read(store) {
-            Err(error) if number == 0 && says_something_of_a_copy(&error) => why = error,
             Err(error) if says_something_of_a_copy(&error) => {
-                why = if weight(&error) > weight(&why) { error } else { why };
+                if why.as_ref().is_none_or(|before| weight(&error) > weight(before)) {
+                    why = Some(error);
+                }
             }
             // Read, or an error with which no other copy helps.
             read => return read,
         }
     }
-    Err(why)
+    Err(why.unwrap_or_else(|| PersistError::Missing("a store for the archive".into())))
 }
 
 fn says_something_of_a_copy(error: &PersistError) -> bool {

@@ -15,8 +15,8 @@
 
 use tier_status::{Event, StatusSink};
 use tier_types::{
-    Change, ChunkNo, ChunkRange, ErrorKind, FileKind, FileUpdate, Ino, InodeState, MountedSnapshot,
-    PortError, SnapshotReader, with_causes,
+    Change, ChunkNo, ChunkRange, FileKind, FileUpdate, Ino, InodeState, MountedSnapshot, PortError,
+    SnapshotReader, with_causes,
 };
 
 use crate::error::PersistError;
@@ -118,7 +118,7 @@ impl<'a> Planner<'a> {
                 let ino = update.ino.get();
                 self.status.report(Event::InodeFailed { ino, error: with_causes(&error) })?;
                 self.failed.push(update.ino);
-                if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Missing) {
+                if error.kind().is_of_object() {
                     self.unreadable.push(update.ino);
                 }
                 Ok(())
