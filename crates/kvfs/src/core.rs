@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -106,6 +107,8 @@ pub(crate) struct PublicationState {
     /// The KVS snapshots that are held, by the last transaction that each shows.
     pub(crate) snapshots: Mutex<BTreeMap<Xid, Arc<KvsSnapshot>>>,
     pub(crate) listeners: Mutex<Vec<PublicationListener>>,
+    /// Bytes that had been committed by the last publication of this opening.
+    pub(crate) published_bytes: AtomicU64,
     /// Transactions up to this one were published by another filesystem, or never made.
     pub(crate) floor: Xid,
 }
@@ -219,6 +222,7 @@ impl Core {
             segments,
             snapshots: Mutex::default(),
             listeners: Mutex::default(),
+            published_bytes: AtomicU64::new(0),
             floor,
         };
         let published = publications.published();

@@ -1,39 +1,42 @@
-//! The agent: one thread, a queue of requests, and the step loop that carries them out.
+//! The agent: its lanes, each a thread with a queue of requests, and the way of a request through
+//! them.
 //!
-//! **One thread.** Persisting, uploading and evicting change the same archive, index and status
-//! logs. They are done by one thread, one request at a time in the order in which they came, so
-//! that no stage needs to know what another one is in the middle of. Recalls are not among them:
-//! they have threads of their own (`recaller.rs`), because readers wait for them.
+//! **Lanes.** Work of one kind is done by one thread, one request at a time in the order in which
+//! they came: persisting, uploading and evicting. None of them waits for another's failure: a cloud
+//! that is away holds up neither local snapshots nor the eviction of what is safe. Recalls are not
+//! among them: they have threads of their own (`recaller.rs`), because readers wait for them. What
+//! lanes must not do at a time is settled by the stages.
 //!
-//! **The loop.** A request is a [`Task`]. The loop asks the stages how far everything has got, adds
-//! what the task wants, asks [`next_step`] what comes next, carries that out, and asks again, until
-//! nothing is left to do. It remembers no progress of its own. How far things have got is what is
-//! durable: manifests and status logs. A restart after a crash and the next turn of the loop are
-//! therefore the same thing, and a task that failed half way is finished by whichever task comes
-//! next.
+//! **The way.** A request is a [`Task`], which goes through one lane or two. Done in the first one it
+//! is handed on with what came of it so far, and answered by the last.
+//!
+//! **Steps.** A lane asks the stages how far everything has got, does the next step, and asks again,
+//! until nothing of the task is left for it. It remembers no progress of its own. How far things have
+//! got is what is durable: manifests and status logs. A restart after a crash and the next turn of
+//! the loop are therefore the same thing, and a task that failed half way is finished by whichever
+//! task comes next.
 //!
 //! **Why it ends.** What is wanted is fixed when the task begins: a snapshot up to the last
-//! transaction of that moment, one eviction. Each step then makes the state smaller: a persisted
-//! snapshot covers the wanted transaction (or there was nothing to persist, and the want is
-//! dropped), an upload takes the oldest snapshot off those to be uploaded, an eviction is done
-//! once. Writers that go on meanwhile change what the next task finds, not what this one waits for.
+//! transaction of that moment, the snapshots that are persisted, one eviction. Each step then makes
+//! the state smaller. Writers that go on meanwhile change what the next task finds, not what this one
+//! waits for.
 //!
-//! **Order.** A snapshot is uploaded and verified before another one is persisted, and both before
-//! anything is evicted. What an eviction may touch is the state's `safe_xid`, which only a verified
-//! upload raises. An upload that fails ends neither: what changed is persisted here, what was safe is
-//! evicted, and the error comes at the end of the task, with what was done.
+//! **Order.** What an eviction may touch is the state's `safe_xid`, which only a verified upload
+//! raises. An upload that fails ends no task: what was safe is evicted all the same, and the error
+//! comes at the end, with what was done. Where space is low, a snapshot of several parts has each of
+//! them uploaded and evicted before it goes on with the next: a part finds room because the one
+//! before it has gone.
 //!
 //! **Stopping.** Every request has a stop token, which its caller may set; [`request_stop`] sets
-//! that of the request under way and lets no other begin. Tokens are looked at between steps, and
+//! those of the requests under way and lets no other begin. Tokens are looked at between steps, and
 //! by the stages at their safe points. A request that is stopped before it began is not waited for.
 //!
-//! **Panics.** A panic in a stage ends the thread. The request's answer channel closes with it, the
-//! pending count is told while the thread unwinds, and every later request finds the queue closed:
-//! each caller gets [`AgentError::Panicked`], and none waits for ever. Nothing can be said of what
-//! the stage left in memory, so that the thread is not started again; a restart recovers.
+//! **Panics.** A panic in a stage fails its request, and is a bug that the error tells. The lane goes
+//! on with the next one: what counts is durable, and is read again.
 //!
 //! [`request_stop`]: TieringOutAgent::request_stop
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -41,53 +44,83 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use tier_evict::PassGoal;
-use tier_types::{ErrorKind, HasKind, Xid, with_causes};
+use tier_types::{ErrorKind, HasKind, with_causes};
 
-use crate::decide::{AgentState, AgentStep, next_step};
+use crate::decide::is_to_persist;
 use crate::error::NotUploaded;
 use crate::report::AgentReport;
 use crate::stages::{LostAndFound, Stages};
-use crate::thread_control::{PendingCount, StopFlag};
-use crate::threads::start_thread;
+use crate::task::Lane;
+use crate::thread_control::{Pending, PendingCount, StopFlag};
+use crate::threads::{panic_text, start_thread};
 use crate::{AgentError, Task};
 
 /// How often a caller that waits for an answer looks at its stop token.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-type Answer = Result<AgentReport, AgentError>;
+/// What a task came to.
+pub type Answer = Result<AgentReport, AgentError>;
 
-/// The agent's thread. Dropped, it is stopped and joined.
+/// The agent's lanes. Dropped, they are stopped and joined.
 #[derive(Debug)]
 pub struct TieringOutAgent {
-    /// None when the thread is to end once the queue is empty.
-    requests: Option<Sender<Request>>,
-    stop_flag: Arc<StopFlag>,
+    /// None when the threads are to end once their queues are empty.
+    queues: Option<Queues>,
+    stop_flags: [Arc<StopFlag>; 3],
     pending: Arc<PendingCount>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-/// A task, its stop token, and where its answer goes.
+/// The ways into the lanes that come behind one another, the first one first.
+#[derive(Clone, Debug)]
+struct Queues(Vec<(Lane, Sender<Request>)>);
+
+/// A task on its way, its stop token, and where its answer goes.
 struct Request {
     task: Task,
     stop: Arc<AtomicBool>,
-    answer: Sender<Answer>,
+    answer: Box<dyn FnOnce(Answer) + Send>,
+    so_far: SoFar,
+    _pending: Pending,
+}
+
+/// What lanes have made of a request.
+#[derive(Default)]
+struct SoFar {
+    report: AgentReport,
+    not_uploaded: Option<AgentError>,
 }
 
 impl TieringOutAgent {
-    /// Recovers from what a crash left, then starts the thread.
-    pub fn start(mut stages: Box<dyn Stages>) -> Result<Self, AgentError> {
-        // Before the queue exists: no task sees a state that a crash left, and the caller of
-        // `start` gets the error.
+    /// Recovers from what a crash left, then starts the threads.
+    pub fn start(stages: &Arc<dyn Stages>) -> Result<Self, AgentError> {
+        // Before a queue exists: no task sees a state that a crash left, and the caller of `start`
+        // gets the error.
         stages.recover()?;
-        // Unbounded: a caller that submits must not wait behind a snapshot that takes hours, and a
-        // request is a few words in memory.
-        let (requests, queue) = unbounded();
-        let stop_flag = Arc::new(StopFlag::default());
+        let stop_flags: [Arc<StopFlag>; 3] = Default::default();
         let pending = Arc::new(PendingCount::default());
-        let worker =
-            Worker { stages, stop_flag: Arc::clone(&stop_flag), pending: Arc::clone(&pending) };
-        let thread = start_thread("tier-agent", move || worker.run(&queue))?;
-        Ok(Self { requests: Some(requests), stop_flag, pending, thread: Some(thread) })
+        let mut agent =
+            Self { queues: None, stop_flags, pending: Arc::clone(&pending), threads: Vec::new() };
+        // The last lane first: each has the ways into those behind it. A thread that does not start
+        // drops the agent, which ends those that did.
+        let mut queues = Queues(Vec::new());
+        for (lane, stop_flag) in Lane::ALL.into_iter().zip(&agent.stop_flags).rev() {
+            // Unbounded: a caller that submits must not wait behind a snapshot that takes hours, and
+            // a request is a few words in memory.
+            let (requests, queue) = unbounded();
+            let worker = Worker {
+                lane,
+                stages: Arc::clone(stages),
+                stop_flag: Arc::clone(stop_flag),
+                behind: queues.clone(),
+                pending: Arc::clone(&pending),
+            };
+            let name = format!("tier-{}", lane.name());
+            agent.threads.push(start_thread(&name, move || worker.run(&queue))?);
+            queues.0.insert(0, (lane, requests));
+        }
+        agent.queues = Some(queues);
+        Ok(agent)
     }
 
     /// Has a task done and waits for it. It stops at the next safe point when `stop` becomes true;
@@ -97,12 +130,12 @@ impl TieringOutAgent {
         loop {
             match answer.recv_timeout(LOOK_INTERVAL) {
                 Ok(answer) => return answer,
-                // A request holds its answer's sender, and only a thread that unwinds drops it
-                // unanswered.
-                Err(RecvTimeoutError::Disconnected) => return Err(AgentError::Panicked),
+                // Only a request that no lane takes any more is dropped unanswered.
+                Err(RecvTimeoutError::Disconnected) => return Err(AgentError::Stopped),
                 // A task that has not begun yet is not waited for; when its turn comes, it ends.
                 Err(RecvTimeoutError::Timeout) => {
-                    if stop.load(Ordering::Relaxed) && !self.stop_flag.is_current(stop) {
+                    let is_under_way = || self.stop_flags.iter().any(|flag| flag.is_current(stop));
+                    if stop.load(Ordering::Relaxed) && !is_under_way() {
                         return Err(AgentError::Stopped);
                     }
                 }
@@ -117,42 +150,51 @@ impl TieringOutAgent {
         stop: &Arc<AtomicBool>,
     ) -> Result<Receiver<Answer>, AgentError> {
         // Room for the one answer: the thread never waits for a caller that does not listen.
-        let (answer, receiver) = bounded(1);
-        let requests = self.requests.as_ref().ok_or(AgentError::Stopped)?;
-        // Before it is sent: the thread may be done with it before this function returns.
-        self.pending.add();
-        let stop = Arc::clone(stop);
-        // While the sender exists the queue is closed only by a thread that unwound.
-        if requests.send(Request { task, stop, answer }).is_err() {
-            self.pending.done();
-            return Err(AgentError::Panicked);
-        }
+        let (sender, receiver) = bounded(1);
+        // The caller may have gone away.
+        self.submit_with(task, stop, Box::new(move |answer| drop(sender.send(answer))))?;
         Ok(receiver)
     }
 
-    /// Asks the thread to stop at the next safe point. What is under way is not lost.
+    /// The same with a function that is given the answer, on a lane's thread. It must not block.
+    pub fn submit_with(
+        &self,
+        task: Task,
+        stop: &Arc<AtomicBool>,
+        answer: Box<dyn FnOnce(Answer) + Send>,
+    ) -> Result<(), AgentError> {
+        let queues = self.queues.as_ref().ok_or(AgentError::Stopped)?;
+        let stop = Arc::clone(stop);
+        let (so_far, pending) = (SoFar::default(), self.pending.add());
+        queues.send(Request { task, stop, answer, so_far, _pending: pending })
+    }
+
+    /// Asks the threads to stop at the next safe point. What is under way is not lost.
     pub fn request_stop(&self) {
-        self.stop_flag.raise();
+        self.stop_flags.iter().for_each(|flag| flag.raise());
     }
 
-    /// Waits until every task so far is done, or the thread has ended.
-    pub fn wait(&self) -> Result<(), AgentError> {
-        if self.pending.wait() { Ok(()) } else { Err(AgentError::Panicked) }
+    /// Waits until every task so far is done.
+    pub fn wait(&self) {
+        self.pending.wait();
     }
 
-    /// Waits until the thread has ended. To be asked to, see [`request_stop`](Self::request_stop);
+    /// Waits until the threads have ended. To be asked to, see [`request_stop`](Self::request_stop);
     /// tasks that are not begun by then are answered with [`AgentError::Stopped`].
-    pub fn join(mut self) -> Result<(), AgentError> {
-        self.end()
+    pub fn join(mut self) {
+        self.end();
     }
 
-    fn end(&mut self) -> Result<(), AgentError> {
-        // The thread's loop ends behind what is queued already, so that each request gets its
-        // answer.
-        self.requests = None;
-        match self.thread.take() {
-            Some(thread) => thread.join().map_err(|_| AgentError::Panicked),
-            None => Ok(()),
+    fn end(&mut self) {
+        // Each thread's loop ends behind what is queued already, so that each request gets its
+        // answer; the last one ends when those before it have.
+        self.queues = None;
+        for thread in self.threads.drain(..) {
+            // Logged and not raised: a panic out of a drop while another one unwinds aborts the
+            // process.
+            if thread.join().is_err() {
+                tracing::error!("a thread of the agent has panicked");
+            }
         }
     }
 }
@@ -161,133 +203,205 @@ impl Drop for TieringOutAgent {
     fn drop(&mut self) {
         // Without it the join below would wait for all that is queued.
         self.request_stop();
-        // Logged and not raised: a panic out of a drop while another one unwinds aborts the
-        // process.
-        if let Err(error) = self.end() {
-            tracing::error!(%error, "the agent ended badly");
-        }
+        self.end();
     }
 }
 
-/// The thread's side. Dropped, also while a panic unwinds, it says that the thread has ended.
+impl Queues {
+    /// Hands a request to the next lane of its task.
+    fn send(&self, request: Request) -> Result<(), AgentError> {
+        let is_next = |(lane, _): &&(Lane, _)| request.task.route().contains(lane);
+        let (_, queue) = self.0.iter().find(is_next).ok_or(AgentError::Stopped)?;
+        // A queue is open as long as a lane before it has a way into it.
+        queue.send(request).map_err(|_| AgentError::Stopped)
+    }
+}
+
+/// The side of a lane's thread.
 struct Worker {
-    stages: Box<dyn Stages>,
+    lane: Lane,
+    stages: Arc<dyn Stages>,
     stop_flag: Arc<StopFlag>,
+    /// The ways into the lanes behind this one.
+    behind: Queues,
     pending: Arc<PendingCount>,
 }
 
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.pending.thread_ended();
-    }
-}
-
-/// What a task wants, fixed when it begins.
-#[derive(Default)]
-struct Wanted {
-    snapshot: Option<Xid>,
-    eviction: Option<PassGoal>,
-}
-
 impl Worker {
-    fn run(mut self, queue: &Receiver<Request>) {
-        for Request { task, stop, answer } in queue {
+    fn run(self, queue: &Receiver<Request>) {
+        for mut request in queue {
             // Decided under the flag's lock: a stop that is raised now either refuses this request
             // or finds its token.
-            let done = if self.stop_flag.begin(&stop) {
-                self.perform(task, &stop)
+            let done = if self.stop_flag.begin(&request.stop) {
+                self.perform_caught(&mut request)
             } else {
-                tracing::debug!(?task, "a task is not begun, because the agent is to end");
+                let (lane, task) = (self.lane, &request.task);
+                tracing::debug!(?lane, ?task, "a task is not begun, because the agent is to end");
                 Err(AgentError::Stopped)
             };
-            // The caller may have gone away.
-            let _ = answer.send(done);
-            // After the answer: a caller that waited for all requests finds each answer in its
-            // channel.
-            self.pending.done();
+            self.hand_on(request, done);
         }
     }
 
-    fn perform(&mut self, task: Task, stop: &AtomicBool) -> Answer {
-        let mut wanted = Wanted::default();
-        match task {
-            Task::Snapshot => wanted.snapshot = Some(self.stages.state()?.last_xid),
-            // What is persisted and not safe comes first whatever is wanted, so that nothing is set
-            // here.
-            Task::Upload => {}
-            Task::UploadAll => self.stages.forget_verified()?,
-            Task::TakeBack(snapshots) => {
-                self.stages.take_back(&snapshots)?;
-                return Ok(AgentReport::default());
+    /// Hands a request to its next lane, or answers it.
+    fn hand_on(&self, request: Request, done: Result<(), AgentError>) {
+        assert!(request.task.route().contains(&self.lane), "a request comes by its own lanes");
+        let is_done = request.task.lane_after(self.lane).is_none();
+        match done {
+            Ok(()) if !is_done => {
+                if self.behind.send(request).is_err() {
+                    tracing::debug!(lane = ?self.lane, "no lane takes a request any more");
+                }
             }
-            Task::PersistLost(snapshots) => {
-                let LostAndFound { lost, found } = self.stages.persist_lost(&snapshots, stop)?;
-                let report = AgentReport::default();
-                return Ok(AgentReport { persisted_again: lost, found_again: found, ..report });
+            Ok(()) => {
+                let SoFar { report, not_uploaded } = request.so_far;
+                (request.answer)(match not_uploaded {
+                    None => Ok(report),
+                    Some(why) => {
+                        let not_uploaded = NotUploaded { done: report, why };
+                        Err(AgentError::NotUploaded(Box::new(not_uploaded)))
+                    }
+                });
             }
-            Task::Evict(goal) => wanted.eviction = Some(goal),
-            Task::EvictDryRun(goal) => return self.evict_dry_run(goal),
+            Err(error) => (request.answer)(Err(error)),
         }
-        self.perform_steps(wanted, stop)
     }
 
-    fn perform_steps(&mut self, mut wanted: Wanted, stop: &AtomicBool) -> Answer {
-        let mut report = AgentReport::default();
-        let mut not_uploaded = None;
+    fn perform_caught(&self, request: &mut Request) -> Result<(), AgentError> {
+        let Request { task, stop, so_far, .. } = request;
+        // What a stage has in memory it finds out again; locks are given back while it unwinds.
+        let done = catch_unwind(AssertUnwindSafe(|| self.perform(task, stop, so_far)));
+        done.unwrap_or_else(|panic| {
+            let text = panic_text(panic.as_ref());
+            tracing::error!(lane = ?self.lane, ?task, "a stage panicked: {text}");
+            Err(AgentError::Panicked { lane: self.lane.name(), text })
+        })
+    }
+
+    fn perform(
+        &self,
+        task: &Task,
+        stop: &Arc<AtomicBool>,
+        so_far: &mut SoFar,
+    ) -> Result<(), AgentError> {
+        let report = &mut so_far.report;
+        match (self.lane, task) {
+            (Lane::Persist, Task::PersistLost(snapshots)) => {
+                let LostAndFound { lost, found } = self.stages.persist_lost(snapshots, stop)?;
+                (report.persisted_again, report.found_again) = (lost, found);
+                Ok(())
+            }
+            (Lane::Persist, _) => self.persist(stop, report),
+            (Lane::Upload, Task::TakeBack(snapshots)) => self.stages.take_back(snapshots),
+            (Lane::Upload, _) => {
+                if matches!(task, Task::UploadAll) {
+                    self.stages.forget_verified()?;
+                }
+                so_far.not_uploaded = self.upload(stop, report)?;
+                Ok(())
+            }
+            (Lane::Evict, Task::Evict(goal)) => self.evict(Some(*goal), stop, report),
+            (Lane::Evict, Task::EvictDryRun(goal)) => {
+                report.evicted = Some(self.stages.evict_dry_run(*goal)?);
+                Ok(())
+            }
+            (Lane::Evict, _) => self.evict(None, stop, report),
+        }
+    }
+
+    /// Persists all that was logged by now.
+    fn persist(&self, stop: &Arc<AtomicBool>, report: &mut AgentReport) -> Result<(), AgentError> {
+        let wanted = self.stages.state()?.last_xid;
         loop {
             let state = self.stages.state()?;
-            let state = AgentState {
-                snapshot_wanted: wanted.snapshot,
-                eviction_wanted: wanted.eviction,
-                // Once in a task: what is away now is away for the next snapshot as well.
-                to_upload: state.to_upload.filter(|_| not_uploaded.is_none()),
-                ..state
-            };
             // Nothing is half done here; within a step its stage looks at the same token.
-            if stop.load(Ordering::Relaxed) {
-                return Err(AgentError::Stopped);
+            check_stop(stop)?;
+            if !is_to_persist(&state, wanted) {
+                return Ok(());
             }
-            let step = next_step(&state);
-            tracing::debug!(?step, ?state, "next step");
-            match step {
-                AgentStep::Rest => {
-                    return match not_uploaded {
-                        Some(why) => {
-                            let not_uploaded = NotUploaded { done: report, why };
-                            Err(AgentError::NotUploaded(Box::new(not_uploaded)))
-                        }
-                        None => Ok(report),
-                    };
-                }
-                AgentStep::Persist => {
-                    report.persisted = self.stages.persist(stop)?;
-                    // Nothing to persist after all: what was wanted is there.
-                    if report.persisted.is_none() {
-                        wanted.snapshot = None;
-                    }
-                }
-                AgentStep::Upload(snapshot) => match self.stages.upload(snapshot, stop) {
-                    Ok(()) => report.uploaded.push(snapshot),
-                    Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-                    Err(error) => {
-                        tracing::warn!(%snapshot, "not uploaded: {}", with_causes(&error));
-                        not_uploaded = Some(error);
-                    }
-                },
-                AgentStep::Evict { safe, goal } => {
-                    report.evicted = Some(self.stages.evict(safe, goal, stop)?);
-                    // Once, whatever it freed: whether space is still low is for the schedule to
-                    // ask.
-                    wanted.eviction = None;
+            tracing::debug!(?state, "next step: persist");
+            let Some(persisted) = self.stages.persist(stop)? else { return Ok(()) };
+            let is_complete = persisted.report.covered.is_none();
+            report.persisted = Some(persisted);
+            if !is_complete {
+                self.go_on_with_part(stop)?;
+            }
+        }
+    }
+
+    /// Has a part uploaded while the next one is persisted. Where space is low the next one waits until
+    /// this one is uploaded and evicted, and so finds room; what fails of it that one tells, if it
+    /// finds none.
+    fn go_on_with_part(&self, stop: &Arc<AtomicBool>) -> Result<(), AgentError> {
+        if !self.stages.is_low_on_space()? {
+            self.ask(Task::Upload, stop);
+            return Ok(());
+        }
+        for task in [Task::Upload, Task::MakeRoom] {
+            // It is dropped unanswered if the agent is to end.
+            if let Ok(Err(error)) = self.ask(task, stop).recv() {
+                tracing::info!("no room is made for the next part: {}", with_causes(&error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a task to the lanes behind this one.
+    fn ask(&self, task: Task, stop: &Arc<AtomicBool>) -> Receiver<Answer> {
+        let (sender, answered) = bounded(1);
+        let answer = Box::new(move |answer: Answer| drop(sender.send(answer)));
+        let (so_far, pending) = (SoFar::default(), self.pending.add());
+        let stop = Arc::clone(stop);
+        let request = Request { task, stop, answer, so_far, _pending: pending };
+        if self.behind.send(request).is_err() {
+            tracing::debug!(lane = ?self.lane, "no lane takes a request any more");
+        }
+        answered
+    }
+
+    /// Uploads all that is persisted; the error that ended it, unless it is a stop.
+    fn upload(
+        &self,
+        stop: &AtomicBool,
+        report: &mut AgentReport,
+    ) -> Result<Option<AgentError>, AgentError> {
+        let last = self.stages.last_snapshot()?;
+        loop {
+            let state = self.stages.state()?;
+            check_stop(stop)?;
+            // What is persisted meanwhile is the next task's.
+            let Some(snapshot) = state.to_upload.filter(|next| Some(*next) <= last) else {
+                return Ok(None);
+            };
+            tracing::debug!(?state, "next step: upload");
+            match self.stages.upload(snapshot, stop) {
+                Ok(()) => report.uploaded.push(snapshot),
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                // Once in a task: what is away now is away for the next snapshot as well.
+                Err(error) => {
+                    tracing::warn!(%snapshot, "not uploaded: {}", with_causes(&error));
+                    return Ok(Some(error));
                 }
             }
         }
     }
 
-    fn evict_dry_run(&self, goal: PassGoal) -> Answer {
-        // Not by the step loop, which would first upload what is persisted and not safe.
-        let safe = self.stages.state()?.safe_xid;
-        let evicted = Some(self.stages.evict_dry_run(safe, goal)?);
-        Ok(AgentReport { evicted, ..AgentReport::default() })
+    /// Evicts once, whatever that frees: whether space is still low is for the schedule to ask.
+    fn evict(
+        &self,
+        goal: Option<PassGoal>,
+        stop: &AtomicBool,
+        report: &mut AgentReport,
+    ) -> Result<(), AgentError> {
+        check_stop(stop)?;
+        report.evicted = match goal {
+            Some(goal) => Some(self.stages.evict(goal, stop)?),
+            None => self.stages.make_room(stop)?,
+        };
+        Ok(())
     }
+}
+
+fn check_stop(stop: &AtomicBool) -> Result<(), AgentError> {
+    if stop.load(Ordering::Relaxed) { Err(AgentError::Stopped) } else { Ok(()) }
 }

@@ -54,9 +54,14 @@ pub enum AgentError {
     /// An upload failed; all else of the task was done.
     #[error(transparent)]
     NotUploaded(Box<NotUploaded>),
-    /// A thread of the agent panicked; nothing can be said of its work until a restart.
-    #[error("the agent's thread has panicked; restart the program")]
-    Panicked,
+    /// A stage panicked. Its work is done again by the next task.
+    #[error("a bug: the agent's work ({lane}) panicked: {text}; please report it")]
+    Panicked {
+        /// The lane.
+        lane: &'static str,
+        /// What the panic said.
+        text: String,
+    },
     /// The agent was stopped before the work was done.
     #[error("the agent was stopped")]
     Stopped,
@@ -95,8 +100,7 @@ impl HasKind for AgentError {
             Self::BehindArchive { .. } => ErrorKind::Damaged,
             Self::Follower | Self::Fenced(_) => ErrorKind::Denied,
             Self::Stopped => ErrorKind::Cancelled,
-            // Not `Away`, which invites a retry: every later request fails in the same way.
-            Self::Panicked => ErrorKind::Failed,
+            Self::Panicked { .. } => ErrorKind::Failed,
         }
     }
 }

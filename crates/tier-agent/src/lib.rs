@@ -1,10 +1,10 @@
 //! The tiering-out agent: when to persist, upload, verify, evict and recall; never how.
 //!
-//! A [`TieringOutAgent`] owns a thread that carries out one [`Task`] at a time. What comes next is
-//! a pure function of how far things have got (the module [`decide`]); a loop carries it out
-//! through the [`Stages`] trait, so that the loop knows no tarball and no inode that the evicter
+//! A [`TieringOutAgent`] has a thread for each [`Lane`], which carries out one [`Task`] at a time. What
+//! comes next is a pure function of how far things have got (the module [`decide`]); a loop carries it
+//! out through the [`Stages`] trait, so that the loop knows no tarball and no inode that the evicter
 //! chose. [`StoreStages`] is what stands behind the trait for a filesystem with a local store and,
-//! perhaps, a cloud. A [`Scheduler`] gives the agent what is due without being asked.
+//! perhaps, a cloud. A [`Scheduler`] gives the lanes what is due without being asked.
 //!
 //! [`Recaller`] is the way back for evicted data: a single flight for all readers of an extent, on
 //! threads of its own, with a deadline. [`StatusBook`] holds the status logs of all snapshots, from
@@ -24,7 +24,7 @@ mod stages;
 mod thread_control;
 
 mod agent;
-mod task_planner;
+mod lane_planner;
 
 mod scheduler;
 
@@ -35,13 +35,13 @@ mod recaller;
 mod status_book;
 mod store_stages;
 
-pub use agent::TieringOutAgent;
+pub use agent::{Answer, TieringOutAgent};
 pub use archived_log::read_archived_log;
 pub use error::{AgentError, NotUploaded};
 pub use recaller::{Recaller, RecallerOptions};
 pub use report::{AgentReport, PersistedSnapshot};
-pub use scheduler::{Scheduler, SchedulerInputs, SchedulerStatus};
+pub use scheduler::{LaneError, LaneStatus, Scheduler, SchedulerStatus};
 pub use stages::{LostAndFound, Stages};
 pub use status_book::StatusBook;
 pub use store_stages::{CloudPort, Floor, StorePorts, StoreStages};
-pub use task::Task;
+pub use task::{Lane, Task};

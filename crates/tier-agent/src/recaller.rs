@@ -27,7 +27,7 @@ use tier_types::{
 };
 
 use crate::single_flight::{InFlight, Joined, Outcome, SingleFlight};
-use crate::threads::start_thread;
+use crate::threads::{panic_text, start_thread};
 
 /// How recalls are made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -214,10 +214,7 @@ fn work(fetch: &Fetch, queue: &Receiver<Job>) {
 
 /// The error for the readers of a request whose fetch panicked.
 fn panic_error(request: &RecallRequest, panic: &(dyn Any + Send)) -> SharedError {
-    // `panic!` carries a `&str` for a literal and a `String` for a formatted message.
-    let formatted = || panic.downcast_ref::<String>().map(String::as_str);
-    let literal = panic.downcast_ref::<&str>().copied();
-    let text = literal.or_else(formatted).unwrap_or("it left no message");
+    let text = panic_text(panic);
     tracing::error!(ino = %request.ino, "the fetch of a recall panicked: {text}");
     let message = format!("a bug: fetching the data of inode {} panicked: {text}", request.ino);
     SharedError { kind: ErrorKind::Failed, message }

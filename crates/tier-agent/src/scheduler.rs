@@ -1,62 +1,124 @@
-//! The scheduler: a thread that gives the agent what is due.
+//! The scheduler: a thread that gives each lane of the agent what is due.
+//!
+//! It waits for nothing that a lane does: answers come to it as events, and what is due for one lane
+//! is given while the others work. It looks again when an event comes, and after a while: a short one
+//! where space is low, because operations may wait for room, and a second otherwise.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-use tier_types::{ErrorKind, HasKind, PortError, with_causes};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::Mutex;
+use tier_types::{ErrorKind, HasKind, MountedInstance, with_causes};
 
-use crate::decide::{Schedule, SpaceUsage};
-use crate::task_planner::{Measured, TaskPlanner};
+use crate::agent::Answer;
+use crate::decide::Schedule;
+use crate::lane_planner::LanePlanner;
 use crate::threads::start_thread;
-use crate::{AgentError, Task, TieringOutAgent};
+use crate::{AgentError, Lane, Task, TieringOutAgent};
 
-/// How often the inputs are measured.
+/// How often the space and the backlog are measured.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Measures what the schedule depends on.
-pub trait SchedulerInputs: Send {
-    /// Operations that were logged since the last publication.
-    fn backlog_operations(&self) -> u64;
-
-    /// The space in use and its limit. While it cannot be measured nothing is evicted.
-    fn space(&self) -> Result<SpaceUsage, PortError>;
-}
+/// The same where space is low.
+const LOOK_INTERVAL_LOW: Duration = Duration::from_millis(100);
 
 /// What a scheduler is doing.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SchedulerStatus {
-    /// It gives the agent nothing until it is resumed.
+    /// It gives the lanes nothing until it is resumed.
     pub paused: bool,
-    /// What the agent was given and has not done yet.
+    /// The lanes, in their order.
+    pub lanes: Vec<LaneStatus>,
+}
+
+/// What a lane is doing for the schedule.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LaneStatus {
+    /// Which one.
+    pub lane: Lane,
+    /// What it was given and has not done yet.
     pub task: Option<Task>,
-    /// Why the last task failed, if it did.
-    pub last_error: Option<String>,
+    /// Why its last task failed, if it did.
+    pub last_error: Option<LaneError>,
     /// Tasks that were done.
     pub n_done: u64,
 }
 
-/// Gives an agent what is due, one task at a time, until it is dropped.
+/// Why a task of a lane failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LaneError {
+    /// What can be done about it.
+    pub kind: ErrorKind,
+    /// What failed, on which object.
+    pub text: String,
+    /// What becomes of it, and what to do.
+    pub advice: &'static str,
+}
+
+impl LaneError {
+    fn of(error: &AgentError) -> Self {
+        let kind = error.kind();
+        Self { kind, text: with_causes(error), advice: advice(error, kind) }
+    }
+}
+
+/// What becomes of a failure, and what an operator does about it.
+fn advice(error: &AgentError, kind: ErrorKind) -> &'static str {
+    match (error, kind) {
+        (AgentError::Fenced(_), _) => {
+            "another store writes to this archive: nothing of this one is uploaded any more. Unmount \
+             it, and go on with the other, or take over here (tier takeover)"
+        }
+        (AgentError::Panicked { .. }, _) => "a bug: it is tried again; please report it",
+        (_, ErrorKind::NoSpace) => {
+            "the disk is full: it is tried again as room appears; give the store a cloud, raise \
+             space.capacity_bytes, or make room on its disk"
+        }
+        (_, ErrorKind::Damaged | ErrorKind::Missing) => {
+            "something is damaged: run tier verify, and tier repair if it says so"
+        }
+        (_, ErrorKind::WrongKey | ErrorKind::Denied | ErrorKind::Conflict) => {
+            "it is refused, and tried again seldom: see tier cloud check"
+        }
+        (
+            _,
+            ErrorKind::Away
+            | ErrorKind::Throttled { .. }
+            | ErrorKind::Busy
+            | ErrorKind::Failed
+            | ErrorKind::Cancelled,
+        ) => "it is tried again by itself",
+    }
+}
+
+/// Gives an agent's lanes what is due, until it is dropped.
 #[derive(Debug)]
 pub struct Scheduler {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
+enum SchedulerEvent {
+    Answered(Lane, Box<Answer>),
+    /// The state has changed: it was paused, resumed, or is to end.
+    Changed,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    events: Sender<SchedulerEvent>,
+}
+
+#[derive(Debug)]
 struct State {
     status: SchedulerStatus,
-    ended: bool,
-    /// The stop token of the task under way.
-    stop: Option<Arc<AtomicBool>>,
+    has_ended: bool,
+    /// The stop token of each lane's task.
+    stops: [Option<Arc<AtomicBool>>; 3],
 }
 
 impl Scheduler {
@@ -64,12 +126,12 @@ impl Scheduler {
     pub fn start(
         agent: Arc<TieringOutAgent>,
         schedule: Schedule,
-        inputs: Box<dyn SchedulerInputs>,
+        instance: Arc<dyn MountedInstance>,
     ) -> Result<Self, AgentError> {
-        let shared = Arc::new(Shared::default());
+        let (shared, events) = Shared::new();
+        let shared = Arc::new(shared);
         let working = Arc::clone(&shared);
-        let planner = TaskPlanner::new(schedule);
-        let work = move || working.run(&agent, planner, inputs.as_ref());
+        let work = move || working.run(&agent, LanePlanner::new(schedule), &instance, &events);
         let thread = start_thread("tier-schedule", work)?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -83,27 +145,21 @@ impl Scheduler {
     /// Goes on.
     pub fn resume(&self) {
         tracing::info!("the agent goes on");
-        self.shared.resume();
+        self.shared.change(|state| state.status.paused = false);
     }
 
     /// What it is doing.
     pub fn status(&self) -> SchedulerStatus {
-        self.shared.status()
+        self.shared.state.lock().status.clone()
     }
 }
 
 impl Drop for Scheduler {
     fn drop(&mut self) {
-        {
-            // Let go of before the join: the thread needs the lock to record how its task ended,
-            // and would wait for it for ever.
-            let mut state = self.shared.state.lock();
-            state.ended = true;
-            state.stop_task();
-        }
-        // No wake-up is lost outside of the lock: the thread looks at `ended` under it before each
-        // wait.
-        self.shared.changed.notify_all();
+        self.shared.change(|state| {
+            state.has_ended = true;
+            state.stop_tasks();
+        });
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -113,110 +169,157 @@ impl Drop for Scheduler {
 }
 
 impl State {
-    fn stop_task(&self) {
-        if let Some(stop) = &self.stop {
-            stop.store(true, Ordering::Relaxed);
-        }
+    fn stop_tasks(&self) {
+        self.stops.iter().flatten().for_each(|stop| stop.store(true, Ordering::Relaxed));
+    }
+
+    fn lane(&mut self, lane: Lane) -> (&mut LaneStatus, &mut Option<Arc<AtomicBool>>) {
+        let place = Lane::ALL.iter().zip(&mut self.status.lanes).zip(&mut self.stops);
+        let found = place.into_iter().find(|((known, _), _)| **known == lane);
+        let Some(((_, status), stop)) = found else { unreachable!("all lanes are listed") };
+        (status, stop)
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.stops.iter().all(Option::is_none)
     }
 }
 
 impl Shared {
-    fn run(&self, agent: &TieringOutAgent, mut planner: TaskPlanner, inputs: &dyn SchedulerInputs) {
+    fn new() -> (Self, Receiver<SchedulerEvent>) {
+        let (events, received) = unbounded();
+        let idle = |lane| LaneStatus { lane, task: None, last_error: None, n_done: 0 };
+        let status = SchedulerStatus { paused: false, lanes: Lane::ALL.map(idle).into() };
+        let state = State { status, has_ended: false, stops: Default::default() };
+        (Self { state: Mutex::new(state), events }, received)
+    }
+
+    fn run(
+        &self,
+        agent: &TieringOutAgent,
+        mut planner: LanePlanner,
+        instance: &Arc<dyn MountedInstance>,
+        events: &Receiver<SchedulerEvent>,
+    ) {
         // A clock that never goes back: the schedule asserts that what was begun lies in the past.
         let start = Instant::now();
-        while self.wait() {
-            self.look(agent, &mut planner, inputs, start.elapsed());
+        loop {
+            let rest = self.look(agent, &mut planner, instance.as_ref(), start.elapsed());
+            let Some(rest) = rest else { break };
+            let first = events.recv_timeout(rest).ok();
+            for event in first.into_iter().chain(events.try_iter()) {
+                self.take(&mut planner, start.elapsed(), event);
+            }
+        }
+        // The lanes look at their tokens, and the agent is not let go of while one works for it.
+        while !self.state.lock().is_at_rest() {
+            let Ok(event) = events.recv() else { return };
+            self.take(&mut planner, start.elapsed(), event);
         }
     }
 
-    /// Measures the inputs once, and has done what is due.
+    /// Gives the lanes what is due. When to look again; `None` if that is never.
     fn look(
         &self,
         agent: &TieringOutAgent,
-        planner: &mut TaskPlanner,
-        inputs: &dyn SchedulerInputs,
+        planner: &mut LanePlanner,
+        instance: &dyn MountedInstance,
         now: Duration,
-    ) {
-        let space = inputs.space().inspect_err(|error| {
-            tracing::warn!("cannot measure the space in use: {}", with_causes(error));
-        });
-        let backlog_operations = inputs.backlog_operations();
-        // Space that is not known stops evictions only, and snapshots go on.
-        let measured = Measured { now, backlog_operations, space: space.ok() };
-        if let Some(task) = planner.begin_due_task(&measured) {
-            let done = self.perform(agent, &task);
-            planner.ended(&task, done);
+    ) -> Option<Duration> {
+        {
+            let state = self.state.lock();
+            if state.has_ended {
+                return None;
+            }
+            if state.status.paused {
+                return Some(LOOK_INTERVAL);
+            }
         }
-    }
-
-    fn pause(&self) {
-        // Without a notification: a thread that sleeps looks at the flag before its next task, and
-        // a task under way hears of it through its token.
-        let mut state = self.state.lock();
-        state.status.paused = true;
-        state.stop_task();
-    }
-
-    fn resume(&self) {
-        self.state.lock().status.paused = false;
-        // A paused thread waits without a timeout.
-        self.changed.notify_all();
-    }
-
-    fn status(&self) -> SchedulerStatus {
-        self.state.lock().status.clone()
-    }
-
-    /// Waits for the time to look again; false if that is never.
-    fn wait(&self) -> bool {
-        let mut state = self.state.lock();
-        if !state.ended {
-            // Once and not in a loop: a spurious wake-up costs one early look.
-            self.changed.wait_for(&mut state, LOOK_INTERVAL);
+        let usage = match instance.usage() {
+            Ok(usage) => usage,
+            Err(error) => {
+                tracing::warn!("cannot measure the space in use: {}", with_causes(&error));
+                return Some(LOOK_INTERVAL);
+            }
+        };
+        for (lane, task) in planner.begin_due(now, usage) {
+            self.give(agent, lane, task);
         }
-        while state.status.paused && !state.ended {
-            self.changed.wait(&mut state);
-        }
-        !state.ended
+        let is_low = planner.is_low(&usage);
+        Some(if is_low { LOOK_INTERVAL_LOW } else { LOOK_INTERVAL })
     }
 
-    /// Whether the task was done.
-    fn perform(&self, agent: &TieringOutAgent, task: &Task) -> bool {
+    fn give(&self, agent: &TieringOutAgent, lane: Lane, task: Task) {
         let stop = Arc::new(AtomicBool::new(false));
         {
             let mut state = self.state.lock();
             // It may have been paused since the look.
-            if state.ended || state.status.paused {
-                return false;
-            }
+            let is_stopped = state.has_ended || state.status.paused;
+            stop.store(is_stopped, Ordering::Relaxed);
             // Before the agent has the task: a pause that comes from here on finds the token.
-            state.stop = Some(Arc::clone(&stop));
-            state.status.task = Some(task.clone());
+            let (status, token) = state.lane(lane);
+            assert!(token.is_none(), "a lane has one task of the schedule at a time");
+            status.task = Some(task.clone());
+            *token = Some(Arc::clone(&stop));
         }
-        // The lock is free meanwhile, or no pause could stop the task and no status show it.
-        let answer = agent.perform(task.clone(), &stop);
+        let events = self.events.clone();
+        // The scheduler may have ended.
+        let answered =
+            move |answer| drop(events.send(SchedulerEvent::Answered(lane, Box::new(answer))));
+        if let Err(error) = agent.submit_with(task, &stop, Box::new(answered)) {
+            drop(self.events.send(SchedulerEvent::Answered(lane, Box::new(Err(error)))));
+        }
+    }
+
+    fn take(&self, planner: &mut LanePlanner, now: Duration, event: SchedulerEvent) {
+        let SchedulerEvent::Answered(lane, answer) = event else { return };
+        planner.ended(lane, now, &answer, by_chance());
         let mut state = self.state.lock();
-        state.stop = None;
-        state.status.task = None;
-        match answer {
+        let (status, token) = state.lane(lane);
+        *token = None;
+        let task = status.task.take();
+        match *answer {
             Ok(_) => {
-                state.status.last_error = None;
-                state.status.n_done += 1;
-                true
+                status.last_error = None;
+                status.n_done += 1;
             }
             // A pause or a stop on request: the last error, if there was one, still tells more.
             Err(error) if error.kind() == ErrorKind::Cancelled => {
                 tracing::debug!(?task, %error, "a task was stopped on request");
-                false
             }
             Err(error) => {
-                let text = with_causes(&error);
-                tracing::error!("the agent failed, and tries again later: {text}");
-                state.status.last_error = Some(text);
-                false
+                let error = LaneError::of(&error);
+                let rests_until = planner.rests_until(lane, now);
+                let rest = rests_until.map(|until| until.saturating_sub(now));
+                // Once for as long as it stays the same.
+                if status.last_error.as_ref() != Some(&error) {
+                    let LaneError { text, advice, .. } = &error;
+                    tracing::error!(?lane, ?rest, "the agent failed: {text} ({advice})");
+                }
+                status.last_error = Some(error);
             }
         }
     }
+
+    fn pause(&self) {
+        self.change(|state| {
+            state.status.paused = true;
+            state.stop_tasks();
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock());
+        // The thread may have ended.
+        let _ = self.events.send(SchedulerEvent::Changed);
+    }
+}
+
+/// A number that differs from machine to machine and from time to time.
+fn by_chance() -> u16 {
+    let number = RandomState::new().build_hasher().finish();
+    let [low, high, ..] = number.to_le_bytes();
+    u16::from_le_bytes([low, high])
 }
 
 #[cfg(test)]

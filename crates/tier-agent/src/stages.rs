@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use tier_evict::{EvictReport, PassGoal};
-use tier_types::{SnapshotId, Xid};
+use tier_types::SnapshotId;
 
 use crate::AgentError;
 use crate::decide::AgentState;
@@ -19,43 +19,48 @@ pub struct LostAndFound {
 }
 
 /// The work behind the steps. Every stage stops at its next safe point when its `stop` becomes
-/// true, with an error of kind `Cancelled`, and can be called again afterwards.
-pub trait Stages: Send {
-    /// How far everything has got; what is wanted is left empty.
+/// true, with an error of kind `Cancelled`, and can be called again afterwards. Each is called by one
+/// thread at a time, those of different lanes at the same time.
+pub trait Stages: Send + Sync {
+    /// How far everything has got.
     fn state(&self) -> Result<AgentState, AgentError>;
 
-    /// Finishes or undoes what a crash interrupted. Called once, first.
-    fn recover(&mut self) -> Result<(), AgentError>;
+    /// The newest persisted snapshot.
+    fn last_snapshot(&self) -> Result<Option<SnapshotId>, AgentError>;
 
-    /// Publishes, and persists all that is not persisted; `None` if there is nothing.
-    fn persist(&mut self, stop: &AtomicBool) -> Result<Option<PersistedSnapshot>, AgentError>;
+    /// Whether space is to be freed.
+    fn is_low_on_space(&self) -> Result<bool, AgentError>;
+
+    /// Finishes or undoes what a crash interrupted. Called once, first.
+    fn recover(&self) -> Result<(), AgentError>;
+
+    /// Publishes, and persists all that is not persisted, or a part of it; `None` if there is nothing.
+    fn persist(&self, stop: &AtomicBool) -> Result<Option<PersistedSnapshot>, AgentError>;
 
     /// Uploads a snapshot to the tier that makes it safe, and verifies it there.
-    fn upload(&mut self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<(), AgentError>;
+    fn upload(&self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<(), AgentError>;
 
     /// Takes back that anything was verified in the place that makes it safe.
-    fn forget_verified(&mut self) -> Result<(), AgentError>;
+    fn forget_verified(&self) -> Result<(), AgentError>;
 
     /// Takes back that these snapshots are verified in the place that makes them safe, because
     /// objects of them are damaged there. The first error comes after all were tried.
-    fn take_back(&mut self, snapshots: &[SnapshotId]) -> Result<(), AgentError>;
+    fn take_back(&self, snapshots: &[SnapshotId]) -> Result<(), AgentError>;
 
     /// Persists again what these snapshots have in objects that no copy has whole, and takes in again
     /// what one has that was lost.
     fn persist_lost(
-        &mut self,
+        &self,
         snapshots: &[SnapshotId],
         stop: &AtomicBool,
     ) -> Result<LostAndFound, AgentError>;
 
-    /// Evicts from what is safe up to this transaction.
-    fn evict(
-        &mut self,
-        safe: Xid,
-        goal: PassGoal,
-        stop: &AtomicBool,
-    ) -> Result<EvictReport, AgentError>;
+    /// Evicts from what is safe.
+    fn evict(&self, goal: PassGoal, stop: &AtomicBool) -> Result<EvictReport, AgentError>;
+
+    /// Frees space down to the low mark, if it is low; `None` if it is not.
+    fn make_room(&self, stop: &AtomicBool) -> Result<Option<EvictReport>, AgentError>;
 
     /// What [`evict`](Self::evict) would do.
-    fn evict_dry_run(&self, safe: Xid, goal: PassGoal) -> Result<EvictReport, AgentError>;
+    fn evict_dry_run(&self, goal: PassGoal) -> Result<EvictReport, AgentError>;
 }

@@ -4,11 +4,13 @@
 //! error: its snapshot then stands where its manifest says, and is verified again. A log that is
 //! damaged is one, until an operator moves it away.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use tier_persist::{Archive, SnapshotSummary, StepKind};
 use tier_status::{SnapshotStatus, StatusError, StatusHeader, StatusLog, StatusWriter};
 use tier_types::{Clock, Epoch, SnapshotId};
@@ -19,6 +21,8 @@ const EXTENSION: &str = "status";
 pub struct StatusBook {
     directory: PathBuf,
     clock: Arc<dyn Clock>,
+    /// Writers in use: a log has one at a time, which those share that write to it.
+    writers: Mutex<BTreeMap<PathBuf, Weak<StatusWriter>>>,
 }
 
 impl std::fmt::Debug for StatusBook {
@@ -35,12 +39,22 @@ impl StatusBook {
             path: directory.to_path_buf(),
             source,
         })?;
-        Ok(Self { directory: directory.to_path_buf(), clock })
+        let writers = Mutex::default();
+        Ok(Self { directory: directory.to_path_buf(), clock, writers })
     }
 
     /// The writer of a snapshot's log.
-    pub fn writer(&self, header: StatusHeader) -> Result<StatusWriter, StatusError> {
-        StatusWriter::open(&self.path(header), header, Arc::clone(&self.clock))
+    pub fn writer(&self, header: StatusHeader) -> Result<Arc<StatusWriter>, StatusError> {
+        let path = self.path(header);
+        // Held while it is opened: two writers of one log would break its chain.
+        let mut writers = self.writers.lock();
+        if let Some(writer) = writers.get(&path).and_then(Weak::upgrade) {
+            return Ok(writer);
+        }
+        let writer = Arc::new(StatusWriter::open(&path, header, Arc::clone(&self.clock))?);
+        writers.retain(|_, writer| writer.strong_count() > 0);
+        writers.insert(path, Arc::downgrade(&writer));
+        Ok(writer)
     }
 
     /// How far a snapshot has got; `None` if nothing is recorded of it.

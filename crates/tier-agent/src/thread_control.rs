@@ -1,12 +1,12 @@
-//! Thread control: the stop flag and the pending count, shared by the agent's handle and its thread.
+//! Thread control: the stop flag of a lane, shared by the agent's handle and the lane's thread, and
+//! the pending count of all lanes.
 //!
 //! [`StopFlag`] asks the thread to end, and stops the request under way. Both lie under one lock,
 //! so that a request cannot begin between the two: it either began before, and its stop token is
 //! set, or it finds that the thread is to end.
 //!
-//! [`PendingCount`] lets a caller wait until every request so far is done. A thread that ends
-//! without having done them, because it panicked, says so while it unwinds; a waiter is woken by
-//! that as by the last request, and no wait needs a timeout.
+//! [`PendingCount`] lets a caller wait until every request so far is done. A request counts until it
+//! is dropped, whatever became of it, so that no wait needs a timeout.
 
 use std::sync::Arc;
 // A stop token crosses the interfaces of this crate and of others. It is a flag that is only ever
@@ -58,46 +58,34 @@ impl StopFlag {
 /// How many requests are not done.
 #[derive(Debug, Default)]
 pub(crate) struct PendingCount {
-    state: Mutex<PendingState>,
+    n_requests: Mutex<u64>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct PendingState {
-    n_requests: u64,
-    thread_ended: bool,
-}
+/// A request that is not done. Dropped, it is.
+#[derive(Debug)]
+pub(crate) struct Pending(Arc<PendingCount>);
 
 impl PendingCount {
-    pub(crate) fn add(&self) {
-        self.state.lock().n_requests += 1;
+    pub(crate) fn add(self: &Arc<Self>) -> Pending {
+        *self.n_requests.lock() += 1;
+        Pending(Arc::clone(self))
     }
 
-    /// One request is done, or was never sent.
-    pub(crate) fn done(&self) {
-        let mut state = self.state.lock();
-        assert!(state.n_requests > 0, "only what was added can be done");
-        state.n_requests -= 1;
-        // All of them, because several callers may wait for the count to reach zero.
-        self.changed.notify_all();
-    }
-
-    /// The thread has ended: what is not done by now never will be.
-    pub(crate) fn thread_ended(&self) {
-        self.state.lock().thread_ended = true;
-        // A waiter has seen the flag under the lock or waits already, so that this reaches it.
-        self.changed.notify_all();
-    }
-
-    /// Waits until every request is done; false if the thread ended before.
-    pub(crate) fn wait(&self) -> bool {
-        let mut state = self.state.lock();
-        while state.n_requests > 0 && !state.thread_ended {
-            self.changed.wait(&mut state);
+    /// Waits until every request is done.
+    pub(crate) fn wait(&self) {
+        let mut n_requests = self.n_requests.lock();
+        while *n_requests > 0 {
+            self.changed.wait(&mut n_requests);
         }
-        // By the count and not by the flag: a thread that did all of them before it ended lost
-        // none.
-        state.n_requests == 0
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        *self.0.n_requests.lock() -= 1;
+        // All of them, because several callers may wait for the count to reach zero.
+        self.0.changed.notify_all();
     }
 }
 
@@ -128,22 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn waiting_ends_when_all_is_done_or_never_will_be() {
-        let pending = PendingCount::default();
-        assert!(pending.wait(), "nothing is pending");
-        pending.add();
-        pending.add();
-        pending.done();
-        pending.thread_ended();
-        assert!(!pending.wait(), "one was not done");
-        pending.done();
-        assert!(pending.wait(), "a request that could not be sent does not count");
-    }
-
-    #[test]
-    #[should_panic(expected = "only what was added")]
-    fn more_done_than_added_is_a_programmers_error() {
-        PendingCount::default().done();
+    fn waiting_ends_when_all_is_done() {
+        let pending = Arc::new(PendingCount::default());
+        pending.wait();
+        let (first, second) = (pending.add(), pending.add());
+        drop(first);
+        assert_eq!(*pending.n_requests.lock(), 1);
+        drop(second);
+        pending.wait();
     }
 }
 
@@ -176,36 +156,12 @@ mod shuttle_tests {
     fn every_waiter_wakes_when_the_last_request_is_done() {
         check(|| {
             let pending = Arc::new(PendingCount::default());
-            pending.add();
-            pending.add();
+            let requests = [pending.add(), pending.add()];
             let waiters = [(), ()].map(|()| {
                 let pending = Arc::clone(&pending);
-                thread::spawn(move || assert!(pending.wait()))
+                thread::spawn(move || pending.wait())
             });
-            pending.done();
-            pending.done();
-            for waiter in waiters {
-                waiter.join().unwrap();
-            }
-        });
-    }
-
-    #[test]
-    fn every_waiter_wakes_when_the_thread_ends_before_its_work() {
-        check(|| {
-            let pending = Arc::new(PendingCount::default());
-            pending.add();
-            pending.add();
-            let waiters = [(), ()].map(|()| {
-                let pending = Arc::clone(&pending);
-                thread::spawn(move || assert!(!pending.wait()))
-            });
-            let working = Arc::clone(&pending);
-            let worker = thread::spawn(move || {
-                working.done();
-                working.thread_ended();
-            });
-            worker.join().unwrap();
+            requests.into_iter().for_each(drop);
             for waiter in waiters {
                 waiter.join().unwrap();
             }

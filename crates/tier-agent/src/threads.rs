@@ -1,5 +1,6 @@
-//! Starting named threads.
+//! Starting named threads, and what is left of those that panic.
 
+use std::any::Any;
 use std::thread::{Builder, JoinHandle};
 
 use tier_types::{ErrorKind, PortError};
@@ -14,4 +15,12 @@ pub(crate) fn start_thread(
         PortError::new(ErrorKind::Failed, format!("cannot start the thread {name}"))
             .with_source(source)
     })
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    // `panic!` carries a `&str` for a literal and a `String` for a formatted message.
+    let formatted = || panic.downcast_ref::<String>().map(String::as_str);
+    let literal = panic.downcast_ref::<&str>().copied();
+    literal.or_else(formatted).unwrap_or("it left no message").to_string()
 }

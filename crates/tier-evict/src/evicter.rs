@@ -34,7 +34,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tier_log::{NetChanges, NetChangesOptions};
@@ -57,8 +56,10 @@ const N_PAGE_MAX: usize = 4096;
 pub struct EvictRequest<'a> {
     /// The first transaction that the log has: in a restored filesystem it begins late.
     pub first: Xid,
-    /// All transactions up to and including this one are safely persisted.
+    /// All transactions up to and including this one are safely persisted …
     pub safe: Xid,
+    /// … of inodes up to this one, if only a part of the last snapshot is.
+    pub covered: Option<Ino>,
     /// What is to be achieved.
     pub goal: PassGoal,
     /// The log, which knows what changed.
@@ -69,8 +70,8 @@ pub struct EvictRequest<'a> {
     pub persisted: &'a dyn Persisted,
     /// Where the event goes.
     pub status: &'a dyn StatusSink,
-    /// When this becomes true the pass ends early.
-    pub stop: &'a AtomicBool,
+    /// When this says so the pass ends early.
+    pub is_stopped: &'a dyn Fn() -> bool,
 }
 
 impl std::fmt::Debug for EvictRequest<'_> {
@@ -97,6 +98,10 @@ pub struct EvictReport {
     pub n_not_safe: u64,
     /// Inodes that kept data because what the filesystem has of them is damaged.
     pub n_damaged: u64,
+    /// Local copies of the archive's objects that were dropped before anything was evicted.
+    pub n_dropped: u64,
+    /// Their bytes.
+    pub dropped_bytes: u64,
 }
 
 /// Candidates that are decided on together.
@@ -104,8 +109,14 @@ pub struct EvictReport {
 struct Page {
     /// Of those that can be read, in order.
     facts: Vec<EvictionFacts>,
-    /// Those that cannot: they come up again.
-    damaged: Vec<Ino>,
+    /// Those that come up again, whatever is decided: they cannot be read, or nothing of them is safe.
+    again: Vec<Ino>,
+}
+
+impl Page {
+    fn len(&self) -> usize {
+        self.facts.len() + self.again.len()
+    }
 }
 
 /// Evicts from one filesystem.
@@ -154,14 +165,15 @@ impl Evicter {
         let mut after = CarriedOverWriter::create(&self.directory, cursor)?;
         let mut report = EvictReport::default();
         let mut candidates = self.candidates(request, before)?;
-        while let Some(page) = self.next_page(&mut candidates, request.instance, &mut report)? {
+        while let Some(page) = self.next_page(&mut candidates, request, &mut report)? {
             for ino in self.evict_page(request, &page, &mut report)? {
                 after.add(ino)?;
             }
         }
         after.finish()?;
-        let EvictReport { n_candidates, n_evicted, bytes, n_retained, n_not_safe, n_damaged } =
-            report;
+        let EvictReport {
+            n_candidates, n_evicted, bytes, n_retained, n_not_safe, n_damaged, ..
+        } = report;
         let elapsed = start.elapsed();
         tracing::info!(
             %cursor, n_candidates, n_evicted, bytes, n_retained, n_not_safe, n_damaged,
@@ -179,7 +191,7 @@ impl Evicter {
         let before = CarriedOver::open_whole(&self.directory)?;
         let mut report = EvictReport::default();
         let mut candidates = self.candidates(request, before)?;
-        while let Some(page) = self.next_page(&mut candidates, request.instance, &mut report)? {
+        while let Some(page) = self.next_page(&mut candidates, request, &mut report)? {
             // `report.bytes` counts all that the plans free, perhaps more than the gate would let
             // go.
             let plan = self.plan(&page.facts, request.goal, report.bytes);
@@ -210,27 +222,36 @@ impl Evicter {
     fn next_page(
         &self,
         candidates: &mut Candidates<'_>,
-        instance: &dyn MountedInstance,
+        request: &EvictRequest<'_>,
         report: &mut EvictReport,
     ) -> Result<Option<Page>, EvictError> {
         let mut page = Page::default();
         for ino in candidates {
             let ino = ino?;
             report.n_candidates += 1;
-            match facts_of(instance, ino) {
+            if request.covered.is_some_and(|covered| ino > covered) {
+                // Without a look at it: a part may be small, and what is left of the snapshot large.
+                report.n_not_safe += 1;
+                page.again.push(ino);
+                if page.len() >= self.n_page_max {
+                    break;
+                }
+                continue;
+            }
+            match facts_of(request.instance, ino) {
                 Err(error) if error.kind() == ErrorKind::Damaged => {
                     count_damage(ino, &error, report);
-                    page.damaged.push(ino);
+                    page.again.push(ino);
                 }
                 // One that is gone leaves no facts, and the page takes another in its place.
                 facts => page.facts.extend(facts?),
             }
-            if page.facts.len() + page.damaged.len() >= self.n_page_max {
+            if page.len() >= self.n_page_max {
                 break;
             }
         }
         // An empty page is the end: the loop went on past inodes that are gone.
-        Ok(Some(page).filter(|page| !page.facts.is_empty() || !page.damaged.is_empty()))
+        Ok(Some(page).filter(|page| page.len() > 0))
     }
 
     /// Evicts what the policy lets go, and returns what is carried over, in order.
@@ -243,10 +264,10 @@ impl Evicter {
         let plan = self.plan(&page.facts, request.goal, report.bytes);
         report.n_retained += to_u64(plan.retain.len());
         let retained = plan.retain.into_iter().map(|retained| retained.ino);
-        let mut carried_over: Vec<Ino> = retained.chain(page.damaged.iter().copied()).collect();
+        let mut carried_over: Vec<Ino> = retained.chain(page.again.iter().copied()).collect();
         for ino in plan.evict {
             // Between inodes: a stop takes as long as one file, and none is left half considered.
-            if request.stop.load(Ordering::Relaxed) {
+            if (request.is_stopped)() {
                 return Err(EvictError::Cancelled);
             }
             let evicted = evict_inode(request.instance, request.persisted, ino)?;

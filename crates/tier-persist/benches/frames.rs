@@ -89,6 +89,8 @@ fn persist(
             mounted: mounted.as_ref(),
             updates: &mut changes.map(|update| update.map_err(PortError::from)),
             segments: &mut std::iter::empty(),
+            part_bytes_max: u64::MAX,
+            on_sealed: &|_| {},
             status: &NullSink,
             stop: &AtomicBool::new(false),
         })

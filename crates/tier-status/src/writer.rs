@@ -3,8 +3,8 @@
 //! A report returns after its line was synced. After a write or a sync that failed, what the file
 //! holds is not known: the kernel may have dropped the bytes and forgotten the error. The writer is
 //! then poisoned and refuses every further event; opening the log anew reads back what is there,
-//! cuts a torn line off and goes on. Two writers of one log at a time would break its chain; the
-//! store's lock and the agent's single thread keep them apart.
+//! cuts a torn line off and goes on. Two writers of one log at a time would break its chain: the
+//! store's lock keeps processes apart, and within one those that write to a log share its writer.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

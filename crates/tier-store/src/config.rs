@@ -9,6 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use tier_agent::decide::SpaceMarks;
 use tier_persist::WriterToken;
 use tier_types::{CloudId, CloudPlace};
 
@@ -69,6 +70,9 @@ pub struct Config {
     /// When space is freed.
     #[serde(default)]
     pub space: Space,
+    /// What is kept here of what the cloud has.
+    #[serde(default)]
+    pub cache: Cache,
     /// How the store is mounted.
     #[serde(default)]
     pub mount: Mount,
@@ -213,9 +217,31 @@ pub struct Space {
     pub low_percent: u8,
 }
 
+impl Space {
+    /// The marks.
+    pub fn marks(&self) -> SpaceMarks {
+        SpaceMarks { high_percent: self.high_percent, low_percent: self.low_percent }
+    }
+}
+
 impl Default for Space {
     fn default() -> Self {
         Self { capacity_bytes: 0, high_percent: 85, low_percent: 70 }
+    }
+}
+
+/// What is kept here of what the cloud has as well.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// Bytes of tarballs that are verified in the cloud and kept all the same, the newest ones. They
+    /// go when space is low. Without a cloud all tarballs stay.
+    pub bytes_max: u64,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { bytes_max: 1 << 30 }
     }
 }
 

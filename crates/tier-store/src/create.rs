@@ -129,6 +129,7 @@ impl NewStore {
             evict: config::Evict::default(),
             agent: config::Agent::default(),
             space: config::Space::default(),
+            cache: config::Cache::default(),
             mount: config::Mount::default(),
         }
     }

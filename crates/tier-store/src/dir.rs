@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tier_agent::CloudPort;
-use tier_cloud::DirStore;
+use tier_cloud::{DirStore, ObjectCache};
 use tier_persist::{Archive, FilesystemId, History, Keys, NextStep, WriterToken};
 use tier_status::Place;
-use tier_types::{Clock, CloudId, Epoch, ObjectStore, SnapshotId, StagingStore, SystemClock, Xid};
+use tier_types::{CacheStore, Clock, CloudId, Epoch, ObjectStore, SnapshotId, SystemClock, Xid};
 
 use crate::cloud::{KnownCloud, open_cloud};
 use crate::config::FormerCloud;
@@ -28,8 +28,8 @@ pub struct StoreDir {
     pub writer: Option<WriterToken>,
     /// Its keys.
     pub keys: Arc<Keys>,
-    /// Where tarballs are written.
-    pub local: Arc<dyn StagingStore>,
+    /// Where tarballs are written, and dropped when the cloud has them and their room is wanted.
+    pub local: Arc<dyn CacheStore>,
     /// Where they are uploaded to.
     pub cloud: Option<CloudPort>,
     /// Where they were uploaded to before.
@@ -95,7 +95,10 @@ impl StoreDir {
             filesystem,
             writer,
             keys: Arc::new(load_keys(&layout, &config)?),
-            local: Arc::new(DirStore::create(&layout.tarballs())?),
+            local: Arc::new(ObjectCache::new(
+                Arc::new(DirStore::create(&layout.tarballs())?),
+                config.cache.bytes_max,
+            )),
             // A URL that cannot be used is an error here, and not only at the first upload.
             cloud: known_cloud(&config)?,
             former_clouds: former_clouds(&config)?,
@@ -159,7 +162,12 @@ impl StoreDir {
         // The local copy comes first: it costs no request, and a damaged one is caught by its
         // digest.
         let local: Arc<dyn ObjectStore> = self.local.clone();
+        std::iter::once(local).chain(self.elsewhere()).collect()
+    }
+
+    /// The same without the local one.
+    pub(crate) fn elsewhere(&self) -> impl Iterator<Item = Arc<dyn ObjectStore>> {
         let cloud = self.cloud.iter().map(|cloud| Arc::clone(&cloud.store));
-        std::iter::once(local).chain(cloud).chain(self.former_clouds.iter().cloned()).collect()
+        cloud.chain(self.former_clouds.iter().cloned())
     }
 }

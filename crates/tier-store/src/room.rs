@@ -2,20 +2,41 @@
 //!
 //! Tarballs, manifests and the key-value store share one disk and one limit, and the filesystem
 //! keeps the account of both. The persister therefore writes through this store, which asks the
-//! filesystem's port before each piece. A refusal is an error of the kind `NoSpace`: the snapshot
-//! fails, leaves nothing behind, and is tried again.
+//! filesystem's port before each piece. Where there is no room, objects are dropped that the cloud has
+//! as well, and those are waited for that are on their way there. If nothing comes of that, the refusal
+//! is an error of the kind `NoSpace`: the snapshot fails, leaves nothing behind, and is tried again.
 
 use std::sync::Arc;
 
 use tier_types::{
-    Call, Created, Flush, MountedInstance, ObjectContent, ObjectName, ObjectStore, PortError,
-    StagedObject, StagingStore, StoreLayer, to_u64,
+    CacheStore, Call, Created, ErrorKind, Flush, MountedInstance, ObjectContent, ObjectName,
+    ObjectStore, PortError, StagedObject, StagingStore, StoreLayer, to_u64,
 };
 
+/// Dropped at a time, at least: a drop makes room for many pieces.
+const DROP_BYTES: u64 = 16 << 20;
+
 /// Objects of another store, written where the filesystem has room for them.
+#[derive(Clone)]
 pub(crate) struct RoomAsking {
-    pub(crate) store: Arc<dyn StagingStore>,
+    pub(crate) store: Arc<dyn CacheStore>,
     pub(crate) instance: Arc<dyn MountedInstance>,
+}
+
+impl RoomAsking {
+    fn ask(&self, bytes: u64) -> Result<(), PortError> {
+        loop {
+            match self.instance.check_room(bytes) {
+                Err(error) if error.kind() == ErrorKind::NoSpace => {
+                    if !self.store.wait_for_spare() {
+                        return Err(error);
+                    }
+                    self.store.drop_spare(bytes.max(DROP_BYTES))?;
+                }
+                asked => return asked,
+            }
+        }
+    }
 }
 
 impl StoreLayer for RoomAsking {
@@ -29,7 +50,7 @@ impl StoreLayer for RoomAsking {
         name: &ObjectName,
         content: &dyn ObjectContent,
     ) -> Result<(), PortError> {
-        self.instance.check_room(content.len_bytes())?;
+        self.ask(content.len_bytes())?;
         self.store.put(call, name, content)
     }
 
@@ -39,7 +60,7 @@ impl StoreLayer for RoomAsking {
         name: &ObjectName,
         content: &dyn ObjectContent,
     ) -> Result<Created, PortError> {
-        self.instance.check_room(content.len_bytes())?;
+        self.ask(content.len_bytes())?;
         self.store.create(call, name, content)
     }
 }
@@ -47,7 +68,7 @@ impl StoreLayer for RoomAsking {
 impl StagingStore for RoomAsking {
     fn stage(&self, name: &ObjectName) -> Result<Box<dyn StagedObject>, PortError> {
         let object = self.store.stage(name)?;
-        Ok(Box::new(Staged { object, instance: Arc::clone(&self.instance) }))
+        Ok(Box::new(Staged { object, room: self.clone() }))
     }
 
     fn discard_staged(&self) -> Result<(), PortError> {
@@ -57,14 +78,14 @@ impl StagingStore for RoomAsking {
 
 struct Staged {
     object: Box<dyn StagedObject>,
-    instance: Arc<dyn MountedInstance>,
+    room: RoomAsking,
 }
 
 impl StagedObject for Staged {
     fn write(&mut self, bytes: &[u8]) -> Result<(), PortError> {
         // For each piece and not once for all: how long a tarball will be is not known before its
         // end, and the filesystem's writers take room meanwhile.
-        self.instance.check_room(to_u64(bytes.len()))?;
+        self.room.ask(to_u64(bytes.len()))?;
         self.object.write(bytes)
     }
 

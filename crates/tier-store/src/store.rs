@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tier_agent::{Recaller, StatusBook, TieringOutAgent};
+use tier_agent::{Recaller, Stages, StatusBook, TieringOutAgent};
 use tier_index::Index;
 use tier_persist::{Archive, History};
 use tier_status::StatusSink;
@@ -147,7 +147,8 @@ impl Store {
         let progress = Arc::clone(&self.progress);
         let stages =
             stages(&self.dir, &self.filesystem, &self.history, &self.book, progress, nice)?;
-        let agent = Arc::new(TieringOutAgent::start(Box::new(stages))?);
+        let stages: Arc<dyn Stages> = Arc::new(stages);
+        let agent = Arc::new(TieringOutAgent::start(&stages)?);
         tracing::info!(nice, "agent started");
         *started = Some(Arc::clone(&agent));
         Ok(agent)

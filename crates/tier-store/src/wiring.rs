@@ -80,6 +80,7 @@ fn persister(dir: &StoreDir, filesystem: &Filesystem, index: &Arc<Index>) -> Per
         Arc::clone(&dir.clock),
         options,
     )
+    .with_copies(dir.elsewhere().collect())
 }
 
 fn evicter(dir: &StoreDir) -> Result<Evicter, StoreError> {
@@ -128,6 +129,7 @@ pub(crate) fn stages(
         book: Arc::clone(book),
         spill_dir,
         checkpoint_bytes: config.persist.checkpoint_bytes,
+        marks: config.space.marks(),
     };
     // The evicter knows no archive: what may go is what the index answers, through a port.
     let (persister, evicter) = (persister(dir, filesystem, history.index()), evicter(dir)?);

@@ -139,6 +139,36 @@ pub struct Usage {
     pub cold_bytes: u64,
     /// Bytes of chunks that are lost.
     pub lost_bytes: u64,
+    /// What the store as a whole takes, and may take.
+    pub space: SpaceUsage,
+    /// What was done since the last publication.
+    pub backlog: Backlog,
+}
+
+/// The space of a store, in bytes: of the filesystem, and of all that its archive keeps beside it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SpaceUsage {
+    /// What is taken of the limit. Where a store may fill a whole disk, everything else on the disk
+    /// counts.
+    pub used_bytes: u64,
+    /// What may be taken, the reserve left out; zero for no limit.
+    pub limit_bytes: u64,
+    /// What writers can still take.
+    pub free_bytes: u64,
+    /// What is left to the archive and to what makes room when writers find none.
+    pub reserve_bytes: u64,
+    /// Operations that wait for room.
+    pub n_waiting: u64,
+}
+
+/// What was done since the last publication, and so is in no snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Backlog {
+    /// Logged operations.
+    pub operations: u64,
+    /// Bytes that they wrote into the key-value store, about; those since the filesystem was opened
+    /// at least.
+    pub bytes: u64,
 }
 
 /// A read-only view of the filesystem at one transaction.

@@ -29,8 +29,8 @@ pub use control::{Control, ControlCommand, ControlSession};
 pub use error::{ErrorKind, HasKind, PortError, with_causes};
 pub use ids::{ChunkNo, Epoch, Ino, SnapshotId, Xid};
 pub use instance::{
-    ChunkRun, ChunkState, EvictOutcome, EvictionFacts, MountedInstance, MountedSnapshot,
-    ResidentExtent, SnapshotReader, Usage,
+    Backlog, ChunkRun, ChunkState, EvictOutcome, EvictionFacts, MountedInstance, MountedSnapshot,
+    ResidentExtent, SnapshotReader, SpaceUsage, Usage,
 };
 pub use log::{LogService, Publication, PublicationListener, SegmentInfo};
 pub use num::{to_u64, to_usize};
@@ -39,8 +39,8 @@ pub use recall::{
     Persisted, PersistedPart, Recall, RecallRequest, RecalledExtent, persisted_parts,
 };
 pub use store::{
-    Call, CallClass, CloudId, CloudPlace, Created, Flush, ListPage, ListedObject, ObjectChecksum,
-    ObjectContent, ObjectMetadata, ObjectName, ObjectStore, ObjectVersion, RangeRead, StagedObject,
-    StagingStore, StorageClass, StoreLayer, StoredContent,
+    CacheStore, Call, CallClass, CloudId, CloudPlace, Created, Dropped, Flush, ListPage,
+    ListedObject, ObjectChecksum, ObjectContent, ObjectMetadata, ObjectName, ObjectStore,
+    ObjectVersion, RangeRead, StagedObject, StagingStore, StorageClass, StoreLayer, StoredContent,
 };
 pub use update::{Change, FileUpdate};

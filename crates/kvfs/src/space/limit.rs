@@ -90,8 +90,7 @@ impl Account {
 
     /// What the store may take, its reserve left out.
     pub(super) fn limit_bytes(&self) -> u64 {
-        let total = self.total_bytes();
-        total - reserve_bytes(total)
+        self.total_bytes() - self.reserve_bytes()
     }
 
     /// What counts against the limit: the store's files, or all that is on a disk without a
@@ -151,7 +150,7 @@ impl Account {
 
     /// Whether room is so short that what makes more must not yield.
     pub(super) fn is_low(&self) -> bool {
-        self.free_bytes() < LOW_SPACE_RESERVES * reserve_bytes(self.total_bytes())
+        self.free_bytes() < LOW_SPACE_RESERVES * self.reserve_bytes()
     }
 
     /// Bytes that are worth a flush if it makes them count once instead of twice.
@@ -172,6 +171,11 @@ impl Account {
         } else {
             self.ballast_bytes
         }
+    }
+
+    /// What growth leaves alone.
+    pub(super) fn reserve_bytes(&self) -> u64 {
+        reserve_bytes(self.total_bytes())
     }
 
     fn total_bytes(&self) -> u64 {

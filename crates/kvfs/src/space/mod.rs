@@ -38,7 +38,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tier_types::{FileName, PortError};
+use tier_types::{FileName, PortError, SpaceUsage};
 
 use crate::FsError;
 use crate::activity::Activity;
@@ -89,6 +89,8 @@ pub(crate) struct Room {
     used_elsewhere: OnceLock<UsedElsewhere>,
     /// Committed since the last look.
     written_bytes: AtomicU64,
+    /// Committed since the filesystem was opened.
+    committed_bytes: AtomicU64,
     /// Permitted, and neither committed nor given back.
     promised_bytes: AtomicU64,
     state: Mutex<State>,
@@ -157,6 +159,7 @@ impl Room {
             capacity_bytes: Some(capacity_bytes).filter(|bytes| *bytes > 0),
             used_elsewhere: OnceLock::new(),
             written_bytes: AtomicU64::new(0),
+            committed_bytes: AtomicU64::new(0),
             promised_bytes: AtomicU64::new(0),
             state: Mutex::new(State { last_look: None, ballast: Ballast::find(directory) }),
             epoch: AtomicU64::new(0),
@@ -210,7 +213,31 @@ impl Room {
 
     /// A batch of so many bytes was written.
     pub(crate) fn wrote(&self, bytes: u64) {
+        self.committed_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The archive is about to write so many bytes beside the filesystem. They count at once: the same
+    /// room must not be promised to another request before the next look at the disk.
+    pub(crate) fn archive_writes(&self, bytes: u64) {
+        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that were committed since the filesystem was opened.
+    pub(crate) fn committed_bytes(&self) -> u64 {
+        self.committed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What the store takes and may take.
+    pub(crate) fn usage(&self) -> Result<SpaceUsage, FsError> {
+        let account = self.look(&mut self.state.lock())?;
+        Ok(SpaceUsage {
+            used_bytes: account.used_bytes(),
+            limit_bytes: account.limit_bytes(),
+            free_bytes: account.free_bytes(),
+            reserve_bytes: account.reserve_bytes(),
+            n_waiting: 0,
+        })
     }
 
     /// A write found the disk full. RocksDB needs room to recover from that.

@@ -60,9 +60,7 @@ impl MountedInstance for Core {
 
     fn check_room(&self, bytes: u64) -> Result<(), PortError> {
         drop(self.admit(Purpose::Archive, bytes)?);
-        // Counted as written although the archive has yet to write them: the same room must not be
-        // promised to another request before the next look at the disk.
-        self.room.wrote(bytes);
+        self.room.archive_writes(bytes);
         Ok(())
     }
 
@@ -74,6 +72,8 @@ impl MountedInstance for Core {
             resident_bytes: counters.resident_bytes(),
             cold_bytes: counters.cold_bytes(),
             lost_bytes: counters.lost_bytes(),
+            space: self.room.usage()?,
+            backlog: self.backlog(),
         })
     }
 }

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
+use std::sync::atomic::Ordering;
 
 use tier_log::{LogError, LogRecord};
 use tier_types::{
-    LogService, PortError, Publication, PublicationListener, SegmentInfo, Xid, XidRange,
+    Backlog, LogService, PortError, Publication, PublicationListener, SegmentInfo, Xid, XidRange,
 };
 
 use crate::FsError;
@@ -16,11 +17,19 @@ use crate::space::Purpose;
 const READ_BYTES: usize = 1 << 20;
 
 impl Core {
-    /// Operations that were logged since the last publication.
-    pub fn backlog_operations(&self) -> u64 {
-        // Commits and a publication of them may come between the two reads, so that the second is
-        // ahead of the first: then the backlog counts as empty.
-        self.committer.last_xid().get().saturating_sub(self.publications.published().get())
+    /// What was done since the last publication.
+    pub(super) fn backlog(&self) -> Backlog {
+        let published = &self.publications.published_bytes;
+        Backlog {
+            // Commits and a publication of them may come between the two reads, so that the second
+            // is ahead of the first: then the backlog counts as empty.
+            operations: self
+                .committer
+                .last_xid()
+                .get()
+                .saturating_sub(self.publications.published().get()),
+            bytes: self.room.committed_bytes().saturating_sub(published.load(Ordering::Relaxed)),
+        }
     }
 
     /// The records from `from` on that are not published yet.

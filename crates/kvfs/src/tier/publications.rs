@@ -35,6 +35,7 @@
 //! the newest batch of the key-value store says.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tier_types::{ErrorKind, PortError, Publication, XidRange};
@@ -51,6 +52,8 @@ impl Core {
         let _room = self.admit(Purpose::Removal, ROWS_BYTES)?;
         let _publishing = self.publications.publishing.lock();
         let begin = Instant::now();
+        // Before the snapshot: what is committed in between counts once more with the next one.
+        let committed_bytes = self.room.committed_bytes();
         let (snapshot, last) = self.committer.snapshot()?;
         let first = self.publications.published().next();
         let Some(range) = XidRange::new(first, last.next()) else { return Ok(None) };
@@ -64,6 +67,7 @@ impl Core {
         // it failed, and then it counts from the next opening on.
         self.committer.write_beside(|db| db.record_published(range))?;
         self.publications.segments.add(segment);
+        self.publications.published_bytes.store(committed_bytes, Ordering::Relaxed);
         self.publications.snapshots.lock().insert(last, Arc::new(snapshot));
         tracing::info!(%range, elapsed = ?begin.elapsed(), "published");
         let publication = Publication { range };

@@ -74,7 +74,7 @@ fn inodes_come_back_in_any_order() {
     assert_eq!(fs.heat(file.attr.ino).unwrap(), Heat::Cold);
     assert_eq!(fs.usage().unwrap().cold_bytes, 3 * u64::from(CHUNK) + 10);
     assert_eq!(fs.read(file.attr.ino, 0, 512).unwrap(), [0; 512], "a hole");
-    let last = (fs.last_xid(), fs.backlog_operations());
+    let last = (fs.last_xid(), fs.usage().unwrap().backlog.operations);
     assert_eq!(last, (Xid::new(200), 0), "a restore is no operation");
     // Later entries are listed behind the restored ones.
     let made = fs.create_node(Ino::ROOT, &name("new"), &crate::common::node(FileKind::Fifo));

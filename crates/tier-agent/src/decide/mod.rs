@@ -1,15 +1,20 @@
 //! The agent's decisions: pure functions from how things stand to what comes next.
 //!
-//! [`next_step`] orders the work of one task: what was begun is finished first, and nothing is
-//! evicted that is not safe. [`due_task`] says which task is due, from times, the backlog and the
-//! space in use, and [`checkpoint_is_due`] whether a snapshot is to be followed by a checkpoint.
-//! Neither does I/O, reads a clock or keeps anything, so that tests and simulations ask them
-//! directly. The loops that carry the answers out are the agent's and the scheduler's.
+//! [`persist_is_due`], [`upload_is_due`] and [`evict_is_due`] say what is due for each lane, from
+//! times, the backlog, the space in use and what is remembered of the lane ([`LaneMemory`]);
+//! [`is_to_persist`] what is left of a task, and [`checkpoint_is_due`] whether a snapshot is to be
+//! followed by a checkpoint. [`SpaceMarks`] say when space is low. None of them does I/O, reads a clock
+//! or keeps anything, so that tests and simulations ask them directly. The loops that carry the answers
+//! out are the agent's and the scheduler's.
 
 mod checkpoint;
-mod schedule;
+mod due;
+mod lane;
+mod space;
 mod step;
 
 pub use checkpoint::{CheckpointCosts, checkpoint_is_due};
-pub use schedule::{DueTaskInputs, Schedule, SpaceUsage, due_task};
-pub use step::{AgentState, AgentStep, next_step};
+pub use due::{DueInputs, Schedule, evict_is_due, persist_is_due, upload_is_due};
+pub use lane::{Failure, LaneMemory, rest_after};
+pub use space::{SpaceMarks, part_bytes_max};
+pub use step::{AgentState, is_to_persist};

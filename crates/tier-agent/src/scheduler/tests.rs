@@ -1,22 +1,24 @@
 //! Unit tests of the scheduler: looks at times that a test names, at inputs that a test sets.
 
-use std::sync::atomic::AtomicU64;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tier_evict::{EvictReport, PassGoal};
-use tier_types::{SnapshotId, Xid};
+use tier_testkit::FakeKvs;
+use tier_types::{
+    Backlog, ChunkNo, ChunkRun, EvictOutcome, EvictionFacts, Ino, InodeState, MountedSnapshot,
+    PortError, Publication, ResidentExtent, SnapshotId, SpaceUsage, Usage, Xid,
+};
 
 use super::*;
-use crate::decide::AgentState;
+use crate::decide::{AgentState, SpaceMarks};
 use crate::report::PersistedSnapshot;
 use crate::stages::{LostAndFound, Stages};
 
 const SCHEDULE: Schedule = Schedule {
     snapshot_interval: Duration::from_mins(5),
     snapshot_operations: 1000,
-    high_percent: 80,
-    low_percent: 60,
+    marks: SpaceMarks { high_percent: 80, low_percent: 60 },
     retry_interval: Duration::from_mins(1),
 };
 
@@ -42,16 +44,22 @@ impl Stages for FakeStages {
             to_upload: None,
             safe_xid: Xid::new(0),
             is_new_epoch: false,
-            snapshot_wanted: None,
-            eviction_wanted: None,
         })
     }
 
-    fn recover(&mut self) -> Result<(), AgentError> {
+    fn last_snapshot(&self) -> Result<Option<SnapshotId>, AgentError> {
+        Ok(None)
+    }
+
+    fn is_low_on_space(&self) -> Result<bool, AgentError> {
+        Ok(false)
+    }
+
+    fn recover(&self) -> Result<(), AgentError> {
         Ok(())
     }
 
-    fn persist(&mut self, stop: &AtomicBool) -> Result<Option<PersistedSnapshot>, AgentError> {
+    fn persist(&self, stop: &AtomicBool) -> Result<Option<PersistedSnapshot>, AgentError> {
         self.begun.send("persist").unwrap();
         match self.persisting {
             Persisting::Succeeds => Ok(None),
@@ -65,58 +73,95 @@ impl Stages for FakeStages {
         }
     }
 
-    fn persist_lost(
-        &mut self,
-        _: &[SnapshotId],
-        _: &AtomicBool,
-    ) -> Result<LostAndFound, AgentError> {
+    fn persist_lost(&self, _: &[SnapshotId], _: &AtomicBool) -> Result<LostAndFound, AgentError> {
         unreachable!("nothing is lost here")
     }
 
-    fn take_back(&mut self, _: &[SnapshotId]) -> Result<(), AgentError> {
+    fn take_back(&self, _: &[SnapshotId]) -> Result<(), AgentError> {
         Ok(())
     }
 
-    fn forget_verified(&mut self) -> Result<(), AgentError> {
+    fn forget_verified(&self) -> Result<(), AgentError> {
         Ok(())
     }
 
-    fn upload(&mut self, _: SnapshotId, _: &AtomicBool) -> Result<(), AgentError> {
+    fn upload(&self, _: SnapshotId, _: &AtomicBool) -> Result<(), AgentError> {
         unreachable!("there is nothing to upload")
     }
 
-    fn evict(&mut self, _: Xid, _: PassGoal, _: &AtomicBool) -> Result<EvictReport, AgentError> {
-        self.begun.send("evict").unwrap();
-        Ok(EvictReport::default())
+    fn evict(&self, _: PassGoal, _: &AtomicBool) -> Result<EvictReport, AgentError> {
+        unreachable!("a schedule makes room")
     }
 
-    fn evict_dry_run(&self, _: Xid, _: PassGoal) -> Result<EvictReport, AgentError> {
+    fn make_room(&self, _: &AtomicBool) -> Result<Option<EvictReport>, AgentError> {
+        self.begun.send("make room").unwrap();
+        Ok(Some(EvictReport::default()))
+    }
+
+    fn evict_dry_run(&self, _: PassGoal) -> Result<EvictReport, AgentError> {
         unreachable!("a schedule has no dry run")
     }
 }
 
-#[derive(Default)]
-struct FakeInputs {
-    backlog_operations: AtomicU64,
-    /// None cannot be measured.
-    space: Mutex<Option<SpaceUsage>>,
+/// A filesystem whose usage the test sets; `None` cannot be measured.
+struct Measured {
+    kvs: FakeKvs,
+    usage: Mutex<Option<Usage>>,
 }
 
-impl SchedulerInputs for FakeInputs {
-    fn backlog_operations(&self) -> u64 {
-        self.backlog_operations.load(Ordering::Relaxed)
+impl MountedInstance for Measured {
+    fn open_snapshot(&self, of: &Publication) -> Result<Arc<dyn MountedSnapshot>, PortError> {
+        self.kvs.open_snapshot(of)
     }
 
-    fn space(&self) -> Result<SpaceUsage, PortError> {
-        self.space.lock().ok_or_else(|| PortError::new(ErrorKind::Failed, "no such disk"))
+    fn evict_extent(&self, extent: &ResidentExtent) -> Result<EvictOutcome, PortError> {
+        self.kvs.evict_extent(extent)
     }
+
+    fn reclaim(&self) -> Result<u64, PortError> {
+        self.kvs.reclaim()
+    }
+
+    fn resident_extents(
+        &self,
+        ino: Ino,
+        from: ChunkNo,
+        n_max: usize,
+    ) -> Result<Vec<ResidentExtent>, PortError> {
+        self.kvs.resident_extents(ino, from, n_max)
+    }
+
+    fn warm_inodes(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
+        self.kvs.warm_inodes(after, n_max)
+    }
+
+    fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
+        self.kvs.eviction_facts(ino)
+    }
+
+    fn restore_inode(
+        &self,
+        inode: &InodeState,
+        runs: &mut dyn Iterator<Item = Result<ChunkRun, PortError>>,
+    ) -> Result<(), PortError> {
+        self.kvs.restore_inode(inode, runs)
+    }
+
+    fn usage(&self) -> Result<Usage, PortError> {
+        self.usage.lock().ok_or_else(|| PortError::new(ErrorKind::Failed, "no such disk"))
+    }
+}
+
+fn boxed(stages: FakeStages) -> Arc<dyn Stages> {
+    Arc::new(stages)
 }
 
 struct World {
     shared: Shared,
+    events: Receiver<SchedulerEvent>,
     agent: TieringOutAgent,
-    planner: TaskPlanner,
-    inputs: FakeInputs,
+    planner: LanePlanner,
+    instance: Measured,
     begun: Receiver<&'static str>,
 }
 
@@ -124,20 +169,47 @@ impl World {
     fn new(persisting: Persisting) -> Self {
         let (sender, begun) = unbounded();
         let stages = FakeStages { persisting, begun: sender };
+        let (shared, events) = Shared::new();
         Self {
-            shared: Shared::default(),
-            agent: TieringOutAgent::start(Box::new(stages)).unwrap(),
-            planner: TaskPlanner::new(SCHEDULE),
-            inputs: FakeInputs::default(),
+            shared,
+            events,
+            agent: TieringOutAgent::start(&boxed(stages)).unwrap(),
+            planner: LanePlanner::new(SCHEDULE),
+            instance: Measured {
+                kvs: FakeKvs::new(512),
+                usage: Mutex::new(Some(Usage::default())),
+            },
             begun,
         }
     }
 
-    /// What was begun by one look at this second.
+    fn write(&self, operations: u64) {
+        let backlog = Backlog { operations, bytes: 1 };
+        *self.instance.usage.lock() = Some(Usage { backlog, ..Usage::default() });
+    }
+
+    /// What was begun by one look at this second, when all of it is done.
     fn look(&mut self, second: u64) -> Vec<&'static str> {
-        let now = Duration::from_secs(second);
-        self.shared.look(&self.agent, &mut self.planner, &self.inputs, now);
+        self.begin(second);
+        self.agent.wait();
+        self.take(second);
         self.begun.try_iter().collect()
+    }
+
+    fn begin(&mut self, second: u64) {
+        let now = Duration::from_secs(second);
+        self.shared.look(&self.agent, &mut self.planner, &self.instance, now);
+    }
+
+    fn take(&mut self, second: u64) {
+        for event in self.events.try_iter() {
+            self.shared.take(&mut self.planner, Duration::from_secs(second), event);
+        }
+    }
+
+    fn lane(&self, lane: Lane) -> LaneStatus {
+        let state = self.shared.state.lock();
+        state.status.lanes.iter().find(|status| status.lane == lane).unwrap().clone()
     }
 }
 
@@ -146,33 +218,33 @@ fn a_look_has_done_what_is_due() {
     let mut world = World::new(Persisting::Succeeds);
     assert_eq!(world.look(0), ["persist"], "what an earlier process left");
     assert_eq!(world.look(1000), Vec::<&str>::new());
-    world.inputs.backlog_operations.store(1, Ordering::Relaxed);
+    world.write(1);
     assert_eq!(world.look(1001), ["persist"]);
-    let space = SpaceUsage { own_bytes: 900, occupied_bytes: 900, capacity_bytes: 1000 };
-    *world.inputs.space.lock() = Some(space);
-    assert_eq!(world.look(1002), ["evict"]);
-    let done = SchedulerStatus { n_done: 3, ..SchedulerStatus::default() };
-    assert_eq!(world.shared.status(), done);
+    let space = SpaceUsage { used_bytes: 900, limit_bytes: 1000, ..SpaceUsage::default() };
+    *world.instance.usage.lock() = Some(Usage { space, ..Usage::default() });
+    assert_eq!(world.look(1002), ["make room"]);
+    assert_eq!((world.lane(Lane::Persist).n_done, world.lane(Lane::Evict).n_done), (2, 1));
 }
 
 #[test]
-fn space_that_cannot_be_measured_keeps_no_snapshot_from_being_taken() {
+fn space_that_cannot_be_measured_is_measured_again() {
     let mut world = World::new(Persisting::Succeeds);
-    *world.inputs.space.lock() = None;
-    world.inputs.backlog_operations.store(1000, Ordering::Relaxed);
-    assert_eq!(world.look(0), ["persist"]);
-    assert_eq!(world.look(1), ["persist"], "many operations");
+    *world.instance.usage.lock() = None;
+    assert_eq!(world.look(0), Vec::<&str>::new());
+    world.write(1);
+    assert_eq!(world.look(1), ["persist"]);
 }
 
 #[test]
-fn a_failure_is_shown_and_tried_again_later() {
+fn a_failure_is_shown_with_what_to_do_and_tried_again_after_a_while() {
     let mut world = World::new(Persisting::Fails);
     assert_eq!(world.look(0), ["persist"]);
-    let failed =
-        SchedulerStatus { last_error: Some("a broken disk".into()), ..SchedulerStatus::default() };
-    assert_eq!(world.shared.status(), failed);
-    assert_eq!(world.look(59), Vec::<&str>::new());
-    assert_eq!(world.look(60), ["persist"]);
+    let error = world.lane(Lane::Persist).last_error.unwrap();
+    assert_eq!((error.text.as_str(), error.kind), ("a broken disk", ErrorKind::Failed));
+    assert!(error.advice.contains("tried again"), "{}", error.advice);
+    assert_eq!(world.look(0), Vec::<&str>::new());
+    assert_eq!(world.look(1), ["persist"]);
+    assert_eq!(world.look(1), Vec::<&str>::new());
 }
 
 #[test]
@@ -180,37 +252,32 @@ fn while_it_is_paused_nothing_is_begun() {
     let mut world = World::new(Persisting::Succeeds);
     world.shared.pause();
     assert_eq!(world.look(0), Vec::<&str>::new());
-    assert!(world.shared.status().paused);
-    world.shared.resume();
+    assert!(world.shared.state.lock().status.paused);
+    world.shared.change(|state| state.status.paused = false);
     assert_eq!(world.look(60), ["persist"], "it was due before, and is still");
 }
 
 #[test]
-fn a_pause_stops_the_task_under_way_and_is_no_failure() {
+fn a_pause_stops_what_is_under_way_and_is_no_failure() {
     let mut world = World::new(Persisting::WaitsForStop);
-    let begun = world.begun.clone();
-    thread::scope(|scope| {
-        let World { shared, agent, planner, inputs, .. } = &mut world;
-        let (shared, agent) = (&*shared, &*agent);
-        let look = scope.spawn(move || shared.look(agent, planner, &*inputs, Duration::ZERO));
-        assert_eq!(begun.recv(), Ok("persist"));
-        assert_eq!(shared.status().task, Some(Task::Snapshot));
-        shared.pause();
-        look.join().unwrap();
-    });
-    let paused = SchedulerStatus { paused: true, ..SchedulerStatus::default() };
-    assert_eq!(world.shared.status(), paused);
+    world.begin(0);
+    assert_eq!(world.begun.recv(), Ok("persist"));
+    assert_eq!(world.lane(Lane::Persist).task, Some(Task::Persist));
+    world.shared.pause();
+    world.agent.wait();
+    world.take(1);
+    let persist = world.lane(Lane::Persist);
+    assert_eq!((persist.task, persist.last_error, persist.n_done), (None, None, 0));
 }
 
 #[test]
 fn a_scheduler_that_is_dropped_ends_its_task_and_its_thread() {
     let (sender, begun) = unbounded();
     let stages = FakeStages { persisting: Persisting::WaitsForStop, begun: sender };
-    let agent = Arc::new(TieringOutAgent::start(Box::new(stages)).unwrap());
-    let inputs = Box::new(FakeInputs::default());
-    let scheduler = Scheduler::start(Arc::clone(&agent), SCHEDULE, inputs).unwrap();
+    let agent = Arc::new(TieringOutAgent::start(&boxed(stages)).unwrap());
+    let scheduler = Scheduler::start(Arc::clone(&agent), SCHEDULE, Arc::new(FakeKvs::new(512)));
     assert_eq!(begun.recv(), Ok("persist"));
-    drop(scheduler);
-    agent.wait().unwrap();
+    drop(scheduler.unwrap());
+    agent.wait();
     assert_eq!(Arc::strong_count(&agent), 1, "its thread has let go of the agent");
 }

@@ -10,9 +10,9 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tier_persist::{Archive, NextStep, SnapshotSummary, StepKind};
 use tier_status::{
     Event, Place, Progress, SnapshotStatus, StatusError, StatusHeader, StatusSink, StatusWriter,
@@ -35,6 +35,14 @@ pub(super) struct StageContext {
     pub(super) owns_epoch: AtomicBool,
     /// How far the history is known to be safe, so that no status log is read twice.
     known: Mutex<Known>,
+    /// Held by an eviction pass, which goes by what is safe.
+    pub(super) passes: RwLock<()>,
+    /// Threads that are to take back that something is safe: a pass ends for them.
+    pub(super) safe_falls: AtomicUsize,
+    /// Up to which snapshot the local store was told what is spare.
+    pub(super) told_spare: Mutex<Option<(Epoch, SnapshotId)>>,
+    /// The last upload failed: none is tried beside persisting until one of a snapshot worked.
+    pub(super) cloud_failed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -85,6 +93,10 @@ impl StageContext {
             no_checkpoint_before: AtomicU64::new(0),
             owns_epoch: AtomicBool::new(false),
             known: Mutex::default(),
+            passes: RwLock::new(()),
+            safe_falls: AtomicUsize::new(0),
+            told_spare: Mutex::default(),
+            cloud_failed: AtomicBool::new(false),
         }
     }
 
@@ -190,8 +202,21 @@ impl StageContext {
         Ok(verified.has(summary)?.then_some(mark))
     }
 
-    /// From a snapshot on nothing is known to be safe any more.
+    /// From a snapshot on nothing is known to be safe any more. A pass that goes by the contrary ends
+    /// first, and what was spare is not.
     pub(super) fn lower_safe(&self, snapshot: SnapshotId) -> Result<(), AgentError> {
+        self.safe_falls.fetch_add(1, Ordering::SeqCst);
+        let passes = self.passes.write();
+        let lowered = self.lower_safe_alone(snapshot);
+        // Only now: told before, it could be told again by what was safe.
+        *self.told_spare.lock() = None;
+        self.ports.local.keep_all();
+        self.safe_falls.fetch_sub(1, Ordering::SeqCst);
+        drop(passes);
+        lowered
+    }
+
+    fn lower_safe_alone(&self, snapshot: SnapshotId) -> Result<(), AgentError> {
         let Some(place) = self.safe_place() else { return Ok(()) };
         let archive = self.archive()?;
         let mut known = self.known.lock();
@@ -332,7 +357,7 @@ impl Verified<'_> {
 pub(super) struct StageSink<'a> {
     context: &'a StageContext,
     header: StatusHeader,
-    log: StatusWriter,
+    log: Arc<StatusWriter>,
 }
 
 impl StageSink<'_> {

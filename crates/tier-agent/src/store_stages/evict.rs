@@ -1,34 +1,80 @@
-//! The evict stage: an eviction pass over what is safe.
+//! The evict stage: room on the disk, from what is safe.
+//!
+//! What costs least goes first: local copies of tarballs that the cloud has, which are read from there
+//! from then on. Only then the evicter is asked, and what it evicted is given back to the disk.
 //!
 //! The evicter is handed a range of transactions and an archive to ask. Both end at the last
 //! snapshot that is safe with all before it: the range says what comes up, the archive is asked
 //! only for what that snapshot or an earlier one holds. A version that lies in a later snapshot,
 //! committed but not verified, counts as not persisted.
+//!
+//! A pass that is under way when something of the archive turns out to be damaged ends at the next
+//! inode, before it is recorded what is safe no more ([`StageContext::lower_safe`]).
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tier_evict::{EvictError, EvictReport, EvictRequest, Evicter, PassGoal};
+use tier_persist::SnapshotSummary;
 use tier_status::{NullSink, StatusSink};
-use tier_types::{Persisted, Xid};
+use tier_types::{Dropped, ErrorKind, Persisted, PortError};
 
 use super::context::{StageContext, header_of};
+use super::spare;
 use crate::AgentError;
 
-/// What a pass is asked for.
-#[derive(Clone, Copy)]
-pub(super) struct PassWanted {
-    /// The last safe transaction.
-    pub(super) safe: Xid,
-    pub(super) goal: PassGoal,
+/// Frees space down to the low mark, if it is low.
+pub(super) fn make_room(
+    context: &StageContext,
+    evicter: &Evicter,
+    stop: &AtomicBool,
+) -> Result<Option<EvictReport>, AgentError> {
+    let marks = context.ports.marks;
+    let space = context.ports.instance.usage()?.space;
+    if !marks.is_low(&space) {
+        return Ok(None);
+    }
+    // Where operations wait although little is used, because something else takes the disk, what
+    // they need is not known.
+    let goal = PassGoal::Bytes(marks.excess_bytes(&space).max(space.reserve_bytes));
+    evict(context, evicter, goal, stop).map(Some)
 }
 
-/// Evicts, and gives the space back to the disk.
+/// Drops local copies and evicts, and gives the space back to the disk.
 pub(super) fn evict(
     context: &StageContext,
     evicter: &Evicter,
-    wanted: PassWanted,
+    goal: PassGoal,
     stop: &AtomicBool,
 ) -> Result<EvictReport, AgentError> {
+    spare::tell(context)?;
+    let wanted = match goal {
+        PassGoal::Everything => u64::MAX,
+        PassGoal::Bytes(bytes) => bytes,
+    };
+    let Dropped { n_objects, bytes } = context.ports.local.drop_spare(wanted)?;
+    if n_objects > 0 {
+        tracing::info!(n_objects, bytes, "local copies of the cloud's objects dropped");
+    }
+    let dropped =
+        EvictReport { n_dropped: n_objects, dropped_bytes: bytes, ..EvictReport::default() };
+    let rest = match goal {
+        PassGoal::Everything => goal,
+        PassGoal::Bytes(wanted) if wanted <= bytes => return Ok(dropped),
+        PassGoal::Bytes(wanted) => PassGoal::Bytes(wanted - bytes),
+    };
+    let passed = pass(context, evicter, rest, stop)?;
+    Ok(EvictReport { n_dropped: n_objects, dropped_bytes: bytes, ..passed })
+}
+
+/// An eviction pass, and what the disk gets back of it.
+fn pass(
+    context: &StageContext,
+    evicter: &Evicter,
+    goal: PassGoal,
+    stop: &AtomicBool,
+) -> Result<EvictReport, AgentError> {
+    // What is damaged from here on waits for the pass to end, which it does at the next inode.
+    let passing = context.passes.read();
     // The step names a transaction; the gate needs the snapshot that ends with it.
     let Some(safe) = context.how_far(&context.archive()?)?.safe else {
         tracing::debug!("nothing is safe, and nothing is evicted");
@@ -39,7 +85,11 @@ pub(super) fn evict(
     let instance = context.ports.instance.as_ref();
     let resident_bytes = || instance.usage().map(|usage| usage.resident_bytes);
     let before = resident_bytes();
-    let passed = evicter.evict(&request(context, wanted, &persisted, &status, stop));
+    let has_fallen = || context.safe_falls.load(Ordering::SeqCst) > 0;
+    let is_stopped = || stop.load(Ordering::Relaxed) || has_fallen();
+    let target = Target { safe: &safe, persisted: &persisted, status: &status };
+    let passed = evicter.evict(&request(context, goal, &target, &is_stopped));
+    drop(passing);
     // Whatever ended the pass, but for a stop, which is not to wait for it. Reclaiming makes the
     // key-value store rewrite files: too much work for nothing.
     let has_freed = match &passed {
@@ -51,7 +101,14 @@ pub(super) fn evict(
         }
     };
     let reclaimed = if has_freed { instance.reclaim() } else { Ok(0) };
-    let report = passed?;
+    let report = match passed {
+        Err(EvictError::Cancelled) if !stop.load(Ordering::Relaxed) => {
+            let problem = "an object of the archive was found to be damaged or missing: evicting \
+                           stops, and goes on with what is safe";
+            return Err(PortError::new(ErrorKind::Away, problem).into());
+        }
+        passed => passed?,
+    };
     let (evicted_bytes, reclaimed_bytes) = (report.bytes, reclaimed?);
     tracing::info!(evicted_bytes, reclaimed_bytes, "space reclaimed");
     Ok(report)
@@ -61,35 +118,51 @@ pub(super) fn evict(
 pub(super) fn evict_dry_run(
     context: &StageContext,
     evicter: &Evicter,
-    wanted: PassWanted,
+    goal: PassGoal,
 ) -> Result<EvictReport, AgentError> {
+    spare::tell(context)?;
+    let spare_bytes = context.ports.local.spare_bytes();
+    let dropped = EvictReport { dropped_bytes: spare_bytes, ..EvictReport::default() };
+    let rest = match goal {
+        PassGoal::Everything => goal,
+        PassGoal::Bytes(wanted) if wanted <= spare_bytes => return Ok(dropped),
+        PassGoal::Bytes(wanted) => PassGoal::Bytes(wanted - spare_bytes),
+    };
     let Some(safe) = context.how_far(&context.archive()?)?.safe else {
-        tracing::debug!(safe = %wanted.safe, "nothing is safe, and nothing would be evicted");
-        return Ok(EvictReport::default());
+        tracing::debug!("nothing is safe, and nothing would be evicted");
+        return Ok(dropped);
     };
     let persisted = context.ports.history.index().persisted_until(safe.snapshot);
-    // A dry run only asks and is not stopped, but the request has a token.
-    let stop = AtomicBool::new(false);
-    Ok(evicter.dry_run(&request(context, wanted, &persisted, &NullSink, &stop))?)
+    let target = Target { safe: &safe, persisted: &persisted, status: &NullSink };
+    // A dry run only asks and is not stopped.
+    let report = evicter.dry_run(&request(context, rest, &target, &|| false))?;
+    Ok(EvictReport { dropped_bytes: spare_bytes, ..report })
+}
+
+/// What a pass goes by.
+struct Target<'a> {
+    safe: &'a SnapshotSummary,
+    persisted: &'a dyn Persisted,
+    status: &'a dyn StatusSink,
 }
 
 fn request<'a>(
     context: &'a StageContext,
-    wanted: PassWanted,
-    persisted: &'a dyn Persisted,
-    status: &'a dyn StatusSink,
-    stop: &'a AtomicBool,
+    goal: PassGoal,
+    target: &Target<'a>,
+    is_stopped: &'a dyn Fn() -> bool,
 ) -> EvictRequest<'a> {
     EvictRequest {
         // A restored filesystem has no segments up to its floor, and asking for them would be a
         // gap.
         first: context.ports.floor.xid.next(),
-        safe: wanted.safe,
-        goal: wanted.goal,
+        safe: target.safe.last_xid,
+        covered: target.safe.covered,
+        goal,
         log: context.ports.log.as_ref(),
         instance: context.ports.instance.as_ref(),
-        persisted,
-        status,
-        stop,
+        persisted: target.persisted,
+        status: target.status,
+        is_stopped,
     }
 }

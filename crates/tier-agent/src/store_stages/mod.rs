@@ -2,7 +2,9 @@
 
 mod background;
 mod checkpoint;
+mod cloud_writer;
 mod context;
+mod early;
 mod evict;
 mod lost;
 mod next_snapshot;
@@ -10,12 +12,14 @@ mod persist;
 mod ports;
 mod recovery;
 mod safe_mark;
+mod spare;
 mod updates;
 mod upload;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use parking_lot::RwLock;
 use tier_evict::{EvictReport, Evicter, PassGoal};
 use tier_persist::Persister;
 use tier_status::StatusSink;
@@ -26,7 +30,6 @@ use crate::decide::AgentState;
 use crate::report::PersistedSnapshot;
 use crate::stages::{LostAndFound, Stages};
 use context::{HowFar, StageContext};
-use evict::PassWanted;
 
 pub use ports::{CloudPort, Floor, StorePorts};
 
@@ -35,6 +38,9 @@ pub struct StoreStages {
     context: StageContext,
     persister: Persister,
     evicter: Evicter,
+    /// Held by what persists and uploads; alone by a repair, which makes snapshots do without what is
+    /// lost while they must not go up.
+    archive: RwLock<()>,
 }
 
 impl std::fmt::Debug for StoreStages {
@@ -52,7 +58,8 @@ impl StoreStages {
         evicter: Evicter,
         progress: Arc<dyn StatusSink>,
     ) -> Self {
-        Self { context: StageContext::new(ports, progress, 0), persister, evicter }
+        let context = StageContext::new(ports, progress, 0);
+        Self { context, persister, evicter, archive: RwLock::new(()) }
     }
 
     /// Lets persisting and verifying yield to other threads, as nice(1) counts it: 19 most.
@@ -80,49 +87,58 @@ impl Stages for StoreStages {
             to_upload: to_upload.map(|summary| summary.snapshot),
             safe_xid: safe.map_or(nothing, |safe| safe.last_xid),
             is_new_epoch: persisted.is_some_and(|last| last.epoch < self.context.ports.epoch),
-            snapshot_wanted: None,
-            eviction_wanted: None,
         })
     }
 
-    fn recover(&mut self) -> Result<(), AgentError> {
+    fn last_snapshot(&self) -> Result<Option<SnapshotId>, AgentError> {
+        Ok(self.context.archive()?.snapshots().next_back().map(|last| last.snapshot))
+    }
+
+    fn is_low_on_space(&self) -> Result<bool, AgentError> {
+        let StorePorts { instance, marks, .. } = &self.context.ports;
+        Ok(marks.is_low(&instance.usage()?.space))
+    }
+
+    fn recover(&self) -> Result<(), AgentError> {
         recovery::recover(&self.context, &self.persister)
     }
 
-    fn persist(&mut self, stop: &AtomicBool) -> Result<Option<PersistedSnapshot>, AgentError> {
+    fn persist(&self, stop: &AtomicBool) -> Result<Option<PersistedSnapshot>, AgentError> {
+        let _apart = self.archive.read();
         persist::persist(&self.context, &self.persister, stop)
     }
 
-    fn upload(&mut self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<(), AgentError> {
+    fn upload(&self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<(), AgentError> {
+        let _apart = self.archive.read();
         upload::upload(&self.context, snapshot, stop)
     }
 
-    fn forget_verified(&mut self) -> Result<(), AgentError> {
+    fn forget_verified(&self) -> Result<(), AgentError> {
         upload::forget_verified(&self.context)
     }
 
-    fn take_back(&mut self, snapshots: &[SnapshotId]) -> Result<(), AgentError> {
+    fn take_back(&self, snapshots: &[SnapshotId]) -> Result<(), AgentError> {
         upload::take_back(&self.context, snapshots)
     }
 
     fn persist_lost(
-        &mut self,
+        &self,
         snapshots: &[SnapshotId],
         stop: &AtomicBool,
     ) -> Result<LostAndFound, AgentError> {
+        let _alone = self.archive.write();
         lost::persist_lost(&self.context, &self.persister, snapshots, stop)
     }
 
-    fn evict(
-        &mut self,
-        safe: Xid,
-        goal: PassGoal,
-        stop: &AtomicBool,
-    ) -> Result<EvictReport, AgentError> {
-        evict::evict(&self.context, &self.evicter, PassWanted { safe, goal }, stop)
+    fn evict(&self, goal: PassGoal, stop: &AtomicBool) -> Result<EvictReport, AgentError> {
+        evict::evict(&self.context, &self.evicter, goal, stop)
     }
 
-    fn evict_dry_run(&self, safe: Xid, goal: PassGoal) -> Result<EvictReport, AgentError> {
-        evict::evict_dry_run(&self.context, &self.evicter, PassWanted { safe, goal })
+    fn make_room(&self, stop: &AtomicBool) -> Result<Option<EvictReport>, AgentError> {
+        evict::make_room(&self.context, &self.evicter, stop)
+    }
+
+    fn evict_dry_run(&self, goal: PassGoal) -> Result<EvictReport, AgentError> {
+        evict::evict_dry_run(&self.context, &self.evicter, goal)
     }
 }

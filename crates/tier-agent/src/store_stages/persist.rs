@@ -26,9 +26,11 @@ use tier_types::{
 
 use super::checkpoint;
 use super::context::{StageContext, StageSink};
+use super::early;
 use super::next_snapshot::NextSnapshot;
 use super::updates::Updates;
 use crate::AgentError;
+use crate::decide::part_bytes_max;
 use crate::report::PersistedSnapshot;
 
 /// Publishes, and persists all that is not persisted; `None` if there is nothing.
@@ -308,21 +310,27 @@ impl Attempt<'_> {
         })?;
         let changes = folded.map_err(PortError::from)?;
         let mut segments = segments(log, range, part)?;
-        let persisted = self.context.in_background(|| {
-            self.persister.persist(&mut PersistRequest {
-                epoch: header.epoch,
-                writer,
-                snapshot: header.snapshot,
-                range,
-                part,
-                failed_before: &failed,
-                mounted,
-                updates: &mut Updates::new(changes, failed.iter().copied()),
-                segments: &mut segments,
-                status,
-                stop: self.stop,
-            })
-        })?;
-        Ok(persisted?)
+        // What is free now: the rest of the store grows meanwhile, and a part must still fit.
+        let part_bytes_max = part_bytes_max(&ports.instance.usage()?.space);
+        early::beside(self.context, status, self.stop, |on_sealed| {
+            let persisted = self.context.in_background(|| {
+                self.persister.persist(&mut PersistRequest {
+                    epoch: header.epoch,
+                    writer,
+                    snapshot: header.snapshot,
+                    range,
+                    part,
+                    failed_before: &failed,
+                    mounted,
+                    updates: &mut Updates::new(changes, failed.iter().copied()),
+                    segments: &mut segments,
+                    part_bytes_max,
+                    on_sealed,
+                    status,
+                    stop: self.stop,
+                })
+            })?;
+            Ok(persisted?)
+        })
     }
 }

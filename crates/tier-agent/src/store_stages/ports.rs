@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use tier_persist::{FilesystemId, History, Keys, WriterToken};
 use tier_types::{
-    CloudId, CloudPlace, Epoch, LogService, MountedInstance, ObjectStore, SnapshotId, StagingStore,
+    CacheStore, CloudId, CloudPlace, Epoch, LogService, MountedInstance, ObjectStore, SnapshotId,
     Xid,
 };
 
 use crate::StatusBook;
+use crate::decide::SpaceMarks;
 
 /// Where a restored filesystem begins: no transaction and no snapshot up to these is its own. Zero
 /// for a filesystem that was not restored.
@@ -57,8 +58,8 @@ pub struct StorePorts {
     pub log: Arc<dyn LogService>,
     /// The live filesystem.
     pub instance: Arc<dyn MountedInstance>,
-    /// Where tarballs are written.
-    pub local: Arc<dyn StagingStore>,
+    /// Where tarballs are written, and dropped when the cloud has them and their room is wanted.
+    pub local: Arc<dyn CacheStore>,
     /// Where they are uploaded to; `None` if local tarballs are all there is.
     pub cloud: Option<CloudPort>,
     /// Where else objects are that are not in the local store: clouds that this store had before.
@@ -74,6 +75,8 @@ pub struct StorePorts {
     /// Bytes that a restore must have to read since the last checkpoint before there is another
     /// one.
     pub checkpoint_bytes: u64,
+    /// When space is freed.
+    pub marks: SpaceMarks,
 }
 
 impl std::fmt::Debug for StorePorts {

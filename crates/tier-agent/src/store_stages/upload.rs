@@ -17,16 +17,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tier_persist::{
-    Archive, Claims, Fenced, PersistError, SnapshotSummary, StepKind, StoredObject, check_object,
+    Archive, Fenced, PersistError, SnapshotSummary, StepKind, StoredObject, check_object,
 };
 use tier_status::{Event, Place, StatusSink};
-use tier_types::{
-    Call, CloudPlace, Created, ErrorKind, HasKind, ObjectStore, PortError, SnapshotId,
-    StoredContent,
-};
+use tier_types::{Call, Created, ErrorKind, HasKind, PortError, SnapshotId, StoredContent};
 
+use super::cloud_writer::{CloudWriter, check_stop};
 use super::context::{StageContext, StageSink, header_of};
 use super::lost::{is_anywhere, report_lost};
+use super::spare;
 use crate::AgentError;
 
 /// Uploads a snapshot to the place that makes it safe, and verifies it there. A stop is an error of
@@ -43,13 +42,22 @@ pub(super) fn upload(
     let summary = archive
         .snapshot(snapshot)
         .ok_or_else(|| PersistError::Missing(format!("the manifest of snapshot {snapshot}")))?;
+    // Until it works: see `early.rs`.
+    context.cloud_failed.store(true, Ordering::Relaxed);
     let uploaded = context.in_background(|| match CloudUpload::new(context, &archive, stop) {
         Some(cloud) => cloud.fill_up_to(summary),
         None => verify_here(context, &archive, summary, stop),
     })?;
     // Wherever the stop was noticed, in this crate or in a store.
     let is_stop = |error: &AgentError| error.kind() == ErrorKind::Cancelled;
-    uploaded.map_err(|error| if is_stop(&error) { AgentError::Stopped } else { error })
+    uploaded.map_err(|error| if is_stop(&error) { AgentError::Stopped } else { error })?;
+    context.cloud_failed.store(false, Ordering::Relaxed);
+    spare::tell(context)?;
+    let dropped = context.ports.local.drop_excess()?;
+    if dropped.n_objects > 0 {
+        tracing::debug!(?dropped, "the local store keeps no more");
+    }
+    Ok(())
 }
 
 /// Takes back that anything was verified in the place that makes it safe.
@@ -151,12 +159,8 @@ impl Left {
 
 /// Uploads to one cloud.
 struct CloudUpload<'a> {
-    context: &'a StageContext,
+    writer: CloudWriter<'a>,
     archive: &'a Archive<'a>,
-    cloud: &'a dyn ObjectStore,
-    /// `None` if it has lost its identity.
-    place: Option<CloudPlace>,
-    stop: &'a AtomicBool,
 }
 
 impl<'a> CloudUpload<'a> {
@@ -166,21 +170,19 @@ impl<'a> CloudUpload<'a> {
         archive: &'a Archive<'a>,
         stop: &'a AtomicBool,
     ) -> Option<Self> {
-        let cloud = context.ports.cloud.as_ref()?;
-        let (store, place) = (cloud.store.as_ref(), cloud.place());
-        Some(Self { context, archive, cloud: store, place, stop })
+        Some(Self { writer: CloudWriter::new(context, stop)?, archive })
     }
 
     /// Uploads a snapshot, and before it those of its ancestors whose manifests are not there any
     /// more.
     fn fill_up_to(&self, summary: &SnapshotSummary) -> Result<(), AgentError> {
         // Before anything goes up: a store that was replaced leaves no objects that nothing needs.
-        let missing = recorded_gap(self.context, summary, || {
-            self.check_not_fenced()?;
+        let missing = recorded_gap(self.writer.context, summary, || {
+            self.writer.check_not_fenced()?;
             self.missing_ancestors(summary)
         })?;
         missing.into_iter().rev().chain([summary]).try_for_each(|summary| {
-            recorded(self.context, summary, |status| self.upload(summary, status))
+            recorded(self.writer.context, summary, |status| self.upload(summary, status))
         })
     }
 
@@ -193,7 +195,7 @@ impl<'a> CloudUpload<'a> {
         let ancestors = self.archive.before(summary.snapshot);
         for ancestor in ancestors.filter(|ancestor| !ancestor.is_lost) {
             let manifest = self.archive.manifest_object(ancestor.snapshot)?;
-            let status = self.context.status(ancestor)?;
+            let status = self.writer.context.status(ancestor)?;
             // One that no copy has is no gap that could be filled.
             if status.is_some_and(|s| s.lost_objects.contains_key(manifest.name.as_str())) {
                 continue;
@@ -203,8 +205,8 @@ impl<'a> CloudUpload<'a> {
             }
             let snapshot = ancestor.snapshot;
             tracing::warn!(%snapshot, "the cloud lacks a manifest that was there; filling the gap");
-            if let Some(place) = self.place.clone().map(Place::Cloud) {
-                let status = self.context.status_sink(header_of(ancestor))?;
+            if let Some(place) = self.writer.place.clone().map(Place::Cloud) {
+                let status = self.writer.context.status_sink(header_of(ancestor))?;
                 status.take_back(place, "its manifest is not there any more")?;
             }
             missing.push(ancestor);
@@ -214,12 +216,12 @@ impl<'a> CloudUpload<'a> {
 
     /// Whether the manifest of a snapshot is in the cloud.
     fn has(&self, manifest: &StoredObject, summary: &SnapshotSummary) -> Result<bool, AgentError> {
-        let call = self.call();
-        match check_object(&call, self.cloud, manifest) {
+        let call = self.writer.call();
+        match check_object(&call, self.writer.cloud, manifest) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::Missing => Ok(false),
             Err(error) if error.kind() == ErrorKind::Damaged => {
-                if self.claims().is_manifest(&call, &manifest.name)? {
+                if self.writer.claims().is_manifest(&call, &manifest.name)? {
                     return Err(fenced_by_manifest(summary));
                 }
                 // This store's own, and damaged since, if it was once compared there. Otherwise it
@@ -231,29 +233,26 @@ impl<'a> CloudUpload<'a> {
     }
 
     fn upload(&self, summary: &SnapshotSummary, status: &dyn StatusSink) -> Result<(), AgentError> {
-        let Left { data, manifest } = Left::of(self.context, self.archive, summary)?;
+        let Left { data, manifest } = Left::of(self.writer.context, self.archive, summary)?;
         let snapshot = summary.snapshot;
         let n_objects = data.len() + manifest.iter().len();
         let bytes: u64 = data.iter().map(|object| object.content.len_bytes).sum();
-        tracing::info!(%snapshot, cloud = self.cloud.url(), n_objects, bytes, "upload begins");
+        tracing::info!(%snapshot, cloud = self.writer.cloud.url(), n_objects, bytes, "upload begins");
         let pushed = self.pushed(summary)?;
-        let Self { context, archive, stop, .. } = *self;
-        let done_without = DoneWithout { context, archive, summary, status, stop };
-        for object in &data {
-            check_stop(self.stop)?;
-            if pushed.contains(object.name.as_str()) {
-                continue;
-            }
-            let put = self.put(object).and_then(|()| self.report_pushed(object, status));
-            done_without.or(object, put)?;
-        }
-        check_stop(self.stop)?;
+        let CloudWriter { context, stop, .. } = self.writer;
+        let done_without = DoneWithout { context, archive: self.archive, summary, status, stop };
+        let left = data.iter().filter(|object| !pushed.contains(object.name.as_str()));
+        self.writer.each(left, &|object| {
+            let put = self.writer.put(object);
+            done_without.or(object, put.and_then(|()| self.writer.report_pushed(object, status)))
+        })?;
+        check_stop(self.writer.stop)?;
         if let Some(manifest) = &manifest {
             self.create_manifest(manifest, summary)?;
         }
         // Only now, and not before the manifest was there: see the head of this file.
-        self.check_not_fenced()?;
-        let Some(place) = self.place.clone() else { return Ok(()) };
+        self.writer.check_not_fenced()?;
+        let Some(place) = self.writer.place.clone() else { return Ok(()) };
         // An error of the status log fails the upload: a snapshot whose verification is not
         // recorded stays unsafe, and the next task checks its objects again.
         Ok(status.report(Event::Verified { place: Place::Cloud(place) })?)
@@ -261,69 +260,18 @@ impl<'a> CloudUpload<'a> {
 
     /// Whether a snapshot was once verified in the cloud, or restored from it.
     fn was_verified(&self, summary: &SnapshotSummary) -> Result<bool, AgentError> {
-        let Some(place) = self.place.clone().map(Place::Cloud) else { return Ok(false) };
-        let status = self.context.status(summary)?;
+        let Some(place) = self.writer.place.clone().map(Place::Cloud) else { return Ok(false) };
+        let status = self.writer.context.status(summary)?;
         Ok(status.is_some_and(|status| status.was_verified.contains(&place))
-            || self.context.came_with_restore(self.archive, &place, summary)?)
+            || self.writer.context.came_with_restore(self.archive, &place, summary)?)
     }
 
     /// Objects that were put and compared before.
     fn pushed(&self, summary: &SnapshotSummary) -> Result<HashSet<String>, AgentError> {
-        let status = self.context.status(summary)?;
+        let status = self.writer.context.status(summary)?;
         let pushed = status.into_iter().flat_map(|status| status.pushed);
-        let here = pushed.filter(|(cloud, _)| Some(cloud) == self.place.as_ref());
+        let here = pushed.filter(|(cloud, _)| Some(cloud) == self.writer.place.as_ref());
         Ok(here.map(|(_, name)| name).collect())
-    }
-
-    fn report_pushed(
-        &self,
-        object: &StoredObject,
-        status: &dyn StatusSink,
-    ) -> Result<(), AgentError> {
-        let Some(cloud) = self.place.clone() else { return Ok(()) };
-        let (name, bytes) = (object.name.to_string(), object.content.len_bytes);
-        Ok(status.report(Event::Pushed { name, bytes, cloud })?)
-    }
-
-    /// Puts an object of data, unless it is there, and compares it.
-    fn put(&self, object: &StoredObject) -> Result<(), AgentError> {
-        let (call, start) = (self.call(), Instant::now());
-        let StoredObject { name, content } = object;
-        // An upload that was interrupted, or a copy of the cloud, has it already.
-        match check_object(&call, self.cloud, object) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::Missing => {}
-            // The name is this object's alone, so that nothing else is lost with what has it; and
-            // it is removed only if there is a whole one to put in its place.
-            Err(error) if error.kind() == ErrorKind::Damaged => {
-                check_object(&call, self.source_of(object)?, object)?;
-                let found = self.cloud.metadata(&call, name)?;
-                self.cloud.delete(&call, name, Some(&found.version))?;
-            }
-            Err(error) => return Err(error.into()),
-        }
-        let from = self.source_of(object)?;
-        let len_bytes = content.len_bytes;
-        self.cloud.put(&call, name, &StoredContent { store: from, name, len_bytes })?;
-        check_object(&call, self.cloud, object)?;
-        tracing::debug!(%name, len_bytes, elapsed = ?start.elapsed(), "object uploaded and verified");
-        Ok(())
-    }
-
-    /// The store that has an object: the local one, or a cloud that this store had before.
-    fn source_of(&self, object: &StoredObject) -> Result<&'a dyn ObjectStore, AgentError> {
-        let local: &dyn ObjectStore = self.context.ports.local.as_ref();
-        let former = self.context.ports.former_clouds.iter().map(AsRef::as_ref);
-        let mut why = None;
-        for store in std::iter::once(local).chain(former) {
-            match store.metadata(&self.call(), &object.name) {
-                Ok(_) => return Ok(store),
-                // Whichever says more: that it is away, and not only that it is not here.
-                Err(error) if error.kind() == ErrorKind::Missing => why = why.or(Some(error)),
-                Err(error) => why = Some(error),
-            }
-        }
-        Err(why.map_or_else(|| missing(object), AgentError::Port))
     }
 
     /// Creates the manifest, once.
@@ -332,9 +280,9 @@ impl<'a> CloudUpload<'a> {
         manifest: &StoredObject,
         summary: &SnapshotSummary,
     ) -> Result<(), AgentError> {
-        let call = self.call();
+        let call = self.writer.call();
         let StoredObject { name, content } = manifest;
-        let from = match self.source_of(manifest) {
+        let from = match self.writer.source_of(manifest) {
             // One from before a restore is in the cloud alone.
             Err(error) if error.kind() == ErrorKind::Missing && self.has(manifest, summary)? => {
                 return Ok(());
@@ -342,39 +290,16 @@ impl<'a> CloudUpload<'a> {
             from => from?,
         };
         let content = StoredContent { store: from, name, len_bytes: content.len_bytes };
-        if let Created::Exists(found) = self.cloud.create(&call, name, &content)? {
+        if let Created::Exists(found) = self.writer.cloud.create(&call, name, &content)? {
             // Equal bytes are this store's own, of which an acknowledgement was lost.
             if self.has(manifest, summary)? {
                 return Ok(());
             }
             tracing::warn!(%name, "a manifest is damaged in the cloud; replacing it");
-            self.cloud.delete(&call, name, Some(&found.version))?;
-            self.cloud.create(&call, name, &content)?;
+            self.writer.cloud.delete(&call, name, Some(&found.version))?;
+            self.writer.cloud.create(&call, name, &content)?;
         }
-        Ok(check_object(&call, self.cloud, manifest)?)
-    }
-
-    /// An error if a later epoch was claimed.
-    fn check_not_fenced(&self) -> Result<(), AgentError> {
-        let (call, epoch) = (self.call(), self.context.ports.epoch);
-        let (claims, owns_epoch) = (self.claims(), &self.context.owns_epoch);
-        // A claim that was made while this store was not running may be lost by now, and its own epoch
-        // be claimed anew. That is found out once: what is claimed from here on is there for the next
-        // look.
-        let fenced = match owns_epoch.load(Ordering::Relaxed) {
-            true => claims.after(&call, epoch)?.fenced,
-            false => claims.fenced(&call, epoch, self.context.ports.writer)?,
-        };
-        owns_epoch.store(fenced.is_none(), Ordering::Relaxed);
-        fenced.map_or(Ok(()), |fenced| Err(AgentError::Fenced(fenced)))
-    }
-
-    fn claims(&self) -> Claims<'_> {
-        Claims::new(self.cloud, &self.context.ports.keys, self.context.ports.filesystem)
-    }
-
-    fn call(&self) -> Call<'_> {
-        Call::bulk().cancelled_by(self.stop)
+        Ok(check_object(&call, self.writer.cloud, manifest)?)
     }
 }
 
@@ -433,12 +358,4 @@ fn unreadable(manifest: &StoredObject) -> AgentError {
         manifest.name
     );
     PortError::new(ErrorKind::Damaged, problem).into()
-}
-
-fn missing(object: &StoredObject) -> AgentError {
-    PersistError::Missing(object.name.to_string()).into()
-}
-
-fn check_stop(stop: &AtomicBool) -> Result<(), AgentError> {
-    if stop.load(Ordering::Relaxed) { Err(AgentError::Stopped) } else { Ok(()) }
 }

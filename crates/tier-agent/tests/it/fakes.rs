@@ -4,7 +4,9 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use tier_agent::decide::SpaceMarks;
 use tier_agent::{CloudPort, Floor, StatusBook, StorePorts, StoreStages};
+use tier_cloud::ObjectCache;
 use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
 use tier_persist::{FilesystemId, History, Keys, PersistOptions, Persister, WriterToken};
@@ -163,7 +165,7 @@ impl Fakes {
             floor: Floor::default(),
             log: log.clone(),
             instance: Arc::new(kvs.clone()),
-            local: local.clone(),
+            local: Arc::new(ObjectCache::new(local.clone(), u64::MAX)),
             cloud: has_cloud.then(|| CloudPort { store: cloud.clone(), id: Some(CLOUD_ID) }),
             former_clouds: Vec::new(),
             keys: Arc::clone(&keys),
@@ -171,6 +173,7 @@ impl Fakes {
             book: Arc::clone(&book),
             spill_dir: dir.path().to_path_buf(),
             checkpoint_bytes,
+            marks: SpaceMarks { high_percent: 85, low_percent: 70 },
         };
         let progress = Arc::new(RecordingSink::default());
         let stages = StoreStages::new(ports, persister, evicter, progress.clone());

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use kvfs::ops::{EntryRef, NewNode, RenameMode, SetAttr, XattrMode};
 use kvfs::{Core, Kvfs, KvfsOptions};
+use tier_agent::decide::SpaceMarks;
 use tier_agent::{
-    AgentError, AgentReport, CloudPort, Floor, Recaller, RecallerOptions, StatusBook, StorePorts,
-    StoreStages, Task, TieringOutAgent,
+    AgentError, AgentReport, CloudPort, Floor, Recaller, RecallerOptions, Stages, StatusBook,
+    StorePorts, StoreStages, Task, TieringOutAgent,
 };
-use tier_cloud::DirStore;
+use tier_cloud::{DirStore, ObjectCache};
 use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
 use tier_persist::{
@@ -153,7 +154,7 @@ impl Harness {
             floor: Floor::default(),
             log: fs.core().clone(),
             instance: fs.core().clone(),
-            local: Arc::new(local),
+            local: Arc::new(ObjectCache::new(Arc::new(local), u64::MAX)),
             cloud: Some(CloudPort {
                 store: self.cloud.clone(),
                 id: Some(CloudId::from_bytes([5; 16])),
@@ -164,9 +165,10 @@ impl Harness {
             book: Arc::new(book),
             spill_dir: path.to_path_buf(),
             checkpoint_bytes: self.sizes.checkpoint_bytes,
+            marks: SpaceMarks { high_percent: 100, low_percent: 100 },
         };
-        let stages = StoreStages::new(ports, persister, evicter, sink);
-        TieringOutAgent::start(Box::new(stages)).unwrap()
+        let stages: Arc<dyn Stages> = Arc::new(StoreStages::new(ports, persister, evicter, sink));
+        TieringOutAgent::start(&stages).unwrap()
     }
 
     fn recaller(&self, index: &Arc<Index>, stores: Vec<Arc<dyn ObjectStore>>) -> Recaller {
@@ -261,7 +263,10 @@ impl Harness {
     pub(crate) fn check_index(&self) {
         self.check_filesystem();
         let local = DirStore::create(&self.dir.path().join("tarballs")).unwrap();
-        let archive = Archive::open(&local, &self.keys, self.filesystem).unwrap();
+        // What the cloud has, an eviction has dropped here.
+        let stores: Vec<&dyn ObjectStore> = vec![&local, self.memory.as_ref()];
+        let history = History::new(Arc::clone(&self.live().index));
+        let archive = history.archive(stores, &self.keys, self.filesystem).unwrap();
         let live = dump(&self.live().index);
         for mode in [ScanMode::Checkpoint, ScanMode::Tables, ScanMode::Full] {
             let dir = tempfile::tempdir().unwrap();

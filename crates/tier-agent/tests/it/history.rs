@@ -25,7 +25,7 @@ struct Step {
     elapsed: Duration,
 }
 
-fn step(fakes: &mut Fakes, n: u64) -> Step {
+fn step(fakes: &Fakes, n: u64) -> Step {
     let content = n.to_le_bytes().repeat(8);
     drop(fakes.kvs.clone().write("file", 0, &content));
     let (n_local, n_cloud) = (fakes.local.counted.count(), fakes.cloud.count());
@@ -77,10 +77,10 @@ fn restore(fakes: &Fakes) -> (String, u64, Duration) {
 #[test]
 fn the_last_of_many_snapshots_asks_as_little_as_the_tenth() {
     let n_snapshots = std::env::var("TIER_HISTORY_SNAPSHOTS").map_or(3000, |n| n.parse().unwrap());
-    let mut fakes = Fakes::with_cloud();
+    let fakes = Fakes::with_cloud();
     drop(fakes.kvs.clone().file("file", &[1; CHUNK as usize]));
     fakes.stages.recover().unwrap();
-    let steps: Vec<_> = (0..n_snapshots).map(|n| step(&mut fakes, n)).collect();
+    let steps: Vec<_> = (0..n_snapshots).map(|n| step(&fakes, n)).collect();
     let n_checkpoints = steps.iter().filter(|step| step.has_checkpoint).count();
     let steps: Vec<_> = steps.into_iter().filter(|step| !step.has_checkpoint).collect();
     let (tenth, last) = (&steps[9], steps.last().unwrap());
@@ -98,8 +98,7 @@ fn the_last_of_many_snapshots_asks_as_little_as_the_tenth() {
     let recovered = start.elapsed();
     let n_asked = fakes.local.counted.count() - n_local;
     assert!(n_asked <= 2 + n_snapshots / 2, "no object is read: {n_asked}, pages of names of five");
-    let all = fakes.stages.state().unwrap().safe_xid;
-    let evicted = fakes.stages.evict(all, PassGoal::Everything, &GO_ON).unwrap();
+    let evicted = fakes.stages.evict(PassGoal::Everything, &GO_ON).unwrap();
     assert_eq!(evicted.n_evicted, 1);
     let median = |steps: &[Step]| {
         let mut times: Vec<_> = steps.iter().map(|step| step.elapsed).collect();

@@ -20,12 +20,12 @@ fn resident_bytes(fakes: &Fakes) -> u64 {
 }
 
 /// Persists everything so far.
-fn persist(fakes: &mut Fakes) -> SnapshotId {
+fn persist(fakes: &Fakes) -> SnapshotId {
     fakes.stages.persist(&GO_ON).unwrap().unwrap().snapshot
 }
 
-fn evict_everything(fakes: &mut Fakes, safe: Xid) -> EvictReport {
-    fakes.stages.evict(safe, PassGoal::Everything, &GO_ON).unwrap()
+fn evict_everything(fakes: &Fakes) -> EvictReport {
+    fakes.stages.evict(PassGoal::Everything, &GO_ON).unwrap()
 }
 
 fn last_error(fakes: &Fakes, snapshot: SnapshotId) -> Option<String> {
@@ -35,7 +35,7 @@ fn last_error(fakes: &Fakes, snapshot: SnapshotId) -> Option<String> {
 
 #[test]
 fn a_failed_persist_releases_its_kvs_snapshot() {
-    let mut fakes = Fakes::with_cloud();
+    let fakes = Fakes::with_cloud();
     drop(fakes.kvs.clone().file("a", &[1; CHUNK as usize]));
     fakes.local.is_full.store(true, Ordering::Relaxed);
     for _ in 0..3 {
@@ -58,19 +58,19 @@ fn a_failed_persist_releases_its_kvs_snapshot() {
 
 #[test]
 fn a_persist_that_is_stopped_releases_its_kvs_snapshot() {
-    let mut fakes = Fakes::with_cloud();
+    let fakes = Fakes::with_cloud();
     drop(fakes.kvs.clone().file("a", &[1; CHUNK as usize]));
     let error = fakes.stages.persist(&AtomicBool::new(true)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert_eq!(fakes.log.n_held(), 0);
     assert_eq!(last_error(&fakes, SnapshotId::new(1)), None, "a stop is no failure");
     // Published, but not persisted: the next attempt finds it without another write.
-    assert_eq!(persist(&mut fakes), SnapshotId::new(1));
+    assert_eq!(persist(&fakes), SnapshotId::new(1));
 }
 
 #[test]
 fn the_error_of_a_failed_persist_is_not_hidden_by_that_of_the_release() {
-    let mut fakes = Fakes::with_cloud();
+    let fakes = Fakes::with_cloud();
     drop(fakes.kvs.clone().file("a", &[1; CHUNK as usize]));
     fakes.local.is_full.store(true, Ordering::Relaxed);
     fakes.log.release_fails.store(true, Ordering::Relaxed);
@@ -83,53 +83,51 @@ fn the_error_of_a_failed_persist_is_not_hidden_by_that_of_the_release() {
 
 #[test]
 fn nothing_to_persist_is_no_snapshot() {
-    let mut fakes = Fakes::with_cloud();
-    persist(&mut fakes);
+    let fakes = Fakes::with_cloud();
+    persist(&fakes);
     assert_eq!(fakes.stages.persist(&GO_ON).unwrap(), None);
     assert_eq!(fakes.log.n_held(), 0);
 }
 
 #[test]
 fn a_snapshot_that_is_not_verified_is_not_evicted_whatever_the_agent_calls_safe() {
-    let mut fakes = Fakes::with_cloud();
+    let fakes = Fakes::with_cloud();
     drop(fakes.kvs.clone().file("a", &[1; CHUNK as usize]));
-    persist(&mut fakes);
+    persist(&fakes);
     let state = fakes.stages.state().unwrap();
     assert_eq!((state.safe_xid, state.to_upload), (Xid::new(0), Some(SnapshotId::new(1))));
-    let all = fakes.log.last_xid();
-    assert_eq!(evict_everything(&mut fakes, all), EvictReport::default());
-    let said = fakes.stages.evict_dry_run(all, PassGoal::Everything).unwrap();
+    assert_eq!(evict_everything(&fakes), EvictReport::default());
+    let said = fakes.stages.evict_dry_run(PassGoal::Everything).unwrap();
     assert_eq!(said, EvictReport::default());
     assert_eq!(resident_bytes(&fakes), u64::from(CHUNK));
 }
 
 #[test]
 fn a_version_in_a_snapshot_that_is_not_verified_stays_when_an_earlier_one_is_safe() {
-    let mut fakes = Fakes::with_cloud();
+    let fakes = Fakes::with_cloud();
     drop(fakes.kvs.clone().file("a", &[1; CHUNK as usize]).file("b", &[1; CHUNK as usize]));
-    let first = persist(&mut fakes);
+    let first = persist(&fakes);
     fakes.stages.upload(first, &GO_ON).unwrap();
     let safe = fakes.stages.state().unwrap().safe_xid;
     assert_eq!(safe, fakes.log.last_xid());
     drop(fakes.kvs.clone().write("b", 0, &[2; CHUNK as usize]));
-    let second = persist(&mut fakes);
+    let second = persist(&fakes);
     // Both snapshots are committed and indexed; only the first one is verified in the cloud.
-    let all = fakes.log.last_xid();
-    let report = evict_everything(&mut fakes, all);
+    let report = evict_everything(&fakes);
     assert_eq!((report.n_evicted, report.n_not_safe), (1, 1), "a goes, the newer b stays");
     assert_eq!(resident_bytes(&fakes), u64::from(CHUNK));
 
     fakes.stages.upload(second, &GO_ON).unwrap();
-    let report = evict_everything(&mut fakes, all);
+    let report = evict_everything(&fakes);
     assert_eq!((report.n_candidates, report.n_evicted, report.n_not_safe), (1, 1, 0));
     assert_eq!(resident_bytes(&fakes), 0);
 }
 
 #[test]
 fn a_store_that_loses_what_was_put_makes_nothing_safe() {
-    let mut fakes = Fakes::with_cloud();
+    let fakes = Fakes::with_cloud();
     drop(fakes.kvs.clone().file("a", &[1; CHUNK as usize]));
-    let snapshot = persist(&mut fakes);
+    let snapshot = persist(&fakes);
     fakes.cloud.break_at(0, Fault::LostPut);
     let error = fakes.stages.upload(snapshot, &GO_ON).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
@@ -144,9 +142,9 @@ fn a_store_that_loses_what_was_put_makes_nothing_safe() {
 
 #[test]
 fn without_a_cloud_a_snapshot_is_verified_where_it_is() {
-    let mut fakes = Fakes::without_cloud();
+    let fakes = Fakes::without_cloud();
     drop(fakes.kvs.clone().file("a", &[1; CHUNK as usize]));
-    let snapshot = persist(&mut fakes);
+    let snapshot = persist(&fakes);
     let stopped = fakes.stages.upload(snapshot, &AtomicBool::new(true)).unwrap_err();
     assert!(matches!(stopped, AgentError::Stopped), "{stopped:?}");
     assert_eq!(fakes.stages.state().unwrap().to_upload, Some(snapshot));
@@ -155,13 +153,12 @@ fn without_a_cloud_a_snapshot_is_verified_where_it_is() {
     assert_eq!(fakes.cloud.count(), 0);
     let events = fakes.progress.events();
     assert_eq!(events.last(), Some(&Event::Verified { place: Place::Local }));
-    let all = fakes.log.last_xid();
-    assert_eq!(evict_everything(&mut fakes, all).n_evicted, 1);
+    assert_eq!(evict_everything(&fakes).n_evicted, 1);
 }
 
 #[test]
 fn a_snapshot_that_the_archive_does_not_have_cannot_be_uploaded() {
-    let mut fakes = Fakes::with_cloud();
+    let fakes = Fakes::with_cloud();
     let error = fakes.stages.upload(SnapshotId::new(9), &GO_ON).unwrap_err();
     assert!(matches!(error, AgentError::Persist(PersistError::Missing(_))), "{error:?}");
     assert!(error.to_string().contains("snapshot 9"), "{error}");
@@ -169,9 +166,9 @@ fn a_snapshot_that_the_archive_does_not_have_cannot_be_uploaded() {
 
 #[test]
 fn a_manifest_that_is_lost_here_and_in_the_index_costs_nothing() {
-    let mut fakes = Fakes::with_cloud();
+    let fakes = Fakes::with_cloud();
     drop(fakes.kvs.clone().file("a", &[1; CHUNK as usize]));
-    persist(&mut fakes);
+    persist(&fakes);
     fakes.stages.recover().unwrap();
     let names = ObjectStore::names(fakes.local.as_ref(), &Call::bulk(), "").unwrap();
     let manifest = names.iter().find(|name| !name.as_str().contains(".tar.zst")).unwrap();

@@ -1,7 +1,7 @@
 //! `tier evict`: frees space in the key-value store now.
 //!
-//! The agent is asked, so that this waits for a snapshot under way and never runs beside another
-//! eviction. What goes is what the policy picks among data that is safe; whole batches are worked
+//! The agent is asked, so that this never runs beside another eviction. Local copies of what the cloud
+//! has go first, then what the policy picks among data that is safe; whole batches are worked
 //! through, so that more may go than was asked for. What the disk gets back is measured, not
 //! computed: the key-value store gives space back when it compacts.
 
@@ -26,7 +26,8 @@ pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
     // The disk is asked and not the report: chunk bytes are not what the database frees.
     let after = store.fs.usage()?;
     // Other work may have made the store grow meanwhile.
-    let disk_bytes = before.physical_bytes.saturating_sub(after.physical_bytes);
+    let evicted_bytes = before.physical_bytes.saturating_sub(after.physical_bytes);
+    let disk_bytes = if *dry_run { 0 } else { evicted_bytes + report.dropped_bytes };
     let json = json!({
         "dry_run": dry_run,
         "candidates": report.n_candidates,
@@ -35,6 +36,8 @@ pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
         "retained": report.n_retained,
         "not_safe": report.n_not_safe,
         "damaged": report.n_damaged,
+        "dropped": report.n_dropped,
+        "dropped_bytes": report.dropped_bytes,
         "disk_bytes": disk_bytes,
     });
     context.console.report(&json, &report_text(&report, disk_bytes, *dry_run))?;
@@ -58,12 +61,18 @@ pub(super) fn perform(
 
 fn report_text(report: &EvictReport, disk_bytes: u64, dry_run: bool) -> String {
     let verb = if dry_run { "Would evict" } else { "Evicted" };
-    let mut text = format!(
+    let mut text = String::new();
+    if report.dropped_bytes > 0 {
+        let verb = if dry_run { "Would drop" } else { "Dropped" };
+        let bytes = output::bytes(report.dropped_bytes);
+        text.push_str(&format!("{verb} {bytes} of local copies of what the cloud has.\n"));
+    }
+    text.push_str(&format!(
         "{verb} {} of file data in {} of {} inodes that came up.\n",
         output::bytes(report.bytes),
         report.n_evicted,
         report.n_candidates
-    );
+    ));
     if !dry_run {
         text.push_str(&format!("The disk got {} back.\n", output::bytes(disk_bytes)));
     }

@@ -1,7 +1,7 @@
 //! `tier status`: where the snapshots stand, what is where, and what went wrong.
 //!
 //! Each part comes from the component that knows it: usage from the filesystem, what is persisted
-//! from the manifests, the stage of each snapshot from its status log, and what the agent does now
+//! from the manifests, the stage of each snapshot from its status log, and what the agent's lanes do now
 //! from the scheduler, which only a mounted store has. Nothing is remembered between two looks.
 
 use std::sync::mpsc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use kvfs::StatFs;
 use serde_json::{Value, json};
-use tier_agent::{SchedulerStatus, Task};
+use tier_agent::{Lane, LaneStatus, SchedulerStatus};
 use tier_status::{Place, SnapshotStatus, Stage, UnreadRange};
 use tier_types::{LogService, MountedInstance, Xid};
 
@@ -131,38 +131,45 @@ fn space_text(space: &StatFs) -> String {
     text
 }
 
-/// What the agent is doing.
-fn agent_state(status: &SchedulerStatus) -> &'static str {
-    match status.task {
-        // A pause comes first: it stops the task under way, which may still be winding down.
-        _ if status.paused => "paused",
-        Some(
-            Task::Snapshot
-            | Task::Upload
-            | Task::UploadAll
-            | Task::TakeBack(_)
-            | Task::PersistLost(_),
-        ) => "taking a snapshot",
-        Some(Task::Evict(_) | Task::EvictDryRun(_)) => "evicting",
-        None => "waiting",
+/// What the agent is doing: a line for each lane that works, or whose last task failed.
+fn agent_text(status: &SchedulerStatus) -> String {
+    let lanes = status.lanes.iter().filter(|lane| lane.task.is_some() || lane.last_error.is_some());
+    let mut text = if status.paused { "paused".to_string() } else { String::new() };
+    for lane in lanes {
+        if !text.is_empty() {
+            text.push_str("\n             ");
+        }
+        text.push_str(&format!("{}: {}", lane.lane.name(), lane_state(lane)));
+        if let Some(error) = &lane.last_error {
+            text.push_str(&format!("; last error: {}; {}", error.text, error.advice));
+        }
     }
+    if text.is_empty() { "waiting".into() } else { text }
 }
 
-fn agent_text(status: &SchedulerStatus) -> String {
-    let state = agent_state(status);
-    match &status.last_error {
-        Some(error) => format!("{state}; last error: {error}"),
-        None => state.into(),
+fn lane_state(status: &LaneStatus) -> &'static str {
+    match (&status.task, status.lane) {
+        (None, _) => "waiting",
+        (Some(_), Lane::Persist) => "taking a snapshot",
+        (Some(_), Lane::Upload) => "uploading",
+        (Some(_), Lane::Evict) => "making room",
     }
 }
 
 fn agent_json(status: &SchedulerStatus) -> Value {
-    json!({
-        "state": agent_state(status),
-        "paused": status.paused,
-        "tasks_done": status.n_done,
-        "last_error": status.last_error,
-    })
+    let lane = |lane: &LaneStatus| {
+        let error = lane
+            .last_error
+            .as_ref()
+            .map(|error| json!({ "text": error.text, "advice": error.advice }));
+        json!({
+            "lane": lane.lane.name(),
+            "state": lane_state(lane),
+            "tasks_done": lane.n_done,
+            "last_error": error,
+        })
+    };
+    json!({ "paused": status.paused, "lanes": status.lanes.iter().map(lane).collect::<Vec<_>>() })
 }
 
 /// How far a snapshot has got, where only this place makes it safe.

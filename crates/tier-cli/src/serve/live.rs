@@ -9,10 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use kvfs::Kvfs;
-use tier_agent::decide::{Schedule, SpaceUsage};
-use tier_agent::{Scheduler, SchedulerInputs};
-use tier_types::{MountedInstance, PortError};
+use tier_agent::Scheduler;
+use tier_agent::decide::Schedule;
+use tier_types::MountedInstance;
 
 use crate::context::Live;
 use crate::open_store::OpenStore;
@@ -31,19 +30,15 @@ pub(super) fn start(store: Arc<OpenStore>) -> Result<Arc<Live>> {
 pub(super) fn start_schedule(live: &Live) -> Result<()> {
     let store = &live.store;
     let settings = &store.config().agent;
-    let space = &store.config().space;
-    // The settings were checked when they were read.
-    assert!(space.low_percent <= space.high_percent, "space is freed down to a lower mark");
     let schedule = Schedule {
         snapshot_interval: Duration::from_secs(settings.snapshot_seconds),
         snapshot_operations: settings.snapshot_operations,
-        high_percent: space.high_percent,
-        low_percent: space.low_percent,
+        marks: store.config().space.marks(),
         retry_interval: Duration::from_secs(settings.retry_seconds),
     };
-    let inputs = StoreInputs { fs: Arc::clone(&store.fs) };
+    let instance: Arc<dyn MountedInstance> = store.fs.core().clone();
     // The agent is the one of the start above: asked for again, it is the same.
-    let scheduler = Scheduler::start(store.agent()?, schedule, Box::new(inputs))?;
+    let scheduler = Scheduler::start(store.agent()?, schedule, instance)?;
     live.set_scheduler(Some(scheduler));
     Ok(())
 }
@@ -51,28 +46,4 @@ pub(super) fn start_schedule(live: &Live) -> Result<()> {
 /// Ends the schedule; what is under way stops at the next safe point.
 pub(super) fn end_schedule(live: &Live) {
     live.set_scheduler(None);
-}
-
-/// The scheduler's inputs: how far the log has grown, and how full the disk is.
-struct StoreInputs {
-    fs: Arc<Kvfs>,
-}
-
-impl SchedulerInputs for StoreInputs {
-    fn backlog_operations(&self) -> u64 {
-        self.fs.backlog_operations()
-    }
-
-    fn space(&self) -> Result<SpaceUsage, PortError> {
-        // What the key-value store takes: nothing else can be evicted.
-        let own_bytes = self.fs.usage()?.physical_bytes;
-        // The marks are shares of the limit at which writers are refused, and what counts against
-        // it counts here: the whole store, or all that is on its disk.
-        let space = self.fs.statfs()?;
-        Ok(SpaceUsage {
-            own_bytes,
-            occupied_bytes: space.used_bytes,
-            capacity_bytes: space.limit_bytes,
-        })
-    }
 }

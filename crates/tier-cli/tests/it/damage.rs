@@ -22,6 +22,7 @@ fn evicted() -> Store {
     store.run("import", &[&store.at("more")]).ok();
     store.run("snapshot", &[]).ok();
     store.run("evict", &["--all"]).ok();
+    store.bring_back();
     store
 }
 
@@ -109,6 +110,7 @@ fn other_names_of_a_damaged_file_are_told_and_the_rest_comes_out() {
     store.run("import", &[&store.at("more")]).ok();
     store.run("snapshot", &[]).ok();
     store.run("evict", &["--all"]).ok();
+    store.bring_back();
     break_first_tarball(&store, flip_a_bit);
     let run = store.run("export", &["/", &store.at("out")]);
     assert_eq!(run.code, 3);
@@ -213,12 +215,12 @@ fn a_lost_manifest_is_named_and_its_tarballs_are_left_alone() {
     for command in ["index rebuild", "verify", "snapshot", "push"] {
         drop(store.run(command, &[]));
     }
+    assert_eq!(store.tarballs("store"), before);
     // The index knows it, and the cloud has it.
     store.run("evict", &["--all"]).ok();
     let run = store.run("verify", &[]);
     assert_eq!(run.code, 3, "{}", run.out);
     assert!(run.out.contains("s0000000002.manifest"), "{}", run.out);
-    assert_eq!(store.tarballs("store"), before);
     fs::copy(cloud, local).unwrap();
     assert_eq!(store.run("cat", &["/late"]).ok(), "late\n".repeat(100));
     store.run("verify", &[]).ok();

@@ -234,6 +234,7 @@ fn an_index_is_rebuilt_while_it_is_in_use() {
     store.import();
     let Some(mounted) = Mounted::new(&store, &["--no-agent"]) else { return };
     mounted.evict_all();
+    store.bring_back();
     let indexes = || {
         let names = fs::read_dir(store.at("store/index")).unwrap();
         names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()

@@ -64,6 +64,7 @@ fn a_manifest_that_no_copy_has_is_done_without() {
 fn what_neither_a_copy_nor_the_filesystem_has_is_lost_and_said() {
     let store = with_two_snapshots();
     store.run("evict", &["--all"]).ok();
+    store.bring_back();
     // What is recalled is there to be persisted again.
     assert_eq!(tier(&["cat", &store.path(), "/hello"]).ok(), "hello\n");
     remove_everywhere(&store, &store.tarballs("store")[0]);

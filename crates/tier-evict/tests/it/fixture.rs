@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 
 use tier_evict::{EvictError, EvictPolicy, EvictReport, EvictRequest, Evicter, PassGoal};
 use tier_status::{Event, StatusSink};
@@ -25,7 +24,6 @@ pub(crate) struct Fixture {
     pub(crate) kvs: FakeKvs,
     pub(crate) instance: TestInstance,
     pub(crate) status: RecordingSink,
-    pub(crate) stop: AtomicBool,
     pub(crate) first: Xid,
 }
 
@@ -47,7 +45,6 @@ impl Fixture {
             instance: TestInstance::new(kvs.clone()),
             kvs,
             status: RecordingSink::default(),
-            stop: AtomicBool::new(false),
             first: Xid::new(1),
         }
     }
@@ -89,12 +86,13 @@ impl Fixture {
         EvictRequest {
             first: self.first,
             safe: self.kvs.log().last_xid(),
+            covered: None,
             goal,
             log: self.kvs.log(),
             instance: &self.instance,
             persisted,
             status,
-            stop: &self.stop,
+            is_stopped: &|| false,
         }
     }
 

@@ -42,6 +42,7 @@ fn pages_ascend_and_so_does_what_they_carry_over() {
         n_retained: 3,
         n_not_safe: 1,
         n_damaged: 0,
+        ..EvictReport::default()
     };
     assert_eq!(report, expected);
     assert_eq!(fixture.recorded_passes(), [(2, 20)]);
@@ -121,7 +122,12 @@ fn a_stop_half_way_leaves_the_cursor_and_the_list() {
     let evicter = fixture.evicter(AgeAndSize::default());
     let archive = StubArchive::complete();
     let request = fixture.request(PassGoal::Everything, &archive, &fixture.status);
-    let error = evicter.evict(&tier_evict::EvictRequest { stop: &stop, ..request }).unwrap_err();
+    let error = evicter
+        .evict(&tier_evict::EvictRequest {
+            is_stopped: &|| stop.load(Ordering::Relaxed),
+            ..request
+        })
+        .unwrap_err();
     assert!(matches!(error, EvictError::Cancelled), "{error:?}");
     assert_eq!(fixture.evicted(&NAMES), ["a", "b"], "what was evicted stays evicted");
     assert_eq!(evicter.cursor().unwrap(), Xid::new(2));

@@ -83,7 +83,9 @@ impl History {
         let nowhere = || PersistError::Missing("a store for the archive".into());
         let store = *stores.first().ok_or_else(nowhere)?;
         if self.index().applied()?.is_none() {
-            return Archive::open(store, keys, filesystem)?.catch_up(self.index());
+            // The first one keeps the manifests, and may have dropped what another one has.
+            let archive = Archive::open(store, keys, filesystem)?;
+            return archive.with_tarballs_in(stores.to_vec()).catch_up(self.index());
         }
         if next.writer.is_none() {
             return Ok(());

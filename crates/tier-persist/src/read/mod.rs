@@ -12,6 +12,7 @@
 
 pub(crate) mod ahead;
 pub(crate) mod chain;
+pub(crate) mod checked_content;
 pub(crate) mod claims;
 pub(crate) mod contents;
 pub(crate) mod copies;

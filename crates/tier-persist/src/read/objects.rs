@@ -1,11 +1,11 @@
 //! The objects of the steps of a history, to be copied and compared.
 
 use tier_index::{Index, TarballId};
-use tier_types::{HasKind, ObjectName, SnapshotId};
+use tier_types::{Call, Epoch, HasKind, ListedObject, ObjectName, ObjectStore, SnapshotId};
 
 use crate::error::PersistError;
 use crate::format::manifest::OtherObject;
-use crate::format::names::{self, ObjectKind, PackedKind};
+use crate::format::names::{self, FilesystemId, ObjectKind, PackedKind};
 use crate::format::tarball::row::TarballRow;
 use crate::read::chain::Archive;
 use crate::read::link::{StepKind, StoredObject};
@@ -34,6 +34,42 @@ pub fn tarball_of(name: &ObjectName) -> Option<TarballId> {
         ObjectKind::Tarball(tarball) => Some(tarball.id),
         ObjectKind::Packed(_) | ObjectKind::Claim(_) | ObjectKind::Manifest { .. } => None,
     }
+}
+
+/// Shows all objects of data of a filesystem that a store has, of whichever step, in the order of their
+/// steps.
+pub fn each_data_object(
+    call: &Call<'_>,
+    store: &dyn ObjectStore,
+    filesystem: FilesystemId,
+    visit: &mut dyn FnMut(DataObject),
+) -> Result<(), PersistError> {
+    let listed = store.list_all(call, &names::data_prefix(filesystem), None, &mut |object| {
+        let ListedObject { name, len_bytes } = object;
+        let id = match names::parse(&name) {
+            Some((_, ObjectKind::Tarball(tarball))) => Some(tarball.id),
+            Some((_, ObjectKind::Packed(packed))) => Some(packed.id),
+            Some((_, ObjectKind::Claim(_) | ObjectKind::Manifest { .. })) | None => None,
+        };
+        if let Some(TarballId { epoch, snapshot, .. }) = id {
+            visit(DataObject { name, len_bytes, epoch, snapshot });
+        }
+        Ok(())
+    });
+    listed.map_err(PersistError::Store)
+}
+
+/// An object of data, as its name and a listing tell it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DataObject {
+    /// Its name.
+    pub name: ObjectName,
+    /// Its length in bytes.
+    pub len_bytes: u64,
+    /// The epoch of the step that wrote it.
+    pub epoch: Epoch,
+    /// The step.
+    pub snapshot: SnapshotId,
 }
 
 impl Archive<'_> {

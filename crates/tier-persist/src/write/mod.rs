@@ -30,3 +30,4 @@ pub(crate) mod planner;
 pub(crate) mod request;
 mod touched_runs;
 pub(crate) mod unread;
+mod written;

@@ -6,7 +6,6 @@
 //! [`Archive::catch_up`](crate::Archive::catch_up) brings up to the manifest by the same code. The
 //! status log is told after each step, and is evidence of none.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -14,7 +13,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tier_index::{Index, TarballId};
 use tier_status::{Event, StatusSink};
-use tier_types::{Clock, Epoch, Ino, ObjectStore, SnapshotId, StagingStore, XidRange, to_u64};
+use tier_types::{Clock, Epoch, Ino, ObjectStore, SnapshotId, StagingStore, XidRange};
 
 use crate::derive::apply::{self, Apply, ScanMode};
 use crate::error::PersistError;
@@ -22,7 +21,6 @@ use crate::format::keys::{Keys, random_bytes};
 use crate::format::manifest::{Manifest, ManifestKind, ManifestRef};
 use crate::format::names::{self, FilesystemId, NameToken};
 use crate::format::tarball::identity::TarballIdentity;
-use crate::format::tarball::row::TarballObject;
 use crate::progress::Watch;
 use crate::read::link::ChainLink;
 use crate::read::tarball_source::TarballSource;
@@ -35,11 +33,11 @@ use crate::write::options::PersistOptions;
 use crate::write::packed_writer::PackedWriter;
 use crate::write::parts::{PartEnd, plan_all};
 use crate::write::pipeline::context::Context;
-use crate::write::pipeline::sequencer::Sequenced;
 use crate::write::pipeline::{self, jobs::JobQueue};
-use crate::write::planner::{Planned, Planner};
+use crate::write::planner::Planner;
 use crate::write::request::{EpochBegin, PersistReport, PersistRequest};
-use crate::write::unread::{Sorted, UnreadRuns};
+use crate::write::unread::Sorted;
+use crate::write::written::Written;
 
 /// Writes snapshots of one filesystem into a local store.
 ///
@@ -91,6 +89,8 @@ use crate::write::unread::{Sorted, UnreadRuns};
 ///     mounted: mounted.as_ref(),
 ///     updates: &mut [Ok(update)].into_iter(),
 ///     segments: &mut std::iter::empty(),
+///     part_bytes_max: u64::MAX,
+///     on_sealed: &|_| {},
 ///     status: &NullSink,
 ///     stop: &AtomicBool::new(false),
 /// })?;
@@ -107,6 +107,8 @@ use crate::write::unread::{Sorted, UnreadRuns};
 pub struct Persister {
     filesystem: FilesystemId,
     store: Arc<dyn StagingStore>,
+    /// Where else a tarball is that the store has dropped by the time of its commit.
+    copies: Vec<Arc<dyn ObjectStore>>,
     keys: Arc<Keys>,
     index: Arc<Index>,
     clock: Arc<dyn Clock>,
@@ -137,6 +139,7 @@ impl Persister {
         Self {
             filesystem,
             store,
+            copies: Vec::new(),
             keys,
             index,
             clock,
@@ -144,6 +147,12 @@ impl Persister {
             has_leftovers: AtomicBool::default(),
             known_steps: Mutex::default(),
         }
+    }
+
+    /// Reads tarballs that the store drops before their snapshot is committed from these stores.
+    #[must_use]
+    pub fn with_copies(self, copies: Vec<Arc<dyn ObjectStore>>) -> Self {
+        Self { copies, ..self }
     }
 
     /// Persists a snapshot. When this returns without an error it is durable in the local store,
@@ -339,7 +348,8 @@ impl Persister {
         token: NameToken,
     ) -> Result<Written, PersistError> {
         let chunk_bytes = request.mounted.chunk_bytes();
-        let limits = Limits::of(&self.options, chunk_bytes);
+        let mut limits = Limits::of(&self.options, chunk_bytes);
+        limits.tarball.n_bytes = limits.tarball.n_bytes.min(request.part_bytes_max);
         let context = Context {
             store: self.store.as_ref(),
             keys: &self.keys,
@@ -355,12 +365,13 @@ impl Persister {
             },
             token,
             mounted: request.mounted,
+            on_sealed: request.on_sealed,
             status: request.status,
         };
         // It reads on this thread; the workers have readers of their own.
         let planner = Planner::new(&limits, request.mounted, request.status);
         let end = PartEnd {
-            part_bytes: self.options.part_bytes,
+            part_bytes: self.options.part_bytes.min(request.part_bytes_max),
             after: request.part.map(|part| part.covered),
         };
         let (updates, stop) = (&mut *request.updates, request.stop);
@@ -452,7 +463,9 @@ impl Persister {
         // Read back from the tarballs, and not kept in memory: a large snapshot's tables would not
         // fit, and what is in the index is what can be read
         // (`docs/adr/0004-index-reads-tarballs-back.md`).
-        let stores: [&dyn ObjectStore; 1] = [self.store.as_ref()];
+        let store: &dyn ObjectStore = self.store.as_ref();
+        let copies = self.copies.iter().map(AsRef::as_ref);
+        let stores: Vec<&dyn ObjectStore> = std::iter::once(store).chain(copies).collect();
         let source =
             TarballSource { stores: &stores, keys: &self.keys, filesystem: self.filesystem };
         // Held until the flush: a rebuilt index must not take this one's place half way.
@@ -463,33 +476,5 @@ impl Persister {
         apply::set_applied(&mut writer, &link)?;
         writer.sync()?;
         Ok(status.report(Event::Indexed)?)
-    }
-}
-
-/// Tarballs that are written and not committed, and what the snapshot comes to.
-struct Written {
-    tarballs: Vec<TarballObject>,
-    report: PersistReport,
-    unread: UnreadRuns,
-}
-
-impl Written {
-    fn of(planned: Planned, sequenced: Sequenced) -> Self {
-        let Sequenced { tarballs, data_bytes, failed, unread } = sequenced;
-        // An inode may fail more than once, with several of its parts.
-        let failed: BTreeSet<_> = failed.into_iter().chain(planned.failed).collect();
-        let n_failed = to_u64(failed.len());
-        assert!(n_failed <= planned.n_inodes, "only what was to be persisted can fail");
-        let report = PersistReport {
-            n_inodes: planned.n_inodes - n_failed,
-            data_bytes,
-            covered: planned.covered,
-            n_tarballs: to_u64(tarballs.len()),
-            tarball_bytes: tarballs.iter().map(|tarball| tarball.content.len_bytes).sum(),
-            failed: failed.into_iter().collect(),
-            unreadable: planned.unreadable,
-            ..PersistReport::default()
-        };
-        Self { tarballs, report, unread }
     }
 }

@@ -14,6 +14,7 @@ use tier_types::{Epoch, FileUpdate, Ino, MountedSnapshot, PortError, SnapshotId,
 
 use crate::format::claim::WriterToken;
 use crate::lost::LostRanges;
+use crate::read::link::StoredObject;
 
 /// What to persist.
 pub struct PersistRequest<'a> {
@@ -36,6 +37,11 @@ pub struct PersistRequest<'a> {
     pub updates: &'a mut dyn Iterator<Item = Result<FileUpdate, PortError>>,
     /// The log segments of its own transactions, which go into the archive as they are.
     pub segments: &'a mut dyn Iterator<Item = Result<OpenSegment, PortError>>,
+    /// No part has much more file data than this, and no tarball is longer: room may be short.
+    pub part_bytes_max: u64,
+    /// Is told of each tarball when it is durable, long before the snapshot is committed: it may be
+    /// uploaded meanwhile. Called on the thread that all tarballs pass, which it must not hold up.
+    pub on_sealed: &'a (dyn Fn(&StoredObject) + Sync),
     /// Where events and progress go.
     pub status: &'a dyn StatusSink,
     /// When this becomes true the work stops, with nothing committed.

@@ -204,6 +204,8 @@ impl Fixture {
             mounted: &mounted,
             updates: &mut updates.into_iter().map(Ok),
             segments: &mut segments(self.kvs.log(), range),
+            part_bytes_max: u64::MAX,
+            on_sealed: &|_| {},
             status: &self.sink,
             stop,
         })?;

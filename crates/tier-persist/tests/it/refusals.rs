@@ -131,6 +131,8 @@ fn persist(
         mounted,
         updates: &mut inos.iter().map(|ino| Ok(FileUpdate { ino: *ino, change: change() })),
         segments: &mut std::iter::empty(),
+        part_bytes_max: u64::MAX,
+        on_sealed: &|_| {},
         status: &NullSink,
         stop: &AtomicBool::new(false),
     })

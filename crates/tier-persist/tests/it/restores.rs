@@ -86,6 +86,8 @@ impl Store {
                 mounted: &mounted,
                 updates: &mut updates(changes, &self.failed).into_iter().map(Ok),
                 segments: &mut segments(self.kvs.log(), publication.range),
+                part_bytes_max: u64::MAX,
+                on_sealed: &|_| {},
                 status: &NullSink,
                 stop: &AtomicBool::new(false),
             })

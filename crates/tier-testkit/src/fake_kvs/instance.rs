@@ -122,6 +122,8 @@ impl MountedInstance for FakeKvs {
             resident_bytes,
             cold_bytes: sum(|run| run.state == ChunkState::Cold),
             lost_bytes: sum(|run| run.state == ChunkState::Lost),
+            // It has no limit, and keeps no account of what was done.
+            ..Usage::default()
         })
     }
 }

@@ -19,6 +19,7 @@
 //! and `Cancelled`. A store that cannot be reached is `Away` and never `Missing`: what is missing is
 //! made again, and what is away is waited for.
 
+mod cache;
 mod call;
 mod cloud;
 mod content;
@@ -29,6 +30,7 @@ mod object_store;
 mod staging;
 mod stored_content;
 
+pub use cache::{CacheStore, Dropped};
 pub use call::{Call, CallClass};
 pub use cloud::{CloudId, CloudPlace};
 pub use content::ObjectContent;

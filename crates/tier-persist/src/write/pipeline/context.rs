@@ -7,6 +7,7 @@ use crate::error::PersistError;
 use crate::format::keys::Keys;
 use crate::format::names::NameToken;
 use crate::format::tarball::identity::TarballIdentity;
+use crate::read::link::StoredObject;
 use crate::write::frame_builder::FrameBuilder;
 use crate::write::limits::Limits;
 use crate::write::options::PersistOptions;
@@ -22,6 +23,7 @@ pub(crate) struct Context<'a> {
     /// Of the names of all tarballs.
     pub(crate) token: NameToken,
     pub(crate) mounted: &'a dyn MountedSnapshot,
+    pub(crate) on_sealed: &'a (dyn Fn(&StoredObject) + Sync),
     pub(crate) status: &'a dyn StatusSink,
 }
 

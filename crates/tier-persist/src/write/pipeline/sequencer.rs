@@ -18,6 +18,7 @@ use super::payload::SealJob;
 use crate::error::PersistError;
 use crate::format::tarball::identity::TarballIdentity;
 use crate::format::tarball::row::TarballObject;
+use crate::read::link::StoredObject;
 use crate::write::frame_builder::{BuiltFrames, FrameBuilder};
 use crate::write::limits::TARBALLS_PENDING_MAX;
 use crate::write::member_data::{Cause, LostRun};
@@ -169,11 +170,13 @@ impl Sequencer<'_> {
             to_u64(self.result.tarballs.len()),
             "the parts of a snapshot are numbered from 0 without gaps"
         );
+        let name = tarball.object_name(self.identity.filesystem);
         self.context.status.report(Event::TarballSealed {
-            name: tarball.object_name(self.identity.filesystem).to_string(),
+            name: name.to_string(),
             bytes: tarball.content.len_bytes,
             n_members: tarball.n_members,
         })?;
+        (self.context.on_sealed)(&StoredObject { name, content: tarball.content });
         self.result.tarballs.push(tarball);
         Ok(())
     }

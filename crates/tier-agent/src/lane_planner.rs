@@ -1,0 +1,240 @@
+//! The lane planner: the schedule with a memory of what each lane was given and how it ended.
+//!
+//! It is handed the time and what was measured, and has no clock and no thread of its own, so that
+//! a test goes through days of it in microseconds.
+
+use std::time::Duration;
+
+use tier_types::{ErrorKind, HasKind, Usage};
+
+use crate::agent::Answer;
+use crate::decide::{
+    DueInputs, Failure, LaneMemory, Schedule, evict_is_due, persist_is_due, upload_is_due,
+};
+use crate::{Lane, Task};
+
+/// Says which tasks are due.
+#[derive(Debug)]
+pub(crate) struct LanePlanner {
+    schedule: Schedule,
+    lanes: [LaneMemory; 3],
+    /// A publication may not be persisted in full.
+    is_unfinished: bool,
+    /// A snapshot may not be safe.
+    is_pending: bool,
+    /// A pass may free what the last one could not.
+    may_evict: bool,
+}
+
+impl LanePlanner {
+    /// What an earlier process left unfinished is finished first; if there is nothing, that is no
+    /// work.
+    pub(crate) fn new(schedule: Schedule) -> Self {
+        let (is_unfinished, is_pending, may_evict) = (true, true, true);
+        Self { schedule, lanes: Default::default(), is_unfinished, is_pending, may_evict }
+    }
+
+    /// The tasks that are due, each of which counts as begun.
+    pub(crate) fn begin_due(&mut self, now: Duration, usage: Usage) -> Vec<(Lane, Task)> {
+        let inputs = DueInputs { now, usage };
+        if !self.schedule.marks.is_low(&usage.space) {
+            self.may_evict = true;
+        }
+        let mut due = Vec::new();
+        for lane in Lane::ALL {
+            let memory = self.memory(lane);
+            let (is_due, task) = match lane {
+                Lane::Persist => {
+                    let is_due =
+                        persist_is_due(&self.schedule, &inputs, memory, self.is_unfinished);
+                    (is_due, Task::Persist)
+                }
+                Lane::Upload => (upload_is_due(&inputs, memory, self.is_pending), Task::Upload),
+                Lane::Evict => {
+                    let is_due = evict_is_due(&self.schedule, &inputs, memory, self.may_evict);
+                    (is_due, Task::MakeRoom)
+                }
+            };
+            if is_due {
+                tracing::debug!(?lane, ?inputs, "a task is due");
+                self.begin(lane, now);
+                due.push((lane, task));
+            }
+        }
+        due
+    }
+
+    fn begin(&mut self, lane: Lane, now: Duration) {
+        self.memory_mut(lane).begin(now);
+        match lane {
+            // What comes while it is under way counts for the next one.
+            Lane::Persist => self.is_unfinished = false,
+            Lane::Upload => self.is_pending = false,
+            Lane::Evict => self.may_evict = false,
+        }
+    }
+
+    /// A task that was due ended.
+    pub(crate) fn ended(&mut self, lane: Lane, now: Duration, answer: &Answer, jitter: u16) {
+        let retry_interval = self.schedule.retry_interval;
+        let memory = self.memory_mut(lane);
+        assert!(memory.is_busy, "only a task that was begun ends");
+        match answer {
+            Ok(report) => {
+                memory.done();
+                self.may_evict |= !report.uploaded.is_empty();
+                self.is_pending |= lane == Lane::Persist;
+            }
+            Err(error) => {
+                let kind = error.kind();
+                // A pause or a stop on request is no failure, and what it left is due again.
+                if kind == ErrorKind::Cancelled {
+                    memory.done();
+                } else {
+                    memory.failed(now, &Failure { kind, jitter }, retry_interval);
+                }
+                match lane {
+                    // Also if a part of the snapshot is persisted.
+                    Lane::Persist => (self.is_unfinished, self.is_pending) = (true, true),
+                    // Some of it may be uploaded.
+                    Lane::Upload => (self.is_pending, self.may_evict) = (true, true),
+                    Lane::Evict => self.may_evict = true,
+                }
+            }
+        }
+    }
+
+    /// Whether space is to be freed.
+    pub(crate) fn is_low(&self, usage: &Usage) -> bool {
+        self.schedule.marks.is_low(&usage.space)
+    }
+
+    /// Until when a lane rests, if it does.
+    pub(crate) fn rests_until(&self, lane: Lane, now: Duration) -> Option<Duration> {
+        Some(self.memory(lane).rests_until).filter(|until| *until > now)
+    }
+
+    fn memory(&self, lane: Lane) -> &LaneMemory {
+        let [persist, upload, evict] = &self.lanes;
+        match lane {
+            Lane::Persist => persist,
+            Lane::Upload => upload,
+            Lane::Evict => evict,
+        }
+    }
+
+    fn memory_mut(&mut self, lane: Lane) -> &mut LaneMemory {
+        let [persist, upload, evict] = &mut self.lanes;
+        match lane {
+            Lane::Persist => persist,
+            Lane::Upload => upload,
+            Lane::Evict => evict,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tier_types::{Backlog, PortError, SnapshotId, SpaceUsage};
+
+    use super::*;
+    use crate::AgentReport;
+    use crate::decide::SpaceMarks;
+
+    const SCHEDULE: Schedule = Schedule {
+        snapshot_interval: Duration::from_mins(5),
+        snapshot_operations: 1000,
+        marks: SpaceMarks { high_percent: 80, low_percent: 60 },
+        retry_interval: Duration::from_mins(1),
+    };
+
+    fn usage(operations: u64, used_bytes: u64) -> Usage {
+        let space = SpaceUsage { used_bytes, limit_bytes: 1000, ..SpaceUsage::default() };
+        Usage { space, backlog: Backlog { operations, bytes: 1 }, ..Usage::default() }
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn away() -> Answer {
+        Err(PortError::new(ErrorKind::Away, "the cloud is away").into())
+    }
+
+    fn uploaded() -> AgentReport {
+        AgentReport { uploaded: vec![SnapshotId::new(1)], ..AgentReport::default() }
+    }
+
+    struct Planned(LanePlanner);
+
+    impl Planned {
+        /// Past what an earlier process may have left.
+        fn new() -> Self {
+            let mut planned = Self(LanePlanner::new(SCHEDULE));
+            assert_eq!(planned.due(0, 0, 0), [Lane::Persist, Lane::Upload]);
+            planned.ended(Lane::Persist, 0, &Ok(AgentReport::default()));
+            planned.ended(Lane::Upload, 0, &Ok(AgentReport::default()));
+            assert_eq!(planned.due(0, 0, 0), [Lane::Upload], "what was persisted");
+            planned.ended(Lane::Upload, 0, &Ok(AgentReport::default()));
+            planned
+        }
+
+        fn due(&mut self, seconds: u64, operations: u64, used_bytes: u64) -> Vec<Lane> {
+            let due = self.0.begin_due(at(seconds), usage(operations, used_bytes));
+            due.into_iter().map(|(lane, _)| lane).collect()
+        }
+
+        fn ended(&mut self, lane: Lane, seconds: u64, answer: &Answer) {
+            self.0.ended(lane, at(seconds), answer, u16::MAX);
+        }
+    }
+
+    #[test]
+    fn a_cloud_that_is_away_holds_up_neither_snapshots_nor_evictions() {
+        let mut planned = Planned::new();
+        let mut n_snapshots = 0;
+        for second in 1..3600 {
+            for lane in planned.due(second, 1, 900) {
+                n_snapshots += u64::from(lane == Lane::Persist);
+                let answer = if lane == Lane::Upload { away() } else { Ok(AgentReport::default()) };
+                planned.ended(lane, second, &answer);
+            }
+        }
+        assert!(n_snapshots > 10, "{n_snapshots}");
+        assert!(planned.0.lanes[1].n_failures > 50, "a minute between two attempts at most");
+    }
+
+    #[test]
+    fn a_pass_follows_what_became_safe() {
+        let mut planned = Planned::new();
+        assert_eq!(planned.due(10, 0, 900), [Lane::Evict]);
+        planned.ended(Lane::Evict, 10, &Ok(AgentReport::default()));
+        assert_eq!(planned.due(11, 0, 900), [], "it did not help");
+        planned.0.is_pending = true;
+        assert_eq!(planned.due(12, 0, 900), [Lane::Upload]);
+        planned.ended(Lane::Upload, 13, &Ok(uploaded()));
+        assert_eq!(planned.due(13, 0, 900), [Lane::Evict]);
+        planned.ended(Lane::Evict, 13, &Ok(AgentReport::default()));
+        assert_eq!(planned.due(14, 0, 500), [], "it helped");
+        assert_eq!(planned.due(15, 0, 900), [Lane::Evict], "and may again");
+    }
+
+    #[test]
+    fn what_a_stop_left_is_due_at_once() {
+        let mut planned = Planned::new();
+        assert_eq!(planned.due(400, 1, 0), [Lane::Persist]);
+        planned.ended(Lane::Persist, 401, &Err(crate::AgentError::Stopped));
+        assert_eq!(planned.due(401, 0, 0), [Lane::Persist, Lane::Upload]);
+    }
+
+    #[test]
+    fn what_is_uploaded_while_more_is_persisted_is_not_forgotten() {
+        let mut planned = Planned::new();
+        assert_eq!(planned.due(400, 1, 0), [Lane::Persist]);
+        planned.0.is_pending = true;
+        assert_eq!(planned.due(401, 0, 0), [Lane::Upload]);
+        planned.ended(Lane::Persist, 402, &Ok(AgentReport::default()));
+        planned.ended(Lane::Upload, 403, &Ok(uploaded()));
+        assert_eq!(planned.due(404, 0, 0), [Lane::Upload]);
+    }
+}

@@ -1,0 +1,103 @@
+//! Uploading beside persisting: each tarball goes up as soon as it is sealed, while the next one is
+//! written.
+//!
+//! What is put this way is put, compared and recorded like all other objects of the snapshot, whose
+//! upload finds it done. As long as the attempt lasts its local copy may be dropped, before the snapshot
+//! is even committed: that is how a part may have more data than the disk has room for. Should the
+//! attempt fail, what went up is of no use, and no manifest names it; nothing was evicted that lies in
+//! it.
+//!
+//! This is worth having and never needed. The first failure ends it for the attempt, whose snapshot is
+//! uploaded later as ever; and while the cloud is known to fail, none begins.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crossbeam_channel::{Receiver, unbounded};
+use tier_persist::StoredObject;
+use tier_status::StatusSink;
+use tier_types::{ErrorKind, HasKind, PortError, with_causes};
+
+use super::cloud_writer::CloudWriter;
+use super::context::{StageContext, StageSink};
+use crate::AgentError;
+
+/// Is told of each tarball that is sealed.
+pub(super) type OnSealed<'a> = &'a (dyn Fn(&StoredObject) + Sync);
+
+/// Does work that seals tarballs of one snapshot, which are uploaded meanwhile.
+pub(super) fn beside<T>(
+    context: &StageContext,
+    status: &StageSink<'_>,
+    stop: &AtomicBool,
+    work: impl FnOnce(OnSealed<'_>) -> Result<T, AgentError>,
+) -> Result<T, AgentError> {
+    let writer = CloudWriter::new(context, stop).filter(|writer| writer.place.is_some());
+    let Some(writer) = writer.filter(|_| !context.cloud_failed.load(Ordering::Relaxed)) else {
+        return work(&|_| {});
+    };
+    let (sealed, objects) = unbounded::<StoredObject>();
+    let local = context.ports.local.as_ref();
+    thread::scope(|scope| {
+        let upload = move || upload(&writer, status, &objects);
+        let builder = thread::Builder::new().name("tier-upload".into());
+        let uploading = builder.spawn_scoped(scope, upload).map_err(|source| {
+            PortError::new(ErrorKind::Failed, "cannot start a thread").with_source(source)
+        })?;
+        let done = work(&|object| {
+            local.copy_begins();
+            // The thread takes objects until this function ends.
+            if sealed.send(object.clone()).is_err() {
+                local.copy_ends();
+            }
+        });
+        drop(sealed);
+        if uploading.join().is_err() {
+            tracing::error!("a thread that uploads has panicked");
+        }
+        done
+    })
+}
+
+/// Uploads what is sealed, in order, until nothing more comes.
+fn upload(writer: &CloudWriter<'_>, status: &StageSink<'_>, objects: &Receiver<StoredObject>) {
+    let context = writer.context;
+    let local = context.ports.local.as_ref();
+    let mut has_failed = false;
+    let mut uploaded = Vec::new();
+    for object in objects {
+        if !has_failed {
+            match upload_one(writer, status, &object) {
+                Ok(()) => {
+                    local.spare(&object.name, object.content.len_bytes);
+                    uploaded.push(object.name);
+                }
+                Err(error) => {
+                    has_failed = true;
+                    if error.kind() != ErrorKind::Cancelled {
+                        context.cloud_failed.store(true, Ordering::Relaxed);
+                        let (name, error) = (&object.name, with_causes(&error));
+                        tracing::info!(%name, "not uploaded while persisting: {error}");
+                    }
+                }
+            }
+        }
+        // Whatever became of it: a writer may wait for its room.
+        local.copy_ends();
+    }
+    // From here on what is safe is spare, and nothing else.
+    for name in &uploaded {
+        local.keep(name);
+    }
+}
+
+fn upload_one(
+    writer: &CloudWriter<'_>,
+    status: &dyn StatusSink,
+    object: &StoredObject,
+) -> Result<(), AgentError> {
+    // Before anything goes up: a store that was replaced leaves no objects that nothing needs.
+    writer.check_not_fenced()?;
+    writer.put(object)?;
+    writer.report_pushed(object, status)
+}
