@@ -17,7 +17,6 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tier_log::Operation;
@@ -29,7 +28,7 @@ use crate::activity::{Activity, LastUses};
 use crate::freed::FreedSpace;
 use crate::open_files::OpenFiles;
 use crate::reaping::Reaping;
-use crate::space::{self, Disk, Permit, Purpose, Room, StatFs, StoreDisk, UsedElsewhere};
+use crate::space::{self, Disk, Purpose, Room, StatFs, StoreDisk, UsedElsewhere};
 use crate::store::{
     self, COOKIE_PARENT, Counters, Db, KvsSnapshot, OpenedStore, Segments, StoreReader,
     TableStatistics,
@@ -44,13 +43,6 @@ pub(crate) const ROWS_BYTES: u64 = 4096;
 
 /// Bytes of extents that no sync covers, from which on an operation syncs.
 const UNSYNCED_BYTES_MAX: u64 = 256 << 20;
-
-/// Rows that are deleted between two looks whether there is room.
-const REAP_ROWS_STEP: usize = 4000;
-
-/// How long what finds no room works off what was deleted before it is refused, where other
-/// operations wait for the same thread.
-const REAP_BRIEF: Duration = Duration::from_secs(1);
 
 /// Called with an inode whose data left the store or came back.
 pub type ResidencyListener = Box<dyn Fn(Ino) + Send + Sync>;
@@ -232,7 +224,7 @@ impl Core {
         let chunk_writer =
             ChunkWriter::new(Arc::clone(db.extent_files()), chunk_bytes, options.extent_bytes_min);
         let activity = Arc::<Activity>::default();
-        let room = Room::new(path, disk, Arc::clone(&activity), options.capacity_bytes);
+        let room = Room::new(path, disk, Arc::clone(&activity), options);
         let room = Arc::new(room);
         let last_ids = LastIds { xid: last, generation: last_generation };
         let (own_db, own_room) = (Arc::clone(&db), Arc::clone(&room));
@@ -325,65 +317,8 @@ impl Core {
         }
     }
 
-    /// Asks for room for a mutation, and waits for nothing. No lock may be held: what makes room must
-    /// not wait for an operation that waits for room.
-    pub(crate) fn admit(&self, purpose: Purpose, bytes: u64) -> Result<Permit<'_>, FsError> {
-        self.recover()?;
-        match self.room.admit(purpose, bytes) {
-            // What was removed or replaced a moment ago may be all that is missing.
-            Err(FsError::NoSpace(_)) if self.freed.give_back_for_room(&self.committer) => {
-                self.room.forget_look();
-                self.room.admit(purpose, bytes)
-            }
-            admitted => admitted,
-        }
-    }
-
-    /// Asks for room for a change that was decided by what was read since an epoch of the room.
-    pub(crate) fn admit_since(
-        &self,
-        epoch: u64,
-        purpose: Purpose,
-        bytes: u64,
-    ) -> Result<Permit<'_>, FsError> {
-        let permit = self.admit(purpose, bytes)?;
-        // The question itself may have opened the key-value store again. Its permit is of the new
-        // epoch then, so that the committer would take a change that was decided by the old
-        // database.
-        if permit.epoch() == Some(epoch) { Ok(permit) } else { Err(FsError::Reopened) }
-    }
-
-    /// Asks for room for what stays. If there is none, what was deleted and cut is worked off first,
-    /// as far as that goes within a moment: space of the dying is space that comes.
-    pub(crate) fn admit_growth(&self, bytes: u64) -> Result<Permit<'_>, FsError> {
-        self.admit_growth_within(REAP_BRIEF, bytes)
-    }
-
-    /// The same with a time.
-    pub(crate) fn admit_growth_within(
-        &self,
-        at_most: Duration,
-        bytes: u64,
-    ) -> Result<Permit<'_>, FsError> {
-        let begin = Instant::now();
-        loop {
-            let refused = match self.admit(Purpose::Growth, bytes) {
-                Err(refused @ FsError::NoSpace(_)) => refused,
-                admitted => return admitted,
-            };
-            let reaped = self.reap(REAP_ROWS_STEP);
-            // An error of the reaper is no answer to the question: there is no room, and that is
-            // said.
-            let reaped = reaped.inspect_err(|error| tracing::debug!(%error, "no space comes back"));
-            if !reaped.unwrap_or(false) || begin.elapsed() >= at_most {
-                return Err(refused);
-            }
-            self.room.forget_look();
-        }
-    }
-
     /// Opens the key-value store again, if an error of the disk made that necessary.
-    fn recover(&self) -> Result<(), FsError> {
+    pub(crate) fn recover(&self) -> Result<(), FsError> {
         if !self.committer.is_poisoned() {
             return Ok(());
         }

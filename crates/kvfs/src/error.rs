@@ -41,6 +41,9 @@ pub enum FsError {
     /// There is no room for it.
     #[error("no room: {0}")]
     NoSpace(&'static str),
+    /// The extended attributes of a file take as much as they may.
+    #[error("no room: {0}")]
+    XattrsFull(&'static str),
     /// An argument makes no sense.
     #[error("invalid argument: {0}")]
     Invalid(&'static str),
@@ -305,7 +308,7 @@ impl HasKind for FsError {
             Self::Log(error) => error.kind(),
             Self::Busy => ErrorKind::Busy,
             Self::Cold { .. } | Self::Contended { .. } | Self::Reopened => ErrorKind::Away,
-            Self::NoSpace(_) => ErrorKind::NoSpace,
+            Self::NoSpace(_) | Self::XattrsFull(_) => ErrorKind::NoSpace,
             Self::Extents { source, .. } => ErrorKind::of_io(source),
             Self::Interrupted => ErrorKind::Cancelled,
             // Answers to a question about names, "not found" among them, are no damage.

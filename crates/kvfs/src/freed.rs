@@ -79,6 +79,18 @@ impl FreedSpace {
         }
     }
 
+    /// The same when a snapshot was let go of, if something waits for that.
+    pub(crate) fn give_back_if_unpinned(&self, committer: &Committer) {
+        let Some(ended) = self.ended.try_lock() else { return };
+        let waits = |first: &Generation| !self.db.has_snapshot_before(first.next_snapshot);
+        if !ended.generations.front().is_some_and(waits) {
+            return;
+        }
+        if let Err(error) = self.give_back_steps(committer, ended, usize::MAX) {
+            tracing::warn!("space that a snapshot held does not come back: {error}");
+        }
+    }
+
     /// The same for an operation that was refused for want of room. Whether anything may have come
     /// back.
     pub(crate) fn give_back_for_room(&self, committer: &Committer) -> bool {

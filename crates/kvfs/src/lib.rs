@@ -24,6 +24,7 @@ mod sync;
 mod store;
 
 mod activity;
+mod admission;
 mod space;
 
 mod tx;

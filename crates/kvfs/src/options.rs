@@ -1,6 +1,7 @@
 //! Settings of a filesystem: data only, no components.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use tier_types::to_usize;
 
@@ -20,6 +21,10 @@ pub struct KvfsOptions {
     pub write_buffer_bytes: usize,
     /// What the store may take on its disk; 0 for all of the disk.
     pub capacity_bytes: u64,
+    /// From this share of what may be taken on, in percent, recalled data is not stored.
+    pub critical_percent: u8,
+    /// How long an operation waits for room at most, while something may make some.
+    pub room_wait: Duration,
     /// Contents of chunks of this many bytes and more lie in files of their own and not in the
     /// key-value store. They give all their space back if chunks are multiples of 4 KiB.
     pub extent_bytes_min: usize,
@@ -32,6 +37,8 @@ impl Default for KvfsOptions {
             cache_bytes: 32 << 20,
             write_buffer_bytes: 48 << 20,
             capacity_bytes: 0,
+            critical_percent: 95,
+            room_wait: Duration::from_mins(5),
             extent_bytes_min: 16 << 10,
         }
     }

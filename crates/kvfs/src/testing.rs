@@ -52,7 +52,7 @@ pub(crate) fn committer(db: &Arc<Db>, clock: Arc<dyn Clock>) -> Committer {
 /// The room of an empty store, on the disk of the tests.
 pub(crate) fn room(db: &Arc<Db>) -> Room {
     let disk = Box::new(StoreDisk::new(Arc::clone(db), None));
-    Room::new(db.path(), disk, Arc::default(), 0)
+    Room::new(db.path(), disk, Arc::default(), &options())
 }
 
 /// A filesystem without an archive.

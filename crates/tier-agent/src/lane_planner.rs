@@ -9,7 +9,8 @@ use tier_types::{ErrorKind, HasKind, Usage};
 
 use crate::agent::Answer;
 use crate::decide::{
-    DueInputs, Failure, LaneMemory, Schedule, evict_is_due, persist_is_due, upload_is_due,
+    DueInputs, Failure, LaneMemory, RoomOutlook, Schedule, Unpersisted, evict_is_due,
+    persist_is_due, room_may_come, upload_is_due,
 };
 use crate::{Lane, Task};
 
@@ -18,8 +19,7 @@ use crate::{Lane, Task};
 pub(crate) struct LanePlanner {
     schedule: Schedule,
     lanes: [LaneMemory; 3],
-    /// A publication may not be persisted in full.
-    is_unfinished: bool,
+    unpersisted: Unpersisted,
     /// A snapshot may not be safe.
     is_pending: bool,
     /// A pass may free what the last one could not.
@@ -30,8 +30,13 @@ impl LanePlanner {
     /// What an earlier process left unfinished is finished first; if there is nothing, that is no
     /// work.
     pub(crate) fn new(schedule: Schedule) -> Self {
-        let (is_unfinished, is_pending, may_evict) = (true, true, true);
-        Self { schedule, lanes: Default::default(), is_unfinished, is_pending, may_evict }
+        Self {
+            schedule,
+            lanes: Default::default(),
+            unpersisted: Unpersisted::Left,
+            is_pending: true,
+            may_evict: true,
+        }
     }
 
     /// The tasks that are due, each of which counts as begun.
@@ -45,8 +50,7 @@ impl LanePlanner {
             let memory = self.memory(lane);
             let (is_due, task) = match lane {
                 Lane::Persist => {
-                    let is_due =
-                        persist_is_due(&self.schedule, &inputs, memory, self.is_unfinished);
+                    let is_due = persist_is_due(&self.schedule, &inputs, memory, self.unpersisted);
                     (is_due, Task::Persist)
                 }
                 Lane::Upload => (upload_is_due(&inputs, memory, self.is_pending), Task::Upload),
@@ -68,7 +72,7 @@ impl LanePlanner {
         self.memory_mut(lane).begin(now);
         match lane {
             // What comes while it is under way counts for the next one.
-            Lane::Persist => self.is_unfinished = false,
+            Lane::Persist => self.unpersisted = Unpersisted::Nothing,
             Lane::Upload => self.is_pending = false,
             Lane::Evict => self.may_evict = false,
         }
@@ -95,7 +99,12 @@ impl LanePlanner {
                 }
                 match lane {
                     // Also if a part of the snapshot is persisted.
-                    Lane::Persist => (self.is_unfinished, self.is_pending) = (true, true),
+                    Lane::Persist => {
+                        let is_full = kind == ErrorKind::NoSpace;
+                        self.unpersisted =
+                            if is_full { Unpersisted::NoRoom } else { Unpersisted::Left };
+                        self.is_pending = true;
+                    }
                     // Some of it may be uploaded.
                     Lane::Upload => (self.is_pending, self.may_evict) = (true, true),
                     Lane::Evict => self.may_evict = true,
@@ -107,6 +116,17 @@ impl LanePlanner {
     /// Whether space is to be freed.
     pub(crate) fn is_low(&self, usage: &Usage) -> bool {
         self.schedule.marks.is_low(&usage.space)
+    }
+
+    /// Whether room may come.
+    pub(crate) fn room_may_come(&self, now: Duration, usage: Usage) -> bool {
+        let outlook = RoomOutlook {
+            is_busy: self.lanes.iter().any(|lane| lane.is_busy),
+            unpersisted: self.unpersisted,
+            is_pending: self.is_pending,
+            may_evict: self.may_evict && self.is_low(&usage),
+        };
+        room_may_come(&DueInputs { now, usage }, &outlook)
     }
 
     /// Until when a lane rests, if it does.

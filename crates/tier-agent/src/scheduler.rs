@@ -211,6 +211,8 @@ impl Shared {
                 self.take(&mut planner, start.elapsed(), event);
             }
         }
+        // Nothing makes room any more unasked.
+        instance.expect_room(false);
         // The lanes look at their tokens, and the agent is not let go of while one works for it.
         while !self.state.lock().is_at_rest() {
             let Ok(event) = events.recv() else { return };
@@ -232,6 +234,7 @@ impl Shared {
                 return None;
             }
             if state.status.paused {
+                instance.expect_room(false);
                 return Some(LOOK_INTERVAL);
             }
         }
@@ -245,6 +248,7 @@ impl Shared {
         for (lane, task) in planner.begin_due(now, usage) {
             self.give(agent, lane, task);
         }
+        instance.expect_room(planner.room_may_come(now, usage));
         let is_low = planner.is_low(&usage);
         Some(if is_low { LOOK_INTERVAL_LOW } else { LOOK_INTERVAL })
     }

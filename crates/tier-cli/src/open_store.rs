@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kvfs::{Core, FsError, Kvfs, KvfsOptions, Reaper};
@@ -193,6 +194,8 @@ pub(crate) fn kvfs_options(config: &Config) -> KvfsOptions {
         cache_bytes: config.memory.kvs_cache,
         write_buffer_bytes: config.memory.kvs_write_buffer,
         capacity_bytes: config.space.capacity_bytes,
+        critical_percent: config.space.critical_percent,
+        room_wait: Duration::from_secs(config.space.stall_seconds),
         ..KvfsOptions::default()
     }
 }

@@ -215,6 +215,10 @@ pub struct Space {
     pub high_percent: u8,
     /// Until no more than this is.
     pub low_percent: u8,
+    /// Recalled data is not stored when more than this is used.
+    pub critical_percent: u8,
+    /// An operation that finds no room waits so long at most, while some may be made.
+    pub stall_seconds: u64,
 }
 
 impl Space {
@@ -226,7 +230,13 @@ impl Space {
 
 impl Default for Space {
     fn default() -> Self {
-        Self { capacity_bytes: 0, high_percent: 85, low_percent: 70 }
+        Self {
+            capacity_bytes: 0,
+            high_percent: 85,
+            low_percent: 70,
+            critical_percent: 95,
+            stall_seconds: 300,
+        }
     }
 }
 
@@ -336,8 +346,11 @@ impl Config {
             (
                 // The scheduler relies on this order: it asserts that freeing ends below its
                 // beginning.
-                space.low_percent <= space.high_percent && space.high_percent <= 100,
-                "space.low_percent must not be above space.high_percent, nor that above 100",
+                space.low_percent <= space.high_percent
+                    && space.high_percent <= space.critical_percent
+                    && space.critical_percent <= 100,
+                "space.low_percent must not be above space.high_percent, nor that above \
+                 space.critical_percent, nor that above 100",
             ),
         ];
         rules.iter().find(|(holds, _)| !holds).map(|(_, problem)| *problem)

@@ -266,6 +266,12 @@ pub trait MountedInstance: Send + Sync {
         runs: &mut dyn Iterator<Item = Result<ChunkRun, PortError>>,
     ) -> Result<(), PortError>;
 
+    /// Says whether something may make room: while it may, operations that find none wait, for as long
+    /// as the filesystem has them wait. A filesystem in which none waits has no use for it.
+    fn expect_room(&self, is_expected: bool) {
+        let _ = is_expected;
+    }
+
     /// What is taken up.
     fn usage(&self) -> Result<Usage, PortError>;
 

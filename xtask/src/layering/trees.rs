@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["store"],
             &["activity", "space"],
             &["tx"],
-            &["core", "freed", "open_files", "reaping", "unsynced"],
+            &["admission", "core", "freed", "open_files", "reaping", "unsynced"],
             &["ops"],
             &["reaper", "tier"],
             &["check"],

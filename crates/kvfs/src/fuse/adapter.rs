@@ -21,7 +21,7 @@ use fuser::{
 use tier_types::{ByteRange, FileKind, to_usize};
 
 use super::answer;
-use super::convert::{self, errno, errno_by_ino};
+use super::convert::{self, EntryName, errno, errno_by_ino, strips};
 use super::handles::Handles;
 use super::notices::Notices;
 use super::syncing::Syncing;
@@ -31,14 +31,21 @@ use crate::Kvfs;
 use crate::ops::{Blocking, Caller, FilePosition, SetAttr, XattrMode};
 
 const WRITE_BYTES_MAX: u32 = 1 << 20;
-const N_BACKGROUND_MAX: u16 = 64;
+/// Requests that the kernel has under way beside those that its callers wait for: what it writes back,
+/// and what it reads ahead. Writes may wait for room, and must not take the places of reads; their number
+/// is bounded by the pages that the kernel lets be dirty.
+const N_BACKGROUND_MAX: u16 = 4096;
+/// From so many on it reads ahead no more than it must.
+const N_BACKGROUND_CONGESTED: u16 = 48;
 
 /// The filesystem as the library wants it.
 pub(super) struct Adapter {
     pub(super) fs: Arc<Kvfs>,
-    pub(super) files: Handles,
+    pub(super) files: Arc<Handles>,
     pub(super) waiting: Waiting,
-    /// Apart from those, because they wait until data is written, which may wait there.
+    /// Apart from those: reads go on while all that needs room waits for it.
+    pub(super) growing: Waiting,
+    /// Apart from all of those, because they wait until data is written, which may wait there.
     pub(super) seeking: Waiting,
     pub(super) syncing: Syncing,
     pub(super) notices: Arc<Notices>,
@@ -65,6 +72,7 @@ impl Filesystem for Adapter {
         let _ = config.set_max_write(WRITE_BYTES_MAX);
         let _ = config.set_max_readahead(WRITE_BYTES_MAX);
         let _ = config.set_max_background(N_BACKGROUND_MAX);
+        let _ = config.set_congestion_threshold(N_BACKGROUND_CONGESTED);
         Ok(())
     }
 
@@ -142,7 +150,8 @@ impl Filesystem for Adapter {
         tracing::trace!(%parent, ?name, mode, "mknod");
         match convert::node_kind(mode, rdev) {
             Some(kind) => {
-                self.made(reply, self.make(req, parent, name, kind, mode, umask));
+                let node = Self::new_node(req, kind, mode, umask);
+                self.make(req, parent, name, node, reply);
             }
             None => reply.error(Errno::EINVAL),
         }
@@ -158,7 +167,8 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         tracing::trace!(%parent, ?name, mode, "mkdir");
-        self.made(reply, self.make(req, parent, name, FileKind::Directory, mode, umask));
+        let node = Self::new_node(req, FileKind::Directory, mode, umask);
+        self.make(req, parent, name, node, reply);
     }
 
     fn symlink(
@@ -171,7 +181,8 @@ impl Filesystem for Adapter {
     ) {
         tracing::trace!(%parent, ?link_name, "symlink");
         let kind = FileKind::Symlink(target.as_os_str().as_bytes().to_vec());
-        self.made(reply, self.make(req, parent, link_name, kind, 0o777, 0));
+        let node = Self::new_node(req, kind, 0o777, 0);
+        self.make(req, parent, link_name, node, reply);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -188,7 +199,7 @@ impl Filesystem for Adapter {
 
     fn rename(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -197,25 +208,21 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         tracing::trace!(%parent, ?name, %newparent, ?newname, ?flags, "rename");
-        answer::named(reply, self.move_name(parent, name, newparent, newname, flags));
+        let from = EntryName { parent, name };
+        let to = EntryName { parent: newparent, name: newname };
+        self.move_name(req, from, to, flags, reply);
     }
 
     fn link(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         newparent: INodeNo,
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
         tracing::trace!(%ino, %newparent, ?newname, "link");
-        match convert::name(newname) {
-            Ok(name) => {
-                let linked = self.fs.link(convert::ino(ino), convert::ino(newparent), &name);
-                answer::entry(reply, &self.fs, linked);
-            }
-            Err(error) => reply.error(error),
-        }
+        self.make_link(req, ino, newparent, newname, reply);
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -239,13 +246,8 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         tracing::trace!(%parent, ?name, mode, "create");
-        match self.make_open(req, parent, name, mode, umask, OpenFlags(flags)) {
-            Ok((attr, number)) => {
-                let cached = FopenFlags::FOPEN_KEEP_CACHE;
-                reply.created(&answer::REMEMBER, &attr, answer::GENERATION, number, cached);
-            }
-            Err(error) => reply.error(error),
-        }
+        let node = Self::new_node(req, FileKind::Regular, mode, umask);
+        self.make_open(req, parent, name, node, OpenFlags(flags), reply);
     }
 
     fn read(
@@ -402,7 +404,9 @@ impl Filesystem for Adapter {
             _ => XattrMode::Set,
         };
         let caller = Caller { uid: req.uid(), gid: req.gid() };
-        answer::empty(reply, self.fs.setxattr_as(caller, ino, name, value, mode));
+        let (name, value) = (name.to_vec(), value.to_vec());
+        let set = move |fs: &Kvfs| fs.setxattr_as(caller, ino, &name, &value, mode);
+        self.answer_growth(req, reply, set, answer::empty);
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -477,10 +481,13 @@ impl Filesystem for Adapter {
         tracing::trace!(%ino_in, offset_in, %ino_out, offset_out, len, "copy_file_range");
         let from = FilePosition { ino: convert::ino(ino_in), offset: offset_in };
         let to = FilePosition { ino: convert::ino(ino_out), offset: offset_out };
-        if let Err(error) = self.strip_for(req, to.ino) {
-            return reply.error(errno_by_ino(&error));
-        }
-        let copy = move |fs: &Kvfs, blocking: Blocking<'_>| fs.copy_range(blocking, from, to, len);
+        let strip = strips(req);
+        let copy = move |fs: &Kvfs, blocking: Blocking<'_>| {
+            if strip {
+                fs.strip_privileges(to.ino)?;
+            }
+            fs.copy_range(blocking, from, to, len)
+        };
         self.answer(req, reply, copy, answer::written);
     }
 }

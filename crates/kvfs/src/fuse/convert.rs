@@ -34,6 +34,19 @@ pub(super) fn name(name: &OsStr) -> Result<FileName, Errno> {
     FileName::new(bytes).ok_or(error)
 }
 
+/// An entry as the kernel names it.
+#[derive(Clone, Copy)]
+pub(super) struct EntryName<'a> {
+    pub(super) parent: INodeNo,
+    pub(super) name: &'a OsStr,
+}
+
+/// The kernel leaves it to the filesystem to take set-id bits off where a user other than root changes
+/// data by another way than a write.
+pub(super) fn strips(req: &fuser::Request) -> bool {
+    req.uid() != 0
+}
+
 /// What the kernel gets for an error. Those that are no answer to a question but trouble are
 /// logged, because the number alone does not say what is wrong.
 pub(super) fn errno(error: &FsError) -> Errno {
@@ -45,7 +58,9 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::NotEmpty => Errno::ENOTEMPTY,
         FsError::TooLong(_) => Errno::ENAMETOOLONG,
         FsError::TooLarge(_) => Errno::EFBIG,
-        FsError::NoSpace(_) | FsError::Store { kind: ErrorKind::NoSpace, .. } => Errno::ENOSPC,
+        FsError::NoSpace(_)
+        | FsError::XattrsFull(_)
+        | FsError::Store { kind: ErrorKind::NoSpace, .. } => Errno::ENOSPC,
         FsError::Invalid(_) => Errno::EINVAL,
         FsError::TooManyLinks => Errno::EMLINK,
         FsError::NoXattr => Errno::ENODATA,

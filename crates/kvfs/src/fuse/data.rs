@@ -11,8 +11,8 @@ use tier_types::{ByteRange, Ino, to_u64};
 
 use super::adapter::Adapter;
 use super::answer;
-use super::convert::{errno, errno_by_ino};
-use super::waiting::Reply;
+use super::convert::{errno, strips};
+use super::waiting::{Reply, WaitingCaller};
 use crate::ops::{Blocking, FilePosition};
 use crate::{Core, FsError, Kvfs};
 
@@ -28,7 +28,7 @@ const SEEK_DATA: i32 = 3;
 const SEEK_HOLE: i32 = 4;
 
 impl Adapter {
-    /// Does what may need evicted data: at once if it does not, else on a thread that waits.
+    /// Does what may need evicted data or room: at once if it does not, else on a thread that waits.
     pub(super) fn answer<R: Reply, T: 'static>(
         &self,
         req: &Request,
@@ -40,13 +40,55 @@ impl Adapter {
         match operation(&self.fs, Blocking::NonBlocking) {
             Err(FsError::Cold { .. }) => {
                 let fs = Arc::clone(&self.fs);
-                let work = move |is_wanted: &dyn Fn() -> bool| {
-                    operation(&fs, Blocking::Cancellable(is_wanted))
+                let work = move |caller: &dyn WaitingCaller| {
+                    operation(&fs, Blocking::Cancellable(&|| caller.claim()))
                 };
                 self.waiting.submit(req.pid(), reply, work, reply_with);
             }
+            Err(FsError::NoSpace(_)) if self.fs.room_may_come() => {
+                self.answer_with_room(req, reply, operation, reply_with);
+            }
             done => reply_with(reply, done),
         }
+    }
+
+    /// Does what found no room when there is some.
+    fn answer_with_room<R: Reply, T: 'static>(
+        &self,
+        req: &Request,
+        reply: R,
+        operation: impl Fn(&Kvfs, Blocking<'_>) -> Result<T, FsError> + Send + 'static,
+        reply_with: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
+    ) {
+        let fs = Arc::clone(&self.fs);
+        let work = move |caller: &dyn WaitingCaller| {
+            let claim = || caller.claim();
+            fs.wait_for_room(&|| !caller.is_gone(), &mut || {
+                operation(&fs, Blocking::Cancellable(&claim))
+            })
+        };
+        self.growing.submit(req.pid(), reply, work, reply_with);
+    }
+
+    /// Does what needs room for a few rows, and is done at once if it finds it.
+    pub(super) fn answer_growth<R: Reply, T: 'static>(
+        &self,
+        req: &Request,
+        reply: R,
+        operation: impl Fn(&Kvfs) -> Result<T, FsError> + Send + 'static,
+        reply_with: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
+    ) {
+        let in_turn = move |fs: &Kvfs, blocking: Blocking<'_>| {
+            if let Blocking::Cancellable(claim) = blocking {
+                // Such an operation cannot be cancelled half way: so only when there is room.
+                fs.check_growth()?;
+                if !claim() {
+                    return Err(FsError::Interrupted);
+                }
+            }
+            operation(fs)
+        };
+        self.answer(req, reply, in_turn, reply_with);
     }
 
     /// A write; the kernel's buffer is copied only if it has to wait.
@@ -59,23 +101,29 @@ impl Adapter {
         reply: ReplyWrite,
     ) {
         let FilePosition { ino, offset } = at;
+        let len = to_u64(data.len());
         // Privileges go before the data comes: a crash between the two must not leave new content
         // that runs with the old set-id bits.
-        let stripped = if strip { self.fs.strip_privileges(ino) } else { Ok(()) };
-        if let Err(error) = stripped {
-            return reply.error(errno_by_ino(&error));
-        }
-        let len = to_u64(data.len());
-        match self.fs.write_with(Blocking::NonBlocking, ino, offset, data) {
+        let write = move |fs: &Kvfs, blocking: Blocking<'_>, data: &[u8]| {
+            if strip {
+                fs.strip_privileges(ino)?;
+            }
+            fs.write_with(blocking, ino, offset, data).map(|()| len)
+        };
+        match write(&self.fs, Blocking::NonBlocking, data) {
             Err(FsError::Cold { .. }) => {
                 let (fs, data) = (Arc::clone(&self.fs), data.to_vec());
-                let work = move |is_wanted: &dyn Fn() -> bool| {
-                    let blocking = Blocking::Cancellable(is_wanted);
-                    fs.write_with(blocking, ino, offset, &data).map(|()| len)
+                let work = move |caller: &dyn WaitingCaller| {
+                    write(&fs, Blocking::Cancellable(&|| caller.claim()), &data)
                 };
                 self.waiting.submit(req.pid(), reply, work, answer::written);
             }
-            done => answer::written(reply, done.map(|()| len)),
+            Err(FsError::NoSpace(_)) if self.fs.room_may_come() => {
+                let data = data.to_vec();
+                let operation = move |fs: &Kvfs, blocking: Blocking<'_>| write(fs, blocking, &data);
+                self.answer_with_room(req, reply, operation, answer::written);
+            }
+            done => answer::written(reply, done),
         }
     }
 
@@ -94,23 +142,20 @@ impl Adapter {
         if !known {
             return reply.error(Errno::EOPNOTSUPP);
         }
-        if let Err(error) = self.strip_for(req, ino) {
-            return reply.error(errno_by_ino(&error));
-        }
+        let strip = strips(req);
         let ByteRange { offset, len } = range;
-        let operation = move |fs: &Kvfs, blocking: Blocking<'_>| match asked {
-            PUNCH_HOLE => fs.punch_hole_with(blocking, ino, offset, len),
-            ZERO_RANGE => fs.zero_range(blocking, ino, range, keep_size),
-            _ if keep_size => Ok(()),
-            _ => fs.allocate(ino, offset, len),
+        let operation = move |fs: &Kvfs, blocking: Blocking<'_>| {
+            if strip {
+                fs.strip_privileges(ino)?;
+            }
+            match asked {
+                PUNCH_HOLE => fs.punch_hole_with(blocking, ino, offset, len),
+                ZERO_RANGE => fs.zero_range(blocking, ino, range, keep_size),
+                _ if keep_size => Ok(()),
+                _ => fs.allocate(ino, offset, len),
+            }
         };
         self.answer(req, reply, operation, answer::empty);
-    }
-
-    /// The kernel leaves it to the filesystem to take set-id bits off where a user other than root
-    /// changes data by another way than a write.
-    pub(super) fn strip_for(&self, req: &Request, ino: Ino) -> Result<(), FsError> {
-        if req.uid() == 0 { Ok(()) } else { self.fs.strip_privileges(ino) }
     }
 
     pub(super) fn seek(
@@ -132,7 +177,7 @@ impl Adapter {
         }
         // The kernel does not send what it holds back before it asks; so it is told to.
         let (fs, notices) = (Arc::clone(&self.fs), Arc::clone(&self.notices));
-        let work = move |_: &dyn Fn() -> bool| {
+        let work = move |_: &dyn WaitingCaller| {
             notices.drop_pages(ino);
             seek(&fs, ino, from)
         };

@@ -16,6 +16,25 @@ pub(super) trait Reply: Send + 'static {
     fn interrupted(self);
 }
 
+/// The caller of a deferred request, as the thread that works for it sees it.
+pub(super) trait WaitingCaller {
+    /// Whether the answer is still wanted; from now on the caller cannot be interrupted.
+    fn claim(&self) -> bool;
+
+    /// Whether the caller was interrupted.
+    fn is_gone(&self) -> bool;
+}
+
+impl<R: Reply> WaitingCaller for Deferred<R> {
+    fn claim(&self) -> bool {
+        self.claim()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.is_answered()
+    }
+}
+
 /// An answer that is owed.
 pub(super) struct Deferred<R>(Mutex<State<R>>);
 

@@ -35,7 +35,6 @@ use tier_types::{FileName, Ino, Persisted};
 
 use crate::Kvfs;
 use adapter::Adapter;
-use handles::Handles;
 use notices::Notices;
 use syncing::Syncing;
 use tier_xattrs::TierXattrs;
@@ -81,8 +80,9 @@ impl Mount {
         let notices = Arc::new(Notices::default());
         let adapter = Adapter {
             fs: Arc::clone(fs),
-            files: Handles::default(),
+            files: Arc::default(),
             waiting: Waiting::start(options.n_waiting)?,
+            growing: Waiting::start(options.n_waiting)?,
             seeking: Waiting::start(N_SEEKING)?,
             syncing: Syncing::start(Arc::clone(fs))?,
             notices: Arc::clone(&notices),

@@ -1,13 +1,17 @@
 //! Requests about names and attributes.
 
 use std::ffi::OsStr;
+use std::sync::Arc;
 
-use fuser::{Errno, FileHandle, INodeNo, OpenFlags, RenameFlags, ReplyAttr, ReplyEntry, Request};
-use tier_types::{FileAttr, FileKind, Ino};
+use fuser::{
+    Errno, FopenFlags, INodeNo, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyEmpty,
+    ReplyEntry, Request,
+};
+use tier_types::{FileKind, Ino};
 
 use super::adapter::Adapter;
 use super::answer;
-use super::convert::{self, errno, errno_by_ino};
+use super::convert::{self, EntryName, errno, errno_by_ino};
 use crate::ops::{Blocking, DirEntry, EntryRef, NewNode, RenameMode, SetAttr};
 use crate::{FsError, Kvfs};
 
@@ -34,26 +38,27 @@ impl Adapter {
         req: &Request,
         parent: INodeNo,
         name: &OsStr,
-        kind: FileKind,
-        mode: u32,
-        umask: u32,
-    ) -> Result<FileAttr, Errno> {
-        let name = convert::name(name)?;
-        let node = NewNode {
+        node: NewNode,
+        reply: ReplyEntry,
+    ) {
+        let name = match convert::name(name) {
+            Ok(name) => name,
+            Err(error) => return reply.error(error),
+        };
+        let parent = convert::ino(parent);
+        let make = move |fs: &Kvfs| fs.create_node(parent, &name, &node);
+        let fs = Arc::clone(&self.fs);
+        self.answer_growth(req, reply, make, move |reply, made| answer::entry(reply, &fs, made));
+    }
+
+    /// What a caller wants to be made.
+    pub(super) fn new_node(req: &Request, kind: FileKind, mode: u32, umask: u32) -> NewNode {
+        NewNode {
             kind,
             mode: convert::mode(mode),
             uid: req.uid(),
             gid: req.gid(),
             inherit: Some(convert::mode(umask)),
-        };
-        let made = self.fs.create_node(convert::ino(parent), &name, &node);
-        made.map_err(|error| errno(&error))
-    }
-
-    pub(super) fn made(&self, reply: ReplyEntry, made: Result<FileAttr, Errno>) {
-        match made {
-            Ok(attr) => answer::entry(reply, &self.fs, Ok(attr)),
-            Err(error) => reply.error(error),
         }
     }
 
@@ -62,36 +67,79 @@ impl Adapter {
         req: &Request,
         parent: INodeNo,
         name: &OsStr,
-        mode: u32,
-        umask: u32,
+        node: NewNode,
         flags: OpenFlags,
-    ) -> Result<(fuser::FileAttr, FileHandle), Errno> {
-        let attr = self.make(req, parent, name, FileKind::Regular, mode, umask)?;
-        // Another caller may remove it between the two: then the answer is that it is gone.
-        let file = self.fs.open_handle(attr.ino);
-        let opened = file.and_then(|file| Ok((answer::kernel_attr(&self.fs, &attr)?, file)));
-        let (attr, file) = opened.map_err(|error| errno_by_ino(&error))?;
-        Ok((attr, self.files.insert(file, flags)))
+        reply: ReplyCreate,
+    ) {
+        let name = match convert::name(name) {
+            Ok(name) => name,
+            Err(error) => return reply.error(error),
+        };
+        let parent = convert::ino(parent);
+        let make = move |fs: &Kvfs| fs.create_node(parent, &name, &node);
+        let (fs, files) = (Arc::clone(&self.fs), Arc::clone(&self.files));
+        self.answer_growth(req, reply, make, move |reply, made| {
+            let attr = match made {
+                Ok(attr) => attr,
+                Err(error) => return reply.error(errno(&error)),
+            };
+            // Another caller may remove it between the two: then the answer is that it is gone.
+            let file = fs.open_handle(attr.ino);
+            match file.and_then(|file| Ok((answer::kernel_attr(&fs, &attr)?, file))) {
+                Ok((attr, file)) => {
+                    let number = files.insert(file, flags);
+                    let cached = FopenFlags::FOPEN_KEEP_CACHE;
+                    reply.created(&answer::REMEMBER, &attr, answer::GENERATION, number, cached);
+                }
+                Err(error) => reply.error(errno_by_ino(&error)),
+            }
+        });
     }
 
     pub(super) fn move_name(
         &self,
-        parent: INodeNo,
-        name: &OsStr,
-        newparent: INodeNo,
-        newname: &OsStr,
+        req: &Request,
+        from: EntryName<'_>,
+        to: EntryName<'_>,
         flags: RenameFlags,
-    ) -> Result<Result<(), FsError>, Errno> {
+        reply: ReplyEmpty,
+    ) {
         let mode = match flags {
             flags if flags.is_empty() => RenameMode::Replace,
             RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
             RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
-            _ => return Err(Errno::EINVAL),
+            _ => return reply.error(Errno::EINVAL),
         };
-        let (name, newname) = (convert::name(name)?, convert::name(newname)?);
-        let from = EntryRef::new(convert::ino(parent), &name);
-        let to = EntryRef::new(convert::ino(newparent), &newname);
-        Ok(self.fs.rename(from, to, mode))
+        let (name, new_name) = match (convert::name(from.name), convert::name(to.name)) {
+            (Ok(name), Ok(new_name)) => (name, new_name),
+            (Err(error), _) | (_, Err(error)) => return reply.error(error),
+        };
+        let (parent, new_parent) = (convert::ino(from.parent), convert::ino(to.parent));
+        let rename = move |fs: &Kvfs| {
+            let from = EntryRef::new(parent, &name);
+            fs.rename(from, EntryRef::new(new_parent, &new_name), mode)
+        };
+        self.answer_growth(req, reply, rename, |reply, done| answer::named(reply, Ok(done)));
+    }
+
+    pub(super) fn make_link(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        parent: INodeNo,
+        name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let name = match convert::name(name) {
+            Ok(name) => name,
+            Err(error) => return reply.error(error),
+        };
+        let (ino, parent) = (convert::ino(ino), convert::ino(parent));
+        let link = move |fs: &Kvfs| fs.link(ino, parent, &name);
+        let fs = Arc::clone(&self.fs);
+        self.answer_growth(req, reply, link, move |reply, linked| {
+            answer::entry(reply, &fs, linked);
+        });
     }
 
     pub(super) fn set_attributes(

@@ -40,7 +40,7 @@ use std::time::Duration;
 use fuser::Errno;
 use parking_lot::{Condvar, Mutex};
 
-pub(super) use super::deferred::Reply;
+pub(super) use super::deferred::{Reply, WaitingCaller};
 
 use super::deferred::{Deferred, Owed};
 use super::pool::Pool;
@@ -60,8 +60,10 @@ macro_rules! replies {
 
 replies!(
     fuser::ReplyAttr,
+    fuser::ReplyCreate,
     fuser::ReplyData,
     fuser::ReplyEmpty,
+    fuser::ReplyEntry,
     fuser::ReplyLseek,
     fuser::ReplyWrite
 );
@@ -119,13 +121,13 @@ impl Waiting {
     }
 
     /// Has `work` done, which may take long, and `answer` called with what came of it, unless the
-    /// thread that waits is killed before. `work` is given the question whether it is still wanted;
-    /// once it has asked, it is waited for.
+    /// thread that waits is killed before. `work` is given the caller; once it has claimed the answer,
+    /// it is waited for.
     pub(super) fn submit<R: Reply, T: 'static>(
         &self,
         thread_id: u32,
         reply: R,
-        work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
+        work: impl FnOnce(&dyn WaitingCaller) -> T + Send + 'static,
         answer: impl FnOnce(R, T) + Send + 'static,
     ) {
         let deferred = Arc::new(Deferred::new(reply));
@@ -137,7 +139,7 @@ impl Waiting {
             if owed.0.is_answered() {
                 return;
             }
-            let done = work(&|| owed.0.claim());
+            let done = work(owed.0.as_ref());
             if let Some(reply) = owed.0.take() {
                 answer(reply, done);
             }
@@ -244,7 +246,7 @@ mod tests {
         let (answers, answered) = std::sync::mpsc::channel();
         for number in 0..10 {
             let answers = answers.clone();
-            let work = move |is_wanted: &dyn Fn() -> bool| (number, is_wanted());
+            let work = move |caller: &dyn WaitingCaller| (number, caller.claim());
             waiting.submit(0, Said::default(), work, move |_, done| answers.send(done).unwrap());
         }
         let mut done: Vec<_> = answered.iter().take(10).collect();
@@ -258,9 +260,10 @@ mod tests {
         let said = Arc::default();
         let (go, gate) = std::sync::mpsc::channel::<()>();
         let (claims, claimed) = std::sync::mpsc::channel();
-        let work = move |is_wanted: &dyn Fn() -> bool| {
+        let work = move |caller: &dyn WaitingCaller| {
             gate.recv().unwrap();
-            claims.send(is_wanted()).unwrap();
+            assert!(caller.is_gone());
+            claims.send(caller.claim()).unwrap();
         };
         waiting.submit(u32::MAX, Said(Arc::clone(&said)), work, |_, ()| {
             panic!("it was answered already")

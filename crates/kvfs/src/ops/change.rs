@@ -174,7 +174,7 @@ impl Kvfs {
         decide: impl Fn(&FileAttr, &MapWindow) -> Result<Decision, FsError>,
     ) -> Result<(), FsError> {
         // Before any lock: what makes room must not wait for a writer that waits for room.
-        let permit = self.room_for(room, blocking, ino)?;
+        let permit = self.room_for(room, blocking)?;
         for _ in 0..N_ATTEMPTS {
             let guard = self.locks.lock(&[ino]);
             let attr = self.reader().regular(ino)?;
@@ -224,14 +224,13 @@ impl Core {
         &self,
         room: RoomWanted,
         blocking: Blocking<'_>,
-        ino: Ino,
     ) -> Result<Permit<'_>, FsError> {
         match self.admit(room.purpose, room.bytes) {
-            Err(FsError::NoSpace(_))
+            Err(refused @ FsError::NoSpace(_))
                 if room.purpose == Purpose::Growth && self.dying_bytes() > 0 =>
             {
                 if !blocking.is_allowed() {
-                    return Err(FsError::Cold { ino });
+                    return Err(refused);
                 }
                 // A caller that is interrupted meanwhile is answered at once, and the commit finds
                 // that it is not wanted any more.

@@ -128,7 +128,7 @@ impl Kvfs {
             return self.punch_hole_with(blocking, ino, offset, len);
         }
         // Asked for before anything is zeroed, which takes less: what is refused has changed nothing.
-        let permit = self.room_for(RoomWanted::growth(0), blocking, ino)?;
+        let permit = self.room_for(RoomWanted::growth(0), blocking)?;
         self.punch_hole_with(blocking, ino, offset, len)?;
         let is_good = permit.epoch() == Some(self.room.epoch());
         // Growth reads all that it goes by anew, so that a later permit is as good.

@@ -89,7 +89,7 @@ impl Core {
         let others_bytes: usize = others.into_iter().map(bytes_of).sum();
         // All of them are one member of a tarball, which has a limit.
         if others_bytes + name.len() + value.len() > XATTRS_BYTES_MAX {
-            return Err(FsError::NoSpace("all extended attributes of a file together"));
+            return Err(FsError::XattrsFull("all extended attributes of a file together"));
         }
         match mode {
             XattrMode::Create if !same.is_empty() => return Err(FsError::Exists),
@@ -147,7 +147,7 @@ fn check_one(name: &[u8], value: &[u8]) -> Result<(), FsError> {
         return Err(FsError::TooLong("the name of an extended attribute"));
     }
     if value.len() > VALUE_BYTES_MAX {
-        return Err(FsError::NoSpace("the value of an extended attribute"));
+        return Err(FsError::XattrsFull("the value of an extended attribute"));
     }
     if name == acl::ACCESS || name == acl::DEFAULT {
         Acl::from_bytes(value).ok_or(NO_ACL)?;
@@ -158,7 +158,7 @@ fn check_one(name: &[u8], value: &[u8]) -> Result<(), FsError> {
 /// Whether an inode can have all these attributes.
 pub(super) fn check_all(xattrs: &[Xattr]) -> Result<(), FsError> {
     if xattrs.iter().map(bytes_of).sum::<usize>() > XATTRS_BYTES_MAX {
-        return Err(FsError::NoSpace("all extended attributes of a file together"));
+        return Err(FsError::XattrsFull("all extended attributes of a file together"));
     }
     xattrs.iter().try_for_each(|xattr| check_one(&xattr.name, &xattr.value))
 }

@@ -173,6 +173,11 @@ impl Account {
         }
     }
 
+    /// Whether more than a share of the limit is used, in percent.
+    pub(super) fn is_above(&self, percent: u8) -> bool {
+        self.used_bytes() > self.limit_bytes() / 100 * u64::from(percent) || self.free_bytes() == 0
+    }
+
     /// What growth leaves alone.
     pub(super) fn reserve_bytes(&self) -> u64 {
         reserve_bytes(self.total_bytes())

@@ -31,6 +31,7 @@ mod limit;
 mod measure;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,14 +41,16 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tier_types::{FileName, PortError, SpaceUsage};
 
-use crate::FsError;
 use crate::activity::Activity;
 use crate::store::Counters;
+use crate::{FsError, KvfsOptions};
 use ballast::Ballast;
 use limit::Account;
+use waiting::RoomWaiting;
 
 pub(crate) use limit::Purpose;
 pub(crate) use measure::{Disk, StoreDisk};
+pub(crate) use waiting::WaitingForRoom;
 
 /// How long a look counts where there is room.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -94,6 +97,9 @@ pub(crate) struct Room {
     /// Permitted, and neither committed nor given back.
     promised_bytes: AtomicU64,
     state: Mutex<State>,
+    waiting: RoomWaiting,
+    /// From this share of the limit on nothing is stored that need not be, in percent.
+    critical_percent: u8,
     /// How often the key-value store was opened again.
     epoch: AtomicU64,
     /// One flush at a time.
@@ -146,13 +152,14 @@ impl Drop for Permit<'_> {
 }
 
 impl Room {
-    /// The room of a filesystem in this directory. A capacity of zero is the whole disk.
+    /// The room of a filesystem in this directory.
     pub(crate) fn new(
         directory: &Path,
         disk: Box<dyn Disk>,
         activity: Arc<Activity>,
-        capacity_bytes: u64,
+        options: &KvfsOptions,
     ) -> Self {
+        let KvfsOptions { capacity_bytes, critical_percent, room_wait, .. } = *options;
         Self {
             disk,
             activity,
@@ -162,6 +169,8 @@ impl Room {
             committed_bytes: AtomicU64::new(0),
             promised_bytes: AtomicU64::new(0),
             state: Mutex::new(State { last_look: None, ballast: Ballast::find(directory) }),
+            waiting: RoomWaiting::new(room_wait),
+            critical_percent,
             epoch: AtomicU64::new(0),
             flushing: Mutex::new(()),
             told: AtomicBool::new(false),
@@ -209,6 +218,7 @@ impl Room {
     /// Room may have appeared: the next question looks.
     pub(crate) fn forget_look(&self) {
         self.state.lock().last_look = None;
+        self.waiting.notify();
     }
 
     /// A batch of so many bytes was written.
@@ -236,8 +246,29 @@ impl Room {
             limit_bytes: account.limit_bytes(),
             free_bytes: account.free_bytes(),
             reserve_bytes: account.reserve_bytes(),
-            n_waiting: 0,
+            n_waiting: self.waiting.n_waiting(),
         })
+    }
+
+    /// Says whether something may make room.
+    pub(crate) fn expect(&self, is_expected: bool) {
+        self.waiting.expect(is_expected);
+    }
+
+    /// Whether something may make room.
+    pub(crate) fn is_expected(&self) -> bool {
+        self.waiting.is_expected()
+    }
+
+    /// Begins to wait for room, and how long at most.
+    pub(crate) fn begin_waiting(&self) -> (WaitingForRoom<'_>, Duration) {
+        (self.waiting.begin(), self.waiting.at_most)
+    }
+
+    /// Whether so little room is left that nothing is to be stored that need not be.
+    pub(crate) fn is_critical(&self) -> bool {
+        let account = self.account(&mut self.state.lock());
+        account.is_ok_and(|account| account.is_above(self.critical_percent))
     }
 
     /// A write found the disk full. RocksDB needs room to recover from that.

@@ -26,7 +26,9 @@ impl MountedInstance for Core {
         let before = self.db.physical_bytes()?;
         // This makes detours durable before the bytes behind them are gone from the files.
         self.give_back()?;
+        self.room.forget_look();
         self.db.reclaim()?;
+        self.room.forget_look();
         // Nothing was gained if as much was written meanwhile.
         let bytes = before.saturating_sub(self.db.physical_bytes()?);
         tracing::info!(bytes, "reclaimed");
@@ -62,6 +64,10 @@ impl MountedInstance for Core {
         drop(self.admit(Purpose::Archive, bytes)?);
         self.room.archive_writes(bytes);
         Ok(())
+    }
+
+    fn expect_room(&self, is_expected: bool) {
+        self.room.expect(is_expected);
     }
 
     fn usage(&self) -> Result<Usage, PortError> {

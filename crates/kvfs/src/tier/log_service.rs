@@ -73,7 +73,13 @@ impl LogService for Core {
         tracing::debug!(range = %publication.range, "snapshot released");
         // A reader that is still at it has a share of its own, and keeps the snapshot and the
         // extents that this shows until it ends.
-        self.publications.snapshots.lock().remove(&publication.range.last());
+        let released = self.publications.snapshots.lock().remove(&publication.range.last());
+        let was_held = released.is_some();
+        drop(released);
+        if was_held {
+            self.freed.give_back_if_unpinned(&self.committer);
+            self.room.forget_look();
+        }
         Ok(())
     }
 

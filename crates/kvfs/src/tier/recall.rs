@@ -80,6 +80,12 @@ impl Kvfs {
             let recalled = self.ask(ino, &run)?;
             // The reader has its data all the same; the next one recalls it again.
             let extent = extent_of(ino, &run, &recalled);
+            if self.room.is_critical() {
+                // Stored, it would be the first to be evicted, at the cost of what writers wait for.
+                let came = append(&recalled, chunks, self.chunk_bytes, out);
+                rest = ChunkRange::new(came.end(), chunks.end());
+                continue;
+            }
             // As growth: data that is kept only for later readers must not use up the room that is
             // set apart for removals and evictions.
             match self.store_recalled(&extent, &recalled, Purpose::Growth) {

@@ -68,12 +68,12 @@ fn extended_attributes_have_limits() {
     assert!(matches!(set(b"", 1), Err(FsError::TooLong(_))));
     assert!(matches!(set(&[b'x'; 256], 1), Err(FsError::TooLong(_))));
     assert!(matches!(set(b"user.a\0", 1), Err(FsError::TooLong(_))));
-    assert!(matches!(set(b"user.a", (64 << 10) + 1), Err(FsError::NoSpace(_))));
+    assert!(matches!(set(b"user.a", (64 << 10) + 1), Err(FsError::XattrsFull(_))));
     for number in 0..15 {
         set(format!("user.{number}").as_bytes(), 64 << 10).unwrap();
     }
     set(b"user.last", 60 << 10).unwrap();
-    assert!(matches!(set(b"user.more", 64 << 10), Err(FsError::NoSpace(_))), "all together");
+    assert!(matches!(set(b"user.more", 64 << 10), Err(FsError::XattrsFull(_))), "all together");
     set(b"user.last", 10).unwrap();
     assert_eq!(fs.listxattr(f).unwrap().len(), 16);
     assert!(matches!(fs.removexattr(f, b"user.no"), Err(FsError::NoXattr)));
@@ -117,13 +117,13 @@ fn a_file_in_one_step_is_checked_like_one_in_several() {
     assert!(matches!(made, Err(FsError::Invalid(_))), "a directory has no data");
     let xattr = Xattr { name: b"user.a".to_vec(), value: vec![0; (64 << 10) + 1] };
     let large = NewFile { xattrs: vec![xattr], ..new(FileKind::Regular) };
-    assert!(matches!(fs.create_file(Ino::ROOT, &name("f"), large), Err(FsError::NoSpace(_))));
+    assert!(matches!(fs.create_file(Ino::ROOT, &name("f"), large), Err(FsError::XattrsFull(_))));
     let many = (0..17).map(|number| Xattr {
         name: format!("user.{number}").into_bytes(),
         value: vec![0; 64 << 10],
     });
     let many = NewFile { xattrs: many.collect(), ..new(FileKind::Regular) };
-    assert!(matches!(fs.create_file(Ino::ROOT, &name("f"), many), Err(FsError::NoSpace(_))));
+    assert!(matches!(fs.create_file(Ino::ROOT, &name("f"), many), Err(FsError::XattrsFull(_))));
     let empty = NewFile { content: Vec::new(), ..new(FileKind::Directory) };
     let dir = fs.create_file(Ino::ROOT, &name("d"), empty).unwrap();
     assert_eq!(fs.getattr(dir.ino).unwrap(), dir);

@@ -38,13 +38,14 @@ pub struct DueInputs {
     pub usage: Usage,
 }
 
-/// Whether something is to be persisted. `is_unfinished` says that a publication may not be persisted
-/// in full, because something failed, or an earlier process ended.
+/// Whether something is to be persisted: of the backlog, or of what is left of earlier publications.
 ///
 /// ```
 /// use std::time::Duration;
 ///
-/// use tier_agent::decide::{DueInputs, LaneMemory, Schedule, SpaceMarks, persist_is_due};
+/// use tier_agent::decide::{
+///     DueInputs, LaneMemory, Schedule, SpaceMarks, Unpersisted, persist_is_due,
+/// };
 /// use tier_types::{Backlog, SpaceUsage, Usage};
 ///
 /// let schedule = Schedule {
@@ -56,7 +57,7 @@ pub struct DueInputs {
 /// let lane = LaneMemory { last_begun: Some(Duration::from_secs(100)), ..LaneMemory::default() };
 /// let is_due = |seconds, usage| {
 ///     let inputs = DueInputs { now: Duration::from_secs(seconds), usage };
-///     persist_is_due(&schedule, &inputs, &lane, false)
+///     persist_is_due(&schedule, &inputs, &lane, Unpersisted::Nothing)
 /// };
 /// let backlog = Backlog { operations: 1, bytes: 1 << 20 };
 /// let written = Usage { backlog, ..Usage::default() };
@@ -67,13 +68,13 @@ pub fn persist_is_due(
     schedule: &Schedule,
     inputs: &DueInputs,
     lane: &LaneMemory,
-    is_unfinished: bool,
+    unpersisted: Unpersisted,
 ) -> bool {
     let DueInputs { now, usage: Usage { space, backlog, .. } } = *inputs;
     if !lane.is_ready(now) {
         return false;
     }
-    if is_unfinished {
+    if unpersisted != Unpersisted::Nothing {
         return true;
     }
     let since = lane.since_begun(now);
@@ -108,6 +109,42 @@ pub fn evict_is_due(
         && (may_help || lane.since_begun(inputs.now) >= rest)
 }
 
+/// What is left of publications that are not persisted in full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unpersisted {
+    /// Nothing.
+    Nothing,
+    /// Something may be: an earlier process ended, or the last snapshot failed.
+    Left,
+    /// The last snapshot failed for want of room.
+    NoRoom,
+}
+
+/// What the lanes are about, as far as it may make room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RoomOutlook {
+    /// A lane works.
+    pub is_busy: bool,
+    /// What is not persisted, besides the backlog.
+    pub unpersisted: Unpersisted,
+    /// A snapshot may not be safe.
+    pub is_pending: bool,
+    /// Something became safe that no pass has gone through.
+    pub may_evict: bool,
+}
+
+/// Whether room may come, so that operations that find none are worth waiting. What is not persisted can
+/// be, as long as that finds room itself; what is not safe becomes safe, also when a cloud is back that is
+/// away now; and what is safe is evicted. With nothing left of all that no wait helps.
+pub fn room_may_come(inputs: &DueInputs, outlook: &RoomOutlook) -> bool {
+    let can_persist = match outlook.unpersisted {
+        Unpersisted::Nothing => inputs.usage.backlog.operations > 0,
+        Unpersisted::Left => true,
+        Unpersisted::NoRoom => false,
+    };
+    outlook.is_busy || outlook.is_pending || outlook.may_evict || can_persist
+}
+
 #[cfg(test)]
 mod tests {
     use tier_types::{Backlog, SpaceUsage};
@@ -140,18 +177,25 @@ mod tests {
 
     #[test]
     fn snapshots_follow_the_interval_and_the_number_of_operations() {
-        let due = |inputs: &DueInputs| persist_is_due(&SCHEDULE, inputs, &begun(10), false);
+        let due = |inputs: &DueInputs| {
+            persist_is_due(&SCHEDULE, inputs, &begun(10), Unpersisted::Nothing)
+        };
         assert!(!due(&inputs(309, 1, 0)) && due(&inputs(310, 1, 0)));
         assert!(!due(&inputs(1000, 0, 0)), "nothing was written");
         assert!(due(&inputs(11, 1000, 0)));
         let busy = LaneMemory { is_busy: true, ..begun(10) };
-        assert!(!persist_is_due(&SCHEDULE, &inputs(11, 1000, 0), &busy, true));
-        assert!(persist_is_due(&SCHEDULE, &inputs(11, 0, 0), &begun(10), true), "what was left");
+        assert!(!persist_is_due(&SCHEDULE, &inputs(11, 1000, 0), &busy, Unpersisted::Left));
+        assert!(
+            persist_is_due(&SCHEDULE, &inputs(11, 0, 0), &begun(10), Unpersisted::Left),
+            "what was left"
+        );
     }
 
     #[test]
     fn where_space_is_low_what_is_worth_it_is_persisted_at_once() {
-        let due = |inputs: &DueInputs| persist_is_due(&SCHEDULE, inputs, &begun(10), false);
+        let due = |inputs: &DueInputs| {
+            persist_is_due(&SCHEDULE, inputs, &begun(10), Unpersisted::Nothing)
+        };
         let little = inputs(11, 1, 900);
         assert!(!due(&little), "a share of the reserve at least");
         let much = Backlog { operations: 1, bytes: 3 * MB };
@@ -169,6 +213,23 @@ mod tests {
         assert!(!due(&inputs(11, 0, 800), true), "space is not low");
         assert!(due(&inputs(11, 0, 801), true));
         assert!(!due(&inputs(609, 0, 801), false) && due(&inputs(610, 0, 801), false));
+    }
+
+    #[test]
+    fn room_may_come_until_nothing_is_left_that_could_make_some() {
+        let nothing = RoomOutlook {
+            is_busy: false,
+            unpersisted: Unpersisted::Nothing,
+            is_pending: false,
+            may_evict: false,
+        };
+        assert!(!room_may_come(&inputs(1, 0, 1000), &nothing));
+        assert!(room_may_come(&inputs(1, 1, 1000), &nothing), "a backlog can be persisted");
+        let full = RoomOutlook { unpersisted: Unpersisted::NoRoom, ..nothing };
+        assert!(!room_may_come(&inputs(1, 1, 1000), &full), "not even that has room");
+        let away = RoomOutlook { is_pending: true, ..full };
+        assert!(room_may_come(&inputs(1, 1, 1000), &away), "the cloud may come back");
+        assert!(room_may_come(&inputs(1, 0, 1000), &RoomOutlook { is_busy: true, ..nothing }));
     }
 
     #[test]

@@ -14,7 +14,10 @@ mod space;
 mod step;
 
 pub use checkpoint::{CheckpointCosts, checkpoint_is_due};
-pub use due::{DueInputs, Schedule, evict_is_due, persist_is_due, upload_is_due};
+pub use due::{
+    DueInputs, RoomOutlook, Schedule, Unpersisted, evict_is_due, persist_is_due, room_may_come,
+    upload_is_due,
+};
 pub use lane::{Failure, LaneMemory, rest_after};
 pub use space::{SpaceMarks, part_bytes_max};
 pub use step::{AgentState, is_to_persist};

@@ -1,0 +1,113 @@
+//! Admission: how an operation comes by the permission to commit, and what it does when there is no
+//! room.
+//!
+//! What waits for room never holds a lock, and what makes room never waits for any. An operation that
+//! finds no room is refused at once; a caller that may wait does it again as a whole
+//! ([`Core::wait_for_room`]). What was deleted a moment ago is room that comes: it is worked off first.
+
+use std::time::{Duration, Instant};
+
+use crate::FsError;
+use crate::core::{Core, ROWS_BYTES};
+use crate::space::{Permit, Purpose};
+
+/// Rows that are deleted between two looks whether there is room.
+const REAP_ROWS_STEP: usize = 4000;
+
+/// How long what finds no room works off what was deleted before it is refused, where other
+/// operations wait for the same thread.
+const REAP_BRIEF: Duration = Duration::from_secs(1);
+
+impl Core {
+    /// Asks for room for a mutation, and waits for nothing. No lock may be held: what makes room must
+    /// not wait for an operation that waits for room.
+    pub(crate) fn admit(&self, purpose: Purpose, bytes: u64) -> Result<Permit<'_>, FsError> {
+        self.recover()?;
+        match self.room.admit(purpose, bytes) {
+            // What was removed or replaced a moment ago may be all that is missing.
+            Err(FsError::NoSpace(_)) if self.freed.give_back_for_room(&self.committer) => {
+                self.room.forget_look();
+                self.room.admit(purpose, bytes)
+            }
+            admitted => admitted,
+        }
+    }
+
+    /// Asks for room for a change that was decided by what was read since an epoch of the room.
+    pub(crate) fn admit_since(
+        &self,
+        epoch: u64,
+        purpose: Purpose,
+        bytes: u64,
+    ) -> Result<Permit<'_>, FsError> {
+        let permit = self.admit(purpose, bytes)?;
+        // The question itself may have opened the key-value store again. Its permit is of the new
+        // epoch then, so that the committer would take a change that was decided by the old
+        // database.
+        if permit.epoch() == Some(epoch) { Ok(permit) } else { Err(FsError::Reopened) }
+    }
+
+    /// Asks for room for what stays. If there is none, what was deleted and cut is worked off first,
+    /// as far as that goes within a moment: space of the dying is space that comes.
+    pub(crate) fn admit_growth(&self, bytes: u64) -> Result<Permit<'_>, FsError> {
+        self.admit_growth_within(REAP_BRIEF, bytes)
+    }
+
+    /// The same with a time.
+    pub(crate) fn admit_growth_within(
+        &self,
+        at_most: Duration,
+        bytes: u64,
+    ) -> Result<Permit<'_>, FsError> {
+        let begin = Instant::now();
+        loop {
+            let refused = match self.admit(Purpose::Growth, bytes) {
+                Err(refused @ FsError::NoSpace(_)) => refused,
+                admitted => return admitted,
+            };
+            let reaped = self.reap(REAP_ROWS_STEP);
+            // An error of the reaper is no answer to the question: there is no room, and that is
+            // said.
+            let reaped = reaped.inspect_err(|error| tracing::debug!(%error, "no space comes back"));
+            if !reaped.unwrap_or(false) || begin.elapsed() >= at_most {
+                return Err(refused);
+            }
+            self.room.forget_look();
+        }
+    }
+
+    /// An error if there is no room for a few rows.
+    pub(crate) fn check_growth(&self) -> Result<(), FsError> {
+        self.admit_growth(ROWS_BYTES).map(drop)
+    }
+
+    /// Whether an operation that found no room may find some later.
+    pub fn room_may_come(&self) -> bool {
+        self.room.is_expected() || self.dying_bytes() > 0
+    }
+
+    /// Does an operation, and does it again for as long as it finds no room and some may come, unless it
+    /// is not wanted any more. What was deleted is worked off meanwhile. No lock may be held.
+    pub fn wait_for_room<T>(
+        &self,
+        is_wanted: &dyn Fn() -> bool,
+        operation: &mut dyn FnMut() -> Result<T, FsError>,
+    ) -> Result<T, FsError> {
+        let begin = Instant::now();
+        let (waiting, at_most) = self.room.begin_waiting();
+        loop {
+            match operation() {
+                Err(FsError::NoSpace(_))
+                    if self.room_may_come() && is_wanted() && begin.elapsed() < at_most => {}
+                done => return done,
+            }
+            let reaped = self.reap(REAP_ROWS_STEP);
+            let reaped = reaped.inspect_err(|error| tracing::debug!(%error, "no space comes back"));
+            if reaped.unwrap_or(false) {
+                self.room.forget_look();
+            } else {
+                waiting.pause();
+            }
+        }
+    }
+}
