@@ -14,6 +14,9 @@ use crate::decide::{
 };
 use crate::{Lane, Task};
 
+/// Room is taken to come for so long after nothing seems to bring any.
+const HOPE: Duration = Duration::from_secs(10);
+
 /// Says which tasks are due.
 #[derive(Debug)]
 pub(crate) struct LanePlanner {
@@ -24,6 +27,8 @@ pub(crate) struct LanePlanner {
     is_pending: bool,
     /// A pass may free what the last one could not.
     may_evict: bool,
+    /// Since when nothing seems to bring room.
+    hopeless_since: Option<Duration>,
 }
 
 impl LanePlanner {
@@ -36,6 +41,7 @@ impl LanePlanner {
             unpersisted: Unpersisted::Left,
             is_pending: true,
             may_evict: true,
+            hopeless_since: None,
         }
     }
 
@@ -118,15 +124,21 @@ impl LanePlanner {
         self.schedule.marks.is_low(&usage.space)
     }
 
-    /// Whether room may come.
-    pub(crate) fn room_may_come(&self, now: Duration, usage: Usage) -> bool {
+    /// Whether room may come. Not at once when it seems not to: what failed for want of room is tried again
+    /// within seconds, and may find some then.
+    pub(crate) fn room_may_come(&mut self, now: Duration, usage: Usage) -> bool {
         let outlook = RoomOutlook {
             is_busy: self.lanes.iter().any(|lane| lane.is_busy),
             unpersisted: self.unpersisted,
             is_pending: self.is_pending,
             may_evict: self.may_evict && self.is_low(&usage),
         };
-        room_may_come(&DueInputs { now, usage }, &outlook)
+        if room_may_come(&DueInputs { now, usage }, &outlook) {
+            self.hopeless_since = None;
+            return true;
+        }
+        let since = *self.hopeless_since.get_or_insert(now);
+        now.saturating_sub(since) < HOPE
     }
 
     /// Until when a lane rests, if it does.

@@ -10,8 +10,8 @@ use tier_cloud::DirStore;
 use tier_index::{Index, IndexOptions};
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
-    Fetcher, FetcherOptions, FilesystemId, Keys, PersistOptions, PersistRequest, Persister,
-    WriterToken,
+    Fetcher, FetcherOptions, FilesystemId, Keys, PartBounds, PersistOptions, PersistRequest,
+    Persister, WriterToken,
 };
 use tier_status::NullSink;
 use tier_testkit::{FakeKvs, VirtualClock};
@@ -89,7 +89,7 @@ fn persist(
             mounted: mounted.as_ref(),
             updates: &mut changes.map(|update| update.map_err(PortError::from)),
             segments: &mut std::iter::empty(),
-            part_bytes_max: u64::MAX,
+            bounds: PartBounds::NONE,
             on_sealed: &|_| {},
             status: &NullSink,
             stop: &AtomicBool::new(false),

@@ -60,4 +60,6 @@ pub use read::objects::{DataObject, SnapshotObjects, each_data_object, tarball_o
 pub use write::checkpoint::{CheckpointReport, CheckpointRequest};
 pub use write::options::PersistOptions;
 pub use write::persister::Persister;
-pub use write::request::{EpochBegin, OpenSegment, PartsSoFar, PersistReport, PersistRequest};
+pub use write::request::{
+    EpochBegin, OpenSegment, PartBounds, PartsSoFar, PersistReport, PersistRequest,
+};

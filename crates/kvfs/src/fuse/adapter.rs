@@ -266,7 +266,7 @@ impl Filesystem for Adapter {
         self.note_access(ino);
         let read =
             move |fs: &Kvfs, blocking: Blocking<'_>| fs.read_with(blocking, ino, offset, len);
-        self.answer(req, reply, read, answer::data);
+        self.answer_read(req, reply, read);
     }
 
     fn write(

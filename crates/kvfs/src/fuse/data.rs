@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use fuser::{Errno, ReplyEmpty, ReplyLseek, ReplyStatfs, ReplyWrite, Request};
+use fuser::{Errno, ReplyData, ReplyEmpty, ReplyLseek, ReplyStatfs, ReplyWrite, Request};
 use tier_types::{ByteRange, Ino, to_u64};
 
 use super::adapter::Adapter;
@@ -28,6 +28,26 @@ const SEEK_DATA: i32 = 3;
 const SEEK_HOLE: i32 = 4;
 
 impl Adapter {
+    /// Reads what may be evicted: at once if it is not, else on a thread that waits.
+    pub(super) fn answer_read(
+        &self,
+        req: &Request,
+        reply: ReplyData,
+        read: impl Fn(&Kvfs, Blocking<'_>) -> Result<Vec<u8>, FsError> + Send + 'static,
+    ) {
+        // Hardly any request needs more than this.
+        match read(&self.fs, Blocking::NonBlocking) {
+            Err(FsError::Cold { .. }) => {
+                let fs = Arc::clone(&self.fs);
+                let work = move |caller: &dyn WaitingCaller| {
+                    read(&fs, Blocking::Cancellable(&|| caller.claim()))
+                };
+                self.waiting.submit(req.pid(), reply, work, answer::data);
+            }
+            done => answer::data(reply, done),
+        }
+    }
+
     /// Does what may need evicted data or room: at once if it does not, else on a thread that waits.
     pub(super) fn answer<R: Reply, T: 'static>(
         &self,
@@ -36,24 +56,25 @@ impl Adapter {
         operation: impl Fn(&Kvfs, Blocking<'_>) -> Result<T, FsError> + Send + 'static,
         reply_with: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
     ) {
-        // Hardly any request needs more than this.
         match operation(&self.fs, Blocking::NonBlocking) {
-            Err(FsError::Cold { .. }) => {
-                let fs = Arc::clone(&self.fs);
-                let work = move |caller: &dyn WaitingCaller| {
-                    operation(&fs, Blocking::Cancellable(&|| caller.claim()))
-                };
-                self.waiting.submit(req.pid(), reply, work, reply_with);
-            }
-            Err(FsError::NoSpace(_)) if self.fs.room_may_come() => {
-                self.answer_with_room(req, reply, operation, reply_with);
+            Err(error) if self.is_waited_for(&error) => {
+                self.answer_in_time(req, reply, operation, reply_with);
             }
             done => reply_with(reply, done),
         }
     }
 
-    /// Does what found no room when there is some.
-    fn answer_with_room<R: Reply, T: 'static>(
+    /// Whether what failed may work later. What is recalled for a change needs room as well.
+    fn is_waited_for(&self, error: &FsError) -> bool {
+        match error {
+            FsError::Cold { .. } => true,
+            FsError::NoSpace(_) => self.fs.room_may_come(),
+            _ => false,
+        }
+    }
+
+    /// Does a change on a thread that waits, when there is room for it.
+    fn answer_in_time<R: Reply, T: 'static>(
         &self,
         req: &Request,
         reply: R,
@@ -111,17 +132,10 @@ impl Adapter {
             fs.write_with(blocking, ino, offset, data).map(|()| len)
         };
         match write(&self.fs, Blocking::NonBlocking, data) {
-            Err(FsError::Cold { .. }) => {
-                let (fs, data) = (Arc::clone(&self.fs), data.to_vec());
-                let work = move |caller: &dyn WaitingCaller| {
-                    write(&fs, Blocking::Cancellable(&|| caller.claim()), &data)
-                };
-                self.waiting.submit(req.pid(), reply, work, answer::written);
-            }
-            Err(FsError::NoSpace(_)) if self.fs.room_may_come() => {
+            Err(error) if self.is_waited_for(&error) => {
                 let data = data.to_vec();
                 let operation = move |fs: &Kvfs, blocking: Blocking<'_>| write(fs, blocking, &data);
-                self.answer_with_room(req, reply, operation, answer::written);
+                self.answer_in_time(req, reply, operation, answer::written);
             }
             done => answer::written(reply, done),
         }

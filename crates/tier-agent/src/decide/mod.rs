@@ -19,5 +19,5 @@ pub use due::{
     upload_is_due,
 };
 pub use lane::{Failure, LaneMemory, rest_after};
-pub use space::{SpaceMarks, part_bytes_max};
+pub use space::{SpaceMarks, part_bounds};
 pub use step::{AgentState, is_to_persist};

@@ -5,12 +5,15 @@
 //! high mark space is low and is freed until the low one is reached: the distance between the two
 //! keeps a store that is written to from freeing a little with each write.
 
+use tier_persist::PartBounds;
 use tier_types::SpaceUsage;
 
 /// Parts of a snapshot and tarballs are no smaller than this, however short the space is.
 const PART_BYTES_MIN: u64 = 1 << 20;
 /// A part takes this share of what is free, or of the reserve.
 const PART_SHARE: u64 = 4;
+/// And a tarball this share of a part: one is written while others go up, and wait to be dropped.
+const TARBALL_SHARE: u64 = 4;
 
 /// When space is freed, in percent of the limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,15 +51,19 @@ impl SpaceMarks {
     }
 }
 
-/// How many bytes of data a part of a snapshot may have, and how long a tarball may be: a share of
-/// what is free, so that nothing that is written beside it finds no room. Where nothing is free it
-/// is a share of the reserve.
-pub fn part_bytes_max(space: &SpaceUsage) -> u64 {
+/// How large parts of a snapshot and tarballs may be: a share of what is free, so that what is written
+/// beside them finds room as well. Where nothing is free it is a share of the reserve.
+pub fn part_bounds(space: &SpaceUsage) -> PartBounds {
     if space.limit_bytes == 0 {
-        return u64::MAX;
+        return PartBounds::NONE;
     }
     assert!(space.free_bytes <= space.limit_bytes, "what is free is a part of the limit");
-    (space.free_bytes.max(space.reserve_bytes) / PART_SHARE).max(PART_BYTES_MIN)
+    let part_bytes = space.free_bytes.max(space.reserve_bytes) / PART_SHARE;
+    let bounded = |bytes: u64| bytes.max(PART_BYTES_MIN);
+    PartBounds {
+        part_bytes: bounded(part_bytes),
+        tarball_bytes: bounded(part_bytes / TARBALL_SHARE),
+    }
 }
 
 fn share(space: &SpaceUsage, percent: u8) -> u64 {
@@ -97,9 +104,13 @@ mod tests {
             limit_bytes: 8000 << 20,
             ..used(0)
         };
-        assert_eq!(part_bytes_max(&space(4000)), 1000 << 20);
-        assert_eq!(part_bytes_max(&space(0)), 25 << 20, "of the reserve");
-        assert_eq!(part_bytes_max(&used(0)), PART_BYTES_MIN);
-        assert_eq!(part_bytes_max(&SpaceUsage::default()), u64::MAX);
+        let bounds = |space: &SpaceUsage| {
+            let PartBounds { part_bytes, tarball_bytes } = part_bounds(space);
+            (part_bytes, tarball_bytes)
+        };
+        assert_eq!(bounds(&space(4000)), (1000 << 20, 250 << 20));
+        assert_eq!(bounds(&space(0)), (25 << 20, 25 << 18), "of the reserve");
+        assert_eq!(bounds(&used(0)), (PART_BYTES_MIN, PART_BYTES_MIN));
+        assert_eq!(part_bounds(&SpaceUsage::default()), PartBounds::NONE);
     }
 }

@@ -30,7 +30,7 @@ use super::early;
 use super::next_snapshot::NextSnapshot;
 use super::updates::Updates;
 use crate::AgentError;
-use crate::decide::part_bytes_max;
+use crate::decide::part_bounds;
 use crate::report::PersistedSnapshot;
 
 /// Publishes, and persists all that is not persisted; `None` if there is nothing.
@@ -311,7 +311,7 @@ impl Attempt<'_> {
         let changes = folded.map_err(PortError::from)?;
         let mut segments = segments(log, range, part)?;
         // What is free now: the rest of the store grows meanwhile, and a part must still fit.
-        let part_bytes_max = part_bytes_max(&ports.instance.usage()?.space);
+        let bounds = part_bounds(&ports.instance.usage()?.space);
         early::beside(self.context, status, self.stop, |on_sealed| {
             let persisted = self.context.in_background(|| {
                 self.persister.persist(&mut PersistRequest {
@@ -324,7 +324,7 @@ impl Attempt<'_> {
                     mounted,
                     updates: &mut Updates::new(changes, failed.iter().copied()),
                     segments: &mut segments,
-                    part_bytes_max,
+                    bounds,
                     on_sealed,
                     status,
                     stop: self.stop,

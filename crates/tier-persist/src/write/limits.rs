@@ -42,7 +42,7 @@ pub(crate) const TOC_PART_BYTES_MAX: usize = 1 << 20;
 /// disk.
 pub(crate) const RUNS_UNDER_WAY_MAX: u64 = 8;
 /// Tarballs whose last bytes are still on their way while the next one is built.
-pub(crate) const TARBALLS_PENDING_MAX: usize = 2;
+const TARBALLS_PENDING_MAX: usize = 2;
 /// Written bytes after which they are sent on to the disk, so that little is left for the end.
 pub(crate) const WRITE_BACK_BYTES: u64 = 16 << 20;
 
@@ -89,6 +89,8 @@ pub(crate) struct MemberLimits {
 pub(crate) struct TarballLimits {
     pub(crate) n_bytes: u64,
     pub(crate) n_members: u64,
+    /// Tarballs whose last bytes are still on their way while the next one is built.
+    pub(crate) n_pending: usize,
 }
 
 impl Limits {
@@ -112,12 +114,23 @@ impl Limits {
             tarball: TarballLimits {
                 n_bytes: options.tarball_bytes,
                 n_members: options.tarball_members,
+                n_pending: TARBALLS_PENDING_MAX,
             },
         }
     }
 }
 
 impl TarballLimits {
+    /// The same where no more bytes have room. Then each tarball is told of as soon as it can be, because
+    /// the next one may wait for its room.
+    pub(crate) fn bounded(self, n_bytes_max: u64) -> Self {
+        if n_bytes_max >= self.n_bytes {
+            self
+        } else {
+            Self { n_bytes: n_bytes_max, n_pending: 0, ..self }
+        }
+    }
+
     /// Whether a tarball of this length and content takes no more members.
     pub(crate) fn is_full(self, n_bytes: u64, n_members: u64) -> bool {
         n_bytes >= self.n_bytes || n_members >= self.n_members

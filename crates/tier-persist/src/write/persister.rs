@@ -48,7 +48,7 @@ use crate::write::written::Written;
 ///
 /// use tier_index::{Index, IndexOptions};
 /// use tier_persist::{
-///     Fetcher, FetcherOptions, FilesystemId, Keys, PersistOptions, PersistRequest, Persister,
+///     Fetcher, FetcherOptions, FilesystemId, Keys, PartBounds, PersistOptions, PersistRequest, Persister,
 ///     WriterToken,
 /// };
 /// use tier_status::NullSink;
@@ -89,7 +89,7 @@ use crate::write::written::Written;
 ///     mounted: mounted.as_ref(),
 ///     updates: &mut [Ok(update)].into_iter(),
 ///     segments: &mut std::iter::empty(),
-///     part_bytes_max: u64::MAX,
+///     bounds: PartBounds::NONE,
 ///     on_sealed: &|_| {},
 ///     status: &NullSink,
 ///     stop: &AtomicBool::new(false),
@@ -349,7 +349,7 @@ impl Persister {
     ) -> Result<Written, PersistError> {
         let chunk_bytes = request.mounted.chunk_bytes();
         let mut limits = Limits::of(&self.options, chunk_bytes);
-        limits.tarball.n_bytes = limits.tarball.n_bytes.min(request.part_bytes_max);
+        limits.tarball = limits.tarball.bounded(request.bounds.tarball_bytes);
         let context = Context {
             store: self.store.as_ref(),
             keys: &self.keys,
@@ -371,7 +371,7 @@ impl Persister {
         // It reads on this thread; the workers have readers of their own.
         let planner = Planner::new(&limits, request.mounted, request.status);
         let end = PartEnd {
-            part_bytes: self.options.part_bytes.min(request.part_bytes_max),
+            part_bytes: self.options.part_bytes.min(request.bounds.part_bytes),
             after: request.part.map(|part| part.covered),
         };
         let (updates, stop) = (&mut *request.updates, request.stop);

@@ -37,8 +37,8 @@ pub struct PersistRequest<'a> {
     pub updates: &'a mut dyn Iterator<Item = Result<FileUpdate, PortError>>,
     /// The log segments of its own transactions, which go into the archive as they are.
     pub segments: &'a mut dyn Iterator<Item = Result<OpenSegment, PortError>>,
-    /// No part has much more file data than this, and no tarball is longer: room may be short.
-    pub part_bytes_max: u64,
+    /// How large parts and tarballs may be: room may be short.
+    pub bounds: PartBounds,
     /// Is told of each tarball when it is durable, long before the snapshot is committed: it may be
     /// uploaded meanwhile. Called on the thread that all tarballs pass, which it must not hold up.
     pub on_sealed: &'a (dyn Fn(&StoredObject) + Sync),
@@ -46,6 +46,21 @@ pub struct PersistRequest<'a> {
     pub status: &'a dyn StatusSink,
     /// When this becomes true the work stops, with nothing committed.
     pub stop: &'a AtomicBool,
+}
+
+/// How much of a snapshot is written at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PartBounds {
+    /// No part has much more file data than this.
+    pub part_bytes: u64,
+    /// No tarball is much longer than this. Where that is shorter than the persister's own limit, each is
+    /// made durable before the next one is begun.
+    pub tarball_bytes: u64,
+}
+
+impl PartBounds {
+    /// None but those of the persister.
+    pub const NONE: Self = Self { part_bytes: u64::MAX, tarball_bytes: u64::MAX };
 }
 
 /// A log segment, whose bytes are nothing but bytes to the persister.

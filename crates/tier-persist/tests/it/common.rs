@@ -11,7 +11,7 @@ use tier_index::{Index, IndexOptions};
 use tier_log::{NetChanges, NetChangesOptions, OpenedSegment};
 use tier_persist::{
     Archive, ArchivedSegment, CheckpointReport, CheckpointRequest, Fetcher, FetcherOptions,
-    FilesystemId, History, Keys, OpenSegment, PartsSoFar, PersistError, PersistOptions,
+    FilesystemId, History, Keys, OpenSegment, PartBounds, PartsSoFar, PersistError, PersistOptions,
     PersistReport, PersistRequest, Persister, ScanMode, Watch, WriterToken,
 };
 use tier_testkit::{FakeKvs, RecordingSink, VirtualClock};
@@ -204,7 +204,7 @@ impl Fixture {
             mounted: &mounted,
             updates: &mut updates.into_iter().map(Ok),
             segments: &mut segments(self.kvs.log(), range),
-            part_bytes_max: u64::MAX,
+            bounds: PartBounds::NONE,
             on_sealed: &|_| {},
             status: &self.sink,
             stop,

@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicBool;
 
 use tier_index::{ExtentContent, Index, IndexError, IndexOptions};
 use tier_persist::{
-    Keys, PersistError, PersistOptions, PersistReport, PersistRequest, Persister, WriterToken,
+    Keys, PartBounds, PersistError, PersistOptions, PersistReport, PersistRequest, Persister,
+    WriterToken,
 };
 use tier_status::NullSink;
 use tier_testkit::{FakeKvs, VirtualClock};
@@ -131,7 +132,7 @@ fn persist(
         mounted,
         updates: &mut inos.iter().map(|ino| Ok(FileUpdate { ino: *ino, change: change() })),
         segments: &mut std::iter::empty(),
-        part_bytes_max: u64::MAX,
+        bounds: PartBounds::NONE,
         on_sealed: &|_| {},
         status: &NullSink,
         stop: &AtomicBool::new(false),

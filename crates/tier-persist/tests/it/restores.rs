@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tier_index::{Index, IndexOptions};
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
-    Archive, CheckpointRequest, Fetcher, FetcherOptions, History, Keys, PersistOptions,
+    Archive, CheckpointRequest, Fetcher, FetcherOptions, History, Keys, PartBounds, PersistOptions,
     PersistRequest, Persister, RestoredInodes, ScanMode, Watch, WriterToken,
 };
 use tier_status::NullSink;
@@ -86,7 +86,7 @@ impl Store {
                 mounted: &mounted,
                 updates: &mut updates(changes, &self.failed).into_iter().map(Ok),
                 segments: &mut segments(self.kvs.log(), publication.range),
-                part_bytes_max: u64::MAX,
+                bounds: PartBounds::NONE,
                 on_sealed: &|_| {},
                 status: &NullSink,
                 stop: &AtomicBool::new(false),

@@ -20,7 +20,6 @@ use crate::format::tarball::identity::TarballIdentity;
 use crate::format::tarball::row::TarballObject;
 use crate::read::link::StoredObject;
 use crate::write::frame_builder::{BuiltFrames, FrameBuilder};
-use crate::write::limits::TARBALLS_PENDING_MAX;
 use crate::write::member_data::{Cause, LostRun};
 use crate::write::unread::UnreadRuns;
 
@@ -156,7 +155,7 @@ impl Sequencer<'_> {
         self.pending.push_back(open.finish(&mut self.builder)?);
         // The token stays: it is the snapshot's, and the marks of all its tarballs have it.
         self.identity.id.part += 1;
-        while self.pending.len() > TARBALLS_PENDING_MAX {
+        while self.pending.len() > self.context.limits.tarball.n_pending {
             self.wait_for_oldest()?;
         }
         Ok(())
