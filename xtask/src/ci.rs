@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::process::{cargo, exists, run};
 use crate::setup::{self, Environment};
-use crate::{fuzz, layering, posix, real, tidy};
+use crate::{fuzz, layering, posix, real, space, tidy};
 
 /// Crates whose concurrency kernels a model checker runs.
 const MODELLED: [&str; 3] = ["kvfs", "tier-agent", "tier-persist"];
@@ -51,6 +51,7 @@ pub(crate) fn full(root: &Path) -> Result<()> {
     real::real(root)?;
     fuzz::fuzz(root, &[])?;
     workspace.filled_disk()?;
+    space::space(root)?;
     workspace.mutants()
 }
 

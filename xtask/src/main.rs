@@ -12,6 +12,7 @@ mod process;
 mod real;
 mod setup;
 mod source;
+mod space;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ cargo xtask bench       measure against other programs; cargo xtask bench help s
 cargo xtask fuzz [SECONDS] [TARGET]…  every decoder for 60 seconds each
 cargo xtask posix       pjdfstest and fsx on a mount
 cargo xtask real        programs that people use on a mount, hot and evicted
+cargo xtask space       20 GB through a store on a disk of 2.5 GB, its cloud away for two minutes
 cargo xtask setup       install what is missing, compile RocksDB once for all
 cargo xtask layering    which crate may depend on which
 cargo xtask tidy        rules of the house that no other tool checks
@@ -56,6 +58,7 @@ fn run() -> Result<()> {
         "fuzz" => fuzz::fuzz(&root, rest),
         "real" => real::real(&root),
         "posix" => posix::posix(&root),
+        "space" => space::space(&root),
         "layering" => layering::check(&root),
         "tidy" => tidy::check(&root),
         "help" | "--help" | "-h" => {

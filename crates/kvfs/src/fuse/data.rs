@@ -66,11 +66,8 @@ impl Adapter {
 
     /// Whether what failed may work later. What is recalled for a change needs room as well.
     fn is_waited_for(&self, error: &FsError) -> bool {
-        match error {
-            FsError::Cold { .. } => true,
-            FsError::NoSpace(_) => self.fs.room_may_come(),
-            _ => false,
-        }
+        matches!(error, FsError::Cold { .. })
+            || (matches!(error, FsError::NoSpace(_)) && self.fs.room_may_come())
     }
 
     /// Does a change on a thread that waits, when there is room for it.

@@ -16,6 +16,9 @@ const FUTILE_FACTOR: u32 = 10;
 /// Where space is low, a backlog of this share of the reserve is persisted at once.
 const WORTH_SHARE: u64 = 16;
 
+/// No longer than this is between two attempts to upload what operations wait for.
+const URGENT_INTERVAL: Duration = Duration::from_secs(5);
+
 /// When to act.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Schedule {
@@ -89,9 +92,13 @@ pub fn persist_is_due(
     many || long || (backlog.operations > 0 && schedule.marks.is_low(&space) && is_worth)
 }
 
-/// Whether something is to be uploaded. `is_pending` says that a snapshot may not be safe yet.
+/// Whether something is to be uploaded. `is_pending` says that a snapshot may not be safe yet. While
+/// operations wait for room that only an upload can bring, a cloud that was away is tried more often.
 pub fn upload_is_due(inputs: &DueInputs, lane: &LaneMemory, is_pending: bool) -> bool {
-    lane.is_ready(inputs.now) && is_pending
+    let is_urgent = inputs.usage.space.n_waiting > 0
+        && !lane.is_busy
+        && lane.since_begun(inputs.now) >= URGENT_INTERVAL;
+    is_pending && (lane.is_ready(inputs.now) || is_urgent)
 }
 
 /// Whether space is to be freed. `may_help` says that something became safe since the last pass, or
@@ -238,5 +245,12 @@ mod tests {
         let due = |seconds| upload_is_due(&inputs(seconds, 0, 0), &resting, true);
         assert!(!due(19) && due(20));
         assert!(!upload_is_due(&inputs(20, 0, 0), &resting, false));
+        let urgent = |seconds| {
+            let calm = inputs(seconds, 0, 0);
+            let space = SpaceUsage { n_waiting: 1, ..calm.usage.space };
+            DueInputs { usage: Usage { space, ..calm.usage }, ..calm }
+        };
+        assert!(!upload_is_due(&urgent(14), &resting, true));
+        assert!(upload_is_due(&urgent(15), &resting, true));
     }
 }

@@ -13,6 +13,8 @@ mod damage;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod endless;
+#[cfg(test)]
 mod fragile_disk;
 #[cfg(test)]
 mod full_disk;

@@ -90,7 +90,7 @@ pub(crate) struct TarballLimits {
     pub(crate) n_bytes: u64,
     pub(crate) n_members: u64,
     /// Tarballs whose last bytes are still on their way while the next one is built.
-    pub(crate) n_pending: usize,
+    pub(crate) pending_max: usize,
 }
 
 impl Limits {
@@ -114,7 +114,7 @@ impl Limits {
             tarball: TarballLimits {
                 n_bytes: options.tarball_bytes,
                 n_members: options.tarball_members,
-                n_pending: TARBALLS_PENDING_MAX,
+                pending_max: TARBALLS_PENDING_MAX,
             },
         }
     }
@@ -127,7 +127,7 @@ impl TarballLimits {
         if n_bytes_max >= self.n_bytes {
             self
         } else {
-            Self { n_bytes: n_bytes_max, n_pending: 0, ..self }
+            Self { n_bytes: n_bytes_max, pending_max: 0, ..self }
         }
     }
 

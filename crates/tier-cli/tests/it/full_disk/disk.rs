@@ -11,14 +11,14 @@ use std::process::{Command, Stdio};
 use rustix::fs::{FallocateFlags, fallocate};
 
 /// A disk of its own, mounted until it is dropped.
-pub(super) struct LoopDisk {
+pub(crate) struct LoopDisk {
     on: PathBuf,
 }
 
 impl LoopDisk {
     /// Makes and mounts one of so many bytes in a directory. `None`, said loudly, for a user that
     /// may not mount.
-    pub(super) fn new(directory: &Path, bytes: u64) -> Option<Self> {
+    pub(crate) fn new(directory: &Path, bytes: u64) -> Option<Self> {
         let (image, on) = (directory.join("image"), directory.join("disk"));
         File::create(&image).unwrap().set_len(bytes).unwrap();
         fs::create_dir(&on).unwrap();
@@ -35,12 +35,12 @@ impl LoopDisk {
         Some(Self { on })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.on
     }
 
     /// The other program takes the last byte.
-    pub(super) fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut file = self.other();
         for step in [64 << 20, 1 << 20, 64 << 10, 4 << 10] {
             let mut end = file.metadata().unwrap().len();
@@ -54,7 +54,7 @@ impl LoopDisk {
     }
 
     /// The other program gives so many bytes back.
-    pub(super) fn give_back(&self, bytes: u64) {
+    pub(crate) fn give_back(&self, bytes: u64) {
         let file = self.other();
         let taken = file.metadata().unwrap().len();
         file.set_len(taken.checked_sub(bytes).expect("it took more than it gives back")).unwrap();

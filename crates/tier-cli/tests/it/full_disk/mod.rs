@@ -10,9 +10,9 @@
 //! `TIER_FULL_DISK_SESSIONS` says how many sessions there are, `TIER_FULL_DISK_SEED` which moments
 //! are chosen. A run that fails says its seed and keeps its directory.
 
-mod disk;
+pub(crate) mod disk;
 mod model;
-mod mounted;
+pub(crate) mod mounted;
 mod writer;
 
 use std::fs::{self, OpenOptions};

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use crate::harness::command;
 
 /// A mount that ends when it is dropped, and then says what its process has said if a test fails.
-pub(super) struct Mounted {
+pub(crate) struct Mounted {
     child: Child,
     on: PathBuf,
     said: Arc<Mutex<String>>,
@@ -18,7 +18,7 @@ pub(super) struct Mounted {
 }
 
 impl Mounted {
-    pub(super) fn new(store: &Path, on: &Path) -> Self {
+    pub(crate) fn new(store: &Path, on: &Path) -> Self {
         let args = ["mount", &store.display().to_string(), &on.display().to_string()];
         let mut child = command(&args).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -43,14 +43,14 @@ impl Mounted {
     }
 
     /// Unmounts, which must end well.
-    pub(super) fn unmount(mut self) {
+    pub(crate) fn unmount(mut self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
         assert!(self.child.wait().unwrap().success());
     }
 
     /// Ends the process as a crash does.
-    pub(super) fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }

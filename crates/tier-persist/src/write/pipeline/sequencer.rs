@@ -155,7 +155,7 @@ impl Sequencer<'_> {
         self.pending.push_back(open.finish(&mut self.builder)?);
         // The token stays: it is the snapshot's, and the marks of all its tarballs have it.
         self.identity.id.part += 1;
-        while self.pending.len() > self.context.limits.tarball.n_pending {
+        while self.pending.len() > self.context.limits.tarball.pending_max {
             self.wait_for_oldest()?;
         }
         Ok(())
