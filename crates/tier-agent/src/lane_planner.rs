@@ -16,6 +16,8 @@ use crate::{Lane, Task};
 
 /// Room is taken to come for so long after nothing seems to bring any.
 const HOPE: Duration = Duration::from_secs(10);
+/// A lane is at work when its task has lasted so long: what ends sooner had nothing to do, or failed.
+const AT_WORK: Duration = Duration::from_secs(2);
 
 /// Says which tasks are due.
 #[derive(Debug)]
@@ -77,8 +79,8 @@ impl LanePlanner {
     fn begin(&mut self, lane: Lane, now: Duration) {
         self.memory_mut(lane).begin(now);
         match lane {
+            Lane::Persist => {}
             // What comes while it is under way counts for the next one.
-            Lane::Persist => self.unpersisted = Unpersisted::Nothing,
             Lane::Upload => self.is_pending = false,
             Lane::Evict => self.may_evict = false,
         }
@@ -93,7 +95,11 @@ impl LanePlanner {
             Ok(report) => {
                 memory.done();
                 self.may_evict |= !report.uploaded.is_empty();
-                self.is_pending |= lane == Lane::Persist;
+                if lane == Lane::Persist {
+                    // What was logged meanwhile is in the backlog.
+                    self.unpersisted = Unpersisted::Nothing;
+                    self.is_pending = true;
+                }
             }
             Err(error) => {
                 let kind = error.kind();
@@ -127,11 +133,16 @@ impl LanePlanner {
     /// Whether room may come. Not at once when it seems not to: what failed for want of room is tried again
     /// within seconds, and may find some then.
     pub(crate) fn room_may_come(&mut self, now: Duration, usage: Usage) -> bool {
+        let is_at_work = |lane: &LaneMemory| {
+            lane.is_busy && lane.n_failures == 0 && lane.since_begun(now) >= AT_WORK
+        };
         let outlook = RoomOutlook {
-            is_busy: self.lanes.iter().any(|lane| lane.is_busy),
+            is_at_work: self.lanes.iter().any(is_at_work),
             unpersisted: self.unpersisted,
-            is_pending: self.is_pending,
-            may_evict: self.may_evict && self.is_low(&usage),
+            awaits_cloud: self.is_pending && self.memory(Lane::Upload).n_failures > 0,
+            may_evict: self.may_evict
+                && self.memory(Lane::Evict).n_failures == 0
+                && self.is_low(&usage),
         };
         if room_may_come(&DueInputs { now, usage }, &outlook) {
             self.hopeless_since = None;
@@ -249,6 +260,37 @@ mod tests {
         planned.ended(Lane::Evict, 13, &Ok(AgentReport::default()));
         assert_eq!(planned.due(14, 0, 500), [], "it helped");
         assert_eq!(planned.due(15, 0, 900), [Lane::Evict], "and may again");
+    }
+
+    /// The last second at which room was taken to come, of two minutes on a full disk.
+    fn last_hope(answer_of: impl Fn(Lane) -> Answer) -> u64 {
+        let mut planned = Planned::new();
+        let mut last = 0;
+        for second in 1..120 {
+            for lane in planned.due(second, 1, 990) {
+                planned.ended(lane, second, &answer_of(lane));
+            }
+            if planned.0.room_may_come(at(second), usage(1, 990)) {
+                last = second;
+            }
+        }
+        last
+    }
+
+    #[test]
+    fn where_nothing_helps_no_room_is_expected_although_attempts_go_on() {
+        let no_space = || Err(PortError::new(ErrorKind::NoSpace, "the disk is full").into());
+        let full = last_hope(|lane| match lane {
+            Lane::Persist => no_space(),
+            Lane::Upload | Lane::Evict => Ok(AgentReport::default()),
+        });
+        assert!(full < 15, "{full}");
+        let cloud_away = last_hope(|lane| match lane {
+            Lane::Persist => no_space(),
+            Lane::Upload => away(),
+            Lane::Evict => Ok(AgentReport::default()),
+        });
+        assert_eq!(cloud_away, 119, "it may come back");
     }
 
     #[test]

@@ -130,26 +130,26 @@ pub enum Unpersisted {
 /// What the lanes are about, as far as it may make room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RoomOutlook {
-    /// A lane works.
-    pub is_busy: bool,
+    /// A lane works, for some time by now and not once more after a failure.
+    pub is_at_work: bool,
     /// What is not persisted, besides the backlog.
     pub unpersisted: Unpersisted,
-    /// A snapshot may not be safe.
-    pub is_pending: bool,
+    /// What is not safe waits for a cloud.
+    pub awaits_cloud: bool,
     /// Something became safe that no pass has gone through.
     pub may_evict: bool,
 }
 
 /// Whether room may come, so that operations that find none are worth waiting. What is not persisted can
-/// be, as long as that finds room itself; what is not safe becomes safe, also when a cloud is back that is
-/// away now; and what is safe is evicted. With nothing left of all that no wait helps.
+/// be, as long as that finds room itself; what is not safe becomes safe when a cloud is back that is away
+/// now; and what is safe is evicted. With nothing left of all that no wait helps.
 pub fn room_may_come(inputs: &DueInputs, outlook: &RoomOutlook) -> bool {
     let can_persist = match outlook.unpersisted {
         Unpersisted::Nothing => inputs.usage.backlog.operations > 0,
         Unpersisted::Left => true,
         Unpersisted::NoRoom => false,
     };
-    outlook.is_busy || outlook.is_pending || outlook.may_evict || can_persist
+    outlook.is_at_work || outlook.awaits_cloud || outlook.may_evict || can_persist
 }
 
 #[cfg(test)]
@@ -225,18 +225,18 @@ mod tests {
     #[test]
     fn room_may_come_until_nothing_is_left_that_could_make_some() {
         let nothing = RoomOutlook {
-            is_busy: false,
+            is_at_work: false,
             unpersisted: Unpersisted::Nothing,
-            is_pending: false,
+            awaits_cloud: false,
             may_evict: false,
         };
         assert!(!room_may_come(&inputs(1, 0, 1000), &nothing));
         assert!(room_may_come(&inputs(1, 1, 1000), &nothing), "a backlog can be persisted");
         let full = RoomOutlook { unpersisted: Unpersisted::NoRoom, ..nothing };
         assert!(!room_may_come(&inputs(1, 1, 1000), &full), "not even that has room");
-        let away = RoomOutlook { is_pending: true, ..full };
+        let away = RoomOutlook { awaits_cloud: true, ..full };
         assert!(room_may_come(&inputs(1, 1, 1000), &away), "the cloud may come back");
-        assert!(room_may_come(&inputs(1, 0, 1000), &RoomOutlook { is_busy: true, ..nothing }));
+        assert!(room_may_come(&inputs(1, 0, 1000), &RoomOutlook { is_at_work: true, ..nothing }));
     }
 
     #[test]
