@@ -48,6 +48,8 @@ struct Ended {
 #[derive(Clone, Copy, Debug)]
 struct Generation {
     number: u64,
+    /// Bytes that were freed in it, about.
+    bytes: u64,
     /// Snapshots with smaller numbers may need what was freed in it.
     next_snapshot: u64,
 }
@@ -55,7 +57,7 @@ struct Generation {
 impl FreedSpace {
     /// What an earlier process left up to `last` can go at once: no snapshot of its lives.
     pub(crate) fn new(db: Arc<Db>, last: Option<u64>) -> Self {
-        let left = last.map(|number| Generation { number, next_snapshot: 0 });
+        let left = last.map(|number| Generation { number, bytes: 0, next_snapshot: 0 });
         let ended = Ended { generations: left.into_iter().collect(), from: Vec::new() };
         Self { db, ended: Mutex::new(ended) }
     }
@@ -64,6 +66,11 @@ impl FreedSpace {
     /// durable.
     pub(crate) fn give_back(&self, committer: &Committer) -> Result<(), FsError> {
         self.give_back_steps(committer, self.ended.lock(), usize::MAX)
+    }
+
+    /// Bytes of what is free and not given back, because a snapshot needs it.
+    pub(crate) fn pinned_bytes(&self) -> u64 {
+        self.ended.lock().generations.iter().map(|generation| generation.bytes).sum()
     }
 
     /// The same, but only if it is worth a sync, only a part of it, and not if another thread is at
@@ -111,12 +118,13 @@ impl FreedSpace {
     ) -> Result<(), FsError> {
         // In this order: a snapshot that gets a smaller number may have been taken before the
         // generation's last batch, one that gets this number or a higher one was taken after it.
+        let bytes = committer.freed_bytes();
         let number = committer.end_generation();
         let next_snapshot = self.db.next_snapshot();
         // Until this sync a loss of power would bring back rows whose bytes a hole had taken. If it
         // fails, nothing is lost: the next generation that ends takes the rows of this one along.
         committer.sync()?;
-        ended.generations.push_back(Generation { number, next_snapshot });
+        ended.generations.push_back(Generation { number, bytes, next_snapshot });
         let mut n_steps = 0;
         while let Some(first) = ended.generations.front().copied() {
             // The numbers rise from generation to generation: what a snapshot needs of this one it

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use tier_types::to_usize;
+use tier_types::{to_u64, to_usize};
 
 use crate::FsError;
 
@@ -44,21 +44,33 @@ impl Default for KvfsOptions {
     }
 }
 
-/// A store with a capacity has write buffers of this share of it at most.
-const WRITE_BUFFER_SHARE: u64 = 16;
+/// A small store has write buffers of this share of what it may take at most.
+const WRITE_BUFFER_SHARE: u64 = 256;
 /// But no smaller ones than this.
 const WRITE_BUFFER_BYTES_MIN: u64 = 1 << 20;
 
+/// Sizes of what the key-value store writes at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct WriteSizes {
+    /// What is in memory before it is written.
+    pub(crate) buffer_bytes: usize,
+    /// A file, and all files of the first level below the newest, if they are to be smaller than the
+    /// key-value store makes them by itself.
+    pub(crate) file_bytes: Option<u64>,
+}
+
 impl KvfsOptions {
-    /// What is in memory lies in a preallocated log as well, and is written once more when that is
-    /// given up: in a small store buffers as large as in others would take most of the room.
-    pub(crate) fn effective_write_buffer_bytes(&self) -> usize {
-        let share = (self.capacity_bytes / WRITE_BUFFER_SHARE).max(WRITE_BUFFER_BYTES_MIN);
-        if self.capacity_bytes == 0 {
-            self.write_buffer_bytes
-        } else {
-            self.write_buffer_bytes.min(to_usize(share))
+    /// The sizes for a store on a disk of so many bytes. What is in memory lies in a log as well, and is
+    /// written once more when that is given up; and files are merged by being written anew beside the old
+    /// ones. In a small store all of that must fit into its reserve.
+    pub(crate) fn write_sizes(&self, disk_bytes: u64) -> WriteSizes {
+        let capacity = if self.capacity_bytes == 0 { u64::MAX } else { self.capacity_bytes };
+        let share = (capacity.min(disk_bytes) / WRITE_BUFFER_SHARE).max(WRITE_BUFFER_BYTES_MIN);
+        let share = to_usize(share);
+        if share >= self.write_buffer_bytes {
+            return WriteSizes { buffer_bytes: self.write_buffer_bytes, file_bytes: None };
         }
+        WriteSizes { buffer_bytes: share, file_bytes: Some(to_u64(share)) }
     }
 
     pub(crate) fn check(&self) -> Result<(), FsError> {
@@ -75,13 +87,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_store_has_small_write_buffers() {
-        let buffers = |capacity_bytes| {
-            KvfsOptions { capacity_bytes, ..KvfsOptions::default() }.effective_write_buffer_bytes()
+    fn a_small_store_writes_little_at_a_time() {
+        let sizes = |capacity_bytes, disk_bytes| {
+            KvfsOptions { capacity_bytes, ..KvfsOptions::default() }.write_sizes(disk_bytes)
         };
-        assert_eq!(buffers(0), 48 << 20);
-        assert_eq!(buffers(1 << 40), 48 << 20);
-        assert_eq!(buffers(160 << 20), 10 << 20);
-        assert_eq!(buffers(1), 1 << 20);
+        let small = |mebibytes: usize| WriteSizes {
+            buffer_bytes: mebibytes << 20,
+            file_bytes: Some(to_u64(mebibytes << 20)),
+        };
+        let large = WriteSizes { buffer_bytes: 48 << 20, file_bytes: None };
+        assert_eq!([sizes(0, 1 << 40), sizes(1 << 40, 1 << 40)], [large; 2]);
+        assert_eq!([sizes(1 << 30, 1 << 40), sizes(0, 1 << 30)], [small(4); 2]);
+        assert_eq!([sizes(1, 1 << 40), sizes(0, 1)], [small(1); 2]);
     }
 }

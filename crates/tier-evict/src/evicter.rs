@@ -39,8 +39,8 @@ use std::time::Instant;
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_status::{Event, StatusSink};
 use tier_types::{
-    Clock, ErrorKind, EvictionFacts, Ino, LogService, MountedInstance, Persisted, PortError, Xid,
-    XidRange, to_u64, with_causes,
+    Clock, ErrorKind, EvictionFacts, Ino, LogService, MountedInstance, Persisted, PortError,
+    Reclaimed, Xid, XidRange, to_u64, with_causes,
 };
 
 use crate::EvictError;
@@ -102,6 +102,8 @@ pub struct EvictReport {
     pub n_dropped: u64,
     /// Their bytes.
     pub dropped_bytes: u64,
+    /// What became of the space of what was evicted.
+    pub reclaimed: Reclaimed,
 }
 
 /// Candidates that are decided on together.

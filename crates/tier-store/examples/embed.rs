@@ -84,8 +84,8 @@ impl MountedInstance for Notes {
         file.run.state = ChunkState::Cold;
         Ok(EvictOutcome::Evicted { bytes: to_u64(std::mem::take(&mut file.data).len()) })
     }
-    fn reclaim(&self) -> Answer<u64> {
-        Ok(0)
+    fn reclaim(&self, _: &dyn Fn() -> bool) -> Answer<Reclaimed> {
+        Ok(Reclaimed::default())
     }
     fn resident_extents(&self, ino: Ino, from: ChunkNo, _: usize) -> Answer<Vec<ResidentExtent>> {
         let files = self.files.lock();

@@ -126,6 +126,17 @@ pub enum EvictOutcome {
     Skipped,
 }
 
+/// What became of the space of what was evicted, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reclaimed {
+    /// What the disk got back.
+    pub returned_bytes: u64,
+    /// What is free and not given back, about: it goes when more of its neighbours have.
+    pub garbage_bytes: u64,
+    /// What is free and needed by a KVS snapshot: it goes when that is released.
+    pub pinned_bytes: u64,
+}
+
 /// What a filesystem takes up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Usage {
@@ -238,8 +249,9 @@ pub trait MountedInstance: Send + Sync {
     /// What has another version by now is left alone.
     fn evict_extent(&self, extent: &ResidentExtent) -> Result<EvictOutcome, PortError>;
 
-    /// Gives the space of what was evicted back to the disk, and says how many bytes it got.
-    fn reclaim(&self) -> Result<u64, PortError>;
+    /// Gives the space of what was evicted back to the disk, as far as that is worth its cost, in steps
+    /// that fit into what is free; it ends early when `is_stopped` says so.
+    fn reclaim(&self, is_stopped: &dyn Fn() -> bool) -> Result<Reclaimed, PortError>;
 
     /// The resident runs of one inode's data from `from` on, at most `n_max`; the first one is cut
     /// there. None for an inode that is gone.

@@ -30,7 +30,7 @@ pub use error::{ErrorKind, HasKind, PortError, with_causes};
 pub use ids::{ChunkNo, Epoch, Ino, SnapshotId, Xid};
 pub use instance::{
     Backlog, ChunkRun, ChunkState, EvictOutcome, EvictionFacts, MountedInstance, MountedSnapshot,
-    ResidentExtent, SnapshotReader, SpaceUsage, Usage,
+    Reclaimed, ResidentExtent, SnapshotReader, SpaceUsage, Usage,
 };
 pub use log::{LogService, Publication, PublicationListener, SegmentInfo};
 pub use num::{to_u64, to_usize};

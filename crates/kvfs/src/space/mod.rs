@@ -250,6 +250,12 @@ impl Room {
         })
     }
 
+    /// Bytes that are free on the disk, whatever they are set apart for.
+    pub(crate) fn disk_free_bytes(&self) -> Result<u64, FsError> {
+        let disk = self.disk.space()?;
+        Ok(disk.capacity_bytes.saturating_sub(disk.used_bytes))
+    }
+
     /// Says whether something may make room.
     pub(crate) fn expect(&self, is_expected: bool) {
         self.waiting.expect(is_expected);

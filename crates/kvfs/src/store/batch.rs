@@ -4,7 +4,9 @@
 //! be dropped without a trace, and so that the sizes of several can be added up before they are
 //! written as one.
 
-use super::keys::Table;
+use tier_types::Ino;
+
+use super::keys::{self, Table};
 
 /// Changes that happen together, in this order.
 #[derive(Debug, Default)]
@@ -49,6 +51,16 @@ impl Batch {
             Change::DeleteRange(_, from, until) => from.len() + until.len(),
         };
         self.0.iter().map(bytes).sum()
+    }
+
+    /// The inodes of which rows of the chunk table are deleted, once for each row.
+    pub(super) fn deleted_chunks(&self) -> impl Iterator<Item = Ino> + '_ {
+        self.0.iter().filter_map(|change| match change {
+            Change::Delete(Table::Chunks, key) => keys::ino_of(key),
+            Change::Put(..) | Change::Merge(..) | Change::Delete(..) | Change::DeleteRange(..) => {
+                None
+            }
+        })
     }
 
     pub(super) fn into_changes(self) -> Vec<Change> {

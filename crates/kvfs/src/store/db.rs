@@ -14,7 +14,7 @@ use rocksdb::{
     FlushOptions, IteratorMode, ReadOptions, WriteBatch, WriteOptions,
 };
 use self_cell::self_cell;
-use tier_types::{Xid, XidRange};
+use tier_types::{Ino, Xid, XidRange};
 
 use super::batch::{Batch, Change};
 use super::extents::{ExtentFiles, Pin, Pins, Place};
@@ -24,6 +24,7 @@ use super::keys::{
     META_XID_FLOOR, Table,
 };
 use super::opened::{Held, OpenDb, Slot};
+use super::reclaim::{self, DeletedRows, TableFile};
 use super::rows::{self, Counters};
 use super::tuning::{self, OpenAs};
 use crate::{FsError, KvfsOptions};
@@ -70,6 +71,7 @@ pub(crate) struct Db {
     options: KvfsOptions,
     files: Arc<ExtentFiles>,
     pins: Arc<Pins>,
+    deleted: DeletedRows,
 }
 
 self_cell!(
@@ -114,6 +116,7 @@ impl Db {
             options: *options,
             files,
             pins: Arc::default(),
+            deleted: DeletedRows::default(),
         })
     }
 
@@ -156,7 +159,11 @@ impl Db {
     /// It survives a loss of power only from the next [`sync`](Self::sync) on.
     pub(crate) fn write(&self, batch: Batch) -> Result<(), FsError> {
         let opened = self.opened()?;
+        let deleted: Vec<Ino> = batch.deleted_chunks().collect();
         let written = opened.db.write_opt(write_batch(&opened, batch), &WriteOptions::default());
+        if written.is_ok() {
+            self.deleted.note(deleted);
+        }
         written.map_err(|source| opened.not_written("write to", source))
     }
 
@@ -260,16 +267,49 @@ impl Db {
         self.write_durably(batch)
     }
 
-    /// Gives the space of evicted data and of released log records back to the disk.
-    pub(crate) fn reclaim(&self) -> Result<(), FsError> {
-        if self.opened()?.compaction.is_off() {
+    /// Rewrites one file of the chunk table of which much was deleted, no larger than this. Whether there
+    /// was one.
+    pub(crate) fn reclaim_file(&self, bytes_max: u64) -> Result<bool, FsError> {
+        let opened = self.opened()?;
+        if opened.compaction.is_off() {
             tracing::warn!("no space is given back: the key-value store is damaged; run fsck");
+            return Ok(false);
+        }
+        let Some(found) = self.deleted.most_worthwhile(&self.chunk_files()?, bytes_max) else {
+            return Ok(false);
+        };
+        let TableFile { bytes, start, end, .. } = &found.file;
+        tracing::debug!(bytes, found.garbage_bytes, "rewriting a file of the key-value store");
+        let mut options = CompactOptions::default();
+        // Files of the last level are left alone as a rule: they hold what was deleted above them.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        let family = opened.family(Table::Chunks);
+        opened.db.compact_range_cf_opt(family, Some(start), Some(end), &options);
+        self.deleted.forget(&found.file);
+        Ok(true)
+    }
+
+    /// Writes the deletions of chunks that are in memory into a file: without that nothing goes.
+    pub(crate) fn flush_deletions(&self) -> Result<(), FsError> {
+        if self.deleted.n_rows() == 0 {
             return Ok(());
         }
-        for table in [Table::Chunks, Table::Map, Table::Log, Table::Freed] {
-            self.compact(table)?;
-        }
-        Ok(())
+        let opened = self.opened()?;
+        let flushed = opened.db.flush_cf(opened.family(Table::Chunks));
+        flushed.map_err(|source| failed("flush", source))
+    }
+
+    /// About how many bytes of small chunks were deleted and are still in files.
+    pub(crate) fn garbage_bytes(&self) -> Result<u64, FsError> {
+        let row_bytes = reclaim::row_bytes(&self.chunk_files()?);
+        Ok(self.deleted.n_rows().saturating_mul(row_bytes))
+    }
+
+    fn chunk_files(&self) -> Result<Vec<TableFile>, FsError> {
+        let files =
+            self.opened()?.db.live_files().map_err(|source| failed("list files of", source))?;
+        let is_chunks = |file: &rocksdb::LiveFile| file.column_family_name == Table::Chunks.name();
+        Ok(files.into_iter().filter(is_chunks).map(TableFile::from).collect())
     }
 
     /// Reads every row there is, and if none is damaged, the store is compacted again. A check goes
@@ -297,19 +337,6 @@ impl Db {
             }
         }
         opened.compaction.resume(&opened.db);
-        Ok(())
-    }
-
-    /// Drops what was deleted from the files of a table.
-    fn compact(&self, table: Table) -> Result<(), FsError> {
-        let opened = self.opened()?;
-        let family = opened.family(table);
-        // Files of the last level are left alone as a rule: they hold what was deleted above them.
-        let mut options = CompactOptions::default();
-        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
-        // Deletions that are still in memory would free nothing.
-        opened.db.flush_cf(family).map_err(|source| failed("flush", source))?;
-        opened.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
         Ok(())
     }
 

@@ -162,6 +162,11 @@ pub(crate) fn chunk(ino: Ino, chunk: ChunkNo) -> [u8; 16] {
     pair(ino.get(), chunk.get())
 }
 
+/// The inode with whose number a key begins; `None` for a key that is too short.
+pub(crate) fn ino_of(key: &[u8]) -> Option<Ino> {
+    take_number(key).map(|(number, _)| Ino::new(number))
+}
+
 /// Key of an extent that is not known to be durable.
 pub(crate) fn place(place: Place) -> [u8; 16] {
     pair(u64::from(place.file), place.offset)

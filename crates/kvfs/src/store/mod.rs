@@ -22,6 +22,7 @@ mod opened;
 mod opening;
 pub(crate) mod patch;
 mod reader;
+mod reclaim;
 pub(crate) mod rows;
 mod segments;
 mod sizes;

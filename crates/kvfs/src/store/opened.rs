@@ -29,6 +29,7 @@ use super::failure::{self, failed};
 use super::keys::Table;
 use super::tuning::{self, OpenAs};
 use crate::error::UnreadableRows;
+use crate::options::WriteSizes;
 use crate::{FsError, KvfsOptions};
 
 /// How often a short read is given the processor to end before an exchange gives up.
@@ -75,9 +76,10 @@ impl OpenDb {
     pub(super) fn open(path: &Path, options: &KvfsOptions, how: OpenAs) -> Result<Self, FsError> {
         // What is set apart in a store with a capacity would be taken from that.
         let preallocate = options.capacity_bytes == 0 && may_preallocate(path);
-        let settings = tuning::database(options, how, preallocate)?;
+        let sizes = options.write_sizes(disk_bytes(path));
+        let settings = tuning::database(sizes, how, preallocate)?;
         let compaction = Compaction::of(path, how);
-        let tables = tables(options, &compaction);
+        let tables = tables(options.cache_bytes, sizes, &compaction);
         let opened = match how {
             OpenAs::Look => DB::open_cf_descriptors_read_only(&settings, path, tables, false),
             OpenAs::New | OpenAs::Strict | OpenAs::Tolerant => {
@@ -115,6 +117,12 @@ impl OpenDb {
     }
 }
 
+/// Bytes of the disk of a database; one that cannot be asked is taken for large.
+fn disk_bytes(path: &Path) -> u64 {
+    let disk = path.parent().unwrap_or(path);
+    rustix::fs::statvfs(disk).map_or(u64::MAX, |stat| stat.f_blocks.saturating_mul(stat.f_frsize))
+}
+
 /// Whether the disk has so much room that the log may take some of it beforehand.
 fn may_preallocate(path: &Path) -> bool {
     // The directory of a new store is not there yet. A disk that cannot be asked is taken for full.
@@ -124,17 +132,18 @@ fn may_preallocate(path: &Path) -> bool {
 }
 
 fn tables(
-    options: &KvfsOptions,
+    cache_bytes: usize,
+    sizes: WriteSizes,
     compaction: &Compaction,
 ) -> impl Iterator<Item = ColumnFamilyDescriptor> {
-    let cache = Cache::new_lru_cache(options.cache_bytes);
+    let cache = Cache::new_lru_cache(cache_bytes);
     let is_off = compaction.is_off();
     let tables = Table::ALL.map(|table| {
-        let mut settings = tuning::table(table, &cache, options);
+        let mut settings = tuning::table(table, &cache, sizes);
         settings.set_disable_auto_compactions(is_off);
         ColumnFamilyDescriptor::new(table.name(), settings)
     });
-    let unused = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, tuning::unused(options));
+    let unused = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, tuning::unused(sizes));
     tables.into_iter().chain(iter::once(unused))
 }
 

@@ -14,10 +14,16 @@ use tier_types::to_u64;
 use super::failure::failed;
 use super::keys::Table;
 use super::patch;
-use crate::{FsError, KvfsOptions};
+use crate::FsError;
+use crate::options::WriteSizes;
 
 /// Patches of one chunk in memory that are put together before they are read.
 const N_PATCHES_MAX: usize = 32;
+/// Files of the first level below the newest, and of a merge, in a small store.
+const LEVEL_FILES: u64 = 4;
+/// A file with so many deletions among so many rows in turn is merged soon.
+const N_DELETIONS_WINDOW: usize = 4096;
+const N_DELETIONS: usize = 2048;
 /// Of the database's own text log, of which the one before is kept as well.
 const TEXT_LOG_BYTES_MAX: usize = 1 << 20;
 
@@ -36,7 +42,7 @@ pub(crate) enum OpenAs {
 
 /// Settings of the database as a whole.
 pub(super) fn database(
-    options: &KvfsOptions,
+    sizes: WriteSizes,
     how: OpenAs,
     preallocate: bool,
 ) -> Result<Options, FsError> {
@@ -52,7 +58,7 @@ pub(super) fn database(
     });
     // A log that was synced and closed must be there, as long as it was.
     database.set_track_and_verify_wals_in_manifest(true);
-    let write_buffer_bytes = options.effective_write_buffer_bytes();
+    let write_buffer_bytes = sizes.buffer_bytes;
     database.set_db_write_buffer_size(write_buffer_bytes);
     // A table that is seldom written keeps the log of all others alive until it is flushed.
     database.set_max_total_wal_size(4 * to_u64(write_buffer_bytes));
@@ -75,7 +81,7 @@ pub(super) fn database(
         .map_err(|source| failed("set options of", source))
 }
 
-pub(super) fn table(table: Table, cache: &Cache, options: &KvfsOptions) -> Options {
+pub(super) fn table(table: Table, cache: &Cache, sizes: WriteSizes) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
     blocks.set_cache_index_and_filter_blocks(true);
@@ -92,7 +98,14 @@ pub(super) fn table(table: Table, cache: &Cache, options: &KvfsOptions) -> Optio
     let mut settings = Options::default();
     settings.set_block_based_table_factory(&blocks);
     settings.set_compression_type(DBCompressionType::Lz4);
-    settings.set_write_buffer_size(options.effective_write_buffer_bytes() / 2);
+    settings.set_write_buffer_size(sizes.buffer_bytes / 2);
+    if let Some(bytes) = sizes.file_bytes {
+        settings.set_target_file_size_base(bytes);
+        settings.set_max_bytes_for_level_base(LEVEL_FILES * bytes);
+        settings.set_max_compaction_bytes(LEVEL_FILES * bytes);
+    }
+    // What was deleted by an earlier process is counted by nothing else.
+    settings.add_compact_on_deletion_collector_factory(N_DELETIONS_WINDOW, N_DELETIONS, 0.5);
     if table == Table::Chunks {
         settings.set_merge_operator("patch", patch::merge, patch::merge_partly);
         // A reader would have to put together what a thousand small writes left.
@@ -104,9 +117,9 @@ pub(super) fn table(table: Table, cache: &Cache, options: &KvfsOptions) -> Optio
 /// Settings of the default table, which RocksDB always has and in which nothing is. After a full disk
 /// it goes on only when the largest write buffer of any table finds room: its own would be one of
 /// 64 MiB, more than the ballast of a small disk and more than may ever be free there.
-pub(super) fn unused(options: &KvfsOptions) -> Options {
+pub(super) fn unused(sizes: WriteSizes) -> Options {
     let mut settings = Options::default();
-    settings.set_write_buffer_size(options.effective_write_buffer_bytes() / 2);
+    settings.set_write_buffer_size(sizes.buffer_bytes / 2);
     settings
 }
 
@@ -135,6 +148,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::KvfsOptions;
     use crate::core::Core;
     use crate::testing::{StandingClock, options};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tier_types::{
     ChunkNo, ChunkRun, EvictOutcome, EvictionFacts, Ino, InodeState, MountedInstance,
-    MountedSnapshot, PortError, Publication, ResidentExtent, Usage,
+    MountedSnapshot, PortError, Publication, Reclaimed, ResidentExtent, Usage,
 };
 
 use crate::core::Core;
@@ -22,17 +22,8 @@ impl MountedInstance for Core {
         Ok(self.evict(extent)?)
     }
 
-    fn reclaim(&self) -> Result<u64, PortError> {
-        let before = self.db.physical_bytes()?;
-        // This makes detours durable before the bytes behind them are gone from the files.
-        self.give_back()?;
-        self.room.forget_look();
-        self.db.reclaim()?;
-        self.room.forget_look();
-        // Nothing was gained if as much was written meanwhile.
-        let bytes = before.saturating_sub(self.db.physical_bytes()?);
-        tracing::info!(bytes, "reclaimed");
-        Ok(bytes)
+    fn reclaim(&self, is_stopped: &dyn Fn() -> bool) -> Result<Reclaimed, PortError> {
+        Ok(self.reclaim_now(is_stopped)?)
     }
 
     fn resident_extents(

@@ -13,6 +13,7 @@ mod log_service;
 mod pins;
 mod publications;
 mod recall;
+mod reclaim;
 mod restore;
 mod snapshot;
 

@@ -167,7 +167,7 @@ fn a_damaged_block_costs_what_it_holds_and_no_more() {
         let fs = tree.writable(fs);
         let new = file(&fs, Ino::ROOT, "new");
         fs.write(new, 0, b"new").unwrap();
-        fs.reclaim().unwrap();
+        fs.reclaim(&|| false).unwrap();
         fs.write(new, 3, b"er").unwrap();
         fs.fsync().unwrap();
         drop(fs);
@@ -336,7 +336,7 @@ fn a_compaction_that_meets_damage_stops_no_writer_for_ever() {
     tree.damage("chunks");
     let fs = open(&tree.dir);
     // Nothing was read before: the compaction is the first that meets it.
-    drop(fs.reclaim());
+    drop(fs.reclaim(&|| false));
     if let Err(error) = write_file(&fs, "first") {
         assert_eq!(error.kind(), ErrorKind::Damaged, "{error:?}");
     }
@@ -344,7 +344,7 @@ fn a_compaction_that_meets_damage_stops_no_writer_for_ever() {
     let fs = open(&tree.dir);
     for number in 0..10 {
         write_file(&fs, &format!("new-{number}")).unwrap();
-        fs.reclaim().unwrap();
+        fs.reclaim(&|| false).unwrap();
     }
 }
 
@@ -369,6 +369,6 @@ fn a_store_that_is_whole_again_is_compacted_again() {
     assert!(mark.exists(), "a check changes nothing");
     run(&Nothing, &fs, true);
     assert!(!mark.exists());
-    fs.reclaim().unwrap();
+    fs.reclaim(&|| false).unwrap();
     assert!(tree.failures(&fs).is_empty());
 }

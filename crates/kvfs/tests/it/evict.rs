@@ -120,7 +120,7 @@ fn evicted_data_stays_evicted_through_a_restart() {
     fs.write(ino, 0, &[3; 1000]).unwrap();
     archive.keep_and_evict(&fs, ino);
     fs.fsync().unwrap();
-    assert!(fs.reclaim().is_ok());
+    assert!(fs.reclaim(&|| false).is_ok());
     drop(fs);
     let fs = open(&dir);
     assert_eq!(fs.heat(ino).unwrap(), Heat::Cold);

@@ -63,7 +63,7 @@ fn what_is_written_over_cut_punched_and_removed_comes_back_to_the_disk() {
     fs.punch_hole(punched, blocks_of(1), blocks_of(7)).unwrap();
     fs.unlink(Ino::ROOT, &name("removed")).unwrap();
     assert!(fs.read(removed, 0, 1).is_err());
-    fs.reclaim().unwrap();
+    fs.reclaim(&|| false).unwrap();
     let left = disk_bytes(&dir) - blocks_of(3 + 10 + 2 + 3);
     assert!(left <= blocks_of(N_TREE_BLOCKS), "{left}");
     assert_eq!(fs.read(over, 0, 99 * BLOCK).unwrap(), vec![3; 10 * BLOCK]);
@@ -94,11 +94,11 @@ fn what_the_reaper_deletes_comes_back_to_the_disk() {
     // What is written where dead data lies takes its place at once.
     fs.truncate(over, 0).unwrap();
     fs.write(over, 0, &vec![5; 100 * BLOCK]).unwrap();
-    fs.reclaim().unwrap();
+    fs.reclaim(&|| false).unwrap();
     let bytes = disk_bytes(&dir);
     assert!(bytes >= blocks_of(200 + 199 + 100 + 136), "the rest is still stored: {bytes}");
     common::reap_all(&fs);
-    fs.reclaim().unwrap();
+    fs.reclaim(&|| false).unwrap();
     let left = disk_bytes(&dir) - blocks_of(1 + 100);
     assert!(left <= blocks_of(N_TREE_BLOCKS), "{left}");
     assert_eq!(fs.read(over, 0, 999 * BLOCK).unwrap(), vec![5; 100 * BLOCK]);
@@ -124,7 +124,7 @@ fn evicting_gives_back_what_was_evicted_and_rewrites_nothing() {
             fs.evict_extent(&extent).unwrap();
         }
     }
-    fs.reclaim().unwrap();
+    fs.reclaim(&|| false).unwrap();
     let left = disk_bytes(&dir) - blocks_of(32 * 4);
     assert!(left <= blocks_of(N_TREE_BLOCKS), "{left}");
     let after: Vec<_> = extent_files(&dir).iter().map(|path| fs::metadata(path).unwrap()).collect();
@@ -141,7 +141,7 @@ fn a_snapshot_keeps_what_it_can_see() {
     let publication = fs.publish().unwrap().unwrap();
     let snapshot = fs.open_snapshot(&publication).unwrap();
     fs.write(ino, 0, &vec![2; 8 * BLOCK]).unwrap();
-    fs.reclaim().unwrap();
+    fs.reclaim(&|| false).unwrap();
     assert_eq!(disk_bytes(&dir), blocks_of(16));
     let chunks = ChunkRange::new(ChunkNo::new(0), ChunkNo::new(8)).unwrap();
     let mut old = Vec::new();
@@ -149,7 +149,7 @@ fn a_snapshot_keeps_what_it_can_see() {
     assert_eq!(old, vec![1; 8 * BLOCK]);
     drop(snapshot);
     fs.release(&publication).unwrap();
-    fs.reclaim().unwrap();
+    fs.reclaim(&|| false).unwrap();
     assert_eq!(disk_bytes(&dir), blocks_of(8));
     assert_eq!(fs.read(ino, 0, 99 * BLOCK).unwrap(), vec![2; 8 * BLOCK]);
 }
@@ -164,7 +164,7 @@ fn what_an_earlier_process_freed_comes_back() {
     drop(fs);
     assert_eq!(disk_bytes(&dir), blocks_of(8));
     let fs = common::open(&dir);
-    fs.reclaim().unwrap();
+    fs.reclaim(&|| false).unwrap();
     assert_eq!(disk_bytes(&dir), 0);
 }
 
@@ -224,14 +224,14 @@ fn what_came_back_by_a_loss_of_power_is_kept_for_a_snapshot() {
     let publication = fs.publish().unwrap().unwrap();
     let snapshot = fs.open_snapshot(&publication).unwrap();
     fs.write(ino, 0, &[3; BLOCK]).unwrap();
-    fs.reclaim().unwrap();
+    fs.reclaim(&|| false).unwrap();
     let mut old = Vec::new();
     let chunk = ChunkRange::one(ChunkNo::new(0)).unwrap();
     snapshot.reader().read_chunks(ino, chunk, &mut old).unwrap();
     assert_eq!(old, [1; BLOCK]);
     drop(snapshot);
     fs.release(&publication).unwrap();
-    fs.reclaim().unwrap();
+    fs.reclaim(&|| false).unwrap();
     assert_eq!(disk_bytes(&dir), blocks_of(1), "and no longer");
 }
 
@@ -322,7 +322,7 @@ fn act(fs: &Kvfs, inos: &[Ino], models: &mut [Model], action: &Action) {
             }
         }
         Action::Reclaim => {
-            fs.reclaim().unwrap();
+            fs.reclaim(&|| false).unwrap();
             synced = true;
         }
     }

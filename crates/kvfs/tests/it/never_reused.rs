@@ -116,7 +116,7 @@ impl Subject {
                 fs.retire_segments(xid).unwrap();
             }
             Op::Reclaim => {
-                tier_types::MountedInstance::reclaim(fs.core().as_ref()).unwrap();
+                tier_types::MountedInstance::reclaim(fs.core().as_ref(), &|| false).unwrap();
                 self.promise();
             }
             Op::Save => {

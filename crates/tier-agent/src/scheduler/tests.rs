@@ -7,7 +7,7 @@ use tier_evict::{EvictReport, PassGoal};
 use tier_testkit::FakeKvs;
 use tier_types::{
     Backlog, ChunkNo, ChunkRun, EvictOutcome, EvictionFacts, Ino, InodeState, MountedSnapshot,
-    PortError, Publication, ResidentExtent, SnapshotId, SpaceUsage, Usage, Xid,
+    PortError, Publication, Reclaimed, ResidentExtent, SnapshotId, SpaceUsage, Usage, Xid,
 };
 
 use super::*;
@@ -118,8 +118,8 @@ impl MountedInstance for Measured {
         self.kvs.evict_extent(extent)
     }
 
-    fn reclaim(&self) -> Result<u64, PortError> {
-        self.kvs.reclaim()
+    fn reclaim(&self, is_stopped: &dyn Fn() -> bool) -> Result<Reclaimed, PortError> {
+        self.kvs.reclaim(is_stopped)
     }
 
     fn resident_extents(

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tier_evict::{EvictError, EvictReport, EvictRequest, Evicter, PassGoal};
 use tier_persist::SnapshotSummary;
 use tier_status::{NullSink, StatusSink};
-use tier_types::{Dropped, ErrorKind, Persisted, PortError};
+use tier_types::{Dropped, ErrorKind, Persisted, PortError, Reclaimed};
 
 use super::context::{StageContext, header_of};
 use super::spare;
@@ -100,7 +100,11 @@ fn pass(
             before.ok().zip(resident_bytes().ok()).is_none_or(|(before, after)| after < before)
         }
     };
-    let reclaimed = if has_freed { instance.reclaim() } else { Ok(0) };
+    let reclaimed = if has_freed {
+        instance.reclaim(&|| stop.load(Ordering::Relaxed))
+    } else {
+        Ok(Reclaimed::default())
+    };
     let report = match passed {
         Err(EvictError::Cancelled) if !stop.load(Ordering::Relaxed) => {
             let problem = "an object of the archive was found to be damaged or missing: evicting \
@@ -109,9 +113,9 @@ fn pass(
         }
         passed => passed?,
     };
-    let (evicted_bytes, reclaimed_bytes) = (report.bytes, reclaimed?);
-    tracing::info!(evicted_bytes, reclaimed_bytes, "space reclaimed");
-    Ok(report)
+    let (evicted_bytes, reclaimed) = (report.bytes, reclaimed?);
+    tracing::info!(evicted_bytes, ?reclaimed, "space reclaimed");
+    Ok(EvictReport { reclaimed, ..report })
 }
 
 /// What [`evict`] would do.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tier_agent::Task;
 use tier_evict::{EvictReport, PassGoal};
-use tier_types::MountedInstance;
+use tier_types::{MountedInstance, Reclaimed};
 
 use crate::args::{EvictArgs, EvictGoal};
 use crate::console::{DamageFound, output};
@@ -36,6 +36,8 @@ pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
         "retained": report.n_retained,
         "not_safe": report.n_not_safe,
         "damaged": report.n_damaged,
+        "garbage_bytes": report.reclaimed.garbage_bytes,
+        "pinned_bytes": report.reclaimed.pinned_bytes,
         "dropped": report.n_dropped,
         "dropped_bytes": report.dropped_bytes,
         "disk_bytes": disk_bytes,
@@ -75,6 +77,15 @@ fn report_text(report: &EvictReport, disk_bytes: u64, dry_run: bool) -> String {
     ));
     if !dry_run {
         text.push_str(&format!("The disk got {} back.\n", output::bytes(disk_bytes)));
+    }
+    let Reclaimed { garbage_bytes, pinned_bytes, .. } = report.reclaimed;
+    if pinned_bytes > 0 {
+        let pinned = output::bytes(pinned_bytes);
+        text.push_str(&format!("{pinned} follow when a snapshot that is being taken is done.\n"));
+    }
+    if garbage_bytes > 0 {
+        let garbage = output::bytes(garbage_bytes);
+        text.push_str(&format!("About {garbage} of small files follow as files are rewritten.\n"));
     }
     if report.n_retained > 0 {
         text.push_str(&format!("{} were retained by the policy.\n", report.n_retained));

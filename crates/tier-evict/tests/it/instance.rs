@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tier_testkit::FakeKvs;
 use tier_types::{
     ChunkNo, ChunkRun, ErrorKind, EvictOutcome, EvictionFacts, Ino, InodeState, MountedInstance,
-    MountedSnapshot, PortError, Publication, ResidentExtent, Usage,
+    MountedSnapshot, PortError, Publication, Reclaimed, ResidentExtent, Usage,
 };
 
 /// What a pass asks of an inode.
@@ -84,8 +84,8 @@ impl MountedInstance for TestInstance {
         self.kvs.evict_extent(extent)
     }
 
-    fn reclaim(&self) -> Result<u64, PortError> {
-        self.kvs.reclaim()
+    fn reclaim(&self, is_stopped: &dyn Fn() -> bool) -> Result<Reclaimed, PortError> {
+        self.kvs.reclaim(is_stopped)
     }
 
     fn resident_extents(

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tier_types::{
     ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, EvictOutcome, EvictionFacts, Ino,
-    InodeState, MountedInstance, MountedSnapshot, PortError, Publication, ResidentExtent, Usage,
-    to_u64,
+    InodeState, MountedInstance, MountedSnapshot, PortError, Publication, Reclaimed,
+    ResidentExtent, Usage, to_u64,
 };
 
 use super::chunk_map::{ChunkMap, RunState};
@@ -43,8 +43,8 @@ impl MountedInstance for FakeKvs {
         Ok(if bytes > 0 { EvictOutcome::Evicted { bytes } } else { EvictOutcome::Skipped })
     }
 
-    fn reclaim(&self) -> Result<u64, PortError> {
-        Ok(0)
+    fn reclaim(&self, _: &dyn Fn() -> bool) -> Result<Reclaimed, PortError> {
+        Ok(Reclaimed::default())
     }
 
     fn resident_extents(

@@ -11,7 +11,7 @@ use tier_testkit::contract::{
 use tier_types::{
     ChunkNo, ChunkRange, ChunkRun, EvictOutcome, EvictionFacts, Ino, InodeState, LogService,
     MountedInstance, MountedSnapshot, PortError, Publication, PublicationListener, Recall,
-    ResidentExtent, SegmentInfo, SnapshotReader, Usage, Xid, XidRange,
+    Reclaimed, ResidentExtent, SegmentInfo, SnapshotReader, Usage, Xid, XidRange,
 };
 
 use crate::assert_finds;
@@ -168,8 +168,8 @@ impl MountedInstance for Broken {
         self.kvs.evict_extent(&ResidentExtent { data_xid, ..*extent })
     }
 
-    fn reclaim(&self) -> Result<u64, PortError> {
-        self.kvs.reclaim()
+    fn reclaim(&self, is_stopped: &dyn Fn() -> bool) -> Result<Reclaimed, PortError> {
+        self.kvs.reclaim(is_stopped)
     }
 
     fn resident_extents(

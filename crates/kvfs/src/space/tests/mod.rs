@@ -402,7 +402,7 @@ proptest! {
         for file in 0..6 {
             let _ = world.fs.unlink(Ino::ROOT, &name(&format!("f{file}")));
         }
-        world.fs.reclaim().unwrap();
+        world.fs.reclaim(&|| false).unwrap();
         world.forget();
         let ino = world.file("after");
         world.fs.write(ino, 0, &vec![9; 100_000]).unwrap();
