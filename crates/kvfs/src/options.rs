@@ -45,7 +45,7 @@ impl Default for KvfsOptions {
 }
 
 /// A small store has write buffers of this share of what it may take at most.
-const WRITE_BUFFER_SHARE: u64 = 256;
+const WRITE_BUFFER_SHARE: u64 = 512;
 /// But no smaller ones than this.
 const WRITE_BUFFER_BYTES_MIN: u64 = 1 << 20;
 
@@ -70,7 +70,7 @@ impl KvfsOptions {
         if share >= self.write_buffer_bytes {
             return WriteSizes { buffer_bytes: self.write_buffer_bytes, file_bytes: None };
         }
-        WriteSizes { buffer_bytes: share, file_bytes: Some(to_u64(share)) }
+        WriteSizes { buffer_bytes: share, file_bytes: Some(to_u64(share / 2)) }
     }
 
     pub(crate) fn check(&self) -> Result<(), FsError> {
@@ -93,11 +93,11 @@ mod tests {
         };
         let small = |mebibytes: usize| WriteSizes {
             buffer_bytes: mebibytes << 20,
-            file_bytes: Some(to_u64(mebibytes << 20)),
+            file_bytes: Some(to_u64(mebibytes << 19)),
         };
         let large = WriteSizes { buffer_bytes: 48 << 20, file_bytes: None };
         assert_eq!([sizes(0, 1 << 40), sizes(1 << 40, 1 << 40)], [large; 2]);
-        assert_eq!([sizes(1 << 30, 1 << 40), sizes(0, 1 << 30)], [small(4); 2]);
+        assert_eq!([sizes(1 << 30, 1 << 40), sizes(0, 1 << 30)], [small(2); 2]);
         assert_eq!([sizes(1, 1 << 40), sizes(0, 1)], [small(1); 2]);
     }
 }

@@ -47,7 +47,7 @@ use crate::EvictError;
 use crate::candidates::Candidates;
 use crate::carried_over::{CarriedOver, CarriedOverWriter};
 use crate::mechanism::evict_inode;
-use crate::policy::{EvictPlan, EvictPolicy, PassGoal};
+use crate::policy::{EvictPlan, EvictPolicy, PassGoal, RetainedCounts};
 
 /// Candidates that a policy sees at a time, unless the evicter is told otherwise.
 const N_PAGE_MAX: usize = 4096;
@@ -92,8 +92,8 @@ pub struct EvictReport {
     pub n_evicted: u64,
     /// Chunk bytes that left the key-value store.
     pub bytes: u64,
-    /// Inodes that the policy retained.
-    pub n_retained: u64,
+    /// Inodes that the policy retained, by its reasons.
+    pub retained: RetainedCounts,
     /// Inodes that kept data because this version of it is not safely persisted, or changed.
     pub n_not_safe: u64,
     /// Inodes that kept data because what the filesystem has of them is damaged.
@@ -173,12 +173,11 @@ impl Evicter {
             }
         }
         after.finish()?;
-        let EvictReport {
-            n_candidates, n_evicted, bytes, n_retained, n_not_safe, n_damaged, ..
-        } = report;
+        let EvictReport { n_candidates, n_evicted, bytes, retained, n_not_safe, n_damaged, .. } =
+            report;
         let elapsed = start.elapsed();
         tracing::info!(
-            %cursor, n_candidates, n_evicted, bytes, n_retained, n_not_safe, n_damaged,
+            %cursor, n_candidates, n_evicted, bytes, ?retained, n_not_safe, n_damaged,
             ?elapsed,
             "eviction pass done"
         );
@@ -197,7 +196,7 @@ impl Evicter {
             // `report.bytes` counts all that the plans free, perhaps more than the gate would let
             // go.
             let plan = self.plan(&page.facts, request.goal, report.bytes);
-            report.n_retained += to_u64(plan.retain.len());
+            report.retained.add(&plan.retain);
             report.n_evicted += to_u64(plan.evict.len());
             let going: BTreeSet<Ino> = plan.evict.into_iter().collect();
             let facts_of_going = page.facts.iter().filter(|facts| going.contains(&facts.ino));
@@ -264,7 +263,7 @@ impl Evicter {
         report: &mut EvictReport,
     ) -> Result<Vec<Ino>, EvictError> {
         let plan = self.plan(&page.facts, request.goal, report.bytes);
-        report.n_retained += to_u64(plan.retain.len());
+        report.retained.add(&plan.retain);
         let retained = plan.retain.into_iter().map(|retained| retained.ino);
         let mut carried_over: Vec<Ino> = retained.chain(page.again.iter().copied()).collect();
         for ino in plan.evict {

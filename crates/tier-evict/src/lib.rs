@@ -24,4 +24,6 @@ mod policy;
 
 pub use error::EvictError;
 pub use evicter::{EvictReport, EvictRequest, Evicter};
-pub use policy::{AgeAndSize, EvictPlan, EvictPolicy, PassGoal, RetainReason, Retained};
+pub use policy::{
+    AgeAndSize, EvictPlan, EvictPolicy, PassGoal, RetainReason, Retained, RetainedCounts,
+};

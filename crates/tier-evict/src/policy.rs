@@ -35,6 +35,38 @@ pub struct Retained {
     pub reason: RetainReason,
 }
 
+/// How many inodes are retained, by reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RetainedCounts {
+    /// Pinned.
+    pub n_pinned: u64,
+    /// Used lately.
+    pub n_young: u64,
+    /// Too small.
+    pub n_small: u64,
+    /// Not needed, because enough was freed.
+    pub n_goal_reached: u64,
+}
+
+impl RetainedCounts {
+    /// All of them.
+    pub fn n_inodes(&self) -> u64 {
+        self.n_pinned + self.n_young + self.n_small + self.n_goal_reached
+    }
+
+    pub(crate) fn add(&mut self, retained: &[Retained]) {
+        for one in retained {
+            let count = match one.reason {
+                RetainReason::Pinned => &mut self.n_pinned,
+                RetainReason::Young => &mut self.n_young,
+                RetainReason::Small => &mut self.n_small,
+                RetainReason::GoalReached => &mut self.n_goal_reached,
+            };
+            *count += 1;
+        }
+    }
+}
+
 /// What is to become of the candidates of one page. Those without resident data are in neither
 /// list, all others in exactly one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -21,6 +21,9 @@ use crate::options::WriteSizes;
 const N_PATCHES_MAX: usize = 32;
 /// Files of the first level below the newest, and of a merge, in a small store.
 const LEVEL_FILES: u64 = 4;
+/// Files of the newest level from which on writes are slowed down, and stopped.
+const N_NEWEST_SLOW: i32 = 40;
+const N_NEWEST_STOP: i32 = 10_000;
 /// A file with so many deletions among so many rows in turn is merged soon.
 const N_DELETIONS_WINDOW: usize = 4096;
 const N_DELETIONS: usize = 2048;
@@ -104,6 +107,12 @@ pub(super) fn table(table: Table, cache: &Cache, sizes: WriteSizes) -> Options {
         settings.set_max_bytes_for_level_base(LEVEL_FILES * bytes);
         settings.set_max_compaction_bytes(LEVEL_FILES * bytes);
     }
+    // A merge that found the disk full waits for room, and files of the newest level pile up meanwhile.
+    // Writes must not stop for that: those of an eviction are what makes room.
+    settings.set_level_zero_slowdown_writes_trigger(N_NEWEST_SLOW);
+    settings.set_level_zero_stop_writes_trigger(N_NEWEST_STOP);
+    settings.set_soft_pending_compaction_bytes_limit(0);
+    settings.set_hard_pending_compaction_bytes_limit(0);
     // What was deleted by an earlier process is counted by nothing else.
     settings.add_compact_on_deletion_collector_factory(N_DELETIONS_WINDOW, N_DELETIONS, 0.5);
     if table == Table::Chunks {

@@ -8,7 +8,7 @@
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tier_agent::Task;
-use tier_evict::{EvictReport, PassGoal};
+use tier_evict::{EvictReport, PassGoal, RetainedCounts};
 use tier_types::{MountedInstance, Reclaimed};
 
 use crate::args::{EvictArgs, EvictGoal};
@@ -33,7 +33,13 @@ pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
         "candidates": report.n_candidates,
         "evicted": report.n_evicted,
         "bytes": report.bytes,
-        "retained": report.n_retained,
+        "retained": report.retained.n_inodes(),
+        "retained_by_reason": {
+            "pinned": report.retained.n_pinned,
+            "young": report.retained.n_young,
+            "small": report.retained.n_small,
+            "goal_reached": report.retained.n_goal_reached,
+        },
         "not_safe": report.n_not_safe,
         "damaged": report.n_damaged,
         "garbage_bytes": report.reclaimed.garbage_bytes,
@@ -87,8 +93,18 @@ fn report_text(report: &EvictReport, disk_bytes: u64, dry_run: bool) -> String {
         let garbage = output::bytes(garbage_bytes);
         text.push_str(&format!("About {garbage} of small files follow as files are rewritten.\n"));
     }
-    if report.n_retained > 0 {
-        text.push_str(&format!("{} were retained by the policy.\n", report.n_retained));
+    if report.retained.n_inodes() > 0 {
+        let RetainedCounts { n_pinned, n_young, n_small, n_goal_reached } = report.retained;
+        let reasons = [
+            (n_pinned, "pinned"),
+            (n_young, "used lately"),
+            (n_small, "small"),
+            (n_goal_reached, "not needed for the goal"),
+        ];
+        let told = reasons.iter().filter(|(n, _)| *n > 0).map(|(n, why)| format!("{n} {why}"));
+        let told: Vec<_> = told.collect();
+        let n = report.retained.n_inodes();
+        text.push_str(&format!("{n} were retained by the policy: {}.\n", told.join(", ")));
     }
     if report.n_not_safe > 0 {
         text.push_str(&format!(

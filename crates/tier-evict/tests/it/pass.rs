@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tier_evict::{
     AgeAndSize, EvictError, EvictPlan, EvictReport, PassGoal, RetainReason, Retained,
+    RetainedCounts,
 };
 use tier_types::{Ino, LogService, Xid};
 
@@ -39,12 +40,12 @@ fn pages_ascend_and_so_does_what_they_carry_over() {
         n_candidates: 7,
         n_evicted: 2,
         bytes: 2 * u64::from(CHUNK),
-        n_retained: 3,
         n_not_safe: 1,
         n_damaged: 0,
         ..EvictReport::default()
     };
-    assert_eq!(report, expected);
+    assert_eq!(report.retained.n_inodes(), 3);
+    assert_eq!(EvictReport { retained: RetainedCounts::default(), ..report }, expected);
     assert_eq!(fixture.recorded_passes(), [(2, 20)]);
 }
 
@@ -64,12 +65,12 @@ fn a_goal_that_is_reached_half_way_still_processes_the_whole_batch() {
     let archive = StubArchive::complete();
     let report = fixture.evict(&evicter, PassGoal::Bytes(25), &archive).unwrap();
     assert_eq!(fixture.evicted(&NAMES), ["a", "b", "c"], "as much as is needed, of the oldest");
-    assert_eq!((report.n_candidates, report.n_evicted, report.n_retained), (7, 3, 3));
+    assert_eq!((report.n_candidates, report.n_evicted, report.retained.n_inodes()), (7, 3, 3));
     assert_eq!(fixture.carried_over(), fixture.inos(&["d", "e", "f"]));
     assert_eq!(evicter.cursor().unwrap(), next_xid(&fixture), "the cursor moves on");
 
     let report = fixture.evict(&evicter, PassGoal::Bytes(5), &archive).unwrap();
-    assert_eq!((report.n_candidates, report.n_evicted, report.n_retained), (3, 1, 2));
+    assert_eq!((report.n_candidates, report.n_evicted, report.retained.n_inodes()), (3, 1, 2));
     assert_eq!(fixture.evicted(&NAMES), ["a", "b", "c", "d"]);
     assert_eq!(fixture.carried_over(), fixture.inos(&["e", "f"]));
 }
@@ -82,7 +83,7 @@ fn what_could_not_go_does_not_count_towards_the_goal() {
     let archive = StubArchive::answering(move |extent| extent.ino != a && extent.ino != b);
     let report = fixture.evict(&evicter, PassGoal::Bytes(20), &archive).unwrap();
     assert_eq!(fixture.evicted(&NAMES), ["c", "d"]);
-    assert_eq!((report.n_evicted, report.n_not_safe, report.n_retained), (2, 2, 2));
+    assert_eq!((report.n_evicted, report.n_not_safe, report.retained.n_inodes()), (2, 2, 2));
     assert_eq!(fixture.carried_over(), fixture.inos(&["a", "b", "e", "f"]));
 }
 
@@ -101,7 +102,7 @@ fn a_dry_run_says_what_a_pass_would_do_and_changes_nothing() {
         assert_eq!((archive.asked(), fixture.instance.asked_to_evict()), (vec![], vec![]));
         let n_going = if goal == PassGoal::Everything { 5 } else { 3 };
         assert_eq!((said.n_candidates, said.n_evicted), (6, n_going), "and the root");
-        assert_eq!((said.bytes, said.n_retained), (n_going * 10, 5 - n_going));
+        assert_eq!((said.bytes, said.retained.n_inodes()), (n_going * 10, 5 - n_going));
     }
     let said = fixture.dry_run(&evicter, PassGoal::Bytes(25), &archive).unwrap();
     assert_eq!(fixture.evict(&evicter, PassGoal::Bytes(25), &archive).unwrap(), said);
@@ -182,7 +183,7 @@ fn what_an_operator_pinned_stays_until_it_is_unpinned() {
     let evicter = fixture.evicter(AgeAndSize::default());
     let archive = StubArchive::complete();
     let report = fixture.evict(&evicter, PassGoal::Everything, &archive).unwrap();
-    assert_eq!((report.n_evicted, report.n_retained), (4, 2));
+    assert_eq!((report.n_evicted, report.retained.n_inodes()), (4, 2));
     assert_eq!(fixture.evicted(&NAMES), ["a", "c", "d", "f"]);
     assert_eq!(fixture.carried_over(), fixture.inos(&["b", "e"]));
     fixture.instance.pinned.lock().remove(&fixture.ino("b"));
@@ -220,14 +221,14 @@ fn what_is_too_young_or_too_small_goes_when_it_is_not_any_more() {
     // The fake's times are its transaction ids; the clock stands at 1000.
     let young = AgeAndSize { age_seconds_min: 999, resident_bytes_min: 0 };
     let report = fixture.evict(&fixture.evicter(young), PassGoal::Everything, &archive).unwrap();
-    assert_eq!((report.n_evicted, report.n_retained), (0, 3));
+    assert_eq!((report.n_evicted, report.retained.n_inodes()), (0, 3));
     let small = AgeAndSize { age_seconds_min: 0, resident_bytes_min: 11 };
     let report = fixture.evict(&fixture.evicter(small), PassGoal::Everything, &archive).unwrap();
-    assert_eq!((report.n_evicted, report.n_retained), (1, 2));
+    assert_eq!((report.n_evicted, report.retained.n_inodes()), (1, 2));
     assert_eq!(fixture.carried_over(), fixture.inos(&["a", "b"]));
     let any = fixture.evicter(AgeAndSize::default());
     let report = fixture.evict(&any, PassGoal::Everything, &archive).unwrap();
-    assert_eq!((report.n_candidates, report.n_evicted, report.n_retained), (2, 2, 0));
+    assert_eq!((report.n_candidates, report.n_evicted, report.retained.n_inodes()), (2, 2, 0));
 }
 
 fn pass_with_plan(plan: impl Fn(Ino, Ino) -> EvictPlan) {
