@@ -1,7 +1,7 @@
 //! The candidates of an eviction pass: three ordered streams, merged into one.
 //!
-//! Changed inodes come from the log, carried-over candidates from the list of the last pass, warm
-//! inodes from the filesystem. Each stream ascends by inode, so that a merge with one head for each
+//! Changed inodes come from the log, or, where that cannot tell, are all that the filesystem has;
+//! carried-over candidates come from the list of the last pass, warm inodes from the filesystem. Each stream ascends by inode, so that a merge with one head for each
 //! of them gives every inode once, in order, in memory that does not depend on their number. An
 //! inode that is in several streams is one candidate.
 //!
@@ -17,14 +17,14 @@ use tier_types::{Change, ErrorKind, FileUpdate, Ino, MountedInstance, PortError}
 use crate::EvictError;
 use crate::carried_over::CarriedOver;
 
-/// Warm inodes that are asked for at a time.
-const N_WARM_MAX: usize = 1024;
+/// Inodes that a filesystem is asked for at a time.
+const N_LISTED_MAX: usize = 1024;
 
 /// Every inode that changed, was carried over or is warm: once, in order of inodes.
 pub(crate) struct Candidates<'a> {
     changed: Box<dyn Iterator<Item = Result<Ino, EvictError>> + 'a>,
     carried_over: CarriedOver,
-    warm: Warm<'a>,
+    warm: Listed<'a>,
     heads: Option<Heads>,
     last: Option<Ino>,
 }
@@ -37,21 +37,39 @@ struct Heads {
     warm: Option<Ino>,
 }
 
+/// Which inodes may have changed.
+pub(crate) enum Changed {
+    /// None.
+    Nothing,
+    /// Those of the log.
+    Logged(NetChanges),
+    /// All there are: the log cannot tell.
+    All,
+}
+
 impl<'a> Candidates<'a> {
     pub(crate) fn new(
-        changed: Option<NetChanges>,
+        changed: Changed,
         carried_over: CarriedOver,
         instance: &'a dyn MountedInstance,
     ) -> Self {
-        // An inode that is gone has nothing that could be evicted.
-        let changed = changed.into_iter().flatten().filter_map(|update| match update {
-            Ok(FileUpdate { ino, change: Change::Touched(_) }) => Some(Ok(ino)),
-            Ok(FileUpdate { change: Change::Gone(_), .. }) => None,
-            Err(error) => Some(Err(error.into())),
-        });
-        // Zero is below every inode number: the root's is 1.
-        let warm = Warm { instance, page: Vec::new().into_iter(), last: Ino::new(0) };
-        Self { changed: Box::new(changed), carried_over, warm, heads: None, last: None }
+        let changed: Box<dyn Iterator<Item = Result<Ino, EvictError>> + 'a> = match changed {
+            Changed::Nothing => Box::new(std::iter::empty()),
+            // An inode that is gone has nothing that could be evicted.
+            Changed::Logged(changes) => Box::new(changes.filter_map(|update| match update {
+                Ok(FileUpdate { ino, change: Change::Touched(_) }) => Some(Ok(ino)),
+                Ok(FileUpdate { change: Change::Gone(_), .. }) => None,
+                Err(error) => Some(Err(error.into())),
+            })),
+            Changed::All => {
+                let mut all = Listed::new(instance, Listing::All);
+                Box::new(std::iter::from_fn(move || {
+                    all.next_ino().map_err(EvictError::from).transpose()
+                }))
+            }
+        };
+        let warm = Listed::new(instance, Listing::Warm);
+        Self { changed, carried_over, warm, heads: None, last: None }
     }
 
     fn step(&mut self) -> Result<Option<Ino>, EvictError> {
@@ -95,23 +113,42 @@ impl Iterator for Candidates<'_> {
     }
 }
 
-/// The filesystem's inodes with warm data, a page at a time.
-struct Warm<'a> {
+/// Which of its inodes a filesystem lists.
+#[derive(Clone, Copy, Debug)]
+enum Listing {
+    /// Those with warm data.
+    Warm,
+    All,
+}
+
+/// Inodes that a filesystem lists, a page at a time.
+struct Listed<'a> {
     instance: &'a dyn MountedInstance,
+    listing: Listing,
     page: vec::IntoIter<Ino>,
     last: Ino,
 }
 
-impl Warm<'_> {
+impl<'a> Listed<'a> {
+    fn new(instance: &'a dyn MountedInstance, listing: Listing) -> Self {
+        // Zero is below every inode number: the root's is 1.
+        Self { instance, listing, page: Vec::new().into_iter(), last: Ino::new(0) }
+    }
+
     fn next_ino(&mut self) -> Result<Option<Ino>, PortError> {
         // At first, and when a page is used up; an answer without inodes is the end.
         if self.page.len() == 0 {
-            self.page = self.instance.warm_inodes(self.last, N_WARM_MAX)?.into_iter();
+            let page = match self.listing {
+                Listing::Warm => self.instance.warm_inodes(self.last, N_LISTED_MAX)?,
+                Listing::All => self.instance.inodes_after(self.last, N_LISTED_MAX)?,
+            };
+            self.page = page.into_iter();
         }
         let Some(ino) = self.page.next() else { return Ok(None) };
         if ino <= self.last {
-            let last = self.last;
-            let message = format!("asked for warm inodes above {last}, the filesystem gave {ino}");
+            let (last, listing) = (self.last, self.listing);
+            let message =
+                format!("asked for inodes ({listing:?}) above {last}, the filesystem gave {ino}");
             return Err(PortError::new(ErrorKind::Failed, message));
         }
         self.last = ino;

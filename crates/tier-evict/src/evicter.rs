@@ -39,12 +39,12 @@ use std::time::Instant;
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_status::{Event, StatusSink};
 use tier_types::{
-    Clock, ErrorKind, EvictionFacts, Ino, LogService, MountedInstance, Persisted, PortError,
-    Reclaimed, Xid, XidRange, to_u64, with_causes,
+    Clock, ErrorKind, EvictionFacts, HasKind, Ino, LogService, MountedInstance, Persisted,
+    PortError, Reclaimed, Xid, XidRange, to_u64, with_causes,
 };
 
 use crate::EvictError;
-use crate::candidates::Candidates;
+use crate::candidates::{Candidates, Changed};
 use crate::carried_over::{CarriedOver, CarriedOverWriter};
 use crate::mechanism::evict_inode;
 use crate::policy::{EvictPlan, EvictPolicy, PassGoal, RetainedCounts};
@@ -213,9 +213,20 @@ impl Evicter {
         let options = NetChangesOptions::new(&self.directory);
         // The log of a restored filesystem begins behind transaction 1. Without a newly safe
         // transaction there is no range, and only carried-over and warm inodes come up.
-        let changed = XidRange::new(before.cursor.max(request.first), request.safe.next())
-            .map(|range| NetChanges::of_range(request.log, range, &options))
-            .transpose()?;
+        let changed = match XidRange::new(before.cursor.max(request.first), request.safe.next()) {
+            None => Changed::Nothing,
+            Some(range) => match NetChanges::of_range(request.log, range, &options) {
+                Ok(changes) => Changed::Logged(changes),
+                // What the log says of a damaged segment's transactions is lost; what the filesystem has
+                // of their inodes is not.
+                Err(error) if error.kind().is_of_object() => {
+                    let error = with_causes(&error);
+                    tracing::warn!(%range, "the log cannot be read, all inodes come up: {error}");
+                    Changed::All
+                }
+                Err(error) => return Err(error.into()),
+            },
+        };
         Ok(Candidates::new(changed, before, request.instance))
     }
 

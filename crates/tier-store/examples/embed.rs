@@ -99,6 +99,10 @@ impl MountedInstance for Notes {
         let warm = files.range(after.next()..).filter(|(_, f)| f.run.state == ChunkState::Warm);
         Ok(warm.map(|(ino, _)| *ino).take(n_max).collect())
     }
+    fn inodes_after(&self, after: Ino, n_max: usize) -> Answer<Vec<Ino>> {
+        let files = self.files.lock();
+        Ok(files.range(after.next()..).map(|(ino, _)| *ino).take(n_max).collect())
+    }
     fn eviction_facts(&self, ino: Ino) -> Answer<Option<EvictionFacts>> {
         Ok(self.files.lock().get(&ino).map(|file| EvictionFacts {
             ino,

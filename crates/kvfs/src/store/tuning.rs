@@ -9,7 +9,7 @@ use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel,
     Options, ReadOptions,
 };
-use tier_types::to_u64;
+use tier_types::{to_u64, to_usize};
 
 use super::failure::failed;
 use super::keys::Table;
@@ -21,8 +21,12 @@ use crate::options::WriteSizes;
 const N_PATCHES_MAX: usize = 32;
 /// Files of the first level below the newest, and of a merge, in a small store.
 const LEVEL_FILES: u64 = 4;
-/// Files of the newest level from which on writes are slowed down, and stopped.
-const N_NEWEST_SLOW: i32 = 40;
+/// With so many files that wait to be merged writes are slowed down, in a small store.
+const PENDING_FILES: u64 = 32;
+/// Files of the newest level from which on they are merged, and writes are slowed down, in a small
+/// store, and from which on writes are stopped in any.
+const N_NEWEST_MERGED: i32 = 2;
+const N_NEWEST_SLOW: i32 = 6;
 const N_NEWEST_STOP: i32 = 10_000;
 /// A file with so many deletions among so many rows in turn is merged soon.
 const N_DELETIONS_WINDOW: usize = 4096;
@@ -106,12 +110,15 @@ pub(super) fn table(table: Table, cache: &Cache, sizes: WriteSizes) -> Options {
         settings.set_target_file_size_base(bytes);
         settings.set_max_bytes_for_level_base(LEVEL_FILES * bytes);
         settings.set_max_compaction_bytes(LEVEL_FILES * bytes);
+        // All files of the newest level are merged at once: writers must not get so far ahead that
+        // there is no room for that.
+        settings.set_level_zero_file_num_compaction_trigger(N_NEWEST_MERGED);
+        settings.set_level_zero_slowdown_writes_trigger(N_NEWEST_SLOW);
+        settings.set_soft_pending_compaction_bytes_limit(to_usize(PENDING_FILES * bytes));
     }
     // A merge that found the disk full waits for room, and files of the newest level pile up meanwhile.
     // Writes must not stop for that: those of an eviction are what makes room.
-    settings.set_level_zero_slowdown_writes_trigger(N_NEWEST_SLOW);
     settings.set_level_zero_stop_writes_trigger(N_NEWEST_STOP);
-    settings.set_soft_pending_compaction_bytes_limit(0);
     settings.set_hard_pending_compaction_bytes_limit(0);
     // What was deleted by an earlier process is counted by nothing else.
     settings.add_compact_on_deletion_collector_factory(N_DELETIONS_WINDOW, N_DELETIONS, 0.5);

@@ -39,6 +39,10 @@ impl MountedInstance for Core {
         Ok(self.reader().listed_warm(after, n_max)?)
     }
 
+    fn inodes_after(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
+        Ok(self.db.reader().listed_inodes(after, n_max)?)
+    }
+
     fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
         Ok(self.facts(ino)?)
     }

@@ -135,6 +135,10 @@ impl MountedInstance for Measured {
         self.kvs.warm_inodes(after, n_max)
     }
 
+    fn inodes_after(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
+        self.kvs.inodes_after(after, n_max)
+    }
+
     fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
         self.kvs.eviction_facts(ino)
     }

@@ -16,9 +16,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tier_evict::{EvictError, EvictReport, EvictRequest, Evicter, PassGoal};
 use tier_persist::SnapshotSummary;
 use tier_status::{NullSink, StatusSink};
-use tier_types::{Dropped, ErrorKind, Persisted, PortError, Reclaimed};
+use tier_types::{Dropped, ErrorKind, Persisted, PortError, Reclaimed, Xid, with_causes};
 
 use super::context::{StageContext, header_of};
+use super::next_snapshot::complete_xid;
 use super::spare;
 use crate::AgentError;
 
@@ -90,6 +91,9 @@ fn pass(
     let target = Target { safe: &safe, persisted: &persisted, status: &status };
     let passed = evicter.evict(&request(context, goal, &target, &is_stopped));
     drop(passing);
+    if passed.is_ok() {
+        retire_segments(context, evicter);
+    }
     // Whatever ended the pass, but for a stop, which is not to wait for it. Reclaiming makes the
     // key-value store rewrite files: too much work for nothing.
     let has_freed = match &passed {
@@ -116,6 +120,21 @@ fn pass(
     let (evicted_bytes, reclaimed) = (report.bytes, reclaimed?);
     tracing::info!(evicted_bytes, ?reclaimed, "space reclaimed");
     Ok(EvictReport { reclaimed, ..report })
+}
+
+/// Says to the log what is needed no more of it: what is complete in the archive, safe, and behind the
+/// evicter. That it fails costs room and nothing else.
+fn retire_segments(context: &StageContext, evicter: &Evicter) {
+    let retire = || -> Result<(), AgentError> {
+        let complete = complete_xid(&context.archive()?);
+        // The cursor is the first transaction that no pass has gone through, and a pass goes as far as is
+        // safe.
+        let passed = evicter.cursor()?.get().saturating_sub(1);
+        Ok(context.ports.log.retire_segments(complete.min(Xid::new(passed)))?)
+    };
+    if let Err(error) = retire() {
+        tracing::warn!("log segments are not retired: {}", with_causes(&error));
+    }
 }
 
 /// What [`evict`] would do.

@@ -283,7 +283,7 @@ fn a_task_that_is_stopped_before_its_turn_is_not_waited_for() {
 fn an_agent_that_is_asked_to_stop_answers_every_task() {
     let said = Arc::new(Said::default());
     let agent = TieringOutAgent::start(&FakeStages::shared(&said, Trouble::PersistWaits)).unwrap();
-    let answers = [Task::Snapshot, Task::Upload, Task::Evict(PassGoal::Everything)]
+    let answers = [Task::Snapshot, Task::Persist, Task::Snapshot]
         .map(|task| agent.submit(task, &Arc::default()).unwrap());
     agent.request_stop();
     agent.wait();

@@ -107,6 +107,10 @@ impl MountedInstance for TestInstance {
         Ok(above.take(n_max).copied().collect())
     }
 
+    fn inodes_after(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
+        self.kvs.inodes_after(after, n_max)
+    }
+
     fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
         self.check(ino, Question::Facts)?;
         let pinned = self.pinned.lock().contains(&ino);

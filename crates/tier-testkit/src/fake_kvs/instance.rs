@@ -70,6 +70,11 @@ impl MountedInstance for FakeKvs {
         Ok(found.map(|(ino, _)| *ino).take(n_max).collect())
     }
 
+    fn inodes_after(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
+        let inodes = self.shared.inodes.lock();
+        Ok(inodes.range(after.next()..).map(|(ino, _)| *ino).take(n_max).collect())
+    }
+
     fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
         let inodes = self.shared.inodes.lock();
         Ok(inodes.get(&ino).map(|inode| EvictionFacts {

@@ -189,6 +189,10 @@ impl MountedInstance for Broken {
         Ok(inos)
     }
 
+    fn inodes_after(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
+        self.kvs.inodes_after(after, n_max)
+    }
+
     fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
         let facts = self.kvs.eviction_facts(ino)?;
         let gone = EvictionFacts {

@@ -172,6 +172,19 @@ impl StoreReader<'_> {
         inos.collect()
     }
 
+    /// Inodes above `after`, in order; one whose key cannot be read is left out.
+    pub(crate) fn listed_inodes(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, FsError> {
+        let from = keys::ino(after.next());
+        let mut found = Vec::new();
+        for pair in self.tables.scan(Table::Inodes, &from, &keys::LAST)? {
+            if found.len() >= n_max {
+                break;
+            }
+            found.extend(keys::parse_ino(&pair?.0));
+        }
+        Ok(found)
+    }
+
     /// Whether an operator pinned the inode itself.
     pub(crate) fn has_pin(&self, ino: Ino) -> Result<bool, FsError> {
         self.tables.contains(Table::Pins, &keys::ino(ino))
