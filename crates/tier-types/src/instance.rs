@@ -265,8 +265,8 @@ pub trait MountedInstance: Send + Sync {
     /// Inodes above `after` that have warm data, in order, at most `n_max`.
     fn warm_inodes(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError>;
 
-    /// Inodes above `after`, in order, at most `n_max`: all there are, for a caller to whom the log does
-    /// not say which changed.
+    /// Inodes above `after`, in order, at most `n_max`: all there are, for where the log cannot say which
+    /// changed.
     fn inodes_after(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError>;
 
     /// What a policy may want to know; `None` if the inode is gone.
