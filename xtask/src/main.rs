@@ -30,6 +30,7 @@ cargo xtask fuzz [SECONDS] [TARGET]…  every decoder for 60 seconds each
 cargo xtask posix       pjdfstest and fsx on a mount
 cargo xtask real        programs that people use on a mount, hot and evicted
 cargo xtask space       20 GB through a store on a disk of 2.5 GB, its cloud away for two minutes
+cargo xtask soak [MINUTES]  a store that may take a quarter of its data, killed every few seconds
 cargo xtask setup       install what is missing, compile RocksDB once for all
 cargo xtask layering    which crate may depend on which
 cargo xtask tidy        rules of the house that no other tool checks
@@ -59,6 +60,7 @@ fn run() -> Result<()> {
         "real" => real::real(&root),
         "posix" => posix::posix(&root),
         "space" => space::space(&root),
+        "soak" => space::soak(&root, rest),
         "layering" => layering::check(&root),
         "tidy" => tidy::check(&root),
         "help" | "--help" | "-h" => {

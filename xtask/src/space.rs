@@ -1,9 +1,10 @@
-//! The disk that never fills, at its full size: 20 GB through a store on a disk of 2.5 GB, with a cloud
-//! that is away for two minutes. The test run has a smaller one of the same test.
+//! The disk that never fills, at its full size, and the soak, for as long as is wanted. The test run has
+//! smaller ones of the same tests.
 
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::process::{cargo, run};
 use crate::setup;
@@ -17,13 +18,27 @@ const SIZES: [(&str, &str); 5] = [
     ("TIER_ENDLESS_TARBALL_BYTES", "0"),
 ];
 
-/// Runs it.
+/// 20 GB through a store on a disk of 2.5 GB, with a cloud that is away for two minutes.
 pub(crate) fn space(root: &Path) -> Result<()> {
+    run("a disk that never fills", test(root, "endless::")?.envs(SIZES))
+}
+
+/// A store that may take a quarter of its data, killed every few seconds, for so many minutes.
+pub(crate) fn soak(root: &Path, args: &[String]) -> Result<()> {
+    let minutes = match args {
+        [] => 30,
+        [minutes, ..] => minutes.parse::<u64>().context("cargo xtask soak MINUTES")?,
+    };
+    let seconds = minutes.saturating_mul(60).to_string();
+    run("a soak", test(root, "soak::")?.env("TIER_SOAK_SECONDS", seconds))
+}
+
+/// A test of the program, in release. Not through nextest, which ends one that takes so long.
+fn test(root: &Path, name: &str) -> Result<Command> {
     let environment = setup::setup(root)?;
     let mut test = cargo(root);
     environment.apply(&mut test);
-    // Not through nextest, which ends a test that takes so long.
     test.args(["test", "--locked", "--release", "--package", "tier-cli", "--test", "it", "--"]);
-    test.args(["endless::", "--nocapture"]).envs(SIZES);
-    run("a disk that never fills", &mut test)
+    test.args([name, "--nocapture"]);
+    Ok(test)
 }

@@ -86,19 +86,19 @@ impl Core {
         self.room.is_expected() || self.dying_bytes() > 0
     }
 
-    /// Does an operation, and does it again for as long as it finds no room and some may come, unless it
-    /// is not wanted any more. What was deleted is worked off meanwhile. No lock may be held.
+    /// Does an operation, and does it again for as long as it finds no room and some may come, for a time
+    /// that counts from `since`, unless it is not wanted any more. What was deleted is worked off meanwhile. No lock may be held.
     pub fn wait_for_room<T>(
         &self,
+        since: Instant,
         is_wanted: &dyn Fn() -> bool,
         operation: &mut dyn FnMut() -> Result<T, FsError>,
     ) -> Result<T, FsError> {
-        let begin = Instant::now();
         let (waiting, at_most) = self.room.begin_waiting();
         loop {
             match operation() {
                 Err(FsError::NoSpace(_))
-                    if self.room_may_come() && is_wanted() && begin.elapsed() < at_most => {}
+                    if self.room_may_come() && is_wanted() && since.elapsed() < at_most => {}
                 done => return done,
             }
             let reaped = self.reap(REAP_ROWS_STEP);

@@ -105,7 +105,7 @@ impl FreedSpace {
             return false;
         }
         let Some(ended) = self.ended.try_lock() else { return false };
-        let given = self.give_back_steps(committer, ended, usize::MAX);
+        let given = self.give_back_steps(committer, ended, N_STEPS_BRIEF);
         given.inspect_err(|error| tracing::debug!(%error, "no space comes back")).is_ok()
     }
 

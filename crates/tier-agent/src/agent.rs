@@ -134,8 +134,7 @@ impl TieringOutAgent {
                 Err(RecvTimeoutError::Disconnected) => return Err(AgentError::Stopped),
                 // A task that has not begun yet is not waited for; when its turn comes, it ends.
                 Err(RecvTimeoutError::Timeout) => {
-                    let is_under_way = || self.stop_flags.iter().any(|flag| flag.is_current(stop));
-                    if stop.load(Ordering::Relaxed) && !is_under_way() {
+                    if stop.load(Ordering::Relaxed) && !self.is_under_way(stop) {
                         return Err(AgentError::Stopped);
                     }
                 }
@@ -167,6 +166,11 @@ impl TieringOutAgent {
         let stop = Arc::clone(stop);
         let (so_far, pending) = (SoFar::default(), self.pending.add());
         queues.send(Request { task, stop, answer, so_far, _pending: pending })
+    }
+
+    /// Whether a task with this token is under way, and not only queued.
+    pub(crate) fn is_under_way(&self, stop: &Arc<AtomicBool>) -> bool {
+        self.stop_flags.iter().any(|flag| flag.is_current(stop))
     }
 
     /// Asks the threads to stop at the next safe point. What is under way is not lost.
@@ -338,8 +342,17 @@ impl Worker {
             return Ok(());
         }
         for task in [Task::Upload, Task::MakeRoom] {
-            // It is dropped unanswered if the agent is to end.
-            if let Ok(Err(error)) = self.ask(task, stop).recv() {
+            let answered = self.ask(task, stop);
+            let answer = loop {
+                match answered.recv_timeout(LOOK_INTERVAL) {
+                    // The other lane may be at another task for long.
+                    Err(RecvTimeoutError::Timeout) => check_stop(stop)?,
+                    // It is dropped unanswered if the agent is to end.
+                    Err(RecvTimeoutError::Disconnected) => break None,
+                    Ok(answer) => break answer.err(),
+                }
+            };
+            if let Some(error) = answer {
                 tracing::info!("no room is made for the next part: {}", with_causes(&error));
             }
         }

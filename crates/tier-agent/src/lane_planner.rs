@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tier_evict::EvictReport;
 use tier_types::{ErrorKind, HasKind, Usage};
 
 use crate::agent::Answer;
@@ -12,10 +13,10 @@ use crate::decide::{
     DueInputs, Failure, LaneMemory, RoomOutlook, Schedule, Unpersisted, evict_is_due,
     persist_is_due, room_may_come, upload_is_due,
 };
-use crate::{Lane, Task};
+use crate::{AgentReport, Lane, Task};
 
 /// Room is taken to come for so long after nothing seems to bring any.
-const HOPE: Duration = Duration::from_secs(10);
+const HOPE: Duration = Duration::from_secs(30);
 /// A lane is at work when its task has lasted so long: what ends sooner had nothing to do, or failed.
 const AT_WORK: Duration = Duration::from_secs(2);
 
@@ -94,6 +95,9 @@ impl LanePlanner {
         match answer {
             Ok(report) => {
                 memory.done();
+                if made_room(report) {
+                    self.hopeless_since = None;
+                }
                 self.may_evict |= !report.uploaded.is_empty();
                 if lane == Lane::Persist {
                     // What was logged meanwhile is in the backlog.
@@ -176,12 +180,19 @@ impl LanePlanner {
     }
 }
 
+/// Whether something was done that leads to more room.
+fn made_room(report: &AgentReport) -> bool {
+    let has_freed = |evicted: &EvictReport| evicted.bytes > 0 || evicted.dropped_bytes > 0;
+    report.persisted.is_some()
+        || !report.uploaded.is_empty()
+        || report.evicted.as_ref().is_some_and(has_freed)
+}
+
 #[cfg(test)]
 mod tests {
     use tier_types::{Backlog, PortError, SnapshotId, SpaceUsage};
 
     use super::*;
-    use crate::AgentReport;
     use crate::decide::SpaceMarks;
 
     const SCHEDULE: Schedule = Schedule {
@@ -284,7 +295,7 @@ mod tests {
             Lane::Persist => no_space(),
             Lane::Upload | Lane::Evict => Ok(AgentReport::default()),
         });
-        assert!(full < 15, "{full}");
+        assert!(full < 40, "{full}");
         let cloud_away = last_hope(|lane| match lane {
             Lane::Persist => no_space(),
             Lane::Upload => away(),

@@ -179,10 +179,6 @@ impl State {
         let Some(((_, status), stop)) = found else { unreachable!("all lanes are listed") };
         (status, stop)
     }
-
-    fn is_at_rest(&self) -> bool {
-        self.stops.iter().all(Option::is_none)
-    }
 }
 
 impl Shared {
@@ -213,11 +209,19 @@ impl Shared {
         }
         // Nothing makes room any more unasked.
         instance.expect_room(false);
-        // The lanes look at their tokens, and the agent is not let go of while one works for it.
-        while !self.state.lock().is_at_rest() {
-            let Ok(event) = events.recv() else { return };
-            self.take(&mut planner, start.elapsed(), event);
+        // The lanes look at their tokens, and the agent is not let go of while one works for it. A task
+        // that waits behind another one's is not waited for: when its turn comes, it ends.
+        while self.works_for(agent) {
+            if let Ok(event) = events.recv_timeout(LOOK_INTERVAL_LOW) {
+                self.take(&mut planner, start.elapsed(), event);
+            }
         }
+    }
+
+    /// Whether a lane is at a task of the schedule.
+    fn works_for(&self, agent: &TieringOutAgent) -> bool {
+        let stops = self.state.lock().stops.clone();
+        stops.iter().flatten().any(|stop| agent.is_under_way(stop))
     }
 
     /// Gives the lanes what is due. When to look again; `None` if that is never.

@@ -13,10 +13,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tier_types::{
-    CacheStore, Call, Dropped, ObjectName, ObjectStore, PortError, StagedObject, StagingStore,
-    StoreLayer,
+    CacheStore, Call, Dropped, ErrorKind, ObjectName, ObjectStore, PortError, StagedObject,
+    StagingStore, StoreLayer,
 };
 
 /// A local store that keeps no more than so many bytes of what another store has as well.
@@ -34,6 +34,8 @@ struct State {
     spare_bytes: u64,
     /// Objects that are being copied.
     n_copied: u64,
+    /// An object that was spare is being dropped.
+    is_dropping: bool,
 }
 
 impl std::fmt::Debug for ObjectCache {
@@ -71,29 +73,71 @@ impl ObjectCache {
     /// Drops until no more than `kept_max` bytes are spare, or `freed_min` were dropped.
     fn drop_until(&self, kept_max: u64, freed_min: u64) -> Result<Dropped, PortError> {
         let mut dropped = Dropped::default();
-        loop {
-            let next = {
-                let mut state = self.state.lock();
-                if state.spare_bytes <= kept_max || dropped.bytes >= freed_min {
-                    return Ok(dropped);
-                }
-                state.pop()
-            };
-            let Some((name, bytes)) = next else { return Ok(dropped) };
+        while dropped.bytes < freed_min {
+            let Some((name, bytes)) = self.begin_drop(kept_max) else { break };
             // Without the lock: a disk may take long to forget a large file.
-            if let Err(error) = self.store.delete(&Call::bulk(), &name, None) {
-                // It is as spare as before.
-                self.spare(&name, bytes);
-                return Err(error);
+            let done = self.drop_one(&name);
+            let mut state = self.state.lock();
+            state.is_dropping = false;
+            self.changed.notify_all();
+            match done {
+                Ok(true) => {
+                    tracing::debug!(%name, bytes, "a local copy is dropped");
+                    dropped.n_objects += 1;
+                    dropped.bytes = dropped.bytes.saturating_add(bytes);
+                }
+                // It went before.
+                Ok(false) => {}
+                Err(error) => {
+                    // It is as spare as before: nothing was kept meanwhile.
+                    state.insert(name, bytes);
+                    return Err(error);
+                }
             }
-            tracing::debug!(%name, bytes, "a local copy is dropped");
-            dropped.n_objects += 1;
-            dropped.bytes = dropped.bytes.saturating_add(bytes);
         }
+        Ok(dropped)
+    }
+
+    /// The next object to drop, which no call keeps until it is dropped.
+    fn begin_drop(&self, kept_max: u64) -> Option<(ObjectName, u64)> {
+        let mut state = self.state.lock();
+        while state.is_dropping {
+            self.changed.wait(&mut state);
+        }
+        if kept_max > 0 && state.spare_bytes <= kept_max {
+            return None;
+        }
+        let next = state.pop()?;
+        state.is_dropping = true;
+        Some(next)
+    }
+
+    /// Whether there was one.
+    fn drop_one(&self, name: &ObjectName) -> Result<bool, PortError> {
+        match self.store.metadata(&Call::bulk(), name) {
+            Err(error) if error.kind() == ErrorKind::Missing => return Ok(false),
+            found => found.map(drop)?,
+        }
+        self.store.delete(&Call::bulk(), name, None)?;
+        Ok(true)
+    }
+
+    /// The state, when no object is being dropped.
+    fn at_rest(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        while state.is_dropping {
+            self.changed.wait(&mut state);
+        }
+        state
     }
 }
 
 impl State {
+    fn insert(&mut self, name: ObjectName, bytes: u64) {
+        let before = self.spare.insert(name, bytes);
+        self.spare_bytes = self.spare_bytes - before.unwrap_or(0) + bytes;
+    }
+
     fn pop(&mut self) -> Option<(ObjectName, u64)> {
         let (name, bytes) = self.spare.pop_first()?;
         self.spare_bytes -= bytes;
@@ -131,19 +175,18 @@ impl CacheStore for ObjectCache {
 
     fn spare(&self, name: &ObjectName, len_bytes: u64) {
         let mut state = self.state.lock();
-        let before = state.spare.insert(name.clone(), len_bytes);
-        state.spare_bytes = state.spare_bytes - before.unwrap_or(0) + len_bytes;
+        state.insert(name.clone(), len_bytes);
         self.changed.notify_all();
     }
 
     fn keep(&self, name: &ObjectName) {
-        let mut state = self.state.lock();
+        let mut state = self.at_rest();
         let bytes = state.spare.remove(name).unwrap_or(0);
         state.spare_bytes -= bytes;
     }
 
     fn keep_all(&self) {
-        let mut state = self.state.lock();
+        let mut state = self.at_rest();
         state.spare.clear();
         state.spare_bytes = 0;
     }

@@ -5,6 +5,7 @@
 //! data has changed nothing, so that the first try costs no more than a look at the chunk map.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use fuser::{Errno, ReplyData, ReplyEmpty, ReplyLseek, ReplyStatfs, ReplyWrite, Request};
 use tier_types::{ByteRange, Ino, to_u64};
@@ -78,10 +79,11 @@ impl Adapter {
         operation: impl Fn(&Kvfs, Blocking<'_>) -> Result<T, FsError> + Send + 'static,
         reply_with: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
     ) {
-        let fs = Arc::clone(&self.fs);
+        // From now on, and not from when a thread has taken it.
+        let (fs, since) = (Arc::clone(&self.fs), Instant::now());
         let work = move |caller: &dyn WaitingCaller| {
             let claim = || caller.claim();
-            fs.wait_for_room(&|| !caller.is_gone(), &mut || {
+            fs.wait_for_room(since, &|| !caller.is_gone(), &mut || {
                 operation(&fs, Blocking::Cancellable(&claim))
             })
         };
@@ -97,13 +99,7 @@ impl Adapter {
         reply_with: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
     ) {
         let in_turn = move |fs: &Kvfs, blocking: Blocking<'_>| {
-            if let Blocking::Cancellable(claim) = blocking {
-                // Such an operation cannot be cancelled half way: so only when there is room.
-                fs.check_growth()?;
-                if !claim() {
-                    return Err(FsError::Interrupted);
-                }
-            }
+            claim_growth(fs, blocking)?;
             operation(fs)
         };
         self.answer(req, reply, in_turn, reply_with);
@@ -124,6 +120,7 @@ impl Adapter {
         // that runs with the old set-id bits.
         let write = move |fs: &Kvfs, blocking: Blocking<'_>, data: &[u8]| {
             if strip {
+                claim_growth(fs, blocking)?;
                 fs.strip_privileges(ino)?;
             }
             fs.write_with(blocking, ino, offset, data).map(|()| len)
@@ -157,13 +154,17 @@ impl Adapter {
         let ByteRange { offset, len } = range;
         let operation = move |fs: &Kvfs, blocking: Blocking<'_>| {
             if strip {
+                claim_growth(fs, blocking)?;
                 fs.strip_privileges(ino)?;
             }
             match asked {
                 PUNCH_HOLE => fs.punch_hole_with(blocking, ino, offset, len),
                 ZERO_RANGE => fs.zero_range(blocking, ino, range, keep_size),
                 _ if keep_size => Ok(()),
-                _ => fs.allocate(ino, offset, len),
+                _ => {
+                    claim_growth(fs, blocking)?;
+                    fs.allocate(ino, offset, len)
+                }
             }
         };
         self.answer(req, reply, operation, answer::empty);
@@ -219,4 +220,12 @@ impl Adapter {
             Err(error) => reply.error(errno(&error)),
         }
     }
+}
+
+/// For what cannot be cancelled half way: only when there is room the answer is claimed, and from then on
+/// the caller waits for it.
+pub(super) fn claim_growth(fs: &Kvfs, blocking: Blocking<'_>) -> Result<(), FsError> {
+    let Blocking::Cancellable(claim) = blocking else { return Ok(()) };
+    fs.check_growth()?;
+    if claim() { Ok(()) } else { Err(FsError::Interrupted) }
 }

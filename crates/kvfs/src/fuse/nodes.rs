@@ -157,7 +157,14 @@ impl Adapter {
                     fs.getattr(ino)?
                 }
                 None if set == SetAttr::default() => fs.getattr(ino)?,
-                None => fs.setattr(ino, &set)?,
+                None => {
+                    if let Blocking::Cancellable(claim) = blocking
+                        && !claim()
+                    {
+                        return Err(FsError::Interrupted);
+                    }
+                    fs.setattr(ino, &set)?
+                }
             };
             answer::kernel_attr(fs, &attr)
         };

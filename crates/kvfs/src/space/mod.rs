@@ -188,12 +188,12 @@ impl Room {
         if let Some(permit) = self.promise(purpose, bytes)? {
             return Ok(permit);
         }
-        if self.flush_unflushed()?
-            && let Some(permit) = self.promise(purpose, bytes)?
-        {
-            return Ok(permit);
+        // Whatever came of it, it has looked anew: room may have appeared since the look that counted.
+        self.flush_unflushed()?;
+        match self.promise(purpose, bytes)? {
+            Some(permit) => Ok(permit),
+            None => Err(self.refused()),
         }
-        Err(self.refused())
     }
 
     /// Asks for room for what an opening must do, which a full disk must not prevent: if there is

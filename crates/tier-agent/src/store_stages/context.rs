@@ -150,7 +150,8 @@ impl StageContext {
             before.into_iter().chain(marked.as_ref()).max_by_key(|summary| summary.snapshot);
         let verified = Verified::new(self, archive, &place);
         for summary in archive.after(reached.map(|reached| reached.snapshot)) {
-            if !verified.has(summary)? {
+            // While less becomes safe the logs may not say so yet.
+            if self.safe_falls.load(Ordering::SeqCst) > 0 || !verified.has(summary)? {
                 break;
             }
             reached = Some(summary);
@@ -203,17 +204,17 @@ impl StageContext {
     }
 
     /// From a snapshot on nothing is known to be safe any more. A pass that goes by the contrary ends
-    /// first, and what was spare is not.
-    pub(super) fn lower_safe(&self, snapshot: SnapshotId) -> Result<(), AgentError> {
-        self.safe_falls.fetch_add(1, Ordering::SeqCst);
+    /// first, and what was spare is not. As long as the answer is held nothing becomes safe: the caller
+    /// records meanwhile why less is, and until then the logs say the contrary.
+    pub(super) fn lower_safe(&self, snapshot: SnapshotId) -> Result<SafeFall<'_>, AgentError> {
+        let fall = SafeFall::new(self);
         let passes = self.passes.write();
         let lowered = self.lower_safe_alone(snapshot);
         // Only now: told before, it could be told again by what was safe.
         *self.told_spare.lock() = None;
         self.ports.local.keep_all();
-        self.safe_falls.fetch_sub(1, Ordering::SeqCst);
         drop(passes);
-        lowered
+        lowered.map(|()| fall)
     }
 
     fn lower_safe_alone(&self, snapshot: SnapshotId) -> Result<(), AgentError> {
@@ -280,6 +281,23 @@ impl StageContext {
         work: impl FnOnce() -> T + Send,
     ) -> Result<T, AgentError> {
         in_background(self.nice, work)
+    }
+}
+
+/// Less becomes safe. Held until it is recorded why.
+#[must_use]
+pub(super) struct SafeFall<'a>(&'a StageContext);
+
+impl<'a> SafeFall<'a> {
+    fn new(context: &'a StageContext) -> Self {
+        context.safe_falls.fetch_add(1, Ordering::SeqCst);
+        Self(context)
+    }
+}
+
+impl Drop for SafeFall<'_> {
+    fn drop(&mut self) {
+        self.0.safe_falls.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -361,9 +379,13 @@ pub(super) struct StageSink<'a> {
 }
 
 impl StageSink<'_> {
+    pub(super) fn snapshot(&self) -> SnapshotId {
+        self.header.snapshot
+    }
+
     /// Takes back that the snapshot is verified somewhere: neither it nor a later one is safe.
     pub(super) fn take_back(&self, place: Place, problem: &str) -> Result<(), AgentError> {
-        self.context.lower_safe(self.header.snapshot)?;
+        let _fall = self.context.lower_safe(self.header.snapshot)?;
         Ok(self.report(Event::Unverified { place, problem: problem.into() })?)
     }
 

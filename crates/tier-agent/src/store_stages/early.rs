@@ -16,7 +16,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, unbounded};
 use tier_persist::StoredObject;
 use tier_status::StatusSink;
-use tier_types::{ErrorKind, HasKind, PortError, with_causes};
+use tier_types::{CacheStore, ErrorKind, HasKind, ObjectName, PortError, SnapshotId, with_causes};
 
 use super::cloud_writer::CloudWriter;
 use super::context::{StageContext, StageSink};
@@ -36,7 +36,7 @@ pub(super) fn beside<T>(
     let Some(writer) = writer.filter(|_| !context.cloud_failed.load(Ordering::Relaxed)) else {
         return work(&|_| {});
     };
-    let (sealed, objects) = unbounded::<StoredObject>();
+    let (sealed, objects) = unbounded::<Copying<'_>>();
     let local = context.ports.local.as_ref();
     thread::scope(|scope| {
         let upload = move || upload(&writer, status, &objects);
@@ -44,13 +44,8 @@ pub(super) fn beside<T>(
         let uploading = builder.spawn_scoped(scope, upload).map_err(|source| {
             PortError::new(ErrorKind::Failed, "cannot start a thread").with_source(source)
         })?;
-        let done = work(&|object| {
-            local.copy_begins();
-            // The thread takes objects until this function ends.
-            if sealed.send(object.clone()).is_err() {
-                local.copy_ends();
-            }
-        });
+        // The thread takes objects until this function ends; one that it does not take is dropped.
+        let done = work(&|object| drop(sealed.send(Copying::new(local, object))));
         drop(sealed);
         if uploading.join().is_err() {
             tracing::error!("a thread that uploads has panicked");
@@ -59,35 +54,70 @@ pub(super) fn beside<T>(
     })
 }
 
+/// An object that is being copied, as the local store counts it. Dropped, whatever became of it, it is no
+/// more: a writer may wait for its room.
+struct Copying<'a> {
+    local: &'a dyn CacheStore,
+    object: StoredObject,
+}
+
+impl<'a> Copying<'a> {
+    fn new(local: &'a dyn CacheStore, object: &StoredObject) -> Self {
+        local.copy_begins();
+        Self { local, object: object.clone() }
+    }
+}
+
+impl Drop for Copying<'_> {
+    fn drop(&mut self) {
+        self.local.copy_ends();
+    }
+}
+
+/// What was uploaded while its snapshot was not committed. Dropped, it is spare no more, but for what is
+/// safe by then.
+struct SpareForNow<'a> {
+    context: &'a StageContext,
+    snapshot: SnapshotId,
+    names: Vec<ObjectName>,
+}
+
+impl Drop for SpareForNow<'_> {
+    fn drop(&mut self) {
+        let told = self.context.told_spare.lock();
+        if told.is_none_or(|(_, told)| told < self.snapshot) {
+            for name in &self.names {
+                self.context.ports.local.keep(name);
+            }
+        }
+    }
+}
+
 /// Uploads what is sealed, in order, until nothing more comes.
-fn upload(writer: &CloudWriter<'_>, status: &StageSink<'_>, objects: &Receiver<StoredObject>) {
+fn upload(writer: &CloudWriter<'_>, status: &StageSink<'_>, objects: &Receiver<Copying<'_>>) {
     let context = writer.context;
-    let local = context.ports.local.as_ref();
+    let snapshot = status.snapshot();
+    let mut uploaded = SpareForNow { context, snapshot, names: Vec::new() };
     let mut has_failed = false;
-    let mut uploaded = Vec::new();
-    for object in objects {
-        if !has_failed {
-            match upload_one(writer, status, &object) {
-                Ok(()) => {
-                    local.spare(&object.name, object.content.len_bytes);
-                    uploaded.push(object.name);
-                }
-                Err(error) => {
-                    has_failed = true;
-                    if error.kind() != ErrorKind::Cancelled {
-                        context.cloud_failed.store(true, Ordering::Relaxed);
-                        let (name, error) = (&object.name, with_causes(&error));
-                        tracing::info!(%name, "not uploaded while persisting: {error}");
-                    }
+    for copying in objects {
+        if has_failed {
+            continue;
+        }
+        let object = &copying.object;
+        match upload_one(writer, status, object) {
+            Ok(()) => {
+                copying.local.spare(&object.name, object.content.len_bytes);
+                uploaded.names.push(object.name.clone());
+            }
+            Err(error) => {
+                has_failed = true;
+                if error.kind() != ErrorKind::Cancelled {
+                    context.cloud_failed.store(true, Ordering::Relaxed);
+                    let (name, error) = (&object.name, with_causes(&error));
+                    tracing::info!(%name, "not uploaded while persisting: {error}");
                 }
             }
         }
-        // Whatever became of it: a writer may wait for its room.
-        local.copy_ends();
-    }
-    // From here on what is safe is spare, and nothing else.
-    for name in &uploaded {
-        local.keep(name);
     }
 }
 

@@ -29,7 +29,7 @@ use tier_status::{Event, StatusSink};
 use tier_types::{Call, ErrorKind, HasKind, Ino, ObjectName, PortError, SnapshotId};
 
 use super::checkpoint;
-use super::context::{StageContext, header_of};
+use super::context::{SafeFall, StageContext, header_of};
 use super::persist::{Again, persist_again};
 use super::ports::StorePorts;
 use crate::AgentError;
@@ -201,9 +201,10 @@ pub(super) fn report_lost(
     checkpoint: Option<SnapshotId>,
     status: &dyn StatusSink,
 ) -> Result<(), AgentError> {
-    if summary.kind == StepKind::Checkpoint {
-        lower_what_needs_checkpoints(context, archive)?;
-    }
+    let _fall = match summary.kind {
+        StepKind::Checkpoint => lower_what_needs_checkpoints(context, archive)?,
+        StepKind::Snapshot => None,
+    };
     let name = object.name.to_string();
     let later = archive.after(Some(summary.snapshot));
     let is_named_by = |later: &SnapshotSummary| -> Result<bool, AgentError> {
@@ -227,17 +228,17 @@ pub(super) fn report_lost(
 
 /// What does without lost objects is safe by a checkpoint. When one loses an object itself, it has to
 /// be asked again by which of them: from the first such snapshot on nothing is known to be safe.
-fn lower_what_needs_checkpoints(
-    context: &StageContext,
+fn lower_what_needs_checkpoints<'a>(
+    context: &'a StageContext,
     archive: &Archive<'_>,
-) -> Result<(), AgentError> {
+) -> Result<Option<SafeFall<'a>>, AgentError> {
     for summary in archive.snapshots().filter(|summary| summary.kind != StepKind::Checkpoint) {
         let status = context.status(summary)?;
         if status.is_some_and(|status| status.needs_checkpoint().is_some()) {
-            return context.lower_safe(summary.snapshot);
+            return context.lower_safe(summary.snapshot).map(Some);
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Whether any copy has an object whole. A copy that is away may have it: that is an error.

@@ -33,7 +33,7 @@
 
 use tier_persist::{Archive, PersistError, Persister, SnapshotSummary};
 use tier_status::{Event, StatusHeader, StatusSink};
-use tier_types::SnapshotId;
+use tier_types::{ErrorKind, HasKind, SnapshotId, with_causes};
 
 use super::context::{StageContext, header_of};
 use super::next_snapshot::NextSnapshot;
@@ -43,7 +43,15 @@ use crate::AgentError;
 pub(super) fn recover(context: &StageContext, persister: &Persister) -> Result<(), AgentError> {
     let floor = context.ports.floor;
     let next = NextSnapshot::after(&context.archive()?, floor);
-    context.catch_up(next.snapshot)?;
+    if let Err(error) = context.catch_up(next.snapshot) {
+        // Local copies may have been dropped of what the index lacks, and the cloud is away. Before the
+        // next snapshot the index catches up; until then nothing is removed.
+        if matches!(error.kind(), ErrorKind::Away | ErrorKind::Throttled { .. } | ErrorKind::Busy) {
+            tracing::warn!("the index stays behind for now: {}", with_causes(&error));
+            return Ok(());
+        }
+        return Err(error);
+    }
     let archive = context.archive()?;
     // Without a snapshot every tarball is a leftover.
     let none = SnapshotId::new(0);

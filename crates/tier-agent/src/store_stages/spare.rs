@@ -48,7 +48,8 @@ fn tell_all(
     let local = context.ports.local.as_ref();
     let is_safe = |object: &DataObject| {
         let known = archive.snapshot(object.snapshot);
-        object.snapshot <= safe && known.is_some_and(|known| known.epoch == object.epoch)
+        object.snapshot <= safe
+            && known.is_some_and(|known| !known.is_lost && known.epoch == object.epoch)
     };
     each_data_object(&Call::bulk(), local, context.ports.filesystem, &mut |object| {
         if is_safe(&object) {

@@ -64,9 +64,8 @@ pub(super) fn upload(
 pub(super) fn forget_verified(context: &StageContext) -> Result<(), AgentError> {
     let Some(place) = context.safe_place() else { return Ok(()) };
     let archive = context.archive()?;
-    if let Some(first) = archive.snapshots().next() {
-        context.lower_safe(first.snapshot)?;
-    }
+    let first = archive.snapshots().next();
+    let _fall = first.map(|first| context.lower_safe(first.snapshot)).transpose()?;
     for summary in archive.snapshots().filter(|summary| !summary.is_lost) {
         // Also of one that has no log, because the store was restored by a later checkpoint.
         let status = context.status(summary)?;

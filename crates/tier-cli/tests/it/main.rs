@@ -49,6 +49,8 @@ mod random;
 #[cfg(test)]
 mod repair;
 #[cfg(test)]
+mod soak;
+#[cfg(test)]
 mod space;
 #[cfg(test)]
 mod texts;

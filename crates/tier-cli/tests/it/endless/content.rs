@@ -7,11 +7,11 @@ const WORDS: u64 = 8;
 
 /// Which version of which file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Version(pub(super) u64);
+pub(crate) struct Version(pub(crate) u64);
 
 impl Version {
     /// Fills a buffer with what the file has from an offset on, which is a multiple of 8.
-    pub(super) fn fill(self, offset: u64, buffer: &mut [u8]) {
+    pub(crate) fn fill(self, offset: u64, buffer: &mut [u8]) {
         assert_eq!(offset % 8, 0);
         let first = offset / 8;
         for (number, bytes) in (first..).zip(buffer.chunks_mut(8)) {

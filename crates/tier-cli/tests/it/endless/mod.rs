@@ -11,6 +11,8 @@
 mod content;
 mod worker;
 
+pub(crate) use content::Version;
+
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
