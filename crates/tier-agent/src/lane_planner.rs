@@ -137,9 +137,7 @@ impl LanePlanner {
     /// Whether room may come. Not at once when it seems not to: what failed for want of room is tried again
     /// within seconds, and may find some then.
     pub(crate) fn room_may_come(&mut self, now: Duration, usage: Usage) -> bool {
-        let is_at_work = |lane: &LaneMemory| {
-            lane.is_busy && lane.n_failures == 0 && lane.since_begun(now) >= AT_WORK
-        };
+        let is_at_work = |lane: &LaneMemory| lane.is_busy && lane.since_begun(now) >= AT_WORK;
         let outlook = RoomOutlook {
             is_at_work: self.lanes.iter().any(is_at_work),
             unpersisted: self.unpersisted,

@@ -4,13 +4,14 @@
 //! other programs fill as well. Of each a share is the reserve, and the lesser of the two counts.
 //!
 //! - Growth leaves the whole reserve alone.
-//! - The archive, without which nothing can be evicted, may use half of it.
+//! - The archive, without which nothing can be evicted, may use half of a capacity's and a quarter of the
+//!   disk's.
 //! - A removal may use half of the disk's, too. A capacity it may exceed by a tolerance: its rows
 //!   come before the room that it makes, and a store at its capacity must take it.
 //! - What makes room at once is held up by nothing but a disk without room for it.
 //!
-//! The other half of the disk's reserve is RocksDB's: the ballast, which is given up for the flush
-//! after a full disk.
+//! The other half of the disk's reserve is the ballast, which is given up for the flush after a full disk.
+//! What lies between is for RocksDB to merge its files.
 //!
 //! Bytes that RocksDB holds in memory count once more than they do in its log: they are written into
 //! a table before the log can go.
@@ -109,9 +110,9 @@ impl Account {
     pub(super) fn fits(&self, purpose: Purpose, bytes: u64) -> bool {
         let after = self.after(bytes);
         match purpose {
-            Purpose::Growth => after.is_in_capacity(1) && after.is_on_disk(1),
-            Purpose::Archive => after.is_in_capacity(2) && after.is_on_disk(2),
-            Purpose::Removal => after.is_tolerated() && after.is_on_disk(2),
+            Purpose::Growth => after.is_in_capacity(1) && after.leaves_on_disk(4),
+            Purpose::Archive => after.is_in_capacity(2) && after.leaves_on_disk(3),
+            Purpose::Removal => after.is_tolerated() && after.leaves_on_disk(2),
             // Only the disk itself stops what makes room: a limit would leave a full store full for
             // ever. The ballast is not counted here, because recovery from a full disk needs it.
             Purpose::Reclaim => after.disk.free_bytes() >= LAST_BYTES,
@@ -131,9 +132,9 @@ impl Account {
         self.capacity_bytes.is_none() || self.used_bytes() <= limit.saturating_add(tolerance)
     }
 
-    /// Whether this part of the disk's reserve is untouched.
-    fn is_on_disk(&self, part: u64) -> bool {
-        let kept = reserve_bytes(self.disk.capacity_bytes) / part;
+    /// Whether so many quarters of the disk's reserve are untouched.
+    fn leaves_on_disk(&self, n_quarters: u64) -> bool {
+        let kept = reserve_bytes(self.disk.capacity_bytes) / 4 * n_quarters;
         // The ballast is room that the store can have back at any time, so that it counts as left.
         // A byte must be, even on a disk so small that its reserve is rounded down to none.
         let left = self.disk.free_bytes().saturating_add(self.ballast_bytes);

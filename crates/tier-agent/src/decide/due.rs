@@ -130,7 +130,7 @@ pub enum Unpersisted {
 /// What the lanes are about, as far as it may make room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RoomOutlook {
-    /// A lane works, for some time by now and not once more after a failure.
+    /// A lane works, for some time by now: what fails for want of room fails sooner.
     pub is_at_work: bool,
     /// What is not persisted, besides the backlog.
     pub unpersisted: Unpersisted,

@@ -11,6 +11,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use tier_persist::{Archive, NextStep, SnapshotSummary, StepKind};
@@ -23,6 +24,10 @@ use super::background::in_background;
 use super::ports::StorePorts;
 use super::safe_mark::SafeMark;
 use crate::AgentError;
+
+/// After an upload that failed, none is tried beside persisting for so long. No longer: where space is short
+/// nothing can be persisted without.
+const CLOUD_REST: Duration = Duration::from_secs(5);
 
 pub(super) struct StageContext {
     pub(super) ports: StorePorts,
@@ -41,8 +46,8 @@ pub(super) struct StageContext {
     pub(super) safe_falls: AtomicUsize,
     /// Up to which snapshot the local store was told what is spare.
     pub(super) told_spare: Mutex<Option<(Epoch, SnapshotId)>>,
-    /// The last upload failed: none is tried beside persisting until one of a snapshot worked.
-    pub(super) cloud_failed: AtomicBool,
+    /// When the last upload failed, if it did: for a while none is tried beside persisting.
+    cloud_failed: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -96,8 +101,18 @@ impl StageContext {
             passes: RwLock::new(()),
             safe_falls: AtomicUsize::new(0),
             told_spare: Mutex::default(),
-            cloud_failed: AtomicBool::new(false),
+            cloud_failed: Mutex::default(),
         }
+    }
+
+    /// An upload worked, or failed.
+    pub(super) fn note_cloud(&self, works: bool) {
+        *self.cloud_failed.lock() = (!works).then(Instant::now);
+    }
+
+    /// Whether an upload is worth trying.
+    pub(super) fn may_reach_cloud(&self) -> bool {
+        self.cloud_failed.lock().is_none_or(|failed| failed.elapsed() >= CLOUD_REST)
     }
 
     /// The history that the index includes. A manifest that the local store has lost is read from

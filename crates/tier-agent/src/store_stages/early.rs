@@ -10,7 +10,7 @@
 //! This is worth having and never needed. The first failure ends it for the attempt, whose snapshot is
 //! uploaded later as ever; and while the cloud is known to fail, none begins.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use crossbeam_channel::{Receiver, unbounded};
@@ -33,7 +33,7 @@ pub(super) fn beside<T>(
     work: impl FnOnce(OnSealed<'_>) -> Result<T, AgentError>,
 ) -> Result<T, AgentError> {
     let writer = CloudWriter::new(context, stop).filter(|writer| writer.place.is_some());
-    let Some(writer) = writer.filter(|_| !context.cloud_failed.load(Ordering::Relaxed)) else {
+    let Some(writer) = writer.filter(|_| context.may_reach_cloud()) else {
         return work(&|_| {});
     };
     let (sealed, objects) = unbounded::<Copying<'_>>();
@@ -112,7 +112,7 @@ fn upload(writer: &CloudWriter<'_>, status: &StageSink<'_>, objects: &Receiver<C
             Err(error) => {
                 has_failed = true;
                 if error.kind() != ErrorKind::Cancelled {
-                    context.cloud_failed.store(true, Ordering::Relaxed);
+                    context.note_cloud(false);
                     let (name, error) = (&object.name, with_causes(&error));
                     tracing::info!(%name, "not uploaded while persisting: {error}");
                 }

@@ -13,7 +13,7 @@
 //! or never counted as safe by the one that is replaced.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use tier_persist::{
@@ -42,16 +42,16 @@ pub(super) fn upload(
     let summary = archive
         .snapshot(snapshot)
         .ok_or_else(|| PersistError::Missing(format!("the manifest of snapshot {snapshot}")))?;
-    // Until it works: see `early.rs`.
-    context.cloud_failed.store(true, Ordering::Relaxed);
     let uploaded = context.in_background(|| match CloudUpload::new(context, &archive, stop) {
         Some(cloud) => cloud.fill_up_to(summary),
         None => verify_here(context, &archive, summary, stop),
     })?;
     // Wherever the stop was noticed, in this crate or in a store.
     let is_stop = |error: &AgentError| error.kind() == ErrorKind::Cancelled;
+    if !uploaded.as_ref().is_err_and(is_stop) {
+        context.note_cloud(uploaded.is_ok());
+    }
     uploaded.map_err(|error| if is_stop(&error) { AgentError::Stopped } else { error })?;
-    context.cloud_failed.store(false, Ordering::Relaxed);
     spare::tell(context)?;
     let dropped = context.ports.local.drop_excess()?;
     if dropped.n_objects > 0 {
