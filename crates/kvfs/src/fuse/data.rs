@@ -13,7 +13,7 @@ use tier_types::{ByteRange, Ino, to_u64};
 use super::adapter::Adapter;
 use super::answer;
 use super::convert::{errno, strips};
-use super::waiting::{Reply, WaitingCaller};
+use super::waiting::{Reply, Waiting, WaitingCaller};
 use crate::ops::{Blocking, FilePosition};
 use crate::{Core, FsError, Kvfs};
 
@@ -59,7 +59,8 @@ impl Adapter {
     ) {
         match operation(&self.fs, Blocking::NonBlocking) {
             Err(error) if self.is_waited_for(&error) => {
-                self.answer_in_time(req, reply, operation, reply_with);
+                let pool = self.pool_for(&error);
+                self.answer_in_time(pool, req, reply, operation, reply_with);
             }
             done => reply_with(reply, done),
         }
@@ -71,9 +72,15 @@ impl Adapter {
             || (matches!(error, FsError::NoSpace(_)) && self.fs.room_may_come())
     }
 
+    /// The threads that wait for what an operation needs.
+    fn pool_for(&self, error: &FsError) -> &Waiting {
+        if matches!(error, FsError::Cold { .. }) { &self.changing } else { &self.growing }
+    }
+
     /// Does a change on a thread that waits, when there is room for it.
     fn answer_in_time<R: Reply, T: 'static>(
         &self,
+        pool: &Waiting,
         req: &Request,
         reply: R,
         operation: impl Fn(&Kvfs, Blocking<'_>) -> Result<T, FsError> + Send + 'static,
@@ -87,7 +94,7 @@ impl Adapter {
                 operation(&fs, Blocking::Cancellable(&claim))
             })
         };
-        self.growing.submit(req.pid(), reply, work, reply_with);
+        pool.submit(req.pid(), reply, work, reply_with);
     }
 
     /// Does what needs room for a few rows, and is done at once if it finds it.
@@ -127,9 +134,10 @@ impl Adapter {
         };
         match write(&self.fs, Blocking::NonBlocking, data) {
             Err(error) if self.is_waited_for(&error) => {
+                let pool = self.pool_for(&error);
                 let data = data.to_vec();
                 let operation = move |fs: &Kvfs, blocking: Blocking<'_>| write(fs, blocking, &data);
-                self.answer_in_time(req, reply, operation, answer::written);
+                self.answer_in_time(pool, req, reply, operation, answer::written);
             }
             done => answer::written(reply, done),
         }

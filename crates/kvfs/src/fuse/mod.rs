@@ -82,6 +82,7 @@ impl Mount {
             fs: Arc::clone(fs),
             files: Arc::default(),
             waiting: Waiting::start(options.n_waiting)?,
+            changing: Waiting::start(options.n_waiting)?,
             growing: Waiting::start(options.n_waiting)?,
             seeking: Waiting::start(N_SEEKING)?,
             syncing: Syncing::start(Arc::clone(fs))?,
