@@ -9,8 +9,8 @@
 //! up its parent's must be there, and a gap is filled first. The manifest is created and not put:
 //! if its name has other bytes, two stores write to one archive. And a store that another one has
 //! replaced must learn that before it evicts anything: it puts its manifest and *then* looks for a
-//! later claim ([`Claims`]). In this order a snapshot is either seen by the store that takes over,
-//! or never counted as safe by the one that is replaced.
+//! later claim ([`Claims`](tier_persist::Claims)). In this order a snapshot is either seen by the
+//! store that takes over, or never counted as safe by the one that is replaced.
 
 use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
@@ -302,8 +302,8 @@ impl<'a> CloudUpload<'a> {
     }
 }
 
-/// What is done without: objects of a checkpoint that no copy has. Another checkpoint says it as well,
-/// or the tarballs, and nothing waits for it.
+/// What is done without: objects of a checkpoint that no copy has. Another checkpoint says it as
+/// well, or the tarballs, and nothing waits for it.
 struct DoneWithout<'a> {
     context: &'a StageContext,
     archive: &'a Archive<'a>,
