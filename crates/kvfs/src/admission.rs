@@ -65,14 +65,26 @@ impl Core {
                 Err(refused @ FsError::NoSpace(_)) => refused,
                 admitted => return admitted,
             };
-            let reaped = self.reap(REAP_ROWS_STEP);
-            // An error of the reaper is no answer to the question: there is no room, and that is
-            // said.
-            let reaped = reaped.inspect_err(|error| tracing::debug!(%error, "no space comes back"));
-            if !reaped.unwrap_or(false) || begin.elapsed() >= at_most {
+            if !self.reap_for_room() || begin.elapsed() >= at_most {
                 return Err(refused);
             }
-            self.room.forget_look();
+        }
+    }
+
+    /// Works off a part of what was deleted. Whether there was any.
+    fn reap_for_room(&self) -> bool {
+        match self.reap(REAP_ROWS_STEP) {
+            Ok(is_reaped) => {
+                if is_reaped {
+                    self.room.forget_look();
+                }
+                is_reaped
+            }
+            // That is no answer to the question: there is no room, and the caller says so.
+            Err(error) => {
+                tracing::debug!(%error, "no space comes back");
+                false
+            }
         }
     }
 
@@ -86,8 +98,9 @@ impl Core {
         self.room.is_expected() || self.dying_bytes() > 0
     }
 
-    /// Does an operation, and does it again for as long as it finds no room and some may come, for a time
-    /// that counts from `since`, unless it is not wanted any more. What was deleted is worked off meanwhile. No lock may be held.
+    /// Does an operation, and does it again for as long as it finds no room and some may come, for a
+    /// time that counts from `since`, unless it is not wanted any more. What was deleted is worked
+    /// off meanwhile. No lock may be held.
     pub fn wait_for_room<T>(
         &self,
         since: Instant,
@@ -101,11 +114,7 @@ impl Core {
                     if self.room_may_come() && is_wanted() && since.elapsed() < at_most => {}
                 done => return done,
             }
-            let reaped = self.reap(REAP_ROWS_STEP);
-            let reaped = reaped.inspect_err(|error| tracing::debug!(%error, "no space comes back"));
-            if reaped.unwrap_or(false) {
-                self.room.forget_look();
-            } else {
+            if !self.reap_for_room() {
                 waiting.pause();
             }
         }

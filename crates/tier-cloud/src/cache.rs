@@ -74,23 +74,20 @@ impl ObjectCache {
     fn drop_until(&self, kept_max: u64, freed_min: u64) -> Result<Dropped, PortError> {
         let mut dropped = Dropped::default();
         while dropped.bytes < freed_min {
-            let Some((name, bytes)) = self.begin_drop(kept_max) else { break };
+            let Some(dropping) = self.begin_drop(kept_max) else { break };
+            let Dropping { name, bytes, .. } = &dropping;
             // Without the lock: a disk may take long to forget a large file.
-            let done = self.drop_one(&name);
-            let mut state = self.state.lock();
-            state.is_dropping = false;
-            self.changed.notify_all();
-            match done {
+            match self.drop_one(name) {
                 Ok(true) => {
                     tracing::debug!(%name, bytes, "a local copy is dropped");
                     dropped.n_objects += 1;
-                    dropped.bytes = dropped.bytes.saturating_add(bytes);
+                    dropped.bytes = dropped.bytes.saturating_add(*bytes);
                 }
                 // It went before.
                 Ok(false) => {}
                 Err(error) => {
                     // It is as spare as before: nothing was kept meanwhile.
-                    state.insert(name, bytes);
+                    self.state.lock().insert(name.clone(), *bytes);
                     return Err(error);
                 }
             }
@@ -99,17 +96,14 @@ impl ObjectCache {
     }
 
     /// The next object to drop, which no call keeps until it is dropped.
-    fn begin_drop(&self, kept_max: u64) -> Option<(ObjectName, u64)> {
-        let mut state = self.state.lock();
-        while state.is_dropping {
-            self.changed.wait(&mut state);
-        }
+    fn begin_drop(&self, kept_max: u64) -> Option<Dropping<'_>> {
+        let mut state = self.at_rest();
         if kept_max > 0 && state.spare_bytes <= kept_max {
             return None;
         }
-        let next = state.pop()?;
+        let (name, bytes) = state.pop()?;
         state.is_dropping = true;
-        Some(next)
+        Some(Dropping { cache: self, name, bytes })
     }
 
     /// Whether there was one.
@@ -132,10 +126,31 @@ impl ObjectCache {
     }
 }
 
+/// An object that is being dropped; calls that keep objects wait until this ends.
+struct Dropping<'a> {
+    cache: &'a ObjectCache,
+    name: ObjectName,
+    bytes: u64,
+}
+
+impl Drop for Dropping<'_> {
+    fn drop(&mut self) {
+        self.cache.state.lock().is_dropping = false;
+        self.cache.changed.notify_all();
+    }
+}
+
 impl State {
     fn insert(&mut self, name: ObjectName, bytes: u64) {
-        let before = self.spare.insert(name, bytes);
-        self.spare_bytes = self.spare_bytes - before.unwrap_or(0) + bytes;
+        self.remove(&name);
+        self.spare.insert(name, bytes);
+        self.spare_bytes += bytes;
+    }
+
+    fn remove(&mut self, name: &ObjectName) {
+        if let Some(bytes) = self.spare.remove(name) {
+            self.spare_bytes -= bytes;
+        }
     }
 
     fn pop(&mut self) -> Option<(ObjectName, u64)> {
@@ -180,9 +195,7 @@ impl CacheStore for ObjectCache {
     }
 
     fn keep(&self, name: &ObjectName) {
-        let mut state = self.at_rest();
-        let bytes = state.spare.remove(name).unwrap_or(0);
-        state.spare_bytes -= bytes;
+        self.at_rest().remove(name);
     }
 
     fn keep_all(&self) {

@@ -145,7 +145,7 @@ impl StoreDir {
         std::iter::once(local).chain(cloud).chain(former).collect()
     }
 
-    /// Brings the index up to what a crash kept from it.
+    /// Brings the index up to what a crash kept from it, unless that is out of reach.
     pub(crate) fn catch_up(&self, history: &History) -> Result<(), StoreError> {
         let keys = &self.keys;
         let newest = history.archive(self.stores(), keys, self.filesystem)?;
@@ -154,7 +154,9 @@ impl StoreDir {
         let snapshot = last.map_or(SnapshotId::new(1), SnapshotId::next);
         let (epoch, writer) = (Epoch::new(self.config.epoch), self.writer);
         let next = NextStep { epoch, snapshot, writer };
-        Ok(history.catch_up(&self.stores(), keys, self.filesystem, next)?)
+        Ok(history
+            .catch_up_if_within_reach(&self.stores(), keys, self.filesystem, next)
+            .map(drop)?)
     }
 
     /// The stores in which tarballs are looked for, in this order.

@@ -7,7 +7,7 @@ use tier_agent::{Recaller, Stages, StatusBook, TieringOutAgent};
 use tier_index::Index;
 use tier_persist::{Archive, History};
 use tier_status::StatusSink;
-use tier_types::{ErrorKind, HasKind, Recall, with_causes};
+use tier_types::Recall;
 
 use crate::dir::StoreDir;
 use crate::filesystem::Filesystem;
@@ -17,7 +17,7 @@ use crate::{StoreError, index_dirs};
 /// What must hold of the index when a store is open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OpenMode {
-    /// It includes the newest manifest.
+    /// It includes the newest manifest, unless its tarballs are out of reach.
     Current,
     /// It may be behind, or wrong: enough to check the store, and no evicted data is read by it.
     IndexMayLag,
@@ -67,7 +67,7 @@ impl Store {
         let agent = Mutex::new(None);
         let history = Arc::new(History::new(index));
         if mode == OpenMode::Current {
-            catch_up(&dir, &history)?;
+            dir.catch_up(&history)?;
         }
         Ok(Self { history, book, recaller, filesystem, progress, agent, mode, dir })
     }
@@ -152,22 +152,5 @@ impl Store {
         tracing::info!(nice, "agent started");
         *started = Some(Arc::clone(&agent));
         Ok(agent)
-    }
-}
-
-/// Brings the index up to the manifests. Local copies may have been dropped of what it lacks, and the
-/// cloud be away: then it stays behind, until the next snapshot.
-fn catch_up(dir: &StoreDir, history: &History) -> Result<(), StoreError> {
-    match dir.catch_up(history) {
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::Away | ErrorKind::Throttled { .. } | ErrorKind::Busy
-            ) =>
-        {
-            tracing::warn!("the index stays behind for now: {}", with_causes(&error));
-            Ok(())
-        }
-        caught_up => caught_up,
     }
 }

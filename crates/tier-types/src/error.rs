@@ -49,6 +49,11 @@ impl ErrorKind {
         if full.contains(&error.kind()) { Self::NoSpace } else { Self::Failed }
     }
 
+    /// Whether the same call may succeed later, and nothing has to be done for it.
+    pub fn may_pass(self) -> bool {
+        matches!(self, Self::Away | Self::Throttled { .. } | Self::Busy)
+    }
+
     /// Whether an error of this kind says something of an object, and not of the way to it: another
     /// copy may have it whole.
     pub fn is_of_object(self) -> bool {

@@ -309,7 +309,7 @@ impl Db {
         let files =
             self.opened()?.db.live_files().map_err(|source| failed("list files of", source))?;
         let is_chunks = |file: &rocksdb::LiveFile| file.column_family_name == Table::Chunks.name();
-        Ok(files.into_iter().filter(is_chunks).map(TableFile::from).collect())
+        Ok(files.into_iter().filter(is_chunks).filter_map(TableFile::of).collect())
     }
 
     /// Reads every row there is, and if none is damaged, the store is compacted again. A check goes

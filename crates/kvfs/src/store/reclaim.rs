@@ -107,6 +107,18 @@ impl DeletedRows {
 }
 
 impl TableFile {
+    /// What RocksDB says of a file; nothing for one without keys, in which there is nothing to
+    /// reclaim.
+    pub(super) fn of(file: rocksdb::LiveFile) -> Option<Self> {
+        Some(Self {
+            level: file.level,
+            bytes: to_u64(file.size),
+            n_rows: file.num_entries,
+            start: file.start_key?,
+            end: file.end_key?,
+        })
+    }
+
     /// The groups of inodes whose rows may be in it.
     fn groups(&self) -> Option<(u64, u64)> {
         let group = |key: &[u8]| Some(keys::ino_of(key)?.get() >> GROUP_BITS);
@@ -115,28 +127,10 @@ impl TableFile {
     }
 }
 
-/// Bytes of all files.
-pub(super) fn total_bytes(files: &[TableFile]) -> u64 {
-    files.iter().map(|file| file.bytes).sum()
-}
-
 /// Bytes of a row on average.
 pub(super) fn row_bytes(files: &[TableFile]) -> u64 {
-    let n_rows: u64 = files.iter().map(|file| file.n_rows).sum();
-    total_bytes(files) / n_rows.max(1)
-}
-
-/// What RocksDB says of a file.
-impl From<rocksdb::LiveFile> for TableFile {
-    fn from(file: rocksdb::LiveFile) -> Self {
-        Self {
-            level: file.level,
-            bytes: to_u64(file.size),
-            n_rows: file.num_entries,
-            start: file.start_key.unwrap_or_default(),
-            end: file.end_key.unwrap_or_default(),
-        }
-    }
+    let sum = |of: fn(&TableFile) -> u64| files.iter().map(of).sum::<u64>();
+    sum(|file| file.bytes) / sum(|file| file.n_rows).max(1)
 }
 
 #[cfg(test)]

@@ -133,9 +133,19 @@ impl StageContext {
 
     /// Brings the index up to what a crash, or an attempt that failed late, kept from it.
     pub(super) fn catch_up(&self, next: SnapshotId) -> Result<(), AgentError> {
-        let StorePorts { keys, filesystem, history, epoch, writer, .. } = &self.ports;
-        let next = NextStep { epoch: *epoch, snapshot: next, writer: *writer };
-        Ok(history.catch_up(&self.stores(), keys, *filesystem, next)?)
+        let StorePorts { keys, filesystem, history, .. } = &self.ports;
+        Ok(history.catch_up(&self.stores(), keys, *filesystem, self.next_step(next))?)
+    }
+
+    /// The same, unless that is out of reach. Whether the index is up to date.
+    pub(super) fn catch_up_if_within_reach(&self, next: SnapshotId) -> Result<bool, AgentError> {
+        let StorePorts { keys, filesystem, history, .. } = &self.ports;
+        let next = self.next_step(next);
+        Ok(history.catch_up_if_within_reach(&self.stores(), keys, *filesystem, next)?)
+    }
+
+    fn next_step(&self, snapshot: SnapshotId) -> NextStep {
+        NextStep { epoch: self.ports.epoch, snapshot, writer: self.ports.writer }
     }
 
     /// Where a snapshot must be verified before anything of it is evicted; `None` while that is not

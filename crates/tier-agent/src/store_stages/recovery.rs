@@ -33,7 +33,7 @@
 
 use tier_persist::{Archive, PersistError, Persister, SnapshotSummary};
 use tier_status::{Event, StatusHeader, StatusSink};
-use tier_types::{ErrorKind, HasKind, SnapshotId, with_causes};
+use tier_types::SnapshotId;
 
 use super::context::{StageContext, header_of};
 use super::next_snapshot::NextSnapshot;
@@ -43,14 +43,9 @@ use crate::AgentError;
 pub(super) fn recover(context: &StageContext, persister: &Persister) -> Result<(), AgentError> {
     let floor = context.ports.floor;
     let next = NextSnapshot::after(&context.archive()?, floor);
-    if let Err(error) = context.catch_up(next.snapshot) {
-        // Local copies may have been dropped of what the index lacks, and the cloud is away. Before the
-        // next snapshot the index catches up; until then nothing is removed.
-        if matches!(error.kind(), ErrorKind::Away | ErrorKind::Throttled { .. } | ErrorKind::Busy) {
-            tracing::warn!("the index stays behind for now: {}", with_causes(&error));
-            return Ok(());
-        }
-        return Err(error);
+    if !context.catch_up_if_within_reach(next.snapshot)? {
+        // It catches up before the next snapshot; until then nothing is taken for a leftover.
+        return Ok(());
     }
     let archive = context.archive()?;
     // Without a snapshot every tarball is a leftover.

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use tier_index::Index;
-use tier_types::{Call, Epoch, ErrorKind, HasKind, ObjectStore, SnapshotId};
+use tier_types::{Call, Epoch, ErrorKind, HasKind, ObjectStore, SnapshotId, with_causes};
 
 use crate::derive::apply::{self, Apply, ScanMode, listed};
 use crate::error::PersistError;
@@ -70,6 +70,29 @@ impl Archive<'_> {
 }
 
 impl History {
+    /// The same, but no error if a tarball that the index lacks is in a cloud only, because its local
+    /// copy was dropped, and the cloud cannot be read now. Whether the index is up to date.
+    pub fn catch_up_if_within_reach(
+        &self,
+        stores: &[&dyn ObjectStore],
+        keys: &Keys,
+        filesystem: FilesystemId,
+        next: NextStep,
+    ) -> Result<bool, PersistError> {
+        match self.catch_up(stores, keys, filesystem, next) {
+            Err(error) if error.kind().may_pass() => {
+                tracing::warn!(
+                    error = with_causes(&error),
+                    "the index lacks a snapshot whose tarballs are only in the cloud, which cannot be \
+                     read now; nothing is lost: the index catches up when the cloud is back, and the \
+                     next snapshot is taken then"
+                );
+                Ok(false)
+            }
+            caught_up => caught_up.map(|()| true),
+        }
+    }
+
     /// Brings the index up to what a crash kept from it: the manifests of the writer's epoch behind
     /// the last one that it includes. Of these stores the first is the archive's own, and says
     /// which there are; tarballs come from any that has them.
