@@ -43,17 +43,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use tier_evict::PassGoal;
 use tier_types::{ErrorKind, HasKind, with_causes};
 
 use crate::decide::is_to_persist;
 use crate::error::NotUploaded;
 use crate::report::AgentReport;
 use crate::stages::{LostAndFound, Stages};
-use crate::task::Lane;
+use crate::task::{Lane, PerLane};
 use crate::thread_control::{Pending, PendingCount, StopFlag};
 use crate::threads::{panic_text, start_thread};
-use crate::{AgentError, Task};
+use crate::{AgentError, SpaceGoal, Task};
 
 /// How often a caller that waits for an answer looks at its stop token.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -66,14 +65,17 @@ pub type Answer = Result<AgentReport, AgentError>;
 pub struct TieringOutAgent {
     /// None when the threads are to end once their queues are empty.
     queues: Option<Queues>,
-    stop_flags: [Arc<StopFlag>; 3],
+    stop_flags: PerLane<Arc<StopFlag>>,
     pending: Arc<PendingCount>,
     threads: Vec<JoinHandle<()>>,
 }
 
 /// The ways into the lanes that come behind one another, the first one first.
 #[derive(Clone, Debug)]
-struct Queues(Vec<(Lane, Sender<Request>)>);
+struct Queues {
+    lanes: Vec<(Lane, Sender<Request>)>,
+    pending: Arc<PendingCount>,
+}
 
 /// A task on its way, its stop token, and where its answer goes.
 struct Request {
@@ -97,27 +99,25 @@ impl TieringOutAgent {
         // Before a queue exists: no task sees a state that a crash left, and the caller of `start`
         // gets the error.
         stages.recover()?;
-        let stop_flags: [Arc<StopFlag>; 3] = Default::default();
         let pending = Arc::new(PendingCount::default());
-        let mut agent =
-            Self { queues: None, stop_flags, pending: Arc::clone(&pending), threads: Vec::new() };
+        let mut queues = Queues { lanes: Vec::new(), pending: Arc::clone(&pending) };
+        let stop_flags = PerLane::default();
+        let mut agent = Self { queues: None, stop_flags, pending, threads: Vec::new() };
         // The last lane first: each has the ways into those behind it. A thread that does not start
         // drops the agent, which ends those that did.
-        let mut queues = Queues(Vec::new());
-        for (lane, stop_flag) in Lane::ALL.into_iter().zip(&agent.stop_flags).rev() {
+        for lane in Lane::ALL.into_iter().rev() {
             // Unbounded: a caller that submits must not wait behind a snapshot that takes hours, and
             // a request is a few words in memory.
             let (requests, queue) = unbounded();
             let worker = Worker {
                 lane,
                 stages: Arc::clone(stages),
-                stop_flag: Arc::clone(stop_flag),
+                stop_flag: Arc::clone(&agent.stop_flags[lane]),
                 behind: queues.clone(),
-                pending: Arc::clone(&pending),
             };
             let name = format!("tier-{}", lane.name());
             agent.threads.push(start_thread(&name, move || worker.run(&queue))?);
-            queues.0.insert(0, (lane, requests));
+            queues.lanes.insert(0, (lane, requests));
         }
         agent.queues = Some(queues);
         Ok(agent)
@@ -148,11 +148,7 @@ impl TieringOutAgent {
         task: Task,
         stop: &Arc<AtomicBool>,
     ) -> Result<Receiver<Answer>, AgentError> {
-        // Room for the one answer: the thread never waits for a caller that does not listen.
-        let (sender, receiver) = bounded(1);
-        // The caller may have gone away.
-        self.submit_with(task, stop, Box::new(move |answer| drop(sender.send(answer))))?;
-        Ok(receiver)
+        self.queues()?.submit(task, stop)
     }
 
     /// The same with a function that is given the answer, on a lane's thread. It must not block.
@@ -162,10 +158,11 @@ impl TieringOutAgent {
         stop: &Arc<AtomicBool>,
         answer: Box<dyn FnOnce(Answer) + Send>,
     ) -> Result<(), AgentError> {
-        let queues = self.queues.as_ref().ok_or(AgentError::Stopped)?;
-        let stop = Arc::clone(stop);
-        let (so_far, pending) = (SoFar::default(), self.pending.add());
-        queues.send(Request { task, stop, answer, so_far, _pending: pending })
+        self.queues()?.submit_with(task, stop, answer)
+    }
+
+    fn queues(&self) -> Result<&Queues, AgentError> {
+        self.queues.as_ref().ok_or(AgentError::Stopped)
     }
 
     /// Whether a task with this token is under way, and not only queued.
@@ -212,10 +209,30 @@ impl Drop for TieringOutAgent {
 }
 
 impl Queues {
+    /// Gives a task to the first lane of its route; the answer comes through the channel.
+    fn submit(&self, task: Task, stop: &Arc<AtomicBool>) -> Result<Receiver<Answer>, AgentError> {
+        // Room for the one answer: the thread never waits for a caller that does not listen.
+        let (sender, receiver) = bounded(1);
+        // The caller may have gone away.
+        self.submit_with(task, stop, Box::new(move |answer| drop(sender.send(answer))))?;
+        Ok(receiver)
+    }
+
+    fn submit_with(
+        &self,
+        task: Task,
+        stop: &Arc<AtomicBool>,
+        answer: Box<dyn FnOnce(Answer) + Send>,
+    ) -> Result<(), AgentError> {
+        let stop = Arc::clone(stop);
+        let (so_far, pending) = (SoFar::default(), self.pending.add());
+        self.send(Request { task, stop, answer, so_far, _pending: pending })
+    }
+
     /// Hands a request to the next lane of its task.
     fn send(&self, request: Request) -> Result<(), AgentError> {
         let is_next = |(lane, _): &&(Lane, _)| request.task.route().contains(lane);
-        let (_, queue) = self.0.iter().find(is_next).ok_or(AgentError::Stopped)?;
+        let (_, queue) = self.lanes.iter().find(is_next).ok_or(AgentError::Stopped)?;
         // A queue is open as long as a lane before it has a way into it.
         queue.send(request).map_err(|_| AgentError::Stopped)
     }
@@ -228,7 +245,6 @@ struct Worker {
     stop_flag: Arc<StopFlag>,
     /// The ways into the lanes behind this one.
     behind: Queues,
-    pending: Arc<PendingCount>,
 }
 
 impl Worker {
@@ -338,11 +354,11 @@ impl Worker {
     /// finds none.
     fn go_on_with_part(&self, stop: &Arc<AtomicBool>) -> Result<(), AgentError> {
         if !self.stages.is_low_on_space()? {
-            self.ask(Task::Upload, stop);
+            self.behind.submit(Task::Upload, stop)?;
             return Ok(());
         }
         for task in [Task::Upload, Task::MakeRoom] {
-            let answered = self.ask(task, stop);
+            let answered = self.behind.submit(task, stop)?;
             let answer = loop {
                 match answered.recv_timeout(LOOK_INTERVAL) {
                     // The other lane may be at another task for long.
@@ -357,19 +373,6 @@ impl Worker {
             }
         }
         Ok(())
-    }
-
-    /// Gives a task to the lanes behind this one.
-    fn ask(&self, task: Task, stop: &Arc<AtomicBool>) -> Receiver<Answer> {
-        let (sender, answered) = bounded(1);
-        let answer = Box::new(move |answer: Answer| drop(sender.send(answer)));
-        let (so_far, pending) = (SoFar::default(), self.pending.add());
-        let stop = Arc::clone(stop);
-        let request = Request { task, stop, answer, so_far, _pending: pending };
-        if self.behind.send(request).is_err() {
-            tracing::debug!(lane = ?self.lane, "no lane takes a request any more");
-        }
-        answered
     }
 
     /// Uploads all that is persisted; the error that ended it, unless it is a stop.
@@ -402,7 +405,7 @@ impl Worker {
     /// Evicts once, whatever that frees: whether space is still low is for the schedule to ask.
     fn evict(
         &self,
-        goal: Option<PassGoal>,
+        goal: Option<SpaceGoal>,
         stop: &AtomicBool,
         report: &mut AgentReport,
     ) -> Result<(), AgentError> {

@@ -13,6 +13,7 @@ use crate::decide::{
     DueInputs, Failure, LaneMemory, RoomOutlook, Schedule, Unpersisted, evict_is_due,
     persist_is_due, room_may_come, upload_is_due,
 };
+use crate::task::PerLane;
 use crate::{AgentReport, Lane, Task};
 
 /// Room is taken to come for so long after nothing seems to bring any.
@@ -24,7 +25,7 @@ const AT_WORK: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct LanePlanner {
     schedule: Schedule,
-    lanes: [LaneMemory; 3],
+    lanes: PerLane<LaneMemory>,
     unpersisted: Unpersisted,
     /// A snapshot may not be safe.
     is_pending: bool,
@@ -40,7 +41,7 @@ impl LanePlanner {
     pub(crate) fn new(schedule: Schedule) -> Self {
         Self {
             schedule,
-            lanes: Default::default(),
+            lanes: PerLane::default(),
             unpersisted: Unpersisted::Left,
             is_pending: true,
             may_evict: true,
@@ -56,7 +57,7 @@ impl LanePlanner {
         }
         let mut due = Vec::new();
         for lane in Lane::ALL {
-            let memory = self.memory(lane);
+            let memory = &self.lanes[lane];
             let (is_due, task) = match lane {
                 Lane::Persist => {
                     let is_due = persist_is_due(&self.schedule, &inputs, memory, self.unpersisted);
@@ -78,7 +79,7 @@ impl LanePlanner {
     }
 
     fn begin(&mut self, lane: Lane, now: Duration) {
-        self.memory_mut(lane).begin(now);
+        self.lanes[lane].begin(now);
         match lane {
             Lane::Persist => {}
             // What comes while it is under way counts for the next one.
@@ -90,7 +91,7 @@ impl LanePlanner {
     /// A task that was due ended.
     pub(crate) fn ended(&mut self, lane: Lane, now: Duration, answer: &Answer, jitter: u16) {
         let retry_interval = self.schedule.retry_interval;
-        let memory = self.memory_mut(lane);
+        let memory = &mut self.lanes[lane];
         assert!(memory.is_busy, "only a task that was begun ends");
         match answer {
             Ok(report) => {
@@ -141,9 +142,9 @@ impl LanePlanner {
         let outlook = RoomOutlook {
             is_at_work: self.lanes.iter().any(is_at_work),
             unpersisted: self.unpersisted,
-            awaits_cloud: self.is_pending && self.memory(Lane::Upload).n_failures > 0,
+            awaits_cloud: self.is_pending && self.lanes[Lane::Upload].n_failures > 0,
             may_evict: self.may_evict
-                && self.memory(Lane::Evict).n_failures == 0
+                && self.lanes[Lane::Evict].n_failures == 0
                 && self.is_low(&usage),
         };
         if room_may_come(&DueInputs { now, usage }, &outlook) {
@@ -156,25 +157,7 @@ impl LanePlanner {
 
     /// Until when a lane rests, if it does.
     pub(crate) fn rests_until(&self, lane: Lane, now: Duration) -> Option<Duration> {
-        Some(self.memory(lane).rests_until).filter(|until| *until > now)
-    }
-
-    fn memory(&self, lane: Lane) -> &LaneMemory {
-        let [persist, upload, evict] = &self.lanes;
-        match lane {
-            Lane::Persist => persist,
-            Lane::Upload => upload,
-            Lane::Evict => evict,
-        }
-    }
-
-    fn memory_mut(&mut self, lane: Lane) -> &mut LaneMemory {
-        let [persist, upload, evict] = &mut self.lanes;
-        match lane {
-            Lane::Persist => persist,
-            Lane::Upload => upload,
-            Lane::Evict => evict,
-        }
+        Some(self.lanes[lane].rests_until).filter(|until| *until > now)
     }
 }
 
@@ -191,14 +174,6 @@ mod tests {
     use tier_types::{Backlog, PortError, SnapshotId, SpaceUsage};
 
     use super::*;
-    use crate::decide::SpaceMarks;
-
-    const SCHEDULE: Schedule = Schedule {
-        snapshot_interval: Duration::from_mins(5),
-        snapshot_operations: 1000,
-        marks: SpaceMarks { high_percent: 80, low_percent: 60 },
-        retry_interval: Duration::from_mins(1),
-    };
 
     fn usage(operations: u64, used_bytes: u64) -> Usage {
         let space = SpaceUsage { used_bytes, limit_bytes: 1000, ..SpaceUsage::default() };
@@ -222,7 +197,7 @@ mod tests {
     impl Planned {
         /// Past what an earlier process may have left.
         fn new() -> Self {
-            let mut planned = Self(LanePlanner::new(SCHEDULE));
+            let mut planned = Self(LanePlanner::new(Schedule::TEST));
             assert_eq!(planned.due(0, 0, 0), [Lane::Persist, Lane::Upload]);
             planned.ended(Lane::Persist, 0, &Ok(AgentReport::default()));
             planned.ended(Lane::Upload, 0, &Ok(AgentReport::default()));
@@ -253,7 +228,10 @@ mod tests {
             }
         }
         assert!(n_snapshots > 10, "{n_snapshots}");
-        assert!(planned.0.lanes[1].n_failures > 50, "a minute between two attempts at most");
+        assert!(
+            planned.0.lanes[Lane::Upload].n_failures > 50,
+            "a minute between two attempts at most"
+        );
     }
 
     #[test]

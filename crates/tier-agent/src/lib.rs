@@ -44,4 +44,4 @@ pub use scheduler::{LaneError, LaneStatus, Scheduler, SchedulerStatus};
 pub use stages::{LostAndFound, Stages};
 pub use status_book::StatusBook;
 pub use store_stages::{CloudPort, Floor, StorePorts, StoreStages};
-pub use task::{Lane, Task};
+pub use task::{Lane, SpaceGoal, Task};

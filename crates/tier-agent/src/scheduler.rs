@@ -17,6 +17,7 @@ use tier_types::{ErrorKind, HasKind, MountedInstance, with_causes};
 use crate::agent::Answer;
 use crate::decide::Schedule;
 use crate::lane_planner::LanePlanner;
+use crate::task::PerLane;
 use crate::threads::start_thread;
 use crate::{AgentError, Lane, Task, TieringOutAgent};
 
@@ -115,10 +116,16 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    status: SchedulerStatus,
+    is_paused: bool,
     has_ended: bool,
-    /// The stop token of each lane's task.
-    stops: [Option<Arc<AtomicBool>>; 3],
+    lanes: PerLane<LaneState>,
+}
+
+#[derive(Debug)]
+struct LaneState {
+    status: LaneStatus,
+    /// The stop token of its task.
+    stop: Option<Arc<AtomicBool>>,
 }
 
 impl Scheduler {
@@ -145,12 +152,14 @@ impl Scheduler {
     /// Goes on.
     pub fn resume(&self) {
         tracing::info!("the agent goes on");
-        self.shared.change(|state| state.status.paused = false);
+        self.shared.change(|state| state.is_paused = false);
     }
 
     /// What it is doing.
     pub fn status(&self) -> SchedulerStatus {
-        self.shared.state.lock().status.clone()
+        let state = self.shared.state.lock();
+        let lanes = state.lanes.iter().map(|lane| lane.status.clone());
+        SchedulerStatus { paused: state.is_paused, lanes: lanes.collect() }
     }
 }
 
@@ -170,14 +179,8 @@ impl Drop for Scheduler {
 
 impl State {
     fn stop_tasks(&self) {
-        self.stops.iter().flatten().for_each(|stop| stop.store(true, Ordering::Relaxed));
-    }
-
-    fn lane(&mut self, lane: Lane) -> (&mut LaneStatus, &mut Option<Arc<AtomicBool>>) {
-        let place = Lane::ALL.iter().zip(&mut self.status.lanes).zip(&mut self.stops);
-        let found = place.into_iter().find(|((known, _), _)| **known == lane);
-        let Some(((_, status), stop)) = found else { unreachable!("all lanes are listed") };
-        (status, stop)
+        let stops = self.lanes.iter().filter_map(|lane| lane.stop.as_ref());
+        stops.for_each(|stop| stop.store(true, Ordering::Relaxed));
     }
 }
 
@@ -185,8 +188,8 @@ impl Shared {
     fn new() -> (Self, Receiver<SchedulerEvent>) {
         let (events, received) = unbounded();
         let idle = |lane| LaneStatus { lane, task: None, last_error: None, n_done: 0 };
-        let status = SchedulerStatus { paused: false, lanes: Lane::ALL.map(idle).into() };
-        let state = State { status, has_ended: false, stops: Default::default() };
+        let lanes = PerLane::new(|lane| LaneState { status: idle(lane), stop: None });
+        let state = State { is_paused: false, has_ended: false, lanes };
         (Self { state: Mutex::new(state), events }, received)
     }
 
@@ -220,8 +223,9 @@ impl Shared {
 
     /// Whether a lane is at a task of the schedule.
     fn works_for(&self, agent: &TieringOutAgent) -> bool {
-        let stops = self.state.lock().stops.clone();
-        stops.iter().flatten().any(|stop| agent.is_under_way(stop))
+        let state = self.state.lock();
+        let mut stops = state.lanes.iter().filter_map(|lane| lane.stop.as_ref());
+        stops.any(|stop| agent.is_under_way(stop))
     }
 
     /// Gives the lanes what is due. When to look again; `None` if that is never.
@@ -237,7 +241,7 @@ impl Shared {
             if state.has_ended {
                 return None;
             }
-            if state.status.paused {
+            if state.is_paused {
                 instance.expect_room(false);
                 return Some(LOOK_INTERVAL);
             }
@@ -262,13 +266,13 @@ impl Shared {
         {
             let mut state = self.state.lock();
             // It may have been paused since the look.
-            let is_stopped = state.has_ended || state.status.paused;
+            let is_stopped = state.has_ended || state.is_paused;
             stop.store(is_stopped, Ordering::Relaxed);
             // Before the agent has the task: a pause that comes from here on finds the token.
-            let (status, token) = state.lane(lane);
-            assert!(token.is_none(), "a lane has one task of the schedule at a time");
-            status.task = Some(task.clone());
-            *token = Some(Arc::clone(&stop));
+            let state = &mut state.lanes[lane];
+            assert!(state.stop.is_none(), "a lane has one task of the schedule at a time");
+            state.status.task = Some(task.clone());
+            state.stop = Some(Arc::clone(&stop));
         }
         let events = self.events.clone();
         // The scheduler may have ended.
@@ -283,8 +287,8 @@ impl Shared {
         let SchedulerEvent::Answered(lane, answer) = event else { return };
         planner.ended(lane, now, &answer, by_chance());
         let mut state = self.state.lock();
-        let (status, token) = state.lane(lane);
-        *token = None;
+        let LaneState { status, stop } = &mut state.lanes[lane];
+        *stop = None;
         let task = status.task.take();
         match *answer {
             Ok(_) => {
@@ -311,7 +315,7 @@ impl Shared {
 
     fn pause(&self) {
         self.change(|state| {
-            state.status.paused = true;
+            state.is_paused = true;
             state.stop_tasks();
         });
     }

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::AtomicBool;
 
-use tier_evict::{EvictReport, PassGoal};
+use tier_evict::EvictReport;
 use tier_types::SnapshotId;
 
-use crate::AgentError;
 use crate::decide::AgentState;
 use crate::report::PersistedSnapshot;
+use crate::{AgentError, SpaceGoal};
 
 /// What a repair did with snapshots of which no copy had all objects.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -56,11 +56,11 @@ pub trait Stages: Send + Sync {
     ) -> Result<LostAndFound, AgentError>;
 
     /// Evicts from what is safe.
-    fn evict(&self, goal: PassGoal, stop: &AtomicBool) -> Result<EvictReport, AgentError>;
+    fn evict(&self, goal: SpaceGoal, stop: &AtomicBool) -> Result<EvictReport, AgentError>;
 
     /// Frees space down to the low mark, if it is low; `None` if it is not.
     fn make_room(&self, stop: &AtomicBool) -> Result<Option<EvictReport>, AgentError>;
 
     /// What [`evict`](Self::evict) would do.
-    fn evict_dry_run(&self, goal: PassGoal) -> Result<EvictReport, AgentError>;
+    fn evict_dry_run(&self, goal: SpaceGoal) -> Result<EvictReport, AgentError>;
 }

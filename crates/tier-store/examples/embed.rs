@@ -9,8 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, ensure};
 use parking_lot::Mutex;
-use tier_agent::Task;
-use tier_evict::PassGoal;
+use tier_agent::{SpaceGoal, Task};
 use tier_log::{MemoryLog, Operation};
 use tier_store::*;
 use tier_types::*;
@@ -190,7 +189,7 @@ fn main() -> Result<()> {
     let hello = notes.make(Some(Link { parent: root, name }), b"Hello, archive!");
     let store = open(&path, &notes)?;
     store.agent()?.perform(Task::Snapshot, &Arc::default())?;
-    let evict = Task::Evict(PassGoal::Everything);
+    let evict = Task::Evict(SpaceGoal::Everything);
     let evicted = store.agent()?.perform(evict, &Arc::default())?.evicted;
     ensure!(notes.usage()?.resident_bytes == 0, "the data is still here");
     println!("evicted {} bytes", evicted.context("nothing was evicted")?.bytes);

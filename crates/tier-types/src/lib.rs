@@ -16,6 +16,7 @@ mod control;
 mod error;
 mod ids;
 mod instance;
+mod instance_layer;
 mod log;
 mod num;
 mod ranges;
@@ -32,6 +33,7 @@ pub use instance::{
     Backlog, ChunkRun, ChunkState, EvictOutcome, EvictionFacts, MountedInstance, MountedSnapshot,
     Reclaimed, ResidentExtent, SnapshotReader, SpaceUsage, Usage,
 };
+pub use instance_layer::InstanceLayer;
 pub use log::{LogService, Publication, PublicationListener, SegmentInfo};
 pub use num::{to_u64, to_usize};
 pub use ranges::{ByteRange, ChunkRange, XidRange};

@@ -153,17 +153,22 @@ pub fn room_may_come(inputs: &DueInputs, outlook: &RoomOutlook) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use tier_types::{Backlog, SpaceUsage};
-
-    use super::*;
-
-    const SCHEDULE: Schedule = Schedule {
+impl Schedule {
+    /// What unit tests go by.
+    pub(crate) const TEST: Self = Self {
         snapshot_interval: Duration::from_mins(5),
         snapshot_operations: 1000,
         marks: SpaceMarks { high_percent: 80, low_percent: 60 },
         retry_interval: Duration::from_mins(1),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use tier_types::{Backlog, SpaceUsage};
+
+    use super::*;
+
     const MB: u64 = 1 << 20;
 
     fn inputs(seconds: u64, operations: u64, used_mb: u64) -> DueInputs {
@@ -185,15 +190,15 @@ mod tests {
     #[test]
     fn snapshots_follow_the_interval_and_the_number_of_operations() {
         let due = |inputs: &DueInputs| {
-            persist_is_due(&SCHEDULE, inputs, &begun(10), Unpersisted::Nothing)
+            persist_is_due(&Schedule::TEST, inputs, &begun(10), Unpersisted::Nothing)
         };
         assert!(!due(&inputs(309, 1, 0)) && due(&inputs(310, 1, 0)));
         assert!(!due(&inputs(1000, 0, 0)), "nothing was written");
         assert!(due(&inputs(11, 1000, 0)));
         let busy = LaneMemory { is_busy: true, ..begun(10) };
-        assert!(!persist_is_due(&SCHEDULE, &inputs(11, 1000, 0), &busy, Unpersisted::Left));
+        assert!(!persist_is_due(&Schedule::TEST, &inputs(11, 1000, 0), &busy, Unpersisted::Left));
         assert!(
-            persist_is_due(&SCHEDULE, &inputs(11, 0, 0), &begun(10), Unpersisted::Left),
+            persist_is_due(&Schedule::TEST, &inputs(11, 0, 0), &begun(10), Unpersisted::Left),
             "what was left"
         );
     }
@@ -201,7 +206,7 @@ mod tests {
     #[test]
     fn where_space_is_low_what_is_worth_it_is_persisted_at_once() {
         let due = |inputs: &DueInputs| {
-            persist_is_due(&SCHEDULE, inputs, &begun(10), Unpersisted::Nothing)
+            persist_is_due(&Schedule::TEST, inputs, &begun(10), Unpersisted::Nothing)
         };
         let little = inputs(11, 1, 900);
         assert!(!due(&little), "a share of the reserve at least");
@@ -215,8 +220,9 @@ mod tests {
 
     #[test]
     fn a_pass_that_did_not_help_is_repeated_when_it_may_or_much_later() {
-        let due =
-            |inputs: &DueInputs, may_help| evict_is_due(&SCHEDULE, inputs, &begun(10), may_help);
+        let due = |inputs: &DueInputs, may_help| {
+            evict_is_due(&Schedule::TEST, inputs, &begun(10), may_help)
+        };
         assert!(!due(&inputs(11, 0, 800), true), "space is not low");
         assert!(due(&inputs(11, 0, 801), true));
         assert!(!due(&inputs(609, 0, 801), false) && due(&inputs(610, 0, 801), false));

@@ -3,24 +3,17 @@
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use tier_evict::{EvictReport, PassGoal};
+use tier_evict::EvictReport;
 use tier_testkit::FakeKvs;
 use tier_types::{
-    Backlog, ChunkNo, ChunkRun, EvictOutcome, EvictionFacts, Ino, InodeState, MountedSnapshot,
-    PortError, Publication, Reclaimed, ResidentExtent, SnapshotId, SpaceUsage, Usage, Xid,
+    Backlog, InstanceLayer, MountedInstance, PortError, SnapshotId, SpaceUsage, Usage, Xid,
 };
 
 use super::*;
-use crate::decide::{AgentState, SpaceMarks};
+use crate::SpaceGoal;
+use crate::decide::AgentState;
 use crate::report::PersistedSnapshot;
 use crate::stages::{LostAndFound, Stages};
-
-const SCHEDULE: Schedule = Schedule {
-    snapshot_interval: Duration::from_mins(5),
-    snapshot_operations: 1000,
-    marks: SpaceMarks { high_percent: 80, low_percent: 60 },
-    retry_interval: Duration::from_mins(1),
-};
 
 /// What the stages do when they are asked to persist.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,7 +82,7 @@ impl Stages for FakeStages {
         unreachable!("there is nothing to upload")
     }
 
-    fn evict(&self, _: PassGoal, _: &AtomicBool) -> Result<EvictReport, AgentError> {
+    fn evict(&self, _: SpaceGoal, _: &AtomicBool) -> Result<EvictReport, AgentError> {
         unreachable!("a schedule makes room")
     }
 
@@ -98,7 +91,7 @@ impl Stages for FakeStages {
         Ok(Some(EvictReport::default()))
     }
 
-    fn evict_dry_run(&self, _: PassGoal) -> Result<EvictReport, AgentError> {
+    fn evict_dry_run(&self, _: SpaceGoal) -> Result<EvictReport, AgentError> {
         unreachable!("a schedule has no dry run")
     }
 }
@@ -109,46 +102,9 @@ struct Measured {
     usage: Mutex<Option<Usage>>,
 }
 
-impl MountedInstance for Measured {
-    fn open_snapshot(&self, of: &Publication) -> Result<Arc<dyn MountedSnapshot>, PortError> {
-        self.kvs.open_snapshot(of)
-    }
-
-    fn evict_extent(&self, extent: &ResidentExtent) -> Result<EvictOutcome, PortError> {
-        self.kvs.evict_extent(extent)
-    }
-
-    fn reclaim(&self, is_stopped: &dyn Fn() -> bool) -> Result<Reclaimed, PortError> {
-        self.kvs.reclaim(is_stopped)
-    }
-
-    fn resident_extents(
-        &self,
-        ino: Ino,
-        from: ChunkNo,
-        n_max: usize,
-    ) -> Result<Vec<ResidentExtent>, PortError> {
-        self.kvs.resident_extents(ino, from, n_max)
-    }
-
-    fn warm_inodes(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
-        self.kvs.warm_inodes(after, n_max)
-    }
-
-    fn inodes_after(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
-        self.kvs.inodes_after(after, n_max)
-    }
-
-    fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
-        self.kvs.eviction_facts(ino)
-    }
-
-    fn restore_inode(
-        &self,
-        inode: &InodeState,
-        runs: &mut dyn Iterator<Item = Result<ChunkRun, PortError>>,
-    ) -> Result<(), PortError> {
-        self.kvs.restore_inode(inode, runs)
+impl InstanceLayer for Measured {
+    fn inner(&self) -> &dyn MountedInstance {
+        &self.kvs
     }
 
     fn usage(&self) -> Result<Usage, PortError> {
@@ -178,7 +134,7 @@ impl World {
             shared,
             events,
             agent: TieringOutAgent::start(&boxed(stages)).unwrap(),
-            planner: LanePlanner::new(SCHEDULE),
+            planner: LanePlanner::new(Schedule::TEST),
             instance: Measured {
                 kvs: FakeKvs::new(512),
                 usage: Mutex::new(Some(Usage::default())),
@@ -212,8 +168,7 @@ impl World {
     }
 
     fn lane(&self, lane: Lane) -> LaneStatus {
-        let state = self.shared.state.lock();
-        state.status.lanes.iter().find(|status| status.lane == lane).unwrap().clone()
+        self.shared.state.lock().lanes[lane].status.clone()
     }
 }
 
@@ -256,8 +211,8 @@ fn while_it_is_paused_nothing_is_begun() {
     let mut world = World::new(Persisting::Succeeds);
     world.shared.pause();
     assert_eq!(world.look(0), Vec::<&str>::new());
-    assert!(world.shared.state.lock().status.paused);
-    world.shared.change(|state| state.status.paused = false);
+    assert!(world.shared.state.lock().is_paused);
+    world.shared.change(|state| state.is_paused = false);
     assert_eq!(world.look(60), ["persist"], "it was due before, and is still");
 }
 
@@ -279,7 +234,8 @@ fn a_scheduler_that_is_dropped_ends_its_task_and_its_thread() {
     let (sender, begun) = unbounded();
     let stages = FakeStages { persisting: Persisting::WaitsForStop, begun: sender };
     let agent = Arc::new(TieringOutAgent::start(&boxed(stages)).unwrap());
-    let scheduler = Scheduler::start(Arc::clone(&agent), SCHEDULE, Arc::new(FakeKvs::new(512)));
+    let scheduler =
+        Scheduler::start(Arc::clone(&agent), Schedule::TEST, Arc::new(FakeKvs::new(512)));
     assert_eq!(begun.recv(), Ok("persist"));
     drop(scheduler.unwrap());
     agent.wait();

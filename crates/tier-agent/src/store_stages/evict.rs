@@ -1,7 +1,7 @@
 //! The evict stage: room on the disk, from what is safe.
 //!
-//! What costs least goes first: local copies of tarballs that the cloud has, which are read from there
-//! from then on. Only then the evicter is asked, and what it evicted is given back to the disk.
+//! Where room on the disk is wanted, what costs least goes first: local copies of tarballs that the
+//! cloud has, which are read from there from then on. Only then the evicter is asked, and what it evicted is given back to the disk.
 //!
 //! The evicter is handed a range of transactions and an archive to ask. Both end at the last
 //! snapshot that is safe with all before it: the range says what comes up, the archive is asked
@@ -21,7 +21,7 @@ use tier_types::{Dropped, ErrorKind, Persisted, PortError, Reclaimed, Xid, with_
 use super::context::{StageContext, header_of};
 use super::next_snapshot::complete_xid;
 use super::spare;
-use crate::AgentError;
+use crate::{AgentError, SpaceGoal};
 
 /// Frees space down to the low mark, if it is low.
 pub(super) fn make_room(
@@ -36,7 +36,7 @@ pub(super) fn make_room(
     }
     // Where operations wait although little is used, because something else takes the disk, what
     // they need is not known.
-    let goal = PassGoal::Bytes(marks.excess_bytes(&space).max(space.reserve_bytes));
+    let goal = SpaceGoal::Bytes(marks.excess_bytes(&space).max(space.reserve_bytes));
     evict(context, evicter, goal, stop).map(Some)
 }
 
@@ -44,27 +44,25 @@ pub(super) fn make_room(
 pub(super) fn evict(
     context: &StageContext,
     evicter: &Evicter,
-    goal: PassGoal,
+    goal: SpaceGoal,
     stop: &AtomicBool,
 ) -> Result<EvictReport, AgentError> {
     spare::tell(context)?;
-    let wanted = match goal {
-        PassGoal::Everything => u64::MAX,
-        PassGoal::Bytes(bytes) => bytes,
-    };
-    let Dropped { n_objects, bytes } = context.ports.local.drop_spare(wanted)?;
+    let Dropped { n_objects, bytes } = context.ports.local.drop_spare(goal.dropped_bytes_min())?;
     if n_objects > 0 {
         tracing::info!(n_objects, bytes, "local copies of the cloud's objects dropped");
     }
-    let dropped =
-        EvictReport { n_dropped: n_objects, dropped_bytes: bytes, ..EvictReport::default() };
-    let rest = match goal {
-        PassGoal::Everything => goal,
-        PassGoal::Bytes(wanted) if wanted <= bytes => return Ok(dropped),
-        PassGoal::Bytes(wanted) => PassGoal::Bytes(wanted - bytes),
+    let resident_bytes = resident_bytes(context)?;
+    let passed = match goal.for_pass(bytes, resident_bytes) {
+        Some(rest) => pass(context, evicter, rest, resident_bytes, stop)?,
+        None => EvictReport::default(),
     };
-    let passed = pass(context, evicter, rest, stop)?;
     Ok(EvictReport { n_dropped: n_objects, dropped_bytes: bytes, ..passed })
+}
+
+/// Bytes of file data in the key-value store.
+fn resident_bytes(context: &StageContext) -> Result<u64, AgentError> {
+    Ok(context.ports.instance.usage()?.resident_bytes)
 }
 
 /// An eviction pass, and what the disk gets back of it.
@@ -72,6 +70,7 @@ fn pass(
     context: &StageContext,
     evicter: &Evicter,
     goal: PassGoal,
+    resident_before: u64,
     stop: &AtomicBool,
 ) -> Result<EvictReport, AgentError> {
     // What is damaged from here on waits for the pass to end, which it does at the next inode.
@@ -84,8 +83,6 @@ fn pass(
     let status = context.status_sink(header_of(&safe))?;
     let persisted = context.ports.history.index().persisted_until(safe.snapshot);
     let instance = context.ports.instance.as_ref();
-    let resident_bytes = || instance.usage().map(|usage| usage.resident_bytes);
-    let before = resident_bytes();
     let has_fallen = || context.safe_falls.load(Ordering::SeqCst) > 0;
     let is_stopped = || stop.load(Ordering::Relaxed) || has_fallen();
     let target = Target { safe: &safe, persisted: &persisted, status: &status };
@@ -100,9 +97,7 @@ fn pass(
         Ok(report) => report.bytes > 0,
         Err(EvictError::Cancelled) => false,
         // What is not known may have been freed.
-        Err(_) => {
-            before.ok().zip(resident_bytes().ok()).is_none_or(|(before, after)| after < before)
-        }
+        Err(_) => resident_bytes(context).map_or(true, |after| after < resident_before),
     };
     let reclaimed = if has_freed {
         instance.reclaim(&|| stop.load(Ordering::Relaxed))
@@ -141,16 +136,13 @@ fn retire_segments(context: &StageContext, evicter: &Evicter) {
 pub(super) fn evict_dry_run(
     context: &StageContext,
     evicter: &Evicter,
-    goal: PassGoal,
+    goal: SpaceGoal,
 ) -> Result<EvictReport, AgentError> {
     spare::tell(context)?;
-    let spare_bytes = context.ports.local.spare_bytes();
-    let dropped = EvictReport { dropped_bytes: spare_bytes, ..EvictReport::default() };
-    let rest = match goal {
-        PassGoal::Everything => goal,
-        PassGoal::Bytes(wanted) if wanted <= spare_bytes => return Ok(dropped),
-        PassGoal::Bytes(wanted) => PassGoal::Bytes(wanted - spare_bytes),
-    };
+    let Dropped { n_objects, bytes } = context.ports.local.would_drop(goal.dropped_bytes_min());
+    let dropped =
+        EvictReport { n_dropped: n_objects, dropped_bytes: bytes, ..EvictReport::default() };
+    let Some(rest) = goal.for_pass(bytes, resident_bytes(context)?) else { return Ok(dropped) };
     let Some(safe) = context.how_far(&context.archive()?)?.safe else {
         tracing::debug!("nothing is safe, and nothing would be evicted");
         return Ok(dropped);
@@ -159,7 +151,7 @@ pub(super) fn evict_dry_run(
     let target = Target { safe: &safe, persisted: &persisted, status: &NullSink };
     // A dry run only asks and is not stopped.
     let report = evicter.dry_run(&request(context, rest, &target, &|| false))?;
-    Ok(EvictReport { dropped_bytes: spare_bytes, ..report })
+    Ok(EvictReport { n_dropped: n_objects, dropped_bytes: bytes, ..report })
 }
 
 /// What a pass goes by.

@@ -20,15 +20,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
-use tier_evict::{EvictReport, Evicter, PassGoal};
+use tier_evict::{EvictReport, Evicter};
 use tier_persist::Persister;
 use tier_status::StatusSink;
 use tier_types::{SnapshotId, Xid};
 
-use crate::AgentError;
 use crate::decide::AgentState;
 use crate::report::PersistedSnapshot;
 use crate::stages::{LostAndFound, Stages};
+use crate::{AgentError, SpaceGoal};
 use context::{HowFar, StageContext};
 
 pub use ports::{CloudPort, Floor, StorePorts};
@@ -130,7 +130,7 @@ impl Stages for StoreStages {
         lost::persist_lost(&self.context, &self.persister, snapshots, stop)
     }
 
-    fn evict(&self, goal: PassGoal, stop: &AtomicBool) -> Result<EvictReport, AgentError> {
+    fn evict(&self, goal: SpaceGoal, stop: &AtomicBool) -> Result<EvictReport, AgentError> {
         evict::evict(&self.context, &self.evicter, goal, stop)
     }
 
@@ -138,7 +138,7 @@ impl Stages for StoreStages {
         evict::make_room(&self.context, &self.evicter, stop)
     }
 
-    fn evict_dry_run(&self, goal: PassGoal) -> Result<EvictReport, AgentError> {
+    fn evict_dry_run(&self, goal: SpaceGoal) -> Result<EvictReport, AgentError> {
         evict::evict_dry_run(&self.context, &self.evicter, goal)
     }
 }

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tier_agent::decide::AgentState;
 use tier_agent::{
-    AgentError, LostAndFound, NotUploaded, PersistedSnapshot, Stages, Task, TieringOutAgent,
+    AgentError, LostAndFound, NotUploaded, PersistedSnapshot, SpaceGoal, Stages, Task,
+    TieringOutAgent,
 };
-use tier_evict::{EvictReport, PassGoal};
+use tier_evict::EvictReport;
 use tier_persist::PersistReport;
 use tier_types::{ErrorKind, HasKind, Ino, PortError, SnapshotId, Xid};
 
@@ -148,7 +149,7 @@ impl Stages for FakeStages {
         Ok(())
     }
 
-    fn evict(&self, _: PassGoal, _: &AtomicBool) -> Result<EvictReport, AgentError> {
+    fn evict(&self, _: SpaceGoal, _: &AtomicBool) -> Result<EvictReport, AgentError> {
         self.say(format!("evict {}", self.state.lock().safe_xid));
         Ok(EvictReport::default())
     }
@@ -158,7 +159,7 @@ impl Stages for FakeStages {
         Ok(Some(EvictReport::default()))
     }
 
-    fn evict_dry_run(&self, _: PassGoal) -> Result<EvictReport, AgentError> {
+    fn evict_dry_run(&self, _: SpaceGoal) -> Result<EvictReport, AgentError> {
         self.say("dry run".into());
         Ok(EvictReport::default())
     }
@@ -168,12 +169,12 @@ impl Stages for FakeStages {
 fn steps_come_in_order_and_nothing_comes_unasked() {
     let said = Arc::new(Said::default());
     let agent = TieringOutAgent::start(&FakeStages::shared(&said, Trouble::None)).unwrap();
-    agent.perform(Task::Evict(PassGoal::Everything), &Arc::default()).unwrap();
+    agent.perform(Task::Evict(SpaceGoal::Everything), &Arc::default()).unwrap();
     let answers =
         [Task::Snapshot, Task::Snapshot].map(|task| agent.submit(task, &Arc::default()).unwrap());
     agent.wait();
     assert!(answers.iter().all(|answer| answer.recv().unwrap().is_ok()));
-    agent.perform(Task::EvictDryRun(PassGoal::Everything), &Arc::default()).unwrap();
+    agent.perform(Task::EvictDryRun(SpaceGoal::Everything), &Arc::default()).unwrap();
     agent.request_stop();
     assert!(matches!(agent.perform(Task::Snapshot, &Arc::default()), Err(AgentError::Stopped)));
     agent.join();
@@ -188,7 +189,7 @@ fn a_panic_fails_its_request_and_no_other() {
     let agent = TieringOutAgent::start(&(stages.clone() as Arc<dyn Stages>)).unwrap();
     let error = agent.perform(Task::Snapshot, &Arc::default()).unwrap_err();
     assert!(error.to_string().contains("(persist) panicked: told to"), "{error}");
-    agent.perform(Task::Evict(PassGoal::Everything), &Arc::default()).unwrap();
+    agent.perform(Task::Evict(SpaceGoal::Everything), &Arc::default()).unwrap();
     *stages.trouble.lock() = Trouble::None;
     agent.perform(Task::Snapshot, &Arc::default()).unwrap();
     assert_eq!(*said.0.lock(), ["recover", "evict 0", "persist", "upload 1"]);
@@ -236,7 +237,7 @@ fn an_upload_that_failed_is_the_first_step_of_the_next_task() {
     let agent = TieringOutAgent::start(&stages).unwrap();
     let error = agent.perform(Task::Snapshot, &Arc::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Away);
-    let evict = Task::Evict(PassGoal::Everything);
+    let evict = Task::Evict(SpaceGoal::Everything);
     let report = agent.perform(evict, &Arc::default()).unwrap();
     assert_eq!((report.persisted, report.uploaded), (None, vec![SnapshotId::new(1)]));
     let expected = ["recover", "persist", "upload 1", "upload 1", "evict 9"];
@@ -257,7 +258,7 @@ fn an_upload_that_fails_keeps_nothing_else_from_being_done() {
         (done.persisted.unwrap().snapshot, why.kind()),
         (SnapshotId::new(1), ErrorKind::Away)
     );
-    let NotUploaded { done, .. } = not_uploaded(Task::Evict(PassGoal::Everything));
+    let NotUploaded { done, .. } = not_uploaded(Task::Evict(SpaceGoal::Everything));
     assert!(done.evicted.is_some() && done.uploaded.is_empty());
     let expected = ["recover", "persist", "upload 1", "upload 1", "evict 0"];
     assert_eq!(*said.0.lock(), expected, "once in each task, and only what was safe goes");

@@ -188,7 +188,7 @@ impl Harness {
     }
 
     pub(crate) fn evict(&self) {
-        self.perform(Task::Evict(tier_evict::PassGoal::Everything)).unwrap();
+        self.perform(Task::Evict(tier_agent::SpaceGoal::Everything)).unwrap();
     }
 
     /// Takes a snapshot that ends at its n-th event, or at the n-th access to the cloud.
@@ -217,7 +217,7 @@ impl Harness {
     /// Tries to evict while the cloud is away: what is persisted is to be uploaded first.
     pub(crate) fn evict_without_cloud(&self) {
         self.cloud.break_at(0, Fault::Crash);
-        self.perform(Task::Evict(tier_evict::PassGoal::Everything)).unwrap_err();
+        self.perform(Task::Evict(tier_agent::SpaceGoal::Everything)).unwrap_err();
         self.cloud.break_at(u64::MAX / 2, Fault::Error);
     }
 

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use tier_agent::Stages;
-use tier_evict::PassGoal;
+use tier_agent::{SpaceGoal, Stages};
 use tier_index::{Index, IndexOptions};
 use tier_persist::{Archive, Watch};
 use tier_testkit::FakeKvs;
@@ -98,7 +97,7 @@ fn the_last_of_many_snapshots_asks_as_little_as_the_tenth() {
     let recovered = start.elapsed();
     let n_asked = fakes.local.counted.count() - n_local;
     assert!(n_asked <= 2 + n_snapshots / 2, "no object is read: {n_asked}, pages of names of five");
-    let evicted = fakes.stages.evict(PassGoal::Everything, &GO_ON).unwrap();
+    let evicted = fakes.stages.evict(SpaceGoal::Everything, &GO_ON).unwrap();
     assert_eq!(evicted.n_evicted, 1);
     let median = |steps: &[Step]| {
         let mut times: Vec<_> = steps.iter().map(|step| step.elapsed).collect();

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tier_agent::{Stages, Task};
+use tier_agent::{SpaceGoal, Stages, Task};
 use tier_cloud::DirStore;
-use tier_evict::PassGoal;
 use tier_index::{Index, IndexOptions};
 use tier_persist::{Archive, LostRanges, ScanMode, Watch};
 use tier_types::{Call, Ino, ObjectName, ObjectStore, SnapshotId};
@@ -190,7 +189,7 @@ fn what_a_copy_has_again_counts_as_before() {
     drop(fakes.kvs.clone().file("f", &[1; CHUNK as usize]));
     fakes.stages.persist(&GO_ON).unwrap();
     upload(&fakes, 2);
-    fakes.stages.evict(PassGoal::Everything, &GO_ON).unwrap();
+    fakes.stages.evict(SpaceGoal::Everything, &GO_ON).unwrap();
     // An eviction drops the local copy first.
     let cloud: &dyn ObjectStore = fakes.cloud.as_ref();
     let names = cloud.names(&Call::bulk(), "").unwrap();

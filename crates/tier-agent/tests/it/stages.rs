@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tier_agent::{AgentError, Stages};
-use tier_evict::{EvictReport, PassGoal};
+use tier_agent::{AgentError, SpaceGoal, Stages};
+use tier_evict::EvictReport;
 use tier_persist::PersistError;
 use tier_status::{Event, Place, StatusHeader};
 use tier_testkit::Fault;
@@ -25,7 +25,7 @@ fn persist(fakes: &Fakes) -> SnapshotId {
 }
 
 fn evict_everything(fakes: &Fakes) -> EvictReport {
-    fakes.stages.evict(PassGoal::Everything, &GO_ON).unwrap()
+    fakes.stages.evict(SpaceGoal::Everything, &GO_ON).unwrap()
 }
 
 fn last_error(fakes: &Fakes, snapshot: SnapshotId) -> Option<String> {
@@ -97,7 +97,7 @@ fn a_snapshot_that_is_not_verified_is_not_evicted_whatever_the_agent_calls_safe(
     let state = fakes.stages.state().unwrap();
     assert_eq!((state.safe_xid, state.to_upload), (Xid::new(0), Some(SnapshotId::new(1))));
     assert_eq!(evict_everything(&fakes), EvictReport::default());
-    let said = fakes.stages.evict_dry_run(PassGoal::Everything).unwrap();
+    let said = fakes.stages.evict_dry_run(SpaceGoal::Everything).unwrap();
     assert_eq!(said, EvictReport::default());
     assert_eq!(resident_bytes(&fakes), u64::from(CHUNK));
 }

@@ -57,13 +57,13 @@ pub(crate) struct EvictArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct EvictGoal {
-    /// Free this many bytes.
+    /// Free this many bytes of the disk: local copies of what the cloud has first, then file data.
     #[arg(long)]
     pub(crate) bytes: Option<u64>,
-    /// Free until this percentage of the file data is in the key-value store.
+    /// Evict until this percentage of the file data is in the key-value store; local copies stay.
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub(crate) to: Option<u8>,
-    /// Everything that is safe and not pinned.
+    /// Local copies of what the cloud has, and everything that is safe and not pinned.
     #[arg(long)]
     pub(crate) all: bool,
 }

@@ -7,8 +7,8 @@
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
-use tier_agent::Task;
-use tier_evict::{EvictReport, PassGoal, RetainedCounts};
+use tier_agent::{SpaceGoal, Task};
+use tier_evict::{EvictReport, RetainedCounts};
 use tier_types::{MountedInstance, Reclaimed};
 
 use crate::args::{EvictArgs, EvictGoal};
@@ -19,7 +19,7 @@ use crate::open_store::OpenStore;
 pub(super) fn run(context: &Context, args: &EvictArgs) -> Result<()> {
     let EvictArgs { store, goal, dry_run } = args;
     let store = context.open_to_write(store)?;
-    let goal = pass_goal(&store, goal)?;
+    let goal = space_goal(&store, goal)?;
     let task = if *dry_run { Task::EvictDryRun(goal) } else { Task::Evict(goal) };
     let before = store.fs.usage()?;
     let (report, uploaded) = perform(context, &store, task)?;
@@ -115,21 +115,20 @@ fn report_text(report: &EvictReport, disk_bytes: u64, dry_run: bool) -> String {
     text
 }
 
-fn pass_goal(store: &OpenStore, goal: &EvictGoal) -> Result<PassGoal> {
+fn space_goal(store: &OpenStore, goal: &EvictGoal) -> Result<SpaceGoal> {
     match goal {
-        EvictGoal { bytes: Some(bytes), .. } => Ok(PassGoal::Bytes(*bytes)),
+        EvictGoal { bytes: Some(bytes), .. } => Ok(SpaceGoal::Bytes(*bytes)),
         EvictGoal { to: Some(percent), .. } => {
             let usage = store.fs.usage()?;
             let total = usage.resident_bytes + usage.cold_bytes;
             // Divided first, so that the product cannot overflow; a rest below a hundred bytes does
             // not matter.
             let kept = total / 100 * u64::from(*percent);
-            // Less may be resident than is to stay; then the goal is to free nothing.
-            Ok(PassGoal::Bytes(usage.resident_bytes.saturating_sub(kept)))
+            Ok(SpaceGoal::ResidentBytes(kept))
         }
         EvictGoal { bytes: None, to: None, all } => {
             assert!(all, "the command line names one goal");
-            Ok(PassGoal::Everything)
+            Ok(SpaceGoal::Everything)
         }
     }
 }

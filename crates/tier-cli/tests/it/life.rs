@@ -117,6 +117,27 @@ fn reports_are_json_where_asked() {
 }
 
 #[test]
+fn local_copies_count_for_the_disk_and_not_for_what_is_resident() {
+    let store = Store::new(&[]);
+    store.import();
+    store.run("snapshot", &[]).ok();
+    // Each twice: what is only said first, and then done.
+    let evict = |goal: &[&str]| {
+        let dry = store.run("evict", &[goal, &["--dry-run", "--json"]].concat()).ok();
+        let done = store.run("evict", &[goal, &["--json"]].concat()).ok();
+        let [dry, done] =
+            [dry, done].map(|out| -> serde_json::Value { serde_json::from_str(&out).unwrap() });
+        for field in ["dropped", "dropped_bytes", "evicted", "bytes"] {
+            assert_eq!(dry[field], done[field], "{goal:?}: {field}");
+        }
+        [&done["bytes"], &done["dropped_bytes"]].map(|bytes| bytes.as_u64().unwrap() > 0)
+    };
+    assert_eq!(evict(&["--to", "50"]), [true, false]);
+    assert_eq!(evict(&["--bytes", "1"]), [false, true], "the cloud has it as well");
+    assert_eq!(evict(&["--to", "0"]), [true, false]);
+}
+
+#[test]
 fn pinned_files_stay() {
     let store = Store::new(&[]);
     store.import();

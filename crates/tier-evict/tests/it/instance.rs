@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tier_testkit::FakeKvs;
 use tier_types::{
-    ChunkNo, ChunkRun, ErrorKind, EvictOutcome, EvictionFacts, Ino, InodeState, MountedInstance,
-    MountedSnapshot, PortError, Publication, Reclaimed, ResidentExtent, Usage,
+    ChunkNo, ErrorKind, EvictOutcome, EvictionFacts, Ino, InstanceLayer, MountedInstance,
+    PortError, ResidentExtent,
 };
 
 /// What a pass asks of an inode.
@@ -67,12 +66,9 @@ impl TestInstance {
     }
 }
 
-impl MountedInstance for TestInstance {
-    fn open_snapshot(
-        &self,
-        publication: &Publication,
-    ) -> Result<Arc<dyn MountedSnapshot>, PortError> {
-        self.kvs.open_snapshot(publication)
+impl InstanceLayer for TestInstance {
+    fn inner(&self) -> &dyn MountedInstance {
+        &self.kvs
     }
 
     fn evict_extent(&self, extent: &ResidentExtent) -> Result<EvictOutcome, PortError> {
@@ -82,10 +78,6 @@ impl MountedInstance for TestInstance {
         self.check(extent.ino, Question::Eviction)?;
         self.asked.lock().push(*extent);
         self.kvs.evict_extent(extent)
-    }
-
-    fn reclaim(&self, is_stopped: &dyn Fn() -> bool) -> Result<Reclaimed, PortError> {
-        self.kvs.reclaim(is_stopped)
     }
 
     fn resident_extents(
@@ -107,26 +99,10 @@ impl MountedInstance for TestInstance {
         Ok(above.take(n_max).copied().collect())
     }
 
-    fn inodes_after(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
-        self.kvs.inodes_after(after, n_max)
-    }
-
     fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
         self.check(ino, Question::Facts)?;
         let pinned = self.pinned.lock().contains(&ino);
         let facts = self.kvs.eviction_facts(ino)?;
         Ok(facts.map(|facts| EvictionFacts { pinned, ..facts }))
-    }
-
-    fn restore_inode(
-        &self,
-        inode: &InodeState,
-        runs: &mut dyn Iterator<Item = Result<ChunkRun, PortError>>,
-    ) -> Result<(), PortError> {
-        self.kvs.restore_inode(inode, runs)
-    }
-
-    fn usage(&self) -> Result<Usage, PortError> {
-        self.kvs.usage()
     }
 }

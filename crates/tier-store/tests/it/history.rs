@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tier_agent::Task;
-use tier_evict::PassGoal;
+use tier_agent::{SpaceGoal, Task};
 use tier_testkit::FakeKvs;
 use tier_types::MountedInstance;
 
@@ -38,7 +37,7 @@ fn a_store_with_many_snapshots_opens_goes_on_and_is_restored() {
     let reopened = world.open_with("store", kvs, &recall).unwrap();
     let open_time = start.elapsed();
     let first = step(&reopened, n_snapshots);
-    reopened.perform(Task::Evict(PassGoal::Everything));
+    reopened.perform(Task::Evict(SpaceGoal::Everything));
     assert_eq!(reopened.kvs.usage().unwrap().resident_bytes, 0, "all of it is safe");
     let start = Instant::now();
     let restored = world.restored("restored");

@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use tier_agent::Task;
-use tier_evict::PassGoal;
+use tier_agent::{SpaceGoal, Task};
 use tier_persist::{ScanMode, Watch};
 use tier_store::{Layout, RebuildOptions, StoreDir, rebuild};
 use tier_testkit::FakeKvs;
@@ -21,7 +20,7 @@ fn what_was_evicted_comes_back_here_and_in_a_restored_store() {
     let opened = world.with_files(&FILES);
     let report = opened.perform(Task::Snapshot);
     assert!(report.persisted.is_some());
-    opened.perform(Task::Evict(PassGoal::Everything));
+    opened.perform(Task::Evict(SpaceGoal::Everything));
     assert_eq!(opened.kvs.usage().unwrap().resident_bytes, 0);
     for (name, content) in FILES {
         assert_eq!(opened.kvs.read(name).unwrap(), content);

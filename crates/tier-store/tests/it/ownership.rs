@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::thread;
 
 use parking_lot::{Condvar, Mutex};
-use tier_agent::Task;
-use tier_evict::PassGoal;
+use tier_agent::{SpaceGoal, Task};
 use tier_persist::Archive;
 use tier_status::NullSink;
 use tier_store::{
@@ -250,7 +249,7 @@ impl Actor<'_> {
         // Each may fail: the cloud goes, or the store is fenced.
         let snapshot = agent.perform(Task::Snapshot, &Arc::default());
         if snapshot.is_ok() {
-            agent.perform(Task::Evict(PassGoal::Everything), &Arc::default()).unwrap();
+            agent.perform(Task::Evict(SpaceGoal::Everything), &Arc::default()).unwrap();
         }
         self.recall.clear();
         drop((agent, store));

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tier_agent::{AgentError, Task};
-use tier_evict::PassGoal;
+use tier_agent::{AgentError, SpaceGoal, Task};
 use tier_status::NullSink;
 use tier_store::{
     Layout, OpenMode, RestoreSource, Store, StoreDir, Takeover, TakeoverOptions, restore,
@@ -143,7 +142,7 @@ fn what_was_taken_over_is_safe_with_the_first_step_of_the_new_epoch() {
     let other = world.open_with("other", kvs, &recall).unwrap();
     assert_eq!(other.kvs.read("first").unwrap(), [7; 5000]);
     let would_evict = || {
-        let report = other.perform(Task::EvictDryRun(PassGoal::Everything));
+        let report = other.perform(Task::EvictDryRun(SpaceGoal::Everything));
         report.evicted.map_or(0, |evicted| evicted.n_evicted)
     };
     assert_eq!(would_evict(), 0);

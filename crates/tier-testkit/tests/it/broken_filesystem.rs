@@ -9,9 +9,9 @@ use tier_testkit::contract::{
     TestFilesystem, TestFilesystems, check_log_service, check_mounted_instance,
 };
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkRun, EvictOutcome, EvictionFacts, Ino, InodeState, LogService,
-    MountedInstance, MountedSnapshot, PortError, Publication, PublicationListener, Recall,
-    Reclaimed, ResidentExtent, SegmentInfo, SnapshotReader, Usage, Xid, XidRange,
+    ChunkNo, ChunkRange, ChunkRun, EvictOutcome, EvictionFacts, Ino, InodeState, InstanceLayer,
+    LogService, MountedInstance, MountedSnapshot, PortError, Publication, PublicationListener,
+    Recall, ResidentExtent, SegmentInfo, SnapshotReader, Xid, XidRange,
 };
 
 use crate::assert_finds;
@@ -149,7 +149,11 @@ impl SnapshotReader for BrokenReader<'_> {
     }
 }
 
-impl MountedInstance for Broken {
+impl InstanceLayer for Broken {
+    fn inner(&self) -> &dyn MountedInstance {
+        &self.kvs
+    }
+
     fn open_snapshot(
         &self,
         publication: &Publication,
@@ -168,29 +172,12 @@ impl MountedInstance for Broken {
         self.kvs.evict_extent(&ResidentExtent { data_xid, ..*extent })
     }
 
-    fn reclaim(&self, is_stopped: &dyn Fn() -> bool) -> Result<Reclaimed, PortError> {
-        self.kvs.reclaim(is_stopped)
-    }
-
-    fn resident_extents(
-        &self,
-        ino: Ino,
-        from: ChunkNo,
-        n_max: usize,
-    ) -> Result<Vec<ResidentExtent>, PortError> {
-        self.kvs.resident_extents(ino, from, n_max)
-    }
-
     fn warm_inodes(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
         let mut inos = self.kvs.warm_inodes(after, n_max)?;
         if self.fault == Fault::WarmOutOfOrder {
             inos.reverse();
         }
         Ok(inos)
-    }
-
-    fn inodes_after(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
-        self.kvs.inodes_after(after, n_max)
     }
 
     fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
@@ -217,10 +204,6 @@ impl MountedInstance for Broken {
             return error.map_or(Ok(()), Err);
         }
         self.kvs.restore_inode(inode, runs)
-    }
-
-    fn usage(&self) -> Result<Usage, PortError> {
-        self.kvs.usage()
     }
 }
 

@@ -34,12 +34,12 @@ pub trait CacheStore: StagingStore {
     /// Nothing is spare any more until it is said again: the other store may not have it.
     fn keep_all(&self);
 
-    /// Bytes of what is spare.
-    fn spare_bytes(&self) -> u64;
-
     /// Drops spare objects of so many bytes at least, in the order of their names, or all there are. A
     /// reader of one that is dropped meanwhile reads on, or is told that it is `Missing`.
     fn drop_spare(&self, bytes_min: u64) -> Result<Dropped, PortError>;
+
+    /// What [`drop_spare`](Self::drop_spare) would drop.
+    fn would_drop(&self, bytes_min: u64) -> Dropped;
 
     /// Drops spare objects beyond what the store was made to keep.
     fn drop_excess(&self) -> Result<Dropped, PortError>;

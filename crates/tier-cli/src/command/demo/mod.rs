@@ -21,8 +21,7 @@ use anyhow::{Context as _, Result, bail};
 use kvfs::Kvfs;
 use serde_json::Value;
 use tempfile::TempDir;
-use tier_agent::Task;
-use tier_evict::PassGoal;
+use tier_agent::{SpaceGoal, Task};
 use tier_index::Index;
 use tier_persist::{PersistReport, ScanMode, Watch};
 use tier_store::{Config, FreshIndex, Layout, RebuildOptions, RestoreReport};
@@ -173,7 +172,7 @@ impl Demo<'_> {
     fn evict(&self, store: &OpenStore) -> Result<Freed> {
         let step = || {
             let before = store.fs.usage()?;
-            let task = Task::Evict(PassGoal::Everything);
+            let task = Task::Evict(SpaceGoal::Everything);
             let (evicted, uploaded) = evict::perform(self.context, store, task)?;
             uploaded?;
             let evicted_bytes = evicted.bytes;
