@@ -73,8 +73,8 @@ fn run() -> Result<()> {
 
 /// The workspace's directory.
 fn root() -> Result<PathBuf> {
-    // As cargo says it now: a program in a shared target directory may have been compiled for another
-    // checkout.
+    // As cargo says it now: a program in a shared target directory may have been compiled for
+    // another checkout.
     let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let here = here.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
     here.parent().map(Path::to_path_buf).context("xtask lies in the workspace")

@@ -1,5 +1,5 @@
-//! The disk that never fills, at its full size, and the soak, for as long as is wanted. The test run has
-//! smaller ones of the same tests.
+//! The disk that never fills, at its full size, and the soak, for as long as is wanted. The test
+//! run has smaller ones of the same tests.
 
 use std::path::Path;
 use std::process::Command;

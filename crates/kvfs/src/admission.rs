@@ -1,9 +1,10 @@
 //! Admission: how an operation comes by the permission to commit, and what it does when there is no
 //! room.
 //!
-//! What waits for room never holds a lock, and what makes room never waits for any. An operation that
-//! finds no room is refused at once; a caller that may wait does it again as a whole
-//! ([`Core::wait_for_room`]). What was deleted a moment ago is room that comes: it is worked off first.
+//! What waits for room never holds a lock, and what makes room never waits for any. An operation
+//! that finds no room is refused at once; a caller that may wait does it again as a whole
+//! ([`Core::wait_for_room`]). What was deleted a moment ago is room that comes: it is worked off
+//! first.
 
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,8 @@ const REAP_ROWS_STEP: usize = 4000;
 const REAP_BRIEF: Duration = Duration::from_secs(1);
 
 impl Core {
-    /// Asks for room for a mutation, and waits for nothing. No lock may be held: what makes room must
-    /// not wait for an operation that waits for room.
+    /// Asks for room for a mutation, and waits for nothing. No lock may be held: what makes room
+    /// must not wait for an operation that waits for room.
     pub(crate) fn admit(&self, purpose: Purpose, bytes: u64) -> Result<Permit<'_>, FsError> {
         self.recover()?;
         match self.room.admit(purpose, bytes) {
@@ -47,8 +48,8 @@ impl Core {
         if permit.epoch() == Some(epoch) { Ok(permit) } else { Err(FsError::Reopened) }
     }
 
-    /// Asks for room for what stays. If there is none, what was deleted and cut is worked off first,
-    /// as far as that goes within a moment: space of the dying is space that comes.
+    /// Asks for room for what stays. If there is none, what was deleted and cut is worked off
+    /// first, as far as that goes within a moment: space of the dying is space that comes.
     pub(crate) fn admit_growth(&self, bytes: u64) -> Result<Permit<'_>, FsError> {
         self.admit_growth_within(REAP_BRIEF, bytes)
     }
@@ -98,9 +99,9 @@ impl Core {
         self.room.is_expected() || self.dying_bytes() > 0
     }
 
-    /// Does an operation, and does it again for as long as it finds no room and some may come, for a
-    /// time that counts from `since`, unless it is not wanted any more. What was deleted is worked
-    /// off meanwhile. No lock may be held.
+    /// Does an operation, and does it again for as long as it finds no room and some may come, for
+    /// a time that counts from `since`, unless it is not wanted any more. What was deleted is
+    /// worked off meanwhile. No lock may be held.
     pub fn wait_for_room<T>(
         &self,
         since: Instant,

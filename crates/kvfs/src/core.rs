@@ -37,8 +37,8 @@ use crate::tx::{ChunkWriter, Committer, FileSize, LastIds, Locks};
 use crate::unsynced::undo_unsynced;
 use crate::{FsError, KvfsOptions, Loss};
 
-/// What the rows and the log record of an operation take at most, but for names, attributes and data
-/// that its caller gives.
+/// What the rows and the log record of an operation take at most, but for names, attributes and
+/// data that its caller gives.
 pub(crate) const ROWS_BYTES: u64 = 4096;
 
 /// Bytes of extents that no sync covers, from which on an operation syncs.
@@ -291,8 +291,8 @@ impl Core {
         self.room.statfs(&self.committer.counters(), self.chunk_bytes)
     }
 
-    /// Counts what the other parts of a store take against its capacity as well; only the first call
-    /// counts.
+    /// Counts what the other parts of a store take against its capacity as well; only the first
+    /// call counts.
     pub fn count_also(&self, used_elsewhere: UsedElsewhere) {
         self.room.count_also(used_elsewhere);
     }
@@ -322,8 +322,8 @@ impl Core {
         if !self.committer.is_poisoned() {
             return Ok(());
         }
-        // A publication under way holds a snapshot, and ends with an error soon; or another thread is
-        // at it.
+        // A publication under way holds a snapshot, and ends with an error soon; or another thread
+        // is at it.
         let Some(_publishing) = self.publications.publishing.try_lock() else {
             return self.committer.refusal().map_or(Ok(()), Err);
         };

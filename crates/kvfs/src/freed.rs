@@ -2,15 +2,15 @@
 //!
 //! An extent is free from the batch on that takes its row away, and may still be needed for two
 //! reasons: a KVS snapshot that was taken before can see the row, and until the next sync a loss of
-//! power brings it back. Both end for a whole *generation* at once: [`FreedSpace::give_back`] ends the
-//! generation of the moment, notes the number that the next snapshot will get, and syncs. When no
-//! snapshot with a smaller number lives, all extents of that generation and of those before are
+//! power brings it back. Both end for a whole *generation* at once: [`FreedSpace::give_back`] ends
+//! the generation of the moment, notes the number that the next snapshot will get, and syncs. When
+//! no snapshot with a smaller number lives, all extents of that generation and of those before are
 //! holes to be punched. The rows that name them go after that, so that a crash at any moment leaves
 //! rows for work that is done twice at worst.
 //!
-//! Each call does a bounded number of steps, so that what a persister's snapshot held up for an hour
-//! does not come back in one long stall. It is called after evictions, and by operations that freed
-//! much.
+//! Each call does a bounded number of steps, so that what a persister's snapshot held up for an
+//! hour does not come back in one long stall. It is called after evictions, and by operations that
+//! freed much.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -54,15 +54,15 @@ const WRITE_BUFFER_BYTES_MIN: u64 = 1 << 20;
 pub(crate) struct WriteSizes {
     /// What is in memory before it is written.
     pub(crate) buffer_bytes: usize,
-    /// A file, and all files of the first level below the newest, if they are to be smaller than the
-    /// key-value store makes them by itself.
+    /// A file, and all files of the first level below the newest, if they are to be smaller than
+    /// the key-value store makes them by itself.
     pub(crate) file_bytes: Option<u64>,
 }
 
 impl KvfsOptions {
-    /// The sizes for a store on a disk of so many bytes. What is in memory lies in a log as well, and is
-    /// written once more when that is given up; and files are merged by being written anew beside the old
-    /// ones. In a small store all of that must fit into its reserve.
+    /// The sizes for a store on a disk of so many bytes. What is in memory lies in a log as well,
+    /// and is written once more when that is given up; and files are merged by being written anew
+    /// beside the old ones. In a small store all of that must fit into its reserve.
     pub(crate) fn write_sizes(&self, disk_bytes: u64) -> WriteSizes {
         let capacity = if self.capacity_bytes == 0 { u64::MAX } else { self.capacity_bytes };
         let share = (capacity.min(disk_bytes) / WRITE_BUFFER_SHARE).max(WRITE_BUFFER_BYTES_MIN);

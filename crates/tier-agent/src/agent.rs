@@ -7,32 +7,32 @@
 //! among them: they have threads of their own (`recaller.rs`), because readers wait for them. What
 //! lanes must not do at a time is settled by the stages.
 //!
-//! **The way.** A request is a [`Task`], which goes through one lane or two. Done in the first one it
-//! is handed on with what came of it so far, and answered by the last.
+//! **The way.** A request is a [`Task`], which goes through one lane or two. Done in the first one
+//! it is handed on with what came of it so far, and answered by the last.
 //!
-//! **Steps.** A lane asks the stages how far everything has got, does the next step, and asks again,
-//! until nothing of the task is left for it. It remembers no progress of its own. How far things have
-//! got is what is durable: manifests and status logs. A restart after a crash and the next turn of
-//! the loop are therefore the same thing, and a task that failed half way is finished by whichever
-//! task comes next.
+//! **Steps.** A lane asks the stages how far everything has got, does the next step, and asks
+//! again, until nothing of the task is left for it. It remembers no progress of its own. How far
+//! things have got is what is durable: manifests and status logs. A restart after a crash and the
+//! next turn of the loop are therefore the same thing, and a task that failed half way is finished
+//! by whichever task comes next.
 //!
 //! **Why it ends.** What is wanted is fixed when the task begins: a snapshot up to the last
 //! transaction of that moment, the snapshots that are persisted, one eviction. Each step then makes
-//! the state smaller. Writers that go on meanwhile change what the next task finds, not what this one
-//! waits for.
+//! the state smaller. Writers that go on meanwhile change what the next task finds, not what this
+//! one waits for.
 //!
 //! **Order.** What an eviction may touch is the state's `safe_xid`, which only a verified upload
 //! raises. An upload that fails ends no task: what was safe is evicted all the same, and the error
-//! comes at the end, with what was done. Where space is low, a snapshot of several parts has each of
-//! them uploaded and evicted before it goes on with the next: a part finds room because the one
+//! comes at the end, with what was done. Where space is low, a snapshot of several parts has each
+//! of them uploaded and evicted before it goes on with the next: a part finds room because the one
 //! before it has gone.
 //!
 //! **Stopping.** Every request has a stop token, which its caller may set; [`request_stop`] sets
 //! those of the requests under way and lets no other begin. Tokens are looked at between steps, and
 //! by the stages at their safe points. A request that is stopped before it began is not waited for.
 //!
-//! **Panics.** A panic in a stage fails its request, and is a bug that the error tells. The lane goes
-//! on with the next one: what counts is durable, and is read again.
+//! **Panics.** A panic in a stage fails its request, and is a bug that the error tells. The lane
+//! goes on with the next one: what counts is durable, and is read again.
 //!
 //! [`request_stop`]: TieringOutAgent::request_stop
 
@@ -106,8 +106,8 @@ impl TieringOutAgent {
         // The last lane first: each has the ways into those behind it. A thread that does not start
         // drops the agent, which ends those that did.
         for lane in Lane::ALL.into_iter().rev() {
-            // Unbounded: a caller that submits must not wait behind a snapshot that takes hours, and
-            // a request is a few words in memory.
+            // Unbounded: a caller that submits must not wait behind a snapshot that takes hours,
+            // and a request is a few words in memory.
             let (requests, queue) = unbounded();
             let worker = Worker {
                 lane,
@@ -180,8 +180,9 @@ impl TieringOutAgent {
         self.pending.wait();
     }
 
-    /// Waits until the threads have ended. To be asked to, see [`request_stop`](Self::request_stop);
-    /// tasks that are not begun by then are answered with [`AgentError::Stopped`].
+    /// Waits until the threads have ended. To be asked to, see
+    /// [`request_stop`](Self::request_stop); tasks that are not begun by then are answered with
+    /// [`AgentError::Stopped`].
     pub fn join(mut self) {
         self.end();
     }
@@ -349,9 +350,9 @@ impl Worker {
         }
     }
 
-    /// Has a part uploaded while the next one is persisted. Where space is low the next one waits until
-    /// this one is uploaded and evicted, and so finds room; what fails of it that one tells, if it
-    /// finds none.
+    /// Has a part uploaded while the next one is persisted. Where space is low the next one waits
+    /// until this one is uploaded and evicted, and so finds room; what fails of it that one tells,
+    /// if it finds none.
     fn go_on_with_part(&self, stop: &Arc<AtomicBool>) -> Result<(), AgentError> {
         if !self.stages.is_low_on_space()? {
             self.behind.submit(Task::Upload, stop)?;

@@ -18,7 +18,8 @@ use crate::{AgentReport, Lane, Task};
 
 /// Room is taken to come for so long after nothing seems to bring any.
 const HOPE: Duration = Duration::from_secs(30);
-/// A lane is at work when its task has lasted so long: what ends sooner had nothing to do, or failed.
+/// A lane is at work when its task has lasted so long: what ends sooner had nothing to do, or
+/// failed.
 const AT_WORK: Duration = Duration::from_secs(2);
 
 /// Says which tasks are due.
@@ -135,8 +136,8 @@ impl LanePlanner {
         self.schedule.marks.is_low(&usage.space)
     }
 
-    /// Whether room may come. Not at once when it seems not to: what failed for want of room is tried again
-    /// within seconds, and may find some then.
+    /// Whether room may come. Not at once when it seems not to: what failed for want of room is
+    /// tried again within seconds, and may find some then.
     pub(crate) fn room_may_come(&mut self, now: Duration, usage: Usage) -> bool {
         let is_at_work = |lane: &LaneMemory| lane.is_busy && lane.since_begun(now) >= AT_WORK;
         let outlook = RoomOutlook {

@@ -1,10 +1,10 @@
 //! The tiering-out agent: when to persist, upload, verify, evict and recall; never how.
 //!
-//! A [`TieringOutAgent`] has a thread for each [`Lane`], which carries out one [`Task`] at a time. What
-//! comes next is a pure function of how far things have got (the module [`decide`]); a loop carries it
-//! out through the [`Stages`] trait, so that the loop knows no tarball and no inode that the evicter
-//! chose. [`StoreStages`] is what stands behind the trait for a filesystem with a local store and,
-//! perhaps, a cloud. A [`Scheduler`] gives the lanes what is due without being asked.
+//! A [`TieringOutAgent`] has a thread for each [`Lane`], which carries out one [`Task`] at a time.
+//! What comes next is a pure function of how far things have got (the module [`decide`]); a loop
+//! carries it out through the [`Stages`] trait, so that the loop knows no tarball and no inode that
+//! the evicter chose. [`StoreStages`] is what stands behind the trait for a filesystem with a local
+//! store and, perhaps, a cloud. A [`Scheduler`] gives the lanes what is due without being asked.
 //!
 //! [`Recaller`] is the way back for evicted data: a single flight for all readers of an extent, on
 //! threads of its own, with a deadline. [`StatusBook`] holds the status logs of all snapshots, from

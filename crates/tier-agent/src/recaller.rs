@@ -1,9 +1,9 @@
 //! The recaller: reads evicted data back, on threads of its own.
 //!
 //! Readers come from threads that answer the kernel, and must not be held up by a store longer than
-//! their deadline. A reader joins the single flight of its extent (`single_flight.rs`) and waits; the
-//! fetching is done by a few threads with a queue. Neighbours that miss the same extent at the same
-//! time cause one read of the store.
+//! their deadline. A reader joins the single flight of its extent (`single_flight.rs`) and waits;
+//! the fetching is done by a few threads with a queue. Neighbours that miss the same extent at the
+//! same time cause one read of the store.
 //!
 //! Every reader is answered: with the data, with the fetch's error, with `Away` once the
 //! deadline has passed, or with `Failed` if the fetch panicked. A panic fails that one request: it

@@ -1,8 +1,8 @@
 //! The scheduler: a thread that gives each lane of the agent what is due.
 //!
-//! It waits for nothing that a lane does: answers come to it as events, and what is due for one lane
-//! is given while the others work. It looks again when an event comes, and after a while: a short one
-//! where space is low, because operations may wait for room, and a second otherwise.
+//! It waits for nothing that a lane does: answers come to it as events, and what is due for one
+//! lane is given while the others work. It looks again when an event comes, and after a while: a
+//! short one where space is low, because operations may wait for room, and a second otherwise.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -212,8 +212,8 @@ impl Shared {
         }
         // Nothing makes room any more unasked.
         instance.expect_room(false);
-        // The lanes look at their tokens, and the agent is not let go of while one works for it. A task
-        // that waits behind another one's is not waited for: when its turn comes, it ends.
+        // The lanes look at their tokens, and the agent is not let go of while one works for it. A
+        // task that waits behind another one's is not waited for: when its turn comes, it ends.
         while self.works_for(agent) {
             if let Ok(event) = events.recv_timeout(LOOK_INTERVAL_LOW) {
                 self.take(&mut planner, start.elapsed(), event);

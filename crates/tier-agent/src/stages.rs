@@ -19,8 +19,8 @@ pub struct LostAndFound {
 }
 
 /// The work behind the steps. Every stage stops at its next safe point when its `stop` becomes
-/// true, with an error of kind `Cancelled`, and can be called again afterwards. Each is called by one
-/// thread at a time, those of different lanes at the same time.
+/// true, with an error of kind `Cancelled`, and can be called again afterwards. Each is called by
+/// one thread at a time, those of different lanes at the same time.
 pub trait Stages: Send + Sync {
     /// How far everything has got.
     fn state(&self) -> Result<AgentState, AgentError>;
@@ -34,7 +34,8 @@ pub trait Stages: Send + Sync {
     /// Finishes or undoes what a crash interrupted. Called once, first.
     fn recover(&self) -> Result<(), AgentError>;
 
-    /// Publishes, and persists all that is not persisted, or a part of it; `None` if there is nothing.
+    /// Publishes, and persists all that is not persisted, or a part of it; `None` if there is
+    /// nothing.
     fn persist(&self, stop: &AtomicBool) -> Result<Option<PersistedSnapshot>, AgentError>;
 
     /// Uploads a snapshot to the tier that makes it safe, and verifies it there.
@@ -47,8 +48,8 @@ pub trait Stages: Send + Sync {
     /// objects of them are damaged there. The first error comes after all were tried.
     fn take_back(&self, snapshots: &[SnapshotId]) -> Result<(), AgentError>;
 
-    /// Persists again what these snapshots have in objects that no copy has whole, and takes in again
-    /// what one has that was lost.
+    /// Persists again what these snapshots have in objects that no copy has whole, and takes in
+    /// again what one has that was lost.
     fn persist_lost(
         &self,
         snapshots: &[SnapshotId],

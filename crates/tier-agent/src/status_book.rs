@@ -98,8 +98,8 @@ impl StatusBook {
         }
     }
 
-    /// How far all snapshots have got whose numbers are above this one, oldest first. Only their logs
-    /// are read.
+    /// How far all snapshots have got whose numbers are above this one, oldest first. Only their
+    /// logs are read.
     pub fn after(&self, last: SnapshotId) -> Result<Vec<SnapshotStatus>, StatusError> {
         let newer = self.headers()?.into_iter().filter(|header| header.snapshot > last);
         self.read(newer)

@@ -16,8 +16,8 @@ pub enum Task {
     Upload,
     /// Compare also what counts as verified, and upload what is not there any more.
     UploadAll,
-    /// Take back that these snapshots are verified in the place that makes them safe: objects of them
-    /// are damaged there.
+    /// Take back that these snapshots are verified in the place that makes them safe: objects of
+    /// them are damaged there.
     TakeBack(Vec<SnapshotId>),
     /// Persist again what these snapshots have in objects that no copy has whole, and go on without
     /// them.
@@ -51,8 +51,8 @@ impl SpaceGoal {
         }
     }
 
-    /// What is left to an eviction pass, when so many bytes of local copies were dropped, and so many
-    /// of file data are resident; none if nothing is.
+    /// What is left to an eviction pass, when so many bytes of local copies were dropped, and so
+    /// many of file data are resident; none if nothing is.
     pub(crate) fn for_pass(self, dropped_bytes: u64, resident_bytes: u64) -> Option<PassGoal> {
         let left_bytes = match self {
             Self::Everything => return Some(PassGoal::Everything),

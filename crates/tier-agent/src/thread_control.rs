@@ -5,8 +5,8 @@
 //! so that a request cannot begin between the two: it either began before, and its stop token is
 //! set, or it finds that the thread is to end.
 //!
-//! [`PendingCount`] lets a caller wait until every request so far is done. A request counts until it
-//! is dropped, whatever became of it, so that no wait needs a timeout.
+//! [`PendingCount`] lets a caller wait until every request so far is done. A request counts until
+//! it is dropped, whatever became of it, so that no wait needs a timeout.
 
 use std::sync::Arc;
 // A stop token crosses the interfaces of this crate and of others. It is a flag that is only ever

@@ -99,8 +99,8 @@ impl Context {
         Ok(store.agent()?.perform(task, stop.flag())?)
     }
 
-    /// The same for a task of which something is done also if nothing can be uploaded: what was done,
-    /// and why nothing was uploaded, which is an error in the end.
+    /// The same for a task of which something is done also if nothing can be uploaded: what was
+    /// done, and why nothing was uploaded, which is an error in the end.
     pub(crate) fn perform_all(
         &self,
         store: &OpenStore,

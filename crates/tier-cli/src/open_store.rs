@@ -1,8 +1,8 @@
 //! An open store with its filesystem: where kvfs and the tiering parts meet.
 //!
 //! The order of opening is that of the locks: the store's directory first, which no other process
-//! has open then; the storage of the filesystem in it; then what tiers that. The filesystem itself is
-//! made last, because it is given the recall. Dropped, the store lets go in the opposite order.
+//! has open then; the storage of the filesystem in it; then what tiers that. The filesystem itself
+//! is made last, because it is given the recall. Dropped, the store lets go in the opposite order.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -2,13 +2,13 @@
 //! wanted.
 //!
 //! What is written here stays until the caller says that it is *spare*, because the other store has
-//! it whole. Spare objects beyond a number of bytes go at once, the first names first, and all of them
-//! when the disk is short of room. Nothing comes in by being read: a reader that misses an object
-//! here asks the other store for the ranges that it needs, so that nothing enters that was not
-//! written and sealed by this machine.
+//! it whole. Spare objects beyond a number of bytes go at once, the first names first, and all of
+//! them when the disk is short of room. Nothing comes in by being read: a reader that misses an
+//! object here asks the other store for the ranges that it needs, so that nothing enters that was
+//! not written and sealed by this machine.
 //!
-//! A drop unlinks a file. A reader that has it open reads on; one that opens it later finds it missing
-//! and goes to the other store. So no drop waits for a reader, and no reader for a drop.
+//! A drop unlinks a file. A reader that has it open reads on; one that opens it later finds it
+//! missing and goes to the other store. So no drop waits for a reader, and no reader for a drop.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,9 +1,10 @@
 //! The candidates of an eviction pass: three ordered streams, merged into one.
 //!
 //! Changed inodes come from the log, or, where that cannot tell, are all that the filesystem has;
-//! carried-over candidates come from the list of the last pass, warm inodes from the filesystem. Each stream ascends by inode, so that a merge with one head for each
-//! of them gives every inode once, in order, in memory that does not depend on their number. An
-//! inode that is in several streams is one candidate.
+//! carried-over candidates come from the list of the last pass, warm inodes from the filesystem.
+//! Each stream ascends by inode, so that a merge with one head for each of them gives every inode
+//! once, in order, in memory that does not depend on their number. An inode that is in several
+//! streams is one candidate.
 //!
 //! The warm inodes are read while the pass evicts, a page at a time from the last one on. One that
 //! becomes warm behind the merge is not a candidate of this pass; the filesystem still lists it in

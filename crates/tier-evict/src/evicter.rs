@@ -18,9 +18,9 @@
 //! the next one would read the same log segments again.
 //!
 //! **What is carried over.** What the policy retained, and every inode of which some extent stayed:
-//! its version is not safely persisted (the gate in `mechanism.rs` said no), a write came meanwhile,
-//! or what the filesystem has of it is damaged. The pages ascend and each page's inodes are sorted, so that the list ascends and the
-//! next pass can merge it.
+//! its version is not safely persisted (the gate in `mechanism.rs` said no), a write came
+//! meanwhile, or what the filesystem has of it is damaged. The pages ascend and each page's inodes
+//! are sorted, so that the list ascends and the next pass can merge it.
 //!
 //! **Crash windows.** Cursor and list are one file, replaced as a whole at the end of the pass. A
 //! pass that a crash, an error or a stop ends early leaves the old file: what it evicted stays
@@ -111,7 +111,8 @@ pub struct EvictReport {
 struct Page {
     /// Of those that can be read, in order.
     facts: Vec<EvictionFacts>,
-    /// Those that come up again, whatever is decided: they cannot be read, or nothing of them is safe.
+    /// Those that come up again, whatever is decided: they cannot be read, or nothing of them is
+    /// safe.
     again: Vec<Ino>,
 }
 
@@ -217,8 +218,8 @@ impl Evicter {
             None => Changed::Nothing,
             Some(range) => match NetChanges::of_range(request.log, range, &options) {
                 Ok(changes) => Changed::Logged(changes),
-                // What the log says of a damaged segment's transactions is lost; what the filesystem has
-                // of their inodes is not.
+                // What the log says of a damaged segment's transactions is lost; what the
+                // filesystem has of their inodes is not.
                 Err(error) if error.kind().is_of_object() => {
                     let error = with_causes(&error);
                     tracing::warn!(%range, "the log cannot be read, all inodes come up: {error}");
@@ -242,7 +243,8 @@ impl Evicter {
             let ino = ino?;
             report.n_candidates += 1;
             if request.covered.is_some_and(|covered| ino > covered) {
-                // Without a look at it: a part may be small, and what is left of the snapshot large.
+                // Without a look at it: a part may be small, and what is left of the snapshot
+                // large.
                 report.n_not_safe += 1;
                 page.again.push(ino);
                 if page.len() >= self.n_page_max {

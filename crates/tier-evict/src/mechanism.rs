@@ -25,8 +25,8 @@ pub(crate) struct Evicted {
     pub(crate) damage: Option<PortError>,
 }
 
-/// Evicts all data of which exactly the resident version is persisted. Damage of the inode is told in
-/// what became of it; an error is of the filesystem or the archive as a whole.
+/// Evicts all data of which exactly the resident version is persisted. Damage of the inode is told
+/// in what became of it; an error is of the filesystem or the archive as a whole.
 pub(crate) fn evict_inode(
     instance: &dyn MountedInstance,
     persisted: &dyn Persisted,

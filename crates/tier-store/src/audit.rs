@@ -169,8 +169,8 @@ impl Store {
         Ok(())
     }
 
-    /// The claim of this store's epoch, if it was there once and is not there any more. Without it a
-    /// store that had been replaced might take the archive back.
+    /// The claim of this store's epoch, if it was there once and is not there any more. Without it
+    /// a store that had been replaced might take the archive back.
     fn lost_claim(&self) -> Result<Option<(Claim, Damage)>, StoreError> {
         let dir = self.dir();
         let (Some(cloud), Some(writer)) = (&dir.cloud, dir.writer) else { return Ok(None) };

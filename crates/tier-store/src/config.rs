@@ -244,8 +244,8 @@ impl Default for Space {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cache {
-    /// Bytes of tarballs that are verified in the cloud and kept all the same, the newest ones. They
-    /// go when space is low. Without a cloud all tarballs stay.
+    /// Bytes of tarballs that are verified in the cloud and kept all the same, the newest ones.
+    /// They go when space is low. Without a cloud all tarballs stay.
     pub bytes_max: u64,
 }
 

@@ -1,8 +1,8 @@
 //! Making a new store.
 //!
 //! The settings are written last: a directory without them is no store, so that a crash or an error
-//! half way leaves something that can be removed and nothing that looks usable. The filesystem's own
-//! files are made by the caller, between [`NewStore::prepare`] and [`PreparedStore::finish`].
+//! half way leaves something that can be removed and nothing that looks usable. The filesystem's
+//! own files are made by the caller, between [`NewStore::prepare`] and [`PreparedStore::finish`].
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

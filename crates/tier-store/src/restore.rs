@@ -99,8 +99,8 @@ pub trait RestoreTarget {
         floor: Xid,
     ) -> Result<Arc<dyn MountedInstance>, PortError>;
 
-    /// The last transaction of the filesystem that is below `path`. Asked before a store goes on from
-    /// it that was replaced.
+    /// The last transaction of the filesystem that is below `path`. Asked before a store goes on
+    /// from it that was replaced.
     fn last_xid(&mut self, path: &Path, config: &Config) -> Result<Xid, PortError>;
 
     /// Makes what was restored durable.

@@ -2,9 +2,10 @@
 //!
 //! Tarballs, manifests and the key-value store share one disk and one limit, and the filesystem
 //! keeps the account of both. The persister therefore writes through this store, which asks the
-//! filesystem's port before each piece. Where there is no room, objects are dropped that the cloud has
-//! as well, and those are waited for that are on their way there. If nothing comes of that, the refusal
-//! is an error of the kind `NoSpace`: the snapshot fails, leaves nothing behind, and is tried again.
+//! filesystem's port before each piece. Where there is no room, objects are dropped that the cloud
+//! has as well, and those are waited for that are on their way there. If nothing comes of that, the
+//! refusal is an error of the kind `NoSpace`: the snapshot fails, leaves nothing behind, and is
+//! tried again.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
 //! Taking an archive over: a follower, or a store that was fenced, becomes the writer.
 //!
-//! The order decides that nothing that counts is lost. First the next epoch is claimed: from then on
-//! a snapshot of the former writer is safe for it only if its manifest was there before. *Then* the
-//! newest manifest is looked for, which includes every such snapshot; the store is brought up to it,
-//! and continues it. The token of the claim is written down here before the claim is made, so that
-//! a takeover that was interrupted goes on with its own epoch.
+//! The order decides that nothing that counts is lost. First the next epoch is claimed: from then
+//! on a snapshot of the former writer is safe for it only if its manifest was there before. *Then*
+//! the newest manifest is looked for, which includes every such snapshot; the store is brought up
+//! to it, and continues it. The token of the claim is written down here before the claim is made,
+//! so that a takeover that was interrupted goes on with its own epoch.
 //!
 //! **What is here.** A follower has changed nothing, and is made anew from the archive if that has
 //! gone on. A store that was the writer may hold what the archive lacks; the operator says whether
@@ -13,9 +13,9 @@
 //! used in the same epoch, as two copies of one store do, never counted as safe, and is persisted
 //! again.
 //!
-//! **A store that is made anew** is built in a directory inside of it ([`Layout::rebuilt`]) and takes
-//! the place of the old one when its settings, the last file, are there: entry by entry, the settings
-//! last, so that a crash half way is finished when the store is opened next.
+//! **A store that is made anew** is built in a directory inside of it ([`Layout::rebuilt`]) and
+//! takes the place of the old one when its settings, the last file, are there: entry by entry, the
+//! settings last, so that a crash half way is finished when the store is opened next.
 
 use std::fs;
 use std::path::PathBuf;
@@ -113,8 +113,8 @@ pub fn takeover(
     if local == LocalState::Keep {
         check_can_go_on(dir, target)?;
     }
-    // All that can be known is found out before anything is claimed: a claim fences the writer. It is
-    // looked at again afterwards.
+    // All that can be known is found out before anything is claimed: a claim fences the writer. It
+    // is looked at again afterwards.
     let look = || -> Result<Plan<'_>, StoreError> {
         match local {
             LocalState::Keep => plan_to_keep(dir, claims, cloud, &signers),
@@ -242,8 +242,8 @@ fn claim(
     durable::replace(&pending(dir), format!("epoch {epoch}\nwriter {writer}\n").as_bytes())?;
     let claim = ownership::claim(&dir.keys, dir.filesystem, epoch, writer, dir.clock.as_ref());
     claims.create(&call, &claim).or_else(|error| {
-        // Another store has it: nothing was begun here that would be gone on with, unless an earlier
-        // takeover was interrupted.
+        // Another store has it: nothing was begun here that would be gone on with, unless an
+        // earlier takeover was interrupted.
         if error.kind() == ErrorKind::Conflict && pending_claim.is_none() {
             forget_pending(dir)?;
         }
@@ -291,7 +291,8 @@ fn plan_to_adopt<'a>(
     let counts = |signer| signers.count(signer);
     let heads = Archive::heads(cloud, &dir.keys, dir.filesystem, &counts)?;
     let head = choose_head(&heads.heads, signers, None)?;
-    // Each epoch is claimed before anything of it is written: what is beyond the last claim is none.
+    // Each epoch is claimed before anything of it is written: what is beyond the last claim is
+    // none.
     let claims = Claims::new(cloud, &dir.keys, dir.filesystem);
     let claimed = claims.newest_epoch(&Call::bulk())?.max(Some(head.summary.epoch));
     let mut newer = newer(&heads, head);
@@ -340,7 +341,8 @@ impl Adopt<'_> {
         assert!(floors.xid.get() >= dir.config.xid_floor, "a floor is never lowered");
         let continues = archive.snapshots().next_back().map(|last| last.snapshot);
         let mut damages: Vec<_> = unread.into_iter().map(|manifest| manifest.damage).collect();
-        // A follower that is up to date stays as it is, if its filesystem gives out no number twice.
+        // A follower that is up to date stays as it is, if its filesystem gives out no number
+        // twice.
         let here = Archive::open(dir.local.as_ref(), &dir.keys, dir.filesystem);
         let is_here = dir.writer.is_none()
             && dir.config.xid_floor == floors.xid.get()
@@ -354,7 +356,8 @@ impl Adopt<'_> {
             durable::make_directory(rebuilt.root())?;
             let report = fill_store(&rebuilt, &archive, cloud, &config, target, progress)?;
             damages.extend(report.damages);
-            // From here on the new one is whole, and takes its place now or when the store is opened.
+            // From here on the new one is whole, and takes its place now or when the store is
+            // opened.
             config.write(&rebuilt)?;
         }
         Ok(Takeover::Done { epoch: owner.epoch, continues, is_new: !is_here, damages })

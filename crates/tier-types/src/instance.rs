@@ -1,8 +1,8 @@
 //! The instance port: a mounted filesystem is read, evicted from and restored.
 //!
 //! To be tiered, a filesystem implements this port and the [log](crate::LogService), and is given a
-//! [`Recall`](crate::Recall). The engine calls it in four ways, and each has one rule that everything
-//! else rests on.
+//! [`Recall`](crate::Recall). The engine calls it in four ways, and each has one rule that
+//! everything else rests on.
 //!
 //! *Persisting* reads a [`MountedSnapshot`]: attributes, names, chunk map and chunks of the inodes
 //! that a publication changed, in ascending order of inode numbers, by several threads. The rule:
@@ -28,13 +28,13 @@
 //!    └── unmap ──────┴──── write ───────┴───── evict ──────┘   (write and unmap: from any state)
 //! ```
 //!
-//! *Restoring* fills an empty filesystem from an archive: states, names and chunk maps whose data is
-//! all cold, or *lost*. The rule: inodes may come in any order, and one whose restore was cut off is
-//! not there.
+//! *Restoring* fills an empty filesystem from an archive: states, names and chunk maps whose data
+//! is all cold, or *lost*. The rule: inodes may come in any order, and one whose restore was cut
+//! off is not there.
 //!
 //! A mapped chunk with neither data nor detour is an error wherever it is met, never zeros. A chunk
-//! that could not be read when it was persisted comes back from the archive as *lost*, with the data
-//! xid that it had. There is no way to lost but a restore, and none back but newer content:
+//! that could not be read when it was persisted comes back from the archive as *lost*, with the
+//! data xid that it had. There is no way to lost but a restore, and none back but newer content:
 //!
 //! ```text
 //!   restore                  write of the whole chunk
@@ -249,8 +249,8 @@ pub trait MountedInstance: Send + Sync {
     /// What has another version by now is left alone.
     fn evict_extent(&self, extent: &ResidentExtent) -> Result<EvictOutcome, PortError>;
 
-    /// Gives the space of what was evicted back to the disk, as far as that is worth its cost, in steps
-    /// that fit into what is free; it ends early when `is_stopped` says so.
+    /// Gives the space of what was evicted back to the disk, as far as that is worth its cost, in
+    /// steps that fit into what is free; it ends early when `is_stopped` says so.
     fn reclaim(&self, is_stopped: &dyn Fn() -> bool) -> Result<Reclaimed, PortError>;
 
     /// The resident runs of one inode's data from `from` on, at most `n_max`; the first one is cut
@@ -265,25 +265,25 @@ pub trait MountedInstance: Send + Sync {
     /// Inodes above `after` that have warm data, in order, at most `n_max`.
     fn warm_inodes(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError>;
 
-    /// Inodes above `after`, in order, at most `n_max`: all there are, for where the log cannot say which
-    /// changed.
+    /// Inodes above `after`, in order, at most `n_max`: all there are, for where the log cannot say
+    /// which changed.
     fn inodes_after(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError>;
 
     /// What a policy may want to know; `None` if the inode is gone.
     fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError>;
 
     /// Puts back an inode of a lost filesystem: its state, its names, and its chunk map as runs in
-    /// order, each a hole, cold or lost; what no run covers was never written. Inodes may come in any
-    /// order, each once. Runs that are not in order or resident, an error that `runs` yields, and an
-    /// inode that is there already are errors; then no inode is put back.
+    /// order, each a hole, cold or lost; what no run covers was never written. Inodes may come in
+    /// any order, each once. Runs that are not in order or resident, an error that `runs` yields,
+    /// and an inode that is there already are errors; then no inode is put back.
     fn restore_inode(
         &self,
         inode: &InodeState,
         runs: &mut dyn Iterator<Item = Result<ChunkRun, PortError>>,
     ) -> Result<(), PortError>;
 
-    /// Says whether something may make room: while it may, operations that find none wait, for as long
-    /// as the filesystem has them wait. A filesystem in which none waits has no use for it.
+    /// Says whether something may make room: while it may, operations that find none wait, for as
+    /// long as the filesystem has them wait. A filesystem in which none waits has no use for it.
     fn expect_room(&self, is_expected: bool) {
         let _ = is_expected;
     }

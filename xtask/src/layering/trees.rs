@@ -3,8 +3,8 @@
 
 use crate::source::{Crate, Modules};
 
-/// The layers of a crate's modules from the bottom up; what stands in one line is one layer. A crate
-/// without an entry has no layers, and no circles either.
+/// The layers of a crate's modules from the bottom up; what stands in one line is one layer. A
+/// crate without an entry has no layers, and no circles either.
 const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "kvfs",

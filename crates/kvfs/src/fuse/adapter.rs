@@ -31,9 +31,9 @@ use crate::ops::{Blocking, Caller, FilePosition, SetAttr, XattrMode};
 use crate::{FsError, Kvfs};
 
 const WRITE_BYTES_MAX: u32 = 1 << 20;
-/// Requests that the kernel has under way beside those that its callers wait for: what it writes back,
-/// and what it reads ahead. Writes may wait for room, and must not take the places of reads; their number
-/// is bounded by the pages that the kernel lets be dirty.
+/// Requests that the kernel has under way beside those that its callers wait for: what it writes
+/// back, and what it reads ahead. Writes may wait for room, and must not take the places of reads;
+/// their number is bounded by the pages that the kernel lets be dirty.
 const N_BACKGROUND_MAX: u16 = 4096;
 /// From so many on it reads ahead no more than it must.
 const N_BACKGROUND_CONGESTED: u16 = 48;
@@ -45,7 +45,8 @@ pub(super) struct Adapter {
     pub(super) waiting: Waiting,
     /// Changes that need evicted data.
     pub(super) changing: Waiting,
-    /// Apart from those: reads, and changes that may make room, go on while all that found none waits.
+    /// Apart from those: reads, and changes that may make room, go on while all that found none
+    /// waits.
     pub(super) growing: Waiting,
     /// Apart from all of those, because they wait until data is written, which may wait there.
     pub(super) seeking: Waiting,

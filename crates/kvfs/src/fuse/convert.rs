@@ -41,8 +41,8 @@ pub(super) struct EntryName<'a> {
     pub(super) name: &'a OsStr,
 }
 
-/// The kernel leaves it to the filesystem to take set-id bits off where a user other than root changes
-/// data by another way than a write.
+/// The kernel leaves it to the filesystem to take set-id bits off where a user other than root
+/// changes data by another way than a write.
 pub(super) fn strips(req: &fuser::Request) -> bool {
     req.uid() != 0
 }

@@ -49,7 +49,8 @@ impl Adapter {
         }
     }
 
-    /// Does what may need evicted data or room: at once if it does not, else on a thread that waits.
+    /// Does what may need evicted data or room: at once if it does not, else on a thread that
+    /// waits.
     pub(super) fn answer<R: Reply, T: 'static>(
         &self,
         req: &Request,
@@ -230,8 +231,8 @@ impl Adapter {
     }
 }
 
-/// For what cannot be cancelled half way: only when there is room the answer is claimed, and from then on
-/// the caller waits for it.
+/// For what cannot be cancelled half way: only when there is room the answer is claimed, and from
+/// then on the caller waits for it.
 pub(super) fn claim_growth(fs: &Kvfs, blocking: Blocking<'_>) -> Result<(), FsError> {
     let Blocking::Cancellable(claim) = blocking else { return Ok(()) };
     fs.check_growth()?;

@@ -121,8 +121,8 @@ impl Waiting {
     }
 
     /// Has `work` done, which may take long, and `answer` called with what came of it, unless the
-    /// thread that waits is killed before. `work` is given the caller; once it has claimed the answer,
-    /// it is waited for.
+    /// thread that waits is killed before. `work` is given the caller; once it has claimed the
+    /// answer, it is waited for.
     pub(super) fn submit<R: Reply, T: 'static>(
         &self,
         thread_id: u32,

@@ -12,9 +12,9 @@
 //!    **recall**: give the lock up, wait for the archive, store what came as warm chunks, and start
 //!    over from the first step.
 //!
-//! A change that makes more of a file a hole than one transaction should replaces the first chunk of
-//! it, and covers the rest with a cut mark (`store` has the marks). If there is no room for one more
-//! mark, the reaper's work is done first, in steps of its own, and the change starts over.
+//! A change that makes more of a file a hole than one transaction should replaces the first chunk
+//! of it, and covers the rest with a cut mark (`store` has the marks). If there is no room for one
+//! more mark, the reaper's work is done first, in steps of its own, and the change starts over.
 //!
 //! No lock is held while the archive is waited for; other changes of the inode go on meanwhile, and
 //! everything that was loaded is forgotten. That is what makes the order of the locks simple, and

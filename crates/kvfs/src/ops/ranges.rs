@@ -127,7 +127,8 @@ impl Kvfs {
         if keep_size || end_of(offset, len)? <= self.reader().regular(ino)?.size_bytes {
             return self.punch_hole_with(blocking, ino, offset, len);
         }
-        // Asked for before anything is zeroed, which takes less: what is refused has changed nothing.
+        // Asked for before anything is zeroed, which takes less: what is refused has changed
+        // nothing.
         let permit = self.room_for(RoomWanted::growth(0), blocking)?;
         self.punch_hole_with(blocking, ino, offset, len)?;
         let is_good = permit.epoch() == Some(self.room.epoch());
@@ -242,8 +243,8 @@ struct Unmapped {
     rest: Option<ChunkRange>,
 }
 
-/// Commits a hole: the chunks of the window but for those at its ends that keep some of their bytes,
-/// and the rest behind it.
+/// Commits a hole: the chunks of the window but for those at its ends that keep some of their
+/// bytes, and the rest behind it.
 fn unmapping(attr: &FileAttr, hole: ByteRange, unmapped: Unmapped) -> Decision {
     let Unmapped { edges, freed, rest } = unmapped;
     let mut attr = attr.clone();

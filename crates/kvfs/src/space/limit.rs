@@ -4,17 +4,17 @@
 //! other programs fill as well. Of each a share is the reserve, and the lesser of the two counts.
 //!
 //! - Growth leaves the whole reserve alone.
-//! - The archive, without which nothing can be evicted, may use half of a capacity's and a quarter of the
-//!   disk's.
+//! - The archive, without which nothing can be evicted, may use half of a capacity's and a quarter
+//!   of the disk's.
 //! - A removal may use half of the disk's, too. A capacity it may exceed by a tolerance: its rows
 //!   come before the room that it makes, and a store at its capacity must take it.
 //! - What makes room at once is held up by nothing but a disk without room for it.
 //!
-//! The other half of the disk's reserve is the ballast, which is given up for the flush after a full disk.
-//! What lies between is for RocksDB to merge its files.
+//! The other half of the disk's reserve is the ballast, which is given up for the flush after a
+//! full disk. What lies between is for RocksDB to merge its files.
 //!
-//! Bytes that RocksDB holds in memory count once more than they do in its log: they are written into
-//! a table before the log can go.
+//! Bytes that RocksDB holds in memory count once more than they do in its log: they are written
+//! into a table before the log can go.
 
 /// The reserve is this share of what a store may take.
 const RESERVE_SHARE: u64 = 20;

@@ -1,13 +1,13 @@
 //! Room: one account of the bytes of a store, and the permission without which nothing commits.
 //!
 //! # The account
-//! What counts is the files of the filesystem (key-value store, chunks, log segments), what the rest
-//! of the store says it takes (index, tarballs, status logs, temporary files), what RocksDB holds in
-//! memory and has yet to write, and how full the disk is. All of this is looked at together and kept
-//! for a while, because a look takes system calls. So that no look can be overrun, however fast
-//! writers are, what is committed after it is added to it, and so is what was permitted and is not
-//! committed yet. What another program takes is seen at the next look; looks come faster as room
-//! becomes short, and the reserve is for what falls between two.
+//! What counts is the files of the filesystem (key-value store, chunks, log segments), what the
+//! rest of the store says it takes (index, tarballs, status logs, temporary files), what RocksDB
+//! holds in memory and has yet to write, and how full the disk is. All of this is looked at
+//! together and kept for a while, because a look takes system calls. So that no look can be
+//! overrun, however fast writers are, what is committed after it is added to it, and so is what was
+//! permitted and is not committed yet. What another program takes is seen at the next look; looks
+//! come faster as room becomes short, and the reserve is for what falls between two.
 //!
 //! # The permission
 //! [`Room::admit`] is asked before any lock is taken, with what the room is wanted for
@@ -188,7 +188,8 @@ impl Room {
         if let Some(permit) = self.promise(purpose, bytes)? {
             return Ok(permit);
         }
-        // Whatever came of it, it has looked anew: room may have appeared since the look that counted.
+        // Whatever came of it, it has looked anew: room may have appeared since the look that
+        // counted.
         self.flush_unflushed()?;
         match self.promise(purpose, bytes)? {
             Some(permit) => Ok(permit),
@@ -227,8 +228,8 @@ impl Room {
         self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The archive is about to write so many bytes beside the filesystem. They count at once: the same
-    /// room must not be promised to another request before the next look at the disk.
+    /// The archive is about to write so many bytes beside the filesystem. They count at once: the
+    /// same room must not be promised to another request before the next look at the disk.
     pub(crate) fn archive_writes(&self, bytes: u64) {
         self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
     }

@@ -1,16 +1,18 @@
 //! Waiting for room: operations that found none, while something may make some.
 //!
-//! Whether room may come is not for the filesystem to know: what evicts says so, and says the contrary
-//! when nothing is left that it could free. Until then an operation that found no room is done again, as
-//! a whole, when there may be some: it holds no lock meanwhile, and has changed nothing. It waits no
-//! longer than the settings say; an operator wants an answer in the end, also if a cloud stays away.
+//! Whether room may come is not for the filesystem to know: what evicts says so, and says the
+//! contrary when nothing is left that it could free. Until then an operation that found no room is
+//! done again, as a whole, when there may be some: it holds no lock meanwhile, and has changed
+//! nothing. It waits no longer than the settings say; an operator wants an answer in the end, also
+//! if a cloud stays away.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// Between two attempts. Room may come from outside of this process as well, of which nothing tells.
+/// Between two attempts. Room may come from outside of this process as well, of which nothing
+/// tells.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// The operations that wait.

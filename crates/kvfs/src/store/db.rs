@@ -167,8 +167,8 @@ impl Db {
         written.map_err(|source| opened.not_written("write to", source))
     }
 
-    /// Makes everything written so far durable: first the extents that rows refer to, then the rows.
-    /// Returns the place before which all extents are durable or free.
+    /// Makes everything written so far durable: first the extents that rows refer to, then the
+    /// rows. Returns the place before which all extents are durable or free.
     pub(crate) fn sync(&self) -> Result<Place, FsError> {
         // Taken before the sync, which need not cover what is appended after this moment.
         let floor = self.files.floor();
@@ -221,7 +221,8 @@ impl Db {
     }
 
     /// Records a log segment, whose file is durable, as published, and deletes the log records that
-    /// are in it. Not synced: if a crash undoes it, the records are here and the file is a leftover.
+    /// are in it. Not synced: if a crash undoes it, the records are here and the file is a
+    /// leftover.
     pub(crate) fn record_published(&self, range: XidRange) -> Result<(), FsError> {
         let mut batch = Batch::default();
         batch.delete_range(Table::Log, &keys::xid(range.start()), &keys::xid(range.end()));
@@ -267,8 +268,8 @@ impl Db {
         self.write_durably(batch)
     }
 
-    /// Rewrites one file of the chunk table of which much was deleted, no larger than this. Whether there
-    /// was one.
+    /// Rewrites one file of the chunk table of which much was deleted, no larger than this. Whether
+    /// there was one.
     pub(crate) fn reclaim_file(&self, bytes_max: u64) -> Result<bool, FsError> {
         let opened = self.opened()?;
         if opened.compaction.is_off() {

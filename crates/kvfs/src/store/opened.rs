@@ -1,10 +1,10 @@
 //! The open database, and how another one takes its place.
 //!
-//! After an error of the disk RocksDB refuses to write until it is opened again. A mount that had to
-//! be ended for that would be gone for its programs; so the database is exchanged in place, below
-//! everything that holds the [`Db`](super::Db). RocksDB lets a directory be open once, so that the
-//! old database must be closed before the new one is opened, and it cannot be closed while anything
-//! reads from it.
+//! After an error of the disk RocksDB refuses to write until it is opened again. A mount that had
+//! to be ended for that would be gone for its programs; so the database is exchanged in place,
+//! below everything that holds the [`Db`](super::Db). RocksDB lets a directory be open once, so
+//! that the old database must be closed before the new one is opened, and it cannot be closed while
+//! anything reads from it.
 //!
 //! A read holds the database only while it lasts; a walk and a KVS snapshot hold it longer. The
 //! exchange therefore ends every snapshot that there is, which turns its further reads into errors,
@@ -12,8 +12,9 @@
 //! still held it stays as it is, readable and refusing writes, and the next attempt tries again. If
 //! the new one cannot be opened (the disk may not take writes at all), it is opened for reading.
 //!
-//! It is opened as at a start: not if there is a hole in its log, strictly, and tolerantly only after
-//! a look has shown that nothing is missing but what the failed write left torn (see `opening`).
+//! It is opened as at a start: not if there is a hole in its log, strictly, and tolerantly only
+//! after a look has shown that nothing is missing but what the failed write left torn (see
+//! `opening`).
 
 use std::iter;
 use std::path::Path;

@@ -1,15 +1,16 @@
-//! Reclaiming: which files of the chunk table are worth rewriting, because much of what is in them was
-//! deleted.
+//! Reclaiming: which files of the chunk table are worth rewriting, because much of what is in them
+//! was deleted.
 //!
-//! A deletion frees nothing by itself: it is a mark in a newer file, and the row goes when RocksDB merges
-//! the two. Left to itself that happens some time. After an eviction the space is wanted now, and yet
-//! rewriting the whole table would cost what all resident data costs, in room as well as in time. So it
-//! is counted how many rows of which inodes were deleted, and a file of the last level is rewritten when
-//! a good share of its rows is among them: those with the largest share first, one in a step, and none
-//! that there is no room to rewrite. Inodes are counted in groups, so that the counts stay small.
+//! A deletion frees nothing by itself: it is a mark in a newer file, and the row goes when RocksDB
+//! merges the two. Left to itself that happens some time. After an eviction the space is wanted
+//! now, and yet rewriting the whole table would cost what all resident data costs, in room as well
+//! as in time. So it is counted how many rows of which inodes were deleted, and a file of the last
+//! level is rewritten when a good share of its rows is among them: those with the largest share
+//! first, one in a step, and none that there is no room to rewrite. Inodes are counted in groups,
+//! so that the counts stay small.
 //!
-//! The counts are in memory only. What an earlier process deleted goes when RocksDB merges it, which files
-//! with many marks have it do soon (see `tuning`).
+//! The counts are in memory only. What an earlier process deleted goes when RocksDB merges it,
+//! which files with many marks have it do soon (see `tuning`).
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -69,8 +70,8 @@ impl DeletedRows {
         file.bytes / file.n_rows.max(1) * n_rows
     }
 
-    /// The file with the largest share of deleted rows, of those of the last level that are no larger
-    /// than this.
+    /// The file with the largest share of deleted rows, of those of the last level that are no
+    /// larger than this.
     pub(super) fn most_worthwhile(
         &self,
         files: &[TableFile],
@@ -93,8 +94,8 @@ impl DeletedRows {
         let mut rows = self.0.lock();
         let range = (Bound::Included(first), Bound::Included(last));
         let groups: Vec<u64> = rows.range(range).map(|(group, _)| *group).collect();
-        // The groups at its ends may have rows in its neighbours, which are judged a little too well
-        // then.
+        // The groups at its ends may have rows in its neighbours, which are judged a little too
+        // well then.
         for group in groups {
             rows.remove(&group);
         }

@@ -116,8 +116,8 @@ pub(super) fn table(table: Table, cache: &Cache, sizes: WriteSizes) -> Options {
         settings.set_level_zero_slowdown_writes_trigger(N_NEWEST_SLOW);
         settings.set_soft_pending_compaction_bytes_limit(to_usize(PENDING_FILES * bytes));
     }
-    // A merge that found the disk full waits for room, and files of the newest level pile up meanwhile.
-    // Writes must not stop for that: those of an eviction are what makes room.
+    // A merge that found the disk full waits for room, and files of the newest level pile up
+    // meanwhile. Writes must not stop for that: those of an eviction are what makes room.
     settings.set_level_zero_stop_writes_trigger(N_NEWEST_STOP);
     settings.set_hard_pending_compaction_bytes_limit(0);
     // What was deleted by an earlier process is counted by nothing else.
@@ -130,9 +130,9 @@ pub(super) fn table(table: Table, cache: &Cache, sizes: WriteSizes) -> Options {
     settings
 }
 
-/// Settings of the default table, which RocksDB always has and in which nothing is. After a full disk
-/// it goes on only when the largest write buffer of any table finds room: its own would be one of
-/// 64 MiB, more than the ballast of a small disk and more than may ever be free there.
+/// Settings of the default table, which RocksDB always has and in which nothing is. After a full
+/// disk it goes on only when the largest write buffer of any table finds room: its own would be one
+/// of 64 MiB, more than the ballast of a small disk and more than may ever be free there.
 pub(super) fn unused(sizes: WriteSizes) -> Options {
     let mut settings = Options::default();
     settings.set_write_buffer_size(sizes.buffer_bytes / 2);

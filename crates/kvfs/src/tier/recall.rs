@@ -81,7 +81,8 @@ impl Kvfs {
             // The reader has its data all the same; the next one recalls it again.
             let extent = extent_of(ino, &run, &recalled);
             if self.room.is_critical() {
-                // Stored, it would be the first to be evicted, at the cost of what writers wait for.
+                // Stored, it would be the first to be evicted, at the cost of what writers wait
+                // for.
                 let came = append(&recalled, chunks, self.chunk_bytes, out);
                 rest = ChunkRange::new(came.end(), chunks.end());
                 continue;

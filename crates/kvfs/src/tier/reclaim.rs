@@ -2,9 +2,9 @@
 //!
 //! Large chunks lie in extent files, of which parts can be given back: that is a matter of punching
 //! holes, and done in full, but for what a KVS snapshot still shows. Small chunks are rows of the
-//! key-value store, and their space comes back when a file is rewritten: that is done for files of which
-//! much was deleted, one after another, none larger than a share of what is free, so that the disk is
-//! never filled by what is to empty it.
+//! key-value store, and their space comes back when a file is rewritten: that is done for files of
+//! which much was deleted, one after another, none larger than a share of what is free, so that the
+//! disk is never filled by what is to empty it.
 
 use tier_types::Reclaimed;
 

@@ -41,7 +41,8 @@ pub struct DueInputs {
     pub usage: Usage,
 }
 
-/// Whether something is to be persisted: of the backlog, or of what is left of earlier publications.
+/// Whether something is to be persisted: of the backlog, or of what is left of earlier
+/// publications.
 ///
 /// ```
 /// use std::time::Duration;
@@ -92,8 +93,9 @@ pub fn persist_is_due(
     many || long || (backlog.operations > 0 && schedule.marks.is_low(&space) && is_worth)
 }
 
-/// Whether something is to be uploaded. `is_pending` says that a snapshot may not be safe yet. While
-/// operations wait for room that only an upload can bring, a cloud that was away is tried more often.
+/// Whether something is to be uploaded. `is_pending` says that a snapshot may not be safe yet.
+/// While operations wait for room that only an upload can bring, a cloud that was away is tried
+/// more often.
 pub fn upload_is_due(inputs: &DueInputs, lane: &LaneMemory, is_pending: bool) -> bool {
     let is_urgent = inputs.usage.space.n_waiting > 0
         && !lane.is_busy
@@ -140,9 +142,10 @@ pub struct RoomOutlook {
     pub may_evict: bool,
 }
 
-/// Whether room may come, so that operations that find none are worth waiting. What is not persisted can
-/// be, as long as that finds room itself; what is not safe becomes safe when a cloud is back that is away
-/// now; and what is safe is evicted. With nothing left of all that no wait helps.
+/// Whether room may come, so that operations that find none are worth waiting. What is not
+/// persisted can be, as long as that finds room itself; what is not safe becomes safe when a cloud
+/// is back that is away now; and what is safe is evicted. With nothing left of all that no wait
+/// helps.
 pub fn room_may_come(inputs: &DueInputs, outlook: &RoomOutlook) -> bool {
     let can_persist = match outlook.unpersisted {
         Unpersisted::Nothing => inputs.usage.backlog.operations > 0,

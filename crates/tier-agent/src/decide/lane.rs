@@ -3,8 +3,8 @@
 //! A lane that failed tries again after a second, and then after twice as long each time, up to a
 //! limit. How soon a failure may pass depends on its kind: room is made all the time, a cloud comes
 //! back within minutes, and what only an operator can put right is not asked every minute. The rest
-//! is shortened by chance by up to a half, so that the machines of a fleet whose cloud was away do not
-//! all come back at the same moment.
+//! is shortened by chance by up to a half, so that the machines of a fleet whose cloud was away do
+//! not all come back at the same moment.
 
 use std::time::Duration;
 

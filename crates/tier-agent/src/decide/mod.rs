@@ -3,9 +3,9 @@
 //! [`persist_is_due`], [`upload_is_due`] and [`evict_is_due`] say what is due for each lane, from
 //! times, the backlog, the space in use and what is remembered of the lane ([`LaneMemory`]);
 //! [`is_to_persist`] what is left of a task, and [`checkpoint_is_due`] whether a snapshot is to be
-//! followed by a checkpoint. [`SpaceMarks`] say when space is low. None of them does I/O, reads a clock
-//! or keeps anything, so that tests and simulations ask them directly. The loops that carry the answers
-//! out are the agent's and the scheduler's.
+//! followed by a checkpoint. [`SpaceMarks`] say when space is low. None of them does I/O, reads a
+//! clock or keeps anything, so that tests and simulations ask them directly. The loops that carry
+//! the answers out are the agent's and the scheduler's.
 
 mod checkpoint;
 mod due;

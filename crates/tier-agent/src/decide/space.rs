@@ -51,8 +51,8 @@ impl SpaceMarks {
     }
 }
 
-/// How large parts of a snapshot and tarballs may be: a share of what is free, so that what is written
-/// beside them finds room as well. Where nothing is free it is a share of the reserve.
+/// How large parts of a snapshot and tarballs may be: a share of what is free, so that what is
+/// written beside them finds room as well. Where nothing is free it is a share of the reserve.
 pub fn part_bounds(space: &SpaceUsage) -> PartBounds {
     if space.limit_bytes == 0 {
         return PartBounds::NONE;

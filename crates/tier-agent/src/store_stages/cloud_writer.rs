@@ -1,5 +1,5 @@
-//! The cloud as it is written to: objects of data that are put and compared, several at a time, and the
-//! question whether another store writes there by now.
+//! The cloud as it is written to: objects of data that are put and compared, several at a time, and
+//! the question whether another store writes there by now.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -122,9 +122,9 @@ impl<'a> CloudWriter<'a> {
     pub(super) fn check_not_fenced(&self) -> Result<(), AgentError> {
         let (call, epoch) = (self.call(), self.context.ports.epoch);
         let (claims, owns_epoch) = (self.claims(), &self.context.owns_epoch);
-        // A claim that was made while this store was not running may be lost by now, and its own epoch
-        // be claimed anew. That is found out once: what is claimed from here on is there for the next
-        // look.
+        // A claim that was made while this store was not running may be lost by now, and its own
+        // epoch be claimed anew. That is found out once: what is claimed from here on is there for
+        // the next look.
         let fenced = match owns_epoch.load(Ordering::Relaxed) {
             true => claims.after(&call, epoch)?.fenced,
             false => claims.fenced(&call, epoch, self.context.ports.writer)?,

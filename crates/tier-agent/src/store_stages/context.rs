@@ -4,8 +4,8 @@
 //! snapshot was verified in the place that counts. That is the configured cloud under its URL,
 //! where there is one; what was verified in another cloud counts for nothing. A snapshot that is
 //! verified behind one that is not is not safe: its manifest continues the other's, and a restore
-//! would need both. What was taken over is safe from when a step of this store's own epoch is, which
-//! continues it: until then another takeover may continue something else.
+//! would need both. What was taken over is safe from when a step of this store's own epoch is,
+//! which continues it: until then another takeover may continue something else.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -25,8 +25,8 @@ use super::ports::StorePorts;
 use super::safe_mark::SafeMark;
 use crate::AgentError;
 
-/// After an upload that failed, none is tried beside persisting for so long. No longer: where space is short
-/// nothing can be persisted without.
+/// After an upload that failed, none is tried beside persisting for so long. No longer: where space
+/// is short nothing can be persisted without.
 const CLOUD_REST: Duration = Duration::from_secs(5);
 
 pub(super) struct StageContext {
@@ -182,8 +182,8 @@ impl StageContext {
             reached = Some(summary);
         }
         known.verified = reached.map(|reached| (reached.epoch, reached.snapshot));
-        // Another store may take over from a step that is not among these, as long as nothing of this
-        // epoch names them as what it continues.
+        // Another store may take over from a step that is not among these, as long as nothing of
+        // this epoch names them as what it continues.
         let is_anchored = |summary: &&SnapshotSummary| summary.epoch == self.ports.epoch;
         let safe = reached.filter(is_anchored).cloned().or_else(|| marked.clone());
         if let Some(safe) = safe.as_ref().filter(|safe| Some(*safe) != marked.as_ref()) {
@@ -228,9 +228,9 @@ impl StageContext {
         Ok(verified.has(summary)?.then_some(mark))
     }
 
-    /// From a snapshot on nothing is known to be safe any more. A pass that goes by the contrary ends
-    /// first, and what was spare is not. As long as the answer is held nothing becomes safe: the caller
-    /// records meanwhile why less is, and until then the logs say the contrary.
+    /// From a snapshot on nothing is known to be safe any more. A pass that goes by the contrary
+    /// ends first, and what was spare is not. As long as the answer is held nothing becomes safe:
+    /// the caller records meanwhile why less is, and until then the logs say the contrary.
     pub(super) fn lower_safe(&self, snapshot: SnapshotId) -> Result<SafeFall<'_>, AgentError> {
         let fall = SafeFall::new(self);
         let passes = self.passes.write();
@@ -284,8 +284,8 @@ impl StageContext {
         Ok(self.ports.book.status(header_of(summary))?)
     }
 
-    /// Objects of a snapshot that no copy has, as far as that was recorded. A snapshot from before a
-    /// restore has no log, and nothing was recorded of it.
+    /// Objects of a snapshot that no copy has, as far as that was recorded. A snapshot from before
+    /// a restore has no log, and nothing was recorded of it.
     pub(super) fn lost_objects(
         &self,
         summary: &SnapshotSummary,
@@ -355,8 +355,8 @@ impl Verified<'_> {
             // other snapshot without a log was never verified.
             return Ok(self.restored_by()? > Some(summary.snapshot));
         };
-        // What a checkpoint has lost another one says, or the tarballs; what a snapshot has lost the
-        // checkpoint does without that was made for it.
+        // What a checkpoint has lost another one says, or the tarballs; what a snapshot has lost
+        // the checkpoint does without that was made for it.
         let needed = status.needs_checkpoint().filter(|_| summary.kind != StepKind::Checkpoint);
         Ok(status.is_verified_in(self.place)
             && (needed.is_none() || self.newest_checkpoint()? >= needed))

@@ -2,13 +2,13 @@
 //! written.
 //!
 //! What is put this way is put, compared and recorded like all other objects of the snapshot, whose
-//! upload finds it done. As long as the attempt lasts its local copy may be dropped, before the snapshot
-//! is even committed: that is how a part may have more data than the disk has room for. Should the
-//! attempt fail, what went up is of no use, and no manifest names it; nothing was evicted that lies in
-//! it.
+//! upload finds it done. As long as the attempt lasts its local copy may be dropped, before the
+//! snapshot is even committed: that is how a part may have more data than the disk has room for.
+//! Should the attempt fail, what went up is of no use, and no manifest names it; nothing was
+//! evicted that lies in it.
 //!
-//! This is worth having and never needed. The first failure ends it for the attempt, whose snapshot is
-//! uploaded later as ever; and while the cloud is known to fail, none begins.
+//! This is worth having and never needed. The first failure ends it for the attempt, whose snapshot
+//! is uploaded later as ever; and while the cloud is known to fail, none begins.
 
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -54,8 +54,8 @@ pub(super) fn beside<T>(
     })
 }
 
-/// An object that is being copied, as the local store counts it. Dropped, whatever became of it, it is no
-/// more: a writer may wait for its room.
+/// An object that is being copied, as the local store counts it. Dropped, whatever became of it, it
+/// is no more: a writer may wait for its room.
 struct Copying<'a> {
     local: &'a dyn CacheStore,
     object: StoredObject,
@@ -74,8 +74,8 @@ impl Drop for Copying<'_> {
     }
 }
 
-/// What was uploaded while its snapshot was not committed. Dropped, it is spare no more, but for what is
-/// safe by then.
+/// What was uploaded while its snapshot was not committed. Dropped, it is spare no more, but for
+/// what is safe by then.
 struct SpareForNow<'a> {
     context: &'a StageContext,
     snapshot: SnapshotId,

@@ -1,7 +1,8 @@
 //! The evict stage: room on the disk, from what is safe.
 //!
 //! Where room on the disk is wanted, what costs least goes first: local copies of tarballs that the
-//! cloud has, which are read from there from then on. Only then the evicter is asked, and what it evicted is given back to the disk.
+//! cloud has, which are read from there from then on. Only then the evicter is asked, and what it
+//! evicted is given back to the disk.
 //!
 //! The evicter is handed a range of transactions and an archive to ask. Both end at the last
 //! snapshot that is safe with all before it: the range says what comes up, the archive is asked
@@ -117,13 +118,13 @@ fn pass(
     Ok(EvictReport { reclaimed, ..report })
 }
 
-/// Says to the log what is needed no more of it: what is complete in the archive, safe, and behind the
-/// evicter. That it fails costs room and nothing else.
+/// Says to the log what is needed no more of it: what is complete in the archive, safe, and behind
+/// the evicter. That it fails costs room and nothing else.
 fn retire_segments(context: &StageContext, evicter: &Evicter) {
     let retire = || -> Result<(), AgentError> {
         let complete = complete_xid(&context.archive()?);
-        // The cursor is the first transaction that no pass has gone through, and a pass goes as far as is
-        // safe.
+        // The cursor is the first transaction that no pass has gone through, and a pass goes as far
+        // as is safe.
         let passed = evicter.cursor()?.get().saturating_sub(1);
         Ok(context.ports.log.retire_segments(complete.min(Xid::new(passed)))?)
     };

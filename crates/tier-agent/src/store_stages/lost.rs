@@ -111,7 +111,8 @@ fn what_lay_in(
             archive.take_in_again(index, snapshot, &is_lost)?;
         }
         // An index that was made when the tarball was lost already has nothing of it, and the log
-        // tells what that was. Of a step whose manifest was lost by then it was told in the restore.
+        // tells what that was. Of a step whose manifest was lost by then it was told in the
+        // restore.
         let is_unknown =
             |id: TarballId| -> Result<bool, AgentError> { Ok(index.tarball_row(id)?.is_none()) };
         let mut of_it = objects.iter().filter_map(|object| tarball_of(&object.name));
@@ -226,8 +227,8 @@ pub(super) fn report_lost(
     Ok(status.report(Event::ObjectLost { name, checkpoint })?)
 }
 
-/// What does without lost objects is safe by a checkpoint. When one loses an object itself, it has to
-/// be asked again by which of them: from the first such snapshot on nothing is known to be safe.
+/// What does without lost objects is safe by a checkpoint. When one loses an object itself, it has
+/// to be asked again by which of them: from the first such snapshot on nothing is known to be safe.
 fn lower_what_needs_checkpoints<'a>(
     context: &'a StageContext,
     archive: &Archive<'_>,

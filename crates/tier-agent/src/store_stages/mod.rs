@@ -38,8 +38,8 @@ pub struct StoreStages {
     context: StageContext,
     persister: Persister,
     evicter: Evicter,
-    /// Held by what persists and uploads; alone by a repair, which makes snapshots do without what is
-    /// lost while they must not go up.
+    /// Held by what persists and uploads; alone by a repair, which makes snapshots do without what
+    /// is lost while they must not go up.
     archive: RwLock<()>,
 }
 

@@ -113,8 +113,8 @@ pub(super) fn persist_again(
     }
 }
 
-/// An error if one of these could not be read in full: what the filesystem has of it may be there the
-/// next time, and must not become lost.
+/// An error if one of these could not be read in full: what the filesystem has of it may be there
+/// the next time, and must not become lost.
 fn check_are_persisted(inodes: &[Ino], report: &PersistReport) -> Result<(), AgentError> {
     // Of what is damaged nothing will be there the next time either.
     let may_come = |ino: &&Ino| inodes.contains(ino) && !report.unreadable.contains(ino);

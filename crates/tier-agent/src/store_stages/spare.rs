@@ -1,9 +1,9 @@
 //! What is spare of the local store: objects that the cloud has whole.
 //!
-//! An object is spare from when its snapshot is safe in the cloud, with all before it. Without a cloud
-//! nothing ever is: then the local store is all there is. The local store is told so once after an
-//! opening, for all that is in it, and then for each snapshot that becomes safe; when a snapshot is safe
-//! no more, all is taken back and told anew.
+//! An object is spare from when its snapshot is safe in the cloud, with all before it. Without a
+//! cloud nothing ever is: then the local store is all there is. The local store is told so once
+//! after an opening, for all that is in it, and then for each snapshot that becomes safe; when a
+//! snapshot is safe no more, all is taken back and told anew.
 
 use tier_persist::{Archive, DataObject, each_data_object};
 use tier_types::{Call, SnapshotId};

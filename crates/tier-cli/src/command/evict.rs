@@ -1,7 +1,7 @@
 //! `tier evict`: frees space in the key-value store now.
 //!
-//! The agent is asked, so that this never runs beside another eviction. Local copies of what the cloud
-//! has go first, then what the policy picks among data that is safe; whole batches are worked
+//! The agent is asked, so that this never runs beside another eviction. Local copies of what the
+//! cloud has go first, then what the policy picks among data that is safe; whole batches are worked
 //! through, so that more may go than was asked for. What the disk gets back is measured, not
 //! computed: the key-value store gives space back when it compacts.
 

@@ -1,8 +1,9 @@
 //! `tier status`: where the snapshots stand, what is where, and what went wrong.
 //!
 //! Each part comes from the component that knows it: usage from the filesystem, what is persisted
-//! from the manifests, the stage of each snapshot from its status log, and what the agent's lanes do now
-//! from the scheduler, which only a mounted store has. Nothing is remembered between two looks.
+//! from the manifests, the stage of each snapshot from its status log, and what the agent's lanes
+//! do now from the scheduler, which only a mounted store has. Nothing is remembered between two
+//! looks.
 
 use std::sync::mpsc;
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! What can be read of a range of a file of which a part cannot.
 //!
-//! A store fails a read as a whole if one chunk in it is damaged, missing from the archive, or lost.
-//! A copy out of the store wants the rest. So a read that fails like that is made again, chunk by
-//! chunk; any other error (the cloud is away, the command was stopped) is one of the whole read.
+//! A store fails a read as a whole if one chunk in it is damaged, missing from the archive, or
+//! lost. A copy out of the store wants the rest. So a read that fails like that is made again,
+//! chunk by chunk; any other error (the cloud is away, the command was stopped) is one of the whole
+//! read.
 
 use kvfs::{FsError, Kvfs};
 use tier_types::{HasKind, Ino, to_u64, to_usize};

@@ -1,9 +1,9 @@
-//! A soak: a store that may take a quarter of what is in it, with its agent at work, readers of what is
-//! evicted, and writers that append, write over, cut, rename and remove; every few seconds its process is
-//! killed. Whatever comes of that, each file is what its history says.
+//! A soak: a store that may take a quarter of what is in it, with its agent at work, readers of
+//! what is evicted, and writers that append, write over, cut, rename and remove; every few seconds
+//! its process is killed. Whatever comes of that, each file is what its history says.
 //!
-//! `TIER_SOAK_SECONDS` says how long it lasts, `TIER_SOAK_SEED` which moments are chosen; `cargo xtask
-//! soak` runs it for minutes.
+//! `TIER_SOAK_SECONDS` says how long it lasts, `TIER_SOAK_SEED` which moments are chosen; `cargo
+//! xtask soak` runs it for minutes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;

@@ -70,8 +70,8 @@ impl Archive<'_> {
 }
 
 impl History {
-    /// The same, but no error if a tarball that the index lacks is in a cloud only, because its local
-    /// copy was dropped, and the cloud cannot be read now. Whether the index is up to date.
+    /// The same, but no error if a tarball that the index lacks is in a cloud only, because its
+    /// local copy was dropped, and the cloud cannot be read now. Whether the index is up to date.
     pub fn catch_up_if_within_reach(
         &self,
         stores: &[&dyn ObjectStore],
@@ -83,9 +83,9 @@ impl History {
             Err(error) if error.kind().may_pass() => {
                 tracing::warn!(
                     error = with_causes(&error),
-                    "the index lacks a snapshot whose tarballs are only in the cloud, which cannot be \
-                     read now; nothing is lost: the index catches up when the cloud is back, and the \
-                     next snapshot is taken then"
+                    "the index lacks a snapshot whose tarballs are only in the cloud, which cannot \
+                     be read now; nothing is lost: the index catches up when the cloud is back, and \
+                     the next snapshot is taken then"
                 );
                 Ok(false)
             }

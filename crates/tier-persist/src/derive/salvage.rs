@@ -189,8 +189,8 @@ impl Archive<'_> {
         Ok(())
     }
 
-    /// Applies what can be read of the members of a tarball, from each copy up to one that is whole;
-    /// if none is, the damage of the one with the least is returned.
+    /// Applies what can be read of the members of a tarball, from each copy up to one that is
+    /// whole; if none is, the damage of the one with the least is returned.
     pub(super) fn scan_copies(
         &self,
         writer: &mut IndexWriter<'_>,

@@ -7,9 +7,9 @@ use tier_types::{Call, ErrorKind, ObjectContent, ObjectStore, PortError, to_u64}
 use crate::format::digest::ContentStream;
 use crate::read::link::StoredObject;
 
-/// An object of a store as the content of another one's, which ends with an error of kind `Damaged` if
-/// it is not what it must be. So an object that rotted where it lies is told apart from one that rotted
-/// where it was put, and is not put at all.
+/// An object of a store as the content of another one's, which ends with an error of kind `Damaged`
+/// if it is not what it must be. So an object that rotted where it lies is told apart from one that
+/// rotted where it was put, and is not put at all.
 ///
 /// Its bytes are compared if they are read in order, as often as a store likes; one that is read in
 /// another order is not, and is left to what reads it back.

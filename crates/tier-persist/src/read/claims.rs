@@ -2,10 +2,10 @@
 //!
 //! Epochs are claimed one after another, each by one object with a known name. A writer puts its
 //! manifest and *then* looks whether the epoch after its own was claimed. If not, every later claim
-//! comes after the manifest, and its store, which looks for the newest manifest after it has claimed,
-//! finds it: the manifest is a part of the history, and stays it. If so, the manifest may or may not
-//! have been found, and what it commits does not count as safe. So what is safe once is safe for
-//! good, and evicting it needs no question.
+//! comes after the manifest, and its store, which looks for the newest manifest after it has
+//! claimed, finds it: the manifest is a part of the history, and stays it. If so, the manifest may
+//! or may not have been found, and what it commits does not count as safe. So what is safe once is
+//! safe for good, and evicting it needs no question.
 //!
 //! **What can be told of a claim.** One that these keys open and whose signature fits counts,
 //! whatever signed it, and so does one that is encrypted for other keys: it may be that of a store
@@ -140,9 +140,9 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// What keeps the writer of an epoch from writing, by all that can be found out: another store's
-    /// claim on that epoch, a later claim, or a manifest of a later epoch whose claim is lost. It lists
-    /// what came later.
+    /// What keeps the writer of an epoch from writing, by all that can be found out: another
+    /// store's claim on that epoch, a later claim, or a manifest of a later epoch whose claim is
+    /// lost. It lists what came later.
     pub fn fenced(
         &self,
         call: &Call<'_>,

@@ -36,8 +36,8 @@ pub fn tarball_of(name: &ObjectName) -> Option<TarballId> {
     }
 }
 
-/// Shows all objects of data of a filesystem that a store has, of whichever step, in the order of their
-/// steps.
+/// Shows all objects of data of a filesystem that a store has, of whichever step, in the order of
+/// their steps.
 pub fn each_data_object(
     call: &Call<'_>,
     store: &dyn ObjectStore,
@@ -93,8 +93,8 @@ impl Archive<'_> {
         Ok(tarballs)
     }
 
-    /// What a snapshot wrote. Without its manifest, which no copy has, that and the tarballs that an
-    /// index knows.
+    /// What a snapshot wrote. Without its manifest, which no copy has, that and the tarballs that
+    /// an index knows.
     pub fn own_objects(
         &self,
         index: &Index,

@@ -121,8 +121,8 @@ impl Limits {
 }
 
 impl TarballLimits {
-    /// The same where no more bytes have room. Then each tarball is told of as soon as it can be, because
-    /// the next one may wait for its room.
+    /// The same where no more bytes have room. Then each tarball is told of as soon as it can be,
+    /// because the next one may wait for its room.
     pub(crate) fn bounded(self, n_bytes_max: u64) -> Self {
         if n_bytes_max >= self.n_bytes {
             self

@@ -53,8 +53,8 @@ pub struct PersistRequest<'a> {
 pub struct PartBounds {
     /// No part has much more file data than this.
     pub part_bytes: u64,
-    /// No tarball is much longer than this. Where that is shorter than the persister's own limit, each is
-    /// made durable before the next one is begun.
+    /// No tarball is much longer than this. Where that is shorter than the persister's own limit,
+    /// each is made durable before the next one is begun.
     pub tarball_bytes: u64,
 }
 

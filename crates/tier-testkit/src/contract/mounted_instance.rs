@@ -3,8 +3,8 @@
 //! An eviction takes exactly the version that is named, in part where a part has changed, and
 //! nothing of an inode that is gone; it is no operation. What was evicted comes back as it was and
 //! is warm; what does not come is an error and never zeros. Resident extents come in pages, warm
-//! inodes in order, facts and usage are of the present, and usage adds up through writing, evicting,
-//! recalling, cutting and removing.
+//! inodes in order, facts and usage are of the present, and usage adds up through writing,
+//! evicting, recalling, cutting and removing.
 
 use tier_types::{
     ChunkNo, ChunkRun, ChunkState, ErrorKind, EvictOutcome, Ino, MountedInstance, ResidentExtent,

@@ -34,8 +34,8 @@ pub trait CacheStore: StagingStore {
     /// Nothing is spare any more until it is said again: the other store may not have it.
     fn keep_all(&self);
 
-    /// Drops spare objects of so many bytes at least, in the order of their names, or all there are. A
-    /// reader of one that is dropped meanwhile reads on, or is told that it is `Missing`.
+    /// Drops spare objects of so many bytes at least, in the order of their names, or all there
+    /// are. A reader of one that is dropped meanwhile reads on, or is told that it is `Missing`.
     fn drop_spare(&self, bytes_min: u64) -> Result<Dropped, PortError>;
 
     /// What [`drop_spare`](Self::drop_spare) would drop.

@@ -1,5 +1,5 @@
-//! The content of files, as a function of which version of which file it is: any part of it can be written
-//! and compared without the rest. A half of it can be compressed away.
+//! The content of files, as a function of which version of which file it is: any part of it can be
+//! written and compared without the rest. A half of it can be compressed away.
 
 /// Bytes that repeat as random bytes and zeros.
 const WORDS_RANDOM: u64 = 4;

@@ -1,12 +1,13 @@
-//! A disk that never fills: many times as much data as a small disk holds is written through a mount at
-//! full speed, with overwrites, deletions and reads of old files all the while, and a cloud elsewhere that
-//! is away for a time in the middle. No error is seen but what a cold read says while the cloud is away,
-//! every file reads back equal at the end, and the disk always has room left.
+//! A disk that never fills: many times as much data as a small disk holds is written through a
+//! mount at full speed, with overwrites, deletions and reads of old files all the while, and a
+//! cloud elsewhere that is away for a time in the middle. No error is seen but what a cold read
+//! says while the cloud is away, every file reads back equal at the end, and the disk always has
+//! room left.
 //!
 //! `TIER_ENDLESS_DISK_MB`, `TIER_ENDLESS_DATA_MB`, `TIER_ENDLESS_FILE_MB` (the largest file),
 //! `TIER_ENDLESS_AWAY_SECONDS` and `TIER_ENDLESS_SEED` say how much of it there is; with
-//! `TIER_ENDLESS_TARBALL_BYTES=0` tarballs are as long as a store makes them unless told otherwise. With
-//! `--nocapture` it tells how it goes.
+//! `TIER_ENDLESS_TARBALL_BYTES=0` tarballs are as long as a store makes them unless told otherwise.
+//! With `--nocapture` it tells how it goes.
 
 mod content;
 mod worker;

@@ -1,5 +1,5 @@
-//! A worker: writes, overwrites, deletes and reads files below a directory of its own, and knows what each
-//! must hold.
+//! A worker: writes, overwrites, deletes and reads files below a directory of its own, and knows
+//! what each must hold.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};

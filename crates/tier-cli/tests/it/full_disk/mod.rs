@@ -1,11 +1,11 @@
 //! A mounted store on a disk that another program fills to the last byte at any moment, under load:
-//! no error but `ENOSPC`, nothing lost that was acknowledged, and writing goes on by itself when the
-//! other program gives some of it back.
+//! no error but `ENOSPC`, nothing lost that was acknowledged, and writing goes on by itself when
+//! the other program gives some of it back.
 //!
 //! Each session mounts the store, has writers work on the mount, and fills the disk at moments that
-//! a seed chooses; with each filling a snapshot is under way. A session ends with an unmount, or with
-//! the process killed, on a full disk or on one with room. Then the store is checked, and every
-//! writer compares what the next mount shows with what it was promised.
+//! a seed chooses; with each filling a snapshot is under way. A session ends with an unmount, or
+//! with the process killed, on a full disk or on one with room. Then the store is checked, and
+//! every writer compares what the next mount shows with what it was promised.
 //!
 //! `TIER_FULL_DISK_SESSIONS` says how many sessions there are, `TIER_FULL_DISK_SEED` which moments
 //! are chosen. A run that fails says its seed and keeps its directory.
@@ -222,8 +222,8 @@ fn is_made(snapshot: &Run) -> bool {
     *code == 0
 }
 
-/// Whether the disk is what a command failed for: there is no room, or the key-value store was opened
-/// again after there was none.
+/// Whether the disk is what a command failed for: there is no room, or the key-value store was
+/// opened again after there was none.
 fn is_no_space(said: &str) -> bool {
     let reasons = ["the store is full", "is full", "No space left", "publish again"];
     reasons.iter().any(|reason| said.contains(reason))
