@@ -43,13 +43,6 @@ pub(super) struct Adapter {
     pub(super) fs: Arc<Kvfs>,
     pub(super) files: Arc<Handles>,
     pub(super) waiting: Waiting,
-    /// Changes that need evicted data.
-    pub(super) changing: Waiting,
-    /// Apart from those: reads, and changes that may make room, go on while all that found none
-    /// waits.
-    pub(super) growing: Waiting,
-    /// Apart from all of those, because they wait until data is written, which may wait there.
-    pub(super) seeking: Waiting,
     pub(super) syncing: Syncing,
     pub(super) notices: Arc<Notices>,
     pub(super) xattrs: TierXattrs,

@@ -13,7 +13,7 @@ use tier_types::{ByteRange, Ino, to_u64};
 use super::adapter::Adapter;
 use super::answer;
 use super::convert::{errno, strips};
-use super::waiting::{Reply, Waiting, WaitingCaller};
+use super::waiting::{Reply, WaitingCaller, WaitsFor};
 use crate::ops::{Blocking, FilePosition};
 use crate::{Core, FsError, Kvfs};
 
@@ -43,7 +43,7 @@ impl Adapter {
                 let work = move |caller: &dyn WaitingCaller| {
                     read(&fs, Blocking::Cancellable(&|| caller.claim()))
                 };
-                self.waiting.submit(req.pid(), reply, work, answer::data);
+                self.waiting.submit(WaitsFor::Data, req.pid(), reply, work, answer::data);
             }
             done => answer::data(reply, done),
         }
@@ -59,29 +59,26 @@ impl Adapter {
         reply_with: impl FnOnce(R, Result<T, FsError>) + Send + 'static,
     ) {
         match operation(&self.fs, Blocking::NonBlocking) {
-            Err(error) if self.is_waited_for(&error) => {
-                let pool = self.pool_for(&error);
-                self.answer_in_time(pool, req, reply, operation, reply_with);
+            Err(error) if let Some(what) = self.waits_for(&error) => {
+                self.answer_in_time(what, req, reply, operation, reply_with);
             }
             done => reply_with(reply, done),
         }
     }
 
-    /// Whether what failed may work later. What is recalled for a change needs room as well.
-    fn is_waited_for(&self, error: &FsError) -> bool {
-        matches!(error, FsError::Cold { .. })
-            || (matches!(error, FsError::NoSpace(_)) && self.fs.room_may_come())
-    }
-
-    /// The threads that wait for what an operation needs.
-    fn pool_for(&self, error: &FsError) -> &Waiting {
-        if matches!(error, FsError::Cold { .. }) { &self.changing } else { &self.growing }
+    /// What a change waits for that failed and may work later.
+    fn waits_for(&self, error: &FsError) -> Option<WaitsFor> {
+        if matches!(error, FsError::Cold { .. }) {
+            return Some(WaitsFor::ChangedData);
+        }
+        let may_come = matches!(error, FsError::NoSpace(_)) && self.fs.room_may_come();
+        may_come.then_some(WaitsFor::Room)
     }
 
     /// Does a change on a thread that waits, when there is room for it.
     fn answer_in_time<R: Reply, T: 'static>(
         &self,
-        pool: &Waiting,
+        what: WaitsFor,
         req: &Request,
         reply: R,
         operation: impl Fn(&Kvfs, Blocking<'_>) -> Result<T, FsError> + Send + 'static,
@@ -95,7 +92,7 @@ impl Adapter {
                 operation(&fs, Blocking::Cancellable(&claim))
             })
         };
-        pool.submit(req.pid(), reply, work, reply_with);
+        self.waiting.submit(what, req.pid(), reply, work, reply_with);
     }
 
     /// Does what needs room for a few rows, and is done at once if it finds it.
@@ -134,11 +131,10 @@ impl Adapter {
             fs.write_with(blocking, ino, offset, data).map(|()| len)
         };
         match write(&self.fs, Blocking::NonBlocking, data) {
-            Err(error) if self.is_waited_for(&error) => {
-                let pool = self.pool_for(&error);
+            Err(error) if let Some(what) = self.waits_for(&error) => {
                 let data = data.to_vec();
                 let operation = move |fs: &Kvfs, blocking: Blocking<'_>| write(fs, blocking, &data);
-                self.answer_in_time(pool, req, reply, operation, answer::written);
+                self.answer_in_time(what, req, reply, operation, answer::written);
             }
             done => answer::written(reply, done),
         }
@@ -202,7 +198,7 @@ impl Adapter {
             notices.drop_pages(ino);
             seek(&fs, ino, from)
         };
-        self.seeking.submit(req.pid(), reply, work, answer::seek);
+        self.waiting.submit(WaitsFor::Pages, req.pid(), reply, work, answer::seek);
     }
 
     pub(super) fn stat(&self, reply: ReplyStatfs) {

@@ -40,9 +40,6 @@ use syncing::Syncing;
 use tier_xattrs::TierXattrs;
 use waiting::Waiting;
 
-/// Threads on which `SEEK_DATA` and `SEEK_HOLE` wait for what the kernel holds back.
-const N_SEEKING: usize = 2;
-
 /// With fewer, a request that reads from the disk holds up all others.
 const N_THREADS_MIN: usize = 3;
 
@@ -56,7 +53,7 @@ pub struct MountOptions {
     /// Threads that answer the kernel; 0 for one more than the machine has cores: each request
     /// wakes one up, which costs more than most requests, and more so the more there are.
     pub n_threads: usize,
-    /// Requests that can wait for evicted data at a time.
+    /// Requests that can wait at a time for evicted data, to change it, and for room, each.
     pub n_waiting: usize,
 }
 
@@ -82,9 +79,6 @@ impl Mount {
             fs: Arc::clone(fs),
             files: Arc::default(),
             waiting: Waiting::start(options.n_waiting)?,
-            changing: Waiting::start(options.n_waiting)?,
-            growing: Waiting::start(options.n_waiting)?,
-            seeking: Waiting::start(N_SEEKING)?,
             syncing: Syncing::start(Arc::clone(fs))?,
             notices: Arc::clone(&notices),
             xattrs: TierXattrs { archive },

@@ -1,12 +1,13 @@
-//! Deferred replies: requests that wait for evicted data, and what happens if their caller is
-//! killed meanwhile.
+//! Deferred replies: requests that wait for evicted data or for room, and what happens if their
+//! caller is killed meanwhile.
 //!
 //! A read of evicted data can take minutes. The threads that answer the kernel must not: there are
 //! few, and requests that need no waiting come through them. So a request is first tried without
-//! waiting; if it finds cold data, its reply is put aside ([`Deferred`]) and the work goes to a
-//! pool of threads that may wait. The kernel can have as many requests under way as there are
-//! threads in the system; the pool grows with them up to a limit, and what is beyond that waits in
-//! the queue.
+//! waiting; if it finds cold data, or no room, its reply is put aside ([`Deferred`]) and the work
+//! goes to a pool of threads that may wait. The kernel can have as many requests under way as there
+//! are threads in the system; a pool grows with them up to a limit, and what is beyond that waits in
+//! its queue. There is a pool for each thing that is waited for ([`WaitsFor`]), so that what waits
+//! for one never queues behind what waits for another.
 //!
 //! # Interrupts
 //! A process that is killed while it waits must get away, or `kill -9` would have to wait for the
@@ -47,6 +48,8 @@ use super::pool::Pool;
 
 /// How often the signals of callers that wait are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Programs that look for holes in a file while they write it are few.
+const N_THREADS_FOR_PAGES: usize = 2;
 
 macro_rules! replies {
     ($($reply:ty),*) => {$(
@@ -68,10 +71,26 @@ replies!(
     fuser::ReplyWrite
 );
 
+/// What a request waits for.
+#[derive(Clone, Copy)]
+pub(super) enum WaitsFor {
+    /// Evicted data that is read.
+    Data,
+    /// Evicted data that is changed, which may take room as well.
+    ChangedData,
+    /// Room. Reads, and changes that may make some, go on meanwhile.
+    Room,
+    /// That the kernel writes what it holds back, which may itself wait for any of the others.
+    Pages,
+}
+
 /// The requests that wait.
 pub(super) struct Waiting {
     /// There are never more jobs than requests that the kernel has under way.
-    pool: Pool,
+    data: Pool,
+    changed_data: Pool,
+    room: Pool,
+    pages: Pool,
     watch: Arc<Watch>,
     watching: Option<JoinHandle<()>>,
 }
@@ -111,13 +130,29 @@ impl<R: Reply> Interruptible for Deferred<R> {
 }
 
 impl Waiting {
+    /// `n_threads_max` for each thing that is waited for.
     pub(super) fn start(n_threads_max: usize) -> io::Result<Self> {
-        let pool = Pool::start(n_threads_max)?;
         let watch = Arc::new(Watch::default());
         let seen = Arc::clone(&watch);
         let thread = thread::Builder::new().name("kvfs-signals".into());
         let watching = Some(thread.spawn(move || seen.run())?);
-        Ok(Self { pool, watch, watching })
+        Ok(Self {
+            data: Pool::start(n_threads_max)?,
+            changed_data: Pool::start(n_threads_max)?,
+            room: Pool::start(n_threads_max)?,
+            pages: Pool::start(N_THREADS_FOR_PAGES)?,
+            watch,
+            watching,
+        })
+    }
+
+    fn pool(&self, what: WaitsFor) -> &Pool {
+        match what {
+            WaitsFor::Data => &self.data,
+            WaitsFor::ChangedData => &self.changed_data,
+            WaitsFor::Room => &self.room,
+            WaitsFor::Pages => &self.pages,
+        }
     }
 
     /// Has `work` done, which may take long, and `answer` called with what came of it, unless the
@@ -125,6 +160,7 @@ impl Waiting {
     /// answer, it is waited for.
     pub(super) fn submit<R: Reply, T: 'static>(
         &self,
+        what: WaitsFor,
         thread_id: u32,
         reply: R,
         work: impl FnOnce(&dyn WaitingCaller) -> T + Send + 'static,
@@ -133,7 +169,7 @@ impl Waiting {
         let deferred = Arc::new(Deferred::new(reply));
         self.watch.add(Caller { thread_id, reply: deferred.clone() });
         let owed = Owed(deferred);
-        self.pool.submit(Box::new(move || {
+        self.pool(what).submit(Box::new(move || {
             // The caller was killed while the job was in the queue: a recall for it would only keep
             // the thread from others.
             if owed.0.is_answered() {
@@ -247,7 +283,9 @@ mod tests {
         for number in 0..10 {
             let answers = answers.clone();
             let work = move |caller: &dyn WaitingCaller| (number, caller.claim());
-            waiting.submit(0, Said::default(), work, move |_, done| answers.send(done).unwrap());
+            waiting.submit(WaitsFor::Data, 0, Said::default(), work, move |_, done| {
+                answers.send(done).unwrap();
+            });
         }
         let mut done: Vec<_> = answered.iter().take(10).collect();
         done.sort_unstable();
@@ -265,7 +303,7 @@ mod tests {
             assert!(caller.is_gone());
             claims.send(caller.claim()).unwrap();
         };
-        waiting.submit(u32::MAX, Said(Arc::clone(&said)), work, |_, ()| {
+        waiting.submit(WaitsFor::Data, u32::MAX, Said(Arc::clone(&said)), work, |_, ()| {
             panic!("it was answered already")
         });
         while said.lock().is_empty() {
