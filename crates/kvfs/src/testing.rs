@@ -8,7 +8,10 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tier_types::{Clock, FileAttr, FileKind, FileName, Ino, Timestamp, Xid};
+use tier_types::{
+    ChunkPlace, Clock, FileAttr, FileKind, FileName, Ino, InstanceView, MountedInstance,
+    ResidentExtent, Timestamp, Xid,
+};
 
 use crate::core::Core;
 use crate::ops::{NewNode, new_attr};
@@ -53,6 +56,18 @@ pub(crate) fn committer(db: &Arc<Db>, clock: Arc<dyn Clock>) -> Committer {
 pub(crate) fn room(db: &Arc<Db>) -> Room {
     let disk = Box::new(StoreDisk::new(Arc::clone(db), None));
     Room::new(db.path(), disk, Arc::default(), &options())
+}
+
+/// The resident extents of an inode.
+pub(crate) fn resident(fs: &Core, ino: Ino) -> Vec<ResidentExtent> {
+    let mut answers = fs.resident_extents(&[ChunkPlace::start_of(ino)], usize::MAX);
+    answers.pop().unwrap().unwrap()
+}
+
+/// Evicts all data of an inode.
+pub(crate) fn evict(fs: &Core, ino: Ino) {
+    let outcomes = fs.evict_extents(&resident(fs, ino));
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
 }
 
 /// A filesystem without an archive.

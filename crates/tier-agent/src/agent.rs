@@ -323,7 +323,7 @@ impl Worker {
             }
             (Lane::Evict, Task::Evict(goal)) => self.evict(Some(*goal), stop, report),
             (Lane::Evict, Task::EvictDryRun(goal)) => {
-                report.evicted = Some(self.stages.evict_dry_run(*goal)?);
+                report.evicted = Some(self.stages.evict_dry_run(*goal, stop)?);
                 Ok(())
             }
             (Lane::Evict, _) => self.evict(None, stop, report),

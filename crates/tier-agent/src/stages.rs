@@ -63,5 +63,5 @@ pub trait Stages: Send + Sync {
     fn make_room(&self, stop: &AtomicBool) -> Result<Option<EvictReport>, AgentError>;
 
     /// What [`evict`](Self::evict) would do.
-    fn evict_dry_run(&self, goal: SpaceGoal) -> Result<EvictReport, AgentError>;
+    fn evict_dry_run(&self, goal: SpaceGoal, stop: &AtomicBool) -> Result<EvictReport, AgentError>;
 }

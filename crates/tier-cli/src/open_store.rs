@@ -16,7 +16,7 @@ use tier_persist::Archive;
 use tier_status::StatusSink;
 use tier_store::{Config, Filesystem, Layout, RestoreTarget, Store, StoreDir};
 use tier_types::{
-    Clock, ErrorKind, HasKind, LogService, MountedInstance, PortError, Recall, SystemClock, Xid,
+    Clock, ErrorKind, HasKind, LogReader, MountedInstance, PortError, Recall, SystemClock, Xid,
 };
 
 use crate::console::ProgressFanOut;
@@ -162,7 +162,7 @@ impl RestoreTarget for RestoredFilesystem {
 
     fn last_xid(&mut self, path: &Path, config: &Config) -> Result<Xid, PortError> {
         let core = Core::open(path, &kvfs_options(config), clock())?;
-        Ok(LogService::last_xid(&core))
+        Ok(LogReader::last_xid(&core))
     }
 
     fn finish(&mut self) -> Result<(), PortError> {

@@ -13,7 +13,7 @@
 use std::vec;
 
 use tier_log::NetChanges;
-use tier_types::{Change, ErrorKind, FileUpdate, Ino, MountedInstance, PortError};
+use tier_types::{Change, ErrorKind, FileUpdate, Ino, InstanceView, PortError};
 
 use crate::EvictError;
 use crate::carried_over::CarriedOver;
@@ -52,7 +52,7 @@ impl<'a> Candidates<'a> {
     pub(crate) fn new(
         changed: Changed,
         carried_over: CarriedOver,
-        instance: &'a dyn MountedInstance,
+        instance: &'a dyn InstanceView,
     ) -> Self {
         let changed: Box<dyn Iterator<Item = Result<Ino, EvictError>> + 'a> = match changed {
             Changed::Nothing => Box::new(std::iter::empty()),
@@ -124,14 +124,14 @@ enum Listing {
 
 /// Inodes that a filesystem lists, a page at a time.
 struct Listed<'a> {
-    instance: &'a dyn MountedInstance,
+    instance: &'a dyn InstanceView,
     listing: Listing,
     page: vec::IntoIter<Ino>,
     last: Ino,
 }
 
 impl<'a> Listed<'a> {
-    fn new(instance: &'a dyn MountedInstance, listing: Listing) -> Self {
+    fn new(instance: &'a dyn InstanceView, listing: Listing) -> Self {
         // Zero is below every inode number: the root's is 1.
         Self { instance, listing, page: Vec::new().into_iter(), last: Ino::new(0) }
     }

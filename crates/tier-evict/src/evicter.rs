@@ -39,21 +39,26 @@ use std::time::Instant;
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_status::{Event, StatusSink};
 use tier_types::{
-    Clock, ErrorKind, EvictionFacts, HasKind, Ino, LogService, MountedInstance, Persisted,
-    PortError, Reclaimed, Xid, XidRange, to_u64, with_causes,
+    Clock, ErrorKind, EvictionFacts, HasKind, Ino, InstanceView, LogReader, MountedInstance,
+    Persisted, PortError, Reclaimed, Xid, XidRange, to_u64, with_causes,
 };
 
 use crate::EvictError;
+use crate::answers::answered;
 use crate::candidates::{Candidates, Changed};
 use crate::carried_over::{CarriedOver, CarriedOverWriter};
-use crate::mechanism::evict_inode;
+use crate::mechanism::evict_inodes;
 use crate::policy::{EvictPlan, EvictPolicy, PassGoal, RetainedCounts};
 
 /// Candidates that a policy sees at a time, unless the evicter is told otherwise.
 const N_PAGE_MAX: usize = 4096;
 
-/// What a pass is to go through.
-pub struct EvictRequest<'a> {
+/// Inodes that are evicted together, and between two stops.
+const N_INODES_STEP: usize = 256;
+
+/// What a pass is to go through, and what for.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct EvictScope {
     /// The first transaction that the log has: in a restored filesystem it begins late.
     pub first: Xid,
     /// All transactions up to and including this one are safely persisted …
@@ -62,8 +67,32 @@ pub struct EvictRequest<'a> {
     pub covered: Option<Ino>,
     /// What is to be achieved.
     pub goal: PassGoal,
+}
+
+/// A pass that is only thought through: it has nothing by which it could change anything.
+pub struct DryRunRequest<'a> {
+    /// What it goes through.
+    pub scope: EvictScope,
     /// The log, which knows what changed.
-    pub log: &'a dyn LogService,
+    pub log: &'a dyn LogReader,
+    /// The filesystem that would be evicted from.
+    pub instance: &'a dyn InstanceView,
+    /// When this says so the pass ends early.
+    pub is_stopped: &'a dyn Fn() -> bool,
+}
+
+impl std::fmt::Debug for DryRunRequest<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DryRunRequest").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+/// A pass.
+pub struct EvictRequest<'a> {
+    /// What it goes through.
+    pub scope: EvictScope,
+    /// The log, which knows what changed.
+    pub log: &'a dyn LogReader,
     /// The filesystem that is evicted from.
     pub instance: &'a dyn MountedInstance,
     /// The archive's answer to what is persisted: the gate.
@@ -76,10 +105,15 @@ pub struct EvictRequest<'a> {
 
 impl std::fmt::Debug for EvictRequest<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EvictRequest")
-            .field("safe", &self.safe)
-            .field("goal", &self.goal)
-            .finish_non_exhaustive()
+        f.debug_struct("EvictRequest").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+impl<'a> EvictRequest<'a> {
+    /// The same, as far as it is only thought through.
+    fn dry(&self) -> DryRunRequest<'a> {
+        let Self { scope, log, instance, is_stopped, .. } = *self;
+        DryRunRequest { scope, log, instance, is_stopped }
     }
 }
 
@@ -122,6 +156,72 @@ impl Page {
     }
 }
 
+/// The candidates of a pass, with what a policy may know of them.
+struct ComingUp<'a> {
+    candidates: Candidates<'a>,
+    instance: &'a dyn InstanceView,
+    covered: Option<Ino>,
+    n_page_max: usize,
+}
+
+impl ComingUp<'_> {
+    /// The next page of candidates that still exist; `None` at the end.
+    fn next_page(&mut self, report: &mut EvictReport) -> Result<Option<Page>, EvictError> {
+        let mut page = Page::default();
+        // Of those that are gone others take the place.
+        while page.len() < self.n_page_max {
+            let n_missing = self.n_page_max - page.len();
+            let next: Vec<_> =
+                self.candidates.by_ref().take(n_missing).collect::<Result<_, _>>()?;
+            if next.is_empty() {
+                break;
+            }
+            report.n_candidates += to_u64(next.len());
+            self.add_to(&mut page, next, report)?;
+        }
+        Ok(Some(page).filter(|page| page.len() > 0))
+    }
+
+    fn add_to(
+        &self,
+        page: &mut Page,
+        mut inodes: Vec<Ino>,
+        report: &mut EvictReport,
+    ) -> Result<(), EvictError> {
+        // They ascend, and so what is behind the part is so without a look at it: a part may be
+        // small, and what is left of the snapshot large.
+        let n_covered = self
+            .covered
+            .map_or(inodes.len(), |covered| inodes.partition_point(|ino| *ino <= covered));
+        let not_safe = inodes.split_off(n_covered);
+        let all_facts = answered(inodes.len(), self.instance.eviction_facts(&inodes))?;
+        for (ino, facts) in inodes.into_iter().zip(all_facts) {
+            match facts {
+                Ok(facts) => page.facts.extend(checked_facts(ino, facts)?),
+                Err(error) => {
+                    count_damage(ino, &error, report);
+                    page.again.push(ino);
+                }
+            }
+        }
+        report.n_not_safe += to_u64(not_safe.len());
+        page.again.extend(not_safe);
+        Ok(())
+    }
+}
+
+/// A plan is made of the numbers in the facts: a wrong one would evict another file.
+fn checked_facts(
+    ino: Ino,
+    facts: Option<EvictionFacts>,
+) -> Result<Option<EvictionFacts>, PortError> {
+    if let Some(other) = facts.as_ref().map(|facts| facts.ino).filter(|other| *other != ino) {
+        let message = format!("asked for inode {ino}, the filesystem gave facts of inode {other}");
+        return Err(PortError::new(ErrorKind::Failed, message));
+    }
+    Ok(facts)
+}
+
 /// Evicts from one filesystem.
 pub struct Evicter {
     directory: PathBuf,
@@ -161,14 +261,15 @@ impl Evicter {
         let start = Instant::now();
         let before = CarriedOver::open_whole(&self.directory)?;
         let from = before.cursor;
+        let EvictScope { safe, goal, .. } = request.scope;
         // Never back: after a snapshot was lost, less may be safe than a former pass went through.
-        let cursor = from.max(request.safe.next());
-        tracing::info!(%from, safe = %request.safe, goal = ?request.goal, "eviction pass begins");
+        let cursor = from.max(safe.next());
+        tracing::info!(%from, %safe, ?goal, "eviction pass begins");
         // Before anything is evicted: a directory that cannot be written ends the pass here.
         let mut after = CarriedOverWriter::create(&self.directory, cursor)?;
         let mut report = EvictReport::default();
-        let mut candidates = self.candidates(request, before)?;
-        while let Some(page) = self.next_page(&mut candidates, request, &mut report)? {
+        let mut up = self.coming_up(&request.dry(), before)?;
+        while let Some(page) = up.next_page(&mut report)? {
             for ino in self.evict_page(request, &page, &mut report)? {
                 after.add(ino)?;
             }
@@ -189,14 +290,17 @@ impl Evicter {
 
     /// What [`evict`](Self::evict) would do, as far as can be told before: the filesystem is only
     /// asked, the archive is not, and the cursor stays.
-    pub fn dry_run(&self, request: &EvictRequest<'_>) -> Result<EvictReport, EvictError> {
+    pub fn dry_run(&self, request: &DryRunRequest<'_>) -> Result<EvictReport, EvictError> {
         let before = CarriedOver::open_whole(&self.directory)?;
         let mut report = EvictReport::default();
-        let mut candidates = self.candidates(request, before)?;
-        while let Some(page) = self.next_page(&mut candidates, request, &mut report)? {
+        let mut up = self.coming_up(request, before)?;
+        while let Some(page) = up.next_page(&mut report)? {
+            if (request.is_stopped)() {
+                return Err(EvictError::Cancelled);
+            }
             // `report.bytes` counts all that the plans free, perhaps more than the gate would let
             // go.
-            let plan = self.plan(&page.facts, request.goal, report.bytes);
+            let plan = self.plan(&page.facts, request.scope.goal, report.bytes);
             report.retained.add(&plan.retain);
             report.n_evicted += to_u64(plan.evict.len());
             let going: BTreeSet<Ino> = plan.evict.into_iter().collect();
@@ -206,15 +310,16 @@ impl Evicter {
         Ok(report)
     }
 
-    fn candidates<'a>(
+    fn coming_up<'a>(
         &self,
-        request: &EvictRequest<'a>,
+        request: &DryRunRequest<'a>,
         before: CarriedOver,
-    ) -> Result<Candidates<'a>, EvictError> {
+    ) -> Result<ComingUp<'a>, EvictError> {
+        let EvictScope { first, safe, covered, .. } = request.scope;
         let options = NetChangesOptions::new(&self.directory);
         // The log of a restored filesystem begins behind transaction 1. Without a newly safe
         // transaction there is no range, and only carried-over and warm inodes come up.
-        let changed = match XidRange::new(before.cursor.max(request.first), request.safe.next()) {
+        let changed = match XidRange::new(before.cursor.max(first), safe.next()) {
             None => Changed::Nothing,
             Some(range) => match NetChanges::of_range(request.log, range, &options) {
                 Ok(changes) => Changed::Logged(changes),
@@ -228,44 +333,9 @@ impl Evicter {
                 Err(error) => return Err(error.into()),
             },
         };
-        Ok(Candidates::new(changed, before, request.instance))
-    }
-
-    /// The facts of the next candidates that still exist; `None` at the end.
-    fn next_page(
-        &self,
-        candidates: &mut Candidates<'_>,
-        request: &EvictRequest<'_>,
-        report: &mut EvictReport,
-    ) -> Result<Option<Page>, EvictError> {
-        let mut page = Page::default();
-        for ino in candidates {
-            let ino = ino?;
-            report.n_candidates += 1;
-            if request.covered.is_some_and(|covered| ino > covered) {
-                // Without a look at it: a part may be small, and what is left of the snapshot
-                // large.
-                report.n_not_safe += 1;
-                page.again.push(ino);
-                if page.len() >= self.n_page_max {
-                    break;
-                }
-                continue;
-            }
-            match facts_of(request.instance, ino) {
-                Err(error) if error.kind() == ErrorKind::Damaged => {
-                    count_damage(ino, &error, report);
-                    page.again.push(ino);
-                }
-                // One that is gone leaves no facts, and the page takes another in its place.
-                facts => page.facts.extend(facts?),
-            }
-            if page.len() >= self.n_page_max {
-                break;
-            }
-        }
-        // An empty page is the end: the loop went on past inodes that are gone.
-        Ok(Some(page).filter(|page| page.len() > 0))
+        let instance = request.instance;
+        let candidates = Candidates::new(changed, before, instance);
+        Ok(ComingUp { candidates, instance, covered, n_page_max: self.n_page_max })
     }
 
     /// Evicts what the policy lets go, and returns what is carried over, in order.
@@ -275,25 +345,26 @@ impl Evicter {
         page: &Page,
         report: &mut EvictReport,
     ) -> Result<Vec<Ino>, EvictError> {
-        let plan = self.plan(&page.facts, request.goal, report.bytes);
+        let plan = self.plan(&page.facts, request.scope.goal, report.bytes);
         report.retained.add(&plan.retain);
         let retained = plan.retain.into_iter().map(|retained| retained.ino);
         let mut carried_over: Vec<Ino> = retained.chain(page.again.iter().copied()).collect();
-        for ino in plan.evict {
-            // Between inodes: a stop takes as long as one file, and none is left half considered.
+        for inodes in plan.evict.chunks(N_INODES_STEP) {
+            // Between steps: a stop takes as long as some files, and none is left half considered.
             if (request.is_stopped)() {
                 return Err(EvictError::Cancelled);
             }
-            let evicted = evict_inode(request.instance, request.persisted, ino)?;
-            report.n_evicted += u64::from(evicted.bytes > 0);
-            report.bytes += evicted.bytes;
-            // An inode may lose some of its data and keep the rest; then it counts as both.
-            report.n_not_safe += u64::from(evicted.something_stays);
-            if let Some(error) = &evicted.damage {
-                count_damage(ino, error, report);
-            }
-            if evicted.something_stays || evicted.damage.is_some() {
-                carried_over.push(ino);
+            for evicted in evict_inodes(request.instance, request.persisted, inodes)? {
+                report.n_evicted += u64::from(evicted.bytes > 0);
+                report.bytes += evicted.bytes;
+                // An inode may lose some of its data and keep the rest; then it counts as both.
+                report.n_not_safe += u64::from(evicted.something_stays);
+                if let Some(error) = &evicted.damage {
+                    count_damage(evicted.ino, error, report);
+                }
+                if evicted.something_stays || evicted.damage.is_some() {
+                    carried_over.push(evicted.ino);
+                }
             }
         }
         // They come in the policy's order, and the next pass can merge only a list that ascends.
@@ -320,17 +391,6 @@ fn count_damage(ino: Ino, error: &PortError, report: &mut EvictReport) {
         tracing::debug!(%ino, "not evicted, because it is damaged: {error}");
     }
     report.n_damaged += 1;
-}
-
-/// What the policy may know of an inode; `None` if it is gone.
-fn facts_of(instance: &dyn MountedInstance, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
-    let facts = instance.eviction_facts(ino)?;
-    // A plan is made of the numbers in the facts: a wrong one would evict another file.
-    if let Some(other) = facts.as_ref().map(|facts| facts.ino).filter(|other| *other != ino) {
-        let message = format!("asked for inode {ino}, the filesystem gave facts of inode {other}");
-        return Err(PortError::new(ErrorKind::Failed, message));
-    }
-    Ok(facts)
 }
 
 /// A candidate with resident data that is in no list would never come up again, and one that is in

@@ -15,6 +15,7 @@
 //! This crate knows no index and no tarball. It does not know when space is low, nor which
 //! transactions are safe: both are the agent's to decide.
 
+mod answers;
 mod candidates;
 mod carried_over;
 mod error;
@@ -23,7 +24,7 @@ mod mechanism;
 mod policy;
 
 pub use error::EvictError;
-pub use evicter::{EvictReport, EvictRequest, Evicter};
+pub use evicter::{DryRunRequest, EvictReport, EvictRequest, EvictScope, Evicter};
 pub use policy::{
     AgeAndSize, EvictPlan, EvictPolicy, PassGoal, RetainReason, Retained, RetainedCounts,
 };

@@ -1,4 +1,4 @@
-//! The eviction mechanism: evicting one inode, once it is decided.
+//! The eviction mechanism: evicting some inodes, once it is decided.
 //!
 //! The eviction gate lies here, and nowhere else. For each resident extent the archive is asked
 //! about exactly its inode, its chunks and its data xid, and answers part by part; only after a yes
@@ -6,79 +6,127 @@
 //! data xid. A write that commits between the two gives its chunks another data xid, so that the
 //! filesystem skips what is not archived: no lock is held across the two questions, and none is
 //! needed.
+//!
+//! Inodes are worked on together, because a question costs a filesystem less that way, and so does
+//! an eviction: first the resident extents of all of them, as many as a page of each holds, then the
+//! gate, then what it let go. Those with more extents than a page go on to the next round.
+
+use std::mem;
 
 use tier_types::{
-    ChunkNo, ErrorKind, EvictOutcome, Ino, MountedInstance, Persisted, PersistedPart, PortError,
-    ResidentExtent, persisted_parts,
+    ChunkNo, ChunkPlace, ErrorKind, EvictOutcome, Ino, MountedInstance, Persisted, PersistedPart,
+    PortError, ResidentExtent, persisted_parts,
 };
 
-/// Extents that are asked for at a time.
-const N_EXTENTS_MAX: usize = 256;
+use crate::answers::answered;
+
+/// Extents of an inode that are asked for at a time: a file may have more than memory should be
+/// taken for.
+const N_EXTENTS_MAX: usize = 64;
 
 /// What became of an inode.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Evicted {
+    pub(crate) ino: Ino,
     pub(crate) bytes: u64,
     /// Some data is not persisted, or changed meanwhile: the inode comes up again.
     pub(crate) something_stays: bool,
     /// What the filesystem has of it is damaged, and the rest of it stays.
     pub(crate) damage: Option<PortError>,
+    /// From where on there is more to look at.
+    next: Option<ChunkNo>,
+    /// What the gate let go and the filesystem is yet to be asked for.
+    going: Vec<ResidentExtent>,
 }
 
-/// Evicts all data of which exactly the resident version is persisted. Damage of the inode is told
-/// in what became of it; an error is of the filesystem or the archive as a whole.
-pub(crate) fn evict_inode(
-    instance: &dyn MountedInstance,
-    persisted: &dyn Persisted,
-    ino: Ino,
-) -> Result<Evicted, PortError> {
-    let mut evicted = Evicted::default();
-    let mut at = Some(ChunkNo::new(0));
-    while let Some(from) = at {
-        // A page at a time: a file may have more extents than memory should be taken for.
-        let extents = match instance.resident_extents(ino, from, N_EXTENTS_MAX) {
-            Err(error) if error.kind() == ErrorKind::Damaged => {
-                evicted.damage = Some(error);
-                break;
+impl Evicted {
+    fn new(ino: Ino) -> Self {
+        Self {
+            ino,
+            bytes: 0,
+            something_stays: false,
+            damage: None,
+            next: Some(ChunkNo::new(0)),
+            going: Vec::new(),
+        }
+    }
+
+    fn place(&self) -> Option<ChunkPlace> {
+        self.next.map(|chunk| ChunkPlace { ino: self.ino, chunk })
+    }
+
+    /// Takes what of a page of resident extents is persisted: a chunk that the archive lacks keeps
+    /// no other one.
+    fn gate(
+        &mut self,
+        page: Result<Vec<ResidentExtent>, PortError>,
+        persisted: &dyn Persisted,
+    ) -> Result<(), PortError> {
+        let from = self.next.take().unwrap_or_default();
+        let extents = match page {
+            Ok(extents) => extents,
+            Err(damage) => {
+                self.damage = Some(damage);
+                return Ok(());
             }
-            extents => extents?,
         };
-        check_extents(&extents, ino, from)?;
+        check_extents(&extents, self.ino, from)?;
         for extent in &extents {
-            evict_extent(instance, persisted, extent, &mut evicted)?;
+            let ResidentExtent { ino, chunks, data_xid } = *extent;
+            for part in persisted_parts(persisted, ino, chunks, data_xid) {
+                let PersistedPart { chunks, is_persisted } = part?;
+                if is_persisted {
+                    self.going.push(ResidentExtent { chunks, ..*extent });
+                } else {
+                    tracing::debug!(%ino, %chunks, %data_xid, "not evicted: this version is not safe");
+                    self.something_stays = true;
+                }
+            }
         }
-        // From the end of the last one, whether it went or stayed: each is considered once.
-        at = extents.last().map(|extent| extent.chunks.end());
+        // From the end of the last one, whether it goes or stays: each is considered once. A page
+        // that is not full was the last.
+        let is_full = extents.len() >= N_EXTENTS_MAX;
+        self.next = extents.last().filter(|_| is_full).map(|extent| extent.chunks.end());
+        Ok(())
     }
-    Ok(evicted)
+
+    fn add(&mut self, outcome: Result<EvictOutcome, PortError>) {
+        match outcome {
+            Ok(EvictOutcome::Evicted { bytes }) => self.bytes += bytes,
+            Ok(EvictOutcome::Skipped) => self.something_stays = true,
+            // Of this extent alone: the others may be whole.
+            Err(damage) => self.damage = Some(damage),
+        }
+    }
 }
 
-/// Evicts the parts of an extent that are persisted: a chunk that the archive lacks keeps no other
-/// one.
-fn evict_extent(
+/// Evicts all data of which exactly the resident version is persisted. Damage of an inode is told
+/// in what became of it; an error is of the filesystem or the archive as a whole.
+pub(crate) fn evict_inodes(
     instance: &dyn MountedInstance,
     persisted: &dyn Persisted,
-    extent: &ResidentExtent,
-    evicted: &mut Evicted,
-) -> Result<(), PortError> {
-    let ResidentExtent { ino, chunks, data_xid } = *extent;
-    for part in persisted_parts(persisted, ino, chunks, data_xid) {
-        let PersistedPart { chunks, is_persisted } = part?;
-        if !is_persisted {
-            tracing::debug!(%ino, %chunks, %data_xid, "not evicted: this version is not safe");
-            evicted.something_stays = true;
-            continue;
+    inodes: &[Ino],
+) -> Result<Vec<Evicted>, PortError> {
+    let mut evicted: Vec<_> = inodes.iter().copied().map(Evicted::new).collect();
+    loop {
+        let mut open: Vec<_> = evicted.iter_mut().filter(|inode| inode.next.is_some()).collect();
+        let places: Vec<_> = open.iter().filter_map(|inode| inode.place()).collect();
+        if places.is_empty() {
+            return Ok(evicted);
         }
-        // The filesystem compares the data xid once more, in one step with the eviction.
-        match instance.evict_extent(&ResidentExtent { chunks, ..*extent }) {
-            Ok(EvictOutcome::Evicted { bytes }) => evicted.bytes += bytes,
-            Ok(EvictOutcome::Skipped) => evicted.something_stays = true,
-            // Of this extent alone: the others may be whole.
-            Err(error) if error.kind() == ErrorKind::Damaged => evicted.damage = Some(error),
-            Err(error) => return Err(error),
+        let pages = answered(places.len(), instance.resident_extents(&places, N_EXTENTS_MAX))?;
+        for (inode, page) in open.iter_mut().zip(pages) {
+            inode.gate(page, persisted)?;
+        }
+        let going: Vec<_> = open.iter().flat_map(|inode| inode.going.iter().copied()).collect();
+        // The filesystem compares the data xids once more, in one step with the eviction.
+        let outcomes = answered(going.len(), instance.evict_extents(&going))?;
+        let mut outcomes = outcomes.into_iter();
+        for inode in open {
+            let n = mem::take(&mut inode.going).len();
+            outcomes.by_ref().take(n).for_each(|outcome| inode.add(outcome));
         }
     }
-    Ok(())
 }
 
 /// Extents of another inode would be evicted unasked, and extents that do not ascend would be asked

@@ -4,7 +4,7 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use tier_log::{LogRecord, NetChanges, NetChangesOptions, Operation};
 use tier_testkit::FakeLog;
-use tier_types::{FileName, Ino, Link, LogService, Xid};
+use tier_types::{FileName, Ino, Link, LogReader, LogService, Xid};
 
 const N_FILES: u64 = 100_000;
 

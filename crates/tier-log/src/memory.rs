@@ -6,8 +6,8 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 use tier_types::{
-    ErrorKind, LogService, PortError, Publication, PublicationListener, SegmentInfo, Timestamp,
-    Xid, XidRange, to_u64,
+    ErrorKind, LogReader, LogService, PortError, Publication, PublicationListener, SegmentInfo,
+    Timestamp, Xid, XidRange, to_u64,
 };
 
 use crate::{LogRecord, Operation, SegmentWriter};
@@ -76,6 +76,31 @@ impl MemoryLog {
     }
 }
 
+impl LogReader for MemoryLog {
+    fn segments(&self, range: XidRange) -> Result<Vec<SegmentInfo>, PortError> {
+        let state = self.state.lock();
+        // By their last transactions, so that this begins with the segment that holds the start.
+        let from = state.segments.range(range.start()..).map(|(_, (info, _))| info);
+        // They do not overlap: behind the first one that begins too late come only later ones.
+        Ok(from.take_while(|info| info.range.start() < range.end()).cloned().collect())
+    }
+
+    fn open_segment(&self, segment: &SegmentInfo) -> Result<Box<dyn Read + Send>, PortError> {
+        let state = self.state.lock();
+        let found = state.segments.get(&segment.range.last());
+        let (_, bytes) = found.ok_or_else(|| {
+            let message = format!("log segment {} is retired", segment.name.display());
+            PortError::new(ErrorKind::Missing, message)
+        })?;
+        // A copy: a reader stays whole when the segment is retired meanwhile.
+        Ok(Box::new(Cursor::new(bytes.clone())))
+    }
+
+    fn last_xid(&self) -> Xid {
+        self.state.lock().last
+    }
+}
+
 impl LogService for MemoryLog {
     fn publish(&self) -> Result<Option<Publication>, PortError> {
         let mut state = self.state.lock();
@@ -101,29 +126,6 @@ impl LogService for MemoryLog {
 
     fn on_publication(&self, listener: PublicationListener) {
         self.listeners.lock().push(listener);
-    }
-
-    fn segments(&self, range: XidRange) -> Result<Vec<SegmentInfo>, PortError> {
-        let state = self.state.lock();
-        // By their last transactions, so that this begins with the segment that holds the start.
-        let from = state.segments.range(range.start()..).map(|(_, (info, _))| info);
-        // They do not overlap: behind the first one that begins too late come only later ones.
-        Ok(from.take_while(|info| info.range.start() < range.end()).cloned().collect())
-    }
-
-    fn open_segment(&self, segment: &SegmentInfo) -> Result<Box<dyn Read + Send>, PortError> {
-        let state = self.state.lock();
-        let found = state.segments.get(&segment.range.last());
-        let (_, bytes) = found.ok_or_else(|| {
-            let message = format!("log segment {} is retired", segment.name.display());
-            PortError::new(ErrorKind::Missing, message)
-        })?;
-        // A copy: a reader stays whole when the segment is retired meanwhile.
-        Ok(Box::new(Cursor::new(bytes.clone())))
-    }
-
-    fn last_xid(&self) -> Xid {
-        self.state.lock().last
     }
 
     fn release(&self, _: &Publication) -> Result<(), PortError> {

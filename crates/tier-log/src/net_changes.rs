@@ -36,7 +36,7 @@
 
 use std::path::PathBuf;
 
-use tier_types::{FileUpdate, LogService, PortError, XidRange};
+use tier_types::{FileUpdate, LogReader, PortError, XidRange};
 
 use crate::fold::{Accumulator, InodeChange};
 use crate::merge::{Items, Merge};
@@ -85,7 +85,7 @@ impl NetChangesOptions {
 /// ```
 /// use tier_log::{NetChanges, NetChangesOptions, Operation};
 /// use tier_testkit::FakeLog;
-/// use tier_types::{Change, ChunkNo, ChunkRange, Ino, LogService};
+/// use tier_types::{Change, ChunkNo, ChunkRange, Ino, LogReader};
 ///
 /// let log = FakeLog::new(4096);
 /// let (kept, moot) = (Ino::new(10), Ino::new(11));
@@ -126,7 +126,7 @@ impl NetChanges {
     /// # Panics
     /// If the options allow nothing in memory, no two runs to be merged, or no range.
     pub fn of_range(
-        log: &dyn LogService,
+        log: &dyn LogReader,
         range: XidRange,
         options: &NetChangesOptions,
     ) -> Result<Self, LogError> {

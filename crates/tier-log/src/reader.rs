@@ -19,7 +19,7 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use tier_types::{LogService, PortError, Xid, XidRange, to_u64, to_usize};
+use tier_types::{LogReader, PortError, Xid, XidRange, to_u64, to_usize};
 
 use crate::format::{
     BLOCK_HEADER_BYTES, BlockHeader, FOOTER_BYTES, FOOTER_MAGIC, Fields, Footer, HEADER_BYTES,
@@ -196,7 +196,7 @@ impl<R: Read> Iterator for SegmentReader<R> {
 /// Calls `visit` for each record of a published range in order. An error of `visit` ends it. A
 /// range that the published segments do not hold in full is a [`LogError::Gap`].
 pub fn read_range<E: From<LogError>>(
-    log: &dyn LogService,
+    log: &dyn LogReader,
     range: XidRange,
     visit: impl FnMut(SegmentHeader, LogRecord) -> Result<(), E>,
 ) -> Result<(), E> {

@@ -71,27 +71,17 @@ impl Notes {
         Ok(data)
     }
 }
-/// What the agent does. Files never change here, so that a copy of the present is a snapshot.
-impl MountedInstance for Notes {
-    fn open_snapshot(&self, of: &Publication) -> Answer<Arc<dyn MountedSnapshot>> {
-        Ok(Arc::new(Snapshot(self.files.lock().clone(), of.range.last())))
-    }
-    fn evict_extent(&self, extent: &ResidentExtent) -> Answer<EvictOutcome> {
-        let mut files = self.files.lock();
-        let file = files.get_mut(&extent.ino).filter(|f| f.run.data_xid == extent.data_xid);
-        let Some(file) = file else { return Ok(EvictOutcome::Skipped) };
-        file.run.state = ChunkState::Cold;
-        Ok(EvictOutcome::Evicted { bytes: to_u64(std::mem::take(&mut file.data).len()) })
-    }
-    fn reclaim(&self, _: &dyn Fn() -> bool) -> Answer<Reclaimed> {
-        Ok(Reclaimed::default())
-    }
-    fn resident_extents(&self, ino: Ino, from: ChunkNo, _: usize) -> Answer<Vec<ResidentExtent>> {
+/// What the agent asks.
+impl InstanceView for Notes {
+    fn resident_extents(&self, from: &[ChunkPlace], _: usize) -> Vec<Answer<Vec<ResidentExtent>>> {
         let files = self.files.lock();
-        let file = files.get(&ino).filter(|file| !file.data.is_empty() && DATA.contains(from));
-        let data_xid = file.map(|file| file.run.data_xid);
-        let extent = data_xid.map(|data_xid| ResidentExtent { ino, chunks: DATA, data_xid });
-        Ok(extent.into_iter().collect())
+        let of_place = |&ChunkPlace { ino, chunk }: &ChunkPlace| {
+            let file = files.get(&ino).filter(|file| !file.data.is_empty() && DATA.contains(chunk));
+            let data_xid = file.map(|file| file.run.data_xid);
+            let extent = data_xid.map(|data_xid| ResidentExtent { ino, chunks: DATA, data_xid });
+            Ok(extent.into_iter().collect())
+        };
+        from.iter().map(of_place).collect()
     }
     fn warm_inodes(&self, after: Ino, n_max: usize) -> Answer<Vec<Ino>> {
         let files = self.files.lock();
@@ -102,24 +92,46 @@ impl MountedInstance for Notes {
         let files = self.files.lock();
         Ok(files.range(after.next()..).map(|(ino, _)| *ino).take(n_max).collect())
     }
-    fn eviction_facts(&self, ino: Ino) -> Answer<Option<EvictionFacts>> {
-        Ok(self.files.lock().get(&ino).map(|file| EvictionFacts {
-            ino,
+    fn eviction_facts(&self, inodes: &[Ino]) -> Vec<Answer<Option<EvictionFacts>>> {
+        let files = self.files.lock();
+        let facts = |file: &File| EvictionFacts {
+            ino: file.inode.attr.ino,
             size_bytes: file.inode.attr.size_bytes,
             resident_bytes: to_u64(file.data.len()),
             last_used: file.inode.attr.modified,
             pinned: false,
-        }))
+        };
+        inodes.iter().map(|ino| Ok(files.get(ino).map(facts))).collect()
+    }
+    fn usage(&self) -> Answer<Usage> {
+        let resident_bytes = self.files.lock().values().map(|file| to_u64(file.data.len())).sum();
+        Ok(Usage { resident_bytes, ..Usage::default() })
+    }
+}
+
+/// What the agent does. Files never change here, so that a copy of the present is a snapshot.
+impl MountedInstance for Notes {
+    fn open_snapshot(&self, of: &Publication) -> Answer<Arc<dyn MountedSnapshot>> {
+        Ok(Arc::new(Snapshot(self.files.lock().clone(), of.range.last())))
+    }
+    fn evict_extents(&self, extents: &[ResidentExtent]) -> Vec<Answer<EvictOutcome>> {
+        let mut files = self.files.lock();
+        let mut evict = |extent: &ResidentExtent| {
+            let file = files.get_mut(&extent.ino).filter(|f| f.run.data_xid == extent.data_xid);
+            let Some(file) = file else { return Ok(EvictOutcome::Skipped) };
+            file.run.state = ChunkState::Cold;
+            Ok(EvictOutcome::Evicted { bytes: to_u64(std::mem::take(&mut file.data).len()) })
+        };
+        extents.iter().map(&mut evict).collect()
+    }
+    fn reclaim(&self, _: &dyn Fn() -> bool) -> Answer<Reclaimed> {
+        Ok(Reclaimed::default())
     }
     fn restore_inode(&self, inode: &InodeState, runs: &mut Runs<'_>) -> Answer<()> {
         let run = runs.next().transpose()?.unwrap_or(HOLE);
         let file = File { inode: inode.clone(), run, data: Vec::new() };
         self.files.lock().insert(inode.attr.ino, file);
         Ok(())
-    }
-    fn usage(&self) -> Answer<Usage> {
-        let resident_bytes = self.files.lock().values().map(|file| to_u64(file.data.len())).sum();
-        Ok(Usage { resident_bytes, ..Usage::default() })
     }
 }
 
@@ -137,8 +149,13 @@ impl MountedSnapshot for Snapshot {
 }
 
 impl SnapshotReader for &Snapshot {
-    fn inode(&mut self, ino: Ino) -> Answer<Option<InodeState>> {
-        Ok(self.0.get(&ino).map(|file| file.inode.clone()))
+    fn inodes(&mut self, inodes: &[Ino], _: usize) -> Vec<Answer<Option<SnapshotInode>>> {
+        let mut read = |ino: &Ino| {
+            let Some(file) = self.0.get(ino) else { return Ok(None) };
+            let (path, runs) = (self.path(*ino)?, self.chunk_runs(*ino, ChunkNo::new(0), 2)?);
+            Ok(Some(SnapshotInode { state: file.inode.clone(), path, runs }))
+        };
+        inodes.iter().map(&mut read).collect()
     }
     fn path(&mut self, ino: Ino) -> Answer<Option<Vec<u8>>> {
         let link = self.0.get(&ino).and_then(|file| file.inode.links.first());

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use parking_lot::Mutex;
 use tier_log::{LogRecord, Operation, SegmentWriter};
 use tier_types::{
-    ErrorKind, LogService, PortError, Publication, PublicationListener, SegmentInfo, Timestamp,
-    Xid, XidRange, to_u64,
+    ErrorKind, LogReader, LogService, PortError, Publication, PublicationListener, SegmentInfo,
+    Timestamp, Xid, XidRange, to_u64,
 };
 
 /// Keeps the snapshots that belong to publications.
@@ -109,6 +109,27 @@ impl FakeLog {
     }
 }
 
+impl LogReader for FakeLog {
+    fn segments(&self, range: XidRange) -> Result<Vec<SegmentInfo>, PortError> {
+        let state = self.state.lock();
+        let from = state.segments.range(range.start()..).map(|(_, segment)| &segment.info);
+        Ok(from.take_while(|info| info.range.start() < range.end()).cloned().collect())
+    }
+
+    fn open_segment(&self, segment: &SegmentInfo) -> Result<Box<dyn Read + Send>, PortError> {
+        let state = self.state.lock();
+        let found = state.segments.get(&segment.range.last()).ok_or_else(|| {
+            let name = segment.name.display();
+            PortError::new(ErrorKind::Missing, format!("log segment {name} was retired"))
+        })?;
+        Ok(Box::new(Cursor::new(found.bytes.clone())))
+    }
+
+    fn last_xid(&self) -> Xid {
+        self.state.lock().last_xid
+    }
+}
+
 impl LogService for FakeLog {
     fn publish(&self) -> Result<Option<Publication>, PortError> {
         let mut state = self.state.lock();
@@ -133,25 +154,6 @@ impl LogService for FakeLog {
 
     fn on_publication(&self, listener: PublicationListener) {
         self.listeners.lock().push(listener);
-    }
-
-    fn segments(&self, range: XidRange) -> Result<Vec<SegmentInfo>, PortError> {
-        let state = self.state.lock();
-        let from = state.segments.range(range.start()..).map(|(_, segment)| &segment.info);
-        Ok(from.take_while(|info| info.range.start() < range.end()).cloned().collect())
-    }
-
-    fn open_segment(&self, segment: &SegmentInfo) -> Result<Box<dyn Read + Send>, PortError> {
-        let state = self.state.lock();
-        let found = state.segments.get(&segment.range.last()).ok_or_else(|| {
-            let name = segment.name.display();
-            PortError::new(ErrorKind::Missing, format!("log segment {name} was retired"))
-        })?;
-        Ok(Box::new(Cursor::new(found.bytes.clone())))
-    }
-
-    fn last_xid(&self) -> Xid {
-        self.state.lock().last_xid
     }
 
     fn release(&self, publication: &Publication) -> Result<(), PortError> {

@@ -51,7 +51,9 @@
 
 use std::sync::Arc;
 
-use crate::{ChunkNo, ChunkRange, Ino, InodeState, PortError, Publication, Timestamp, Xid};
+use crate::{
+    ChunkNo, ChunkRange, ErrorKind, Ino, InodeState, PortError, Publication, Timestamp, Xid,
+};
 
 /// Where a run of chunks is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -201,11 +203,37 @@ pub trait MountedSnapshot: Send + Sync {
     fn reader(&self) -> Box<dyn SnapshotReader + '_>;
 }
 
+/// An inode as a snapshot shows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotInode {
+    /// Everything about it but its data.
+    pub state: InodeState,
+    /// One path of it, as [`SnapshotReader::path`] gives it.
+    pub path: Option<Vec<u8>>,
+    /// The first runs of its chunk map, as [`SnapshotReader::chunk_runs`] gives them; what is no
+    /// regular file may have none.
+    pub runs: Vec<ChunkRun>,
+}
+
 /// Reads a mounted snapshot. A walk over many inodes goes in ascending order, and an implementation
 /// makes that cheap: it keeps its place and reads ahead.
 pub trait SnapshotReader: Send {
-    /// Everything about an inode but its data; `None` if it does not exist.
-    fn inode(&mut self, ino: Ino) -> Result<Option<InodeState>, PortError>;
+    /// All about these inodes but their data, with `n_runs_max` runs of each chunk map at most;
+    /// `None` for one that does not exist. There is an answer for each of them, in their order, and
+    /// one that is an error says nothing of the others.
+    fn inodes(
+        &mut self,
+        inodes: &[Ino],
+        n_runs_max: usize,
+    ) -> Vec<Result<Option<SnapshotInode>, PortError>>;
+
+    /// One of them, without its path and its map.
+    fn inode(&mut self, ino: Ino) -> Result<Option<InodeState>, PortError> {
+        let answers = self.inodes(&[ino], 0);
+        let unanswered = || PortError::new(ErrorKind::Failed, format!("no answer for inode {ino}"));
+        let inode = answers.into_iter().next().ok_or_else(unanswered)??;
+        Ok(inode.map(|inode| inode.state))
+    }
 
     /// One path of the inode, without a leading slash, empty for the root; `None` if it has no
     /// name.
@@ -235,32 +263,38 @@ pub trait SnapshotReader: Send {
     ) -> Result<(), PortError>;
 }
 
-/// The live filesystem.
-pub trait MountedInstance: Send + Sync {
-    /// The KVS snapshot of a publication. If it is held no more, because it was released or a crash
-    /// lost it, the present state serves as long as nothing was logged since; after that it is
-    /// `Missing`, and the next publication covers both.
-    fn open_snapshot(
-        &self,
-        publication: &Publication,
-    ) -> Result<Arc<dyn MountedSnapshot>, PortError>;
+/// A place in a file: one of its chunks.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ChunkPlace {
+    /// The inode.
+    pub ino: Ino,
+    /// The chunk.
+    pub chunk: ChunkNo,
+}
 
-    /// Evicts those of the chunks that are resident in exactly this version, and leaves detours.
-    /// What has another version by now is left alone.
-    fn evict_extent(&self, extent: &ResidentExtent) -> Result<EvictOutcome, PortError>;
+impl ChunkPlace {
+    /// The first chunk of a file.
+    pub fn start_of(ino: Ino) -> Self {
+        Self { ino, chunk: ChunkNo::new(0) }
+    }
+}
 
-    /// Gives the space of what was evicted back to the disk, as far as that is worth its cost, in
-    /// steps that fit into what is free; it ends early when `is_stopped` says so.
-    fn reclaim(&self, is_stopped: &dyn Fn() -> bool) -> Result<Reclaimed, PortError>;
-
-    /// The resident runs of one inode's data from `from` on, at most `n_max`; the first one is cut
-    /// there. None for an inode that is gone.
+/// The live filesystem, as far as it can be asked: nothing is changed by it.
+///
+/// Questions about many inodes are asked together. There is an answer for each of them, in their
+/// order, and one that is an error says nothing of the others: of kind `Damaged`, it is of this
+/// inode alone.
+pub trait InstanceView: Send + Sync {
+    /// The resident runs of data from each of these places on, to the end of its file or so many
+    /// that there are `n_max`; the first one is cut at the place. None for an inode that is gone.
     fn resident_extents(
         &self,
-        ino: Ino,
-        from: ChunkNo,
+        from: &[ChunkPlace],
         n_max: usize,
-    ) -> Result<Vec<ResidentExtent>, PortError>;
+    ) -> Vec<Result<Vec<ResidentExtent>, PortError>>;
+
+    /// What a policy may want to know of each of these inodes; `None` for one that is gone.
+    fn eviction_facts(&self, inodes: &[Ino]) -> Vec<Result<Option<EvictionFacts>, PortError>>;
 
     /// Inodes above `after` that have warm data, in order, at most `n_max`.
     fn warm_inodes(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError>;
@@ -269,8 +303,28 @@ pub trait MountedInstance: Send + Sync {
     /// which changed.
     fn inodes_after(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError>;
 
-    /// What a policy may want to know; `None` if the inode is gone.
-    fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError>;
+    /// What is taken up.
+    fn usage(&self) -> Result<Usage, PortError>;
+}
+
+/// The live filesystem.
+pub trait MountedInstance: InstanceView {
+    /// The KVS snapshot of a publication. If it is held no more, because it was released or a crash
+    /// lost it, the present state serves as long as nothing was logged since; after that it is
+    /// `Missing`, and the next publication covers both.
+    fn open_snapshot(
+        &self,
+        publication: &Publication,
+    ) -> Result<Arc<dyn MountedSnapshot>, PortError>;
+
+    /// Evicts, of each of these extents, the chunks that are resident in exactly this version, and
+    /// leaves detours. What has another version by now is left alone. There is an outcome for each,
+    /// in their order; an error of kind `Damaged` is of this extent alone.
+    fn evict_extents(&self, extents: &[ResidentExtent]) -> Vec<Result<EvictOutcome, PortError>>;
+
+    /// Gives the space of what was evicted back to the disk, as far as that is worth its cost, in
+    /// steps that fit into what is free; it ends early when `is_stopped` says so.
+    fn reclaim(&self, is_stopped: &dyn Fn() -> bool) -> Result<Reclaimed, PortError>;
 
     /// Puts back an inode of a lost filesystem: its state, its names, and its chunk map as runs in
     /// order, each a hole, cold or lost; what no run covers was never written. Inodes may come in
@@ -287,9 +341,6 @@ pub trait MountedInstance: Send + Sync {
     fn expect_room(&self, is_expected: bool) {
         let _ = is_expected;
     }
-
-    /// What is taken up.
-    fn usage(&self) -> Result<Usage, PortError>;
 
     /// Asks whether its archive may take so many bytes more on the store's disk, just before it
     /// does: an error of the kind `NoSpace` says that there is no room. A filesystem that keeps no

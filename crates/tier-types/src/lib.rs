@@ -30,11 +30,12 @@ pub use control::{Control, ControlCommand, ControlSession};
 pub use error::{ErrorKind, HasKind, PortError, with_causes};
 pub use ids::{ChunkNo, Epoch, Ino, SnapshotId, Xid};
 pub use instance::{
-    Backlog, ChunkRun, ChunkState, EvictOutcome, EvictionFacts, MountedInstance, MountedSnapshot,
-    Reclaimed, ResidentExtent, SnapshotReader, SpaceUsage, Usage,
+    Backlog, ChunkPlace, ChunkRun, ChunkState, EvictOutcome, EvictionFacts, InstanceView,
+    MountedInstance, MountedSnapshot, Reclaimed, ResidentExtent, SnapshotInode, SnapshotReader,
+    SpaceUsage, Usage,
 };
 pub use instance_layer::InstanceLayer;
-pub use log::{LogService, Publication, PublicationListener, SegmentInfo};
+pub use log::{LogReader, LogService, Publication, PublicationListener, SegmentInfo};
 pub use num::{to_u64, to_usize};
 pub use ranges::{ByteRange, ChunkRange, XidRange};
 pub use recall::{

@@ -53,15 +53,9 @@ pub struct SegmentInfo {
 /// Called with each publication, on the thread that published. Must not block.
 pub type PublicationListener = Box<dyn Fn(&Publication) + Send + Sync>;
 
-/// The log of one filesystem. Published segments are immutable and without gaps.
-pub trait LogService: Send + Sync {
-    /// Takes a KVS snapshot and cuts the log into a segment, atomically. `None` if nothing was
-    /// logged since the last publication. Publishing is itself no operation.
-    fn publish(&self) -> Result<Option<Publication>, PortError>;
-
-    /// Registers a listener for publications to come.
-    fn on_publication(&self, listener: PublicationListener);
-
+/// The log of one filesystem, as far as it can be read: nothing is changed by it. Published segments
+/// are immutable and without gaps.
+pub trait LogReader: Send + Sync {
     /// The published segments that hold any of `range`, in order.
     fn segments(&self, range: XidRange) -> Result<Vec<SegmentInfo>, PortError>;
 
@@ -70,6 +64,16 @@ pub trait LogService: Send + Sync {
 
     /// The last transaction of any kind, published or not.
     fn last_xid(&self) -> Xid;
+}
+
+/// The log of one filesystem.
+pub trait LogService: LogReader {
+    /// Takes a KVS snapshot and cuts the log into a segment, atomically. `None` if nothing was
+    /// logged since the last publication. Publishing is itself no operation.
+    fn publish(&self) -> Result<Option<Publication>, PortError>;
+
+    /// Registers a listener for publications to come.
+    fn on_publication(&self, listener: PublicationListener);
 
     /// Lets go of the KVS snapshot of one publication: it was persisted, or persisting it failed
     /// and the next publication covers it. One that is not held is no error. Snapshots of other

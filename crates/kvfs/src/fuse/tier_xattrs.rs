@@ -75,7 +75,7 @@ pub(super) fn set(
 
 #[cfg(test)]
 mod tests {
-    use tier_types::{ChunkRange, LogService, PortError, SnapshotId, Xid};
+    use tier_types::{ChunkRange, LogReader, PortError, SnapshotId, Xid};
 
     use super::*;
     use crate::testing::{filesystem, name, node};

@@ -283,7 +283,7 @@ fn parse_batch(bytes: &[u8]) -> Option<Batch> {
 #[cfg(test)]
 mod tests {
     use tempfile::TempDir;
-    use tier_types::{FileKind, Ino, LogService, SystemClock};
+    use tier_types::{FileKind, Ino, LogReader, SystemClock};
 
     use super::*;
     use crate::Core;

@@ -23,103 +23,240 @@
 //!   in the archive already.
 //!
 //! Chunk rows and map rows change in one batch, so that a crash leaves either the data or the
-//! detour; a chunk with neither is damage, and read as an error and never as zeros. An extent of very
-//! many chunks goes in several batches, each under the lock and under the same condition. The bytes
-//! of evicted chunks are deleted without being read. The disk gets the space back from [`freed`],
+//! detour; a chunk with neither is damage, and read as an error and never as zeros. A batch takes
+//! extents of many inodes, each once, because a second one would go by what the first one changes;
+//! their locks are held together, for as long as it takes to read their maps and to write the batch.
+//! An extent of very many chunks goes in several batches, each under the lock and under the same
+//! condition. The bytes of evicted chunks are deleted without being read. The disk gets the space back from [`freed`],
 //! and that of small chunks when RocksDB rewrites its files; `reclaim` asks for both.
 //!
 //! [`freed`]: crate::freed
 
-use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, EvictOutcome, Ino, ResidentExtent};
+use std::collections::{BTreeSet, VecDeque};
+
+use tier_types::{
+    ChunkPlace, ChunkRange, ChunkRun, ChunkState, EvictOutcome, Ino, ResidentExtent, to_u64,
+};
 
 use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
 use crate::space::Purpose;
-use crate::tx::MapWindow;
+use crate::store::extents::ChunkExtent;
+use crate::tx::{Draft, MapWindow};
 
 /// Rows and chunks that are evicted in one batch: an extent may have any number of them.
 const N_ROWS_BATCH: u64 = 1024;
 
-/// What became of the first part of an extent.
-struct PartEvicted {
-    bytes: Option<u64>,
-    /// What of the extent is left to be looked at.
+/// Inodes of one batch: an operation on any of them waits until the batch is written.
+const N_INODES_BATCH: usize = 64;
+
+/// Extents that are to be evicted, and what became of each.
+struct Evictions {
+    /// What is left of them, in order.
+    rest: VecDeque<Asked>,
+    outcomes: Vec<Result<EvictOutcome, FsError>>,
+}
+
+/// An extent, or the rest of one.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// The place of its outcome.
+    number: usize,
+    extent: ResidentExtent,
+}
+
+/// What of an extent goes in one batch.
+struct Part {
+    asked: Asked,
+    window: MapWindow,
+    going: Vec<ChunkRun>,
+    file_extents: Vec<ChunkExtent>,
+    bytes: u64,
+}
+
+/// What was found of an extent.
+struct Found {
+    /// None if it is there in no version, or another one.
+    part: Option<Part>,
+    /// What of it is left to be looked at.
     rest: Option<ChunkRange>,
 }
 
-impl Core {
-    /// Evicts those chunks of an extent that are resident in exactly its version.
-    pub(super) fn evict(&self, extent: &ResidentExtent) -> Result<EvictOutcome, FsError> {
-        let mut outcome = EvictOutcome::Skipped;
-        let mut rest = Some(extent.chunks);
-        while let Some(chunks) = rest {
-            let part = self.evict_part(&ResidentExtent { chunks, ..*extent })?;
-            rest = part.rest;
-            if let Some(bytes) = part.bytes {
-                let before = match outcome {
-                    EvictOutcome::Evicted { bytes } => bytes,
-                    EvictOutcome::Skipped => 0,
-                };
-                outcome = EvictOutcome::Evicted { bytes: before + bytes };
-                // Without the lock: the listener may ask for the inode's attributes.
-                self.residency_changed(extent.ino);
-            }
-        }
-        Ok(outcome)
+impl Evictions {
+    fn new(extents: &[ResidentExtent]) -> Self {
+        let asked = extents.iter().enumerate();
+        let rest = asked.map(|(number, extent)| Asked { number, extent: *extent }).collect();
+        Self { rest, outcomes: extents.iter().map(|_| Ok(EvictOutcome::Skipped)).collect() }
     }
 
-    fn evict_part(&self, extent: &ResidentExtent) -> Result<PartEvicted, FsError> {
-        let ResidentExtent { ino, chunks, data_xid } = *extent;
-        let permit = self.admit(Purpose::Reclaim, ROWS_BYTES)?;
-        let _guard = self.locks.lock(&[ino]);
+    /// The next extents, each of another inode.
+    fn next_batch(&mut self) -> Vec<Asked> {
+        let mut inodes = BTreeSet::new();
+        let mut batch = Vec::new();
+        while let Some(next) = self.rest.front()
+            && batch.len() < N_INODES_BATCH
+            && inodes.insert(next.extent.ino)
+        {
+            batch.extend(self.rest.pop_front());
+        }
+        batch
+    }
+
+    fn add_evicted(&mut self, number: usize, bytes: u64) {
+        if let Some(Ok(outcome)) = self.outcomes.get_mut(number) {
+            let before = match outcome {
+                EvictOutcome::Evicted { bytes } => *bytes,
+                EvictOutcome::Skipped => 0,
+            };
+            *outcome = EvictOutcome::Evicted { bytes: before + bytes };
+        }
+    }
+
+    /// The others of its batch, and those behind, are as they would be without it.
+    fn add_damaged(&mut self, number: usize, error: FsError) {
+        if let Some(outcome) = self.outcomes.get_mut(number) {
+            *outcome = Err(error);
+        }
+    }
+
+    /// The end, with an error that is of the filesystem as a whole.
+    fn failed(mut self, number: usize, error: FsError) -> Vec<Result<EvictOutcome, FsError>> {
+        self.outcomes.truncate(number);
+        self.outcomes.push(Err(error));
+        self.outcomes
+    }
+}
+
+impl Asked {
+    /// Whether a run is in the version that was asked for, and resident.
+    fn goes(self) -> impl Fn(&ChunkRun) -> bool + Copy {
+        move |run| run.data_xid == self.extent.data_xid && run.state.is_resident()
+    }
+}
+
+impl Part {
+    fn evict(&self, draft: &mut Draft) {
+        draft.free(&self.file_extents);
+        for run in &self.going {
+            draft.delete_chunks(self.window.ino(), run.chunks, &[]);
+        }
+        self.window.set_state(self.asked.goes(), ChunkState::Cold, draft);
+        self.window.put_sums(draft);
+    }
+}
+
+impl Core {
+    /// Evicts, of each extent, the chunks that are resident in exactly its version. Behind an error
+    /// that is of the filesystem as a whole there are no outcomes.
+    pub(super) fn evict(&self, extents: &[ResidentExtent]) -> Vec<Result<EvictOutcome, FsError>> {
+        let mut evictions = Evictions::new(extents);
+        loop {
+            let batch = evictions.next_batch();
+            let Some(first) = batch.first().map(|asked| asked.number) else { break };
+            if let Err(error) = self.evict_batch(batch, &mut evictions) {
+                return evictions.failed(first, error);
+            }
+        }
+        evictions.outcomes
+    }
+
+    /// Evicts the first parts of some extents, each of another inode.
+    fn evict_batch(&self, batch: Vec<Asked>, evictions: &mut Evictions) -> Result<(), FsError> {
+        let permit = self.admit(Purpose::Reclaim, ROWS_BYTES * to_u64(batch.len()))?;
+        let inodes: Vec<Ino> = batch.iter().map(|asked| asked.extent.ino).collect();
+        let guard = self.locks.lock_all(&inodes);
+        let mut n_rows_left = N_ROWS_BATCH;
+        let mut parts = Vec::new();
+        let mut rest = Vec::new();
+        for asked in batch {
+            let found = match self.find_part(asked, &mut n_rows_left) {
+                Err(error) if error.is_damage() => {
+                    evictions.add_damaged(asked.number, error);
+                    continue;
+                }
+                found => found?,
+            };
+            parts.extend(found.part);
+            let of_rest = |chunks| ResidentExtent { chunks, ..asked.extent };
+            rest.extend(found.rest.map(|chunks| Asked { extent: of_rest(chunks), ..asked }));
+        }
+        // They come before those that follow: their places are.
+        rest.into_iter().rev().for_each(|asked| evictions.rest.push_front(asked));
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let evicted: Vec<_> = parts.iter().map(|part| (part.asked, part.bytes)).collect();
+        // An eviction is no operation: the filesystem's content stays what it is.
+        self.committer.commit(permit, 0, move |draft| {
+            for part in parts {
+                draft.of_one_file(|draft| part.evict(draft));
+            }
+        })?;
+        // Without the locks: the listener may ask for the inode's attributes.
+        drop(guard);
+        for (Asked { number, extent }, bytes) in evicted {
+            let ResidentExtent { ino, chunks, data_xid } = extent;
+            tracing::debug!(%ino, %chunks, xid = %data_xid, bytes, "evicted");
+            evictions.add_evicted(number, bytes);
+            self.residency_changed(ino);
+        }
+        Ok(())
+    }
+
+    /// What of an extent can go within so many rows.
+    fn find_part(&self, asked: Asked, n_rows_left: &mut u64) -> Result<Found, FsError> {
+        let ResidentExtent { ino, chunks, data_xid } = asked.extent;
+        // The next batch has more.
+        if *n_rows_left < 2 {
+            return Ok(Found { part: None, rest: Some(chunks) });
+        }
         let Some(attr) = self.reader().find_attr(ino)? else {
-            return Ok(PartEvicted { bytes: None, rest: None });
+            return Ok(Found { part: None, rest: None });
         };
-        let goes = move |run: &ChunkRun| run.data_xid == data_xid && run.state.is_resident();
         // Those of cut runs as well, which go with it.
         let has_chunks = |run: &ChunkRun| run.state.is_resident();
-        let reach = self.reader().reach(ino, chunks, N_ROWS_BATCH, has_chunks)?;
+        let reach = self.reader().reach(ino, chunks, *n_rows_left, has_chunks)?;
         let rest = ChunkRange::new(reach, chunks.end());
         let chunks = ChunkRange::new(chunks.start(), reach).unwrap_or(chunks);
         let window = MapWindow::load(self.reader(), ino, chunks, self.size_of(&attr))?;
+        let goes = asked.goes();
         let going: Vec<_> = window.runs().iter().filter(|run| goes(run)).copied().collect();
+        *n_rows_left = n_rows_left.saturating_sub(chunks.len().saturating_add(1));
         if going.is_empty() {
             tracing::debug!(%ino, %chunks, xid = %data_xid, "not evicted: another version");
-            return Ok(PartEvicted { bytes: None, rest });
+            return Ok(Found { part: None, rest });
         }
         assert!(going.iter().all(|run| chunks.covers(run.chunks)), "no more than was asked for");
         let len_bytes = |run: &ChunkRun| run.chunks.len_bytes(self.chunk_bytes, attr.size_bytes);
         let bytes = going.iter().map(len_bytes).sum();
-        let reader = self.reader();
-        let extents = going
-            .iter()
-            .map(|run| reader.file_extents(ino, run.chunks))
-            .collect::<Result<Vec<_>, _>>()?
-            .concat();
-        // An eviction is no operation: the filesystem's content stays what it is.
-        self.committer.commit(permit, 0, move |draft| {
-            draft.free(&extents);
-            for run in &going {
-                draft.delete_chunks(ino, run.chunks, &[]);
-            }
-            window.set_state(goes, ChunkState::Cold, draft);
-            window.put_sums(draft);
-        })?;
-        tracing::debug!(%ino, %chunks, xid = %data_xid, bytes, "evicted");
-        Ok(PartEvicted { bytes: Some(bytes), rest })
+        let mut file_extents = Vec::new();
+        for run in &going {
+            file_extents.extend(self.reader().file_extents(ino, run.chunks)?);
+        }
+        let part = Part { asked, window, going, file_extents, bytes };
+        Ok(Found { part: Some(part), rest })
     }
 
-    /// The runs of an inode's data that are in the store, from `from` on, at most `n_max`.
+    /// The runs of data from each of these places on that are in the store, at most `n_max` of
+    /// each.
     pub(super) fn resident(
         &self,
-        ino: Ino,
-        from: ChunkNo,
+        from: &[ChunkPlace],
+        n_max: usize,
+    ) -> Vec<Result<Vec<ResidentExtent>, FsError>> {
+        from.iter().map(|place| self.resident_from(*place, n_max)).collect()
+    }
+
+    fn resident_from(
+        &self,
+        place: ChunkPlace,
         n_max: usize,
     ) -> Result<Vec<ResidentExtent>, FsError> {
+        let ChunkPlace { ino, chunk } = place;
         // Without a lock or a snapshot: an extent that has changed by the time of its eviction
         // costs no more than a skip, because it is evicted only in the version that is listed here.
         let mut extents = Vec::new();
-        for run in self.reader().all_runs(ino, from) {
+        for run in self.reader().all_runs(ino, chunk) {
             let ChunkRun { chunks, state, data_xid } = run?;
             if state.is_resident() {
                 extents.push(ResidentExtent { ino, chunks, data_xid });

@@ -3,36 +3,24 @@
 use std::sync::Arc;
 
 use tier_types::{
-    ChunkNo, ChunkRun, EvictOutcome, EvictionFacts, Ino, InodeState, MountedInstance,
-    MountedSnapshot, PortError, Publication, Reclaimed, ResidentExtent, Usage,
+    ChunkPlace, ChunkRun, EvictOutcome, EvictionFacts, Ino, InodeState, InstanceView,
+    MountedInstance, MountedSnapshot, PortError, Publication, Reclaimed, ResidentExtent, Usage,
 };
 
 use crate::core::Core;
 use crate::space::Purpose;
 
-impl MountedInstance for Core {
-    fn open_snapshot(
-        &self,
-        publication: &Publication,
-    ) -> Result<Arc<dyn MountedSnapshot>, PortError> {
-        Ok(Arc::new(self.snapshot_at(publication)?))
-    }
-
-    fn evict_extent(&self, extent: &ResidentExtent) -> Result<EvictOutcome, PortError> {
-        Ok(self.evict(extent)?)
-    }
-
-    fn reclaim(&self, is_stopped: &dyn Fn() -> bool) -> Result<Reclaimed, PortError> {
-        Ok(self.reclaim_now(is_stopped)?)
-    }
-
+impl InstanceView for Core {
     fn resident_extents(
         &self,
-        ino: Ino,
-        from: ChunkNo,
+        from: &[ChunkPlace],
         n_max: usize,
-    ) -> Result<Vec<ResidentExtent>, PortError> {
-        Ok(self.resident(ino, from, n_max)?)
+    ) -> Vec<Result<Vec<ResidentExtent>, PortError>> {
+        self.resident(from, n_max).into_iter().map(|found| Ok(found?)).collect()
+    }
+
+    fn eviction_facts(&self, inodes: &[Ino]) -> Vec<Result<Option<EvictionFacts>, PortError>> {
+        self.facts(inodes).into_iter().map(|facts| Ok(facts?)).collect()
     }
 
     fn warm_inodes(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
@@ -43,8 +31,34 @@ impl MountedInstance for Core {
         Ok(self.db.reader().listed_inodes(after, n_max)?)
     }
 
-    fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
-        Ok(self.facts(ino)?)
+    fn usage(&self) -> Result<Usage, PortError> {
+        let counters = self.committer.counters();
+        Ok(Usage {
+            physical_bytes: self.db.physical_bytes()?,
+            n_inodes: counters.n_inodes(),
+            resident_bytes: counters.resident_bytes(),
+            cold_bytes: counters.cold_bytes(),
+            lost_bytes: counters.lost_bytes(),
+            space: self.room.usage()?,
+            backlog: self.backlog(),
+        })
+    }
+}
+
+impl MountedInstance for Core {
+    fn open_snapshot(
+        &self,
+        publication: &Publication,
+    ) -> Result<Arc<dyn MountedSnapshot>, PortError> {
+        Ok(Arc::new(self.snapshot_at(publication)?))
+    }
+
+    fn evict_extents(&self, extents: &[ResidentExtent]) -> Vec<Result<EvictOutcome, PortError>> {
+        self.evict(extents).into_iter().map(|outcome| Ok(outcome?)).collect()
+    }
+
+    fn reclaim(&self, is_stopped: &dyn Fn() -> bool) -> Result<Reclaimed, PortError> {
+        Ok(self.reclaim_now(is_stopped)?)
     }
 
     fn restore_inode(
@@ -63,18 +77,5 @@ impl MountedInstance for Core {
 
     fn expect_room(&self, is_expected: bool) {
         self.room.expect(is_expected);
-    }
-
-    fn usage(&self) -> Result<Usage, PortError> {
-        let counters = self.committer.counters();
-        Ok(Usage {
-            physical_bytes: self.db.physical_bytes()?,
-            n_inodes: counters.n_inodes(),
-            resident_bytes: counters.resident_bytes(),
-            cold_bytes: counters.cold_bytes(),
-            lost_bytes: counters.lost_bytes(),
-            space: self.room.usage()?,
-            backlog: self.backlog(),
-        })
     }
 }

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use tier_log::{LogError, LogRecord};
 use tier_types::{
-    Backlog, LogService, PortError, Publication, PublicationListener, SegmentInfo, Xid, XidRange,
+    Backlog, LogReader, LogService, PortError, Publication, PublicationListener, SegmentInfo, Xid,
+    XidRange,
 };
 
 use crate::FsError;
@@ -43,15 +44,7 @@ impl Core {
     }
 }
 
-impl LogService for Core {
-    fn publish(&self) -> Result<Option<Publication>, PortError> {
-        Ok(self.publish_now()?)
-    }
-
-    fn on_publication(&self, listener: PublicationListener) {
-        self.publications.listeners.lock().push(listener);
-    }
-
+impl LogReader for Core {
     fn segments(&self, range: XidRange) -> Result<Vec<SegmentInfo>, PortError> {
         Ok(self.publications.segments.covering(range))
     }
@@ -67,6 +60,16 @@ impl LogService for Core {
 
     fn last_xid(&self) -> Xid {
         self.committer.last_xid()
+    }
+}
+
+impl LogService for Core {
+    fn publish(&self) -> Result<Option<Publication>, PortError> {
+        Ok(self.publish_now()?)
+    }
+
+    fn on_publication(&self, listener: PublicationListener) {
+        self.publications.listeners.lock().push(listener);
     }
 
     fn release(&self, publication: &Publication) -> Result<(), PortError> {

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkRun, ErrorKind, Ino, InodeState, Link, MountedSnapshot, PortError,
-    SnapshotReader, Xid,
+    ChunkNo, ChunkRange, ChunkRun, ErrorKind, FileKind, Ino, InodeState, Link, MountedSnapshot,
+    PortError, SnapshotInode, SnapshotReader, Xid,
 };
 
 use crate::FsError;
@@ -78,6 +78,20 @@ impl<'a> KvfsReader<'a> {
         let xattrs = self.rows.xattrs(ino)?;
         self.first_link = Some((ino, links.first().cloned()));
         Ok(Some(InodeState { attr, links, xattrs }))
+    }
+
+    /// With its path and so many runs of its map.
+    fn read_whole(
+        &mut self,
+        ino: Ino,
+        n_runs_max: usize,
+    ) -> Result<Option<SnapshotInode>, FsError> {
+        let Some(state) = self.read_inode(ino)? else { return Ok(None) };
+        let path = self.path_of(ino)?;
+        let has_data = matches!(state.attr.kind, FileKind::Regular) && n_runs_max > 0;
+        let runs =
+            if has_data { self.rows.runs(ino, ChunkNo::new(0), n_runs_max)? } else { Vec::new() };
+        Ok(Some(SnapshotInode { state, path, runs }))
     }
 
     fn path_of(&mut self, ino: Ino) -> Result<Option<Vec<u8>>, FsError> {
@@ -150,8 +164,13 @@ fn data_error(error: FsError) -> PortError {
 }
 
 impl SnapshotReader for KvfsReader<'_> {
-    fn inode(&mut self, ino: Ino) -> Result<Option<InodeState>, PortError> {
-        Ok(self.read_inode(ino)?)
+    fn inodes(
+        &mut self,
+        inodes: &[Ino],
+        n_runs_max: usize,
+    ) -> Vec<Result<Option<SnapshotInode>, PortError>> {
+        let read = |ino: &Ino| Ok(self.read_whole(*ino, n_runs_max)?);
+        inodes.iter().map(read).collect()
     }
 
     fn path(&mut self, ino: Ino) -> Result<Option<Vec<u8>>, PortError> {

@@ -25,6 +25,8 @@
 //! room; residency listeners are called without any. A closure that fills a draft runs under the
 //! lead, on any thread: it must take no lock but a leaf.
 
+use std::collections::BTreeSet;
+
 use parking_lot::{Mutex, MutexGuard};
 use tier_types::{Ino, to_u64, to_usize};
 
@@ -39,6 +41,13 @@ const N_LOCKED_MAX: usize = 4;
 pub(crate) struct Locks {
     tree: Mutex<()>,
     shards: Vec<Mutex<()>>,
+}
+
+/// Held while many inodes change.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct InodesGuard<'a> {
+    _guards: Vec<MutexGuard<'a, ()>>,
 }
 
 /// Held while inodes change.
@@ -65,7 +74,7 @@ impl Locks {
         assert!(!inodes.is_empty(), "a guard of nothing guards nothing");
         assert!(inodes.len() <= N_LOCKED_MAX, "an operation changes up to {N_LOCKED_MAX} inodes");
         for (shard, ino) in shards.iter_mut().zip(inodes) {
-            *shard = to_usize(ino.get() % to_u64(N_SHARDS));
+            *shard = shard_of(*ino);
         }
         // In one order for all operations, so that no two wait for each other.
         shards.sort_unstable();
@@ -80,6 +89,18 @@ impl Locks {
         }
         InodeGuard { _guards: guards }
     }
+
+    /// Locks any number of inodes.
+    pub(crate) fn lock_all(&self, inodes: &[Ino]) -> InodesGuard<'_> {
+        // A set: in the one order for all operations, and each shard once.
+        let shards: BTreeSet<usize> = inodes.iter().copied().map(shard_of).collect();
+        let guards = shards.into_iter().filter_map(|shard| self.shards.get(shard));
+        InodesGuard { _guards: guards.map(Mutex::lock).collect() }
+    }
+}
+
+fn shard_of(ino: Ino) -> usize {
+    to_usize(ino.get() % to_u64(N_SHARDS))
 }
 
 #[cfg(test)]
@@ -103,5 +124,17 @@ mod tests {
         let _guard = locks.lock(&[Ino::new(1)]);
         assert!(locks.shards[2].try_lock().is_some());
         assert!(locks.shards[1].try_lock().is_none());
+    }
+
+    #[test]
+    fn any_number_of_inodes_is_locked_each_shard_once() {
+        let locks = Locks::new();
+        let inodes: Vec<_> = (0..to_u64(N_SHARDS) + 5).rev().step_by(2).map(Ino::new).collect();
+        let guard = locks.lock_all(&inodes);
+        // The last even numbers share their shards with the first ones.
+        let n_locked = locks.shards.iter().filter(|shard| shard.is_locked()).count();
+        assert_eq!(n_locked, N_SHARDS / 2);
+        drop(guard);
+        assert!(locks.shards.iter().all(|shard| !shard.is_locked()));
     }
 }

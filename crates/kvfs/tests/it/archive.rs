@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kvfs::{Core, Kvfs};
 use parking_lot::Mutex;
 use tempfile::TempDir;
-use tier_testkit::VirtualClock;
+use tier_testkit::{OneByOne, VirtualClock};
 use tier_types::{
-    ChunkNo, ChunkRange, ErrorKind, EvictOutcome, Ino, MountedInstance, Persisted, PortError,
-    Recall, RecallRequest, RecalledExtent, ResidentExtent, SnapshotId, Xid, to_usize,
+    ChunkNo, ChunkRange, ErrorKind, EvictOutcome, Ino, Persisted, PortError, Recall, RecallRequest,
+    RecalledExtent, ResidentExtent, SnapshotId, Xid, to_usize,
 };
 
 use crate::common::{CHUNK, options};
@@ -76,7 +76,7 @@ impl MemoryArchive {
     /// Keeps what of a file is in the store, and says which that is.
     pub(crate) fn keep(&self, fs: &Kvfs, ino: Ino) -> Vec<ResidentExtent> {
         let size = fs.getattr(ino).unwrap().size_bytes;
-        let mut extents = fs.resident_extents(ino, ChunkNo::new(0), usize::MAX).unwrap();
+        let mut extents = fs.resident_of(ino, ChunkNo::new(0), usize::MAX).unwrap();
         extents.retain(|extent| self.keep_extent(fs, extent, size));
         extents
     }
@@ -86,7 +86,7 @@ impl MemoryArchive {
         let ResidentExtent { ino, chunks, data_xid } = *extent;
         let len = to_usize(chunks.len_bytes(CHUNK, size));
         let data = fs.read(ino, chunks.offset_bytes(CHUNK), len).unwrap();
-        if fs.resident_extents(ino, chunks.start(), 1).unwrap() != [*extent] {
+        if fs.resident_of(ino, chunks.start(), 1).unwrap() != [*extent] {
             return false;
         }
         let numbers = chunks.start().get()..;
@@ -104,7 +104,7 @@ impl MemoryArchive {
 
 /// Evicts all of a file, kept or not, and returns the bytes that were evicted.
 pub(crate) fn evict(fs: &Kvfs, ino: Ino) -> u64 {
-    evict_extents(fs, &fs.resident_extents(ino, ChunkNo::new(0), usize::MAX).unwrap())
+    evict_extents(fs, &fs.resident_of(ino, ChunkNo::new(0), usize::MAX).unwrap())
 }
 
 fn evict_extents(fs: &Kvfs, extents: &[ResidentExtent]) -> u64 {

@@ -2,7 +2,7 @@
 
 use kvfs::ops::{Caller, NewFile, SetAttr, XattrMode};
 use kvfs::{FsError, KvfsOptions};
-use tier_types::{FileKind, Ino, LogService, Timestamp, Xattr, Xid};
+use tier_types::{FileKind, Ino, LogReader, LogService, Timestamp, Xattr, Xid};
 
 use crate::common::{CHUNK, create, directory, file, name, node, options};
 use crate::fsck::check;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use tier_testkit::OneByOne;
 
 use kvfs::check::{Finding, FsckReport, Problem};
 use kvfs::ops::XattrMode;
@@ -252,7 +253,7 @@ fn what_lies_in_a_damaged_block_can_be_replaced_cut_evicted_and_removed() {
                 assert_eq!(fs.read(*ino, 0, 999).unwrap(), [0; 700]);
             }
             2 => {
-                for extent in fs.resident_extents(*ino, ChunkNo::new(0), 9).unwrap() {
+                for extent in fs.resident_of(*ino, ChunkNo::new(0), 9).unwrap() {
                     fs.evict_extent(&extent).unwrap();
                 }
                 assert_eq!(fs.resident_bytes(*ino).unwrap(), 0);

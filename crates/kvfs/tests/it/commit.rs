@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tier_types::{Ino, LogService, Xid, XidRange};
+use tier_types::{Ino, LogReader, LogService, Xid, XidRange};
 
 use crate::common::{create, file, name, open};
 use crate::fsck::check;

@@ -4,7 +4,9 @@ use kvfs::ops::{EntryRef, RenameMode, XattrMode};
 use kvfs::{Core, Damage, FsError, Loss};
 use rocksdb::DB;
 use tempfile::TempDir;
-use tier_types::{ErrorKind, FileKind, HasKind, Ino, LogService, MountedInstance, Xid, XidRange};
+use tier_types::{
+    ErrorKind, FileKind, HasKind, Ino, LogReader, LogService, MountedInstance, Xid, XidRange,
+};
 
 use crate::common::{create, directory, file, name, node, open, options, reap_all};
 use crate::fsck::{check, key, tamper};

@@ -1,9 +1,10 @@
 //! Evictions: exactly the version that is named goes, and nothing else.
 
 use kvfs::{FsError, Heat};
+use tier_testkit::OneByOne;
 use tier_types::{
-    ChunkNo, ChunkRange, EvictOutcome, FileKind, Ino, LogService, MountedInstance, ResidentExtent,
-    Timestamp, Xid,
+    ChunkNo, ChunkRange, EvictOutcome, FileKind, Ino, InstanceView, LogReader, LogService,
+    MountedInstance, ResidentExtent, Timestamp, Xid,
 };
 
 use crate::archive::{evict, tiered};
@@ -19,7 +20,7 @@ fn data_of_another_version_is_skipped_whatever_version_that_is() {
     let (_dir, fs, _archive) = tiered();
     let ino = file(&fs, Ino::ROOT, "f");
     fs.write(ino, 0, &[1; 1024]).unwrap();
-    let extents = fs.resident_extents(ino, ChunkNo::new(0), 10).unwrap();
+    let extents = fs.resident_of(ino, ChunkNo::new(0), 10).unwrap();
     let [extent] = extents[..] else { panic!("{extents:?}") };
     for data_xid in [extent.data_xid.get() - 1, extent.data_xid.get() + 1, 0, u64::MAX] {
         let other = ResidentExtent { data_xid: Xid::new(data_xid), ..extent };
@@ -38,7 +39,7 @@ fn only_the_chunks_of_the_named_version_go() {
     let (_dir, fs, archive) = tiered();
     let ino = file(&fs, Ino::ROOT, "f");
     fs.write(ino, 0, &[1; 2048]).unwrap();
-    let extent = fs.resident_extents(ino, ChunkNo::new(0), 10).unwrap()[0];
+    let extent = fs.resident_of(ino, ChunkNo::new(0), 10).unwrap()[0];
     archive.keep(&fs, ino);
     // One chunk changes after it was archived, one becomes a hole.
     fs.write(ino, 512, &[2; 512]).unwrap();
@@ -72,11 +73,11 @@ fn an_inode_that_is_gone_is_skipped() {
     let (_dir, fs, _archive) = tiered();
     let ino = file(&fs, Ino::ROOT, "f");
     fs.write(ino, 0, &[1; 700]).unwrap();
-    let extent = fs.resident_extents(ino, ChunkNo::new(0), 10).unwrap()[0];
+    let extent = fs.resident_of(ino, ChunkNo::new(0), 10).unwrap()[0];
     fs.unlink(Ino::ROOT, &name("f")).unwrap();
     assert_eq!(fs.evict_extent(&extent).unwrap(), EvictOutcome::Skipped);
-    assert_eq!(fs.resident_extents(ino, ChunkNo::new(0), 10).unwrap(), []);
-    assert_eq!(fs.eviction_facts(ino).unwrap(), None);
+    assert_eq!(fs.resident_of(ino, ChunkNo::new(0), 10).unwrap(), []);
+    assert_eq!(fs.facts_of(ino).unwrap(), None);
 }
 
 #[test]
@@ -89,13 +90,13 @@ fn resident_extents_are_told_in_pages() {
     let mut from = ChunkNo::new(0);
     let mut starts = Vec::new();
     loop {
-        let page = fs.resident_extents(ino, from, 2).unwrap();
+        let page = fs.resident_of(ino, from, 2).unwrap();
         let Some(last) = page.last() else { break };
         from = last.chunks.end();
         starts.extend(page.iter().map(|extent| extent.chunks.start().get()));
     }
     assert_eq!(starts, [0, 2, 4, 6, 8]);
-    let within = fs.resident_extents(ino, ChunkNo::new(8), 10).unwrap();
+    let within = fs.resident_of(ino, ChunkNo::new(8), 10).unwrap();
     assert_eq!(within.iter().map(|extent| extent.chunks).collect::<Vec<_>>(), [range(8, 9)]);
 }
 
@@ -138,7 +139,7 @@ fn pins_hold_whatever_lies_below() {
     fs.set_pin(d, true).unwrap();
     assert!(fs.is_pinned(f).unwrap() && fs.is_pinned(d).unwrap());
     assert!(!fs.is_pinned(Ino::ROOT).unwrap());
-    assert!(fs.eviction_facts(f).unwrap().unwrap().pinned);
+    assert!(fs.facts_of(f).unwrap().unwrap().pinned);
     fs.fsync().unwrap();
     drop(fs);
     let fs = open(&dir);
@@ -158,18 +159,18 @@ fn facts_are_of_the_last_use() {
     let (dir, fs) = create();
     let ino = file(&fs, Ino::ROOT, "f");
     fs.write(ino, 0, &[1; 600]).unwrap();
-    let facts = fs.eviction_facts(ino).unwrap().unwrap();
+    let facts = fs.facts_of(ino).unwrap().unwrap();
     assert_eq!((facts.size_bytes, facts.resident_bytes, facts.pinned), (600, 600, false));
     assert_eq!(facts.last_used.seconds, 1_480_000_000);
     let old = Timestamp { seconds: 5, nanos: 0 };
     let set = kvfs::ops::SetAttr { accessed: Some(old), modified: Some(old), ..Default::default() };
     fs.setattr(ino, &set).unwrap();
-    let facts = fs.eviction_facts(ino).unwrap().unwrap();
+    let facts = fs.facts_of(ino).unwrap().unwrap();
     assert!(facts.last_used > old, "it was written just now");
     fs.fsync().unwrap();
     drop(fs);
     // After a restart that is not known any more.
-    assert_eq!(open(&dir).eviction_facts(ino).unwrap().unwrap().last_used, old);
+    assert_eq!(open(&dir).facts_of(ino).unwrap().unwrap().last_used, old);
 }
 
 #[test]

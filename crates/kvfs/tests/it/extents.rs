@@ -10,7 +10,7 @@ use std::sync::Arc;
 use kvfs::{Core, Kvfs, KvfsOptions, NoArchive};
 use proptest::prelude::*;
 use tempfile::TempDir;
-use tier_testkit::VirtualClock;
+use tier_testkit::{OneByOne, VirtualClock};
 use tier_types::{ChunkNo, ChunkRange, Ino, LogService, MountedInstance};
 
 use crate::common::{self, create, file, name};
@@ -120,7 +120,7 @@ fn evicting_gives_back_what_was_evicted_and_rewrites_nothing() {
     let before: Vec<_> =
         extent_files(&dir).iter().map(|path| fs::metadata(path).unwrap()).collect();
     for ino in inos.iter().step_by(5) {
-        for extent in fs.resident_extents(*ino, ChunkNo::new(0), 9).unwrap() {
+        for extent in fs.resident_of(*ino, ChunkNo::new(0), 9).unwrap() {
             fs.evict_extent(&extent).unwrap();
         }
     }

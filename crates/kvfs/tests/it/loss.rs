@@ -9,9 +9,9 @@ use kvfs::ops::XattrMode;
 use kvfs::{Core, FsError, Kvfs, Loss, NoArchive};
 use tempfile::TempDir;
 use tier_log::LogError;
-use tier_testkit::VirtualClock;
+use tier_testkit::{OneByOne, VirtualClock};
 use tier_types::{
-    ChunkNo, ErrorKind, FileKind, HasKind, Ino, LogService, MountedInstance, Xid, XidRange,
+    ChunkNo, ErrorKind, FileKind, HasKind, Ino, LogReader, LogService, Xid, XidRange,
 };
 
 use crate::common::{create, file, name, node, open, options};
@@ -131,7 +131,7 @@ fn an_eviction_that_was_undone_is_noticed() {
     let before = saved(&dir);
     let fs = open(&dir);
     let last = fs.last_xid();
-    for extent in fs.resident_extents(ino, ChunkNo::new(0), 9).unwrap() {
+    for extent in fs.resident_of(ino, ChunkNo::new(0), 9).unwrap() {
         fs.evict_extent(&extent).unwrap();
     }
     fs.fsync().unwrap();
@@ -415,7 +415,7 @@ fn behind_its_archive_a_filesystem_can_be_read_and_not_written() {
     let repaired = fs.repair(&crate::fsck::Everything, &mut |_| {}, &false.into());
     behind(repaired.map(drop));
     assert_eq!(fs.publish().unwrap_err().kind(), ErrorKind::Damaged);
-    assert_eq!(fs.resident_extents(f, ChunkNo::new(0), 9).unwrap().len(), 1);
+    assert_eq!(fs.resident_of(f, ChunkNo::new(0), 9).unwrap().len(), 1);
     assert_eq!(fs.last_xid(), last, "nothing was given out, not even for the unnamed inode");
     assert!(!fs.reap(1000).unwrap(), "nothing is reaped");
     assert!(fs.getattr(unnamed.ino).is_ok());

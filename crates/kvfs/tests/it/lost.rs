@@ -6,11 +6,11 @@ use std::sync::Arc;
 use kvfs::ops::{Blocking, FilePosition};
 use kvfs::{Core, FsError, Heat, Kvfs, NoArchive};
 use tempfile::TempDir;
-use tier_testkit::VirtualClock;
+use tier_testkit::{OneByOne, VirtualClock};
 use tier_types::{
     ByteRange, ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, EvictOutcome, FileAttr,
-    FileKind, FileName, HasKind, Ino, InodeState, Link, LogService, MountedInstance, Persisted,
-    PortError, ResidentExtent, SnapshotId, Xid,
+    FileKind, FileName, HasKind, Ino, InodeState, InstanceView, Link, LogReader, LogService,
+    MountedInstance, Persisted, PortError, ResidentExtent, SnapshotId, Xid,
 };
 
 use crate::common::{CHUNK, name, options};
@@ -136,7 +136,7 @@ fn newer_content_takes_its_place() {
 #[test]
 fn it_is_not_evicted_and_the_next_snapshot_shows_it() {
     let (_dir, fs) = restored();
-    let resident = fs.resident_extents(F, ChunkNo::new(0), 9).unwrap();
+    let resident = fs.resident_of(F, ChunkNo::new(0), 9).unwrap();
     assert_eq!(resident.iter().map(|extent| extent.chunks).collect::<Vec<_>>(), [chunks(0, 1)]);
     let extent = ResidentExtent { ino: F, chunks: chunks(1, 3), data_xid: LOST_XID };
     assert_eq!(fs.evict_extent(&extent).unwrap(), EvictOutcome::Skipped);

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tempfile::TempDir;
 use tier_testkit::VirtualClock;
-use tier_types::{ErrorKind, HasKind, Ino, LogService, Xid};
+use tier_types::{ErrorKind, HasKind, Ino, LogReader, LogService, Xid};
 
 use crate::common::{create, file, name, options};
 use crate::fsck::check;

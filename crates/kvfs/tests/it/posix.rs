@@ -4,7 +4,7 @@ use kvfs::FsError;
 use kvfs::ops::{
     Blocking, EntryRef, FilePosition, NewFile, NewNode, RenameMode, SetAttr, XattrMode,
 };
-use tier_types::{ByteRange, FileAttr, FileKind, Ino, LogService, Timestamp, Xattr};
+use tier_types::{ByteRange, FileAttr, FileKind, Ino, LogReader, Timestamp, Xattr};
 
 use crate::common::{create, directory, file, name, node, open};
 

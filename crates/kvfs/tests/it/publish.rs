@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use tier_types::{ErrorKind, HasKind, Ino, LogService, MountedInstance, Xid, XidRange};
+use tier_types::{ErrorKind, HasKind, Ino, LogReader, LogService, MountedInstance, Xid, XidRange};
 
 use crate::common::{create, file, name, open};
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use kvfs::{FsError, Kvfs};
-use tier_types::{Ino, LogService, MountedInstance, to_usize};
+use tier_types::{Ino, InstanceView, LogService, MountedInstance, to_usize};
 
 use crate::archive::{MemoryArchive, tiered};
 use crate::common::{CHUNK, file, name};

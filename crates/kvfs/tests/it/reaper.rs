@@ -8,9 +8,10 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
 use tempfile::TempDir;
-use tier_testkit::VirtualClock;
+use tier_testkit::{OneByOne, VirtualClock};
 use tier_types::{
-    ChunkNo, ChunkRun, FileKind, Ino, LogService, MountedInstance, ResidentExtent, to_u64, to_usize,
+    ChunkNo, ChunkRun, FileKind, Ino, InstanceView, LogReader, LogService, MountedInstance,
+    ResidentExtent, to_u64, to_usize,
 };
 
 use crate::archive::{MemoryArchive, tiered};
@@ -155,7 +156,7 @@ impl Side {
     }
 
     fn extents(&self) -> Vec<ResidentExtent> {
-        self.fs().resident_extents(self.ino, ChunkNo::new(0), usize::MAX).unwrap()
+        self.fs().resident_of(self.ino, ChunkNo::new(0), usize::MAX).unwrap()
     }
 }
 
@@ -385,7 +386,7 @@ fn rows_read_to_evict(n_runs: u64) -> u64 {
     for number in 0..n_runs {
         fs.read(ino, 2 * number * u64::from(CHUNK), 1).unwrap();
     }
-    let extents = fs.resident_extents(ino, ChunkNo::new(0), usize::MAX).unwrap();
+    let extents = fs.resident_of(ino, ChunkNo::new(0), usize::MAX).unwrap();
     assert_eq!(to_u64(extents.len()), n_runs);
     set_perf_stats(PerfStatsLevel::EnableCount);
     let mut perf = PerfContext::default();

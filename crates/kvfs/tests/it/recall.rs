@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kvfs::ops::{Blocking, SetAttr};
 use kvfs::{FsError, Heat, Kvfs};
 use parking_lot::Mutex;
-use tier_types::{ErrorKind, HasKind, Ino, MountedInstance};
+use tier_types::{ErrorKind, HasKind, Ino, InstanceView};
 
 use crate::archive::{Answer, MemoryArchive, evict, tiered};
 use crate::common::{file, name, open};

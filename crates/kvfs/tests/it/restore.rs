@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tier_testkit::VirtualClock;
 use tier_types::{
     ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, FileAttr, FileKind, Ino, InodeState,
-    Link, LogService, MountedInstance, PortError, Timestamp, Xattr, Xid,
+    InstanceView, Link, LogReader, MountedInstance, PortError, Timestamp, Xattr, Xid,
 };
 
 use crate::common::{CHUNK, name, open, options, reap_all};

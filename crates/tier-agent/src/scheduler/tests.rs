@@ -91,7 +91,7 @@ impl Stages for FakeStages {
         Ok(Some(EvictReport::default()))
     }
 
-    fn evict_dry_run(&self, _: SpaceGoal) -> Result<EvictReport, AgentError> {
+    fn evict_dry_run(&self, _: SpaceGoal, _: &AtomicBool) -> Result<EvictReport, AgentError> {
         unreachable!("a schedule has no dry run")
     }
 }

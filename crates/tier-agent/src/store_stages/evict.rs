@@ -14,10 +14,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tier_evict::{EvictError, EvictReport, EvictRequest, Evicter, PassGoal};
+use tier_evict::{
+    DryRunRequest, EvictError, EvictReport, EvictRequest, EvictScope, Evicter, PassGoal,
+};
 use tier_persist::SnapshotSummary;
-use tier_status::{NullSink, StatusSink};
-use tier_types::{Dropped, ErrorKind, Persisted, PortError, Reclaimed, Xid, with_causes};
+use tier_types::{Dropped, ErrorKind, PortError, Reclaimed, Xid, with_causes};
 
 use super::context::{StageContext, header_of};
 use super::next_snapshot::complete_xid;
@@ -86,8 +87,14 @@ fn pass(
     let instance = context.ports.instance.as_ref();
     let has_fallen = || context.safe_falls.load(Ordering::SeqCst) > 0;
     let is_stopped = || stop.load(Ordering::Relaxed) || has_fallen();
-    let target = Target { safe: &safe, persisted: &persisted, status: &status };
-    let passed = evicter.evict(&request(context, goal, &target, &is_stopped));
+    let passed = evicter.evict(&EvictRequest {
+        scope: scope(context, &safe, goal),
+        log: context.ports.log.as_ref(),
+        instance,
+        persisted: &persisted,
+        status: &status,
+        is_stopped: &is_stopped,
+    });
     drop(passing);
     if passed.is_ok() {
         retire_segments(context, evicter);
@@ -138,6 +145,7 @@ pub(super) fn evict_dry_run(
     context: &StageContext,
     evicter: &Evicter,
     goal: SpaceGoal,
+    stop: &AtomicBool,
 ) -> Result<EvictReport, AgentError> {
     spare::tell(context)?;
     let Dropped { n_objects, bytes } = context.ports.local.would_drop(goal.dropped_bytes_min());
@@ -148,37 +156,23 @@ pub(super) fn evict_dry_run(
         tracing::debug!("nothing is safe, and nothing would be evicted");
         return Ok(dropped);
     };
-    let persisted = context.ports.history.index().persisted_until(safe.snapshot);
-    let target = Target { safe: &safe, persisted: &persisted, status: &NullSink };
-    // A dry run only asks and is not stopped.
-    let report = evicter.dry_run(&request(context, rest, &target, &|| false))?;
+    let report = evicter.dry_run(&DryRunRequest {
+        scope: scope(context, &safe, rest),
+        log: context.ports.log.as_ref(),
+        instance: context.ports.instance.as_ref(),
+        is_stopped: &|| stop.load(Ordering::Relaxed),
+    })?;
     Ok(EvictReport { n_dropped: n_objects, dropped_bytes: bytes, ..report })
 }
 
-/// What a pass goes by.
-struct Target<'a> {
-    safe: &'a SnapshotSummary,
-    persisted: &'a dyn Persisted,
-    status: &'a dyn StatusSink,
-}
-
-fn request<'a>(
-    context: &'a StageContext,
-    goal: PassGoal,
-    target: &Target<'a>,
-    is_stopped: &'a dyn Fn() -> bool,
-) -> EvictRequest<'a> {
-    EvictRequest {
+/// What a pass goes through.
+fn scope(context: &StageContext, safe: &SnapshotSummary, goal: PassGoal) -> EvictScope {
+    EvictScope {
         // A restored filesystem has no segments up to its floor, and asking for them would be a
         // gap.
         first: context.ports.floor.xid.next(),
-        safe: target.safe.last_xid,
-        covered: target.safe.covered,
+        safe: safe.last_xid,
+        covered: safe.covered,
         goal,
-        log: context.ports.log.as_ref(),
-        instance: context.ports.instance.as_ref(),
-        persisted: target.persisted,
-        status: target.status,
-        is_stopped,
     }
 }

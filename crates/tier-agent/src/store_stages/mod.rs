@@ -138,7 +138,7 @@ impl Stages for StoreStages {
         evict::make_room(&self.context, &self.evicter, stop)
     }
 
-    fn evict_dry_run(&self, goal: SpaceGoal) -> Result<EvictReport, AgentError> {
-        evict::evict_dry_run(&self.context, &self.evicter, goal)
+    fn evict_dry_run(&self, goal: SpaceGoal, stop: &AtomicBool) -> Result<EvictReport, AgentError> {
+        evict::evict_dry_run(&self.context, &self.evicter, goal, stop)
     }
 }

@@ -20,8 +20,8 @@ use tier_persist::{
 };
 use tier_status::StatusHeader;
 use tier_types::{
-    ErrorKind, FileUpdate, Ino, LogService, MountedSnapshot, PortError, Publication, SegmentInfo,
-    SnapshotId, Xid, XidRange, with_causes,
+    ErrorKind, FileUpdate, Ino, LogReader, LogService, MountedSnapshot, PortError, Publication,
+    SegmentInfo, SnapshotId, Xid, XidRange, with_causes,
 };
 
 use super::checkpoint;
@@ -205,7 +205,7 @@ struct Input<'a> {
 
 /// The segments with the transactions that earlier parts do not bring.
 fn segments(
-    log: &dyn LogService,
+    log: &dyn LogReader,
     range: XidRange,
     part: Option<PartsSoFar>,
 ) -> Result<impl Iterator<Item = Result<OpenSegment, PortError>> + '_, PortError> {
@@ -223,7 +223,7 @@ type Changes = Box<dyn Iterator<Item = Result<FileUpdate, LogError>> + Send>;
 
 /// What changed in a range: of inodes that earlier parts hold only what changed since those.
 fn net_changes(
-    log: &dyn LogService,
+    log: &dyn LogReader,
     range: XidRange,
     part: Option<PartsSoFar>,
     options: &NetChangesOptions,

@@ -159,7 +159,7 @@ impl Stages for FakeStages {
         Ok(Some(EvictReport::default()))
     }
 
-    fn evict_dry_run(&self, _: SpaceGoal) -> Result<EvictReport, AgentError> {
+    fn evict_dry_run(&self, _: SpaceGoal, _: &AtomicBool) -> Result<EvictReport, AgentError> {
         self.say("dry run".into());
         Ok(EvictReport::default())
     }

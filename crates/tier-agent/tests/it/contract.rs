@@ -7,7 +7,7 @@ use tier_persist::{Fetcher, FetcherOptions};
 use tier_testkit::ArchivedInode;
 use tier_testkit::contract::{check_persisted, check_recall};
 use tier_types::{
-    FileKind, Ino, LogService, MountedInstance, ObjectStore, Publication, Xid, XidRange,
+    FileKind, Ino, LogReader, MountedInstance, ObjectStore, Publication, Xid, XidRange,
 };
 
 use crate::harness::{CHUNK, Harness, file_name, node};

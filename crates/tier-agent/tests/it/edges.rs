@@ -3,7 +3,7 @@
 use kvfs::ops::EntryRef;
 use tier_agent::Task;
 use tier_testkit::Fault;
-use tier_types::{ErrorKind, FileKind, Ino, MountedInstance};
+use tier_types::{ErrorKind, FileKind, Ino, InstanceView};
 
 use crate::harness::{CHUNK, Harness, file_name, node, tree};
 

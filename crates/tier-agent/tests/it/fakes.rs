@@ -13,9 +13,9 @@ use tier_persist::{FilesystemId, History, Keys, PersistOptions, Persister, Write
 use tier_status::Place;
 use tier_testkit::{FakeKvs, FaultyStore, MemoryStore, RecordingSink, VirtualClock};
 use tier_types::{
-    Clock, CloudId, CloudPlace, Epoch, ErrorKind, LogService, ObjectName, ObjectStore, PortError,
-    Publication, PublicationListener, SegmentInfo, StagedObject, StagingStore, StoreLayer, Xid,
-    XidRange,
+    Clock, CloudId, CloudPlace, Epoch, ErrorKind, LogReader, LogService, ObjectName, ObjectStore,
+    PortError, Publication, PublicationListener, SegmentInfo, StagedObject, StagingStore,
+    StoreLayer, Xid, XidRange,
 };
 
 pub(crate) const CHUNK: u32 = 512;
@@ -34,17 +34,7 @@ impl CountingLog {
     }
 }
 
-impl LogService for CountingLog {
-    fn publish(&self) -> Result<Option<Publication>, PortError> {
-        let publication = self.kvs.log().publish()?;
-        self.n_held.fetch_add(i64::from(publication.is_some()), Ordering::Relaxed);
-        Ok(publication)
-    }
-
-    fn on_publication(&self, listener: PublicationListener) {
-        self.kvs.log().on_publication(listener);
-    }
-
+impl LogReader for CountingLog {
     fn segments(&self, range: XidRange) -> Result<Vec<SegmentInfo>, PortError> {
         self.kvs.log().segments(range)
     }
@@ -55,6 +45,18 @@ impl LogService for CountingLog {
 
     fn last_xid(&self) -> Xid {
         self.kvs.log().last_xid()
+    }
+}
+
+impl LogService for CountingLog {
+    fn publish(&self) -> Result<Option<Publication>, PortError> {
+        let publication = self.kvs.log().publish()?;
+        self.n_held.fetch_add(i64::from(publication.is_some()), Ordering::Relaxed);
+        Ok(publication)
+    }
+
+    fn on_publication(&self, listener: PublicationListener) {
+        self.kvs.log().on_publication(listener);
     }
 
     fn release(&self, publication: &Publication) -> Result<(), PortError> {

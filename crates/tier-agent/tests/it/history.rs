@@ -8,7 +8,7 @@ use tier_agent::{SpaceGoal, Stages};
 use tier_index::{Index, IndexOptions};
 use tier_persist::{Archive, Watch};
 use tier_testkit::FakeKvs;
-use tier_types::{ErrorKind, LogService, PortError, Recall, RecallRequest, RecalledExtent};
+use tier_types::{ErrorKind, LogReader, PortError, Recall, RecallRequest, RecalledExtent};
 
 use crate::fakes::{CHUNK, Fakes};
 use crate::harness::dump;

@@ -8,7 +8,7 @@ use tier_agent::{Recaller, RecallerOptions};
 use tier_persist::{Fetcher, FetcherOptions};
 use tier_testkit::MemoryStore;
 use tier_types::{
-    Call, ChunkRange, ErrorKind, FileKind, Ino, LogService, ObjectName, ObjectStore, PortError,
+    Call, ChunkRange, ErrorKind, FileKind, Ino, LogReader, ObjectName, ObjectStore, PortError,
     RangeRead, Recall, RecallRequest, StoreLayer, Xid,
 };
 

@@ -8,7 +8,7 @@ use tier_persist::PersistError;
 use tier_status::{Event, Place, StatusHeader};
 use tier_testkit::Fault;
 use tier_types::{
-    Call, Epoch, ErrorKind, HasKind, LogService, MountedInstance, ObjectStore, SnapshotId, Xid,
+    Call, Epoch, ErrorKind, HasKind, InstanceView, LogReader, ObjectStore, SnapshotId, Xid,
 };
 
 use crate::fakes::{CHUNK, Fakes};
@@ -97,7 +97,7 @@ fn a_snapshot_that_is_not_verified_is_not_evicted_whatever_the_agent_calls_safe(
     let state = fakes.stages.state().unwrap();
     assert_eq!((state.safe_xid, state.to_upload), (Xid::new(0), Some(SnapshotId::new(1))));
     assert_eq!(evict_everything(&fakes), EvictReport::default());
-    let said = fakes.stages.evict_dry_run(SpaceGoal::Everything).unwrap();
+    let said = fakes.stages.evict_dry_run(SpaceGoal::Everything, &AtomicBool::new(false)).unwrap();
     assert_eq!(said, EvictReport::default());
     assert_eq!(resident_bytes(&fakes), u64::from(CHUNK));
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tier_agent::{SpaceGoal, Task};
 use tier_evict::{EvictReport, RetainedCounts};
-use tier_types::{MountedInstance, Reclaimed};
+use tier_types::{InstanceView, Reclaimed};
 
 use crate::args::{EvictArgs, EvictGoal};
 use crate::console::{DamageFound, output};

@@ -10,7 +10,7 @@ use std::io::Write;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tier_log::{LogError, LogRecord, Operation, read_range};
-use tier_types::{LogService, Xid, XidRange};
+use tier_types::{LogReader, Xid, XidRange};
 
 use super::flush;
 use crate::args::LogArgs;

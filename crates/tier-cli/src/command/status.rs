@@ -13,7 +13,7 @@ use kvfs::StatFs;
 use serde_json::{Value, json};
 use tier_agent::{Lane, LaneStatus, SchedulerStatus};
 use tier_status::{Place, SnapshotStatus, Stage, UnreadRange};
-use tier_types::{LogService, MountedInstance, Xid};
+use tier_types::{InstanceView, LogReader, Xid};
 
 use crate::args::StatusArgs;
 use crate::console::{self, output};

@@ -7,7 +7,7 @@ use std::fs;
 use proptest::prelude::*;
 use tier_evict::PassGoal;
 use tier_testkit::FakeKvs;
-use tier_types::{ErrorKind, HasKind, Ino, LogService, Xid, to_u64};
+use tier_types::{ErrorKind, HasKind, Ino, LogReader, LogService, Xid, to_u64};
 
 use crate::fixture::{CHUNK, Fixture, chunk};
 use crate::stub::{RecordingPolicy, StubArchive};

@@ -4,10 +4,13 @@
 use std::fs;
 use std::path::PathBuf;
 
-use tier_evict::{EvictError, EvictPolicy, EvictReport, EvictRequest, Evicter, PassGoal};
+use tier_evict::{
+    DryRunRequest, EvictError, EvictPolicy, EvictReport, EvictRequest, EvictScope, Evicter,
+    PassGoal,
+};
 use tier_status::{Event, StatusSink};
-use tier_testkit::{FakeKvs, RecordingSink};
-use tier_types::{Ino, LogService, MountedInstance, Persisted, Xid};
+use tier_testkit::{FakeKvs, OneByOne, RecordingSink};
+use tier_types::{Ino, LogReader, LogService, Persisted, Xid};
 
 use crate::instance::TestInstance;
 use crate::stub::StoppedClock;
@@ -72,9 +75,17 @@ impl Fixture {
         &self,
         evicter: &Evicter,
         goal: PassGoal,
-        persisted: &dyn Persisted,
     ) -> Result<EvictReport, EvictError> {
-        evicter.dry_run(&self.request(goal, persisted, &self.status))
+        evicter.dry_run(&DryRunRequest {
+            scope: self.scope(goal),
+            log: self.kvs.log(),
+            instance: &self.instance,
+            is_stopped: &|| false,
+        })
+    }
+
+    fn scope(&self, goal: PassGoal) -> EvictScope {
+        EvictScope { first: self.first, safe: self.kvs.log().last_xid(), covered: None, goal }
     }
 
     pub(crate) fn request<'a>(
@@ -84,10 +95,7 @@ impl Fixture {
         status: &'a dyn StatusSink,
     ) -> EvictRequest<'a> {
         EvictRequest {
-            first: self.first,
-            safe: self.kvs.log().last_xid(),
-            covered: None,
-            goal,
+            scope: self.scope(goal),
             log: self.kvs.log(),
             instance: &self.instance,
             persisted,
@@ -105,7 +113,7 @@ impl Fixture {
     }
 
     pub(crate) fn resident_bytes(&self, name: &str) -> u64 {
-        self.kvs.eviction_facts(self.ino(name)).unwrap().unwrap().resident_bytes
+        self.kvs.facts_of(self.ino(name)).unwrap().unwrap().resident_bytes
     }
 
     /// Those of the files that have no resident data.

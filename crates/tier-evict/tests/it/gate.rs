@@ -3,9 +3,7 @@
 
 use tier_evict::{EvictReport, PassGoal};
 use tier_testkit::FakeKvs;
-use tier_types::{
-    ChunkNo, ChunkRange, ErrorKind, HasKind, LogService, ResidentExtent, Xid, to_u64,
-};
+use tier_types::{ChunkNo, ChunkRange, ErrorKind, HasKind, LogReader, ResidentExtent, Xid, to_u64};
 
 use crate::fixture::{CHUNK, Fixture, chunk};
 use crate::stub::{BoundlessArchive, BrokenArchive, RecordingPolicy, StubArchive};

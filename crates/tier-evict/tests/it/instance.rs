@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use parking_lot::Mutex;
-use tier_testkit::FakeKvs;
+use tier_testkit::{FakeKvs, OneByOne};
 use tier_types::{
-    ChunkNo, ErrorKind, EvictOutcome, EvictionFacts, Ino, InstanceLayer, MountedInstance,
+    ChunkPlace, ErrorKind, EvictOutcome, EvictionFacts, Ino, InstanceLayer, MountedInstance,
     PortError, ResidentExtent,
 };
 
@@ -71,23 +71,28 @@ impl InstanceLayer for TestInstance {
         &self.kvs
     }
 
-    fn evict_extent(&self, extent: &ResidentExtent) -> Result<EvictOutcome, PortError> {
-        if let Some(hook) = &self.before_eviction {
-            hook(extent);
-        }
-        self.check(extent.ino, Question::Eviction)?;
-        self.asked.lock().push(*extent);
-        self.kvs.evict_extent(extent)
+    fn evict_extents(&self, extents: &[ResidentExtent]) -> Vec<Result<EvictOutcome, PortError>> {
+        let evict = |extent: &ResidentExtent| {
+            if let Some(hook) = &self.before_eviction {
+                hook(extent);
+            }
+            self.check(extent.ino, Question::Eviction)?;
+            self.asked.lock().push(*extent);
+            self.kvs.evict_extent(extent)
+        };
+        extents.iter().map(evict).collect()
     }
 
     fn resident_extents(
         &self,
-        ino: Ino,
-        from: ChunkNo,
+        from: &[ChunkPlace],
         n_max: usize,
-    ) -> Result<Vec<ResidentExtent>, PortError> {
-        self.check(ino, Question::Extents)?;
-        self.kvs.resident_extents(ino, from, n_max)
+    ) -> Vec<Result<Vec<ResidentExtent>, PortError>> {
+        let of_place = |place: &ChunkPlace| {
+            self.check(place.ino, Question::Extents)?;
+            self.kvs.resident_of(place.ino, place.chunk, n_max)
+        };
+        from.iter().map(of_place).collect()
     }
 
     fn warm_inodes(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
@@ -99,10 +104,13 @@ impl InstanceLayer for TestInstance {
         Ok(above.take(n_max).copied().collect())
     }
 
-    fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
-        self.check(ino, Question::Facts)?;
-        let pinned = self.pinned.lock().contains(&ino);
-        let facts = self.kvs.eviction_facts(ino)?;
-        Ok(facts.map(|facts| EvictionFacts { pinned, ..facts }))
+    fn eviction_facts(&self, inodes: &[Ino]) -> Vec<Result<Option<EvictionFacts>, PortError>> {
+        let facts_of = |ino: &Ino| {
+            self.check(*ino, Question::Facts)?;
+            let pinned = self.pinned.lock().contains(ino);
+            let facts = self.kvs.facts_of(*ino)?;
+            Ok(facts.map(|facts| EvictionFacts { pinned, ..facts }))
+        };
+        inodes.iter().map(facts_of).collect()
     }
 }

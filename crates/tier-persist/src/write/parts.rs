@@ -8,6 +8,9 @@ use crate::error::PersistError;
 use crate::write::pipeline::jobs::JobQueue;
 use crate::write::planner::{Planned, Planner};
 
+/// Updates whose inodes are read together.
+const N_UPDATES_READ: usize = 64;
+
 /// Where a part ends.
 #[derive(Clone, Copy)]
 pub(super) struct PartEnd {
@@ -26,18 +29,23 @@ pub(super) fn plan_all(
     jobs: &mut JobQueue,
 ) -> Result<Planned, PersistError> {
     let mut covered = None;
-    for update in updates {
-        // Once for each inode, each of which is a matter of microseconds here.
-        if stop.load(Ordering::Relaxed) {
-            return Err(PersistError::Cancelled);
+    loop {
+        let page = (&mut *updates).take(N_UPDATES_READ).collect::<Result<Vec<_>, _>>();
+        let page = page.map_err(PersistError::Source)?;
+        if page.is_empty() {
+            return planner.finish(None, jobs);
         }
-        let update = update.map_err(PersistError::Source)?;
-        // Between two inodes, and only if there is another one: otherwise it is complete.
-        if planner.data_bytes() >= end.part_bytes && covered > end.after {
-            return planner.finish(covered, jobs);
+        for update in planner.read(page)? {
+            // Once for each inode, each of which is a matter of microseconds here.
+            if stop.load(Ordering::Relaxed) {
+                return Err(PersistError::Cancelled);
+            }
+            // Between two inodes, and only if there is another one: otherwise it is complete.
+            if planner.data_bytes() >= end.part_bytes && covered > end.after {
+                return planner.finish(covered, jobs);
+            }
+            covered = Some(update.update.ino);
+            planner.add(update, jobs)?;
         }
-        planner.add(&update, jobs)?;
-        covered = Some(update.ino);
     }
-    planner.finish(None, jobs)
 }

@@ -52,7 +52,7 @@ use crate::write::written::Written;
 ///     WriterToken,
 /// };
 /// use tier_status::NullSink;
-/// use tier_testkit::{FakeKvs, MemoryStore};
+/// use tier_testkit::{FakeKvs, MemoryStore, OneByOne};
 /// use tier_types::{
 ///     Change, ChunkNo, ChunkRange, Epoch, FileUpdate, LogService, MountedInstance, RecallRequest,
 ///     SnapshotId, SystemClock,
@@ -98,7 +98,7 @@ use crate::write::written::Written;
 ///
 /// // The data comes back by inode, chunk, and exactly the transaction that wrote it.
 /// let fetcher = Fetcher::new(filesystem, index, keys, vec![store], FetcherOptions::default());
-/// let extent = kvs.resident_extents(ino, ChunkNo::new(0), 1)?.remove(0);
+/// let extent = kvs.resident_of(ino, ChunkNo::new(0), 1)?.remove(0);
 /// let request = RecallRequest { ino, chunks: extent.chunks, data_xid: extent.data_xid };
 /// assert_eq!(fetcher.fetch(&request)?.bytes(), b"world");
 /// # Ok(())

@@ -15,14 +15,14 @@
 
 use tier_status::{Event, StatusSink};
 use tier_types::{
-    Change, ChunkNo, ChunkRange, FileKind, FileUpdate, Ino, InodeState, MountedSnapshot, PortError,
-    SnapshotReader, with_causes,
+    Change, ChunkNo, ChunkRange, ChunkRun, ErrorKind, FileKind, FileUpdate, Ino, InodeState,
+    MountedSnapshot, PortError, SnapshotInode, SnapshotReader, with_causes,
 };
 
 use crate::error::PersistError;
 use crate::format::tarball::member::Member;
 use crate::write::framing::{SortKey, Window};
-use crate::write::limits::{Limits, MemberLimits};
+use crate::write::limits::{Limits, MemberLimits, RUNS_PER_READ};
 use crate::write::member_data::ends_the_attempt;
 use crate::write::pipeline::jobs::JobQueue;
 use crate::write::plan::{self, PartMembers};
@@ -52,6 +52,13 @@ pub(crate) struct Planned {
     pub(crate) unreadable: Vec<Ino>,
     /// The last inode, if there are more.
     pub(crate) covered: Option<Ino>,
+}
+
+/// An update, with what the snapshot shows of its inode.
+pub(crate) struct ShownUpdate {
+    pub(crate) update: FileUpdate,
+    /// Nothing, without a look, of an inode that is gone.
+    shown: Result<Option<SnapshotInode>, PortError>,
 }
 
 /// Why an inode is not in the snapshot: its own fault, while none of its members is handed out, or
@@ -90,22 +97,53 @@ impl<'a> Planner<'a> {
         self.data_bytes
     }
 
+    /// Reads the inodes of some updates, all together.
+    pub(crate) fn read(
+        &mut self,
+        updates: Vec<FileUpdate>,
+    ) -> Result<Vec<ShownUpdate>, PersistError> {
+        let is_there = |update: &&FileUpdate| matches!(update.change, Change::Touched(_));
+        let inodes: Vec<_> = updates.iter().filter(is_there).map(|update| update.ino).collect();
+        let answers = self.reader.inodes(&inodes, RUNS_PER_READ);
+        // They are told apart by their places: with one too few each would be taken for another's.
+        if answers.len() != inodes.len() {
+            let (n_asked, n_answers) = (inodes.len(), answers.len());
+            let message = format!("a snapshot was asked for {n_asked} inodes and gave {n_answers}");
+            return Err(PersistError::Source(PortError::new(ErrorKind::Failed, message)));
+        }
+        let mut answers = answers.into_iter();
+        let show = |update: FileUpdate| {
+            let answer = if is_there(&&update) { answers.next() } else { None };
+            ShownUpdate { update, shown: answer.unwrap_or(Ok(None)) }
+        };
+        Ok(updates.into_iter().map(show).collect())
+    }
+
     /// Plans one inode. Its members are handed out when the window is full, at the latest by
     /// [`finish`](Self::finish).
     pub(crate) fn add(
         &mut self,
-        update: &FileUpdate,
+        ShownUpdate { update, shown }: ShownUpdate,
         jobs: &mut JobQueue,
     ) -> Result<(), PersistError> {
         let n_members = self.window.n_members();
-        let added = match &update.change {
+        let FileUpdate { ino, change } = update;
+        let added = match change {
             // Tombstones have no directory any more, and go first.
             Change::Gone(xid) => {
-                let member = Member { gone: Some(*xid), ..Member::of(update.ino) };
-                let key = SortKey { ino: update.ino, ..SortKey::default() };
+                let member = Member { gone: Some(xid), ..Member::of(ino) };
+                let key = SortKey { ino, ..SortKey::default() };
                 self.put(key, member, jobs).map_err(InodeError::from)
             }
-            Change::Touched(ranges) => self.add_inode(update.ino, ranges, jobs),
+            Change::Touched(ranges) => match shown {
+                Ok(Some(inode)) => self.add_inode(inode, &ranges, jobs),
+                // One that failed in an earlier snapshot may be gone by now.
+                Ok(None) => {
+                    tracing::debug!(%ino, "nothing to persist of an inode that is not there");
+                    Ok(())
+                }
+                Err(error) => Err(InodeError::Inode(error)),
+            },
         };
         // Also if it fails: the report takes those that failed off again.
         self.n_inodes += 1;
@@ -115,11 +153,11 @@ impl<'a> Planner<'a> {
             Err(InodeError::Inode(error)) if !ends_the_attempt(error.kind()) => {
                 // None was handed out: that would have been fatal.
                 self.window.truncate(n_members);
-                let ino = update.ino.get();
-                self.status.report(Event::InodeFailed { ino, error: with_causes(&error) })?;
-                self.failed.push(update.ino);
+                let failed = Event::InodeFailed { ino: ino.get(), error: with_causes(&error) };
+                self.status.report(failed)?;
+                self.failed.push(ino);
                 if error.kind().is_of_object() {
-                    self.unreadable.push(update.ino);
+                    self.unreadable.push(ino);
                 }
                 Ok(())
             }
@@ -141,18 +179,14 @@ impl<'a> Planner<'a> {
 
     fn add_inode(
         &mut self,
-        ino: Ino,
+        inode: SnapshotInode,
         touched: &[ChunkRange],
         jobs: &mut JobQueue,
     ) -> Result<(), InodeError> {
-        // One that failed in an earlier snapshot may be gone by now.
-        let Some(inode) = self.reader.inode(ino).map_err(InodeError::Inode)? else {
-            tracing::debug!(%ino, "nothing to persist of an inode that is not there");
-            return Ok(());
-        };
-        match self.whole(&inode, touched).map_err(InodeError::Inode)? {
-            Some(member) => Ok(self.put(SortKey::of(&inode), member, jobs)?),
-            None => self.add_parts(&inode, touched, jobs),
+        let SnapshotInode { state, path, runs } = inode;
+        match self.whole(&state, path, runs, touched).map_err(InodeError::Inode)? {
+            Some(member) => Ok(self.put(SortKey::of(&state), member, jobs)?),
+            None => self.add_parts(&state, touched, jobs),
         }
     }
 
@@ -160,23 +194,22 @@ impl<'a> Planner<'a> {
     fn whole(
         &mut self,
         inode: &InodeState,
+        path: Option<Vec<u8>>,
+        runs: Vec<ChunkRun>,
         touched: &[ChunkRange],
     ) -> Result<Option<Member>, PortError> {
-        let regular = matches!(inode.attr.kind, FileKind::Regular);
         // The path decides: without one the inode lies under its number, in parts.
-        let Some(path) = plan::member_path(inode, self.reader.path(inode.attr.ino)?) else {
-            return Ok(None);
-        };
-        let mut runs = Vec::new();
-        if regular {
-            let reader = self.reader.as_mut();
-            let first = MapRuns::read(reader, inode.attr.ino, ChunkNo::new(0))?;
+        let Some(path) = plan::member_path(inode, path) else { return Ok(None) };
+        let runs = if matches!(inode.attr.kind, FileKind::Regular) {
+            let first = MapRuns::checked(inode.attr.ino, ChunkNo::new(0), runs)?;
             // So many runs do not fit into one member's header.
             if first.end < ChunkNo::END {
                 return Ok(None);
             }
-            runs = first.runs;
-        }
+            first.runs
+        } else {
+            Vec::new()
+        };
         let Some(mut member) = plan::whole_member(inode, path, &runs, touched, &self.limits) else {
             return Ok(None);
         };

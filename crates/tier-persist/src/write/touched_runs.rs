@@ -23,7 +23,11 @@ impl MapRuns {
         ino: Ino,
         from: ChunkNo,
     ) -> Result<Self, PortError> {
-        let runs = reader.chunk_runs(ino, from, RUNS_PER_READ)?;
+        Self::checked(ino, from, reader.chunk_runs(ino, from, RUNS_PER_READ)?)
+    }
+
+    /// Runs that were read from a chunk on.
+    pub(super) fn checked(ino: Ino, from: ChunkNo, runs: Vec<ChunkRun>) -> Result<Self, PortError> {
         let mut end = from;
         for run in &runs {
             if run.chunks.start() != end {

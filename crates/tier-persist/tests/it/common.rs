@@ -16,9 +16,9 @@ use tier_persist::{
 };
 use tier_testkit::{FakeKvs, RecordingSink, VirtualClock};
 use tier_types::{
-    Call, Change, ChunkRange, Epoch, ErrorKind, FileUpdate, Ino, LogService, MountedInstance,
-    ObjectName, ObjectStore, PortError, Publication, Recall, RecallRequest, RecalledExtent,
-    SnapshotId, Xid, XidRange,
+    Call, Change, ChunkRange, Epoch, ErrorKind, FileUpdate, Ino, LogReader, LogService,
+    MountedInstance, ObjectName, ObjectStore, PortError, Publication, Recall, RecallRequest,
+    RecalledExtent, SnapshotId, Xid, XidRange,
 };
 
 use crate::faulty::{Faults, FaultySnapshot};

@@ -7,8 +7,8 @@ use tier_persist::{
     Archive, Fetcher, FetcherOptions, Keys, PersistError, ScanMode, Watch,
     rebuild_without_manifests,
 };
-use tier_testkit::FakeKvs;
-use tier_types::{Call, ChunkNo, ErrorKind, HasKind, MountedInstance, ObjectStore, RecallRequest};
+use tier_testkit::{FakeKvs, OneByOne};
+use tier_types::{Call, ChunkNo, ErrorKind, HasKind, ObjectStore, RecallRequest};
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, dump, noise};
 
@@ -36,7 +36,7 @@ fn check_everything(fixture: &Fixture, what: &str) -> usize {
     let fetcher = fixture.fetcher();
     for (name, content) in [("a", expected), ("b", vec![3; 3000])] {
         let ino = fixture.kvs.ino(name);
-        for extent in fixture.kvs.resident_extents(ino, ChunkNo::new(0), 100).unwrap() {
+        for extent in fixture.kvs.resident_of(ino, ChunkNo::new(0), 100).unwrap() {
             let (chunks, data_xid) = (extent.chunks, extent.data_xid);
             match fetcher.fetch(&RecallRequest { ino, chunks, data_xid }) {
                 Ok(recalled) => {
@@ -321,7 +321,7 @@ fn check_rebuilt_without_manifests(fixture: &Fixture) {
     let mut n_damaged = 0;
     for n in 0..50 {
         let ino = fixture.kvs.ino(&format!("f{n}"));
-        let extent = fixture.kvs.resident_extents(ino, ChunkNo::new(0), 1).unwrap().remove(0);
+        let extent = fixture.kvs.resident_of(ino, ChunkNo::new(0), 1).unwrap().remove(0);
         let (chunks, data_xid) = (extent.chunks, extent.data_xid);
         match fetcher.fetch(&RecallRequest { ino, chunks, data_xid }) {
             Ok(recalled) => assert!(recalled.bytes() == noise(300, n), "wrong bytes of f{n}"),

@@ -4,10 +4,8 @@
 use tier_index::ExtentContent;
 use tier_persist::{Archive, Keys, LostRange, PersistOptions, PersistReport, ScanMode};
 use tier_status::Event;
-use tier_testkit::FakeKvs;
-use tier_types::{
-    ByteRange, ChunkNo, ChunkRange, ErrorKind, HasKind, MountedInstance, Persisted, to_u64,
-};
+use tier_testkit::{FakeKvs, OneByOne};
+use tier_types::{ByteRange, ChunkNo, ChunkRange, ErrorKind, HasKind, Persisted, to_u64};
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, noise};
 use crate::faulty::Faults;
@@ -38,7 +36,7 @@ fn what_fails_is_an_error_until_it_is_read_and_never_an_older_version() {
         assert_eq!((failed, lost.n_ranges(), unread.n_ranges()), (vec![ino], 0, 0));
 
         // Nothing is known of what is stored: the filesystem has the only copy, and keeps it.
-        let resident = fixture.kvs.resident_extents(ino, ChunkNo::new(0), 10).unwrap();
+        let resident = fixture.kvs.resident_of(ino, ChunkNo::new(0), 10).unwrap();
         let data_xid = resident[0].data_xid;
         let found = fixture.index.find(ino, ChunkNo::new(failing)).unwrap().unwrap();
         assert_eq!((found.content, found.data_xid), (ExtentContent::Lost, data_xid));

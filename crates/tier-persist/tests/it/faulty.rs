@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkRun, ErrorKind, Ino, InodeState, MountedSnapshot, PortError,
+    ChunkNo, ChunkRange, ChunkRun, ErrorKind, Ino, MountedSnapshot, PortError, SnapshotInode,
     SnapshotReader, Xid,
 };
 
@@ -100,12 +100,33 @@ struct FaultyReader<'a> {
     faults: &'a Faults,
 }
 
+impl FaultyReader<'_> {
+    /// Counts a reading of a chunk map; whether it fails.
+    fn map_fails(&self, ino: Ino, from: ChunkNo) -> bool {
+        let fault = self.faults.maps.get(&ino).filter(|fault| fault.from <= from);
+        let Some(fault) = fault else { return false };
+        let mut met = self.faults.met.lock().unwrap();
+        let n = met.maps.entry(ino).or_default();
+        *n += 1;
+        *n > fault.n_before
+    }
+}
+
 impl SnapshotReader for FaultyReader<'_> {
-    fn inode(&mut self, ino: Ino) -> Result<Option<InodeState>, PortError> {
-        if self.faults.inodes.contains(&ino) {
-            return Err(self.faults.error());
+    fn inodes(
+        &mut self,
+        inodes: &[Ino],
+        n_runs_max: usize,
+    ) -> Vec<Result<Option<SnapshotInode>, PortError>> {
+        let mut answers = self.inner.inodes(inodes, n_runs_max);
+        for (ino, answer) in inodes.iter().zip(&mut answers) {
+            if self.faults.inodes.contains(ino)
+                || n_runs_max > 0 && self.map_fails(*ino, ChunkNo::new(0))
+            {
+                *answer = Err(self.faults.error());
+            }
         }
-        self.inner.inode(ino)
+        answers
     }
 
     fn path(&mut self, ino: Ino) -> Result<Option<Vec<u8>>, PortError> {
@@ -118,13 +139,8 @@ impl SnapshotReader for FaultyReader<'_> {
         from: ChunkNo,
         n_max: usize,
     ) -> Result<Vec<ChunkRun>, PortError> {
-        if let Some(fault) = self.faults.maps.get(&ino).filter(|fault| fault.from <= from) {
-            let mut met = self.faults.met.lock().unwrap();
-            let n = met.maps.entry(ino).or_default();
-            *n += 1;
-            if *n > fault.n_before {
-                return Err(self.faults.error());
-            }
+        if self.map_fails(ino, from) {
+            return Err(self.faults.error());
         }
         self.inner.chunk_runs(ino, from, n_max)
     }

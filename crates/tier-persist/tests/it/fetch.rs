@@ -7,10 +7,8 @@ use std::sync::Arc;
 use tier_cloud::DirStore;
 use tier_index::{Contents, Entry, Index, IndexError, IndexOptions, StoredData, TarballId};
 use tier_persist::{Fetcher, FetcherOptions, Keys, PersistError};
-use tier_testkit::FakeKvs;
-use tier_types::{
-    ChunkNo, ChunkRange, ErrorKind, HasKind, Ino, MountedInstance, ObjectStore, RecallRequest, Xid,
-};
+use tier_testkit::{FakeKvs, OneByOne};
+use tier_types::{ChunkNo, ChunkRange, ErrorKind, HasKind, Ino, ObjectStore, RecallRequest, Xid};
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, noise};
 
@@ -177,7 +175,7 @@ fn a_frame_is_continued_where_its_start_was_kept() {
     let fetcher = fetcher(&fixture, Arc::clone(&fixture.index));
     for n in [0, 5, 1, 4] {
         let ino = fixture.kvs.ino(&format!("f{n}"));
-        let extent = fixture.kvs.resident_extents(ino, ChunkNo::new(0), 1).unwrap().remove(0);
+        let extent = fixture.kvs.resident_of(ino, ChunkNo::new(0), 1).unwrap().remove(0);
         let request = RecallRequest { ino, chunks: extent.chunks, data_xid: extent.data_xid };
         assert!(fetcher.fetch(&request).unwrap().bytes() == noise(400, n), "f{n}");
     }

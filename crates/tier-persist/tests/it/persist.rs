@@ -6,8 +6,8 @@ use tier_index::{Index, IndexOptions};
 use tier_persist::{
     Archive, Keys, PersistError, ScanMode, Watch, list_members, rebuild_without_manifests,
 };
-use tier_testkit::FakeKvs;
-use tier_types::{ChunkNo, ChunkRange, ErrorKind, HasKind, MountedInstance, RecallRequest, Xid};
+use tier_testkit::{FakeKvs, OneByOne};
+use tier_types::{ChunkNo, ChunkRange, ErrorKind, HasKind, RecallRequest, Xid};
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, dump, noise};
 use crate::faulty::Faults;
@@ -66,7 +66,7 @@ fn every_extent_is_fetched_with_exactly_its_transaction() {
     let mut expected = noise(20_000, 1);
     expected[4 * 512..5 * 512].fill(9);
     let ino = fixture.kvs.ino("big");
-    let extents = fixture.kvs.resident_extents(ino, ChunkNo::new(0), 100).unwrap();
+    let extents = fixture.kvs.resident_of(ino, ChunkNo::new(0), 100).unwrap();
     assert!(extents.len() >= 3);
     let mut seen = 0;
     for extent in extents {

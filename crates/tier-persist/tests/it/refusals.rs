@@ -12,8 +12,8 @@ use tier_status::NullSink;
 use tier_testkit::{FakeKvs, VirtualClock};
 use tier_types::{
     Call, Change, ChunkNo, ChunkRange, ChunkRun, Epoch, ErrorKind, FileUpdate, HasKind, Ino,
-    InodeState, LogService, MountedInstance, MountedSnapshot, ObjectStore, PortError, SnapshotId,
-    SnapshotReader, Xid,
+    LogService, MountedInstance, MountedSnapshot, ObjectStore, PortError, SnapshotId,
+    SnapshotInode, SnapshotReader, Xid,
 };
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, noise};
@@ -29,6 +29,8 @@ enum Lie {
     ShorterFile,
     /// There is less data than the map says.
     LessData,
+    /// One answer is missing where several inodes were asked for.
+    FewerInodes,
 }
 
 /// A snapshot that contradicts itself about one inode.
@@ -59,13 +61,35 @@ struct LyingReader<'a> {
     lie: Lie,
 }
 
-impl SnapshotReader for LyingReader<'_> {
-    fn inode(&mut self, ino: Ino) -> Result<Option<InodeState>, PortError> {
-        let mut inode = self.inner.inode(ino)?;
-        if let (Some(inode), Lie::ShorterFile, true) = (&mut inode, self.lie, ino == self.about) {
-            inode.attr.size_bytes = 10;
+impl LyingReader<'_> {
+    fn tamper(&self, runs: &mut Vec<ChunkRun>) {
+        match self.lie {
+            Lie::NoMap => runs.clear(),
+            Lie::Gap if runs.len() > 2 => drop(runs.remove(1)),
+            Lie::Gap | Lie::ShorterFile | Lie::LessData | Lie::FewerInodes => {}
         }
-        Ok(inode)
+    }
+}
+
+impl SnapshotReader for LyingReader<'_> {
+    fn inodes(
+        &mut self,
+        inodes: &[Ino],
+        n_runs_max: usize,
+    ) -> Vec<Result<Option<SnapshotInode>, PortError>> {
+        let mut answers = self.inner.inodes(inodes, n_runs_max);
+        for inode in answers.iter_mut().flatten().flatten() {
+            if inode.state.attr.ino == self.about {
+                if matches!(self.lie, Lie::ShorterFile) {
+                    inode.state.attr.size_bytes = 10;
+                }
+                self.tamper(&mut inode.runs);
+            }
+        }
+        if matches!(self.lie, Lie::FewerInodes) {
+            answers.pop();
+        }
+        answers
     }
 
     fn path(&mut self, ino: Ino) -> Result<Option<Vec<u8>>, PortError> {
@@ -79,10 +103,8 @@ impl SnapshotReader for LyingReader<'_> {
         n_max: usize,
     ) -> Result<Vec<ChunkRun>, PortError> {
         let mut runs = self.inner.chunk_runs(ino, from, n_max)?;
-        match self.lie {
-            Lie::NoMap if ino == self.about => runs.clear(),
-            Lie::Gap if ino == self.about && runs.len() > 2 => drop(runs.remove(1)),
-            Lie::NoMap | Lie::Gap | Lie::ShorterFile | Lie::LessData => {}
+        if ino == self.about {
+            self.tamper(&mut runs);
         }
         Ok(runs)
     }
@@ -168,6 +190,21 @@ fn an_inode_of_which_the_snapshot_contradicts_itself_fails_alone() {
         assert!(fine.is_some(), "{lie:?}");
         assert_eq!(fixture.regenerated(tier_persist::ScanMode::Full).unwrap(), fixture.dump());
     }
+}
+
+/// Answers are told apart by their places.
+#[test]
+fn a_snapshot_that_leaves_an_answer_out_is_not_persisted() {
+    let kvs = FakeKvs::new(CHUNK).file("liar", b"liar").file("fine", b"fine");
+    let inos = [kvs.ino("liar"), kvs.ino("fine")];
+    let publication = kvs.log().publish().unwrap().unwrap();
+    let fixture = Fixture::new(kvs.clone(), Keys::generate().unwrap());
+    let inner = kvs.open_snapshot(&publication).unwrap();
+    let mounted = LyingSnapshot { inner, about: inos[0], lie: Lie::FewerInodes };
+    let persister = persister(&fixture, &fixture.index);
+    let error = persist(&persister, &mounted, 1, &inos).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Failed, "{error}");
+    assert_eq!(fixture.index.inode(inos[1]).unwrap(), None, "nothing is committed");
 }
 
 #[test]

@@ -12,10 +12,10 @@ use tier_persist::{
     PersistRequest, Persister, RestoredInodes, ScanMode, Watch, WriterToken,
 };
 use tier_status::NullSink;
-use tier_testkit::{FakeKvs, MemoryStore, VirtualClock};
+use tier_testkit::{FakeKvs, MemoryStore, OneByOne, VirtualClock};
 use tier_types::{
-    ChunkNo, Epoch, ErrorKind, Ino, LogService, MountedInstance, ObjectStore, PersistedPart,
-    ResidentExtent, SnapshotId, persisted_parts, to_u64,
+    ChunkNo, Epoch, ErrorKind, Ino, LogReader, LogService, MountedInstance, ObjectStore,
+    PersistedPart, ResidentExtent, SnapshotId, persisted_parts, to_u64,
 };
 
 use crate::common::{CHUNK, FILESYSTEM, Way, dump, noise, read_log, segments, updates};
@@ -149,7 +149,7 @@ impl Store {
     /// Evicts every chunk of which the archive has exactly this version.
     fn evict(&self, name: &str) {
         let ino = self.kvs.ino(name);
-        for extent in self.kvs.resident_extents(ino, ChunkNo::new(0), usize::MAX).unwrap() {
+        for extent in self.kvs.resident_of(ino, ChunkNo::new(0), usize::MAX).unwrap() {
             let ResidentExtent { chunks, data_xid, .. } = extent;
             for part in persisted_parts(self.index.as_ref(), ino, chunks, data_xid) {
                 let PersistedPart { chunks, is_persisted } = part.unwrap();
@@ -162,7 +162,7 @@ impl Store {
 
     fn is_resident(&self, name: &str, number: u64) -> bool {
         let ino = self.kvs.ino(name);
-        let extents = self.kvs.resident_extents(ino, ChunkNo::new(0), usize::MAX).unwrap();
+        let extents = self.kvs.resident_of(ino, ChunkNo::new(0), usize::MAX).unwrap();
         extents.iter().any(|extent| extent.chunks.contains(ChunkNo::new(number)))
     }
 }

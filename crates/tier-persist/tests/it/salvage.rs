@@ -7,7 +7,7 @@ use tier_cloud::DirStore;
 use tier_index::{Index, IndexOptions};
 use tier_persist::{Archive, Damage, Keys, RestoredInodes, Watch};
 use tier_testkit::FakeKvs;
-use tier_types::{Call, ErrorKind, LogService, ObjectName, ObjectStore, StoredContent};
+use tier_types::{Call, ErrorKind, LogReader, ObjectName, ObjectStore, StoredContent};
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, Way, dump, noise, read_log};
 use crate::faulty::Faults;

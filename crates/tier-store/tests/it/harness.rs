@@ -13,8 +13,8 @@ use tier_store::{
 };
 use tier_testkit::FakeKvs;
 use tier_types::{
-    ErrorKind, LogService, MountedInstance, PortError, Publication, PublicationListener, Recall,
-    RecallRequest, RecalledExtent, SegmentInfo, Xid, XidRange,
+    ErrorKind, LogReader, LogService, MountedInstance, PortError, Publication, PublicationListener,
+    Recall, RecallRequest, RecalledExtent, SegmentInfo, Xid, XidRange,
 };
 
 pub(crate) const CHUNK: u32 = 4096;
@@ -45,15 +45,7 @@ impl Recall for LateRecall {
 /// The log of a filesystem, which lives in it.
 struct LogOf(FakeKvs);
 
-impl LogService for LogOf {
-    fn publish(&self) -> Result<Option<Publication>, PortError> {
-        self.0.log().publish()
-    }
-
-    fn on_publication(&self, listener: PublicationListener) {
-        self.0.log().on_publication(listener);
-    }
-
+impl LogReader for LogOf {
     fn segments(&self, range: XidRange) -> Result<Vec<SegmentInfo>, PortError> {
         self.0.log().segments(range)
     }
@@ -64,6 +56,16 @@ impl LogService for LogOf {
 
     fn last_xid(&self) -> Xid {
         self.0.log().last_xid()
+    }
+}
+
+impl LogService for LogOf {
+    fn publish(&self) -> Result<Option<Publication>, PortError> {
+        self.0.log().publish()
+    }
+
+    fn on_publication(&self, listener: PublicationListener) {
+        self.0.log().on_publication(listener);
     }
 
     fn release(&self, publication: &Publication) -> Result<(), PortError> {

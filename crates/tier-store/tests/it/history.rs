@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tier_types::InstanceView;
 
 use tier_agent::{SpaceGoal, Task};
 use tier_testkit::FakeKvs;
-use tier_types::MountedInstance;
 
 use crate::harness::{CHUNK, LateRecall, Opened, World};
 

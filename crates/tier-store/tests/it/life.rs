@@ -7,7 +7,7 @@ use tier_agent::{SpaceGoal, Task};
 use tier_persist::{ScanMode, Watch};
 use tier_store::{Layout, RebuildOptions, StoreDir, rebuild};
 use tier_testkit::FakeKvs;
-use tier_types::{Call, MountedInstance};
+use tier_types::{Call, InstanceView};
 
 use crate::harness::{CHUNK, World};
 

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::OneByOne;
 use tier_types::{
     ChunkNo, ChunkRange, ChunkRun, Ino, LogService, MountedInstance, MountedSnapshot, PortError,
     Publication, Recall, ResidentExtent, SnapshotId, SnapshotReader, Xid, to_usize,
@@ -98,7 +99,7 @@ impl<F: TestFilesystem> Subject<F> {
     }
 
     pub(super) fn resident(&self, ino: Ino) -> Vec<ResidentExtent> {
-        self.instance().resident_extents(ino, ChunkNo::new(0), usize::MAX).unwrap()
+        self.instance().resident_of(ino, ChunkNo::new(0), usize::MAX).unwrap()
     }
 
     pub(super) fn evict_all(&self, ino: Ino) {

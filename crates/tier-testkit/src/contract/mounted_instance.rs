@@ -7,12 +7,13 @@
 //! evicting, recalling, cutting and removing.
 
 use tier_types::{
-    ChunkNo, ChunkRun, ChunkState, ErrorKind, EvictOutcome, Ino, MountedInstance, ResidentExtent,
-    Usage, Xid, to_u64,
+    ChunkNo, ChunkPlace, ChunkRun, ChunkState, ErrorKind, EvictOutcome, Ino, MountedInstance,
+    ResidentExtent, Usage, Xid, to_u64,
 };
 
 use super::filesystem::{Subject, TestFilesystem, TestFilesystems, all_runs, chunks};
 use super::{mounted_snapshot, restore};
+use crate::OneByOne;
 
 /// Runs the contract of [`MountedInstance`], of the snapshots that it opens and of their readers
 /// on filesystems that the driver makes.
@@ -24,6 +25,7 @@ pub fn check_mounted_instance(filesystems: &impl TestFilesystems) {
     data_that_does_not_come_is_an_error(&Subject::create(filesystems));
     resident_extents_come_in_pages(&Subject::create(filesystems));
     facts_are_of_the_present(&Subject::create(filesystems));
+    answers_about_many_come_in_order(&Subject::create(filesystems));
     usage_adds_up(&Subject::create(filesystems));
     restore::check(filesystems);
 }
@@ -155,7 +157,7 @@ fn resident_extents_come_in_pages<F: TestFilesystem>(subject: &Subject<F>) {
     let all = subject.resident(ino);
     let starts: Vec<_> = all.iter().map(|extent| extent.chunks).collect();
     assert_eq!(starts, [chunks(0, 2), chunks(2, 4), chunks(5, 7), chunks(9, 11)]);
-    let page = |from, n_max| subject.instance().resident_extents(ino, from, n_max).unwrap();
+    let page = |from, n_max| subject.instance().resident_of(ino, from, n_max).unwrap();
     let (mut paged, mut from) = (Vec::new(), ChunkNo::new(0));
     while let Some(extent) = page(from, 1).pop() {
         from = extent.chunks.end();
@@ -174,7 +176,7 @@ fn facts_are_of_the_present<F: TestFilesystem>(subject: &Subject<F>) {
     let Subject { fs, chunk, .. } = subject;
     let bytes = subject.bytes(1, 3, 4);
     let ino = fs.write("a", 0, &bytes);
-    let facts = || subject.instance().eviction_facts(ino).unwrap();
+    let facts = || subject.instance().facts_of(ino).unwrap();
     let first = facts().expect("the inode is there");
     assert_eq!((first.ino, first.pinned), (ino, false));
     assert_eq!((first.size_bytes, first.resident_bytes), (to_u64(bytes.len()), 3 * chunk + 4));
@@ -188,6 +190,59 @@ fn facts_are_of_the_present<F: TestFilesystem>(subject: &Subject<F>) {
     assert!(facts().unwrap().last_used >= first.last_used, "a write is a use");
     fs.remove("a");
     assert_eq!(facts(), None, "the inode is gone");
+}
+
+/// Where many are asked about at once, one that is gone is an answer as well.
+fn answers_about_many_come_in_order<F: TestFilesystem>(subject: &Subject<F>) {
+    let Subject { fs, .. } = subject;
+    let inodes = ["a", "b", "c", "d"].map(|name| fs.write(name, 0, &subject.bytes(2, 1, 7)));
+    let [a, b, c, d] = inodes;
+    fs.remove("b");
+    fs.write("d", 0, &subject.bytes(8, 2, 5));
+    subject.persist(&[a, c, d]);
+    let instance = subject.instance();
+    let asked = [d, b, a, c];
+    let facts: Vec<_> = instance.eviction_facts(&asked).into_iter().map(Result::unwrap).collect();
+    let about: Vec<_> = facts.iter().map(|facts| facts.as_ref().map(|facts| facts.ino)).collect();
+    assert_eq!(about, [Some(d), None, Some(a), Some(c)], "facts come in order");
+    let places = asked.map(ChunkPlace::start_of);
+    let pages: Vec<_> =
+        instance.resident_extents(&places, usize::MAX).into_iter().map(Result::unwrap).collect();
+    let alone = asked.map(|ino| subject.resident(ino));
+    assert_eq!(pages, alone, "pages of extents come in order");
+    let (publication, snapshot) = {
+        fs.write("publish", 0, b"something");
+        subject.publish()
+    };
+    let shown: Vec<_> =
+        snapshot.reader().inodes(&asked, 9).into_iter().map(Result::unwrap).collect();
+    let about: Vec<_> =
+        shown.iter().map(|inode| inode.as_ref().map(|i| i.state.attr.ino)).collect();
+    let sentence = "an answer for each inode, in their order";
+    assert_eq!(about, [Some(d), None, Some(a), Some(c)], "{sentence}");
+    for inode in shown.iter().flatten() {
+        let (ino, mut reader) = (inode.state.attr.ino, snapshot.reader());
+        assert_eq!(inode.path, reader.path(ino).unwrap(), "the path of inode {ino}");
+        let runs = reader.chunk_runs(ino, ChunkNo::new(0), 9).unwrap();
+        assert_eq!(inode.runs, runs, "the runs of inode {ino}");
+    }
+    subject.fs.log().release(&publication).unwrap();
+    let extents: Vec<_> = pages.concat();
+    // The first inode's again at the end: what went is not there a second time.
+    let twice: Vec<_> = extents.iter().chain(extents.first()).copied().collect();
+    let outcomes = instance.evict_extents(&twice).into_iter().map(Result::unwrap);
+    let bytes: Vec<_> = outcomes
+        .map(|outcome| match outcome {
+            EvictOutcome::Evicted { bytes } => bytes,
+            EvictOutcome::Skipped => 0,
+        })
+        .collect();
+    let size_of = |ino| facts.iter().flatten().find(|facts| facts.ino == ino).unwrap().size_bytes;
+    let of_extent = |extent: &ResidentExtent| {
+        extent.chunks.len_bytes(snapshot.chunk_bytes(), size_of(extent.ino))
+    };
+    let expected: Vec<_> = extents.iter().map(of_extent).chain([0]).collect();
+    assert_eq!(bytes, expected, "an outcome for each extent, in their order");
 }
 
 fn usage_adds_up<F: TestFilesystem>(subject: &Subject<F>) {

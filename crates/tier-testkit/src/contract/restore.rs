@@ -14,6 +14,7 @@ use tier_types::{
 };
 
 use super::filesystem::{Subject, TestFilesystem, TestFilesystems, all_runs, chunks};
+use crate::OneByOne;
 
 /// Everything of a filesystem that a restore puts back.
 struct Lost {
@@ -140,11 +141,11 @@ fn what_cannot_be_restored_is_refused(filesystems: &impl TestFilesystems) {
             let refused = instance.restore_inode(&state, &mut runs.into_iter().map(Ok));
             refused.expect_err("runs are in order, and none is resident");
         }
-        assert_eq!(instance.eviction_facts(ino).unwrap(), None, "a broken one is not there");
+        assert_eq!(instance.facts_of(ino).unwrap(), None, "a broken one is not there");
         lost.restore(instance);
         let (state, runs) = &lost.inodes[0];
         let again = instance.restore_inode(state, &mut runs.iter().map(|run| Ok(*run)));
         again.expect_err("an inode is put back once");
-        assert!(instance.eviction_facts(ino).unwrap().is_some(), "the first one stays");
+        assert!(instance.facts_of(ino).unwrap().is_some(), "the first one stays");
     });
 }

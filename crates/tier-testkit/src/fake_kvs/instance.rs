@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, EvictOutcome, EvictionFacts, Ino,
-    InodeState, MountedInstance, MountedSnapshot, PortError, Publication, Reclaimed,
-    ResidentExtent, Usage, to_u64,
+    ChunkNo, ChunkPlace, ChunkRange, ChunkRun, ChunkState, ErrorKind, EvictOutcome, EvictionFacts,
+    Ino, InodeState, InstanceView, MountedInstance, MountedSnapshot, PortError, Publication,
+    Reclaimed, ResidentExtent, Usage, to_u64,
 };
 
 use super::chunk_map::{ChunkMap, RunState};
@@ -16,6 +16,69 @@ use super::{FakeKvs, Inodes};
 
 fn is_resident(run: &ChunkRun) -> bool {
     run.state.is_resident()
+}
+
+impl InstanceView for FakeKvs {
+    fn resident_extents(
+        &self,
+        from: &[ChunkPlace],
+        n_max: usize,
+    ) -> Vec<Result<Vec<ResidentExtent>, PortError>> {
+        let inodes = self.shared.inodes.lock();
+        let of_place = |&ChunkPlace { ino, chunk }: &ChunkPlace| {
+            let inode = inodes.get(&ino).zip(ChunkRange::from(chunk));
+            let runs = inode.map(|(inode, rest)| inode.map.runs(rest)).unwrap_or_default();
+            let extent =
+                |run: ChunkRun| ResidentExtent { ino, chunks: run.chunks, data_xid: run.data_xid };
+            Ok(runs.into_iter().filter(is_resident).take(n_max).map(extent).collect())
+        };
+        from.iter().map(of_place).collect()
+    }
+
+    fn eviction_facts(&self, asked: &[Ino]) -> Vec<Result<Option<EvictionFacts>, PortError>> {
+        let inodes = self.shared.inodes.lock();
+        let of_inode = |&ino: &Ino| {
+            Ok(inodes.get(&ino).map(|inode| EvictionFacts {
+                ino,
+                size_bytes: inode.size_bytes(),
+                resident_bytes: inode.bytes_of(is_resident),
+                last_used: inode.state.attr.modified,
+                pinned: false,
+            }))
+        };
+        asked.iter().map(of_inode).collect()
+    }
+
+    fn warm_inodes(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
+        let inodes = self.shared.inodes.lock();
+        let warm = |inode: &FakeInode| {
+            inode.map.runs(ChunkRange::ALL).iter().any(|run| run.state == ChunkState::Warm)
+        };
+        let found = inodes.range(after.next()..).filter(|(_, inode)| warm(inode));
+        Ok(found.map(|(ino, _)| *ino).take(n_max).collect())
+    }
+
+    fn inodes_after(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
+        let inodes = self.shared.inodes.lock();
+        Ok(inodes.range(after.next()..).map(|(ino, _)| *ino).take(n_max).collect())
+    }
+
+    fn usage(&self) -> Result<Usage, PortError> {
+        let inodes = self.shared.inodes.lock();
+        let sum = |counts: fn(&ChunkRun) -> bool| -> u64 {
+            inodes.values().map(|inode| inode.bytes_of(counts)).sum()
+        };
+        let resident_bytes = sum(is_resident);
+        Ok(Usage {
+            physical_bytes: resident_bytes,
+            n_inodes: to_u64(inodes.len()),
+            resident_bytes,
+            cold_bytes: sum(|run| run.state == ChunkState::Cold),
+            lost_bytes: sum(|run| run.state == ChunkState::Lost),
+            // It has no limit, and keeps no account of what was done.
+            ..Usage::default()
+        })
+    }
 }
 
 impl MountedInstance for FakeKvs {
@@ -36,54 +99,18 @@ impl MountedInstance for FakeKvs {
         Ok(Arc::new(FakeSnapshot { inodes, xid, chunk_bytes: self.shared.chunk_bytes }))
     }
 
-    fn evict_extent(&self, extent: &ResidentExtent) -> Result<EvictOutcome, PortError> {
+    fn evict_extents(&self, extents: &[ResidentExtent]) -> Vec<Result<EvictOutcome, PortError>> {
         let mut inodes = self.shared.inodes.lock();
-        let Some(inode) = inodes.get_mut(&extent.ino) else { return Ok(EvictOutcome::Skipped) };
-        let bytes = inode.evict(extent.chunks, extent.data_xid);
-        Ok(if bytes > 0 { EvictOutcome::Evicted { bytes } } else { EvictOutcome::Skipped })
+        let evict = |extent: &ResidentExtent| {
+            let inode = inodes.get_mut(&extent.ino);
+            let bytes = inode.map_or(0, |inode| inode.evict(extent.chunks, extent.data_xid));
+            Ok(if bytes > 0 { EvictOutcome::Evicted { bytes } } else { EvictOutcome::Skipped })
+        };
+        extents.iter().map(evict).collect()
     }
 
     fn reclaim(&self, _: &dyn Fn() -> bool) -> Result<Reclaimed, PortError> {
         Ok(Reclaimed::default())
-    }
-
-    fn resident_extents(
-        &self,
-        ino: Ino,
-        from: ChunkNo,
-        n_max: usize,
-    ) -> Result<Vec<ResidentExtent>, PortError> {
-        let inodes = self.shared.inodes.lock();
-        let inode = inodes.get(&ino).zip(ChunkRange::from(from));
-        let runs = inode.map(|(inode, rest)| inode.map.runs(rest)).unwrap_or_default();
-        let extent =
-            |run: ChunkRun| ResidentExtent { ino, chunks: run.chunks, data_xid: run.data_xid };
-        Ok(runs.into_iter().filter(is_resident).take(n_max).map(extent).collect())
-    }
-
-    fn warm_inodes(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
-        let inodes = self.shared.inodes.lock();
-        let warm = |inode: &FakeInode| {
-            inode.map.runs(ChunkRange::ALL).iter().any(|run| run.state == ChunkState::Warm)
-        };
-        let found = inodes.range(after.next()..).filter(|(_, inode)| warm(inode));
-        Ok(found.map(|(ino, _)| *ino).take(n_max).collect())
-    }
-
-    fn inodes_after(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
-        let inodes = self.shared.inodes.lock();
-        Ok(inodes.range(after.next()..).map(|(ino, _)| *ino).take(n_max).collect())
-    }
-
-    fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
-        let inodes = self.shared.inodes.lock();
-        Ok(inodes.get(&ino).map(|inode| EvictionFacts {
-            ino,
-            size_bytes: inode.size_bytes(),
-            resident_bytes: inode.bytes_of(is_resident),
-            last_used: inode.state.attr.modified,
-            pinned: false,
-        }))
     }
 
     fn restore_inode(
@@ -113,22 +140,5 @@ impl MountedInstance for FakeKvs {
         }
         inodes.insert(ino, restored);
         Ok(())
-    }
-
-    fn usage(&self) -> Result<Usage, PortError> {
-        let inodes = self.shared.inodes.lock();
-        let sum = |counts: fn(&ChunkRun) -> bool| -> u64 {
-            inodes.values().map(|inode| inode.bytes_of(counts)).sum()
-        };
-        let resident_bytes = sum(is_resident);
-        Ok(Usage {
-            physical_bytes: resident_bytes,
-            n_inodes: to_u64(inodes.len()),
-            resident_bytes,
-            cold_bytes: sum(|run| run.state == ChunkState::Cold),
-            lost_bytes: sum(|run| run.state == ChunkState::Lost),
-            // It has no limit, and keeps no account of what was done.
-            ..Usage::default()
-        })
     }
 }

@@ -36,7 +36,7 @@ use inode::FakeInode;
 /// ```
 /// use std::sync::Arc;
 ///
-/// use tier_testkit::{FakeArchive, FakeKvs};
+/// use tier_testkit::{FakeArchive, FakeKvs, OneByOne};
 /// use tier_types::{ChunkNo, Ino, LogService, MountedInstance, SnapshotId};
 ///
 /// let archive = Arc::new(FakeArchive::default());
@@ -46,7 +46,7 @@ use inode::FakeInode;
 /// let publication = kvs.log().publish()?.expect("the file was logged");
 /// let snapshot = kvs.open_snapshot(&publication)?;
 /// archive.persist(snapshot.as_ref(), SnapshotId::new(1), &[kvs.ino("hello")])?;
-/// for extent in kvs.resident_extents(kvs.ino("hello"), ChunkNo::new(0), 10)? {
+/// for extent in kvs.resident_of(kvs.ino("hello"), ChunkNo::new(0), 10)? {
 ///     kvs.evict_extent(&extent)?;
 /// }
 /// assert_eq!(kvs.usage()?.resident_bytes, 0);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkRun, Ino, InodeState, MountedSnapshot, PortError, SnapshotReader, Xid,
+    ChunkNo, ChunkRange, ChunkRun, Ino, MountedSnapshot, PortError, SnapshotInode, SnapshotReader,
+    Xid,
 };
 
 use super::{Inodes, gone};
@@ -29,8 +30,17 @@ impl MountedSnapshot for FakeSnapshot {
 }
 
 impl SnapshotReader for &FakeSnapshot {
-    fn inode(&mut self, ino: Ino) -> Result<Option<InodeState>, PortError> {
-        Ok(self.inodes.get(&ino).map(|inode| inode.state.clone()))
+    fn inodes(
+        &mut self,
+        inodes: &[Ino],
+        n_runs_max: usize,
+    ) -> Vec<Result<Option<SnapshotInode>, PortError>> {
+        let mut read = |ino: &Ino| {
+            let Some(inode) = self.inodes.get(ino) else { return Ok(None) };
+            let runs = self.chunk_runs(*ino, ChunkNo::new(0), n_runs_max)?;
+            Ok(Some(SnapshotInode { state: inode.state.clone(), path: self.path(*ino)?, runs }))
+        };
+        inodes.iter().map(&mut read).collect()
     }
 
     fn path(&mut self, ino: Ino) -> Result<Option<Vec<u8>>, PortError> {

@@ -4,14 +4,15 @@ use std::io::Read;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tier_testkit::FakeKvs;
 use tier_testkit::contract::{
     TestFilesystem, TestFilesystems, check_log_service, check_mounted_instance,
 };
+use tier_testkit::{FakeKvs, OneByOne};
 use tier_types::{
     ChunkNo, ChunkRange, ChunkRun, EvictOutcome, EvictionFacts, Ino, InodeState, InstanceLayer,
-    LogService, MountedInstance, MountedSnapshot, PortError, Publication, PublicationListener,
-    Recall, ResidentExtent, SegmentInfo, SnapshotReader, Xid, XidRange,
+    InstanceView, LogReader, LogService, MountedInstance, MountedSnapshot, PortError, Publication,
+    PublicationListener, Recall, ResidentExtent, SegmentInfo, SnapshotInode, SnapshotReader, Xid,
+    XidRange,
 };
 
 use crate::assert_finds;
@@ -32,6 +33,8 @@ enum Fault {
     KeepsHalfARestore,
     PublishesOneLess,
     RetiresAll,
+    MixesUpOutcomes,
+    LeavesOutTheGone,
 }
 
 /// The fake filesystem, but for one fault.
@@ -47,6 +50,20 @@ impl Broken {
     }
 }
 
+impl LogReader for Broken {
+    fn segments(&self, range: XidRange) -> Result<Vec<SegmentInfo>, PortError> {
+        self.kvs.log().segments(range)
+    }
+
+    fn open_segment(&self, segment: &SegmentInfo) -> Result<Box<dyn Read + Send>, PortError> {
+        self.kvs.log().open_segment(segment)
+    }
+
+    fn last_xid(&self) -> Xid {
+        self.kvs.log().last_xid()
+    }
+}
+
 impl LogService for Broken {
     fn publish(&self) -> Result<Option<Publication>, PortError> {
         let Some(publication) = self.kvs.log().publish()? else { return Ok(None) };
@@ -59,18 +76,6 @@ impl LogService for Broken {
 
     fn on_publication(&self, listener: PublicationListener) {
         self.kvs.log().on_publication(listener);
-    }
-
-    fn segments(&self, range: XidRange) -> Result<Vec<SegmentInfo>, PortError> {
-        self.kvs.log().segments(range)
-    }
-
-    fn open_segment(&self, segment: &SegmentInfo) -> Result<Box<dyn Read + Send>, PortError> {
-        self.kvs.log().open_segment(segment)
-    }
-
-    fn last_xid(&self) -> Xid {
-        self.kvs.log().last_xid()
     }
 
     fn release(&self, publication: &Publication) -> Result<(), PortError> {
@@ -114,8 +119,16 @@ struct BrokenReader<'a> {
 }
 
 impl SnapshotReader for BrokenReader<'_> {
-    fn inode(&mut self, ino: Ino) -> Result<Option<InodeState>, PortError> {
-        self.inner.inode(ino)
+    fn inodes(
+        &mut self,
+        inodes: &[Ino],
+        n_runs_max: usize,
+    ) -> Vec<Result<Option<SnapshotInode>, PortError>> {
+        let mut answers = self.inner.inodes(inodes, n_runs_max);
+        if self.fault == Fault::LeavesOutTheGone && inodes.len() > 1 {
+            answers.retain(|answer| matches!(answer, Ok(Some(_))));
+        }
+        answers
     }
 
     fn path(&mut self, ino: Ino) -> Result<Option<Vec<u8>>, PortError> {
@@ -162,14 +175,21 @@ impl InstanceLayer for Broken {
         Ok(Arc::new(BrokenSnapshot { inner, fault: self.fault }))
     }
 
-    fn evict_extent(&self, extent: &ResidentExtent) -> Result<EvictOutcome, PortError> {
-        let there = self.kvs.resident_extents(extent.ino, extent.chunks.start(), usize::MAX)?;
-        if self.fault == Fault::EvictsAllOrNothing && !there.contains(extent) {
-            return Ok(EvictOutcome::Skipped);
+    fn evict_extents(&self, extents: &[ResidentExtent]) -> Vec<Result<EvictOutcome, PortError>> {
+        let evict = |extent: &ResidentExtent| {
+            let there = self.kvs.resident_of(extent.ino, extent.chunks.start(), usize::MAX)?;
+            if self.fault == Fault::EvictsAllOrNothing && !there.contains(extent) {
+                return Ok(EvictOutcome::Skipped);
+            }
+            let any = there.first().filter(|_| self.fault == Fault::EvictsAnyVersion);
+            let data_xid = any.map_or(extent.data_xid, |there| there.data_xid);
+            self.kvs.evict_extent(&ResidentExtent { data_xid, ..*extent })
+        };
+        let mut outcomes: Vec<_> = extents.iter().map(evict).collect();
+        if self.fault == Fault::MixesUpOutcomes {
+            outcomes.reverse();
         }
-        let any = there.first().filter(|_| self.fault == Fault::EvictsAnyVersion);
-        let data_xid = any.map_or(extent.data_xid, |there| there.data_xid);
-        self.kvs.evict_extent(&ResidentExtent { data_xid, ..*extent })
+        outcomes
     }
 
     fn warm_inodes(&self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
@@ -180,16 +200,19 @@ impl InstanceLayer for Broken {
         Ok(inos)
     }
 
-    fn eviction_facts(&self, ino: Ino) -> Result<Option<EvictionFacts>, PortError> {
-        let facts = self.kvs.eviction_facts(ino)?;
-        let gone = EvictionFacts {
-            ino,
-            size_bytes: 0,
-            resident_bytes: 0,
-            last_used: tier_types::Timestamp::default(),
-            pinned: false,
+    fn eviction_facts(&self, inodes: &[Ino]) -> Vec<Result<Option<EvictionFacts>, PortError>> {
+        let facts_of = |ino: &Ino| {
+            let gone = EvictionFacts {
+                ino: *ino,
+                size_bytes: 0,
+                resident_bytes: 0,
+                last_used: tier_types::Timestamp::default(),
+                pinned: false,
+            };
+            let knows_the_gone = self.fault == Fault::KnowsFactsOfTheGone;
+            Ok(self.kvs.facts_of(*ino)?.or_else(|| knows_the_gone.then_some(gone)))
         };
-        Ok(facts.or_else(|| (self.fault == Fault::KnowsFactsOfTheGone).then_some(gone)))
+        inodes.iter().map(facts_of).collect()
     }
 
     fn restore_inode(
@@ -264,6 +287,8 @@ fn a_broken_instance_is_found() {
         (Fault::WarmOutOfOrder, "in order"),
         (Fault::KnowsFactsOfTheGone, "the inode is gone"),
         (Fault::KeepsHalfARestore, "a broken one is not there"),
+        (Fault::MixesUpOutcomes, "an outcome for each extent, in their order"),
+        (Fault::LeavesOutTheGone, "an answer for each inode, in their order"),
     ] {
         assert_finds(sentence, || check_mounted_instance(&fault));
     }

@@ -5,14 +5,12 @@ mod world;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tier_types::{
-    ByteRange, ChunkNo, ErrorKind, FileKind, Ino, LogService, MountedInstance, Timestamp,
-};
+use tier_types::{ByteRange, ErrorKind, FileKind, Ino, LogService, MountedInstance, Timestamp};
 
 use super::*;
 use crate::Kvfs;
 use crate::ops::{Blocking, EntryRef, FilePosition, RenameMode, SetAttr, XattrMode};
-use crate::testing::{name, node};
+use crate::testing::{evict, name, node};
 use world::{MB, World};
 
 type Operation<'a> = (&'static str, Box<dyn Fn() -> Result<(), FsError> + 'a>);
@@ -81,9 +79,7 @@ fn populate(world: &World) -> Ino {
     fs.create_node(Ino::ROOT, &name("directory"), &node(FileKind::Directory)).unwrap();
     let cold = world.file("cold");
     fs.write(cold, 0, &[7; 1024]).unwrap();
-    for extent in fs.resident_extents(cold, ChunkNo::new(0), 10).unwrap() {
-        fs.evict_extent(&extent).unwrap();
-    }
+    evict(fs, cold);
     fs.set_pin(cold, true).unwrap();
     ino
 }
@@ -166,10 +162,7 @@ fn what_makes_room_goes_on_without_a_reserve() {
     let handle = fs.open_handle(orphan).unwrap();
     fs.unlink(Ino::ROOT, &name("orphan")).unwrap();
     world.set_left(2 * MB);
-    let extents = fs.resident_extents(evicted, ChunkNo::new(0), 10).unwrap();
-    for extent in extents {
-        fs.evict_extent(&extent).unwrap();
-    }
+    evict(fs, evicted);
     assert_eq!(fs.resident_bytes(evicted).unwrap(), 0);
     drop(handle);
     assert!(matches!(fs.getattr(orphan), Err(FsError::NotFound)));
@@ -342,9 +335,7 @@ fn run(world: &World, files: &BTreeMap<u8, Ino>, step: &Step) -> (bool, Result<(
         Step::Evict { file } => (
             false,
             of(file).map_or(Ok(()), |ino| {
-                for extent in fs.resident_extents(ino, ChunkNo::new(0), 1000).unwrap() {
-                    fs.evict_extent(&extent).unwrap();
-                }
+                evict(fs, ino);
                 Ok(())
             }),
         ),

@@ -89,6 +89,14 @@ impl Draft {
         }
     }
 
+    /// Has `fill` write what concerns one file: it finds no counts but those that it makes, which
+    /// are added to the others.
+    pub(crate) fn of_one_file(&mut self, fill: impl FnOnce(&mut Self)) {
+        let others = std::mem::take(&mut self.counters);
+        fill(self);
+        self.counters.add(&others);
+    }
+
     /// Operations that were logged so far.
     pub(crate) fn n_operations(&self) -> u64 {
         to_u64(self.operations.len())

@@ -25,7 +25,7 @@ use tier_agent::{SpaceGoal, Task};
 use tier_index::Index;
 use tier_persist::{PersistReport, ScanMode, Watch};
 use tier_store::{Config, FreshIndex, Layout, RebuildOptions, RestoreReport};
-use tier_types::{FileAttr, FileKind, MountedInstance, Usage, to_u64};
+use tier_types::{FileAttr, FileKind, InstanceView, Usage, to_u64};
 
 use self::compare::{Compared, Comparison};
 use self::numbers::{FirstByte, Numbers};
