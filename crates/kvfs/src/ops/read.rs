@@ -74,14 +74,16 @@ impl Kvfs {
         let chunk_bytes = to_usize(u64::from(self.chunk_bytes));
         let mut out = Vec::with_capacity(to_usize(chunks.len()) * chunk_bytes);
         for run in reader.runs_in(ino, chunks)? {
+            let n_chunks = to_usize(run.chunks.end().get() - chunks.start().get());
+            let end = n_chunks * chunk_bytes;
             match run.state {
                 // A cold run is read from the archive, whatever became of it in the store since
                 // this snapshot: the bytes of a version are the same in both.
-                ChunkState::Hole => {
-                    out.resize(out.len() + to_usize(run.chunks.len()) * chunk_bytes, 0);
-                }
+                ChunkState::Hole => out.resize(end, 0),
                 ChunkState::Hot | ChunkState::Warm => {
                     reader.read_chunks(ino, run.chunks, self.chunk_bytes, &mut out)?;
+                    // The last chunk came as long as it is stored.
+                    out.resize(end, 0);
                 }
                 ChunkState::Cold if blocking.is_allowed() => {
                     self.read_cold(ino, &run, &mut out)?;
@@ -92,8 +94,7 @@ impl Kvfs {
                     return Err(FsError::lost_range(ino, run.chunks, self.chunk_bytes, file_bytes));
                 }
             }
-            let n_chunks = to_usize(run.chunks.end().get() - chunks.start().get());
-            assert_eq!(out.len(), n_chunks * chunk_bytes, "each chunk is in its place");
+            assert_eq!(out.len(), end, "each chunk is in its place");
         }
         Ok(out)
     }

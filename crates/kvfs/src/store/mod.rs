@@ -1,7 +1,7 @@
 //! The key-value store: rows and bytes, and the only directory that names RocksDB.
 //!
 //! Above it stand typed reads ([`StoreReader`], the same for the live store and for a KVS snapshot,
-//! and [`OrderedReader`] for walks), and a [`Batch`] of changes that become visible together. Which
+//! and [`OrderedTables`] for walks), and a [`Batch`] of changes that become visible together. Which
 //! tables there are, how keys are ordered and how values are encoded is known here (`keys`,
 //! `rows`), to the row writers of a transaction's draft, and to nothing else. Published log
 //! segments lie beside the tables, as files, and so does the witness of what was synced; `opening`
@@ -20,6 +20,7 @@ mod failure;
 pub(crate) mod keys;
 mod opened;
 mod opening;
+mod ordered;
 pub(crate) mod patch;
 mod reader;
 mod reclaim;
@@ -32,13 +33,13 @@ mod walks;
 mod witness;
 
 pub(crate) use batch::Batch;
-pub(crate) use cursor::OrderedReader;
 pub(crate) use cuts::{CutMark, CutMarks, StoredRun};
 pub(crate) use db::{Db, KvsSnapshot};
 pub(crate) use dump::dump;
 pub(crate) use failure::may_pass;
 pub(crate) use keys::{COOKIE_PARENT, COOKIE_SELF, Table};
 pub(crate) use opening::{OpenedStore, create, open, reopen};
+pub(crate) use ordered::OrderedTables;
 pub(crate) use reader::StoreReader;
 pub(crate) use reader::chunks::StoredMap;
 pub(crate) use reader::leftovers::Leftovers;

@@ -178,7 +178,7 @@ mod tests {
     use super::*;
     use crate::error::Damage;
     use crate::space::Permit;
-    use crate::store::OrderedReader;
+    use crate::store::OrderedTables;
     use crate::testing::{StandingClock, attr, committer, store};
     use tier_types::FileKind;
 
@@ -240,7 +240,7 @@ mod tests {
         let owners: Vec<_> = snapshot.owners(Table::Warm).map(Result::unwrap).collect();
         assert_eq!(owners, [Owner::Unreadable]);
         assert_eq!(snapshot.owners(Table::Pins).count(), 1, "the last number of all ends it");
-        let read = OrderedReader::new(&snapshot).attr(Ino::new(u64::MAX));
+        let read = OrderedTables::new(&snapshot).reader().find_attr(Ino::new(u64::MAX));
         assert!(matches!(read, Err(FsError::Damaged { damage: Damage::Attributes, .. })));
     }
 

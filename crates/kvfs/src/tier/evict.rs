@@ -42,6 +42,7 @@ use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
 use crate::space::Purpose;
 use crate::store::extents::ChunkExtent;
+use crate::store::{KvsSnapshot, OrderedTables, StoreReader};
 use crate::tx::{Draft, MapWindow};
 
 /// Rows and chunks that are evicted in one batch: an extent may have any number of them.
@@ -165,11 +166,14 @@ impl Core {
         let permit = self.admit(Purpose::Reclaim, ROWS_BYTES * to_u64(batch.len()))?;
         let inodes: Vec<Ino> = batch.iter().map(|asked| asked.extent.ino).collect();
         let guard = self.locks.lock_all(&inodes);
+        // Under the locks, and so it shows these inodes as they are.
+        let snapshot = KvsSnapshot::take(&self.db)?;
+        let tables = OrderedTables::new(&snapshot);
         let mut n_rows_left = N_ROWS_BATCH;
         let mut parts = Vec::new();
         let mut rest = Vec::new();
         for asked in batch {
-            let found = match self.find_part(asked, &mut n_rows_left) {
+            let found = match self.find_part(tables.reader(), asked, &mut n_rows_left) {
                 Err(error) if error.is_damage() => {
                     evictions.add_damaged(asked.number, error);
                     continue;
@@ -204,21 +208,26 @@ impl Core {
     }
 
     /// What of an extent can go within so many rows.
-    fn find_part(&self, asked: Asked, n_rows_left: &mut u64) -> Result<Found, FsError> {
+    fn find_part(
+        &self,
+        reader: StoreReader<'_>,
+        asked: Asked,
+        n_rows_left: &mut u64,
+    ) -> Result<Found, FsError> {
         let ResidentExtent { ino, chunks, data_xid } = asked.extent;
         // The next batch has more.
         if *n_rows_left < 2 {
             return Ok(Found { part: None, rest: Some(chunks) });
         }
-        let Some(attr) = self.reader().find_attr(ino)? else {
+        let Some(attr) = reader.find_attr(ino)? else {
             return Ok(Found { part: None, rest: None });
         };
         // Those of cut runs as well, which go with it.
         let has_chunks = |run: &ChunkRun| run.state.is_resident();
-        let reach = self.reader().reach(ino, chunks, *n_rows_left, has_chunks)?;
+        let reach = reader.reach(ino, chunks, *n_rows_left, has_chunks)?;
         let rest = ChunkRange::new(reach, chunks.end());
         let chunks = ChunkRange::new(chunks.start(), reach).unwrap_or(chunks);
-        let window = MapWindow::load(self.reader(), ino, chunks, self.size_of(&attr))?;
+        let window = MapWindow::load(reader, ino, chunks, self.size_of(&attr))?;
         let goes = asked.goes();
         let going: Vec<_> = window.runs().iter().filter(|run| goes(run)).copied().collect();
         *n_rows_left = n_rows_left.saturating_sub(chunks.len().saturating_add(1));
@@ -231,7 +240,7 @@ impl Core {
         let bytes = going.iter().map(len_bytes).sum();
         let mut file_extents = Vec::new();
         for run in &going {
-            file_extents.extend(self.reader().file_extents(ino, run.chunks)?);
+            file_extents.extend(reader.file_extents(ino, run.chunks)?);
         }
         let part = Part { asked, window, going, file_extents, bytes };
         Ok(Found { part: Some(part), rest })
@@ -244,27 +253,23 @@ impl Core {
         from: &[ChunkPlace],
         n_max: usize,
     ) -> Vec<Result<Vec<ResidentExtent>, FsError>> {
-        from.iter().map(|place| self.resident_from(*place, n_max)).collect()
+        // Without a lock: an extent that has changed by the time of its eviction costs no more than
+        // a skip, because it is evicted only in the version that is listed here.
+        self.read_each(from, |reader, place| resident_from(reader, *place, n_max))
     }
+}
 
-    fn resident_from(
-        &self,
-        place: ChunkPlace,
-        n_max: usize,
-    ) -> Result<Vec<ResidentExtent>, FsError> {
-        let ChunkPlace { ino, chunk } = place;
-        // Without a lock or a snapshot: an extent that has changed by the time of its eviction
-        // costs no more than a skip, because it is evicted only in the version that is listed here.
-        let mut extents = Vec::new();
-        for run in self.reader().all_runs(ino, chunk) {
-            let ChunkRun { chunks, state, data_xid } = run?;
-            if state.is_resident() {
-                extents.push(ResidentExtent { ino, chunks, data_xid });
-                if extents.len() >= n_max {
-                    break;
-                }
-            }
+fn resident_from(
+    reader: StoreReader<'_>,
+    place: ChunkPlace,
+    n_max: usize,
+) -> Result<Vec<ResidentExtent>, FsError> {
+    let ChunkPlace { ino, chunk } = place;
+    let resident = reader.all_runs(ino, chunk).filter_map(|run| match run {
+        Ok(ChunkRun { chunks, state, data_xid }) => {
+            state.is_resident().then_some(Ok(ResidentExtent { ino, chunks, data_xid }))
         }
-        Ok(extents)
-    }
+        Err(error) => Some(Err(error)),
+    });
+    resident.take(n_max).collect()
 }

@@ -7,8 +7,28 @@ use tier_types::{
     MountedInstance, MountedSnapshot, PortError, Publication, Reclaimed, ResidentExtent, Usage,
 };
 
+use crate::FsError;
 use crate::core::Core;
 use crate::space::Purpose;
+use crate::store::{KvsSnapshot, OrderedTables, StoreReader};
+
+impl Core {
+    /// Asks a question about each of many inodes, best in ascending order. It is no use of any of
+    /// them, and not foreground activity.
+    pub(super) fn read_each<Q, T>(
+        &self,
+        asked: &[Q],
+        mut read: impl FnMut(StoreReader<'_>, &Q) -> Result<T, FsError>,
+    ) -> Vec<Result<T, FsError>> {
+        match KvsSnapshot::take(&self.db) {
+            Ok(snapshot) => {
+                let tables = OrderedTables::new(&snapshot);
+                asked.iter().map(|question| read(tables.reader(), question)).collect()
+            }
+            Err(error) => vec![Err(error)],
+        }
+    }
+}
 
 impl InstanceView for Core {
     fn resident_extents(

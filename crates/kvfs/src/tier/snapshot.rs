@@ -1,7 +1,7 @@
 //! A publication's KVS snapshot as a port, read in order of inodes.
 //!
 //! The persister asks for inode after inode in ascending order: state, path, map, chunks. Rows come
-//! from an [`OrderedReader`], whose cursors are close by already. Paths do not: the way up from an
+//! from [`OrderedTables`], whose cursors are close by already. Paths do not: the way up from an
 //! inode jumps to inodes of any number. So the paths of directories are remembered, up to a limit,
 //! and the first link of the inode that was read last, whose path is asked for next.
 
@@ -17,7 +17,7 @@ use crate::FsError;
 use crate::activity::Activity;
 use crate::core::Core;
 use crate::error::Damage;
-use crate::store::{KvsSnapshot, OrderedReader, may_pass};
+use crate::store::{KvsSnapshot, OrderedTables, may_pass};
 
 /// Directories whose path is remembered.
 const N_PATHS_MAX: usize = 10_000;
@@ -60,7 +60,7 @@ impl Core {
 struct KvfsReader<'a> {
     snapshot: &'a KvsSnapshot,
     chunk_bytes: u32,
-    rows: OrderedReader<'a>,
+    tables: OrderedTables<'a>,
     paths: HashMap<Ino, Arc<[u8]>>,
     /// The inode that was read last, and its first link: its path is often asked for next.
     first_link: Option<(Ino, Option<Link>)>,
@@ -68,14 +68,14 @@ struct KvfsReader<'a> {
 
 impl<'a> KvfsReader<'a> {
     fn new(snapshot: &'a KvsSnapshot, chunk_bytes: u32) -> Self {
-        let (rows, paths) = (OrderedReader::new(snapshot), HashMap::new());
-        Self { snapshot, chunk_bytes, rows, paths, first_link: None }
+        let (tables, paths) = (OrderedTables::new(snapshot), HashMap::new());
+        Self { snapshot, chunk_bytes, tables, paths, first_link: None }
     }
 
     fn read_inode(&mut self, ino: Ino) -> Result<Option<InodeState>, FsError> {
-        let Some(attr) = self.rows.attr(ino)? else { return Ok(None) };
-        let links = self.rows.links(ino)?;
-        let xattrs = self.rows.xattrs(ino)?;
+        let reader = self.tables.reader();
+        let Some(attr) = reader.find_attr(ino)? else { return Ok(None) };
+        let (links, xattrs) = (reader.links(ino)?, reader.xattrs(ino)?);
         self.first_link = Some((ino, links.first().cloned()));
         Ok(Some(InodeState { attr, links, xattrs }))
     }
@@ -89,8 +89,11 @@ impl<'a> KvfsReader<'a> {
         let Some(state) = self.read_inode(ino)? else { return Ok(None) };
         let path = self.path_of(ino)?;
         let has_data = matches!(state.attr.kind, FileKind::Regular) && n_runs_max > 0;
-        let runs =
-            if has_data { self.rows.runs(ino, ChunkNo::new(0), n_runs_max)? } else { Vec::new() };
+        let runs = if has_data {
+            self.tables.reader().runs(ino, ChunkNo::new(0), n_runs_max)?
+        } else {
+            Vec::new()
+        };
         Ok(Some(SnapshotInode { state, path, runs }))
     }
 
@@ -183,7 +186,7 @@ impl SnapshotReader for KvfsReader<'_> {
         from: ChunkNo,
         n_max: usize,
     ) -> Result<Vec<ChunkRun>, PortError> {
-        Ok(self.rows.runs(ino, from, n_max)?)
+        Ok(self.tables.reader().runs(ino, from, n_max)?)
     }
 
     fn read_chunks(
@@ -192,6 +195,6 @@ impl SnapshotReader for KvfsReader<'_> {
         chunks: ChunkRange,
         out: &mut Vec<u8>,
     ) -> Result<(), PortError> {
-        self.rows.read_chunks(ino, chunks, self.chunk_bytes, out).map_err(data_error)
+        self.tables.reader().read_chunks(ino, chunks, self.chunk_bytes, out).map_err(data_error)
     }
 }

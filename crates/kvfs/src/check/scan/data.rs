@@ -156,7 +156,8 @@ impl Scan<'_> {
     fn resident_chunk(&mut self, run: &mut Resident, chunk: ChunkNo) -> Result<(), FsError> {
         let Some(one) = ChunkRange::one(chunk) else { return Ok(()) };
         self.content.clear();
-        let read = self.chunks.read_chunks(run.ino, one, self.chunk_bytes, &mut self.content);
+        let read =
+            self.chunks.reader().read_chunks(run.ino, one, self.chunk_bytes, &mut self.content);
         match read {
             Ok(()) => self.report.n_chunks += 1,
             Err(FsError::Damaged { damage: Damage::LostChunk, .. }) => {

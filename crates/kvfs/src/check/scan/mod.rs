@@ -23,7 +23,7 @@ use super::problem::{Finding, FsckReport, Problem};
 use crate::FsError;
 use crate::core::Core;
 use crate::store::{
-    Counters, Gap, InodeFound, InodeRow, KvsSnapshot, OrderedReader, StoreReader, Table,
+    Counters, Gap, InodeFound, InodeRow, KvsSnapshot, OrderedTables, StoreReader, Table,
 };
 
 /// Hears of every contradiction; what it returns ends the scan.
@@ -48,7 +48,7 @@ pub(super) fn scan(
         counted: Counters::default(),
         rooted: HashSet::from([Ino::ROOT]),
         is_complete: true,
-        chunks: OrderedReader::new(&snapshot),
+        chunks: OrderedTables::new(&snapshot),
         content: Vec::new(),
         gaps: Vec::new(),
         hidden: HashSet::new(),
@@ -76,7 +76,7 @@ struct Scan<'a> {
     /// Everything could be read, and so be counted.
     is_complete: bool,
     /// Reads the content of chunks.
-    chunks: OrderedReader<'a>,
+    chunks: OrderedTables<'a>,
     /// What was read last.
     content: Vec<u8>,
     /// Where the walk through the inodes could read nothing.

@@ -68,13 +68,6 @@ impl<'a> Assembler<'a> {
         self.flush()
     }
 
-    /// The same, with the last chunk filled up as well.
-    pub(in crate::store) fn finish_filled(mut self) -> Result<(), FsError> {
-        self.flush()?;
-        self.out.resize(self.end, 0);
-        Ok(())
-    }
-
     /// Whether an extent can be read in one request with those that are pending.
     fn follows(&self, extent: FileExtent) -> bool {
         self.pending.last().is_none_or(|last| {

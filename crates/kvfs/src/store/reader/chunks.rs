@@ -230,6 +230,10 @@ impl<'a> StoreReader<'a> {
         for pair in self.tables.scan(Table::Map, &after, &until)? {
             let (key, bytes) = pair?;
             let (next, next_state) = parse_run(ino, &key, &bytes)?;
+            // The end lies behind the last chunk of every file, so that no run can begin there.
+            if next == ChunkNo::END {
+                return Err(FsError::damaged(ino, Damage::RunBeyondEnd));
+            }
             if let Some(run) = run(start, next, state) {
                 runs.add(run);
             }
@@ -315,7 +319,7 @@ impl<'a> StoreReader<'a> {
         self.tables.get(Table::Chunks, &keys::chunk(ino, chunk))
     }
 
-    /// Appends chunks that must be in the store, each filled up with zeros.
+    /// Appends chunks that must be in the store, each but the last filled up with zeros.
     pub(crate) fn read_chunks(
         &self,
         ino: Ino,
@@ -333,7 +337,7 @@ impl<'a> StoreReader<'a> {
             })?;
             pushed.unwrap_or_else(|| assembler.push(None))?;
         }
-        assembler.finish_filled()
+        assembler.finish()
     }
 
     /// The rows of the chunks of a range that are in the store and can be read.

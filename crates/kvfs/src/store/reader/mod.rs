@@ -16,6 +16,7 @@ use tier_types::{FileAttr, FileKind, Ino, Xattr};
 use super::db::{Db, KvsSnapshot, RawTables};
 use super::decode::xattr_name;
 use super::keys::{self, META_CHUNK_BYTES, META_COUNTERS, META_REPAIRING, Table};
+use super::ordered::OrderedTables;
 use super::rows::{self, Counters, DataSums};
 use crate::FsError;
 use crate::error::Damage;
@@ -55,6 +56,13 @@ impl<T> Row<T> {
 
 impl Db {
     /// Typed reads of the store as it is.
+    pub(crate) fn reader(&self) -> StoreReader<'_> {
+        StoreReader { tables: self }
+    }
+}
+
+impl OrderedTables<'_> {
+    /// Typed reads of the store as it was, cheap as long as they go forward.
     pub(crate) fn reader(&self) -> StoreReader<'_> {
         StoreReader { tables: self }
     }
