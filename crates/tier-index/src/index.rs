@@ -193,15 +193,20 @@ impl Index {
         let row = database.inode(ino)?;
         let reaches = |inline: &Extent| inline.chunks.end() > from && n_max > 0;
         let inline = row.and_then(|row| row.inline).filter(reaches);
+        let mut extents: Vec<_> = inline.into_iter().collect();
+        let n_more = n_max - extents.len();
+        if n_more == 0 {
+            // A small file is told by its row alone, without a look for more.
+            return Ok(extents);
+        }
         // A prefix of the next inode's keys, and so before all of them.
         let until = key::inode(ino.next());
         let pairs = database.scan(Table::Extents, &key::extent(ino, from), Some(&until))?;
-        // This cannot fall below zero: with an `n_max` of zero no inline extent is taken.
-        let rest = pairs.take(n_max - usize::from(inline.is_some())).map(|pair| {
+        for pair in pairs.take(n_more) {
             let (key, value) = pair?;
-            database.parse_extent(&key, &value)
-        });
-        inline.map(Ok).into_iter().chain(rest).collect()
+            extents.push(database.parse_extent(&key, &value)?);
+        }
+        Ok(extents)
     }
 
     /// Shows `visit` every range that is lost, in order of inodes and chunks. It reads all of the

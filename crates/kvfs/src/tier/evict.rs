@@ -49,7 +49,7 @@ use crate::tx::{Draft, MapWindow};
 const N_ROWS_BATCH: u64 = 1024;
 
 /// Inodes of one batch: an operation on any of them waits until the batch is written.
-const N_INODES_BATCH: usize = 64;
+const N_INODES_BATCH: usize = 256;
 
 /// Extents that are to be evicted, and what became of each.
 struct Evictions {
@@ -222,9 +222,13 @@ impl Core {
         let Some(attr) = reader.find_attr(ino)? else {
             return Ok(Found { part: None, rest: None });
         };
-        // Those of cut runs as well, which go with it.
-        let has_chunks = |run: &ChunkRun| run.state.is_resident();
-        let reach = reader.reach(ino, chunks, *n_rows_left, has_chunks)?;
+        // A chunk is a row of its own and starts a run at most: so few of them fit without a look.
+        let reach = if 2 * chunks.len() <= *n_rows_left {
+            chunks.end()
+        } else {
+            // The chunks of cut runs as well, which go with it.
+            reader.reach(ino, chunks, *n_rows_left, |run| run.state.is_resident())?
+        };
         let rest = ChunkRange::new(reach, chunks.end());
         let chunks = ChunkRange::new(chunks.start(), reach).unwrap_or(chunks);
         let window = MapWindow::load(reader, ino, chunks, self.size_of(&attr))?;
