@@ -29,8 +29,8 @@
 //!
 //! **Waiting.** A waiter checks the slot under the slot's lock and waits on its condition variable;
 //! the slot is filled under the same lock and then all are notified, so that no notification is
-//! lost. The deadline is the waiter's own. When it passes, the request stays in flight for the
-//! others, and a later caller joins it.
+//! lost. The deadline is the waiter's own, and so is the reason to wait no longer. When either
+//! comes, the request stays in flight for the others, and a later caller joins it.
 //!
 //! **Locks.** The map's lock and a slot's lock are never held together, and neither is held while
 //! the work is done.
@@ -38,9 +38,12 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, Mutex};
+
+/// How often a caller that waits is asked whether it still wants the outcome.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The requests in flight, by key.
 pub(crate) struct SingleFlight<K, V> {
@@ -113,12 +116,20 @@ impl<K: Eq + Hash + Clone, V: Clone> SingleFlight<K, V> {
 }
 
 impl<V: Clone> Slot<V> {
-    /// Waits for the outcome; `None` if the deadline passed before.
-    pub(crate) fn wait(&self, deadline: Instant) -> Option<Outcome<V>> {
+    /// Waits for the outcome; `None` if the deadline passed before, or it is not wanted any more,
+    /// for which it looks now and then.
+    pub(crate) fn wait(
+        &self,
+        deadline: Option<Instant>,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Option<Outcome<V>> {
         let mut outcome = self.outcome.lock();
         // A wake-up may be spurious, so that only the outcome counts.
         while outcome.is_none() {
-            if self.filled.wait_until(&mut outcome, deadline).timed_out() {
+            let look = Instant::now() + LOOK_INTERVAL;
+            let until = deadline.map_or(look, |deadline| deadline.min(look));
+            let is_late = self.filled.wait_until(&mut outcome, until).timed_out();
+            if is_cancelled() || (is_late && deadline.is_some_and(|deadline| deadline <= until)) {
                 break;
             }
         }

@@ -52,7 +52,7 @@ pub use progress::Watch;
 pub use read::chain::{Archive, Head, Heads, UnreadManifest};
 pub use read::checked_content::CheckedContent;
 pub use read::claims::{AfterEpoch, Claims, Fenced};
-pub use read::fetcher::{Fetcher, FetcherOptions};
+pub use read::fetcher::{Fetcher, FetcherOptions, FrameId, Located};
 pub use read::history::History;
 pub use read::link::{SnapshotSummary, StepKind, StoredObject};
 pub use read::listing::{list_members, write_tar};

@@ -7,8 +7,8 @@
 
 use parking_lot::Mutex;
 use tier_types::{
-    ChunkNo, ChunkRange, ErrorKind, Ino, MountedSnapshot, Persisted, PortError, Recall,
-    RecallRequest, RecalledExtent, SnapshotId, Xid, to_u64, to_usize,
+    Call, ChunkNo, ChunkRange, ErrorKind, Ino, MountedSnapshot, Persisted, PortError, Recall,
+    RecallHint, RecallRequest, RecalledExtent, SnapshotId, Xid, to_u64, to_usize,
 };
 
 /// Runs of a chunk map that are read at a time.
@@ -129,7 +129,12 @@ impl FakeArchive {
 }
 
 impl Recall for FakeArchive {
-    fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError> {
+    fn recall_with(
+        &self,
+        _: &Call<'_>,
+        _: RecallHint,
+        request: &RecallRequest,
+    ) -> Result<RecalledExtent, PortError> {
         let RecallRequest { ino, chunks, data_xid } = *request;
         let first = chunks.start();
         let content = self.content.lock();

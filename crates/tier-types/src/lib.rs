@@ -39,10 +39,10 @@ pub use log::{LogReader, LogService, Publication, PublicationListener, SegmentIn
 pub use num::{to_u64, to_usize};
 pub use ranges::{ByteRange, ChunkRange, XidRange};
 pub use recall::{
-    Persisted, PersistedPart, Recall, RecallRequest, RecalledExtent, persisted_parts,
+    Persisted, PersistedPart, Recall, RecallHint, RecallRequest, RecalledExtent, persisted_parts,
 };
 pub use store::{
-    CacheStore, Call, CallClass, CloudId, CloudPlace, Created, Dropped, Flush, ListPage,
+    CacheStore, Call, CallClass, Cancel, CloudId, CloudPlace, Created, Dropped, Flush, ListPage,
     ListedObject, ObjectChecksum, ObjectContent, ObjectMetadata, ObjectName, ObjectStore,
     ObjectVersion, RangeRead, StagedObject, StagingStore, StorageClass, StoreLayer, StoredContent,
 };

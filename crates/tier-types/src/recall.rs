@@ -9,7 +9,7 @@
 
 use std::iter;
 
-use crate::{ChunkRange, ErrorKind, Ino, PortError, SnapshotId, Xid, to_u64, to_usize};
+use crate::{Call, ChunkRange, ErrorKind, Ino, PortError, SnapshotId, Xid, to_u64, to_usize};
 
 /// Evicted data that a reader wants.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -103,11 +103,35 @@ impl RecalledExtent {
     }
 }
 
+/// What is known of the reader, and so of what it asks for next.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum RecallHint {
+    /// Nothing: whether it reads in order is seen from what it asks for.
+    #[default]
+    Unknown,
+    /// It reads all of the file, from its start to its end.
+    Sequential,
+}
+
 /// Brings evicted data back. One answer may serve many waiting readers.
 pub trait Recall: Send + Sync {
     /// The data of exactly the version asked for. An error of kind `Missing` says that the archive
     /// has no such version; other data is never returned in its place.
-    fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError>;
+    ///
+    /// The call says how urgent it is, how long its caller waits, and what ends that wait before
+    /// with an error of kind `Cancelled`. Where several wait for the same data it still comes to the
+    /// others.
+    fn recall_with(
+        &self,
+        call: &Call<'_>,
+        hint: RecallHint,
+        request: &RecallRequest,
+    ) -> Result<RecalledExtent, PortError>;
+
+    /// The same for a reader that waits, and of which nothing is known.
+    fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError> {
+        self.recall_with(&Call::interactive(), RecallHint::Unknown, request)
+    }
 }
 
 /// Knows what is safely archived.

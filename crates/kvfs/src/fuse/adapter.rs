@@ -27,8 +27,8 @@ use super::notices::Notices;
 use super::syncing::Syncing;
 use super::tier_xattrs::{self, TierXattrs};
 use super::waiting::Waiting;
+use crate::Kvfs;
 use crate::ops::{Blocking, Caller, FilePosition, SetAttr, XattrMode};
-use crate::{FsError, Kvfs};
 
 const WRITE_BYTES_MAX: u32 = 1 << 20;
 /// Requests that the kernel has under way beside those that its callers wait for: what it writes
@@ -479,12 +479,8 @@ impl Filesystem for Adapter {
         let to = FilePosition { ino: convert::ino(ino_out), offset: offset_out };
         let strip = strips(req);
         let copy = move |fs: &Kvfs, blocking: Blocking<'_>| {
-            if let (true, Blocking::Cancellable(claim)) = (strip, blocking)
-                && !claim()
-            {
-                return Err(FsError::Interrupted);
-            }
             if strip {
+                blocking.claim()?;
                 fs.strip_privileges(to.ino)?;
             }
             fs.copy_range(blocking, from, to, len)

@@ -40,9 +40,8 @@ impl Adapter {
         match read(&self.fs, Blocking::NonBlocking) {
             Err(FsError::Cold { .. }) => {
                 let fs = Arc::clone(&self.fs);
-                let work = move |caller: &dyn WaitingCaller| {
-                    read(&fs, Blocking::Cancellable(&|| caller.claim()))
-                };
+                let work =
+                    move |caller: &dyn WaitingCaller| read(&fs, Blocking::Cancellable(caller));
                 self.waiting.submit(WaitsFor::Data, req.pid(), reply, work, answer::data);
             }
             done => answer::data(reply, done),
@@ -87,9 +86,8 @@ impl Adapter {
         // From now on, and not from when a thread has taken it.
         let (fs, since) = (Arc::clone(&self.fs), Instant::now());
         let work = move |caller: &dyn WaitingCaller| {
-            let claim = || caller.claim();
-            fs.wait_for_room(since, &|| !caller.is_gone(), &mut || {
-                operation(&fs, Blocking::Cancellable(&claim))
+            fs.wait_for_room(since, &|| !caller.is_cancelled(), &mut || {
+                operation(&fs, Blocking::Cancellable(caller))
             })
         };
         self.waiting.submit(what, req.pid(), reply, work, reply_with);
@@ -230,7 +228,8 @@ impl Adapter {
 /// For what cannot be cancelled half way: only when there is room the answer is claimed, and from
 /// then on the caller waits for it.
 pub(super) fn claim_growth(fs: &Kvfs, blocking: Blocking<'_>) -> Result<(), FsError> {
-    let Blocking::Cancellable(claim) = blocking else { return Ok(()) };
-    fs.check_growth()?;
-    if claim() { Ok(()) } else { Err(FsError::Interrupted) }
+    if matches!(blocking, Blocking::Cancellable(_)) {
+        fs.check_growth()?;
+    }
+    blocking.claim()
 }

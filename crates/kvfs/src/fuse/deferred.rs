@@ -8,6 +8,9 @@
 
 use std::sync::Arc;
 
+use tier_types::Cancel;
+
+use crate::ops::WaitingCaller;
 use crate::sync::Mutex;
 
 /// A way to answer the kernel with an error.
@@ -16,22 +19,15 @@ pub(super) trait Reply: Send + 'static {
     fn interrupted(self);
 }
 
-/// The caller of a deferred request, as the thread that works for it sees it.
-pub(super) trait WaitingCaller {
-    /// Whether the answer is still wanted; from now on the caller cannot be interrupted.
-    fn claim(&self) -> bool;
-
-    /// Whether the caller was interrupted.
-    fn is_gone(&self) -> bool;
+impl<R: Reply> Cancel for Deferred<R> {
+    fn is_cancelled(&self) -> bool {
+        self.is_answered()
+    }
 }
 
 impl<R: Reply> WaitingCaller for Deferred<R> {
     fn claim(&self) -> bool {
         self.claim()
-    }
-
-    fn is_gone(&self) -> bool {
-        self.is_answered()
     }
 }
 

@@ -158,11 +158,7 @@ impl Adapter {
                 }
                 None if set == SetAttr::default() => fs.getattr(ino)?,
                 None => {
-                    if let Blocking::Cancellable(claim) = blocking
-                        && !claim()
-                    {
-                        return Err(FsError::Interrupted);
-                    }
+                    blocking.claim()?;
                     fs.setattr(ino, &set)?
                 }
             };

@@ -41,7 +41,8 @@ use std::time::Duration;
 use fuser::Errno;
 use parking_lot::{Condvar, Mutex};
 
-pub(super) use super::deferred::{Reply, WaitingCaller};
+pub(super) use super::deferred::Reply;
+pub(super) use crate::ops::WaitingCaller;
 
 use super::deferred::{Deferred, Owed};
 use super::pool::Pool;
@@ -300,7 +301,7 @@ mod tests {
         let (claims, claimed) = std::sync::mpsc::channel();
         let work = move |caller: &dyn WaitingCaller| {
             gate.recv().unwrap();
-            assert!(caller.is_gone());
+            assert!(caller.is_cancelled());
             claims.send(caller.claim()).unwrap();
         };
         waiting.submit(WaitsFor::Data, u32::MAX, Said(Arc::clone(&said)), work, |_, ()| {

@@ -35,7 +35,9 @@
 
 use std::time::Duration;
 
-use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, Ino};
+use tier_types::{
+    Call, Cancel, ChunkNo, ChunkRange, ChunkRun, ChunkState, FileAttr, Ino, RecallHint,
+};
 
 use crate::FsError;
 use crate::core::{Core, Kvfs, ROWS_BYTES};
@@ -71,12 +73,43 @@ pub(super) const N_ROWS_AT_ONCE: u64 = 64;
 pub enum Blocking<'a> {
     /// It waits until the data is there, or does not come.
     Blocking,
-    /// It waits, and asks once, just before it changes anything, whether it is still wanted: if
-    /// not, it ends with [`FsError::Interrupted`]. From then on it cannot be cancelled.
-    Cancellable(&'a dyn Fn() -> bool),
+    /// It waits for as long as its caller is not gone, and asks just before it changes anything
+    /// whether it is still wanted: if not, it ends with [`FsError::Interrupted`].
+    Cancellable(&'a dyn WaitingCaller),
     /// It ends with [`FsError::Cold`] at once, and has changed nothing, or of a large hole one end:
     /// the same operation done again does what is left.
     NonBlocking,
+}
+
+/// How data is wanted that is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct RecallWish<'a> {
+    pub(crate) call: Call<'a>,
+    pub(crate) hint: RecallHint,
+}
+
+/// A caller that waits for an operation, and may be gone before it comes to an end.
+pub trait WaitingCaller: Cancel {
+    /// Whether the answer is still wanted; from now on the caller cannot be gone.
+    fn claim(&self) -> bool;
+}
+
+impl<'a> Blocking<'a> {
+    /// How a recall for it is called.
+    pub(crate) fn call(self) -> Call<'a> {
+        match self {
+            Self::Blocking | Self::NonBlocking => Call::interactive(),
+            Self::Cancellable(caller) => Call::interactive().cancelled_by(caller),
+        }
+    }
+
+    /// Says that what follows cannot be taken back.
+    pub(crate) fn claim(self) -> Result<(), FsError> {
+        match self {
+            Self::Cancellable(caller) if !caller.claim() => Err(FsError::Interrupted),
+            Self::Blocking | Self::Cancellable(_) | Self::NonBlocking => Ok(()),
+        }
+    }
 }
 
 impl Blocking<'_> {
@@ -92,13 +125,6 @@ impl Blocking<'_> {
         match self {
             Self::Blocking | Self::Cancellable(_) => Self::Blocking,
             Self::NonBlocking => Self::NonBlocking,
-        }
-    }
-
-    fn check_wanted(self) -> Result<(), FsError> {
-        match self {
-            Self::Cancellable(is_wanted) if !is_wanted() => Err(FsError::Interrupted),
-            Self::Blocking | Self::Cancellable(_) | Self::NonBlocking => Ok(()),
         }
     }
 }
@@ -185,7 +211,7 @@ impl Kvfs {
             match decision {
                 Decision::Commit(fill) | Decision::CommitMark(fill) => {
                     // The last moment: what follows cannot be taken back.
-                    blocking.check_wanted()?;
+                    blocking.claim()?;
                     self.committer.commit(permit, 1, move |draft| {
                         fill(draft, &window);
                         window.put_sums(draft);
@@ -207,7 +233,8 @@ impl Kvfs {
                 Decision::Recall(run) => {
                     // No thread waits for the archive with a lock held.
                     drop(guard);
-                    let recalled = self.make_resident(ino, &run, room.purpose);
+                    let recall = RecallWish { call: blocking.call(), hint: RecallHint::Unknown };
+                    let recalled = self.make_resident(&recall, ino, &run, room.purpose);
                     // Whether or not it came, the next round decides by the map: it finds warm
                     // chunks, or another version to ask for.
                     self.unless_changed(&attr, recalled)?;

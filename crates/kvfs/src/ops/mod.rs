@@ -22,7 +22,8 @@ mod write;
 mod xattr;
 
 pub use attr::SetAttr;
-pub use change::Blocking;
+pub(crate) use change::RecallWish;
+pub use change::{Blocking, WaitingCaller};
 pub use copy::FilePosition;
 pub use create::{NewFile, NewNode};
 pub use dir::DirEntry;

@@ -7,9 +7,9 @@
 //! not have that version any more because the file has changed, the read starts over with a new
 //! snapshot.
 
-use tier_types::{ChunkRange, ChunkState, Ino, to_u64, to_usize};
+use tier_types::{ChunkRange, ChunkState, Ino, RecallHint, to_u64, to_usize};
 
-use super::change::{Blocking, N_ATTEMPTS};
+use super::change::{Blocking, N_ATTEMPTS, RecallWish};
 use crate::FsError;
 use crate::core::Kvfs;
 use crate::store::{KvsSnapshot, StoreReader};
@@ -86,7 +86,8 @@ impl Kvfs {
                     out.resize(end, 0);
                 }
                 ChunkState::Cold if blocking.is_allowed() => {
-                    self.read_cold(ino, &run, &mut out)?;
+                    let wish = RecallWish { call: blocking.call(), hint: RecallHint::Unknown };
+                    self.read_cold(&wish, ino, &run, &mut out)?;
                 }
                 ChunkState::Cold => return Err(FsError::Cold { ino }),
                 ChunkState::Lost => {

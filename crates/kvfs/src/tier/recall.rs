@@ -15,12 +15,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tier_types::{
-    ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, FileAttr, Ino, PortError, Recall,
-    RecallRequest, RecalledExtent, ResidentExtent, to_u64, to_usize, with_causes,
+    Call, ChunkNo, ChunkRange, ChunkRun, ChunkState, ErrorKind, FileAttr, Ino, PortError, Recall,
+    RecallHint, RecallRequest, RecalledExtent, ResidentExtent, to_u64, to_usize, with_causes,
 };
 
 use crate::FsError;
 use crate::core::{Core, Kvfs, ROWS_BYTES};
+use crate::ops::RecallWish;
 use crate::space::Purpose;
 use crate::store::{ChunkBefore, RunState};
 use crate::tx::MapWindow;
@@ -39,16 +40,23 @@ use crate::tx::MapWindow;
 pub struct NoArchive;
 
 impl Recall for NoArchive {
-    fn recall(&self, _: &RecallRequest) -> Result<RecalledExtent, PortError> {
+    fn recall_with(
+        &self,
+        _: &Call<'_>,
+        _: RecallHint,
+        _: &RecallRequest,
+    ) -> Result<RecalledExtent, PortError> {
         let message = "this filesystem was opened without a way to its archive";
         Err(PortError::new(ErrorKind::Away, message))
     }
 }
 
 impl Kvfs {
-    /// Brings all evicted data of a file back. Returns the bytes that came; it ends with
+    /// Brings all evicted data of a file back, behind what readers wait for. Returns the bytes that came; it ends with
     /// [`FsError::Interrupted`] when `stop` becomes true.
     pub fn recall_file(&self, ino: Ino, stop: &AtomicBool) -> Result<u64, FsError> {
+        let wish =
+            RecallWish { call: Call::bulk().cancelled_by(stop), hint: RecallHint::Sequential };
         let mut bytes = 0;
         for run in self.reader().all_runs(ino, ChunkNo::new(0)) {
             let run = run?;
@@ -59,7 +67,7 @@ impl Kvfs {
                     return Err(FsError::Interrupted);
                 }
                 let run = ChunkRun { chunks, ..run };
-                let recalled = self.make_resident(ino, &run, Purpose::Growth)?;
+                let recalled = self.make_resident(&wish, ino, &run, Purpose::Growth)?;
                 bytes += to_u64(recalled.bytes().len());
                 rest = ChunkRange::new(recalled.chunks().end(), chunks.end());
             }
@@ -70,6 +78,7 @@ impl Kvfs {
     /// Appends a cold run's data, each chunk filled up with zeros, and stores what came.
     pub(crate) fn read_cold(
         &self,
+        wish: &RecallWish<'_>,
         ino: Ino,
         run: &ChunkRun,
         out: &mut Vec<u8>,
@@ -77,7 +86,7 @@ impl Kvfs {
         let mut rest = Some(run.chunks);
         while let Some(chunks) = rest {
             let run = ChunkRun { chunks, ..*run };
-            let recalled = self.ask(ino, &run)?;
+            let recalled = self.ask(wish, ino, &run)?;
             // The reader has its data all the same; the next one recalls it again.
             let extent = extent_of(ino, &run, &recalled);
             if self.room.is_critical() {
@@ -108,11 +117,12 @@ impl Kvfs {
     /// is brought back for.
     pub(crate) fn make_resident(
         &self,
+        wish: &RecallWish<'_>,
         ino: Ino,
         run: &ChunkRun,
         purpose: Purpose,
     ) -> Result<RecalledExtent, FsError> {
-        let recalled = self.ask(ino, run)?;
+        let recalled = self.ask(wish, ino, run)?;
         self.store_recalled(&extent_of(ino, run, &recalled), &recalled, purpose)?;
         Ok(recalled)
     }
@@ -144,11 +154,19 @@ impl Kvfs {
 
     /// Asks for a run's data; what comes holds the first chunk of the run, and bytes for all of its
     /// chunks.
-    fn ask(&self, ino: Ino, run: &ChunkRun) -> Result<RecalledExtent, FsError> {
-        let failed = |source| FsError::Recall { ino, source };
+    fn ask(
+        &self,
+        wish: &RecallWish<'_>,
+        ino: Ino,
+        run: &ChunkRun,
+    ) -> Result<RecalledExtent, FsError> {
+        let failed = |source: PortError| {
+            let is_cancelled = source.kind() == ErrorKind::Cancelled;
+            if is_cancelled { FsError::Interrupted } else { FsError::Recall { ino, source } }
+        };
         let request = RecallRequest { ino, chunks: run.chunks, data_xid: run.data_xid };
         let begin = Instant::now();
-        let recalled = self.recall.recall(&request).map_err(failed)?;
+        let recalled = self.recall.recall_with(&wish.call, wish.hint, &request).map_err(failed)?;
         let came = recalled.chunks();
         tracing::debug!(
             %ino,

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tier_testkit::{OneByOne, VirtualClock};
 use tier_types::{
-    ChunkNo, ChunkRange, ErrorKind, EvictOutcome, Ino, Persisted, PortError, Recall, RecallRequest,
-    RecalledExtent, ResidentExtent, SnapshotId, Xid, to_usize,
+    Call, ChunkNo, ChunkRange, ErrorKind, EvictOutcome, Ino, Persisted, PortError, Recall,
+    RecallHint, RecallRequest, RecalledExtent, ResidentExtent, SnapshotId, Xid, to_usize,
 };
 
 use crate::common::{CHUNK, options};
@@ -118,7 +118,12 @@ fn evict_extents(fs: &Kvfs, extents: &[ResidentExtent]) -> u64 {
 }
 
 impl Recall for MemoryArchive {
-    fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError> {
+    fn recall_with(
+        &self,
+        _: &Call<'_>,
+        _: RecallHint,
+        request: &RecallRequest,
+    ) -> Result<RecalledExtent, PortError> {
         self.n_recalls.fetch_add(1, Ordering::Relaxed);
         let meanwhile = self.meanwhile.lock().take();
         if let Some(meanwhile) = meanwhile {

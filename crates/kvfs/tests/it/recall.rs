@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kvfs::ops::{Blocking, SetAttr};
+use kvfs::ops::{Blocking, SetAttr, WaitingCaller};
 use kvfs::{FsError, Heat, Kvfs};
 use parking_lot::Mutex;
-use tier_types::{ErrorKind, HasKind, Ino, InstanceView};
+use tier_types::{Cancel, ErrorKind, HasKind, Ino, InstanceView};
 
 use crate::archive::{Answer, MemoryArchive, evict, tiered};
 use crate::common::{file, name, open};
@@ -122,22 +122,38 @@ fn an_operation_that_must_not_wait_changes_nothing() {
     assert_eq!(archive.n_recalls(), 0);
 }
 
+/// A caller that is there until it is asked.
+struct Caller {
+    is_wanted: bool,
+    n_asked: Mutex<u32>,
+}
+
+impl Cancel for Caller {
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+impl WaitingCaller for Caller {
+    fn claim(&self) -> bool {
+        *self.n_asked.lock() += 1;
+        self.is_wanted
+    }
+}
+
 #[test]
 fn a_cancelled_operation_changes_nothing() {
     let (_dir, fs, archive) = tiered();
     let ino = cold(&fs, &archive);
-    let n_asked = Mutex::new(0);
-    let is_wanted = || {
-        *n_asked.lock() += 1;
-        false
-    };
+    let gone = Caller { is_wanted: false, n_asked: Mutex::new(0) };
     let before = fs.getattr(ino).unwrap();
-    let written = fs.write_with(Blocking::Cancellable(&is_wanted), ino, 5, b"in part");
+    let written = fs.write_with(Blocking::Cancellable(&gone), ino, 5, b"in part");
     assert!(matches!(written, Err(FsError::Interrupted)), "{written:?}");
-    assert_eq!((fs.getattr(ino).unwrap(), *n_asked.lock()), (before, 1));
+    assert_eq!((fs.getattr(ino).unwrap(), *gone.n_asked.lock()), (before, 1));
     assert_eq!(archive.n_recalls(), 1, "the recall was under way already, and is of use");
     assert_eq!(fs.read(ino, 0, 9999).unwrap(), CONTENT);
-    fs.write_with(Blocking::Cancellable(&|| true), ino, 5, b"in part").unwrap();
+    let waits = Caller { is_wanted: true, n_asked: Mutex::new(0) };
+    fs.write_with(Blocking::Cancellable(&waits), ino, 5, b"in part").unwrap();
     assert_eq!(fs.read(ino, 0, 12).unwrap(), *b"\x07\x07\x07\x07\x07in part");
 }
 

@@ -30,9 +30,9 @@ mod step_by_step {
         let other = flights.join(&8);
         assert!(other.lead.is_some(), "another key is another request");
         first.lead.unwrap().settle(42);
-        assert_eq!(first.slot.wait(never()), Some(Outcome::Settled(42)));
-        assert_eq!(second.slot.wait(never()), Some(Outcome::Settled(42)));
-        assert_eq!(other.slot.wait(now()), None);
+        assert_eq!(first.slot.wait(Some(never()), &|| false), Some(Outcome::Settled(42)));
+        assert_eq!(second.slot.wait(Some(never()), &|| false), Some(Outcome::Settled(42)));
+        assert_eq!(other.slot.wait(Some(now()), &|| false), None);
     }
 
     #[test]
@@ -40,9 +40,13 @@ mod step_by_step {
         let flights = Flights::new();
         flights.join(&7).lead.unwrap().settle(1);
         let late = flights.join(&7);
-        assert_eq!(late.slot.wait(now()), None, "the old answer is not handed out");
+        assert_eq!(
+            late.slot.wait(Some(now()), &|| false),
+            None,
+            "the old answer is not handed out"
+        );
         late.lead.unwrap().settle(2);
-        assert_eq!(late.slot.wait(now()), Some(Outcome::Settled(2)));
+        assert_eq!(late.slot.wait(Some(now()), &|| false), Some(Outcome::Settled(2)));
     }
 
     #[test]
@@ -51,8 +55,8 @@ mod step_by_step {
         let Joined { slot, lead } = flights.join(&7);
         let waiting = flights.join(&7);
         drop(lead);
-        assert_eq!(slot.wait(never()), Some(Outcome::Abandoned));
-        assert_eq!(waiting.slot.wait(never()), Some(Outcome::Abandoned));
+        assert_eq!(slot.wait(Some(never()), &|| false), Some(Outcome::Abandoned));
+        assert_eq!(waiting.slot.wait(Some(never()), &|| false), Some(Outcome::Abandoned));
         assert!(flights.join(&7).lead.is_some());
     }
 
@@ -67,14 +71,14 @@ mod step_by_step {
         assert!(lead.unless_abandoned().is_none(), "its deadline passed as well");
         let again = flights.join(&7);
         again.lead.expect("a later caller starts a request of its own").settle(3);
-        assert_eq!(again.slot.wait(never()), Some(Outcome::Settled(3)));
+        assert_eq!(again.slot.wait(Some(never()), &|| false), Some(Outcome::Settled(3)));
     }
 
     #[test]
     fn a_panic_of_the_leader_strands_no_waiter() {
         let flights = Flights::new();
         let Joined { slot, lead } = flights.join(&7);
-        let waiter = thread::spawn(move || slot.wait(never()));
+        let waiter = thread::spawn(move || slot.wait(Some(never()), &|| false));
         let panicked = catch_unwind(AssertUnwindSafe(move || {
             let _lead = lead;
             panic!("told to");
@@ -88,11 +92,15 @@ mod step_by_step {
     fn a_deadline_that_passes_leaves_the_request_in_flight() {
         let flights = Flights::new();
         let Joined { slot, lead } = flights.join(&7);
-        assert_eq!(slot.wait(now()), None);
+        assert_eq!(slot.wait(Some(now()), &|| false), None);
         let joined = flights.join(&7);
         assert!(joined.lead.is_none(), "it is still in flight");
         lead.unwrap().settle(42);
-        assert_eq!(joined.slot.wait(now()), Some(Outcome::Settled(42)), "also after the deadline");
+        assert_eq!(
+            joined.slot.wait(Some(now()), &|| false),
+            Some(Outcome::Settled(42)),
+            "also after the deadline"
+        );
     }
 
     #[test]
@@ -118,7 +126,7 @@ mod shuttle_tests {
 
     /// The model knows no time: whether a deadline passes is its choice.
     fn wait(slot: &Slot<u32>) -> Option<Outcome<u32>> {
-        slot.wait(Instant::now() + Duration::from_hours(1))
+        slot.wait(Some(Instant::now() + Duration::from_hours(1)), &|| false)
     }
 
     /// Waits as often as it takes, as a reader that tries again does.

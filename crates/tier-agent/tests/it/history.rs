@@ -8,7 +8,9 @@ use tier_agent::{SpaceGoal, Stages};
 use tier_index::{Index, IndexOptions};
 use tier_persist::{Archive, Watch};
 use tier_testkit::FakeKvs;
-use tier_types::{ErrorKind, LogReader, PortError, Recall, RecallRequest, RecalledExtent};
+use tier_types::{
+    Call, ErrorKind, LogReader, PortError, Recall, RecallHint, RecallRequest, RecalledExtent,
+};
 
 use crate::fakes::{CHUNK, Fakes};
 use crate::harness::dump;
@@ -49,7 +51,12 @@ fn step(fakes: &Fakes, n: u64) -> Step {
 struct NoRecall;
 
 impl Recall for NoRecall {
-    fn recall(&self, _: &RecallRequest) -> Result<RecalledExtent, PortError> {
+    fn recall_with(
+        &self,
+        _: &Call<'_>,
+        _: RecallHint,
+        _: &RecallRequest,
+    ) -> Result<RecalledExtent, PortError> {
         Err(PortError::new(ErrorKind::Failed, "nothing is recalled here"))
     }
 }

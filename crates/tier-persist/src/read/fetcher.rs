@@ -28,6 +28,9 @@ use crate::format::object::Envelope;
 use crate::format::tarball::row::{FrameRow, TarballObject, TarballRow};
 use crate::read::frame_cache::Cache;
 
+/// Frames that are read ahead leave room for so many.
+const N_FRAMES_CACHED_MIN: usize = 8;
+
 /// How much a fetcher keeps in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FetcherOptions {
@@ -51,8 +54,10 @@ pub struct Fetcher {
     keys: Arc<Keys>,
     /// Tried in order: a damaged or missing copy in one is no end.
     stores: Vec<Arc<dyn ObjectStore>>,
-    frames: Mutex<Cache<FrameKey, CachedFrame>>,
+    frames: Mutex<Cache<FrameId, CachedFrame>>,
     tarballs: Mutex<Cache<TarballKey, OpenTarball>>,
+    /// A frame that is read ahead is not larger.
+    ahead_bytes_max: usize,
 }
 
 impl std::fmt::Debug for Fetcher {
@@ -61,10 +66,30 @@ impl std::fmt::Debug for Fetcher {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct FrameKey {
+/// A frame of a tarball: what is read at once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct FrameId {
     tarball: TarballId,
     frame: u32,
+}
+
+impl FrameId {
+    /// The frame of this number.
+    pub fn new(tarball: TarballId, frame: u32) -> Self {
+        Self { tarball, frame }
+    }
+
+    /// The one that lies `n` behind it in its tarball, if there are as many.
+    #[must_use]
+    pub fn behind(self, n: u32) -> Self {
+        Self { frame: self.frame.saturating_add(n), ..self }
+    }
+
+    /// How many frames it lies behind another one of its tarball; `None` if it does not.
+    pub fn distance_from(self, other: Self) -> Option<u32> {
+        let n = self.frame.checked_sub(other.frame)?;
+        (self.tarball == other.tarball).then_some(n)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,9 +120,17 @@ impl CachedFrame {
 }
 
 /// Where the data of a request lies.
-struct Located {
+#[derive(Debug)]
+pub struct Located {
     extent: Extent,
     location: Location,
+}
+
+impl Located {
+    /// The frame that has to be read.
+    pub fn frame(&self) -> FrameId {
+        FrameId { tarball: self.location.tarball, frame: self.location.frame }
+    }
 }
 
 impl Fetcher {
@@ -109,23 +142,33 @@ impl Fetcher {
         stores: Vec<Arc<dyn ObjectStore>>,
         options: FetcherOptions,
     ) -> Self {
+        let ahead_bytes_max = options.cache_bytes / N_FRAMES_CACHED_MIN;
         let frames = Mutex::new(Cache::new(options.cache_bytes));
         let tarballs = Mutex::new(Cache::new(options.n_tarballs));
-        Self { filesystem, index, keys, stores, frames, tarballs }
+        Self { filesystem, index, keys, stores, frames, tarballs, ahead_bytes_max }
     }
 
     /// The data of exactly the version asked for, as far as it lies in one frame. An error of kind
     /// `Missing` says that the archive has no such version, and `Damaged` that what it has is not
     /// what was written, or that it is lost.
     pub fn fetch(&self, request: &RecallRequest) -> Result<RecalledExtent, PersistError> {
+        self.fetch_located(request, &self.locate(request)?)
+    }
+
+    /// The same where it is known where the data lies.
+    pub fn fetch_located(
+        &self,
+        request: &RecallRequest,
+        located: &Located,
+    ) -> Result<RecalledExtent, PersistError> {
         let started = Instant::now();
-        let Located { extent, location } = self.locate(request)?;
+        let Located { extent, location } = located;
         let chunk_bytes = self.index.chunk_bytes();
         // All of the extent is fetched, not only what was asked for: it lies in one frame, and a
         // reader that wants its first chunk mostly wants the others.
         let start = to_usize(u64::from(location.offset));
         let end = start.saturating_add(to_usize(extent.data_bytes(chunk_bytes)));
-        let frame = self.frame(&location, end)?;
+        let frame = self.frame(located.frame(), end)?;
         let bytes = frame.plain.get(start..end).ok_or_else(|| {
             let object = format!("tarball {} in frame {}", location.tarball, location.frame);
             PersistError::damaged(object, "it is shorter than the index says")
@@ -145,8 +188,28 @@ impl Fetcher {
             .map_err(PersistError::Recalled)
     }
 
-    /// Asks the index. Another version of the chunk is as good as none.
-    fn locate(&self, request: &RecallRequest) -> Result<Located, PersistError> {
+    /// Reads a frame for those that will ask for it, as it is stored: nothing of it is decompressed.
+    /// Whether it is there now; not if there is no such frame, or if it is so large that those of
+    /// before would have to go for it.
+    pub fn read_ahead(&self, id: FrameId) -> Result<bool, PersistError> {
+        if self.frames.lock().get(&id).is_some() {
+            return Ok(true);
+        }
+        let tarball = self.tarball(id.tarball)?;
+        let Some(row) = tarball.row.frames.get(to_usize(u64::from(id.frame))) else {
+            return Ok(false);
+        };
+        if row.decompressed_bytes() > self.ahead_bytes_max {
+            return Ok(false);
+        }
+        let frame = Arc::new(self.read_frame(&tarball, id.frame, 0)?);
+        self.frames.lock().insert(id, &frame, frame.cost());
+        Ok(true)
+    }
+
+    /// Where the data of a request lies, by the index. Another version of the chunk is as good as
+    /// none.
+    pub fn locate(&self, request: &RecallRequest) -> Result<Located, PersistError> {
         let RecallRequest { ino, chunks, data_xid } = *request;
         // The index knows the newest version. If that is not the one that the detour stands for,
         // the archive does not have what the detour stands for.
@@ -166,27 +229,35 @@ impl Fetcher {
     /// The frame's plaintext up to `end` at least, if it has as much. The first time no more is
     /// decompressed than that; a request for what lies behind it gets all, and nothing is read
     /// again.
-    fn frame(&self, location: &Location, end: usize) -> Result<Arc<CachedFrame>, PersistError> {
-        let key = FrameKey { tarball: location.tarball, frame: location.frame };
+    fn frame(&self, id: FrameId, end: usize) -> Result<Arc<CachedFrame>, PersistError> {
         // The lock is not held while a frame is read: two threads may read the same one, which
-        // costs time and does no harm. The recaller joins requests for the same extent before they
+        // costs time and does no harm. The recaller joins requests for the same frame before they
         // come here.
-        let known = self.frames.lock().get(&key);
+        let known = self.frames.lock().get(&id);
         if let Some(frame) = &known
             && (frame.plain.len() >= end || frame.is_whole())
         {
             return Ok(Arc::clone(frame));
         }
-        let tarball = self.tarball(location.tarball)?;
+        let tarball = self.tarball(id.tarball)?;
         let frame = Arc::new(match known.as_deref() {
+            // Read ahead, and not yet looked into.
+            Some(CachedFrame { compressed: Some(compressed), store, plain })
+                if plain.is_empty() =>
+            {
+                let plain = tarball.decompress(id.frame, compressed, end)?;
+                let is_whole = plain.len() == tarball.frame(id.frame)?.decompressed_bytes();
+                let compressed = (!is_whole).then(|| compressed.clone());
+                CachedFrame { plain, compressed, store: *store }
+            }
             // What lies behind the start is wanted as well: it will be wanted again.
             Some(CachedFrame { compressed: Some(compressed), store, .. }) => {
-                let plain = tarball.decompress(location.frame, compressed, usize::MAX)?;
+                let plain = tarball.decompress(id.frame, compressed, usize::MAX)?;
                 CachedFrame { plain, compressed: None, store: *store }
             }
-            Some(_) | None => self.read_frame(&tarball, location.frame, end)?,
+            Some(_) | None => self.read_frame(&tarball, id.frame, end)?,
         });
-        self.frames.lock().insert(key, &frame, frame.cost());
+        self.frames.lock().insert(id, &frame, frame.cost());
         Ok(frame)
     }
 

@@ -17,8 +17,8 @@ use tier_persist::{
 use tier_testkit::{FakeKvs, RecordingSink, VirtualClock};
 use tier_types::{
     Call, Change, ChunkRange, Epoch, ErrorKind, FileUpdate, Ino, LogReader, LogService,
-    MountedInstance, ObjectName, ObjectStore, PortError, Publication, Recall, RecallRequest,
-    RecalledExtent, SnapshotId, Xid, XidRange,
+    MountedInstance, ObjectName, ObjectStore, PortError, Publication, Recall, RecallHint,
+    RecallRequest, RecalledExtent, SnapshotId, Xid, XidRange,
 };
 
 use crate::faulty::{Faults, FaultySnapshot};
@@ -43,7 +43,12 @@ pub(crate) struct Fixture {
 pub(crate) struct Way(pub(crate) Fetcher);
 
 impl Recall for Way {
-    fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError> {
+    fn recall_with(
+        &self,
+        _: &Call<'_>,
+        _: RecallHint,
+        request: &RecallRequest,
+    ) -> Result<RecalledExtent, PortError> {
         Ok(self.0.fetch(request)?)
     }
 }

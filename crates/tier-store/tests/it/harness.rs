@@ -13,8 +13,9 @@ use tier_store::{
 };
 use tier_testkit::FakeKvs;
 use tier_types::{
-    ErrorKind, LogReader, LogService, MountedInstance, PortError, Publication, PublicationListener,
-    Recall, RecallRequest, RecalledExtent, SegmentInfo, Xid, XidRange,
+    Call, ErrorKind, LogReader, LogService, MountedInstance, PortError, Publication,
+    PublicationListener, Recall, RecallHint, RecallRequest, RecalledExtent, SegmentInfo, Xid,
+    XidRange,
 };
 
 pub(crate) const CHUNK: u32 = 4096;
@@ -36,7 +37,12 @@ impl LateRecall {
 }
 
 impl Recall for LateRecall {
-    fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError> {
+    fn recall_with(
+        &self,
+        _: &Call<'_>,
+        _: RecallHint,
+        request: &RecallRequest,
+    ) -> Result<RecalledExtent, PortError> {
         let recall = self.0.lock().clone();
         recall.expect("nothing is evicted before the store is open").recall(request)
     }

@@ -23,8 +23,8 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use tier_log::Operation;
 use tier_types::{
-    ChunkNo, ChunkRange, ErrorKind, FileKind, FileName, Ino, Link, PortError, Recall,
-    RecallRequest, RecalledExtent, Xid, to_u64,
+    Call, ChunkNo, ChunkRange, ErrorKind, FileKind, FileName, Ino, Link, PortError, Recall,
+    RecallHint, RecallRequest, RecalledExtent, Xid, to_u64,
 };
 
 use crate::FakeLog;
@@ -89,7 +89,12 @@ impl Snapshots for SnapshotKeeper {
 struct NoRecall;
 
 impl Recall for NoRecall {
-    fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError> {
+    fn recall_with(
+        &self,
+        _: &Call<'_>,
+        _: RecallHint,
+        request: &RecallRequest,
+    ) -> Result<RecalledExtent, PortError> {
         let message = format!("inode {}: this filesystem has no archive", request.ino);
         Err(PortError::new(ErrorKind::Missing, message))
     }

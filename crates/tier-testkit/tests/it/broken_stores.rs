@@ -4,8 +4,8 @@ use tier_testkit::contract::{check_object_store, check_persisted, check_recall};
 use tier_testkit::{ArchivedExtent, ArchivedInode, MemoryStore};
 use tier_types::{
     Call, ChunkNo, ChunkRange, Created, Ino, ListPage, ObjectContent, ObjectName, ObjectStore,
-    ObjectVersion, Persisted, PortError, RangeRead, Recall, RecallRequest, RecalledExtent,
-    SnapshotId, StoreLayer, Xid,
+    ObjectVersion, Persisted, PortError, RangeRead, Recall, RecallHint, RecallRequest,
+    RecalledExtent, SnapshotId, StoreLayer, Xid,
 };
 
 use crate::assert_finds;
@@ -32,7 +32,12 @@ fn archived() -> Vec<ArchivedInode> {
 struct AnyVersion;
 
 impl Recall for AnyVersion {
-    fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError> {
+    fn recall_with(
+        &self,
+        _: &Call<'_>,
+        _: RecallHint,
+        request: &RecallRequest,
+    ) -> Result<RecalledExtent, PortError> {
         let archived = archived();
         let holds = |e: &&ArchivedExtent| e.chunks.contains(request.chunks.start());
         let found = archived[0].extents.iter().find(holds).unwrap_or(&archived[0].extents[0]);

@@ -33,22 +33,43 @@ pub enum CallClass {
 /// assert_eq!(late.check(&"a read").unwrap_err().kind(), ErrorKind::Away);
 /// # Ok::<(), tier_types::PortError>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Call<'a> {
     class: CallClass,
     deadline: Option<Instant>,
-    cancelled: Option<&'a AtomicBool>,
+    cancel: Option<&'a dyn Cancel>,
+}
+
+/// Says whether a call is not wanted any more.
+pub trait Cancel: Sync {
+    /// From the moment when it is not, for good.
+    fn is_cancelled(&self) -> bool;
+}
+
+impl Cancel for AtomicBool {
+    fn is_cancelled(&self) -> bool {
+        self.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("class", &self.class)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> Call<'a> {
     /// A call for which no reader waits, without a deadline.
     pub const fn bulk() -> Self {
-        Self { class: CallClass::Bulk, deadline: None, cancelled: None }
+        Self { class: CallClass::Bulk, deadline: None, cancel: None }
     }
 
     /// A call for which a reader waits, without a deadline.
     pub const fn interactive() -> Self {
-        Self { class: CallClass::Interactive, deadline: None, cancelled: None }
+        Self { class: CallClass::Interactive, deadline: None, cancel: None }
     }
 
     /// The same, given up after so long from now.
@@ -58,10 +79,10 @@ impl<'a> Call<'a> {
         Self { deadline: Instant::now().checked_add(time), ..self }
     }
 
-    /// The same, given up as soon as the flag is set.
+    /// The same, given up as soon as it is not wanted any more: when a flag is set, say.
     #[must_use]
-    pub fn cancelled_by(self, flag: &'a AtomicBool) -> Self {
-        Self { cancelled: Some(flag), ..self }
+    pub fn cancelled_by(self, cancel: &'a dyn Cancel) -> Self {
+        Self { cancel: Some(cancel), ..self }
     }
 
     /// Whether a reader waits.
@@ -74,9 +95,14 @@ impl<'a> Call<'a> {
         self.deadline
     }
 
+    /// Whether it is not wanted any more.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.is_some_and(Cancel::is_cancelled)
+    }
+
     /// An error of kind `Cancelled` or `Away` if the call is to be given up, with what it is about.
     pub fn check(&self, what: &dyn fmt::Display) -> Result<(), PortError> {
-        if self.cancelled.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+        if self.is_cancelled() {
             return Err(PortError::new(ErrorKind::Cancelled, format!("{what} was cancelled")));
         }
         if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {

@@ -31,7 +31,7 @@ mod staging;
 mod stored_content;
 
 pub use cache::{CacheStore, Dropped};
-pub use call::{Call, CallClass};
+pub use call::{Call, CallClass, Cancel};
 pub use cloud::{CloudId, CloudPlace};
 pub use content::ObjectContent;
 pub use layer::StoreLayer;

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tier_types::{
-    ChunkRange, FileKind, Ino, Persisted, PortError, Recall, RecallRequest, RecalledExtent,
-    SnapshotId, Xid, to_usize,
+    Call, ChunkRange, FileKind, Ino, Persisted, PortError, Recall, RecallHint, RecallRequest,
+    RecalledExtent, SnapshotId, Xid, to_usize,
 };
 
 use crate::check::Finding;
@@ -55,7 +55,12 @@ impl Disk for Arc<FakeDisk> {
 pub(super) struct Evicted(pub(super) u32);
 
 impl Recall for Evicted {
-    fn recall(&self, request: &RecallRequest) -> Result<RecalledExtent, PortError> {
+    fn recall_with(
+        &self,
+        _: &Call<'_>,
+        _: RecallHint,
+        request: &RecallRequest,
+    ) -> Result<RecalledExtent, PortError> {
         let bytes = to_usize(request.chunks.len() * u64::from(self.0));
         RecalledExtent::new(request, request.chunks, vec![7; bytes], self.0)
     }

@@ -1,0 +1,235 @@
+//! The work of the recall threads.
+//!
+//! A request is looked up first, which says in which frame its data lies, and a frame is fetched
+//! once for all that want something of it: the thread that comes first *leads*, and those that come
+//! while it reads leave their requests with it and take the next. When the frame is there each gets
+//! its own part. So readers of many small files that lie together cost one read, and hold no thread.
+//!
+//! An error that is of the store and not of the request (it is away, say) is one for all that wait
+//! for the frame: each would wait for it again. Otherwise each is tried by itself. A panic fails its
+//! own request.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use tier_persist::{Fetcher, FrameId, Located};
+use tier_types::{
+    CallClass, ErrorKind, PortError, RecallHint, RecallRequest, RecalledExtent, with_causes,
+};
+
+use super::answer::{Answer, RecallKey, SharedError};
+use super::queue::{Queue, Side};
+use super::streaks::Streaks;
+use crate::single_flight::InFlight;
+use crate::sync::Mutex;
+use crate::threads::panic_text;
+
+/// Where the data comes from.
+pub(super) trait Source: Send + Sync + 'static {
+    /// Where the data of a request lies.
+    type Place: Send;
+
+    fn locate(&self, request: &RecallRequest) -> Result<Self::Place, PortError>;
+
+    fn frame_of(place: &Self::Place) -> FrameId;
+
+    fn fetch(
+        &self,
+        request: &RecallRequest,
+        place: &Self::Place,
+    ) -> Result<RecalledExtent, PortError>;
+
+    /// Whether there is such a frame, which is at hand then.
+    fn read_ahead(&self, frame: FrameId) -> Result<bool, PortError>;
+}
+
+impl Source for Fetcher {
+    type Place = Located;
+
+    fn locate(&self, request: &RecallRequest) -> Result<Located, PortError> {
+        Ok(self.locate(request)?)
+    }
+
+    fn frame_of(place: &Located) -> FrameId {
+        place.frame()
+    }
+
+    fn fetch(&self, request: &RecallRequest, place: &Located) -> Result<RecalledExtent, PortError> {
+        Ok(self.fetch_located(request, place)?)
+    }
+
+    fn read_ahead(&self, frame: FrameId) -> Result<bool, PortError> {
+        Ok(Fetcher::read_ahead(self, frame)?)
+    }
+}
+
+/// What a thread takes.
+pub(super) enum Job {
+    Recall(RecallJob),
+    Ahead(FrameId),
+}
+
+impl Job {
+    /// Whether it is a request of this key.
+    pub(super) fn is_of(&self, key: &RecallKey) -> bool {
+        match self {
+            Self::Recall(job) => RecallKey::of(&job.request) == *key,
+            Self::Ahead(_) => false,
+        }
+    }
+}
+
+/// A request, with the duty to answer those that wait for it.
+pub(super) struct RecallJob {
+    pub(super) request: RecallRequest,
+    pub(super) hint: RecallHint,
+    pub(super) class: CallClass,
+    pub(super) in_flight: InFlight<RecallKey, Answer>,
+}
+
+/// A request whose frame is known.
+struct Placed<P> {
+    request: RecallRequest,
+    place: P,
+    in_flight: InFlight<RecallKey, Answer>,
+}
+
+/// What the threads share.
+pub(super) struct Worker<S: Source> {
+    source: S,
+    queue: Arc<Queue<Job>>,
+    /// The frames that are being read, with the requests that were left with their leaders.
+    frames: Mutex<HashMap<FrameId, Vec<Placed<S::Place>>>>,
+    streaks: Mutex<Streaks>,
+}
+
+impl<S: Source> Worker<S> {
+    pub(super) fn new(source: S, queue: Arc<Queue<Job>>) -> Self {
+        Self { source, queue, frames: Mutex::new(HashMap::new()), streaks: Mutex::default() }
+    }
+
+    /// Does one job after the other, until the queue is closed.
+    pub(super) fn run(&self) {
+        while let Some(mut taken) = self.queue.take() {
+            match taken.job.take() {
+                Some(Job::Recall(job)) => self.recall(job),
+                Some(Job::Ahead(frame)) => self.read_ahead(frame),
+                None => {}
+            }
+        }
+    }
+
+    fn recall(&self, job: RecallJob) {
+        let RecallJob { request, hint, class, in_flight } = job;
+        // Readers that are gone, or whose deadline passed while the job was queued: fetching for
+        // them would only hold up those that still wait.
+        let Some(in_flight) = in_flight.unless_abandoned() else {
+            tracing::debug!(ino = %request.ino, chunks = %request.chunks, "no reader waits any more");
+            return;
+        };
+        let place = match caught(&request, || self.source.locate(&request)) {
+            Ok(place) => place,
+            Err(error) => return in_flight.settle(Err(error)),
+        };
+        let frame = S::frame_of(&place);
+        self.ask_ahead(frame, hint, class);
+        let placed = Placed { request, place, in_flight };
+        let Some(leading) = self.lead(frame, placed) else { return };
+        let fetched = self.answer(leading);
+        for other in self.end(frame) {
+            match &fetched {
+                // What the store said is said to all.
+                Err(error) if error.kind.may_pass() => {
+                    other.in_flight.settle(Err(error.clone()));
+                }
+                Ok(()) | Err(_) => drop(self.answer(other)),
+            }
+        }
+    }
+
+    /// Queues what a reader in order will ask for.
+    fn ask_ahead(&self, frame: FrameId, hint: RecallHint, class: CallClass) {
+        let side = match class {
+            CallClass::Interactive => Side::Ahead,
+            CallClass::Bulk => Side::Bulk,
+        };
+        let ahead = self.streaks.lock().note(frame, hint);
+        for frame in ahead {
+            self.queue.push(side, Job::Ahead(frame));
+        }
+    }
+
+    /// Makes this thread the leader of a frame, or leaves the request with the one there is.
+    fn lead(&self, frame: FrameId, placed: Placed<S::Place>) -> Option<Placed<S::Place>> {
+        let mut frames = self.frames.lock();
+        if let Some(left) = frames.get_mut(&frame) {
+            left.push(placed);
+            return None;
+        }
+        frames.insert(frame, Vec::new());
+        Some(placed)
+    }
+
+    /// Ends the lead. Returns what was left with it.
+    fn end(&self, frame: FrameId) -> Vec<Placed<S::Place>> {
+        self.frames.lock().remove(&frame).unwrap_or_default()
+    }
+
+    fn answer(&self, placed: Placed<S::Place>) -> Result<(), SharedError> {
+        let Placed { request, place, in_flight } = placed;
+        let fetched = caught(&request, || self.source.fetch(&request, &place));
+        let outcome = fetched.as_ref().map(|_| ()).map_err(SharedError::clone);
+        in_flight.settle(fetched.map(Arc::new));
+        outcome
+    }
+
+    fn read_ahead(&self, frame: FrameId) {
+        {
+            let mut frames = self.frames.lock();
+            // A reader was faster.
+            if frames.contains_key(&frame) {
+                return;
+            }
+            frames.insert(frame, Vec::new());
+        }
+        let read = catch_unwind(AssertUnwindSafe(|| self.source.read_ahead(frame)));
+        let left = self.end(frame);
+        match read {
+            Ok(Ok(is_there)) => tracing::debug!(?frame, is_there, "read ahead"),
+            // A reader that comes to it hears why.
+            Ok(Err(error)) => {
+                tracing::debug!(?frame, error = %with_causes(&error), "not read ahead");
+            }
+            Err(panic) => {
+                tracing::error!("reading ahead panicked: {}", panic_text(panic.as_ref()));
+            }
+        }
+        for placed in left {
+            // Each hears what becomes of its own.
+            drop(self.answer(placed));
+        }
+    }
+}
+
+/// What a step for a request came to; a panic is an error of it.
+fn caught<T>(
+    request: &RecallRequest,
+    step: impl FnOnce() -> Result<T, PortError>,
+) -> Result<T, SharedError> {
+    // A panic gives the fetcher's locks back; at worst a frame is missing from its caches.
+    match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(SharedError { kind: error.kind(), message: with_causes(&error) }),
+        Err(panic) => Err(panic_error(request, panic.as_ref())),
+    }
+}
+
+/// The error for the readers of a request whose fetch panicked.
+fn panic_error(request: &RecallRequest, panic: &(dyn Any + Send)) -> SharedError {
+    let text = panic_text(panic);
+    tracing::error!(ino = %request.ino, "the fetch of a recall panicked: {text}");
+    let message = format!("a bug: fetching the data of inode {} panicked: {text}", request.ino);
+    SharedError { kind: ErrorKind::Failed, message }
+}
