@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 use tier_index::TarballId;
 use tier_persist::FrameId;
-use tier_types::{ChunkRange, Epoch, SnapshotId};
+use tier_types::{ChunkNo, ChunkRange, Epoch, Ino, SnapshotId, Xid};
 
 use super::*;
 
