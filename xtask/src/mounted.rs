@@ -54,6 +54,11 @@ impl Mounted {
         Ok(mounted)
     }
 
+    /// The number of the process that mounts it.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The store's directory.
     pub(crate) fn store(&self) -> &Path {
         &self.store

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
-use tier_types::{ChunkNo, Ino, SnapshotId};
+use tier_types::{ChunkNo, Ino, SnapshotId, Xid};
 
 use crate::database::{Database, Table};
 use crate::delta::Delta;
@@ -230,6 +230,26 @@ impl Index {
     /// The newest state of the inode.
     pub fn inode(&self, ino: Ino) -> Result<Option<InodeLocation>, IndexError> {
         Ok(self.database().inode(ino)?.map(|row| row.newest))
+    }
+
+    /// Inodes above `after` of which metadata is known, in order, at most `n_max`, with its
+    /// transaction; those that are gone are left out.
+    pub fn inodes_after(&self, after: Ino, n_max: usize) -> Result<Vec<(Ino, Xid)>, IndexError> {
+        let database = self.database();
+        let mut found = Vec::new();
+        for pair in database.scan(Table::Inodes, &key::inode(after.next()), None)? {
+            if found.len() >= n_max {
+                break;
+            }
+            let (key, value) = pair?;
+            let damaged = || database.damaged("an inode's row cannot be read");
+            let ino = key::parse_inode(&key).ok_or_else(damaged)?;
+            match database.parse_inode(ino, &value)?.newest {
+                InodeLocation::At { xid, .. } => found.push((ino, xid)),
+                InodeLocation::Gone { .. } => {}
+            }
+        }
+        Ok(found)
     }
 
     /// The database's own statistics, as text to be read and not parsed.

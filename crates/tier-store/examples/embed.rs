@@ -157,6 +157,9 @@ impl SnapshotReader for &Snapshot {
         };
         inodes.iter().map(&mut read).collect()
     }
+    fn inodes_after(&mut self, after: Ino, n_max: usize) -> Answer<Vec<Ino>> {
+        Ok(self.0.range(after.next()..).map(|(ino, _)| *ino).take(n_max).collect())
+    }
     fn path(&mut self, ino: Ino) -> Answer<Option<Vec<u8>>> {
         let link = self.0.get(&ino).and_then(|file| file.inode.links.first());
         Ok(Some(link.map_or(Vec::new(), |link| link.name.as_bytes().to_vec())))

@@ -227,7 +227,11 @@ pub trait SnapshotReader: Send {
         n_runs_max: usize,
     ) -> Vec<Result<Option<SnapshotInode>, PortError>>;
 
-    /// One of them, without its path and its map.
+    /// The inodes of the snapshot above `after`, in order, at most `n_max`: for where the log cannot
+    /// say which changed.
+    fn inodes_after(&mut self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError>;
+
+    /// One inode, without its path and its map.
     fn inode(&mut self, ino: Ino) -> Result<Option<InodeState>, PortError> {
         let answers = self.inodes(&[ino], 0);
         let unanswered = || PortError::new(ErrorKind::Failed, format!("no answer for inode {ino}"));

@@ -2,6 +2,7 @@
 
 mod archive;
 mod data;
+mod evict;
 mod foreground;
 mod fs;
 mod measure;
@@ -19,6 +20,7 @@ const HELP: &str = "\
 cargo xtask bench persist [OPTIONS]   persisting, against tar | zstd | age, restic, borg and others
 cargo xtask bench archive [OPTIONS]   second snapshot, rebuild, full scan, one cold file, against restic
 cargo xtask bench fs [OPTIONS]        the mount, against the host's filesystem and bindfs
+cargo xtask bench evict [OPTIONS]     evicting from 10 GiB, what comes back, what others see of it
 cargo xtask bench foreground [OPTIONS]  what persisting costs those who use the mount meanwhile
 cargo xtask bench micro [ARGS]        the criterion benches
 
@@ -50,6 +52,7 @@ pub(crate) fn bench(root: &Path, args: &[String]) -> Result<()> {
         "persist" => persist::persist(&prepare(root, rest)?),
         "archive" => archive::archive(&prepare(root, rest)?),
         "fs" => fs::fs(&prepare(root, rest)?),
+        "evict" => evict::evict(&prepare(root, rest)?),
         "foreground" => foreground::foreground(&prepare(root, rest)?),
         "micro" => {
             let environment = setup::setup(root)?;

@@ -176,6 +176,10 @@ impl SnapshotReader for KvfsReader<'_> {
         inodes.iter().map(read).collect()
     }
 
+    fn inodes_after(&mut self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
+        Ok(self.tables.reader().listed_inodes(after, n_max)?)
+    }
+
     fn path(&mut self, ino: Ino) -> Result<Option<Vec<u8>>, PortError> {
         Ok(self.path_of(ino)?)
     }

@@ -1,6 +1,7 @@
 //! The stages of a filesystem with a local store and, perhaps, a cloud.
 
 mod background;
+mod changes;
 mod checkpoint;
 mod cloud_writer;
 mod context;

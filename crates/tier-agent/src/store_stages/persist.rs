@@ -13,17 +13,18 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use tier_log::{LogError, NetChanges, NetChangesOptions};
+use tier_log::NetChangesOptions;
 use tier_persist::{
     EpochBegin, OpenSegment, PartsSoFar, PersistError, PersistReport, PersistRequest, Persister,
     SnapshotSummary,
 };
 use tier_status::StatusHeader;
 use tier_types::{
-    ErrorKind, FileUpdate, Ino, LogReader, LogService, MountedSnapshot, PortError, Publication,
-    SegmentInfo, SnapshotId, Xid, XidRange, with_causes,
+    ErrorKind, Ino, LogReader, LogService, MountedSnapshot, PortError, Publication, SegmentInfo,
+    SnapshotId, Xid, XidRange, with_causes,
 };
 
+use super::changes::{ChangeSource, Changes, changes};
 use super::checkpoint;
 use super::context::{StageContext, StageSink};
 use super::early;
@@ -212,36 +213,20 @@ fn segments(
     let start = part.map_or(range.start(), |part| part.last_xid.next());
     let own = XidRange::new(start, range.end());
     let segments = own.map_or_else(|| Ok(Vec::new()), |own| log.segments(own))?;
-    Ok(segments.into_iter().map(|segment| {
-        let bytes = log.open_segment(&segment)?;
+    Ok(segments.into_iter().filter_map(|segment| {
+        let bytes = match log.open_segment(&segment) {
+            // What it said is lost to the history; what came of it is in the filesystem.
+            Err(error) if error.kind().is_of_object() => {
+                let (range, error) = (segment.range, with_causes(&error));
+                tracing::warn!(%range, "a log segment is not archived: {error}");
+                return None;
+            }
+            Err(error) => return Some(Err(error)),
+            Ok(bytes) => bytes,
+        };
         let SegmentInfo { range, name, .. } = segment;
-        Ok(OpenSegment { range, name, bytes })
+        Some(Ok(OpenSegment { range, name, bytes }))
     }))
-}
-
-type Changes = Box<dyn Iterator<Item = Result<FileUpdate, LogError>> + Send>;
-
-/// What changed in a range: of inodes that earlier parts hold only what changed since those.
-fn net_changes(
-    log: &dyn LogReader,
-    range: XidRange,
-    part: Option<PartsSoFar>,
-    options: &NetChangesOptions,
-) -> Result<Changes, LogError> {
-    let all = NetChanges::of_range(log, range, options)?;
-    let Some(PartsSoFar { covered, last_xid }) = part else { return Ok(Box::new(all)) };
-    // An error is of no inode, and comes out where it is.
-    let is_beyond = move |update: &Result<FileUpdate, LogError>| {
-        update.as_ref().map_or(true, |update| update.ino > covered)
-    };
-    let rest = all.filter(is_beyond);
-    let since = match XidRange::new(last_xid.next(), range.end()) {
-        Some(since) => NetChanges::of_range(log, since, options)?,
-        None => return Ok(Box::new(rest)),
-    };
-    let again = since.filter(move |update| !is_beyond(update) || update.is_err());
-    // Both are in order of inodes, and the second begins behind the first.
-    Ok(Box::new(again.chain(rest)))
 }
 
 /// One attempt to persist a publication.
@@ -302,13 +287,14 @@ impl Attempt<'_> {
         let log = ports.log.as_ref();
         // Folding reads every segment and persisting every chunk: both yield to the foreground. The
         // publication does not, because it holds locks that writers wait for.
-        let folded = self.context.in_background(|| -> Result<Changes, LogError> {
+        let folded = self.context.in_background(|| -> Result<Changes<'_>, PortError> {
             if !self.has_changes {
                 return Ok(Box::new(std::iter::empty()));
             }
-            net_changes(log, range, part, &options)
+            let source = ChangeSource { log, mounted, index: ports.history.index() };
+            changes(&source, range, part, &options)
         })?;
-        let changes = folded.map_err(PortError::from)?;
+        let changes = folded?;
         let mut segments = segments(log, range, part)?;
         // What is free now: the rest of the store grows meanwhile, and a part must still fit.
         let bounds = part_bounds(&ports.instance.usage()?.space);

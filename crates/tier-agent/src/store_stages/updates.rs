@@ -4,18 +4,17 @@
 use std::collections::BTreeSet;
 use std::iter::Peekable;
 
-use tier_log::LogError;
 use tier_types::{Change, ChunkRange, FileUpdate, Ino, PortError};
 
 /// Net changes in order, with the inodes that failed before taken as changed altogether: the list
 /// does not say what of them is archived, so that all of it is persisted.
-pub(super) struct Updates<C: Iterator<Item = Result<FileUpdate, LogError>>> {
+pub(super) struct Updates<C: Iterator<Item = Result<FileUpdate, PortError>>> {
     changes: Peekable<C>,
     failed: BTreeSet<Ino>,
     last: Option<Ino>,
 }
 
-impl<C: Iterator<Item = Result<FileUpdate, LogError>>> Updates<C> {
+impl<C: Iterator<Item = Result<FileUpdate, PortError>>> Updates<C> {
     pub(super) fn new(changes: C, failed: impl IntoIterator<Item = Ino>) -> Self {
         Self { changes: changes.peekable(), failed: failed.into_iter().collect(), last: None }
     }
@@ -24,14 +23,14 @@ impl<C: Iterator<Item = Result<FileUpdate, LogError>>> Updates<C> {
         let changed = match self.changes.peek() {
             Some(Ok(update)) => Some(update.ino),
             // The error comes out below, before any later inode.
-            Some(Err(_)) => return Ok(self.changes.next().transpose()?),
+            Some(Err(_)) => return self.changes.next().transpose(),
             None => None,
         };
         let Some(failed) = self.failed.first().copied() else {
-            return Ok(self.changes.next().transpose()?);
+            return self.changes.next().transpose();
         };
         match changed {
-            Some(changed) if changed < failed => Ok(self.changes.next().transpose()?),
+            Some(changed) if changed < failed => self.changes.next().transpose(),
             Some(changed) if changed == failed => {
                 self.failed.pop_first();
                 let update = self.changes.next().transpose()?;
@@ -51,7 +50,7 @@ impl<C: Iterator<Item = Result<FileUpdate, LogError>>> Updates<C> {
     }
 }
 
-impl<C: Iterator<Item = Result<FileUpdate, LogError>>> Iterator for Updates<C> {
+impl<C: Iterator<Item = Result<FileUpdate, PortError>>> Iterator for Updates<C> {
     type Item = Result<FileUpdate, PortError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -70,7 +69,7 @@ fn touched_altogether(ino: Ino) -> FileUpdate {
 
 #[cfg(test)]
 mod tests {
-    use tier_types::{ChunkNo, Xid};
+    use tier_types::{ChunkNo, ErrorKind, Xid};
 
     use super::*;
 
@@ -121,7 +120,7 @@ mod tests {
 
     #[test]
     fn an_error_of_the_log_comes_out_where_it_is() {
-        let damaged = || LogError::DamagedRecord("told to");
+        let damaged = || PortError::new(ErrorKind::Damaged, "told to");
         let changes = vec![Ok(touched(1)), Err(damaged()), Ok(touched(9))];
         let results: Vec<_> = Updates::new(changes.into_iter(), [Ino::new(4)]).collect();
         let is_error: Vec<_> = results.iter().map(Result::is_err).collect();

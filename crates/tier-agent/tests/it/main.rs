@@ -28,6 +28,8 @@ mod kinds;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
+mod log_damage;
+#[cfg(test)]
 mod lost;
 #[cfg(test)]
 mod recall;

@@ -92,6 +92,10 @@ impl SnapshotReader for LyingReader<'_> {
         answers
     }
 
+    fn inodes_after(&mut self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
+        self.inner.inodes_after(after, n_max)
+    }
+
     fn path(&mut self, ino: Ino) -> Result<Option<Vec<u8>>, PortError> {
         self.inner.path(ino)
     }

@@ -220,6 +220,8 @@ fn answers_about_many_come_in_order<F: TestFilesystem>(subject: &Subject<F>) {
         shown.iter().map(|inode| inode.as_ref().map(|i| i.state.attr.ino)).collect();
     let sentence = "an answer for each inode, in their order";
     assert_eq!(about, [Some(d), None, Some(a), Some(c)], "{sentence}");
+    let listed = snapshot.reader().inodes_after(a, 2).unwrap();
+    assert_eq!(listed, [c, d], "the inodes of a snapshot are listed in order");
     for inode in shown.iter().flatten() {
         let (ino, mut reader) = (inode.state.attr.ino, snapshot.reader());
         assert_eq!(inode.path, reader.path(ino).unwrap(), "the path of inode {ino}");

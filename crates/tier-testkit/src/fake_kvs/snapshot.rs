@@ -43,6 +43,10 @@ impl SnapshotReader for &FakeSnapshot {
         inodes.iter().map(&mut read).collect()
     }
 
+    fn inodes_after(&mut self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError> {
+        Ok(self.inodes.range(after.next()..).map(|(ino, _)| *ino).take(n_max).collect())
+    }
+
     fn path(&mut self, ino: Ino) -> Result<Option<Vec<u8>>, PortError> {
         if ino == Ino::ROOT {
             return Ok(Some(Vec::new()));
