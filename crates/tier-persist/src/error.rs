@@ -88,6 +88,19 @@ pub enum PersistError {
     /// The event could not be recorded.
     #[error(transparent)]
     Status(#[from] StatusError),
+    /// So much cannot be read that it is no matter of single inodes; nothing was committed.
+    #[error(
+        "{n_unread} of {n_inodes} inodes that changed cannot be read, or not in full: it is the \
+         disk or the key-value store that fails, and a snapshot of what is left would be taken for \
+         the whole; nothing is given up. See what the system says of the disk, then run tier fsck \
+         --repair"
+    )]
+    TooMuchUnread {
+        /// Those that cannot be read.
+        n_unread: u64,
+        /// All that were to be persisted.
+        n_inodes: u64,
+    },
     /// A thread of the pipeline ended before its work did.
     #[error("a thread of the pipeline ended early")]
     Pipeline,
@@ -119,7 +132,9 @@ impl HasKind for PersistError {
             // `Io` is an operation of this process alone: an error of a store comes as `Store`,
             // with the kind that the store gave it.
             Self::Io { source, .. } => ErrorKind::of_io(source),
-            Self::BadKey(_) | Self::NoRandomness | Self::Pipeline => ErrorKind::Failed,
+            Self::BadKey(_) | Self::NoRandomness | Self::TooMuchUnread { .. } | Self::Pipeline => {
+                ErrorKind::Failed
+            }
         }
     }
 }

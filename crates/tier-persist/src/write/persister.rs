@@ -20,6 +20,7 @@ use crate::error::PersistError;
 use crate::format::keys::{Keys, random_bytes};
 use crate::format::manifest::{Manifest, ManifestKind, ManifestRef};
 use crate::format::names::{self, FilesystemId, NameToken};
+use crate::format::packed::PackedObject;
 use crate::format::tarball::identity::TarballIdentity;
 use crate::progress::Watch;
 use crate::read::link::ChainLink;
@@ -159,7 +160,7 @@ impl Persister {
     /// and the index includes it. An inode whose metadata or chunk map cannot be read is left out
     /// and reported. Of one whose data cannot be read in places exactly those chunks are left out,
     /// as lost ranges, and it is persisted with the rest; if the reason is not damage, it is
-    /// reported as well.
+    /// reported as well. Where that becomes of many of them, the snapshot fails as a whole.
     pub fn persist(&self, request: &mut PersistRequest<'_>) -> Result<PersistReport, PersistError> {
         let started = Instant::now();
         let PersistRequest { epoch, snapshot, range, .. } = *request;
@@ -177,13 +178,11 @@ impl Persister {
         // So that a crash at any later step leaves a status log that says what was begun.
         request.status.report(Event::Started { range })?;
         let token = NameToken(random_bytes()?);
-        let Written { tarballs, mut report, unread } = self.write_tarballs(request, token)?;
-        let mut segments = self.packed_writer(epoch, snapshot, token);
-        for segment in &mut *request.segments {
-            segments.write_segment(segment.map_err(PersistError::Source)?, request.stop)?;
-        }
-        let segments = segments.written;
-        let manifest = Manifest { tarballs, packed: segments, ..self.manifest(request, &report)? };
+        let written = self.write_objects(request, token);
+        // Nothing is committed yet, so that all of it is of no use: its room may be what is wanted.
+        let (written, packed) = written.inspect_err(|_| self.discard_failed(epoch, snapshot))?;
+        let Written { tarballs, mut report, unread } = written;
+        let manifest = Manifest { tarballs, packed, ..self.manifest(request, &report)? };
         self.commit(&manifest, request.status, &report)?;
         self.has_leftovers.store(false, Ordering::Relaxed);
         // Only now: which of it earlier snapshots have is known when this one is in the index.
@@ -261,7 +260,7 @@ impl Persister {
         let written =
             checkpoint::write_objects(request, &self.index, packed, object_bytes, &mut known);
         drop(known);
-        let written = written.inspect_err(|_| self.discard_checkpoint(epoch, snapshot))?;
+        let written = written.inspect_err(|_| self.discard_failed(epoch, snapshot))?;
         let CheckpointObjects { objects, report } = written;
         let manifest = Manifest {
             filesystem: self.filesystem,
@@ -290,13 +289,13 @@ impl Persister {
         Ok(report)
     }
 
-    /// Gives the room of a checkpoint that failed back at once: the next attempt may be far away.
-    fn discard_checkpoint(&self, epoch: Epoch, snapshot: SnapshotId) {
+    /// Gives the room of an attempt that failed back at once: the next one may be far away.
+    fn discard_failed(&self, epoch: Epoch, snapshot: SnapshotId) {
         let store = self.store.as_ref();
         let discarded =
             discard::discard_attempt(store, self.filesystem, &self.index, epoch, snapshot);
         if let Err(error) = discarded {
-            tracing::warn!("cannot remove what is left of a checkpoint: {error}");
+            tracing::warn!("cannot remove what is left of a failed attempt: {error}");
         }
     }
 
@@ -339,6 +338,21 @@ impl Persister {
         };
         let name = names::manifest_name(self.filesystem, epoch, snapshot).to_string();
         Err(PersistError::BrokenChain { name, problem })
+    }
+
+    /// Writes the tarballs and the log segments, durable and not yet committed.
+    fn write_objects(
+        &self,
+        request: &mut PersistRequest<'_>,
+        token: NameToken,
+    ) -> Result<(Written, Vec<PackedObject>), PersistError> {
+        let written = self.write_tarballs(request, token)?;
+        written.check_share()?;
+        let mut segments = self.packed_writer(request.epoch, request.snapshot, token);
+        for segment in &mut *request.segments {
+            segments.write_segment(segment.map_err(PersistError::Source)?, request.stop)?;
+        }
+        Ok((written, segments.written))
     }
 
     /// Writes the tarballs, durable and not yet committed.

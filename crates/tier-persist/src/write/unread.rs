@@ -27,6 +27,9 @@ const N_KEPT: usize = 1000;
 pub(crate) struct UnreadRuns {
     kept: Vec<UnreadRun>,
     others: LostRanges,
+    /// Inodes that have such runs; those of one come one after the other.
+    n_inodes: u64,
+    last: Option<Ino>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +52,7 @@ impl UnreadRuns {
     /// Adds a run, and says whether it is one of those that are to be told one by one.
     pub(crate) fn add(&mut self, lost: &LostRun) -> bool {
         let LostRun { ino, run, bytes, .. } = lost;
+        self.n_inodes += u64::from(self.last.replace(*ino) != Some(*ino));
         let is_kept = self.kept.len() < N_KEPT;
         if is_kept {
             self.kept.push(UnreadRun { ino: *ino, chunks: run.chunks, bytes: *bytes });
@@ -56,6 +60,11 @@ impl UnreadRuns {
             self.others.add(LostRange { ino: *ino, bytes: *bytes });
         }
         is_kept
+    }
+
+    /// How many inodes have such runs.
+    pub(crate) fn n_inodes(&self) -> u64 {
+        self.n_inodes
     }
 
     /// Asks an index that has all of the snapshot.

@@ -4,11 +4,17 @@ use std::collections::BTreeSet;
 
 use tier_types::to_u64;
 
+use crate::error::PersistError;
 use crate::format::tarball::row::TarballObject;
 use crate::write::pipeline::sequencer::Sequenced;
 use crate::write::planner::Planned;
 use crate::write::request::PersistReport;
 use crate::write::unread::UnreadRuns;
+
+/// So many inodes that cannot be read, at least, and more than one in so many, are no matter of
+/// single inodes any more.
+const N_UNREAD_MAX: u64 = 100;
+const UNREAD_ONE_IN: u64 = 4;
 
 /// Tarballs that are written and not committed, and what the snapshot comes to.
 pub(super) struct Written {
@@ -35,5 +41,17 @@ impl Written {
             ..PersistReport::default()
         };
         Self { tarballs, report, unread }
+    }
+
+    /// An error if too much of it cannot be read. One bad inode must not keep the others from being
+    /// persisted; but a disk that fails, or a database, is not many bad inodes: a snapshot that
+    /// takes most of a filesystem for lost is worth less than none.
+    pub(super) fn check_share(&self) -> Result<(), PersistError> {
+        let n_unread = to_u64(self.report.failed.len()) + self.unread.n_inodes();
+        let n_inodes = self.report.n_inodes + to_u64(self.report.failed.len());
+        if n_unread < N_UNREAD_MAX || n_unread.saturating_mul(UNREAD_ONE_IN) <= n_inodes {
+            return Ok(());
+        }
+        Err(PersistError::TooMuchUnread { n_unread, n_inodes })
     }
 }

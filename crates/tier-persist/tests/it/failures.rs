@@ -74,6 +74,41 @@ fn what_fails_is_an_error_until_it_is_read_and_never_an_older_version() {
     }
 }
 
+/// Few bad inodes are left out, however large their share is; many are a bad disk.
+#[test]
+fn many_inodes_that_fail_are_not_many_bad_inodes() {
+    for (n_files, n_bad, is_persisted) in [(120, 60, true), (480, 110, true), (300, 110, false)] {
+        for kind in [ErrorKind::Failed, ErrorKind::Damaged] {
+            let name = |number: usize| format!("f{number}");
+            let with_file = |kvs: FakeKvs, number| kvs.file(&name(number), &[7; 2000]);
+            let mut fixture = fixture((0..n_files).fold(FakeKvs::new(CHUNK), with_file));
+            let bad = |faults: Faults, number: usize| match number % 2 {
+                0 => faults.inode(fixture.kvs.ino(&name(number))),
+                _ => faults.chunk(fixture.kvs.ino(&name(number)), 1),
+            };
+            let faults = (0..n_bad).fold(Faults::of(kind), bad);
+            let persisted = fixture.persist_with(&faults);
+            let what = format!("{n_bad} of {n_files}, {kind:?}");
+            assert_eq!(persisted.is_ok(), is_persisted, "{what}: {persisted:?}");
+            if let Err(error) = persisted {
+                assert_eq!(error.kind(), ErrorKind::Failed, "{what}");
+                assert_eq!(fixture.n_snapshots(), 0, "{what}: nothing is committed");
+                assert_eq!(fixture.tarballs(), [], "{what}: and its room is given back");
+            }
+            // When the disk is well again all of it is persisted that is not lost.
+            fixture.change(|kvs| kvs.file("more", b"more"));
+            let report = fixture.persist();
+            assert_eq!(report.failed, [], "{what}");
+            if !is_persisted {
+                let restored = fixture.restored();
+                (0..n_files).for_each(|number| {
+                    assert!(restored.read(&name(number)).unwrap() == [7; 2000], "{what}");
+                });
+            }
+        }
+    }
+}
+
 /// Each read may take as long as a disk takes to give up.
 #[test]
 fn a_disk_that_answers_nothing_is_not_asked_for_every_chunk() {
