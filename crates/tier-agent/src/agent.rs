@@ -48,7 +48,7 @@ use tier_types::{ErrorKind, HasKind, with_causes};
 use crate::decide::is_to_persist;
 use crate::error::NotUploaded;
 use crate::report::AgentReport;
-use crate::stages::{LostAndFound, Stages};
+use crate::stages::{LostAndFound, Stages, Uploaded};
 use crate::task::{Lane, PerLane};
 use crate::thread_control::{Pending, PendingCount, StopFlag};
 use crate::threads::{panic_text, start_thread};
@@ -382,7 +382,7 @@ impl Worker {
         stop: &AtomicBool,
         report: &mut AgentReport,
     ) -> Result<Option<AgentError>, AgentError> {
-        let last = self.stages.last_snapshot()?;
+        let mut last = self.stages.last_snapshot()?;
         loop {
             let state = self.stages.state()?;
             check_stop(stop)?;
@@ -392,7 +392,11 @@ impl Worker {
             };
             tracing::debug!(?state, "next step: upload");
             match self.stages.upload(snapshot, stop) {
-                Ok(()) => report.uploaded.push(snapshot),
+                Ok(Uploaded { made_up_for_by }) => {
+                    report.uploaded.push(snapshot);
+                    // It is safe when that is.
+                    last = last.max(made_up_for_by);
+                }
                 Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
                 // Once in a task: what is away now is away for the next snapshot as well.
                 Err(error) => {

@@ -41,7 +41,7 @@ pub use error::{AgentError, NotUploaded};
 pub use recaller::{Recaller, RecallerOptions};
 pub use report::{AgentReport, PersistedSnapshot};
 pub use scheduler::{LaneError, LaneStatus, Scheduler, SchedulerStatus};
-pub use stages::{LostAndFound, Stages};
+pub use stages::{LostAndFound, Stages, Uploaded};
 pub use status_book::StatusBook;
 pub use store_stages::{CloudPort, Floor, StorePorts, StoreStages};
 pub use task::{Lane, SpaceGoal, Task};

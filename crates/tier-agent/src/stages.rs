@@ -18,6 +18,14 @@ pub struct LostAndFound {
     pub found: Vec<SnapshotId>,
 }
 
+/// A snapshot is where it is safe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Uploaded {
+    /// Of some of its objects no copy was whole: what lay in them was persisted again, the last of
+    /// it in this snapshot, and both are safe when that is.
+    pub made_up_for_by: Option<SnapshotId>,
+}
+
 /// The work behind the steps. Every stage stops at its next safe point when its `stop` becomes
 /// true, with an error of kind `Cancelled`, and can be called again afterwards. Each is called by
 /// one thread at a time, those of different lanes at the same time.
@@ -39,7 +47,7 @@ pub trait Stages: Send + Sync {
     fn persist(&self, stop: &AtomicBool) -> Result<Option<PersistedSnapshot>, AgentError>;
 
     /// Uploads a snapshot to the tier that makes it safe, and verifies it there.
-    fn upload(&self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<(), AgentError>;
+    fn upload(&self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<Uploaded, AgentError>;
 
     /// Takes back that anything was verified in the place that makes it safe.
     fn forget_verified(&self) -> Result<(), AgentError>;

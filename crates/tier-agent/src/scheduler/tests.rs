@@ -13,7 +13,7 @@ use super::*;
 use crate::SpaceGoal;
 use crate::decide::AgentState;
 use crate::report::PersistedSnapshot;
-use crate::stages::{LostAndFound, Stages};
+use crate::stages::{LostAndFound, Stages, Uploaded};
 
 /// What the stages do when they are asked to persist.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Stages for FakeStages {
         Ok(())
     }
 
-    fn upload(&self, _: SnapshotId, _: &AtomicBool) -> Result<(), AgentError> {
+    fn upload(&self, _: SnapshotId, _: &AtomicBool) -> Result<Uploaded, AgentError> {
         unreachable!("there is nothing to upload")
     }
 

@@ -46,6 +46,34 @@ struct Lost {
     found: Vec<StoredObject>,
 }
 
+/// Persists again what a snapshot has in objects that went bad before any cloud had them, and says
+/// with which snapshot that is complete; `None` if there is no such object. Nothing can be lost by it: the snapshot was never safe, so that nothing
+/// of it was evicted. With one that was it is for the operator to look for another copy first.
+pub(super) fn make_up_for(
+    context: &StageContext,
+    persister: &Persister,
+    snapshot: SnapshotId,
+    stop: &AtomicBool,
+) -> Result<Option<SnapshotId>, AgentError> {
+    let archive = context.archive()?;
+    let summary = archive.snapshot(snapshot);
+    let status = summary.map(|summary| context.status(summary)).transpose()?.flatten();
+    if status.is_none_or(|status| !status.was_verified.is_empty()) {
+        return Ok(None);
+    }
+    drop(archive);
+    let LostAndFound { lost, .. } = persist_lost(context, persister, &[snapshot], stop)?;
+    if lost.is_empty() {
+        return Ok(None);
+    }
+    let made_up_for_by = context.archive()?.snapshots().next_back().map(|last| last.snapshot);
+    tracing::warn!(
+        %snapshot, ?made_up_for_by,
+        "what went bad of a snapshot before it was uploaded is persisted again"
+    );
+    Ok(made_up_for_by)
+}
+
 /// Persists again what these snapshots have in objects that no copy has whole, and takes in again
 /// what one has that was lost.
 pub(super) fn persist_lost(

@@ -24,11 +24,11 @@ use parking_lot::RwLock;
 use tier_evict::{EvictReport, Evicter};
 use tier_persist::Persister;
 use tier_status::StatusSink;
-use tier_types::{SnapshotId, Xid};
+use tier_types::{HasKind, SnapshotId, Xid};
 
 use crate::decide::AgentState;
 use crate::report::PersistedSnapshot;
-use crate::stages::{LostAndFound, Stages};
+use crate::stages::{LostAndFound, Stages, Uploaded};
 use crate::{AgentError, SpaceGoal};
 use context::{HowFar, StageContext};
 
@@ -109,9 +109,25 @@ impl Stages for StoreStages {
         persist::persist(&self.context, &self.persister, stop)
     }
 
-    fn upload(&self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<(), AgentError> {
-        let _apart = self.archive.read();
-        upload::upload(&self.context, snapshot, stop)
+    fn upload(&self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<Uploaded, AgentError> {
+        let upload = || {
+            let _apart = self.archive.read();
+            upload::upload(&self.context, snapshot, stop)
+        };
+        match upload() {
+            Err(error) if error.kind().is_of_object() => {
+                let made_up_for_by = {
+                    let _alone = self.archive.write();
+                    lost::make_up_for(&self.context, &self.persister, snapshot, stop)?
+                };
+                if made_up_for_by.is_none() {
+                    return Err(error);
+                }
+                upload()?;
+                Ok(Uploaded { made_up_for_by })
+            }
+            uploaded => uploaded.map(|()| Uploaded::default()),
+        }
     }
 
     fn forget_verified(&self) -> Result<(), AgentError> {

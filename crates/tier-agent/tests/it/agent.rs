@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tier_agent::decide::AgentState;
 use tier_agent::{
     AgentError, LostAndFound, NotUploaded, PersistedSnapshot, SpaceGoal, Stages, Task,
-    TieringOutAgent,
+    TieringOutAgent, Uploaded,
 };
 use tier_evict::EvictReport;
 use tier_persist::PersistReport;
@@ -129,7 +129,7 @@ impl Stages for FakeStages {
         Ok(())
     }
 
-    fn upload(&self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<(), AgentError> {
+    fn upload(&self, snapshot: SnapshotId, stop: &AtomicBool) -> Result<Uploaded, AgentError> {
         self.say(format!("upload {snapshot}"));
         if self.trouble() == Trouble::UploadsHang {
             while !stop.load(Ordering::Relaxed) {
@@ -146,7 +146,7 @@ impl Stages for FakeStages {
         let mut state = self.state.lock();
         state.to_upload = None;
         state.safe_xid = state.persisted_xid;
-        Ok(())
+        Ok(Uploaded::default())
     }
 
     fn evict(&self, _: SpaceGoal, _: &AtomicBool) -> Result<EvictReport, AgentError> {

@@ -237,7 +237,13 @@ impl Harness {
         tarballs.map(|name| root.join(name.as_str())).collect()
     }
 
-    /// Flips a bit in every tarball of the cloud.
+    /// Whether the cloud has a tarball that lies here.
+    pub(crate) fn is_in_cloud(&self, path: &Path) -> bool {
+        let names = self.memory.names(&Call::bulk(), "").unwrap();
+        names.iter().any(|name| path.ends_with(name.as_str()))
+    }
+
+    /// Flips a bit in every tarball of the cloud, or flips it back.
     pub(crate) fn damage_cloud(&self) {
         for name in self.memory.names(&Call::bulk(), "").unwrap() {
             if name.as_str().contains(".tar.zst") {

@@ -34,4 +34,6 @@ mod lost;
 #[cfg(test)]
 mod recall;
 #[cfg(test)]
+mod rot;
+#[cfg(test)]
 mod stages;
