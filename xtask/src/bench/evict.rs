@@ -1,5 +1,5 @@
-//! What evicting costs: small files by number, shares of a large store at random, and what those
-//! who use the mount see of it.
+//! What evicting costs: small files by number, shares of a large store at random, and what the
+//! foreground of a mount sees of it.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -256,7 +256,7 @@ fn reading(plan: &Plan, work: &Path) -> Result<Reading> {
     Ok(Reading { reads_s, list_s: list.wall_s })
 }
 
-/// What those see who use the mount: alone, and while space is made.
+/// What the foreground sees: alone, and while space is made.
 fn foreground(plan: &Plan, work: &Path) -> Result<()> {
     let mounted = Mounted::of(&plan.tier, work, &["--no-agent"])?;
     let directory = mounted.directory().join("foreground");

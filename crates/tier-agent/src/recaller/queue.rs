@@ -83,7 +83,10 @@ pub(super) struct Taken<'a, J> {
 impl<J> Drop for Taken<'_, J> {
     fn drop(&mut self) {
         if let Some(queue) = self.behind {
-            queue.state.lock().n_behind -= 1;
+            let mut state = queue.state.lock();
+            assert!(state.n_behind > 0, "what is taken is counted until it ends");
+            state.n_behind -= 1;
+            drop(state);
             queue.changed.notify_all();
         }
     }

@@ -55,6 +55,7 @@ impl Streaks {
                 Streak { last: frame, n_asked: streak.n_asked.saturating_sub(n), n_ahead }
             }
         };
+        assert!(streak.n_ahead <= N_AHEAD_MAX, "what is read ahead has room in the cache");
         let ahead = (streak.n_asked + 1..=streak.n_ahead).map(|n| frame.behind(n)).collect();
         streak.n_asked = streak.n_asked.max(streak.n_ahead);
         self.recent.push_back(streak);

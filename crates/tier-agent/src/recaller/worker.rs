@@ -174,7 +174,9 @@ impl<S: Source> Worker<S> {
 
     /// Ends the lead. Returns what was left with it.
     fn end(&self, frame: FrameId) -> Vec<Placed<S::Place>> {
-        self.frames.lock().remove(&frame).unwrap_or_default()
+        let left = self.frames.lock().remove(&frame);
+        assert!(left.is_some(), "a lead is ended by its leader, and once");
+        left.unwrap_or_default()
     }
 
     fn answer(&self, placed: Placed<S::Place>) -> Result<(), SharedError> {

@@ -12,8 +12,8 @@ use tier_index::Index;
 use tier_log::{LogError, NetChanges, NetChangesOptions};
 use tier_persist::PartsSoFar;
 use tier_types::{
-    Change, ChunkNo, ChunkRange, ChunkRun, FileUpdate, HasKind, Ino, LogReader, MountedSnapshot,
-    PortError, SnapshotInode, SnapshotReader, Xid, XidRange, with_causes,
+    Change, ChunkNo, ChunkRange, ChunkRun, ErrorKind, FileUpdate, HasKind, Ino, LogReader,
+    MountedSnapshot, PortError, SnapshotInode, SnapshotReader, Xid, XidRange, with_causes,
 };
 
 /// Inodes that are looked at together.
@@ -113,6 +113,12 @@ impl<'a> Looked<'a> {
     /// at the end of both lists.
     fn next_page(&mut self) -> Result<Option<Vec<FileUpdate>>, PortError> {
         let inodes = self.reader.inodes_after(self.last, N_INODES_READ)?;
+        let ascend = |inodes: &[Ino]| inodes.is_sorted_by(|a, b| a < b);
+        if !ascend(&inodes) || inodes.first().is_some_and(|first| *first <= self.last) {
+            let message =
+                format!("a snapshot does not list its inodes above {} in order", self.last);
+            return Err(PortError::new(ErrorKind::Failed, message));
+        }
         let Some(last) = inodes.last().copied() else {
             let gone = self.gone_before(None, &[])?;
             return Ok(Some(gone).filter(|gone| !gone.is_empty()));
