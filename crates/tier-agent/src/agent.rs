@@ -38,7 +38,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -67,6 +67,8 @@ pub struct TieringOutAgent {
     queues: Option<Queues>,
     stop_flags: PerLane<Arc<StopFlag>>,
     pending: Arc<PendingCount>,
+    /// Tasks that were submitted, and ended.
+    n_ended: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -102,7 +104,8 @@ impl TieringOutAgent {
         let pending = Arc::new(PendingCount::default());
         let mut queues = Queues { lanes: Vec::new(), pending: Arc::clone(&pending) };
         let stop_flags = PerLane::default();
-        let mut agent = Self { queues: None, stop_flags, pending, threads: Vec::new() };
+        let n_ended = Arc::default();
+        let mut agent = Self { queues: None, stop_flags, pending, n_ended, threads: Vec::new() };
         // The last lane first: each has the ways into those behind it. A thread that does not start
         // drops the agent, which ends those that did.
         for lane in Lane::ALL.into_iter().rev() {
@@ -148,7 +151,22 @@ impl TieringOutAgent {
         task: Task,
         stop: &Arc<AtomicBool>,
     ) -> Result<Receiver<Answer>, AgentError> {
-        self.queues()?.submit(task, stop)
+        // Room for the one answer: the thread never waits for a caller that does not listen.
+        let (sender, receiver) = bounded(1);
+        let n_ended = Arc::clone(&self.n_ended);
+        let answered = move |answer| {
+            n_ended.fetch_add(1, Ordering::Relaxed);
+            // The caller may have gone away.
+            drop(sender.send(answer));
+        };
+        self.submit_with(task, stop, Box::new(answered))?;
+        Ok(receiver)
+    }
+
+    /// Tasks that were submitted, and ended: not those whose answer a function was given. What they
+    /// left undone is due for a schedule.
+    pub(crate) fn n_ended(&self) -> u64 {
+        self.n_ended.load(Ordering::Relaxed)
     }
 
     /// The same with a function that is given the answer, on a lane's thread. It must not block.

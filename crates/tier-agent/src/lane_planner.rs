@@ -34,6 +34,8 @@ pub(crate) struct LanePlanner {
     may_evict: bool,
     /// Since when nothing seems to bring room.
     hopeless_since: Option<Duration>,
+    /// Tasks of others than the schedule that ended.
+    n_others_ended: u64,
 }
 
 impl LanePlanner {
@@ -47,6 +49,7 @@ impl LanePlanner {
             is_pending: true,
             may_evict: true,
             hopeless_since: None,
+            n_others_ended: 0,
         }
     }
 
@@ -87,6 +90,15 @@ impl LanePlanner {
             Lane::Upload => self.is_pending = false,
             Lane::Evict => self.may_evict = false,
         }
+    }
+
+    /// Hears how many tasks ended that were not due. One more may have left something to be
+    /// uploaded, or to be evicted.
+    pub(crate) fn hears_of(&mut self, n_others_ended: u64) -> bool {
+        let is_more = std::mem::replace(&mut self.n_others_ended, n_others_ended) < n_others_ended;
+        self.is_pending |= is_more;
+        self.may_evict |= is_more;
+        is_more
     }
 
     /// A task that was due ended.

@@ -34,7 +34,7 @@ use tier_types::{
 use crate::single_flight::{Joined, Outcome, SingleFlight};
 use crate::threads::start_thread;
 use answer::{Answer, RecallKey, SharedError};
-use queue::{Queue, Side};
+use queue::Queue;
 use worker::{Job, RecallJob, Source, Worker};
 
 /// How recalls are made.
@@ -97,25 +97,27 @@ impl Recaller {
         request: &RecallRequest,
     ) -> Result<Arc<RecalledExtent>, SharedError> {
         // The reader's deadline, also when it joins a fetch that began long before.
+        let began = Instant::now();
         let timeout = match call.class() {
-            CallClass::Interactive => Instant::now().checked_add(self.timeout),
+            CallClass::Interactive => began.checked_add(self.timeout),
             CallClass::Bulk => None,
         };
         let key = RecallKey::of(request);
         let Joined { slot, lead } = self.flights.join(&key);
+        let is_reader = call.class() == CallClass::Interactive;
+        if is_reader {
+            slot.hurry();
+        }
         // The key is taken by now and its lock let go of: readers that come from here on join,
-        // whether the job is queued yet or not.
-        match (lead, call.class()) {
-            (Some(in_flight), class) => {
-                let job = RecallJob { request: *request, hint, class, in_flight };
-                let side = match class {
-                    CallClass::Interactive => Side::Reader,
-                    CallClass::Bulk => Side::Bulk,
-                };
-                self.queue.push(side, Job::Recall(job));
+        // whether the job is queued yet or not. One that comes before it is queued is in a hurry by
+        // then, and one that comes later finds it there.
+        match lead {
+            Some(in_flight) => {
+                let job = RecallJob { request: *request, hint, in_flight };
+                self.queue.push_where(Job::side, Job::Recall(job));
             }
-            (None, CallClass::Interactive) => self.queue.promote(|job| job.is_of(&key)),
-            (None, CallClass::Bulk) => {}
+            None if is_reader => self.queue.promote(|job| job.is_of(&key)),
+            None => {}
         }
         let deadline = call.deadline().or(timeout);
         match slot.wait(deadline, &|| call.is_cancelled()) {
@@ -133,7 +135,7 @@ impl Recaller {
             }
             // A reader that asks again joins the fetch, or finds its frame in the cache.
             None => {
-                let (ino, seconds) = (request.ino, self.timeout.as_secs());
+                let (ino, seconds) = (request.ino, began.elapsed().as_secs());
                 let message =
                     format!("the data of inode {ino} did not come within {seconds} seconds");
                 Err(SharedError { kind: ErrorKind::Away, message })

@@ -253,6 +253,9 @@ impl Shared {
                 return Some(LOOK_INTERVAL);
             }
         };
+        if planner.hears_of(agent.n_ended()) {
+            tracing::debug!("a task of a command ended");
+        }
         for (lane, task) in planner.begin_due(now, usage) {
             self.give(agent, lane, task);
         }

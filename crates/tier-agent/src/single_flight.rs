@@ -64,6 +64,8 @@ pub(crate) struct Joined<K: Eq + Hash, V> {
 pub(crate) struct Slot<V> {
     outcome: Mutex<Option<Outcome<V>>>,
     filled: Condvar,
+    /// A caller waits for it that is in a hurry.
+    is_urgent: Mutex<bool>,
 }
 
 /// What became of a request.
@@ -95,7 +97,11 @@ impl<K: Eq + Hash + Clone, V: Clone> SingleFlight<K, V> {
             return Joined { slot: Arc::clone(slot), lead: None };
         }
         // Under the lock of the look above: of two callers that come at once only one leads.
-        let slot = Arc::new(Slot { outcome: Mutex::new(None), filled: Condvar::default() });
+        let slot = Arc::new(Slot {
+            outcome: Mutex::new(None),
+            filled: Condvar::default(),
+            is_urgent: Mutex::new(false),
+        });
         slots.insert(key.clone(), Arc::clone(&slot));
         drop(slots);
         let lead = InFlight {
@@ -112,6 +118,13 @@ impl<K: Eq + Hash + Clone, V: Clone> SingleFlight<K, V> {
     #[cfg(not(feature = "shuttle"))]
     pub(crate) fn n_waiting(&self) -> usize {
         self.slots.lock().values().map(|slot| Arc::strong_count(slot).saturating_sub(2)).sum()
+    }
+}
+
+impl<V> Slot<V> {
+    /// Says that a caller is in a hurry.
+    pub(crate) fn hurry(&self) {
+        *self.is_urgent.lock() = true;
     }
 }
 
@@ -139,6 +152,11 @@ impl<V: Clone> Slot<V> {
 }
 
 impl<K: Eq + Hash, V> InFlight<K, V> {
+    /// Whether a caller is in a hurry.
+    pub(crate) fn is_urgent(&self) -> bool {
+        *self.slot.is_urgent.lock()
+    }
+
     /// Gives the request up if no caller waits for it any more. Decided under the map's lock, under
     /// which callers join: one that comes later starts a request of its own.
     pub(crate) fn unless_abandoned(mut self) -> Option<Self> {

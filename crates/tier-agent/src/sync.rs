@@ -108,6 +108,10 @@ mod model {
             WaitTimeoutResult(passes)
         }
 
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
         pub(crate) fn notify_all(&self) {
             self.0.notify_all();
         }

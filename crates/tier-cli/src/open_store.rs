@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kvfs::{Core, FsError, Kvfs, KvfsOptions, Reaper};
-use tier_agent::{StatusBook, TieringOutAgent};
+use tier_agent::decide::Schedule;
+use tier_agent::{Scheduler, StatusBook, TieringOutAgent};
 use tier_index::Index;
 use tier_persist::Archive;
 use tier_status::StatusSink;
@@ -45,6 +46,23 @@ pub(crate) enum OpenMode {
 }
 
 impl OpenStore {
+    /// When its agent acts unasked.
+    pub(crate) fn schedule(&self) -> Schedule {
+        let settings = &self.config().agent;
+        Schedule {
+            snapshot_interval: Duration::from_secs(settings.snapshot_seconds),
+            snapshot_operations: settings.snapshot_operations,
+            marks: self.config().space.marks(),
+            retry_interval: Duration::from_secs(settings.retry_seconds),
+        }
+    }
+
+    /// From now on its agent acts unasked, until the scheduler is dropped.
+    pub(crate) fn start_schedule(&self, schedule: Schedule) -> Result<Scheduler> {
+        let instance: Arc<dyn MountedInstance> = self.fs.core().clone();
+        Ok(Scheduler::start(self.agent()?, schedule, instance)?)
+    }
+
     pub(crate) fn open(path: &Path, mode: OpenMode) -> Result<Self> {
         let dir = StoreDir::open(path)?;
         // Known before the filesystem is opened, because opening one may change it.

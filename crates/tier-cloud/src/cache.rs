@@ -11,6 +11,7 @@
 //! missing and goes to the other store. So no drop waits for a reader, and no reader for a drop.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -73,8 +74,10 @@ impl ObjectCache {
     /// Drops until no more than `kept_max` bytes are spare, or `freed_min` were dropped.
     fn drop_until(&self, kept_max: u64, freed_min: u64) -> Result<Dropped, PortError> {
         let mut dropped = Dropped::default();
+        // One that cannot be dropped keeps no other one from it: they go in order, once.
+        let (mut last, mut failed) = (None, None);
         while dropped.bytes < freed_min {
-            let Some(dropping) = self.begin_drop(kept_max) else { break };
+            let Some(dropping) = self.begin_drop(kept_max, last.as_ref()) else { break };
             let Dropping { name, bytes, .. } = &dropping;
             // Without the lock: a disk may take long to forget a large file.
             match self.drop_one(name) {
@@ -86,22 +89,27 @@ impl ObjectCache {
                 // It went before.
                 Ok(false) => {}
                 Err(error) => {
+                    tracing::warn!(%name, "a local copy cannot be dropped: {error}");
                     // It is as spare as before: nothing was kept meanwhile.
                     self.state.lock().insert(name.clone(), *bytes);
-                    return Err(error);
+                    failed = Some(error);
                 }
             }
+            last = Some(name.clone());
         }
-        Ok(dropped)
+        match failed {
+            Some(error) if dropped.n_objects == 0 => Err(error),
+            Some(_) | None => Ok(dropped),
+        }
     }
 
-    /// The next object to drop, which no call keeps until it is dropped.
-    fn begin_drop(&self, kept_max: u64) -> Option<Dropping<'_>> {
+    /// The next object to drop behind one, which no call keeps until it is dropped.
+    fn begin_drop(&self, kept_max: u64, last: Option<&ObjectName>) -> Option<Dropping<'_>> {
         let mut state = self.at_rest();
         if kept_max > 0 && state.spare_bytes <= kept_max {
             return None;
         }
-        let (name, bytes) = state.pop()?;
+        let (name, bytes) = state.pop_behind(last)?;
         state.is_dropping = true;
         Some(Dropping { cache: self, name, bytes })
     }
@@ -153,8 +161,10 @@ impl State {
         }
     }
 
-    fn pop(&mut self) -> Option<(ObjectName, u64)> {
-        let (name, bytes) = self.spare.pop_first()?;
+    fn pop_behind(&mut self, last: Option<&ObjectName>) -> Option<(ObjectName, u64)> {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let name = self.spare.range((from, Bound::Unbounded)).next()?.0.clone();
+        let bytes = self.spare.remove(&name)?;
         self.spare_bytes -= bytes;
         Some((name, bytes))
     }

@@ -39,8 +39,8 @@ use std::time::Instant;
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_status::{Event, StatusSink};
 use tier_types::{
-    Clock, ErrorKind, EvictionFacts, HasKind, Ino, InstanceView, LogReader, MountedInstance,
-    Persisted, PortError, Reclaimed, Xid, XidRange, to_u64, with_causes,
+    Clock, ErrorKind, EvictionFacts, Ino, InstanceView, LogReader, MountedInstance, Persisted,
+    PortError, Reclaimed, Xid, XidRange, to_u64, with_causes,
 };
 
 use crate::EvictError;
@@ -53,7 +53,7 @@ use crate::policy::{EvictPlan, EvictPolicy, PassGoal, RetainedCounts};
 /// Candidates that a policy sees at a time, unless the evicter is told otherwise.
 const N_PAGE_MAX: usize = 4096;
 
-/// Inodes that are evicted together, and between two stops.
+/// Inodes that are looked at together.
 const N_INODES_STEP: usize = 256;
 
 /// What a pass is to go through, and what for.
@@ -325,7 +325,7 @@ impl Evicter {
                 Ok(changes) => Changed::Logged(changes),
                 // What the log says of a damaged segment's transactions is lost; what the
                 // filesystem has of their inodes is not.
-                Err(error) if error.kind().is_of_object() => {
+                Err(error) if error.is_of_segment() => {
                     let error = with_causes(&error);
                     tracing::warn!(%range, "the log cannot be read, all inodes come up: {error}");
                     Changed::All
@@ -350,11 +350,8 @@ impl Evicter {
         let retained = plan.retain.into_iter().map(|retained| retained.ino);
         let mut carried_over: Vec<Ino> = retained.chain(page.again.iter().copied()).collect();
         for inodes in plan.evict.chunks(N_INODES_STEP) {
-            // Between steps: a stop takes as long as some files, and none is left half considered.
-            if (request.is_stopped)() {
-                return Err(EvictError::Cancelled);
-            }
-            for evicted in evict_inodes(request.instance, request.persisted, inodes)? {
+            let EvictRequest { instance, persisted, is_stopped, .. } = *request;
+            for evicted in evict_inodes(instance, persisted, inodes, is_stopped)? {
                 report.n_evicted += u64::from(evicted.bytes > 0);
                 report.bytes += evicted.bytes;
                 // An inode may lose some of its data and keep the rest; then it counts as both.

@@ -11,18 +11,22 @@
 //! an eviction: first the resident extents of all of them, as many as a page of each holds, then the
 //! gate, then what it let go. Those with more extents than a page go on to the next round.
 
-use std::mem;
+use std::collections::VecDeque;
 
 use tier_types::{
     ChunkNo, ChunkPlace, ErrorKind, EvictOutcome, Ino, MountedInstance, Persisted, PersistedPart,
     PortError, ResidentExtent, persisted_parts,
 };
 
+use crate::EvictError;
 use crate::answers::answered;
 
 /// Extents of an inode that are asked for at a time: a file may have more than memory should be
 /// taken for.
 const N_EXTENTS_MAX: usize = 64;
+
+/// About so many chunks are evicted in one call, which is not stopped half way.
+const N_CHUNKS_CALL: u64 = 1024;
 
 /// What became of an inode.
 #[derive(Debug)]
@@ -36,7 +40,7 @@ pub(crate) struct Evicted {
     /// From where on there is more to look at.
     next: Option<ChunkNo>,
     /// What the gate let go and the filesystem is yet to be asked for.
-    going: Vec<ResidentExtent>,
+    going: VecDeque<ResidentExtent>,
 }
 
 impl Evicted {
@@ -47,7 +51,7 @@ impl Evicted {
             something_stays: false,
             damage: None,
             next: Some(ChunkNo::new(0)),
-            going: Vec::new(),
+            going: VecDeque::new(),
         }
     }
 
@@ -76,7 +80,7 @@ impl Evicted {
             for part in persisted_parts(persisted, ino, chunks, data_xid) {
                 let PersistedPart { chunks, is_persisted } = part?;
                 if is_persisted {
-                    self.going.push(ResidentExtent { chunks, ..*extent });
+                    self.going.push_back(ResidentExtent { chunks, ..*extent });
                 } else {
                     tracing::debug!(%ino, %chunks, %data_xid, "not evicted: this version is not safe");
                     self.something_stays = true;
@@ -101,12 +105,14 @@ impl Evicted {
 }
 
 /// Evicts all data of which exactly the resident version is persisted. Damage of an inode is told
-/// in what became of it; an error is of the filesystem or the archive as a whole.
+/// in what became of it; an error is of the filesystem or the archive as a whole, or says that it
+/// was stopped: what is not evicted by then is left as it is.
 pub(crate) fn evict_inodes(
     instance: &dyn MountedInstance,
     persisted: &dyn Persisted,
     inodes: &[Ino],
-) -> Result<Vec<Evicted>, PortError> {
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<Vec<Evicted>, EvictError> {
     let mut evicted: Vec<_> = inodes.iter().copied().map(Evicted::new).collect();
     loop {
         let mut open: Vec<_> = evicted.iter_mut().filter(|inode| inode.next.is_some()).collect();
@@ -118,15 +124,36 @@ pub(crate) fn evict_inodes(
         for (inode, page) in open.iter_mut().zip(pages) {
             inode.gate(page, persisted)?;
         }
-        let going: Vec<_> = open.iter().flat_map(|inode| inode.going.iter().copied()).collect();
-        // The filesystem compares the data xids once more, in one step with the eviction.
-        let outcomes = answered(going.len(), instance.evict_extents(&going))?;
-        let mut outcomes = outcomes.into_iter();
-        for inode in open {
-            let n = mem::take(&mut inode.going).len();
-            outcomes.by_ref().take(n).for_each(|outcome| inode.add(outcome));
+        while open.iter().any(|inode| !inode.going.is_empty()) {
+            // Before each call: what the archive turns out to have damaged must not go any more.
+            if is_stopped() {
+                return Err(EvictError::Cancelled);
+            }
+            evict_some(instance, &mut open)?;
         }
     }
+}
+
+/// Evicts the first extent of each inode that the gate let go, as many of them as make one call.
+/// One of each, because a filesystem can evict extents of several inodes together.
+fn evict_some(instance: &dyn MountedInstance, open: &mut [&mut Evicted]) -> Result<(), EvictError> {
+    let (mut asked, mut going, mut n_chunks) = (Vec::new(), Vec::new(), 0_u64);
+    for inode in open.iter_mut().filter(|inode| !inode.going.is_empty()) {
+        if n_chunks >= N_CHUNKS_CALL {
+            break;
+        }
+        if let Some(extent) = inode.going.pop_front() {
+            n_chunks = n_chunks.saturating_add(extent.chunks.len());
+            going.push(extent);
+            asked.push(inode);
+        }
+    }
+    // The filesystem compares the data xids once more, in one step with the eviction.
+    let outcomes = answered(going.len(), instance.evict_extents(&going))?;
+    for (inode, outcome) in asked.into_iter().zip(outcomes) {
+        inode.add(outcome);
+    }
+    Ok(())
 }
 
 /// Extents of another inode would be evicted unasked, and extents that do not ascend would be asked

@@ -53,6 +53,18 @@ pub enum LogError {
     Service(#[from] PortError),
 }
 
+impl LogError {
+    /// Whether segments are what cannot be read: they are damaged or gone, or the disk does not give
+    /// them out. What they say of the filesystem can be found out from that.
+    pub fn is_of_segment(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::Damaged { .. } | Self::Gap { .. } => true,
+            Self::Service(port) => port.kind().is_of_object(),
+            Self::DamagedRecord(_) | Self::Spill { .. } => false,
+        }
+    }
+}
+
 impl HasKind for LogError {
     fn kind(&self) -> ErrorKind {
         match self {

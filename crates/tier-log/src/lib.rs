@@ -27,6 +27,6 @@ mod writer;
 pub use error::LogError;
 pub use memory::MemoryLog;
 pub use net_changes::{NetChanges, NetChangesOptions};
-pub use reader::{OpenedSegment, SegmentHeader, SegmentReader, read_range};
+pub use reader::{OpenedSegment, SegmentHeader, SegmentReader, check_segment, read_range};
 pub use record::{LogRecord, NodeKind, Operation};
 pub use writer::SegmentWriter;

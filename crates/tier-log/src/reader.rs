@@ -19,7 +19,7 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use tier_types::{LogReader, PortError, Xid, XidRange, to_u64, to_usize};
+use tier_types::{LogReader, PortError, SegmentInfo, Xid, XidRange, to_u64, to_usize};
 
 use crate::format::{
     BLOCK_HEADER_BYTES, BlockHeader, FOOTER_BYTES, FOOTER_MAGIC, Fields, Footer, HEADER_BYTES,
@@ -206,6 +206,14 @@ pub fn read_range<E: From<LogError>>(
         Ok(OpenedSegment { range: info.range, name: info.name, source })
     });
     read_segments(opened, range, visit)
+}
+
+/// Reads a segment to its end: an error says what is wrong with it.
+pub fn check_segment(log: &dyn LogReader, segment: &SegmentInfo) -> Result<(), LogError> {
+    let SegmentInfo { range, name, .. } = segment;
+    let source = log.open_segment(segment)?;
+    let opened = OpenedSegment { range: *range, name: name.clone(), source };
+    read_segments([Ok(opened)], *range, |_, _| Ok(()))
 }
 
 /// A segment, from wherever it is.

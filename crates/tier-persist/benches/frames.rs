@@ -86,6 +86,7 @@ fn persist(
             range: publication.range,
             part: None,
             failed_before: &[],
+            n_looked_at: 0,
             mounted: mounted.as_ref(),
             updates: &mut changes.map(|update| update.map_err(PortError::from)),
             segments: &mut std::iter::empty(),

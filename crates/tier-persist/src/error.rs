@@ -90,10 +90,10 @@ pub enum PersistError {
     Status(#[from] StatusError),
     /// So much cannot be read that it is no matter of single inodes; nothing was committed.
     #[error(
-        "{n_unread} of {n_inodes} inodes that changed cannot be read, or not in full: it is the \
-         disk or the key-value store that fails, and a snapshot of what is left would be taken for \
-         the whole; nothing is given up. See what the system says of the disk, then run tier fsck \
-         --repair"
+        "{n_unread} of {n_inodes} inodes cannot be read, or not in full: it is the disk or the \
+         key-value store that fails, and a snapshot of what is left would be taken for the whole. \
+         See what the system says of the disk, then run tier fsck --repair; to have it taken all \
+         the same, set persist.unread_percent_max = 100 in tier.toml"
     )]
     TooMuchUnread {
         /// Those that cannot be read.
@@ -118,7 +118,10 @@ impl PersistError {
 impl HasKind for PersistError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Damaged { .. } | Self::BrokenChain { .. } | Self::Lost(_) => ErrorKind::Damaged,
+            Self::Damaged { .. }
+            | Self::BrokenChain { .. }
+            | Self::Lost(_)
+            | Self::TooMuchUnread { .. } => ErrorKind::Damaged,
             Self::Missing(_) => ErrorKind::Missing,
             Self::Claimed { .. } => ErrorKind::Conflict,
             Self::WrongKey { .. } => ErrorKind::WrongKey,
@@ -132,9 +135,7 @@ impl HasKind for PersistError {
             // `Io` is an operation of this process alone: an error of a store comes as `Store`,
             // with the kind that the store gave it.
             Self::Io { source, .. } => ErrorKind::of_io(source),
-            Self::BadKey(_) | Self::NoRandomness | Self::TooMuchUnread { .. } | Self::Pipeline => {
-                ErrorKind::Failed
-            }
+            Self::BadKey(_) | Self::NoRandomness | Self::Pipeline => ErrorKind::Failed,
         }
     }
 }

@@ -115,6 +115,9 @@ pub struct Persist {
     pub bytes_per_second_max: u64,
     /// How much of its time a worker may work while the filesystem is in use, in percent.
     pub busy_percent: u32,
+    /// A snapshot of which more cannot be read, in percent of its inodes, is not taken, unless these
+    /// are few; 100 for any.
+    pub unread_percent_max: u8,
     /// Its priority while a store is mounted, as nice(1) counts it: 19 is the lowest.
     pub nice: u8,
 }
@@ -129,6 +132,7 @@ impl Default for Persist {
             frame_bytes: 1 << 20,
             bytes_per_second_max: 0,
             busy_percent: 80,
+            unread_percent_max: 25,
             nice: 19,
         }
     }
@@ -337,6 +341,7 @@ impl Config {
                 (10..=100).contains(&persist.busy_percent),
                 "persist.busy_percent must be from 10 to 100",
             ),
+            (persist.unread_percent_max <= 100, "persist.unread_percent_max must not be above 100"),
             // Negative priorities, which only root may set, have no number in this type.
             (persist.nice <= 19, "persist.nice must not be above 19"),
             // The scheduler looks every second, and would try what failed again at each look.

@@ -66,6 +66,7 @@ fn persister(dir: &StoreDir, filesystem: &Filesystem, index: &Arc<Index>) -> Per
         frame_bytes: to_usize(settings.frame_bytes),
         // Zero stands for no limit.
         bytes_per_second_max: Some(settings.bytes_per_second_max).filter(|n| *n > 0),
+        unread_percent_max: settings.unread_percent_max,
         busy_percent: settings.busy_percent,
         ..PersistOptions::default()
     };

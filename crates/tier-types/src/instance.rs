@@ -285,9 +285,9 @@ impl ChunkPlace {
 
 /// The live filesystem, as far as it can be asked: nothing is changed by it.
 ///
-/// Questions about many inodes are asked together. There is an answer for each of them, in their
-/// order, and one that is an error says nothing of the others: of kind `Damaged`, it is of this
-/// inode alone.
+/// Questions about many inodes are asked together, and answered in their order. An error of kind
+/// `Damaged` is of this inode alone, and says nothing of the others. Any other error is of the
+/// filesystem as a whole, and no answer need follow it; without one there is an answer for each.
 pub trait InstanceView: Send + Sync {
     /// The resident runs of data from each of these places on, to the end of its file or so many
     /// that there are `n_max`; the first one is cut at the place. None for an inode that is gone.
@@ -322,8 +322,9 @@ pub trait MountedInstance: InstanceView {
     ) -> Result<Arc<dyn MountedSnapshot>, PortError>;
 
     /// Evicts, of each of these extents, the chunks that are resident in exactly this version, and
-    /// leaves detours. What has another version by now is left alone. There is an outcome for each,
-    /// in their order; an error of kind `Damaged` is of this extent alone.
+    /// leaves detours. What has another version by now is left alone. Outcomes come like the answers
+    /// of an [`InstanceView`]: behind an error that is not `Damaged` there need be none, and nothing
+    /// more is evicted.
     fn evict_extents(&self, extents: &[ResidentExtent]) -> Vec<Result<EvictOutcome, PortError>>;
 
     /// Gives the space of what was evicted back to the disk, as far as that is worth its cost, in

@@ -22,9 +22,9 @@
 //!
 //! # Which thread answers
 //! Either the thread that works or the one that looks; [`Deferred`] lets only one of them have the
-//! reply. The work can go on after an interruption (a recall cannot be taken back), and what it
-//! brought is stored for the next reader, but it changes nothing of the file: just before it would,
-//! it claims the reply, and gives up if that is gone. From the claim on the caller waits for the
+//! reply. The work hears of an interruption: a recall is not waited for any longer, and is dropped if
+//! nothing else wants it. Whatever else is under way changes nothing of the file: just before it
+//! would, it claims the reply, and gives up if that is gone. From the claim on the caller waits for the
 //! answer, which is then a matter of one commit.
 //!
 //! # The end

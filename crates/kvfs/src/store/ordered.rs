@@ -74,9 +74,23 @@ impl RawTables for OrderedTables<'_> {
 
     fn scan(&self, table: Table, from: &[u8], until: &[u8]) -> Result<Pairs<'_>, FsError> {
         let (mut next, until) = (Some(from.to_vec()), until.to_vec());
+        let mut rest: Option<Pairs<'_>> = None;
         Ok(Box::new(iter::from_fn(move || {
+            if let Some(rest) = &mut rest {
+                return rest.next();
+            }
             let from = next.take()?;
-            let found = self.first(table, &from, &until).transpose()?;
+            let found = match self.first(table, &from, &until) {
+                // The cursor knows no end, and may have met what lies behind it.
+                Err(error) if error.is_damage() => {
+                    let pairs = self.snapshot.scan(table, &from, &until);
+                    return match pairs {
+                        Ok(pairs) => rest.insert(pairs).next(),
+                        Err(error) => Some(Err(error)),
+                    };
+                }
+                found => found.transpose()?,
+            };
             // Behind what cannot be read comes nothing, as in any other scan.
             next = found.as_ref().ok().map(|(key, _)| [key, &[0][..]].concat());
             Some(found)

@@ -90,14 +90,17 @@ impl Evictions {
         Self { rest, outcomes: extents.iter().map(|_| Ok(EvictOutcome::Skipped)).collect() }
     }
 
-    /// The next extents, each of another inode.
+    /// The next extents, each of another inode, as many as a batch has rows for.
     fn next_batch(&mut self) -> Vec<Asked> {
         let mut inodes = BTreeSet::new();
         let mut batch = Vec::new();
+        let mut n_rows = 0_u64;
         while let Some(next) = self.rest.front()
             && batch.len() < N_INODES_BATCH
+            && n_rows < N_ROWS_BATCH
             && inodes.insert(next.extent.ino)
         {
+            n_rows = n_rows.saturating_add(next.extent.chunks.len()).saturating_add(1);
             batch.extend(self.rest.pop_front());
         }
         batch
@@ -113,7 +116,8 @@ impl Evictions {
         }
     }
 
-    /// The others of its batch, and those behind, are as they would be without it.
+    /// The others of its batch, and those behind, are as they would be without it. What of it went
+    /// before is not told: the sums of the filesystem have it.
     fn add_damaged(&mut self, number: usize, error: FsError) {
         if let Some(outcome) = self.outcomes.get_mut(number) {
             *outcome = Err(error);
@@ -223,7 +227,7 @@ impl Core {
             return Ok(Found { part: None, rest: None });
         };
         // A chunk is a row of its own and starts a run at most: so few of them fit without a look.
-        let reach = if 2 * chunks.len() <= *n_rows_left {
+        let reach = if chunks.len().saturating_mul(2) <= *n_rows_left {
             chunks.end()
         } else {
             // The chunks of cut runs as well, which go with it.

@@ -26,6 +26,9 @@ use crate::space::Purpose;
 use crate::store::{ChunkBefore, RunState};
 use crate::tx::MapWindow;
 
+/// From so many bytes on it is worth saying that all of them are wanted.
+const SEQUENTIAL_BYTES_MIN: u64 = 4 << 20;
+
 /// The recall of a filesystem without an archive: every answer is an error of kind `Away`.
 ///
 /// ```
@@ -55,11 +58,15 @@ impl Kvfs {
     /// Brings all evicted data of a file back, behind what readers wait for. Returns the bytes that came; it ends with
     /// [`FsError::Interrupted`] when `stop` becomes true.
     pub fn recall_file(&self, ino: Ino, stop: &AtomicBool) -> Result<u64, FsError> {
-        let wish =
-            RecallWish { call: Call::bulk().cancelled_by(stop), hint: RecallHint::Sequential };
+        let call = Call::bulk().cancelled_by(stop);
         let mut bytes = 0;
         for run in self.reader().all_runs(ino, ChunkNo::new(0)) {
             let run = run?;
+            // A small file comes with its neighbours, and nothing behind it is wanted.
+            let run_bytes = run.chunks.len().saturating_mul(u64::from(self.chunk_bytes));
+            let is_long = run_bytes >= SEQUENTIAL_BYTES_MIN;
+            let hint = if is_long { RecallHint::Sequential } else { RecallHint::Unknown };
+            let wish = RecallWish { call, hint };
             let mut rest = Some(run.chunks).filter(|_| run.state == ChunkState::Cold);
             // An answer may hold less than the run: as much as one frame of a tarball.
             while let Some(chunks) = rest {

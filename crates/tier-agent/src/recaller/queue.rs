@@ -86,8 +86,11 @@ impl<J> Drop for Taken<'_, J> {
             let mut state = queue.state.lock();
             assert!(state.n_behind > 0, "what is taken is counted until it ends");
             state.n_behind -= 1;
+            let has_more = !(state.ahead.is_empty() && state.bulk.is_empty());
             drop(state);
-            queue.changed.notify_all();
+            if has_more {
+                queue.changed.notify_one();
+            }
         }
     }
 }
@@ -102,25 +105,40 @@ impl<J> Queue<J> {
 
     /// Adds a job; one that comes after the end is dropped.
     pub(super) fn push(&self, side: Side, job: J) {
+        self.push_where(|_| side, job);
+    }
+
+    /// The same where its side is asked for under the lock, under which requests are taken over:
+    /// what is said of the job before that counts.
+    pub(super) fn push_where(&self, side: impl FnOnce(&J) -> Side, job: J) {
         let mut state = self.state.lock();
         if state.is_closed {
             return;
         }
+        let side = side(&job);
         state.side(side).push_back(job);
         let dropped = if state.ahead.len() > N_AHEAD_MAX { state.ahead.pop_front() } else { None };
         drop(state);
         drop(dropped);
-        self.changed.notify_all();
+        // Any thread that waits can take it.
+        self.changed.notify_one();
     }
 
-    /// Moves the jobs that are wanted in bulk, and now by a reader.
+    /// Makes a job that a reader wants now the newest of the readers', wherever it waits.
     pub(super) fn promote(&self, is_wanted: impl Fn(&J) -> bool) {
         let mut state = self.state.lock();
-        let (wanted, rest) = state.bulk.drain(..).partition(is_wanted);
-        state.bulk = rest;
-        state.readers.extend::<VecDeque<J>>(wanted);
+        let in_bulk = state.bulk.iter().position(&is_wanted);
+        let wanted = in_bulk.and_then(|place| state.bulk.remove(place));
+        let wanted = wanted.or_else(|| {
+            let place = state.readers.iter().position(&is_wanted);
+            place.and_then(|place| state.readers.remove(place))
+        });
+        let has_moved = wanted.is_some();
+        state.readers.extend(wanted);
         drop(state);
-        self.changed.notify_all();
+        if has_moved {
+            self.changed.notify_one();
+        }
     }
 
     /// Whether a job waits for which a reader waits.
@@ -204,6 +222,15 @@ mod tests {
         (0..4).for_each(|job| queue.push(Side::Bulk, job));
         queue.promote(|job| *job == 2);
         assert_eq!(taken(&queue, 4), [2, 0, 1, 3]);
+    }
+
+    #[test]
+    fn a_request_that_a_reader_makes_again_is_a_new_one() {
+        let queue = Queue::new(1);
+        let n_backlog = u32::try_from(N_BACKLOG_OF_THREAD).unwrap();
+        (0..n_backlog + 3).for_each(|job| queue.push(Side::Reader, job));
+        queue.promote(|job| *job == 0);
+        assert_eq!(taken(&queue, 2), [0, n_backlog + 2]);
     }
 
     #[test]

@@ -15,9 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tier_persist::{Fetcher, FrameId, Located};
-use tier_types::{
-    CallClass, ErrorKind, PortError, RecallHint, RecallRequest, RecalledExtent, with_causes,
-};
+use tier_types::{ErrorKind, PortError, RecallHint, RecallRequest, RecalledExtent, with_causes};
 
 use super::answer::{Answer, RecallKey, SharedError};
 use super::queue::{Queue, Side};
@@ -72,6 +70,15 @@ pub(super) enum Job {
 }
 
 impl Job {
+    /// The side on which it waits.
+    pub(super) fn side(&self) -> Side {
+        match self {
+            Self::Recall(job) if job.in_flight.is_urgent() => Side::Reader,
+            Self::Recall(_) => Side::Bulk,
+            Self::Ahead(_) => Side::Ahead,
+        }
+    }
+
     /// Whether it is a request of this key.
     pub(super) fn is_of(&self, key: &RecallKey) -> bool {
         match self {
@@ -85,7 +92,6 @@ impl Job {
 pub(super) struct RecallJob {
     pub(super) request: RecallRequest,
     pub(super) hint: RecallHint,
-    pub(super) class: CallClass,
     pub(super) in_flight: InFlight<RecallKey, Answer>,
 }
 
@@ -122,7 +128,7 @@ impl<S: Source> Worker<S> {
     }
 
     fn recall(&self, job: RecallJob) {
-        let RecallJob { request, hint, class, in_flight } = job;
+        let RecallJob { request, hint, in_flight } = job;
         // Readers that are gone, or whose deadline passed while the job was queued: fetching for
         // them would only hold up those that still wait.
         let Some(in_flight) = in_flight.unless_abandoned() else {
@@ -134,30 +140,31 @@ impl<S: Source> Worker<S> {
             Err(error) => return in_flight.settle(Err(error)),
         };
         let frame = S::frame_of(&place);
-        self.ask_ahead(frame, hint, class);
+        self.ask_ahead(frame, hint);
         let placed = Placed { request, place, in_flight };
         let Some(leading) = self.lead(frame, placed) else { return };
         let fetched = self.answer(leading);
-        for other in self.end(frame) {
-            match &fetched {
+        self.finish(frame, &fetched);
+    }
+
+    /// Answers what was left with the leader of a frame.
+    fn finish(&self, frame: FrameId, fetched: &Result<(), SharedError>) {
+        for Placed { request, place, in_flight } in self.end(frame) {
+            let Some(in_flight) = in_flight.unless_abandoned() else { continue };
+            match fetched {
                 // What the store said is said to all.
-                Err(error) if error.kind.may_pass() => {
-                    other.in_flight.settle(Err(error.clone()));
-                }
-                Ok(()) | Err(_) => drop(self.answer(other)),
+                Err(error) if error.kind.may_pass() => in_flight.settle(Err(error.clone())),
+                // Each hears what becomes of its own.
+                Ok(()) | Err(_) => drop(self.answer(Placed { request, place, in_flight })),
             }
         }
     }
 
     /// Queues what a reader in order will ask for.
-    fn ask_ahead(&self, frame: FrameId, hint: RecallHint, class: CallClass) {
-        let side = match class {
-            CallClass::Interactive => Side::Ahead,
-            CallClass::Bulk => Side::Bulk,
-        };
+    fn ask_ahead(&self, frame: FrameId, hint: RecallHint) {
         let ahead = self.streaks.lock().note(frame, hint);
         for frame in ahead {
-            self.queue.push(side, Job::Ahead(frame));
+            self.queue.push(Side::Ahead, Job::Ahead(frame));
         }
     }
 
@@ -197,21 +204,22 @@ impl<S: Source> Worker<S> {
             frames.insert(frame, Vec::new());
         }
         let read = catch_unwind(AssertUnwindSafe(|| self.source.read_ahead(frame)));
-        let left = self.end(frame);
-        match read {
-            Ok(Ok(is_there)) => tracing::debug!(?frame, is_there, "read ahead"),
-            // A reader that comes to it hears why.
+        let fetched = match read {
+            Ok(Ok(is_there)) => {
+                tracing::debug!(?frame, is_there, "read ahead");
+                Ok(())
+            }
             Ok(Err(error)) => {
-                tracing::debug!(?frame, error = %with_causes(&error), "not read ahead");
+                let message = with_causes(&error);
+                tracing::debug!(?frame, error = %message, "not read ahead");
+                Err(SharedError { kind: error.kind(), message })
             }
             Err(panic) => {
                 tracing::error!("reading ahead panicked: {}", panic_text(panic.as_ref()));
+                Ok(())
             }
-        }
-        for placed in left {
-            // Each hears what becomes of its own.
-            drop(self.answer(placed));
-        }
+        };
+        self.finish(frame, &fetched);
     }
 }
 

@@ -12,19 +12,28 @@ use tier_index::Index;
 use tier_log::{LogError, NetChanges, NetChangesOptions};
 use tier_persist::PartsSoFar;
 use tier_types::{
-    Change, ChunkNo, ChunkRange, ChunkRun, ErrorKind, FileUpdate, HasKind, Ino, LogReader,
-    MountedSnapshot, PortError, SnapshotInode, SnapshotReader, Xid, XidRange, with_causes,
+    Change, ChunkNo, ChunkRange, ChunkRun, ErrorKind, FileUpdate, Ino, LogReader, MountedSnapshot,
+    PortError, SnapshotInode, SnapshotReader, Xid, XidRange, with_causes,
 };
 
 /// Inodes that are looked at together.
 const N_INODES_READ: usize = 64;
 /// Runs of a chunk map that are read at a time.
 const N_RUNS_READ: usize = 1024;
+/// Inodes that are gone, of which so many are told at a time.
+const N_GONE_MAX: usize = 4096;
 /// Changed ranges of one file; one with more is taken as changed altogether.
 const N_RANGES_MAX: usize = 4096;
 
 /// Changes in order of inodes.
 pub(super) type Changes<'a> = Box<dyn Iterator<Item = Result<FileUpdate, PortError>> + Send + 'a>;
+
+/// What changed, and how that was found out.
+pub(super) struct Found<'a> {
+    pub(super) changes: Changes<'a>,
+    /// Every inode was looked at, because the log could not be read.
+    pub(super) are_looked_at: bool,
+}
 
 /// What is asked.
 pub(super) struct ChangeSource<'a> {
@@ -41,13 +50,14 @@ pub(super) fn changes<'a>(
     range: XidRange,
     part: Option<PartsSoFar>,
     options: &NetChangesOptions,
-) -> Result<Changes<'a>, PortError> {
+) -> Result<Found<'a>, PortError> {
     match net_changes(source.log, range, part, options) {
-        Ok(changes) => Ok(Box::new(changes)),
-        Err(error) if error.kind().is_of_object() => {
+        Ok(changes) => Ok(Found { changes: Box::new(changes), are_looked_at: false }),
+        Err(error) if error.is_of_segment() => {
             let error = with_causes(&error);
             tracing::warn!(%range, "the log cannot be read, all inodes are looked at: {error}");
-            Ok(Box::new(Looked::new(source, range, part)))
+            let changes = Box::new(Looked::new(source, range, part));
+            Ok(Found { changes, are_looked_at: true })
         }
         Err(error) => Err(error.into()),
     }
@@ -124,13 +134,26 @@ impl<'a> Looked<'a> {
             return Ok(Some(gone).filter(|gone| !gone.is_empty()));
         };
         let mut updates = self.gone_before(Some(last), &inodes)?;
+        if updates.len() >= N_GONE_MAX {
+            // Those first; the same inodes are listed once more behind them.
+            return Ok(Some(updates));
+        }
         let answers = self.reader.inodes(&inodes, N_RUNS_READ);
+        if answers.len() != inodes.len() {
+            let message = "a snapshot does not answer for each inode that it is asked for";
+            return Err(PortError::new(ErrorKind::Failed, message));
+        }
         for (ino, answer) in inodes.iter().zip(answers) {
-            let changed = match answer {
-                Ok(Some(inode)) => self.changed(&inode)?,
+            let changed = match answer.map(|inode| inode.map(|inode| self.changed(&inode))) {
                 Ok(None) => None,
+                Ok(Some(Ok(changed))) => changed,
+                Ok(Some(Err(error))) | Err(error)
+                    if matches!(error.kind(), ErrorKind::Away | ErrorKind::Cancelled) =>
+                {
+                    return Err(error);
+                }
                 // Taken as changed: what is wrong with it is told where it is persisted.
-                Err(_) => Some(vec![ChunkRange::ALL]),
+                Ok(Some(Err(_))) | Err(_) => Some(vec![ChunkRange::ALL]),
             };
             let update = |ranges| FileUpdate { ino: *ino, change: Change::Touched(ranges) };
             updates.extend(changed.map(update));
@@ -160,14 +183,14 @@ impl<'a> Looked<'a> {
         Ok(has_changed.then_some(ranges))
     }
 
-    /// The inodes of the archive, up to one, that are not among these.
+    /// The next inodes of the archive, up to one, that are not among these.
     fn gone_before(
         &mut self,
         last: Option<Ino>,
         there: &[Ino],
     ) -> Result<Vec<FileUpdate>, PortError> {
         let mut gone = Vec::new();
-        loop {
+        while gone.len() < N_GONE_MAX {
             let next = match self.archived.as_slice().first() {
                 Some((ino, _)) => *ino,
                 None => {
@@ -187,6 +210,7 @@ impl<'a> Looked<'a> {
                 gone.push(FileUpdate { ino: next, change: Change::Gone(self.range.last()) });
             }
         }
+        Ok(gone)
     }
 }
 

@@ -9,6 +9,7 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -46,6 +47,8 @@ pub(super) struct StageContext {
     pub(super) safe_falls: AtomicUsize,
     /// Up to which snapshot the local store was told what is spare.
     pub(super) told_spare: Mutex<Option<(Epoch, SnapshotId)>>,
+    /// Snapshots of which something was persisted again without being asked for.
+    pub(super) made_up_for: Mutex<BTreeSet<SnapshotId>>,
     /// When the last upload failed, if it did: for a while none is tried beside persisting.
     cloud_failed: Mutex<Option<Instant>>,
 }
@@ -101,6 +104,7 @@ impl StageContext {
             passes: RwLock::new(()),
             safe_falls: AtomicUsize::new(0),
             told_spare: Mutex::default(),
+            made_up_for: Mutex::default(),
             cloud_failed: Mutex::default(),
         }
     }

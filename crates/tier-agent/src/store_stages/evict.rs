@@ -50,7 +50,12 @@ pub(super) fn evict(
     stop: &AtomicBool,
 ) -> Result<EvictReport, AgentError> {
     spare::tell(context)?;
-    let Dropped { n_objects, bytes } = context.ports.local.drop_spare(goal.dropped_bytes_min())?;
+    let dropped = context.ports.local.drop_spare(goal.dropped_bytes_min());
+    // File data can go all the same.
+    let Dropped { n_objects, bytes } = dropped.unwrap_or_else(|error| {
+        tracing::warn!("local copies cannot be dropped: {}", with_causes(&error));
+        Dropped::default()
+    });
     if n_objects > 0 {
         tracing::info!(n_objects, bytes, "local copies of the cloud's objects dropped");
     }

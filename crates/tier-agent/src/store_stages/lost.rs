@@ -19,14 +19,17 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 
-use tier_index::TarballId;
+use tier_index::{Extent, StoredData, TarballId};
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
     Archive, PersistError, Persister, SnapshotSummary, StepKind, StoredObject, check_object,
     tarball_of,
 };
 use tier_status::{Event, StatusSink};
-use tier_types::{Call, ErrorKind, HasKind, Ino, ObjectName, PortError, SnapshotId};
+use tier_types::{
+    Call, ChunkNo, ChunkPlace, ErrorKind, HasKind, Ino, MountedInstance, ObjectName, PortError,
+    SnapshotId,
+};
 
 use super::checkpoint;
 use super::context::{SafeFall, StageContext, header_of};
@@ -35,6 +38,9 @@ use super::ports::StorePorts;
 use crate::AgentError;
 use crate::archived_log::read_archived_log;
 use crate::stages::LostAndFound;
+
+/// Extents of an inode that the index is asked for at a time.
+const N_EXTENTS_MAX: usize = 256;
 
 /// What is new of one snapshot.
 struct Lost {
@@ -47,23 +53,33 @@ struct Lost {
 }
 
 /// Persists again what a snapshot has in objects that went bad before any cloud had them, and says
-/// with which snapshot that is complete; `None` if there is no such object. Nothing can be lost by it: the snapshot was never safe, so that nothing
-/// of it was evicted. With one that was it is for the operator to look for another copy first.
+/// with which snapshot that is complete; `None` if there is no such object, or if it is for an
+/// operator: where the filesystem does not have all that lies there, another copy is to be looked
+/// for first. Tried once for each snapshot: what could not be read then is no matter of a retry.
 pub(super) fn make_up_for(
     context: &StageContext,
     persister: &Persister,
     snapshot: SnapshotId,
     stop: &AtomicBool,
 ) -> Result<Option<SnapshotId>, AgentError> {
-    let archive = context.archive()?;
-    let summary = archive.snapshot(snapshot);
-    let status = summary.map(|summary| context.status(summary)).transpose()?.flatten();
-    if status.is_none_or(|status| !status.was_verified.is_empty()) {
+    if context.ports.writer.is_none() || context.safe_place().is_none() {
         return Ok(None);
     }
-    drop(archive);
-    let LostAndFound { lost, .. } = persist_lost(context, persister, &[snapshot], stop)?;
-    if lost.is_empty() {
+    let lost = look(context, &[snapshot], stop)?;
+    let objects = lost.iter().flat_map(|lost| &lost.objects);
+    let tarballs: BTreeSet<TarballId> = objects.filter_map(|o| tarball_of(&o.name)).collect();
+    if tarballs.is_empty() || !is_all_resident(context, &tarballs)? {
+        return Ok(None);
+    }
+    if !context.made_up_for.lock().insert(snapshot) {
+        return Ok(None);
+    }
+    let made_up = persist_lost(context, persister, &[snapshot], stop).inspect_err(|error| {
+        if error.kind().may_pass() || error.kind() == ErrorKind::Cancelled {
+            context.made_up_for.lock().remove(&snapshot);
+        }
+    })?;
+    if made_up.lost.is_empty() {
         return Ok(None);
     }
     let made_up_for_by = context.archive()?.snapshots().next_back().map(|last| last.snapshot);
@@ -72,6 +88,53 @@ pub(super) fn make_up_for(
         "what went bad of a snapshot before it was uploaded is persisted again"
     );
     Ok(made_up_for_by)
+}
+
+/// Whether the filesystem has all data that the index knows to lie in some tarballs, in just these
+/// versions: then nothing can be lost by doing without them.
+fn is_all_resident(
+    context: &StageContext,
+    tarballs: &BTreeSet<TarballId>,
+) -> Result<bool, AgentError> {
+    let (index, instance) = (context.ports.history.index(), context.ports.instance.as_ref());
+    for ino in index.inodes_in(tarballs)? {
+        let mut from = ChunkNo::new(0);
+        loop {
+            let page = index.extents(ino, from, N_EXTENTS_MAX)?;
+            let Some(last) = page.last() else { break };
+            for extent in &page {
+                let lies_there = |data: StoredData| tarballs.contains(&data.location.tarball);
+                if extent.data().is_some_and(lies_there) && !is_resident(instance, ino, extent)? {
+                    return Ok(false);
+                }
+            }
+            from = last.chunks.end();
+        }
+    }
+    Ok(true)
+}
+
+/// Whether all chunks of an extent are in the filesystem in its version, or of none any more.
+fn is_resident(
+    instance: &dyn MountedInstance,
+    ino: Ino,
+    extent: &Extent,
+) -> Result<bool, PortError> {
+    let mut at = extent.chunks.start();
+    while at < extent.chunks.end() {
+        let place = ChunkPlace { ino, chunk: at };
+        let answer = instance.resident_extents(&[place], 1).pop();
+        let unanswered = || PortError::new(ErrorKind::Failed, "a filesystem gave no answer");
+        let found = answer.ok_or_else(unanswered)??;
+        match found.first() {
+            Some(run) if run.chunks.contains(at) && run.data_xid >= extent.data_xid => {
+                at = run.chunks.end();
+            }
+            // Cold, or a hole by now: which of them it is need not be known.
+            Some(_) | None => return Ok(false),
+        }
+    }
+    Ok(true)
 }
 
 /// Persists again what these snapshots have in objects that no copy has whole, and takes in again

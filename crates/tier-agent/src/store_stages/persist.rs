@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use tier_log::NetChangesOptions;
+use tier_log::{NetChangesOptions, check_segment};
 use tier_persist::{
     EpochBegin, OpenSegment, PartsSoFar, PersistError, PersistReport, PersistRequest, Persister,
     SnapshotSummary,
@@ -24,7 +24,7 @@ use tier_types::{
     SnapshotId, Xid, XidRange, with_causes,
 };
 
-use super::changes::{ChangeSource, Changes, changes};
+use super::changes::{ChangeSource, Found, changes};
 use super::checkpoint;
 use super::context::{StageContext, StageSink};
 use super::early;
@@ -214,18 +214,20 @@ fn segments(
     let own = XidRange::new(start, range.end());
     let segments = own.map_or_else(|| Ok(Vec::new()), |own| log.segments(own))?;
     Ok(segments.into_iter().filter_map(|segment| {
-        let bytes = match log.open_segment(&segment) {
-            // What it said is lost to the history; what came of it is in the filesystem.
-            Err(error) if error.kind().is_of_object() => {
+        // Read to its end first: what is not whole is no history.
+        match check_segment(log, &segment) {
+            // What it said is lost; what came of it is in the filesystem.
+            Err(error) if error.is_of_segment() => {
                 let (range, error) = (segment.range, with_causes(&error));
                 tracing::warn!(%range, "a log segment is not archived: {error}");
                 return None;
             }
-            Err(error) => return Some(Err(error)),
-            Ok(bytes) => bytes,
-        };
+            Err(error) => return Some(Err(error.into())),
+            Ok(()) => {}
+        }
+        let bytes = log.open_segment(&segment);
         let SegmentInfo { range, name, .. } = segment;
-        Some(Ok(OpenSegment { range, name, bytes }))
+        Some(bytes.map(|bytes| OpenSegment { range, name, bytes }))
     }))
 }
 
@@ -287,14 +289,16 @@ impl Attempt<'_> {
         let log = ports.log.as_ref();
         // Folding reads every segment and persisting every chunk: both yield to the foreground. The
         // publication does not, because it holds locks that writers wait for.
-        let folded = self.context.in_background(|| -> Result<Changes<'_>, PortError> {
+        let folded = self.context.in_background(|| -> Result<Found<'_>, PortError> {
             if !self.has_changes {
-                return Ok(Box::new(std::iter::empty()));
+                let changes = Box::new(std::iter::empty());
+                return Ok(Found { changes, are_looked_at: false });
             }
             let source = ChangeSource { log, mounted, index: ports.history.index() };
             changes(&source, range, part, &options)
         })?;
-        let changes = folded?;
+        let Found { changes, are_looked_at } = folded?;
+        let n_looked_at = if are_looked_at { ports.instance.usage()?.n_inodes } else { 0 };
         let mut segments = segments(log, range, part)?;
         // What is free now: the rest of the store grows meanwhile, and a part must still fit.
         let bounds = part_bounds(&ports.instance.usage()?.space);
@@ -307,6 +311,7 @@ impl Attempt<'_> {
                     range,
                     part,
                     failed_before: &failed,
+                    n_looked_at,
                     mounted,
                     updates: &mut Updates::new(changes, failed.iter().copied()),
                     segments: &mut segments,

@@ -48,7 +48,9 @@ pub(super) fn upload(
     })?;
     // Wherever the stop was noticed, in this crate or in a store.
     let is_stop = |error: &AgentError| error.kind() == ErrorKind::Cancelled;
-    if !uploaded.as_ref().is_err_and(is_stop) {
+    // What is wrong with an object says nothing of the cloud.
+    let is_of_object = |error: &AgentError| error.kind().is_of_object();
+    if !uploaded.as_ref().is_err_and(|error| is_stop(error) || is_of_object(error)) {
         context.note_cloud(uploaded.is_ok());
     }
     uploaded.map_err(|error| if is_stop(&error) { AgentError::Stopped } else { error })?;

@@ -3,11 +3,15 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use kvfs::ops::NewNode;
 use kvfs::{FsError, Kvfs};
-use tier_types::{FileKind, FileName, Ino};
+use tier_agent::Scheduler;
+use tier_agent::decide::Schedule;
+use tier_types::{FileKind, FileName, Ino, MountedInstance};
 
 use crate::args::{ImportArgs, Jobs};
 use crate::console::output;
@@ -62,7 +66,9 @@ pub(super) fn import_tree(
         bar.files_and_bytes(copied.n_inodes, copied.bytes);
         stop.check()
     };
+    let room = RoomMaker { context, store, scheduler: OnceLock::new() };
     let options = ImportOptions {
+        on_full: &|| room.start(),
         n_threads: jobs.n_threads(),
         is_wanted: source.is_wanted,
         progress: &progress,
@@ -73,6 +79,38 @@ pub(super) fn import_tree(
     // Without this sync the last transactions of a finished import could be lost with the power.
     store.fs.fsync()?;
     Ok(copied)
+}
+
+/// Makes room for an import that finds none: its store has a cloud, and no agent works on it yet.
+struct RoomMaker<'a> {
+    context: &'a Context,
+    store: &'a OpenStore,
+    scheduler: OnceLock<Scheduler>,
+}
+
+impl RoomMaker<'_> {
+    fn start(&self) {
+        let has_cloud = self.store.config().cloud.is_some();
+        if self.context.scheduler().is_some() || !has_cloud {
+            return;
+        }
+        // Nothing is due by time: what is persisted is persisted for its room.
+        let schedule = Schedule {
+            snapshot_interval: Duration::MAX,
+            snapshot_operations: u64::MAX,
+            ..self.store.schedule()
+        };
+        match self.store.start_schedule(schedule) {
+            Ok(scheduler) => {
+                self.context.console.note("the store is full: what came so far goes to the cloud");
+                // Until the schedule has looked for the first time.
+                self.store.fs.core().expect_room(true);
+                // It is the first one: an import starts it once.
+                drop(self.scheduler.set(scheduler));
+            }
+            Err(error) => tracing::warn!("nothing can make room: {error:#}"),
+        }
+    }
 }
 
 /// The directory at a path, made with those above it where they are missing.

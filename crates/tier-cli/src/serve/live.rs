@@ -6,12 +6,8 @@
 //! command looks at it any more; it stops the task that it gave the agent, at the next safe point.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Result;
-use tier_agent::Scheduler;
-use tier_agent::decide::Schedule;
-use tier_types::MountedInstance;
 
 use crate::context::Live;
 use crate::open_store::OpenStore;
@@ -28,18 +24,8 @@ pub(super) fn start(store: Arc<OpenStore>) -> Result<Arc<Live>> {
 
 /// From now on the agent acts unasked.
 pub(super) fn start_schedule(live: &Live) -> Result<()> {
-    let store = &live.store;
-    let settings = &store.config().agent;
-    let schedule = Schedule {
-        snapshot_interval: Duration::from_secs(settings.snapshot_seconds),
-        snapshot_operations: settings.snapshot_operations,
-        marks: store.config().space.marks(),
-        retry_interval: Duration::from_secs(settings.retry_seconds),
-    };
-    let instance: Arc<dyn MountedInstance> = store.fs.core().clone();
     // The agent is the one of the start above: asked for again, it is the same.
-    let scheduler = Scheduler::start(store.agent()?, schedule, instance)?;
-    live.set_scheduler(Some(scheduler));
+    live.set_scheduler(Some(live.store.start_schedule(live.store.schedule())?));
     Ok(())
 }
 

@@ -51,6 +51,13 @@ impl Store {
         store
     }
 
+    /// A store of which nothing can go anywhere.
+    pub(crate) fn without_cloud() -> Self {
+        let store = Self { dir: tempfile::tempdir().unwrap() };
+        tier(&["init", &store.path()]).ok();
+        store
+    }
+
     pub(crate) fn path(&self) -> String {
         self.at("store")
     }

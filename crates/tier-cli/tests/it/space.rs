@@ -32,22 +32,73 @@ fn number(status: &Value, key: &str) -> u64 {
     status[key].as_u64().unwrap_or_else(|| panic!("no {key} in {status}"))
 }
 
-#[test]
-fn a_store_stays_within_its_capacity_and_says_what_to_do() {
-    let store = Store::new(&[]);
+/// What a store may take, and how many files of 4 MB are to go into it.
+struct Sizes {
+    capacity_bytes: u64,
+    n_files: u64,
+}
+
+/// Twice as much as the store may take.
+const SMALL: Sizes = Sizes { capacity_bytes: CAPACITY_BYTES, n_files: 30 };
+
+impl Sizes {
+    fn setting(&self) -> String {
+        format!("capacity_bytes = {}", self.capacity_bytes)
+    }
+}
+
+/// Gives a store a capacity, and makes a tree for it.
+fn small_store(store: &Store, sizes: &Sizes) -> String {
     let config = Path::new(&store.path()).join("tier.toml");
     let text = fs::read_to_string(&config).unwrap();
-    let capacity = format!("capacity_bytes = {CAPACITY_BYTES}");
-    let text = text.replace("capacity_bytes = 0", &capacity);
-    assert!(text.contains(&capacity), "{text}");
+    let text = text.replace("capacity_bytes = 0", &sizes.setting());
+    assert!(text.contains(&sizes.setting()), "{text}");
     fs::write(&config, text).unwrap();
-    // Twice as much as the store may take.
     let tree = store.at("large");
     fs::create_dir(&tree).unwrap();
-    for file in 0..30 {
-        let name = Path::new(&tree).join(format!("f{file:02}"));
+    for file in 0..sizes.n_files {
+        let name = Path::new(&tree).join(format!("f{file:03}"));
         fs::write(name, noise(file, 4_000_000)).unwrap();
     }
+    tree
+}
+
+/// Everything that was imported comes out again.
+fn check_export(store: &Store, tree: &str, sizes: &Sizes) {
+    let out = store.at("out");
+    tier(&["export", &store.path(), "/", &out]).ok();
+    for file in 0..sizes.n_files {
+        let name = format!("f{file:03}");
+        let (was, is) = (Path::new(tree).join(&name), Path::new(&out).join(&name));
+        assert!(fs::read(was).unwrap() == fs::read(is).unwrap(), "{name}");
+    }
+}
+
+/// A tree that is larger than its store goes to the cloud as it comes.
+#[test]
+fn an_import_that_finds_no_room_tiers_itself_out() {
+    let store = Store::new(&[]);
+    // A part with its largest file fits into the reserve.
+    let sizes = Sizes { capacity_bytes: 400_000_000, n_files: 200 };
+    let tree = small_store(&store, &sizes);
+    let run = store.run("import", &["--jobs", "2", &tree]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(
+        run.err.contains("the store is full: what came so far goes to the cloud"),
+        "{}",
+        run.err
+    );
+    let status: Value =
+        serde_json::from_str(&tier(&["status", &store.path(), "--json"]).ok()).unwrap();
+    assert!(number(&status, "used_bytes") <= sizes.capacity_bytes / 20 * 19, "{status}");
+    check_export(&store, &tree, &sizes);
+}
+
+#[test]
+fn a_store_stays_within_its_capacity_and_says_what_to_do() {
+    let store = Store::without_cloud();
+    let config = Path::new(&store.path()).join("tier.toml");
+    let tree = small_store(&store, &SMALL);
     let run = store.run("import", &[&tree]);
     assert_eq!(run.code, 1, "{}", run.err);
     assert!(run.err.contains("the store is full"), "{}", run.err);
@@ -67,13 +118,7 @@ fn a_store_stays_within_its_capacity_and_says_what_to_do() {
     assert!(shown.contains("space "), "{shown}");
     // With more capacity it goes on where it was.
     let text = fs::read_to_string(&config).unwrap();
-    fs::write(&config, text.replace(&capacity, "capacity_bytes = 0")).unwrap();
+    fs::write(&config, text.replace(&SMALL.setting(), "capacity_bytes = 0")).unwrap();
     store.run("import", &[&tree]).ok();
-    let out = store.at("out");
-    tier(&["export", &store.path(), "/", &out]).ok();
-    for file in 0..30 {
-        let name = format!("f{file:02}");
-        let (was, is) = (Path::new(&tree).join(&name), Path::new(&out).join(&name));
-        assert!(fs::read(was).unwrap() == fs::read(is).unwrap(), "{name}");
-    }
+    check_export(&store, &tree, &SMALL);
 }

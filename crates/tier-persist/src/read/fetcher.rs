@@ -26,15 +26,13 @@ use crate::format::keys::Keys;
 use crate::format::names::FilesystemId;
 use crate::format::object::Envelope;
 use crate::format::tarball::row::{FrameRow, TarballObject, TarballRow};
+use crate::read::ahead_frames::AheadFrames;
 use crate::read::frame_cache::Cache;
-
-/// Frames that are read ahead leave room for so many.
-const N_FRAMES_CACHED_MIN: usize = 8;
 
 /// How much a fetcher keeps in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FetcherOptions {
-    /// Bytes of decompressed frames.
+    /// Bytes of frames, half of them for such as are read ahead.
     pub cache_bytes: usize,
     /// Tarballs whose frame table and key are kept.
     pub n_tarballs: usize,
@@ -56,8 +54,7 @@ pub struct Fetcher {
     stores: Vec<Arc<dyn ObjectStore>>,
     frames: Mutex<Cache<FrameId, CachedFrame>>,
     tarballs: Mutex<Cache<TarballKey, OpenTarball>>,
-    /// A frame that is read ahead is not larger.
-    ahead_bytes_max: usize,
+    ahead: Mutex<AheadFrames<FrameId, CachedFrame>>,
 }
 
 impl std::fmt::Debug for Fetcher {
@@ -142,10 +139,11 @@ impl Fetcher {
         stores: Vec<Arc<dyn ObjectStore>>,
         options: FetcherOptions,
     ) -> Self {
-        let ahead_bytes_max = options.cache_bytes / N_FRAMES_CACHED_MIN;
-        let frames = Mutex::new(Cache::new(options.cache_bytes));
+        // One half for what was read, the other for what is about to be.
+        let half = options.cache_bytes / 2;
+        let (frames, ahead) = (Mutex::new(Cache::new(half)), Mutex::new(AheadFrames::new(half)));
         let tarballs = Mutex::new(Cache::new(options.n_tarballs));
-        Self { filesystem, index, keys, stores, frames, tarballs, ahead_bytes_max }
+        Self { filesystem, index, keys, stores, frames, tarballs, ahead }
     }
 
     /// The data of exactly the version asked for, as far as it lies in one frame. An error of kind
@@ -192,19 +190,27 @@ impl Fetcher {
     /// Whether it is there now; not if there is no such frame, or if it is so large that those of
     /// before would have to go for it.
     pub fn read_ahead(&self, id: FrameId) -> Result<bool, PersistError> {
-        if self.frames.lock().get(&id).is_some() {
+        if self.frames.lock().get(&id).is_some() || self.ahead.lock().contains(&id) {
             return Ok(true);
         }
         let tarball = self.tarball(id.tarball)?;
-        let Some(row) = tarball.row.frames.get(to_usize(u64::from(id.frame))) else {
-            return Ok(false);
-        };
-        if row.decompressed_bytes() > self.ahead_bytes_max {
+        if to_usize(u64::from(id.frame)) >= tarball.row.frames.len() {
             return Ok(false);
         }
-        let frame = Arc::new(self.read_frame(&tarball, id.frame, 0)?);
-        self.frames.lock().insert(id, &frame, frame.cost());
-        Ok(true)
+        let bytes = tarball.frame(id.frame)?.compressed_bytes();
+        if !self.ahead.lock().begin(id, bytes, Instant::now()) {
+            return Ok(false);
+        }
+        match self.read_frame(&tarball, id.frame, 0) {
+            Ok(frame) => {
+                self.ahead.lock().fill(&id, frame);
+                Ok(true)
+            }
+            Err(error) => {
+                self.ahead.lock().remove(&id);
+                Err(error)
+            }
+        }
     }
 
     /// Where the data of a request lies, by the index. Another version of the chunk is as good as
@@ -240,20 +246,16 @@ impl Fetcher {
             return Ok(Arc::clone(frame));
         }
         let tarball = self.tarball(id.tarball)?;
+        let known = known.or_else(|| self.ahead.lock().remove(&id).map(Arc::new));
         let frame = Arc::new(match known.as_deref() {
-            // Read ahead, and not yet looked into.
-            Some(CachedFrame { compressed: Some(compressed), store, plain })
-                if plain.is_empty() =>
-            {
+            Some(CachedFrame { compressed: Some(compressed), store, plain }) => {
+                // Of what was read ahead the start is enough. Where that was not, what lies behind
+                // it will be wanted again.
+                let end = if plain.is_empty() { end } else { usize::MAX };
                 let plain = tarball.decompress(id.frame, compressed, end)?;
                 let is_whole = plain.len() == tarball.frame(id.frame)?.decompressed_bytes();
                 let compressed = (!is_whole).then(|| compressed.clone());
                 CachedFrame { plain, compressed, store: *store }
-            }
-            // What lies behind the start is wanted as well: it will be wanted again.
-            Some(CachedFrame { compressed: Some(compressed), store, .. }) => {
-                let plain = tarball.decompress(id.frame, compressed, usize::MAX)?;
-                CachedFrame { plain, compressed: None, store: *store }
             }
             Some(_) | None => self.read_frame(&tarball, id.frame, end)?,
         });

@@ -11,6 +11,7 @@
 //! The [`fetcher`] answers recalls from single frames, of which it keeps some ([`frame_cache`]).
 
 pub(crate) mod ahead;
+pub(crate) mod ahead_frames;
 pub(crate) mod chain;
 pub(crate) mod checked_content;
 pub(crate) mod claims;

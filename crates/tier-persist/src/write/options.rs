@@ -25,6 +25,9 @@ pub struct PersistOptions {
     pub rewrite_bytes_max: u64,
     /// Compressed bytes that are written in a second at most; `None` for no limit.
     pub bytes_per_second_max: Option<u64>,
+    /// A snapshot of which more cannot be read, in percent of its inodes, is not taken, unless these
+    /// are few; 100 for any.
+    pub unread_percent_max: u8,
     /// The duty cycle of a worker while there is foreground activity, in percent of its time.
     pub busy_percent: u32,
 }
@@ -43,6 +46,7 @@ impl Default for PersistOptions {
             member_bytes_max: 8 << 20,
             rewrite_bytes_max: 256 << 10,
             bytes_per_second_max: None,
+            unread_percent_max: 25,
             // Not throttled: only a caller that serves requests meanwhile has something to yield
             // to.
             busy_percent: 100,

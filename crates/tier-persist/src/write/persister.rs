@@ -38,7 +38,7 @@ use crate::write::pipeline::{self, jobs::JobQueue};
 use crate::write::planner::Planner;
 use crate::write::request::{EpochBegin, PersistReport, PersistRequest};
 use crate::write::unread::Sorted;
-use crate::write::written::Written;
+use crate::write::written::{ShareOf, Written};
 
 /// Writes snapshots of one filesystem into a local store.
 ///
@@ -87,6 +87,7 @@ use crate::write::written::Written;
 ///     range: publication.range,
 ///     part: None,
 ///     failed_before: &[],
+///     n_looked_at: 0,
 ///     mounted: mounted.as_ref(),
 ///     updates: &mut [Ok(update)].into_iter(),
 ///     segments: &mut std::iter::empty(),
@@ -347,7 +348,11 @@ impl Persister {
         token: NameToken,
     ) -> Result<(Written, Vec<PackedObject>), PersistError> {
         let written = self.write_tarballs(request, token)?;
-        written.check_share()?;
+        written.check_share(&ShareOf {
+            failed_before: &request.failed_before.iter().copied().collect(),
+            n_looked_at: request.n_looked_at,
+            unread_percent_max: self.options.unread_percent_max,
+        })?;
         let mut segments = self.packed_writer(request.epoch, request.snapshot, token);
         for segment in &mut *request.segments {
             segments.write_segment(segment.map_err(PersistError::Source)?, request.stop)?;

@@ -31,6 +31,8 @@ pub struct PersistRequest<'a> {
     /// Inodes that the last snapshot could not read in full. Those that a part does not come to are
     /// left to the next one.
     pub failed_before: &'a [Ino],
+    /// Inodes that were looked at to find out which changed; zero if the log said it.
+    pub n_looked_at: u64,
     /// The filesystem's state after the last of them.
     pub mounted: &'a dyn MountedSnapshot,
     /// What changed, in order of inodes.

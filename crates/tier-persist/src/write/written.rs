@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tier_types::to_u64;
+use tier_types::{Ino, to_u64};
 
 use crate::error::PersistError;
 use crate::format::tarball::row::TarballObject;
@@ -11,10 +11,9 @@ use crate::write::planner::Planned;
 use crate::write::request::PersistReport;
 use crate::write::unread::UnreadRuns;
 
-/// So many inodes that cannot be read, at least, and more than one in so many, are no matter of
-/// single inodes any more.
-const N_UNREAD_MAX: u64 = 100;
-const UNREAD_ONE_IN: u64 = 4;
+/// So many inodes that cannot be read are a matter of single inodes, or of a few damaged blocks of
+/// a database, however large their share is.
+const N_UNREAD_SINGLE: u64 = 1000;
 
 /// Tarballs that are written and not committed, and what the snapshot comes to.
 pub(super) struct Written {
@@ -45,13 +44,25 @@ impl Written {
 
     /// An error if too much of it cannot be read. One bad inode must not keep the others from being
     /// persisted; but a disk that fails, or a database, is not many bad inodes: a snapshot that
-    /// takes most of a filesystem for lost is worth less than none.
-    pub(super) fn check_share(&self) -> Result<(), PersistError> {
-        let n_unread = to_u64(self.report.failed.len()) + self.unread.n_inodes();
-        let n_inodes = self.report.n_inodes + to_u64(self.report.failed.len());
-        if n_unread < N_UNREAD_MAX || n_unread.saturating_mul(UNREAD_ONE_IN) <= n_inodes {
+    /// takes most of a filesystem for lost is worth less than none. Inodes that failed before do
+    /// not count: what was refused for them once would be refused for ever.
+    pub(super) fn check_share(&self, about: &ShareOf<'_>) -> Result<(), PersistError> {
+        let is_new = |ino: &&Ino| !about.failed_before.contains(*ino);
+        let n_failed = to_u64(self.report.failed.iter().filter(is_new).count());
+        let n_unread = n_failed + self.unread.n_inodes();
+        let n_inodes = (self.report.n_inodes + n_failed).max(about.n_looked_at);
+        let n_max = n_inodes.saturating_mul(u64::from(about.unread_percent_max)) / 100;
+        if n_unread < N_UNREAD_SINGLE || n_unread <= n_max {
             return Ok(());
         }
         Err(PersistError::TooMuchUnread { n_unread, n_inodes })
     }
+}
+
+/// What the share of what cannot be read is compared with.
+pub(super) struct ShareOf<'a> {
+    pub(super) failed_before: &'a BTreeSet<Ino>,
+    /// Inodes that were looked at to find out which changed, if that is more than those.
+    pub(super) n_looked_at: u64,
+    pub(super) unread_percent_max: u8,
 }

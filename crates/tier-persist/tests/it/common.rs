@@ -206,6 +206,7 @@ impl Fixture {
             range,
             part,
             failed_before: &self.failed,
+            n_looked_at: 0,
             mounted: &mounted,
             updates: &mut updates.into_iter().map(Ok),
             segments: &mut segments(self.kvs.log(), range),

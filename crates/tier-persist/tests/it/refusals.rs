@@ -155,6 +155,7 @@ fn persist(
         range: tier_types::XidRange::new(Xid::new(1), last.next()).unwrap(),
         part: None,
         failed_before: &[],
+        n_looked_at: 0,
         mounted,
         updates: &mut inos.iter().map(|ino| Ok(FileUpdate { ino: *ino, change: change() })),
         segments: &mut std::iter::empty(),

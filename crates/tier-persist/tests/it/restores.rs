@@ -83,6 +83,7 @@ impl Store {
                 range: publication.range,
                 part: None,
                 failed_before: &[],
+                n_looked_at: 0,
                 mounted: &mounted,
                 updates: &mut updates(changes, &self.failed).into_iter().map(Ok),
                 segments: &mut segments(self.kvs.log(), publication.range),

@@ -18,7 +18,7 @@ impl Import<'_> {
     pub(super) fn attributes(&self, path: &Path, ino: Ino, metadata: &Metadata) -> Result<()> {
         // The mode comes after these: setting an access control list changes it.
         for Xattr { name, value } in xattrs::read(path)? {
-            self.fs.setxattr(ino, &name, &value, XattrMode::Set)?;
+            self.in_room(|| self.fs.setxattr(ino, &name, &value, XattrMode::Set))?;
         }
         let times = times(metadata)?;
         let set = SetAttr {
@@ -29,7 +29,7 @@ impl Import<'_> {
             modified: Some(times.modified),
             ..SetAttr::default()
         };
-        self.fs.setattr(ino, &set)?;
+        self.in_room(|| self.fs.setattr(ino, &set))?;
         Ok(())
     }
 }

@@ -42,7 +42,7 @@ impl Import<'_> {
                 if piece.is_empty() {
                     bail!("it became shorter while it was read");
                 }
-                self.fs.write(ino, at, piece)?;
+                self.in_room(|| self.fs.write(ino, at, piece))?;
                 at += to_u64(piece.len());
                 // A stop within a long file must not wait for its end.
                 self.still_at_it()?;
@@ -55,7 +55,7 @@ impl Import<'_> {
         }
         // The file ends with a hole, which no write has reached.
         if at < len {
-            self.fs.truncate(ino, len)?;
+            self.in_room(|| self.fs.truncate(ino, len))?;
         }
         Ok(())
     }

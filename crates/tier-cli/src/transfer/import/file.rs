@@ -52,18 +52,18 @@ impl Import<'_> {
             slot.fill(imported.ino);
             return self.done(dir, name, 0);
         }
-        let staged = StagedName::new(self.fs, dir, name, before)?;
+        let mut staged = StagedName::new(self.fs, dir, name, before)?;
         let bytes = match slot.first() {
             Some(first) => {
                 tracing::debug!(path = %path.display(), ino = %first, "another name of a file");
-                self.fs.link(first, dir, staged.name())?;
+                self.in_room(|| self.fs.link(first, dir, staged.name()))?;
                 0
             }
             None => self.make(source, &staged, New { node, metadata: &metadata, slot }, buffer)?,
         };
         // Behind content and times: where another file has the name, a stop before this leaves that
         // file as it was.
-        staged.publish()?;
+        self.in_room(|| staged.publish())?;
         self.done(dir, name, bytes)
     }
 
@@ -89,7 +89,8 @@ impl Import<'_> {
         let xattrs = xattrs::read(source.path)?;
         let new =
             NewFile { node, accessed: times.accessed, modified: times.modified, xattrs, content };
-        let FileAttr { ino, .. } = self.fs.create_file(source.dir, staged.name(), new)?;
+        let create = || self.fs.create_file(source.dir, staged.name(), new.clone());
+        let FileAttr { ino, .. } = self.in_room(create)?;
         tracing::debug!(path = %source.path.display(), %ino, bytes = metadata.len(), "importing");
         // It has a number: workers that met its other names go on.
         slot.fill(ino);

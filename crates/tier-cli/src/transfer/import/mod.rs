@@ -41,11 +41,12 @@ mod walk;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Once;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use kvfs::Kvfs;
+use kvfs::{FsError, Kvfs};
 use parking_lot::Mutex;
 use tier_types::{FileName, Ino};
 
@@ -62,6 +63,8 @@ pub(crate) struct ImportOptions<'a> {
     pub(crate) n_threads: NonZeroUsize,
     /// Asked for each path below the start whether it is to be imported.
     pub(crate) is_wanted: &'a (dyn Fn(&Path) -> bool + Sync),
+    /// Told when there is no room for the first time: something may make some from then on.
+    pub(crate) on_full: &'a (dyn Fn() + Sync),
     /// Told how far it has got; its error ends the import.
     pub(crate) progress: &'a (dyn Fn(&Copied) -> Result<()> + Sync),
     /// Told of each name that was made or whose file was changed.
@@ -91,6 +94,7 @@ pub(crate) fn import(
         links: HostLinks::default(),
         copied: Mutex::new(Copied::default()),
         n_open: AtomicU64::new(0),
+        full: Once::new(),
     };
     worker_pool::run(
         options.n_threads,
@@ -111,9 +115,22 @@ struct Import<'a> {
     copied: Mutex<Copied>,
     /// Directories that were begun and are not finished.
     n_open: AtomicU64,
+    /// There was no room.
+    full: Once,
 }
 
 impl Import<'_> {
+    /// Does what needs room, and waits for some if there is none and some may come.
+    fn in_room<T>(&self, mut operation: impl FnMut() -> Result<T, FsError>) -> Result<T, FsError> {
+        match operation() {
+            Err(FsError::NoSpace(_)) => {}
+            done => return done,
+        }
+        self.full.call_once(|| (self.options.on_full)());
+        let is_wanted = || self.still_at_it().is_ok();
+        self.fs.wait_for_room(Instant::now(), &is_wanted, &mut operation)
+    }
+
     /// Counts a name that is done, and the bytes of its file that were copied.
     fn done(&self, dir: Ino, name: &FileName, bytes: u64) -> Result<()> {
         // The kernel hears of the name before the progress may stop the import.

@@ -61,7 +61,7 @@ impl<'a> StagedName<'a> {
     }
 
     /// Gives the file, which is complete, its name.
-    pub(super) fn publish(mut self) -> Result<(), FsError> {
+    pub(super) fn publish(&mut self) -> Result<(), FsError> {
         let Some(wanted) = self.wanted else { return Ok(()) };
         let (from, to) = (EntryRef::new(self.dir, &self.name), EntryRef::new(self.dir, wanted));
         // One transaction: readers find the old file or the new one, and never neither.

@@ -116,7 +116,7 @@ impl Import<'_> {
         let path = above.path(name);
         let failed = || format!("cannot import {}", path.display());
         let node = NewNode { kind: FileKind::Directory, ..owned(&look_at(&path)?) };
-        let found = match self.fs.create_node(above.ino, name, &node) {
+        let found = match self.in_room(|| self.fs.create_node(above.ino, name, &node)) {
             // One that is there is used: an import that goes on, or two trees in one place.
             Err(FsError::Exists) => self.fs.lookup(above.ino, name),
             made => made,

@@ -107,6 +107,13 @@ impl Scene {
         // Not on that disk, which is full.
         let cloud = format!("file://{}", dir.path().join("cloud").display());
         tier(&["init", &store.display().to_string(), "--cloud", &cloud]).ok();
+        // The agent tries to make room for as long as operations wait, and this disk is full for
+        // good until it is given back.
+        let config = store.join("tier.toml");
+        let text = fs::read_to_string(&config).unwrap();
+        let brief = text.replace("stall_seconds = 300", "stall_seconds = 20");
+        assert_ne!(brief, text, "the setting is there");
+        fs::write(&config, brief).unwrap();
         Some(Self { random: Random::new(seed), store, mount, is_full: false, disk, dir })
     }
 

@@ -286,6 +286,11 @@ impl FrameRow {
         Ok(plain)
     }
 
+    /// Length of the frame as it is stored.
+    pub(crate) fn compressed_bytes(&self) -> usize {
+        to_usize(u64::from(self.compressed))
+    }
+
     /// Length of the frame's plaintext.
     pub(crate) fn decompressed_bytes(&self) -> usize {
         to_usize(u64::from(self.decompressed))
