@@ -19,6 +19,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::FsError;
 use crate::store::Db;
+use crate::store::extents::Place;
 use crate::tx::Committer;
 
 /// Extents that are given back at a time, between two looks at whether to go on.
@@ -52,6 +53,18 @@ struct Generation {
     bytes: u64,
     /// Snapshots with smaller numbers may need what was freed in it.
     next_snapshot: u64,
+}
+
+/// Free extents that lie one behind the other.
+struct Hole {
+    place: Place,
+    bytes: u64,
+}
+
+impl Hole {
+    fn ends_at(&self, place: Place) -> bool {
+        self.place.file == place.file && self.place.offset + self.bytes == place.offset
+    }
 }
 
 impl FreedSpace {
@@ -149,12 +162,25 @@ impl FreedSpace {
         last: u64,
     ) -> Result<bool, FsError> {
         let page = self.db.reader().freed(from, last, N_EXTENTS_STEP)?;
+        let files = self.db.extent_files();
+        // They come in the order of their places: neighbours make one hole, which costs the
+        // filesystem below what each of them would.
+        let mut hole: Option<Hole> = None;
         for freed in &page.extents {
             // No row of a chunk refers to what is free, as far as all rows are right.
-            if !self.db.reader().is_in_use(freed)? {
-                self.db.extent_files().punch(freed.place, u64::from(freed.len))?;
+            if self.db.reader().is_in_use(freed)? {
+                continue;
+            }
+            let bytes = files.aligned(u64::from(freed.len));
+            match &mut hole {
+                Some(hole) if hole.ends_at(freed.place) => hole.bytes += bytes,
+                Some(_) | None => {
+                    let before = hole.replace(Hole { place: freed.place, bytes });
+                    before.map_or(Ok(()), |hole| files.punch(hole.place, hole.bytes))?;
+                }
             }
         }
+        hole.map_or(Ok(()), |hole| files.punch(hole.place, hole.bytes))?;
         // The rows go after the holes are there. The other way round a crash in between would leave
         // space that is taken and that no row names any more.
         if page.until != *from {
