@@ -25,6 +25,8 @@ mod oracle;
 #[cfg(test)]
 mod persist;
 #[cfg(test)]
+mod read_ahead;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod restores;
