@@ -124,13 +124,16 @@ impl<J> Queue<J> {
         self.changed.notify_one();
     }
 
-    /// Makes a job that a reader wants now the newest of the readers', wherever it waits.
+    /// Puts a job that a reader wants now on the readers' side; under a backlog it is the newest
+    /// there.
     pub(super) fn promote(&self, is_wanted: impl Fn(&J) -> bool) {
         let mut state = self.state.lock();
         let in_bulk = state.bulk.iter().position(&is_wanted);
         let wanted = in_bulk.and_then(|place| state.bulk.remove(place));
+        // In turn it comes as soon as it did; under a backlog it must not be one of the oldest.
+        let has_backlog = state.readers.len() > self.n_threads * N_BACKLOG_OF_THREAD;
         let wanted = wanted.or_else(|| {
-            let place = state.readers.iter().position(&is_wanted);
+            let place = state.readers.iter().position(&is_wanted).filter(|_| has_backlog);
             place.and_then(|place| state.readers.remove(place))
         });
         let has_moved = wanted.is_some();
@@ -231,6 +234,11 @@ mod tests {
         (0..n_backlog + 3).for_each(|job| queue.push(Side::Reader, job));
         queue.promote(|job| *job == 0);
         assert_eq!(taken(&queue, 2), [0, n_backlog + 2]);
+        let rest: Vec<_> = (1..n_backlog + 2).collect();
+        // The last one of a backlog; then they go in turn.
+        taken(&queue, 1);
+        queue.promote(|job| *job == n_backlog);
+        assert_eq!(taken(&queue, 2), rest[..2], "and keeps its turn where there is one");
     }
 
     #[test]

@@ -9,8 +9,8 @@
 //! only for what that snapshot or an earlier one holds. A version that lies in a later snapshot,
 //! committed but not verified, counts as not persisted.
 //!
-//! A pass that is under way when something of the archive turns out to be damaged ends at the next
-//! inode, before it is recorded what is safe no more ([`StageContext::lower_safe`]).
+//! A pass that is under way when something of the archive turns out to be damaged ends before its
+//! next call, before it is recorded what is safe no more ([`StageContext::lower_safe`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -80,7 +80,7 @@ fn pass(
     resident_before: u64,
     stop: &AtomicBool,
 ) -> Result<EvictReport, AgentError> {
-    // What is damaged from here on waits for the pass to end, which it does at the next inode.
+    // What is damaged from here on waits for the pass to end, which it does before its next call.
     let passing = context.passes.read();
     // The step names a transaction; the gate needs the snapshot that ends with it.
     let Some(safe) = context.how_far(&context.archive()?)?.safe else {

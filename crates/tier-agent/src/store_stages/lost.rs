@@ -25,13 +25,14 @@ use tier_persist::{
     Archive, PersistError, Persister, SnapshotSummary, StepKind, StoredObject, check_object,
     tarball_of,
 };
-use tier_status::{Event, StatusSink};
+use tier_status::{Event, Place, StatusSink};
 use tier_types::{
     Call, ChunkNo, ChunkPlace, ErrorKind, HasKind, Ino, MountedInstance, ObjectName, PortError,
     SnapshotId,
 };
 
 use super::checkpoint;
+use super::cloud_writer::check_stop;
 use super::context::{SafeFall, StageContext, header_of};
 use super::persist::{Again, persist_again};
 use super::ports::StorePorts;
@@ -54,28 +55,32 @@ struct Lost {
 
 /// Persists again what a snapshot has in objects that went bad before any cloud had them, and says
 /// with which snapshot that is complete; `None` if there is no such object, or if it is for an
-/// operator: where the filesystem does not have all that lies there, another copy is to be looked
-/// for first. Tried once for each snapshot: what could not be read then is no matter of a retry.
+/// operator. What was safe once may be whole in a copy that is not asked here, and what the
+/// filesystem does not have can come from such a copy only. Tried once for each snapshot, unless
+/// what kept it from being done may pass.
 pub(super) fn make_up_for(
     context: &StageContext,
     persister: &Persister,
     snapshot: SnapshotId,
     stop: &AtomicBool,
 ) -> Result<Option<SnapshotId>, AgentError> {
-    if context.ports.writer.is_none() || context.safe_place().is_none() {
+    if context.made_up_for.lock().contains(&snapshot) {
         return Ok(None);
     }
-    let lost = look(context, &[snapshot], stop)?;
-    let objects = lost.iter().flat_map(|lost| &lost.objects);
-    let tarballs: BTreeSet<TarballId> = objects.filter_map(|o| tarball_of(&o.name)).collect();
-    if tarballs.is_empty() || !is_all_resident(context, &tarballs)? {
+    let Some(place) = unless_it_was_safe(context, snapshot)? else { return Ok(None) };
+    let all = look(context, &[snapshot], stop)?;
+    if all.is_empty() {
         return Ok(None);
     }
-    if !context.made_up_for.lock().insert(snapshot) {
+    let is_all_resident = is_all_resident(context, &tarballs_of(&all), stop)?;
+    context.made_up_for.lock().insert(snapshot);
+    if !is_all_resident {
         return Ok(None);
     }
-    let made_up = persist_lost(context, persister, &[snapshot], stop).inspect_err(|error| {
-        if error.kind().may_pass() || error.kind() == ErrorKind::Cancelled {
+    let made_up = persist_all(context, persister, &Looked { place, all }, stop);
+    let made_up = made_up.inspect_err(|error| {
+        let kind = error.kind();
+        if kind.may_pass() || matches!(kind, ErrorKind::Cancelled | ErrorKind::NoSpace) {
             context.made_up_for.lock().remove(&snapshot);
         }
     })?;
@@ -90,16 +95,52 @@ pub(super) fn make_up_for(
     Ok(made_up_for_by)
 }
 
+/// The place that makes a snapshot safe; `None` if it is not this store's own, or if it once was
+/// safe anywhere.
+fn unless_it_was_safe(
+    context: &StageContext,
+    snapshot: SnapshotId,
+) -> Result<Option<Place>, AgentError> {
+    let archive = context.archive()?;
+    let (Some(summary), Some(place), Some(_)) =
+        (archive.snapshot(snapshot), context.safe_place(), context.ports.writer)
+    else {
+        return Ok(None);
+    };
+    let status = context.status(summary)?;
+    let was_safe = status.is_none_or(|status| !status.was_verified.is_empty())
+        || context.came_with_restore(&archive, &place, summary)?;
+    Ok(Some(place).filter(|_| !was_safe))
+}
+
+/// What is lost, and of what place that is taken back.
+struct Looked {
+    place: Place,
+    all: Vec<Lost>,
+}
+
+fn tarballs_of(all: &[Lost]) -> BTreeSet<TarballId> {
+    all.iter().flat_map(|lost| &lost.objects).filter_map(|o| tarball_of(&o.name)).collect()
+}
+
 /// Whether the filesystem has all data that the index knows to lie in some tarballs, in just these
 /// versions: then nothing can be lost by doing without them.
 fn is_all_resident(
     context: &StageContext,
     tarballs: &BTreeSet<TarballId>,
+    stop: &AtomicBool,
 ) -> Result<bool, AgentError> {
     let (index, instance) = (context.ports.history.index(), context.ports.instance.as_ref());
+    for tarball in tarballs {
+        // What lay in one that the index does not know is not known either.
+        if index.tarball_row(*tarball)?.is_none() {
+            return Ok(false);
+        }
+    }
     for ino in index.inodes_in(tarballs)? {
         let mut from = ChunkNo::new(0);
         loop {
+            check_stop(stop)?;
             let page = index.extents(ino, from, N_EXTENTS_MAX)?;
             let Some(last) = page.last() else { break };
             for extent in &page {
@@ -156,15 +197,24 @@ pub(super) fn persist_lost(
     if all.is_empty() {
         return Ok(LostAndFound::default());
     }
-    for Lost { summary, objects, found } in &all {
+    persist_all(context, persister, &Looked { place, all }, stop)
+}
+
+/// The same when it is known what is new.
+fn persist_all(
+    context: &StageContext,
+    persister: &Persister,
+    Looked { place, all }: &Looked,
+    stop: &AtomicBool,
+) -> Result<LostAndFound, AgentError> {
+    for Lost { summary, objects, found } in all {
         let (snapshot, n_lost, n_found) = (summary.snapshot, objects.len(), found.len());
         tracing::warn!(%snapshot, n_lost, n_found, "no copy had all objects of a snapshot");
         let status = context.status_sink(header_of(summary))?;
         status.take_back(place.clone(), "an object of it is lost in every copy, or was")?;
     }
-    let tarballs: BTreeSet<TarballId> =
-        all.iter().flat_map(|lost| &lost.objects).filter_map(|o| tarball_of(&o.name)).collect();
-    let inodes = what_lay_in(context, &all, &tarballs)?;
+    let tarballs = tarballs_of(all);
+    let inodes = what_lay_in(context, all, &tarballs)?;
     let index = context.ports.history.index();
     let forget = || Ok(index.writer().lose(&tarballs)?);
     let again = Again { inodes, before_checkpoint: &forget };
@@ -172,7 +222,7 @@ pub(super) fn persist_lost(
     let is_behind = |lost: &Lost| lost.summary.snapshot < checkpoint;
     assert!(all.iter().all(is_behind), "a checkpoint does without what is before it");
     // Last of all: until then all of this is done again.
-    record(context, &all, checkpoint)?;
+    record(context, all, checkpoint)?;
     let of = |is_it: &dyn Fn(&Lost) -> bool| {
         all.iter().filter(|lost| is_it(lost)).map(|lost| lost.summary.snapshot).collect()
     };

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tier_testkit::{Model, TierOp, WorkloadOp, workload};
+use tier_testkit::{Model, TierOp, TreeEntry, WorkloadOp, workload};
+use tier_types::SnapshotId;
 
 use crate::harness::{Harness, Sizes, apply, tree};
 
@@ -38,6 +39,15 @@ fn run(ops: &[WorkloadOp]) {
     if let Some(snapshot) = harness.snapshot() {
         snapshots.insert(snapshot, model.tree());
     }
+    check_end(&harness, &model, snapshots);
+}
+
+/// The filesystem is what the model is, and so is each of the last snapshots in a restore.
+pub(crate) fn check_end(
+    harness: &Harness,
+    model: &Model,
+    snapshots: BTreeMap<SnapshotId, BTreeMap<String, TreeEntry>>,
+) {
     harness.check_index();
     harness.evict();
     harness.check_filesystem();

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use tier_testkit::{Model, TierOp, WorkloadOp, workload};
 use tier_types::LogService;
 
-use crate::harness::{Harness, Sizes, apply, tree};
+use crate::harness::{Harness, Sizes, apply};
+use crate::life::check_end;
 
 /// What happens to a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,14 +74,7 @@ fn run(ops: &[WorkloadOp], damage: Damage) {
         }
     }
     snapshot(&model);
-    harness.check_index();
-    harness.evict();
-    harness.check_filesystem();
-    assert_eq!(tree(harness.fs()), model.tree(), "after everything was evicted");
-    assert_eq!(harness.restored_tree(None), model.tree(), "restored");
-    for (snapshot, tree) in snapshots.into_iter().rev().take(3) {
-        assert_eq!(harness.restored_tree(Some(snapshot)), tree, "restored at {snapshot}");
-    }
+    check_end(&harness, &model, snapshots);
 }
 
 proptest! {

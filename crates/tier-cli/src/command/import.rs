@@ -91,7 +91,8 @@ struct RoomMaker<'a> {
 impl RoomMaker<'_> {
     fn start(&self) {
         let has_cloud = self.store.config().cloud.is_some();
-        if self.context.scheduler().is_some() || !has_cloud {
+        // A mount has an agent of its own, or none because that is not wanted.
+        if self.context.mount().is_some() || !has_cloud {
             return;
         }
         // Nothing is due by time: what is persisted is persisted for its room.

@@ -38,8 +38,14 @@ impl<K: Copy + Eq + Hash, V> AheadFrames<K, V> {
 
     /// Sets room apart for a frame. Whether there is some.
     pub(crate) fn begin(&mut self, key: K, bytes: usize, now: Instant) -> bool {
+        if bytes > self.bytes_max {
+            return false;
+        }
         while self.bytes + bytes > self.bytes_max {
-            let is_stale = |ahead: &Ahead<V>| now.duration_since(ahead.since) >= STALE;
+            // What is being read is not waited for by a reader yet.
+            let is_stale = |ahead: &Ahead<V>| {
+                ahead.frame.is_some() && now.duration_since(ahead.since) >= STALE
+            };
             let stale = self.frames.iter().find(|(_, ahead)| is_stale(ahead));
             let Some(stale) = stale.map(|(key, _)| *key) else { return false };
             self.remove(&stale);
@@ -51,9 +57,9 @@ impl<K: Copy + Eq + Hash, V> AheadFrames<K, V> {
     }
 
     /// Puts a frame into its room, if that was not taken back.
-    pub(crate) fn fill(&mut self, key: &K, frame: V) {
+    pub(crate) fn fill(&mut self, key: &K, frame: V, now: Instant) {
         if let Some(ahead) = self.frames.get_mut(key) {
-            ahead.frame = Some(frame);
+            (ahead.frame, ahead.since) = (Some(frame), now);
         }
     }
 
@@ -75,7 +81,7 @@ mod tests {
         let now = Instant::now();
         let mut ahead = AheadFrames::new(10);
         assert!(ahead.begin(1, 6, now) && ahead.begin(2, 4, now));
-        ahead.fill(&1, "one");
+        ahead.fill(&1, "one", now);
         assert!(!ahead.begin(3, 1, now), "all of the room is used");
         assert_eq!(ahead.remove(&1), Some("one"));
         assert!(ahead.begin(3, 6, now));
@@ -88,9 +94,13 @@ mod tests {
         let mut ahead = AheadFrames::new(10);
         assert!(ahead.begin(1, 10, now));
         let later = now + STALE;
-        assert!(ahead.begin(2, 5, later) && ahead.begin(3, 5, later));
-        ahead.fill(&1, "late");
+        assert!(!ahead.begin(2, 5, later), "it is being read, however long that takes");
+        ahead.fill(&1, "one", later);
+        assert!(!ahead.begin(2, 5, later), "its reader may come any moment");
+        let last = later + STALE;
+        assert!(ahead.begin(2, 5, last) && ahead.begin(3, 5, last));
         assert!(!ahead.contains(&1), "its room was taken back");
-        assert!(!ahead.begin(4, 11, later + STALE), "it is larger than all of the room");
+        assert!(!ahead.begin(4, 11, last + STALE), "it is larger than all of the room");
+        assert!(ahead.contains(&2), "and nothing goes for it");
     }
 }

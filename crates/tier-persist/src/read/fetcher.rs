@@ -203,7 +203,7 @@ impl Fetcher {
         }
         match self.read_frame(&tarball, id.frame, 0) {
             Ok(frame) => {
-                self.ahead.lock().fill(&id, frame);
+                self.ahead.lock().fill(&id, frame, Instant::now());
                 Ok(true)
             }
             Err(error) => {
