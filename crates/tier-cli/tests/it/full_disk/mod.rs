@@ -42,6 +42,8 @@ const N_SESSIONS_DISK: usize = 12;
 const N_FILLINGS: usize = 2;
 /// Writes of each writer that show that it goes on.
 const N_WRITES: u64 = 3;
+/// How often the other program looks for room.
+const FILL_INTERVAL: Duration = Duration::from_millis(200);
 /// A last guard: RocksDB tries every 5 seconds whether it can go on.
 const WAIT_MAX: Duration = Duration::from_mins(2);
 
@@ -128,13 +130,20 @@ impl Scene {
         wait_for("the writers go on", signals, || n_steps() >= until);
     }
 
-    /// The other program takes the disk, until every writer was refused.
+    /// The other program takes the disk, and again what the store gives back of it meanwhile, until
+    /// every writer was refused.
     fn fill(&mut self, signals: &Signals, progress: &[Arc<Progress>]) {
         self.disk.fill();
         self.is_full = true;
+        let mut filled = Instant::now();
         let refused = |one: &Progress| one.refused.load(Ordering::SeqCst);
         let before: Vec<_> = progress.iter().map(|one| refused(one)).collect();
         wait_for("every writer is refused", signals, || {
+            // The store makes room, as it should, and its writers would go on with that for ever.
+            if filled.elapsed() >= FILL_INTERVAL {
+                self.disk.fill();
+                filled = Instant::now();
+            }
             progress.iter().zip(&before).all(|(one, before)| refused(one) > *before)
         });
     }
