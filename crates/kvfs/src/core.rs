@@ -53,7 +53,7 @@ pub type ResidencyListener = Box<dyn Fn(Ino) + Send + Sync>;
 /// use std::sync::Arc;
 ///
 /// use kvfs::{Core, KvfsOptions};
-/// use tier_types::{Ino, LogService, SystemClock};
+/// use tier_types::{Ino, LogReader, LogService, SystemClock};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let dir = tempfile::tempdir()?;

@@ -17,7 +17,7 @@ use crate::{LogRecord, Operation, SegmentWriter};
 ///
 /// ```
 /// use tier_log::{MemoryLog, Operation};
-/// use tier_types::{Ino, LogService};
+/// use tier_types::{Ino, LogReader, LogService};
 ///
 /// let log = MemoryLog::new(4096);
 /// let xid = log.append(|xid| Operation::Mkdir { ino: Ino::new(xid.get()), link: None });

@@ -85,7 +85,7 @@ impl NetChangesOptions {
 /// ```
 /// use tier_log::{NetChanges, NetChangesOptions, Operation};
 /// use tier_testkit::FakeLog;
-/// use tier_types::{Change, ChunkNo, ChunkRange, Ino, LogReader};
+/// use tier_types::{Change, ChunkNo, ChunkRange, Ino, LogService};
 ///
 /// let log = FakeLog::new(4096);
 /// let (kept, moot) = (Ino::new(10), Ino::new(11));

@@ -37,7 +37,7 @@ use inode::FakeInode;
 /// use std::sync::Arc;
 ///
 /// use tier_testkit::{FakeArchive, FakeKvs, OneByOne};
-/// use tier_types::{ChunkNo, Ino, LogService, MountedInstance, SnapshotId};
+/// use tier_types::{ChunkNo, Ino, InstanceView, LogService, MountedInstance, SnapshotId};
 ///
 /// let archive = Arc::new(FakeArchive::default());
 /// let kvs = FakeKvs::with_recall(4096, archive.clone()).file("hello", b"world");
