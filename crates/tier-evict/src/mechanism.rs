@@ -59,14 +59,15 @@ impl Evicted {
         self.next.map(|chunk| ChunkPlace { ino: self.ino, chunk })
     }
 
-    /// Takes what of a page of resident extents is persisted: a chunk that the archive lacks keeps
+    /// Takes what of a page of resident extents, from a chunk on, is persisted: a chunk that the archive lacks keeps
     /// no other one.
     fn gate(
         &mut self,
+        from: ChunkNo,
         page: Result<Vec<ResidentExtent>, PortError>,
         persisted: &dyn Persisted,
     ) -> Result<(), PortError> {
-        let from = self.next.take().unwrap_or_default();
+        self.next = None;
         let extents = match page {
             Ok(extents) => extents,
             Err(damage) => {
@@ -121,8 +122,8 @@ pub(crate) fn evict_inodes(
             return Ok(evicted);
         }
         let pages = answered(places.len(), instance.resident_extents(&places, N_EXTENTS_MAX))?;
-        for (inode, page) in open.iter_mut().zip(pages) {
-            inode.gate(page, persisted)?;
+        for ((inode, place), page) in open.iter_mut().zip(&places).zip(pages) {
+            inode.gate(place.chunk, page, persisted)?;
         }
         while open.iter().any(|inode| !inode.going.is_empty()) {
             // Before each call: what the archive turns out to have damaged must not go any more.

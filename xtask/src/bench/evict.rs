@@ -59,8 +59,8 @@ impl Numbers {
 
     /// From 0 to 1.
     fn share(&mut self) -> f64 {
-        let thousandth = u32::try_from(self.next() % 100_000).unwrap_or_default();
-        f64::from(thousandth) / 100_000.0
+        let [a, b, c, d, ..] = self.next().to_be_bytes();
+        f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX)
     }
 }
 
@@ -156,21 +156,23 @@ impl Taken {
         let cpu_ticks = tick(11).zip(tick(12)).map(|(user, system)| user + system);
         let mut n_wakeups = 0.0;
         for thread in fs::read_dir(process.join("task"))? {
-            let status = fs::read_to_string(thread?.path().join("status")).unwrap_or_default();
-            n_wakeups += number_of(&status, "voluntary_ctxt_switches:");
+            // A thread may have ended since it was listed.
+            let Ok(status) = fs::read_to_string(thread?.path().join("status")) else { continue };
+            n_wakeups += number_of(&status, "voluntary_ctxt_switches:")?;
         }
         let io = fs::read_to_string(process.join("io"))?;
         Ok(Self {
             cpu_ticks: cpu_ticks.context("/proc/PID/stat has no times")?,
             n_wakeups,
-            n_requests: number_of(&io, "syscr:") + number_of(&io, "syscw:"),
+            n_requests: number_of(&io, "syscr:")? + number_of(&io, "syscw:")?,
         })
     }
 }
 
-fn number_of(text: &str, name: &str) -> f64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|number| number.trim().parse().ok()).unwrap_or_default()
+fn number_of(text: &str, name: &str) -> Result<f64> {
+    let number = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = number.with_context(|| format!("no {name} in {text}"))?;
+    number.trim().parse().with_context(|| format!("{name} {number} is no number"))
 }
 
 /// Evicts one group after the other, and looks at what the disk gets back.
@@ -194,7 +196,7 @@ fn shares(plan: &Plan, store: &Path, work: &Path) -> Result<()> {
         }
         let seconds = started.elapsed().as_secs_f64();
         let evicted = json_number(&String::from_utf8_lossy(&output.stdout), "bytes")?;
-        let written = number_of(&String::from_utf8_lossy(&output.stderr), "write_bytes:");
+        let written = number_of(&String::from_utf8_lossy(&output.stderr), "write_bytes:")?;
         let back = files - disk_bytes(store)?;
         println!(
             "| {group} % | {:.0} | {seconds:.1} | {:.0} | {:.3} | {:.1} |",

@@ -73,14 +73,19 @@ impl<J> State<J> {
     }
 }
 
-/// A job that a thread has taken; it counts as under way until it is dropped.
+/// A job that a thread has taken.
 pub(super) struct Taken<'a, J> {
-    pub(super) job: Option<J>,
-    /// The queue that is told when it ends.
+    pub(super) job: J,
+    pub(super) under_way: UnderWay<'a, J>,
+}
+
+/// A job counts as under way until this is dropped.
+pub(super) struct UnderWay<'a, J> {
+    /// The queue that is told when it ends, if no reader waits for it.
     behind: Option<&'a Queue<J>>,
 }
 
-impl<J> Drop for Taken<'_, J> {
+impl<J> Drop for UnderWay<'_, J> {
     fn drop(&mut self) {
         if let Some(queue) = self.behind {
             let mut state = queue.state.lock();
@@ -159,7 +164,8 @@ impl<J> Queue<J> {
                 return None;
             }
             if let Some((job, is_behind)) = state.take(self.n_threads) {
-                return Some(Taken { job: Some(job), behind: is_behind.then_some(self) });
+                let under_way = UnderWay { behind: is_behind.then_some(self) };
+                return Some(Taken { job, under_way });
             }
             self.changed.wait(&mut state);
         }
@@ -184,7 +190,7 @@ mod tests {
     use super::*;
 
     fn taken(queue: &Queue<u32>, n: usize) -> Vec<u32> {
-        (0..n).map(|_| queue.take().unwrap().job.take().unwrap()).collect()
+        (0..n).map(|_| queue.take().unwrap().job).collect()
     }
 
     #[test]
@@ -211,11 +217,11 @@ mod tests {
         (0..3).for_each(|job| queue.push(Side::Bulk, job));
         let first = queue.take().unwrap();
         let second = queue.take().unwrap();
-        assert_eq!((first.job, second.job), (Some(0), Some(1)));
+        assert_eq!((first.job, second.job), (0, 1));
         assert!(queue.state.lock().take(3).is_none(), "the third thread waits for a reader");
         queue.push(Side::Reader, 9);
         assert_eq!(taken(&queue, 1), [9]);
-        drop(first);
+        drop(first.under_way);
         assert_eq!(taken(&queue, 1), [2], "one that ended makes room for the next");
     }
 

@@ -36,18 +36,20 @@ struct Streak {
 impl Streaks {
     /// Notes that a reader asks for a frame. Returns those that are to be read ahead now.
     pub(super) fn note(&mut self, frame: FrameId, hint: RecallHint) -> Vec<FrameId> {
-        let known = self.recent.iter().position(|streak| {
+        let known = self.recent.iter().enumerate().find_map(|(place, streak)| {
             // A frame or two may hold nothing that the reader wants.
-            frame.distance_from(streak.last).is_some_and(|n| n <= streak.n_ahead.max(1))
+            let n = frame.distance_from(streak.last).filter(|n| *n <= streak.n_ahead.max(1))?;
+            Some((place, n, *streak))
         });
-        let before = known.and_then(|place| self.recent.remove(place));
-        let mut streak = match before {
+        if let Some((place, ..)) = known {
+            self.recent.remove(place);
+        }
+        let mut streak = match known {
             None => {
                 let n_ahead = if hint == RecallHint::Sequential { N_AHEAD_FIRST } else { 0 };
                 Streak { last: frame, n_asked: 0, n_ahead }
             }
-            Some(streak) => {
-                let n = frame.distance_from(streak.last).unwrap_or_default();
+            Some((_, n, streak)) => {
                 let n_ahead = match n {
                     0 => streak.n_ahead,
                     _ => (streak.n_ahead * 2).clamp(N_AHEAD_FIRST, N_AHEAD_MAX),

@@ -18,7 +18,7 @@ use tier_persist::{Fetcher, FrameId, Located};
 use tier_types::{ErrorKind, PortError, RecallHint, RecallRequest, RecalledExtent, with_causes};
 
 use super::answer::{Answer, RecallKey, SharedError};
-use super::queue::{Queue, Side};
+use super::queue::{Queue, Side, Taken};
 use super::streaks::Streaks;
 use crate::single_flight::InFlight;
 use crate::sync::Mutex;
@@ -118,12 +118,12 @@ impl<S: Source> Worker<S> {
 
     /// Does one job after the other, until the queue is closed.
     pub(super) fn run(&self) {
-        while let Some(mut taken) = self.queue.take() {
-            match taken.job.take() {
-                Some(Job::Recall(job)) => self.recall(job),
-                Some(Job::Ahead(frame)) => self.read_ahead(frame),
-                None => {}
+        while let Some(Taken { job, under_way }) = self.queue.take() {
+            match job {
+                Job::Recall(job) => self.recall(job),
+                Job::Ahead(frame) => self.read_ahead(frame),
             }
+            drop(under_way);
         }
     }
 
@@ -180,10 +180,9 @@ impl<S: Source> Worker<S> {
     }
 
     /// Ends the lead. Returns what was left with it.
+    #[expect(clippy::expect_used, reason = "the leader put it there, and alone takes it out")]
     fn end(&self, frame: FrameId) -> Vec<Placed<S::Place>> {
-        let left = self.frames.lock().remove(&frame);
-        assert!(left.is_some(), "a lead is ended by its leader, and once");
-        left.unwrap_or_default()
+        self.frames.lock().remove(&frame).expect("a lead is ended by its leader, and once")
     }
 
     fn answer(&self, placed: Placed<S::Place>) -> Result<(), SharedError> {

@@ -26,8 +26,9 @@ impl InstanceView for FakeKvs {
     ) -> Vec<Result<Vec<ResidentExtent>, PortError>> {
         let inodes = self.shared.inodes.lock();
         let of_place = |&ChunkPlace { ino, chunk }: &ChunkPlace| {
+            // One that is gone has none, and neither has what lies behind the last chunk.
             let inode = inodes.get(&ino).zip(ChunkRange::from(chunk));
-            let runs = inode.map(|(inode, rest)| inode.map.runs(rest)).unwrap_or_default();
+            let runs = inode.map_or_else(Vec::new, |(inode, rest)| inode.map.runs(rest));
             let extent =
                 |run: ChunkRun| ResidentExtent { ino, chunks: run.chunks, data_xid: run.data_xid };
             Ok(runs.into_iter().filter(is_resident).take(n_max).map(extent).collect())
