@@ -25,10 +25,11 @@
 //! Chunk rows and map rows change in one batch, so that a crash leaves either the data or the
 //! detour; a chunk with neither is damage, and read as an error and never as zeros. A batch takes
 //! extents of many inodes, each once, because a second one would go by what the first one changes;
-//! their locks are held together, for as long as it takes to read their maps and to write the batch.
-//! An extent of very many chunks goes in several batches, each under the lock and under the same
-//! condition. The bytes of evicted chunks are deleted without being read. The disk gets the space back from [`freed`],
-//! and that of small chunks when RocksDB rewrites its files; `reclaim` asks for both.
+//! their locks are held together, for as long as it takes to read their maps and to write the
+//! batch. An extent of very many chunks goes in several batches, each under the lock and under the
+//! same condition. The bytes of evicted chunks are deleted without being read. The disk gets the
+//! space back from [`freed`], and that of small chunks when RocksDB rewrites its files; `reclaim`
+//! asks for both.
 //!
 //! [`freed`]: crate::freed
 
@@ -190,6 +191,9 @@ impl Core {
         }
         // They come before those that follow: their places are.
         rest.into_iter().rev().for_each(|asked| evictions.rest.push_front(asked));
+        // It would pin what the batch frees.
+        drop(tables);
+        drop(snapshot);
         if parts.is_empty() {
             return Ok(());
         }
