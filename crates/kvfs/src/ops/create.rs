@@ -122,11 +122,11 @@ impl Core {
         &self,
         dir: Ino,
         name: &FileName,
-        file: NewFile,
+        file: &NewFile,
     ) -> Result<FileAttr, FsError> {
-        let NewFile { node, accessed, modified, xattrs, content } = file;
-        check_node(&node)?;
-        xattr::check_all(&xattrs)?;
+        let NewFile { node, xattrs, content, .. } = file;
+        check_node(node)?;
+        xattr::check_all(xattrs)?;
         let xattrs_bytes: usize = xattrs.iter().map(|it| it.name.len() + it.value.len()).sum();
         let bytes = ROWS_BYTES + to_u64(content.len() + xattrs_bytes);
         let permit = self.admit_growth(bytes)?;
@@ -139,7 +139,8 @@ impl Core {
         if self.reader().entry(dir, name)?.is_some() {
             return Err(FsError::Exists);
         }
-        let mut template = FileAttr { accessed, modified, ..new_attr(&node) };
+        let (accessed, modified) = (file.accessed, file.modified);
+        let mut template = FileAttr { accessed, modified, ..new_attr(node) };
         if is_regular {
             template.size_bytes = to_u64(content.len());
         }
@@ -155,8 +156,9 @@ impl Core {
             xid: Xid::new(committed.xid.get() + n_operations - 1),
             ..template
         };
-        let new = self.chunk_writer.write(ChunkNo::new(0), &content)?;
+        let new = self.chunk_writer.write(ChunkNo::new(0), content)?;
         let len = to_u64(content.len());
+        let xattrs = xattrs.clone();
         let attr = template.clone();
         let committed = self.committer.commit(permit, n_operations, move |draft| {
             let attr = finish(template, Committed { xid: draft.xid, time: draft.time });

@@ -113,19 +113,19 @@ fn a_file_in_one_step_is_checked_like_one_in_several() {
         xattrs: Vec::new(),
         content: b"data".to_vec(),
     };
-    let made = fs.create_file(Ino::ROOT, &name("d"), new(FileKind::Directory));
+    let made = fs.create_file(Ino::ROOT, &name("d"), &new(FileKind::Directory));
     assert!(matches!(made, Err(FsError::Invalid(_))), "a directory has no data");
     let xattr = Xattr { name: b"user.a".to_vec(), value: vec![0; (64 << 10) + 1] };
     let large = NewFile { xattrs: vec![xattr], ..new(FileKind::Regular) };
-    assert!(matches!(fs.create_file(Ino::ROOT, &name("f"), large), Err(FsError::XattrsFull(_))));
+    assert!(matches!(fs.create_file(Ino::ROOT, &name("f"), &large), Err(FsError::XattrsFull(_))));
     let many = (0..17).map(|number| Xattr {
         name: format!("user.{number}").into_bytes(),
         value: vec![0; 64 << 10],
     });
     let many = NewFile { xattrs: many.collect(), ..new(FileKind::Regular) };
-    assert!(matches!(fs.create_file(Ino::ROOT, &name("f"), many), Err(FsError::XattrsFull(_))));
+    assert!(matches!(fs.create_file(Ino::ROOT, &name("f"), &many), Err(FsError::XattrsFull(_))));
     let empty = NewFile { content: Vec::new(), ..new(FileKind::Directory) };
-    let dir = fs.create_file(Ino::ROOT, &name("d"), empty).unwrap();
+    let dir = fs.create_file(Ino::ROOT, &name("d"), &empty).unwrap();
     assert_eq!(fs.getattr(dir.ino).unwrap(), dir);
     assert_eq!(check(&fs).1, Vec::<String>::new());
 }

@@ -133,7 +133,7 @@ fn a_file_in_one_step_is_the_same_as_in_several() {
         xattrs: vec![xattr],
         content: content.clone(),
     };
-    let one = fs.create_file(Ino::ROOT, &name("one"), new.clone()).unwrap();
+    let one = fs.create_file(Ino::ROOT, &name("one"), &new).unwrap();
     assert_eq!(fs.getattr(one.ino).unwrap(), one);
     let several = file(&fs, Ino::ROOT, "several");
     fs.write(several, 0, &content).unwrap();
@@ -155,7 +155,7 @@ fn a_file_in_one_step_is_the_same_as_in_several() {
         assert_eq!(fs.getxattr(ino, b"user.a").unwrap(), b"1");
         assert_eq!(fs.resident_bytes(ino).unwrap(), 2000);
     }
-    assert!(matches!(fs.create_file(Ino::ROOT, &name("one"), new), Err(FsError::Exists)));
+    assert!(matches!(fs.create_file(Ino::ROOT, &name("one"), &new), Err(FsError::Exists)));
 }
 
 #[test]

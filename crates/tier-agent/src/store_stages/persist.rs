@@ -204,26 +204,26 @@ struct Input<'a> {
     failed: Vec<Ino>,
 }
 
-/// The segments with the transactions that earlier parts do not bring.
+/// The segments with the transactions that earlier parts do not bring. Each is read to its end
+/// first if `may_be_damaged`: what is not whole is no history.
 fn segments(
     log: &dyn LogReader,
     range: XidRange,
     part: Option<PartsSoFar>,
+    may_be_damaged: bool,
 ) -> Result<impl Iterator<Item = Result<OpenSegment, PortError>> + '_, PortError> {
     let start = part.map_or(range.start(), |part| part.last_xid.next());
     let own = XidRange::new(start, range.end());
     let segments = own.map_or_else(|| Ok(Vec::new()), |own| log.segments(own))?;
-    Ok(segments.into_iter().filter_map(|segment| {
-        // Read to its end first: what is not whole is no history.
-        match check_segment(log, &segment) {
-            // What it said is lost; what came of it is in the filesystem.
-            Err(error) if error.is_of_segment() => {
-                let (range, error) = (segment.range, with_causes(&error));
-                tracing::warn!(%range, "a log segment is not archived: {error}");
-                return None;
+    Ok(segments.into_iter().filter_map(move |segment| {
+        if may_be_damaged && let Err(error) = check_segment(log, &segment) {
+            if !error.is_of_segment() {
+                return Some(Err(error.into()));
             }
-            Err(error) => return Some(Err(error.into())),
-            Ok(()) => {}
+            // What it said is lost; what came of it is in the filesystem.
+            let (range, error) = (segment.range, with_causes(&error));
+            tracing::warn!(%range, "a log segment is not archived: {error}");
+            return None;
         }
         let bytes = log.open_segment(&segment);
         let SegmentInfo { range, name, .. } = segment;
@@ -299,7 +299,8 @@ impl Attempt<'_> {
         })?;
         let Found { changes, are_looked_at } = folded?;
         let n_looked_at = if are_looked_at { ports.instance.usage()?.n_inodes } else { 0 };
-        let mut segments = segments(log, range, part)?;
+        // A log that was folded has been read to its end.
+        let mut segments = segments(log, range, part, are_looked_at)?;
         // What is free now: the rest of the store grows meanwhile, and a part must still fit.
         let bounds = part_bounds(&ports.instance.usage()?.space);
         early::beside(self.context, status, self.stop, |on_sealed| {

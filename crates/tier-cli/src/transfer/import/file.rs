@@ -89,7 +89,7 @@ impl Import<'_> {
         let xattrs = xattrs::read(source.path)?;
         let new =
             NewFile { node, accessed: times.accessed, modified: times.modified, xattrs, content };
-        let create = || self.fs.create_file(source.dir, staged.name(), new.clone());
+        let create = || self.fs.create_file(source.dir, staged.name(), &new);
         let FileAttr { ino, .. } = self.in_room(create)?;
         tracing::debug!(path = %source.path.display(), %ino, bytes = metadata.len(), "importing");
         // It has a number: workers that met its other names go on.
