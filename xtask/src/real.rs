@@ -10,8 +10,8 @@ use crate::demo::release_program;
 use crate::mounted::{Mounted, obstacle};
 use crate::process::{exists, run};
 
-/// A program: what it does first, and what must hold then and after an eviction. In scripts `$DIR` is a
-/// directory on the mount, `$ROOT` this workspace, `$WORK` a directory of the host.
+/// A program: what it does first, and what must hold then and after an eviction. In scripts `$DIR`
+/// is a directory on the mount, `$ROOT` this workspace, `$WORK` a directory of the host.
 struct Program {
     name: &'static str,
     first: &'static str,

@@ -10,8 +10,8 @@
 //! batch; a chunk whose transaction the witness knows as synced is damaged and stays so, because
 //! going back would silently change what an application was told to be durable.
 //!
-//! The bytes are compared as the disk has them: files are synced first, and forgotten by the system's
-//! cache, which after a failed sync holds bytes that never reached the disk.
+//! The bytes are compared as the disk has them: files are synced first, and forgotten by the
+//! system's cache, which after a failed sync holds bytes that never reached the disk.
 //!
 //! After that, space in the files is free that lies behind the floor of the last sync and that no
 //! row of the table names: it was given out, and its rows never came.

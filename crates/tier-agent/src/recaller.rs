@@ -1,14 +1,14 @@
 //! The recaller: reads evicted data back, on threads of its own.
 //!
 //! Readers come from threads that answer the kernel, and must not be held up by a store longer than
-//! their deadline, nor when their own caller is gone. A reader joins the single flight of its extent
-//! (`single_flight.rs`) and waits; the fetching is done by a few threads ([`worker`]) that take from
-//! a [`queue`] with a side for readers and one for what is wanted in bulk. Readers that miss
-//! something of the same frame at the same time cause one read of the store, and one that reads in
-//! order finds the next frames there when it comes to them ([`streaks`]).
+//! their deadline, nor when their own caller is gone. A reader joins the single flight of its
+//! extent (`single_flight.rs`) and waits; the fetching is done by a few threads ([`worker`]) that
+//! take from a [`queue`] with a side for readers and one for what is wanted in bulk. Readers that
+//! miss something of the same frame at the same time cause one read of the store, and one that
+//! reads in order finds the next frames there when it comes to them ([`streaks`]).
 //!
-//! Every reader is answered: with the data, with the fetch's error, with `Away` once the
-//! deadline has passed, with `Cancelled` if it is not wanted any more, or with `Failed` if the fetch
+//! Every reader is answered: with the data, with the fetch's error, with `Away` once the deadline
+//! has passed, with `Cancelled` if it is not wanted any more, or with `Failed` if the fetch
 //! panicked. A panic fails that one request: it is caught around the fetch, and the thread goes on
 //! with the next. A request that is thrown away with its queue abandons its flight, and its readers
 //! are told at once.

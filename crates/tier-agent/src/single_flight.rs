@@ -1,8 +1,9 @@
 //! Single flight: concurrent requests for one key share one slot, and one of them has it filled.
 //!
 //! **Roles.** [`SingleFlight::join`] finds the key's slot, or makes one. Every caller gets the slot
-//! to wait on. The caller that made it gets, in addition, the [`InFlight`] request: the duty to fill
-//! the slot. It is handed to the thread that does the work, and is neither copied nor forgotten:
+//! to wait on. The caller that made it gets, in addition, the [`InFlight`] request: the duty to
+//! fill the slot. It is handed to the thread that does the work, and is neither copied nor
+//! forgotten:
 //!
 //! - settled with a value, it fills the slot with that value;
 //! - dropped unsettled, because its thread panicked or its queue was thrown away, it fills the slot
@@ -11,8 +12,8 @@
 //! There is no third way, so that a slot is filled exactly once, and a waiter depends on no timeout
 //! to be told that its answer will not come.
 //!
-//! **States of a key.** Absent: no request is in flight. Present: exactly one is. Only the in-flight
-//! request removes its key, and it does so *before* it fills the slot:
+//! **States of a key.** Absent: no request is in flight. Present: exactly one is. Only the
+//! in-flight request removes its key, and it does so *before* it fills the slot:
 //!
 //! ```text
 //!            join: makes the slot                settle or drop

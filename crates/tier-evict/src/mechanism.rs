@@ -8,8 +8,8 @@
 //! needed.
 //!
 //! Inodes are worked on together, because a question costs a filesystem less that way, and so does
-//! an eviction: first the resident extents of all of them, as many as a page of each holds, then the
-//! gate, then what it let go. Those with more extents than a page go on to the next round.
+//! an eviction: first the resident extents of all of them, as many as a page of each holds, then
+//! the gate, then what it let go. Those with more extents than a page go on to the next round.
 
 use std::collections::VecDeque;
 
@@ -59,8 +59,8 @@ impl Evicted {
         self.next.map(|chunk| ChunkPlace { ino: self.ino, chunk })
     }
 
-    /// Takes what of a page of resident extents, from a chunk on, is persisted: a chunk that the archive lacks keeps
-    /// no other one.
+    /// Takes what of a page of resident extents, from a chunk on, is persisted: a chunk that the
+    /// archive lacks keeps no other one.
     fn gate(
         &mut self,
         from: ChunkNo,

@@ -20,7 +20,8 @@ pub struct Contents {
     pub entries: Vec<Entry>,
 }
 
-/// One thing that a tarball says. A location is a frame and a byte offset in the decompressed frame.
+/// One thing that a tarball says. A location is a frame and a byte offset in the decompressed
+/// frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Entry {
     /// The metadata of an inode.

@@ -1,10 +1,10 @@
 //! The database below the index, on RocksDB: the only file that says `rocksdb`.
 //!
-//! A crash takes some of the newest batches from all tables alike and leaves what was a state of the
-//! index at some moment; what it took is applied again from the manifests. A flush brings all tables
-//! to the disk together (atomic flush). What can be applied again need not come so far: a small
-//! commit is in the write-ahead log, which is synced. Files for each small one would be merged again
-//! and again, and a log of a large one would be all of it a second time.
+//! A crash takes some of the newest batches from all tables alike and leaves what was a state of
+//! the index at some moment; what it took is applied again from the manifests. A flush brings all
+//! tables to the disk together (atomic flush). What can be applied again need not come so far: a
+//! small commit is in the write-ahead log, which is synced. Files for each small one would be
+//! merged again and again, and a log of a large one would be all of it a second time.
 //!
 //! All tables share one block cache, and indexes and filters count towards it, so that memory is
 //! bounded by the options and not by the number of files.
@@ -81,8 +81,9 @@ impl Drop for Directory {
 const CHANGE_BYTES: usize = 48;
 /// A larger batch is not logged.
 const LOGGED_BYTES_MAX: usize = 64 << 10;
-/// More is not logged: opening reads all of it. So little comes nowhere near the write buffers, and a
-/// new log is begun by a flush alone: none ever stands on the end of another, which a crash may take.
+/// More is not logged: opening reads all of it. So little comes nowhere near the write buffers, and
+/// a new log is begun by a flush alone: none ever stands on the end of another, which a crash may
+/// take.
 const LOG_BYTES_MAX: usize = 2 << 20;
 /// Of the database's own text log, of which the one before is kept as well.
 const TEXT_LOG_BYTES_MAX: usize = 1 << 20;
@@ -123,8 +124,8 @@ pub(crate) struct PairRef<'a> {
     pub(crate) value: &'a [u8],
 }
 
-/// A position in a table as it is when the cursor is made. Moving on is cheap; where the table holds
-/// nothing it costs nothing.
+/// A position in a table as it is when the cursor is made. Moving on is cheap; where the table
+/// holds nothing it costs nothing.
 pub(crate) struct Cursor<'a> {
     database: &'a Database,
     iterator: DBRawIterator<'a>,
@@ -360,8 +361,8 @@ fn db_options(
     db_options.set_max_manifest_file_size(1 << 20);
     // What is not logged must reach the disk from all tables together.
     db_options.set_atomic_flush(true);
-    // The binding has no other way to say these. A log as long as it may get before its first record
-    // would take the last room of a small or full disk.
+    // The binding has no other way to say these. A log as long as it may get before its first
+    // record would take the last room of a small or full disk.
     let keeps_log = at_opening == AtOpening::KeepLog;
     let others = format!("allow_fallocate=false;avoid_flush_during_recovery={keeps_log}");
     db_options

@@ -1,8 +1,9 @@
 //! The delta of one merge: rows that are written together.
 //!
-//! The merge says what changes, extent by extent and inode by inode; the delta keeps it until all of
-//! a part of contents was merged, counts what becomes of the chunks that are live in each tarball,
-//! and writes everything in one batch. Its memory is used again from one merge to the next.
+//! The merge says what changes, extent by extent and inode by inode; the delta keeps it until all
+//! of a part of contents was merged, counts what becomes of the chunks that are live in each
+//! tarball, and writes everything in one batch. Its memory is used again from one merge to the
+//! next.
 
 use std::collections::BTreeMap;
 

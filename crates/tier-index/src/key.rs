@@ -1,9 +1,9 @@
 //! Keys of the tables.
 //!
 //! They are big-endian, so that the database's order is numeric order: the one place where that is
-//! right. An extent's key holds its *last* chunk. The extent of a chunk, if there is one, is then the
-//! first at or after (ino, chunk), found by one forward seek; keyed by the first chunk it would be
-//! the last one before, a backward seek, which the database does far more slowly.
+//! right. An extent's key holds its *last* chunk. The extent of a chunk, if there is one, is then
+//! the first at or after (ino, chunk), found by one forward seek; keyed by the first chunk it would
+//! be the last one before, a backward seek, which the database does far more slowly.
 
 use tier_types::{ChunkNo, Epoch, Ino, SnapshotId};
 

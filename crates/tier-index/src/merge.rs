@@ -15,9 +15,9 @@
 //!   tombstone and leave nothing.
 //!
 //! Taking the maximum is commutative, associative and idempotent. That is the whole argument, and
-//! it is why applying twice does no harm, why what a crash took is applied again, and why dumps of a live
-//! and of a regenerated index are compared byte for byte. Locations take part only among copies of
-//! the same data, which a transaction cannot tell apart.
+//! it is why applying twice does no harm, why what a crash took is applied again, and why dumps of
+//! a live and of a regenerated index are compared byte for byte. Locations take part only among
+//! copies of the same data, which a transaction cannot tell apart.
 //!
 //! What the argument needs besides is that the *counts* follow: the chunks that are live in each
 //! tarball are changed by what was inserted and removed, so that an extent that is found unchanged

@@ -2,8 +2,8 @@
 //!
 //! The newest state that the index knows of a chunk is the only one that counts. If it has exactly
 //! the data xid asked for, and lies in a tarball of a snapshot that is safe, the data can be read
-//! back; whatever else is known (an older version, a hole, a lost range, a newer version) means no, for
-//! those chunks and no others. A "no" that could have been a "yes" costs space until the next
+//! back; whatever else is known (an older version, a hole, a lost range, a newer version) means no,
+//! for those chunks and no others. A "no" that could have been a "yes" costs space until the next
 //! snapshot; the other mistake would cost data.
 
 use tier_types::{ChunkRange, Ino, Persisted, PortError, SnapshotId, Xid};

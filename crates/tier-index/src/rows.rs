@@ -15,8 +15,8 @@ pub struct Applied {
     pub manifest_digest: [u8; 32],
 }
 
-/// The row of an inode. The extent of a new inode whose data lies with its metadata is held *inline*:
-/// most files are small and written once, and so take one row.
+/// The row of an inode. The extent of a new inode whose data lies with its metadata is held
+/// *inline*: most files are small and written once, and so take one row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct InodeRow {
     pub(crate) newest: InodeLocation,

@@ -2,9 +2,9 @@
 //!
 //! All of a manifest goes in through one writer: each tarball is made known and its contents are
 //! applied, then the manifest is noted as applied. Nothing of it is durable before a
-//! [`sync`](IndexWriter::sync) or a [`flush`](IndexWriter::flush), which brings all of it to the disk at once or, after a crash, an
-//! earlier state. The note can therefore not be on the disk without the contents: it was written
-//! after them, and what a crash takes is always the newest.
+//! [`sync`](IndexWriter::sync) or a [`flush`](IndexWriter::flush), which brings all of it to the
+//! disk at once or, after a crash, an earlier state. The note can therefore not be on the disk
+//! without the contents: it was written after them, and what a crash takes is always the newest.
 
 use std::sync::Arc;
 

@@ -54,8 +54,8 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// Whether segments are what cannot be read: they are damaged or gone, or the disk does not give
-    /// them out. What they say of the filesystem can be found out from that.
+    /// Whether segments are what cannot be read: they are damaged or gone, or the disk does not
+    /// give them out. What they say of the filesystem can be found out from that.
     pub fn is_of_segment(&self) -> bool {
         match self {
             Self::Io { .. } | Self::Damaged { .. } | Self::Gap { .. } => true,

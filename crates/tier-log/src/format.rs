@@ -1,7 +1,7 @@
 //! Constants and fixed parts of a segment file. The format is `docs/formats/log-segment.md`.
 //!
-//! The writer and the reader share these and nothing else. All numbers are little-endian. Header and
-//! footer end with a CRC-32C of what precedes it; a block's checksum covers its header and its
+//! The writer and the reader share these and nothing else. All numbers are little-endian. Header
+//! and footer end with a CRC-32C of what precedes it; a block's checksum covers its header and its
 //! payload together, so that neither can be exchanged alone.
 
 use tier_types::{Xid, XidRange};

@@ -12,8 +12,8 @@ use tier_types::{
 
 use crate::{LogRecord, Operation, SegmentWriter};
 
-/// The log of a filesystem that lives in memory itself: a first step for an embedder, and a fake for
-/// tests. It numbers the operations, keeps their records, and cuts them into segments.
+/// The log of a filesystem that lives in memory itself: a first step for an embedder, and a fake
+/// for tests. It numbers the operations, keeps their records, and cuts them into segments.
 ///
 /// ```
 /// use tier_log::{MemoryLog, Operation};

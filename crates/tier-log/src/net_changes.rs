@@ -2,8 +2,8 @@
 //!
 //! A range may hold a million operations that come to little: a file that is written a hundred
 //! times, a temporary file that is made and removed. What the persister and the evicter need is one
-//! update for each inode that changed, in order of inode numbers. This module computes it, in memory
-//! that is bounded by its options and not by the range, as an external merge sort does:
+//! update for each inode that changed, in order of inode numbers. This module computes it, in
+//! memory that is bounded by its options and not by the range, as an external merge sort does:
 //!
 //! 1. **Fold.** Records are read in order and folded into one `NetChange` for each inode (see
 //!    `fold.rs`). When inodes and touched ranges together reach the limit, the table is written out
@@ -12,16 +12,16 @@
 //!    run is older than anything in the next.
 //! 3. **Pass.** Each run is an open file, of which a process has few. When [`FAN_IN`] runs of one
 //!    generation are there, which are neighbours in age, they are merged into one of the next. So
-//!    there are fewer than that many of each generation, and as many generations as the logarithm of
-//!    the number of runs: some hundred files for more inodes than a disk holds.
+//!    there are fewer than that many of each generation, and as many generations as the logarithm
+//!    of the number of runs: some hundred files for more inodes than a disk holds.
 //! 4. **Merge.** What was folded last stays in memory as the last run. A heap holds the first inode
 //!    of every run. The smallest inode is taken from all runs that have it, oldest first, and its
 //!    changes are joined.
 //!
-//! Where the runs were cut makes no difference to which inodes come out, nor to what became of each.
-//! Inode numbers are never reused, so that an inode is made at most once and gone at most once, and
-//! later; touched ranges are a union; and joining is associative. Of one inode at most so many
-//! ranges are kept; beyond that the nearest ones become one, and more is touched than was. A
+//! Where the runs were cut makes no difference to which inodes come out, nor to what became of
+//! each. Inode numbers are never reused, so that an inode is made at most once and gone at most
+//! once, and later; touched ranges are a union; and joining is associative. Of one inode at most so
+//! many ranges are kept; beyond that the nearest ones become one, and more is touched than was. A
 //! property test compares runs of one record, merged two at a time, with a naive fold: without the
 //! limit they are equal, with it nothing is left out.
 //!
@@ -78,8 +78,8 @@ impl NetChangesOptions {
     }
 }
 
-/// The net changes of a range: an iterator over one [`FileUpdate`] for each inode that changed,
-/// in order of inode numbers. Its memory is bounded by the options, not by the range. After an error
+/// The net changes of a range: an iterator over one [`FileUpdate`] for each inode that changed, in
+/// order of inode numbers. Its memory is bounded by the options, not by the range. After an error
 /// it ends.
 ///
 /// ```

@@ -4,8 +4,8 @@
 //! what the next one relies on, and in this order: the header's checksum before its range is
 //! believed; a block's length against a limit before memory is taken for it; its checksum, over
 //! header and payload, before a record in it is decoded; its first xid and the number of records
-//! against what came before. The footer comes last and must fit what was counted on the way: blocks,
-//! records, and the offset at which it ends. After it there must be nothing.
+//! against what came before. The footer comes last and must fit what was counted on the way:
+//! blocks, records, and the offset at which it ends. After it there must be nothing.
 //!
 //! So blocks that were swapped, doubled, dropped or taken from another segment are found as surely
 //! as a flipped bit, although each of them has a checksum that fits: a block out of order does not
@@ -253,7 +253,8 @@ pub(crate) fn read_segments<E: From<LogError>>(
             let problem = "another segment's content";
             return Err(LogError::Damaged { name, offset_bytes: 0, problem }.into());
         }
-        // A segment is read to its end even if the range ends within it, so that its footer is seen.
+        // A segment is read to its end even if the range ends within it, so that its footer is
+        // seen.
         for record in reader {
             let record = record?;
             // What two segments both hold is visited once.

@@ -2,9 +2,9 @@
 //!
 //! A record says which inodes, names and byte ranges an operation concerned. It is enough to find
 //! what changed and to tell the history of what was deleted; it is not enough to do the operation
-//! again, because the content that was written is not in it. Inode numbers are never reused, and the
-//! end of an inode is a record of its own ([`Operation::Gone`]): the last name may go long before the
-//! last open file does.
+//! again, because the content that was written is not in it. Inode numbers are never reused, and
+//! the end of an inode is a record of its own ([`Operation::Gone`]): the last name may go long
+//! before the last open file does.
 
 use tier_types::{FileName, Ino, Link, Timestamp, Xid};
 

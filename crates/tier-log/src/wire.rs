@@ -1,8 +1,8 @@
 //! The bytes of one record (`docs/formats/log-segment.md`).
 //!
-//! The wire types here mirror the format and nothing else: the order of their fields and variants is
-//! part of it. They are converted by hand from and to the domain types, which are therefore free to
-//! change, and are private to this module. Decoding trusts nothing: a name that cannot be one, a
+//! The wire types here mirror the format and nothing else: the order of their fields and variants
+//! is part of it. They are converted by hand from and to the domain types, which are therefore free
+//! to change, and are private to this module. Decoding trusts nothing: a name that cannot be one, a
 //! time that is none, or bytes that are left over are errors. The xid is not among the bytes; it is
 //! the record's key in the store, or follows from its place in a segment.
 

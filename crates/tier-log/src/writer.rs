@@ -1,14 +1,14 @@
 //! The segment writer: the records of one xid range, into a file that says of itself whether it is
 //! whole.
 //!
-//! A segment (`docs/formats/log-segment.md`) is a header, blocks of records and a footer. The header
-//! names the range before a single record is written: the range is known when the log is cut, and a
-//! writer that was given fewer or other records stops instead of writing something else. Records are
-//! gathered into blocks of about 64 KiB, each with a CRC-32C over its own header and its payload, so
-//! that damage is found before anything of a block is understood, and is confined to one. Xids
-//! are not stored with the records: a block stores its first one, and the rest follow without
-//! gaps. The footer repeats what only a writer that reached the end can know: the number of blocks,
-//! of records, and the length of the file.
+//! A segment (`docs/formats/log-segment.md`) is a header, blocks of records and a footer. The
+//! header names the range before a single record is written: the range is known when the log is
+//! cut, and a writer that was given fewer or other records stops instead of writing something else.
+//! Records are gathered into blocks of about 64 KiB, each with a CRC-32C over its own header and
+//! its payload, so that damage is found before anything of a block is understood, and is confined
+//! to one. Xids are not stored with the records: a block stores its first one, and the rest follow
+//! without gaps. The footer repeats what only a writer that reached the end can know: the number of
+//! blocks, of records, and the length of the file.
 //!
 //! **The torn tail.** A crash, a full disk or a program that gives up leaves a prefix of the file.
 //! No prefix is a segment: without the footer at exactly the length that it states, a reader
@@ -17,9 +17,9 @@
 //! but so that a file with a final name is known to be whole without reading it.
 //!
 //! **Why a range and not a tail.** A log that is appended to for ever must tell a torn last record
-//! from damage in the middle, and the usual answer, to cut at the first bad checksum, silently drops
-//! what follows a flipped bit. A segment is cut when its last record is already durable in the
-//! key-value store, is written once, and is then immutable. Every mismatch is damage, and every
+//! from damage in the middle, and the usual answer, to cut at the first bad checksum, silently
+//! drops what follows a flipped bit. A segment is cut when its last record is already durable in
+//! the key-value store, is written once, and is then immutable. Every mismatch is damage, and every
 //! missing record is an error with a name.
 //!
 //! That records come in order and without gaps is asserted and not returned: it is the caller's

@@ -7,11 +7,12 @@
 //!
 //! Whatever ends the command, all three end. When the command returns, its session is dropped, and
 //! with it the queue, so that the writer ends after what is still queued; then the connection is
-//! shut down, which wakes up the reader. The shutdown is a destructor, so that a command that panics
-//! leaves no thread behind. When the writer fails, because the client is gone, the queue is closed
-//! from its end: the next output is an error, and the cancel flag is raised.
+//! shut down, which wakes up the reader. The shutdown is a destructor, so that a command that
+//! panics leaves no thread behind. When the writer fails, because the client is gone, the queue is
+//! closed from its end: the next output is an error, and the cancel flag is raised.
 //!
-//! A connection that breaks the protocol, or says nothing for too long, is closed without an answer.
+//! A connection that breaks the protocol, or says nothing for too long, is closed without an
+//! answer.
 
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;

@@ -2,9 +2,9 @@
 //!
 //! One thread accepts connections, and each connection has a thread of its own. Dropping the server
 //! ends all of them in this order: no connection is accepted any more; every running command is
-//! asked to stop, by its cancel flag and by the end of what its client can send; each is waited for.
-//! A command that was stopped may still have output for a client that does not read it, so that
-//! after a moment its connection is shut down as well, and what waits to be written fails.
+//! asked to stop, by its cancel flag and by the end of what its client can send; each is waited
+//! for. A command that was stopped may still have output for a client that does not read it, so
+//! that after a moment its connection is shut down as well, and what waits to be written fails.
 
 use std::fs;
 use std::io;
@@ -169,7 +169,8 @@ impl Shared {
             if self.ended.load(Ordering::Relaxed) {
                 return;
             }
-            // A client that cannot be served, for want of threads or files, sees the connection end.
+            // A client that cannot be served, for want of threads or files, sees the connection
+            // end.
             let served = accepted.and_then(|(socket, _)| self.serve(socket, control));
             if let Err(error) = served {
                 tracing::warn!(%error, "a control connection could not be served");

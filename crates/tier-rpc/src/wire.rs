@@ -20,18 +20,18 @@
 //! understands something else: after an upgrade of the program a running process of the old version
 //! is named as such. The order of the variants and of their fields is part of the version.
 //!
-//! **Output is complete, progress is not.** `Output` and `Note` are delivered in order, all of them:
-//! the command waits when the client does not read. A `Progress` replaces the one before and is
-//! dropped when the client is behind, so that a command that merely reports never waits.
+//! **Output is complete, progress is not.** `Output` and `Note` are delivered in order, all of
+//! them: the command waits when the client does not read. A `Progress` replaces the one before and
+//! is dropped when the client is behind, so that a command that merely reports never waits.
 //!
 //! **Ends.** `Done` is the only proper end. A connection that ends without it is
 //! [`RpcError::Gone`]: the client cannot tell how far the command got, and says so instead of
-//! inventing an exit code. The other way round a client that is gone and one that sends `Cancel` are
-//! treated alike: the cancel flag is raised, the command stops at its next safe point, and its
+//! inventing an exit code. The other way round a client that is gone and one that sends `Cancel`
+//! are treated alike: the cancel flag is raised, the command stops at its next safe point, and its
 //! `Done` is sent whether or not it can still be read.
 //!
-//! **Trust.** The socket can be opened by its owner only, but what comes over it is checked like any
-//! bytes from outside: a length before memory is taken for it, a message to its last byte. What
+//! **Trust.** The socket can be opened by its owner only, but what comes over it is checked like
+//! any bytes from outside: a length before memory is taken for it, a message to its last byte. What
 //! breaks the protocol is an error of the connection, never of the process.
 
 use std::io::{self, Read, Write};

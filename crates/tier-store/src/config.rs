@@ -115,8 +115,8 @@ pub struct Persist {
     pub bytes_per_second_max: u64,
     /// How much of its time a worker may work while the filesystem is in use, in percent.
     pub busy_percent: u32,
-    /// A snapshot of which more cannot be read, in percent of its inodes, is not taken, unless these
-    /// are few; 100 for any.
+    /// A snapshot of which more cannot be read, in percent of its inodes, is not taken, unless
+    /// these are few; 100 for any.
     pub unread_percent_max: u8,
     /// Its priority while a store is mounted, as nice(1) counts it: 19 is the lowest.
     pub nice: u8,

@@ -1,9 +1,9 @@
 //! Durable changes of small files: write, sync, rename, sync the directory.
 //!
 //! A reader sees the old content or the new one, and after a loss of power what was there when the
-//! call returned is still there. The sync of the file comes before the rename, so that the name never
-//! leads to content that is not on the disk; the sync of the directory comes after it, because the
-//! name lies there.
+//! call returned is still there. The sync of the file comes before the rename, so that the name
+//! never leads to content that is not on the disk; the sync of the directory comes after it,
+//! because the name lies there.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;

@@ -1,11 +1,11 @@
 //! Where a store's index lies, and how another one takes its place.
 //!
 //! `index/1`, `index/2`, … are indexes, and the last one counts. An index in the making lies beside
-//! them under a name that begins with `new-`, and gets the next number by a rename when it is whole.
-//! A crash at any time therefore leaves the old index or the new one as the last: what is half made
-//! has no number, and what is replaced keeps its own until the next opening, after the new one was
-//! opened once, removes it ([`settle`]). Removing renames first, so that a half-removed index has no
-//! number either.
+//! them under a name that begins with `new-`, and gets the next number by a rename when it is
+//! whole. A crash at any time therefore leaves the old index or the new one as the last: what is
+//! half made has no number, and what is replaced keeps its own until the next opening, after the
+//! new one was opened once, removes it ([`settle`]). Removing renames first, so that a half-removed
+//! index has no number either.
 
 use std::ffi::OsStr;
 use std::fs;

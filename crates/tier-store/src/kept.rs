@@ -1,8 +1,8 @@
 //! A store that goes on from what it has: how much of its history that is, and what becomes of the
 //! rest.
 //!
-//! Snapshots that the archive can never have, because another store's have their names, are given up.
-//! First comes an index without them, which may not come about; only then they are forgotten.
+//! Snapshots that the archive can never have, because another store's have their names, are given
+//! up. First comes an index without them, which may not come about; only then they are forgotten.
 
 use tier_persist::{Archive, Claims, Damage, SnapshotSummary, StoredObject, check_object};
 use tier_status::StatusHeader;
@@ -114,8 +114,8 @@ pub(crate) fn forget(
     Ok(())
 }
 
-/// Makes the index anew if it includes more than the history up to this snapshot, and returns what of
-/// that cannot be read.
+/// Makes the index anew if it includes more than the history up to this snapshot, and returns what
+/// of that cannot be read.
 pub(crate) fn make_index_fit(
     dir: &StoreDir,
     last: Option<SnapshotId>,
@@ -135,7 +135,7 @@ pub(crate) fn make_index_fit(
     if fits {
         return Ok(Vec::new());
     }
-    // From exactly these manifests, or none: what another store has under the same numbers is another
-    // history.
+    // From exactly these manifests, or none: what another store has under the same numbers is
+    // another history.
     rebuild_index_from(dir, archive)
 }

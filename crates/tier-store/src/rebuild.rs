@@ -73,8 +73,8 @@ pub fn rebuild(
     rebuild_index_of(&dir, options, watch)
 }
 
-/// Makes a new index of a store that is not open, from exactly this archive. What no copy has whole is
-/// gone past, and returned.
+/// Makes a new index of a store that is not open, from exactly this archive. What no copy has whole
+/// is gone past, and returned.
 pub(crate) fn rebuild_index_from(
     dir: &StoreDir,
     archive: Archive<'_>,

@@ -1,15 +1,17 @@
 //! A store that was made anew, and takes the place of the old one.
 //!
-//! It is built in a directory inside of the store ([`Layout::rebuilt`]). Its settings are written last:
-//! with them it is whole, without them it is what an interrupted takeover left. It is moved entry by
-//! entry, the settings last, so that a crash half way is finished when the store is opened next.
+//! It is built in a directory inside of the store ([`Layout::rebuilt`]). Its settings are written
+//! last: with them it is whole, without them it is what an interrupted takeover left. It is moved
+//! entry by entry, the settings last, so that a crash half way is finished when the store is opened
+//! next.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::{Layout, StoreError, durable};
 
-/// Moves a store that was made anew to its place, if there is one: entry by entry, its settings last.
+/// Moves a store that was made anew to its place, if there is one: entry by entry, its settings
+/// last.
 pub(crate) fn finish(layout: &Layout) -> Result<(), StoreError> {
     let rebuilt = Layout::new(&layout.rebuilt());
     if !rebuilt.config().exists() {

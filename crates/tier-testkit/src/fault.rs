@@ -70,8 +70,8 @@ impl FaultyStore {
         Self { inner, state: Mutex::new(State::default()) }
     }
 
-    /// Lets operation number `n` from now (0 is the next one) break; a fault of puts or of reads, the
-    /// first such operation from there on.
+    /// Lets operation number `n` from now (0 is the next one) break; a fault of puts or of reads,
+    /// the first such operation from there on.
     pub fn break_at(&self, n: u64, fault: Fault) {
         let mut state = self.state.lock();
         state.fault = Some((state.n_operations + n, fault));

@@ -1,16 +1,16 @@
 //! Fakes, fault injection, contract suites, workloads and an oracle, shared by every crate's tests.
 //!
-//! [`FakeKvs`] is a small filesystem in memory, built by chaining, with true point-in-time snapshots
-//! and a [`FakeLog`] that publishes with them. [`FakeArchive`] archives it in memory and brings
-//! evicted data back. [`MemoryStore`] keeps objects in memory; [`FaultyStore`] breaks another store
-//! at a chosen operation, and says which it was. [`VirtualClock`] makes times reproducible,
-//! [`RecordingSink`] remembers events.
+//! [`FakeKvs`] is a small filesystem in memory, built by chaining, with true point-in-time
+//! snapshots and a [`FakeLog`] that publishes with them. [`FakeArchive`] archives it in memory and
+//! brings evicted data back. [`MemoryStore`] keeps objects in memory; [`FaultyStore`] breaks
+//! another store at a chosen operation, and says which it was. [`VirtualClock`] makes times
+//! reproducible, [`RecordingSink`] remembers events.
 //!
 //! [`contract`] has a suite for each port: what every implementation must do, run on the fakes here
 //! and on the real implementations in their crates. It also drives a filesystem of your own.
 //!
-//! [`Model`] is a naive filesystem to compare a real one with; [`workload()`] generates what is done
-//! to both.
+//! [`Model`] is a naive filesystem to compare a real one with; [`workload()`] generates what is
+//! done to both.
 //!
 //! To be used from integration tests only: a unit test that used it would get two versions of the
 //! crate under test.

@@ -1,8 +1,8 @@
 //! The oracle: a naive filesystem, what a real one must look like.
 //!
 //! It keeps every byte in memory and has no tiers, no log and no crash, and so hardly any way to be
-//! wrong. The same operations are done to it and to a real filesystem; both must refuse the same ones
-//! and have the same tree, whatever was snapshotted, evicted, recalled or reopened in between.
+//! wrong. The same operations are done to it and to a real filesystem; both must refuse the same
+//! ones and have the same tree, whatever was snapshotted, evicted, recalled or reopened in between.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! Workloads: random operations of a filesystem, and of tiering meanwhile.
 //!
-//! Names are few, so that operations meet on the same files, and most operations are writes and cuts
-//! at random offsets. A fixed share is tiering: snapshots, evictions, recalls, a process that ends,
-//! and a crash in the middle of a snapshot. A failing workload shrinks to a short one.
+//! Names are few, so that operations meet on the same files, and most operations are writes and
+//! cuts at random offsets. A fixed share is tiering: snapshots, evictions, recalls, a process that
+//! ends, and a crash in the middle of a snapshot. A failing workload shrinks to a short one.
 
 use proptest::prelude::*;
 

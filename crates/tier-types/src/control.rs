@@ -1,8 +1,8 @@
 //! The control port: a store that is open in one process is operated from another.
 //!
 //! A store's database has one owner at a time, so that a command given while a filesystem is
-//! mounted must run in the process that mounted it. The command goes there as the user typed it; its
-//! output comes back as it is written, and it can be stopped. Nothing here says which commands
+//! mounted must run in the process that mounted it. The command goes there as the user typed it;
+//! its output comes back as it is written, and it can be stopped. Nothing here says which commands
 //! there are: the implementation parses the arguments as the program does.
 
 use std::sync::Arc;

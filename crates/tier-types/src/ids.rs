@@ -1,8 +1,8 @@
 //! Numbers that must not be confused with each other.
 //!
-//! Each is a `u64` in a type of its own, so that an inode number never stands where a transaction id
-//! is meant. They are raw numbers by [`get`](Ino::get) in formats and keys only. Each name says what
-//! is counted, where counting starts, and whether there are gaps.
+//! Each is a `u64` in a type of its own, so that an inode number never stands where a transaction
+//! id is meant. They are raw numbers by [`get`](Ino::get) in formats and keys only. Each name says
+//! what is counted, where counting starts, and whether there are gaps.
 
 use std::fmt;
 

@@ -227,8 +227,8 @@ pub trait SnapshotReader: Send {
         n_runs_max: usize,
     ) -> Vec<Result<Option<SnapshotInode>, PortError>>;
 
-    /// The inodes of the snapshot above `after`, in order, at most `n_max`: for where the log cannot
-    /// say which changed.
+    /// The inodes of the snapshot above `after`, in order, at most `n_max`: for where the log
+    /// cannot say which changed.
     fn inodes_after(&mut self, after: Ino, n_max: usize) -> Result<Vec<Ino>, PortError>;
 
     /// One inode, without its path and its map.
@@ -322,9 +322,9 @@ pub trait MountedInstance: InstanceView {
     ) -> Result<Arc<dyn MountedSnapshot>, PortError>;
 
     /// Evicts, of each of these extents, the chunks that are resident in exactly this version, and
-    /// leaves detours. What has another version by now is left alone. Outcomes come like the answers
-    /// of an [`InstanceView`]: behind an error that is not `Damaged` there need be none, and nothing
-    /// more is evicted.
+    /// leaves detours. What has another version by now is left alone. Outcomes come like the
+    /// answers of an [`InstanceView`]: behind an error that is not `Damaged` there need be none,
+    /// and nothing more is evicted.
     fn evict_extents(&self, extents: &[ResidentExtent]) -> Vec<Result<EvictOutcome, PortError>>;
 
     /// Gives the space of what was evicted back to the disk, as far as that is worth its cost, in

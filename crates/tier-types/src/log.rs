@@ -53,8 +53,8 @@ pub struct SegmentInfo {
 /// Called with each publication, on the thread that published. Must not block.
 pub type PublicationListener = Box<dyn Fn(&Publication) + Send + Sync>;
 
-/// The log of one filesystem, as far as it can be read: nothing is changed by it. Published segments
-/// are immutable and without gaps.
+/// The log of one filesystem, as far as it can be read: nothing is changed by it. Published
+/// segments are immutable and without gaps.
 pub trait LogReader: Send + Sync {
     /// The published segments that hold any of `range`, in order.
     fn segments(&self, range: XidRange) -> Result<Vec<SegmentInfo>, PortError>;

@@ -1,9 +1,10 @@
 //! Ranges of numbers: half-open, and never empty where an empty one would mean nothing.
 //!
-//! [`XidRange`] and [`ChunkRange`] hold at least one number, so that `last` and `len` need no special
-//! case; a range that might be empty is an `Option`. The largest `u64` lies in no range, because the
-//! end of the range would have no number; as a chunk it is [`ChunkNo::END`], the end of every file's
-//! address space. [`ByteRange`] counts bytes and may be empty, as a read or a write of none is.
+//! [`XidRange`] and [`ChunkRange`] hold at least one number, so that `last` and `len` need no
+//! special case; a range that might be empty is an `Option`. The largest `u64` lies in no range,
+//! because the end of the range would have no number; as a chunk it is [`ChunkNo::END`], the end of
+//! every file's address space. [`ByteRange`] counts bytes and may be empty, as a read or a write of
+//! none is.
 
 use std::fmt;
 

@@ -2,10 +2,10 @@
 //!
 //! Both speak of data by inode, chunks and *data xid*: the transaction that last changed it. A
 //! detour holds this number, and so does the archive's index. Data is evicted only where
-//! [`Persisted`] says that exactly this version can be read back, and [`Recall`] brings back exactly
-//! this version or an error; neither ever answers for "the newest". Together they make eviction
-//! safe without a lock between filesystem and archive: a version is immutable, whatever is written
-//! or archived meanwhile.
+//! [`Persisted`] says that exactly this version can be read back, and [`Recall`] brings back
+//! exactly this version or an error; neither ever answers for "the newest". Together they make
+//! eviction safe without a lock between filesystem and archive: a version is immutable, whatever is
+//! written or archived meanwhile.
 
 use std::iter;
 
@@ -119,8 +119,8 @@ pub trait Recall: Send + Sync {
     /// has no such version; other data is never returned in its place.
     ///
     /// The call says how urgent it is, how long its caller waits, and what ends that wait before
-    /// with an error of kind `Cancelled`. Where several wait for the same data it still comes to the
-    /// others.
+    /// with an error of kind `Cancelled`. Where several wait for the same data it still comes to
+    /// the others.
     fn recall_with(
         &self,
         call: &Call<'_>,
@@ -165,11 +165,11 @@ pub struct PersistedPart {
     pub is_persisted: bool,
 }
 
-/// All of these chunks in parts, in order, by what of exactly this version can be read back from the
-/// archive. A part is asked for when it is wanted. After an error there is no next part.
+/// All of these chunks in parts, in order, by what of exactly this version can be read back from
+/// the archive. A part is asked for when it is wanted. After an error there is no next part.
 ///
-/// An archive that answers with chunks it was not asked for is an error of kind `Failed`: data could
-/// be evicted by that answer.
+/// An archive that answers with chunks it was not asked for is an error of kind `Failed`: data
+/// could be evicted by that answer.
 pub fn persisted_parts(
     persisted: &dyn Persisted,
     ino: Ino,

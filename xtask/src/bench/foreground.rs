@@ -14,8 +14,8 @@ use super::measure::{fresh, shell};
 use super::persist::imported;
 use crate::mounted::Mounted;
 
-/// How long the mount is used without persisting, before and again after it: others use the machine,
-/// too, and more at one time than at another.
+/// How long the mount is used without persisting, before and again after it: others use the
+/// machine, too, and more at one time than at another.
 const IDLE: Duration = Duration::from_secs(5);
 /// Files in one round of use, and bytes of each.
 const N_FILES: usize = 64;

@@ -11,8 +11,8 @@ use super::measure::{Figures, fresh, median, shell};
 use crate::mounted::Mounted;
 use crate::process::exists;
 
-/// What is timed in a directory `$DIR`, with what is done before. `$NOISE` is a file of 1 GiB, `$TAR` a
-/// tree of sources.
+/// What is timed in a directory `$DIR`, with what is done before. `$NOISE` is a file of 1 GiB,
+/// `$TAR` a tree of sources.
 struct Task {
     name: &'static str,
     before: &'static str,

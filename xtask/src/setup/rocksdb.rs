@@ -3,9 +3,10 @@
 //! The crate `librocksdb-sys` compiles 340 files one by one, and most of the time goes into parsing
 //! the same headers again: about 25 minutes on two cores. RocksDB keeps its sources fit for being
 //! compiled as one translation unit (its own CI does it), so that they are compiled here in a few
-//! groups, which takes about three minutes. The build script, its flags and the vendored sources stay
-//! the crate's own: a copy of the crate gets another list of sources, each of which includes the
-//! files of one group. Where that fails, with a later version perhaps, the crate is built as it is.
+//! groups, which takes about three minutes. The build script, its flags and the vendored sources
+//! stay the crate's own: a copy of the crate gets another list of sources, each of which includes
+//! the files of one group. Where that fails, with a later version perhaps, the crate is built as it
+//! is.
 
 use std::fs;
 use std::path::{Path, PathBuf};

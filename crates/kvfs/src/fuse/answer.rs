@@ -31,8 +31,8 @@ pub(super) fn kernel_attr(fs: &Kvfs, attr: &FileAttr) -> Result<fuser::FileAttr,
     Ok(convert::attr(attr, resident_bytes, fs.chunk_bytes()))
 }
 
-/// Attributes in a listing. An entry whose attributes cannot be read is one without a node, of which
-/// the kernel takes the name alone; it asks when it needs more.
+/// Attributes in a listing. An entry whose attributes cannot be read is one without a node, of
+/// which the kernel takes the name alone; it asks when it needs more.
 pub(super) fn listed_attr(fs: &Kvfs, entry: &DirEntry) -> Result<fuser::FileAttr, FsError> {
     let known = entry.attr.as_ref().map(|attr| kernel_attr(fs, attr));
     match known {

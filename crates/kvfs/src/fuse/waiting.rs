@@ -5,9 +5,9 @@
 //! few, and requests that need no waiting come through them. So a request is first tried without
 //! waiting; if it finds cold data, or no room, its reply is put aside ([`Deferred`]) and the work
 //! goes to a pool of threads that may wait. The kernel can have as many requests under way as there
-//! are threads in the system; a pool grows with them up to a limit, and what is beyond that waits in
-//! its queue. There is a pool for each thing that is waited for ([`WaitsFor`]), so that what waits
-//! for one never queues behind what waits for another.
+//! are threads in the system; a pool grows with them up to a limit, and what is beyond that waits
+//! in its queue. There is a pool for each thing that is waited for ([`WaitsFor`]), so that what
+//! waits for one never queues behind what waits for another.
 //!
 //! # Interrupts
 //! A process that is killed while it waits must get away, or `kill -9` would have to wait for the
@@ -22,10 +22,10 @@
 //!
 //! # Which thread answers
 //! Either the thread that works or the one that looks; [`Deferred`] lets only one of them have the
-//! reply. The work hears of an interruption: a recall is not waited for any longer, and is dropped if
-//! nothing else wants it. Whatever else is under way changes nothing of the file: just before it
-//! would, it claims the reply, and gives up if that is gone. From the claim on the caller waits for the
-//! answer, which is then a matter of one commit.
+//! reply. The work hears of an interruption: a recall is not waited for any longer, and is dropped
+//! if nothing else wants it. Whatever else is under way changes nothing of the file: just before it
+//! would, it claims the reply, and gives up if that is gone. From the claim on the caller waits for
+//! the answer, which is then a matter of one commit.
 //!
 //! # The end
 //! Dropping [`Waiting`] stops the looking first and then waits for all jobs: a recall ends by its

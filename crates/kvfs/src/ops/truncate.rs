@@ -5,8 +5,8 @@
 //! they are few; if not, a cut mark stands for the whole of them, so that a cut costs the same
 //! whatever it cuts off, and the reaper deletes them (see `tx::map_window`).
 //!
-//! The kernel sets other attributes with a size, the times at least. They are one change: a cut that
-//! is done, and then reported as failed because the times found no room, would have taken the
+//! The kernel sets other attributes with a size, the times at least. They are one change: a cut
+//! that is done, and then reported as failed because the times found no room, would have taken the
 //! content of a file that its owner believes unchanged.
 
 use tier_log::Operation;

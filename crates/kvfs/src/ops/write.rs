@@ -1,10 +1,10 @@
 //! Writes of file data.
 //!
-//! A write replaces whole chunks: their bytes go to an extent file before anything else, and of what
-//! was there only the rows are read, to know which extents become free. Of the chunks at its ends
-//! that keep other bytes, one that is in the store gets a patch, so that nothing of it is read; only
-//! one that was evicted has to come back first. One that is lost can be replaced as a whole, and not
-//! in part: the rest of it would have no content.
+//! A write replaces whole chunks: their bytes go to an extent file before anything else, and of
+//! what was there only the rows are read, to know which extents become free. Of the chunks at its
+//! ends that keep other bytes, one that is in the store gets a patch, so that nothing of it is
+//! read; only one that was evicted has to come back first. One that is lost can be replaced as a
+//! whole, and not in part: the rest of it would have no content.
 
 use std::collections::BTreeMap;
 use tier_log::Operation;
@@ -121,8 +121,8 @@ impl Kvfs {
 }
 
 impl Core {
-    /// What is in the chunks of a window but for those that are patched, and the extents that become
-    /// free with them.
+    /// What is in the chunks of a window but for those that are patched, and the extents that
+    /// become free with them.
     fn chunks_before(
         &self,
         window: &MapWindow,

@@ -9,8 +9,8 @@
 //! whole if
 //!
 //! 1. its last id is not below the witness's, nor below the end of any segment file: both are
-//!    written after a sync of what they speak of; and it has seen as many writes as the witness says,
-//!    because evictions and recalls have no id;
+//!    written after a sync of what they speak of; and it has seen as many writes as the witness
+//!    says, because evictions and recalls have no id;
 //! 2. the recorded segments follow each other without a gap, and each has its file;
 //! 3. the log records are those from behind *published* up to the last id. Only the ends are looked
 //!    at: that a record within is missing is found by the check and by the publication.
@@ -18,7 +18,8 @@
 //! A file that is not recorded is a leftover, because the record decides: of a publication that was
 //! cut short (its records are in the key-value store still) or of a retirement (it was recorded
 //! first). Whether it was written to its end does not matter then, nor whether its name is durable.
-//! A segment's content is not looked at: it is history, and a damaged one is reported by reading it.
+//! A segment's content is not looked at: it is history, and a damaged one is reported by reading
+//! it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

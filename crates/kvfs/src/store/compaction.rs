@@ -2,11 +2,11 @@
 //!
 //! RocksDB rewrites its table files in the background. A compaction that meets a block whose
 //! checksum does not fit can go neither on nor back: the database takes that for an error that
-//! cannot be recovered from and refuses every write from then on, and after a restart again, as soon
-//! as it comes to the same block. One damaged block of one file would stop a filesystem of which
-//! everything else is whole. The binding knows no listener that could decide otherwise, and the
-//! option that makes the database less strict (`paranoid_checks`) would also have it pass over a
-//! damaged write-ahead log.
+//! cannot be recovered from and refuses every write from then on, and after a restart again, as
+//! soon as it comes to the same block. One damaged block of one file would stop a filesystem of
+//! which everything else is whole. The binding knows no listener that could decide otherwise, and
+//! the option that makes the database less strict (`paranoid_checks`) would also have it pass over
+//! a damaged write-ahead log.
 //!
 //! So a store that is known to have a damaged block is not compacted. The first read or write that
 //! meets one puts a mark into the store's directory, which counts from the next opening on, and

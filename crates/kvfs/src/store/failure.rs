@@ -14,8 +14,8 @@
 //! Of these a place of the disk alone may be read another time (`may_pass`): nothing is known of
 //! what it holds. What is decided for good, as that data is lost, asks for that.
 //!
-//! A damaged row is named with its table and inode, as far as the key that was asked for tells them:
-//! the text of the database names the file and the offset in it.
+//! A damaged row is named with its table and inode, as far as the key that was asked for tells
+//! them: the text of the database names the file and the offset in it.
 
 use tier_types::{ChunkNo, ErrorKind, Ino};
 

@@ -7,8 +7,8 @@
 //! batches lie behind it. It also drops the rest for good. The strict one refuses, and changes
 //! nothing. RocksDB cannot tell the two cases apart; the witness can. So a store is opened
 //! strictly. If that meets damage it is opened for a look: only to read, tolerantly. If its parts
-//! agree then, nothing that was synced lies behind the damage, and it is opened tolerantly for good;
-//! if not, the error names the loss, and every file is as it was.
+//! agree then, nothing that was synced lies behind the damage, and it is opened tolerantly for
+//! good; if not, the error names the loss, and every file is as it was.
 //!
 //! The mode in between (of which RocksDB says that it tolerates a torn tail) is no choice: it goes
 //! on with the next log behind a torn one, and leaves a hole.

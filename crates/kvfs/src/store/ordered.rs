@@ -1,9 +1,9 @@
 //! Reads of a snapshot in order of inodes, by one thread.
 //!
-//! The same typed reads as of any other view ([`StoreReader`](super::StoreReader)), through a cursor for each table in
-//! place of an iterator for each question: what goes through many inodes in ascending order asks
-//! each table for a place that lies a step away. A question that goes back costs a seek, and is
-//! answered as well.
+//! The same typed reads as of any other view ([`StoreReader`](super::StoreReader)), through a
+//! cursor for each table in place of an iterator for each question: what goes through many inodes
+//! in ascending order asks each table for a place that lies a step away. A question that goes back
+//! costs a seek, and is answered as well.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -1,11 +1,11 @@
 //! Patches: merge operands that change a part of a chunk.
 //!
 //! A small write costs its own bytes, and RocksDB puts chunk row and patches together when the row
-//! is read, or when it is rewritten anyway (`docs/adr/0011`). A patch is the place in the chunk (u32,
-//! little-endian) and the bytes that are there from now on. Of a chunk that lies in its row the
-//! bytes are changed; to one that lies in a file the patch is added. The merge operator has to
-//! answer whatever the bytes are: a chunk whose row is missing or whose patches make no sense gets an
-//! empty row, which is none, and every reader takes that for damage.
+//! is read, or when it is rewritten anyway (`docs/adr/0011`). A patch is the place in the chunk
+//! (u32, little-endian) and the bytes that are there from now on. Of a chunk that lies in its row
+//! the bytes are changed; to one that lies in a file the patch is added. The merge operator has to
+//! answer whatever the bytes are: a chunk whose row is missing or whose patches make no sense gets
+//! an empty row, which is none, and every reader takes that for damage.
 
 use rocksdb::MergeOperands;
 use tier_types::to_usize;

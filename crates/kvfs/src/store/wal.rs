@@ -2,9 +2,9 @@
 //!
 //! The system writes pages and files that were not synced in any order, so that after a loss of
 //! power a log may lack its end although the next log has its start, or lack a page in its middle.
-//! RocksDB takes zeros at the start of a record for the end of what was preallocated, and a log that
-//! ends with a whole record for a whole log; it goes on behind both, in every mode, and replays
-//! transactions without those before them. Such a log must end before the hole.
+//! RocksDB takes zeros at the start of a record for the end of what was preallocated, and a log
+//! that ends with a whole record for a whole log; it goes on behind both, in every mode, and
+//! replays transactions without those before them. Such a log must end before the hole.
 //!
 //! RocksDB has an option of its own against holes between files (`track_and_verify_wals`), which is
 //! experimental and does not see those within one.
@@ -13,11 +13,11 @@
 //! (RocksDB's `db/log_format.h`, and its wiki page "Write Ahead Log File Format".) A file is a
 //! sequence of blocks of 32 KiB. A block holds physical records, each with a header of 7 bytes:
 //! checksum (u32, a masked CRC-32C of type and payload), length of the payload (u16), type (u8). A
-//! logical record is one of type 1, or those of the types 2, 3, …, 4. What is left of a block that is
-//! too short for a header is zeros. A logical record holds a batch: its first sequence number (u64)
-//! and the number of its changes (u32), each of which takes one sequence number. So the sequence
-//! numbers of batches follow each other without a gap, also from one file to the next, and that is
-//! what a hole breaks. Numbers are little-endian.
+//! logical record is one of type 1, or those of the types 2, 3, …, 4. What is left of a block that
+//! is too short for a header is zeros. A logical record holds a batch: its first sequence number
+//! (u64) and the number of its changes (u32), each of which takes one sequence number. So the
+//! sequence numbers of batches follow each other without a gap, also from one file to the next, and
+//! that is what a hole breaks. Numbers are little-endian.
 //!
 //! A file that ends in a torn record is in order if the next file goes on with the right number:
 //! RocksDB began that one when a write had failed, and wrote the batch again.

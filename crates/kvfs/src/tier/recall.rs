@@ -55,8 +55,8 @@ impl Recall for NoArchive {
 }
 
 impl Kvfs {
-    /// Brings all evicted data of a file back, behind what readers wait for. Returns the bytes that came; it ends with
-    /// [`FsError::Interrupted`] when `stop` becomes true.
+    /// Brings all evicted data of a file back, behind what readers wait for. Returns the bytes that
+    /// came; it ends with [`FsError::Interrupted`] when `stop` becomes true.
     pub fn recall_file(&self, ino: Ino, stop: &AtomicBool) -> Result<u64, FsError> {
         let call = Call::bulk().cancelled_by(stop);
         let mut bytes = 0;

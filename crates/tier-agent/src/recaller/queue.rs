@@ -3,11 +3,12 @@
 //!
 //! A thread takes what a reader waits for if there is any, else a frame that is read ahead, else
 //! what is wanted in bulk; and of the last two there are never so many under way that no thread is
-//! left for a reader that comes. Readers are served in turn, but under a backlog the newest one goes
-//! first: the oldest ones have waited so long that most of them will be gone before their turn.
+//! left for a reader that comes. Readers are served in turn, but under a backlog the newest one
+//! goes first: the oldest ones have waited so long that most of them will be gone before their
+//! turn.
 //!
-//! A reader that joins a request that is wanted in bulk, and not taken yet, takes it over to its own
-//! side.
+//! A reader that joins a request that is wanted in bulk, and not taken yet, takes it over to its
+//! own side.
 
 use std::collections::VecDeque;
 

@@ -1,10 +1,10 @@
 //! Streaks: readers that go through a tarball in order, and what is read ahead for them.
 //!
 //! Frames of a large file lie behind each other in a tarball, and so do those of the small files of
-//! a tree. A reader is known by what it asks for: a frame that lies just behind the last one goes on
-//! with a streak. From its second frame on so many are read ahead that the answers of a store that
-//! is far away come while the reader is at those before: two, then twice as many with each further
-//! frame, up to a limit. A reader that says that it reads all of a file begins with two.
+//! a tree. A reader is known by what it asks for: a frame that lies just behind the last one goes
+//! on with a streak. From its second frame on so many are read ahead that the answers of a store
+//! that is far away come while the reader is at those before: two, then twice as many with each
+//! further frame, up to a limit. A reader that says that it reads all of a file begins with two.
 
 use std::collections::VecDeque;
 

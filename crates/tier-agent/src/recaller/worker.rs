@@ -3,11 +3,12 @@
 //! A request is looked up first, which says in which frame its data lies, and a frame is fetched
 //! once for all that want something of it: the thread that comes first *leads*, and those that come
 //! while it reads leave their requests with it and take the next. When the frame is there each gets
-//! its own part. So readers of many small files that lie together cost one read, and hold no thread.
+//! its own part. So readers of many small files that lie together cost one read, and hold no
+//! thread.
 //!
 //! An error that is of the store and not of the request (it is away, say) is one for all that wait
-//! for the frame: each would wait for it again. Otherwise each is tried by itself. A panic fails its
-//! own request.
+//! for the frame: each would wait for it again. Otherwise each is tried by itself. A panic fails
+//! its own request.
 
 use std::any::Any;
 use std::collections::HashMap;

@@ -1,10 +1,10 @@
 //! What changed in a range of transactions.
 //!
-//! The log says it: it is folded into net changes, and nothing else is looked at. If a segment of it
-//! is damaged or gone, the filesystem says the same, at the price of a look at every inode: what has
-//! a transaction of the range, as an inode or in its map, changed in it, and what the archive knows
-//! and the snapshot has no more is gone. What is lost with the segment is the history of it, and
-//! nothing that a restore needs.
+//! The log says it: it is folded into net changes, and nothing else is looked at. If a segment of
+//! it is damaged or gone, the filesystem says the same, at the price of a look at every inode: what
+//! has a transaction of the range, as an inode or in its map, changed in it, and what the archive
+//! knows and the snapshot has no more is gone. What is lost with the segment is the history of it,
+//! and nothing that a restore needs.
 
 use std::vec;
 

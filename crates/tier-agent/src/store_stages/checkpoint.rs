@@ -78,8 +78,8 @@ pub(super) fn is_missing(
     Ok(!context.ports.book.has_whole_checkpoint(archive, needed)?)
 }
 
-/// Commits a checkpoint, and returns its number. The publication's KVS snapshot is that of the last snapshot. What earlier
-/// ones hold that are whole is named again.
+/// Commits a checkpoint, and returns its number. The publication's KVS snapshot is that of the last
+/// snapshot. What earlier ones hold that are whole is named again.
 pub(super) fn take(
     context: &StageContext,
     persister: &Persister,

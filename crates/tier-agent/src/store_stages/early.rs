@@ -112,7 +112,8 @@ fn upload(writer: &CloudWriter<'_>, status: &StageSink<'_>, objects: &Receiver<C
             Err(error) => {
                 has_failed = true;
                 if error.kind() != ErrorKind::Cancelled {
-                    // What is gone from here, because its attempt failed, says nothing of the cloud.
+                    // What is gone from here, because its attempt failed, says nothing of the
+                    // cloud.
                     if !error.kind().is_of_object() {
                         context.note_cloud(false);
                     }

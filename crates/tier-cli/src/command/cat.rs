@@ -1,7 +1,7 @@
 //! `tier cat`: the content of a file, recalled where it was evicted.
 //!
-//! What is printed is the file from its start. It ends where something cannot be read, with an error
-//! that says what; bytes behind that would be taken for those that are missing.
+//! What is printed is the file from its start. It ends where something cannot be read, with an
+//! error that says what; bytes behind that would be taken for those that are missing.
 
 use std::io::Write;
 

@@ -34,7 +34,8 @@ pub(super) fn run(context: &Context, args: &TakeoverArgs) -> Result<()> {
     drop((target, dir));
     let opened = context.open_to_archive(&args.store)?;
     // What the archive lacks goes up, and the epoch's first step, by which a restore learns whose
-    // history goes on. Also if the store is the writer already: the last attempt may have ended here.
+    // history goes on. Also if the store is the writer already: the last attempt may have ended
+    // here.
     let uploaded = context.perform(&opened, Task::Snapshot, "uploading");
     let store = args.store.display();
     let mut left: &[Damage] = &[];

@@ -1,10 +1,10 @@
 //! `tier verify`: checks every object, here and in the cloud.
 //!
-//! The index says which manifests there are, with the digest of each, and they say what else must be
-//! there; so what is lost together with its manifest is missed as well. What is in the cloud need not
-//! be here: an object that is missing here is damage only without a cloud. The index is also asked for
-//! what no object has: the ranges of files that could not be read when they were persisted, and that
-//! nothing has replaced since.
+//! The index says which manifests there are, with the digest of each, and they say what else must
+//! be there; so what is lost together with its manifest is missed as well. What is in the cloud
+//! need not be here: an object that is missing here is damage only without a cloud. The index is
+//! also asked for what no object has: the ranges of files that could not be read when they were
+//! persisted, and that nothing has replaced since.
 
 use anyhow::{Result, bail};
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! One flipped bit in the store, from the first snapshot to the restore of a restore: what cannot be
-//! read is named with its path and bytes and exit code 3, at every step, and is never zeros; all
+//! One flipped bit in the store, from the first snapshot to the restore of a restore: what cannot
+//! be read is named with its path and bytes and exit code 3, at every step, and is never zeros; all
 //! else of the file is there.
 
 use std::fs;

@@ -11,10 +11,10 @@
 //! that is not mounted: were it made anew, objects would go to the disk below, be found there, and
 //! be gone when the right one is back. So everything is `Away` then.
 //!
-//! Several writers may put or create one name at a time: each has a temporary file of its own, which
-//! gets the name by a rename that replaces nothing, or by a hard link where the filesystem has no
-//! such rename. Either is one step of the filesystem, which one of all writers takes. Only a staged
-//! object replaces what has its name, and it is this machine's alone.
+//! Several writers may put or create one name at a time: each has a temporary file of its own,
+//! which gets the name by a rename that replaces nothing, or by a hard link where the filesystem
+//! has no such rename. Either is one step of the filesystem, which one of all writers takes. Only a
+//! staged object replaces what has its name, and it is this machine's alone.
 
 mod disk;
 mod staged;

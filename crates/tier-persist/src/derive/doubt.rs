@@ -37,8 +37,8 @@ pub struct ArchivedSegment {
     pub content: Vec<u8>,
 }
 
-/// Shows which chunks of which inodes a range of transactions changed, by the segments that hold it.
-/// They come in order, and each is read when it is asked for.
+/// Shows which chunks of which inodes a range of transactions changed, by the segments that hold
+/// it. They come in order, and each is read when it is asked for.
 pub type ReadLog<'a> = &'a dyn Fn(
     &mut dyn Iterator<Item = Result<ArchivedSegment, PortError>>,
     XidRange,
@@ -89,8 +89,8 @@ impl Doubtful {
         }
     }
 
-    /// What the step held of an inode behind its end, if the inode's newest state is from before it:
-    /// as much as it had grown.
+    /// What the step held of an inode behind its end, if the inode's newest state is from before
+    /// it: as much as it had grown.
     pub(super) fn grown(
         &self,
         ino: Ino,
@@ -163,8 +163,8 @@ impl Archive<'_> {
         Ok(doubts)
     }
 
-    /// What the transactions of a step from this one on changed of these inodes; `None` if not all of
-    /// their segments can be read.
+    /// What the transactions of a step from this one on changed of these inodes; `None` if not all
+    /// of their segments can be read.
     fn changed_in(
         &self,
         position: usize,
@@ -217,8 +217,8 @@ impl Archive<'_> {
         }
     }
 
-    /// The log segments that a step brought, each as the objects of its pieces. Without the manifest
-    /// there are none, which a reader of the log meets as a gap.
+    /// The log segments that a step brought, each as the objects of its pieces. Without the
+    /// manifest there are none, which a reader of the log meets as a gap.
     fn segments_of(&self, link: &ChainLink) -> Result<Vec<Vec<PackedObject>>, PersistError> {
         if link.is_lost() {
             return Ok(Vec::new());
@@ -256,8 +256,8 @@ impl Archive<'_> {
         Ok(ArchivedSegment { range, name, content })
     }
 
-    /// The inodes that the transactions of a snapshot changed, as far as they were there by its end,
-    /// and those that it tried again; `None` if the log does not tell.
+    /// The inodes that the transactions of a snapshot changed, as far as they were there by its
+    /// end, and those that it tried again; `None` if the log does not tell.
     pub fn inodes_of(
         &self,
         snapshot: SnapshotId,

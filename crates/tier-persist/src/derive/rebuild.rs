@@ -99,8 +99,8 @@ impl Archive<'_> {
         self
     }
 
-    /// Takes the contents of a snapshot's tarballs into the index again, but for those that are lost:
-    /// copies have some again that were.
+    /// Takes the contents of a snapshot's tarballs into the index again, but for those that are
+    /// lost: copies have some again that were.
     pub fn take_in_again(
         &self,
         index: &Index,

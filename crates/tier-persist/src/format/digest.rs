@@ -1,5 +1,5 @@
-//! Digests of objects and frames: SHA-256, which vouches for bytes, and CRC-32C, which object stores
-//! compute themselves.
+//! Digests of objects and frames: SHA-256, which vouches for bytes, and CRC-32C, which object
+//! stores compute themselves.
 
 use ring::digest::{Context, SHA256, digest};
 use tier_types::to_u64;

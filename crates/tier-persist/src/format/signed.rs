@@ -3,8 +3,8 @@
 //!
 //! The signer's key and the lengths stand in front of the content. A reader checks the signature
 //! over all of it before it decompresses or decodes anything: no byte of an object that was not
-//! signed reaches a decompressor. The key is the object's own; it proves that one writer made it and
-//! not which. Which signers count is for the caller to say.
+//! signed reaches a decompressor. The key is the object's own; it proves that one writer made it
+//! and not which. Which signers count is for the caller to say.
 
 use ring::signature::{ED25519, UnparsedPublicKey};
 use tier_types::{ObjectName, to_u64};

@@ -186,9 +186,9 @@ impl Fetcher {
             .map_err(PersistError::Recalled)
     }
 
-    /// Reads a frame for those that will ask for it, as it is stored: nothing of it is decompressed.
-    /// Whether it is there now; not if there is no such frame, or if it is so large that those of
-    /// before would have to go for it.
+    /// Reads a frame for those that will ask for it, as it is stored: nothing of it is
+    /// decompressed. Whether it is there now; not if there is no such frame, or if it is so large
+    /// that those of before would have to go for it.
     pub fn read_ahead(&self, id: FrameId) -> Result<bool, PersistError> {
         if self.frames.lock().get(&id).is_some() || self.ahead.lock().contains(&id) {
             return Ok(true);

@@ -50,8 +50,8 @@ impl History {
         &self.index
     }
 
-    /// The snapshots of the history. Manifests are read from the first of these stores that has them
-    /// undamaged, and so are tarballs; the first one is the archive's own.
+    /// The snapshots of the history. Manifests are read from the first of these stores that has
+    /// them undamaged, and so are tarballs; the first one is the archive's own.
     pub fn archive<'a>(
         &self,
         stores: Vec<&'a dyn ObjectStore>,
@@ -74,7 +74,8 @@ impl History {
         };
         let last = |chain: &Chain| chain.last().map(|link| link.reference.digest);
         // A commit, or another index in its place, may come between two reads; then they are made
-        // again. After the first time all rows are read: they may be of another history than before.
+        // again. After the first time all rows are read: they may be of another history than
+        // before.
         for _ in 0..N_READS {
             if last(&known.chain) == applied()? {
                 return Ok(Arc::clone(&known.chain));

@@ -75,8 +75,8 @@ pub(super) fn discard_uncommitted(
 
 /// Removes the tarballs of earlier attempts at a snapshot. One that the index has is no attempt: an
 /// index that was rebuilt without manifests knows tarballs and no snapshot. Then nothing is removed
-/// and the snapshot refused, for the index tells tarballs apart by their numbers. What has a manifest
-/// is no attempt either.
+/// and the snapshot refused, for the index tells tarballs apart by their numbers. What has a
+/// manifest is no attempt either.
 pub(super) fn discard_attempt(
     store: &dyn StagingStore,
     filesystem: FilesystemId,

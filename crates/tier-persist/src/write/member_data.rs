@@ -1,19 +1,19 @@
 //! The data of a member as it is read from the snapshot: all that can be read, and what is lost.
 //!
 //! All data of a member is read before any of it counts. A run is read at once; if that fails, its
-//! chunks are asked for one by one, and exactly those that fail are lost. The member is then written
-//! without them, and says so: a chunk that cannot be read costs itself, and neither the rest of the
-//! file nor its name and attributes.
+//! chunks are asked for one by one, and exactly those that fail are lost. The member is then
+//! written without them, and says so: a chunk that cannot be read costs itself, and neither the
+//! rest of the file nor its name and attributes.
 //!
 //! A member is never left out. Its inode's metadata may lie in another one, and a restore would
 //! serve what an earlier snapshot has of these chunks, older bytes under the new size and the new
 //! times, without a word. "Lost", with the data xid of what was not read, outranks all of that, and
 //! gives way to the data itself as soon as a snapshot has it.
 //!
-//! Whether the next snapshot tries again depends on the [`Cause`]. Bytes that are damaged or missing
-//! do not become right by themselves. Any other error says nothing of what is stored, so that the
-//! inode is on the list of those that are tried again. A snapshot that is away or was stopped ends
-//! the attempt, because every inode that follows would fail as well.
+//! Whether the next snapshot tries again depends on the [`Cause`]. Bytes that are damaged or
+//! missing do not become right by themselves. Any other error says nothing of what is stored, so
+//! that the inode is on the list of those that are tried again. A snapshot that is away or was
+//! stopped ends the attempt, because every inode that follows would fail as well.
 //!
 //! What the snapshot gives must be what its map says: every chunk but the file's last one is whole,
 //! and none lies behind the end of the file. A snapshot that contradicts itself there, without an

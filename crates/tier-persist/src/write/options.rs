@@ -25,8 +25,8 @@ pub struct PersistOptions {
     pub rewrite_bytes_max: u64,
     /// Compressed bytes that are written in a second at most; `None` for no limit.
     pub bytes_per_second_max: Option<u64>,
-    /// A snapshot of which more cannot be read, in percent of its inodes, is not taken, unless these
-    /// are few; 100 for any.
+    /// A snapshot of which more cannot be read, in percent of its inodes, is not taken, unless
+    /// these are few; 100 for any.
     pub unread_percent_max: u8,
     /// The duty cycle of a worker while there is foreground activity, in percent of its time.
     pub busy_percent: u32,

@@ -49,8 +49,8 @@ use crate::write::written::{ShareOf, Written};
 ///
 /// use tier_index::{Index, IndexOptions};
 /// use tier_persist::{
-///     Fetcher, FetcherOptions, FilesystemId, Keys, PartBounds, PersistOptions, PersistRequest, Persister,
-///     WriterToken,
+///     Fetcher, FetcherOptions, FilesystemId, Keys, PartBounds, PersistOptions, PersistRequest,
+///     Persister, WriterToken,
 /// };
 /// use tier_status::NullSink;
 /// use tier_testkit::{FakeKvs, MemoryStore, OneByOne};

@@ -2,12 +2,11 @@
 //!
 //! An inode is written as a whole under its own path if all its data is at hand, changed or little,
 //! and not too much of it: then stock tar restores it. Otherwise only what changed is written,
-//! under `.tier/`, in parts of a frame each, with the metadata in a member of its own, which shares a frame with
-//! others. Cold chunks are never written: they were
-//! persisted before they were evicted, and the index knows where. Chunks that are lost, because the
-//! filesystem was restored from an archive that lacks them, are written as lost where they changed,
-//! with the transaction that they had; and a file with some is never whole, because stock tar would
-//! put zeros there.
+//! under `.tier/`, in parts of a frame each, with the metadata in a member of its own, which shares
+//! a frame with others. Cold chunks are never written: they were persisted before they were
+//! evicted, and the index knows where. Chunks that are lost, because the filesystem was restored
+//! from an archive that lacks them, are written as lost where they changed, with the transaction
+//! that they had; and a file with some is never whole, because stock tar would put zeros there.
 
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, ChunkState, FileKind, InodeState};
 
@@ -63,8 +62,8 @@ pub(crate) fn whole_member(
     (fits && member.data.len() + member.holes.len() <= limits.n_runs).then_some(member)
 }
 
-/// Splits what changed of a file into members, of which the first one is the metadata, without data:
-/// a restore reads no data to get at it.
+/// Splits what changed of a file into members, of which the first one is the metadata, without
+/// data: a restore reads no data to get at it.
 pub(crate) struct PartMembers {
     limits: MemberLimits,
     file_bytes: u64,

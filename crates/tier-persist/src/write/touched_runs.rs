@@ -2,8 +2,8 @@
 //!
 //! A page is what the snapshot gives at a time, so that the map of a large file is never in memory
 //! as a whole. The map is total: one that is empty, or leaves chunks out, is an error, because it
-//! would silently lose what they hold. A reading that has not ended can be tried out on what is left
-//! of the map, without taking any of it ([`TouchedRuns::check`]).
+//! would silently lose what they hold. A reading that has not ended can be tried out on what is
+//! left of the map, without taking any of it ([`TouchedRuns::check`]).
 
 use tier_types::{ChunkNo, ChunkRange, ChunkRun, ErrorKind, Ino, PortError, SnapshotReader};
 

@@ -5,9 +5,9 @@
 //! id 32 hexadecimal digits
 //! ```
 //!
-//! It is called `tier-cloud`, lies beside the filesystems' prefixes, and says nothing of them. It is
-//! created conditionally and never again: two stores that begin with one place at a time find one
-//! identity there.
+//! It is called `tier-cloud`, lies beside the filesystems' prefixes, and says nothing of them. It
+//! is created conditionally and never again: two stores that begin with one place at a time find
+//! one identity there.
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tier_types::{Call, CloudId, Created, ErrorKind, ObjectName, ObjectStore, PortError};

@@ -1,9 +1,9 @@
 //! The cloud of a store: the place that a URL names, and whether it is the cloud that it was.
 //!
-//! A URL is no identity. The directory of a disk that is not mounted is another place under the same
-//! path, and so is one that was emptied, or exchanged. Were such a place taken for the cloud, what
-//! goes there would count as safe, be evicted here, and be gone when the right one is back. So a
-//! cloud has an [identity](id), an object of its own, which a store remembers and
+//! A URL is no identity. The directory of a disk that is not mounted is another place under the
+//! same path, and so is one that was emptied, or exchanged. Were such a place taken for the cloud,
+//! what goes there would count as safe, be evicted here, and be gone when the right one is back. So
+//! a cloud has an [identity](id), an object of its own, which a store remembers and
 //! [compares](KnownCloud) before it relies on the place.
 
 pub(crate) mod id;

@@ -26,7 +26,8 @@ pub trait TestFilesystem: Sync {
     /// The port through which it is read and evicted from.
     fn instance(&self) -> &dyn MountedInstance;
 
-    /// Writes bytes at a byte offset of a file, which is made if it is not there. Returns its inode.
+    /// Writes bytes at a byte offset of a file, which is made if it is not there. Returns its
+    /// inode.
     fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> Ino;
 
     /// Sets the size of a file.

@@ -3,8 +3,8 @@
 //! Publications are without gaps, reach to the last transaction and are none when nothing was
 //! logged; their segments hold exactly their range, have the length that is said, can be read again
 //! and again and say the same; listeners hear of each publication once, on the thread that
-//! published; a release of what is not held is no error; all this while another thread logs. Retired
-//! segments go, those that reach beyond stay, and the log goes on without a gap.
+//! published; a release of what is not held is no error; all this while another thread logs.
+//! Retired segments go, those that reach beyond stay, and the log goes on without a gap.
 
 use std::collections::BTreeSet;
 use std::io::Read;

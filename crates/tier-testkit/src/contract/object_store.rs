@@ -1,11 +1,11 @@
 //! The contract of [`ObjectStore`].
 //!
 //! What is not there is missing, under every operation, and errors name the object. A range beyond
-//! the end is damage. A name is taken once: the same length again changes nothing, another length is
-//! a conflict, a put that fails leaves nothing, and of several puts at a time one wins as a whole. Of
-//! several creations one is new, and the others learn what is there. Names are listed by prefix,
-//! sorted, from any of them on. Deleting what is not there is no error, and another version than the
-//! one that was seen stays. A call that was cancelled or is late does nothing.
+//! the end is damage. A name is taken once: the same length again changes nothing, another length
+//! is a conflict, a put that fails leaves nothing, and of several puts at a time one wins as a
+//! whole. Of several creations one is new, and the others learn what is there. Names are listed by
+//! prefix, sorted, from any of them on. Deleting what is not there is no error, and another version
+//! than the one that was seen stays. A call that was cancelled or is late does nothing.
 
 use std::sync::atomic::AtomicBool;
 use std::thread;

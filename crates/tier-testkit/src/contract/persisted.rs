@@ -2,8 +2,9 @@
 //!
 //! The answer is yes for each part of what is archived, in exactly its version, and no for the
 //! version before and after it, for a hole, and for another inode. Of a range of which some is
-//! archived in that version the answer is exactly that, run by run. Metadata is in the snapshot that holds it as exactly this transaction left it, or in none.
-//! A yes that should be a no would let the only copy of data be evicted.
+//! archived in that version the answer is exactly that, run by run. Metadata is in the snapshot
+//! that holds it as exactly this transaction left it, or in none. A yes that should be a no would
+//! let the only copy of data be evicted.
 
 use tier_types::{ChunkNo, ChunkRange, Ino, Persisted, Xid, persisted_parts};
 

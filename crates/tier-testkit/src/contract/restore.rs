@@ -1,10 +1,10 @@
 //! The contract of [`MountedInstance::restore_inode`]. Called by the suite of the instance.
 //!
-//! A filesystem that was restored inode by inode, in an order of no kind, has the same states, names
-//! and chunk maps with everything cold, gives its data back as it is read, and goes on behind the
-//! transactions and inode numbers of the lost one. What the archive has as lost is lost there too,
-//! until newer content takes its place. What cannot be put back is refused and leaves nothing: an
-//! archive that fails half way, runs out of order, resident runs, an inode twice.
+//! A filesystem that was restored inode by inode, in an order of no kind, has the same states,
+//! names and chunk maps with everything cold, gives its data back as it is read, and goes on behind
+//! the transactions and inode numbers of the lost one. What the archive has as lost is lost there
+//! too, until newer content takes its place. What cannot be put back is refused and leaves nothing:
+//! an archive that fails half way, runs out of order, resident runs, an inode twice.
 
 use std::sync::Arc;
 

@@ -11,7 +11,9 @@ use super::object_store::ObjectStore;
 /// A store that passes its calls on to another one. What it does differently it overrides.
 ///
 /// ```
-/// use tier_types::{Call, ErrorKind, ObjectContent, ObjectName, ObjectStore, PortError, StoreLayer};
+/// use tier_types::{
+///     Call, ErrorKind, ObjectContent, ObjectName, ObjectStore, PortError, StoreLayer,
+/// };
 ///
 /// /// Objects that are read and not written.
 /// struct ReadOnly<S>(S);
@@ -21,7 +23,12 @@ use super::object_store::ObjectStore;
 ///         &self.0
 ///     }
 ///
-///     fn put(&self, _: &Call<'_>, name: &ObjectName, _: &dyn ObjectContent) -> Result<(), PortError> {
+///     fn put(
+///         &self,
+///         _: &Call<'_>,
+///         name: &ObjectName,
+///         _: &dyn ObjectContent,
+///     ) -> Result<(), PortError> {
 ///         Err(PortError::new(ErrorKind::Denied, format!("{name}: this store is read only")))
 ///     }
 /// }

@@ -9,8 +9,8 @@ use super::name::ObjectName;
 
 /// Immutable objects by name.
 pub trait ObjectStore: Send + Sync {
-    /// Where the objects are, as an operator writes it: a URL. It stays the same for all openings of
-    /// one place, and says nothing of whether the place still has the same objects.
+    /// Where the objects are, as an operator writes it: a URL. It stays the same for all openings
+    /// of one place, and says nothing of whether the place still has the same objects.
     fn url(&self) -> String;
 
     /// Stores an object under a name that no other content has. Durable on return; when it fails,
@@ -27,7 +27,8 @@ pub trait ObjectStore: Send + Sync {
     ) -> Result<(), PortError>;
 
     /// Stores an object if its name is free, in one request: of all that create one name at a time,
-    /// one is told that it is new. Durable on return. After an error the object may be there or not.
+    /// one is told that it is new. Durable on return. After an error the object may be there or
+    /// not.
     fn create(
         &self,
         call: &Call<'_>,
@@ -87,8 +88,8 @@ pub trait ObjectStore: Send + Sync {
         self.read_ranges(call, name, &mut [RangeRead { offset_bytes, buffer }])
     }
 
-    /// Shows `visit` all objects whose names start with `prefix` and come after one, in order, page by
-    /// page. The store may be asked other things meanwhile.
+    /// Shows `visit` all objects whose names start with `prefix` and come after one, in order, page
+    /// by page. The store may be asked other things meanwhile.
     fn list_all(
         &self,
         call: &Call<'_>,

@@ -1,5 +1,5 @@
-//! Data: chunk maps against chunks, sums and lists, and evicted chunks against the archive.
-//! Dead runs are no contradiction: they count until the reaper has deleted them, and need no chunks.
+//! Data: chunk maps against chunks, sums and lists, and evicted chunks against the archive. Dead
+//! runs are no contradiction: they count until the reaper has deleted them, and need no chunks.
 //!
 //! Whether a chunk can be read is found out by reading it, wherever its bytes lie: the rows say
 //! which chunks there are, the content of each is read by itself, and the kind of the error tells

@@ -1,8 +1,8 @@
 //! Chunk rows, put together to what a reader wants: one buffer of whole chunks.
 //!
 //! Rows come in order of chunks. Extents that follow each other in a file are collected and read in
-//! one request, which is what makes a sequential read of a file that was written sequentially cheap;
-//! the checksum of each chunk is compared all the same.
+//! one request, which is what makes a sequential read of a file that was written sequentially
+//! cheap; the checksum of each chunk is compared all the same.
 
 use tier_types::{Ino, to_usize};
 

@@ -9,10 +9,10 @@
 //! Numbers are little-endian. A chunk that is written as a whole and is large enough lies in an
 //! extent file; its row says where, and carries the checksum. Other chunks lie in the row.
 //!
-//! A small write must not rewrite its chunk, and RocksDB's merge operator cannot read files: it adds
-//! the patch to the row, where it is joined with those that are there, so that patches never take
-//! more bytes than a chunk. They are in order and neither overlap nor touch; a row with other ones
-//! is damaged.
+//! A small write must not rewrite its chunk, and RocksDB's merge operator cannot read files: it
+//! adds the patch to the row, where it is joined with those that are there, so that patches never
+//! take more bytes than a chunk. They are in order and neither overlap nor touch; a row with other
+//! ones is damaged.
 
 use tier_types::{ChunkNo, Ino, to_usize};
 

@@ -83,8 +83,8 @@ pub(crate) struct Appended {
     settled: bool,
 }
 
-/// Bytes to which rows refer whose commit is under way. Dropped, they are abandoned: it is not known
-/// what is in the store, and opening it again looks.
+/// Bytes to which rows refer whose commit is under way. Dropped, they are abandoned: it is not
+/// known what is in the store, and opening it again looks.
 #[derive(Debug)]
 pub(crate) struct Committing {
     files: Arc<ExtentFiles>,
@@ -94,9 +94,8 @@ pub(crate) struct Committing {
 }
 
 impl ExtentFiles {
-    /// Finds the files of a directory, which is made if it is not there.
-    /// A file with a number above `used` is the first to be made: those up to it may be named by rows
-    /// even if they are gone.
+    /// Finds the files of a directory, which is made if it is not there. A file with a number above
+    /// `used` is the first to be made: those up to it may be named by rows even if they are gone.
     pub(crate) fn open(directory: &Path, chunk_bytes: u64, used: u32) -> Result<Self, FsError> {
         fs::create_dir_all(directory).map_err(failed("create the directory of"))?;
         let mut files = BTreeMap::new();
@@ -248,8 +247,9 @@ impl ExtentFiles {
         Ok(())
     }
 
-    /// Makes what an earlier process wrote durable, in the files from `first` on, and has the system
-    /// forget what it holds of them in memory: what is read from then on is what the disk has.
+    /// Makes what an earlier process wrote durable, in the files from `first` on, and has the
+    /// system forget what it holds of them in memory: what is read from then on is what the disk
+    /// has.
     pub(crate) fn sync_earlier(&self, first: u32) -> Result<(), FsError> {
         let numbers: Vec<_> = self.state.lock().files.range(first..).map(|(n, _)| *n).collect();
         for number in numbers {

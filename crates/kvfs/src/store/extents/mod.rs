@@ -2,8 +2,8 @@
 //!
 //! RocksDB is a good home for small rows and a poor one for large values: each byte is written to
 //! its log and then to a table or blob file, evicted values lie among living ones and come back
-//! only when those are rewritten, and one damaged block stops a compaction (`docs/adr/0019`). So the
-//! bytes of a large chunk go to the end of an extent file (`files`) and its row says where
+//! only when those are rewritten, and one damaged block stops a compaction (`docs/adr/0019`). So
+//! the bytes of a large chunk go to the end of an extent file (`files`) and its row says where
 //! (`content`). Evicting a chunk punches a hole, which rewrites nothing.
 //!
 //! # A write

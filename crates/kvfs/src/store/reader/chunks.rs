@@ -365,8 +365,9 @@ impl<'a> StoreReader<'a> {
     }
 
     /// Shows `visit` the rows of a range of chunks that are about to be replaced or deleted. Damage
-    /// must not stop that, because it is how damage goes away: from a damaged block on each chunk is
-    /// looked for by its key. To what an unreadable row refers is not known, and stays where it is.
+    /// must not stop that, because it is how damage goes away: from a damaged block on each chunk
+    /// is looked for by its key. To what an unreadable row refers is not known, and stays where it
+    /// is.
     fn visit_rows(
         &self,
         ino: Ino,

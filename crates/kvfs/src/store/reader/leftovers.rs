@@ -4,9 +4,9 @@
 //! of it. Left over are its map, its chunks and its extended attributes, which may be any number of
 //! rows. A step takes the first ones, and deletes each by its own key: a deletion of a range would
 //! be looked at by every later reader of the table. The keys of chunks come from the map; the rows
-//! are read for the extents that become free. Nothing but deletions of this inode reads them, and so
-//! no row needs to be right: a run that cannot be decoded, or that never ends, goes by the chunks
-//! that are there.
+//! are read for the extents that become free. Nothing but deletions of this inode reads them, and
+//! so no row needs to be right: a run that cannot be decoded, or that never ends, goes by the
+//! chunks that are there.
 
 use tier_types::{ChunkNo, ChunkRange, ChunkState, Ino, Xid, to_u64, to_usize};
 

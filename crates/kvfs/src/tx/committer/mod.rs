@@ -3,7 +3,8 @@
 //! Every change of the filesystem is a mutation: a closure that is told its transaction id and its
 //! time, and fills a draft. Threads put their mutations into a queue and ask for the lead. The
 //! thread that gets it takes the whole queue, gives each mutation the next ids, and writes all
-//! drafts, their log records, the new totals and the last id as one batch of the key-value store. So
+//! drafts, their log records, the new totals and the last id as one batch of the key-value store.
+//! So
 //!
 //! - ids have no gaps, and their order is the order in which batches become visible;
 //! - a change, its log record and its share of the totals are in the store together or not at all;
@@ -26,13 +27,13 @@
 //! a full disk. If it does, the batch fails as a whole: each mutation in it gets
 //! [`FsError::NoSpace`], no id was used, and nothing of it will ever be visible, because a record
 //! that is torn off ends its log. From then on RocksDB itself refuses to write, until its own
-//! recovery has written everything in memory into tables; then it accepts again, and this is how the
-//! committer notices. Until then no sync is asked for: it would find the torn log, which RocksDB
-//! would take for an error that it cannot recover from.
+//! recovery has written everything in memory into tables; then it accepts again, and this is how
+//! the committer notices. Until then no sync is asked for: it would find the torn log, which
+//! RocksDB would take for an error that it cannot recover from.
 //!
-//! Writes that are no transaction, such as the record of a publication, go through the lead as well:
-//! one of them that met the full disk would otherwise leave a torn log behind of which the committer
-//! knows nothing.
+//! Writes that are no transaction, such as the record of a publication, go through the lead as
+//! well: one of them that met the full disk would otherwise leave a torn log behind of which the
+//! committer knows nothing.
 //!
 //! After any other error a batch may or may not be in the write-ahead log, and after a failed sync
 //! it is unknown what is on the disk. Both poison the committer: every later change and sync fails

@@ -209,8 +209,8 @@ impl MapWindow {
         }
     }
 
-    /// Bytes that a part of a run counts in a file of `file_bytes`. What is dead has no place in the
-    /// file, and counts with all its bytes.
+    /// Bytes that a part of a run counts in a file of `file_bytes`. What is dead has no place in
+    /// the file, and counts with all its bytes.
     fn counted_bytes(&self, part: &StoredRun, file_bytes: u64) -> u64 {
         let file_bytes = if part.cut.is_some() { FILE_BYTES_MAX } else { file_bytes };
         part.run.chunks.len_bytes(self.size.chunk_bytes, file_bytes)
@@ -317,8 +317,8 @@ impl MapWindow {
         draft.put_cuts(self.ino, &marks);
     }
 
-    /// Deletes the chunks that are in the store and that are not dead. The extents of their rows are
-    /// freed apart.
+    /// Deletes the chunks that are in the store and that are not dead. The extents of their rows
+    /// are freed apart.
     pub(crate) fn delete_chunks(&self, within: ChunkRange, draft: &mut Draft) {
         for run in &self.runs {
             let chunks = run.chunks.intersection(within).filter(|_| run.state.is_resident());

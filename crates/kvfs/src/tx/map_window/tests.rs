@@ -231,8 +231,8 @@ fn a_file_ends_in_the_chunk_after_its_whole_ones() {
     assert_eq!([0, 9, 10, 25].map(end_chunk), [0, 0, 1, 2]);
 }
 
-/// In each block that ever had a row one stays: whatever comes and goes, a reader that looks for the
-/// last row before a chunk finds one close by.
+/// In each block that ever had a row one stays: whatever comes and goes, a reader that looks for
+/// the last row before a chunk finds one close by.
 #[test]
 fn blocks_keep_a_row_and_no_run_goes_on_as_the_one_before_it() {
     let (_dir, db) = store();

@@ -1,9 +1,9 @@
 //! The export of one file: its content or what else it is, then its attributes.
 //!
-//! A file of which some bytes cannot be read (the archive lacks them, or has them damaged) comes out
-//! with all the others, and with a hole in the place of each such range. That is said of each, and
-//! makes the export fail in the end: a hole reads as zeros, and nothing in the copy itself says that
-//! these are none. A file of which nothing can be read is left out.
+//! A file of which some bytes cannot be read (the archive lacks them, or has them damaged) comes
+//! out with all the others, and with a hole in the place of each such range. That is said of each,
+//! and makes the export fail in the end: a hole reads as zeros, and nothing in the copy itself says
+//! that these are none. A file of which nothing can be read is left out.
 //!
 //! Holes stay holes. What of a sparse file is data in the store may still be zeros, because a store
 //! knows holes in whole chunks only: blocks of zeros in it become holes as well, so that the copy

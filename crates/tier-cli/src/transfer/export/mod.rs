@@ -8,7 +8,8 @@
 //! memory.
 //!
 //! One file that cannot be read, or not all of it, does not keep the others from coming out: it is
-//! said, counted, and makes the export fail in the end. What only root may do is left undone by others, and said.
+//! said, counted, and makes the export fail in the end. What only root may do is left undone by
+//! others, and said.
 
 mod attributes;
 mod file;

@@ -40,8 +40,9 @@ impl DiskImage {
                 let names = if reached() { now } else { durable };
                 let mut left = Names::new();
                 for (name, number) in names {
-                    // A file may have several names. A directory that was renamed may be named twice
-                    // as well, where one of two directories reached the disk: one name counts.
+                    // A file may have several names. A directory that was renamed may be named
+                    // twice as well, where one of two directories reached the disk: one name
+                    // counts.
                     let is_left = match nodes.get_mut(number) {
                         Some(Node { content: Content::File(_), n_names, .. }) => {
                             *n_names += 1;

@@ -3,8 +3,8 @@
 //! Each write has a stamp of its own, from which the content of its blocks follows. A write that
 //! returned, with the close of its file, leaves one stamp in each of its blocks; one that failed
 //! leaves the old one or the new one in each, because a full disk may take any part of it. A
-//! operation on names or on a length is all or nothing: one that failed has changed nothing. Only of
-//! the one that was under way when the process was killed it is not known whether it was done.
+//! operation on names or on a length is all or nothing: one that failed has changed nothing. Only
+//! of the one that was under way when the process was killed it is not known whether it was done.
 
 use std::ops::{Range, RangeInclusive};
 

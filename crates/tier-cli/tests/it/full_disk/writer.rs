@@ -350,8 +350,8 @@ impl Writer {
         let closed = nix::unistd::close(file);
         written?;
         closed?;
-        // The kernel drops what it has not written when the connection ends, and says nothing at the
-        // close of a file: only before the kill is an answer a promise.
+        // The kernel drops what it has not written when the connection ends, and says nothing at
+        // the close of a file: only before the kill is an answer a promise.
         if !signals.killed.load(Ordering::SeqCst) {
             self.model(name).became(range, stamp);
         }

@@ -109,7 +109,8 @@ fn problems(bench: &Bench, store: &WorkStore, histories: &[History]) -> Vec<Stri
             }
             command => tier(&[command, &name]),
         };
-        // An identity with another bit is another identity: the cloud is refused, which is no damage.
+        // An identity with another bit is another identity: the cloud is refused, which is no
+        // damage.
         let is_refused =
             run.code == 1 && run.err.contains("is another cloud than that of this store");
         let is_told = (matches!(run.code, 0 | 3) || is_refused) && !run.err.contains("panicked");

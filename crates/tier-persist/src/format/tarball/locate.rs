@@ -121,8 +121,8 @@ impl Locator {
         Ok(Located::All(self.entry))
     }
 
-    /// What was found so far. Each piece lies wholly in a frame that could be read, and so is of use
-    /// without the rest; the rest is lost, unless another copy or the table says where it lies.
+    /// What was found so far. Each piece lies wholly in a frame that could be read, and so is of
+    /// use without the rest; the rest is lost, unless another copy or the table says where it lies.
     pub(crate) fn into_found(mut self) -> TocEntry {
         self.entry.lost.extend(self.runs.iter().map(|to_come| to_come.run));
         self.entry.lost.sort_by_key(|run| run.chunks.start());

@@ -53,8 +53,8 @@ impl Member {
     }
 
     /// The member without runs of its data that turned out to be lost, in order, of so many bytes.
-    /// It is no longer the whole inode: stock tar would put zeros where data was, over an older copy
-    /// that may have it, and so the member lies under `.tier/`.
+    /// It is no longer the whole inode: stock tar would put zeros where data was, over an older
+    /// copy that may have it, and so the member lies under `.tier/`.
     pub(crate) fn without(&self, lost: &[Run], lost_bytes: u64) -> Self {
         assert!(lost_bytes <= self.data_bytes, "only what was to be read can be lost");
         let mut data = Vec::new();

@@ -37,8 +37,8 @@ impl ExtentFiles {
     }
 
     /// Writes extents to their places once more, all to which rows refer that no sync covers, and
-    /// syncs them. From then on syncs are believed again, unless bytes are gone: only an opening can
-    /// undo the change that wrote them.
+    /// syncs them. From then on syncs are believed again, unless bytes are gone: only an opening
+    /// can undo the change that wrote them.
     pub(crate) fn rewrite(&self, extents: &[FileExtent]) -> Result<(), FsError> {
         let _syncing = self.syncing.lock();
         let mut files = BTreeMap::new();
