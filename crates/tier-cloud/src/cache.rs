@@ -9,15 +9,23 @@
 //!
 //! A drop unlinks a file. A reader that has it open reads on; one that opens it later finds it
 //! missing and goes to the other store. So no drop waits for a reader, and no reader for a drop.
+//!
+//! The disk below is this machine's own. What it cannot read of an object is as bad as what it reads
+//! wrongly, and stays so: the object is damaged, and whoever asks goes on to another copy of it, or
+//! writes it again. Of a directory elsewhere, which may be whole the next time, the same error says
+//! nothing of an object.
 
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustix::io::Errno;
 use tier_types::{
-    CacheStore, Call, Dropped, ErrorKind, ObjectName, ObjectStore, PortError, StagedObject,
-    StagingStore, StoreLayer,
+    CacheStore, Call, Dropped, ErrorKind, ObjectName, ObjectStore, PortError, RangeRead,
+    StagedObject, StagingStore, StoreLayer,
 };
 
 /// A local store that keeps no more than so many bytes of what another store has as well.
@@ -174,6 +182,48 @@ impl StoreLayer for ObjectCache {
     fn inner(&self) -> &dyn ObjectStore {
         self.store.as_ref()
     }
+
+    fn read_ranges(
+        &self,
+        call: &Call<'_>,
+        name: &ObjectName,
+        ranges: &mut [RangeRead<'_>],
+    ) -> Result<(), PortError> {
+        self.store
+            .read_ranges(call, name, ranges)
+            .map_err(|error| damaged_if_unreadable(name, error))
+    }
+
+    fn stream(
+        &self,
+        call: &Call<'_>,
+        name: &ObjectName,
+        offset_bytes: u64,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), PortError>,
+    ) -> Result<(), PortError> {
+        let mut is_taken = true;
+        let streamed = self.store.stream(call, name, offset_bytes, &mut |piece| {
+            let taken = take(piece);
+            is_taken = taken.is_ok();
+            taken
+        });
+        // What takes the bytes has a disk, or a cloud, of its own.
+        streamed.map_err(|error| if is_taken { damaged_if_unreadable(name, error) } else { error })
+    }
+}
+
+/// An error of the disk below, if it says that the disk, or the filesystem on it, has lost what it
+/// was asked for.
+fn damaged_if_unreadable(name: &ObjectName, error: PortError) -> PortError {
+    // A filesystem that checks sums tells damage of its own by the latter two.
+    const UNREADABLE: [Errno; 3] = [Errno::IO, Errno::UCLEAN, Errno::BADMSG];
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    let errno = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
+    if !errno.filter_map(Errno::from_io_error).any(|errno| UNREADABLE.contains(&errno)) {
+        return error;
+    }
+    let problem = "the disk of the store cannot read it; see what the kernel says of the disk";
+    PortError::new(ErrorKind::Damaged, format!("local object {name}: {problem}")).with_source(error)
 }
 
 impl StagingStore for ObjectCache {
@@ -297,6 +347,76 @@ mod tests {
         cache.keep_all();
         assert_eq!(cache.drop_spare(u64::MAX).unwrap(), Dropped::default());
         assert_eq!(names(&cache).len(), 4);
+    }
+
+    /// A disk of which one file cannot be read.
+    struct BadSector(MemoryStore, Errno);
+
+    impl BadSector {
+        fn error(&self) -> PortError {
+            PortError::new(ErrorKind::Failed, "cannot read").with_source(io::Error::from(self.1))
+        }
+    }
+
+    impl StoreLayer for BadSector {
+        fn inner(&self) -> &dyn ObjectStore {
+            &self.0
+        }
+
+        fn read_ranges(
+            &self,
+            _: &Call<'_>,
+            _: &ObjectName,
+            _: &mut [RangeRead<'_>],
+        ) -> Result<(), PortError> {
+            Err(self.error())
+        }
+
+        fn stream(
+            &self,
+            _: &Call<'_>,
+            _: &ObjectName,
+            _: u64,
+            take: &mut dyn FnMut(&[u8]) -> Result<(), PortError>,
+        ) -> Result<(), PortError> {
+            take(&[7])?;
+            Err(self.error())
+        }
+    }
+
+    impl StagingStore for BadSector {
+        fn stage(&self, name: &ObjectName) -> Result<Box<dyn StagedObject>, PortError> {
+            self.0.stage(name)
+        }
+
+        fn discard_staged(&self) -> Result<(), PortError> {
+            self.0.discard_staged()
+        }
+    }
+
+    #[test]
+    fn what_the_disk_cannot_read_is_damaged() {
+        let kinds = [
+            (Errno::IO, ErrorKind::Damaged),
+            (Errno::UCLEAN, ErrorKind::Damaged),
+            (Errno::BADMSG, ErrorKind::Damaged),
+            (Errno::MFILE, ErrorKind::Failed),
+        ];
+        for (errno, kind) in kinds {
+            let store = BadSector(MemoryStore::default(), errno);
+            let cache = ObjectCache::new(Arc::new(store), 0);
+            let read = |take: &mut dyn FnMut(&[u8]) -> Result<(), PortError>| {
+                ObjectStore::stream(&cache, &Call::bulk(), &name("a"), 0, take).unwrap_err()
+            };
+            assert_eq!(read(&mut |_| Ok(())).kind(), kind, "{errno}");
+            let ranges = cache.read_range(&Call::bulk(), &name("a"), 0, &mut [0]).unwrap_err();
+            assert_eq!(ranges.kind(), kind, "{errno}");
+            let of_taker = read(&mut |_| {
+                let error = io::Error::from(errno);
+                Err(PortError::new(ErrorKind::Failed, "cannot write").with_source(error))
+            });
+            assert_eq!(of_taker.kind(), ErrorKind::Failed, "{errno} of what takes the bytes");
+        }
     }
 
     #[test]
