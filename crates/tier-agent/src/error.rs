@@ -51,6 +51,12 @@ pub enum AgentError {
     /// The store was the writer, and is not any more.
     #[error("{0}")]
     Fenced(Fenced),
+    /// There was no room for a snapshot, and the cloud, which would have made some, takes nothing.
+    #[error("there is no room to persist while the cloud takes nothing: {why}")]
+    AwaitsCloud {
+        /// How the last upload failed.
+        why: String,
+    },
     /// An upload failed; all else of the task was done.
     #[error(transparent)]
     NotUploaded(Box<NotUploaded>),
@@ -99,6 +105,7 @@ impl HasKind for AgentError {
             Self::NotUploaded(not_uploaded) => not_uploaded.why.kind(),
             Self::BehindArchive { .. } => ErrorKind::Damaged,
             Self::Follower | Self::Fenced(_) => ErrorKind::Denied,
+            Self::AwaitsCloud { .. } => ErrorKind::Away,
             Self::Stopped => ErrorKind::Cancelled,
             Self::Panicked { .. } => ErrorKind::Failed,
         }

@@ -14,7 +14,7 @@ use crate::decide::{
     persist_is_due, room_may_come, upload_is_due,
 };
 use crate::task::PerLane;
-use crate::{AgentReport, Lane, Task};
+use crate::{AgentError, AgentReport, Lane, Task};
 
 /// Room is taken to come for so long after nothing seems to bring any.
 const HOPE: Duration = Duration::from_secs(30);
@@ -130,9 +130,11 @@ impl LanePlanner {
                 match lane {
                     // Also if a part of the snapshot is persisted.
                     Lane::Persist => {
-                        let is_full = kind == ErrorKind::NoSpace;
-                        self.unpersisted =
-                            if is_full { Unpersisted::NoRoom } else { Unpersisted::Left };
+                        self.unpersisted = match (error, kind) {
+                            (AgentError::AwaitsCloud { .. }, _) => Unpersisted::AwaitsCloud,
+                            (_, ErrorKind::NoSpace) => Unpersisted::NoRoom,
+                            _ => Unpersisted::Left,
+                        };
                         self.is_pending = true;
                     }
                     // Some of it may be uploaded.
@@ -291,13 +293,18 @@ mod tests {
             Lane::Evict => Ok(AgentReport::default()),
         });
         assert_eq!(cloud_away, 119, "it may come back");
+        let all_safe_but_what_has_no_room = last_hope(|lane| match lane {
+            Lane::Persist => Err(AgentError::AwaitsCloud { why: "it is away".into() }),
+            Lane::Upload | Lane::Evict => Ok(AgentReport::default()),
+        });
+        assert_eq!(all_safe_but_what_has_no_room, 119, "it may come back");
     }
 
     #[test]
     fn what_a_stop_left_is_due_at_once() {
         let mut planned = Planned::new();
         assert_eq!(planned.due(400, 1, 0), [Lane::Persist]);
-        planned.ended(Lane::Persist, 401, &Err(crate::AgentError::Stopped));
+        planned.ended(Lane::Persist, 401, &Err(AgentError::Stopped));
         assert_eq!(planned.due(401, 0, 0), [Lane::Persist, Lane::Upload]);
     }
 

@@ -16,7 +16,7 @@ const FUTILE_FACTOR: u32 = 10;
 /// Where space is low, a backlog of this share of the reserve is persisted at once.
 const WORTH_SHARE: u64 = 16;
 
-/// No longer than this is between two attempts to upload what operations wait for.
+/// No longer than this is between two attempts to reach the cloud that operations wait for.
 const URGENT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// When to act.
@@ -42,7 +42,7 @@ pub struct DueInputs {
 }
 
 /// Whether something is to be persisted: of the backlog, or of what is left of earlier
-/// publications.
+/// publications. A snapshot that has room only with the cloud is tried as often as an upload.
 ///
 /// ```
 /// use std::time::Duration;
@@ -75,7 +75,8 @@ pub fn persist_is_due(
     unpersisted: Unpersisted,
 ) -> bool {
     let DueInputs { now, usage: Usage { space, backlog, .. } } = *inputs;
-    if !lane.is_ready(now) {
+    let is_urgent = unpersisted == Unpersisted::AwaitsCloud && is_urgent(inputs, lane);
+    if !(lane.is_ready(now) || is_urgent) {
         return false;
     }
     if unpersisted != Unpersisted::Nothing {
@@ -97,10 +98,14 @@ pub fn persist_is_due(
 /// While operations wait for room that only an upload can bring, a cloud that was away is tried
 /// more often.
 pub fn upload_is_due(inputs: &DueInputs, lane: &LaneMemory, is_pending: bool) -> bool {
-    let is_urgent = inputs.usage.space.n_waiting > 0
+    is_pending && (lane.is_ready(inputs.now) || is_urgent(inputs, lane))
+}
+
+/// Whether operations wait for room, so that a lane that rests tries the cloud all the same.
+fn is_urgent(inputs: &DueInputs, lane: &LaneMemory) -> bool {
+    inputs.usage.space.n_waiting > 0
         && !lane.is_busy
-        && lane.since_begun(inputs.now) >= URGENT_INTERVAL;
-    is_pending && (lane.is_ready(inputs.now) || is_urgent)
+        && lane.since_begun(inputs.now) >= URGENT_INTERVAL
 }
 
 /// Whether space is to be freed. `may_help` says that something became safe since the last pass, or
@@ -127,6 +132,8 @@ pub enum Unpersisted {
     Left,
     /// The last snapshot failed for want of room.
     NoRoom,
+    /// The same, and the cloud that would have made some failed as well.
+    AwaitsCloud,
 }
 
 /// What the lanes are about, as far as it may make room.
@@ -149,7 +156,7 @@ pub struct RoomOutlook {
 pub fn room_may_come(inputs: &DueInputs, outlook: &RoomOutlook) -> bool {
     let can_persist = match outlook.unpersisted {
         Unpersisted::Nothing => inputs.usage.backlog.operations > 0,
-        Unpersisted::Left => true,
+        Unpersisted::Left | Unpersisted::AwaitsCloud => true,
         Unpersisted::NoRoom => false,
     };
     outlook.is_at_work || outlook.awaits_cloud || outlook.may_evict || can_persist
@@ -246,6 +253,20 @@ mod tests {
         let away = RoomOutlook { awaits_cloud: true, ..full };
         assert!(room_may_come(&inputs(1, 1, 1000), &away), "the cloud may come back");
         assert!(room_may_come(&inputs(1, 0, 1000), &RoomOutlook { is_at_work: true, ..nothing }));
+    }
+
+    #[test]
+    fn what_has_room_with_the_cloud_alone_is_tried_as_often_as_an_upload() {
+        let resting = LaneMemory { rests_until: Duration::from_secs(70), ..begun(10) };
+        let due = |seconds, n_waiting, unpersisted| {
+            let calm = inputs(seconds, 0, 0);
+            let space = SpaceUsage { n_waiting, ..calm.usage.space };
+            let inputs = DueInputs { usage: Usage { space, ..calm.usage }, ..calm };
+            persist_is_due(&Schedule::TEST, &inputs, &resting, unpersisted)
+        };
+        assert!(!due(69, 0, Unpersisted::AwaitsCloud) && due(70, 0, Unpersisted::AwaitsCloud));
+        assert!(!due(14, 1, Unpersisted::AwaitsCloud) && due(15, 1, Unpersisted::AwaitsCloud));
+        assert!(!due(69, 1, Unpersisted::Left), "it does not wait for the cloud");
     }
 
     #[test]

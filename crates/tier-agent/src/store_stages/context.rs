@@ -49,8 +49,14 @@ pub(super) struct StageContext {
     pub(super) told_spare: Mutex<Option<(Epoch, SnapshotId)>>,
     /// Snapshots of which something was persisted again without being asked for.
     pub(super) made_up_for: Mutex<BTreeSet<SnapshotId>>,
-    /// When the last upload failed, if it did: for a while none is tried beside persisting.
-    cloud_failed: Mutex<Option<Instant>>,
+    /// How the last upload failed, if it did.
+    cloud_failed: Mutex<Option<CloudFailure>>,
+}
+
+/// An upload that failed.
+struct CloudFailure {
+    at: Instant,
+    why: String,
 }
 
 #[derive(Default)]
@@ -110,13 +116,27 @@ impl StageContext {
     }
 
     /// An upload worked, or failed.
-    pub(super) fn note_cloud(&self, works: bool) {
-        *self.cloud_failed.lock() = (!works).then(Instant::now);
+    pub(super) fn note_cloud(&self, upload: Result<(), &AgentError>) {
+        let failed = upload.err();
+        let failed =
+            failed.map(|error| CloudFailure { at: Instant::now(), why: with_causes(error) });
+        *self.cloud_failed.lock() = failed;
     }
 
-    /// Whether an upload is worth trying.
+    /// Whether an upload is worth trying beside persisting.
     pub(super) fn may_reach_cloud(&self) -> bool {
-        self.cloud_failed.lock().is_none_or(|failed| failed.elapsed() >= CLOUD_REST)
+        self.cloud_failed.lock().as_ref().is_none_or(|failed| failed.at.elapsed() >= CLOUD_REST)
+    }
+
+    /// An error of persisting. What finds no room while the cloud takes nothing waits for that:
+    /// with it, each tarball makes room for the next.
+    pub(super) fn or_awaits_cloud(&self, error: AgentError) -> AgentError {
+        match self.cloud_failed.lock().as_ref() {
+            Some(CloudFailure { why, .. }) if error.kind() == ErrorKind::NoSpace => {
+                AgentError::AwaitsCloud { why: why.clone() }
+            }
+            Some(_) | None => error,
+        }
     }
 
     /// The history that the index includes. A manifest that the local store has lost is read from

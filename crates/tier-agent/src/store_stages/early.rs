@@ -115,7 +115,7 @@ fn upload(writer: &CloudWriter<'_>, status: &StageSink<'_>, objects: &Receiver<C
                     // What is gone from here, because its attempt failed, says nothing of the
                     // cloud.
                     if !error.kind().is_of_object() {
-                        context.note_cloud(false);
+                        context.note_cloud(Err(&error));
                     }
                     let (name, error) = (&object.name, with_causes(&error));
                     tracing::info!(%name, "not uploaded while persisting: {error}");

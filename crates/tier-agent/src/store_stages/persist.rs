@@ -253,6 +253,7 @@ impl Attempt<'_> {
         tracing::info!(%snapshot, %range, n_failed_before = failed.len(), "persisting begins");
         let input = Input { mounted: mounted.as_ref(), part, failed };
         let report = self.write(header, input, &status);
+        let report = report.map_err(|error| self.context.or_awaits_cloud(error));
         match &report {
             Ok(PersistReport {
                 n_inodes,

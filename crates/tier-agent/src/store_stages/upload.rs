@@ -51,7 +51,7 @@ pub(super) fn upload(
     // What is wrong with an object says nothing of the cloud.
     let is_of_object = |error: &AgentError| error.kind().is_of_object();
     if !uploaded.as_ref().is_err_and(|error| is_stop(error) || is_of_object(error)) {
-        context.note_cloud(uploaded.is_ok());
+        context.note_cloud(uploaded.as_ref().copied());
     }
     uploaded.map_err(|error| if is_stop(&error) { AgentError::Stopped } else { error })?;
     spare::tell(context)?;

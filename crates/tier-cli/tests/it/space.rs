@@ -47,13 +47,18 @@ impl Sizes {
     }
 }
 
-/// Gives a store a capacity, and makes a tree for it.
-fn small_store(store: &Store, sizes: &Sizes) -> String {
+/// Gives a store a capacity.
+fn limit(store: &Store, sizes: &Sizes) {
     let config = Path::new(&store.path()).join("tier.toml");
     let text = fs::read_to_string(&config).unwrap();
     let text = text.replace("capacity_bytes = 0", &sizes.setting());
     assert!(text.contains(&sizes.setting()), "{text}");
     fs::write(&config, text).unwrap();
+}
+
+/// Gives a store a capacity, and makes a tree for it.
+fn small_store(store: &Store, sizes: &Sizes) -> String {
+    limit(store, sizes);
     let tree = store.at("large");
     fs::create_dir(&tree).unwrap();
     for file in 0..sizes.n_files {
@@ -92,6 +97,27 @@ fn an_import_that_finds_no_room_tiers_itself_out() {
         serde_json::from_str(&tier(&["status", &store.path(), "--json"]).ok()).unwrap();
     assert!(number(&status, "used_bytes") <= sizes.capacity_bytes / 20 * 19, "{status}");
     check_export(&store, &tree, &sizes);
+}
+
+/// A file that is larger than what is free beside it goes up as it is persisted. Without the cloud
+/// it waits for that, and not for an operator to make room.
+#[test]
+fn what_has_room_with_the_cloud_alone_waits_for_the_cloud() {
+    let store = Store::new(&[]);
+    store.run("snapshot", &[]).ok();
+    limit(&store, &SMALL);
+    let tree = store.at("large");
+    fs::create_dir(&tree).unwrap();
+    fs::write(Path::new(&tree).join("file"), noise(7, 50_000_000)).unwrap();
+    store.run("import", &[&tree]).ok();
+    let (cloud, elsewhere) = (store.at("cloud"), store.at("elsewhere"));
+    fs::rename(&cloud, &elsewhere).unwrap();
+    let run = store.run("snapshot", &[]);
+    assert_ne!(run.code, 0);
+    assert!(run.err.contains("no room to persist while the cloud takes nothing"), "{}", run.err);
+    assert!(run.err.contains("is its disk mounted?"), "{}", run.err);
+    fs::rename(&elsewhere, &cloud).unwrap();
+    store.run("snapshot", &[]).ok();
 }
 
 #[test]
