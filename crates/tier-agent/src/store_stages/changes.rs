@@ -6,6 +6,7 @@
 //! knows and the snapshot has no more is gone. What is lost with the segment is the history of it,
 //! and nothing that a restore needs.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::vec;
 
 use tier_index::Index;
@@ -20,8 +21,8 @@ use tier_types::{
 const N_INODES_READ: usize = 64;
 /// Runs of a chunk map that are read at a time.
 const N_RUNS_READ: usize = 1024;
-/// Inodes that are gone, of which so many are told at a time.
-const N_GONE_MAX: usize = 4096;
+/// Inodes of the archive that are listed at a time.
+const N_ARCHIVED_READ: usize = 1024;
 /// Changed ranges of one file; one with more is taken as changed altogether.
 const N_RANGES_MAX: usize = 4096;
 
@@ -42,6 +43,8 @@ pub(super) struct ChangeSource<'a> {
     pub(super) mounted: &'a dyn MountedSnapshot,
     /// What the archive knows of before.
     pub(super) index: &'a Index,
+    /// Ends a look at the filesystem.
+    pub(super) stop: &'a AtomicBool,
 }
 
 /// What changed in a range: of inodes that earlier parts hold only what changed since those.
@@ -85,32 +88,128 @@ fn net_changes(
     Ok(changes.map(|update| update.map_err(PortError::from)))
 }
 
-/// What the filesystem says.
+/// What the filesystem says: its inodes and those of the archive, side by side in order.
 struct Looked<'a> {
-    reader: Box<dyn SnapshotReader + 'a>,
-    index: &'a Index,
     range: XidRange,
-    part: Option<PartsSoFar>,
-    /// The last inode of the snapshot that was listed, and those that are yet to be told.
-    last: Ino,
-    shown: vec::IntoIter<FileUpdate>,
-    /// The last inode of the archive that was listed, and those that are yet to be compared.
-    last_archived: Ino,
-    archived: vec::IntoIter<(Ino, Xid)>,
+    live: LiveInodes<'a>,
+    archived: ArchivedInodes<'a>,
 }
 
 impl<'a> Looked<'a> {
     fn new(source: &ChangeSource<'a>, range: XidRange, part: Option<PartsSoFar>) -> Self {
-        Self {
-            reader: source.mounted.reader(),
-            index: source.index,
+        let &ChangeSource { mounted, index, stop, .. } = source;
+        let live = LiveInodes {
+            reader: mounted.reader(),
+            stop,
             range,
             part,
             last: Ino::new(0),
-            shown: Vec::new().into_iter(),
-            last_archived: Ino::new(0),
-            archived: Vec::new().into_iter(),
+            page: Vec::new().into_iter(),
+        };
+        let archived = ArchivedInodes { index, last: Ino::new(0), page: Vec::new().into_iter() };
+        Self { range, live, archived }
+    }
+
+    fn step(&mut self) -> Result<Option<FileUpdate>, PortError> {
+        loop {
+            let live = self.live.peek()?;
+            let archived = self.archived.peek()?;
+            if let Some(ino) = archived.filter(|ino| live.is_none_or(|live| *ino < live)) {
+                self.archived.page.next();
+                return Ok(Some(FileUpdate { ino, change: Change::Gone(self.range.last()) }));
+            }
+            if archived == live {
+                self.archived.page.next();
+            }
+            let Some(LiveInode { ino, changed }) = self.live.page.next() else { return Ok(None) };
+            if let Some(ranges) = changed {
+                return Ok(Some(FileUpdate { ino, change: Change::Touched(ranges) }));
+            }
         }
+    }
+}
+
+impl Iterator for Looked<'_> {
+    type Item = Result<FileUpdate, PortError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
+    }
+}
+
+/// All inodes of the archive, in order.
+struct ArchivedInodes<'a> {
+    index: &'a Index,
+    last: Ino,
+    page: vec::IntoIter<(Ino, Xid)>,
+}
+
+impl ArchivedInodes<'_> {
+    fn peek(&mut self) -> Result<Option<Ino>, PortError> {
+        if self.page.as_slice().is_empty() {
+            self.page = self.index.inodes_after(self.last, N_ARCHIVED_READ)?.into_iter();
+            self.last = self.page.as_slice().last().map_or(self.last, |(last, _)| *last);
+        }
+        Ok(self.page.as_slice().first().map(|(ino, _)| *ino))
+    }
+}
+
+/// An inode of the snapshot, and what of it changed, if anything did.
+struct LiveInode {
+    ino: Ino,
+    changed: Option<Vec<ChunkRange>>,
+}
+
+/// All inodes of the snapshot, in order.
+struct LiveInodes<'a> {
+    reader: Box<dyn SnapshotReader + 'a>,
+    stop: &'a AtomicBool,
+    range: XidRange,
+    part: Option<PartsSoFar>,
+    last: Ino,
+    page: vec::IntoIter<LiveInode>,
+}
+
+impl LiveInodes<'_> {
+    fn peek(&mut self) -> Result<Option<Ino>, PortError> {
+        if self.page.as_slice().is_empty() {
+            self.page = self.next_page()?.into_iter();
+        }
+        Ok(self.page.as_slice().first().map(|inode| inode.ino))
+    }
+
+    fn next_page(&mut self) -> Result<Vec<LiveInode>, PortError> {
+        // Of many inodes few may have changed, and whoever takes those looks at the flag for them.
+        check_stop(self.stop)?;
+        let inodes = self.reader.inodes_after(self.last, N_INODES_READ)?;
+        let ascend = |inodes: &[Ino]| inodes.is_sorted_by(|a, b| a < b);
+        if !ascend(&inodes) || inodes.first().is_some_and(|first| *first <= self.last) {
+            let message =
+                format!("a snapshot does not list its inodes above {} in order", self.last);
+            return Err(PortError::new(ErrorKind::Failed, message));
+        }
+        self.last = inodes.last().copied().unwrap_or(self.last);
+        let answers = self.reader.inodes(&inodes, N_RUNS_READ);
+        if answers.len() != inodes.len() {
+            let message = "a snapshot does not answer for each inode that it is asked for";
+            return Err(PortError::new(ErrorKind::Failed, message));
+        }
+        let mut page = Vec::new();
+        for (ino, answer) in inodes.into_iter().zip(answers) {
+            let changed = answer.and_then(|inode| match inode {
+                Some(inode) => self.changed(&inode),
+                None => Ok(None),
+            });
+            let changed = match changed {
+                Err(error) if matches!(error.kind(), ErrorKind::Away | ErrorKind::Cancelled) => {
+                    return Err(error);
+                }
+                // Taken as changed: what is wrong with it is told where it is persisted.
+                changed => changed.unwrap_or_else(|_| Some(vec![ChunkRange::ALL])),
+            };
+            page.push(LiveInode { ino, changed });
+        }
+        Ok(page)
     }
 
     /// The first transaction that counts for an inode.
@@ -119,60 +218,17 @@ impl<'a> Looked<'a> {
         part.map_or(self.range.start(), |part| part.last_xid.next())
     }
 
-    /// The next inodes of the snapshot that changed, with those before them that are gone; `None`
-    /// at the end of both lists.
-    fn next_page(&mut self) -> Result<Option<Vec<FileUpdate>>, PortError> {
-        let inodes = self.reader.inodes_after(self.last, N_INODES_READ)?;
-        let ascend = |inodes: &[Ino]| inodes.is_sorted_by(|a, b| a < b);
-        if !ascend(&inodes) || inodes.first().is_some_and(|first| *first <= self.last) {
-            let message =
-                format!("a snapshot does not list its inodes above {} in order", self.last);
-            return Err(PortError::new(ErrorKind::Failed, message));
-        }
-        let Some(last) = inodes.last().copied() else {
-            let gone = self.gone_before(None, &[])?;
-            return Ok(Some(gone).filter(|gone| !gone.is_empty()));
-        };
-        let mut updates = self.gone_before(Some(last), &inodes)?;
-        if updates.len() >= N_GONE_MAX {
-            // Those first; the same inodes are listed once more behind them.
-            return Ok(Some(updates));
-        }
-        let answers = self.reader.inodes(&inodes, N_RUNS_READ);
-        if answers.len() != inodes.len() {
-            let message = "a snapshot does not answer for each inode that it is asked for";
-            return Err(PortError::new(ErrorKind::Failed, message));
-        }
-        for (ino, answer) in inodes.iter().zip(answers) {
-            let changed = match answer.map(|inode| inode.map(|inode| self.changed(&inode))) {
-                Ok(None) => None,
-                Ok(Some(Ok(changed))) => changed,
-                Ok(Some(Err(error))) | Err(error)
-                    if matches!(error.kind(), ErrorKind::Away | ErrorKind::Cancelled) =>
-                {
-                    return Err(error);
-                }
-                // Taken as changed: what is wrong with it is told where it is persisted.
-                Ok(Some(Err(_))) | Err(_) => Some(vec![ChunkRange::ALL]),
-            };
-            let update = |ranges| FileUpdate { ino: *ino, change: Change::Touched(ranges) };
-            updates.extend(changed.map(update));
-        }
-        updates.sort_unstable_by_key(|update| update.ino);
-        self.last = last;
-        Ok(Some(updates))
-    }
-
     /// What changed of an inode; `None` if nothing did.
     fn changed(&mut self, inode: &SnapshotInode) -> Result<Option<Vec<ChunkRange>>, PortError> {
         let ino = inode.state.attr.ino;
         let since = self.since(ino);
-        let is_new = |run: &&ChunkRun| run.data_xid >= since;
-        let mut ranges: Vec<_> = inode.runs.iter().filter(is_new).map(|run| run.chunks).collect();
+        let mut ranges = Vec::new();
+        add_new(&mut ranges, &inode.runs, since);
         let mut end = inode.runs.last().map_or(ChunkNo::END, |run| run.chunks.end());
         while end < ChunkNo::END && ranges.len() <= N_RANGES_MAX {
+            check_stop(self.stop)?;
             let runs = self.reader.chunk_runs(ino, end, N_RUNS_READ)?;
-            ranges.extend(runs.iter().filter(is_new).map(|run| run.chunks));
+            add_new(&mut ranges, &runs, since);
             // A map that says nothing more ends here; where it is persisted that is an error.
             end = runs.last().map_or(ChunkNo::END, |run| run.chunks.end().max(end.next()));
         }
@@ -182,50 +238,23 @@ impl<'a> Looked<'a> {
         let has_changed = inode.state.attr.xid >= since || !ranges.is_empty();
         Ok(has_changed.then_some(ranges))
     }
-
-    /// The next inodes of the archive, up to one, that are not among these.
-    fn gone_before(
-        &mut self,
-        last: Option<Ino>,
-        there: &[Ino],
-    ) -> Result<Vec<FileUpdate>, PortError> {
-        let mut gone = Vec::new();
-        while gone.len() < N_GONE_MAX {
-            let next = match self.archived.as_slice().first() {
-                Some((ino, _)) => *ino,
-                None => {
-                    let page = self.index.inodes_after(self.last_archived, N_RUNS_READ);
-                    let page = page.map_err(PortError::from)?;
-                    let Some((last, _)) = page.last().copied() else { return Ok(gone) };
-                    self.last_archived = last;
-                    self.archived = page.into_iter();
-                    continue;
-                }
-            };
-            if last.is_some_and(|last| next > last) {
-                return Ok(gone);
-            }
-            self.archived.next();
-            if there.binary_search(&next).is_err() {
-                gone.push(FileUpdate { ino: next, change: Change::Gone(self.range.last()) });
-            }
-        }
-        Ok(gone)
-    }
 }
 
-impl Iterator for Looked<'_> {
-    type Item = Result<FileUpdate, PortError>;
+fn check_stop(stop: &AtomicBool) -> Result<(), PortError> {
+    let stopped = || PortError::new(ErrorKind::Cancelled, "stopped on request");
+    if stop.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
+}
 
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(update) = self.shown.next() {
-                return Some(Ok(update));
+/// Adds the chunks of runs that are as new as a transaction, of which neighbours become one range.
+fn add_new(ranges: &mut Vec<ChunkRange>, runs: &[ChunkRun], since: Xid) {
+    for ChunkRun { chunks, .. } in runs.iter().filter(|run| run.data_xid >= since) {
+        let joined = ranges.last().filter(|last| last.end() == chunks.start());
+        match joined.and_then(|last| ChunkRange::new(last.start(), chunks.end())) {
+            Some(joined) => {
+                ranges.pop();
+                ranges.push(joined);
             }
-            match self.next_page() {
-                Ok(page) => self.shown = page?.into_iter(),
-                Err(error) => return Some(Err(error)),
-            }
+            None => ranges.push(*chunks),
         }
     }
 }

@@ -295,7 +295,8 @@ impl Attempt<'_> {
                 let changes = Box::new(std::iter::empty());
                 return Ok(Found { changes, are_looked_at: false });
             }
-            let source = ChangeSource { log, mounted, index: ports.history.index() };
+            let source =
+                ChangeSource { log, mounted, index: ports.history.index(), stop: self.stop };
             changes(&source, range, part, &options)
         })?;
         let Found { changes, are_looked_at } = folded?;

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use tier_testkit::{Model, TierOp, WorkloadOp, workload};
-use tier_types::LogService;
+use tier_types::{FileKind, Ino, LogService};
 
-use crate::harness::{Harness, Sizes, apply};
+use crate::harness::{Harness, Sizes, apply, file_name, node, tree};
 use crate::life::check_end;
 
 /// What happens to a segment.
@@ -91,4 +91,38 @@ proptest! {
     ) {
         run(&ops, damage);
     }
+}
+
+/// More of everything than is looked at together: inodes, those of them that are gone between two
+/// that are not, and runs of a chunk map.
+#[test]
+fn without_a_log_many_inodes_and_runs_are_found_in_order() {
+    let harness = Harness::new();
+    let fs = harness.fs();
+    let make = |name: &str| {
+        let node = node(FileKind::Regular, 0o644);
+        fs.create_node(Ino::ROOT, &file_name(name), &node).unwrap().ino
+    };
+    let first = make("first");
+    let names: Vec<_> = (0..5000).map(|number| format!("f{number}")).collect();
+    for name in &names {
+        make(name);
+    }
+    let last = make("last");
+    let chunk_bytes = u64::from(fs.chunk_bytes());
+    fs.write(last, 0, &vec![1; usize::try_from(2000 * chunk_bytes).unwrap()]).unwrap();
+    harness.snapshot();
+    for name in &names {
+        fs.unlink(Ino::ROOT, &file_name(name)).unwrap();
+    }
+    fs.write(first, 0, b"changed").unwrap();
+    for chunk in (0..2000).step_by(2) {
+        fs.write(last, chunk * chunk_bytes, b"changed").unwrap();
+    }
+    damage_log(&harness, Damage::Gone);
+    harness.snapshot();
+    let expected = tree(fs);
+    assert_eq!(expected.len(), 3, "with the root");
+    assert_eq!(harness.restored_tree(None), expected);
+    harness.check_index();
 }
