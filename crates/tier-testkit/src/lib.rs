@@ -30,6 +30,7 @@ mod fake_status;
 mod fault;
 mod memory_store;
 mod model;
+mod noise;
 mod one_by_one;
 mod workload;
 
@@ -41,5 +42,6 @@ pub use fake_status::RecordingSink;
 pub use fault::{Fault, FaultyStore};
 pub use memory_store::MemoryStore;
 pub use model::{Model, ModelError, TreeEntry};
+pub use noise::noise;
 pub use one_by_one::OneByOne;
 pub use workload::{FsOp, Name, TierOp, WorkloadOp, workload};

@@ -20,7 +20,9 @@ use tier_persist::{
     Archive, Fenced, PersistError, SnapshotSummary, StepKind, StoredObject, check_object,
 };
 use tier_status::{Event, Place, StatusSink};
-use tier_types::{Call, Created, ErrorKind, HasKind, PortError, SnapshotId, StoredContent};
+use tier_types::{
+    Call, Created, ErrorKind, HasKind, ObjectName, PortError, SnapshotId, StoredContent,
+};
 
 use super::cloud_writer::{CloudWriter, check_stop};
 use super::context::{StageContext, StageSink, header_of};
@@ -253,6 +255,7 @@ impl<'a> CloudUpload<'a> {
         }
         // Only now, and not before the manifest was there: see the head of this file.
         self.writer.check_not_fenced()?;
+        self.remove_moot(summary, &pushed);
         let Some(place) = self.writer.place.clone() else { return Ok(()) };
         // An error of the status log fails the upload: a snapshot whose verification is not
         // recorded stays unsafe, and the next task checks its objects again.
@@ -273,6 +276,24 @@ impl<'a> CloudUpload<'a> {
         let pushed = status.into_iter().flat_map(|status| status.pushed);
         let here = pushed.filter(|(cloud, _)| Some(cloud) == self.writer.place.as_ref());
         Ok(here.map(|(_, name)| name).collect())
+    }
+
+    /// Removes what attempts at a snapshot put before they failed. Their objects have names that
+    /// no other attempt gives, and its manifest, which is there by now, has none of them.
+    fn remove_moot(&self, summary: &SnapshotSummary, pushed: &HashSet<String>) {
+        // Without a manifest it is not known which of them are moot.
+        let Ok(objects) = self.archive.objects(summary.snapshot) else { return };
+        let own: HashSet<_> = objects.own().map(|object| object.name.as_str()).collect();
+        for moot in pushed.iter().filter(|name| !own.contains(name.as_str())) {
+            let Some(name) = ObjectName::new(moot) else { continue };
+            match self.writer.cloud.delete(&self.writer.call(), &name, None) {
+                // One that stays costs its room, and nothing else.
+                Err(error) if error.kind() != ErrorKind::Missing => {
+                    tracing::info!(%name, "an object of a failed attempt stays: {error}");
+                }
+                _ => tracing::debug!(%name, "an object of a failed attempt is removed"),
+            }
+        }
     }
 
     /// Creates the manifest, once.

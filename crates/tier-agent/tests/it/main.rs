@@ -16,6 +16,8 @@ mod away;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod early;
+#[cfg(test)]
 mod edges;
 #[cfg(test)]
 mod fakes;

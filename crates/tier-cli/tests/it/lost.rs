@@ -6,22 +6,12 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use tier_testkit::noise;
 use tier_types::to_u64;
 
 use crate::harness::{Store, command, tier};
 
 const CHUNK: usize = 64 << 10;
-
-/// Bytes that do not compress, other ones for each file.
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        state.to_be_bytes()[0]
-    };
-    (0..len).map(|_| next()).collect()
-}
 
 /// A store with a file that is persisted whole and one that is persisted in parts, of each of which
 /// one chunk is damaged on the disk: the 17th and the 81st.

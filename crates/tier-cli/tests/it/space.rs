@@ -5,21 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+use tier_testkit::noise;
 
 use crate::harness::{Store, tier};
 
 const CAPACITY_BYTES: u64 = 60_000_000;
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    };
-    (0..len).map(|_| next()).collect()
-}
 
 /// Bytes that a directory takes on the disk.
 fn disk_bytes(directory: &str) -> u64 {
@@ -63,7 +53,7 @@ fn small_store(store: &Store, sizes: &Sizes) -> String {
     fs::create_dir(&tree).unwrap();
     for file in 0..sizes.n_files {
         let name = Path::new(&tree).join(format!("f{file:03}"));
-        fs::write(name, noise(file, 4_000_000)).unwrap();
+        fs::write(name, noise(4_000_000, file)).unwrap();
     }
     tree
 }
@@ -108,7 +98,7 @@ fn what_has_room_with_the_cloud_alone_waits_for_the_cloud() {
     limit(&store, &SMALL);
     let tree = store.at("large");
     fs::create_dir(&tree).unwrap();
-    fs::write(Path::new(&tree).join("file"), noise(7, 50_000_000)).unwrap();
+    fs::write(Path::new(&tree).join("file"), noise(50_000_000, 7)).unwrap();
     store.run("import", &[&tree]).ok();
     let (cloud, elsewhere) = (store.at("cloud"), store.at("elsewhere"));
     fs::rename(&cloud, &elsewhere).unwrap();

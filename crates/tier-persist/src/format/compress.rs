@@ -98,24 +98,15 @@ fn all_bytes_are_as_frequent(sample: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tier_testkit::noise;
 
-    fn noise(len: usize) -> Vec<u8> {
-        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            u8::try_from(state >> 56).unwrap()
-        };
-        (0..len).map(|_| next()).collect()
-    }
+    use super::*;
 
     #[test]
     fn noise_is_stored_and_read_back() {
         let mut compressor = FrameCompressor::new(3).unwrap();
         for len in [SAMPLED_BYTES_MIN, 128 << 10, (128 << 10) + 1, (1 << 20) + 1536] {
-            let plain = noise(len);
+            let plain = noise(len, 1);
             assert!(compressor.is_incompressible(&plain), "{len}");
             let frame = compressor.frame(&plain).unwrap();
             // Raw blocks: the first bytes lie there as they are.
@@ -132,7 +123,7 @@ mod tests {
         let mut compressor = FrameCompressor::new(3).unwrap();
         let text: Vec<u8> = (0..40_000).flat_map(|n: u32| n.to_string().into_bytes()).collect();
         // Every byte is as frequent as any other, and yet it repeats.
-        let repeating = noise(SAMPLE_BYTES).repeat(64);
+        let repeating = noise(SAMPLE_BYTES, 1).repeat(64);
         for plain in [text, repeating] {
             let frame = compressor.frame(&plain).unwrap();
             assert!(frame.len() < plain.len() / 2);

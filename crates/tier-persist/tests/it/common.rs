@@ -14,6 +14,7 @@ use tier_persist::{
     FilesystemId, History, Keys, OpenSegment, PartBounds, PartsSoFar, PersistError, PersistOptions,
     PersistReport, PersistRequest, Persister, ScanMode, Watch, WriterToken,
 };
+pub(crate) use tier_testkit::noise;
 use tier_testkit::{FakeKvs, RecordingSink, VirtualClock};
 use tier_types::{
     Call, Change, ChunkRange, Epoch, ErrorKind, FileUpdate, Ino, LogReader, LogService,
@@ -311,16 +312,4 @@ pub(crate) fn dump(index: &Index) -> String {
     let mut out = Vec::new();
     index.dump(&mut out).unwrap();
     String::from_utf8(out).unwrap()
-}
-
-/// Bytes that do not compress, always the same.
-pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..len).map(|_| next()).collect()
 }

@@ -273,18 +273,6 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Bytes that no compression makes fewer.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    };
-    (0..len).map(|_| next()).collect()
-}
-
 /// Takes a snapshot that is persisted at once: held, it would keep what is removed.
 fn publish(fs: &Kvfs) -> Result<(), FsError> {
     let failed = |source| FsError::Recall { ino: Ino::ROOT, source };
@@ -300,9 +288,11 @@ fn run(world: &World, files: &BTreeMap<u8, Ino>, step: &Step) -> (bool, Result<(
     let of = |file: &u8| files.get(file).copied();
     let text = |file: &u8| name(&format!("f{file}"));
     match step {
-        Step::Write { file, offset, len } => {
-            (true, of(file).map_or(Ok(()), |ino| fs.write(ino, *offset, &noise(*offset, *len))))
-        }
+        Step::Write { file, offset, len } => (
+            true,
+            of(file)
+                .map_or(Ok(()), |ino| fs.write(ino, *offset, &tier_testkit::noise(*len, *offset))),
+        ),
         Step::Create { file } if files.contains_key(file) => (true, Ok(())),
         Step::Create { file } => {
             let node = node(FileKind::Regular);
