@@ -10,7 +10,7 @@
 //! counts for one cloud under one URL and for no other, and can be taken back. The stage that is
 //! shown depends therefore on the place that counts ([`SnapshotStatus::stage_in`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use tier_types::{ByteRange, CloudPlace, SnapshotId, Timestamp, XidRange};
 
@@ -223,6 +223,16 @@ impl SnapshotStatus {
     /// Whether all of it was read back from there and compared.
     pub fn is_verified_in(&self, place: &Place) -> bool {
         self.verified.contains(place)
+    }
+
+    /// The objects that were put into a place and compared there, as long as not all of them are
+    /// verified.
+    pub fn pushed_to(&self, place: &Place) -> HashSet<&str> {
+        let of_place = |(cloud, _): &&(CloudPlace, String)| match place {
+            Place::Cloud(place) => place == cloud,
+            Place::Local => false,
+        };
+        self.pushed.iter().filter(of_place).map(|(_, name)| name.as_str()).collect()
     }
 
     /// The checkpoint from which on one must be there that does without what is lost of it; `None`

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tier_types::Usage;
+use tier_types::{ErrorKind, Usage};
 
 use super::lane::LaneMemory;
 use super::space::SpaceMarks;
@@ -101,9 +101,12 @@ pub fn upload_is_due(inputs: &DueInputs, lane: &LaneMemory, is_pending: bool) ->
     is_pending && (lane.is_ready(inputs.now) || is_urgent(inputs, lane))
 }
 
-/// Whether operations wait for room, so that a lane that rests tries the cloud all the same.
+/// Whether operations wait for room, so that a lane that rests tries the cloud all the same. One
+/// that asked to be left alone is, and what an operator has to put right is not put right by it.
 fn is_urgent(inputs: &DueInputs, lane: &LaneMemory) -> bool {
+    let may_be_back = matches!(lane.last_failure, Some(ErrorKind::Away | ErrorKind::Failed));
     inputs.usage.space.n_waiting > 0
+        && may_be_back
         && !lane.is_busy
         && lane.since_begun(inputs.now) >= URGENT_INTERVAL
 }
@@ -257,7 +260,9 @@ mod tests {
 
     #[test]
     fn what_has_room_with_the_cloud_alone_is_tried_as_often_as_an_upload() {
-        let resting = LaneMemory { rests_until: Duration::from_secs(70), ..begun(10) };
+        let last_failure = Some(ErrorKind::Away);
+        let resting =
+            LaneMemory { rests_until: Duration::from_secs(70), last_failure, ..begun(10) };
         let due = |seconds, n_waiting, unpersisted| {
             let calm = inputs(seconds, 0, 0);
             let space = SpaceUsage { n_waiting, ..calm.usage.space };
@@ -271,7 +276,12 @@ mod tests {
 
     #[test]
     fn what_waits_for_a_cloud_is_tried_after_its_rest() {
-        let resting = LaneMemory { rests_until: Duration::from_secs(20), ..begun(10) };
+        let failed = |kind| LaneMemory {
+            rests_until: Duration::from_secs(20),
+            last_failure: Some(kind),
+            ..begun(10)
+        };
+        let resting = failed(ErrorKind::Away);
         let due = |seconds| upload_is_due(&inputs(seconds, 0, 0), &resting, true);
         assert!(!due(19) && due(20));
         assert!(!upload_is_due(&inputs(20, 0, 0), &resting, false));
@@ -282,5 +292,8 @@ mod tests {
         };
         assert!(!upload_is_due(&urgent(14), &resting, true));
         assert!(upload_is_due(&urgent(15), &resting, true));
+        for kind in [ErrorKind::Throttled { after: None }, ErrorKind::Denied, ErrorKind::Damaged] {
+            assert!(!upload_is_due(&urgent(19), &failed(kind), true), "{kind:?}");
+        }
     }
 }

@@ -26,6 +26,8 @@ pub struct LaneMemory {
     pub last_begun: Option<Duration>,
     /// Failures since it last succeeded.
     pub n_failures: u32,
+    /// What could be done about the last of them.
+    pub last_failure: Option<ErrorKind>,
     /// It is given nothing before.
     pub rests_until: Duration,
 }
@@ -52,14 +54,20 @@ impl LaneMemory {
 
     /// The task was done, or stopped on request.
     pub fn done(&mut self) {
-        *self = Self { is_busy: false, n_failures: 0, ..*self };
+        *self = Self { is_busy: false, n_failures: 0, last_failure: None, ..*self };
     }
 
     /// The task failed.
     pub fn failed(&mut self, now: Duration, failure: &Failure, retry_interval: Duration) {
         let n_failures = self.n_failures.saturating_add(1);
         let rest = rest_after(failure, n_failures, retry_interval);
-        *self = Self { is_busy: false, n_failures, rests_until: now + rest, ..*self };
+        *self = Self {
+            is_busy: false,
+            n_failures,
+            last_failure: Some(failure.kind),
+            rests_until: now + rest,
+            ..*self
+        };
     }
 }
 

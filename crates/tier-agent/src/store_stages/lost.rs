@@ -16,23 +16,19 @@
 //! when that checkpoint does, or a later one. If all of these have lost objects themselves, there
 //! must be another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::AtomicBool;
 
-use tier_index::{Extent, StoredData, TarballId};
+use tier_index::TarballId;
 use tier_log::{NetChanges, NetChangesOptions};
 use tier_persist::{
     Archive, PersistError, Persister, SnapshotSummary, StepKind, StoredObject, check_object,
-    tarball_of,
+    is_known_kind, tarball_of,
 };
 use tier_status::{Event, Place, StatusSink};
-use tier_types::{
-    Call, ChunkNo, ChunkPlace, ErrorKind, HasKind, Ino, MountedInstance, ObjectName, PortError,
-    SnapshotId,
-};
+use tier_types::{Call, ErrorKind, HasKind, Ino, ObjectName, PortError, SnapshotId, with_causes};
 
 use super::checkpoint;
-use super::cloud_writer::check_stop;
 use super::context::{SafeFall, StageContext, header_of};
 use super::persist::{Again, persist_again};
 use super::ports::StorePorts;
@@ -40,8 +36,8 @@ use crate::AgentError;
 use crate::archived_log::read_archived_log;
 use crate::stages::LostAndFound;
 
-/// Extents of an inode that the index is asked for at a time.
-const N_EXTENTS_MAX: usize = 256;
+/// What may keep a snapshot from being made up for, and pass, besides what may pass for any caller.
+const KEPT_FROM: [ErrorKind; 2] = [ErrorKind::Cancelled, ErrorKind::NoSpace];
 
 /// What is new of one snapshot.
 struct Lost {
@@ -53,39 +49,59 @@ struct Lost {
     found: Vec<StoredObject>,
 }
 
-/// Persists again what a snapshot has in objects that went bad before any cloud had them, and says
-/// with which snapshot that is complete; `None` if there is no such object, or if it is for an
-/// operator. What was safe once may be whole in a copy that is not asked here, and what the
-/// filesystem does not have can come from such a copy only. Tried once for each snapshot, unless
-/// what kept it from being done may pass.
-pub(super) fn make_up_for(
+/// What of a snapshot went bad before the place that makes it safe had it; `None` if that is
+/// nothing, or is for an operator: what was safe once may be whole in a copy that is not asked here.
+pub(super) fn rotted(
     context: &StageContext,
-    persister: &Persister,
     snapshot: SnapshotId,
     stop: &AtomicBool,
-) -> Result<Option<SnapshotId>, AgentError> {
+) -> Result<Option<Looked>, AgentError> {
     if context.made_up_for.lock().contains(&snapshot) {
         return Ok(None);
     }
     let Some(place) = unless_it_was_safe(context, snapshot)? else { return Ok(None) };
-    let all = look(context, &[snapshot], stop)?;
-    if all.is_empty() {
-        return Ok(None);
-    }
-    let is_all_resident = is_all_resident(context, &tarballs_of(&all), stop)?;
-    context.made_up_for.lock().insert(snapshot);
-    if !is_all_resident {
-        return Ok(None);
-    }
-    let made_up = persist_all(context, persister, &Looked { place, all }, stop);
-    let made_up = made_up.inspect_err(|error| {
-        let kind = error.kind();
-        if kind.may_pass() || matches!(kind, ErrorKind::Cancelled | ErrorKind::NoSpace) {
-            context.made_up_for.lock().remove(&snapshot);
+    let all = look(context, &[snapshot], Asked::NotPushedTo(&place), stop)?;
+    let index = context.ports.history.index();
+    for object in all.iter().flat_map(|lost| &lost.objects) {
+        // What a later version wrote may be worth more than can be told here; and what lay in a
+        // tarball that the index does not know is not known either.
+        let is_known = match tarball_of(&object.name) {
+            Some(tarball) => index.tarball_row(tarball)?.is_some(),
+            None => is_known_kind(&object.name),
+        };
+        if !is_known {
+            return Ok(None);
         }
-    })?;
-    if made_up.lost.is_empty() {
-        return Ok(None);
+    }
+    Ok(Some(Looked { place, all }).filter(|looked| !looked.all.is_empty()))
+}
+
+/// Persists that again, and says with which snapshot it is complete; `None` if the filesystem does
+/// not have all of it. Tried once for each snapshot, unless what kept it from being done may pass.
+pub(super) fn make_up_for(
+    context: &StageContext,
+    persister: &Persister,
+    snapshot: SnapshotId,
+    rotted: &Looked,
+    stop: &AtomicBool,
+) -> Result<Option<SnapshotId>, AgentError> {
+    let made_up = persist_all(context, persister, rotted, MayLose::Nothing, stop);
+    let is_over = made_up.as_ref().map_or_else(
+        |error| !error.kind().may_pass() && !KEPT_FROM.contains(&error.kind()),
+        |_| true,
+    );
+    if is_over {
+        context.made_up_for.lock().insert(snapshot);
+    }
+    match made_up {
+        Ok(_) => {}
+        // Of the filesystem's own damage an operator hears where that is persisted.
+        Err(error) if error.kind().is_of_object() => {
+            let error = with_causes(&error);
+            tracing::warn!(%snapshot, "what went bad of a snapshot is not made up for: {error}");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
     }
     let made_up_for_by = context.archive()?.snapshots().next_back().map(|last| last.snapshot);
     tracing::warn!(
@@ -114,68 +130,20 @@ fn unless_it_was_safe(
 }
 
 /// What is lost, and of what place that is taken back.
-struct Looked {
+pub(super) struct Looked {
     place: Place,
     all: Vec<Lost>,
 }
 
+/// Whether data may become lost for which neither a copy of the archive nor the filesystem is left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum MayLose {
+    Nothing,
+    Anything,
+}
+
 fn tarballs_of(all: &[Lost]) -> BTreeSet<TarballId> {
     all.iter().flat_map(|lost| &lost.objects).filter_map(|o| tarball_of(&o.name)).collect()
-}
-
-/// Whether the filesystem has all data that the index knows to lie in some tarballs, in just these
-/// versions: then nothing can be lost by doing without them.
-fn is_all_resident(
-    context: &StageContext,
-    tarballs: &BTreeSet<TarballId>,
-    stop: &AtomicBool,
-) -> Result<bool, AgentError> {
-    let (index, instance) = (context.ports.history.index(), context.ports.instance.as_ref());
-    for tarball in tarballs {
-        // What lay in one that the index does not know is not known either.
-        if index.tarball_row(*tarball)?.is_none() {
-            return Ok(false);
-        }
-    }
-    for ino in index.inodes_in(tarballs)? {
-        let mut from = ChunkNo::new(0);
-        loop {
-            check_stop(stop)?;
-            let page = index.extents(ino, from, N_EXTENTS_MAX)?;
-            let Some(last) = page.last() else { break };
-            for extent in &page {
-                let lies_there = |data: StoredData| tarballs.contains(&data.location.tarball);
-                if extent.data().is_some_and(lies_there) && !is_resident(instance, ino, extent)? {
-                    return Ok(false);
-                }
-            }
-            from = last.chunks.end();
-        }
-    }
-    Ok(true)
-}
-
-/// Whether all chunks of an extent are in the filesystem in its version, or of none any more.
-fn is_resident(
-    instance: &dyn MountedInstance,
-    ino: Ino,
-    extent: &Extent,
-) -> Result<bool, PortError> {
-    let mut at = extent.chunks.start();
-    while at < extent.chunks.end() {
-        let place = ChunkPlace { ino, chunk: at };
-        let answer = instance.resident_extents(&[place], 1).pop();
-        let unanswered = || PortError::new(ErrorKind::Failed, "a filesystem gave no answer");
-        let found = answer.ok_or_else(unanswered)??;
-        match found.first() {
-            Some(run) if run.chunks.contains(at) && run.data_xid >= extent.data_xid => {
-                at = run.chunks.end();
-            }
-            // Cold, or a hole by now: which of them it is need not be known.
-            Some(_) | None => return Ok(false),
-        }
-    }
-    Ok(true)
 }
 
 /// Persists again what these snapshots have in objects that no copy has whole, and takes in again
@@ -193,11 +161,11 @@ pub(super) fn persist_lost(
                    cloud_id in tier.toml to what its object tier-cloud says";
     let unknown = || PortError::new(ErrorKind::Denied, unknown);
     let place = context.safe_place().ok_or_else(unknown)?;
-    let all = look(context, snapshots, stop)?;
+    let all = look(context, snapshots, Asked::All, stop)?;
     if all.is_empty() {
         return Ok(LostAndFound::default());
     }
-    persist_all(context, persister, &Looked { place, all }, stop)
+    persist_all(context, persister, &Looked { place, all }, MayLose::Anything, stop)
 }
 
 /// The same when it is known what is new.
@@ -205,6 +173,7 @@ fn persist_all(
     context: &StageContext,
     persister: &Persister,
     Looked { place, all }: &Looked,
+    may_lose: MayLose,
     stop: &AtomicBool,
 ) -> Result<LostAndFound, AgentError> {
     for Lost { summary, objects, found } in all {
@@ -216,7 +185,14 @@ fn persist_all(
     let tarballs = tarballs_of(all);
     let inodes = what_lay_in(context, all, &tarballs)?;
     let index = context.ports.history.index();
-    let forget = || Ok(index.writer().lose(&tarballs)?);
+    let forget = || {
+        if may_lose == MayLose::Nothing
+            && let Some(ino) = index.inodes_in(&tarballs)?.first()
+        {
+            return Err(not_resident(*ino));
+        }
+        Ok(index.writer().lose(&tarballs)?)
+    };
     let again = Again { inodes, before_checkpoint: &forget };
     let checkpoint = persist_again(context, persister, &again, stop)?;
     let is_behind = |lost: &Lost| lost.summary.snapshot < checkpoint;
@@ -229,6 +205,15 @@ fn persist_all(
     // One that only lacked its checkpoint has lost no less than before.
     let has_lost = |lost: &Lost| !lost.objects.is_empty() || lost.found.is_empty();
     Ok(LostAndFound { lost: of(&has_lost), found: of(&|lost| !lost.found.is_empty()) })
+}
+
+/// What was persisted again has another place by now, so that what has none is nowhere else.
+fn not_resident(ino: Ino) -> AgentError {
+    let problem = format!(
+        "inode {ino} has data in a tarball that no copy has whole, and the filesystem does not have \
+         it any more: look for another copy, or run tier repair"
+    );
+    PortError::new(ErrorKind::Damaged, problem).into()
 }
 
 /// The inodes that are to be persisted again. What a copy has again is taken into the index first.
@@ -304,10 +289,19 @@ fn record(context: &StageContext, all: &[Lost], checkpoint: SnapshotId) -> Resul
     Ok(())
 }
 
+/// Which objects are looked at.
+#[derive(Clone, Copy)]
+enum Asked<'a> {
+    All,
+    /// Those that are not known to be there.
+    NotPushedTo(&'a Place),
+}
+
 /// What is new of these snapshots, each of which has something.
 fn look(
     context: &StageContext,
     snapshots: &[SnapshotId],
+    asked: Asked<'_>,
     stop: &AtomicBool,
 ) -> Result<Vec<Lost>, AgentError> {
     let archive = context.archive()?;
@@ -316,8 +310,16 @@ fn look(
         let missing = || PersistError::Missing(format!("snapshot {snapshot}"));
         let summary = archive.snapshot(*snapshot).ok_or_else(missing)?;
         let known = context.lost_objects(summary)?;
+        let status = context.status(summary)?;
+        let pushed = match (asked, &status) {
+            (Asked::NotPushedTo(place), Some(status)) => status.pushed_to(place),
+            (Asked::All, _) | (_, None) => HashSet::new(),
+        };
         let (mut objects, mut found) = (Vec::new(), Vec::new());
         for object in archive.own_objects(context.ports.history.index(), summary.snapshot)? {
+            if pushed.contains(object.name.as_str()) {
+                continue;
+            }
             let is_known = known.contains_key(object.name.as_str());
             match is_anywhere(context, &object, stop)? {
                 false if !is_known => objects.push(object),

@@ -71,6 +71,23 @@ impl StoreStages {
     }
 }
 
+impl StoreStages {
+    /// Persists again what went bad of a snapshot before it was uploaded.
+    fn make_up_for(
+        &self,
+        snapshot: SnapshotId,
+        stop: &AtomicBool,
+    ) -> Result<Option<SnapshotId>, AgentError> {
+        let rotted = {
+            let _apart = self.archive.read();
+            lost::rotted(&self.context, snapshot, stop)?
+        };
+        let Some(rotted) = rotted else { return Ok(None) };
+        let _alone = self.archive.write();
+        lost::make_up_for(&self.context, &self.persister, snapshot, &rotted, stop)
+    }
+}
+
 impl Stages for StoreStages {
     fn state(&self) -> Result<AgentState, AgentError> {
         let archive = self.context.archive()?;
@@ -116,10 +133,7 @@ impl Stages for StoreStages {
         };
         match upload() {
             Err(error) if error.kind().is_of_object() => {
-                let made_up_for_by = {
-                    let _alone = self.archive.write();
-                    lost::make_up_for(&self.context, &self.persister, snapshot, stop)?
-                };
+                let made_up_for_by = self.make_up_for(snapshot, stop)?;
                 if made_up_for_by.is_none() {
                     return Err(error);
                 }

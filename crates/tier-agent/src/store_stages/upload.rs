@@ -272,10 +272,12 @@ impl<'a> CloudUpload<'a> {
 
     /// Objects that were put and compared before.
     fn pushed(&self, summary: &SnapshotSummary) -> Result<HashSet<String>, AgentError> {
+        let Some(place) = self.writer.place.clone().map(Place::Cloud) else {
+            return Ok(HashSet::new());
+        };
         let status = self.writer.context.status(summary)?;
-        let pushed = status.into_iter().flat_map(|status| status.pushed);
-        let here = pushed.filter(|(cloud, _)| Some(cloud) == self.writer.place.as_ref());
-        Ok(here.map(|(_, name)| name).collect())
+        let pushed = status.as_ref().map(|status| status.pushed_to(&place)).unwrap_or_default();
+        Ok(pushed.into_iter().map(str::to_owned).collect())
     }
 
     /// Removes what attempts at a snapshot put before they failed. Their objects have names that

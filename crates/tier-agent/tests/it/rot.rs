@@ -59,6 +59,28 @@ fn what_rots_before_it_is_uploaded_is_persisted_again() {
     }
 }
 
+/// What was deleted, cut or punched since is missed by nobody.
+#[test]
+fn what_rots_and_is_not_wanted_any_more_holds_up_nothing() {
+    let harness = with_local_snapshots();
+    let fs = harness.fs();
+    fs.unlink(Ino::ROOT, &file_name("second")).unwrap();
+    let third = fs.lookup(Ino::ROOT, &file_name("third")).unwrap().ino;
+    fs.truncate(third, 100).unwrap();
+    for path in harness.local_tarballs().iter().filter(|path| !harness.is_in_cloud(path)) {
+        fs::remove_file(path).unwrap();
+    }
+    harness.cloud.break_at(u64::MAX / 2, Fault::Error);
+    let report = harness.perform(Task::Upload).unwrap();
+    assert!(!report.uploaded.is_empty(), "{report:?}");
+    harness.perform(Task::Snapshot).unwrap();
+    let expected = tree(harness.fs());
+    assert_eq!(harness.by_checkpoint(), expected);
+    harness.perform(Task::Evict(SpaceGoal::Everything)).unwrap();
+    assert_eq!(tree(harness.fs()), expected);
+    harness.check_filesystem();
+}
+
 /// What a snapshot that was safe has lost in every copy may be looked for elsewhere first.
 #[test]
 fn what_was_safe_is_given_up_by_an_operator_only() {

@@ -36,6 +36,11 @@ pub fn tarball_of(name: &ObjectName) -> Option<TarballId> {
     }
 }
 
+/// Whether this is the name of an object as this version writes them.
+pub fn is_known_kind(name: &ObjectName) -> bool {
+    names::parse(name).is_some()
+}
+
 /// Shows all objects of data of a filesystem that a store has, of whichever step, in the order of
 /// their steps.
 pub fn each_data_object(
