@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
+use tier_persist::PersistError;
 use tier_types::{ErrorKind, HasKind, MountedInstance, with_causes};
 
 use crate::agent::Answer;
@@ -74,6 +75,10 @@ fn advice(error: &AgentError, kind: ErrorKind) -> &'static str {
              it, and go on with the other, or take over here (tier takeover)"
         }
         (AgentError::Panicked { .. }, _) => "a bug: it is tried again; please report it",
+        // It is not the archive that is damaged; the rest is in the error itself.
+        (AgentError::Persist(PersistError::TooMuchUnread { .. }), _) => {
+            "it is tried again by itself, and not uploaded before it succeeds"
+        }
         (_, ErrorKind::NoSpace) => {
             "the disk is full: it is tried again as room appears; give the store a cloud, raise \
              space.capacity_bytes, or make room on its disk"

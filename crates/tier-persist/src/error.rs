@@ -98,6 +98,9 @@ pub enum PersistError {
     TooMuchUnread {
         /// Those that cannot be read.
         n_unread: u64,
+        /// Those of them of which something is damaged or missing. The others may be read another
+        /// time.
+        n_damaged: u64,
         /// All that were to be persisted.
         n_inodes: u64,
     },
@@ -118,10 +121,11 @@ impl PersistError {
 impl HasKind for PersistError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Damaged { .. }
-            | Self::BrokenChain { .. }
-            | Self::Lost(_)
-            | Self::TooMuchUnread { .. } => ErrorKind::Damaged,
+            Self::Damaged { .. } | Self::BrokenChain { .. } | Self::Lost(_) => ErrorKind::Damaged,
+            Self::TooMuchUnread { n_unread, n_damaged, .. } => {
+                let is_damage = *n_damaged > n_unread / 2;
+                if is_damage { ErrorKind::Damaged } else { ErrorKind::Failed }
+            }
             Self::Missing(_) => ErrorKind::Missing,
             Self::Claimed { .. } => ErrorKind::Conflict,
             Self::WrongKey { .. } => ErrorKind::WrongKey,

@@ -49,6 +49,8 @@ pub(super) struct StageContext {
     pub(super) told_spare: Mutex<Option<(Epoch, SnapshotId)>>,
     /// Snapshots of which something was persisted again without being asked for.
     pub(super) made_up_for: Mutex<BTreeSet<SnapshotId>>,
+    /// The last snapshot was refused for what it could not read: the next one may be as well.
+    pub(super) is_refused: AtomicBool,
     /// How the last upload failed, if it did.
     cloud_failed: Mutex<Option<CloudFailure>>,
 }
@@ -111,6 +113,7 @@ impl StageContext {
             safe_falls: AtomicUsize::new(0),
             told_spare: Mutex::default(),
             made_up_for: Mutex::default(),
+            is_refused: AtomicBool::default(),
             cloud_failed: Mutex::default(),
         }
     }
@@ -123,9 +126,12 @@ impl StageContext {
         *self.cloud_failed.lock() = failed;
     }
 
-    /// Whether an upload is worth trying beside persisting.
-    pub(super) fn may_reach_cloud(&self) -> bool {
-        self.cloud_failed.lock().as_ref().is_none_or(|failed| failed.at.elapsed() >= CLOUD_REST)
+    /// Whether an upload is worth trying beside persisting: the cloud may take it, and what goes
+    /// up is likely to be of use.
+    pub(super) fn may_upload_early(&self) -> bool {
+        let is_over = |failed: &CloudFailure| failed.at.elapsed() >= CLOUD_REST;
+        !self.is_refused.load(Ordering::Relaxed)
+            && self.cloud_failed.lock().as_ref().is_none_or(is_over)
     }
 
     /// An error of persisting. What finds no room while the cloud takes nothing waits for that:

@@ -8,7 +8,8 @@
 //! evicted that lies in it. It is removed when a later attempt has come through.
 //!
 //! This is worth having and never needed. The first failure ends it for the attempt, whose snapshot
-//! is uploaded later as ever; and while the cloud is known to fail, none begins.
+//! is uploaded later as ever; and while the cloud is known to fail, none begins, nor behind a snapshot
+//! that was refused for what it could not read, as the next one may be.
 
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -33,7 +34,7 @@ pub(super) fn beside<T>(
     work: impl FnOnce(OnSealed<'_>) -> Result<T, AgentError>,
 ) -> Result<T, AgentError> {
     let writer = CloudWriter::new(context, stop).filter(|writer| writer.place.is_some());
-    let Some(writer) = writer.filter(|_| context.may_reach_cloud()) else {
+    let Some(writer) = writer.filter(|_| context.may_upload_early()) else {
         return work(&|_| {});
     };
     let (sealed, objects) = unbounded::<Copying<'_>>();

@@ -10,7 +10,7 @@
 //! be failing because it is full.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tier_log::{NetChangesOptions, check_segment};
@@ -254,6 +254,14 @@ impl Attempt<'_> {
         let input = Input { mounted: mounted.as_ref(), part, failed };
         let report = self.write(header, input, &status);
         let report = report.map_err(|error| self.context.or_awaits_cloud(error));
+        match &report {
+            Ok(_) => self.context.is_refused.store(false, Ordering::Relaxed),
+            Err(AgentError::Persist(PersistError::TooMuchUnread { .. })) => {
+                self.context.is_refused.store(true, Ordering::Relaxed);
+            }
+            // That says nothing of what can be read.
+            Err(_) => {}
+        }
         match &report {
             Ok(PersistReport {
                 n_inodes,

@@ -13,6 +13,8 @@
 //! a way of its own: new content is a change and is persisted as such, and a repair that puts a
 //! detour in their place needs an archive that has them already.
 
+use std::collections::BTreeSet;
+
 use tier_index::{Index, IndexError};
 use tier_types::{ByteRange, ChunkRange, Ino};
 
@@ -27,9 +29,8 @@ const N_KEPT: usize = 1000;
 pub(crate) struct UnreadRuns {
     kept: Vec<UnreadRun>,
     others: LostRanges,
-    /// Inodes that have such runs; those of one come one after the other.
-    n_inodes: u64,
-    last: Option<Ino>,
+    /// All inodes that have such runs.
+    inodes: BTreeSet<Ino>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +53,7 @@ impl UnreadRuns {
     /// Adds a run, and says whether it is one of those that are to be told one by one.
     pub(crate) fn add(&mut self, lost: &LostRun) -> bool {
         let LostRun { ino, run, bytes, .. } = lost;
-        self.n_inodes += u64::from(self.last.replace(*ino) != Some(*ino));
+        self.inodes.insert(*ino);
         let is_kept = self.kept.len() < N_KEPT;
         if is_kept {
             self.kept.push(UnreadRun { ino: *ino, chunks: run.chunks, bytes: *bytes });
@@ -62,9 +63,9 @@ impl UnreadRuns {
         is_kept
     }
 
-    /// How many inodes have such runs.
-    pub(crate) fn n_inodes(&self) -> u64 {
-        self.n_inodes
+    /// The inodes that have such runs.
+    pub(crate) fn inodes(&self) -> &BTreeSet<Ino> {
+        &self.inodes
     }
 
     /// Asks an index that has all of the snapshot.

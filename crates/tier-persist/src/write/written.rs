@@ -47,15 +47,19 @@ impl Written {
     /// takes most of a filesystem for lost is worth less than none. Inodes that failed before do
     /// not count: what was refused for them once would be refused for ever.
     pub(super) fn check_share(&self, about: &ShareOf<'_>) -> Result<(), PersistError> {
-        let is_new = |ino: &&Ino| !about.failed_before.contains(*ino);
-        let n_failed = to_u64(self.report.failed.iter().filter(is_new).count());
-        let n_unread = n_failed + self.unread.n_inodes();
-        let n_inodes = (self.report.n_inodes + n_failed).max(about.n_looked_at);
+        let PersistReport { n_inodes, failed, unreadable, .. } = &self.report;
+        let n_new = |inodes: BTreeSet<&Ino>| {
+            to_u64(inodes.iter().filter(|ino| !about.failed_before.contains(ino)).count())
+        };
+        let in_part = self.unread.inodes();
+        let n_unread = n_new(in_part.iter().chain(failed).collect());
+        let n_inodes = (n_inodes + to_u64(failed.len())).max(about.n_looked_at);
         let n_max = n_inodes.saturating_mul(u64::from(about.unread_percent_max)) / 100;
         if n_unread < N_UNREAD_SINGLE || n_unread <= n_max {
             return Ok(());
         }
-        Err(PersistError::TooMuchUnread { n_unread, n_inodes })
+        let n_damaged = n_new(in_part.iter().chain(unreadable).collect());
+        Err(PersistError::TooMuchUnread { n_unread, n_damaged, n_inodes })
     }
 }
 

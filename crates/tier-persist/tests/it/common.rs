@@ -37,7 +37,7 @@ pub(crate) struct Fixture {
     /// The first transaction that is in no snapshot.
     first: Xid,
     /// Inodes that the last snapshot could not read in full.
-    failed: Vec<Ino>,
+    pub(crate) failed: Vec<Ino>,
 }
 
 /// The way back for evicted data.

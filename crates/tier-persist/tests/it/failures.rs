@@ -2,10 +2,12 @@
 //! is restored in between has an error there, never the bytes of an earlier version.
 
 use tier_index::ExtentContent;
-use tier_persist::{Archive, Keys, LostRange, PersistOptions, PersistReport, ScanMode};
+use tier_persist::{
+    Archive, Keys, LostRange, PersistError, PersistOptions, PersistReport, ScanMode,
+};
 use tier_status::Event;
 use tier_testkit::{FakeKvs, OneByOne};
-use tier_types::{ByteRange, ChunkNo, ChunkRange, ErrorKind, HasKind, Persisted, to_u64};
+use tier_types::{ByteRange, ChunkNo, ChunkRange, ErrorKind, HasKind, Ino, Persisted, to_u64};
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, noise};
 use crate::faulty::Faults;
@@ -93,7 +95,7 @@ fn many_inodes_that_fail_are_not_many_bad_inodes() {
             let what = format!("{n_bad} of {n_files}, {kind:?}");
             assert_eq!(persisted.is_ok(), is_persisted, "{what}: {persisted:?}");
             if let Err(error) = persisted {
-                assert_eq!(error.kind(), ErrorKind::Damaged, "{what}");
+                assert_eq!(error.kind(), kind, "{what}");
                 assert_eq!(fixture.n_snapshots(), 0, "{what}: nothing is committed");
                 assert_eq!(fixture.tarballs(), [], "{what}: and its room is given back");
             }
@@ -112,6 +114,23 @@ fn many_inodes_that_fail_are_not_many_bad_inodes() {
             }
         }
     }
+}
+
+/// Of what a repair persists again as much may be damaged in the filesystem, by the same disk.
+#[test]
+fn what_is_persisted_again_and_damaged_is_not_refused() {
+    let name = |number: usize| format!("f{number}");
+    let with_file = |kvs: FakeKvs, number| kvs.file(&name(number), &[7; 600]);
+    let mut fixture = fixture((0..1300).fold(FakeKvs::new(CHUNK), with_file));
+    let bad: Vec<_> = (0..1100).map(|number| fixture.kvs.ino(&name(number))).collect();
+    let both = |faults: Faults, ino: &Ino| faults.chunk(*ino, 0).chunk(*ino, 1);
+    let faults = bad.iter().fold(Faults::of(ErrorKind::Damaged), both);
+    let error = fixture.persist_with(&faults).unwrap_err();
+    assert!(matches!(error, PersistError::TooMuchUnread { n_unread: 1100, n_damaged: 1100, .. }));
+    fixture.change(|kvs| kvs.file("meanwhile", b"meanwhile"));
+    fixture.failed = bad;
+    let report = fixture.persist_with(&faults).unwrap();
+    assert_eq!((report.failed, report.lost.n_bytes()), (vec![], 1100 * 600));
 }
 
 /// Each read may take as long as a disk takes to give up.
