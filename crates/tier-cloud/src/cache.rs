@@ -10,10 +10,10 @@
 //! A drop unlinks a file. A reader that has it open reads on; one that opens it later finds it
 //! missing and goes to the other store. So no drop waits for a reader, and no reader for a drop.
 //!
-//! The disk below is this machine's own. What it cannot read of an object is as bad as what it reads
-//! wrongly, and stays so: the object is damaged, and whoever asks goes on to another copy of it, or
-//! writes it again. Of a directory elsewhere, which may be whole the next time, the same error says
-//! nothing of an object.
+//! The disk below is this machine's own. What it cannot read of an object is as bad as what it
+//! reads wrongly, and stays so: the object is damaged, and the caller goes on to another copy of
+//! it, or writes it again. Of a directory elsewhere, which may be whole the next time, the same
+//! error says nothing of an object.
 
 use std::collections::BTreeMap;
 use std::error::Error;

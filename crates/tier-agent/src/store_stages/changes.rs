@@ -179,7 +179,7 @@ impl LiveInodes<'_> {
     }
 
     fn next_page(&mut self) -> Result<Vec<LiveInode>, PortError> {
-        // Of many inodes few may have changed, and whoever takes those looks at the flag for them.
+        // Of many inodes few may have changed, and the planner looks at the flag for those alone.
         check_stop(self.stop)?;
         let inodes = self.reader.inodes_after(self.last, N_INODES_READ)?;
         let ascend = |inodes: &[Ino]| inodes.is_sorted_by(|a, b| a < b);

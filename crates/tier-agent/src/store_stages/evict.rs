@@ -52,10 +52,7 @@ pub(super) fn evict(
     spare::tell(context)?;
     let dropped = context.ports.local.drop_spare(goal.dropped_bytes_min());
     // File data can go all the same.
-    let Dropped { n_objects, bytes } = dropped.unwrap_or_else(|error| {
-        tracing::warn!("local copies cannot be dropped: {}", with_causes(&error));
-        Dropped::default()
-    });
+    let Dropped { n_objects, bytes } = *dropped.as_ref().unwrap_or(&Dropped::default());
     if n_objects > 0 {
         tracing::info!(n_objects, bytes, "local copies of the cloud's objects dropped");
     }
@@ -64,6 +61,13 @@ pub(super) fn evict(
         Some(rest) => pass(context, evicter, rest, resident_bytes, stop)?,
         None => EvictReport::default(),
     };
+    if let Err(error) = dropped {
+        tracing::warn!("local copies cannot be dropped: {}", with_causes(&error));
+        // What makes no room at all must not pass for a store that has nothing to give.
+        if passed.bytes == 0 {
+            return Err(error.into());
+        }
+    }
     Ok(EvictReport { n_dropped: n_objects, dropped_bytes: bytes, ..passed })
 }
 

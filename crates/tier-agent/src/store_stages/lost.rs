@@ -50,7 +50,8 @@ struct Lost {
 }
 
 /// What of a snapshot went bad before the place that makes it safe had it; `None` if that is
-/// nothing, or is for an operator: what was safe once may be whole in a copy that is not asked here.
+/// nothing, or is for an operator: what was safe once may be whole in a copy that is not asked
+/// here.
 pub(super) fn rotted(
     context: &StageContext,
     snapshot: SnapshotId,

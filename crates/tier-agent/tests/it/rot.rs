@@ -59,7 +59,7 @@ fn what_rots_before_it_is_uploaded_is_persisted_again() {
     }
 }
 
-/// What was deleted, cut or punched since is missed by nobody.
+/// What was deleted or cut since is not missed.
 #[test]
 fn what_rots_and_is_not_wanted_any_more_holds_up_nothing() {
     let harness = with_local_snapshots();

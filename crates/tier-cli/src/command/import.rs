@@ -11,13 +11,13 @@ use kvfs::ops::NewNode;
 use kvfs::{FsError, Kvfs};
 use tier_agent::Scheduler;
 use tier_agent::decide::Schedule;
-use tier_types::{FileKind, FileName, Ino, MountedInstance};
+use tier_types::{FileAttr, FileKind, FileName, Ino, MountedInstance};
 
 use crate::args::{ImportArgs, Jobs};
 use crate::console::output;
 use crate::context::Context;
 use crate::open_store::OpenStore;
-use crate::transfer::{self, Copied, ImportOptions, walk};
+use crate::transfer::{self, Copied, ImportOptions, InRoom, walk};
 
 pub(super) fn run(context: &Context, args: &ImportArgs) -> Result<()> {
     let store = context.open_to_archive(&args.store)?;
@@ -57,18 +57,28 @@ pub(super) fn import_tree(
             mount.forget_attributes(ino);
         }
     };
+    let stop = context.console.stop()?;
+    let maker = RoomMaker { context, store, scheduler: OnceLock::new() };
+    let on_full = || maker.start();
+    let room = InRoom::new(&store.fs, &on_full);
     // The target is made before the walk, so that a name that is no directory fails before any
     // copy.
-    let into = make_path(&store.fs, source.into, &entry_changed)?;
-    let stop = context.console.stop()?;
+    let make = |dir: Ino, name: &FileName| {
+        let made =
+            room.run(&|| stop.check(), || store.fs.create_node(dir, name, &new_directory()))?;
+        // Only a directory that was made here is told: the kernel may remember that the name is
+        // missing.
+        entry_changed(dir, name);
+        Ok(made)
+    };
+    let into = make_path(&store.fs, source.into, &make)?;
     let bar = context.console.progress("importing");
     let progress = |copied: &Copied| {
         bar.files_and_bytes(copied.n_inodes, copied.bytes);
         stop.check()
     };
-    let room = RoomMaker { context, store, scheduler: OnceLock::new() };
     let options = ImportOptions {
-        on_full: &|| room.start(),
+        room: &room,
         n_threads: jobs.n_threads(),
         is_wanted: source.is_wanted,
         progress: &progress,
@@ -115,17 +125,15 @@ impl RoomMaker<'_> {
 }
 
 /// The directory at a path, made with those above it where they are missing.
-fn make_path(fs: &Kvfs, path: &OsStr, made: &dyn Fn(Ino, &FileName)) -> Result<Ino> {
+fn make_path(
+    fs: &Kvfs,
+    path: &OsStr,
+    make: &dyn Fn(Ino, &FileName) -> Result<FileAttr>,
+) -> Result<Ino> {
     let mut dir = Ino::ROOT;
     for name in walk::parts(path.as_bytes())? {
         let attr = match fs.lookup(dir, &name) {
-            Err(FsError::NotFound) => {
-                let attr = fs.create_node(dir, &name, &new_directory())?;
-                // Only a directory that was made here is told: the kernel may remember that the
-                // name is missing.
-                made(dir, &name);
-                attr
-            }
+            Err(FsError::NotFound) => make(dir, &name)?,
             other => other?,
         };
         if !matches!(attr.kind, FileKind::Directory) {

@@ -7,6 +7,7 @@
 mod copied;
 mod export;
 mod import;
+mod in_room;
 pub(crate) mod readable;
 pub(crate) mod walk;
 mod worker_pool;
@@ -15,3 +16,4 @@ pub(crate) mod xattrs;
 pub(crate) use self::copied::Copied;
 pub(crate) use self::export::{ExportOptions, export, is_root};
 pub(crate) use self::import::{ImportOptions, import};
+pub(crate) use self::in_room::InRoom;

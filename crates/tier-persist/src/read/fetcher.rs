@@ -54,7 +54,7 @@ pub struct Fetcher {
     stores: Vec<Arc<dyn ObjectStore>>,
     frames: Mutex<Cache<FrameId, CachedFrame>>,
     tarballs: Mutex<Cache<TarballKey, OpenTarball>>,
-    ahead: Mutex<AheadFrames<FrameId, CachedFrame>>,
+    ahead: Mutex<AheadFrames<FrameId, StoredFrame>>,
 }
 
 impl std::fmt::Debug for Fetcher {
@@ -76,7 +76,7 @@ impl FrameId {
         Self { tarball, frame }
     }
 
-    /// The one that lies `n` behind it in its tarball, if there are as many.
+    /// The one that lies `n` behind it in its tarball, which need not have as many.
     #[must_use]
     pub fn behind(self, n: u32) -> Self {
         Self { frame: self.frame.saturating_add(n), ..self }
@@ -94,6 +94,13 @@ struct TarballKey {
     /// Which index described it: another may have taken its location, with a row that was repaired.
     generation: u64,
     tarball: TarballId,
+}
+
+/// A frame as it is stored.
+struct StoredFrame {
+    compressed: Vec<u8>,
+    /// The number of the store from which it was read.
+    store: usize,
 }
 
 /// A frame, or the start of one with what the rest can be made from.
@@ -161,6 +168,11 @@ impl Fetcher {
     ) -> Result<RecalledExtent, PersistError> {
         let started = Instant::now();
         let Located { extent, location } = located;
+        // Frames hold any file's bytes: those of another one must never be served as this one's.
+        assert!(
+            (extent.ino, extent.data_xid) == (request.ino, request.data_xid),
+            "what was located is what is asked for"
+        );
         let chunk_bytes = self.index.chunk_bytes();
         // All of the extent is fetched, not only what was asked for: it lies in one frame, and a
         // reader that wants its first chunk mostly wants the others.
@@ -201,8 +213,9 @@ impl Fetcher {
         if !self.ahead.lock().begin(id, bytes, Instant::now()) {
             return Ok(false);
         }
-        match self.read_frame(&tarball, id.frame, 0) {
-            Ok(frame) => {
+        match self.first_copy(&tarball, id.frame, Ok) {
+            Ok((compressed, store)) => {
+                let frame = StoredFrame { compressed, store };
                 self.ahead.lock().fill(&id, frame, Instant::now());
                 Ok(true)
             }
@@ -246,43 +259,53 @@ impl Fetcher {
             return Ok(Arc::clone(frame));
         }
         let tarball = self.tarball(id.tarball)?;
-        let known = known.or_else(|| self.ahead.lock().remove(&id).map(Arc::new));
-        let frame = Arc::new(match known.as_deref() {
-            Some(CachedFrame { compressed: Some(compressed), store, plain }) => {
-                // Of what was read ahead the start is enough. Where that was not, what lies behind
-                // it will be wanted again.
-                let end = if plain.is_empty() { end } else { usize::MAX };
-                let plain = tarball.decompress(id.frame, compressed, end)?;
-                let is_whole = plain.len() == tarball.frame(id.frame)?.decompressed_bytes();
-                let compressed = (!is_whole).then(|| compressed.clone());
-                CachedFrame { plain, compressed, store: *store }
+        let start =
+            known.as_deref().and_then(|known| Some((known.compressed.as_ref()?, known.store)));
+        let frame = Arc::new(match start {
+            // Where the start was not enough, what lies behind it will be wanted again.
+            Some((compressed, store)) => {
+                let plain = tarball.decompress(id.frame, compressed, usize::MAX)?;
+                CachedFrame { plain, compressed: None, store }
             }
-            Some(_) | None => self.read_frame(&tarball, id.frame, end)?,
+            None => self.new_frame(&tarball, id, end)?,
         });
         self.frames.lock().insert(id, &frame, frame.cost());
         Ok(frame)
     }
 
-    /// Reads a frame from the first store that has it undamaged.
-    fn read_frame(
+    /// The start of a frame that was read ahead, or is read now.
+    fn new_frame(
+        &self,
+        tarball: &OpenTarball,
+        id: FrameId,
+        end: usize,
+    ) -> Result<CachedFrame, PersistError> {
+        let ahead = self.ahead.lock().remove(&id);
+        let ((plain, compressed), store) = match ahead {
+            Some(StoredFrame { compressed, store }) => {
+                ((tarball.decompress(id.frame, &compressed, end)?, compressed), store)
+            }
+            None => self.first_copy(tarball, id.frame, |compressed| {
+                Ok((tarball.decompress(id.frame, &compressed, end)?, compressed))
+            })?,
+        };
+        // If all of it was decompressed its compressed form is of no more use.
+        let is_whole = plain.len() == tarball.frame(id.frame)?.decompressed_bytes();
+        Ok(CachedFrame { plain, compressed: (!is_whole).then_some(compressed), store })
+    }
+
+    /// Reads a stored frame from the first store that has it undamaged, of which `open` is the last
+    /// judge, and says which store that was.
+    fn first_copy<T>(
         &self,
         tarball: &OpenTarball,
         number: u32,
-        end: usize,
-    ) -> Result<CachedFrame, PersistError> {
+        open: impl Fn(Vec<u8>) -> Result<T, PersistError>,
+    ) -> Result<(T, usize), PersistError> {
         let mut first_error = None;
         for (store, objects) in self.stores.iter().enumerate() {
-            let read = tarball.read(objects.as_ref(), number).and_then(|compressed| {
-                let plain = tarball.decompress(number, &compressed, end)?;
-                Ok((plain, compressed))
-            });
-            match read {
-                Ok((plain, compressed)) => {
-                    // If all of it was decompressed its compressed form is of no more use.
-                    let whole = plain.len() == tarball.frame(number)?.decompressed_bytes();
-                    let compressed = (!whole).then_some(compressed);
-                    return Ok(CachedFrame { plain, compressed, store });
-                }
+            match tarball.read(objects.as_ref(), number).and_then(&open) {
+                Ok(opened) => return Ok((opened, store)),
                 // Another copy may be better, whatever is wrong with this one. A damaged copy says
                 // more than one that was never there.
                 Err(error) => {

@@ -41,8 +41,7 @@ mod walk;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Once;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -52,6 +51,7 @@ use tier_types::{FileName, Ino};
 
 use self::links::HostLinks;
 use super::copied::{COPY_BYTES, Copied};
+use super::in_room::InRoom;
 use super::worker_pool;
 
 /// Files of one directory that a worker copies together.
@@ -63,8 +63,8 @@ pub(crate) struct ImportOptions<'a> {
     pub(crate) n_threads: NonZeroUsize,
     /// Asked for each path below the start whether it is to be imported.
     pub(crate) is_wanted: &'a (dyn Fn(&Path) -> bool + Sync),
-    /// Told when there is no room for the first time: something may make some from then on.
-    pub(crate) on_full: &'a (dyn Fn() + Sync),
+    /// Does what needs room.
+    pub(crate) room: &'a InRoom<'a>,
     /// Told how far it has got; its error ends the import.
     pub(crate) progress: &'a (dyn Fn(&Copied) -> Result<()> + Sync),
     /// Told of each name that was made or whose file was changed.
@@ -94,12 +94,16 @@ pub(crate) fn import(
         links: HostLinks::default(),
         copied: Mutex::new(Copied::default()),
         n_open: AtomicU64::new(0),
-        full: Once::new(),
+        has_failed: AtomicBool::new(false),
     };
     worker_pool::run(
         options.n_threads,
         || vec![0; COPY_BYTES],
-        |buffer, batch| import.copy(batch, buffer),
+        |buffer, batch| {
+            let copied = import.copy(batch, buffer);
+            import.has_failed.fetch_or(copied.is_err(), Ordering::Relaxed);
+            copied
+        },
         |batches| import.walk(&start, into, batches),
     )?;
     assert_eq!(import.n_open.into_inner(), 0, "every directory is finished");
@@ -115,20 +119,18 @@ struct Import<'a> {
     copied: Mutex<Copied>,
     /// Directories that were begun and are not finished.
     n_open: AtomicU64,
-    /// There was no room.
-    full: Once,
+    /// A worker failed: what the others wait for is not wanted any more.
+    has_failed: AtomicBool,
 }
 
 impl Import<'_> {
     /// Does what needs room, and waits for some if there is none and some may come.
-    fn in_room<T>(&self, mut operation: impl FnMut() -> Result<T, FsError>) -> Result<T, FsError> {
-        match operation() {
-            Err(FsError::NoSpace(_)) => {}
-            done => return done,
-        }
-        self.full.call_once(|| (self.options.on_full)());
-        let is_wanted = || self.still_at_it().is_ok();
-        self.fs.wait_for_room(Instant::now(), &is_wanted, &mut operation)
+    fn in_room<T>(&self, operation: impl FnMut() -> Result<T, FsError>) -> Result<T> {
+        let go_on = || match self.has_failed.load(Ordering::Relaxed) {
+            true => bail!("another file could not be copied"),
+            false => self.still_at_it(),
+        };
+        self.options.room.run(&go_on, operation)
     }
 
     /// Counts a name that is done, and the bytes of its file that were copied.

@@ -116,12 +116,12 @@ impl Import<'_> {
         let path = above.path(name);
         let failed = || format!("cannot import {}", path.display());
         let node = NewNode { kind: FileKind::Directory, ..owned(&look_at(&path)?) };
-        let found = match self.in_room(|| self.fs.create_node(above.ino, name, &node)) {
+        let made_or_found = || match self.fs.create_node(above.ino, name, &node) {
             // One that is there is used: an import that goes on, or two trees in one place.
             Err(FsError::Exists) => self.fs.lookup(above.ino, name),
             made => made,
         };
-        let attr = found.with_context(failed)?;
+        let attr = self.in_room(made_or_found).with_context(failed)?;
         // A file in its place is not replaced: the user must decide which of them counts.
         if !matches!(attr.kind, FileKind::Directory) {
             return Err(FsError::Exists).with_context(failed);
