@@ -51,10 +51,12 @@ pub enum AgentError {
     /// The store was the writer, and is not any more.
     #[error("{0}")]
     Fenced(Fenced),
-    /// There was no room for a snapshot, and the cloud, which would have made some, takes nothing.
-    #[error("there is no room to persist while the cloud takes nothing: {why}")]
+    /// There was no room for a snapshot, and the cloud, which would have made some, is away.
+    #[error("there is no room to persist while the cloud is away: {why}")]
     AwaitsCloud {
-        /// How the last upload failed.
+        /// In which way it is.
+        kind: ErrorKind,
+        /// Why it did.
         why: String,
     },
     /// An upload failed; all else of the task was done.
@@ -105,7 +107,7 @@ impl HasKind for AgentError {
             Self::NotUploaded(not_uploaded) => not_uploaded.why.kind(),
             Self::BehindArchive { .. } => ErrorKind::Damaged,
             Self::Follower | Self::Fenced(_) => ErrorKind::Denied,
-            Self::AwaitsCloud { .. } => ErrorKind::Away,
+            Self::AwaitsCloud { kind, .. } => *kind,
             Self::Stopped => ErrorKind::Cancelled,
             Self::Panicked { .. } => ErrorKind::Failed,
         }

@@ -137,8 +137,10 @@ impl LanePlanner {
                         };
                         self.is_pending = true;
                     }
-                    // Some of it may be uploaded.
-                    Lane::Upload => (self.is_pending, self.may_evict) = (true, true),
+                    Lane::Upload => {
+                        self.is_pending = true;
+                        self.may_evict |= may_have_uploaded(error);
+                    }
                     Lane::Evict => self.may_evict = true,
                 }
             }
@@ -157,7 +159,8 @@ impl LanePlanner {
         let outlook = RoomOutlook {
             is_at_work: self.lanes.iter().any(is_at_work),
             unpersisted: self.unpersisted,
-            awaits_cloud: self.is_pending && self.lanes[Lane::Upload].n_failures > 0,
+            // One that refuses, or is full, takes no more after a while.
+            awaits_cloud: self.is_pending && self.lanes[Lane::Upload].awaits_cloud(),
             may_evict: self.may_evict
                 && self.lanes[Lane::Evict].n_failures == 0
                 && self.is_low(&usage),
@@ -184,11 +187,18 @@ fn made_room(report: &AgentReport) -> bool {
         || report.evicted.as_ref().is_some_and(has_freed)
 }
 
+/// Whether an upload that failed may have made something safe.
+fn may_have_uploaded(error: &AgentError) -> bool {
+    let AgentError::NotUploaded(not_uploaded) = error else { return true };
+    !not_uploaded.done.uploaded.is_empty()
+}
+
 #[cfg(test)]
 mod tests {
     use tier_types::{Backlog, PortError, SnapshotId, SpaceUsage};
 
     use super::*;
+    use crate::NotUploaded;
 
     fn usage(operations: u64, used_bytes: u64) -> Usage {
         let space = SpaceUsage { used_bytes, limit_bytes: 1000, ..SpaceUsage::default() };
@@ -293,8 +303,19 @@ mod tests {
             Lane::Evict => Ok(AgentReport::default()),
         });
         assert_eq!(cloud_away, 119, "it may come back");
+        let cloud_full = last_hope(|lane| match lane {
+            Lane::Persist => no_space(),
+            Lane::Upload => Err(AgentError::NotUploaded(Box::new(NotUploaded {
+                done: AgentReport::default(),
+                why: PortError::new(ErrorKind::NoSpace, "the cloud is full").into(),
+            }))),
+            Lane::Evict => Ok(AgentReport::default()),
+        });
+        assert!(cloud_full < 40, "{cloud_full}");
         let all_safe_but_what_has_no_room = last_hope(|lane| match lane {
-            Lane::Persist => Err(AgentError::AwaitsCloud { why: "it is away".into() }),
+            Lane::Persist => {
+                Err(AgentError::AwaitsCloud { kind: ErrorKind::Away, why: "it is away".into() })
+            }
             Lane::Upload | Lane::Evict => Ok(AgentReport::default()),
         });
         assert_eq!(all_safe_but_what_has_no_room, 119, "it may come back");

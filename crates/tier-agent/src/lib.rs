@@ -31,12 +31,14 @@ mod scheduler;
 mod single_flight;
 
 mod archived_log;
+mod deletions;
 mod recaller;
 mod status_book;
 mod store_stages;
 
 pub use agent::{Answer, TieringOutAgent};
 pub use archived_log::read_archived_log;
+pub use deletions::DeletionQueue;
 pub use error::{AgentError, NotUploaded};
 pub use recaller::{Recaller, RecallerOptions};
 pub use report::{AgentReport, PersistedSnapshot};

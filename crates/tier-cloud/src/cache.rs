@@ -24,8 +24,8 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::io::Errno;
 use tier_types::{
-    CacheStore, Call, Dropped, ErrorKind, ObjectName, ObjectStore, PortError, RangeRead,
-    StagedObject, StagingStore, StoreLayer,
+    CacheStore, Call, Dropped, ErrorKind, ObjectMetadata, ObjectName, ObjectStore, PortError,
+    RangeRead, StagedObject, StagingStore, StoreLayer,
 };
 
 /// A local store that keeps no more than so many bytes of what another store has as well.
@@ -181,6 +181,10 @@ impl State {
 impl StoreLayer for ObjectCache {
     fn inner(&self) -> &dyn ObjectStore {
         self.store.as_ref()
+    }
+
+    fn metadata(&self, call: &Call<'_>, name: &ObjectName) -> Result<ObjectMetadata, PortError> {
+        self.store.metadata(call, name).map_err(|error| damaged_if_unreadable(name, error))
     }
 
     fn read_ranges(
@@ -363,6 +367,10 @@ mod tests {
             &self.0
         }
 
+        fn metadata(&self, _: &Call<'_>, _: &ObjectName) -> Result<ObjectMetadata, PortError> {
+            Err(self.error())
+        }
+
         fn read_ranges(
             &self,
             _: &Call<'_>,
@@ -411,6 +419,8 @@ mod tests {
             assert_eq!(read(&mut |_| Ok(())).kind(), kind, "{errno}");
             let ranges = cache.read_range(&Call::bulk(), &name("a"), 0, &mut [0]).unwrap_err();
             assert_eq!(ranges.kind(), kind, "{errno}");
+            let metadata = ObjectStore::metadata(&cache, &Call::bulk(), &name("a")).unwrap_err();
+            assert_eq!(metadata.kind(), kind, "{errno}");
             let of_taker = read(&mut |_| {
                 let error = io::Error::from(errno);
                 Err(PortError::new(ErrorKind::Failed, "cannot write").with_source(error))

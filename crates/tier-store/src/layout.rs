@@ -10,6 +10,7 @@
 //! | `tarballs` | the local objects: tarballs and manifests |
 //! | `status` | a status log for each snapshot |
 //! | `evict` | the evicter's carried-over candidates |
+//! | `deletions` | what is to be deleted in the cloud |
 //! | `tmp` | temporary files of net changes |
 //! | `claim` | the claim of a takeover that is under way |
 //! | `rebuilt` | a store that a takeover makes anew, until it takes the place of this one |
@@ -80,6 +81,11 @@ impl Layout {
     /// The evicter's files.
     pub fn evict(&self) -> PathBuf {
         self.root.join("evict")
+    }
+
+    /// What is to be deleted in the cloud.
+    pub fn deletions(&self) -> PathBuf {
+        self.root.join("deletions")
     }
 
     /// Temporary files.

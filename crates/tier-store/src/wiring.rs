@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tier_agent::{Floor, Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages};
+use tier_agent::{
+    DeletionQueue, Floor, Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages,
+};
 use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
 use tier_persist::{Fetcher, FetcherOptions, History, PersistOptions, Persister};
@@ -128,6 +130,7 @@ pub(crate) fn stages(
         keys: Arc::clone(&dir.keys),
         history: Arc::clone(history),
         book: Arc::clone(book),
+        deletions: DeletionQueue::open(&dir.layout.deletions(), Arc::clone(&dir.clock))?,
         spill_dir,
         checkpoint_bytes: config.persist.checkpoint_bytes,
         marks: config.space.marks(),

@@ -15,6 +15,13 @@ impl VirtualClock {
     }
 }
 
+impl VirtualClock {
+    /// Lets so many seconds pass.
+    pub fn pass(&self, seconds: i64) {
+        self.0.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
+}
+
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
         let millis = self.0.fetch_add(1, Ordering::Relaxed);

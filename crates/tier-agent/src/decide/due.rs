@@ -104,9 +104,10 @@ pub fn upload_is_due(inputs: &DueInputs, lane: &LaneMemory, is_pending: bool) ->
 /// Whether operations wait for room, so that a lane that rests tries the cloud all the same. One
 /// that asked to be left alone is, and what an operator has to put right is not put right by it.
 fn is_urgent(inputs: &DueInputs, lane: &LaneMemory) -> bool {
-    let may_be_back = matches!(lane.last_failure, Some(ErrorKind::Away | ErrorKind::Failed));
+    let is_asked_to_rest = matches!(lane.last_failure, Some(ErrorKind::Throttled { .. }));
     inputs.usage.space.n_waiting > 0
-        && may_be_back
+        && lane.awaits_cloud()
+        && !is_asked_to_rest
         && !lane.is_busy
         && lane.since_begun(inputs.now) >= URGENT_INTERVAL
 }

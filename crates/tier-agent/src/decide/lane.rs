@@ -46,6 +46,11 @@ impl LaneMemory {
         now.saturating_sub(last)
     }
 
+    /// Whether it failed because the cloud is away, or for a reason that may be that.
+    pub fn awaits_cloud(&self) -> bool {
+        self.last_failure.is_some_and(|kind| kind.may_pass() || kind == ErrorKind::Failed)
+    }
+
     /// It was given a task.
     pub fn begin(&mut self, now: Duration) {
         assert!(!self.is_busy, "a lane has one task of the schedule at a time");

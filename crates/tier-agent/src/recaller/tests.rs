@@ -1,6 +1,7 @@
 //! Unit tests of the recaller, with a source that a test makes up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Scope;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
@@ -210,15 +211,25 @@ fn a_file_that_is_read_as_a_whole_begins_ahead() {
     assert!(seen.contains(&Read::Ahead(1)) && seen.contains(&Read::Ahead(2)), "{seen:?}");
 }
 
-#[test]
-fn a_reader_goes_before_what_is_wanted_in_bulk() {
+/// A recaller of one thread, what it reads, and what lets it go on.
+fn one_thread() -> (Recaller, Receiver<Read>, Sender<()>) {
     let (source, reads) = Frames::new();
     let (source, go) = source.gated();
-    let recaller = start(1, source);
+    (start(1, source), reads, go)
+}
+
+/// Has the one thread read for inode 5, until it may go on.
+fn keep_busy<'s>(scope: &'s Scope<'s, '_>, recaller: &'s Recaller, reads: &Receiver<Read>) {
+    scope.spawn(move || bulk(recaller, 5).unwrap());
+    assert_eq!(reads.recv().unwrap(), Read::For(5));
+}
+
+#[test]
+fn a_reader_goes_before_what_is_wanted_in_bulk() {
+    let (recaller, reads, go) = one_thread();
     thread::scope(|scope| {
         let recaller = &recaller;
-        scope.spawn(move || bulk(recaller, 5).unwrap());
-        assert_eq!(reads.recv().unwrap(), Read::For(5));
+        keep_busy(scope, recaller, &reads);
         scope.spawn(move || bulk(recaller, 100).unwrap());
         wait_for_readers(recaller, 2);
         scope.spawn(move || recaller.recall(&request(300)).unwrap());
@@ -233,13 +244,10 @@ fn a_reader_goes_before_what_is_wanted_in_bulk() {
 
 #[test]
 fn a_reader_that_wants_the_same_takes_a_bulk_request_over() {
-    let (source, reads) = Frames::new();
-    let (source, go) = source.gated();
-    let recaller = start(1, source);
+    let (recaller, reads, go) = one_thread();
     thread::scope(|scope| {
         let recaller = &recaller;
-        scope.spawn(move || bulk(recaller, 5).unwrap());
-        assert_eq!(reads.recv().unwrap(), Read::For(5));
+        keep_busy(scope, recaller, &reads);
         for (n, ino) in [(2, 100), (3, 200)] {
             scope.spawn(move || bulk(recaller, ino).unwrap());
             wait_for_readers(recaller, n);
@@ -287,13 +295,10 @@ fn a_reader_waits_no_longer_than_its_deadline() {
 
 #[test]
 fn a_reader_that_is_gone_waits_no_longer_and_its_request_is_dropped() {
-    let (source, reads) = Frames::new();
-    let (source, go) = source.gated();
-    let recaller = start(1, source);
+    let (recaller, reads, go) = one_thread();
     thread::scope(|scope| {
         let recaller = &recaller;
-        scope.spawn(move || recaller.recall(&request(5)).unwrap());
-        assert_eq!(reads.recv().unwrap(), Read::For(5));
+        keep_busy(scope, recaller, &reads);
         let is_gone = AtomicBool::new(false);
         thread::scope(|scope| {
             let call = Call::interactive().cancelled_by(&is_gone);

@@ -103,10 +103,11 @@ impl<'a> Looked<'a> {
             stop,
             range,
             part,
-            last: Ino::new(0),
+            last: Some(Ino::new(0)),
             page: Vec::new().into_iter(),
         };
-        let archived = ArchivedInodes { index, last: Ino::new(0), page: Vec::new().into_iter() };
+        let archived =
+            ArchivedInodes { index, last: Some(Ino::new(0)), page: Vec::new().into_iter() };
         Self { range, live, archived }
     }
 
@@ -140,15 +141,18 @@ impl Iterator for Looked<'_> {
 /// All inodes of the archive, in order.
 struct ArchivedInodes<'a> {
     index: &'a Index,
-    last: Ino,
+    /// The last one that was listed; `None` at the end.
+    last: Option<Ino>,
     page: vec::IntoIter<(Ino, Xid)>,
 }
 
 impl ArchivedInodes<'_> {
     fn peek(&mut self) -> Result<Option<Ino>, PortError> {
-        if self.page.as_slice().is_empty() {
-            self.page = self.index.inodes_after(self.last, N_ARCHIVED_READ)?.into_iter();
-            self.last = self.page.as_slice().last().map_or(self.last, |(last, _)| *last);
+        if self.page.as_slice().is_empty()
+            && let Some(last) = self.last
+        {
+            self.page = self.index.inodes_after(last, N_ARCHIVED_READ)?.into_iter();
+            self.last = self.page.as_slice().last().map(|(last, _)| *last);
         }
         Ok(self.page.as_slice().first().map(|(ino, _)| *ino))
     }
@@ -166,29 +170,31 @@ struct LiveInodes<'a> {
     stop: &'a AtomicBool,
     range: XidRange,
     part: Option<PartsSoFar>,
-    last: Ino,
+    /// The last one that was listed; `None` at the end.
+    last: Option<Ino>,
     page: vec::IntoIter<LiveInode>,
 }
 
 impl LiveInodes<'_> {
     fn peek(&mut self) -> Result<Option<Ino>, PortError> {
-        if self.page.as_slice().is_empty() {
-            self.page = self.next_page()?.into_iter();
+        if self.page.as_slice().is_empty()
+            && let Some(last) = self.last
+        {
+            self.page = self.page_after(last)?.into_iter();
+            self.last = self.page.as_slice().last().map(|inode| inode.ino);
         }
         Ok(self.page.as_slice().first().map(|inode| inode.ino))
     }
 
-    fn next_page(&mut self) -> Result<Vec<LiveInode>, PortError> {
+    fn page_after(&mut self, last: Ino) -> Result<Vec<LiveInode>, PortError> {
         // Of many inodes few may have changed, and the planner looks at the flag for those alone.
         check_stop(self.stop)?;
-        let inodes = self.reader.inodes_after(self.last, N_INODES_READ)?;
+        let inodes = self.reader.inodes_after(last, N_INODES_READ)?;
         let ascend = |inodes: &[Ino]| inodes.is_sorted_by(|a, b| a < b);
-        if !ascend(&inodes) || inodes.first().is_some_and(|first| *first <= self.last) {
-            let message =
-                format!("a snapshot does not list its inodes above {} in order", self.last);
+        if !ascend(&inodes) || inodes.first().is_some_and(|first| *first <= last) {
+            let message = format!("a snapshot does not list its inodes above {last} in order");
             return Err(PortError::new(ErrorKind::Failed, message));
         }
-        self.last = inodes.last().copied().unwrap_or(self.last);
         let answers = self.reader.inodes(&inodes, N_RUNS_READ);
         if answers.len() != inodes.len() {
             let message = "a snapshot does not answer for each inode that it is asked for";

@@ -58,6 +58,7 @@ pub(super) struct StageContext {
 /// An upload that failed.
 struct CloudFailure {
     at: Instant,
+    kind: ErrorKind,
     why: String,
 }
 
@@ -118,11 +119,20 @@ impl StageContext {
         }
     }
 
-    /// An upload worked, or failed.
+    /// An upload to the cloud worked, or failed.
     pub(super) fn note_cloud(&self, upload: Result<(), &AgentError>) {
-        let failed = upload.err();
-        let failed =
-            failed.map(|error| CloudFailure { at: Instant::now(), why: with_causes(error) });
+        let failed = match upload {
+            Ok(()) => None,
+            // What is wrong with an object or a status log says nothing of the cloud, and a stop
+            // is none of its errors.
+            Err(AgentError::Status(_)) => return,
+            Err(error) if error.kind().is_of_object() => return,
+            Err(error) if error.kind() == ErrorKind::Cancelled => return,
+            Err(error) => {
+                let (kind, why) = (error.kind(), with_causes(error));
+                Some(CloudFailure { at: Instant::now(), kind, why })
+            }
+        };
         *self.cloud_failed.lock() = failed;
     }
 
@@ -134,12 +144,17 @@ impl StageContext {
             && self.cloud_failed.lock().as_ref().is_none_or(is_over)
     }
 
-    /// An error of persisting. What finds no room while the cloud takes nothing waits for that:
-    /// with it, each tarball makes room for the next.
-    pub(super) fn or_awaits_cloud(&self, error: AgentError) -> AgentError {
-        match self.cloud_failed.lock().as_ref() {
-            Some(CloudFailure { why, .. }) if error.kind() == ErrorKind::NoSpace => {
-                AgentError::AwaitsCloud { why: why.clone() }
+    /// An error of persisting that began at a time. What finds no room while the cloud is away
+    /// waits for that: with it, each tarball makes room for the next.
+    pub(super) fn or_awaits_cloud(&self, error: AgentError, began: Instant) -> AgentError {
+        let failed = self.cloud_failed.lock();
+        // In the attempt, or so short a time before that the cloud was not asked again.
+        let is_recent = |failed: &&CloudFailure| failed.at + CLOUD_REST >= began;
+        // A cloud that is full, or refuses, is not waited for.
+        let counts = |failed: &&CloudFailure| failed.kind.may_pass() && is_recent(failed);
+        match failed.as_ref().filter(counts) {
+            Some(CloudFailure { kind, why, .. }) if error.kind() == ErrorKind::NoSpace => {
+                AgentError::AwaitsCloud { kind: *kind, why: why.clone() }
             }
             Some(_) | None => error,
         }

@@ -5,7 +5,8 @@
 //! upload finds it done. As long as the attempt lasts its local copy may be dropped, before the
 //! snapshot is even committed: that is how a part may have more data than the disk has room for.
 //! Should the attempt fail, what went up is of no use, and no manifest names it; nothing was
-//! evicted that lies in it. It is removed when a later attempt has come through.
+//! evicted that lies in it. It goes into the deletion queue when a
+//! later attempt has come through.
 //!
 //! This is worth having and never needed. The first failure ends it for the attempt, whose snapshot
 //! is uploaded later as ever; and while the cloud is known to fail, none begins, nor behind a
@@ -107,17 +108,14 @@ fn upload(writer: &CloudWriter<'_>, status: &StageSink<'_>, objects: &Receiver<C
         let object = &copying.object;
         match upload_one(writer, status, object) {
             Ok(()) => {
+                context.note_cloud(Ok(()));
                 copying.local.spare(&object.name, object.content.len_bytes);
                 uploaded.names.push(object.name.clone());
             }
             Err(error) => {
                 has_failed = true;
+                context.note_cloud(Err(&error));
                 if error.kind() != ErrorKind::Cancelled {
-                    // What is gone from here, because its attempt failed, says nothing of the
-                    // cloud.
-                    if !error.kind().is_of_object() {
-                        context.note_cloud(Err(&error));
-                    }
                     let (name, error) = (&object.name, with_causes(&error));
                     tracing::info!(%name, "not uploaded while persisting: {error}");
                 }

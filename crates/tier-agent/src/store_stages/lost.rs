@@ -180,8 +180,11 @@ fn persist_all(
     for Lost { summary, objects, found } in all {
         let (snapshot, n_lost, n_found) = (summary.snapshot, objects.len(), found.len());
         tracing::warn!(%snapshot, n_lost, n_found, "no copy had all objects of a snapshot");
-        let status = context.status_sink(header_of(summary))?;
-        status.take_back(place.clone(), "an object of it is lost in every copy, or was")?;
+        // What was never safe has nothing to be taken back, and goes on with what was uploaded.
+        if may_lose == MayLose::Anything {
+            let status = context.status_sink(header_of(summary))?;
+            status.take_back(place.clone(), "an object of it is lost in every copy, or was")?;
+        }
     }
     let tarballs = tarballs_of(all);
     let inodes = what_lay_in(context, all, &tarballs)?;

@@ -8,6 +8,7 @@ mod context;
 mod early;
 mod evict;
 mod lost;
+mod moot;
 mod next_snapshot;
 mod persist;
 mod ports;

@@ -20,8 +20,8 @@ use tier_persist::{
 };
 use tier_status::StatusHeader;
 use tier_types::{
-    ErrorKind, Ino, LogReader, LogService, MountedSnapshot, PortError, Publication, SegmentInfo,
-    SnapshotId, Xid, XidRange, with_causes,
+    ErrorKind, HasKind, Ino, LogReader, LogService, MountedSnapshot, PortError, Publication,
+    SegmentInfo, SnapshotId, Xid, XidRange, with_causes,
 };
 
 use super::changes::{ChangeSource, Found, changes};
@@ -253,11 +253,15 @@ impl Attempt<'_> {
         tracing::info!(%snapshot, %range, n_failed_before = failed.len(), "persisting begins");
         let input = Input { mounted: mounted.as_ref(), part, failed };
         let report = self.write(header, input, &status);
-        let report = report.map_err(|error| self.context.or_awaits_cloud(error));
+        let report = report.map_err(|error| self.context.or_awaits_cloud(error, start));
         match &report {
             Ok(_) => self.context.is_refused.store(false, Ordering::Relaxed),
             Err(AgentError::Persist(PersistError::TooMuchUnread { .. })) => {
                 self.context.is_refused.store(true, Ordering::Relaxed);
+            }
+            // It may have had room with the cloud, which it was kept from.
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                self.context.is_refused.store(false, Ordering::Relaxed);
             }
             // That says nothing of what can be read.
             Err(_) => {}

@@ -9,8 +9,8 @@ use tier_types::{
     Xid,
 };
 
-use crate::StatusBook;
 use crate::decide::SpaceMarks;
+use crate::{DeletionQueue, StatusBook};
 
 /// Where a restored filesystem begins: no transaction and no snapshot up to these is its own. Zero
 /// for a filesystem that was not restored.
@@ -70,6 +70,8 @@ pub struct StorePorts {
     pub history: Arc<History>,
     /// Its status logs.
     pub book: Arc<StatusBook>,
+    /// What is to be deleted in the cloud.
+    pub deletions: DeletionQueue,
     /// Where temporary files go.
     pub spill_dir: PathBuf,
     /// Bytes that a restore must have to read since the last checkpoint before there is another

@@ -5,8 +5,8 @@
 //! after an opening, for all that is in it, and then for each snapshot that becomes safe; when a
 //! snapshot is safe no more, all is taken back and told anew.
 
-use tier_persist::{Archive, DataObject, each_data_object};
-use tier_types::{Call, SnapshotId};
+use tier_persist::{Archive, DataObject, StoredObject, each_data_object};
+use tier_types::{Call, HasKind, SnapshotId};
 
 use super::context::StageContext;
 use crate::AgentError;
@@ -29,7 +29,7 @@ pub(super) fn tell(context: &StageContext) -> Result<(), AgentError> {
         Some((_, told)) => {
             let newly = archive.after(Some(told)).filter(|step| !step.is_lost);
             for step in newly.take_while(|step| step.snapshot <= safe.snapshot) {
-                for object in archive.objects(step.snapshot)?.data {
+                for object in data_of(context, &archive, step.snapshot)? {
                     context.ports.local.spare(&object.name, object.content.len_bytes);
                 }
             }
@@ -37,6 +37,20 @@ pub(super) fn tell(context: &StageContext) -> Result<(), AgentError> {
     }
     *told = Some((safe.epoch, safe.snapshot));
     Ok(())
+}
+
+/// What a snapshot wrote: of one whose manifest no copy has, what the index knows.
+fn data_of(
+    context: &StageContext,
+    archive: &Archive<'_>,
+    snapshot: SnapshotId,
+) -> Result<Vec<StoredObject>, AgentError> {
+    match archive.objects(snapshot) {
+        Err(error) if error.kind().is_of_object() => {
+            Ok(archive.indexed_tarballs(context.ports.history.index(), snapshot)?)
+        }
+        objects => Ok(objects?.data),
+    }
 }
 
 /// Tells what is spare of all that is there.

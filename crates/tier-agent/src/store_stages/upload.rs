@@ -20,14 +20,12 @@ use tier_persist::{
     Archive, Fenced, PersistError, SnapshotSummary, StepKind, StoredObject, check_object,
 };
 use tier_status::{Event, Place, StatusSink};
-use tier_types::{
-    Call, Created, ErrorKind, HasKind, ObjectName, PortError, SnapshotId, StoredContent,
-};
+use tier_types::{Call, Created, ErrorKind, HasKind, PortError, SnapshotId, StoredContent};
 
 use super::cloud_writer::{CloudWriter, check_stop};
 use super::context::{StageContext, StageSink, header_of};
 use super::lost::{is_anywhere, report_lost};
-use super::spare;
+use super::{moot, spare};
 use crate::AgentError;
 
 /// Uploads a snapshot to the place that makes it safe, and verifies it there. A stop is an error of
@@ -45,16 +43,15 @@ pub(super) fn upload(
         .snapshot(snapshot)
         .ok_or_else(|| PersistError::Missing(format!("the manifest of snapshot {snapshot}")))?;
     let uploaded = context.in_background(|| match CloudUpload::new(context, &archive, stop) {
-        Some(cloud) => cloud.fill_up_to(summary),
+        Some(cloud) => {
+            let uploaded = cloud.fill_up_to(summary);
+            context.note_cloud(uploaded.as_ref().copied());
+            uploaded
+        }
         None => verify_here(context, &archive, summary, stop),
     })?;
     // Wherever the stop was noticed, in this crate or in a store.
     let is_stop = |error: &AgentError| error.kind() == ErrorKind::Cancelled;
-    // What is wrong with an object says nothing of the cloud.
-    let is_of_object = |error: &AgentError| error.kind().is_of_object();
-    if !uploaded.as_ref().is_err_and(|error| is_stop(error) || is_of_object(error)) {
-        context.note_cloud(uploaded.as_ref().copied());
-    }
     uploaded.map_err(|error| if is_stop(&error) { AgentError::Stopped } else { error })?;
     spare::tell(context)?;
     let dropped = context.ports.local.drop_excess()?;
@@ -255,11 +252,13 @@ impl<'a> CloudUpload<'a> {
         }
         // Only now, and not before the manifest was there: see the head of this file.
         self.writer.check_not_fenced()?;
-        self.remove_moot(summary, &pushed);
+        moot::enqueue(&self.writer, self.archive, &pushed);
         let Some(place) = self.writer.place.clone() else { return Ok(()) };
         // An error of the status log fails the upload: a snapshot whose verification is not
         // recorded stays unsafe, and the next task checks its objects again.
-        Ok(status.report(Event::Verified { place: Place::Cloud(place) })?)
+        status.report(Event::Verified { place: Place::Cloud(place) })?;
+        moot::delete_due(&self.writer, self.archive);
+        Ok(())
     }
 
     /// Whether a snapshot was once verified in the cloud, or restored from it.
@@ -278,24 +277,6 @@ impl<'a> CloudUpload<'a> {
         let status = self.writer.context.status(summary)?;
         let pushed = status.as_ref().map(|status| status.pushed_to(&place)).unwrap_or_default();
         Ok(pushed.into_iter().map(str::to_owned).collect())
-    }
-
-    /// Removes what attempts at a snapshot put before they failed. Their objects have names that
-    /// no other attempt gives, and its manifest, which is there by now, has none of them.
-    fn remove_moot(&self, summary: &SnapshotSummary, pushed: &HashSet<String>) {
-        // Without a manifest it is not known which of them are moot.
-        let Ok(objects) = self.archive.objects(summary.snapshot) else { return };
-        let own: HashSet<_> = objects.own().map(|object| object.name.as_str()).collect();
-        for moot in pushed.iter().filter(|name| !own.contains(name.as_str())) {
-            let Some(name) = ObjectName::new(moot) else { continue };
-            match self.writer.cloud.delete(&self.writer.call(), &name, None) {
-                // One that stays costs its room, and nothing else.
-                Err(error) if error.kind() != ErrorKind::Missing => {
-                    tracing::info!(%name, "an object of a failed attempt stays: {error}");
-                }
-                _ => tracing::debug!(%name, "an object of a failed attempt is removed"),
-            }
-        }
     }
 
     /// Creates the manifest, once.

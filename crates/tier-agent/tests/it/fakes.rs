@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use tier_agent::decide::SpaceMarks;
-use tier_agent::{CloudPort, Floor, StatusBook, StorePorts, StoreStages};
+use tier_agent::{CloudPort, DeletionQueue, Floor, StatusBook, StorePorts, StoreStages};
 use tier_cloud::ObjectCache;
 use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
@@ -157,7 +157,7 @@ impl Fakes {
         );
         let policy = Box::new(AgeAndSize::default());
         let evicter = Evicter::new(dir.path(), policy, Arc::clone(&clock));
-        let book = StatusBook::open(&dir.path().join("status"), clock).unwrap();
+        let book = StatusBook::open(&dir.path().join("status"), Arc::clone(&clock)).unwrap();
         let book = Arc::new(book);
         let history = Arc::new(History::new(index));
         let ports = StorePorts {
@@ -173,6 +173,7 @@ impl Fakes {
             keys: Arc::clone(&keys),
             history: Arc::clone(&history),
             book: Arc::clone(&book),
+            deletions: DeletionQueue::open(&dir.path().join("deletions"), clock).unwrap(),
             spill_dir: dir.path().to_path_buf(),
             checkpoint_bytes,
             marks: SpaceMarks { high_percent: 85, low_percent: 70 },

@@ -10,8 +10,8 @@ use kvfs::ops::{EntryRef, NewNode, RenameMode, SetAttr, XattrMode};
 use kvfs::{Core, Kvfs, KvfsOptions};
 use tier_agent::decide::SpaceMarks;
 use tier_agent::{
-    AgentError, AgentReport, CloudPort, Floor, Recaller, RecallerOptions, Stages, StatusBook,
-    StorePorts, StoreStages, Task, TieringOutAgent,
+    AgentError, AgentReport, CloudPort, DeletionQueue, Floor, Recaller, RecallerOptions, Stages,
+    StatusBook, StorePorts, StoreStages, Task, TieringOutAgent,
 };
 use tier_cloud::{DirStore, ObjectCache};
 use tier_evict::{AgeAndSize, Evicter};
@@ -56,7 +56,9 @@ pub(crate) struct Harness {
     pub(crate) memory: Arc<MemoryStore>,
     pub(crate) cloud: Arc<FaultyStore>,
     sizes: Sizes,
+    /// What every part goes by, and what a test lets pass.
     clock: Arc<dyn Clock>,
+    pub(crate) time: Arc<VirtualClock>,
     live: Option<Live>,
 }
 
@@ -76,7 +78,8 @@ impl Harness {
     /// With snapshots that come in parts, and checkpoints.
     pub(crate) fn with_sizes(sizes: Sizes) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(VirtualClock::at(1_480_000_000));
+        let time = Arc::new(VirtualClock::at(1_480_000_000));
+        let clock: Arc<dyn Clock> = time.clone();
         drop(Core::create(dir.path(), &kvfs_options(), Arc::clone(&clock)).unwrap());
         let memory = Arc::new(MemoryStore::default());
         let cloud = Arc::new(FaultyStore::new(memory.clone()));
@@ -87,6 +90,7 @@ impl Harness {
             memory,
             cloud,
             clock,
+            time,
             sizes,
             live: None,
         };
@@ -163,6 +167,8 @@ impl Harness {
             keys: Arc::clone(&self.keys),
             history: Arc::new(History::new(Arc::clone(index))),
             book: Arc::new(book),
+            deletions: DeletionQueue::open(&path.join("deletions"), Arc::clone(&self.clock))
+                .unwrap(),
             spill_dir: path.to_path_buf(),
             checkpoint_bytes: self.sizes.checkpoint_bytes,
             marks: SpaceMarks { high_percent: 100, low_percent: 100 },
@@ -231,13 +237,18 @@ impl Harness {
     }
 
     pub(crate) fn local_tarballs(&self) -> Vec<PathBuf> {
-        let root = self.dir.path().join("tarballs");
-        let names = DirStore::create(&root).unwrap().names(&Call::bulk(), "").unwrap();
-        let tarballs = names.iter().filter(|name| name.as_str().contains(".tar.zst"));
-        tarballs.map(|name| root.join(name.as_str())).collect()
+        let mut tarballs = self.local_objects();
+        tarballs.retain(|path| path.to_string_lossy().contains(".tar.zst"));
+        tarballs
     }
 
-    /// Whether the cloud has a tarball that lies here.
+    pub(crate) fn local_objects(&self) -> Vec<PathBuf> {
+        let root = self.dir.path().join("tarballs");
+        let names = DirStore::create(&root).unwrap().names(&Call::bulk(), "").unwrap();
+        names.iter().map(|name| root.join(name.as_str())).collect()
+    }
+
+    /// Whether the cloud has an object that lies here.
     pub(crate) fn is_in_cloud(&self, path: &Path) -> bool {
         let names = self.memory.names(&Call::bulk(), "").unwrap();
         names.iter().any(|name| path.ends_with(name.as_str()))

@@ -59,6 +59,31 @@ fn what_rots_before_it_is_uploaded_is_persisted_again() {
     }
 }
 
+/// A manifest that is gone before its upload is made up for like a tarball, and keeps the process
+/// that found it from nothing later.
+#[test]
+fn a_manifest_that_rots_before_it_is_uploaded_holds_up_nothing() {
+    let harness = with_local_snapshots();
+    for path in harness.local_objects().iter().filter(|path| !harness.is_in_cloud(path)) {
+        if path.components().any(|part| part.as_os_str() == "manifests") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    harness.cloud.break_at(u64::MAX / 2, Fault::Error);
+    harness.perform(Task::Snapshot).unwrap();
+    assert_eq!(harness.perform(Task::Upload).unwrap().uploaded, [], "all of it is safe");
+    let expected = tree(harness.fs());
+    for name in ["more", "and more"] {
+        write(&harness, name, &[9; 3000]);
+        harness.perform(Task::Snapshot).unwrap();
+        harness.perform(Task::Evict(SpaceGoal::Everything)).unwrap();
+    }
+    for (path, entry) in expected.into_iter().filter(|(path, _)| !path.is_empty()) {
+        assert_eq!(tree(harness.fs())[&path], entry, "{path}");
+    }
+    harness.check_filesystem();
+}
+
 /// What was deleted or cut since is not missed.
 #[test]
 fn what_rots_and_is_not_wanted_any_more_holds_up_nothing() {

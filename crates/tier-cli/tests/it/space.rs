@@ -104,7 +104,7 @@ fn what_has_room_with_the_cloud_alone_waits_for_the_cloud() {
     fs::rename(&cloud, &elsewhere).unwrap();
     let run = store.run("snapshot", &[]);
     assert_ne!(run.code, 0);
-    assert!(run.err.contains("no room to persist while the cloud takes nothing"), "{}", run.err);
+    assert!(run.err.contains("no room to persist while the cloud is away"), "{}", run.err);
     assert!(run.err.contains("is its disk mounted?"), "{}", run.err);
     fs::rename(&elsewhere, &cloud).unwrap();
     store.run("snapshot", &[]).ok();

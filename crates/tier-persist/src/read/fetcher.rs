@@ -213,7 +213,12 @@ impl Fetcher {
         if !self.ahead.lock().begin(id, bytes, Instant::now()) {
             return Ok(false);
         }
-        match self.first_copy(&tarball, id.frame, Ok) {
+        // Compared now, while there is another copy to go to.
+        let check = |compressed: Vec<u8>| {
+            tarball.check(id.frame, &compressed)?;
+            Ok(compressed)
+        };
+        match self.first_copy(&tarball, id.frame, check) {
             Ok((compressed, store)) => {
                 let frame = StoredFrame { compressed, store };
                 self.ahead.lock().fill(&id, frame, Instant::now());
@@ -372,6 +377,11 @@ impl OpenTarball {
     }
 
     /// The first `n_bytes` of the frame, or all of it.
+    /// An error if a stored frame is not what was written.
+    fn check(&self, number: u32, compressed: &[u8]) -> Result<(), PersistError> {
+        self.frame(number)?.check_digest(compressed, &|| self.frame_name(number))
+    }
+
     fn decompress(
         &self,
         number: u32,

@@ -13,8 +13,6 @@
 //! a way of its own: new content is a change and is persisted as such, and a repair that puts a
 //! detour in their place needs an archive that has them already.
 
-use std::collections::BTreeSet;
-
 use tier_index::{Index, IndexError};
 use tier_types::{ByteRange, ChunkRange, Ino};
 
@@ -29,8 +27,8 @@ const N_KEPT: usize = 1000;
 pub(crate) struct UnreadRuns {
     kept: Vec<UnreadRun>,
     others: LostRanges,
-    /// All inodes that have such runs.
-    inodes: BTreeSet<Ino>,
+    /// All inodes that have such runs; those of one come one after the other.
+    inodes: Vec<Ino>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +51,9 @@ impl UnreadRuns {
     /// Adds a run, and says whether it is one of those that are to be told one by one.
     pub(crate) fn add(&mut self, lost: &LostRun) -> bool {
         let LostRun { ino, run, bytes, .. } = lost;
-        self.inodes.insert(*ino);
+        if self.inodes.last() != Some(ino) {
+            self.inodes.push(*ino);
+        }
         let is_kept = self.kept.len() < N_KEPT;
         if is_kept {
             self.kept.push(UnreadRun { ino: *ino, chunks: run.chunks, bytes: *bytes });
@@ -64,7 +64,7 @@ impl UnreadRuns {
     }
 
     /// The inodes that have such runs.
-    pub(crate) fn inodes(&self) -> &BTreeSet<Ino> {
+    pub(crate) fn inodes(&self) -> &[Ino] {
         &self.inodes
     }
 

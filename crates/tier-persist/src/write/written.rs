@@ -48,17 +48,21 @@ impl Written {
     /// not count: what was refused for them once would be refused for ever.
     pub(super) fn check_share(&self, about: &ShareOf<'_>) -> Result<(), PersistError> {
         let PersistReport { n_inodes, failed, unreadable, .. } = &self.report;
-        let n_new = |inodes: BTreeSet<&Ino>| {
-            to_u64(inodes.iter().filter(|ino| !about.failed_before.contains(ino)).count())
-        };
         let in_part = self.unread.inodes();
-        let n_unread = n_new(in_part.iter().chain(failed).collect());
+        let n_new = |others: &[Ino]| {
+            let is_new = |ino: &Ino| !about.failed_before.contains(ino);
+            let mut new: Vec<_> = in_part.iter().chain(others).copied().filter(is_new).collect();
+            new.sort_unstable();
+            new.dedup();
+            to_u64(new.len())
+        };
+        let n_unread = n_new(failed);
         let n_inodes = (n_inodes + to_u64(failed.len())).max(about.n_looked_at);
         let n_max = n_inodes.saturating_mul(u64::from(about.unread_percent_max)) / 100;
         if n_unread < N_UNREAD_SINGLE || n_unread <= n_max {
             return Ok(());
         }
-        let n_damaged = n_new(in_part.iter().chain(unreadable).collect());
+        let n_damaged = n_new(unreadable);
         Err(PersistError::TooMuchUnread { n_unread, n_damaged, n_inodes })
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tier_persist::{Fetcher, FetcherOptions, Keys};
-use tier_testkit::{FakeKvs, FaultyStore, OneByOne};
-use tier_types::{ChunkNo, ChunkRange, Ino, RecallRequest, Xid};
+use tier_testkit::{FakeKvs, Fault, FaultyStore, OneByOne};
+use tier_types::{ChunkNo, ChunkRange, Ino, ObjectStore, RecallRequest, Xid};
 
 use crate::common::{CHUNK, FILESYSTEM, Fixture, noise};
 
@@ -62,6 +62,30 @@ fn readers_side_by_side_read_each_frame_once() {
     assert!(n_frames > 90, "{n_frames} frames");
     // A few behind the end of each file are read for nothing.
     assert!(n_reads <= n_frames + u64::from(2 * N_AHEAD), "{n_reads} reads of {n_frames} frames");
+}
+
+/// What is damaged is found when it is read, as long as there is another copy to go to.
+#[test]
+fn a_frame_that_is_read_ahead_comes_from_a_whole_copy() {
+    for keys in [Keys::generate().unwrap(), Keys::generate().unwrap().without_encryption()] {
+        let mut fixture = Fixture::new(FakeKvs::new(CHUNK).file("a", &noise(5000, 1)), keys);
+        fixture.persist();
+        let damaged = Arc::new(FaultyStore::new(Arc::new(fixture.store())));
+        let stores: Vec<Arc<dyn ObjectStore>> = vec![damaged.clone(), Arc::new(fixture.store())];
+        let options = FetcherOptions { cache_bytes: 1 << 20, n_tarballs: 4 };
+        let (index, keys) = (Arc::clone(&fixture.index), Arc::clone(&fixture.keys));
+        let fetcher = Fetcher::new(FILESYSTEM, index, keys, stores, options);
+        let ino = fixture.kvs.ino("a");
+        let extent = fixture.kvs.resident_of(ino, ChunkNo::new(0), 1).unwrap()[0];
+        let chunks = ChunkRange::one(ChunkNo::new(0)).unwrap();
+        let request = RecallRequest { ino, chunks, data_xid: extent.data_xid };
+        let located = fetcher.locate(&request).unwrap();
+        damaged.break_at(0, Fault::FlippedBit);
+        assert!(fetcher.read_ahead(located.frame()).unwrap());
+        assert!(damaged.broken().is_some(), "it was read");
+        let came = fetcher.fetch_located(&request, &located).unwrap();
+        assert!(came.bytes() == &noise(5000, 1)[range_of(&came)]);
+    }
 }
 
 fn fetcher_frame(fetcher: &Fetcher, reader: &Reader) -> tier_persist::FrameId {

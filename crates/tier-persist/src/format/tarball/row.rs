@@ -296,7 +296,7 @@ impl FrameRow {
         to_usize(u64::from(self.decompressed))
     }
 
-    fn check_digest(
+    pub(crate) fn check_digest(
         &self,
         compressed: &[u8],
         object: &dyn Fn() -> String,
