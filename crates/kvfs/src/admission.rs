@@ -3,7 +3,7 @@
 //!
 //! What waits for room never holds a lock, and what makes room never waits for any. An operation
 //! that finds no room is refused at once; a caller that may wait does it again as a whole
-//! ([`Core::wait_for_room`]). What was deleted a moment ago is room that comes: it is worked off
+//! ([`Core::do_when_possible`]). What was deleted a moment ago is room that comes: it is worked off
 //! first.
 
 use std::time::{Duration, Instant};
@@ -18,6 +18,12 @@ const REAP_ROWS_STEP: usize = 4000;
 /// How long what finds no room works off what was deleted before it is refused, where other
 /// operations wait for the same thread.
 const REAP_BRIEF: Duration = Duration::from_secs(1);
+
+/// Between two attempts of what waits for room. It may come from outside of this process as well,
+/// of which nothing tells.
+const ROOM_INTERVAL: Duration = Duration::from_millis(50);
+/// Between two attempts of what waits for an archive that is away.
+const AWAY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Core {
     /// Asks for room for a mutation, and waits for nothing. No lock may be held: what makes room
@@ -99,25 +105,41 @@ impl Core {
         self.room.is_expected() || self.dying_bytes() > 0
     }
 
-    /// Does an operation, and does it again for as long as it finds no room and some may come, for
-    /// a time that counts from `since`, unless it is not wanted any more. What was deleted is
-    /// worked off meanwhile. No lock may be held.
-    pub fn wait_for_room<T>(
+    /// Does an operation, and does it again for as long as it finds no room and some may come, or
+    /// evicted data whose archive is away, for a time that counts from `since`, unless it is not
+    /// wanted any more. What was deleted is worked off meanwhile. No lock may be held.
+    pub fn do_when_possible<T>(
         &self,
         since: Instant,
         is_wanted: &dyn Fn() -> bool,
         operation: &mut dyn FnMut() -> Result<T, FsError>,
     ) -> Result<T, FsError> {
-        let (waiting, at_most) = self.room.begin_waiting();
+        // What makes room goes by how many operations wait for it, and for nothing else.
+        let mut waiting = None;
         loop {
-            match operation() {
-                Err(FsError::NoSpace(_))
-                    if self.room_may_come() && is_wanted() && since.elapsed() < at_most => {}
+            let failed = match operation() {
+                Err(failed) => failed,
                 done => return done,
+            };
+            let wants_room = matches!(failed, FsError::NoSpace(_)) && self.room_may_come();
+            let is_in_time = since.elapsed() < self.room.wait_max();
+            if !(wants_room || is_away(&failed)) || !is_wanted() || !is_in_time {
+                return Err(failed);
             }
+            if !wants_room {
+                waiting = None;
+                self.room.pause(AWAY_INTERVAL);
+                continue;
+            }
+            waiting.get_or_insert_with(|| self.room.begin_waiting());
             if !self.reap_for_room() {
-                waiting.pause();
+                self.room.pause(ROOM_INTERVAL);
             }
         }
     }
+}
+
+/// Whether evicted data did not come because its archive is away, or is to be left alone.
+fn is_away(error: &FsError) -> bool {
+    matches!(error, FsError::Recall { source, .. } if source.kind().may_pass())
 }

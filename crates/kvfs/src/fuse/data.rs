@@ -74,7 +74,9 @@ impl Adapter {
         may_come.then_some(WaitsFor::Room)
     }
 
-    /// Does a change on a thread that waits, when there is room for it.
+    /// Does a change on a thread that waits, when there is room for it and its data is back. The
+    /// kernel gives up what it holds back of a write that fails, so that an archive that is away is
+    /// waited for as well.
     fn answer_in_time<R: Reply, T: 'static>(
         &self,
         what: WaitsFor,
@@ -86,7 +88,7 @@ impl Adapter {
         // From now on, and not from when a thread has taken it.
         let (fs, since) = (Arc::clone(&self.fs), Instant::now());
         let work = move |caller: &dyn WaitingCaller| {
-            fs.wait_for_room(since, &|| !caller.is_cancelled(), &mut || {
+            fs.do_when_possible(since, &|| !caller.is_cancelled(), &mut || {
                 operation(&fs, Blocking::Cancellable(caller))
             })
         };

@@ -267,9 +267,19 @@ impl Room {
         self.waiting.is_expected()
     }
 
-    /// Begins to wait for room, and how long at most.
-    pub(crate) fn begin_waiting(&self) -> (WaitingForRoom<'_>, Duration) {
-        (self.waiting.begin(), self.waiting.at_most)
+    /// Begins to wait for room.
+    pub(crate) fn begin_waiting(&self) -> WaitingForRoom<'_> {
+        self.waiting.begin()
+    }
+
+    /// How long an operation waits at most.
+    pub(crate) fn wait_max(&self) -> Duration {
+        self.waiting.at_most
+    }
+
+    /// Waits until something may have changed, so long at most.
+    pub(crate) fn pause(&self, at_most: Duration) {
+        self.waiting.pause(at_most);
     }
 
     /// Whether so little room is left that nothing is to be stored that need not be.

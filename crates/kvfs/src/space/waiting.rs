@@ -11,10 +11,6 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// Between two attempts. Room may come from outside of this process as well, of which nothing
-/// tells.
-const INTERVAL: Duration = Duration::from_millis(50);
-
 /// The operations that wait.
 #[derive(Debug)]
 pub(super) struct RoomWaiting {
@@ -32,15 +28,6 @@ pub(crate) struct WaitingForRoom<'a>(&'a RoomWaiting);
 impl Drop for WaitingForRoom<'_> {
     fn drop(&mut self) {
         self.0.n_waiting.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl WaitingForRoom<'_> {
-    /// Waits for the next attempt.
-    pub(crate) fn pause(&self) {
-        // A signal that comes just before is waited for no longer than this.
-        let mut turn = self.0.turn.lock();
-        let _ = self.0.changed.wait_for(&mut turn, INTERVAL);
     }
 }
 
@@ -64,6 +51,13 @@ impl RoomWaiting {
 
     pub(super) fn is_expected(&self) -> bool {
         self.is_expected.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the next attempt, so long at most.
+    pub(super) fn pause(&self, at_most: Duration) {
+        // A signal that comes just before is waited for no longer than this.
+        let mut turn = self.turn.lock();
+        let _ = self.changed.wait_for(&mut turn, at_most);
     }
 
     pub(super) fn begin(&self) -> WaitingForRoom<'_> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use kvfs::ops::{Blocking, SetAttr, WaitingCaller};
 use kvfs::{FsError, Heat, Kvfs};
@@ -257,4 +258,31 @@ fn a_file_that_grew_after_it_was_archived_reads_zeros_behind_its_old_end() {
     assert_eq!(read[..2000], CONTENT);
     assert!(read[2000..].iter().all(|&byte| byte == 0));
     assert_eq!(check(&fs).1, Vec::<String>::new());
+}
+
+/// The kernel gives up what it holds back of a write that fails, and a caller may have been told by
+/// then that it was written.
+#[test]
+fn a_change_waits_for_an_archive_that_is_away_and_for_no_other_error() {
+    let (_dir, fs, archive) = tiered();
+    let ino = cold(&fs, &archive);
+    let write = |kind, is_wanted: bool| {
+        let mut n_attempts = 0;
+        archive.answer(Answer::Error(kind));
+        let written = fs.do_when_possible(Instant::now(), &|| is_wanted, &mut || {
+            n_attempts += 1;
+            if n_attempts == 3 {
+                archive.answer(Answer::Whole);
+            }
+            fs.write(ino, 5, b"in part")
+        });
+        (n_attempts, written.map_err(|error| error.kind()))
+    };
+    assert_eq!(write(ErrorKind::Missing, true), (1, Err(ErrorKind::Missing)));
+    assert_eq!(write(ErrorKind::Away, false), (1, Err(ErrorKind::Away)), "the caller is gone");
+    assert_eq!(fs.usage().unwrap().space.n_waiting, 0);
+    assert_eq!(write(ErrorKind::Away, true), (3, Ok(())));
+    let mut expected = CONTENT;
+    expected[5..12].copy_from_slice(b"in part");
+    assert_eq!(fs.read(ino, 0, 9999).unwrap(), expected);
 }

@@ -31,7 +31,7 @@ impl<'a> InRoom<'a> {
         }
         self.full.call_once(self.on_full);
         let is_wanted = || go_on().is_ok();
-        match self.fs.wait_for_room(Instant::now(), &is_wanted, &mut operation) {
+        match self.fs.do_when_possible(Instant::now(), &is_wanted, &mut operation) {
             Err(full @ FsError::NoSpace(_)) => {
                 // What ended the wait is told, and not what was waited for.
                 go_on()?;

@@ -116,7 +116,7 @@ impl Worker {
         let version = self.next_version();
         let file = File::create(&path).unwrap();
         let written = Written { version, start: 0, end };
-        write(&file, written, shared);
+        write(file, written, shared);
         self.files.insert(path, vec![written]);
     }
 
@@ -130,7 +130,7 @@ impl Worker {
         let piece = Written { version, start, end };
         // Part of it may be evicted, and comes back before it is overwritten.
         let file = OpenOptions::new().write(true).open(&path).unwrap();
-        write(&file, piece, shared);
+        write(file, piece, shared);
         written.push(piece);
     }
 
@@ -175,7 +175,8 @@ impl Worker {
     }
 }
 
-fn write(file: &File, written: Written, shared: &Shared) {
+/// Writes and closes: that is where the kernel tells what became of the pages that it kept back.
+fn write(file: File, written: Written, shared: &Shared) {
     let Written { version, start, end } = written;
     let mut buffer = vec![0; usize::try_from(PIECE_BYTES).unwrap()];
     let mut at = start;
@@ -186,6 +187,7 @@ fn write(file: &File, written: Written, shared: &Shared) {
         at += u64::try_from(n).unwrap();
         shared.note_written(u64::try_from(n).unwrap());
     }
+    nix::unistd::close(file).unwrap();
 }
 
 /// Compares a file with what wrote it. An error is of reading it.
@@ -220,8 +222,8 @@ pub(super) fn read_hot(path: &Path, shared: &Shared) {
     let (_never, timer) = mpsc::channel::<()>();
     let version = Version(1);
     let written = Written { version, start: 0, end: HOT_BYTES };
-    let file = File::create(path).unwrap();
-    write(&file, written, &Shared::default());
+    write(File::create(path).unwrap(), written, &Shared::default());
+    let file = File::open(path).unwrap();
     file.sync_all().unwrap();
     while !shared.has_ended.load(Ordering::SeqCst) && !shared.has_failed() {
         // From the filesystem and not from the kernel's pages.
