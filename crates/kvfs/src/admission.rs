@@ -107,11 +107,12 @@ impl Core {
 
     /// Does an operation, and does it again for as long as it finds no room and some may come, or
     /// evicted data whose archive is away, for a time that counts from `since`, unless it is not
-    /// wanted any more. What was deleted is worked off meanwhile. No lock may be held.
+    /// wanted any more for what it failed of. What was deleted is worked off meanwhile. No lock may
+    /// be held.
     pub fn do_when_possible<T>(
         &self,
         since: Instant,
-        is_wanted: &dyn Fn() -> bool,
+        is_wanted: &dyn Fn(&FsError) -> bool,
         operation: &mut dyn FnMut() -> Result<T, FsError>,
     ) -> Result<T, FsError> {
         // What makes room goes by how many operations wait for it, and for nothing else.
@@ -123,7 +124,7 @@ impl Core {
             };
             let wants_room = matches!(failed, FsError::NoSpace(_)) && self.room_may_come();
             let is_in_time = since.elapsed() < self.room.wait_max();
-            if !(wants_room || is_away(&failed)) || !is_wanted() || !is_in_time {
+            if !(wants_room || is_away(&failed)) || !is_wanted(&failed) || !is_in_time {
                 return Err(failed);
             }
             if !wants_room {

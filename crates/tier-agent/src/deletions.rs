@@ -52,24 +52,25 @@ impl DeletionQueue {
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let dir = tempfile::tempdir()?;
-    /// let queue = DeletionQueue::open(&dir.path().join("deletions"), Arc::new(SystemClock))?;
+    /// let queue = DeletionQueue::open(&dir.path().join("deletions"), Arc::new(SystemClock));
     /// let cloud = CloudId::from_bytes([1; 16]);
     /// queue.add(cloud, [ObjectName::new("moot").expect("a name")])?;
     /// assert_eq!(queue.due(cloud), [], "after a day");
     /// # Ok(())
     /// # }
     /// ```
-    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, PortError> {
-        let deletions = match fs::read_to_string(path) {
-            Ok(text) => parse(&text).unwrap_or_else(|| {
-                let path = path.display();
-                tracing::warn!("{path} is damaged: what was to be deleted in the cloud stays");
-                Deletions::new()
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Deletions::new(),
-            Err(error) => return Err(failed("read", path, error)),
+    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Self {
+        let deletions = match fs::read(path) {
+            Ok(bytes) => String::from_utf8(bytes).ok().and_then(|text| parse(&text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Deletions::new()),
+            Err(_) => None,
         };
-        Ok(Self { path: path.to_path_buf(), clock, deletions: Mutex::new(deletions) })
+        let deletions = deletions.unwrap_or_else(|| {
+            let path = path.display();
+            tracing::warn!("{path} is damaged: what was to be deleted in the cloud stays");
+            Deletions::new()
+        });
+        Self { path: path.to_path_buf(), clock, deletions: Mutex::new(deletions) }
     }
 
     /// Adds objects that are moot from now on, durably. Those that are in it are so since before.
@@ -110,8 +111,10 @@ impl DeletionQueue {
         let mut changed = deletions.clone();
         change(&mut changed);
         if *deletions != changed {
-            replace(&self.path, &text_of(&changed))
-                .map_err(|error| failed("write", &self.path, error))?;
+            replace(&self.path, &text_of(&changed)).map_err(|error| {
+                let problem = format!("cannot write the deletion queue {}", self.path.display());
+                PortError::new(ErrorKind::of_io(&error), problem).with_source(error)
+            })?;
             *deletions = changed;
         }
         Ok(())
@@ -150,11 +153,6 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-fn failed(operation: &str, path: &Path, error: io::Error) -> PortError {
-    let problem = format!("cannot {operation} the deletion queue {}", path.display());
-    PortError::new(ErrorKind::of_io(&error), problem).with_source(error)
-}
-
 #[cfg(test)]
 mod tests {
     use tier_testkit::VirtualClock;
@@ -173,14 +171,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deletions");
         let open = |seconds| DeletionQueue::open(&path, Arc::new(VirtualClock::at(seconds)));
-        open(1000).unwrap().add(CLOUD, [name("a/b"), name("c")]).unwrap();
-        open(2000).unwrap().add(CLOUD, [name("c"), name("d")]).unwrap();
-        let due = |seconds, cloud| open(seconds).unwrap().due(cloud);
+        open(1000).add(CLOUD, [name("a/b"), name("c")]).unwrap();
+        open(2000).add(CLOUD, [name("c"), name("d")]).unwrap();
+        let due = |seconds, cloud| open(seconds).due(cloud);
         assert_eq!(due(GRACE_SECONDS + 999, CLOUD), []);
         assert_eq!(due(GRACE_SECONDS + 1000, CLOUD), [name("a/b"), name("c")]);
         assert_eq!(due(GRACE_SECONDS * 9, OTHER), []);
         assert_eq!(due(0, CLOUD), [], "a clock that was set back");
-        open(0).unwrap().remove(CLOUD, &[name("a/b"), name("d")]).unwrap();
+        open(0).remove(CLOUD, &[name("a/b"), name("d")]).unwrap();
         assert_eq!(due(GRACE_SECONDS * 9, CLOUD), [name("c")]);
     }
 
@@ -189,15 +187,25 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deletions");
         let open = || DeletionQueue::open(&path, Arc::new(VirtualClock::at(GRACE_SECONDS * 9)));
-        let queue = DeletionQueue::open(&path, Arc::new(VirtualClock::at(0))).unwrap();
+        let queue = DeletionQueue::open(&path, Arc::new(VirtualClock::at(0)));
         queue.add(CLOUD, [name("a"), name("b")]).unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(open().unwrap().due(CLOUD).len(), 2);
+        assert_eq!(open().due(CLOUD).len(), 2);
         for len in 0..text.len() {
             fs::write(&path, &text[..len]).unwrap();
-            assert_eq!(open().unwrap().due(CLOUD), [], "{len} bytes of it");
+            assert_eq!(open().due(CLOUD), [], "{len} bytes of it");
         }
-        open().unwrap().add(CLOUD, [name("c")]).unwrap();
-        assert_eq!(open().unwrap().due(CLOUD), [], "it is a new one");
+        for at in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] ^= 0x80;
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(open().due(CLOUD), [], "a flipped bit at {at}");
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(open().due(CLOUD), [], "it cannot be read");
+        fs::remove_dir(&path).unwrap();
+        open().add(CLOUD, [name("c")]).unwrap();
+        assert_eq!(open().due(CLOUD), [], "it is a new one");
     }
 }

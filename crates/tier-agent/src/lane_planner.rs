@@ -137,10 +137,8 @@ impl LanePlanner {
                         };
                         self.is_pending = true;
                     }
-                    Lane::Upload => {
-                        self.is_pending = true;
-                        self.may_evict |= may_have_uploaded(error);
-                    }
+                    // Some of it may be uploaded.
+                    Lane::Upload => (self.is_pending, self.may_evict) = (true, true),
                     Lane::Evict => self.may_evict = true,
                 }
             }
@@ -161,9 +159,6 @@ impl LanePlanner {
             unpersisted: self.unpersisted,
             // One that refuses, or is full, takes no more after a while.
             awaits_cloud: self.is_pending && self.lanes[Lane::Upload].awaits_cloud(),
-            may_evict: self.may_evict
-                && self.lanes[Lane::Evict].n_failures == 0
-                && self.is_low(&usage),
         };
         if room_may_come(&DueInputs { now, usage }, &outlook) {
             self.hopeless_since = None;
@@ -187,18 +182,11 @@ fn made_room(report: &AgentReport) -> bool {
         || report.evicted.as_ref().is_some_and(has_freed)
 }
 
-/// Whether an upload that failed may have made something safe.
-fn may_have_uploaded(error: &AgentError) -> bool {
-    let AgentError::NotUploaded(not_uploaded) = error else { return true };
-    !not_uploaded.done.uploaded.is_empty()
-}
-
 #[cfg(test)]
 mod tests {
     use tier_types::{Backlog, PortError, SnapshotId, SpaceUsage};
 
     use super::*;
-    use crate::NotUploaded;
 
     fn usage(operations: u64, used_bytes: u64) -> Usage {
         let space = SpaceUsage { used_bytes, limit_bytes: 1000, ..SpaceUsage::default() };
@@ -304,11 +292,7 @@ mod tests {
         });
         assert_eq!(cloud_away, 119, "it may come back");
         let cloud_full = last_hope(|lane| match lane {
-            Lane::Persist => no_space(),
-            Lane::Upload => Err(AgentError::NotUploaded(Box::new(NotUploaded {
-                done: AgentReport::default(),
-                why: PortError::new(ErrorKind::NoSpace, "the cloud is full").into(),
-            }))),
+            Lane::Persist | Lane::Upload => no_space(),
             Lane::Evict => Ok(AgentReport::default()),
         });
         assert!(cloud_full < 40, "{cloud_full}");

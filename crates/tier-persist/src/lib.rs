@@ -56,7 +56,9 @@ pub use read::fetcher::{Fetcher, FetcherOptions, FrameId, Located};
 pub use read::history::History;
 pub use read::link::{SnapshotSummary, StepKind, StoredObject};
 pub use read::listing::{list_members, write_tar};
-pub use read::objects::{DataObject, SnapshotObjects, each_data_object, is_known_kind, tarball_of};
+pub use read::objects::{
+    DataObject, SnapshotObjects, each_data_object, is_known_kind, tarball_of, tarballs_in,
+};
 pub use write::checkpoint::{CheckpointReport, CheckpointRequest};
 pub use write::options::PersistOptions;
 pub use write::persister::Persister;

@@ -93,6 +93,8 @@ pub struct SnapshotStatus {
     /// Objects that no copy has, each with the checkpoint that does without it: by itself the
     /// snapshot is not safe any more, and all that is left of it is what is verified.
     pub lost_objects: BTreeMap<String, Option<SnapshotId>>,
+    /// How often it was started: attempts at it, of which the last one may have come through.
+    pub n_attempts: u64,
     /// Its transactions, once it started.
     pub range: Option<XidRange>,
     /// When it started.
@@ -129,6 +131,7 @@ impl SnapshotStatus {
             pushed: Vec::new(),
             restored_from: None,
             lost_objects: BTreeMap::new(),
+            n_attempts: 0,
             range: None,
             started: None,
             last_event: None,
@@ -157,6 +160,7 @@ impl SnapshotStatus {
         match &record.event {
             Event::Started { range } => {
                 // A later start replaces an attempt that a crash cut short.
+                self.n_attempts = self.n_attempts.saturating_add(1);
                 self.range = Some(*range);
                 self.started = Some(record.time);
                 // `verified` needs no reset: what was verified was committed, and that is not

@@ -130,7 +130,7 @@ pub(crate) fn stages(
         keys: Arc::clone(&dir.keys),
         history: Arc::clone(history),
         book: Arc::clone(book),
-        deletions: DeletionQueue::open(&dir.layout.deletions(), Arc::clone(&dir.clock))?,
+        deletions: DeletionQueue::open(&dir.layout.deletions(), Arc::clone(&dir.clock)),
         spill_dir,
         checkpoint_bytes: config.persist.checkpoint_bytes,
         marks: config.space.marks(),

@@ -88,7 +88,12 @@ impl Adapter {
         // From now on, and not from when a thread has taken it.
         let (fs, since) = (Arc::clone(&self.fs), Instant::now());
         let work = move |caller: &dyn WaitingCaller| {
-            fs.do_when_possible(since, &|| !caller.is_cancelled(), &mut || {
+            // One that cannot be interrupted any more does not wait for an archive.
+            let is_wanted = |failed: &FsError| {
+                let may_wait = matches!(failed, FsError::NoSpace(_)) || !caller.is_claimed();
+                may_wait && !caller.is_cancelled()
+            };
+            fs.do_when_possible(since, &is_wanted, &mut || {
                 operation(&fs, Blocking::Cancellable(caller))
             })
         };

@@ -29,6 +29,10 @@ impl<R: Reply> WaitingCaller for Deferred<R> {
     fn claim(&self) -> bool {
         self.claim()
     }
+
+    fn is_claimed(&self) -> bool {
+        matches!(*self.0.lock(), State::Claimed(_))
+    }
 }
 
 /// An answer that is owed.

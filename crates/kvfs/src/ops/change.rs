@@ -92,6 +92,9 @@ pub(crate) struct RecallWish<'a> {
 pub trait WaitingCaller: Cancel {
     /// Whether the answer is still wanted; from now on the caller cannot be gone.
     fn claim(&self) -> bool;
+
+    /// Whether it was claimed.
+    fn is_claimed(&self) -> bool;
 }
 
 impl<'a> Blocking<'a> {

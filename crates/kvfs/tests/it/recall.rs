@@ -140,6 +140,10 @@ impl WaitingCaller for Caller {
         *self.n_asked.lock() += 1;
         self.is_wanted
     }
+
+    fn is_claimed(&self) -> bool {
+        *self.n_asked.lock() > 0
+    }
 }
 
 #[test]
@@ -269,7 +273,7 @@ fn a_change_waits_for_an_archive_that_is_away_and_for_no_other_error() {
     let write = |kind, is_wanted: bool| {
         let mut n_attempts = 0;
         archive.answer(Answer::Error(kind));
-        let written = fs.do_when_possible(Instant::now(), &|| is_wanted, &mut || {
+        let written = fs.do_when_possible(Instant::now(), &|_| is_wanted, &mut || {
             n_attempts += 1;
             if n_attempts == 3 {
                 archive.answer(Answer::Whole);

@@ -149,8 +149,6 @@ pub struct RoomOutlook {
     pub unpersisted: Unpersisted,
     /// What is not safe waits for a cloud.
     pub awaits_cloud: bool,
-    /// Something became safe that no pass has gone through.
-    pub may_evict: bool,
 }
 
 /// Whether room may come, so that operations that find none are worth waiting. What is not
@@ -163,7 +161,7 @@ pub fn room_may_come(inputs: &DueInputs, outlook: &RoomOutlook) -> bool {
         Unpersisted::Left | Unpersisted::AwaitsCloud => true,
         Unpersisted::NoRoom => false,
     };
-    outlook.is_at_work || outlook.awaits_cloud || outlook.may_evict || can_persist
+    outlook.is_at_work || outlook.awaits_cloud || can_persist
 }
 
 #[cfg(test)]
@@ -248,7 +246,6 @@ mod tests {
             is_at_work: false,
             unpersisted: Unpersisted::Nothing,
             awaits_cloud: false,
-            may_evict: false,
         };
         assert!(!room_may_come(&inputs(1, 0, 1000), &nothing));
         assert!(room_may_come(&inputs(1, 1, 1000), &nothing), "a backlog can be persisted");

@@ -48,7 +48,7 @@ impl LaneMemory {
 
     /// Whether it failed because the cloud is away, or for a reason that may be that.
     pub fn awaits_cloud(&self) -> bool {
-        self.last_failure.is_some_and(|kind| kind.may_pass() || kind == ErrorKind::Failed)
+        self.last_failure.is_some_and(may_be_away)
     }
 
     /// It was given a task.
@@ -74,6 +74,11 @@ impl LaneMemory {
             ..*self
         };
     }
+}
+
+/// Whether an error of this kind may be that of a cloud that is away, and comes back by itself.
+pub(crate) fn may_be_away(kind: ErrorKind) -> bool {
+    kind.may_pass() || kind == ErrorKind::Failed
 }
 
 /// A failure of a lane, and a number by chance.

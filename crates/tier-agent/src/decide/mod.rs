@@ -18,6 +18,7 @@ pub use due::{
     DueInputs, RoomOutlook, Schedule, Unpersisted, evict_is_due, persist_is_due, room_may_come,
     upload_is_due,
 };
+pub(crate) use lane::may_be_away;
 pub use lane::{Failure, LaneMemory, rest_after};
 pub use space::{SpaceMarks, part_bounds};
 pub use step::{AgentState, is_to_persist};

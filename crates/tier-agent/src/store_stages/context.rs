@@ -25,10 +25,14 @@ use super::background::in_background;
 use super::ports::StorePorts;
 use super::safe_mark::SafeMark;
 use crate::AgentError;
+use crate::decide::may_be_away;
 
 /// After an upload that failed, none is tried beside persisting for so long. No longer: where space
 /// is short nothing can be persisted without.
 const CLOUD_REST: Duration = Duration::from_secs(5);
+/// For so long after a snapshot was refused nothing is uploaded beside the next ones: all of it may
+/// be for nothing. Not for good, because a part may have room only if it goes up as it is written.
+const REFUSAL_REST: Duration = Duration::from_hours(1);
 
 pub(super) struct StageContext {
     pub(super) ports: StorePorts,
@@ -49,8 +53,9 @@ pub(super) struct StageContext {
     pub(super) told_spare: Mutex<Option<(Epoch, SnapshotId)>>,
     /// Snapshots of which something was persisted again without being asked for.
     pub(super) made_up_for: Mutex<BTreeSet<SnapshotId>>,
-    /// The last snapshot was refused for what it could not read: the next one may be as well.
-    pub(super) is_refused: AtomicBool,
+    /// When the last snapshot was refused for what it could not read, if it was: the next one may
+    /// be as well.
+    pub(super) refused: Mutex<Option<Instant>>,
     /// How the last upload failed, if it did.
     cloud_failed: Mutex<Option<CloudFailure>>,
 }
@@ -114,7 +119,7 @@ impl StageContext {
             safe_falls: AtomicUsize::new(0),
             told_spare: Mutex::default(),
             made_up_for: Mutex::default(),
-            is_refused: AtomicBool::default(),
+            refused: Mutex::default(),
             cloud_failed: Mutex::default(),
         }
     }
@@ -140,7 +145,7 @@ impl StageContext {
     /// up is likely to be of use.
     pub(super) fn may_upload_early(&self) -> bool {
         let is_over = |failed: &CloudFailure| failed.at.elapsed() >= CLOUD_REST;
-        !self.is_refused.load(Ordering::Relaxed)
+        self.refused.lock().is_none_or(|refused| refused.elapsed() >= REFUSAL_REST)
             && self.cloud_failed.lock().as_ref().is_none_or(is_over)
     }
 
@@ -151,7 +156,7 @@ impl StageContext {
         // In the attempt, or so short a time before that the cloud was not asked again.
         let is_recent = |failed: &&CloudFailure| failed.at + CLOUD_REST >= began;
         // A cloud that is full, or refuses, is not waited for.
-        let counts = |failed: &&CloudFailure| failed.kind.may_pass() && is_recent(failed);
+        let counts = |failed: &&CloudFailure| may_be_away(failed.kind) && is_recent(failed);
         match failed.as_ref().filter(counts) {
             Some(CloudFailure { kind, why, .. }) if error.kind() == ErrorKind::NoSpace => {
                 AgentError::AwaitsCloud { kind: *kind, why: why.clone() }

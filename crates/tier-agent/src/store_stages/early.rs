@@ -9,8 +9,8 @@
 //! later attempt has come through.
 //!
 //! This is worth having and never needed. The first failure ends it for the attempt, whose snapshot
-//! is uploaded later as ever; and while the cloud is known to fail, none begins, nor behind a
-//! snapshot that was refused for what it could not read, as the next one may be.
+//! is uploaded later as ever; and while the cloud is known to fail, none begins, nor for an
+//! hour behind a snapshot that was refused for what it could not read, as the next one may be.
 
 use std::sync::atomic::AtomicBool;
 use std::thread;

@@ -5,12 +5,12 @@
 //! either is lost ranges from then on, and is told. A checkpoint follows, which states all that is
 //! live without the objects that are lost, so that a restore need not read what they belonged to.
 //!
-//! **Order.** The snapshots take their marks back first. Then the inodes that lie in the lost
-//! tarballs are persisted again: of two places of one version the later one counts. What still lies
-//! in a lost one afterwards nothing has, and only then it is made lost in the index. Then comes the
-//! checkpoint, and at the end it is recorded which objects are lost, and which checkpoint does
-//! without them. A crash between any two of these leaves snapshots that are not safe, and the same
-//! objects to be found lost again.
+//! **Order.** The snapshots of a repair take their marks back first; one that is made up for
+//! unasked never had any. Then the inodes that lie in the lost tarballs are persisted again: of two
+//! places of one version the later one counts. What still lies in a lost one afterwards nothing
+//! has, and only then it is made lost in the index. Then comes the checkpoint, and at the end it is
+//! recorded which objects are lost, and which checkpoint does without them. A crash between any two
+//! of these leaves snapshots that are not safe, and the same objects to be found lost again.
 //!
 //! A snapshot is then uploaded without what it has lost, for what is left of it; it counts as safe
 //! when that checkpoint does, or a later one. If all of these have lost objects themselves, there
@@ -130,7 +130,7 @@ fn unless_it_was_safe(
     Ok(Some(place).filter(|_| !was_safe))
 }
 
-/// What is lost, and of what place that is taken back.
+/// What is lost, and of what place a repair takes that back.
 pub(super) struct Looked {
     place: Place,
     all: Vec<Lost>,

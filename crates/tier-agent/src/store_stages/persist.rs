@@ -10,7 +10,7 @@
 //! be failing because it is full.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use tier_log::{NetChangesOptions, check_segment};
@@ -20,8 +20,8 @@ use tier_persist::{
 };
 use tier_status::StatusHeader;
 use tier_types::{
-    ErrorKind, HasKind, Ino, LogReader, LogService, MountedSnapshot, PortError, Publication,
-    SegmentInfo, SnapshotId, Xid, XidRange, with_causes,
+    ErrorKind, Ino, LogReader, LogService, MountedSnapshot, PortError, Publication, SegmentInfo,
+    SnapshotId, Xid, XidRange, with_causes,
 };
 
 use super::changes::{ChangeSource, Found, changes};
@@ -255,13 +255,9 @@ impl Attempt<'_> {
         let report = self.write(header, input, &status);
         let report = report.map_err(|error| self.context.or_awaits_cloud(error, start));
         match &report {
-            Ok(_) => self.context.is_refused.store(false, Ordering::Relaxed),
+            Ok(_) => *self.context.refused.lock() = None,
             Err(AgentError::Persist(PersistError::TooMuchUnread { .. })) => {
-                self.context.is_refused.store(true, Ordering::Relaxed);
-            }
-            // It may have had room with the cloud, which it was kept from.
-            Err(error) if error.kind() == ErrorKind::NoSpace => {
-                self.context.is_refused.store(false, Ordering::Relaxed);
+                *self.context.refused.lock() = Some(Instant::now());
             }
             // That says nothing of what can be read.
             Err(_) => {}

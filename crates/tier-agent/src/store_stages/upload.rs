@@ -20,7 +20,9 @@ use tier_persist::{
     Archive, Fenced, PersistError, SnapshotSummary, StepKind, StoredObject, check_object,
 };
 use tier_status::{Event, Place, StatusSink};
-use tier_types::{Call, Created, ErrorKind, HasKind, PortError, SnapshotId, StoredContent};
+use tier_types::{
+    Call, Created, ErrorKind, HasKind, PortError, SnapshotId, StoredContent, with_causes,
+};
 
 use super::cloud_writer::{CloudWriter, check_stop};
 use super::context::{StageContext, StageSink, header_of};
@@ -53,10 +55,16 @@ pub(super) fn upload(
     // Wherever the stop was noticed, in this crate or in a store.
     let is_stop = |error: &AgentError| error.kind() == ErrorKind::Cancelled;
     uploaded.map_err(|error| if is_stop(&error) { AgentError::Stopped } else { error })?;
-    spare::tell(context)?;
-    let dropped = context.ports.local.drop_excess()?;
-    if dropped.n_objects > 0 {
-        tracing::debug!(?dropped, "the local store keeps no more");
+    // The snapshot is verified. What else there is to do is done again by the next upload, or by
+    // an eviction, and must not hide that.
+    let dropped = spare::tell(context)
+        .and_then(|()| context.ports.local.drop_excess().map_err(AgentError::from));
+    match dropped {
+        Ok(dropped) => tracing::debug!(?dropped, "the local store keeps no more"),
+        Err(error) => tracing::warn!("local copies are not dropped: {}", with_causes(&error)),
+    }
+    if let Some(writer) = CloudWriter::new(context, stop) {
+        moot::delete_due(&writer, &archive);
     }
     Ok(())
 }
@@ -252,13 +260,11 @@ impl<'a> CloudUpload<'a> {
         }
         // Only now, and not before the manifest was there: see the head of this file.
         self.writer.check_not_fenced()?;
-        moot::enqueue(&self.writer, self.archive, &pushed);
+        moot::enqueue(&self.writer, self.archive, summary);
         let Some(place) = self.writer.place.clone() else { return Ok(()) };
         // An error of the status log fails the upload: a snapshot whose verification is not
         // recorded stays unsafe, and the next task checks its objects again.
-        status.report(Event::Verified { place: Place::Cloud(place) })?;
-        moot::delete_due(&self.writer, self.archive);
-        Ok(())
+        Ok(status.report(Event::Verified { place: Place::Cloud(place) })?)
     }
 
     /// Whether a snapshot was once verified in the cloud, or restored from it.

@@ -173,7 +173,7 @@ impl Fakes {
             keys: Arc::clone(&keys),
             history: Arc::clone(&history),
             book: Arc::clone(&book),
-            deletions: DeletionQueue::open(&dir.path().join("deletions"), clock).unwrap(),
+            deletions: DeletionQueue::open(&dir.path().join("deletions"), clock),
             spill_dir: dir.path().to_path_buf(),
             checkpoint_bytes,
             marks: SpaceMarks { high_percent: 85, low_percent: 70 },

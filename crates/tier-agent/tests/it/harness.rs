@@ -167,8 +167,7 @@ impl Harness {
             keys: Arc::clone(&self.keys),
             history: Arc::new(History::new(Arc::clone(index))),
             book: Arc::new(book),
-            deletions: DeletionQueue::open(&path.join("deletions"), Arc::clone(&self.clock))
-                .unwrap(),
+            deletions: DeletionQueue::open(&path.join("deletions"), Arc::clone(&self.clock)),
             spill_dir: path.to_path_buf(),
             checkpoint_bytes: self.sizes.checkpoint_bytes,
             marks: SpaceMarks { high_percent: 100, low_percent: 100 },

@@ -30,14 +30,12 @@ impl<'a> InRoom<'a> {
             done => return Ok(done?),
         }
         self.full.call_once(self.on_full);
-        let is_wanted = || go_on().is_ok();
-        match self.fs.do_when_possible(Instant::now(), &is_wanted, &mut operation) {
-            Err(full @ FsError::NoSpace(_)) => {
-                // What ended the wait is told, and not what was waited for.
-                go_on()?;
-                Err(full.into())
-            }
-            done => Ok(done?),
+        let is_wanted = |_: &FsError| go_on().is_ok();
+        let done = self.fs.do_when_possible(Instant::now(), &is_wanted, &mut operation);
+        if done.is_err() {
+            // What ended the wait is told, and not what was waited for.
+            go_on()?;
         }
+        Ok(done?)
     }
 }

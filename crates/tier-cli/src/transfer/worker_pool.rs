@@ -15,12 +15,12 @@
 //! where they are submitted, so that two runs over one tree make the same inodes in the same order.
 
 use std::num::NonZeroUsize;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 
 /// Jobs that wait for a worker.
 const N_AHEAD: usize = 16;
@@ -28,9 +28,11 @@ const N_AHEAD: usize = 16;
 /// Walks on this thread, and has the jobs that the walk submits done by workers.
 ///
 /// Each worker makes its own `state`, and does its jobs by `work`. Returns what `walk` does, when
-/// all jobs are done.
+/// all jobs are done. Whether one of them failed, `failure` says meanwhile: what waits for long has
+/// a reason to end then.
 pub(super) fn run<J: Send, S, T>(
     n_threads: NonZeroUsize,
+    failure: &Failure,
     state: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, J) -> Result<()> + Sync,
     walk: impl FnOnce(&mut Submitter<'_, J>) -> Result<T>,
@@ -39,8 +41,8 @@ pub(super) fn run<J: Send, S, T>(
         let mut state = state();
         return walk(&mut Submitter::Inline(&mut |job| work(&mut state, job)));
     }
-    let shared = Shared::default();
-    let walked = thread::scope(|scope| {
+    let shared = Shared { failure, n_pending: AtomicU64::new(0) };
+    let walked: Result<Option<T>> = thread::scope(|scope| {
         // Bounded, so that a walk that is faster than the copying does not gather the names of the
         // whole tree in memory.
         let (jobs, queue) = bounded::<J>(N_AHEAD);
@@ -60,20 +62,46 @@ pub(super) fn run<J: Send, S, T>(
         drop(queue);
         let mut submitter = Submitter::Threads { jobs, shared: &shared };
         let walked = walk(&mut submitter);
-        // The end of the queue is what ends the workers.
+        // The end of the queue is what ends the workers. A consequence of their error is not kept.
         drop(submitter);
+        let walked = walked.map_err(|error| failure.keep(error)).ok();
         for thread in threads {
             // A panic is kept as the failure.
             drop(thread.join());
         }
-        walked
+        Ok(walked)
     });
-    // The workers' error is the cause; that of the walk says only that they failed.
-    if let Some(error) = shared.failure.into_inner() {
+    if let Some(error) = failure.take() {
         return Err(error);
     }
+    let walked = walked?;
     assert_eq!(shared.n_pending.into_inner(), 0, "without a failure, each job was done");
-    walked
+    walked.context("the walk has failed")
+}
+
+/// The first error of a walk or its workers, or a panic of one.
+#[derive(Default)]
+pub(super) struct Failure {
+    has_failed: AtomicBool,
+    first: Mutex<Option<Error>>,
+}
+
+impl Failure {
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
+    }
+
+    fn keep(&self, error: Error) {
+        let mut first = self.first.lock();
+        // Later ones may be consequences of the first.
+        if !self.has_failed.swap(true, Ordering::Relaxed) {
+            *first = Some(error);
+        }
+    }
+
+    fn take(&self) -> Option<Error> {
+        self.first.lock().take()
+    }
 }
 
 /// The workers, as the walk sees them.
@@ -82,7 +110,7 @@ pub(super) enum Submitter<'a, J> {
     Inline(&'a mut dyn FnMut(J) -> Result<()>),
     Threads {
         jobs: Sender<J>,
-        shared: &'a Shared,
+        shared: &'a Shared<'a>,
     },
 }
 
@@ -103,38 +131,29 @@ impl<J> Submitter<'_, J> {
     /// An error if a worker has failed: then the walk need not go on.
     pub(super) fn check(&self) -> Result<()> {
         match self {
-            Self::Threads { shared, .. } if shared.has_failed() => bail!("a worker has failed"),
+            Self::Threads { shared, .. } if shared.failure.has_failed() => {
+                bail!("a worker has failed")
+            }
             Self::Threads { .. } | Self::Inline(_) => Ok(()),
         }
     }
 }
 
 /// What the workers have in common.
-#[derive(Default)]
-pub(super) struct Shared {
-    /// The first error of any worker.
-    failure: OnceLock<Error>,
+pub(super) struct Shared<'a> {
+    failure: &'a Failure,
     /// Jobs that were submitted and are not done.
     n_pending: AtomicU64,
 }
 
-impl Shared {
-    fn has_failed(&self) -> bool {
-        self.failure.get().is_some()
-    }
-
-    fn fail(&self, error: Error) {
-        // Later ones may be consequences of the first.
-        drop(self.failure.set(error));
-    }
-
+impl Shared<'_> {
     /// Does the jobs of a queue to its end, or none after a failure.
     fn do_jobs<J>(&self, queue: &Receiver<J>, mut work: impl FnMut(J) -> Result<()>) {
-        let _guard = FailOnPanic(self);
+        let _guard = FailOnPanic(self.failure);
         for job in queue {
             // The queue is emptied all the same, so that a walk that waits goes on to its end.
-            if !self.has_failed() {
-                work(job).unwrap_or_else(|error| self.fail(error));
+            if !self.failure.has_failed() {
+                work(job).unwrap_or_else(|error| self.failure.keep(error));
             }
             // Dropped jobs count as done, so that the count says nothing about success.
             self.n_pending.fetch_sub(1, Ordering::Relaxed);
@@ -143,12 +162,12 @@ impl Shared {
 }
 
 /// Makes a failure of the panic that drops it.
-struct FailOnPanic<'a>(&'a Shared);
+struct FailOnPanic<'a>(&'a Failure);
 
 impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.fail(anyhow!("a worker thread panicked"));
+            self.0.keep(anyhow!("a worker thread panicked"));
         }
     }
 }
@@ -156,8 +175,6 @@ impl Drop for FailOnPanic<'_> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use parking_lot::Mutex;
 
     use super::*;
 
@@ -184,7 +201,7 @@ mod tests {
             }
             Ok("walked")
         };
-        assert_eq!(run(threads(1), || 0, work, walk).unwrap(), "walked");
+        assert_eq!(run(threads(1), &Failure::default(), || 0, work, walk).unwrap(), "walked");
         assert!(done.into_inner().into_iter().eq((0..100).map(|job| (job, job))));
     }
 
@@ -196,7 +213,7 @@ mod tests {
             done.lock().push(job);
             Ok(())
         };
-        run(threads(4), state, work, |jobs| submit_all(jobs, 1000)).unwrap();
+        run(threads(4), &Failure::default(), state, work, |jobs| submit_all(jobs, 1000)).unwrap();
         let mut done = done.into_inner();
         done.sort_unstable();
         assert!(done.into_iter().eq(0..1000));
@@ -218,7 +235,7 @@ mod tests {
                 }
                 Ok(())
             };
-            let error = run(threads(n), || (), work, walk).unwrap_err();
+            let error = run(threads(n), &Failure::default(), || (), work, walk).unwrap_err();
             assert_eq!(error.to_string(), "job 10 went wrong", "{n} threads");
             assert!(n_submitted.into_inner() >= 10);
         }
@@ -236,7 +253,7 @@ mod tests {
                 submit_all(jobs, 10)?;
                 bail!("the walk went wrong")
             };
-            let error = run(threads(n), || (), work, walk).unwrap_err();
+            let error = run(threads(n), &Failure::default(), || (), work, walk).unwrap_err();
             assert_eq!(error.to_string(), "the walk went wrong");
             assert_eq!(n_done.into_inner(), 10, "{n} threads");
         }
@@ -251,7 +268,7 @@ mod tests {
         let walk = |jobs: &mut Submitter<'_, usize>| -> Result<()> {
             (0..).try_for_each(|job| jobs.submit(job))
         };
-        let error = run(threads(3), || (), work, walk).unwrap_err();
+        let error = run(threads(3), &Failure::default(), || (), work, walk).unwrap_err();
         assert_eq!(error.to_string(), "a worker thread panicked");
     }
 }

@@ -376,12 +376,12 @@ impl OpenTarball {
         self.envelope.read(&Call::interactive(), store, &self.name, range)
     }
 
-    /// The first `n_bytes` of the frame, or all of it.
     /// An error if a stored frame is not what was written.
     fn check(&self, number: u32, compressed: &[u8]) -> Result<(), PersistError> {
         self.frame(number)?.check_digest(compressed, &|| self.frame_name(number))
     }
 
+    /// The first `n_bytes` of the frame, or all of it.
     fn decompress(
         &self,
         number: u32,

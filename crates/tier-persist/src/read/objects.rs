@@ -36,6 +36,22 @@ pub fn tarball_of(name: &ObjectName) -> Option<TarballId> {
     }
 }
 
+/// The tarballs of a snapshot that a store has, of whichever attempt at it.
+pub fn tarballs_in(
+    call: &Call<'_>,
+    store: &dyn ObjectStore,
+    filesystem: FilesystemId,
+    epoch: Epoch,
+    snapshot: SnapshotId,
+) -> Result<Vec<ObjectName>, PersistError> {
+    let names = store.names(call, &names::snapshot_prefix(filesystem, epoch, snapshot));
+    let mut tarballs = names.map_err(PersistError::Store)?;
+    tarballs.retain(|name| {
+        tarball_of(name).is_some_and(|id| (id.epoch, id.snapshot) == (epoch, snapshot))
+    });
+    Ok(tarballs)
+}
+
 /// Whether this is the name of an object as this version writes them.
 pub fn is_known_kind(name: &ObjectName) -> bool {
     names::parse(name).is_some()

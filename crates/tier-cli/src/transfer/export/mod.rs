@@ -30,7 +30,7 @@ use rustix::io::Errno;
 use tier_types::{FileAttr, FileKind};
 
 use super::copied::Copied;
-use super::worker_pool;
+use super::worker_pool::{self, Failure};
 use crate::console::{self, DamageFound};
 
 /// What an export is given besides the trees.
@@ -68,6 +68,7 @@ pub(crate) fn export(
     };
     let mut tree = worker_pool::run(
         options.n_threads,
+        &Failure::default(),
         || (),
         |(), batch| export.copy(&batch),
         |batches| export.walk(start, dir, batches),

@@ -41,11 +41,10 @@ mod walk;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use anyhow::{Context, Error, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use kvfs::{FsError, Kvfs};
 use parking_lot::Mutex;
 use tier_types::{FileName, Ino};
@@ -53,7 +52,7 @@ use tier_types::{FileName, Ino};
 use self::links::HostLinks;
 use super::copied::{COPY_BYTES, Copied};
 use super::in_room::InRoom;
-use super::worker_pool;
+use super::worker_pool::{self, Failure};
 
 /// Files of one directory that a worker copies together.
 const N_FILES: usize = 256;
@@ -95,17 +94,15 @@ pub(crate) fn import(
         links: HostLinks::default(),
         copied: Mutex::new(Copied::default()),
         n_open: AtomicU64::new(0),
-        failure: OnceLock::new(),
+        failure: Failure::default(),
     };
-    let ran = worker_pool::run(
+    worker_pool::run(
         options.n_threads,
+        &import.failure,
         || vec![0; COPY_BYTES],
-        |buffer, batch| import.copy(batch, buffer).map_err(|error| import.failed(error)),
-        |batches| import.walk(&start, into, batches).map_err(|error| import.failed(error)),
-    );
-    if let Err(error) = ran {
-        return Err(import.failure.into_inner().unwrap_or(error));
-    }
+        |buffer, batch| import.copy(batch, buffer),
+        |batches| import.walk(&start, into, batches),
+    )?;
     assert_eq!(import.n_open.into_inner(), 0, "every directory is finished");
     let copied = import.copied.into_inner();
     tracing::info!(copied.n_inodes, copied.bytes, elapsed = ?began.elapsed(), "imported");
@@ -119,26 +116,18 @@ struct Import<'a> {
     copied: Mutex<Copied>,
     /// Directories that were begun and are not finished.
     n_open: AtomicU64,
-    /// The first error: what the others wait for is not wanted any more, and that they do not get
-    /// it is a consequence.
-    failure: OnceLock<Error>,
+    /// What one file met: what the others wait for is not wanted any more.
+    failure: Failure,
 }
 
 impl Import<'_> {
     /// Does what needs room, and waits for some if there is none and some may come.
     fn in_room<T>(&self, operation: impl FnMut() -> Result<T, FsError>) -> Result<T> {
-        let go_on = || match self.failure.get() {
-            Some(_) => bail!("another file could not be copied"),
-            None => self.still_at_it(),
+        let go_on = || match self.failure.has_failed() {
+            true => bail!("another file could not be copied"),
+            false => self.still_at_it(),
         };
         self.options.room.run(&go_on, operation)
-    }
-
-    /// Keeps the first error, and returns one that says that there is one.
-    fn failed(&self, error: Error) -> Error {
-        // A later one is a consequence, or would have been the first.
-        let _ = self.failure.set(error);
-        anyhow!("a file could not be copied")
     }
 
     /// Counts a name that is done, and the bytes of its file that were copied.
