@@ -6,10 +6,10 @@
 //! **Bound.** At most [`N_AHEAD`] jobs wait for a worker, then [`Submitter::submit`] waits: a walk,
 //! which is faster than copying, must not pile up the names of a large tree in memory.
 //!
-//! **Errors.** The first error of any worker, or its panic, is kept. From then on no job is begun:
-//! the jobs that wait are dropped, and `submit` and [`Submitter::check`] fail, so that the walk
-//! ends soon. What `run` returns is the error that was kept, because the walk's own is its
-//! consequence. The jobs that are under way end first: no job is cut off half way.
+//! **Errors.** The first error of the walk or of any worker, or its panic, is kept, and is what
+//! `run` returns. From then on no job is begun: the jobs that wait are dropped, and `submit` and
+//! [`Submitter::check`] fail, so that the walk ends soon. The jobs that are under way end first: no
+//! job is cut off half way, but one that waits, for room for instance, sees the failure.
 //!
 //! **Order.** With several workers there is none. With one, jobs are done on the walking thread
 //! where they are submitted, so that two runs over one tree make the same inodes in the same order.
@@ -242,21 +242,41 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_walk_is_said_when_the_jobs_are_done() {
-        for n in [1, 3] {
-            let n_done = AtomicUsize::new(0);
-            let work = |(): &mut (), _| {
-                n_done.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            };
-            let walk = |jobs: &mut Submitter<'_, usize>| -> Result<()> {
-                submit_all(jobs, 10)?;
-                bail!("the walk went wrong")
-            };
-            let error = run(threads(n), &Failure::default(), || (), work, walk).unwrap_err();
-            assert_eq!(error.to_string(), "the walk went wrong");
-            assert_eq!(n_done.into_inner(), 10, "{n} threads");
-        }
+    fn an_error_of_the_walk_ends_the_job_that_waits_and_is_what_is_said() {
+        let (failure, n_ended) = (Failure::default(), AtomicUsize::new(0));
+        let (begin, begun) = bounded(1);
+        let work = |(): &mut (), _| {
+            begin.send(()).unwrap();
+            while !failure.has_failed() {
+                thread::yield_now();
+            }
+            n_ended.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        };
+        let walk = |jobs: &mut Submitter<'_, usize>| -> Result<()> {
+            jobs.submit(0)?;
+            begun.recv().unwrap();
+            bail!("the walk went wrong")
+        };
+        let error = run(threads(3), &failure, || (), work, walk).unwrap_err();
+        assert_eq!(error.to_string(), "the walk went wrong");
+        assert_eq!(n_ended.into_inner(), 1, "what is under way ends first");
+    }
+
+    #[test]
+    fn one_worker_has_done_all_that_was_submitted_before_the_walk_failed() {
+        let n_done = AtomicUsize::new(0);
+        let work = |(): &mut (), _| {
+            n_done.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        };
+        let walk = |jobs: &mut Submitter<'_, usize>| -> Result<()> {
+            submit_all(jobs, 10)?;
+            bail!("the walk went wrong")
+        };
+        let error = run(threads(1), &Failure::default(), || (), work, walk).unwrap_err();
+        assert_eq!(error.to_string(), "the walk went wrong");
+        assert_eq!(n_done.into_inner(), 10);
     }
 
     #[test]
