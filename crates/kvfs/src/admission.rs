@@ -6,7 +6,10 @@
 //! ([`Core::do_when_possible`]). What was deleted a moment ago is room that comes: it is worked off
 //! first.
 
+use std::thread;
 use std::time::{Duration, Instant};
+
+use tier_types::ErrorKind;
 
 use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
@@ -123,13 +126,14 @@ impl Core {
                 done => return done,
             };
             let wants_room = matches!(failed, FsError::NoSpace(_)) && self.room_may_come();
-            let is_in_time = since.elapsed() < self.room.wait_max();
-            if !(wants_room || is_away(&failed)) || !is_wanted(&failed) || !is_in_time {
+            let away_for = away_for(&failed);
+            let time_left = self.room.wait_max().saturating_sub(since.elapsed());
+            if !(wants_room || away_for.is_some()) || !is_wanted(&failed) || time_left.is_zero() {
                 return Err(failed);
             }
-            if !wants_room {
+            if let Some(rest) = away_for {
                 waiting = None;
-                self.room.pause(AWAY_INTERVAL);
+                thread::park_timeout(rest.min(time_left));
                 continue;
             }
             waiting.get_or_insert_with(|| self.room.begin_waiting());
@@ -140,7 +144,11 @@ impl Core {
     }
 }
 
-/// Whether evicted data did not come because its archive is away, or is to be left alone.
-fn is_away(error: &FsError) -> bool {
-    matches!(error, FsError::Recall { source, .. } if source.kind().may_pass())
+/// How long an archive is left alone that is away, so that evicted data did not come; `None` for
+/// any other error. Nothing tells of its return.
+fn away_for(error: &FsError) -> Option<Duration> {
+    let FsError::Recall { source, .. } = error else { return None };
+    let kind = source.kind();
+    let asked = if let ErrorKind::Throttled { after } = kind { after } else { None };
+    kind.may_pass().then(|| asked.unwrap_or_default().max(AWAY_INTERVAL))
 }

@@ -137,8 +137,10 @@ impl LanePlanner {
                         };
                         self.is_pending = true;
                     }
-                    // Some of it may be uploaded.
-                    Lane::Upload => (self.is_pending, self.may_evict) = (true, true),
+                    Lane::Upload => {
+                        self.is_pending = true;
+                        self.may_evict |= may_have_uploaded(error);
+                    }
                     Lane::Evict => self.may_evict = true,
                 }
             }
@@ -182,11 +184,21 @@ fn made_room(report: &AgentReport) -> bool {
         || report.evicted.as_ref().is_some_and(has_freed)
 }
 
+/// Whether an upload that failed may have made something safe. A pass for each that did not would
+/// go through all that was retained, again and again.
+fn may_have_uploaded(error: &AgentError) -> bool {
+    let AgentError::NotUploaded(not_uploaded) = error else { return true };
+    !not_uploaded.done.uploaded.is_empty()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use tier_types::{Backlog, PortError, SnapshotId, SpaceUsage};
 
     use super::*;
+    use crate::NotUploaded;
 
     fn usage(operations: u64, used_bytes: u64) -> Usage {
         let space = SpaceUsage { used_bytes, limit_bytes: 1000, ..SpaceUsage::default() };
@@ -277,6 +289,12 @@ mod tests {
         last
     }
 
+    fn not_uploaded(kind: ErrorKind) -> Answer {
+        let why = PortError::new(kind, "the cloud takes nothing").into();
+        let done = AgentReport::default();
+        Err(AgentError::NotUploaded(Box::new(NotUploaded { done, why })))
+    }
+
     #[test]
     fn where_nothing_helps_no_room_is_expected_although_attempts_go_on() {
         let no_space = || Err(PortError::new(ErrorKind::NoSpace, "the disk is full").into());
@@ -291,11 +309,17 @@ mod tests {
             Lane::Evict => Ok(AgentReport::default()),
         });
         assert_eq!(cloud_away, 119, "it may come back");
+        let n_passes = Cell::new(0);
         let cloud_full = last_hope(|lane| match lane {
-            Lane::Persist | Lane::Upload => no_space(),
-            Lane::Evict => Ok(AgentReport::default()),
+            Lane::Persist => no_space(),
+            Lane::Upload => not_uploaded(ErrorKind::NoSpace),
+            Lane::Evict => {
+                n_passes.set(n_passes.get() + 1);
+                Ok(AgentReport::default())
+            }
         });
         assert!(cloud_full < 40, "{cloud_full}");
+        assert_eq!(n_passes.get(), 1, "nothing became safe since");
         let all_safe_but_what_has_no_room = last_hope(|lane| match lane {
             Lane::Persist => {
                 Err(AgentError::AwaitsCloud { kind: ErrorKind::Away, why: "it is away".into() })

@@ -77,7 +77,7 @@ fn advice(error: &AgentError, kind: ErrorKind) -> &'static str {
         (AgentError::Panicked { .. }, _) => "a bug: it is tried again; please report it",
         // It is not the archive that is damaged; the rest is in the error itself.
         (AgentError::Persist(PersistError::TooMuchUnread { .. }), _) => {
-            "it is tried again by itself; for an hour nothing goes up before it is whole"
+            "it is tried again by itself; nothing of it goes up before it is whole"
         }
         (_, ErrorKind::NoSpace) => {
             "the disk is full: it is tried again as room appears; give the store a cloud, raise \

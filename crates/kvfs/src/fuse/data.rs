@@ -88,12 +88,7 @@ impl Adapter {
         // From now on, and not from when a thread has taken it.
         let (fs, since) = (Arc::clone(&self.fs), Instant::now());
         let work = move |caller: &dyn WaitingCaller| {
-            // One that cannot be interrupted any more does not wait for an archive.
-            let is_wanted = |failed: &FsError| {
-                let may_wait = matches!(failed, FsError::NoSpace(_)) || !caller.is_claimed();
-                may_wait && !caller.is_cancelled()
-            };
-            fs.do_when_possible(since, &is_wanted, &mut || {
+            fs.do_when_possible(since, &|failed| may_wait(failed, caller), &mut || {
                 operation(&fs, Blocking::Cancellable(caller))
             })
         };
@@ -232,6 +227,13 @@ impl Adapter {
     }
 }
 
+/// Whether a caller waits for what a change failed of. One that cannot be interrupted any more does
+/// not wait for an archive.
+fn may_wait(failed: &FsError, caller: &dyn WaitingCaller) -> bool {
+    let waits_for_room = matches!(failed, FsError::NoSpace(_));
+    (waits_for_room || !caller.is_claimed()) && !caller.is_cancelled()
+}
+
 /// For what cannot be cancelled half way: only when there is room the answer is claimed, and from
 /// then on the caller waits for it.
 pub(super) fn claim_growth(fs: &Kvfs, blocking: Blocking<'_>) -> Result<(), FsError> {
@@ -239,4 +241,22 @@ pub(super) fn claim_growth(fs: &Kvfs, blocking: Blocking<'_>) -> Result<(), FsEr
         fs.check_growth()?;
     }
     blocking.claim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::deferred::Deferred;
+    use super::super::deferred::testing::Said;
+    use super::*;
+
+    #[test]
+    fn who_cannot_be_interrupted_any_more_waits_for_room_alone() {
+        let (room, archive) = (FsError::NoSpace("the disk"), FsError::Cold { ino: Ino::ROOT });
+        let caller = Deferred::new(Said::default());
+        assert!(may_wait(&room, &caller) && may_wait(&archive, &caller));
+        assert!(caller.claim());
+        assert!(may_wait(&room, &caller) && !may_wait(&archive, &caller));
+        drop(caller.take());
+        assert!(!may_wait(&room, &caller) && !may_wait(&archive, &caller));
+    }
 }

@@ -29,8 +29,8 @@
 //!
 //! # The end
 //! Dropping [`Waiting`] stops the looking first and then waits for all jobs: a recall ends by its
-//! own timeout at the latest. A job that panics drops its reply, which answers the kernel with
-//! `EIO`.
+//! own timeout at the latest, and what waits for room or for an archive that is away when its time
+//! is up. A job that panics drops its reply, which answers the kernel with `EIO`.
 
 use std::fs;
 use std::io;

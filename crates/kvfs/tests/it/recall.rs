@@ -275,6 +275,7 @@ fn a_change_waits_for_an_archive_that_is_away_and_for_no_other_error() {
         archive.answer(Answer::Error(kind));
         let written = fs.do_when_possible(Instant::now(), &|_| is_wanted, &mut || {
             n_attempts += 1;
+            assert_eq!(fs.usage().unwrap().space.n_waiting, 0, "it does not wait for room");
             if n_attempts == 3 {
                 archive.answer(Answer::Whole);
             }
@@ -284,7 +285,6 @@ fn a_change_waits_for_an_archive_that_is_away_and_for_no_other_error() {
     };
     assert_eq!(write(ErrorKind::Missing, true), (1, Err(ErrorKind::Missing)));
     assert_eq!(write(ErrorKind::Away, false), (1, Err(ErrorKind::Away)), "the caller is gone");
-    assert_eq!(fs.usage().unwrap().space.n_waiting, 0);
     assert_eq!(write(ErrorKind::Away, true), (3, Ok(())));
     let mut expected = CONTENT;
     expected[5..12].copy_from_slice(b"in part");

@@ -30,9 +30,6 @@ use crate::decide::may_be_away;
 /// After an upload that failed, none is tried beside persisting for so long. No longer: where space
 /// is short nothing can be persisted without.
 const CLOUD_REST: Duration = Duration::from_secs(5);
-/// For so long after a snapshot was refused nothing is uploaded beside the next ones: all of it may
-/// be for nothing. Not for good, because a part may have room only if it goes up as it is written.
-const REFUSAL_REST: Duration = Duration::from_hours(1);
 
 pub(super) struct StageContext {
     pub(super) ports: StorePorts,
@@ -53,9 +50,9 @@ pub(super) struct StageContext {
     pub(super) told_spare: Mutex<Option<(Epoch, SnapshotId)>>,
     /// Snapshots of which something was persisted again without being asked for.
     pub(super) made_up_for: Mutex<BTreeSet<SnapshotId>>,
-    /// When the last snapshot was refused for what it could not read, if it was: the next one may
-    /// be as well.
-    pub(super) refused: Mutex<Option<Instant>>,
+    /// The last snapshot was refused for what it could not read. The next one may be as well, and
+    /// what goes up beside it may be for nothing; but without that it may have no room.
+    pub(super) was_refused: AtomicBool,
     /// How the last upload failed, if it did.
     cloud_failed: Mutex<Option<CloudFailure>>,
 }
@@ -119,7 +116,7 @@ impl StageContext {
             safe_falls: AtomicUsize::new(0),
             told_spare: Mutex::default(),
             made_up_for: Mutex::default(),
-            refused: Mutex::default(),
+            was_refused: AtomicBool::new(false),
             cloud_failed: Mutex::default(),
         }
     }
@@ -145,7 +142,7 @@ impl StageContext {
     /// up is likely to be of use.
     pub(super) fn may_upload_early(&self) -> bool {
         let is_over = |failed: &CloudFailure| failed.at.elapsed() >= CLOUD_REST;
-        self.refused.lock().is_none_or(|refused| refused.elapsed() >= REFUSAL_REST)
+        !self.was_refused.load(Ordering::Relaxed)
             && self.cloud_failed.lock().as_ref().is_none_or(is_over)
     }
 

@@ -5,12 +5,12 @@
 //! upload finds it done. As long as the attempt lasts its local copy may be dropped, before the
 //! snapshot is even committed: that is how a part may have more data than the disk has room for.
 //! Should the attempt fail, what went up is of no use, and no manifest names it; nothing was
-//! evicted that lies in it. It goes into the deletion queue when a
-//! later attempt has come through.
+//! evicted that lies in it. It goes into the deletion queue when a later attempt has come through.
 //!
 //! This is worth having and never needed. The first failure ends it for the attempt, whose snapshot
-//! is uploaded later as ever; and while the cloud is known to fail, none begins, nor for an
-//! hour behind a snapshot that was refused for what it could not read, as the next one may be.
+//! is uploaded later as ever. None begins while the cloud is known to fail, nor after a snapshot
+//! that was refused for what it could not read, as the next one may be, until an attempt finds no
+//! room.
 
 use std::sync::atomic::AtomicBool;
 use std::thread;

@@ -10,7 +10,7 @@
 //! be failing because it is full.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tier_log::{NetChangesOptions, check_segment};
@@ -20,8 +20,8 @@ use tier_persist::{
 };
 use tier_status::StatusHeader;
 use tier_types::{
-    ErrorKind, Ino, LogReader, LogService, MountedSnapshot, PortError, Publication, SegmentInfo,
-    SnapshotId, Xid, XidRange, with_causes,
+    ErrorKind, HasKind, Ino, LogReader, LogService, MountedSnapshot, PortError, Publication,
+    SegmentInfo, SnapshotId, Xid, XidRange, with_causes,
 };
 
 use super::changes::{ChangeSource, Found, changes};
@@ -254,10 +254,15 @@ impl Attempt<'_> {
         let input = Input { mounted: mounted.as_ref(), part, failed };
         let report = self.write(header, input, &status);
         let report = report.map_err(|error| self.context.or_awaits_cloud(error, start));
+        let refused = &self.context.was_refused;
         match &report {
-            Ok(_) => *self.context.refused.lock() = None,
+            Ok(_) => refused.store(false, Ordering::Relaxed),
             Err(AgentError::Persist(PersistError::TooMuchUnread { .. })) => {
-                *self.context.refused.lock() = Some(Instant::now());
+                refused.store(true, Ordering::Relaxed);
+            }
+            // The next attempt has room if it goes up as it is written.
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                refused.store(false, Ordering::Relaxed);
             }
             // That says nothing of what can be read.
             Err(_) => {}

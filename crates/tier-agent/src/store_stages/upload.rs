@@ -60,7 +60,7 @@ pub(super) fn upload(
     let dropped = spare::tell(context)
         .and_then(|()| context.ports.local.drop_excess().map_err(AgentError::from));
     match dropped {
-        Ok(dropped) => tracing::debug!(?dropped, "the local store keeps no more"),
+        Ok(dropped) => tracing::debug!(?dropped, "the local store has dropped its excess"),
         Err(error) => tracing::warn!("local copies are not dropped: {}", with_causes(&error)),
     }
     if let Some(writer) = CloudWriter::new(context, stop) {

@@ -61,7 +61,10 @@ pub(super) fn run<J: Send, S, T>(
         // Without a worker left there is nothing to wait for: a submission fails then.
         drop(queue);
         let mut submitter = Submitter::Threads { jobs, shared: &shared };
-        let walked = walk(&mut submitter);
+        let walked = {
+            let _guard = FailOnPanic(failure);
+            walk(&mut submitter)
+        };
         // The end of the queue is what ends the workers. A consequence of their error is not kept.
         drop(submitter);
         let walked = walked.map_err(|error| failure.keep(error)).ok();
@@ -161,13 +164,14 @@ impl Shared<'_> {
     }
 }
 
-/// Makes a failure of the panic that drops it.
+/// Makes a failure of the panic that drops it: of a worker, which has no other way to tell, or of
+/// the walk, for whose end the jobs that wait must not wait.
 struct FailOnPanic<'a>(&'a Failure);
 
 impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.keep(anyhow!("a worker thread panicked"));
+            self.0.keep(anyhow!("a thread panicked"));
         }
     }
 }
@@ -289,6 +293,6 @@ mod tests {
             (0..).try_for_each(|job| jobs.submit(job))
         };
         let error = run(threads(3), &Failure::default(), || (), work, walk).unwrap_err();
-        assert_eq!(error.to_string(), "a worker thread panicked");
+        assert_eq!(error.to_string(), "a thread panicked");
     }
 }
