@@ -105,7 +105,7 @@ impl Core {
 
     /// Whether an operation that found no room may find some later.
     pub fn room_may_come(&self) -> bool {
-        self.room.is_expected() || self.dying_bytes() > 0
+        self.room.is_expected() || self.dying_bytes() > 0 || self.reaping.has_orphans()
     }
 
     /// Does an operation, and does it again for as long as it finds no room and some may come, or

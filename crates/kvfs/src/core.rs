@@ -26,8 +26,8 @@ use tier_types::{
 
 use crate::activity::{Activity, LastUses};
 use crate::freed::FreedSpace;
-use crate::open_files::OpenFiles;
 use crate::reaping::Reaping;
+use crate::references::References;
 use crate::space::{self, Disk, Purpose, Room, StatFs, StoreDisk, UsedElsewhere};
 use crate::store::{
     self, COOKIE_PARENT, Counters, Db, KvsSnapshot, OpenedStore, Segments, StoreReader,
@@ -83,7 +83,7 @@ pub struct Core {
     pub(crate) publications: PublicationState,
     pub(crate) activity: Arc<Activity>,
     pub(crate) uses: LastUses,
-    pub(crate) open_files: OpenFiles,
+    pub(crate) references: References,
     pub(crate) reaping: Reaping,
     pub(crate) room: Arc<Room>,
     /// The last place in a listing that a restore gave out.
@@ -243,7 +243,7 @@ impl Core {
             publications,
             activity,
             uses: LastUses::default(),
-            open_files: OpenFiles::default(),
+            references: References::default(),
             reaping: Reaping::default(),
             restored_cookies: Mutex::new(COOKIE_PARENT),
             residency_listener: OnceLock::new(),

@@ -31,8 +31,8 @@ mod tx;
 
 mod core;
 mod freed;
-mod open_files;
 mod reaping;
+mod references;
 mod unsynced;
 
 pub mod ops;

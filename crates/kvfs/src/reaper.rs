@@ -3,8 +3,9 @@
 //! Three kinds of work come to it, and each waits in a table of its own, so that a crash loses none
 //! of it:
 //!
-//! - **Orphans** that a crash or a restore left: inodes without a name that no handle holds. They
-//!   are deleted as the last handle would have done it, so many in a step, once after opening.
+//! - **Orphans**: inodes without a name to which nothing refers any more. Those that the kernel
+//!   forgets are told to the reaper; those that a crash or a restore left are looked for once after
+//!   opening. Many are deleted in one commit.
 //! - **Dying inodes**: deleted, with more rows than the deletion's own transaction should have. A
 //!   step reads the first rows that are left of them and deletes each by its key, those of many
 //!   inodes in one commit, and writes how far it came. When nothing is left the inode leaves the
@@ -145,16 +146,20 @@ impl Core {
     pub fn reap(&self, n_rows: usize) -> Result<bool, FsError> {
         assert!(n_rows > 1, "a step deletes a row and a chunk at least");
         let mut rounds = self.reaping.turn();
-        // Nothing is done in a filesystem that is behind its own archive.
-        let is_behind = self.committer.check_writable().is_err();
-        if is_behind || self.db.reader().is_repairing()? {
+        if !self.may_reap()? {
             return Ok(false);
         }
         // In this order, because a large orphan is deleted by becoming a dying inode; and one kind
         // of work at a time, so that a step stays as small as was asked.
-        Ok(self.reap_orphans(&mut rounds)?
+        Ok(self.reap_forgotten(&mut rounds)?
+            || self.reap_orphans(&mut rounds)?
             || self.reap_dying(&mut rounds, n_rows)?
             || self.reap_cuts(&mut rounds, n_rows)?)
+    }
+
+    /// Nothing is done in a filesystem that is behind its own archive, nor under repair.
+    fn may_reap(&self) -> Result<bool, FsError> {
+        Ok(self.committer.check_writable().is_ok() && !self.db.reader().is_repairing()?)
     }
 
     /// Bytes of deleted inodes that the reaper has yet to delete: space that is coming.
@@ -162,17 +167,31 @@ impl Core {
         self.committer.counters().dying_bytes()
     }
 
+    /// Deletes all orphans whose last reference went before this.
+    pub(crate) fn reap_all_forgotten(&self) -> Result<(), FsError> {
+        let mut rounds = self.reaping.turn();
+        while self.may_reap()? && self.reap_forgotten(&mut rounds)? {}
+        Ok(())
+    }
+
+    fn reap_forgotten(&self, rounds: &mut Rounds) -> Result<bool, FsError> {
+        let orphans = self.reaping.next_orphans(rounds, N_INODES_STEP);
+        // They are tried again: one that is not deleted keeps its room until the next opening.
+        self.delete_orphans(&orphans).inspect_err(|_| self.reaping.put_back_orphans(&orphans))?;
+        Ok(!orphans.is_empty())
+    }
+
     fn reap_orphans(&self, rounds: &mut Rounds) -> Result<bool, FsError> {
         if rounds.orphans_are_done {
             return Ok(false);
         }
         let orphans = self.db.reader().listed_orphans(rounds.orphans, N_INODES_STEP)?;
-        for ino in &orphans {
-            // One that a handle holds is passed over for good: its last handle deletes it.
-            self.delete_closed_orphan(*ino)?;
-            rounds.orphans = *ino;
+        // One that is referred to is passed over for good: its last reference tells of it.
+        self.delete_orphans(&orphans)?;
+        match orphans.last() {
+            Some(last) => rounds.orphans = *last,
+            None => rounds.orphans_are_done = true,
         }
-        rounds.orphans_are_done = orphans.is_empty();
         Ok(!orphans.is_empty())
     }
 

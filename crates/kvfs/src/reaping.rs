@@ -9,15 +9,21 @@
 //! Steps take turns, whichever thread makes them: a step that has begun ends before the next one
 //! looks at what is left.
 
+use std::collections::VecDeque;
+use std::mem;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tier_types::Ino;
 
+/// Orphans that are remembered. With more, the reaper goes through their table.
+const N_ORPHANS_MAX: usize = 1 << 20;
+
 /// What the reaper remembers between steps.
 #[derive(Debug, Default)]
 pub(crate) struct Reaping {
     rounds: Mutex<Rounds>,
+    orphans: Mutex<Orphans>,
     signal: Mutex<Signal>,
     woken: Condvar,
 }
@@ -29,8 +35,16 @@ pub(crate) struct Rounds {
     pub(crate) cut: Ino,
     pub(crate) orphans: Ino,
     /// All orphans that were there when the filesystem was opened were looked at: from then on the
-    /// last handle of each deletes it.
+    /// last reference of each tells of it.
     pub(crate) orphans_are_done: bool,
+}
+
+/// Orphans whose last reference went.
+#[derive(Debug, Default)]
+struct Orphans {
+    queue: VecDeque<Ino>,
+    /// There were too many to remember.
+    are_lost: bool,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +59,41 @@ impl Reaping {
         self.rounds.lock()
     }
 
+    /// These may be orphans to which nothing refers any more.
+    pub(crate) fn add_orphans(&self, inodes: impl IntoIterator<Item = Ino>) {
+        {
+            let mut orphans = self.orphans.lock();
+            orphans.queue.extend(inodes);
+            if orphans.queue.len() > N_ORPHANS_MAX {
+                *orphans = Orphans { are_lost: true, ..Orphans::default() };
+            }
+        }
+        self.wake();
+    }
+
+    /// The first of them, so many at most. Of those that were too many to remember a new round
+    /// through their table begins.
+    pub(crate) fn next_orphans(&self, rounds: &mut Rounds, n_max: usize) -> Vec<Ino> {
+        let mut orphans = self.orphans.lock();
+        if mem::take(&mut orphans.are_lost) {
+            rounds.orphans = Ino::default();
+            rounds.orphans_are_done = false;
+        }
+        let n = orphans.queue.len().min(n_max);
+        orphans.queue.drain(..n).collect()
+    }
+
+    /// They could not be deleted.
+    pub(crate) fn put_back_orphans(&self, inodes: &[Ino]) {
+        self.orphans.lock().queue.extend(inodes);
+    }
+
+    /// Whether there are any.
+    pub(crate) fn has_orphans(&self) -> bool {
+        let orphans = self.orphans.lock();
+        orphans.are_lost || !orphans.queue.is_empty()
+    }
+
     /// The thread begins, and looks for what an earlier opening left.
     pub(crate) fn start(&self) {
         *self.signal.lock() = Signal { is_wanted: true, is_stopped: false };
@@ -54,7 +103,7 @@ impl Reaping {
     pub(crate) fn wake(&self) {
         let mut signal = self.signal.lock();
         // A thread that has not yet looked at the last signal needs no second one.
-        if !std::mem::replace(&mut signal.is_wanted, true) {
+        if !mem::replace(&mut signal.is_wanted, true) {
             self.woken.notify_all();
         }
     }

@@ -61,6 +61,8 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_ASYNC_DIO,
             InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+            // File handles, as of an NFS server, are found by their inode's number.
+            InitFlags::FUSE_EXPORT_SUPPORT,
         ] {
             // An older kernel goes without.
             let _ = config.add_capabilities(wanted);
@@ -75,6 +77,15 @@ impl Filesystem for Adapter {
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         tracing::trace!(%parent, ?name, "lookup");
         self.look_up(parent, name, reply);
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        tracing::trace!(%ino, nlookup, "forget");
+        self.fs.forget(convert::ino(ino), nlookup);
+    }
+
+    fn destroy(&mut self) {
+        self.fs.forget_all();
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
@@ -363,13 +374,7 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         tracing::trace!(%ino, offset, "readdirplus");
-        let listed = self.list(convert::ino(ino), offset, |entry| {
-            let number = convert::number(entry.ino);
-            let attr = answer::listed_attr(&self.fs, entry)?;
-            let name = OsStr::from_bytes(&entry.name);
-            Ok(reply.add(number, entry.cookie, name, &answer::REMEMBER, &attr, answer::GENERATION))
-        });
-        match listed {
+        match self.list_known(convert::ino(ino), offset, &mut reply) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(errno(&error)),
         }

@@ -1,10 +1,12 @@
 //! Answers: what the filesystem returned, as replies to the kernel.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use fuser::{
-    Errno, Generation, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyWrite,
-    ReplyXattr,
+    Errno, Generation, ReplyAttr, ReplyData, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyLseek, ReplyWrite, ReplyXattr,
 };
 use tier_types::{FileAttr, FileKind};
 
@@ -31,14 +33,26 @@ pub(super) fn kernel_attr(fs: &Kvfs, attr: &FileAttr) -> Result<fuser::FileAttr,
     Ok(convert::attr(attr, resident_bytes, fs.chunk_bytes()))
 }
 
-/// Attributes in a listing. An entry whose attributes cannot be read is one without a node, of
-/// which the kernel takes the name alone; it asks when it needs more.
-pub(super) fn listed_attr(fs: &Kvfs, entry: &DirEntry) -> Result<fuser::FileAttr, FsError> {
-    let known = entry.attr.as_ref().map(|attr| kernel_attr(fs, attr));
-    match known {
-        Some(Err(error)) if error.is_damage() => Ok(convert::no_inode()),
-        Some(attr) => attr,
-        None => Ok(convert::no_inode()),
+/// Adds an entry to a listing, whose inode was counted as known. Whether there was no room for it.
+/// One whose attributes cannot be read is one without a node, of which the kernel takes the name
+/// alone; it asks when it needs more.
+pub(super) fn listed(reply: &mut ReplyDirectoryPlus, fs: &Kvfs, entry: &DirEntry) -> bool {
+    let found = entry.attr.as_ref().and_then(|attr| kernel_attr(fs, attr).ok());
+    let attr = found.unwrap_or_else(convert::no_inode);
+    let (number, name) = (convert::number(entry.ino), OsStr::from_bytes(&entry.name));
+    let is_full = reply.add(number, entry.cookie, name, &REMEMBER, &attr, GENERATION);
+    if !is_full && found.is_none() {
+        forget_listed(fs, entry);
+    }
+    is_full
+}
+
+/// The kernel is not told of this inode.
+pub(super) fn forget_listed(fs: &Kvfs, entry: &DirEntry) {
+    // The kernel does not count itself as knowing a directory and its parent by these.
+    let is_counted = entry.attr.is_some() && !matches!(entry.name.as_slice(), b"." | b"..");
+    if is_counted {
+        fs.forget(entry.ino, 1);
     }
 }
 
@@ -103,9 +117,23 @@ pub(super) fn seek(reply: ReplyLseek, found: Result<Option<u64>, FsError>) {
     }
 }
 
-pub(super) fn entry(reply: ReplyEntry, fs: &Kvfs, found: Result<FileAttr, FsError>) {
-    match found.and_then(|attr| kernel_attr(fs, &attr)) {
+/// Answers with an inode that the kernel knows by this.
+pub(super) fn entry(reply: ReplyEntry, fs: &Kvfs, known: Result<FileAttr, FsError>) {
+    match known.and_then(|attr| known_attr(fs, &attr)) {
         Ok(attr) => reply.entry(&REMEMBER, &attr, GENERATION),
         Err(error) => reply.error(errno(&error)),
     }
+}
+
+/// The same for an inode that was asked for by a number: if it is gone, the number is stale.
+pub(super) fn entry_by_ino(reply: ReplyEntry, fs: &Kvfs, known: Result<FileAttr, FsError>) {
+    match known.and_then(|attr| known_attr(fs, &attr)) {
+        Ok(attr) => reply.entry(&REMEMBER, &attr, GENERATION),
+        Err(error) => reply.error(errno_by_ino(&error)),
+    }
+}
+
+/// The attributes of an inode that was counted as known; without them the kernel is not told of it.
+pub(super) fn known_attr(fs: &Kvfs, attr: &FileAttr) -> Result<fuser::FileAttr, FsError> {
+    kernel_attr(fs, attr).inspect_err(|_| fs.forget(attr.ino, 1))
 }

@@ -1,17 +1,18 @@
 //! Requests about names and attributes.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use fuser::{
-    Errno, FopenFlags, INodeNo, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyEmpty,
-    ReplyEntry, Request,
+    Errno, FopenFlags, INodeNo, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, Request,
 };
 use tier_types::{FileKind, Ino};
 
 use super::adapter::Adapter;
 use super::answer;
-use super::convert::{self, EntryName, errno, errno_by_ino};
+use super::convert::{self, EntryName, errno};
 use crate::ops::{Blocking, DirEntry, EntryRef, NewNode, RenameMode, SetAttr};
 use crate::{FsError, Kvfs};
 
@@ -20,11 +21,18 @@ const N_ENTRIES: usize = 32;
 
 impl Adapter {
     pub(super) fn look_up(&self, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let parent = convert::ino(parent);
+        // What a file handle names, which a process may have from before a restart.
+        match name.as_bytes() {
+            b"." => return answer::entry_by_ino(reply, &self.fs, self.fs.know_by_number(parent)),
+            b".." => return answer::entry_by_ino(reply, &self.fs, self.fs.know_parent(parent)),
+            _ => {}
+        }
         let name = match convert::name(name) {
             Ok(name) => name,
             Err(error) => return reply.error(error),
         };
-        match self.fs.lookup(convert::ino(parent), &name) {
+        match self.fs.look_up_known(parent, &name) {
             // Number 0: there is no such name, and the kernel may remember that.
             Err(FsError::NotFound) => {
                 reply.entry(&answer::REMEMBER, &convert::no_inode(), answer::GENERATION);
@@ -46,7 +54,7 @@ impl Adapter {
             Err(error) => return reply.error(error),
         };
         let parent = convert::ino(parent);
-        let make = move |fs: &Kvfs| fs.create_node(parent, &name, &node);
+        let make = move |fs: &Kvfs| fs.create_known(parent, &name, &node);
         let fs = Arc::clone(&self.fs);
         self.answer_growth(req, reply, make, move |reply, made| answer::entry(reply, &fs, made));
     }
@@ -76,22 +84,16 @@ impl Adapter {
             Err(error) => return reply.error(error),
         };
         let parent = convert::ino(parent);
-        let make = move |fs: &Kvfs| fs.create_node(parent, &name, &node);
+        let make = move |fs: &Kvfs| fs.create_open(parent, &name, &node);
         let (fs, files) = (Arc::clone(&self.fs), Arc::clone(&self.files));
         self.answer_growth(req, reply, make, move |reply, made| {
-            let attr = match made {
-                Ok(attr) => attr,
-                Err(error) => return reply.error(errno(&error)),
-            };
-            // Another caller may remove it between the two: then the answer is that it is gone.
-            let file = fs.open_handle(attr.ino);
-            match file.and_then(|file| Ok((answer::kernel_attr(&fs, &attr)?, file))) {
+            match made.and_then(|(attr, file)| Ok((answer::known_attr(&fs, &attr)?, file))) {
                 Ok((attr, file)) => {
                     let number = files.insert(file, flags);
                     let cached = FopenFlags::FOPEN_KEEP_CACHE;
                     reply.created(&answer::REMEMBER, &attr, answer::GENERATION, number, cached);
                 }
-                Err(error) => reply.error(errno_by_ino(&error)),
+                Err(error) => reply.error(errno(&error)),
             }
         });
     }
@@ -135,7 +137,7 @@ impl Adapter {
             Err(error) => return reply.error(error),
         };
         let (ino, parent) = (convert::ino(ino), convert::ino(parent));
-        let link = move |fs: &Kvfs| fs.link(ino, parent, &name);
+        let link = move |fs: &Kvfs| fs.link_known(ino, parent, &name);
         let fs = Arc::clone(&self.fs);
         self.answer_growth(req, reply, link, move |reply, linked| {
             answer::entry(reply, &fs, linked);
@@ -191,6 +193,38 @@ impl Adapter {
                 after = entry.cookie;
             }
             if entries.len() < N_ENTRIES {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The same for a kernel that knows the inodes of the entries that it gets, and of no other.
+    pub(super) fn list_known(
+        &self,
+        ino: Ino,
+        mut after: u64,
+        reply: &mut ReplyDirectoryPlus,
+    ) -> Result<(), FsError> {
+        self.note_access(ino);
+        let mut is_empty = true;
+        loop {
+            let entries = match self.fs.readdir_known(ino, after, N_ENTRIES) {
+                // It comes again, when the kernel asks for what follows.
+                Err(_) if !is_empty => return Ok(()),
+                entries => entries?,
+            };
+            let is_end = entries.len() < N_ENTRIES;
+            let mut is_full = false;
+            for entry in entries {
+                is_full = is_full || answer::listed(reply, &self.fs, &entry);
+                if is_full {
+                    answer::forget_listed(&self.fs, &entry);
+                } else {
+                    after = entry.cookie;
+                    is_empty = false;
+                }
+            }
+            if is_full || is_end {
                 return Ok(());
             }
         }

@@ -12,9 +12,9 @@ use tier_types::{
 };
 
 use super::acl::{self, Acl};
+use super::lifetime::OpenHandle;
 use super::lookup::{count_subdirectories, is_directory};
 use super::mode::{self, Inherited, Inheriting};
-use super::unlink::OpenHandle;
 use super::xattr;
 use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
@@ -64,6 +64,42 @@ impl Core {
         name: &FileName,
         node: &NewNode,
     ) -> Result<FileAttr, FsError> {
+        self.create_node_then(dir, name, node, |_| {})
+    }
+
+    /// The same for the kernel, which knows it from now on.
+    pub(crate) fn create_known(
+        &self,
+        dir: Ino,
+        name: &FileName,
+        node: &NewNode,
+    ) -> Result<FileAttr, FsError> {
+        self.create_node_then(dir, name, node, |ino| self.references.add_lookup(ino))
+    }
+
+    /// The same, and an open handle of it.
+    pub(crate) fn create_open(
+        self: &Arc<Self>,
+        dir: Ino,
+        name: &FileName,
+        node: &NewNode,
+    ) -> Result<(FileAttr, OpenHandle), FsError> {
+        let attr = self.create_node_then(dir, name, node, |ino| {
+            self.references.add_lookup(ino);
+            self.references.add_handle(ino);
+        })?;
+        let handle = OpenHandle::of_counted(Arc::clone(self), attr.ino);
+        Ok((attr, handle))
+    }
+
+    /// Makes an inode with a name, which cannot go before `refer` has counted references to it.
+    fn create_node_then(
+        &self,
+        dir: Ino,
+        name: &FileName,
+        node: &NewNode,
+        refer: impl FnOnce(Ino),
+    ) -> Result<FileAttr, FsError> {
         check_node(node)?;
         let permit = self.admit_growth(ROWS_BYTES)?;
         // The new inode needs no lock: until the commit it has no number, and after it no change of
@@ -86,7 +122,10 @@ impl Core {
             }
             add_to_directory(draft, &attr, &link, &mut parent);
         })?;
-        Ok(stamped(attr, committed))
+        let attr = stamped(attr, committed);
+        // Under the lock of the directory, without which the name cannot go.
+        refer(attr.ino);
+        Ok(attr)
     }
 
     /// Makes a regular file without a name, which lives as long as its handle unless it is linked.
@@ -107,9 +146,10 @@ impl Core {
             draft.log(Operation::Create { ino: attr.ino, link: None });
             draft.put_new_inode(&attr);
             draft.list(ListKind::Orphans, attr.ino);
-            // Counted before the inode can be seen: from the commit on, the orphans are open to any
-            // thread that closes a handle.
-            core.open_files.add(attr.ino);
+            // Counted before the inode can be seen: from the commit on, the orphans are open to
+            // the reaper.
+            core.references.add_handle(attr.ino);
+            core.references.is_orphaned(attr.ino);
         })?;
         let attr = stamped(attr, committed);
         let handle = OpenHandle::of_counted(Arc::clone(self), attr.ino);

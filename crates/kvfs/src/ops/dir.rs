@@ -8,6 +8,8 @@
 //! An inode whose attributes cannot be read is listed without them: it is there, and one damaged
 //! inode must not hide the others of its directory.
 
+use std::cell::RefCell;
+
 use tier_types::{FileAttr, FileName, Ino, with_causes};
 
 use crate::FsError;
@@ -32,6 +34,38 @@ pub struct DirEntry {
 impl Core {
     /// The entries after a cookie (0 for the first), at most `n_max`.
     pub fn readdir(&self, dir: Ino, after: u64, n_max: usize) -> Result<Vec<DirEntry>, FsError> {
+        self.readdir_with(dir, after, n_max, |ino| self.reader().find_attr(ino))
+    }
+
+    /// The same for the kernel, which knows the inodes of all entries from now on but those of `.`
+    /// and `..`, and those that come without attributes.
+    pub(crate) fn readdir_known(
+        &self,
+        dir: Ino,
+        after: u64,
+        n_max: usize,
+    ) -> Result<Vec<DirEntry>, FsError> {
+        let known = RefCell::new(Vec::new());
+        let find = |ino| {
+            let found = self.find_known(ino)?;
+            known.borrow_mut().extend(found.is_some().then_some(ino));
+            Ok(found)
+        };
+        self.readdir_with(dir, after, n_max, find).inspect_err(|_| {
+            for ino in known.take() {
+                self.forget(ino, 1);
+            }
+        })
+    }
+
+    /// The same with attributes as `find` finds them.
+    fn readdir_with(
+        &self,
+        dir: Ino,
+        after: u64,
+        n_max: usize,
+        find: impl Fn(Ino) -> Result<Option<FileAttr>, FsError>,
+    ) -> Result<Vec<DirEntry>, FsError> {
         let attr = self.directory(dir)?;
         let mut entries = Vec::new();
         if after < COOKIE_SELF && n_max > 0 {
@@ -42,7 +76,7 @@ impl Core {
         if after < COOKIE_PARENT && entries.len() < n_max {
             let parent = self.reader().first_link(dir)?.map_or(dir, |link| link.parent);
             // A parent that is lost is damage, which the check finds; the listing goes on.
-            let (ino, attr) = match self.listed_attr(parent)? {
+            let (ino, attr) = match listed(parent, self.reader().find_attr(parent))? {
                 Listed::Found(of_parent) => (parent, Some(of_parent)),
                 Listed::Unreadable => (parent, None),
                 Listed::Gone => (dir, Some(attr)),
@@ -58,7 +92,7 @@ impl Core {
             // An entry may go between two reads.
             let Some(name) = FileName::new(&row.name) else { continue };
             let Some(Entry { ino, .. }) = self.reader().entry(dir, &name)? else { continue };
-            let attr = match self.listed_attr(ino)? {
+            let attr = match listed(ino, find(ino))? {
                 Listed::Found(attr) => Some(attr),
                 Listed::Unreadable => None,
                 Listed::Gone => continue,
@@ -67,15 +101,15 @@ impl Core {
         }
         Ok(entries)
     }
+}
 
-    fn listed_attr(&self, ino: Ino) -> Result<Listed, FsError> {
-        match self.reader().find_attr(ino) {
-            Err(error) if error.is_damage() => {
-                tracing::error!(%ino, error = %with_causes(&error), "listed without attributes");
-                Ok(Listed::Unreadable)
-            }
-            found => Ok(found?.map_or(Listed::Gone, Listed::Found)),
+fn listed(ino: Ino, found: Result<Option<FileAttr>, FsError>) -> Result<Listed, FsError> {
+    match found {
+        Err(error) if error.is_damage() => {
+            tracing::error!(%ino, error = %with_causes(&error), "listed without attributes");
+            Ok(Listed::Unreadable)
         }
+        found => Ok(found?.map_or(Listed::Gone, Listed::Found)),
     }
 }
 

@@ -12,6 +12,19 @@ use crate::tx::ListKind;
 const N_LINKS_MAX: u32 = 65_000;
 
 impl Core {
+    /// Gives an inode one more name, of which the kernel is told.
+    pub(crate) fn link_known(
+        &self,
+        ino: Ino,
+        dir: Ino,
+        name: &FileName,
+    ) -> Result<FileAttr, FsError> {
+        let attr = self.link(ino, dir, name)?;
+        // The kernel asked by its number, so that it knows the inode already; another name of it
+        // that goes meanwhile does not end it.
+        if self.references.add_lookup_if_held(ino) { Ok(attr) } else { self.know(ino) }
+    }
+
     /// Gives an inode one more name. One without any becomes permanent by it.
     pub fn link(&self, ino: Ino, dir: Ino, name: &FileName) -> Result<FileAttr, FsError> {
         let permit = self.admit_growth(ROWS_BYTES)?;

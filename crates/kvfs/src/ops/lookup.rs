@@ -29,6 +29,31 @@ impl Core {
         self.reader().attr(ino)
     }
 
+    /// The same for the kernel, which knows the entry's inode from now on.
+    pub(crate) fn look_up_known(&self, dir: Ino, name: &FileName) -> Result<FileAttr, FsError> {
+        let Entry { ino, .. } = self.entry_in(dir, name)?;
+        self.know(ino)
+    }
+
+    /// The attributes of an inode that the kernel asks for by its number alone, because a file
+    /// handle names it. One without a name is only there for those that know it already.
+    pub(crate) fn know_by_number(&self, ino: Ino) -> Result<FileAttr, FsError> {
+        let attr = self.know(ino)?;
+        if attr.nlink == 0 && !self.references.is_known_elsewhere(ino) {
+            self.forget(ino, 1);
+            return Err(FsError::NotFound);
+        }
+        Ok(attr)
+    }
+
+    /// The directory that has this one, for the kernel, which knows it from now on. The root is in
+    /// none.
+    pub(crate) fn know_parent(&self, dir: Ino) -> Result<FileAttr, FsError> {
+        self.directory(dir)?;
+        let link = self.reader().first_link(dir)?.ok_or(FsError::NotFound)?;
+        self.know(link.parent)
+    }
+
     /// An entry, which must exist, in what must be a directory.
     pub(super) fn entry_in(&self, dir: Ino, name: &FileName) -> Result<Entry, FsError> {
         if let Some(entry) = self.reader().entry(dir, name)? {

@@ -9,6 +9,7 @@ mod change;
 mod copy;
 mod create;
 mod dir;
+mod lifetime;
 mod link;
 mod lookup;
 mod mode;
@@ -27,9 +28,9 @@ pub use change::{Blocking, WaitingCaller};
 pub use copy::FilePosition;
 pub use create::{NewFile, NewNode};
 pub use dir::DirEntry;
+pub use lifetime::OpenHandle;
 pub use lookup::EntryRef;
 pub use rename::RenameMode;
-pub use unlink::OpenHandle;
 pub use xattr::{Caller, XattrMode};
 
 #[cfg(fuzzing)]

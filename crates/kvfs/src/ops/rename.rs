@@ -9,8 +9,8 @@
 use tier_log::Operation;
 use tier_types::{FileAttr, Ino, Link};
 
+use super::lifetime::AfterUnlink;
 use super::lookup::{EntryRef, count_subdirectories, is_directory};
-use super::unlink::AfterUnlink;
 use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
 use crate::space::Permit;

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tier_types::{ErrorKind, PortError, Publication, XidRange};
+use tier_types::{ErrorKind, PortError, Publication, XidRange, with_causes};
 
 use super::snapshot::KvfsSnapshot;
 use crate::FsError;
@@ -48,6 +48,10 @@ use crate::space::Purpose;
 impl Core {
     pub(super) fn publish_now(&self) -> Result<Option<Publication>, FsError> {
         self.check_writable()?;
+        // What was removed and is not yet gone would be archived for nothing.
+        if let Err(error) = self.reap_all_forgotten() {
+            tracing::debug!(error = %with_causes(&error), "orphans are published");
+        }
         // It makes nothing larger but by its file: the records go with it.
         let _room = self.admit(Purpose::Removal, ROWS_BYTES)?;
         let _publishing = self.publications.publishing.lock();

@@ -10,7 +10,7 @@
 //!    thousand shards stand for all inodes: two inodes of one shard wait for each other without
 //!    need, which is harmless, and one operation that needs both takes the shard once;
 //! 4. the committer's sync, then its lead, then its queue;
-//! 5. leaves, under which nothing else is taken: open files, last uses, room, places of restored
+//! 5. leaves, under which nothing else is taken: references, last uses, room, places of restored
 //!    entries, held KVS snapshots, published segments.
 //!
 //! # What a lock is for

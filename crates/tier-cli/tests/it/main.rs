@@ -46,6 +46,7 @@ mod ownership;
 mod power;
 #[cfg(test)]
 mod random;
+mod references;
 #[cfg(test)]
 mod repair;
 #[cfg(test)]
