@@ -24,6 +24,7 @@ use tier_types::{
     Clock, FileAttr, FileKind, Ino, PublicationListener, Recall, Timestamp, Xid, with_causes,
 };
 
+use crate::access_times::AccessTimes;
 use crate::activity::{Activity, LastUses};
 use crate::freed::FreedSpace;
 use crate::reaping::Reaping;
@@ -83,6 +84,7 @@ pub struct Core {
     pub(crate) publications: PublicationState,
     pub(crate) activity: Arc<Activity>,
     pub(crate) uses: LastUses,
+    pub(crate) access_times: AccessTimes,
     pub(crate) references: References,
     pub(crate) reaping: Reaping,
     pub(crate) room: Arc<Room>,
@@ -243,6 +245,7 @@ impl Core {
             publications,
             activity,
             uses: LastUses::default(),
+            access_times: AccessTimes::default(),
             references: References::default(),
             reaping: Reaping::default(),
             restored_cookies: Mutex::new(COOKIE_PARENT),

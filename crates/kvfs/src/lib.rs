@@ -23,6 +23,7 @@ mod sync;
 
 mod store;
 
+mod access_times;
 mod activity;
 mod admission;
 mod space;

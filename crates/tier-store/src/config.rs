@@ -267,11 +267,26 @@ pub struct Mount {
     pub threads: usize,
     /// Requests that can wait for evicted data at a time.
     pub waiting: usize,
+    /// Whether reading a file notes the time.
+    pub atime: Atime,
+    /// Any user who may write a file may pin it; else only root may.
+    pub user_pins: bool,
+}
+
+/// Which accesses are noted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Atime {
+    /// None.
+    Off,
+    /// The first since a change, and one a day.
+    #[default]
+    Relatime,
 }
 
 impl Default for Mount {
     fn default() -> Self {
-        Self { threads: 0, waiting: 64 }
+        Self { threads: 0, waiting: 64, atime: Atime::default(), user_pins: false }
     }
 }
 

@@ -42,7 +42,7 @@ mod wiring;
 
 pub use audit::{AuditReport, RepairReport};
 pub use clouds::{CloudCheck, add_cloud, check_cloud, forget_cloud};
-pub use config::{Config, FormerCloud};
+pub use config::{Atime, Config, FormerCloud};
 pub use create::{NewStore, PreparedStore};
 pub use dir::StoreDir;
 pub use error::StoreError;

@@ -18,15 +18,16 @@ use fuser::{
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use tier_types::{ByteRange, FileKind, to_usize};
+use tier_types::{ByteRange, FileKind, to_usize, with_causes};
 
 use super::answer;
 use super::convert::{self, EntryName, errno, errno_by_ino, strips};
 use super::handles::Handles;
 use super::notices::Notices;
 use super::syncing::Syncing;
-use super::tier_xattrs::{self, TierXattrs};
+use super::tier_xattrs::TierXattrs;
 use super::waiting::Waiting;
+use super::xattr_names::{self, XattrName};
 use crate::Kvfs;
 use crate::ops::{Blocking, Caller, FilePosition, SetAttr, XattrMode};
 
@@ -46,7 +47,10 @@ pub(super) struct Adapter {
     pub(super) syncing: Syncing,
     pub(super) notices: Arc<Notices>,
     pub(super) xattrs: TierXattrs,
-    pub(super) read_only: bool,
+    /// Reads note the time.
+    pub(super) access_times: bool,
+    /// Any user who may write a file may pin it.
+    pub(super) user_pins: bool,
 }
 
 impl Filesystem for Adapter {
@@ -86,6 +90,9 @@ impl Filesystem for Adapter {
 
     fn destroy(&mut self) {
         self.fs.forget_all();
+        if let Err(error) = self.fs.write_access_times() {
+            tracing::debug!(error = %with_causes(&error), "access times are lost");
+        }
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
@@ -396,8 +403,12 @@ impl Filesystem for Adapter {
     ) {
         tracing::trace!(%ino, ?name, "setxattr");
         let (ino, name) = (convert::ino(ino), name.as_bytes());
-        if let Some(asked) = tier_xattrs::parse(name) {
-            return answer::empty(reply, tier_xattrs::set(&self.fs, ino, asked, Some(value)));
+        match XattrName::of(name) {
+            XattrName::Tier(asked) => {
+                return self.set_tier_xattr(req, ino, asked, Some(value), reply);
+            }
+            XattrName::Unsupported => return reply.error(Errno::EOPNOTSUPP),
+            XattrName::Stored => {}
         }
         let mode = match flags {
             1 => XattrMode::Create,
@@ -413,29 +424,31 @@ impl Filesystem for Adapter {
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         tracing::trace!(%ino, ?name, "getxattr");
         let (ino, name) = (convert::ino(ino), name.as_bytes());
-        let value = match tier_xattrs::parse(name) {
-            Some(asked) => self.xattrs.get(&self.fs, ino, asked),
-            None => self.fs.getxattr(ino, name),
+        let value = match XattrName::of(name) {
+            XattrName::Tier(asked) => self.xattrs.get(&self.fs, ino, asked),
+            XattrName::Unsupported => return reply.error(Errno::EOPNOTSUPP),
+            XattrName::Stored => self.fs.getxattr(ino, name),
         };
         answer::xattr(reply, size, value);
     }
 
-    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         tracing::trace!(%ino, "listxattr");
-        let names = self.fs.listxattr(convert::ino(ino)).map(|names| {
+        let names = self.fs.listxattr(convert::ino(ino)).map(|mut names| {
+            names.retain(|name| xattr_names::is_listed(name, req.uid()));
             names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect::<Vec<u8>>()
         });
         answer::xattr(reply, size, names);
     }
 
-    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         tracing::trace!(%ino, ?name, "removexattr");
         let (ino, name) = (convert::ino(ino), name.as_bytes());
-        let done = match tier_xattrs::parse(name) {
-            Some(asked) => tier_xattrs::set(&self.fs, ino, asked, None),
-            None => self.fs.removexattr(ino, name),
-        };
-        answer::empty(reply, done);
+        match XattrName::of(name) {
+            XattrName::Tier(asked) => self.set_tier_xattr(req, ino, asked, None, reply),
+            XattrName::Unsupported => reply.error(Errno::EOPNOTSUPP),
+            XattrName::Stored => answer::empty(reply, self.fs.removexattr(ino, name)),
+        }
     }
 
     fn fallocate(
@@ -482,11 +495,11 @@ impl Filesystem for Adapter {
         tracing::trace!(%ino_in, offset_in, %ino_out, offset_out, len, "copy_file_range");
         let from = FilePosition { ino: convert::ino(ino_in), offset: offset_in };
         let to = FilePosition { ino: convert::ino(ino_out), offset: offset_out };
-        let strip = strips(req);
+        let (strip, notices) = (strips(req), Arc::clone(&self.notices));
         let copy = move |fs: &Kvfs, blocking: Blocking<'_>| {
             if strip {
                 blocking.claim()?;
-                fs.strip_privileges(to.ino)?;
+                notices.strip_privileges(fs, to.ino)?;
             }
             fs.copy_range(blocking, from, to, len)
         };

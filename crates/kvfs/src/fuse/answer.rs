@@ -21,8 +21,8 @@ pub(super) const REMEMBER: Duration = Duration::from_hours(1);
 pub(super) const GENERATION: Generation = Generation(0);
 
 pub(super) fn kernel_attr(fs: &Kvfs, attr: &FileAttr) -> Result<fuser::FileAttr, FsError> {
-    let resident_bytes = match attr.kind {
-        FileKind::Regular => fs.resident_bytes_of(attr)?,
+    let allocated_bytes = match attr.kind {
+        FileKind::Regular => fs.allocated_bytes_of(attr)?,
         FileKind::Directory
         | FileKind::Symlink(_)
         | FileKind::Fifo
@@ -30,7 +30,7 @@ pub(super) fn kernel_attr(fs: &Kvfs, attr: &FileAttr) -> Result<fuser::FileAttr,
         | FileKind::CharDevice(_)
         | FileKind::BlockDevice(_) => 0,
     };
-    Ok(convert::attr(attr, resident_bytes, fs.chunk_bytes()))
+    Ok(convert::attr(&fs.with_access(attr.clone()), allocated_bytes, fs.chunk_bytes()))
 }
 
 /// Adds an entry to a listing, whose inode was counted as known. Whether there was no room for it.

@@ -144,7 +144,7 @@ fn device(number: DeviceNumber) -> u32 {
     (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xf_ff00) << 12)
 }
 
-pub(super) fn attr(attr: &FileAttr, resident_bytes: u64, block_bytes: u32) -> fuser::FileAttr {
+pub(super) fn attr(attr: &FileAttr, allocated_bytes: u64, block_bytes: u32) -> fuser::FileAttr {
     let rdev = match attr.kind {
         FileKind::CharDevice(number) | FileKind::BlockDevice(number) => device(number),
         FileKind::Regular
@@ -156,7 +156,7 @@ pub(super) fn attr(attr: &FileAttr, resident_bytes: u64, block_bytes: u32) -> fu
     fuser::FileAttr {
         ino: number(attr.ino),
         size: attr.size_bytes,
-        blocks: resident_bytes.div_ceil(BLOCK_BYTES),
+        blocks: allocated_bytes.div_ceil(BLOCK_BYTES),
         atime: system_time(attr.accessed),
         mtime: system_time(attr.modified),
         ctime: system_time(attr.changed),

@@ -123,10 +123,11 @@ impl Adapter {
         let len = to_u64(data.len());
         // Privileges go before the data comes: a crash between the two must not leave new content
         // that runs with the old set-id bits.
+        let notices = Arc::clone(&self.notices);
         let write = move |fs: &Kvfs, blocking: Blocking<'_>, data: &[u8]| {
             if strip {
                 claim_growth(fs, blocking)?;
-                fs.strip_privileges(ino)?;
+                notices.strip_privileges(fs, ino)?;
             }
             fs.write_with(blocking, ino, offset, data).map(|()| len)
         };
@@ -155,12 +156,12 @@ impl Adapter {
         if !known {
             return reply.error(Errno::EOPNOTSUPP);
         }
-        let strip = strips(req);
+        let (strip, notices) = (strips(req), Arc::clone(&self.notices));
         let ByteRange { offset, len } = range;
         let operation = move |fs: &Kvfs, blocking: Blocking<'_>| {
             if strip {
                 claim_growth(fs, blocking)?;
-                fs.strip_privileges(ino)?;
+                notices.strip_privileges(fs, ino)?;
             }
             match asked {
                 PUNCH_HOLE => fs.punch_hole_with(blocking, ino, offset, len),

@@ -21,6 +21,7 @@ mod queue;
 mod syncing;
 mod tier_xattrs;
 mod waiting;
+mod xattr_names;
 
 use std::io;
 use std::num::NonZero;
@@ -50,11 +51,15 @@ pub struct MountOptions {
     pub source: String,
     /// Nothing can be changed.
     pub read_only: bool,
+    /// Reads note the time of access, as `relatime` does.
+    pub access_times: bool,
     /// Threads that answer the kernel; 0 for one more than the machine has cores: each request
     /// wakes one up, which costs more than most requests, and more so the more there are.
     pub n_threads: usize,
     /// Requests that can wait at a time for evicted data, to change it, and for room, each.
     pub n_waiting: usize,
+    /// Any user who may write a file may pin it, so that it is never evicted; else only root.
+    pub user_pins: bool,
 }
 
 /// A mounted filesystem.
@@ -82,7 +87,8 @@ impl Mount {
             syncing: Syncing::start(Arc::clone(fs))?,
             notices: Arc::clone(&notices),
             xattrs: TierXattrs { archive },
-            read_only: options.read_only,
+            access_times: options.access_times && !options.read_only,
+            user_pins: options.user_pins,
         };
         // The kernel would follow a relative path from wherever it is used.
         let mountpoint = mountpoint.canonicalize()?;

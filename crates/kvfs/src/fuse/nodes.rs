@@ -13,6 +13,7 @@ use tier_types::{FileKind, Ino};
 use super::adapter::Adapter;
 use super::answer;
 use super::convert::{self, EntryName, errno};
+use super::tier_xattrs::{self, TierXattr};
 use crate::ops::{Blocking, DirEntry, EntryRef, NewNode, RenameMode, SetAttr};
 use crate::{FsError, Kvfs};
 
@@ -169,8 +170,23 @@ impl Adapter {
         self.answer(req, reply, operation, answer::attr);
     }
 
+    pub(super) fn set_tier_xattr(
+        &self,
+        req: &Request,
+        ino: Ino,
+        asked: TierXattr,
+        value: Option<&[u8]>,
+        reply: ReplyEmpty,
+    ) {
+        // Whoever pins what they like keeps the store full for all.
+        if req.uid() != 0 && !self.user_pins {
+            return reply.error(Errno::EPERM);
+        }
+        answer::empty(reply, tier_xattrs::set(&self.fs, ino, asked, value));
+    }
+
     pub(super) fn note_access(&self, ino: Ino) {
-        if !self.read_only {
+        if self.access_times {
             // What was read was read, whether or not that can be noted.
             let _ = self.fs.note_access(ino);
         }

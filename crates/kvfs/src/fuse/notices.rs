@@ -8,6 +8,7 @@ use fuser::Notifier;
 use tier_types::{FileName, Ino};
 
 use super::convert;
+use crate::{FsError, Kvfs};
 
 /// Tells the kernel what it must not believe any longer. Before the mount is there it knows
 /// nothing, and an answer is not needed: what it does not know it asks.
@@ -25,6 +26,15 @@ impl Notices {
             // A negative offset leaves the pages alone.
             let _ = notifier.inval_inode(convert::number(ino), -1, 0);
         }
+    }
+
+    /// Takes the privileges of a file away whose content changes, and tells the kernel, which does
+    /// not ask for the mode again because of that.
+    pub(super) fn strip_privileges(&self, fs: &Kvfs, ino: Ino) -> Result<(), FsError> {
+        if fs.strip_privileges(ino)? {
+            self.forget_attributes(ino);
+        }
+        Ok(())
     }
 
     /// What the kernel holds of a file's content is written out if need be, and forgotten. Not to

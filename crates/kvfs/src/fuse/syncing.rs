@@ -9,12 +9,41 @@ use std::io;
 use std::iter;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
 use fuser::ReplyEmpty;
+use tier_types::{LogReader, Xid, with_causes};
 
 use super::convert::errno_by_ino;
 use crate::Kvfs;
+
+/// What nobody asks to be durable is so after this time and that of a sync.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// What is written and synced without being asked for: sync(2) does not reach a FUSE filesystem,
+/// and most programs ask for nothing.
+#[derive(Default)]
+struct Background {
+    synced: Option<Xid>,
+}
+
+impl Background {
+    fn round(&mut self, fs: &Kvfs) {
+        let last = fs.last_xid();
+        let synced = fs.write_access_times().and_then(|()| {
+            // Where nothing was done nothing is synced.
+            if self.synced == Some(last) { Ok(()) } else { fs.fsync() }
+        });
+        match synced {
+            Ok(()) => self.synced = Some(last),
+            // Whoever asks for a sync hears of it.
+            Err(error) => {
+                tracing::debug!(error = %with_causes(&error), "not synced in the background");
+            }
+        }
+    }
+}
 
 /// The thread.
 pub(super) struct Syncing {
@@ -27,7 +56,16 @@ impl Syncing {
     pub(super) fn start(fs: Arc<Kvfs>) -> io::Result<Self> {
         let (requests, queue) = unbounded::<ReplyEmpty>();
         let thread = thread::Builder::new().name("kvfs-sync".into()).spawn(move || {
-            while let Ok(first) = queue.recv() {
+            let mut background = Background::default();
+            loop {
+                let first = match queue.recv_timeout(INTERVAL) {
+                    Ok(first) => first,
+                    Err(RecvTimeoutError::Timeout) => {
+                        background.round(&fs);
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
                 // Collected before the sync begins: a request that comes during it may be about a
                 // change that this sync does not cover.
                 let waiting: Vec<_> = iter::once(first).chain(queue.try_iter()).collect();

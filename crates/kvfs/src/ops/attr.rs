@@ -2,7 +2,7 @@
 //!
 //! Every change of an attribute is an operation with a transaction of its own, and the inode's row
 //! carries the last one: a snapshot archives an inode's metadata if that number moved on. Access
-//! times are noted as `relatime` does, so that reading a file again and again writes nothing.
+//! times that reads imply are no change (see `access_times`).
 
 use tier_log::Operation;
 use tier_types::{FileAttr, FileKind, Ino, Timestamp};
@@ -10,13 +10,10 @@ use tier_types::{FileAttr, FileKind, Ino, Timestamp};
 use super::{acl, mode};
 use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
-use crate::space::Purpose;
 use crate::tx::{Committed, Draft};
 
 /// What gives a program privileges; a change of owner or content takes it away.
 const CAPABILITY: &[u8] = b"security.capability";
-
-const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// Attributes to be set; `None` leaves one as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -65,7 +62,7 @@ impl NewAttributes {
 impl Core {
     /// The attributes of an inode.
     pub fn getattr(&self, ino: Ino) -> Result<FileAttr, FsError> {
-        self.reader().attr(ino)
+        Ok(self.with_access(self.reader().attr(ino)?))
     }
 
     /// Sets attributes.
@@ -96,54 +93,33 @@ impl Core {
         }
         attr.uid = set.uid.unwrap_or(attr.uid);
         attr.gid = set.gid.unwrap_or(attr.gid);
-        attr.accessed = set.accessed.unwrap_or(attr.accessed);
+        match set.accessed {
+            Some(accessed) => {
+                attr.accessed = accessed;
+                self.access_times.forget(attr.ino);
+            }
+            // Along with this it is archived.
+            None => attr = self.with_access(attr),
+        }
         attr.modified = set.modified.unwrap_or(attr.modified);
         let strips = set.strip && matches!(attr.kind, FileKind::Regular);
         if strips {
             attr.mode = mode::stripped(attr.mode);
         }
-        Ok(NewAttributes { attr, acl, strips, changed: set.changed })
+        // The kernel sends this time late, when something else may have changed the inode since.
+        let changed = set.changed.map(|changed| changed.max(attr.changed));
+        Ok(NewAttributes { attr, acl, strips, changed })
     }
 
     /// Takes set-user-id and set-group-id off a file, and its capabilities, as a write does by a
-    /// user that could not set them.
-    pub fn strip_privileges(&self, ino: Ino) -> Result<(), FsError> {
+    /// user that could not set them. Whether there were any.
+    pub fn strip_privileges(&self, ino: Ino) -> Result<bool, FsError> {
         let attr = self.reader().attr(ino)?;
-        let is_privileged = mode::stripped(attr.mode) != attr.mode;
-        if is_privileged || self.reader().has_xattr(ino, CAPABILITY)? {
+        let is_privileged =
+            mode::stripped(attr.mode) != attr.mode || self.reader().has_xattr(ino, CAPABILITY)?;
+        if is_privileged {
             self.setattr(ino, &SetAttr { strip: true, ..SetAttr::default() })?;
         }
-        Ok(())
-    }
-
-    /// Notes that something was read, as Linux does by default (`relatime`): if it changed since
-    /// the last time that was noted, or that is a day ago.
-    pub fn note_access(&self, ino: Ino) -> Result<(), FsError> {
-        let now = self.clock.now();
-        let is_due = |attr: &FileAttr| {
-            attr.accessed <= attr.modified
-                || attr.accessed <= attr.changed
-                || now.seconds - attr.accessed.seconds >= DAY_SECONDS
-        };
-        // Mostly it is not due: then a read costs no lock.
-        if !is_due(&self.reader().attr(ino)?) {
-            return Ok(());
-        }
-        let permit = match self.admit(Purpose::Growth, ROWS_BYTES) {
-            Ok(permit) => permit,
-            // What was read is not held back because that cannot be noted.
-            Err(FsError::NoSpace(_)) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let _guard = self.locks.lock(&[ino]);
-        let mut attr = self.reader().attr(ino)?;
-        if is_due(&attr) {
-            attr.accessed = now;
-            self.committer.commit(permit, 1, move |draft| {
-                draft.log(Operation::SetAttr { ino });
-                draft.put_attr(&mut attr);
-            })?;
-        }
-        Ok(())
+        Ok(is_privileged)
     }
 }

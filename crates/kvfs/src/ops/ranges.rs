@@ -228,8 +228,17 @@ impl Core {
 
     /// The same of an inode whose attributes are known. What cuts made dead counts until the reaper
     /// has deleted it, but never as more than the file has.
-    pub(crate) fn resident_bytes_of(&self, attr: &FileAttr) -> Result<u64, FsError> {
+    fn resident_bytes_of(&self, attr: &FileAttr) -> Result<u64, FsError> {
         Ok(self.reader().data_sums(attr.ino)?.resident_bytes.min(attr.size_bytes))
+    }
+
+    /// What of a file counts as allocated: what is in the store, and one byte at least if it has
+    /// data elsewhere. Archivers take a file without blocks for one hole, and do not read it.
+    pub(crate) fn allocated_bytes_of(&self, attr: &FileAttr) -> Result<u64, FsError> {
+        let sums = self.reader().data_sums(attr.ino)?;
+        let has_data_elsewhere = sums.cold_bytes > 0 || sums.lost_bytes > 0;
+        let least = u64::from(has_data_elsewhere);
+        Ok(sums.resident_bytes.max(least).min(attr.size_bytes))
     }
 }
 

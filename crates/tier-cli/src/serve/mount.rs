@@ -16,7 +16,7 @@ use kvfs::{Mount, MountOptions};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use tier_rpc::Server;
-use tier_store::Layout;
+use tier_store::{Atime, Layout};
 use tier_types::Persisted;
 
 use super::live::{end_schedule, start, start_schedule};
@@ -43,8 +43,10 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
     let options = MountOptions {
         source: path.display().to_string(),
         read_only,
+        access_times: store.config().mount.atime == Atime::Relatime,
         n_threads: store.config().mount.threads,
         n_waiting: store.config().mount.waiting,
+        user_pins: store.config().mount.user_pins,
     };
     // The mount asks the index which snapshot has a file, for its extended attributes.
     let archive: Arc<dyn Persisted> = store.index().clone();

@@ -43,9 +43,14 @@ mod no_copy;
 #[cfg(test)]
 mod ownership;
 #[cfg(test)]
+mod posix;
+#[cfg(test)]
 mod power;
 #[cfg(test)]
+mod python;
+#[cfg(test)]
 mod random;
+#[cfg(test)]
 mod references;
 #[cfg(test)]
 mod repair;

@@ -2,46 +2,10 @@
 //! path alone, works in, or holds a file handle of.
 
 use std::fs;
-use std::process::Command;
 
 use crate::harness::Store;
 use crate::mount::Mounted;
-
-/// File handles, as an NFS server has them, which no safe library of Rust offers.
-const HANDLES: &str = r#"
-import ctypes, os
-libc = ctypes.CDLL(None, use_errno=True)
-class Handle(ctypes.Structure):
-    _fields_ = [("n", ctypes.c_uint), ("type", ctypes.c_int), ("bytes", ctypes.c_ubyte * 128)]
-def handle_of(path):
-    handle, mount = Handle(n=128), ctypes.c_int()
-    if libc.name_to_handle_at(-100, path.encode(), ctypes.byref(handle), ctypes.byref(mount), 0):
-        raise OSError(ctypes.get_errno(), "name_to_handle_at")
-    return handle
-def open_handle(mount, handle, flags=os.O_RDONLY):
-    fd = os.open(mount, os.O_RDONLY)
-    opened = libc.open_by_handle_at(fd, ctypes.byref(handle), flags)
-    os.close(fd)
-    if opened < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return opened
-def drop_caches():
-    open("/proc/sys/vm/drop_caches", "w").write("3")
-"#;
-
-/// Runs a script of Python in the mounted directory; false, said loudly, where there is none.
-fn python(mounted: &Mounted<'_>, script: &str, arguments: &[&str]) -> bool {
-    let mut python = Command::new("python3");
-    python.args(["-c", &format!("{HANDLES}\n{script}")]).args(arguments);
-    let Ok(output) = python.current_dir(mounted.directory()).output() else {
-        eprintln!("SKIPPED: this machine has no python3, which file handles need");
-        return false;
-    };
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    true
-}
+use crate::python::python;
 
 #[test]
 fn a_removed_inode_lives_as_long_as_a_process_refers_to_it() {

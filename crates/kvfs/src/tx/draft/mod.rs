@@ -143,6 +143,11 @@ impl Draft {
         self.put_inode(attr);
     }
 
+    /// Writes an inode by what is no change of it, and is not archived for its own sake.
+    pub(crate) fn put_unchanged(&mut self, attr: &FileAttr) {
+        self.put_inode(attr);
+    }
+
     /// Writes a directory whose entries changed.
     pub(crate) fn touch_directory(&mut self, attr: &mut FileAttr) {
         attr.modified = self.time;

@@ -1,0 +1,143 @@
+//! What programs rely on beyond what the suites test: the mount against Linux's own filesystems.
+
+use std::fs;
+
+use crate::harness::Store;
+use crate::mount::Mounted;
+use crate::python::python;
+
+/// Runs a script on a new store, which is sound afterwards.
+fn holds(script: &str) {
+    let store = Store::new(&[]);
+    let Some(mounted) = Mounted::new(&store, &[]) else { return };
+    python(&mounted, script, &[]);
+    mounted.unmount();
+    store.run("fsck", &[]).ok();
+}
+
+#[test]
+fn a_cold_file_has_a_block_and_a_hole_has_none() {
+    let store = Store::new(&[]);
+    let Some(mounted) = Mounted::new(&store, &[]) else { return };
+    fs::write(mounted.path("cold"), vec![7; 100_000]).unwrap();
+    fs::File::create(mounted.path("hole")).unwrap().set_len(100_000).unwrap();
+    mounted.evict_all();
+    let script = r#"
+assert os.stat("cold").st_blocks == 1, os.stat("cold")
+assert os.stat("hole").st_blocks == 0, os.stat("hole")
+import subprocess
+subprocess.run("tar -cSf - cold hole | tar -C /tmp -xf - --transform 's/^/tier-posix-/'", shell=True, check=True)
+assert open("/tmp/tier-posix-cold", "rb").read() == bytes([7]) * 100000
+os.unlink("/tmp/tier-posix-cold"); os.unlink("/tmp/tier-posix-hole")
+"#;
+    python(&mounted, script, &[]);
+}
+
+#[test]
+fn names_of_extended_attributes_have_a_namespace_that_there_is() {
+    holds(
+        r#"
+import errno
+open("f", "w").close(); os.chmod("f", 0o600); os.mkdir("open"); os.chmod("open", 0o777)
+open("own", "w").close(); os.chown("own", 65534, 65534)
+def refused(number, call, *arguments):
+    try:
+        call(*arguments)
+    except OSError as error:
+        assert error.errno == number, (error, arguments)
+        return
+    raise AssertionError(f"not refused: {arguments}")
+for name in ["system.x", "system.nfs4_acl", "btrfs.a", "user.", "nothing"]:
+    refused(errno.EOPNOTSUPP, os.setxattr, "f", name, b"1")
+    refused(errno.EOPNOTSUPP, os.getxattr, "f", name)
+    refused(errno.EOPNOTSUPP, os.removexattr, "f", name)
+for name in ["user.a", "trusted.a", "security.a"]:
+    os.setxattr("f", name, b"1")
+    os.setxattr("own", name, b"1")
+assert sorted(os.listxattr("f")) == ["security.a", "trusted.a", "user.a"], os.listxattr("f")
+def other():
+    refused(errno.EOPNOTSUPP, os.setxattr, "f", "system.x", b"1")
+    refused(errno.EACCES, os.setxattr, "f", "user.b", b"1")
+    refused(errno.EPERM, os.setxattr, "own", "trusted.b", b"1")
+    refused(errno.ENODATA, os.getxattr, "own", "trusted.a")
+    refused(errno.EPERM, os.setxattr, "own", "security.b", b"1")
+    assert sorted(os.listxattr("own")) == ["security.a", "user.a"], os.listxattr("own")
+    refused(errno.EPERM, os.setxattr, "own", "user.tier.pin", b"1")
+    refused(errno.EPERM, os.removexattr, "own", "user.tier.pin")
+as_user(65534, other)
+os.setxattr("own", "user.tier.pin", b"1")
+assert os.getxattr("own", "user.tier.pin") == b"1"
+"#,
+    );
+}
+
+#[test]
+fn whoever_changes_the_content_of_a_file_takes_its_set_id_bits() {
+    holds(
+        r#"
+import mmap
+KEEP, PUNCH, ZERO = 1, 3, 16
+def direct(fd):
+    page = mmap.mmap(-1, 4096)
+    os.writev(fd, [page])
+changes = {
+    "write": (os.O_RDWR, lambda fd: os.write(fd, b"x")),
+    "direct": (os.O_RDWR | os.O_DIRECT, direct),
+    "allocate": (os.O_RDWR, lambda fd: fallocate(fd, 0, 0, 200000)),
+    "keep size": (os.O_RDWR, lambda fd: fallocate(fd, KEEP, 0, 300000)),
+    "punch": (os.O_RDWR, lambda fd: fallocate(fd, PUNCH, 0, 5000)),
+    "zero": (os.O_RDWR, lambda fd: fallocate(fd, ZERO, 0, 5000)),
+    "truncate": (os.O_RDWR, lambda fd: os.ftruncate(fd, 5)),
+    "open": (os.O_RDWR | os.O_TRUNC, lambda fd: None),
+    "copy": (os.O_RDWR, lambda fd: os.copy_file_range(fd, fd, 10, 0, 50000)),
+}
+for name, (flags, change) in changes.items():
+    for executable in [0o6777, 0o2766]:
+        open("f", "wb").write(b"a" * 100000)
+        os.chmod("f", executable)
+        assert os.stat("f").st_mode & 0o7777 == executable
+        def other():
+            fd = os.open("f", flags)
+            change(fd)
+            os.close(fd)
+        as_user(65534, other)
+        expected = executable & ~0o6000 if executable == 0o6777 else executable
+        assert os.stat("f").st_mode & 0o7777 == expected, (name, oct(os.stat("f").st_mode))
+        drop_caches()
+        assert os.stat("f").st_mode & 0o7777 == expected, (name, oct(os.stat("f").st_mode))
+"#,
+    );
+}
+
+#[test]
+fn reads_are_no_operations_and_times_that_are_set_stay() {
+    let store = Store::new(&[]);
+    let Some(mounted) = Mounted::new(&store, &[]) else { return };
+    for number in 0..50 {
+        fs::write(mounted.path(&format!("f{number}")), "content").unwrap();
+    }
+    store.run("snapshot", &[]).ok();
+    let script = r#"
+before = os.stat("f1").st_atime_ns
+drop_caches()
+for name in os.listdir("."):
+    open(name).read()
+drop_caches()
+assert os.stat("f1").st_atime_ns > before
+os.utime("f2", ns=(5, 10**18))
+drop_caches()
+assert os.stat("f2").st_atime_ns == 5
+"#;
+    python(&mounted, script, &[]);
+    let status = store.run("status", &[]).ok();
+    assert!(status.contains(", 1 operations since"), "{status}");
+    mounted.unmount();
+    let mounted = Mounted::new(&store, &[]).unwrap();
+    let after = r#"
+for number in range(50):
+    stat = os.stat(f"f{number}")
+    assert number == 2 or stat.st_atime_ns > stat.st_mtime_ns, (number, stat)
+assert os.stat("f2").st_atime_ns == 5
+"#;
+    python(&mounted, after, &[]);
+}
