@@ -23,6 +23,7 @@ use tier_types::{ByteRange, FileKind, to_usize, with_causes};
 use super::answer;
 use super::convert::{self, EntryName, errno, errno_by_ino, strips};
 use super::handles::Handles;
+use super::listings::Listings;
 use super::notices::Notices;
 use super::syncing::Syncing;
 use super::tier_xattrs::TierXattrs;
@@ -43,6 +44,7 @@ const N_BACKGROUND_CONGESTED: u16 = 48;
 pub(super) struct Adapter {
     pub(super) fs: Arc<Kvfs>,
     pub(super) files: Arc<Handles>,
+    pub(super) listings: Listings,
     pub(super) waiting: Waiting,
     pub(super) syncing: Syncing,
     pub(super) notices: Arc<Notices>,
@@ -124,6 +126,12 @@ impl Filesystem for Adapter {
             TimeOrNow::SpecificTime(time) => convert::timestamp(time),
             TimeOrNow::Now => self.fs.now(),
         };
+        // The kernel sends this one late, when something else may have changed the inode since. An
+        // inode that is gone is found by what follows.
+        let late = |changed| {
+            let known = self.fs.getattr(convert::ino(ino)).map(|attr| attr.changed);
+            known.map_or(changed, |known| known.max(changed))
+        };
         // A user other than root cannot set these bits on files of others, and so loses them.
         let cut_by_user = size.is_some() && req.uid() != 0;
         let set = SetAttr {
@@ -132,7 +140,7 @@ impl Filesystem for Adapter {
             gid,
             accessed: atime.map(time),
             modified: mtime.map(time),
-            changed: ctime.map(convert::timestamp),
+            changed: ctime.map(convert::timestamp).map(late),
             strip: uid.is_some() || gid.is_some() || cut_by_user,
         };
         self.set_attributes(req, convert::ino(ino), size, set, reply);
@@ -352,16 +360,34 @@ impl Filesystem for Adapter {
         self.syncing.submit(reply);
     }
 
+    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        tracing::trace!(%ino, "opendir");
+        reply.opened(self.listings.open(self.fs.listing_end()), FopenFlags::empty());
+    }
+
+    fn releasedir(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.listings.close(fh);
+        reply.ok();
+    }
+
     fn readdir(
         &self,
         _req: &Request,
         ino: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
         tracing::trace!(%ino, offset, "readdir");
-        let listed = self.list(convert::ino(ino), offset, |entry| {
+        let places = self.listings.places(fh, offset, self.fs.listing_end());
+        let listed = self.list(convert::ino(ino), places, |entry| {
             let number = convert::number(entry.ino);
             let kind = convert::listed_type(entry.attr.as_ref());
             Ok(reply.add(number, entry.cookie, kind, OsStr::from_bytes(&entry.name)))
@@ -376,12 +402,13 @@ impl Filesystem for Adapter {
         &self,
         _req: &Request,
         ino: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
         tracing::trace!(%ino, offset, "readdirplus");
-        match self.list_known(convert::ino(ino), offset, &mut reply) {
+        let places = self.listings.places(fh, offset, self.fs.listing_end());
+        match self.list_known(convert::ino(ino), places, &mut reply) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(errno(&error)),
         }

@@ -14,6 +14,8 @@ mod convert;
 mod data;
 mod deferred;
 mod handles;
+mod listings;
+mod mounting;
 mod nodes;
 mod notices;
 mod pool;
@@ -46,11 +48,18 @@ const N_THREADS_MIN: usize = 3;
 
 /// How a filesystem is mounted.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of mount(8)")]
 pub struct MountOptions {
     /// What `mount` and `df` call it.
     pub source: String,
     /// Nothing can be changed.
     pub read_only: bool,
+    /// Set-id bits mean nothing.
+    pub no_suid: bool,
+    /// Device nodes cannot be opened.
+    pub no_dev: bool,
+    /// Nothing can be executed.
+    pub no_exec: bool,
     /// Reads note the time of access, as `relatime` does.
     pub access_times: bool,
     /// Threads that answer the kernel; 0 for one more than the machine has cores: each request
@@ -83,6 +92,7 @@ impl Mount {
         let adapter = Adapter {
             fs: Arc::clone(fs),
             files: Arc::default(),
+            listings: listings::Listings::default(),
             waiting: Waiting::start(options.n_waiting)?,
             syncing: Syncing::start(Arc::clone(fs))?,
             notices: Arc::clone(&notices),
@@ -92,7 +102,16 @@ impl Mount {
         };
         // The kernel would follow a relative path from wherever it is used.
         let mountpoint = mountpoint.canonicalize()?;
-        let session = Session::new(adapter, &mountpoint, &config(options))?;
+        let session = if is_root() {
+            let device = mounting::mount(&mountpoint, options)?;
+            let session = Session::from_fd(adapter, device, SessionACL::All, config(options));
+            session.inspect_err(|_| {
+                // The error of the session is the one that matters.
+                let _ = unmount(&mountpoint, UnmountFlags::DETACH);
+            })?
+        } else {
+            Session::new(adapter, &mountpoint, &config(options))?
+        };
         // Before the first answer: from then on the kernel remembers attributes, and has to hear of
         // changes.
         notices.connect(session.notifier());
@@ -155,6 +174,10 @@ impl Mount {
     }
 }
 
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 fn config(options: &MountOptions) -> Config {
     let mut config = Config::default();
     config.mount_options = vec![
@@ -166,11 +189,7 @@ fn config(options: &MountOptions) -> Config {
         config.mount_options.push(MountOption::RO);
     }
     // The permissions say what others may do; a user other than root mounts for that user alone.
-    config.acl = SessionACL::Owner;
-    if rustix::process::geteuid().is_root() {
-        config.acl = SessionACL::All;
-        config.mount_options.extend([MountOption::Suid, MountOption::Dev]);
-    }
+    config.acl = if is_root() { SessionACL::All } else { SessionACL::Owner };
     let n_cores = thread::available_parallelism().map_or(1, NonZero::get);
     config.n_threads = Some(match options.n_threads {
         0 => n_cores.saturating_add(1).max(N_THREADS_MIN),

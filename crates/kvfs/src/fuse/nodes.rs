@@ -14,7 +14,9 @@ use super::adapter::Adapter;
 use super::answer;
 use super::convert::{self, EntryName, errno};
 use super::tier_xattrs::{self, TierXattr};
-use crate::ops::{Blocking, DirEntry, EntryRef, NewNode, RenameMode, SetAttr};
+use crate::ops::{
+    Blocking, Caller, DirEntry, EntryRef, ListingPlaces, NewNode, RenameMode, SetAttr,
+};
 use crate::{FsError, Kvfs};
 
 /// Entries that are read from a directory at a time: about as many as the kernel asks for.
@@ -107,12 +109,15 @@ impl Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let mode = match flags {
+        let leaves_whiteout = flags.contains(RenameFlags::RENAME_WHITEOUT);
+        let mode = match flags.difference(RenameFlags::RENAME_WHITEOUT) {
             flags if flags.is_empty() => RenameMode::Replace,
             RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
-            RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
+            RenameFlags::RENAME_EXCHANGE if !leaves_whiteout => RenameMode::Exchange,
             _ => return reply.error(Errno::EINVAL),
         };
+        let owner = Caller { uid: req.uid(), gid: req.gid() };
+        let whiteout = leaves_whiteout.then_some(owner);
         let (name, new_name) = match (convert::name(from.name), convert::name(to.name)) {
             (Ok(name), Ok(new_name)) => (name, new_name),
             (Err(error), _) | (_, Err(error)) => return reply.error(error),
@@ -120,7 +125,7 @@ impl Adapter {
         let (parent, new_parent) = (convert::ino(from.parent), convert::ino(to.parent));
         let rename = move |fs: &Kvfs| {
             let from = EntryRef::new(parent, &name);
-            fs.rename(from, EntryRef::new(new_parent, &new_name), mode)
+            fs.rename_leaving(from, EntryRef::new(new_parent, &new_name), mode, whiteout)
         };
         self.answer_growth(req, reply, rename, |reply, done| answer::named(reply, Ok(done)));
     }
@@ -192,21 +197,21 @@ impl Adapter {
         }
     }
 
-    /// The entries after a cookie, until `add` says that there is no more room.
+    /// The entries between two places, until `add` says that there is no more room.
     pub(super) fn list(
         &self,
         ino: Ino,
-        mut after: u64,
+        mut places: ListingPlaces,
         mut add: impl FnMut(&DirEntry) -> Result<bool, FsError>,
     ) -> Result<(), FsError> {
         self.note_access(ino);
         loop {
-            let entries = self.fs.readdir(ino, after, N_ENTRIES)?;
+            let entries = self.fs.readdir_between(ino, places, N_ENTRIES)?;
             for entry in &entries {
                 if add(entry)? {
                     return Ok(());
                 }
-                after = entry.cookie;
+                places.after = entry.cookie;
             }
             if entries.len() < N_ENTRIES {
                 return Ok(());
@@ -218,13 +223,13 @@ impl Adapter {
     pub(super) fn list_known(
         &self,
         ino: Ino,
-        mut after: u64,
+        mut places: ListingPlaces,
         reply: &mut ReplyDirectoryPlus,
     ) -> Result<(), FsError> {
         self.note_access(ino);
         let mut is_empty = true;
         loop {
-            let entries = match self.fs.readdir_known(ino, after, N_ENTRIES) {
+            let entries = match self.fs.readdir_known(ino, places, N_ENTRIES) {
                 // It comes again, when the kernel asks for what follows.
                 Err(_) if !is_empty => return Ok(()),
                 entries => entries?,
@@ -236,7 +241,7 @@ impl Adapter {
                 if is_full {
                     answer::forget_listed(&self.fs, &entry);
                 } else {
-                    after = entry.cookie;
+                    places.after = entry.cookie;
                     is_empty = false;
                 }
             }

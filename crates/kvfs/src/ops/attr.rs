@@ -106,9 +106,7 @@ impl Core {
         if strips {
             attr.mode = mode::stripped(attr.mode);
         }
-        // The kernel sends this time late, when something else may have changed the inode since.
-        let changed = set.changed.map(|changed| changed.max(attr.changed));
-        Ok(NewAttributes { attr, acl, strips, changed })
+        Ok(NewAttributes { attr, acl, strips, changed: set.changed })
     }
 
     /// Takes set-user-id and set-group-id off a file, and its capabilities, as a write does by a

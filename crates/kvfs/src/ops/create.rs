@@ -303,7 +303,7 @@ pub(crate) fn new_attr(node: &NewNode) -> FileAttr {
 }
 
 /// A new inode's attributes at its commit.
-fn stamped(template: FileAttr, committed: Committed) -> FileAttr {
+pub(super) fn stamped(template: FileAttr, committed: Committed) -> FileAttr {
     let Committed { xid, time } = committed;
     FileAttr {
         ino: Ino::new(xid.get()),

@@ -1,9 +1,11 @@
 //! Listings of directories.
 //!
 //! A listing goes by cookies and not by names or positions: each entry has a place that no other
-//! entry of the directory ever had or will have, the transaction that made it. So a listing that is
-//! read in pages shows every entry that was there all the time exactly once, whatever comes and
-//! goes between two pages, and after a restart as well.
+//! entry of the directory has at the same time, the transaction that made it. A name that stays
+//! keeps its place, also when another inode gets it; an inode that gets another name in its
+//! directory takes its place along. So a listing that is read in pages shows every name, and every
+//! inode, that was there all the time exactly once, whatever comes and goes between two pages, and
+//! after a restart as well.
 //!
 //! An inode whose attributes cannot be read is listed without them: it is there, and one damaged
 //! inode must not hide the others of its directory.
@@ -16,6 +18,7 @@ use crate::FsError;
 use crate::core::Core;
 use crate::error::Damage;
 use crate::store::{COOKIE_PARENT, COOKIE_SELF, Entry};
+use crate::tx::Draft;
 
 /// An entry of a directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,15 +29,38 @@ pub struct DirEntry {
     pub ino: Ino,
     /// The attributes of its inode; `None` if they cannot be read.
     pub attr: Option<FileAttr>,
-    /// Where a listing goes on after it: the same as long as the entry exists, and no other entry
-    /// of the directory ever has it.
+    /// Where a listing goes on after it: the same as long as the entry exists.
     pub cookie: u64,
+}
+
+/// A part of a listing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ListingPlaces {
+    /// The cookie after which it begins; 0 for the start.
+    pub(crate) after: u64,
+    /// The last cookie that is in it.
+    pub(crate) end: u64,
 }
 
 impl Core {
     /// The entries after a cookie (0 for the first), at most `n_max`.
     pub fn readdir(&self, dir: Ino, after: u64, n_max: usize) -> Result<Vec<DirEntry>, FsError> {
-        self.readdir_with(dir, after, n_max, |ino| self.reader().find_attr(ino))
+        self.readdir_between(dir, ListingPlaces { after, end: u64::MAX }, n_max)
+    }
+
+    /// The end of a listing that begins now: what is made later has its place behind it.
+    pub(crate) fn listing_end(&self) -> u64 {
+        Draft::cookie_of(self.committer.last_xid())
+    }
+
+    /// The entries between two places, at most `n_max`.
+    pub(crate) fn readdir_between(
+        &self,
+        dir: Ino,
+        places: ListingPlaces,
+        n_max: usize,
+    ) -> Result<Vec<DirEntry>, FsError> {
+        self.readdir_with(dir, places, n_max, |ino| self.reader().find_attr(ino))
     }
 
     /// The same for the kernel, which knows the inodes of all entries from now on but those of `.`
@@ -42,7 +68,7 @@ impl Core {
     pub(crate) fn readdir_known(
         &self,
         dir: Ino,
-        after: u64,
+        places: ListingPlaces,
         n_max: usize,
     ) -> Result<Vec<DirEntry>, FsError> {
         let known = RefCell::new(Vec::new());
@@ -51,7 +77,7 @@ impl Core {
             known.borrow_mut().extend(found.is_some().then_some(ino));
             Ok(found)
         };
-        self.readdir_with(dir, after, n_max, find).inspect_err(|_| {
+        self.readdir_with(dir, places, n_max, find).inspect_err(|_| {
             for ino in known.take() {
                 self.forget(ino, 1);
             }
@@ -62,10 +88,11 @@ impl Core {
     fn readdir_with(
         &self,
         dir: Ino,
-        after: u64,
+        places: ListingPlaces,
         n_max: usize,
         find: impl Fn(Ino) -> Result<Option<FileAttr>, FsError>,
     ) -> Result<Vec<DirEntry>, FsError> {
+        let ListingPlaces { after, end } = places;
         let attr = self.directory(dir)?;
         let mut entries = Vec::new();
         if after < COOKIE_SELF && n_max > 0 {
@@ -89,6 +116,9 @@ impl Core {
             }
             let row = row?;
             let cookie = row.cookie.ok_or_else(|| FsError::damaged(dir, Damage::Cookie))?;
+            if cookie > end {
+                break;
+            }
             // An entry may go between two reads.
             let Some(name) = FileName::new(&row.name) else { continue };
             let Some(Entry { ino, .. }) = self.reader().entry(dir, &name)? else { continue };

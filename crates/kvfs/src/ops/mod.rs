@@ -28,6 +28,7 @@ pub use change::{Blocking, WaitingCaller};
 pub use copy::FilePosition;
 pub use create::{NewFile, NewNode};
 pub use dir::DirEntry;
+pub(crate) use dir::ListingPlaces;
 pub use lifetime::OpenHandle;
 pub use lookup::EntryRef;
 pub use rename::RenameMode;

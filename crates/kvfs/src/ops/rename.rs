@@ -6,16 +6,18 @@
 //! that the way up from the new place stays what it is while it is searched for the directory
 //! itself.
 
-use tier_log::Operation;
-use tier_types::{FileAttr, Ino, Link};
+use tier_log::{NodeKind, Operation};
+use tier_types::{DeviceNumber, FileAttr, FileKind, Ino, Link};
 
+use super::create::{NewNode, new_attr, stamped};
 use super::lifetime::AfterUnlink;
 use super::lookup::{EntryRef, count_subdirectories, is_directory};
+use super::xattr::Caller;
 use crate::FsError;
 use crate::core::{Core, ROWS_BYTES};
 use crate::space::Permit;
 use crate::store::Entry;
-use crate::tx::Draft;
+use crate::tx::{Committed, Draft};
 
 /// What happens if the new name is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +57,12 @@ struct Named {
     attr: FileAttr,
 }
 
+/// A name that moves, and the owner of the whiteout that it leaves, if any.
+struct Moving {
+    named: Named,
+    whiteout: Option<Caller>,
+}
+
 /// An inode that loses its name to another one.
 struct Replaced {
     cookie: u64,
@@ -69,6 +77,18 @@ impl Core {
         from: EntryRef<'_>,
         to: EntryRef<'_>,
         mode: RenameMode,
+    ) -> Result<(), FsError> {
+        self.rename_leaving(from, to, mode, None)
+    }
+
+    /// The same; under the old name it leaves a whiteout of this owner, if there is to be one: a
+    /// device with the number 0, by which an overlay filesystem hides what lies below.
+    pub fn rename_leaving(
+        &self,
+        from: EntryRef<'_>,
+        to: EntryRef<'_>,
+        mode: RenameMode,
+        whiteout: Option<Caller>,
     ) -> Result<(), FsError> {
         let permit = self.admit_growth(ROWS_BYTES)?;
         loop {
@@ -90,6 +110,7 @@ impl Core {
                 let to = Link { parent: to.dir, name: to.name.clone() };
                 let attr = self.reader().attr(ino)?;
                 let moving = Named { link: from, cookie: source.cookie, attr };
+                let moving = Moving { named: moving, whiteout };
                 return self.rename_locked(permit, moving, to, target_now, mode);
             }
         }
@@ -117,7 +138,7 @@ impl Core {
     fn rename_locked(
         &self,
         permit: Permit<'_>,
-        moving: Named,
+        Moving { named: moving, whiteout }: Moving,
         to: Link,
         target: Option<Entry>,
         mode: RenameMode,
@@ -140,6 +161,7 @@ impl Core {
                 self.exchange(permit, moving, coming, parents)
             }
             (RenameMode::Replace | RenameMode::NoReplace, target) => {
+                let moving = Moving { named: moving, whiteout };
                 self.replace(permit, moving, to, target, parents)
             }
         }
@@ -148,12 +170,12 @@ impl Core {
     fn replace(
         &self,
         permit: Permit<'_>,
-        moving: Named,
+        moving: Moving,
         to: Link,
         target: Option<Entry>,
         mut parents: Parents,
     ) -> Result<(), FsError> {
-        let Named { link: from, cookie, mut attr } = moving;
+        let Moving { named: Named { link: from, cookie, mut attr }, whiteout } = moving;
         let directory = is_directory(&attr);
         let replaced = match target {
             Some(target) => Some(self.replaced(&attr, target, &mut parents)?),
@@ -165,7 +187,12 @@ impl Core {
         }
         let leaves_rows = replaced.as_ref().is_some_and(|replaced| replaced.after.leaves_rows());
         let n_deletions = replaced.as_ref().map_or(0, |replaced| replaced.after.n_operations());
-        self.committer.commit(permit, 1 + n_deletions, move |draft| {
+        // A name that stays keeps its place in the listing, and so does what stays in its
+        // directory: whoever lists it meanwhile sees each once.
+        let stays = from.parent == to.parent;
+        let place = target.map(|target| target.cookie).or(stays.then_some(cookie));
+        let n_operations = 1 + u64::from(whiteout.is_some()) + n_deletions;
+        self.committer.commit(permit, n_operations, move |draft| {
             let ino = attr.ino;
             draft.log(Operation::Rename {
                 ino,
@@ -175,11 +202,14 @@ impl Core {
             });
             // The name that is taken goes before the same one is added.
             draft.remove_name(ino, &from, cookie);
+            if let Some(owner) = whiteout {
+                put_whiteout(draft, from, owner);
+            }
             if let Some(Replaced { cookie, mut attr, after }) = replaced {
                 draft.remove_name(attr.ino, &to, cookie);
                 after.apply(&mut attr, draft);
             }
-            draft.add_name(ino, &to);
+            draft.add_name_at(ino, &to, place.unwrap_or(draft.new_cookie()));
             draft.put_changed(&mut attr);
             parents.touch(draft);
         })?;
@@ -255,4 +285,16 @@ impl Core {
         }
         Err(FsError::Invalid("a directory cannot move below itself"))
     }
+}
+
+/// Makes a whiteout, as the second operation of a transaction.
+fn put_whiteout(draft: &mut Draft, link: Link, owner: Caller) {
+    assert_eq!(draft.n_operations(), 1, "it follows the rename");
+    let kind = FileKind::CharDevice(DeviceNumber { major: 0, minor: 0 });
+    let node = NewNode { kind, mode: 0, uid: owner.uid, gid: owner.gid, inherit: None };
+    let made = Committed { xid: draft.xid.next(), time: draft.time };
+    let attr = stamped(new_attr(&node), made);
+    draft.add_name(attr.ino, &link);
+    draft.put_new_inode(&attr);
+    draft.log(Operation::Mknod { ino: attr.ino, link, kind: NodeKind::CharDevice });
 }

@@ -1,13 +1,16 @@
 //! Attributes and extended attributes, their limits, and what the filesystem tells of itself.
 
+use std::sync::Arc;
+
 use kvfs::ops::{Caller, NewFile, SetAttr, XattrMode};
-use kvfs::{FsError, KvfsOptions};
+use kvfs::{Core, FsError, Kvfs, KvfsOptions, NoArchive};
+use tier_testkit::VirtualClock;
 use tier_types::{FileKind, Ino, LogReader, LogService, Timestamp, Xattr, Xid};
 
 use crate::common::{CHUNK, create, directory, file, name, node, options};
 use crate::fsck::check;
 
-fn mode(fs: &kvfs::Kvfs, ino: Ino) -> u16 {
+fn mode(fs: &Kvfs, ino: Ino) -> u16 {
     fs.getattr(ino).unwrap().mode
 }
 
@@ -34,14 +37,20 @@ fn a_change_of_owner_takes_privileges_off_files() {
 }
 
 #[test]
-fn an_access_is_noted_once_after_each_change() {
-    let (_dir, fs) = create();
+fn an_access_is_noted_once_after_each_change_and_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(VirtualClock::at(1_480_000_000));
+    let core = Core::create(dir.path(), &options(), clock.clone()).unwrap();
+    let fs = Kvfs::new(Arc::new(core), Arc::new(NoArchive));
     let f = file(&fs, Ino::ROOT, "f");
     fs.write(f, 0, b"x").unwrap();
-    let noted = |fs: &kvfs::Kvfs| {
-        let last = fs.last_xid();
+    let noted = |fs: &Kvfs| {
+        clock.pass(1);
+        let (last, before) = (fs.last_xid(), fs.getattr(f).unwrap());
         fs.note_access(f).unwrap();
-        fs.last_xid() > last
+        let after = fs.getattr(f).unwrap();
+        assert_eq!((fs.last_xid(), after.xid), (last, before.xid), "a read is no operation");
+        after.accessed != before.accessed
     };
     assert!(noted(&fs), "it changed since the last access");
     assert!(!noted(&fs));
@@ -58,6 +67,35 @@ fn an_access_is_noted_once_after_each_change() {
     fs.setattr(f, &set).unwrap();
     assert!(noted(&fs), "a day ago");
     assert!(!noted(&fs));
+}
+
+#[test]
+fn access_times_are_written_along_with_a_change_or_when_asked_and_lost_in_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(VirtualClock::at(1_480_000_000));
+    let open = |core: Core| Kvfs::new(Arc::new(core), Arc::new(NoArchive));
+    let fs = open(Core::create(dir.path(), &options(), clock.clone()).unwrap());
+    let [written, changed, set, lost] = ["a", "b", "c", "d"].map(|it| file(&fs, Ino::ROOT, it));
+    let made = fs.getattr(written).unwrap().accessed.seconds;
+    clock.pass(60);
+    for ino in [written, changed, set] {
+        fs.note_access(ino).unwrap();
+    }
+    let noted = fs.getattr(written).unwrap().accessed.seconds;
+    assert_eq!(noted, made + 60);
+    let by_program = Timestamp { seconds: 5, nanos: 6 };
+    fs.setattr(set, &SetAttr { accessed: Some(by_program), ..SetAttr::default() }).unwrap();
+    fs.setattr(changed, &SetAttr { mode: Some(0o600), ..SetAttr::default() }).unwrap();
+    fs.write_access_times().unwrap();
+    fs.write_access_times().unwrap();
+    fs.note_access(lost).unwrap();
+    assert_eq!(fs.getattr(lost).unwrap().accessed.seconds, noted);
+    let n_operations = fs.last_xid();
+    drop(fs);
+    let fs = open(Core::open(dir.path(), &options(), clock).unwrap());
+    assert_eq!(fs.last_xid(), n_operations);
+    let accessed = |ino| fs.getattr(ino).unwrap().accessed.seconds;
+    assert_eq!([written, changed, set, lost].map(accessed), [noted, noted, 5, made]);
 }
 
 #[test]
@@ -135,14 +173,14 @@ fn sizes_of_chunks_are_checked_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     for chunk_bytes in [0, 511, (1 << 20) + 1] {
         let options = KvfsOptions { chunk_bytes, ..options() };
-        let made = kvfs::Core::create_empty(dir.path(), &options, Xid::new(0));
+        let made = Core::create_empty(dir.path(), &options, Xid::new(0));
         assert!(matches!(made, Err(FsError::Invalid(_))), "{chunk_bytes}");
     }
     let (dir, fs) = create();
     drop(fs);
-    let clock = std::sync::Arc::new(tier_testkit::VirtualClock::at(0));
+    let clock = Arc::new(VirtualClock::at(0));
     let other = KvfsOptions { chunk_bytes: 4096, ..options() };
-    let core = kvfs::Core::open(dir.path(), &other, clock).unwrap();
+    let core = Core::open(dir.path(), &other, clock).unwrap();
     assert_eq!(core.chunk_bytes(), CHUNK, "fixed when it was made");
 }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::thread;
 
-use kvfs::ops::{EntryRef, NewNode, RenameMode};
+use kvfs::ops::{Caller, EntryRef, NewNode, RenameMode};
 use kvfs::{FsError, Kvfs};
-use tier_types::{DeviceNumber, FileKind, Ino};
+use tier_types::{DeviceNumber, FileKind, Ino, LogReader};
 
 use crate::common::{create, directory, file, name, node, open};
 use crate::fsck::check;
@@ -252,4 +252,52 @@ fn many_threads_leave_a_tree() {
     assert_consistent(&fs);
     let kinds = NewNode { mode: 0o600, ..node(FileKind::Regular) };
     fs.create_node(Ino::ROOT, &name("it goes on"), &kinds).unwrap();
+}
+
+#[test]
+fn a_name_that_stays_keeps_its_place_and_so_does_what_stays_in_its_directory() {
+    let (_dir, fs) = create();
+    let [dir, other] = ["d", "e"].map(|it| directory(&fs, Ino::ROOT, it));
+    let [a, b, c] = ["a", "b", "c"].map(|it| file(&fs, dir, it));
+    let rename = |from, to| rename(&fs, from, to, RenameMode::Replace).unwrap();
+    let listed = |dir| {
+        let entries = fs.readdir(dir, 2, 9).unwrap().into_iter();
+        entries.map(|entry| (entry.name, entry.ino, entry.cookie)).collect::<Vec<_>>()
+    };
+    let places: Vec<_> = listed(dir).into_iter().map(|(_, _, cookie)| cookie).collect();
+    let at = |index: usize, text: &str, ino| (text.as_bytes().to_vec(), ino, places[index]);
+    rename((dir, "a"), (dir, "x"));
+    assert_eq!(listed(dir), [at(0, "x", a), at(1, "b", b), at(2, "c", c)]);
+    rename((dir, "c"), (dir, "b"));
+    assert_eq!(listed(dir), [at(0, "x", a), at(1, "b", c)]);
+    let f = file(&fs, other, "f");
+    rename((other, "f"), (dir, "x"));
+    assert_eq!(listed(dir), [at(0, "x", f), at(1, "b", c)]);
+    rename((dir, "b"), (other, "g"));
+    assert_eq!(listed(dir), [at(0, "x", f)]);
+    assert!(listed(other)[0].2 > places[2], "in another directory it is a new one");
+    assert_eq!(check(&fs).1, [""; 0]);
+}
+
+#[test]
+fn a_rename_can_leave_a_whiteout() {
+    let (_dir, fs) = create();
+    let d = directory(&fs, Ino::ROOT, "d");
+    let (f, replaced) = (file(&fs, Ino::ROOT, "f"), file(&fs, d, "g"));
+    let (old, new) = (name("f"), name("g"));
+    let [from, to] = [EntryRef::new(Ino::ROOT, &old), EntryRef::new(d, &new)];
+    let owner = Some(Caller { uid: 7, gid: 8 });
+    let last = fs.last_xid();
+    fs.rename_leaving(from, to, RenameMode::Replace, owner).unwrap();
+    assert_eq!(fs.lookup(d, &new).unwrap().ino, f);
+    assert!(matches!(fs.getattr(replaced), Err(FsError::NotFound)));
+    let whiteout = fs.lookup(Ino::ROOT, &old).unwrap();
+    let device = DeviceNumber { major: 0, minor: 0 };
+    assert_eq!((whiteout.kind, whiteout.mode), (FileKind::CharDevice(device), 0));
+    assert_eq!((whiteout.uid, whiteout.gid, whiteout.nlink), (7, 8, 1));
+    assert_eq!(whiteout.ino.get(), last.get() + 2, "made by the second of three operations");
+    assert_eq!(fs.last_xid().get(), last.get() + 3);
+    let same = fs.rename_leaving(to, to, RenameMode::Replace, owner);
+    assert!(same.is_ok() && fs.lookup(d, &new).unwrap().ino == f, "nothing to do");
+    assert_eq!(check(&fs).1, [""; 0]);
 }

@@ -22,8 +22,8 @@ pub(crate) use self::archive::{
 };
 pub(crate) use self::files::{CatArgs, ExportArgs, ImportArgs, Jobs, LsArgs};
 pub(crate) use self::store::{
-    DemoArgs, DumpArgs, FsckArgs, InitArgs, KeygenArgs, LogArgs, MountArgs, SnapshotsArgs,
-    StatsArgs, StatusArgs,
+    DemoArgs, DumpArgs, FsckArgs, InitArgs, KeygenArgs, LogArgs, MountArgs, MountOption,
+    SnapshotsArgs, StatsArgs, StatusArgs,
 };
 pub(crate) use self::tiering::{
     EvictArgs, EvictGoal, PauseArgs, PinArgs, PushArgs, RecallArgs, ResumeArgs, SnapshotArgs,

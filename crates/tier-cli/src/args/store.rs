@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use kvfs::KvfsOptions;
 
 /// The whole life cycle on a throw-away store: import, snapshot, upload, evict, read back,
@@ -60,6 +60,33 @@ pub(crate) struct InitArgs {
     pub(crate) chunk_bytes: u32,
 }
 
+/// An option of a mount. Those that mount(8) handles itself, or that are how it is anyway, are taken
+/// and do nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum MountOption {
+    /// Nothing can be changed.
+    #[value(name = "ro")]
+    ReadOnly,
+    /// Reading a file does not note the time.
+    #[value(name = "noatime")]
+    NoAtime,
+    /// Set-id bits mean nothing.
+    #[value(name = "nosuid")]
+    NoSuid,
+    /// Device nodes cannot be opened.
+    #[value(name = "nodev")]
+    NoDev,
+    /// Nothing can be executed.
+    #[value(name = "noexec")]
+    NoExec,
+    /// As it is without it.
+    #[value(alias = "defaults", alias = "rw", alias = "suid", alias = "dev", alias = "exec")]
+    #[value(alias = "atime", alias = "relatime", alias = "async", alias = "allow_other")]
+    #[value(alias = "default_permissions", alias = "auto", alias = "noauto", alias = "nofail")]
+    #[value(alias = "nouser", alias = "_netdev", hide = true)]
+    Default,
+}
+
 /// Mount the filesystem and stay until it is unmounted, with the agent running.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: tier mount /srv/store /home/me/files")]
@@ -71,6 +98,9 @@ pub(crate) struct MountArgs {
     /// Let nothing be changed.
     #[arg(long)]
     pub(crate) read_only: bool,
+    /// Options as mount(8) has them: ro, noatime, nosuid, nodev, noexec.
+    #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',', hide_possible_values = true)]
+    pub(crate) options: Vec<MountOption>,
     /// Take no snapshot and free no space but when asked to.
     #[arg(long)]
     pub(crate) no_agent: bool,

@@ -49,7 +49,13 @@ mod tests {
         fs::write(at("file"), "").unwrap();
         let check = |store: &str, mountpoint: &str| {
             let (store, mountpoint) = (at(store), at(mountpoint));
-            let args = MountArgs { store, mountpoint, read_only: false, no_agent: false };
+            let args = MountArgs {
+                store,
+                mountpoint,
+                read_only: false,
+                options: Vec::new(),
+                no_agent: false,
+            };
             mountable(&args).map_err(|error| error.to_string())
         };
         assert_eq!(check("disk/store", "mnt"), Ok(at("disk/store").canonicalize().unwrap()));

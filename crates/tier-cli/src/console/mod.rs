@@ -12,6 +12,7 @@ mod local;
 pub(crate) mod output;
 mod progress;
 mod remote;
+mod signals;
 mod stop;
 
 use std::io::{BufWriter, Write};
@@ -28,6 +29,7 @@ pub(crate) use self::exit::{
 use self::local::LocalConsole;
 pub(crate) use self::progress::{ProgressBar, ProgressFanOut};
 use self::remote::RemoteConsole;
+pub(crate) use self::signals::heeded;
 pub(crate) use self::stop::StopGuard;
 
 /// Much output goes out in pieces of this size.

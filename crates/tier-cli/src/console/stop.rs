@@ -13,6 +13,8 @@ use signal_hook::SigId;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tier_types::{ErrorKind, PortError};
 
+use super::signals::heeded;
+
 /// A stop flag, and what sets it as long as this is held. Signals do what they did before when it
 /// is dropped.
 pub(crate) struct StopGuard {
@@ -25,7 +27,7 @@ impl StopGuard {
     pub(super) fn on_signals() -> Result<Self> {
         // The guard is there before the first signal, so that an error takes back what was done.
         let mut guard = Self::on_flag(Arc::default());
-        for signal in [SIGINT, SIGTERM] {
+        for signal in heeded([SIGINT, SIGTERM]) {
             let registered = signal_hook::flag::register(signal, Arc::clone(&guard.flag));
             // Each is kept as it is made, so that a failure of the second takes the first back.
             guard.signals.push(registered.context("cannot listen to signals")?);

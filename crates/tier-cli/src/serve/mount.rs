@@ -7,32 +7,43 @@
 //! the agent, and the server waits for its commands. Last, what was written and not synced is
 //! synced, and the store closes.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use kvfs::{Mount, MountOptions};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use tier_rpc::Server;
-use tier_store::{Atime, Layout};
+use tier_store::{Atime, Layout, StoreError};
 use tier_types::Persisted;
 
 use super::live::{end_schedule, start, start_schedule};
 use super::server::Commands;
-use crate::args::MountArgs;
+use crate::args::{MountArgs, MountOption};
 use crate::command;
+use crate::console::heeded;
 use crate::context::Context;
+use crate::open_store::OpenStore;
+
+/// For so long a mount waits for a store that another process has open: umount(8) returns before
+/// the process that mounted it has synced and closed the store.
+const PREDECESSOR: Duration = Duration::from_secs(5);
+const PREDECESSOR_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Mounts a store, and returns when it is unmounted.
 pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
     assert!(context.live().is_none(), "a mount is a process of its own");
     // The paths are checked before the store is opened, because opening it may take long.
     let path = command::mountable(args)?;
-    let store = if args.read_only { context.open(&path)? } else { context.open_to_write(&path)? };
+    let options = &args.options;
+    let read_only = args.read_only || options.contains(&MountOption::ReadOnly);
+    let store = open(context, &path, read_only)?;
     // Changes of a follower could never be archived.
-    let read_only = args.read_only || store.is_follower();
+    let read_only = read_only || store.is_follower();
     let live = start(Arc::clone(&store))?;
     tracing::info!(store = %path.display(), "the agent has started");
     // A read-only mount changes nothing of its own accord, and needs no schedule to archive it.
@@ -40,10 +51,15 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
         start_schedule(&live)?;
         tracing::info!("the agent acts unasked");
     }
+    let has = |option| options.contains(&option);
     let options = MountOptions {
-        source: path.display().to_string(),
+        // As the operator named it: findmnt and umount compare it with /etc/fstab.
+        source: if args.store.is_absolute() { &args.store } else { &path }.display().to_string(),
         read_only,
-        access_times: store.config().mount.atime == Atime::Relatime,
+        no_suid: has(MountOption::NoSuid),
+        no_dev: has(MountOption::NoDev),
+        no_exec: has(MountOption::NoExec),
+        access_times: store.config().mount.atime == Atime::Relatime && !has(MountOption::NoAtime),
         n_threads: store.config().mount.threads,
         n_waiting: store.config().mount.waiting,
         user_pins: store.config().mount.user_pins,
@@ -76,18 +92,37 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
     Ok(())
 }
 
+/// Opens a store, of which a predecessor may be about to let go.
+fn open(context: &Context, path: &Path, read_only: bool) -> Result<Arc<OpenStore>> {
+    let begin = Instant::now();
+    loop {
+        let opened = if read_only { context.open(path) } else { context.open_to_write(path) };
+        match opened {
+            Err(error) if is_busy(&error) && begin.elapsed() < PREDECESSOR => {
+                tracing::debug!("waiting for another process: {error:#}");
+                thread::park_timeout(PREDECESSOR_INTERVAL);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn is_busy(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(StoreError::Busy { .. }))
+}
+
 /// The first signal unmounts. A mount that is in use goes on, out of sight, until no process uses
 /// it; a second signal ends it at once.
 fn unmount_on_signal(mount: &Arc<Mount>) -> Result<Handle> {
     // Until the first signal has been handled this stays false, and a shutdown does nothing.
     let second = Arc::new(AtomicBool::new(false));
     // SIGHUP as well: a terminal that is closed must not leave a mount without its process.
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
+    let heeded = heeded([SIGINT, SIGTERM, SIGHUP]);
+    for signal in heeded.iter().copied() {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&second))
             .context("cannot listen to signals")?;
     }
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen to signals")?;
+    let mut signals = Signals::new(heeded).context("cannot listen to signals")?;
     let handle = signals.handle();
     let mount = Arc::clone(mount);
     let unmount_on_each = move || {

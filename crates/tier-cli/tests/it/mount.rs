@@ -29,6 +29,11 @@ impl<'a> Mounted<'a> {
 
     /// Mounts the store at this path of a test.
     pub(crate) fn of(store: &'a Store, path: &str, args: &[&str]) -> Option<Self> {
+        Self::started(store, command(&[]), path, args)
+    }
+
+    /// Mounts the store by a program that is started in this way.
+    fn started(store: &'a Store, mut program: Command, path: &str, args: &[&str]) -> Option<Self> {
         if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/fuse") {
             eprintln!("SKIPPED: this machine has no FUSE that this user may use ({error})");
             return None;
@@ -36,8 +41,8 @@ impl<'a> Mounted<'a> {
         let directory = PathBuf::from(store.at("mnt"));
         fs::create_dir_all(&directory).unwrap();
         let on = directory.display().to_string();
-        let mut command = command(&[&["mount", path, &on], args].concat());
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        program.args(["mount", path, &on]).args(args);
+        let mut child = program.stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         said.read_line(&mut line).unwrap();
@@ -168,7 +173,7 @@ fn cold_files_are_read_and_changed_like_hot_ones() {
     mounted.evict_all();
     assert_eq!(mounted.xattr("dir/sub/noise", "user.tier.state"), "cold");
     assert_eq!(mounted.xattr("dir/sub/noise", "user.tier.snapshot"), "1");
-    assert_eq!(fs::metadata(mounted.path("dir/sub/noise")).unwrap().blocks(), 0);
+    assert_eq!(fs::metadata(mounted.path("dir/sub/noise")).unwrap().blocks(), 1);
 
     // What is not needed does not come back.
     let noise = OpenOptions::new().write(true).open(mounted.path("dir/sub/noise")).unwrap();
@@ -401,4 +406,59 @@ fn a_mount_in_use_goes_on_until_it_is_not() {
     assert_eq!(content.len(), 300_000);
     drop(open);
     assert!(mounted.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_mount_is_known_by_its_type_its_source_and_its_options() {
+    let store = Store::new(&[]);
+    let Some(mounted) = Mounted::new(&store, &["-o", "nosuid,nodev,noexec,noatime,_netdev"]) else {
+        return;
+    };
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let at = mounted.directory().display().to_string();
+    let line = mounts.lines().find(|line| line.split(' ').nth(1) == Some(&at)).unwrap();
+    let fields: Vec<_> = line.split(' ').collect();
+    assert_eq!((fields[0], fields[2]), (store.path().as_str(), "fuse.tier"));
+    for option in ["rw", "nosuid", "nodev", "noexec"] {
+        assert!(fields[3].split(',').any(|it| it == option), "{line}");
+    }
+    fs::write(mounted.path("f"), "x").unwrap();
+    let accessed = fs::metadata(mounted.path("f")).unwrap().atime_nsec();
+    assert_eq!(fs::read(mounted.path("f")).unwrap(), b"x");
+    assert_eq!(fs::metadata(mounted.path("f")).unwrap().atime_nsec(), accessed);
+    mounted.unmount();
+    let mounted = Mounted::new(&store, &["-o", "ro"]).unwrap();
+    assert!(fs::write(mounted.path("f"), "y").is_err());
+    let refused = tier(&["mount", &store.path(), &at, "-o", "no_such_option"]);
+    assert_eq!(refused.code, 2, "{}", refused.err);
+}
+
+#[test]
+fn a_mount_waits_for_its_predecessor_to_close_the_store() {
+    let store = Store::new(&[]);
+    let Some(mut mounted) = Mounted::new(&store, &[]) else { return };
+    for _ in 0..5 {
+        // Not synced, so that closing takes a moment.
+        fs::write(mounted.path("f"), vec![7; 20_000_000]).unwrap();
+        run("umount", [mounted.directory()]);
+        let next = Mounted::new(&store, &[]).unwrap();
+        let mut before = std::mem::replace(&mut mounted, next);
+        assert!(before.child.wait().unwrap().success());
+        // Its directory is that of the next one.
+        std::mem::forget(before);
+    }
+    mounted.unmount();
+}
+
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    let store = Store::new(&[]);
+    let mut nohup = Command::new("nohup");
+    nohup.arg(command(&[]).get_program());
+    let Some(mounted) = Mounted::started(&store, nohup, &store.path(), &[]) else { return };
+    mounted.signal("HUP");
+    // Whoever would have heeded it is told of it before this.
+    store.run("snapshot", &[]).ok();
+    fs::write(mounted.path("f"), "x").unwrap();
+    mounted.unmount();
 }

@@ -141,3 +141,80 @@ assert os.stat("f2").st_atime_ns == 5
 "#;
     python(&mounted, after, &[]);
 }
+
+#[test]
+fn a_listing_ends_with_what_was_there_and_shows_each_file_once() {
+    holds(
+        r#"
+os.mkdir("d")
+for number in range(3000):
+    open(f"d/{number}", "w").close()
+with os.scandir("d") as entries:
+    seen = []
+    for entry in entries:
+        seen.append(entry.inode())
+        os.rename(entry.path, f"d/renamed-{entry.name}")
+        open(f"d/new-{entry.name}", "w").close()
+assert len(seen) == 3000 == len(set(seen)), (len(seen), len(set(seen)))
+names = os.listdir("d")
+assert len(names) == 6000 == len(set(names))
+os.mkdir("e")
+for number in range(1000):
+    open(f"e/{number}", "w").close(); open(f"e/{number}.new", "w").write("new")
+seen = []
+with os.scandir("e") as entries:
+    for entry in entries:
+        seen.append(entry.name)
+        number = entry.name.removesuffix(".new")
+        if os.path.exists(f"e/{number}.new"):
+            os.replace(f"e/{number}.new", f"e/{number}")
+stayed = [name for name in seen if not name.endswith(".new")]
+assert sorted(stayed) == sorted(str(number) for number in range(1000)), len(stayed)
+libc.fdopendir.restype = libc.readdir.restype = ctypes.c_void_p
+libc.readdir.argtypes = libc.rewinddir.argtypes = [ctypes.c_void_p]
+listing = libc.fdopendir(os.open("e", os.O_RDONLY))
+def n_entries():
+    n = 0
+    while libc.readdir(listing):
+        n += 1
+    return n
+assert n_entries() == 1002
+open("e/one more", "w").close()
+libc.rewinddir(listing)
+assert n_entries() == 1003, "a listing that begins anew shows what is there now"
+"#,
+    );
+}
+
+#[test]
+fn an_overlay_can_write_to_it() {
+    let store = Store::new(&[]);
+    let Some(mounted) = Mounted::new(&store, &[]) else { return };
+    let script = r#"
+import subprocess
+lower, merged = sys.argv[1:]
+for directory in [lower, merged, "upper", "work"]:
+    os.makedirs(directory)
+open(lower + "/replaced", "w").write("lower"); open(lower + "/removed", "w").close()
+open(lower + "/moved", "w").write("moved"); os.mkdir(lower + "/dir"); open(lower + "/dir/f", "w").close()
+options = f"lowerdir={lower},upperdir={os.getcwd()}/upper,workdir={os.getcwd()}/work"
+subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, merged], check=True)
+try:
+    open(merged + "/replaced", "w").write("upper")
+    os.unlink(merged + "/removed")
+    os.rename(merged + "/moved", merged + "/elsewhere")
+    subprocess.run(["rm", "-r", merged + "/dir"], check=True)
+    os.mkdir(merged + "/dir")
+    assert sorted(os.listdir(merged)) == ["dir", "elsewhere", "replaced"], os.listdir(merged)
+    assert os.listdir(merged + "/dir") == []
+    assert open(merged + "/replaced").read() == "upper"
+    assert open(merged + "/elsewhere").read() == "moved"
+finally:
+    subprocess.run(["umount", merged], check=True)
+assert os.stat("upper/removed").st_rdev == 0 and os.stat("upper/moved").st_rdev == 0
+assert os.getxattr("upper/dir", "trusted.overlay.opaque") == b"y"
+"#;
+    python(&mounted, script, &[&store.at("lower"), &store.at("merged")]);
+    mounted.unmount();
+    store.run("fsck", &[]).ok();
+}

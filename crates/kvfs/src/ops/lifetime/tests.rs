@@ -8,7 +8,7 @@ use proptest::test_runner::{Config, TestRunner};
 use tier_types::{FileKind, Ino, to_u64};
 
 use super::OpenHandle;
-use crate::ops::{EntryRef, RenameMode};
+use crate::ops::{EntryRef, ListingPlaces, RenameMode};
 use crate::testing::{evict, filesystem, name, node};
 use crate::{FsError, Kvfs};
 
@@ -116,7 +116,9 @@ impl World<'_> {
                 }
             },
             Op::List => {
-                let entries = fs.readdir_known(Ino::ROOT, 0, 99).unwrap();
+                let entries = fs
+                    .readdir_known(Ino::ROOT, ListingPlaces { after: 0, end: u64::MAX }, 99)
+                    .unwrap();
                 assert_eq!(entries.len(), 2 + self.names.len());
                 entries.iter().skip(2).for_each(|entry| self.known(entry.ino));
             }

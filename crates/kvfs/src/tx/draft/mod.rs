@@ -225,7 +225,12 @@ impl Draft {
 
     /// A cookie that no entry of any directory has had.
     pub(crate) fn new_cookie(&self) -> u64 {
-        self.xid.get() + COOKIE_PARENT
+        Self::cookie_of(self.xid)
+    }
+
+    /// The cookie of entries that a transaction makes.
+    pub(crate) fn cookie_of(xid: Xid) -> u64 {
+        xid.get() + COOKIE_PARENT
     }
 
     /// The inode's side of a name.
