@@ -1,40 +1,26 @@
-//! Access times that reads imply: kept in memory, and written in batches beside the log.
-//!
-//! That a file was read is no change of it. Were it one, a scan of a hundred million files would be
-//! as many transactions, and as many inodes to be archived once more. So the time is shown from
-//! memory at once, and comes into the inode's row with many others, without a transaction id; it is
-//! archived when something else of the inode changes. A crash loses what was not written yet. A
-//! time that a program sets is a change like any other, and takes the place of what is kept here.
+//! Access times that reads imply, kept in memory until they are written (`ops::access`).
 
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
-use tier_types::{FileAttr, Ino, Timestamp, to_u64};
-
-use crate::FsError;
-use crate::core::{Core, ROWS_BYTES};
-use crate::space::Purpose;
+use tier_types::{Ino, Timestamp};
 
 /// Times that are kept. A read that comes when there are so many goes without.
 const N_KEPT_MAX: usize = 1 << 16;
-/// Times that are written in one commit.
-const N_WRITTEN: usize = 1000;
-/// `relatime` notes an access that is so much later than the last one.
-const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// Access times that are not written yet.
 #[derive(Debug, Default)]
 pub(crate) struct AccessTimes(Mutex<HashMap<Ino, Timestamp>>);
 
 impl AccessTimes {
-    fn note(&self, ino: Ino, time: Timestamp) {
+    pub(crate) fn note(&self, ino: Ino, time: Timestamp) {
         let mut kept = self.0.lock();
         if kept.len() < N_KEPT_MAX || kept.contains_key(&ino) {
             kept.insert(ino, time);
         }
     }
 
-    fn get(&self, ino: Ino) -> Option<Timestamp> {
+    pub(crate) fn get(&self, ino: Ino) -> Option<Timestamp> {
         self.0.lock().get(&ino).copied()
     }
 
@@ -43,13 +29,13 @@ impl AccessTimes {
         self.0.lock().remove(&ino);
     }
 
-    /// Some of them.
-    fn some(&self) -> Vec<(Ino, Timestamp)> {
-        self.0.lock().iter().take(N_WRITTEN).map(|(ino, time)| (*ino, *time)).collect()
+    /// So many of them at most.
+    pub(crate) fn some(&self, n_max: usize) -> Vec<(Ino, Timestamp)> {
+        self.0.lock().iter().take(n_max).map(|(ino, time)| (*ino, *time)).collect()
     }
 
     /// These are written; those that were noted anew meanwhile are not.
-    fn written(&self, times: &[(Ino, Timestamp)]) {
+    pub(crate) fn written(&self, times: &[(Ino, Timestamp)]) {
         let mut kept = self.0.lock();
         for (ino, time) in times {
             if kept.get(ino) == Some(time) {
@@ -59,54 +45,25 @@ impl AccessTimes {
     }
 }
 
-impl Core {
-    /// Attributes with the last access as it is known.
-    pub(crate) fn with_access(&self, mut attr: FileAttr) -> FileAttr {
-        attr.accessed = self.access_times.get(attr.ino).unwrap_or(attr.accessed);
-        attr
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Notes that something was read, as Linux does by default (`relatime`): if it changed since
-    /// the last time that was noted, or that is a day ago.
-    pub fn note_access(&self, ino: Ino) -> Result<(), FsError> {
-        let now = self.clock.now();
-        let attr = self.with_access(self.reader().attr(ino)?);
-        let is_due = attr.accessed <= attr.modified
-            || attr.accessed <= attr.changed
-            || now.seconds - attr.accessed.seconds >= DAY_SECONDS;
-        if is_due {
-            self.access_times.note(ino, now);
+    #[test]
+    fn what_was_noted_anew_is_not_written_and_too_many_are_not_kept() {
+        let times = AccessTimes::default();
+        let time = |seconds| Timestamp { seconds, nanos: 0 };
+        for number in 0..=N_KEPT_MAX {
+            times.note(Ino::new(tier_types::to_u64(number) + 1), time(1));
         }
-        Ok(())
-    }
-
-    /// Writes the access times that are kept in memory, as far as there is room.
-    pub fn write_access_times(&self) -> Result<(), FsError> {
-        loop {
-            let times = self.access_times.some();
-            if times.is_empty() || self.check_writable().is_err() {
-                return Ok(());
-            }
-            let permit = self.admit(Purpose::Growth, ROWS_BYTES + to_u64(times.len()) * 256)?;
-            let inodes: Vec<_> = times.iter().map(|(ino, _)| *ino).collect();
-            let _guard = self.locks.lock_all(&inodes);
-            let mut changed = Vec::new();
-            for (ino, _) in &times {
-                match self.db.reader().find_attr(*ino) {
-                    // One that a program has set since is not in memory any more.
-                    Ok(Some(attr)) => changed.push(self.with_access(attr)),
-                    Ok(None) => {}
-                    // The check finds it; the others are written.
-                    Err(error) if error.is_damage() => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            self.committer.commit(permit, 0, move |draft| {
-                for attr in &changed {
-                    draft.put_unchanged(attr);
-                }
-            })?;
-            self.access_times.written(&times);
-        }
+        assert_eq!(times.some(usize::MAX).len(), N_KEPT_MAX);
+        let before = times.some(10);
+        assert_eq!(before.len(), 10);
+        let (again, set) = (before[0].0, before[1].0);
+        times.note(again, time(2));
+        times.forget(set);
+        times.written(&before);
+        assert_eq!(times.some(usize::MAX).len(), N_KEPT_MAX - 9);
+        assert_eq!((times.get(again), times.get(set)), (Some(time(2)), None));
     }
 }

@@ -269,7 +269,7 @@ pub struct Mount {
     pub waiting: usize,
     /// Whether reading a file notes the time.
     pub atime: Atime,
-    /// Any user who may write a file may pin it; else only root may.
+    /// Any user that may write a file may pin it; else only root may.
     pub user_pins: bool,
 }
 

@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["store"],
             &["activity", "space"],
             &["tx"],
-            &["admission", "core", "freed", "open_files", "reaping", "unsynced"],
+            &["access_times", "admission", "core", "freed", "reaping", "references", "unsynced"],
             &["ops"],
             &["reaper", "tier"],
             &["check"],

@@ -21,16 +21,15 @@ use fuser::{
 use tier_types::{ByteRange, FileKind, to_usize, with_causes};
 
 use super::answer;
-use super::convert::{self, EntryName, errno, errno_by_ino, strips};
+use super::convert::{self, EntryName, errno, errno_by_ino};
 use super::handles::Handles;
 use super::listings::Listings;
 use super::notices::Notices;
 use super::syncing::Syncing;
 use super::tier_xattrs::TierXattrs;
 use super::waiting::Waiting;
-use super::xattr_names::{self, XattrName};
 use crate::Kvfs;
-use crate::ops::{Blocking, Caller, FilePosition, SetAttr, XattrMode};
+use crate::ops::{Blocking, FilePosition, SetAttr};
 
 const WRITE_BYTES_MAX: u32 = 1 << 20;
 /// Requests that the kernel has under way beside those that its callers wait for: what it writes
@@ -49,9 +48,11 @@ pub(super) struct Adapter {
     pub(super) syncing: Syncing,
     pub(super) notices: Arc<Notices>,
     pub(super) xattrs: TierXattrs,
+    /// The kernel can map files that are open past its cache.
+    pub(super) maps_direct: bool,
     /// Reads note the time.
     pub(super) access_times: bool,
-    /// Any user who may write a file may pin it.
+    /// Any user that may write a file may pin it.
     pub(super) user_pins: bool,
 }
 
@@ -73,6 +74,8 @@ impl Filesystem for Adapter {
             // An older kernel goes without.
             let _ = config.add_capabilities(wanted);
         }
+        let maps_direct = InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP;
+        self.maps_direct = config.add_capabilities(maps_direct).is_ok();
         let _ = config.set_max_write(WRITE_BYTES_MAX);
         let _ = config.set_max_readahead(WRITE_BYTES_MAX);
         let _ = config.set_max_background(N_BACKGROUND_MAX);
@@ -250,9 +253,7 @@ impl Filesystem for Adapter {
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         tracing::trace!(%ino, ?flags, "open");
         match self.fs.open_handle(convert::ino(ino)) {
-            Ok(handle) => {
-                reply.opened(self.files.insert(handle, flags), FopenFlags::FOPEN_KEEP_CACHE);
-            }
+            Ok(handle) => reply.opened(self.files.insert(handle, flags), self.opened_as(flags)),
             Err(error) => reply.error(errno_by_ino(&error)),
         }
     }
@@ -304,9 +305,8 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         tracing::trace!(%ino, offset, n_bytes = data.len(), "write");
-        let strip = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let at = FilePosition { ino: convert::ino(ino), offset };
-        self.write_data(req, at, data, strip, reply);
+        self.write_data(req, at, data, write_flags, reply);
     }
 
     fn flush(
@@ -429,53 +429,22 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         tracing::trace!(%ino, ?name, "setxattr");
-        let (ino, name) = (convert::ino(ino), name.as_bytes());
-        match XattrName::of(name) {
-            XattrName::Tier(asked) => {
-                return self.set_tier_xattr(req, ino, asked, Some(value), reply);
-            }
-            XattrName::Unsupported => return reply.error(Errno::EOPNOTSUPP),
-            XattrName::Stored => {}
-        }
-        let mode = match flags {
-            1 => XattrMode::Create,
-            2 => XattrMode::Replace,
-            _ => XattrMode::Set,
-        };
-        let caller = Caller { uid: req.uid(), gid: req.gid() };
-        let (name, value) = (name.to_vec(), value.to_vec());
-        let set = move |fs: &Kvfs| fs.setxattr_as(caller, ino, &name, &value, mode);
-        self.answer_growth(req, reply, set, answer::empty);
+        self.set_xattr(req, convert::ino(ino), (name.as_bytes(), value), flags, reply);
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         tracing::trace!(%ino, ?name, "getxattr");
-        let (ino, name) = (convert::ino(ino), name.as_bytes());
-        let value = match XattrName::of(name) {
-            XattrName::Tier(asked) => self.xattrs.get(&self.fs, ino, asked),
-            XattrName::Unsupported => return reply.error(Errno::EOPNOTSUPP),
-            XattrName::Stored => self.fs.getxattr(ino, name),
-        };
-        answer::xattr(reply, size, value);
+        self.get_xattr(convert::ino(ino), name.as_bytes(), size, reply);
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         tracing::trace!(%ino, "listxattr");
-        let names = self.fs.listxattr(convert::ino(ino)).map(|mut names| {
-            names.retain(|name| xattr_names::is_listed(name, req.uid()));
-            names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect::<Vec<u8>>()
-        });
-        answer::xattr(reply, size, names);
+        self.list_xattrs(req, convert::ino(ino), size, reply);
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         tracing::trace!(%ino, ?name, "removexattr");
-        let (ino, name) = (convert::ino(ino), name.as_bytes());
-        match XattrName::of(name) {
-            XattrName::Tier(asked) => self.set_tier_xattr(req, ino, asked, None, reply),
-            XattrName::Unsupported => reply.error(Errno::EOPNOTSUPP),
-            XattrName::Stored => answer::empty(reply, self.fs.removexattr(ino, name)),
-        }
+        self.remove_xattr(req, convert::ino(ino), name.as_bytes(), reply);
     }
 
     fn fallocate(
@@ -522,14 +491,6 @@ impl Filesystem for Adapter {
         tracing::trace!(%ino_in, offset_in, %ino_out, offset_out, len, "copy_file_range");
         let from = FilePosition { ino: convert::ino(ino_in), offset: offset_in };
         let to = FilePosition { ino: convert::ino(ino_out), offset: offset_out };
-        let (strip, notices) = (strips(req), Arc::clone(&self.notices));
-        let copy = move |fs: &Kvfs, blocking: Blocking<'_>| {
-            if strip {
-                blocking.claim()?;
-                notices.strip_privileges(fs, to.ino)?;
-            }
-            fs.copy_range(blocking, from, to, len)
-        };
-        self.answer(req, reply, copy, answer::written);
+        self.copy(req, from, to, len, reply);
     }
 }

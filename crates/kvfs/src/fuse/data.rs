@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use fuser::{Errno, ReplyData, ReplyEmpty, ReplyLseek, ReplyStatfs, ReplyWrite, Request};
+use fuser::{
+    Errno, ReplyData, ReplyEmpty, ReplyLseek, ReplyStatfs, ReplyWrite, Request, WriteFlags,
+};
 use tier_types::{ByteRange, Ino, to_u64};
 
 use super::adapter::Adapter;
@@ -116,10 +118,12 @@ impl Adapter {
         req: &Request,
         at: FilePosition,
         data: &[u8],
-        strip: bool,
+        flags: WriteFlags,
         reply: ReplyWrite,
     ) {
         let FilePosition { ino, offset } = at;
+        let strip = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let reply_with = self.written_at(req, at, data.len(), flags);
         let len = to_u64(data.len());
         // Privileges go before the data comes: a crash between the two must not leave new content
         // that runs with the old set-id bits.
@@ -135,9 +139,37 @@ impl Adapter {
             Err(error) if let Some(what) = self.waits_for(&error) => {
                 let data = data.to_vec();
                 let operation = move |fs: &Kvfs, blocking: Blocking<'_>| write(fs, blocking, &data);
-                self.answer_in_time(what, req, reply, operation, answer::written);
+                self.answer_in_time(what, req, reply, operation, reply_with);
             }
-            done => answer::written(reply, done),
+            done => reply_with(reply, done),
+        }
+    }
+
+    /// How a write is answered. One that went past the kernel's cache may have made pages stale
+    /// that the kernel read meanwhile: of an asynchronous one it takes no notice itself. They go
+    /// before the writer is told that it is done.
+    fn written_at(
+        &self,
+        req: &Request,
+        at: FilePosition,
+        len: usize,
+        flags: WriteFlags,
+    ) -> impl FnOnce(ReplyWrite, Result<u64, FsError>) + Send + 'static {
+        let is_direct = !flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let (waiting, notices) = (self.waiting.pages(), Arc::clone(&self.notices));
+        let (files, caller) = (Arc::clone(&self.files), req.pid());
+        move |reply, done| {
+            if !is_direct || !files.is_cached(at.ino) {
+                return answer::written(reply, done);
+            }
+            let range = ByteRange { offset: at.offset, len: to_u64(len) };
+            let work = move |caller: &dyn WaitingCaller| {
+                // The data is written: a caller that is killed now was told nothing else.
+                caller.claim();
+                notices.drop_range(at.ino, range);
+                done
+            };
+            waiting.submit(caller, reply, work, answer::written);
         }
     }
 
@@ -174,6 +206,25 @@ impl Adapter {
             }
         };
         self.answer(req, reply, operation, answer::empty);
+    }
+
+    pub(super) fn copy(
+        &self,
+        req: &Request,
+        from: FilePosition,
+        to: FilePosition,
+        len: u64,
+        reply: ReplyWrite,
+    ) {
+        let (strip, notices) = (strips(req), Arc::clone(&self.notices));
+        let copy = move |fs: &Kvfs, blocking: Blocking<'_>| {
+            if strip {
+                blocking.claim()?;
+                notices.strip_privileges(fs, to.ino)?;
+            }
+            fs.copy_range(blocking, from, to, len)
+        };
+        self.answer(req, reply, copy, answer::written);
     }
 
     pub(super) fn seek(

@@ -9,6 +9,9 @@ use tier_types::Ino;
 
 use crate::ops::OpenHandle;
 
+/// As Linux has it on this machine.
+const O_DIRECT: i32 = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+
 /// The open files.
 #[derive(Debug, Default)]
 pub(super) struct Handles {
@@ -19,14 +22,25 @@ pub(super) struct Handles {
 #[derive(Debug, Default)]
 struct Open {
     files: HashMap<u64, OpenFile>,
-    /// How many of the files of an inode are open for writing, if any.
-    n_writers: HashMap<Ino, u64>,
+    inodes: HashMap<Ino, OpenInode>,
+}
+
+/// How many files an inode is open as.
+#[derive(Clone, Copy, Debug, Default)]
+struct OpenInode {
+    /// In all.
+    files: u64,
+    /// For writing.
+    writers: u64,
+    /// Through the kernel's cache.
+    cached: u64,
 }
 
 #[derive(Debug)]
 struct OpenFile {
     handle: OpenHandle,
     writes: bool,
+    is_cached: bool,
 }
 
 impl Handles {
@@ -34,11 +48,14 @@ impl Handles {
         // With the write-back cache the kernel may hold back what any of these wrote.
         let writes = flags.acc_mode() != OpenAccMode::O_RDONLY;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let is_cached = flags.0 & O_DIRECT == 0;
+        let file = OpenFile { handle, writes, is_cached };
         let mut open = self.open.lock();
-        if writes {
-            *open.n_writers.entry(handle.ino()).or_default() += 1;
-        }
-        open.files.insert(number, OpenFile { handle, writes });
+        let inode = open.inodes.entry(file.handle.ino()).or_default();
+        inode.files += 1;
+        inode.writers += u64::from(writes);
+        inode.cached += u64::from(is_cached);
+        open.files.insert(number, file);
         FileHandle(number)
     }
 
@@ -47,8 +64,8 @@ impl Handles {
         let removed = {
             let mut open = self.open.lock();
             let removed = open.files.remove(&number.0);
-            if let Some(OpenFile { handle, writes: true }) = &removed {
-                open.remove_writer(handle.ino());
+            if let Some(file) = &removed {
+                open.uncount(file);
             }
             removed
         };
@@ -57,17 +74,25 @@ impl Handles {
 
     /// Whether there may be writes that the kernel still holds back.
     pub(super) fn has_writer(&self, ino: Ino) -> bool {
-        self.open.lock().n_writers.contains_key(&ino)
+        self.open.lock().inodes.get(&ino).is_some_and(|inode| inode.writers > 0)
+    }
+
+    /// Whether the kernel may have pages of it that a write past its cache makes stale.
+    pub(super) fn is_cached(&self, ino: Ino) -> bool {
+        self.open.lock().inodes.get(&ino).is_some_and(|inode| inode.cached > 0)
     }
 }
 
 impl Open {
-    #[expect(clippy::expect_used, reason = "every file that is open for writing was counted")]
-    fn remove_writer(&mut self, ino: Ino) {
-        let n = self.n_writers.get_mut(&ino).expect("every writer is counted");
-        *n -= 1;
-        if *n == 0 {
-            self.n_writers.remove(&ino);
+    #[expect(clippy::expect_used, reason = "every file was counted when it was opened")]
+    fn uncount(&mut self, file: &OpenFile) {
+        let ino = file.handle.ino();
+        let inode = self.inodes.get_mut(&ino).expect("every open file is counted");
+        inode.files -= 1;
+        inode.writers -= u64::from(file.writes);
+        inode.cached -= u64::from(file.is_cached);
+        if inode.files == 0 {
+            self.inodes.remove(&ino);
         }
     }
 }
@@ -93,5 +118,21 @@ mod tests {
         handles.remove(both);
         assert!(!handles.has_writer(Ino::ROOT));
         handles.remove(both);
+        assert!(handles.open.lock().inodes.is_empty());
+    }
+
+    #[test]
+    fn what_is_open_past_the_cache_alone_is_not_cached() {
+        let (_dir, fs) = filesystem();
+        let handles = Handles::default();
+        let open = |flags| handles.insert(fs.open_handle(Ino::ROOT).unwrap(), OpenFlags(flags));
+        let direct = open(O_DIRECT | 2);
+        assert!(handles.has_writer(Ino::ROOT) && !handles.is_cached(Ino::ROOT));
+        let reads = open(0);
+        assert!(handles.is_cached(Ino::ROOT));
+        handles.remove(direct);
+        assert!(handles.is_cached(Ino::ROOT) && !handles.has_writer(Ino::ROOT));
+        handles.remove(reads);
+        assert!(!handles.is_cached(Ino::ROOT));
     }
 }

@@ -23,7 +23,7 @@ mod queue;
 mod syncing;
 mod tier_xattrs;
 mod waiting;
-mod xattr_names;
+mod xattrs;
 
 use std::io;
 use std::num::NonZero;
@@ -67,7 +67,7 @@ pub struct MountOptions {
     pub n_threads: usize,
     /// Requests that can wait at a time for evicted data, to change it, and for room, each.
     pub n_waiting: usize,
-    /// Any user who may write a file may pin it, so that it is never evicted; else only root.
+    /// Any user that may write a file may pin it, so that it is never evicted; else only root.
     pub user_pins: bool,
 }
 
@@ -97,6 +97,7 @@ impl Mount {
             syncing: Syncing::start(Arc::clone(fs))?,
             notices: Arc::clone(&notices),
             xattrs: TierXattrs { archive },
+            maps_direct: false,
             access_times: options.access_times && !options.read_only,
             user_pins: options.user_pins,
         };

@@ -5,15 +5,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use fuser::{
-    Errno, FopenFlags, INodeNo, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, Request,
+    Errno, FopenFlags, INodeNo, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, Request,
 };
 use tier_types::{FileKind, Ino};
 
 use super::adapter::Adapter;
 use super::answer;
 use super::convert::{self, EntryName, errno};
-use super::tier_xattrs::{self, TierXattr};
 use crate::ops::{
     Blocking, Caller, DirEntry, EntryRef, ListingPlaces, NewNode, RenameMode, SetAttr,
 };
@@ -89,16 +88,27 @@ impl Adapter {
         let parent = convert::ino(parent);
         let make = move |fs: &Kvfs| fs.create_open(parent, &name, &node);
         let (fs, files) = (Arc::clone(&self.fs), Arc::clone(&self.files));
+        let opened_as = self.opened_as(flags);
         self.answer_growth(req, reply, make, move |reply, made| {
             match made.and_then(|(attr, file)| Ok((answer::known_attr(&fs, &attr)?, file))) {
                 Ok((attr, file)) => {
                     let number = files.insert(file, flags);
-                    let cached = FopenFlags::FOPEN_KEEP_CACHE;
-                    reply.created(&answer::REMEMBER, &attr, answer::GENERATION, number, cached);
+                    reply.created(&answer::REMEMBER, &attr, answer::GENERATION, number, opened_as);
                 }
                 Err(error) => reply.error(errno(&error)),
             }
         });
+    }
+
+    /// How the kernel is to treat an open file. Where room is short, what is written goes past its
+    /// cache: so a write fails itself that finds no room, and not a later close.
+    pub(super) fn opened_as(&self, flags: OpenFlags) -> FopenFlags {
+        let writes = flags.acc_mode() != OpenAccMode::O_RDONLY;
+        if writes && self.maps_direct && self.fs.room.is_critical() {
+            FopenFlags::FOPEN_DIRECT_IO
+        } else {
+            FopenFlags::FOPEN_KEEP_CACHE
+        }
     }
 
     pub(super) fn move_name(
@@ -173,21 +183,6 @@ impl Adapter {
             answer::kernel_attr(fs, &attr)
         };
         self.answer(req, reply, operation, answer::attr);
-    }
-
-    pub(super) fn set_tier_xattr(
-        &self,
-        req: &Request,
-        ino: Ino,
-        asked: TierXattr,
-        value: Option<&[u8]>,
-        reply: ReplyEmpty,
-    ) {
-        // Whoever pins what they like keeps the store full for all.
-        if req.uid() != 0 && !self.user_pins {
-            return reply.error(Errno::EPERM);
-        }
-        answer::empty(reply, tier_xattrs::set(&self.fs, ino, asked, value));
     }
 
     pub(super) fn note_access(&self, ino: Ino) {

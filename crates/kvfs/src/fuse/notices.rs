@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 
 use fuser::Notifier;
-use tier_types::{FileName, Ino};
+use tier_types::{ByteRange, FileName, Ino};
 
 use super::convert;
 use crate::{FsError, Kvfs};
@@ -40,8 +40,15 @@ impl Notices {
     /// What the kernel holds of a file's content is written out if need be, and forgotten. Not to
     /// be called on a thread that answers the kernel, because it answers with writes first.
     pub(super) fn drop_pages(&self, ino: Ino) {
+        self.drop_range(ino, ByteRange { offset: 0, len: 0 });
+    }
+
+    /// The same for a part of the file; a length of 0 reaches to its end.
+    pub(super) fn drop_range(&self, ino: Ino, range: ByteRange) {
         if let Some(notifier) = self.0.get() {
-            let _ = notifier.inval_inode(convert::number(ino), 0, 0);
+            // Files end before that.
+            let [offset, len] = [range.offset, range.len].map(|it| i64::try_from(it).unwrap_or(0));
+            let _ = notifier.inval_inode(convert::number(ino), offset, len);
         }
     }
 

@@ -18,7 +18,7 @@ use tier_types::{LogReader, Xid, with_causes};
 use super::convert::errno_by_ino;
 use crate::Kvfs;
 
-/// What nobody asks to be durable is so after this time and that of a sync.
+/// What is not asked to be durable is so after this time and that of a sync.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// What is written and synced without being asked for: sync(2) does not reach a FUSE filesystem,
@@ -37,7 +37,7 @@ impl Background {
         });
         match synced {
             Ok(()) => self.synced = Some(last),
-            // Whoever asks for a sync hears of it.
+            // The next request for a sync hears of it.
             Err(error) => {
                 tracing::debug!(error = %with_causes(&error), "not synced in the background");
             }

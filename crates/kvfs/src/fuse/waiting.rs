@@ -87,13 +87,20 @@ pub(super) enum WaitsFor {
 
 /// The requests that wait.
 pub(super) struct Waiting {
-    /// There are never more jobs than requests that the kernel has under way.
-    data: Pool,
-    changed_data: Pool,
-    room: Pool,
-    pages: Pool,
+    data: WaitingQueue,
+    changed_data: WaitingQueue,
+    room: WaitingQueue,
+    /// The answers of the others may go on to this one, which is therefore dropped after them.
+    pages: Arc<WaitingQueue>,
     watch: Arc<Watch>,
     watching: Option<JoinHandle<()>>,
+}
+
+/// The requests that wait for one thing.
+pub(super) struct WaitingQueue {
+    /// There are never more jobs than requests that the kernel has under way.
+    pool: Pool,
+    watch: Arc<Watch>,
 }
 
 #[derive(Default)]
@@ -137,17 +144,25 @@ impl Waiting {
         let seen = Arc::clone(&watch);
         let thread = thread::Builder::new().name("kvfs-signals".into());
         let watching = Some(thread.spawn(move || seen.run())?);
+        let queue = |n_threads_max| -> io::Result<WaitingQueue> {
+            Ok(WaitingQueue { pool: Pool::start(n_threads_max)?, watch: Arc::clone(&watch) })
+        };
         Ok(Self {
-            data: Pool::start(n_threads_max)?,
-            changed_data: Pool::start(n_threads_max)?,
-            room: Pool::start(n_threads_max)?,
-            pages: Pool::start(N_THREADS_FOR_PAGES)?,
+            data: queue(n_threads_max)?,
+            changed_data: queue(n_threads_max)?,
+            room: queue(n_threads_max)?,
+            pages: Arc::new(queue(N_THREADS_FOR_PAGES)?),
             watch,
             watching,
         })
     }
 
-    fn pool(&self, what: WaitsFor) -> &Pool {
+    /// The requests that wait until the kernel has written or dropped pages.
+    pub(super) fn pages(&self) -> Arc<WaitingQueue> {
+        Arc::clone(&self.pages)
+    }
+
+    fn queue(&self, what: WaitsFor) -> &WaitingQueue {
         match what {
             WaitsFor::Data => &self.data,
             WaitsFor::ChangedData => &self.changed_data,
@@ -156,9 +171,7 @@ impl Waiting {
         }
     }
 
-    /// Has `work` done, which may take long, and `answer` called with what came of it, unless the
-    /// thread that waits is killed before. `work` is given the caller; once it has claimed the
-    /// answer, it is waited for.
+    /// As [`WaitingQueue::submit`], for what a request waits for.
     pub(super) fn submit<R: Reply, T: 'static>(
         &self,
         what: WaitsFor,
@@ -167,10 +180,25 @@ impl Waiting {
         work: impl FnOnce(&dyn WaitingCaller) -> T + Send + 'static,
         answer: impl FnOnce(R, T) + Send + 'static,
     ) {
+        self.queue(what).submit(thread_id, reply, work, answer);
+    }
+}
+
+impl WaitingQueue {
+    /// Has `work` done, which may take long, and `answer` called with what came of it, unless the
+    /// thread that waits is killed before. `work` is given the caller; once it has claimed the
+    /// answer, it is waited for.
+    pub(super) fn submit<R: Reply, T: 'static>(
+        &self,
+        thread_id: u32,
+        reply: R,
+        work: impl FnOnce(&dyn WaitingCaller) -> T + Send + 'static,
+        answer: impl FnOnce(R, T) + Send + 'static,
+    ) {
         let deferred = Arc::new(Deferred::new(reply));
         self.watch.add(Caller { thread_id, reply: deferred.clone() });
         let owed = Owed(deferred);
-        self.pool(what).submit(Box::new(move || {
+        self.pool.submit(Box::new(move || {
             // The caller was killed while the job was in the queue: a recall for it would only keep
             // the thread from others.
             if owed.0.is_answered() {

@@ -2,7 +2,7 @@
 //!
 //! Every change of an attribute is an operation with a transaction of its own, and the inode's row
 //! carries the last one: a snapshot archives an inode's metadata if that number moved on. Access
-//! times that reads imply are no change (see `access_times`).
+//! times that reads imply are no change (see `access`).
 
 use tier_log::Operation;
 use tier_types::{FileAttr, FileKind, Ino, Timestamp};

@@ -3,6 +3,7 @@
 //! What may need evicted data is a method of [`Kvfs`](crate::Kvfs) and goes through `change` or
 //! `read`; everything else is a method of [`Core`](crate::Core).
 
+mod access;
 mod acl;
 mod attr;
 mod change;

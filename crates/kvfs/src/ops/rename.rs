@@ -188,7 +188,7 @@ impl Core {
         let leaves_rows = replaced.as_ref().is_some_and(|replaced| replaced.after.leaves_rows());
         let n_deletions = replaced.as_ref().map_or(0, |replaced| replaced.after.n_operations());
         // A name that stays keeps its place in the listing, and so does what stays in its
-        // directory: whoever lists it meanwhile sees each once.
+        // directory: a listing that goes on meanwhile shows each once.
         let stays = from.parent == to.parent;
         let place = target.map(|target| target.cookie).or(stays.then_some(cookie));
         let n_operations = 1 + u64::from(whiteout.is_some()) + n_deletions;

@@ -60,8 +60,8 @@ pub(crate) struct InitArgs {
     pub(crate) chunk_bytes: u32,
 }
 
-/// An option of a mount. Those that mount(8) handles itself, or that are how it is anyway, are taken
-/// and do nothing.
+/// An option of a mount. Those that mount(8) handles itself, and those that say how it is anyway,
+/// are taken and do nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum MountOption {
     /// Nothing can be changed.

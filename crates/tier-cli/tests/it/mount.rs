@@ -457,7 +457,7 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     nohup.arg(command(&[]).get_program());
     let Some(mounted) = Mounted::started(&store, nohup, &store.path(), &[]) else { return };
     mounted.signal("HUP");
-    // Whoever would have heeded it is told of it before this.
+    // A process that heeded it would be told of it before this.
     store.run("snapshot", &[]).ok();
     fs::write(mounted.path("f"), "x").unwrap();
     mounted.unmount();

@@ -1,6 +1,7 @@
 //! What programs rely on beyond what the suites test: the mount against Linux's own filesystems.
 
 use std::fs;
+use std::path::PathBuf;
 
 use crate::harness::Store;
 use crate::mount::Mounted;
@@ -217,4 +218,92 @@ assert os.getxattr("upper/dir", "trusted.overlay.opaque") == b"y"
     python(&mounted, script, &[&store.at("lower"), &store.at("merged")]);
     mounted.unmount();
     store.run("fsck", &[]).ok();
+}
+
+#[test]
+fn what_is_written_past_the_cache_is_what_a_reader_then_sees() {
+    holds(
+        r#"
+import mmap, threading
+class Iocb(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_uint64), ("key", ctypes.c_uint32), ("flags", ctypes.c_uint32),
+        ("opcode", ctypes.c_int16), ("prio", ctypes.c_int16), ("fd", ctypes.c_uint32),
+        ("buffer", ctypes.c_uint64), ("n", ctypes.c_uint64), ("offset", ctypes.c_int64),
+        ("reserved", ctypes.c_uint64), ("more", ctypes.c_uint32), ("event", ctypes.c_uint32),
+    ]
+if os.uname().machine != "x86_64":
+    print("SKIPPED: the numbers of the calls are those of x86_64", file=sys.stderr); sys.exit()
+SETUP, SUBMIT, GET_EVENTS, WRITE, N, PAGE = 206, 209, 208, 1, 64, 4096
+events, context = ctypes.create_string_buffer(32 * N), ctypes.c_ulong()
+if libc.syscall(SETUP, N, ctypes.byref(context)):
+    failed("io_setup")
+open("f", "wb").write(bytes(PAGE * N))
+direct, cached = os.open("f", os.O_RDWR | os.O_DIRECT), os.open("f", os.O_RDONLY)
+is_over = threading.Event()
+def read():
+    while not is_over.is_set():
+        for page in range(N):
+            os.pread(cached, PAGE, page * PAGE)
+reader = threading.Thread(target=read)
+reader.start()
+buffers = [mmap.mmap(-1, PAGE) for _ in range(N)]
+n_stale = 0
+try:
+    for content in range(1, 100):
+        writes = []
+        for page, buffer in enumerate(buffers):
+            buffer[:] = bytes([content]) * PAGE
+            address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+            writes.append(Iocb(opcode=WRITE, fd=direct, buffer=address, n=PAGE, offset=page * PAGE))
+        pointers = (ctypes.POINTER(Iocb) * N)(*map(ctypes.pointer, writes))
+        if libc.syscall(SUBMIT, context, ctypes.c_long(N), pointers) != N:
+            failed("io_submit")
+        n_done = 0
+        while n_done < N:
+            n_done += libc.syscall(GET_EVENTS, context, 1, N, events, None)
+        for page in range(N):
+            n_stale += os.pread(cached, PAGE, page * PAGE) != bytes([content]) * PAGE
+finally:
+    is_over.set()
+    reader.join()
+assert n_stale == 0, f"{n_stale} pages are old"
+"#,
+    );
+}
+
+#[test]
+fn where_room_is_short_a_write_fails_itself() {
+    let store = Store::without_cloud();
+    let config = PathBuf::from(store.path()).join("tier.toml");
+    let settings = fs::read_to_string(&config).unwrap();
+    fs::write(&config, settings.replace("capacity_bytes = 0", "capacity_bytes = 200000000"))
+        .unwrap();
+    let Some(mounted) = Mounted::new(&store, &["--no-agent"]) else { return };
+    let script = r#"
+import errno, mmap
+def fill(name, piece):
+    "How it ended: by the write or late."
+    fd = os.open(name, os.O_CREAT | os.O_WRONLY)
+    try:
+        for _ in range(4):
+            os.write(fd, os.urandom(piece))
+    except OSError as error:
+        assert error.errno == errno.ENOSPC, error
+        os.close(fd)
+        return "write"
+    try:
+        os.fsync(fd); os.close(fd)
+    except OSError:
+        return "late"
+    return None
+ended = [fill(f"f{number}", 500_000) for number in range(120)]
+ended = [how for how in ended if how]
+assert len(ended) > 5 and set(ended) == {"write"}, ended
+# A file that is open in this way can be mapped.
+fd = os.open("f0", os.O_RDWR)
+with mmap.mmap(fd, 4096) as mapped:
+    assert mapped[:10] == os.pread(fd, 10, 0)
+"#;
+    python(&mounted, script, &[]);
 }
