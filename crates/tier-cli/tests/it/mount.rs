@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Store, command, tier};
+use crate::harness::{Run, Store, command, tier};
 
 /// A last guard: nothing here takes long.
 const WAIT_MAX: Duration = Duration::from_mins(1);
@@ -461,4 +461,40 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     store.run("snapshot", &[]).ok();
     fs::write(mounted.path("f"), "x").unwrap();
     mounted.unmount();
+}
+
+#[test]
+fn the_helper_of_mount_returns_when_the_store_is_mounted_or_says_why_not() {
+    let store = Store::new(&[]);
+    let Some(mounted) = Mounted::new(&store, &[]) else { return };
+    let directory = mounted.directory().to_path_buf();
+    mounted.unmount();
+    let helper = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contrib/mount.fuse.tier");
+    let mount = |options: &str| {
+        let mut helper = Command::new(&helper);
+        helper.args([&store.path(), &directory.display().to_string()]).args(["-s", "-o", options]);
+        helper.env("TIER", env!("CARGO_BIN_EXE_tier")).env("TIER_MOUNT_LOG", store.at("log"));
+        Run::of(&helper.output().unwrap())
+    };
+    let has_option = |option: &str| {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let at = directory.display().to_string();
+        let line = mounts.lines().find(|line| line.split(' ').nth(1) == Some(&at)).unwrap();
+        line.split([' ', ',']).any(|it| it == option)
+    };
+    mount("rw,nosuid,noatime,nofail,x-systemd.automount,user=me").ok();
+    assert!(has_option("fuse.tier") && has_option("nosuid") && has_option("rw"));
+    fs::write(directory.join("f"), "content").unwrap();
+    run("umount", [&directory]);
+    mount("ro").ok();
+    assert!(has_option("ro"));
+    assert_eq!(fs::read(directory.join("f")).unwrap(), b"content");
+    run("umount", [&directory]);
+    let refused = mount("no_such_option");
+    assert_eq!(refused.code, 32);
+    assert!(refused.err.contains("no_such_option"), "{}", refused.err);
+    let log = fs::read_to_string(store.at("log")).unwrap();
+    assert_eq!(log.matches("Mounted ").count(), 2, "{log}");
+    // The process of the last mount has ended when it lets go of the store.
+    Mounted::new(&store, &[]).unwrap().unmount();
 }
