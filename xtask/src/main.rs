@@ -1,6 +1,7 @@
 //! Everything a developer runs. `cargo xtask help` lists it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
+mod backups;
 mod bench;
 mod ci;
 mod demo;

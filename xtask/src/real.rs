@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::backups;
 use crate::demo::release_program;
 use crate::mounted::{Mounted, obstacle};
 use crate::process::{exists, run};
@@ -75,7 +76,8 @@ pub(crate) fn real(root: &Path) -> Result<()> {
         bail!("real programs on a mount: {why}");
     }
     let needed = ["git", "python3", "tar", "rsync", "fio"];
-    let missing: Vec<_> = needed.into_iter().filter(|program| !exists(program)).collect();
+    let mut missing: Vec<_> = needed.into_iter().filter(|program| !exists(program)).collect();
+    missing.extend(backups::missing());
     if !missing.is_empty() {
         bail!("missing; as root: apt-get install -y {}", missing.join(" "));
     }
@@ -84,6 +86,7 @@ pub(crate) fn real(root: &Path) -> Result<()> {
     fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
     let done = Mounted::new(&tier, &work, &[]).and_then(|mounted| {
         programs(root, &work, &mounted)?;
+        backups::backups(root, &work, &mounted)?;
         mounted.end()
     });
     fs::remove_dir_all(&work).context("cannot remove the work directory")?;
