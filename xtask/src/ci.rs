@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::process::{cargo, exists, run};
 use crate::setup::{self, Environment};
-use crate::{fuzz, layering, posix, real, space, tidy};
+use crate::{fuzz, layering, posix, real, space, stress, tidy};
 
 /// Crates whose concurrency kernels a model checker runs.
 const MODELLED: [&str; 3] = ["kvfs", "tier-agent", "tier-persist"];
@@ -49,6 +49,7 @@ pub(crate) fn full(root: &Path) -> Result<()> {
     let workspace = Workspace { root, environment: setup::setup(root)? };
     workspace.faults()?;
     real::real(root)?;
+    stress::stress(root)?;
     fuzz::fuzz(root, &[])?;
     workspace.filled_disk()?;
     space::space(root)?;

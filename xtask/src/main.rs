@@ -14,6 +14,7 @@ mod real;
 mod setup;
 mod source;
 mod space;
+mod stress;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -24,13 +25,14 @@ use anyhow::{Context, Result, bail};
 const HELP: &str = "\
 cargo xtask ci          format, spelling, licences, layers, clippy, all tests, documentation
 cargo xtask full        the same, and what takes longer: 500 kills and losses of power, real
-                        programs, fuzzing, a filled disk, mutants
+                        programs, stress-ng, fuzzing, a filled disk, mutants
 cargo xtask demo [DIR]  build in release, run the whole life cycle on a real tree
 cargo xtask bench       measure against other programs; cargo xtask bench help says what
 cargo xtask fuzz [SECONDS] [TARGET]…  every decoder for 60 seconds each
 cargo xtask posix       pjdfstest and fsx on a mount
-cargo xtask real        programs that people use on a mount, hot and evicted
+cargo xtask real        programs that people use on a mount, hot and evicted; backups of cold files
 cargo xtask space       20 GB through a store on a disk of 2.5 GB, its cloud away for two minutes
+cargo xtask stress      stress-ng's stressors of filesystems on a mount, hot and evicted
 cargo xtask soak [MINUTES]  a store that may take a quarter of its data, killed every few seconds
 cargo xtask setup       install what is missing, compile RocksDB once for all
 cargo xtask layering    which crate may depend on which
@@ -61,6 +63,7 @@ fn run() -> Result<()> {
         "real" => real::real(&root),
         "posix" => posix::posix(&root),
         "space" => space::space(&root),
+        "stress" => stress::stress(&root),
         "soak" => space::soak(&root, rest),
         "layering" => layering::check(&root),
         "tidy" => tidy::check(&root),

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
@@ -79,6 +80,28 @@ impl Mounted {
             bail!("tier {}: {out}{error}", command.join(" "));
         }
         Ok(())
+    }
+
+    /// Snapshots, evictions of everything and recalls, one after the other, meanwhile.
+    pub(crate) fn while_tiering(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let tiering = scope.spawn(|| -> Result<u64> {
+                let mut n_rounds = 0;
+                while !ended.load(Ordering::Relaxed) {
+                    self.tier(&["snapshot"], &[])?;
+                    self.tier(&["evict", "--all"], &[])?;
+                    self.tier(&["recall"], &["/"])?;
+                    n_rounds += 1;
+                }
+                Ok(n_rounds)
+            });
+            let done = work();
+            ended.store(true, Ordering::Relaxed);
+            let n_rounds = tiering.join().unwrap_or_else(|_| bail!("a thread panicked"))?;
+            println!("==> {n_rounds} rounds of snapshot, eviction and recall meanwhile");
+            done
+        })
     }
 
     /// Unmounts, and wants to see it end well.

@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use anyhow::{Context, Result, bail};
 
@@ -84,7 +82,7 @@ impl Suites {
         self.pjdfstest()?;
         self.fsx("fsx, hot", true)?;
         self.fsx("fsx, hot, without mmap", false)?;
-        self.while_tiering(|| {
+        self.mounted.while_tiering(|| {
             self.fsx("fsx, evicted all the time", true)?;
             self.fsx("fsx, evicted all the time, without mmap", false)
         })?;
@@ -139,27 +137,5 @@ impl Suites {
         let mut fsx = Command::new(&self.fsx);
         fsx.arg("-f").arg(&config).args(["-N", FSX_OPERATIONS, "-q", "-P"]).arg(&self.work);
         run(what, fsx.arg(self.mounted.directory().join("fsx")))
-    }
-
-    /// Snapshots, evictions of everything and recalls, one after the other, meanwhile.
-    fn while_tiering(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
-        let ended = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let tiering = scope.spawn(|| -> Result<u64> {
-                let mut n_rounds = 0;
-                while !ended.load(Ordering::Relaxed) {
-                    self.mounted.tier(&["snapshot"], &[])?;
-                    self.mounted.tier(&["evict", "--all"], &[])?;
-                    self.mounted.tier(&["recall"], &["/"])?;
-                    n_rounds += 1;
-                }
-                Ok(n_rounds)
-            });
-            let done = work();
-            ended.store(true, Ordering::Relaxed);
-            let n_rounds = tiering.join().unwrap_or_else(|_| bail!("a thread panicked"))?;
-            println!("==> {n_rounds} rounds of snapshot, eviction and recall meanwhile");
-            done
-        })
     }
 }
