@@ -2,12 +2,14 @@
 //! or the mount of another build.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::Plan;
 use super::data::made;
 use super::measure::{Figures, fresh, median, shell};
+use super::requests::RequestCounter;
 use crate::mounted::Mounted;
 use crate::process::exists;
 
@@ -17,6 +19,19 @@ struct Task {
     name: &'static str,
     before: &'static str,
     script: &'static str,
+    /// For what number of files requests are counted.
+    files: Files,
+}
+
+/// The files of a task.
+#[derive(Clone, Copy)]
+enum Files {
+    /// It is about bytes.
+    One,
+    /// About 100,000 empty files.
+    Many,
+    /// About the tree of sources.
+    Sources,
 }
 
 const TASKS: [Task; 16] = [
@@ -24,65 +39,96 @@ const TASKS: [Task; 16] = [
         name: "write 1 GiB and sync",
         before: "",
         script: "dd if=$NOISE of=$DIR/big bs=1M conv=fsync status=none",
+        files: Files::One,
     },
     Task {
         name: "read 1 GiB, not in the cache",
         before: "sync; echo 3 > /proc/sys/vm/drop_caches",
         script: "dd if=$DIR/big of=/dev/null bs=1M status=none",
+        files: Files::One,
     },
     Task {
         name: "read 1 GiB again",
         before: "",
         script: "dd if=$DIR/big of=/dev/null bs=1M status=none",
+        files: Files::One,
     },
     Task {
         name: "16,384 random reads of 4 KiB, not in the cache",
         before: "sync; echo 3 > /proc/sys/vm/drop_caches",
         script: "fio --name=x --filename=$DIR/big --rw=randread --bs=4k --io_size=64M --size=1G \
                  --invalidate=0 >/dev/null",
+        files: Files::One,
     },
     Task {
         name: "16,384 random writes of 4 KiB and sync",
         before: "",
         script: "fio --name=x --filename=$DIR/big --rw=randwrite --bs=4k --io_size=64M --size=1G \
                  --end_fsync=1 --invalidate=0 >/dev/null",
+        files: Files::One,
     },
     Task {
         name: "1,024 appends of 4 KiB, each synced",
         before: "rm -f $DIR/log",
         script: "fio --name=x --filename=$DIR/log --rw=write --bs=4k --size=4M --fsync=1 \
                  --fallocate=none >/dev/null",
+        files: Files::One,
     },
     Task {
         name: "create 100,000 files",
         before: "rm -rf $DIR/many; mkdir $DIR/many",
         script: "cd $DIR/many; seq 100000 | xargs touch",
+        files: Files::Many,
     },
-    Task { name: "stat 100,000 files", before: "", script: "ls -l $DIR/many | wc -l >/dev/null" },
-    Task { name: "unlink 100,000 files", before: "", script: "rm -rf $DIR/many" },
+    Task {
+        name: "stat 100,000 files",
+        before: "",
+        script: "ls -l $DIR/many | wc -l >/dev/null",
+        files: Files::Many,
+    },
+    Task {
+        name: "unlink 100,000 files",
+        before: "",
+        script: "rm -rf $DIR/many",
+        files: Files::Many,
+    },
     Task {
         name: "untar sources",
         before: "rm -rf $DIR/src; mkdir $DIR/src",
         script: "tar -C $DIR/src -xf $TAR",
+        files: Files::Sources,
     },
-    Task { name: "find", before: "", script: "find $DIR/src -size +1M >/dev/null" },
-    Task { name: "grep -r", before: "", script: "grep -r 'no such word' $DIR/src || true" },
+    Task {
+        name: "find",
+        before: "",
+        script: "find $DIR/src -size +1M >/dev/null",
+        files: Files::Sources,
+    },
+    Task {
+        name: "grep -r",
+        before: "",
+        script: "grep -r 'no such word' $DIR/src || true",
+        files: Files::Sources,
+    },
     Task {
         name: "grep -r, not in the cache",
         before: "sync; echo 3 > /proc/sys/vm/drop_caches",
         script: "grep -r 'no such word' $DIR/src || true",
+        files: Files::Sources,
     },
     Task {
         name: "read all, four at a time, not in the cache",
         before: "sync; echo 3 > /proc/sys/vm/drop_caches",
         script: "find $DIR/src -type f -print0 | xargs -0 -P4 -n64 cat >/dev/null",
+        files: Files::Sources,
     },
     Task {
         name: "git status",
         before: "cd $DIR/src; git init -q; git add -A >/dev/null 2>&1",
         script: "cd $DIR/src; git status >/dev/null",
+        files: Files::Sources,
     },
-    Task { name: "rm -rf", before: "", script: "rm -rf $DIR/src" },
+    Task { name: "rm -rf", before: "", script: "rm -rf $DIR/src", files: Files::Sources },
 ];
 
 /// What the mount is measured against besides the host's filesystem.
@@ -149,7 +195,7 @@ pub(crate) fn fs(plan: &Plan) -> Result<()> {
     let directories = [host.as_path(), peer.directory(), mounted.directory()];
     let measured = measure(plan, &directories, (&tar, &noise));
     if let Ok(runs) = &measured {
-        print(peer.name(), runs);
+        print(peer.name(), runs, n_entries(&tar)?);
     }
     peer.end()?;
     mounted.end()?;
@@ -174,7 +220,11 @@ fn measure(
                     noise.display()
                 );
                 shell(&format!("{variables}{}", task.before))?;
-                let measured = shell(&format!("{variables}{}", task.script))?;
+                let counter = RequestCounter::start();
+                let mut measured = shell(&format!("{variables}{}", task.script))?;
+                if let Some(counter) = counter {
+                    measured.requests = u32::try_from(counter.count()?)?.into();
+                }
                 eprint!(" {:.2}", measured.wall_s);
                 runs.push(measured);
             }
@@ -184,16 +234,35 @@ fn measure(
     Ok(runs)
 }
 
-fn print(peer_name: &str, runs: &[[Vec<Figures>; 3]]) {
-    println!("| | host s | {peer_name} s | tier s | {peer_name} / tier | tier / host |");
-    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+fn print(peer_name: &str, runs: &[[Vec<Figures>; 3]], n_sources: f64) {
+    println!("{n_sources} files, directories and links in the tree of sources");
+    println!(
+        "| | host s | {peer_name} s | tier s | {peer_name} / tier | tier / host | requests for each \
+         file, {peer_name} | tier |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for (task, runs) in TASKS.iter().zip(runs) {
-        let [host, peer, tier] = runs.each_ref().map(|runs| median(runs).wall_s.max(0.01));
+        let [host, peer, tier] = runs.each_ref().map(|runs| median(runs));
+        let n_files = match task.files {
+            Files::One => 1.0,
+            Files::Many => 100_000.0,
+            Files::Sources => n_sources,
+        };
+        let [host_s, peer_s, tier_s] = [host, peer, tier].map(|it| it.wall_s.max(0.01));
         println!(
-            "| {} | {host:.2} | {peer:.2} | {tier:.2} | {:.1} | {:.1} |",
+            "| {} | {host_s:.2} | {peer_s:.2} | {tier_s:.2} | {:.1} | {:.1} | {:.1} | {:.1} |",
             task.name,
-            peer / tier,
-            tier / host
+            peer_s / tier_s,
+            tier_s / host_s,
+            peer.requests / n_files,
+            tier.requests / n_files,
         );
     }
+}
+
+/// How many entries an archive has.
+fn n_entries(tar: &Path) -> Result<f64> {
+    let listed = Command::new("tar").arg("-tf").arg(tar).output().context("cannot start tar")?;
+    let n = listed.stdout.iter().filter(|byte| **byte == b'\n').count();
+    Ok(u32::try_from(n)?.into())
 }

@@ -14,6 +14,8 @@ pub(crate) struct Figures {
     /// Of the largest process.
     pub(crate) resident_mb: f64,
     pub(crate) written_mb: f64,
+    /// Of the kernel to FUSE filesystems; not a number where they cannot be counted.
+    pub(crate) requests: f64,
 }
 
 /// Runs a shell script, with everything before it on disk.
@@ -36,7 +38,7 @@ pub(crate) fn shell(script: &str) -> Result<Figures> {
         bail!("time wrote {text:?}");
     };
     let (cpu_s, resident_mb) = (user_s + system_s, resident_kb * 1024.0 / 1e6);
-    Ok(Figures { wall_s: *wall_s, cpu_s, resident_mb, written_mb: 0.0 })
+    Ok(Figures { wall_s: *wall_s, cpu_s, resident_mb, written_mb: 0.0, requests: f64::NAN })
 }
 
 /// Megabytes of all files below.
@@ -59,6 +61,7 @@ pub(crate) fn median(runs: &[Figures]) -> Figures {
         cpu_s: middle(|f| f.cpu_s),
         resident_mb: middle(|f| f.resident_mb),
         written_mb: middle(|f| f.written_mb),
+        requests: middle(|f| f.requests),
     }
 }
 

@@ -7,6 +7,7 @@ mod foreground;
 mod fs;
 mod measure;
 mod persist;
+mod requests;
 
 use std::path::{Path, PathBuf};
 

@@ -101,7 +101,7 @@ fn measure_set(plan: &Plan, set: &Set) -> Result<()> {
     println!("| --- | ---: | ---: | ---: | ---: | ---: |");
     let row = |name: &str, figures: Figures| {
         let ratio = figures.wall_s / ours.wall_s;
-        let Figures { wall_s, cpu_s, resident_mb, written_mb } = figures;
+        let Figures { wall_s, cpu_s, resident_mb, written_mb, .. } = figures;
         println!(
             "| {name} | {wall_s:.2} | {ratio:.2} | {cpu_s:.1} | {resident_mb:.0} | {written_mb:.1} |"
         );
