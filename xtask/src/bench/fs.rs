@@ -263,6 +263,6 @@ fn print(peer_name: &str, runs: &[[Vec<Figures>; 3]], n_sources: f64) {
 /// How many entries an archive has.
 fn n_entries(tar: &Path) -> Result<f64> {
     let listed = Command::new("tar").arg("-tf").arg(tar).output().context("cannot start tar")?;
-    let n = listed.stdout.iter().filter(|byte| **byte == b'\n').count();
+    let n = String::from_utf8_lossy(&listed.stdout).lines().count();
     Ok(u32::try_from(n)?.into())
 }
