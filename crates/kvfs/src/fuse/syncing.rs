@@ -100,3 +100,29 @@ impl Drop for Syncing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tier_types::{FileKind, Ino};
+
+    use super::*;
+    use crate::testing::{filesystem, name, node};
+
+    #[test]
+    fn what_nothing_asked_for_is_durable_after_a_round_and_an_idle_one_does_nothing() {
+        let (_dir, fs) = filesystem();
+        let ino = fs.create_node(Ino::ROOT, &name("f"), &node(FileKind::Regular)).unwrap().ino;
+        fs.write(ino, 0, &[1; 5000]).unwrap();
+        assert!(fs.committer.unsynced_bytes() > 0);
+        let mut background = Background::default();
+        background.round(&fs);
+        assert_eq!(fs.committer.unsynced_bytes(), 0);
+        assert_eq!(background.synced, Some(fs.last_xid()));
+        let n_writes = fs.db.n_writes().unwrap();
+        background.round(&fs);
+        assert_eq!(fs.db.n_writes().unwrap(), n_writes);
+        fs.write(ino, 0, &[2; 5000]).unwrap();
+        background.round(&fs);
+        assert_eq!(fs.committer.unsynced_bytes(), 0);
+    }
+}
