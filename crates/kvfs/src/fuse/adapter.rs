@@ -253,7 +253,10 @@ impl Filesystem for Adapter {
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         tracing::trace!(%ino, ?flags, "open");
         match self.fs.open_handle(convert::ino(ino)) {
-            Ok(handle) => reply.opened(self.files.insert(handle, flags), self.opened_as(flags)),
+            Ok(handle) => {
+                let opened_as = self.opened_as(flags);
+                reply.opened(self.files.insert(handle, flags, opened_as), opened_as);
+            }
             Err(error) => reply.error(errno_by_ino(&error)),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fuser::{FileHandle, OpenAccMode, OpenFlags};
+use fuser::{FileHandle, FopenFlags, OpenAccMode, OpenFlags};
 use parking_lot::Mutex;
 use tier_types::Ino;
 
@@ -44,11 +44,17 @@ struct OpenFile {
 }
 
 impl Handles {
-    pub(super) fn insert(&self, handle: OpenHandle, flags: OpenFlags) -> FileHandle {
+    /// A file that is opened with these flags, which the kernel treats as it is told.
+    pub(super) fn insert(
+        &self,
+        handle: OpenHandle,
+        flags: OpenFlags,
+        opened_as: FopenFlags,
+    ) -> FileHandle {
         // With the write-back cache the kernel may hold back what any of these wrote.
         let writes = flags.acc_mode() != OpenAccMode::O_RDONLY;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let is_cached = flags.0 & O_DIRECT == 0;
+        let is_cached = flags.0 & O_DIRECT == 0 && !opened_as.contains(FopenFlags::FOPEN_DIRECT_IO);
         let file = OpenFile { handle, writes, is_cached };
         let mut open = self.open.lock();
         let inode = open.inodes.entry(file.handle.ino()).or_default();
@@ -102,15 +108,17 @@ mod tests {
     use super::*;
     use crate::testing::filesystem;
 
+    const CACHED: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE;
+
     #[test]
     fn writers_are_known_until_their_last_file_is_closed() {
         let (_dir, fs) = filesystem();
         let open = || fs.open_handle(Ino::ROOT).unwrap();
         let handles = Handles::default();
-        let reads = handles.insert(open(), OpenFlags(0));
+        let reads = handles.insert(open(), OpenFlags(0), CACHED);
         assert!(!handles.has_writer(Ino::ROOT));
-        let writes = handles.insert(open(), OpenFlags(1));
-        let both = handles.insert(open(), OpenFlags(2));
+        let writes = handles.insert(open(), OpenFlags(1), CACHED);
+        let both = handles.insert(open(), OpenFlags(2), CACHED);
         assert!(handles.has_writer(Ino::ROOT));
         handles.remove(writes);
         handles.remove(reads);
@@ -125,12 +133,16 @@ mod tests {
     fn what_is_open_past_the_cache_alone_is_not_cached() {
         let (_dir, fs) = filesystem();
         let handles = Handles::default();
-        let open = |flags| handles.insert(fs.open_handle(Ino::ROOT).unwrap(), OpenFlags(flags));
-        let direct = open(O_DIRECT | 2);
+        let open = |flags, opened_as| {
+            handles.insert(fs.open_handle(Ino::ROOT).unwrap(), OpenFlags(flags), opened_as)
+        };
+        let by_program = open(O_DIRECT | 2, CACHED);
+        let by_us = open(2, FopenFlags::FOPEN_DIRECT_IO);
         assert!(handles.has_writer(Ino::ROOT) && !handles.is_cached(Ino::ROOT));
-        let reads = open(0);
+        let reads = open(0, CACHED);
         assert!(handles.is_cached(Ino::ROOT));
-        handles.remove(direct);
+        handles.remove(by_program);
+        handles.remove(by_us);
         assert!(handles.is_cached(Ino::ROOT) && !handles.has_writer(Ino::ROOT));
         handles.remove(reads);
         assert!(!handles.is_cached(Ino::ROOT));

@@ -103,15 +103,19 @@ impl Mount {
         };
         // The kernel would follow a relative path from wherever it is used.
         let mountpoint = mountpoint.canonicalize()?;
-        let session = if is_root() {
-            let device = mounting::mount(&mountpoint, options)?;
-            let session = Session::from_fd(adapter, device, SessionACL::All, config(options));
-            session.inspect_err(|_| {
-                // The error of the session is the one that matters.
-                let _ = unmount(&mountpoint, UnmountFlags::DETACH);
-            })?
-        } else {
-            Session::new(adapter, &mountpoint, &config(options))?
+        let session = match mounting::mount(&mountpoint, options) {
+            Ok(device) => {
+                let session = Session::from_fd(adapter, device, acl(), config(options));
+                session.inspect_err(|_| {
+                    // The error of the session is the one that matters.
+                    let _ = unmount(&mountpoint, UnmountFlags::DETACH);
+                })?
+            }
+            // A user that may not mount has a helper do it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Session::new(adapter, &mountpoint, &config(options))?
+            }
+            Err(error) => return Err(error),
         };
         // Before the first answer: from then on the kernel remembers attributes, and has to hear of
         // changes.
@@ -175,8 +179,8 @@ impl Mount {
     }
 }
 
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+fn acl() -> SessionACL {
+    if rustix::process::geteuid().is_root() { SessionACL::All } else { SessionACL::Owner }
 }
 
 fn config(options: &MountOptions) -> Config {
@@ -190,7 +194,7 @@ fn config(options: &MountOptions) -> Config {
         config.mount_options.push(MountOption::RO);
     }
     // The permissions say what others may do; a user other than root mounts for that user alone.
-    config.acl = if is_root() { SessionACL::All } else { SessionACL::Owner };
+    config.acl = acl();
     let n_cores = thread::available_parallelism().map_or(1, NonZero::get);
     config.n_threads = Some(match options.n_threads {
         0 => n_cores.saturating_add(1).max(N_THREADS_MIN),

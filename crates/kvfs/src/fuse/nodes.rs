@@ -92,7 +92,7 @@ impl Adapter {
         self.answer_growth(req, reply, make, move |reply, made| {
             match made.and_then(|(attr, file)| Ok((answer::known_attr(&fs, &attr)?, file))) {
                 Ok((attr, file)) => {
-                    let number = files.insert(file, flags);
+                    let number = files.insert(file, flags, opened_as);
                     reply.created(&answer::REMEMBER, &attr, answer::GENERATION, number, opened_as);
                 }
                 Err(error) => reply.error(errno(&error)),
