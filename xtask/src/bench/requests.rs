@@ -1,46 +1,53 @@
 //! Counts the kernel's requests to FUSE filesystems, by the tracepoint that each of them passes
-//! (`Documentation/trace/histogram.rst` of Linux).
+//! (`Documentation/trace/ftrace.rst` of Linux).
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-
-const EVENT: &str = "/sys/kernel/tracing/events/fuse/fuse_request_send";
-const HISTOGRAM: &str = "hist:keys=opcode";
+/// A trace of its own, which nothing else writes to.
+const INSTANCE: &str = "/sys/kernel/tracing/instances/tier-bench";
+const SWITCH: &str = "events/fuse/fuse_request_send/enable";
 
 /// Counts while it is there. Other FUSE mounts of the machine must be idle.
 pub(crate) struct RequestCounter {
-    event: PathBuf,
+    instance: PathBuf,
 }
 
 impl RequestCounter {
     /// `None` where the kernel does not count, or does not let this user count.
     pub(crate) fn start() -> Option<Self> {
-        let event = PathBuf::from(EVENT);
-        fs::write(event.join("trigger"), HISTOGRAM).ok()?;
-        Some(Self { event })
+        let counter = Self { instance: PathBuf::from(INSTANCE) };
+        fs::create_dir_all(&counter.instance).ok()?;
+        fs::write(counter.instance.join(SWITCH), "1").ok()?;
+        Some(counter)
     }
 
     /// Requests since it was started.
-    pub(crate) fn count(&self) -> Result<u64> {
-        let path = self.event.join("hist");
-        let histogram = fs::read_to_string(&path);
-        Ok(sum(&histogram.with_context(|| format!("cannot read {}", path.display()))?))
+    pub(crate) fn count(&self) -> io::Result<u64> {
+        let mut n_requests = 0;
+        for processor in fs::read_dir(self.instance.join("per_cpu"))? {
+            n_requests += n_events(&fs::read_to_string(processor?.path().join("stats"))?);
+        }
+        Ok(n_requests)
     }
 }
 
 impl Drop for RequestCounter {
     fn drop(&mut self) {
-        let trigger = Path::new(EVENT).join("trigger");
-        let _ = fs::write(trigger, format!("!{HISTOGRAM}"));
+        let _ = fs::write(self.instance.join(SWITCH), "0");
+        let _ = fs::remove_dir(Path::new(INSTANCE));
     }
 }
 
-/// The sum of all lines such as `{ opcode:          1 } hitcount:         26`.
-fn sum(histogram: &str) -> u64 {
-    let hits = histogram.lines().filter_map(|line| line.split("hitcount:").nth(1));
-    hits.filter_map(|hits| hits.split_whitespace().next()?.parse::<u64>().ok()).sum()
+/// The events that a processor traced: those in its buffer, and those that newer ones took the
+/// place of.
+fn n_events(stats: &str) -> u64 {
+    let number = |name: &str| {
+        let line = stats.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().parse::<u64>().ok()
+    };
+    ["entries:", "overrun:"].into_iter().filter_map(number).sum()
 }
 
 #[cfg(test)]
@@ -48,10 +55,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hits_of_all_kinds_are_summed_up() {
-        let histogram = "# event histogram\n#\n\n{ opcode:          1 } hitcount:         26\n\
-                         { opcode:         14 } hitcount:          4\n\nTotals:\n    Hits: 30\n";
-        assert_eq!(sum(histogram), 30);
-        assert_eq!(sum(""), 0);
+    fn events_are_those_that_are_there_and_those_that_were() {
+        let stats = "entries: 120\noverrun: 30\ncommit overrun: 7\nbytes: 5\ndropped events: 0\n";
+        assert_eq!(n_events(stats), 150);
+        assert_eq!(n_events(""), 0);
     }
 }
