@@ -17,7 +17,7 @@ use tier_types::{FileAttr, FileName, Ino, with_causes};
 use crate::FsError;
 use crate::core::Core;
 use crate::error::Damage;
-use crate::store::{COOKIE_PARENT, COOKIE_SELF, Entry};
+use crate::store::{COOKIE_PARENT, COOKIE_SELF};
 use crate::tx::Draft;
 
 /// An entry of a directory.
@@ -119,17 +119,39 @@ impl Core {
             if cookie > end {
                 break;
             }
-            // An entry may go between two reads.
-            let Some(name) = FileName::new(&row.name) else { continue };
-            let Some(Entry { ino, .. }) = self.reader().entry(dir, &name)? else { continue };
+            let Some((name, ino)) = self.entry_at(dir, cookie, row.name)? else { continue };
             let attr = match listed(ino, find(ino))? {
                 Listed::Found(attr) => Some(attr),
                 Listed::Unreadable => None,
                 Listed::Gone => continue,
             };
-            entries.push(DirEntry { name: row.name, ino, attr, cookie });
+            entries.push(DirEntry { name, ino, attr, cookie });
         }
         Ok(entries)
+    }
+}
+
+impl Core {
+    /// The entry at a place of a listing, which had this name a moment ago; `None` if it is gone.
+    fn entry_at(
+        &self,
+        dir: Ino,
+        cookie: u64,
+        mut text: Vec<u8>,
+    ) -> Result<Option<(Vec<u8>, Ino)>, FsError> {
+        loop {
+            let Some(name) = FileName::new(&text) else { return Ok(None) };
+            match self.reader().entry(dir, &name)? {
+                Some(entry) if entry.cookie == cookie => return Ok(Some((text, entry.ino))),
+                // It went between two reads, or has another name at the same place.
+                _ => {}
+            }
+            let row = self.reader().listing(dir, cookie - 1)?.next().transpose()?;
+            match row.filter(|row| row.cookie == Some(cookie)) {
+                Some(row) if row.name != text => text = row.name,
+                _ => return Ok(None),
+            }
+        }
     }
 }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use kvfs::ops::{EntryRef, RenameMode};
 use kvfs::{FsError, Kvfs};
 use tier_types::{Ino, InstanceView, LogService, MountedInstance, to_usize};
 
 use crate::archive::{MemoryArchive, tiered};
-use crate::common::{CHUNK, file, name};
+use crate::common::{CHUNK, create, directory, file, name};
 use crate::fsck::check;
 
 const N_CHUNKS: u64 = 8;
@@ -178,4 +179,27 @@ fn the_last_name_and_the_last_handle_may_go_at_the_same_time() {
         assert!(matches!(fs.getattr(ino), Err(FsError::NotFound)));
     }
     assert_eq!((fs.usage().unwrap().n_inodes, check(&fs).1), (1, Vec::new()));
+}
+
+#[test]
+fn a_listing_shows_an_inode_once_however_often_it_is_renamed_meanwhile() {
+    let (_dir, fs) = create();
+    let d = directory(&fs, Ino::ROOT, "d");
+    let f = file(&fs, d, "a");
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _stops = Stops(&is_over);
+            let names = [name("a"), name("b")];
+            for round in 0..5000 {
+                let [from, to] = [&names[round % 2], &names[(round + 1) % 2]];
+                let [from, to] = [from, to].map(|name| EntryRef::new(d, name));
+                fs.rename(from, to, RenameMode::Replace).unwrap();
+            }
+        });
+        while !is_over.load(Ordering::Relaxed) {
+            let listed = fs.readdir(d, 2, 9).unwrap();
+            assert_eq!(listed.iter().map(|entry| entry.ino).collect::<Vec<_>>(), [f]);
+        }
+    });
 }
