@@ -29,9 +29,8 @@ impl AccessTimes {
         self.0.lock().remove(&ino);
     }
 
-    /// So many of them at most.
-    pub(crate) fn some(&self, n_max: usize) -> Vec<(Ino, Timestamp)> {
-        self.0.lock().iter().take(n_max).map(|(ino, time)| (*ino, *time)).collect()
+    pub(crate) fn all(&self) -> Vec<(Ino, Timestamp)> {
+        self.0.lock().iter().map(|(ino, time)| (*ino, *time)).collect()
     }
 
     /// These are written; those that were noted anew meanwhile are not.
@@ -56,14 +55,14 @@ mod tests {
         for number in 0..=N_KEPT_MAX {
             times.note(Ino::new(tier_types::to_u64(number) + 1), time(1));
         }
-        assert_eq!(times.some(usize::MAX).len(), N_KEPT_MAX);
-        let before = times.some(10);
-        assert_eq!(before.len(), 10);
+        let mut before = times.all();
+        assert_eq!(before.len(), N_KEPT_MAX);
+        before.truncate(10);
         let (again, set) = (before[0].0, before[1].0);
         times.note(again, time(2));
         times.forget(set);
         times.written(&before);
-        assert_eq!(times.some(usize::MAX).len(), N_KEPT_MAX - 9);
+        assert_eq!(times.all().len(), N_KEPT_MAX - 9);
         assert_eq!((times.get(again), times.get(set)), (Some(time(2)), None));
     }
 }

@@ -18,7 +18,7 @@ use fuser::{
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use tier_types::{ByteRange, FileKind, to_usize, with_causes};
+use tier_types::{ByteRange, FileKind, to_usize};
 
 use super::answer;
 use super::convert::{self, EntryName, errno, errno_by_ino};
@@ -91,13 +91,6 @@ impl Filesystem for Adapter {
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
         tracing::trace!(%ino, nlookup, "forget");
         self.fs.forget(convert::ino(ino), nlookup);
-    }
-
-    fn destroy(&mut self) {
-        self.fs.forget_all();
-        if let Err(error) = self.fs.write_access_times() {
-            tracing::debug!(error = %with_causes(&error), "access times are lost");
-        }
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {

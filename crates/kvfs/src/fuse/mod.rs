@@ -34,7 +34,7 @@ use std::thread::{self, JoinHandle};
 use fuser::{Config, MountOption, Session, SessionACL};
 use parking_lot::Mutex;
 use rustix::mount::{UnmountFlags, unmount};
-use tier_types::{FileName, Ino, Persisted};
+use tier_types::{FileName, Ino, Persisted, with_causes};
 
 use crate::Kvfs;
 use adapter::Adapter;
@@ -123,7 +123,16 @@ impl Mount {
         let told = Arc::clone(&notices);
         fs.on_residency_change(Box::new(move |ino| told.forget_attributes(ino)));
         let thread = thread::Builder::new().name("kvfs-mount".into());
-        let answering = thread.spawn(move || session.run())?;
+        let answered = Arc::clone(fs);
+        let answering = thread.spawn(move || {
+            let ended = session.run();
+            // With the session all requests have ended: nothing is told to the kernel any more.
+            answered.forget_all();
+            if let Err(error) = answered.write_access_times() {
+                tracing::debug!(error = %with_causes(&error), "access times are lost");
+            }
+            ended
+        })?;
         tracing::info!(mountpoint = %mountpoint.display(), "mounted");
         Ok(Self { mountpoint, notices, session: Mutex::new(Some(answering)) })
     }

@@ -30,12 +30,16 @@ struct Background {
 
 impl Background {
     fn round(&mut self, fs: &Kvfs) {
+        // What is to be durable does not wait for these, for which there may be no room.
+        if let Err(error) = fs.write_access_times() {
+            tracing::debug!(error = %with_causes(&error), "access times are kept in memory");
+        }
         let last = fs.last_xid();
-        let synced = fs.write_access_times().and_then(|()| {
-            // Where nothing was done nothing is synced.
-            if self.synced == Some(last) { Ok(()) } else { fs.fsync() }
-        });
-        match synced {
+        // Where nothing was done nothing is synced.
+        if self.synced == Some(last) {
+            return;
+        }
+        match fs.fsync() {
             Ok(()) => self.synced = Some(last),
             // The next request for a sync hears of it.
             Err(error) => {

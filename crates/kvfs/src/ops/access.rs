@@ -42,17 +42,17 @@ impl Core {
 
     /// Writes the access times that are kept in memory, as far as there is room.
     pub fn write_access_times(&self) -> Result<(), FsError> {
-        loop {
-            let times = self.access_times.some(N_WRITTEN);
-            if times.is_empty() || self.check_writable().is_err() {
-                return Ok(());
-            }
+        if self.check_writable().is_err() {
+            return Ok(());
+        }
+        // Those that there are now: what is noted anew meanwhile is for the next time.
+        for times in self.access_times.all().chunks(N_WRITTEN) {
             let permit =
                 self.admit(Purpose::Growth, ROWS_BYTES + to_u64(times.len()) * ATTR_BYTES)?;
             let inodes: Vec<_> = times.iter().map(|(ino, _)| *ino).collect();
             let _guard = self.locks.lock_all(&inodes);
             let mut changed = Vec::new();
-            for (ino, _) in &times {
+            for (ino, _) in times {
                 match self.db.reader().find_attr(*ino) {
                     // One that a program has set since is not in memory any more.
                     Ok(Some(attr)) => changed.push(self.with_access(attr)),
@@ -67,7 +67,8 @@ impl Core {
                     draft.put_unchanged(attr);
                 }
             })?;
-            self.access_times.written(&times);
+            self.access_times.written(times);
         }
+        Ok(())
     }
 }

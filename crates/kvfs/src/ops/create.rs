@@ -4,7 +4,7 @@
 //! never used again, and known only when the mutation is committed. So the closure fills the number
 //! in, and the caller does the same to its own copy of the attributes afterwards.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tier_log::{NodeKind, Operation};
 use tier_types::{
@@ -141,6 +141,8 @@ impl Core {
         let permit = self.admit_growth(ROWS_BYTES)?;
         let attr = FileAttr { nlink: 0, ..new_attr(node) };
         let (template, core) = (attr.clone(), Arc::clone(self));
+        let counted = Arc::new(OnceLock::new());
+        let told = Arc::clone(&counted);
         let committed = self.committer.commit(permit, 1, move |draft| {
             let attr = stamped(template, Committed { xid: draft.xid, time: draft.time });
             draft.log(Operation::Create { ino: attr.ino, link: None });
@@ -150,6 +152,13 @@ impl Core {
             // the reaper.
             core.references.add_handle(attr.ino);
             core.references.is_orphaned(attr.ino);
+            let _ = told.set(attr.ino);
+        });
+        let committed = committed.inspect_err(|_| {
+            // The number may be that of another inode next.
+            if let Some(ino) = counted.get() {
+                self.references.remove_handle(*ino);
+            }
         })?;
         let attr = stamped(attr, committed);
         let handle = OpenHandle::of_counted(Arc::clone(self), attr.ino);

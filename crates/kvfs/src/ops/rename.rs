@@ -187,9 +187,9 @@ impl Core {
         }
         let leaves_rows = replaced.as_ref().is_some_and(|replaced| replaced.after.leaves_rows());
         let n_deletions = replaced.as_ref().map_or(0, |replaced| replaced.after.n_operations());
-        // A name that stays keeps its place in the listing, and so does what stays in its
-        // directory: a listing that goes on meanwhile shows each once.
-        let stays = from.parent == to.parent;
+        // A name that stays keeps its place in the listing, also that of a whiteout, and so does
+        // what stays in its directory: a listing that goes on meanwhile shows each once.
+        let stays = from.parent == to.parent && whiteout.is_none();
         let place = target.map(|target| target.cookie).or(stays.then_some(cookie));
         let n_operations = 1 + u64::from(whiteout.is_some()) + n_deletions;
         self.committer.commit(permit, n_operations, move |draft| {
@@ -203,7 +203,7 @@ impl Core {
             // The name that is taken goes before the same one is added.
             draft.remove_name(ino, &from, cookie);
             if let Some(owner) = whiteout {
-                put_whiteout(draft, from, owner);
+                put_whiteout(draft, from, cookie, owner);
             }
             if let Some(Replaced { cookie, mut attr, after }) = replaced {
                 draft.remove_name(attr.ino, &to, cookie);
@@ -288,13 +288,13 @@ impl Core {
 }
 
 /// Makes a whiteout, as the second operation of a transaction.
-fn put_whiteout(draft: &mut Draft, link: Link, owner: Caller) {
+fn put_whiteout(draft: &mut Draft, link: Link, cookie: u64, owner: Caller) {
     assert_eq!(draft.n_operations(), 1, "it follows the rename");
     let kind = FileKind::CharDevice(DeviceNumber { major: 0, minor: 0 });
     let node = NewNode { kind, mode: 0, uid: owner.uid, gid: owner.gid, inherit: None };
     let made = Committed { xid: draft.xid.next(), time: draft.time };
     let attr = stamped(new_attr(&node), made);
-    draft.add_name(attr.ino, &link);
+    draft.add_name_at(attr.ino, &link, cookie);
     draft.put_new_inode(&attr);
     draft.log(Operation::Mknod { ino: attr.ino, link, kind: NodeKind::CharDevice });
 }

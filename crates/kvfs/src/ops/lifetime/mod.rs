@@ -18,6 +18,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tier_log::Operation;
@@ -52,9 +53,10 @@ impl OpenHandle {
 
 impl Drop for OpenHandle {
     fn drop(&mut self) {
-        if self.core.references.remove_handle(self.ino) {
-            // One that cannot be deleted now is deleted after the next opening.
-            let _ = self.core.delete_orphans(&[self.ino]);
+        let is_last = self.core.references.remove_handle(self.ino);
+        if is_last && self.core.delete_orphans(&[self.ino]).is_err() {
+            // The reaper tries again.
+            self.core.reaping.add_orphans([self.ino]);
         }
     }
 }
@@ -206,14 +208,17 @@ impl Core {
 
     /// Deletes those of these inodes that are orphans to which nothing refers, in one transaction.
     pub(crate) fn delete_orphans(&self, inodes: &[Ino]) -> Result<(), FsError> {
+        // Each once: one may have been told of twice.
+        let inodes: BTreeSet<Ino> = inodes.iter().copied().collect();
+        let inodes: Vec<Ino> = inodes.into_iter().collect();
         if inodes.is_empty() {
             return Ok(());
         }
         let permit = self.admit(Purpose::Reclaim, ROWS_BYTES * to_u64(inodes.len()))?;
-        let _guard = self.locks.lock_all(inodes);
+        let _guard = self.locks.lock_all(&inodes);
         let mut deletions = Vec::new();
         for ino in inodes {
-            match self.load_orphan(*ino) {
+            match self.load_orphan(ino) {
                 Ok(deletion) => deletions.extend(deletion),
                 // The check finds it; the others go.
                 Err(error) if error.is_damage() => {}
