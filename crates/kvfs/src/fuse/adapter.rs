@@ -247,7 +247,7 @@ impl Filesystem for Adapter {
         tracing::trace!(%ino, ?flags, "open");
         match self.fs.open_handle(convert::ino(ino)) {
             Ok(handle) => {
-                let opened_as = self.opened_as(flags);
+                let opened_as = self.opened_as(Some(handle.ino()), flags);
                 reply.opened(self.files.insert(handle, flags, opened_as), opened_as);
             }
             Err(error) => reply.error(errno_by_ino(&error)),
@@ -328,8 +328,13 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         tracing::trace!(%fh, "release");
-        self.files.remove(fh);
+        let written_past_cache = self.files.remove(fh);
         reply.ok();
+        if let Some(ino) = written_past_cache {
+            // What a reader that is gone by now left there may be older.
+            let notices = Arc::clone(&self.notices);
+            self.waiting.pages().submit_owed(move || notices.drop_pages(ino));
+        }
     }
 
     fn fsync(

@@ -123,7 +123,7 @@ impl Adapter {
     ) {
         let FilePosition { ino, offset } = at;
         let strip = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let reply_with = self.written_at(req, at, data.len(), flags);
+        let reply_with = self.written_at(at, data.len(), flags);
         let len = to_u64(data.len());
         // Privileges go before the data comes: a crash between the two must not leave new content
         // that runs with the old set-id bits.
@@ -150,26 +150,22 @@ impl Adapter {
     /// before the writer is told that it is done.
     fn written_at(
         &self,
-        req: &Request,
         at: FilePosition,
         len: usize,
         flags: WriteFlags,
     ) -> impl FnOnce(ReplyWrite, Result<u64, FsError>) + Send + 'static {
         let is_direct = !flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let (waiting, notices) = (self.waiting.pages(), Arc::clone(&self.notices));
-        let (files, caller) = (Arc::clone(&self.files), req.pid());
+        let files = Arc::clone(&self.files);
         move |reply, done| {
             if !is_direct || !files.is_cached(at.ino) {
                 return answer::written(reply, done);
             }
             let range = ByteRange { offset: at.offset, len: to_u64(len) };
-            let work = move |caller: &dyn WaitingCaller| {
-                // The data is written: a caller that is killed now was told nothing else.
-                caller.claim();
+            waiting.submit_owed(move || {
                 notices.drop_range(at.ino, range);
-                done
-            };
-            waiting.submit(caller, reply, work, answer::written);
+                answer::written(reply, done);
+            });
         }
     }
 

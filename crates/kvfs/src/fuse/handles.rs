@@ -34,6 +34,8 @@ struct OpenInode {
     writers: u64,
     /// Through the kernel's cache.
     cached: u64,
+    /// For writing past it.
+    direct_writers: u64,
 }
 
 #[derive(Debug)]
@@ -61,11 +63,13 @@ impl Handles {
         inode.files += 1;
         inode.writers += u64::from(writes);
         inode.cached += u64::from(is_cached);
+        inode.direct_writers += u64::from(writes && !is_cached);
         open.files.insert(number, file);
         FileHandle(number)
     }
 
-    pub(super) fn remove(&self, number: FileHandle) {
+    /// A file is closed. The inode, if it was written past the cache by this file.
+    pub(super) fn remove(&self, number: FileHandle) -> Option<Ino> {
         // Dropped when the lock is free again: that may end the inode.
         let removed = {
             let mut open = self.open.lock();
@@ -75,7 +79,13 @@ impl Handles {
             }
             removed
         };
-        drop(removed);
+        let file = removed?;
+        Some(file.handle.ino()).filter(|_| file.writes && !file.is_cached)
+    }
+
+    /// Whether it is open for writing past the kernel's cache.
+    pub(super) fn has_direct_writer(&self, ino: Ino) -> bool {
+        self.open.lock().inodes.get(&ino).is_some_and(|inode| inode.direct_writers > 0)
     }
 
     /// Whether there may be writes that the kernel still holds back.
@@ -97,6 +107,7 @@ impl Open {
         inode.files -= 1;
         inode.writers -= u64::from(file.writes);
         inode.cached -= u64::from(file.is_cached);
+        inode.direct_writers -= u64::from(file.writes && !file.is_cached);
         if inode.files == 0 {
             self.inodes.remove(&ino);
         }
@@ -120,12 +131,12 @@ mod tests {
         let writes = handles.insert(open(), OpenFlags(1), CACHED);
         let both = handles.insert(open(), OpenFlags(2), CACHED);
         assert!(handles.has_writer(Ino::ROOT));
-        handles.remove(writes);
-        handles.remove(reads);
+        assert_eq!(handles.remove(writes), None);
+        assert_eq!(handles.remove(reads), None);
         assert!(handles.has_writer(Ino::ROOT));
-        handles.remove(both);
+        assert_eq!(handles.remove(both), None);
         assert!(!handles.has_writer(Ino::ROOT));
-        handles.remove(both);
+        assert_eq!(handles.remove(both), None);
         assert!(handles.open.lock().inodes.is_empty());
     }
 
@@ -141,10 +152,12 @@ mod tests {
         assert!(handles.has_writer(Ino::ROOT) && !handles.is_cached(Ino::ROOT));
         let reads = open(0, CACHED);
         assert!(handles.is_cached(Ino::ROOT));
-        handles.remove(by_program);
-        handles.remove(by_us);
+        assert!(handles.has_direct_writer(Ino::ROOT));
+        assert_eq!(handles.remove(by_program), Some(Ino::ROOT));
+        assert_eq!(handles.remove(by_us), Some(Ino::ROOT));
+        assert!(!handles.has_direct_writer(Ino::ROOT));
         assert!(handles.is_cached(Ino::ROOT) && !handles.has_writer(Ino::ROOT));
-        handles.remove(reads);
+        assert_eq!(handles.remove(reads), None);
         assert!(!handles.is_cached(Ino::ROOT));
     }
 }

@@ -123,15 +123,22 @@ impl Mount {
         let told = Arc::clone(&notices);
         fs.on_residency_change(Box::new(move |ino| told.forget_attributes(ino)));
         let thread = thread::Builder::new().name("kvfs-mount".into());
-        let answered = Arc::clone(fs);
+        let (answered, mounted_at) = (Arc::clone(fs), mountpoint.clone());
         let answering = thread.spawn(move || {
             let ended = session.run();
+            if ended.is_err() {
+                // Nothing answers any more: a process that uses it must not wait for that.
+                let _ = unmount(&mounted_at, UnmountFlags::DETACH);
+            }
             // With the session all requests have ended: nothing is told to the kernel any more.
             answered.forget_all();
             if let Err(error) = answered.write_access_times() {
                 tracing::debug!(error = %with_causes(&error), "access times are lost");
             }
             ended
+        });
+        let answering = answering.inspect_err(|_| {
+            let _ = unmount(&mountpoint, UnmountFlags::DETACH);
         })?;
         tracing::info!(mountpoint = %mountpoint.display(), "mounted");
         Ok(Self { mountpoint, notices, session: Mutex::new(Some(answering)) })
@@ -199,9 +206,9 @@ fn config(options: &MountOptions) -> Config {
         MountOption::Subtype("tier".into()),
         MountOption::DefaultPermissions,
     ];
-    if options.read_only {
-        config.mount_options.push(MountOption::RO);
-    }
+    // A user's helper adds that neither set-id bits nor device nodes mean anything.
+    let chosen = [(options.read_only, MountOption::RO), (options.no_exec, MountOption::NoExec)];
+    config.mount_options.extend(chosen.into_iter().filter(|(is_on, _)| *is_on).map(|(_, it)| it));
     // The permissions say what others may do; a user other than root mounts for that user alone.
     config.acl = acl();
     let n_cores = thread::available_parallelism().map_or(1, NonZero::get);

@@ -88,7 +88,7 @@ impl Adapter {
         let parent = convert::ino(parent);
         let make = move |fs: &Kvfs| fs.create_open(parent, &name, &node);
         let (fs, files) = (Arc::clone(&self.fs), Arc::clone(&self.files));
-        let opened_as = self.opened_as(flags);
+        let opened_as = self.opened_as(None, flags);
         self.answer_growth(req, reply, make, move |reply, made| {
             match made.and_then(|(attr, file)| Ok((answer::known_attr(&fs, &attr)?, file))) {
                 Ok((attr, file)) => {
@@ -102,10 +102,13 @@ impl Adapter {
 
     /// How the kernel is to treat an open file. Where room is short, what is written goes past its
     /// cache: so a write fails itself that finds no room, and not a later close.
-    pub(super) fn opened_as(&self, flags: OpenFlags) -> FopenFlags {
+    pub(super) fn opened_as(&self, ino: Option<Ino>, flags: OpenFlags) -> FopenFlags {
         let writes = flags.acc_mode() != OpenAccMode::O_RDONLY;
         if writes && self.maps_direct && self.fs.room.is_critical() {
             FopenFlags::FOPEN_DIRECT_IO
+        } else if ino.is_some_and(|ino| self.files.has_direct_writer(ino)) {
+            // The pages that the kernel has may be older than what is written past them.
+            FopenFlags::empty()
         } else {
             FopenFlags::FOPEN_KEEP_CACHE
         }

@@ -9,7 +9,7 @@ use std::io;
 use std::iter;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
 use fuser::ReplyEmpty;
@@ -61,13 +61,16 @@ impl Syncing {
         let (requests, queue) = unbounded::<ReplyEmpty>();
         let thread = thread::Builder::new().name("kvfs-sync".into()).spawn(move || {
             let mut background = Background::default();
+            let mut next = Instant::now() + INTERVAL;
             loop {
-                let first = match queue.recv_timeout(INTERVAL) {
+                // However many requests come in between.
+                if Instant::now() >= next {
+                    background.round(&fs);
+                    next = Instant::now() + INTERVAL;
+                }
+                let first = match queue.recv_deadline(next) {
                     Ok(first) => first,
-                    Err(RecvTimeoutError::Timeout) => {
-                        background.round(&fs);
-                        continue;
-                    }
+                    Err(RecvTimeoutError::Timeout) => continue,
                     Err(RecvTimeoutError::Disconnected) => return,
                 };
                 // Collected before the sync begins: a request that comes during it may be about a

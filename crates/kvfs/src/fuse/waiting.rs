@@ -185,6 +185,11 @@ impl Waiting {
 }
 
 impl WaitingQueue {
+    /// Has work done whose caller waits for it in any case.
+    pub(super) fn submit_owed(&self, work: impl FnOnce() + Send + 'static) {
+        self.pool.submit(Box::new(work));
+    }
+
     /// Has `work` done, which may take long, and `answer` called with what came of it, unless the
     /// thread that waits is killed before. `work` is given the caller; once it has claimed the
     /// answer, it is waited for.

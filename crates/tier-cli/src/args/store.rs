@@ -79,12 +79,31 @@ pub(crate) enum MountOption {
     /// Nothing can be executed.
     #[value(name = "noexec")]
     NoExec,
+    /// The contrary of one before it.
+    #[value(name = "rw", hide = true)]
+    ReadWrite,
+    #[value(name = "atime", alias = "relatime", hide = true)]
+    Atime,
+    #[value(name = "suid", hide = true)]
+    Suid,
+    #[value(name = "dev", hide = true)]
+    Dev,
+    #[value(name = "exec", hide = true)]
+    Exec,
     /// As it is without it.
-    #[value(alias = "defaults", alias = "rw", alias = "suid", alias = "dev", alias = "exec")]
-    #[value(alias = "atime", alias = "relatime", alias = "async", alias = "allow_other")]
+    #[value(alias = "defaults", alias = "async", alias = "sync", alias = "allow_other")]
     #[value(alias = "default_permissions", alias = "auto", alias = "noauto", alias = "nofail")]
-    #[value(alias = "nouser", alias = "_netdev", hide = true)]
+    #[value(alias = "nouser", alias = "_netdev", alias = "lazytime", alias = "nolazytime")]
+    #[value(alias = "diratime", alias = "nodiratime", alias = "norelatime", hide = true)]
     Default,
+}
+
+impl MountArgs {
+    /// Whether an option is chosen, and its contrary not after it.
+    pub(crate) fn has(&self, option: MountOption, contrary: MountOption) -> bool {
+        let last = self.options.iter().rfind(|it| **it == option || **it == contrary);
+        last == Some(&option)
+    }
 }
 
 /// Mount the filesystem and stay until it is unmounted, with the agent running.

@@ -39,8 +39,7 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
     assert!(context.live().is_none(), "a mount is a process of its own");
     // The paths are checked before the store is opened, because opening it may take long.
     let path = command::mountable(args)?;
-    let options = &args.options;
-    let read_only = args.read_only || options.contains(&MountOption::ReadOnly);
+    let read_only = args.read_only || args.has(MountOption::ReadOnly, MountOption::ReadWrite);
     let store = open(context, &path, read_only)?;
     // Changes of a follower could never be archived.
     let read_only = read_only || store.is_follower();
@@ -51,15 +50,15 @@ pub(crate) fn mount(context: &Context, args: &MountArgs) -> Result<()> {
         start_schedule(&live)?;
         tracing::info!("the agent acts unasked");
     }
-    let has = |option| options.contains(&option);
+    let notes_access = store.config().mount.atime == Atime::Relatime;
     let options = MountOptions {
         // As the operator named it: findmnt and umount compare it with /etc/fstab.
         source: if args.store.is_absolute() { &args.store } else { &path }.display().to_string(),
         read_only,
-        no_suid: has(MountOption::NoSuid),
-        no_dev: has(MountOption::NoDev),
-        no_exec: has(MountOption::NoExec),
-        access_times: store.config().mount.atime == Atime::Relatime && !has(MountOption::NoAtime),
+        no_suid: args.has(MountOption::NoSuid, MountOption::Suid),
+        no_dev: args.has(MountOption::NoDev, MountOption::Dev),
+        no_exec: args.has(MountOption::NoExec, MountOption::Exec),
+        access_times: notes_access && !args.has(MountOption::NoAtime, MountOption::Atime),
         n_threads: store.config().mount.threads,
         n_waiting: store.config().mount.waiting,
         user_pins: store.config().mount.user_pins,

@@ -411,7 +411,9 @@ fn a_mount_in_use_goes_on_until_it_is_not() {
 #[test]
 fn a_mount_is_known_by_its_type_its_source_and_its_options() {
     let store = Store::new(&[]);
-    let Some(mounted) = Mounted::new(&store, &["-o", "nosuid,nodev,noexec,noatime,_netdev"]) else {
+    let Some(mounted) =
+        Mounted::new(&store, &["-o", "ro,rw,exec,nosuid,nodev,noexec,noatime,_netdev"])
+    else {
         return;
     };
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
