@@ -411,11 +411,8 @@ fn a_mount_in_use_goes_on_until_it_is_not() {
 #[test]
 fn a_mount_is_known_by_its_type_its_source_and_its_options() {
     let store = Store::new(&[]);
-    let Some(mounted) =
-        Mounted::new(&store, &["-o", "ro,rw,exec,nosuid,nodev,noexec,noatime,_netdev"])
-    else {
-        return;
-    };
+    let options = "ro,rw,exec,nosuid,nodev,noexec,noatime,_netdev";
+    let Some(mounted) = Mounted::new(&store, &["-o", options]) else { return };
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let at = mounted.directory().display().to_string();
     let line = mounts.lines().find(|line| line.split(' ').nth(1) == Some(&at)).unwrap();
