@@ -28,8 +28,12 @@ const LOCKED: [&str; 2] = ["IO error: lock hold by current process", "IO error: 
 const FULL: [&str; 2] = ["IO error: No space left on device", "IO error: Space limit reached"];
 /// How a file that is not there answers.
 const MISSING: &str = "IO error: No such file or directory";
-/// How a place of the disk that cannot be read answers: the system's reason comes last.
-const UNREADABLE: &str = ": Input/output error";
+/// How a disk that fails answers: the system's reason comes last.
+const DISK_FAILED: &str = ": Input/output error";
+/// What was under way where it is a place of the disk that cannot be read. A write or a sync that
+/// fails says nothing of what was written before.
+const READING: [&str; 5] =
+    ["pread ", "mmap read ", "reading ", "opening ", "open a file for random read"];
 
 /// The row of a key.
 pub(super) fn row_at(table: Table, key: &[u8]) -> UnreadableRows {
@@ -53,6 +57,12 @@ fn inode_of(table: Table, key: &[u8]) -> Option<Ino> {
     number.map(|(number, _)| Ino::new(number))
 }
 
+/// Whether a place of the disk could not be read.
+fn is_unreadable(text: &str) -> bool {
+    let operation = text.strip_prefix("IO error: While ").unwrap_or_default();
+    text.ends_with(DISK_FAILED) && READING.iter().any(|start| operation.starts_with(start))
+}
+
 /// What a caller can do about an error.
 fn kind(error: &rocksdb::Error) -> ErrorKind {
     let text: &str = error.as_ref();
@@ -63,7 +73,7 @@ fn kind(error: &rocksdb::Error) -> ErrorKind {
                 ErrorKind::Busy
             } else if FULL.iter().any(|start| text.starts_with(start)) {
                 ErrorKind::NoSpace
-            } else if text.starts_with(MISSING) || text.ends_with(UNREADABLE) {
+            } else if text.starts_with(MISSING) || is_unreadable(text) {
                 ErrorKind::Damaged
             } else {
                 ErrorKind::Failed
@@ -123,7 +133,7 @@ pub(super) fn not_read(rows: UnreadableRows, source: rocksdb::Error) -> FsError 
 pub(crate) fn may_pass(error: &FsError) -> bool {
     let FsError::Unreadable { source, .. } = error else { return false };
     let source = source.downcast_ref::<rocksdb::Error>();
-    source.is_some_and(|source| source.as_ref().ends_with(UNREADABLE))
+    source.is_some_and(|source| is_unreadable(source.as_ref()))
 }
 
 #[cfg(test)]
@@ -143,6 +153,27 @@ mod tests {
         assert_eq!(between(&until), "inode 7 in table links");
         assert_eq!(between(&chunk), "inode 7 in table links");
         assert_eq!(between(&keys::LAST), "table links", "of any inode");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_unreadable_and_what_cannot_be_written_is_not() {
+        let of =
+            |operation: &str| is_unreadable(&format!("IO error: {operation}: Input/output error"));
+        for reading in [
+            "While pread offset 8192 len 4096: kvs/000054.sst",
+            "While reading file sequentially: kvs/MANIFEST-000031",
+            "While open a file for random read: kvs/000054.sst",
+        ] {
+            assert!(of(reading), "{reading}");
+        }
+        for writing in [
+            "While fsync: kvs/MANIFEST-000031",
+            "While fdatasync: kvs/While pread ",
+            "While appending to file: kvs/000055.log",
+            "While open a file for appending: kvs/000055.log",
+        ] {
+            assert!(!of(writing), "{writing}");
+        }
     }
 
     /// What the database really answers, made in each of the ways.
@@ -241,7 +272,7 @@ mod tests {
             fs::remove_file(&current).unwrap();
             std::os::unix::fs::symlink("/proc/self/mem", &current).unwrap();
             let error = open(&path, false).unwrap_err();
-            assert!(error.as_ref().ends_with(UNREADABLE), "{error}");
+            assert!(is_unreadable(error.as_ref()), "{error}");
             let error = not_read(row_at(Table::Inodes, &[]), error);
             assert!(error.is_damage(), "the rest can be read: {error}");
             assert!(may_pass(&error));

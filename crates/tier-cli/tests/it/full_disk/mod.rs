@@ -42,6 +42,10 @@ const N_SESSIONS_DISK: usize = 12;
 const N_FILLINGS: usize = 2;
 /// Writes of each writer that show that it goes on.
 const N_WRITES: u64 = 3;
+/// Steps of all writers between one event and the next.
+const N_STEPS_MAX: usize = 200;
+/// The same while the disk is full.
+const N_STEPS_FULL_MAX: usize = 12;
 /// How often the other program looks for room.
 const FILL_INTERVAL: Duration = Duration::from_millis(200);
 /// A last guard: RocksDB tries every 5 seconds whether it can go on.
@@ -123,10 +127,12 @@ impl Scene {
         tier(&[&[name], args, &[&self.store.display().to_string()]].concat())
     }
 
-    /// Lets the writers do so many steps as chance says.
+    /// Lets the writers do so many steps as chance says. On a full disk a step may take as long as
+    /// operations wait for room.
     fn wait_a_moment(&mut self, signals: &Signals, progress: &[Arc<Progress>]) {
         let n_steps = || progress.iter().map(|one| one.n_steps()).sum::<u64>();
-        let until = n_steps() + u64::try_from(self.random.below(200)).unwrap();
+        let n_wanted = if self.is_full { N_STEPS_FULL_MAX } else { N_STEPS_MAX };
+        let until = n_steps() + u64::try_from(self.random.below(n_wanted)).unwrap();
         wait_for("the writers go on", signals, || n_steps() >= until);
     }
 

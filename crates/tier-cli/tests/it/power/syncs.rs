@@ -31,6 +31,8 @@ fn fail_syncs(bench: &mut Bench, n_times: u64) {
                 bench.work.forget_before_synced();
                 (goes_on, bench.disk().lose_power(), bench.work.histories())
             });
+        let mark = bench.store.path().join("kvs").join("compaction-is-off");
+        assert!(!mark.exists(), "a disk that fails to sync is taken for one that damages blocks");
         let left = bench.left(&image);
         if goes_on && bench.random.one_of(2) {
             bench.check_copy(left, &histories);
