@@ -3,7 +3,7 @@
 use tier_persist::{Archive, Claims, Fenced, Head, Heads};
 use tier_types::{Call, CloudId, CloudPlace, Epoch, ErrorKind, HasKind, ObjectStore};
 
-use crate::cloud::{id, make_cloud, open_cloud};
+use crate::cloud::{completed, id, make_cloud, open_cloud};
 use crate::config::{Config, FormerCloud};
 use crate::dir::StoreDir;
 use crate::{StoreError, ownership, takeover};
@@ -28,6 +28,8 @@ pub struct CloudCheck {
 /// Gives a store a cloud, or another one. What was verified in the former one counts there alone:
 /// all of the history goes up to the new one with the next uploads. The former one stays readable.
 pub fn add_cloud(dir: &StoreDir, url: &str, adopts: bool) -> Result<CloudPlace, StoreError> {
+    let url = completed(url)?;
+    let url = url.as_str();
     let is_current = dir.config.cloud.as_deref() == Some(url);
     if is_current && has_its_identity(dir)? {
         return Err(StoreError::Unusable(format!("{url} is this store's cloud already")));
@@ -75,6 +77,8 @@ pub fn add_cloud(dir: &StoreDir, url: &str, adopts: bool) -> Result<CloudPlace, 
 /// Takes a former cloud out of the places where objects are looked for. What was only in it is lost
 /// from then on, and a repair goes on without that.
 pub fn forget_cloud(dir: &StoreDir, url: &str) -> Result<(), StoreError> {
+    let url = completed(url)?;
+    let url = url.as_str();
     let mut former_clouds = dir.config.former_clouds.clone();
     former_clouds.retain(|former| former.url != url);
     if former_clouds.len() == dir.config.former_clouds.len() {

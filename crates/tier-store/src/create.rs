@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tier_persist::{Claims, FilesystemId, Keys, WriterToken};
 use tier_types::{Call, Clock, Epoch, ErrorKind, ObjectStore, SystemClock};
 
-use crate::cloud::{id, make_cloud, open_cloud};
+use crate::cloud::{completed, id, make_cloud, open_cloud};
 use crate::config::{self, Config};
 use crate::identity::{new_identity, read_identity};
 use crate::{Layout, StoreError, durable, ownership};
@@ -75,6 +75,12 @@ pub struct PreparedStore {
 impl NewStore {
     /// Makes the directory, which must be empty if it is there, with the identity in it.
     pub fn prepare(&self, path: &Path) -> Result<PreparedStore, StoreError> {
+        let cloud = self.cloud.as_deref().map(completed).transpose()?;
+        let this = &Self { cloud, ..self.clone() };
+        this.prepare_completed(path)
+    }
+
+    fn prepare_completed(&self, path: &Path) -> Result<PreparedStore, StoreError> {
         // What cannot be is found out before anything is made.
         if let Some(url) = &self.cloud {
             self.check_cloud(url)?;

@@ -25,7 +25,7 @@ use tier_types::{
     Recall, SnapshotId, StoredContent, SystemClock, Xid,
 };
 
-use crate::cloud::{id, open_cloud};
+use crate::cloud::{completed, id, open_cloud};
 use crate::config::Config;
 use crate::create::{NewStore, prepare_directory};
 use crate::identity::read_identity;
@@ -117,6 +117,7 @@ pub fn restore(
     target: &mut dyn RestoreTarget,
     progress: &mut dyn FnMut(u64),
 ) -> Result<RestoreReport, StoreError> {
+    let source = &RestoreSource { cloud: completed(&source.cloud)?, ..source.clone() };
     let cloud = open_cloud(&source.cloud)?;
     let mut keys = read_identity(&source.identity)?;
     for recipient in &source.recipients {

@@ -6,6 +6,8 @@
 //! another store at a chosen operation, and says which it was. [`VirtualClock`] makes times
 //! reproducible, [`RecordingSink`] remembers events.
 //!
+//! [`servers`] starts real stores that speak the protocols of clouds.
+//!
 //! [`contract`] has a suite for each port: what every implementation must do, run on the fakes here
 //! and on the real implementations in their crates. It also drives a filesystem of your own.
 //!
@@ -32,6 +34,7 @@ mod memory_store;
 mod model;
 mod noise;
 mod one_by_one;
+pub mod servers;
 mod workload;
 
 pub use clock::VirtualClock;

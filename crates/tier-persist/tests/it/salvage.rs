@@ -159,7 +159,7 @@ fn older_data_never_stands_for_what_a_lost_tarball_held() {
     let (kvs, restored, damages) = restore(&fixture);
     assert_eq!(damages.len(), 1, "{damages:?}");
     assert_eq!(unreadable(&fixture, &kvs, "a"), [2], "the log says what it was");
-    assert_eq!(unreadable(&fixture, &kvs, "b"), []);
+    assert_eq!(unreadable(&fixture, &kvs, "b"), [0_u64; 0]);
     assert_eq!(restored.lost.n_ranges(), 1, "{:?}", restored.lost);
     // Without its log it may have been anything.
     remove(&fixture, 2, ".log");
@@ -253,7 +253,7 @@ fn what_a_damaged_part_held_is_lost_and_never_zeros() {
                 let is_gone = !kvs.names().contains(&file);
                 assert!(is_gone || !unreadable(&fixture, &kvs, &file).is_empty(), "{name}");
             } else {
-                assert_eq!(unreadable(&fixture, &kvs, &file), [], "{file} without {name}");
+                assert_eq!(unreadable(&fixture, &kvs, &file), [0_u64; 0], "{file} without {name}");
             }
         }
         std::fs::write(&path, bytes).unwrap();

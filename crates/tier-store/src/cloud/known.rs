@@ -6,15 +6,21 @@
 //! there. At the end of a listing it is read because nothing more may be listed of another place. A
 //! read needs none, for digests and keys say of its bytes what they are; only where an object is
 //! missing the question is whose.
+//!
+//! A bucket is not unmounted. There an answer counts for a minute, so that an upload is not mostly
+//! questions of whose it is.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tier_types::{
     Call, CloudId, Created, ErrorKind, ListPage, ObjectContent, ObjectMetadata, ObjectName,
     ObjectStore, ObjectVersion, PortError, RangeRead, StoreLayer,
 };
 
 use super::id;
+use super::place::may_be_exchanged;
 
 /// Objects in the cloud of this identity; while the place has another one, or none, the store is
 /// `Denied` or `Away`.
@@ -22,17 +28,37 @@ pub(crate) struct KnownCloud {
     inner: Arc<dyn ObjectStore>,
     /// `None` if the store was restored from a place that had none.
     id: Option<CloudId>,
+    /// How long an answer counts.
+    remembers: Duration,
+    /// When the place was the cloud.
+    was_seen: Mutex<Option<Instant>>,
 }
+
+/// So long a bucket is what it was.
+const REMEMBERED: Duration = Duration::from_mins(1);
 
 impl KnownCloud {
     pub(crate) fn new(inner: Arc<dyn ObjectStore>, id: Option<CloudId>) -> Self {
-        Self { inner, id }
+        // The disk of a directory can be unmounted while the store is open, and the directory below
+        // may be writable.
+        let remembers = if may_be_exchanged(&inner.url()) { Duration::ZERO } else { REMEMBERED };
+        Self { inner, id, remembers, was_seen: Mutex::default() }
     }
 
-    /// An error if the place is not the cloud.
+    /// An error if the place is not the cloud, as far as that may have changed.
     fn check(&self, call: &Call<'_>) -> Result<(), PortError> {
-        // Asked of the place each time and never remembered: its disk can be unmounted while the
-        // store is open, and the directory below may be writable.
+        let was_seen = *self.was_seen.lock();
+        if was_seen.is_some_and(|was_seen| was_seen.elapsed() < self.remembers) {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        self.ask(call)?;
+        *self.was_seen.lock() = Some(asked);
+        Ok(())
+    }
+
+    /// An error if the place is not the cloud now.
+    fn ask(&self, call: &Call<'_>) -> Result<(), PortError> {
         let found = id::read(call, self.inner.as_ref())?;
         let url = self.inner.url();
         match (found, self.id) {
@@ -66,7 +92,7 @@ impl KnownCloud {
     fn explained<T>(&self, call: &Call<'_>, answer: Result<T, PortError>) -> Result<T, PortError> {
         match answer {
             Err(error) if error.kind() == ErrorKind::Missing && self.id.is_some() => {
-                self.check(call)?;
+                self.ask(call)?;
                 Err(error)
             }
             answer => answer,

@@ -3,31 +3,48 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tier_cloud::DirStore;
+use tier_cloud::{DirStore, RemoteStore, RemoteUrl};
 use tier_types::ObjectStore;
 
 use crate::StoreError;
 
 /// The cloud at a URL. Nothing is asked of it and nothing is made: it may be away.
 pub(crate) fn open_cloud(url: &str) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    if let Some(remote) = RemoteUrl::parse(url)? {
+        return Ok(Arc::new(RemoteStore::open(&remote)?));
+    }
     Ok(Arc::new(DirStore::at(directory(url)?)))
 }
 
-/// The same, of which the place is made if it is not there.
+/// The same, of which the place is made if it is not there. A bucket is made by its owner.
 pub(crate) fn make_cloud(url: &str) -> Result<Arc<dyn ObjectStore>, StoreError> {
-    Ok(Arc::new(DirStore::create(directory(url)?)?))
+    match RemoteUrl::parse(url)? {
+        Some(_) => open_cloud(url),
+        None => Ok(Arc::new(DirStore::create(directory(url)?)?)),
+    }
+}
+
+/// The URL with what the environment says of the place, as a store remembers it: a later command
+/// may have another environment.
+pub(crate) fn completed(url: &str) -> Result<String, StoreError> {
+    let remote = RemoteUrl::parse(url)?;
+    let completed = remote.map(|remote| remote.completed(|name| std::env::var(name).ok()));
+    Ok(completed.map_or_else(|| url.to_owned(), |remote| remote.to_string()))
+}
+
+/// Whether a place can become another one under the same URL while it is in use, as the directory
+/// of a disk does that is unmounted.
+pub(crate) fn may_be_exchanged(url: &str) -> bool {
+    !matches!(RemoteUrl::parse(url), Ok(Some(_)))
 }
 
 fn directory(url: &str) -> Result<&Path, StoreError> {
     match url.split_once("://") {
         // A relative path would name another directory for each process that opens the store.
         Some(("file", path)) if path.starts_with('/') => Ok(Path::new(path)),
-        // A known scheme is named as such: a backend that is missing is no typing error.
-        Some((scheme @ ("s3" | "gs" | "az"), _)) => Err(StoreError::Unusable(format!(
-            "this build of tier has no support for {scheme}:// yet; use file:///dir"
-        ))),
         _ => Err(StoreError::Unusable(format!(
-            "{url} is not a URL of a cloud store; expected file:///dir"
+            "{url} is not a URL of a cloud; expected s3://bucket/prefix, gs://bucket/prefix, \
+             az://container/prefix or file:///dir"
         ))),
     }
 }

@@ -34,8 +34,8 @@ pub enum StorageClass {
     Frozen,
 }
 
-/// Names one of the objects that a name has had: equal only for the same one. Opaque: an entity
-/// tag, a generation, the number and times of a file.
+/// Names one of the objects that a name has had: equal only for the same one, or for one with equal
+/// bytes. Opaque: an entity tag, a generation, the number and times of a file.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ObjectVersion(pub String);
 

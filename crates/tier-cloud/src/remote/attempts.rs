@@ -1,0 +1,211 @@
+//! How often a store is asked, and when it is left alone.
+//!
+//! A request that may succeed later is repeated after a pause that doubles, of which chance takes a
+//! part, so that many machines do not come back at one moment; a store that asks for a pause is
+//! left alone by all callers that long. What failed to the last attempt makes the store *away* for
+//! all of them: calls fail at once, but for one at a time that finds out whether it is back.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{Either, select};
+use parking_lot::Mutex;
+use tier_types::{Call, CallClass, ErrorKind};
+
+use super::refusal::Failure;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Of one request. A reader waits for less, and asks again itself.
+const N_ATTEMPTS_BULK: u32 = 6;
+const N_ATTEMPTS_INTERACTIVE: u32 = 3;
+/// A store that is away is asked again after so long.
+const AWAY_MIN: Duration = Duration::from_millis(500);
+const AWAY_MAX: Duration = Duration::from_secs(8);
+/// How often a caller looks whether it is still wanted.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Whether the store answers, as far as all callers know.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    away: Option<Away>,
+    /// The store asked to be left alone until then.
+    resting_until: Option<Instant>,
+}
+
+#[derive(Clone, Debug)]
+struct Away {
+    since: Instant,
+    /// The next call after this moment is let through.
+    asked_again_at: Instant,
+    pause: Duration,
+    reason: String,
+}
+
+impl Attempts {
+    /// Runs a request until it succeeds, or cannot, or has been tried often enough.
+    pub(super) async fn run<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        call: &Call<'_>,
+        mut request: impl FnMut() -> F,
+    ) -> Result<T, Failure> {
+        let is_back = self.admit()?;
+        let n_attempts = match (is_back, call.class()) {
+            // One question tells whether it is back.
+            (false, _) => 1,
+            (true, CallClass::Interactive) => N_ATTEMPTS_INTERACTIVE,
+            (true, CallClass::Bulk) => N_ATTEMPTS_BULK,
+        };
+        let mut pause = FIRST_PAUSE;
+        for attempt in 1.. {
+            self.rest(call).await?;
+            let failure = match while_wanted(call, request()).await {
+                Ok(answer) => {
+                    self.note_answer();
+                    return Ok(answer);
+                }
+                Err(failure) => failure,
+            };
+            if !failure.may_pass() || given_up(call).is_some() {
+                // It answered, if only to refuse.
+                if !matches!(failure.kind, ErrorKind::Away | ErrorKind::Cancelled) {
+                    self.note_answer();
+                }
+                return Err(failure);
+            }
+            if let ErrorKind::Throttled { after: Some(after) } = failure.kind {
+                self.state.lock().resting_until =
+                    Some(Instant::now() + after.min(LONGEST_PAUSE * 6));
+            }
+            if attempt >= n_attempts {
+                if failure.kind == ErrorKind::Away {
+                    self.note_away(&failure.text);
+                }
+                return Err(failure);
+            }
+            tracing::debug!(attempt, error = failure.text, "a request to the cloud is repeated");
+            while_wanted(call, async {
+                tokio::time::sleep(some_of(pause)).await;
+                Ok(())
+            })
+            .await?;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// Runs a request once: its caller compares before it is repeated.
+    pub(super) async fn run_once<T>(
+        &self,
+        call: &Call<'_>,
+        request: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        self.admit()?;
+        self.rest(call).await?;
+        let answer = while_wanted(call, request).await;
+        match &answer {
+            // Its caller did not wait for the answer.
+            Err(_) if given_up(call).is_some() => {}
+            Err(failure) if failure.kind == ErrorKind::Away => self.note_away(&failure.text),
+            _ => self.note_answer(),
+        }
+        answer
+    }
+
+    /// Whether the store is there as far as is known. An error if it is away, and another call
+    /// finds out whether that is still so.
+    fn admit(&self) -> Result<bool, Failure> {
+        let mut state = self.state.lock();
+        let Some(away) = &mut state.away else { return Ok(true) };
+        let now = Instant::now();
+        if now >= away.asked_again_at {
+            // Others wait for the answer to this one, or for its end.
+            away.asked_again_at = now + away.pause;
+            return Ok(false);
+        }
+        let (since, again) = (now - away.since, away.asked_again_at - now);
+        let text = format!(
+            "it is away since {} s, and asked again in {} s: {}",
+            since.as_secs(),
+            again.as_secs() + 1,
+            away.reason
+        );
+        Err(Failure { is_unsent: true, ..Failure::new(ErrorKind::Away, text) })
+    }
+
+    fn note_answer(&self) {
+        if let Some(away) = self.state.lock().away.take() {
+            tracing::info!(seconds = away.since.elapsed().as_secs(), "the cloud is back");
+        }
+    }
+
+    fn note_away(&self, reason: &str) {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        let (since, pause) = match &state.away {
+            Some(away) => (away.since, (away.pause * 2).min(AWAY_MAX)),
+            None => {
+                tracing::warn!(reason, "the cloud is away");
+                (now, AWAY_MIN)
+            }
+        };
+        let asked_again_at = now + some_of(pause);
+        state.away = Some(Away { since, asked_again_at, pause, reason: reason.to_owned() });
+    }
+
+    /// Waits as long as the store asked for.
+    async fn rest(&self, call: &Call<'_>) -> Result<(), Failure> {
+        let until = self.state.lock().resting_until;
+        let Some(until) = until.filter(|until| *until > Instant::now()) else { return Ok(()) };
+        while_wanted(call, async {
+            tokio::time::sleep_until(until.into()).await;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// From a half to all of a pause.
+fn some_of(pause: Duration) -> Duration {
+    let mut byte = [0; 1];
+    // Without chance the whole of it is as good for one machine.
+    let share = rustix::rand::getrandom(&mut byte, rustix::rand::GetRandomFlags::empty());
+    let share = share.map_or(255, |_| u32::from(byte[0]));
+    pause / 2 + pause * share / 510
+}
+
+/// The failure of a call that is not wanted any more, or is late.
+fn given_up(call: &Call<'_>) -> Option<Failure> {
+    let error = call.check(&"it").err()?;
+    let is_cancelled = error.kind() == ErrorKind::Cancelled;
+    let text = if is_cancelled { "it was cancelled" } else { "it takes too long" };
+    Some(Failure::new(error.kind(), text))
+}
+
+/// Waits for an answer as long as it is wanted.
+pub(super) async fn while_wanted<T>(
+    call: &Call<'_>,
+    answer: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    if let Some(failure) = given_up(call) {
+        return Err(failure);
+    }
+    let watch = async {
+        loop {
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            if let Some(failure) = given_up(call) {
+                return failure;
+            }
+        }
+    };
+    match select(pin!(answer), pin!(watch)).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right((failure, _)) => Err(failure),
+    }
+}

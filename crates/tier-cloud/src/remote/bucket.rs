@@ -1,0 +1,67 @@
+//! A bucket as requests see it: its clients, its keys, and whether it answers.
+
+use std::sync::Arc;
+
+use object_store::GetOptions;
+use object_store::path::Path;
+use tier_types::{Call, ObjectMetadata, ObjectName, ObjectVersion, PortError, StorageClass};
+
+use super::attempts::Attempts;
+use super::headers;
+use super::open::{Clients, Variables, open};
+use super::refusal::Failure;
+use super::runtime;
+use super::url::RemoteUrl;
+use super::wire::{AnswerHeaders, Connector, Counters};
+
+pub(super) struct Bucket {
+    pub(super) url: RemoteUrl,
+    pub(super) clients: Clients,
+    pub(super) attempts: Attempts,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Bucket {
+    pub(super) fn open(url: &RemoteUrl, variables: &Variables) -> Result<Self, PortError> {
+        runtime::start()?;
+        let counters = Arc::new(Counters::default());
+        let clients = open(url, variables, &Connector(Arc::clone(&counters)))?;
+        Ok(Self { url: url.clone(), clients, attempts: Attempts::default(), counters })
+    }
+
+    /// The key of an object.
+    pub(super) fn path(&self, name: &ObjectName) -> Path {
+        Path::from(format!("{}{name}", self.root()))
+    }
+
+    /// The start of the keys of all objects.
+    pub(super) fn root(&self) -> String {
+        match self.url.prefix.as_str() {
+            "" => String::new(),
+            prefix => format!("{prefix}/"),
+        }
+    }
+
+    /// What the store says of an object.
+    pub(super) async fn ask(
+        &self,
+        call: &Call<'_>,
+        path: &Path,
+    ) -> Result<ObjectMetadata, Failure> {
+        let asked = self.attempts.run(call, || async {
+            let options = GetOptions { head: true, ..GetOptions::default() };
+            let answer = self.clients.asker.get_opts(path, options).await;
+            answer.map_err(|error| Failure::of(&error))
+        });
+        let answer = asked.await?;
+        let e_tag = answer.meta.e_tag.unwrap_or_default();
+        let version = answer.meta.version.map(|version| format!("{e_tag} {version}"));
+        let said = answer.extensions.get::<AnswerHeaders>().map(|AnswerHeaders(headers)| headers);
+        Ok(ObjectMetadata {
+            len_bytes: answer.meta.size,
+            checksum: said.and_then(headers::checksum),
+            class: said.map_or(StorageClass::Online, headers::class),
+            version: ObjectVersion(version.unwrap_or(e_tag)),
+        })
+    }
+}

@@ -1,0 +1,282 @@
+//! Why a request brought nothing, and what its caller can do about that.
+//!
+//! The library below turns answers into errors of its own, each provider in its own way. So an
+//! answer that is no success becomes a [`Refusal`] before the library sees it, and travels through
+//! the library's error as its cause, where [`Failure::of`] finds it again: kinds are decided here
+//! and nowhere else, by status and error code, and never by a text.
+//!
+//! Codes: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>,
+//! <https://cloud.google.com/storage/docs/xml-api/reference-status>,
+//! <https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes>.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use object_store::client::{HttpError, HttpErrorKind};
+use tier_types::ErrorKind;
+
+/// An answer that is no success.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    /// The provider's word for it.
+    pub(super) code: Option<String>,
+    pub(super) message: Option<String>,
+    /// How long to leave the store alone.
+    pub(super) after: Option<Duration>,
+}
+
+impl Refusal {
+    /// From an answer; its body may be anything.
+    pub(super) fn new(
+        status: u16,
+        after: Option<Duration>,
+        code: Option<&str>,
+        body: &str,
+    ) -> Self {
+        let code = element(body, "Code").or(code).map(str::to_owned);
+        let message = element(body, "Message").map(|text| text.lines().next().unwrap_or_default());
+        Self { status, code, message: message.map(str::to_owned), after }
+    }
+
+    /// Whether the name of a conditional put is taken.
+    fn is_taken(&self) -> bool {
+        self.status == 412
+            || self.status == 304
+            || (self.status == 409 && self.is("BlobAlreadyExists"))
+    }
+
+    fn is(&self, code: &str) -> bool {
+        self.code.as_deref() == Some(code)
+    }
+
+    fn is_one_of(&self, codes: &[&str]) -> bool {
+        codes.iter().any(|code| self.is(code))
+    }
+
+    fn kind(&self) -> ErrorKind {
+        if self.is_taken() {
+            return ErrorKind::Conflict;
+        }
+        if self.is_one_of(&QUOTA) || self.status == 507 {
+            return ErrorKind::NoSpace;
+        }
+        match self.status {
+            404 if self.is_one_of(&NO_BUCKET) => ErrorKind::Denied,
+            404 | 410 => ErrorKind::Missing,
+            429 => ErrorKind::Throttled { after: self.after },
+            503 if self.is_one_of(&BUSY) || self.after.is_some() => {
+                ErrorKind::Throttled { after: self.after }
+            }
+            // Another request of the same name is under way, or the answer took too long.
+            408 | 409 | 425 => ErrorKind::Away,
+            301 | 307 | 308 | 400 | 401 | 403 | 405 => self.kind_of_request(),
+            500..=599 if self.status != 501 => ErrorKind::Away,
+            _ => ErrorKind::Failed,
+        }
+    }
+
+    fn kind_of_request(&self) -> ErrorKind {
+        if self.is_one_of(&["RequestTimeout", "IncompleteBody", "BadDigest"]) {
+            return ErrorKind::Away;
+        }
+        if self.status == 400 && !self.is_one_of(&DENYING_REQUESTS) {
+            return ErrorKind::Failed;
+        }
+        ErrorKind::Denied
+    }
+
+    /// What the operator can do.
+    fn advice(&self) -> &'static str {
+        if self.is_one_of(&NO_BUCKET) {
+            return "; make the bucket, or correct the URL";
+        }
+        if self.is_one_of(&CLOCK) {
+            return "; set this machine's clock";
+        }
+        if self.is_one_of(&REGION) || matches!(self.status, 301 | 307 | 308) {
+            return "; is the region of the URL right? (region=NAME)";
+        }
+        if self.is_one_of(&QUOTA) {
+            return "; the quota is used up";
+        }
+        if matches!(self.status, 401 | 403) || self.is_one_of(&DENYING_REQUESTS) {
+            return "; are the keys in the environment right, and may they read, write, list and \
+                    delete there?";
+        }
+        ""
+    }
+}
+
+const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "AccountIsDisabled"];
+const QUOTA: [&str; 3] = ["QuotaExceeded", "AccountLimitExceeded", "XMinioStorageFull"];
+const BUSY: [&str; 4] = ["SlowDown", "ServerBusy", "RequestThrottled", "ThrottlingException"];
+const CLOCK: [&str; 2] = ["RequestTimeTooSkewed", "RequestExpired"];
+const REGION: [&str; 3] =
+    ["AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"];
+/// Of status 400, and still about keys or places.
+const DENYING_REQUESTS: [&str; 6] = [
+    "AuthorizationHeaderMalformed",
+    "ExpiredToken",
+    "InvalidToken",
+    "IllegalLocationConstraintException",
+    "InvalidBucketName",
+    "RequestExpired",
+];
+
+/// The text of an XML element, as far as the body of an error has it.
+fn element<'a>(body: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = body.split_once(&format!("<{name}>"))?;
+    let (text, _) = rest.split_once("</")?;
+    (!text.is_empty() && text.len() < 1000).then_some(text)
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the store answers {}", self.status)?;
+        if let Some(code) = &self.code {
+            write!(f, " {code}")?;
+        }
+        if let Some(message) = &self.message {
+            write!(f, " ({message})")?;
+        }
+        f.write_str(self.advice())
+    }
+}
+
+impl Error for Refusal {}
+
+/// There are no keys, and the service that machines of the provider ask for some is not there.
+#[derive(Debug)]
+pub(super) struct NoCredentials;
+
+impl fmt::Display for NoCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "there are no keys for it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+             GOOGLE_APPLICATION_CREDENTIALS or AZURE_STORAGE_ACCOUNT_KEY in the environment",
+        )
+    }
+}
+
+impl Error for NoCredentials {}
+
+/// A request that brought nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Failure {
+    pub(super) kind: ErrorKind,
+    /// A range that begins behind the end of the object.
+    pub(super) is_behind_end: bool,
+    /// Whether it is sure that nothing was done.
+    pub(super) is_unsent: bool,
+    pub(super) text: String,
+}
+
+impl Failure {
+    pub(super) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
+        Self { kind, is_behind_end: false, is_unsent: false, text: text.into() }
+    }
+
+    /// What an error of the library comes from.
+    pub(super) fn of(error: &object_store::Error) -> Self {
+        let mut causes = Vec::new();
+        let mut next: Option<&(dyn Error + 'static)> = Some(error);
+        while let Some(cause) = next {
+            causes.push(cause);
+            next = cause.source();
+        }
+        let refusal = causes.iter().find_map(|cause| cause.downcast_ref::<Refusal>());
+        if let Some(refusal) = refusal {
+            let is_behind_end = refusal.status == 416;
+            return Self { is_behind_end, ..Self::new(refusal.kind(), refusal.to_string()) };
+        }
+        if let Some(none) = causes.iter().find_map(|cause| cause.downcast_ref::<NoCredentials>()) {
+            return Self { is_unsent: true, ..Self::new(ErrorKind::Denied, none.to_string()) };
+        }
+        // The last cause says what happened, and those above it where in the library.
+        let text = causes.last().map(ToString::to_string).unwrap_or_default();
+        let certificate = causes.iter().find_map(|cause| certificate_error(*cause));
+        if let Some(certificate) = certificate {
+            let text = format!(
+                "its certificate is not accepted: {certificate}; name the file of its authority in \
+                 AWS_CA_BUNDLE or SSL_CERT_FILE if it is one of your own"
+            );
+            return Self { is_unsent: true, ..Self::new(ErrorKind::Denied, text) };
+        }
+        match causes.iter().find_map(|cause| cause.downcast_ref::<HttpError>()) {
+            Some(http) => {
+                let is_unsent = http.kind() == HttpErrorKind::Connect;
+                let what = if is_unsent { "it cannot be reached" } else { "the connection failed" };
+                let text = format!("{what}: {text}");
+                Self { is_unsent, ..Self::new(ErrorKind::Away, text) }
+            }
+            None => Self::new(ErrorKind::Failed, text),
+        }
+    }
+
+    /// Whether another attempt may succeed.
+    pub(super) fn may_pass(&self) -> bool {
+        self.kind.may_pass()
+    }
+}
+
+/// What is wrong with a certificate, wherever in an error that is.
+fn certificate_error(cause: &(dyn Error + 'static)) -> Option<String> {
+    let of_io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let inner = of_io.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let error = cause.downcast_ref::<rustls::Error>().or(inner)?;
+    let rustls::Error::InvalidCertificate(problem) = error else { return None };
+    Some(problem.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, code: &str) -> Refusal {
+        let body = format!(
+            "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>No</Message></Error>"
+        );
+        Refusal::new(status, None, None, &body)
+    }
+
+    #[test]
+    fn kinds_follow_from_status_and_code() {
+        let kinds = [
+            (404, "NoSuchKey", ErrorKind::Missing),
+            (404, "NoSuchBucket", ErrorKind::Denied),
+            (403, "SignatureDoesNotMatch", ErrorKind::Denied),
+            (403, "RequestTimeTooSkewed", ErrorKind::Denied),
+            (403, "QuotaExceeded", ErrorKind::NoSpace),
+            (400, "AuthorizationHeaderMalformed", ErrorKind::Denied),
+            (400, "InvalidArgument", ErrorKind::Failed),
+            (400, "IncompleteBody", ErrorKind::Away),
+            (412, "PreconditionFailed", ErrorKind::Conflict),
+            (409, "BlobAlreadyExists", ErrorKind::Conflict),
+            (409, "ConditionalRequestConflict", ErrorKind::Away),
+            (429, "TooManyRequests", ErrorKind::Throttled { after: None }),
+            (503, "SlowDown", ErrorKind::Throttled { after: None }),
+            (503, "ServiceUnavailable", ErrorKind::Away),
+            (500, "InternalError", ErrorKind::Away),
+            (507, "InsufficientStorage", ErrorKind::NoSpace),
+            (501, "NotImplemented", ErrorKind::Failed),
+        ];
+        for (status, code, kind) in kinds {
+            assert_eq!(refusal(status, code).kind(), kind, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let says = |status, code, what: &str| {
+            let text = refusal(status, code).to_string();
+            assert!(text.contains(code) && text.contains("(No)") && text.contains(what), "{text}");
+        };
+        says(404, "NoSuchBucket", "make the bucket");
+        says(403, "RequestTimeTooSkewed", "clock");
+        says(400, "AuthorizationHeaderMalformed", "region");
+        says(403, "InvalidAccessKeyId", "keys");
+        assert_eq!(Refusal::new(500, None, None, "<Code>").to_string(), "the store answers 500");
+    }
+}

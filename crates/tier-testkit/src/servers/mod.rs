@@ -1,0 +1,14 @@
+//! Real servers for tests, each in a directory and on ports of its own.
+//!
+//! The programs are looked for in `PATH`, where `cargo xtask ci` puts those that it has installed.
+//! A test that needs one which is not there is told so, and says loudly that it was skipped.
+#![expect(
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that cannot go on must stop, and say so"
+)]
+
+mod process;
+mod seaweed;
+
+pub use seaweed::Seaweed;

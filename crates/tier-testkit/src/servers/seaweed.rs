@@ -1,0 +1,75 @@
+//! SeaweedFS as one process: a distributed object store that speaks S3.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::process::{Server, free_ports};
+
+const IDENTITIES: &str = r#"{"identities": [{
+  "name": "test",
+  "credentials": [{"accessKey": "test-key", "secretKey": "test-secret"}],
+  "actions": ["Admin", "Read", "Write", "List", "Tagging"]
+}]}"#;
+
+/// A server of one node.
+#[derive(Debug)]
+pub struct Seaweed {
+    _server: Server,
+    port: u16,
+    filer: u16,
+}
+
+impl Seaweed {
+    /// The variables of the environment with which it can be used.
+    pub const ENVIRONMENT: [(&str, &str); 2] =
+        [("AWS_ACCESS_KEY_ID", "test-key"), ("AWS_SECRET_ACCESS_KEY", "test-secret")];
+
+    /// Starts a server and waits until it answers; `None`, said loudly, on a machine without it.
+    pub fn start() -> Option<Self> {
+        let [master, master_rpc, volume, volume_rpc, filer, filer_rpc, port, port_rpc] =
+            free_ports();
+        let mut server = Server::start("weed", |dir| {
+            let identities = dir.join("identities.json");
+            fs::write(&identities, IDENTITIES).unwrap();
+            let dir = dir.display();
+            let identities = identities.display();
+            let arguments = format!(
+                "-logtostderr=true server -dir={dir} -ip=127.0.0.1 -ip.bind=127.0.0.1 \
+                 -master.port={master} -master.port.grpc={master_rpc} -master.telemetry=false \
+                 -master.volumeSizeLimitMB=128 -volume.port={volume} \
+                 -volume.port.grpc={volume_rpc} -volume.max=64 -volume.minFreeSpacePercent=0 \
+                 -filer=true -filer.port={filer} -filer.port.grpc={filer_rpc} -s3=true \
+                 -s3.port={port} -s3.port.grpc={port_rpc} -s3.port.iceberg=0 -s3.port.lance=0 \
+                 -s3.config={identities}"
+            );
+            arguments.split_whitespace().map(str::to_owned).collect()
+        })?;
+        server.wait_until(|| request(port, "GET /").is_some() && request(filer, "GET /").is_some());
+        Some(Self { _server: server, port, filer })
+    }
+
+    /// Makes a bucket, and returns its URL.
+    pub fn make_bucket(&self, bucket: &str) -> String {
+        let made = request(self.filer, &format!("POST /buckets/{bucket}/"));
+        assert_eq!(made.as_deref(), Some("201"), "the bucket is made");
+        self.url(bucket)
+    }
+
+    /// The URL of a bucket, whether there is one or not.
+    pub fn url(&self, bucket: &str) -> String {
+        format!("s3://{bucket}?endpoint=http://127.0.0.1:{}&region=us-east-1", self.port)
+    }
+}
+
+/// The status with which a server answers a request without content.
+fn request(port: u16, request: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let head = "Host: localhost\r\nContent-Length: 0\r\nConnection: close";
+    stream.write_all(format!("{request} HTTP/1.1\r\n{head}\r\n\r\n").as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer.strip_prefix("HTTP/1.1 ")?.get(..3)?.to_owned())
+}
