@@ -3,7 +3,7 @@
 use tier_persist::{Archive, Claims, Fenced, Head, Heads};
 use tier_types::{Call, CloudId, CloudPlace, Epoch, ErrorKind, HasKind, ObjectStore};
 
-use crate::cloud::{completed, id, make_cloud, open_cloud};
+use crate::cloud::{completed, id, make_cloud, may_be_made, open_cloud};
 use crate::config::{Config, FormerCloud};
 use crate::dir::StoreDir;
 use crate::{StoreError, ownership, takeover};
@@ -47,8 +47,9 @@ pub fn add_cloud(dir: &StoreDir, url: &str, adopts: bool) -> Result<CloudPlace, 
     let call = Call::bulk();
     match id::read(&call, open_cloud(url)?.as_ref()) {
         Ok(Some(found)) if !adopts => return Err(id::is_there_already(found, url)),
-        Err(error) if error.kind() != ErrorKind::Away => return Err(error.into()),
-        Ok(_) | Err(_) => {}
+        Err(error) if error.kind() == ErrorKind::Away && may_be_made(url) => {}
+        Err(error) => return Err(error.into()),
+        Ok(_) => {}
     }
     let cloud = make_cloud(url)?;
     let id = id::make(cloud.as_ref(), adopts)?;

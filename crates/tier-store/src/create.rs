@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tier_persist::{Claims, FilesystemId, Keys, WriterToken};
 use tier_types::{Call, Clock, Epoch, ErrorKind, ObjectStore, SystemClock};
 
-use crate::cloud::{completed, id, make_cloud, open_cloud};
+use crate::cloud::{completed, id, make_cloud, may_be_made, open_cloud};
 use crate::config::{self, Config};
 use crate::identity::{new_identity, read_identity};
 use crate::{Layout, StoreError, durable, ownership};
@@ -105,12 +105,14 @@ impl NewStore {
         Ok(PreparedStore { layout, config, filesystem, keys, adopt_cloud })
     }
 
-    /// An error if a cloud may not be given to this store. That it is not there yet is none.
+    /// An error if a cloud may not be given to this store. That its directory is not there yet is
+    /// none.
     fn check_cloud(&self, url: &str) -> Result<(), StoreError> {
         match id::read(&Call::bulk(), open_cloud(url)?.as_ref()) {
             Ok(Some(found)) if !self.adopt_cloud => Err(id::is_there_already(found, url)),
-            Err(error) if error.kind() != ErrorKind::Away => Err(error.into()),
-            Ok(_) | Err(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Away && may_be_made(url) => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(()),
         }
     }
 

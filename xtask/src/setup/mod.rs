@@ -3,8 +3,11 @@
 mod cache;
 mod programs;
 mod rocksdb;
+mod servers;
 
+use std::ffi::OsString;
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,8 +17,8 @@ use crate::process::{exists, run};
 
 pub(crate) use programs::program;
 
-/// Environment for every cargo command that links RocksDB.
-pub(crate) struct Environment(Vec<(&'static str, PathBuf)>);
+/// Environment for every cargo command that links RocksDB or runs tests.
+pub(crate) struct Environment(Vec<(&'static str, OsString)>);
 
 impl Environment {
     pub(crate) fn apply<'a>(&self, command: &'a mut Command) -> &'a mut Command {
@@ -29,12 +32,20 @@ impl Environment {
 /// Installs what is missing and has RocksDB compiled.
 pub(crate) fn setup(root: &Path) -> Result<Environment> {
     install_missing()?;
+    let cache = cache::directory()?;
+    let mut variables = Vec::new();
+    if let Some(servers) = servers::programs(&cache) {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let all = iter::once(servers).chain(std::env::split_paths(&path));
+        variables.push(("PATH", std::env::join_paths(all)?));
+    }
     if std::env::var_os("ROCKSDB_LIB_DIR").is_some() {
         println!("==> RocksDB is taken from ROCKSDB_LIB_DIR");
-        return Ok(Environment(Vec::new()));
+    } else {
+        variables.push(("ROCKSDB_LIB_DIR", rocksdb::library(root, &cache)?.into()));
+        variables.push(("ROCKSDB_STATIC", "1".into()));
     }
-    let directory = rocksdb::library(root, &cache::directory()?)?;
-    Ok(Environment(vec![("ROCKSDB_LIB_DIR", directory), ("ROCKSDB_STATIC", "1".into())]))
+    Ok(Environment(variables))
 }
 
 /// A Debian package and how to tell that it is there.
@@ -44,7 +55,7 @@ struct Package {
     why: &'static str,
 }
 
-const PACKAGES: [Package; 10] = [
+const PACKAGES: [Package; 11] = [
     Package { name: "g++", present: || exists("g++"), why: "it compiles RocksDB" },
     Package { name: "libclang-dev", present: has_libclang, why: "it generates RocksDB's bindings" },
     Package { name: "age", present: || exists("age"), why: "tests read our archives with it" },
@@ -54,6 +65,11 @@ const PACKAGES: [Package; 10] = [
         name: "libarchive-tools",
         present: || exists("bsdtar"),
         why: "tests read our archives with bsdtar",
+    },
+    Package {
+        name: "python3-venv",
+        present: has_venv,
+        why: "servers that tests use as clouds come from Python's registry",
     },
     Package { name: "fuse3", present: || exists("fusermount3"), why: "tests mount stores" },
     Package {
@@ -86,6 +102,11 @@ fn install_missing() -> Result<()> {
     run("apt-get update", &mut apt(&["update", "-qq"]))?;
     let install = [&["install", "-y", "-qq", "--no-install-recommends"], names.as_slice()].concat();
     run(&format!("installing {}", names.join(", ")), &mut apt(&install))
+}
+
+fn has_venv() -> bool {
+    let python = Command::new("python3").args(["-c", "import ensurepip, venv"]).output();
+    python.is_ok_and(|python| python.status.success())
 }
 
 pub(crate) fn is_root() -> bool {

@@ -156,7 +156,7 @@ fn find(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn make_tree(tree: &Path) {
+pub(crate) fn make_tree(tree: &Path) {
     fs::create_dir_all(tree.join("dir/sub")).unwrap();
     fs::write(tree.join("hello"), "hello\n").unwrap();
     fs::write(tree.join("empty"), "").unwrap();

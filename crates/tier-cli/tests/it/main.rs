@@ -53,6 +53,8 @@ mod random;
 #[cfg(test)]
 mod references;
 #[cfg(test)]
+mod remote;
+#[cfg(test)]
 mod repair;
 #[cfg(test)]
 mod soak;

@@ -27,8 +27,10 @@ const AWAY_MAX: Duration = Duration::from_secs(8);
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Whether the store answers, as far as all callers know.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Attempts {
+    /// The store, as logs name it.
+    place: String,
     state: Mutex<State>,
 }
 
@@ -49,6 +51,10 @@ struct Away {
 }
 
 impl Attempts {
+    pub(super) fn new(place: String) -> Self {
+        Self { place, state: Mutex::default() }
+    }
+
     /// Runs a request until it succeeds, or cannot, or has been tried often enough.
     pub(super) async fn run<T, F: Future<Output = Result<T, Failure>>>(
         &self,
@@ -141,7 +147,8 @@ impl Attempts {
 
     fn note_answer(&self) {
         if let Some(away) = self.state.lock().away.take() {
-            tracing::info!(seconds = away.since.elapsed().as_secs(), "the cloud is back");
+            let seconds = away.since.elapsed().as_secs();
+            tracing::info!(seconds, "{} is back", self.place);
         }
     }
 
@@ -151,7 +158,7 @@ impl Attempts {
         let (since, pause) = match &state.away {
             Some(away) => (away.since, (away.pause * 2).min(AWAY_MAX)),
             None => {
-                tracing::warn!(reason, "the cloud is away");
+                tracing::warn!("{} is away: {reason}", self.place);
                 (now, AWAY_MIN)
             }
         };

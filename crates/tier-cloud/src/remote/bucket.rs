@@ -26,7 +26,8 @@ impl Bucket {
         runtime::start()?;
         let counters = Arc::new(Counters::default());
         let clients = open(url, variables, &Connector(Arc::clone(&counters)))?;
-        Ok(Self { url: url.clone(), clients, attempts: Attempts::default(), counters })
+        let attempts = Attempts::new(url.place());
+        Ok(Self { url: url.clone(), clients, attempts, counters })
     }
 
     /// The key of an object.

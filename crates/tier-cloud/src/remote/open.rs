@@ -57,6 +57,12 @@ pub(super) fn open(
     variables: &Variables,
     connector: &Connector,
 ) -> Result<Clients, PortError> {
+    if url.provider == Provider::Azure && url.parameter("account").is_none() {
+        let message = format!(
+            "{url} names no account: add ?account=NAME to it, or set AZURE_STORAGE_ACCOUNT_NAME"
+        );
+        return Err(PortError::new(ErrorKind::Failed, message));
+    }
     let opened = match url.provider {
         Provider::S3 => s3(url, variables, connector),
         Provider::Gcs => gcs(url, variables, connector).map(Clients::of_one),

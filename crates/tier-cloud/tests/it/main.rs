@@ -2,4 +2,7 @@
 
 #[cfg(test)]
 mod dir;
+#[cfg(test)]
+mod network;
+#[cfg(test)]
 mod remote;

@@ -5,8 +5,7 @@ use tier_testkit::contract;
 use tier_testkit::servers::Seaweed;
 
 /// The store at a URL, with keys.
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
-fn open(url: &str, environment: &[(&str, &str)]) -> RemoteStore {
+pub(crate) fn open(url: &str, environment: &[(&str, &str)]) -> RemoteStore {
     let url = RemoteUrl::parse(url).unwrap().unwrap();
     let variables = environment.iter().map(|(name, value)| ((*name).into(), (*value).into()));
     RemoteStore::open_with(&url, &variables.collect::<Vec<_>>()).unwrap()

@@ -40,25 +40,24 @@ fn from_object(bytes: &[u8]) -> Option<CloudId> {
 /// kind `Damaged`.
 pub(crate) fn read(call: &Call<'_>, cloud: &dyn ObjectStore) -> Result<Option<CloudId>, PortError> {
     let name = name();
-    let mut bytes = [0; LEN_BYTES];
-    let len_bytes = match cloud.metadata(call, &name) {
+    let mut bytes = Vec::new();
+    // One request, whose answer says more than that to a question for metadata does: why a store
+    // refuses, say. What has the name may be of any length.
+    let read = cloud.stream(call, &name, 0, &mut |piece| {
+        bytes.extend_from_slice(piece);
+        if bytes.len() > LEN_BYTES { Err(is_none(cloud)) } else { Ok(()) }
+    });
+    match read {
         Err(error) if error.kind() == ErrorKind::Missing => return Ok(None),
-        metadata => metadata?.len_bytes,
-    };
-    // What has the name may be of any length. An object of another one is not read: the zeros
-    // that stay in the buffer are no identity.
-    if usize::try_from(len_bytes) == Ok(LEN_BYTES) {
-        match cloud.read_range(call, &name, 0, &mut bytes) {
-            // It went meanwhile.
-            Err(error) if error.kind() == ErrorKind::Missing => return Ok(None),
-            read => read?,
-        }
+        read => read?,
     }
-    let id = from_object(&bytes);
-    id.map(Some).ok_or_else(|| {
-        let message = format!("{}/{name} is no identity of a cloud", cloud.url());
-        PortError::new(ErrorKind::Damaged, message)
-    })
+    from_object(&bytes).map(Some).ok_or_else(|| is_none(cloud))
+}
+
+/// The error of an object that has the name of an identity.
+fn is_none(cloud: &dyn ObjectStore) -> PortError {
+    let message = format!("{}/{} is no identity of a cloud", cloud.url(), name());
+    PortError::new(ErrorKind::Damaged, message)
 }
 
 /// Gives a place an identity, and returns the one that it has then. Whether that may be another

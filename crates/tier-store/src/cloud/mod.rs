@@ -11,4 +11,4 @@ mod known;
 mod place;
 
 pub(crate) use known::KnownCloud;
-pub(crate) use place::{completed, make_cloud, open_cloud};
+pub(crate) use place::{completed, make_cloud, may_be_made, open_cloud};

@@ -32,6 +32,12 @@ pub(crate) fn completed(url: &str) -> Result<String, StoreError> {
     Ok(completed.map_or_else(|| url.to_owned(), |remote| remote.to_string()))
 }
 
+/// Whether a place that is not there is made by a store that begins with it.
+pub(crate) fn may_be_made(url: &str) -> bool {
+    // A directory is; a bucket that does not answer may have another store's archive.
+    may_be_exchanged(url)
+}
+
 /// Whether a place can become another one under the same URL while it is in use, as the directory
 /// of a disk does that is unmounted.
 pub(crate) fn may_be_exchanged(url: &str) -> bool {

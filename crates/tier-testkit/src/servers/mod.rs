@@ -9,6 +9,8 @@
 )]
 
 mod process;
+mod proxy;
 mod seaweed;
 
+pub use proxy::{NetworkFault, Proxy};
 pub use seaweed::Seaweed;

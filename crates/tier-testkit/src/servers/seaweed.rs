@@ -59,7 +59,17 @@ impl Seaweed {
 
     /// The URL of a bucket, whether there is one or not.
     pub fn url(&self, bucket: &str) -> String {
-        format!("s3://{bucket}?endpoint=http://127.0.0.1:{}&region=us-east-1", self.port)
+        Self::url_at(self.port, bucket)
+    }
+
+    /// The same at a port that leads to the server.
+    pub fn url_at(port: u16, bucket: &str) -> String {
+        format!("s3://{bucket}?endpoint=http://127.0.0.1:{port}&region=us-east-1")
+    }
+
+    /// Where it answers.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 }
 

@@ -1,0 +1,123 @@
+//! A store whose archive is in a real object store behind HTTP.
+
+use std::fs;
+use std::path::PathBuf;
+
+use tier_testkit::servers::Seaweed;
+
+use crate::harness::{Run, assert_same, command, make_tree};
+
+/// A directory with a tree, an identity, and keys for the server.
+struct Scene {
+    dir: tempfile::TempDir,
+    url: String,
+    keys: Vec<(&'static str, &'static str)>,
+}
+
+impl Scene {
+    fn new(url: String) -> Self {
+        let keys = Seaweed::ENVIRONMENT.to_vec();
+        let scene = Self { dir: tempfile::tempdir().unwrap(), url, keys };
+        make_tree(&scene.path("tree"));
+        scene.tier(&["keygen", "-o", "DIR/id"]).ok();
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Runs a command; `DIR` is the directory, `URL` the cloud's.
+    fn tier(&self, args: &[&str]) -> Run {
+        let dir = self.dir.path().display().to_string();
+        let args = args.iter().map(|arg| arg.replace("DIR", &dir).replace("URL", &self.url));
+        let args: Vec<_> = args.collect();
+        let mut command = command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        // Whatever the environment says of a cloud is another one's.
+        let inherited = std::env::vars().map(|(name, _)| name);
+        for name in inherited.filter(|name| name.starts_with("AWS_")) {
+            command.env_remove(name);
+        }
+        Run::of(&command.envs(self.keys.iter().copied()).output().unwrap())
+    }
+
+    fn init(&self, store: &str) -> Run {
+        self.tier(&["init", &format!("DIR/{store}"), "--identity", "DIR/id", "--cloud", "URL"])
+    }
+
+    fn check_export(&self, store: &str, name: &str) {
+        self.tier(&["export", &format!("DIR/{store}"), "/", &format!("DIR/{name}")]).ok();
+        assert_same(&self.path("tree"), &self.path(name));
+    }
+}
+
+#[test]
+fn a_store_lives_in_a_bucket() {
+    let Some(server) = Seaweed::start() else { return };
+    let scene = Scene::new(server.make_bucket("bucket").replace("bucket?", "bucket/some/prefix?"));
+    scene.init("store").ok();
+    // Larger than what goes up in one request.
+    let noise = tier_testkit::noise(40 << 20, 1);
+    fs::write(scene.path("tree").join("large"), noise).unwrap();
+    scene.tier(&["import", "DIR/store", "DIR/tree"]).ok();
+    scene.tier(&["snapshot", "DIR/store"]).ok();
+    let evicted = scene.tier(&["evict", "DIR/store", "--all"]).ok();
+    assert!(evicted.contains("Dropped "), "no copy is left here: {evicted}");
+    scene.check_export("store", "out");
+    scene.tier(&["verify", "DIR/store", "--read-data"]).ok();
+    let checked = scene.tier(&["cloud", "check", "DIR/store"]).ok();
+    assert!(checked.contains("conditions   are honoured"), "{checked}");
+
+    fs::remove_dir_all(scene.path("store")).unwrap();
+    scene.tier(&["restore", "DIR/new", "--cloud", "URL", "--identity", "DIR/id"]).ok();
+    scene.check_export("new", "out of a follower");
+    scene.tier(&["takeover", "DIR/new"]).ok();
+    fs::write(scene.path("tree").join("later"), "later").unwrap();
+    scene.tier(&["import", "DIR/new", "DIR/tree"]).ok();
+    scene.tier(&["snapshot", "DIR/new"]).ok();
+    scene.tier(&["evict", "DIR/new", "--all"]).ok();
+    scene.check_export("new", "out of a writer");
+}
+
+#[test]
+fn a_store_goes_on_while_its_bucket_is_away() {
+    let Some(server) = Seaweed::start() else { return };
+    let scene = Scene::new(server.make_bucket("bucket"));
+    scene.init("store").ok();
+    scene.tier(&["import", "DIR/store", "DIR/tree"]).ok();
+    drop(server);
+    let snapshot = scene.tier(&["snapshot", "DIR/store"]);
+    assert_eq!(snapshot.code, 1, "{}", snapshot.err);
+    assert!(snapshot.out.contains("persisted here, and not uploaded"), "{}", snapshot.out);
+    assert!(snapshot.err.contains("cannot be reached"), "{}", snapshot.err);
+    assert!(scene.tier(&["status", "DIR/store"]).ok().contains("cannot be reached"));
+    scene.check_export("store", "out");
+}
+
+/// A command that fails once, with one message that says what to do, and leaves nothing.
+fn refused(scene: &Scene, why: &str) {
+    let run = scene.init("refused");
+    assert_eq!(run.code, 1, "{}{}", run.out, run.err);
+    let last = run.err.lines().last().unwrap_or_default();
+    assert!(last.starts_with("tier: ") && last.contains(why), "{}", run.err);
+    assert!(!scene.path("refused").exists(), "nothing is made");
+}
+
+#[test]
+fn a_bucket_that_cannot_be_used_is_named_with_what_to_do() {
+    let Some(server) = Seaweed::start() else { return };
+    let right = server.make_bucket("bucket");
+    let scene = |url: &str, keys: &[(&'static str, &'static str)]| {
+        let scene = Scene::new(url.to_owned());
+        Scene { keys: keys.to_vec(), ..scene }
+    };
+    let keys = Seaweed::ENVIRONMENT;
+    let [(id, _), (secret, _)] = keys;
+    refused(&scene(&right, &[(id, "test-key"), (secret, "another")]), "are the keys");
+    refused(&scene(&right, &[(id, "no-key"), (secret, "test-secret")]), "are the keys");
+    refused(&scene(&right, &[]), "AWS_ACCESS_KEY_ID");
+    refused(&scene("s3://bucket?endpoint=http://127.0.0.1:1", &keys), "cannot be reached");
+    refused(&scene("s3://bucket?endpoint=127.0.0.1:1", &keys), "is no parameter");
+    refused(&scene("s3://bucket?endpoint=http://host.invalid", &keys), "cannot be reached");
+    refused(&scene("az://container", &[]), "AZURE_STORAGE_ACCOUNT_NAME");
+}
