@@ -7,7 +7,6 @@ mod servers;
 
 use std::ffi::OsString;
 use std::fs;
-use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -32,17 +31,13 @@ impl Environment {
 /// Installs what is missing and has RocksDB compiled.
 pub(crate) fn setup(root: &Path) -> Result<Environment> {
     install_missing()?;
-    let cache = cache::directory()?;
-    let mut variables = Vec::new();
-    if let Some(servers) = servers::programs(&cache) {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let all = iter::once(servers).chain(std::env::split_paths(&path));
-        variables.push(("PATH", std::env::join_paths(all)?));
-    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let all = servers::programs()?.into_iter().chain(std::env::split_paths(&path));
+    let mut variables = vec![("PATH", std::env::join_paths(all)?)];
     if std::env::var_os("ROCKSDB_LIB_DIR").is_some() {
         println!("==> RocksDB is taken from ROCKSDB_LIB_DIR");
     } else {
-        variables.push(("ROCKSDB_LIB_DIR", rocksdb::library(root, &cache)?.into()));
+        variables.push(("ROCKSDB_LIB_DIR", rocksdb::library(root, &cache::directory()?)?.into()));
         variables.push(("ROCKSDB_STATIC", "1".into()));
     }
     Ok(Environment(variables))

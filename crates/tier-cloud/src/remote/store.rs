@@ -73,7 +73,7 @@ impl RemoteStore {
         end_bytes: u64,
         failure: Failure,
     ) -> Failure {
-        if failure.kind != ErrorKind::Failed && !failure.is_behind_end {
+        if !may_be_the_end(&failure) {
             return failure;
         }
         match self.bucket.ask(call, path).await {
@@ -137,6 +137,12 @@ fn taken(
     }
     let message = format!("object {name} exists with another length; it is kept");
     Err(PortError::new(ErrorKind::Conflict, message))
+}
+
+/// Whether a read may have failed because the object has no such bytes: stores say that in several
+/// ways, and some answer with what they have.
+fn may_be_the_end(failure: &Failure) -> bool {
+    failure.is_behind_end || failure.kind == ErrorKind::Failed
 }
 
 impl ObjectStore for RemoteStore {
@@ -225,15 +231,15 @@ impl ObjectStore for RemoteStore {
         let bytes = offset_bytes..u64::MAX;
         let read = runtime::run(async {
             match read::fetch(&self.bucket, call, &path, bytes, &mut pass).await {
+                Ok(()) => Ok(()),
                 // The end of an object has nothing behind it that could be asked for.
-                Err(failure) if failure.is_behind_end => {
-                    let end_bytes = offset_bytes;
-                    match self.explained(call, &path, end_bytes, failure).await {
-                        Failure { is_behind_end: true, .. } => Ok(()),
-                        failure => Err(failure),
+                Err(failure) if may_be_the_end(&failure) => {
+                    match self.bucket.ask(call, &path).await {
+                        Ok(there) if there.len_bytes == offset_bytes => Ok(()),
+                        _ => Err(self.explained(call, &path, offset_bytes, failure).await),
                     }
                 }
-                read => read,
+                Err(failure) => Err(failure),
             }
         });
         match (refused, read) {
@@ -279,6 +285,11 @@ impl ObjectStore for RemoteStore {
         });
         match runtime::run(deleted) {
             Err(failure) if failure.kind == ErrorKind::Missing => Ok(()),
+            // An answer to several deletions may hide what became of one.
+            Err(failure) if failure.kind == ErrorKind::Failed => match self.metadata(call, name) {
+                Err(error) if error.kind() == ErrorKind::Missing => Ok(()),
+                _ => Err(self.failed("delete", name, &failure)),
+            },
             deleted => deleted.map_err(|failure| self.failed("delete", name, &failure)),
         }
     }

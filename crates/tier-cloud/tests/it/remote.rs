@@ -2,7 +2,7 @@
 
 use tier_cloud::{RemoteStore, RemoteUrl};
 use tier_testkit::contract;
-use tier_testkit::servers::Seaweed;
+use tier_testkit::servers::{Azurite, Seaweed};
 
 /// The store at a URL, with keys.
 pub(crate) fn open(url: &str, environment: &[(&str, &str)]) -> RemoteStore {
@@ -19,4 +19,11 @@ fn seaweedfs_keeps_the_contract() {
     for url in [bucket, within] {
         contract::check_object_store(&open(&url, &Seaweed::ENVIRONMENT));
     }
+}
+
+#[test]
+fn azure_keeps_the_contract() {
+    let Some(server) = Azurite::start() else { return };
+    let store = open(&server.make_container("container"), &Azurite::ENVIRONMENT);
+    contract::check_object_store(&store);
 }

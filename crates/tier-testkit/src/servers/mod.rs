@@ -8,9 +8,12 @@
     reason = "a test that cannot go on must stop, and say so"
 )]
 
+mod azurite;
+mod http;
 mod process;
 mod proxy;
 mod seaweed;
 
+pub use azurite::Azurite;
 pub use proxy::{NetworkFault, Proxy};
 pub use seaweed::Seaweed;

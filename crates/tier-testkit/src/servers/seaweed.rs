@@ -1,10 +1,8 @@
 //! SeaweedFS as one process: a distributed object store that speaks S3.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
 
+use super::http;
 use super::process::{Server, free_ports};
 
 const IDENTITIES: &str = r#"{"identities": [{
@@ -46,13 +44,15 @@ impl Seaweed {
             );
             arguments.split_whitespace().map(str::to_owned).collect()
         })?;
-        server.wait_until(|| request(port, "GET /").is_some() && request(filer, "GET /").is_some());
+        server.wait_until(|| {
+            http::status(port, "GET /").is_some() && http::status(filer, "GET /").is_some()
+        });
         Some(Self { _server: server, port, filer })
     }
 
     /// Makes a bucket, and returns its URL.
     pub fn make_bucket(&self, bucket: &str) -> String {
-        let made = request(self.filer, &format!("POST /buckets/{bucket}/"));
+        let made = http::status(self.filer, &format!("POST /buckets/{bucket}/"));
         assert_eq!(made.as_deref(), Some("201"), "the bucket is made");
         self.url(bucket)
     }
@@ -71,15 +71,4 @@ impl Seaweed {
     pub fn port(&self) -> u16 {
         self.port
     }
-}
-
-/// The status with which a server answers a request without content.
-fn request(port: u16, request: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let head = "Host: localhost\r\nContent-Length: 0\r\nConnection: close";
-    stream.write_all(format!("{request} HTTP/1.1\r\n{head}\r\n\r\n").as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    Some(answer.strip_prefix("HTTP/1.1 ")?.get(..3)?.to_owned())
 }

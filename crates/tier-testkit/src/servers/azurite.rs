@@ -1,0 +1,49 @@
+//! Azurite, which speaks the protocol of Azure's blobs.
+
+use super::http;
+use super::process::{Server, free_ports};
+
+/// The account that every Azurite has, and its key:
+/// <https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string>.
+const ACCOUNT: &str = "devstoreaccount1";
+const KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+/// What that key signs for all that may be done with containers and blobs, until the year 2100.
+const SIGNATURE: &str = "sv=2020-02-10&ss=b&srt=sco&sp=rwdlac&se=2100-01-01T00%3A00%3A00Z\
+    &spr=https%2Chttp&sig=kCZeF4Qpj13pmmHBDt35GM7V3PAGaa11GvXrdZImzF8%3D";
+
+/// A server.
+#[derive(Debug)]
+pub struct Azurite {
+    _server: Server,
+    port: u16,
+}
+
+impl Azurite {
+    /// The variables of the environment with which it can be used.
+    pub const ENVIRONMENT: [(&str, &str); 1] = [("AZURE_STORAGE_ACCOUNT_KEY", KEY)];
+
+    /// Starts a server and waits until it answers; `None`, said loudly, on a machine without it.
+    pub fn start() -> Option<Self> {
+        let [port] = free_ports();
+        let mut server = Server::start("azurite-blob", |dir| {
+            let dir = dir.display();
+            let arguments = format!(
+                "--blobHost 127.0.0.1 --blobPort {port} --location {dir} --silent \
+                 --disableTelemetry --skipApiVersionCheck"
+            );
+            arguments.split_whitespace().map(str::to_owned).collect()
+        })?;
+        server.wait_until(|| http::status(port, "GET /").is_some());
+        Some(Self { _server: server, port })
+    }
+
+    /// Makes a container, and returns its URL.
+    pub fn make_container(&self, container: &str) -> String {
+        let make = format!("PUT /{ACCOUNT}/{container}?restype=container&{SIGNATURE}");
+        let made = http::status(self.port, &make);
+        assert_eq!(made.as_deref(), Some("201"), "the container is made");
+        let endpoint = format!("http://127.0.0.1:{}/{ACCOUNT}", self.port);
+        format!("az://{container}?account={ACCOUNT}&endpoint={endpoint}")
+    }
+}

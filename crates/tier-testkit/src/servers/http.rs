@@ -1,0 +1,16 @@
+//! As much HTTP as it takes to see whether a server answers.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// The status with which a server answers a request without content.
+pub(super) fn status(port: u16, request: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let head = "Host: localhost\r\nContent-Length: 0\r\nConnection: close";
+    stream.write_all(format!("{request} HTTP/1.1\r\n{head}\r\n\r\n").as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer.strip_prefix("HTTP/1.1 ")?.get(..3)?.to_owned())
+}
