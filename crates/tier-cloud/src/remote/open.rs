@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::list::PaginatedListStore;
@@ -97,6 +97,7 @@ fn s3(
         .with_virtual_hosted_style_request(url.parameter("style") == Some("virtual"))
         // The store compares what arrives with it.
         .with_checksum_algorithm(Checksum::SHA256)
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_disable_tagging(true)
         // A single deletion is known to everything that speaks S3.
         .with_disable_bulk_delete(true)
@@ -119,6 +120,7 @@ fn is_no_place_s3(key: AmazonS3ConfigKey) -> bool {
             | AmazonS3ConfigKey::DefaultRegion
             | AmazonS3ConfigKey::Bucket
             | AmazonS3ConfigKey::Endpoint
+            | AmazonS3ConfigKey::S3Endpoint
             | AmazonS3ConfigKey::VirtualHostedStyleRequest
             | AmazonS3ConfigKey::Client(_)
     )
@@ -130,7 +132,8 @@ fn gcs(
     connector: &Connector,
 ) -> object_store::Result<Arc<dyn Backend>> {
     let settings = settings(variables, "GOOGLE_", |key| {
-        !matches!(key, GoogleConfigKey::Bucket | GoogleConfigKey::Client(_))
+        let of_place = [GoogleConfigKey::Bucket, GoogleConfigKey::BaseUrl];
+        !of_place.contains(key) && !matches!(key, GoogleConfigKey::Client(_))
     });
     let builder = GoogleCloudStorageBuilder::new();
     let mut builder = settings.fold(builder, |b, (key, value)| b.with_config(key, value));

@@ -16,6 +16,8 @@ use super::wire::ANSWER_TIME;
 const GAP_BYTES_MAX: u64 = 256 << 10;
 /// One request brings no more, so that several can share the line.
 const REQUEST_BYTES_MAX: u64 = 16 << 20;
+/// How often an answer may break off before its first byte.
+const N_EMPTY_ANSWERS_MAX: u32 = 3;
 /// Requests at a time for the ranges of one call.
 const N_REQUESTS: usize = 8;
 
@@ -108,6 +110,7 @@ pub(super) async fn fetch(
     let mut at = bytes.start;
     // Pieces of two objects would be no object at all.
     let mut version: Option<String> = None;
+    let mut n_empty_answers = 0;
     loop {
         let options = || GetOptions {
             range: range(at..bytes.end),
@@ -149,11 +152,15 @@ pub(super) async fn fetch(
         };
         match broken {
             _ if at == end => return Ok(()),
-            Some(failure) if !failure.may_pass() || at == before => return Err(failure),
+            Some(failure) if !failure.may_pass() => return Err(failure),
+            Some(failure) if at == before && n_empty_answers == N_EMPTY_ANSWERS_MAX => {
+                return Err(failure);
+            }
             // The body of an answer that is shorter than it says is an error of the connection;
             // one that says less than was asked for is a shorter object.
             None => return Err(Failure::new(ErrorKind::Damaged, "it ends too early")),
             Some(failure) => {
+                n_empty_answers = if at == before { n_empty_answers + 1 } else { 0 };
                 tracing::debug!(%path, at, error = failure.text, "an answer broke off");
             }
         }

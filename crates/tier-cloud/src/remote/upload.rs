@@ -1,5 +1,7 @@
 //! Uploading: small objects in one conditional request, large ones in parts.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::multipart::PartId;
@@ -16,6 +18,8 @@ const SINGLE_BYTES_MAX: u64 = 16 << 20;
 const PART_BYTES_MIN: u64 = 8 << 20;
 /// Providers take no more parts than this.
 const N_PARTS_MAX: u64 = 10_000;
+/// A caller that stops does not wait longer for parts to be thrown away.
+const ABORT_TIME: Duration = Duration::from_secs(1);
 /// Parts of one object that are on their way at a time.
 const N_PARTS_AT_ONCE: usize = 4;
 
@@ -92,8 +96,7 @@ pub(super) async fn in_parts(
     let sent = sent.await;
     if sent.is_err() {
         // Of the end alone the acknowledgement may be lost: then there is no upload any more.
-        let ended =
-            tokio::time::timeout(super::wire::ANSWER_TIME, backend.abort_multipart(path, &upload));
+        let ended = tokio::time::timeout(ABORT_TIME, backend.abort_multipart(path, &upload));
         if let Ok(Err(error)) = ended.await {
             let error = Failure::of(&error).text;
             tracing::debug!(%path, error, "parts of an upload may be left in the cloud");
