@@ -61,12 +61,12 @@ impl Attempts {
         call: &Call<'_>,
         mut request: impl FnMut() -> F,
     ) -> Result<T, Failure> {
-        let is_back = self.admit()?;
-        let n_attempts = match (is_back, call.class()) {
+        let is_probe = self.admit()?;
+        let n_attempts = match (is_probe, call.class()) {
             // One question tells whether it is back.
-            (false, _) => 1,
-            (true, CallClass::Interactive) => N_ATTEMPTS_INTERACTIVE,
-            (true, CallClass::Bulk) => N_ATTEMPTS_BULK,
+            (true, _) => 1,
+            (false, CallClass::Interactive) => N_ATTEMPTS_INTERACTIVE,
+            (false, CallClass::Bulk) => N_ATTEMPTS_BULK,
         };
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
@@ -78,11 +78,13 @@ impl Attempts {
                 }
                 Err(failure) => failure,
             };
-            if !failure.may_pass() || given_up(call).is_some() {
-                // It answered, if only to refuse.
-                if !matches!(failure.kind, ErrorKind::Away | ErrorKind::Cancelled) {
-                    self.note_answer();
-                }
+            if given_up(call).is_some() {
+                return Err(failure);
+            }
+            if failure.is_answered {
+                self.note_answer();
+            }
+            if !failure.may_pass() {
                 return Err(failure);
             }
             if let ErrorKind::Throttled { after: Some(after) } = failure.kind {
@@ -90,8 +92,8 @@ impl Attempts {
                     Some(Instant::now() + after.min(LONGEST_PAUSE * 6));
             }
             if attempt >= n_attempts {
-                if failure.kind == ErrorKind::Away {
-                    self.note_away(&failure.text);
+                if !failure.is_answered {
+                    self.note_away(is_probe, &failure.text);
                 }
                 return Err(failure);
             }
@@ -112,28 +114,38 @@ impl Attempts {
         call: &Call<'_>,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        self.admit()?;
+        let is_probe = self.admit()?;
         self.rest(call).await?;
         let answer = while_wanted(call, request).await;
         match &answer {
             // Its caller did not wait for the answer.
             Err(_) if given_up(call).is_some() => {}
-            Err(failure) if failure.kind == ErrorKind::Away => self.note_away(&failure.text),
+            Err(failure) if !failure.is_answered => {
+                if failure.kind == ErrorKind::Away {
+                    self.note_away(is_probe, &failure.text);
+                }
+            }
             _ => self.note_answer(),
         }
         answer
     }
 
-    /// Whether the store is there as far as is known. An error if it is away, and another call
-    /// finds out whether that is still so.
+    /// Whether the store is away as far as is known. Then a call that sends several requests sends
+    /// one first, which finds out.
+    pub(super) fn is_away(&self) -> bool {
+        self.state.lock().away.is_some()
+    }
+
+    /// Whether a request is to find out if the store is back. An error if it is away, and another
+    /// call finds that out.
     fn admit(&self) -> Result<bool, Failure> {
         let mut state = self.state.lock();
-        let Some(away) = &mut state.away else { return Ok(true) };
+        let Some(away) = &mut state.away else { return Ok(false) };
         let now = Instant::now();
         if now >= away.asked_again_at {
             // Others wait for the answer to this one, or for its end.
             away.asked_again_at = now + away.pause;
-            return Ok(false);
+            return Ok(true);
         }
         let (since, again) = (now - away.since, away.asked_again_at - now);
         let text = format!(
@@ -142,7 +154,7 @@ impl Attempts {
             again.as_secs() + 1,
             away.reason
         );
-        Err(Failure { is_unsent: true, ..Failure::new(ErrorKind::Away, text) })
+        Err(Failure::new(ErrorKind::Away, text))
     }
 
     fn note_answer(&self) {
@@ -152,11 +164,13 @@ impl Attempts {
         }
     }
 
-    fn note_away(&self, reason: &str) {
+    fn note_away(&self, is_probe: bool, reason: &str) {
         let now = Instant::now();
         let mut state = self.state.lock();
         let (since, pause) = match &state.away {
-            Some(away) => (away.since, (away.pause * 2).min(AWAY_MAX)),
+            Some(away) if is_probe => (away.since, (away.pause * 2).min(AWAY_MAX)),
+            // One of many that were on their way together.
+            Some(_) => return,
             None => {
                 tracing::warn!("{} is away: {reason}", self.place);
                 (now, AWAY_MIN)

@@ -25,7 +25,8 @@ impl Bucket {
     pub(super) fn open(url: &RemoteUrl, variables: &Variables) -> Result<Self, PortError> {
         runtime::start()?;
         let counters = Arc::new(Counters::default());
-        let clients = open(url, variables, &Connector(Arc::clone(&counters)))?;
+        let connector = Connector { url: url.clone(), counters: Arc::clone(&counters) };
+        let clients = open(url, variables, &connector)?;
         let attempts = Attempts::new(url.place());
         Ok(Self { url: url.clone(), clients, attempts, counters })
     }

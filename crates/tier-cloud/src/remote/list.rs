@@ -84,6 +84,9 @@ async fn ask(
         listed.map_err(|error| Failure::of(&error))
     });
     let page = page.await?;
+    if page.page_token.is_some() && page.page_token == page_token {
+        return Err(Failure::new(ErrorKind::Failed, "the listing does not go on"));
+    }
     let listed = page.result.objects.into_iter().filter_map(|object| {
         // What others keep in the bucket has no place in the port.
         let name = ObjectName::new(object.location.as_ref().strip_prefix(&root)?)?;
@@ -101,10 +104,17 @@ pub(super) async fn page(
     prefix: &str,
     after: Option<&ObjectName>,
 ) -> Result<ListPage, Failure> {
-    let known = after.and_then(|after| listings.take(prefix, after));
-    let (is_continued, mut from) = match known {
-        Some(token) => (true, From::Token(token)),
-        None => (false, From::Name(after)),
+    let known = after.and_then(|after| Some((after, listings.take(prefix, after)?)));
+    let is_continued = known.is_some();
+    let mut from = match known {
+        Some((after, token)) => {
+            // If this fails it is asked again from there.
+            listings.remember(prefix, after.clone(), token.clone());
+            From::Token(token)
+        }
+        // A server of another kind may know another order, in which a name is no place to begin.
+        None if bucket.url.parameter("endpoint").is_some() => From::Name(None),
+        None => From::Name(after),
     };
     loop {
         if listings.is_unordered.load(Ordering::Relaxed) {

@@ -91,6 +91,13 @@ pub(super) async fn ranges(
         })
         .await
     });
+    let mut requests = requests.into_iter();
+    if bucket.attempts.is_away()
+        && let Some(first) = requests.next()
+    {
+        // All at once they would be refused but for one, which then is not waited for.
+        first.await?;
+    }
     stream::iter(requests).buffer_unordered(N_REQUESTS).try_collect().await
 }
 
@@ -128,6 +135,10 @@ pub(super) async fn fetch(
             return Err(Failure::new(ErrorKind::Damaged, "another range was sent than asked for"));
         }
         let end = if is_open { answer.meta.size } else { bytes.end };
+        // A store may not heed the condition.
+        if version.is_some() && version != answer.meta.e_tag {
+            return Err(Failure::new(ErrorKind::Damaged, "it became another object meanwhile"));
+        }
         version = version.or_else(|| answer.meta.e_tag.clone());
         let (before, mut pieces) = (at, answer.into_stream());
         let broken = loop {

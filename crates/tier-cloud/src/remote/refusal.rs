@@ -147,20 +147,41 @@ impl fmt::Display for Refusal {
 
 impl Error for Refusal {}
 
-/// There are no keys, and the service that machines of the provider ask for some is not there.
-#[derive(Debug)]
-pub(super) struct NoCredentials;
+/// A service that gives keys out has none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum NoKeys {
+    /// None are set, and this machine has no such service.
+    NotSet,
+    /// The service answers with this status.
+    Refused(u16),
+}
 
-impl fmt::Display for NoCredentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "there are no keys for it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
-             GOOGLE_APPLICATION_CREDENTIALS or AZURE_STORAGE_ACCOUNT_KEY in the environment",
-        )
+impl NoKeys {
+    fn kind(self) -> ErrorKind {
+        match self {
+            Self::Refused(408 | 429 | 500..=599) => ErrorKind::Away,
+            Self::NotSet | Self::Refused(_) => ErrorKind::Denied,
+        }
     }
 }
 
-impl Error for NoCredentials {}
+impl fmt::Display for NoKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSet => f.write_str(
+                "there are no keys for it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+                 GOOGLE_APPLICATION_CREDENTIALS or AZURE_STORAGE_ACCOUNT_KEY in the environment",
+            ),
+            Self::Refused(status) => write!(
+                f,
+                "the service that gives out its keys answers {status}; is the role of this machine \
+                 right, or what the environment says of keys?"
+            ),
+        }
+    }
+}
+
+impl Error for NoKeys {}
 
 /// A request that brought nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -168,14 +189,14 @@ pub(super) struct Failure {
     pub(super) kind: ErrorKind,
     /// A range that begins behind the end of the object.
     pub(super) is_behind_end: bool,
-    /// Whether it is sure that nothing was done.
-    pub(super) is_unsent: bool,
+    /// Whether the store has answered, if only to refuse.
+    pub(super) is_answered: bool,
     pub(super) text: String,
 }
 
 impl Failure {
     pub(super) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
-        Self { kind, is_behind_end: false, is_unsent: false, text: text.into() }
+        Self { kind, is_behind_end: false, is_answered: false, text: text.into() }
     }
 
     /// What an error of the library comes from.
@@ -189,10 +210,11 @@ impl Failure {
         let refusal = causes.iter().find_map(|cause| cause.downcast_ref::<Refusal>());
         if let Some(refusal) = refusal {
             let is_behind_end = refusal.status == 416;
-            return Self { is_behind_end, ..Self::new(refusal.kind(), refusal.to_string()) };
+            let failure = Self::new(refusal.kind(), refusal.to_string());
+            return Self { is_behind_end, is_answered: true, ..failure };
         }
-        if let Some(none) = causes.iter().find_map(|cause| cause.downcast_ref::<NoCredentials>()) {
-            return Self { is_unsent: true, ..Self::new(ErrorKind::Denied, none.to_string()) };
+        if let Some(keys) = causes.iter().find_map(|cause| cause.downcast_ref::<NoKeys>()) {
+            return Self::new(keys.kind(), keys.to_string());
         }
         // The last cause says what happened, and those above it where in the library.
         let text = causes.last().map(ToString::to_string).unwrap_or_default();
@@ -202,14 +224,13 @@ impl Failure {
                 "its certificate is not accepted: {certificate}; name the file of its authority in \
                  AWS_CA_BUNDLE or SSL_CERT_FILE if it is one of your own"
             );
-            return Self { is_unsent: true, ..Self::new(ErrorKind::Denied, text) };
+            return Self::new(ErrorKind::Denied, text);
         }
         match causes.iter().find_map(|cause| cause.downcast_ref::<HttpError>()) {
             Some(http) => {
                 let is_unsent = http.kind() == HttpErrorKind::Connect;
                 let what = if is_unsent { "it cannot be reached" } else { "the connection failed" };
-                let text = format!("{what}: {text}");
-                Self { is_unsent, ..Self::new(ErrorKind::Away, text) }
+                Self::new(ErrorKind::Away, format!("{what}: {text}"))
             }
             None => Self::new(ErrorKind::Failed, text),
         }

@@ -4,7 +4,11 @@
 //! clocks. It lives as long as the process: connections outlast the stores that opened them.
 
 use std::future::Future;
-use std::sync::OnceLock;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 
 use tier_types::{ErrorKind, PortError};
 use tokio::runtime::{Builder, Runtime};
@@ -29,8 +33,33 @@ pub(super) fn start() -> Result<(), PortError> {
     Ok(())
 }
 
+/// Wakes a thread that waits for an answer. The flag is this answer's own: a thread may wait for
+/// one within another, as when what is put into one bucket is read from another one.
+struct Waiting {
+    thread: Thread,
+    is_woken: AtomicBool,
+}
+
+impl Wake for Waiting {
+    fn wake(self: Arc<Self>) {
+        self.is_woken.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
 /// Waits for an answer. A store starts the runtime before it can be called.
 #[expect(clippy::expect_used, reason = "a store is opened after the start")]
 pub(super) fn run<T>(answer: impl Future<Output = T>) -> T {
-    RUNTIME.get().expect("the runtime was started").handle().block_on(answer)
+    let _within = RUNTIME.get().expect("the runtime was started").enter();
+    let waiting = Arc::new(Waiting { thread: thread::current(), is_woken: AtomicBool::new(false) });
+    let waker = Waker::from(Arc::clone(&waiting));
+    let mut answer = pin!(answer);
+    loop {
+        if let Poll::Ready(answer) = answer.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return answer;
+        }
+        while !waiting.is_woken.swap(false, Ordering::Acquire) {
+            thread::park();
+        }
+    }
 }

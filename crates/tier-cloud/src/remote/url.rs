@@ -156,6 +156,18 @@ impl RemoteUrl {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// Whether a host has the objects, and does not give out keys for them.
+    pub(super) fn has_host(&self, host: &str) -> bool {
+        if let Some(endpoint) = self.parameter("endpoint") {
+            return endpoint.contains(host);
+        }
+        match self.provider {
+            Provider::S3 => host.ends_with(".amazonaws.com") && !host.starts_with("sts."),
+            Provider::Gcs => host == "storage.googleapis.com",
+            Provider::Azure => host.ends_with(".blob.core.windows.net"),
+        }
+    }
+
     /// What an operator knows the place by, without parameters.
     pub(super) fn place(&self) -> String {
         let slash = if self.prefix.is_empty() { "" } else { "/" };

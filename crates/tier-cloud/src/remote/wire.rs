@@ -19,7 +19,8 @@ use object_store::client::{
 };
 use tier_types::to_u64;
 
-use super::refusal::{NoCredentials, Refusal};
+use super::refusal::{NoKeys, Refusal};
+use super::url::RemoteUrl;
 
 /// Until an answer begins, without the bytes that are sent.
 pub(super) const ANSWER_TIME: Duration = Duration::from_secs(20);
@@ -27,6 +28,10 @@ pub(super) const ANSWER_TIME: Duration = Duration::from_secs(20);
 const SLOWEST_BYTES_PER_SECOND: u64 = 32 << 10;
 /// Of the answer to a request that failed so much is read.
 const ERROR_BYTES_MAX: usize = 64 << 10;
+/// An answer that is no object has come in this time.
+const WHOLE_TIME: Duration = Duration::from_mins(1);
+/// And is no longer than this.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Where machines of all three providers ask for keys of their own.
 const INSTANCE_SERVICE: &str = "169.254.169.254";
 
@@ -82,10 +87,8 @@ impl Counters {
     }
 
     fn note_request(&self, request: &HttpRequest) {
-        let query = request.uri().query().unwrap_or_default();
-        let is_list = query.contains("list-type=") || query.contains("comp=list");
         let counter = match request.method().as_str() {
-            "GET" if is_list => &self.n_lists,
+            "GET" if is_list(request) => &self.n_lists,
             "GET" => &self.n_reads,
             "HEAD" => &self.n_heads,
             "DELETE" => &self.n_deletes,
@@ -106,21 +109,24 @@ impl Counters {
 #[derive(Clone, Debug)]
 pub(super) struct AnswerHeaders(pub(super) HeaderMap);
 
-/// Makes the clients of a store.
+/// Makes the clients of a store, and of the services that give out its keys.
 #[derive(Clone, Debug)]
-pub(super) struct Connector(pub(super) Arc<Counters>);
+pub(super) struct Connector {
+    pub(super) url: RemoteUrl,
+    pub(super) counters: Arc<Counters>,
+}
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let client = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(Wire { client, counters: Arc::clone(&self.0) }))
+        Ok(HttpClient::new(Wire { client, connector: self.clone() }))
     }
 }
 
 #[derive(Debug)]
 struct Wire {
     client: HttpClient,
-    counters: Arc<Counters>,
+    connector: Connector,
 }
 
 /// How long a request may take until its answer begins.
@@ -133,36 +139,82 @@ fn timed_out() -> HttpError {
     HttpError::new(HttpErrorKind::Timeout, source)
 }
 
+impl Wire {
+    /// Sends a request, and waits until its answer begins.
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let time = answer_time(to_u64(request.body().content_length()));
+        let answered = tokio::time::timeout(time, self.client.execute(request)).await;
+        answered.unwrap_or_else(|_| Err(timed_out()))
+    }
+
+    /// Asks a service that gives out keys. What it answers says nothing of objects.
+    async fn ask_for_keys(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let is_of_machine = request.uri().host() == Some(INSTANCE_SERVICE);
+        let refused = |keys| Err(HttpError::new(HttpErrorKind::Unknown, keys));
+        match self.send(request).await {
+            Ok(answer) if answer.status().is_success() => whole(answer).await,
+            Ok(answer) if is_of_machine && answer.status().as_u16() == 404 => {
+                refused(NoKeys::NotSet)
+            }
+            Ok(answer) => refused(NoKeys::Refused(answer.status().as_u16())),
+            // A machine of no provider has no such service: that is no network that fails.
+            Err(error) if is_of_machine && error.kind() == HttpErrorKind::Connect => {
+                refused(NoKeys::NotSet)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
 #[async_trait]
 impl HttpService for Wire {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let asks_for_keys = request.uri().host() == Some(INSTANCE_SERVICE);
-        let is_head = request.method().as_str() == "HEAD";
-        if !asks_for_keys {
-            self.counters.note_request(&request);
+        if !request.uri().host().is_some_and(|host| self.connector.url.has_host(host)) {
+            return self.ask_for_keys(request).await;
         }
-        let time = answer_time(to_u64(request.body().content_length()));
-        let answered = tokio::time::timeout(time, self.client.execute(request)).await;
-        let answer = answered.unwrap_or_else(|_| Err(timed_out()));
-        let Ok(mut answer) = answer else {
-            // A machine of no provider has no such service: that is no network that fails.
-            return answer.map_err(|error| match asks_for_keys {
-                true => HttpError::new(HttpErrorKind::Unknown, NoCredentials),
-                false => error,
-            });
-        };
-        let status = answer.status();
-        if status.is_success() {
-            self.counters.note_answer(is_head, &answer);
-            let headers = AnswerHeaders(answer.headers().clone());
-            answer.extensions_mut().insert(headers);
+        let counters = &self.connector.counters;
+        let is_head = request.method().as_str() == "HEAD";
+        let is_object = request.method().as_str() == "GET" && !is_list(&request);
+        let ends_upload = request.method().as_str() == "POST"
+            && request.uri().query().is_some_and(|query| query.contains("uploadId="));
+        counters.note_request(&request);
+        let mut answer = self.send(request).await?;
+        if !answer.status().is_success() {
+            return Err(HttpError::new(HttpErrorKind::Unknown, refusal(answer).await));
+        }
+        counters.note_answer(is_head, &answer);
+        let headers = AnswerHeaders(answer.headers().clone());
+        answer.extensions_mut().insert(headers);
+        // Objects are read piece by piece, each in its time.
+        if is_object {
             return Ok(answer);
         }
-        if asks_for_keys {
-            return Err(HttpError::new(HttpErrorKind::Unknown, NoCredentials));
+        let (parts, body) = whole(answer).await?.into_parts();
+        let bytes = body.bytes().await?;
+        // An upload may end with an error after the answer has begun as a success.
+        let text = String::from_utf8_lossy(&bytes);
+        if ends_upload && text.contains("<Error>") {
+            let status = if text.contains("<Code>SlowDown</Code>") { 503 } else { 500 };
+            let refusal = Refusal::new(status, None, None, &text);
+            return Err(HttpError::new(HttpErrorKind::Unknown, refusal));
         }
-        Err(HttpError::new(HttpErrorKind::Unknown, refusal(answer).await))
+        Ok(HttpResponse::from_parts(parts, bytes.into()))
     }
+}
+
+fn is_list(request: &HttpRequest) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    query.contains("list-type=") || query.contains("comp=list")
+}
+
+/// An answer that has come to its end, which is no object.
+async fn whole(answer: HttpResponse) -> Result<HttpResponse, HttpError> {
+    let (parts, body) = answer.into_parts();
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect();
+    let body = tokio::time::timeout(WHOLE_TIME, body).await;
+    let body = body.unwrap_or_else(|_| Err(Box::new(timed_out())));
+    let bytes = body.map_err(|source| HttpError::new_boxed(HttpErrorKind::Interrupted, source))?;
+    Ok(HttpResponse::from_parts(parts, bytes.to_bytes().into()))
 }
 
 async fn refusal(answer: HttpResponse) -> Refusal {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use tier_cloud::{RemoteStore, RequestCounts};
 use tier_testkit::noise;
 use tier_testkit::servers::{NetworkFault, Proxy, Seaweed};
-use tier_types::{Call, Created, ErrorKind, ObjectName, ObjectStore, PortError, to_u64};
+use tier_types::{
+    Call, Created, ErrorKind, ObjectName, ObjectStore, PortError, RangeRead, StoredContent, to_u64,
+};
 
 use crate::remote::open;
 
@@ -13,7 +15,7 @@ const CALL: Call<'static> = Call::bulk();
 const LARGE_BYTES: usize = 40 << 20;
 
 struct Scene {
-    _server: Seaweed,
+    server: Seaweed,
     proxy: Proxy,
 }
 
@@ -22,7 +24,7 @@ impl Scene {
     fn new() -> Option<Self> {
         let server = Seaweed::start()?;
         server.make_bucket("bucket");
-        Some(Self { proxy: Proxy::to(server.port()), _server: server })
+        Some(Self { proxy: Proxy::to(server.port()), server })
     }
 
     /// A store without connections, of which the first ones will fail.
@@ -130,10 +132,17 @@ fn of_a_large_object_a_part_is_repeated() {
 fn a_store_that_is_away_is_left_alone_and_found_again() {
     let Some(scene) = Scene::new() else { return };
     let store = scene.store([]);
-    put(&store, "a", b"hello").unwrap();
+    put(&store, "a", &noise(1 << 20, 1)).unwrap();
     scene.proxy.set_away(true);
-    let mut byte = [0];
-    let mut ask = || store.read_range(&Call::interactive(), &name("a"), 0, &mut byte);
+    let (mut near, mut far) = ([0], [0]);
+    // Two requests.
+    let mut ask = || {
+        let ranges = &mut [
+            RangeRead { offset_bytes: 0, buffer: &mut near },
+            RangeRead { offset_bytes: 1_000_000, buffer: &mut far },
+        ];
+        store.read_ranges(&Call::interactive(), &name("a"), ranges)
+    };
     assert_eq!(ask().unwrap_err().kind(), ErrorKind::Away);
     let n_connections = scene.proxy.n_connections();
     let error = ask().unwrap_err();
@@ -144,6 +153,29 @@ fn a_store_that_is_away_is_left_alone_and_found_again() {
     while ask().is_err() {
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn an_error_of_one_object_is_no_absence_of_the_store() {
+    let Some(scene) = Scene::new() else { return };
+    let store = scene.store([answer("409", "ConditionalRequestConflict")]);
+    let error = store.create(&CALL, &name("claim"), &&b"mine"[..]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Away, "its caller may repeat it: {error}");
+    assert_eq!(store.create(&CALL, &name("claim"), &&b"mine"[..]).unwrap(), Created::New);
+}
+
+#[test]
+fn what_is_in_one_bucket_goes_into_another() {
+    let Some(scene) = Scene::new() else { return };
+    let content = noise(LARGE_BYTES, 1);
+    let from = scene.store([]);
+    put(&from, "large", &content).unwrap();
+    scene.server.make_bucket("another");
+    let to = open(&scene.server.url("another"), &Seaweed::ENVIRONMENT);
+    let (large, len_bytes) = (name("large"), to_u64(LARGE_BYTES));
+    let stored = StoredContent { store: &from, name: &large, len_bytes };
+    to.put(&CALL, &large, &stored).unwrap();
+    assert!(read(&to, "large", LARGE_BYTES) == content, "it is the same");
 }
 
 #[test]
