@@ -153,10 +153,11 @@ impl Wire {
         let refused = |keys| Err(HttpError::new(HttpErrorKind::Unknown, keys));
         match self.send(request).await {
             Ok(answer) if answer.status().is_success() => whole(answer).await,
-            Ok(answer) if is_of_machine && answer.status().as_u16() == 404 => {
-                refused(NoKeys::NotSet)
-            }
-            Ok(answer) => refused(NoKeys::Refused(answer.status().as_u16())),
+            Ok(answer) => match answer.status().as_u16() {
+                // It is switched off, or has no role to give out.
+                401 | 403 | 404 if is_of_machine => refused(NoKeys::NotSet),
+                status => refused(NoKeys::Refused(status)),
+            },
             // A machine of no provider has no such service: that is no network that fails.
             Err(error) if is_of_machine && error.kind() == HttpErrorKind::Connect => {
                 refused(NoKeys::NotSet)
