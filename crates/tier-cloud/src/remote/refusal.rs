@@ -228,7 +228,8 @@ impl Failure {
         }
         match causes.iter().find_map(|cause| cause.downcast_ref::<HttpError>()) {
             Some(http) => {
-                let is_unsent = http.kind() == HttpErrorKind::Connect;
+                let unsent = [HttpErrorKind::Connect, HttpErrorKind::Timeout];
+                let is_unsent = unsent.contains(&http.kind());
                 let what = if is_unsent { "it cannot be reached" } else { "the connection failed" };
                 Self::new(ErrorKind::Away, format!("{what}: {text}"))
             }

@@ -136,7 +136,8 @@ fn answer_time(sent_bytes: u64) -> Duration {
 
 fn timed_out() -> HttpError {
     let source = std::io::Error::new(std::io::ErrorKind::TimedOut, "it does not answer in time");
-    HttpError::new(HttpErrorKind::Timeout, source)
+    // The kind of a connection that is not made in time is another one.
+    HttpError::new(HttpErrorKind::Interrupted, source)
 }
 
 impl Wire {
@@ -159,7 +160,10 @@ impl Wire {
                 status => refused(NoKeys::Refused(status)),
             },
             // A machine of no provider has no such service: that is no network that fails.
-            Err(error) if is_of_machine && error.kind() == HttpErrorKind::Connect => {
+            Err(error)
+                if is_of_machine
+                    && matches!(error.kind(), HttpErrorKind::Connect | HttpErrorKind::Timeout) =>
+            {
                 refused(NoKeys::NotSet)
             }
             Err(error) => Err(error),
