@@ -1,7 +1,9 @@
 //! Azurite, which speaks the protocol of Azure's blobs.
 
+use std::path::Path;
+
 use super::http;
-use super::process::{Server, free_ports};
+use super::process::Server;
 
 /// The account that every Azurite has, and its key:
 /// <https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string>.
@@ -25,16 +27,15 @@ impl Azurite {
 
     /// Starts a server and waits until it answers; `None`, said loudly, on a machine without it.
     pub fn start() -> Option<Self> {
-        let [port] = free_ports();
-        let mut server = Server::start("azurite-blob", |dir| {
-            let dir = dir.display();
-            let arguments = format!(
-                "--blobHost 127.0.0.1 --blobPort {port} --location {dir} --silent \
-                 --disableTelemetry --skipApiVersionCheck"
-            );
-            arguments.split_whitespace().map(str::to_owned).collect()
-        })?;
-        server.wait_until(|| http::status(port, "GET /").is_some());
+        let arguments = |dir: &Path, [port]: [u16; 1]| {
+            format!(
+                "--blobHost 127.0.0.1 --blobPort {port} --location {} --silent \
+                 --disableTelemetry --skipApiVersionCheck",
+                dir.display()
+            )
+        };
+        let is_ready = |[port]: [u16; 1]| http::status(port, "GET /").is_some();
+        let (server, [port]) = Server::start("azurite-blob", arguments, is_ready)?;
         Some(Self { _server: server, port })
     }
 

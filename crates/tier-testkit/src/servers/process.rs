@@ -1,6 +1,6 @@
 //! A server's process and its directory.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::net::TcpListener;
 use std::path::Path;
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+/// How often a start is tried.
+const N_STARTS: u32 = 3;
 const START_MAX: Duration = Duration::from_mins(1);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -21,16 +23,31 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts a program, whose arguments may name its directory; `None`, said loudly, if there is
-    /// no such program.
-    pub(super) fn start(
+    /// Starts a program and waits until it can be used; `None`, said loudly, if there is no such
+    /// program. It is given ports, and a directory for its own. A port that something else takes
+    /// before the server does is not the last one that is tried.
+    pub(super) fn start<const N: usize>(
         program: &str,
-        arguments: impl FnOnce(&Path) -> Vec<String>,
-    ) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
+        arguments: impl Fn(&Path, [u16; N]) -> String,
+        is_ready: impl Fn([u16; N]) -> bool,
+    ) -> Option<(Self, [u16; N])> {
+        let mut said = String::new();
+        for _ in 0..N_STARTS {
+            let (dir, ports) = (tempfile::tempdir().unwrap(), free_ports());
+            let arguments = arguments(dir.path(), ports);
+            let mut server = Self::spawn(program, dir, &arguments)?;
+            match server.wait_until(|| is_ready(ports)) {
+                Ok(()) => return Some((server, ports)),
+                Err(log) => said = log,
+            }
+        }
+        panic!("{program} is not ready:\n{said}");
+    }
+
+    fn spawn(program: &str, dir: TempDir, arguments: &str) -> Option<Self> {
         let log = File::create(dir.path().join("log")).unwrap();
         let mut command = Command::new(program);
-        command.args(arguments(dir.path())).current_dir(dir.path()).stdin(Stdio::null());
+        command.args(arguments.split_whitespace()).current_dir(dir.path()).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         match command.spawn() {
             Ok(child) => Some(Self { child, dir }),
@@ -42,20 +59,18 @@ impl Server {
         }
     }
 
-    /// Waits until the server can be used.
-    pub(super) fn wait_until(&mut self, mut is_ready: impl FnMut() -> bool) {
+    /// Waits until the server can be used. An error, with what it has said, if it ends before.
+    fn wait_until(&mut self, is_ready: impl Fn() -> bool) -> Result<(), String> {
         let begin = Instant::now();
         let (_never, timer) = mpsc::channel::<()>();
         while !is_ready() {
-            let ended = self.child.try_wait().unwrap();
-            let is_late = begin.elapsed() > START_MAX;
-            if ended.is_some() || is_late {
-                let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-                panic!("the server is not ready (ended: {ended:?}):\n{log}");
+            if self.child.try_wait().unwrap().is_some() || begin.elapsed() > START_MAX {
+                return Err(fs::read_to_string(self.dir.path().join("log")).unwrap_or_default());
             }
             // Nothing is sent: this gives the server the processor.
             let _ = timer.recv_timeout(LOOK_INTERVAL);
         }
+        Ok(())
     }
 }
 
@@ -68,7 +83,7 @@ impl Drop for Server {
 }
 
 /// Ports that nothing listens on.
-pub(super) fn free_ports<const N: usize>() -> [u16; N] {
+fn free_ports<const N: usize>() -> [u16; N] {
     // All are held until the last one is known, or one would be given out twice.
     let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())

@@ -1,9 +1,10 @@
 //! SeaweedFS as one process: a distributed object store that speaks S3.
 
 use std::fs;
+use std::path::Path;
 
 use super::http;
-use super::process::{Server, free_ports};
+use super::process::Server;
 
 const IDENTITIES: &str = r#"{"identities": [{
   "name": "test",
@@ -26,14 +27,12 @@ impl Seaweed {
 
     /// Starts a server and waits until it answers; `None`, said loudly, on a machine without it.
     pub fn start() -> Option<Self> {
-        let [master, master_rpc, volume, volume_rpc, filer, filer_rpc, port, port_rpc] =
-            free_ports();
-        let mut server = Server::start("weed", |dir| {
+        let arguments = |dir: &Path, ports: [u16; 8]| {
+            let [master, master_rpc, volume, volume_rpc, filer, filer_rpc, port, port_rpc] = ports;
             let identities = dir.join("identities.json");
             fs::write(&identities, IDENTITIES).unwrap();
-            let dir = dir.display();
-            let identities = identities.display();
-            let arguments = format!(
+            let (dir, identities) = (dir.display(), identities.display());
+            format!(
                 "-logtostderr=true server -dir={dir} -ip=127.0.0.1 -ip.bind=127.0.0.1 \
                  -master.port={master} -master.port.grpc={master_rpc} -master.telemetry=false \
                  -master.volumeSizeLimitMB=128 -volume.port={volume} \
@@ -41,12 +40,13 @@ impl Seaweed {
                  -filer=true -filer.port={filer} -filer.port.grpc={filer_rpc} -s3=true \
                  -s3.port={port} -s3.port.grpc={port_rpc} -s3.port.iceberg=0 -s3.port.lance=0 \
                  -s3.config={identities}"
-            );
-            arguments.split_whitespace().map(str::to_owned).collect()
-        })?;
-        server.wait_until(|| {
+            )
+        };
+        let is_ready = |[_, _, _, _, filer, _, port, _]: [u16; 8]| {
             http::status(port, "GET /").is_some() && http::status(filer, "GET /").is_some()
-        });
+        };
+        let (server, ports) = Server::start("weed", arguments, is_ready)?;
+        let [_, _, _, _, filer, _, port, _] = ports;
         Some(Self { _server: server, port, filer })
     }
 
