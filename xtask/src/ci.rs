@@ -22,7 +22,7 @@ const FULL_SESSIONS: &str = "60";
 /// What every change must pass.
 pub(crate) fn ci(root: &Path) -> Result<()> {
     let start = Instant::now();
-    let workspace = Workspace { root, environment: setup::setup(root)? };
+    let workspace = Workspace { root, environment: setup::setup_for_tests(root)? };
     workspace.run("format", &["fmt", "--all", "--check"])?;
     layering::check(root)?;
     tidy::check(root)?;
@@ -46,7 +46,7 @@ pub(crate) fn ci(root: &Path) -> Result<()> {
 /// crates.
 pub(crate) fn full(root: &Path) -> Result<()> {
     ci(root)?;
-    let workspace = Workspace { root, environment: setup::setup(root)? };
+    let workspace = Workspace { root, environment: setup::setup_for_tests(root)? };
     workspace.faults()?;
     real::real(root)?;
     stress::stress(root)?;

@@ -58,7 +58,7 @@ fn run() -> Result<()> {
         "ci" => ci::ci(&root),
         "full" => ci::full(&root),
         "demo" => demo::demo(&root, rest),
-        "setup" => setup::setup(&root).map(drop),
+        "setup" => setup::setup_for_tests(&root).map(drop),
         "fuzz" => fuzz::fuzz(&root, rest),
         "real" => real::real(&root),
         "posix" => posix::posix(&root),

@@ -31,15 +31,20 @@ impl Environment {
 /// Installs what is missing and has RocksDB compiled.
 pub(crate) fn setup(root: &Path) -> Result<Environment> {
     install_missing()?;
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let all = servers::programs()?.into_iter().chain(std::env::split_paths(&path));
-    let mut variables = vec![("PATH", std::env::join_paths(all)?)];
     if std::env::var_os("ROCKSDB_LIB_DIR").is_some() {
         println!("==> RocksDB is taken from ROCKSDB_LIB_DIR");
-    } else {
-        variables.push(("ROCKSDB_LIB_DIR", rocksdb::library(root, &cache::directory()?)?.into()));
-        variables.push(("ROCKSDB_STATIC", "1".into()));
+        return Ok(Environment(Vec::new()));
     }
+    let directory = rocksdb::library(root, &cache::directory()?)?;
+    Ok(Environment(vec![("ROCKSDB_LIB_DIR", directory.into()), ("ROCKSDB_STATIC", "1".into())]))
+}
+
+/// The same, with the servers that tests use as clouds.
+pub(crate) fn setup_for_tests(root: &Path) -> Result<Environment> {
+    let Environment(mut variables) = setup(root)?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let all = servers::programs()?.into_iter().chain(std::env::split_paths(&path));
+    variables.push(("PATH", std::env::join_paths(all)?));
     Ok(Environment(variables))
 }
 
