@@ -10,6 +10,7 @@
 //! decides nothing about what is stored or when.
 
 mod cache;
+mod conflict;
 mod dir;
 mod remote;
 

@@ -28,7 +28,9 @@ pub struct CloudCheck {
 /// Gives a store a cloud, or another one. What was verified in the former one counts there alone:
 /// all of the history goes up to the new one with the next uploads. The former one stays readable.
 pub fn add_cloud(dir: &StoreDir, url: &str, adopts: bool) -> Result<CloudPlace, StoreError> {
-    let url = completed(url)?;
+    // The URL that the store remembers is complete, whatever the environment says by now.
+    let is_remembered = dir.config.cloud.as_deref() == Some(url);
+    let url = if is_remembered { url.to_owned() } else { completed(url)? };
     let url = url.as_str();
     let is_current = dir.config.cloud.as_deref() == Some(url);
     if is_current && has_its_identity(dir)? {
@@ -78,7 +80,8 @@ pub fn add_cloud(dir: &StoreDir, url: &str, adopts: bool) -> Result<CloudPlace, 
 /// Takes a former cloud out of the places where objects are looked for. What was only in it is lost
 /// from then on, and a repair goes on without that.
 pub fn forget_cloud(dir: &StoreDir, url: &str) -> Result<(), StoreError> {
-    let url = completed(url)?;
+    let is_remembered = dir.config.former_clouds.iter().any(|former| former.url == url);
+    let url = if is_remembered { url.to_owned() } else { completed(url)? };
     let url = url.as_str();
     let mut former_clouds = dir.config.former_clouds.clone();
     former_clouds.retain(|former| former.url != url);

@@ -89,8 +89,8 @@ impl Compaction {
             // again.
             tracing::warn!(%error, "the mark of the key-value store's damage cannot be removed");
         }
+        tracing::info!("the key-value store is whole, and is to be compacted again");
         switch(db, "false");
-        tracing::info!("the key-value store is whole, and compacted again");
     }
 
     /// Writes the mark, or takes it away; durable.

@@ -59,8 +59,8 @@ fn inode_of(table: Table, key: &[u8]) -> Option<Ino> {
 
 /// Whether a place of the disk could not be read.
 fn is_unreadable(text: &str) -> bool {
-    let operation = text.strip_prefix("IO error: While ").unwrap_or_default();
-    text.ends_with(DISK_FAILED) && READING.iter().any(|start| operation.starts_with(start))
+    let operation = text.strip_prefix("IO error: While ").filter(|_| text.ends_with(DISK_FAILED));
+    operation.is_some_and(|operation| READING.iter().any(|start| operation.starts_with(start)))
 }
 
 /// What a caller can do about an error.

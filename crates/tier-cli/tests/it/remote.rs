@@ -98,7 +98,7 @@ fn a_store_goes_on_while_its_bucket_is_away() {
 fn refused(scene: &Scene, why: &str) {
     let run = scene.init("refused");
     assert_eq!(run.code, 1, "{}{}", run.out, run.err);
-    let last = run.err.lines().last().unwrap_or_default();
+    let last = run.err.lines().last().unwrap();
     assert!(last.starts_with("tier: ") && last.contains(why), "{}", run.err);
     assert!(!scene.path("refused").exists(), "nothing is made");
 }

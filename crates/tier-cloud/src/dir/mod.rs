@@ -31,6 +31,7 @@ use tier_types::{
     to_usize,
 };
 
+use crate::conflict;
 use disk::{failed, sync_directories, sync_directory};
 use staged::StagedFile;
 
@@ -157,12 +158,8 @@ impl DirStore {
         len_bytes: u64,
         there: &ObjectMetadata,
     ) -> Result<(), PortError> {
-        if there.len_bytes == len_bytes {
-            tracing::debug!(%name, len_bytes, "an object is there already");
-            return self.sync(name);
-        }
-        let message = format!("object {name} exists with another length; it is kept");
-        Err(PortError::new(ErrorKind::Conflict, message))
+        conflict::check_length(name, len_bytes, there)?;
+        self.sync(name)
     }
 
     fn open(&self, name: &ObjectName) -> Result<(PathBuf, File), PortError> {
@@ -318,11 +315,7 @@ impl ObjectStore for DirStore {
             Err(error) => return Err(error),
             // Not one step with the removal: no filesystem has that. Names are used once, so that
             // there is no other object to come between.
-            Ok(there) if only.is_some_and(|only| *only != there.version) => {
-                let message = format!("object {name} is another one by now; it is kept");
-                return Err(PortError::new(ErrorKind::Conflict, message));
-            }
-            Ok(_) => {}
+            Ok(there) => only.map_or(Ok(()), |only| conflict::check_version(name, only, &there))?,
         }
         tracing::debug!(%name, "deleting an object");
         // Another deletion may come first, to the same end. The directory is not synced: a deletion

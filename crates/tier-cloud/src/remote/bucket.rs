@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use object_store::GetOptions;
 use object_store::path::Path;
-use tier_types::{Call, ObjectMetadata, ObjectName, ObjectVersion, PortError, StorageClass};
+use tier_types::{
+    Call, ErrorKind, ObjectMetadata, ObjectName, ObjectVersion, PortError, StorageClass,
+};
 
 use super::attempts::Attempts;
 use super::headers;
@@ -56,14 +58,21 @@ impl Bucket {
             answer.map_err(|error| Failure::of(&error))
         });
         let answer = asked.await?;
-        let e_tag = answer.meta.e_tag.unwrap_or_default();
-        let version = answer.meta.version.map(|version| format!("{e_tag} {version}"));
+        // Without either every object would be the same one, also to a deletion.
+        let version = match (answer.meta.e_tag, answer.meta.version) {
+            (Some(e_tag), Some(version)) => format!("{e_tag} {version}"),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => {
+                let text = "the store names no version of it";
+                return Err(Failure::new(ErrorKind::Failed, text));
+            }
+        };
         let said = answer.extensions.get::<AnswerHeaders>().map(|AnswerHeaders(headers)| headers);
         Ok(ObjectMetadata {
             len_bytes: answer.meta.size,
             checksum: said.and_then(headers::checksum),
             class: said.map_or(StorageClass::Online, headers::class),
-            version: ObjectVersion(version.unwrap_or(e_tag)),
+            version: ObjectVersion(version),
         })
     }
 }

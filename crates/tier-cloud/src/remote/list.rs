@@ -36,6 +36,8 @@ struct Mark {
 impl Listings {
     fn remember(&self, prefix: &str, after: ObjectName, token: String) {
         let mut marks = self.marks.lock();
+        // The newest one counts: a store may forget an old one.
+        marks.retain(|mark| mark.prefix != prefix || mark.after != after);
         if marks.len() == N_MARKS_MAX {
             marks.remove(0);
         }
@@ -106,12 +108,8 @@ pub(super) async fn page(
 ) -> Result<ListPage, Failure> {
     let known = after.and_then(|after| Some((after, listings.take(prefix, after)?)));
     let is_continued = known.is_some();
-    let mut from = match known {
-        Some((after, token)) => {
-            // If this fails it is asked again from there.
-            listings.remember(prefix, after.clone(), token.clone());
-            From::Token(token)
-        }
+    let mut from = match &known {
+        Some((_, token)) => From::Token(token.clone()),
         // A server of another kind may know another order, in which a name is no place to begin.
         None if bucket.url.parameter("endpoint").is_some() => From::Name(None),
         None => From::Name(after),
@@ -120,7 +118,14 @@ pub(super) async fn page(
         if listings.is_unordered.load(Ordering::Relaxed) {
             return whole(bucket, call, prefix, after).await;
         }
-        let (objects, token) = ask(bucket, call, prefix, from).await?;
+        let asked = ask(bucket, call, prefix, from).await;
+        if let (Err(failure), Some((after, token))) = (&asked, &known)
+            && failure.may_pass()
+        {
+            // It is asked again from there. A mark that the store does not know any more is not.
+            listings.remember(prefix, (*after).clone(), token.clone());
+        }
+        let (objects, token) = asked?;
         let is_behind = |object: &ListedObject| after.is_none_or(|after| object.name > *after);
         // A store that does not know where to begin begins at the start, and that is no disorder.
         let goes_back = is_continued && !objects.iter().all(is_behind);

@@ -36,7 +36,8 @@ impl Refusal {
         body: &str,
     ) -> Self {
         let code = element(body, "Code").or(code).map(str::to_owned);
-        let message = element(body, "Message").map(|text| text.lines().next().unwrap_or_default());
+        let first_line = |text| str::split_once(text, '\n').map_or(text, |(first, _)| first);
+        let message = element(body, "Message").map(first_line);
         Self { status, code, message: message.map(str::to_owned), after }
     }
 
@@ -201,11 +202,11 @@ impl Failure {
 
     /// What an error of the library comes from.
     pub(super) fn of(error: &object_store::Error) -> Self {
-        let mut causes = Vec::new();
-        let mut next: Option<&(dyn Error + 'static)> = Some(error);
-        while let Some(cause) = next {
+        let mut last: &(dyn Error + 'static) = error;
+        let mut causes = vec![last];
+        while let Some(cause) = last.source() {
             causes.push(cause);
-            next = cause.source();
+            last = cause;
         }
         let refusal = causes.iter().find_map(|cause| cause.downcast_ref::<Refusal>());
         if let Some(refusal) = refusal {
@@ -217,7 +218,7 @@ impl Failure {
             return Self::new(keys.kind(), keys.to_string());
         }
         // The last cause says what happened, and those above it where in the library.
-        let text = causes.last().map(ToString::to_string).unwrap_or_default();
+        let text = last.to_string();
         let certificate = causes.iter().find_map(|cause| certificate_error(*cause));
         if let Some(certificate) = certificate {
             let text = format!(

@@ -8,6 +8,8 @@ use tier_types::{
     ObjectVersion, PortError, RangeRead,
 };
 
+use crate::conflict;
+
 use super::bucket::Bucket;
 use super::list::{self, Listings};
 use super::open::variables;
@@ -77,10 +79,7 @@ impl RemoteStore {
             return failure;
         }
         match self.bucket.ask(call, path).await {
-            Ok(there) if there.len_bytes < end_bytes => {
-                Failure::new(ErrorKind::Damaged, "it ends too early")
-            }
-            Ok(_) => failure,
+            Ok(there) => short(&there, end_bytes).unwrap_or(failure),
             Err(other) => other,
         }
     }
@@ -102,7 +101,7 @@ impl RemoteStore {
     ) -> Result<(), PortError> {
         let path = self.bucket.path(name);
         match self.metadata(call, name) {
-            Ok(there) => return taken(name, content, &there),
+            Ok(there) => return conflict::check_length(name, content.len_bytes(), &there),
             Err(error) if error.kind() == ErrorKind::Missing => {}
             Err(error) => return Err(error),
         }
@@ -115,7 +114,7 @@ impl RemoteStore {
         );
         // The end may have come through, and its acknowledgement not.
         if is_unclear && let Ok(there) = self.metadata(call, name) {
-            return taken(name, content, &there);
+            return conflict::check_length(name, content.len_bytes(), &there);
         }
         if let PutError::Store(Failure { kind: ErrorKind::Missing, text, .. }) = error {
             // Nothing is missing that was there: the upload is what is gone.
@@ -125,18 +124,10 @@ impl RemoteStore {
     }
 }
 
-/// The name of a put is taken.
-fn taken(
-    name: &ObjectName,
-    content: &dyn ObjectContent,
-    there: &ObjectMetadata,
-) -> Result<(), PortError> {
-    if there.len_bytes == content.len_bytes() {
-        tracing::debug!(%name, there.len_bytes, "an object is there already");
-        return Ok(());
-    }
-    let message = format!("object {name} exists with another length; it is kept");
-    Err(PortError::new(ErrorKind::Conflict, message))
+/// The failure of a read that reaches behind the end of an object.
+fn short(there: &ObjectMetadata, end_bytes: u64) -> Option<Failure> {
+    let is_short = there.len_bytes < end_bytes;
+    is_short.then(|| Failure::new(ErrorKind::Damaged, "it ends too early"))
 }
 
 /// Whether a read may have failed because the object has no such bytes: stores say that in several
@@ -167,7 +158,9 @@ impl ObjectStore for RemoteStore {
             self.bucket.attempts.run(call, || upload::create(&self.bucket, &path, bytes.clone()));
         match runtime::run(sent).map_err(|failure| self.failed("put", name, &failure))? {
             Put::Done => Ok(()),
-            Put::Taken => taken(name, content, &self.metadata(call, name)?),
+            Put::Taken => {
+                conflict::check_length(name, content.len_bytes(), &self.metadata(call, name)?)
+            }
         }
     }
 
@@ -221,25 +214,26 @@ impl ObjectStore for RemoteStore {
     ) -> Result<(), PortError> {
         let path = self.bucket.path(name);
         let mut refused = None;
-        let mut pass = |piece: &[u8]| {
-            take(piece).map_err(|error| {
-                let failure = Failure::new(error.kind(), "");
-                refused = Some(error);
-                failure
-            })
-        };
         let bytes = offset_bytes..u64::MAX;
         let read = runtime::run(async {
-            match read::fetch(&self.bucket, call, &path, bytes, &mut pass).await {
-                Ok(()) => Ok(()),
+            let mut pass = |piece: &[u8]| {
+                take(piece).map_err(|error| {
+                    let failure = Failure::new(error.kind(), "");
+                    refused = Some(error);
+                    failure
+                })
+            };
+            let read = read::fetch(&self.bucket, call, &path, bytes, &mut pass).await;
+            match read {
                 // The end of an object has nothing behind it that could be asked for.
-                Err(failure) if may_be_the_end(&failure) => {
+                Err(failure) if refused.is_none() && may_be_the_end(&failure) => {
                     match self.bucket.ask(call, &path).await {
                         Ok(there) if there.len_bytes == offset_bytes => Ok(()),
-                        _ => Err(self.explained(call, &path, offset_bytes, failure).await),
+                        Ok(there) => Err(short(&there, offset_bytes).unwrap_or(failure)),
+                        Err(other) => Err(other),
                     }
                 }
-                Err(failure) => Err(failure),
+                read => read,
             }
         });
         match (refused, read) {
@@ -270,11 +264,7 @@ impl ObjectStore for RemoteStore {
             match self.metadata(call, name) {
                 Err(error) if error.kind() == ErrorKind::Missing => return Ok(()),
                 Err(error) => return Err(error),
-                Ok(there) if there.version != *only => {
-                    let message = format!("object {name} is another one by now; it is kept");
-                    return Err(PortError::new(ErrorKind::Conflict, message));
-                }
-                Ok(_) => {}
+                Ok(there) => conflict::check_version(name, only, &there)?,
             }
         }
         let path = self.bucket.path(name);

@@ -159,7 +159,9 @@ impl RemoteUrl {
     /// Whether a host has the objects, and does not give out keys for them.
     pub(super) fn has_host(&self, host: &str) -> bool {
         if let Some(endpoint) = self.parameter("endpoint") {
-            return endpoint.contains(host);
+            let place = endpoint.split_once("://").map_or(endpoint, |(_, place)| place);
+            let rest = place.strip_prefix(host);
+            return rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']));
         }
         match self.provider {
             Provider::S3 => host.ends_with(".amazonaws.com") && !host.starts_with("sts."),

@@ -1,4 +1,4 @@
-//! Each HTTP request of a store, and its answer: counted, paced, timed, and refused in one way.
+//! Each HTTP request of a store, and its answer: counted, timed, and refused in one way.
 //!
 //! Every provider's client sends through here. An answer that is no success becomes a
 //! [`Refusal`]; of one that is, what the library does not read (checksums, the storage class) is
