@@ -45,5 +45,5 @@ pub use report::{AgentReport, PersistedSnapshot};
 pub use scheduler::{LaneError, LaneStatus, Scheduler, SchedulerStatus};
 pub use stages::{LostAndFound, Stages, Uploaded};
 pub use status_book::StatusBook;
-pub use store_stages::{CloudPort, Floor, StorePorts, StoreStages};
+pub use store_stages::{Arrival, CloudPort, Floor, StorePorts, StoreStages};
 pub use task::{Lane, SpaceGoal, Task};

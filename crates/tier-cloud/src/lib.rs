@@ -16,4 +16,4 @@ mod remote;
 
 pub use cache::ObjectCache;
 pub use dir::DirStore;
-pub use remote::{RemoteStore, RemoteUrl, RequestCounts};
+pub use remote::{RateLimits, RemoteStore, RemoteUrl, RequestCounts};

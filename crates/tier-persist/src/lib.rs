@@ -40,7 +40,7 @@ pub use derive::doubt::{ArchivedSegment, ReadLog};
 pub use derive::rebuild::rebuild_without_manifests;
 pub use derive::restore::RestoredInodes;
 pub use derive::salvage::Salvaged;
-pub use derive::verify::{VerifyReport, check_object};
+pub use derive::verify::{VerifyReport, check_object, check_sample};
 pub use error::PersistError;
 pub use format::claim::{Claim, WriterToken};
 pub use format::digest::ContentDigest;

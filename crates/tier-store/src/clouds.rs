@@ -3,10 +3,10 @@
 use tier_persist::{Archive, Claims, Fenced, Head, Heads};
 use tier_types::{Call, CloudId, CloudPlace, Epoch, ErrorKind, HasKind, ObjectStore};
 
-use crate::cloud::{completed, id, make_cloud, may_be_made, open_cloud};
-use crate::config::{Config, FormerCloud};
+use crate::cloud::{Abilities, completed, id, make_cloud, may_be_made, open_cloud};
+use crate::config::{Cloud, Config, FormerCloud};
 use crate::dir::StoreDir;
-use crate::{StoreError, ownership, takeover};
+use crate::{StoreError, ownership};
 
 /// What a cloud answers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -15,8 +15,8 @@ pub struct CloudCheck {
     pub found: Option<CloudId>,
     /// Whether that is the one that the store knows.
     pub is_known: bool,
-    /// Whether it creates nothing under a name that is taken. `None` if nothing may be written.
-    pub honours_conditions: Option<bool>,
+    /// What it was seen to do. `None` if nothing may be written.
+    pub abilities: Option<Abilities>,
     /// What keeps this store from writing there.
     pub fenced: Option<Fenced>,
     /// The newest manifest of each epoch, the newest epoch first.
@@ -25,14 +25,23 @@ pub struct CloudCheck {
     pub n_unread: usize,
 }
 
+/// A cloud that a store was given.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AddedCloud {
+    /// Which one.
+    pub place: CloudPlace,
+    /// What it was seen to do. `None` if nothing may be written.
+    pub abilities: Option<Abilities>,
+}
+
 /// Gives a store a cloud, or another one. What was verified in the former one counts there alone:
 /// all of the history goes up to the new one with the next uploads. The former one stays readable.
-pub fn add_cloud(dir: &StoreDir, url: &str, adopts: bool) -> Result<CloudPlace, StoreError> {
+pub fn add_cloud(dir: &StoreDir, url: &str, adopts: bool) -> Result<AddedCloud, StoreError> {
     // The URL that the store remembers is complete, whatever the environment says by now.
-    let is_remembered = dir.config.cloud.as_deref() == Some(url);
+    let is_remembered = dir.config.cloud_url() == Some(url);
     let url = if is_remembered { url.to_owned() } else { completed(url)? };
     let url = url.as_str();
-    let is_current = dir.config.cloud.as_deref() == Some(url);
+    let is_current = dir.config.cloud_url() == Some(url);
     if is_current && has_its_identity(dir)? {
         return Err(StoreError::Unusable(format!("{url} is this store's cloud already")));
     }
@@ -41,7 +50,11 @@ pub fn add_cloud(dir: &StoreDir, url: &str, adopts: bool) -> Result<CloudPlace, 
         return Err(StoreError::Unusable(message.into()));
     }
     check_not_fenced_here(dir)?;
-    let config = Config { cloud: Some(url.into()), cloud_id: None, ..dir.config.clone() };
+    // How a cloud is used is the operator's choice, for this one as well.
+    let usual = Cloud::new(url);
+    let settings = dir.config.cloud.as_ref().unwrap_or(&usual);
+    let settings = Cloud { url: url.into(), id: None, ..settings.clone() };
+    let config = Config { cloud: Some(settings.clone()), ..dir.config.clone() };
     if let Some(problem) = config.unsound() {
         return Err(StoreError::Unusable(problem.into()));
     }
@@ -54,6 +67,11 @@ pub fn add_cloud(dir: &StoreDir, url: &str, adopts: bool) -> Result<CloudPlace, 
         Ok(_) => {}
     }
     let cloud = make_cloud(url)?;
+    // A follower writes nothing there.
+    let writer = dir.writer;
+    let abilities = writer.map(|_| Abilities::find_out(dir.filesystem, cloud.as_ref()));
+    let abilities = abilities.transpose()?;
+    abilities.as_ref().map_or(Ok(()), |abilities| abilities.check_usable(url))?;
     let id = id::make(cloud.as_ref(), adopts)?;
     let claims = Claims::new(cloud.as_ref(), &dir.keys, dir.filesystem);
     let epoch = Epoch::new(dir.config.epoch);
@@ -62,19 +80,22 @@ pub fn add_cloud(dir: &StoreDir, url: &str, adopts: bool) -> Result<CloudPlace, 
         return Err(StoreError::Unusable(format!("in {url} {fenced}")));
     }
     // A follower claims nothing, also of a place that had lost its identity.
-    if let Some(writer) = dir.writer {
+    if let Some(writer) = writer {
         let claim = ownership::claim(&dir.keys, dir.filesystem, epoch, writer, dir.clock.as_ref());
         claims.create(&call, &claim)?;
     }
     let mut former_clouds = dir.config.former_clouds.clone();
     former_clouds.retain(|former| former.url != url);
-    if let Some(url) = dir.config.cloud.clone().filter(|_| !is_current) {
-        former_clouds.push(FormerCloud { url, id: dir.config.cloud_id.clone() });
+    if let Some(Cloud { url, id, .. }) = dir.config.cloud.clone().filter(|_| !is_current) {
+        former_clouds.push(FormerCloud { url, id });
     }
-    let config = Config { cloud_id: Some(id.to_string()), former_clouds, ..config };
-    config.write(&dir.layout)?;
-    tracing::info!(url, %id, "the store has another cloud");
-    Ok(CloudPlace { id, url: url.into() })
+    let place = CloudPlace { id, url: url.into() };
+    abilities.as_ref().map_or(Ok(()), |abilities| abilities.remember(&dir.layout, &place))?;
+    let settings = Cloud { id: Some(id.to_string()), ..settings };
+    assert_eq!(settings.id(), Some(id), "what is written down is what was made");
+    Config { cloud: Some(settings), former_clouds, ..config }.write(&dir.layout)?;
+    tracing::info!(url, %id, ?abilities, "the store has another cloud");
+    Ok(AddedCloud { place, abilities })
 }
 
 /// Takes a former cloud out of the places where objects are looked for. What was only in it is lost
@@ -86,7 +107,7 @@ pub fn forget_cloud(dir: &StoreDir, url: &str) -> Result<(), StoreError> {
     let mut former_clouds = dir.config.former_clouds.clone();
     former_clouds.retain(|former| former.url != url);
     if former_clouds.len() == dir.config.former_clouds.len() {
-        return Err(StoreError::Unusable(match dir.config.cloud.as_deref() == Some(url) {
+        return Err(StoreError::Unusable(match dir.config.cloud_url() == Some(url) {
             true => format!("{url} is this store's cloud; tier cloud add gives it another one"),
             false => format!("{url} is no former cloud of this store; tier cloud list names them"),
         }));
@@ -118,8 +139,8 @@ fn check_not_fenced_here(dir: &StoreDir) -> Result<(), StoreError> {
     }
 }
 
-/// Asks a store's cloud what it is and what is in it. A writer also tries what it does with
-/// conditions, with an object that is deleted again.
+/// Asks a store's cloud what it is and what is in it. A writer also tries what it does, with
+/// objects that are deleted again, and remembers that.
 pub fn check_cloud(dir: &StoreDir) -> Result<CloudCheck, StoreError> {
     let port = dir.cloud.as_ref().ok_or_else(|| {
         StoreError::Unusable("this store has no cloud; tier cloud add gives it one".into())
@@ -133,9 +154,13 @@ pub fn check_cloud(dir: &StoreDir) -> Result<CloudCheck, StoreError> {
     }
     let claims = Claims::new(cloud, &dir.keys, dir.filesystem);
     let is_writer = dir.writer.is_some();
-    let honours_conditions = match is_writer && is_known {
-        true => Some(takeover::honours_conditions(dir.filesystem, cloud)?),
-        false => None,
+    let abilities = match (is_writer && is_known, port.place()) {
+        (true, Some(place)) => {
+            let abilities = Abilities::find_out(dir.filesystem, cloud)?;
+            abilities.remember(&dir.layout, &place)?;
+            Some(abilities)
+        }
+        _ => None,
     };
     let fenced = match is_writer {
         true => claims.fenced(&call, Epoch::new(dir.config.epoch), dir.writer)?,
@@ -149,5 +174,5 @@ pub fn check_cloud(dir: &StoreDir) -> Result<CloudCheck, StoreError> {
             heads => heads?,
         };
     let n_unread = unread.len();
-    Ok(CloudCheck { found, is_known, honours_conditions, fenced, heads, n_unread })
+    Ok(CloudCheck { found, is_known, abilities, fenced, heads, n_unread })
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tier_agent::decide::SpaceMarks;
+use tier_cloud::RateLimits;
 use tier_persist::WriterToken;
 use tier_types::{CloudId, CloudPlace};
 
@@ -48,10 +49,7 @@ pub struct Config {
     pub encryption: bool,
     /// Where to push to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cloud: Option<String>,
-    /// Which cloud that is: its identity, 32 hexadecimal digits. Without it nothing is pushed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cloud_id: Option<String>,
+    pub cloud: Option<Cloud>,
     /// How tarballs are written.
     #[serde(default)]
     pub persist: Persist,
@@ -79,6 +77,63 @@ pub struct Config {
     /// Clouds that this store had before. What is not here may be read there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former_clouds: Vec<FormerCloud>,
+}
+
+/// Where a store pushes to, and how.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cloud {
+    /// Where it is.
+    pub url: String,
+    /// Which cloud that is: its identity, 32 hexadecimal digits. Without it nothing is pushed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// How it is found out that an object arrived.
+    #[serde(default)]
+    pub verify: Verify,
+    /// Bytes that are sent and fetched in a second at most, but for those that readers wait for; 0
+    /// for no limit.
+    #[serde(default)]
+    pub bytes_per_second_max: u64,
+    /// Requests in a second, in the same way.
+    #[serde(default)]
+    pub requests_per_second_max: u32,
+}
+
+/// How it is found out that an object arrived in the cloud as it was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verify {
+    /// By the checksum with which it was sent, where the cloud was seen to refuse what does not fit
+    /// it, and by reading some of it. Providers take money for each byte that is read.
+    #[default]
+    Checksum,
+    /// By reading all of it.
+    Full,
+}
+
+impl Cloud {
+    /// A cloud with the usual settings.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            id: None,
+            verify: Verify::default(),
+            bytes_per_second_max: 0,
+            requests_per_second_max: 0,
+        }
+    }
+
+    /// How much of it is used in a second.
+    pub(crate) fn limits(&self) -> RateLimits {
+        let Self { bytes_per_second_max, requests_per_second_max, .. } = *self;
+        RateLimits { bytes_per_second_max, requests_per_second_max }
+    }
+
+    /// Its identity, if it is known.
+    pub(crate) fn id(&self) -> Option<CloudId> {
+        self.id.as_deref().and_then(CloudId::parse)
+    }
 }
 
 /// A cloud that a store had before.
@@ -299,8 +354,13 @@ impl Config {
 
     /// The cloud under its URL, if there is one and its identity is known.
     pub(crate) fn cloud_place(&self) -> Option<CloudPlace> {
-        let id = self.cloud_id.as_deref().and_then(CloudId::parse)?;
-        self.cloud.clone().map(|url| CloudPlace { id, url })
+        let cloud = self.cloud.as_ref()?;
+        Some(CloudPlace { id: cloud.id()?, url: cloud.url.clone() })
+    }
+
+    /// Where to push to.
+    pub fn cloud_url(&self) -> Option<&str> {
+        self.cloud.as_ref().map(|cloud| cloud.url.as_str())
     }
 
     /// The size of chunks, unless said otherwise.
@@ -328,17 +388,20 @@ impl Config {
 
     /// What cannot be, if anything.
     pub(crate) fn unsound(&self) -> Option<&'static str> {
-        let Self { chunk_bytes, cloud, cloud_id, persist, agent, space, mount, .. } = self;
-        let is_cloud = |id: &String| cloud.is_some() && CloudId::parse(id).is_some();
-        let rate = persist.bytes_per_second_max;
+        let Self { chunk_bytes, cloud, persist, agent, space, mount, .. } = self;
+        let is_rate = |rate: u64| rate == 0 || rate >= 1 << 20;
         let rules = [
             (
-                cloud.as_ref().is_none_or(|url| url.len() <= URL_BYTES_MAX),
+                cloud.as_ref().is_none_or(|cloud| cloud.url.len() <= URL_BYTES_MAX),
                 "a URL of a cloud must not be longer than 1024 bytes",
             ),
             (
-                cloud_id.as_ref().is_none_or(is_cloud),
-                "cloud_id must be the 32 hexadecimal digits of the cloud's identity",
+                cloud.as_ref().is_none_or(|cloud| cloud.id.is_none() || cloud.id().is_some()),
+                "cloud.id must be the 32 hexadecimal digits of the cloud's identity",
+            ),
+            (
+                cloud.as_ref().is_none_or(|cloud| is_rate(cloud.bytes_per_second_max)),
+                "cloud.bytes_per_second_max must be 0 or at least 1048576",
             ),
             ((512..=1 << 20).contains(chunk_bytes), "chunk_bytes must be from 512 to 1048576"),
             // A recall decompresses a whole frame into memory, so that its length has an upper
@@ -349,7 +412,7 @@ impl Config {
             ),
             (persist.part_bytes > 0, "persist.part_bytes must be above 0"),
             (
-                rate == 0 || rate >= 1 << 20,
+                is_rate(persist.bytes_per_second_max),
                 "persist.bytes_per_second_max must be 0 or at least 1048576",
             ),
             (
@@ -401,15 +464,16 @@ mod tests {
             "filesystem = \"00\"\nepoch = 1\nidentity = \"identity.key\"\nencryption = true\n";
         for (extra, word) in [
             ("chunk_bytes = 100", "chunk_bytes"),
-            ("cloud = \"file:///c\"\ncloud_id = \"0\"", "cloud_id"),
-            ("cloud_id = \"000102030405060708090a0b0c0d0e0f\"", "cloud_id"),
+            ("[cloud]\nurl = \"file:///c\"\nid = \"0\"", "cloud.id"),
+            ("[cloud]\nurl = \"file:///c\"\nbytes_per_second_max = 9", "cloud.bytes_per_second"),
+            ("[cloud]\nid = \"000102030405060708090a0b0c0d0e0f\"", "url"),
             ("[space]\nlow_percent = 90\nhigh_percent = 80", "low_percent"),
             ("[persist]\nframe_bytes = 1", "frame_bytes"),
             ("[persist]\nnice = 20", "nice"),
             ("[agent]\nretry_seconds = 0", "retry_seconds"),
         ] {
             fs::write(layout.config(), format!("{base}{extra}\n")).unwrap();
-            let error = Config::read(&layout).unwrap_err().to_string();
+            let error = tier_types::with_causes(&Config::read(&layout).unwrap_err());
             assert!(error.contains(word), "{error}");
         }
         fs::write(layout.config(), format!("{base}misspelt = 1\n")).unwrap();

@@ -9,9 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tier_persist::{Claims, FilesystemId, Keys, WriterToken};
-use tier_types::{Call, Clock, Epoch, ErrorKind, ObjectStore, SystemClock};
+use tier_types::{Call, Clock, CloudPlace, Epoch, ErrorKind, ObjectStore, SystemClock};
 
-use crate::cloud::{completed, id, make_cloud, may_be_made, open_cloud};
+use crate::cloud::{Abilities, completed, id, make_cloud, may_be_made, open_cloud};
 use crate::config::{self, Config};
 use crate::identity::{new_identity, read_identity};
 use crate::{Layout, StoreError, durable, ownership};
@@ -128,8 +128,7 @@ impl NewStore {
             identity: Layout::IDENTITY.into(),
             recipients: self.recipients.clone(),
             encryption: self.encryption,
-            cloud: self.cloud.clone(),
-            cloud_id: None,
+            cloud: self.cloud.clone().map(config::Cloud::new),
             former_clouds: Vec::new(),
             persist: config::Persist { level: self.level, ..config::Persist::default() },
             memory: config::Memory::default(),
@@ -169,19 +168,28 @@ impl PreparedStore {
 
     /// Makes it a store, and its cloud a cloud: last, so that an attempt that failed before can be
     /// repeated without adopting what it left.
-    pub fn finish(mut self) -> Result<(), StoreError> {
+    /// Returns what the cloud was seen to do.
+    pub fn finish(mut self) -> Result<Option<Abilities>, StoreError> {
+        let mut abilities = None;
         // The settings state the identity, so that the cloud comes first. A crash between the two
         // leaves an identity and no store; the next attempt must then be told to adopt it.
-        if let Some(url) = &self.config.cloud {
+        if let Some(url) = self.config.cloud_url() {
             let cloud = open_cloud(url)?;
+            let seen = Abilities::find_out(self.filesystem, cloud.as_ref())?;
+            seen.check_usable(url)?;
             let id = id::make(cloud.as_ref(), self.adopt_cloud)?;
             self.claim(cloud.as_ref())?;
-            tracing::info!(url, %id, "the store has a cloud");
-            self.config.cloud_id = Some(id.to_string());
+            seen.remember(&self.layout, &CloudPlace { id, url: url.to_owned() })?;
+            tracing::info!(url, %id, ?seen, "the store has a cloud");
+            abilities = Some(seen);
+            let settings = self.config.cloud.take();
+            let id = Some(id.to_string());
+            self.config.cloud = settings.map(|cloud| config::Cloud { id, ..cloud });
         }
         assert!(self.config.unsound().is_none(), "checked when it was prepared");
         tracing::info!(path = %self.layout.root().display(), "store made");
-        self.config.write(&self.layout)
+        self.config.write(&self.layout)?;
+        Ok(abilities)
     }
 }
 

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tier_agent::CloudPort;
+use tier_agent::{Arrival, CloudPort};
 use tier_cloud::{DirStore, ObjectCache};
 use tier_persist::{Archive, FilesystemId, History, Keys, NextStep, WriterToken};
 use tier_status::Place;
 use tier_types::{CacheStore, Clock, CloudId, Epoch, ObjectStore, SnapshotId, SystemClock, Xid};
 
-use crate::cloud::{KnownCloud, open_cloud};
-use crate::config::FormerCloud;
+use crate::cloud::{Abilities, Ability, KnownCloud, open_cloud, open_limited};
+use crate::config::{FormerCloud, Verify};
 use crate::identity::load_keys;
 use crate::lock::StoreLock;
 use crate::{Config, Layout, StoreError, rebuilt};
@@ -48,11 +48,18 @@ impl std::fmt::Debug for StoreDir {
 }
 
 /// The cloud that the settings name. Nothing is asked of it: a store opens without it.
-fn known_cloud(config: &Config) -> Result<Option<CloudPort>, StoreError> {
-    let Some(url) = &config.cloud else { return Ok(None) };
-    let id = config.cloud_id.as_deref().and_then(CloudId::parse);
-    let store = Arc::new(KnownCloud::new(open_cloud(url)?, id));
-    Ok(Some(CloudPort { store, id }))
+fn known_cloud(layout: &Layout, config: &Config) -> Result<Option<CloudPort>, StoreError> {
+    let Some(cloud) = &config.cloud else { return Ok(None) };
+    let id = cloud.id();
+    let store = Arc::new(KnownCloud::new(open_limited(&cloud.url, cloud.limits())?, id));
+    let abilities = config.cloud_place().and_then(|at| Abilities::remembered(layout, &at));
+    let arrival = match cloud.verify {
+        Verify::Checksum if abilities.is_some_and(|seen| seen.has(Ability::RefusesChanged)) => {
+            Arrival::Refused
+        }
+        Verify::Checksum | Verify::Full => Arrival::Read,
+    };
+    Ok(Some(CloudPort { store, id, arrival }))
 }
 
 fn former_clouds(config: &Config) -> Result<Vec<Arc<dyn ObjectStore>>, StoreError> {
@@ -90,7 +97,7 @@ impl StoreDir {
             path: layout.config(),
             problem: problem.into(),
         })?;
-        tracing::info!(path = %path.display(), %filesystem, config.epoch, cloud = ?config.cloud, "store opened");
+        tracing::info!(path = %path.display(), %filesystem, config.epoch, cloud = ?config.cloud_url(), "store opened");
         Ok(Self {
             filesystem,
             writer,
@@ -100,7 +107,7 @@ impl StoreDir {
                 config.cache.bytes_max,
             )),
             // A URL that cannot be used is an error here, and not only at the first upload.
-            cloud: known_cloud(&config)?,
+            cloud: known_cloud(&layout, &config)?,
             former_clouds: former_clouds(&config)?,
             layout,
             config,

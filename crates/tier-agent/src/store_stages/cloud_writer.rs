@@ -6,11 +6,14 @@ use std::thread;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use tier_persist::{CheckedContent, Claims, PersistError, StoredObject, check_object};
+use tier_persist::{
+    CheckedContent, Claims, PersistError, StoredObject, check_object, check_sample,
+};
 use tier_status::{Event, StatusSink};
 use tier_types::{Call, CloudPlace, ErrorKind, HasKind, ObjectStore};
 
 use super::context::StageContext;
+use super::ports::Arrival;
 use crate::AgentError;
 
 /// Objects that are put at a time.
@@ -23,6 +26,7 @@ pub(super) struct CloudWriter<'a> {
     pub(super) cloud: &'a dyn ObjectStore,
     /// `None` if it has lost its identity.
     pub(super) place: Option<CloudPlace>,
+    arrival: Arrival,
     pub(super) stop: &'a AtomicBool,
 }
 
@@ -30,8 +34,8 @@ impl<'a> CloudWriter<'a> {
     /// `None` if there is no cloud.
     pub(super) fn new(context: &'a StageContext, stop: &'a AtomicBool) -> Option<Self> {
         let cloud = context.ports.cloud.as_ref()?;
-        let (store, place) = (cloud.store.as_ref(), cloud.place());
-        Some(Self { context, cloud: store, place, stop })
+        let (store, place, arrival) = (cloud.store.as_ref(), cloud.place(), cloud.arrival);
+        Some(Self { context, cloud: store, place, arrival, stop })
     }
 
     /// Does something with each object, several at a time. The first error lets no more begin.
@@ -60,7 +64,11 @@ impl<'a> CloudWriter<'a> {
             }
             work_off();
         });
-        failed.into_inner().map_or(Ok(()), Err)
+        if let Some(error) = failed.into_inner() {
+            return Err(error);
+        }
+        assert!(left.into_inner().next().is_none(), "none is left if none has failed");
+        Ok(())
     }
 
     /// Records that an object was put and compared.
@@ -93,7 +101,10 @@ impl<'a> CloudWriter<'a> {
         }
         let from = self.source_of(object)?;
         self.cloud.put(&call, name, &CheckedContent::new(from, object))?;
-        check_object(&call, self.cloud, object)?;
+        match self.arrival {
+            Arrival::Read => check_object(&call, self.cloud, object)?,
+            Arrival::Refused => check_sample(&call, self.cloud, object, from)?,
+        }
         let len_bytes = content.len_bytes;
         tracing::debug!(%name, len_bytes, elapsed = ?start.elapsed(), "object uploaded and verified");
         Ok(())

@@ -33,7 +33,7 @@ use crate::stages::{LostAndFound, Stages, Uploaded};
 use crate::{AgentError, SpaceGoal};
 use context::{HowFar, StageContext};
 
-pub use ports::{CloudPort, Floor, StorePorts};
+pub use ports::{Arrival, CloudPort, Floor, StorePorts};
 
 /// [`Stages`] over a persister, an evicter and object stores.
 pub struct StoreStages {

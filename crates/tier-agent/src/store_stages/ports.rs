@@ -29,6 +29,17 @@ pub struct CloudPort {
     pub store: Arc<dyn ObjectStore>,
     /// Which one it is; `None` if it has lost its identity. Nothing is verified there then.
     pub id: Option<CloudId>,
+    /// How it is found out that an object arrived.
+    pub arrival: Arrival,
+}
+
+/// How it is found out that an object arrived as it was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// All of it is read.
+    Read,
+    /// The store has refused what changed on its way: some of it is read.
+    Refused,
 }
 
 impl CloudPort {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use tier_agent::decide::SpaceMarks;
-use tier_agent::{CloudPort, DeletionQueue, Floor, StatusBook, StorePorts, StoreStages};
+use tier_agent::{Arrival, CloudPort, DeletionQueue, Floor, StatusBook, StorePorts, StoreStages};
 use tier_cloud::ObjectCache;
 use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
@@ -168,7 +168,11 @@ impl Fakes {
             log: log.clone(),
             instance: Arc::new(kvs.clone()),
             local: Arc::new(ObjectCache::new(local.clone(), u64::MAX)),
-            cloud: has_cloud.then(|| CloudPort { store: cloud.clone(), id: Some(CLOUD_ID) }),
+            cloud: has_cloud.then(|| CloudPort {
+                store: cloud.clone(),
+                id: Some(CLOUD_ID),
+                arrival: Arrival::Read,
+            }),
             former_clouds: Vec::new(),
             keys: Arc::clone(&keys),
             history: Arc::clone(&history),

@@ -10,8 +10,8 @@ use kvfs::ops::{EntryRef, NewNode, RenameMode, SetAttr, XattrMode};
 use kvfs::{Core, Kvfs, KvfsOptions};
 use tier_agent::decide::SpaceMarks;
 use tier_agent::{
-    AgentError, AgentReport, CloudPort, DeletionQueue, Floor, Recaller, RecallerOptions, Stages,
-    StatusBook, StorePorts, StoreStages, Task, TieringOutAgent,
+    AgentError, AgentReport, Arrival, CloudPort, DeletionQueue, Floor, Recaller, RecallerOptions,
+    Stages, StatusBook, StorePorts, StoreStages, Task, TieringOutAgent,
 };
 use tier_cloud::{DirStore, ObjectCache};
 use tier_evict::{AgeAndSize, Evicter};
@@ -162,6 +162,7 @@ impl Harness {
             cloud: Some(CloudPort {
                 store: self.cloud.clone(),
                 id: Some(CloudId::from_bytes([5; 16])),
+                arrival: Arrival::Read,
             }),
             former_clouds: Vec::new(),
             keys: Arc::clone(&self.keys),

@@ -4,9 +4,11 @@ use anyhow::{Result, bail};
 use serde_json::json;
 use tier_persist::Head;
 use tier_store::{
-    CloudCheck, Config, FormerCloud, Layout, StoreDir, add_cloud, check_cloud, forget_cloud,
+    AddedCloud, Cloud, CloudCheck, Config, FormerCloud, Layout, StoreDir, add_cloud, check_cloud,
+    forget_cloud,
 };
 
+use super::abilities;
 use crate::args::{CloudAddArgs, CloudCheckArgs, CloudForgetArgs, CloudListArgs};
 use crate::context::Context;
 
@@ -14,8 +16,8 @@ use crate::context::Context;
 /// while it is.
 pub(super) fn add(context: &Context, args: &CloudAddArgs) -> Result<()> {
     let dir = StoreDir::open(&args.store)?;
-    let former = dir.config.cloud.clone();
-    let place = add_cloud(&dir, &args.url, args.adopt_cloud)?;
+    let former = dir.config.cloud_url().map(str::to_owned);
+    let AddedCloud { place, abilities } = add_cloud(&dir, &args.url, args.adopt_cloud)?;
     let mut text = format!("The cloud of {} is {place} now.\n", args.store.display());
     if let Some(former) = former {
         text.push_str(&format!(
@@ -23,7 +25,13 @@ pub(super) fn add(context: &Context, args: &CloudAddArgs) -> Result<()> {
              and so does the agent. What is only in {former} is read from there meanwhile.\n"
         ));
     }
-    context.console.report(&json!({ "url": place.url, "id": place.id.to_string() }), &text)
+    text.extend(abilities.as_ref().map(abilities::warnings));
+    let json = json!({
+        "url": place.url,
+        "id": place.id.to_string(),
+        "abilities": abilities.as_ref().map(abilities::json),
+    });
+    context.console.report(&json, &text)
 }
 
 /// Takes a former cloud out of the places where a store looks.
@@ -41,8 +49,8 @@ pub(super) fn forget(context: &Context, args: &CloudForgetArgs) -> Result<()> {
 
 /// Lists the clouds that a store has, and had.
 pub(super) fn list(context: &Context, args: &CloudListArgs) -> Result<()> {
-    let Config { cloud, cloud_id, former_clouds, .. } = Config::read(&Layout::new(&args.store))?;
-    let current = cloud.map(|url| FormerCloud { url, id: cloud_id });
+    let Config { cloud, former_clouds, .. } = Config::read(&Layout::new(&args.store))?;
+    let current = cloud.map(|Cloud { url, id, .. }| FormerCloud { url, id });
     let (mut text, mut rows) = (String::new(), Vec::new());
     let clouds = current.iter().map(|cloud| (cloud, "now"));
     for (FormerCloud { url, id }, when) in
@@ -63,8 +71,8 @@ pub(super) fn check(context: &Context, args: &CloudCheckArgs) -> Result<()> {
     let store = context.open(&args.store)?;
     let dir = store.store.dir();
     let check = check_cloud(dir)?;
-    let CloudCheck { found, is_known, honours_conditions, fenced, heads, n_unread } = &check;
-    let url = dir.config.cloud.as_deref().unwrap_or_default();
+    let CloudCheck { found, is_known, abilities, fenced, heads, n_unread } = &check;
+    let url = dir.config.cloud_url().unwrap_or_default();
     let identity = found.map_or("none".into(), |id| id.to_string());
     let mut text = format!("cloud        {url}\nidentity     {identity}\n");
     text.push_str(match (is_known, dir.writer.is_some()) {
@@ -72,10 +80,7 @@ pub(super) fn check(context: &Context, args: &CloudCheckArgs) -> Result<()> {
         (true, true) => "             it is this store's\n",
         (true, false) => "             it is this store's, which is a follower and only reads it\n",
     });
-    if let Some(honours) = honours_conditions {
-        let shown = if *honours { "are honoured" } else { "are ignored: takeovers need --force" };
-        text.push_str(&format!("conditions   {shown}\n"));
-    }
+    text.extend(abilities.as_ref().map(abilities::text));
     text.extend(heads.iter().map(head_text));
     if *n_unread > 0 {
         text.push_str(&format!("             {n_unread} manifests cannot be read\n"));
@@ -84,7 +89,7 @@ pub(super) fn check(context: &Context, args: &CloudCheckArgs) -> Result<()> {
         "url": url,
         "id": found.map(|id| id.to_string()),
         "is_known": is_known,
-        "honours_conditions": honours_conditions,
+        "abilities": abilities.as_ref().map(abilities::json),
         "fenced": fenced.as_ref().map(ToString::to_string),
         "epochs": heads.iter().map(head_json).collect::<Vec<_>>(),
         "unread_manifests": n_unread,

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use kvfs::Core;
 use serde_json::json;
-use tier_store::NewStore;
+use tier_store::{Abilities, NewStore};
 
+use super::abilities;
 use crate::args::InitArgs;
 use crate::context::Context;
 use crate::open_store::{clock, kvfs_options};
 
 pub(super) fn run(context: &Context, args: &InitArgs) -> Result<()> {
-    let Created { filesystem, identity, public_key } = create(args)?;
+    let Created { filesystem, identity, public_key, abilities } = create(args)?;
     let (store, identity) = (args.store.display().to_string(), identity.display().to_string());
     let mut text = format!("Made the store {store} of filesystem {filesystem}.\n");
     if args.identity.is_none() {
@@ -21,11 +22,13 @@ pub(super) fn run(context: &Context, args: &InitArgs) -> Result<()> {
              uploaded can ever be read again.\n"
         ));
     }
+    text.extend(abilities.as_ref().map(abilities::warnings));
     let report = json!({
         "store": store,
         "filesystem": filesystem,
         "identity": identity,
         "public_key": public_key,
+        "abilities": abilities.as_ref().map(abilities::json),
     });
     context.console.report(&report, &text)
 }
@@ -36,6 +39,8 @@ pub(super) struct Created {
     /// The identity file.
     pub(super) identity: PathBuf,
     public_key: String,
+    /// What its cloud was seen to do.
+    abilities: Option<Abilities>,
 }
 
 /// Makes a store. Its settings are written when its filesystem is there: a directory without them
@@ -55,12 +60,9 @@ pub(super) fn create(args: &InitArgs) -> Result<Created> {
     // store.
     Core::create(&args.store, &kvfs_options(prepared.config()), clock())
         .with_context(|| format!("cannot make a filesystem in {}", args.store.display()))?;
-    let created = Created {
-        filesystem: prepared.config().filesystem.clone(),
-        identity: prepared.layout().identity(),
-        public_key: prepared.public_key(),
-    };
+    let filesystem = prepared.config().filesystem.clone();
+    let (identity, public_key) = (prepared.layout().identity(), prepared.public_key());
     // From here on the directory is a store; a crash before leaves one that no command opens.
-    prepared.finish()?;
-    Ok(created)
+    let abilities = prepared.finish()?;
+    Ok(Created { filesystem, identity, public_key, abilities })
 }

@@ -4,6 +4,7 @@
 //! makes the exit code. It does not know in which process it runs. `tier mount` is not here: it
 //! serves the other commands, from the layer above, and only its arguments are checked here.
 
+mod abilities;
 mod cat;
 mod cloud;
 mod demo;

@@ -69,7 +69,7 @@ fn show(context: &Context, args: &StatusArgs) -> Result<()> {
         "role": role,
         "filesystem": store.store.dir().filesystem.to_string(),
         "epoch": config.epoch,
-        "cloud": config.cloud,
+        "cloud": config.cloud_url(),
         "encryption": config.encryption,
         "inodes": usage.n_inodes,
         "resident_bytes": usage.resident_bytes,
@@ -89,7 +89,7 @@ fn show(context: &Context, args: &StatusArgs) -> Result<()> {
         "filesystem   {} ({role}, epoch {})\ncloud        {}\nencryption   {}\n",
         store.store.dir().filesystem,
         config.epoch,
-        config.cloud.as_deref().unwrap_or("none"),
+        config.cloud_url().unwrap_or("none"),
         if config.encryption { "on" } else { "off" },
     );
     text.push_str(&format!(

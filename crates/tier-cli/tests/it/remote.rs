@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use tier_testkit::servers::Seaweed;
+use tier_testkit::servers::{S3rver, Seaweed};
 
 use crate::harness::{Run, assert_same, command, make_tree};
 
@@ -66,7 +66,7 @@ fn a_store_lives_in_a_bucket() {
     scene.check_export("store", "out");
     scene.tier(&["verify", "DIR/store", "--read-data"]).ok();
     let checked = scene.tier(&["cloud", "check", "DIR/store"]).ok();
-    assert!(checked.contains("conditions   are honoured"), "{checked}");
+    assert!(checked.contains("creates      only under a name"), "{checked}");
 
     fs::remove_dir_all(scene.path("store")).unwrap();
     scene.tier(&["restore", "DIR/new", "--cloud", "URL", "--identity", "DIR/id"]).ok();
@@ -92,6 +92,28 @@ fn a_store_goes_on_while_its_bucket_is_away() {
     assert!(snapshot.err.contains("cannot be reached"), "{}", snapshot.err);
     assert!(scene.tier(&["status", "DIR/store"]).ok().contains("cannot be reached"));
     scene.check_export("store", "out");
+}
+
+#[test]
+fn over_a_bucket_that_ignores_conditions_a_takeover_is_the_operators_word() {
+    let Some(server) = S3rver::start() else { return };
+    let scene = Scene { keys: S3rver::ENVIRONMENT.to_vec(), ..Scene::new(server.bucket()) };
+    let made = scene.init("store").ok();
+    assert!(made.contains("WARNING: this cloud ignores conditions"), "{made}");
+    scene.tier(&["import", "DIR/store", "DIR/tree"]).ok();
+    scene.tier(&["snapshot", "DIR/store"]).ok();
+    scene.tier(&["evict", "DIR/store", "--all"]).ok();
+    let checked = scene.tier(&["cloud", "check", "DIR/store"]).ok();
+    for seen in ["NOT only under a name", "NOT only what arrives", "gives        parts"] {
+        assert!(checked.contains(seen), "{seen}: {checked}");
+    }
+    scene.check_export("store", "out");
+    scene.tier(&["restore", "DIR/new", "--cloud", "URL", "--identity", "DIR/id"]).ok();
+    let refused = scene.tier(&["takeover", "DIR/new"]);
+    assert_eq!(refused.code, 1, "{}", refused.out);
+    assert!(refused.err.contains("does not honour conditions"), "{}", refused.err);
+    scene.tier(&["takeover", "DIR/new", "--force"]).ok();
+    scene.check_export("new", "out of a writer");
 }
 
 /// A command that fails once, with one message that says what to do, and leaves nothing.

@@ -13,6 +13,7 @@ use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use tier_types::{Call, CallClass, ErrorKind};
 
+use super::pace::{Pace, RateLimits};
 use super::refusal::Failure;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -32,6 +33,7 @@ pub(super) struct Attempts {
     /// The store, as logs name it.
     place: String,
     state: Mutex<State>,
+    pace: Pace,
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +54,16 @@ struct Away {
 
 impl Attempts {
     pub(super) fn new(place: String) -> Self {
-        Self { place, state: Mutex::default() }
+        Self { place, state: Mutex::default(), pace: Pace::default() }
+    }
+
+    pub(super) fn limit(&mut self, limits: RateLimits) {
+        self.pace = Pace::new(limits);
+    }
+
+    /// Books bytes of content, and waits for those that were booked before them.
+    pub(super) async fn pace(&self, call: &Call<'_>, bytes: u64) -> Result<(), Failure> {
+        wait_until(call, self.pace.bytes(call.class(), bytes, Instant::now())).await
     }
 
     /// Runs a request until it succeeds, or cannot, or has been tried often enough.
@@ -180,16 +191,21 @@ impl Attempts {
         state.away = Some(Away { since, asked_again_at, pause, reason: reason.to_owned() });
     }
 
-    /// Waits as long as the store asked for.
+    /// Waits as long as the store asked for, and as the limits want it.
     async fn rest(&self, call: &Call<'_>) -> Result<(), Failure> {
         let until = self.state.lock().resting_until;
-        let Some(until) = until.filter(|until| *until > Instant::now()) else { return Ok(()) };
-        while_wanted(call, async {
-            tokio::time::sleep_until(until.into()).await;
-            Ok(())
-        })
-        .await
+        wait_until(call, until.filter(|until| *until > Instant::now())).await?;
+        wait_until(call, self.pace.request(call.class(), Instant::now())).await
     }
+}
+
+async fn wait_until(call: &Call<'_>, until: Option<Instant>) -> Result<(), Failure> {
+    let Some(until) = until else { return Ok(()) };
+    while_wanted(call, async {
+        tokio::time::sleep_until(until.into()).await;
+        Ok(())
+    })
+    .await
 }
 
 /// From a half to all of a pause.

@@ -3,7 +3,7 @@
 //! The library below knows how each provider signs and answers. Here is what it does not decide:
 //! which place a URL is ([`url`]), how often and when a request is repeated ([`attempts`]), what an
 //! answer means ([`refusal`], [`headers`]), how ranges, parts and pages become
-//! requests ([`read`], [`upload`], [`list`]).
+//! requests ([`read`], [`upload`], [`list`]), and how many there may be ([`pace`]).
 //!
 //! The port is synchronous: a caller waits on its own thread, and connections live on one thread of
 //! their own ([`runtime`]). Nothing is sent that no caller waits for, so that an idle store makes
@@ -14,6 +14,7 @@ mod bucket;
 mod headers;
 mod list;
 mod open;
+mod pace;
 mod read;
 mod refusal;
 mod runtime;
@@ -22,6 +23,7 @@ mod upload;
 mod url;
 mod wire;
 
+pub use pace::RateLimits;
 pub use store::RemoteStore;
 pub use url::RemoteUrl;
 pub use wire::RequestCounts;

@@ -156,6 +156,7 @@ pub(super) async fn fetch(
                 Ok(Some(piece)) => {
                     take(&piece)?;
                     at += to_u64(piece.len());
+                    bucket.attempts.pace(call, to_u64(piece.len())).await?;
                 }
                 Ok(None) => break None,
                 Err(failure) => break Some(failure),

@@ -79,7 +79,7 @@ impl Refusal {
     }
 
     fn kind_of_request(&self) -> ErrorKind {
-        if self.is_one_of(&["RequestTimeout", "IncompleteBody", "BadDigest"]) {
+        if self.is_one_of(&CHANGED) || self.is_one_of(&["RequestTimeout", "IncompleteBody"]) {
             return ErrorKind::Away;
         }
         if self.status == 400 && !self.is_one_of(&DENYING_REQUESTS) {
@@ -114,6 +114,8 @@ const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "AccountIsDis
 const QUOTA: [&str; 3] = ["QuotaExceeded", "AccountLimitExceeded", "XMinioStorageFull"];
 const BUSY: [&str; 4] = ["SlowDown", "ServerBusy", "RequestThrottled", "ThrottlingException"];
 const CLOCK: [&str; 2] = ["RequestTimeTooSkewed", "RequestExpired"];
+/// What arrived is not what was sent.
+const CHANGED: [&str; 3] = ["BadDigest", "XAmzContentSHA256Mismatch", "Md5Mismatch"];
 const REGION: [&str; 3] =
     ["AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"];
 /// Of status 400, and still about keys or places.

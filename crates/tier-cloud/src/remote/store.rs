@@ -13,6 +13,7 @@ use crate::conflict;
 use super::bucket::Bucket;
 use super::list::{self, Listings};
 use super::open::variables;
+use super::pace::RateLimits;
 use super::read;
 use super::refusal::Failure;
 use super::runtime;
@@ -53,6 +54,13 @@ impl RemoteStore {
     /// The same with other variables than those of the environment.
     pub fn open_with(url: &RemoteUrl, variables: &[(String, String)]) -> Result<Self, PortError> {
         Ok(Self { bucket: Bucket::open(url, variables)?, listings: Listings::default() })
+    }
+
+    /// The same, of which no more is used in a second.
+    #[must_use]
+    pub fn with_limits(mut self, limits: RateLimits) -> Self {
+        self.bucket.attempts.limit(limits);
+        self
     }
 
     /// The requests that were made so far.
@@ -154,8 +162,11 @@ impl ObjectStore for RemoteStore {
         let bytes = upload::piece(call, content, 0, content.len_bytes());
         let bytes = bytes.map_err(|error| self.put_failed(name, error))?;
         // Sent again after a lost acknowledgement it finds itself, of the same length.
-        let sent =
-            self.bucket.attempts.run(call, || upload::create(&self.bucket, &path, bytes.clone()));
+        let sent = async {
+            self.bucket.attempts.pace(call, content.len_bytes()).await?;
+            let create = || upload::create(&self.bucket, &path, bytes.clone());
+            self.bucket.attempts.run(call, create).await
+        };
         match runtime::run(sent).map_err(|failure| self.failed("put", name, &failure))? {
             Put::Done => Ok(()),
             Put::Taken => {
@@ -250,6 +261,14 @@ impl ObjectStore for RemoteStore {
     ) -> Result<ListPage, PortError> {
         let listed = runtime::run(list::page(&self.bucket, &self.listings, call, prefix, after));
         listed.map_err(|failure| self.failed("list", &format!("{prefix}*"), &failure))
+    }
+
+    fn refuses_changed(&self, call: &Call<'_>, name: &ObjectName) -> Result<bool, PortError> {
+        let tried =
+            runtime::run(upload::refuses_changed(&self.bucket, call, &self.bucket.path(name)));
+        let tried = tried.map_err(|failure| self.failed("try", name, &failure));
+        self.delete(call, name, None)?;
+        tried
     }
 
     fn delete(

@@ -7,10 +7,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::multipart::PartId;
 use object_store::path::Path;
 use object_store::{PutMode, PutOptions, PutPayload};
-use tier_types::{Call, ErrorKind, ObjectContent, PortError, to_usize};
+use tier_types::{Call, ErrorKind, ObjectContent, PortError, to_u64, to_usize};
 
 use super::bucket::Bucket;
 use super::refusal::Failure;
+use super::wire::Arriving;
 
 /// Objects up to this many bytes are sent in one request, from memory.
 const SINGLE_BYTES_MAX: u64 = 16 << 20;
@@ -72,6 +73,32 @@ pub(super) async fn create(bucket: &Bucket, path: &Path, bytes: Bytes) -> Result
     }
 }
 
+/// Sends an object of which one byte changes behind the signature. Whether the store refuses it.
+pub(super) async fn refuses_changed(
+    bucket: &Bucket,
+    call: &Call<'_>,
+    path: &Path,
+) -> Result<bool, Failure> {
+    let (sent, arriving) = (Bytes::from_static(b"as it was"), Bytes::from_static(b"as it is!"));
+    assert_eq!(sent.len(), arriving.len(), "the length alone would give it away");
+    let put = bucket.attempts.run_once(call, async {
+        let mut options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        options.extensions.insert(Arriving(arriving));
+        let payload = PutPayload::from_bytes(sent);
+        let put = bucket.clients.backend.put_opts(path, payload, options).await;
+        put.map_err(|error| Failure::of(&error))
+    });
+    match put.await {
+        Ok(_) => Ok(false),
+        // In whichever words; before this one others were taken.
+        Err(failure) if failure.is_answered => match bucket.ask(call, path).await {
+            Err(Failure { kind: ErrorKind::Missing, .. }) => Ok(true),
+            asked => asked.map(|_| false),
+        },
+        Err(failure) => Err(failure),
+    }
+}
+
 /// Sends an object in parts, each of which is read again when it is sent again. What fails leaves
 /// no parts, as far as the store can still be told.
 pub(super) async fn in_parts(
@@ -118,6 +145,7 @@ async fn send_parts(
     let send = |number: u64| async move {
         let offset = number * part_bytes;
         let bytes = piece(call, content, offset, part_bytes.min(len_bytes - offset))?;
+        bucket.attempts.pace(call, to_u64(bytes.len())).await?;
         let sent = bucket.attempts.run(call, || {
             let payload = PutPayload::from_bytes(bytes.clone());
             async {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use object_store::ClientOptions;
 use object_store::HeaderMap;
@@ -109,6 +110,10 @@ impl Counters {
 #[derive(Clone, Debug)]
 pub(super) struct AnswerHeaders(pub(super) HeaderMap);
 
+/// What arrives in place of the content of a request, as if it had changed on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Arriving(pub(super) Bytes);
+
 /// Makes the clients of a store, and of the services that give out its keys.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
@@ -173,7 +178,7 @@ impl Wire {
 
 #[async_trait]
 impl HttpService for Wire {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         if !request.uri().host().is_some_and(|host| self.connector.url.has_host(host)) {
             return self.ask_for_keys(request).await;
         }
@@ -183,6 +188,9 @@ impl HttpService for Wire {
         let ends_upload = request.method().as_str() == "POST"
             && request.uri().query().is_some_and(|query| query.contains("uploadId="));
         counters.note_request(&request);
+        if let Some(Arriving(bytes)) = request.extensions_mut().remove() {
+            *request.body_mut() = bytes.into();
+        }
         let mut answer = self.send(request).await?;
         if !answer.status().is_success() {
             return Err(HttpError::new(HttpErrorKind::Unknown, refusal(answer).await));

@@ -2,7 +2,7 @@
 
 use tier_cloud::{RemoteStore, RemoteUrl};
 use tier_testkit::contract;
-use tier_testkit::servers::{Azurite, Seaweed};
+use tier_testkit::servers::{Azurite, S3rver, Seaweed};
 use tier_types::{Call, Created, ObjectName, ObjectStore};
 
 /// The store at a URL, with keys.
@@ -17,6 +17,26 @@ fn seaweedfs_keeps_the_contract() {
     let Some(server) = Seaweed::start() else { return };
     let store = open(&server.make_bucket("bucket"), &Seaweed::ENVIRONMENT);
     contract::check_object_store(&store);
+}
+
+#[test]
+fn some_stores_refuse_what_changed_on_its_way() {
+    let name = ObjectName::new("fs/probes/one").unwrap();
+    let refuses = |store: &dyn ObjectStore| {
+        let refuses = store.refuses_changed(&Call::bulk(), &name).unwrap();
+        assert_eq!(store.names(&Call::bulk(), "").unwrap(), [], "nothing is left");
+        refuses
+    };
+    if let Some(server) = Seaweed::start() {
+        assert!(refuses(&open(&server.make_bucket("bucket"), &Seaweed::ENVIRONMENT)));
+    }
+    if let Some(server) = S3rver::start() {
+        assert!(!refuses(&open(&server.bucket(), &S3rver::ENVIRONMENT)));
+    }
+    if let Some(server) = Azurite::start() {
+        let store = open(&server.make_container("container"), &Azurite::ENVIRONMENT);
+        assert!(!refuses(&store), "the library sends no checksum");
+    }
 }
 
 #[test]

@@ -8,7 +8,10 @@
 
 use std::collections::BTreeSet;
 
-use tier_types::{Call, ErrorKind, Ino, ObjectName, ObjectStore, PortError, SnapshotId, to_u64};
+use tier_types::{
+    Call, ErrorKind, Ino, ObjectChecksum, ObjectName, ObjectStore, PortError, RangeRead,
+    SnapshotId, to_u64, to_usize,
+};
 
 use crate::damage::Damage;
 use crate::error::PersistError;
@@ -72,6 +75,46 @@ pub fn check_object(
     }
     if object_sha256(call, store, object)? != object.content.sha256 {
         return Err(PersistError::damaged(&object.name, "its digest is wrong"));
+    }
+    Ok(())
+}
+
+/// Of an object that arrived by its checksum so many bytes are read, at each of three places.
+const SAMPLE_BYTES: u64 = 4096;
+
+/// Checks an object that was put a moment ago, from there, into a store that refuses what changed
+/// on its way: that it has the right length, and the checksum if the store says one; and some of
+/// its bytes, by which it is seen that they can be read.
+pub fn check_sample(
+    call: &Call<'_>,
+    store: &dyn ObjectStore,
+    object: &StoredObject,
+    from: &dyn ObjectStore,
+) -> Result<(), PersistError> {
+    let StoredObject { name, content } = object;
+    if content.len_bytes <= 4 * SAMPLE_BYTES {
+        return check_object(call, store, object);
+    }
+    let found = store.metadata(call, name).map_err(PersistError::Store)?;
+    if found.len_bytes != content.len_bytes {
+        return Err(PersistError::damaged(name, "its length is wrong"));
+    }
+    if matches!(found.checksum, Some(ObjectChecksum::Sha256(sha256)) if sha256 != content.sha256) {
+        return Err(PersistError::damaged(name, "its checksum is wrong"));
+    }
+    let last = content.len_bytes - SAMPLE_BYTES;
+    // The middle one is another place for each object, and the same one if it is looked at again.
+    let middle = content.sha256.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)) % last;
+    let read = |store: &dyn ObjectStore| {
+        let mut buffers = [0, middle, last].map(|at| (at, vec![0; to_usize(SAMPLE_BYTES)]));
+        let mut ranges = buffers
+            .each_mut()
+            .map(|(offset_bytes, buffer)| RangeRead { offset_bytes: *offset_bytes, buffer });
+        store.read_ranges(call, name, &mut ranges).map_err(PersistError::Store)?;
+        Ok::<_, PersistError>(buffers)
+    };
+    if read(store)? != read(from)? {
+        return Err(PersistError::damaged(name, "it has other bytes than were put"));
     }
     Ok(())
 }
@@ -227,4 +270,33 @@ fn note(
         report.damages.push(Damage::of(object, error)?);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tier_testkit::{MemoryStore, noise};
+    use tier_types::HasKind;
+
+    use super::*;
+    use crate::format::digest::ContentDigest;
+
+    #[test]
+    fn a_sample_finds_what_is_short_or_cannot_be_read() {
+        let (from, there, call) = (MemoryStore::default(), MemoryStore::default(), Call::bulk());
+        let bytes = noise(100_000, 1);
+        let name = ObjectName::new("a").unwrap();
+        let object = StoredObject { name: name.clone(), content: ContentDigest::of(&bytes) };
+        let check = || check_sample(&call, &there, &object, &from).map_err(|error| error.kind());
+        from.put(&call, &name, &bytes.as_slice()).unwrap();
+        assert_eq!(check(), Err(ErrorKind::Missing));
+        there.put(&call, &name, &bytes.as_slice()).unwrap();
+        assert_eq!(check(), Ok(()));
+        for at in [0, bytes.len() - 1] {
+            there.tamper(&name, |bytes| bytes[at] ^= 1);
+            assert_eq!(check(), Err(ErrorKind::Damaged), "byte {at}");
+            there.tamper(&name, |bytes| bytes[at] ^= 1);
+        }
+        there.tamper(&name, |bytes| bytes.truncate(99_999));
+        assert_eq!(check(), Err(ErrorKind::Damaged));
+    }
 }

@@ -82,7 +82,7 @@ impl KnownCloud {
                 ErrorKind::Denied,
                 format!(
                     "this store does not know the identity of its cloud at {url}, so that nothing \
-                     is written there; set cloud_id in tier.toml to what the object tier-cloud says"
+                     is written there; set cloud.id in tier.toml to what the object tier-cloud says"
                 ),
             )),
         }

@@ -9,6 +9,9 @@
 pub(crate) mod id;
 mod known;
 mod place;
+mod probe;
 
 pub(crate) use known::KnownCloud;
-pub(crate) use place::{completed, make_cloud, may_be_made, open_cloud};
+pub use probe::{Abilities, Ability};
+
+pub(crate) use place::{completed, make_cloud, may_be_made, open_cloud, open_limited};

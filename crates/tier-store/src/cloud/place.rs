@@ -3,15 +3,23 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tier_cloud::{DirStore, RemoteStore, RemoteUrl};
+use tier_cloud::{DirStore, RateLimits, RemoteStore, RemoteUrl};
 use tier_types::ObjectStore;
 
 use crate::StoreError;
 
 /// The cloud at a URL. Nothing is asked of it and nothing is made: it may be away.
 pub(crate) fn open_cloud(url: &str) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    open_limited(url, RateLimits::default())
+}
+
+/// The same, of which no more is used in a second. A directory has no limits.
+pub(crate) fn open_limited(
+    url: &str,
+    limits: RateLimits,
+) -> Result<Arc<dyn ObjectStore>, StoreError> {
     if let Some(remote) = RemoteUrl::parse(url)? {
-        return Ok(Arc::new(RemoteStore::open(&remote)?));
+        return Ok(Arc::new(RemoteStore::open(&remote)?.with_limits(limits)));
     }
     Ok(Arc::new(DirStore::at(directory(url)?)))
 }

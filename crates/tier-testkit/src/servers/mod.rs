@@ -12,8 +12,10 @@ mod azurite;
 mod http;
 mod process;
 mod proxy;
+mod s3rver;
 mod seaweed;
 
 pub use azurite::Azurite;
 pub use proxy::{NetworkFault, Proxy};
+pub use s3rver::S3rver;
 pub use seaweed::Seaweed;

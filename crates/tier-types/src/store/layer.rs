@@ -96,6 +96,10 @@ pub trait StoreLayer: Send + Sync {
     ) -> Result<(), PortError> {
         self.inner().delete(call, name, only)
     }
+
+    fn refuses_changed(&self, call: &Call<'_>, name: &ObjectName) -> Result<bool, PortError> {
+        self.inner().refuses_changed(call, name)
+    }
 }
 
 impl<L: StoreLayer> ObjectStore for L {
@@ -160,5 +164,9 @@ impl<L: StoreLayer> ObjectStore for L {
         only: Option<&ObjectVersion>,
     ) -> Result<(), PortError> {
         StoreLayer::delete(self, call, name, only)
+    }
+
+    fn refuses_changed(&self, call: &Call<'_>, name: &ObjectName) -> Result<bool, PortError> {
+        StoreLayer::refuses_changed(self, call, name)
     }
 }

@@ -77,6 +77,13 @@ pub trait ObjectStore: Send + Sync {
         only: Option<&ObjectVersion>,
     ) -> Result<(), PortError>;
 
+    /// Whether the store itself refuses an object whose bytes changed on their way to it: tried
+    /// with one of this name, which nothing else has and which is gone afterwards. A store of which
+    /// that cannot be told refuses none.
+    fn refuses_changed(&self, _call: &Call<'_>, _name: &ObjectName) -> Result<bool, PortError> {
+        Ok(false)
+    }
+
     /// Fills one buffer from `offset_bytes` on.
     fn read_range(
         &self,
