@@ -3,7 +3,8 @@
 //! [`FakeKvs`] is a small filesystem in memory, built by chaining, with true point-in-time
 //! snapshots and a [`FakeLog`] that publishes with them. [`FakeArchive`] archives it in memory and
 //! brings evicted data back. [`MemoryStore`] keeps objects in memory; [`FaultyStore`] breaks
-//! another store at a chosen operation, and says which it was. [`VirtualClock`] makes times
+//! another store at a chosen operation, and says which it was. [`LyingStore`] answers by chance as bad
+//! networks and stores do, and counts what is asked of it. [`VirtualClock`] makes times
 //! reproducible, [`RecordingSink`] remembers events.
 //!
 //! [`servers`] starts real stores that speak the protocols of clouds.
@@ -30,6 +31,7 @@ mod fake_kvs;
 mod fake_log;
 mod fake_status;
 mod fault;
+mod lies;
 mod memory_store;
 mod model;
 mod noise;
@@ -43,6 +45,7 @@ pub use fake_kvs::FakeKvs;
 pub use fake_log::FakeLog;
 pub use fake_status::RecordingSink;
 pub use fault::{Fault, FaultyStore};
+pub use lies::{CallCounts, LyingStore};
 pub use memory_store::MemoryStore;
 pub use model::{Model, ModelError, TreeEntry};
 pub use noise::noise;

@@ -21,7 +21,9 @@ use tier_persist::{
     ScanMode, Watch, WriterToken,
 };
 use tier_status::{Event, StatusError, StatusSink};
-use tier_testkit::{Fault, FaultyStore, FsOp, MemoryStore, Name, TreeEntry, VirtualClock};
+use tier_testkit::{
+    Fault, FaultyStore, FsOp, LyingStore, MemoryStore, Name, TreeEntry, VirtualClock,
+};
 use tier_types::{
     Call, Clock, CloudId, Epoch, FileKind, FileName, Ino, ObjectStore, SnapshotId, Xid,
 };
@@ -47,6 +49,22 @@ impl StatusSink for CrashingSink {
 pub(crate) struct Sizes {
     pub(crate) part_bytes: u64,
     pub(crate) checkpoint_bytes: u64,
+    /// What a recaller keeps.
+    pub(crate) cache_bytes: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        let part_bytes = PersistOptions::default().part_bytes;
+        Self { part_bytes, checkpoint_bytes: 16 << 20, cache_bytes: 20_000 }
+    }
+}
+
+impl Sizes {
+    /// Two or three files in a part, and two or three snapshots between checkpoints.
+    pub(crate) fn small() -> Self {
+        Self { part_bytes: 3000, checkpoint_bytes: 1 << 20, ..Self::default() }
+    }
 }
 
 pub(crate) struct Harness {
@@ -55,6 +73,8 @@ pub(crate) struct Harness {
     pub(crate) filesystem: FilesystemId,
     pub(crate) memory: Arc<MemoryStore>,
     pub(crate) cloud: Arc<FaultyStore>,
+    /// Below it.
+    pub(crate) lies: Arc<LyingStore>,
     sizes: Sizes,
     /// What every part goes by, and what a test lets pass.
     clock: Arc<dyn Clock>,
@@ -71,8 +91,7 @@ pub(crate) struct Live {
 
 impl Harness {
     pub(crate) fn new() -> Self {
-        let part_bytes = PersistOptions::default().part_bytes;
-        Self::with_sizes(Sizes { part_bytes, checkpoint_bytes: 16 << 20 })
+        Self::with_sizes(Sizes::default())
     }
 
     /// With snapshots that come in parts, and checkpoints.
@@ -82,13 +101,15 @@ impl Harness {
         let clock: Arc<dyn Clock> = time.clone();
         drop(Core::create(dir.path(), &kvfs_options(), Arc::clone(&clock)).unwrap());
         let memory = Arc::new(MemoryStore::default());
-        let cloud = Arc::new(FaultyStore::new(memory.clone()));
+        let lies = Arc::new(LyingStore::new(memory.clone()));
+        let cloud = Arc::new(FaultyStore::new(lies.clone()));
         let mut harness = Self {
             dir,
             keys: Arc::new(Keys::generate().unwrap()),
             filesystem: FilesystemId::from_bytes([7; 16]),
             memory,
             cloud,
+            lies,
             clock,
             time,
             sizes,
@@ -178,7 +199,7 @@ impl Harness {
     }
 
     fn recaller(&self, index: &Arc<Index>, stores: Vec<Arc<dyn ObjectStore>>) -> Recaller {
-        let options = FetcherOptions { cache_bytes: 20_000, n_tarballs: 2 };
+        let options = FetcherOptions { cache_bytes: self.sizes.cache_bytes, n_tarballs: 2 };
         let (index, keys) = (Arc::clone(index), Arc::clone(&self.keys));
         let fetcher = Fetcher::new(self.filesystem, index, keys, stores, options);
         Recaller::start(fetcher, RecallerOptions { n_threads: 2, ..Default::default() }).unwrap()

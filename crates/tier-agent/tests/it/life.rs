@@ -11,8 +11,7 @@ use tier_types::SnapshotId;
 use crate::harness::{Harness, Sizes, apply, tree};
 
 fn run(ops: &[WorkloadOp]) {
-    // Two or three files in a part, and two or three snapshots between checkpoints.
-    let mut harness = Harness::with_sizes(Sizes { part_bytes: 3000, checkpoint_bytes: 1 << 20 });
+    let mut harness = Harness::with_sizes(Sizes::small());
     let mut model = Model::default();
     let mut snapshots = BTreeMap::new();
     for (step, op) in ops.iter().enumerate() {

@@ -48,7 +48,7 @@ fn segments(harness: &Harness) -> Vec<PathBuf> {
 }
 
 fn run(ops: &[WorkloadOp], damage: Damage) {
-    let harness = Harness::with_sizes(Sizes { part_bytes: 3000, checkpoint_bytes: 1 << 20 });
+    let harness = Harness::with_sizes(Sizes::small());
     let mut model = Model::default();
     let mut snapshots = BTreeMap::new();
     let mut snapshot = |model: &Model| {

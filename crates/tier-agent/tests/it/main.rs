@@ -28,6 +28,8 @@ mod history;
 #[cfg(test)]
 mod kinds;
 #[cfg(test)]
+mod lies;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod log_damage;
