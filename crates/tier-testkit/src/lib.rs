@@ -3,8 +3,8 @@
 //! [`FakeKvs`] is a small filesystem in memory, built by chaining, with true point-in-time
 //! snapshots and a [`FakeLog`] that publishes with them. [`FakeArchive`] archives it in memory and
 //! brings evicted data back. [`MemoryStore`] keeps objects in memory; [`FaultyStore`] breaks
-//! another store at a chosen operation, and says which it was. [`LyingStore`] answers by chance as bad
-//! networks and stores do, and counts what is asked of it. [`VirtualClock`] makes times
+//! another store at a chosen operation, and says which it was. [`LyingStore`] answers as
+//! bad networks and stores do, and counts what is asked of it. [`VirtualClock`] makes times
 //! reproducible, [`RecordingSink`] remembers events.
 //!
 //! [`servers`] starts real stores that speak the protocols of clouds.

@@ -46,6 +46,7 @@ impl StatusSink for CrashingSink {
 
 /// After how much there is a part, and a checkpoint.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "they are sizes")]
 pub(crate) struct Sizes {
     pub(crate) part_bytes: u64,
     pub(crate) checkpoint_bytes: u64,

@@ -24,6 +24,9 @@ const N_ATTEMPTS_INTERACTIVE: u32 = 3;
 /// A store that is away is asked again after so long.
 const AWAY_MIN: Duration = Duration::from_millis(500);
 const AWAY_MAX: Duration = Duration::from_secs(8);
+/// A store that lets a reader wait so long for the beginning of an answer is away.
+const READER_TIME: Duration = Duration::from_secs(10);
+const HANGS: &str = "it does not answer in time";
 /// How often a caller looks whether it is still wanted.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -82,7 +85,19 @@ impl Attempts {
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
             self.rest(call).await?;
-            let failure = match while_wanted(call, request()).await {
+            let answer = match call.class() {
+                CallClass::Bulk => while_wanted(call, request()).await,
+                CallClass::Interactive => {
+                    let answer = tokio::time::timeout(READER_TIME, while_wanted(call, request()));
+                    let Ok(answer) = answer.await else {
+                        // Others would wait as long, and to no avail.
+                        self.note_away(is_probe, HANGS);
+                        return Err(Failure::new(ErrorKind::Away, HANGS));
+                    };
+                    answer
+                }
+            };
+            let failure = match answer {
                 Ok(answer) => {
                     self.note_answer();
                     return Ok(answer);

@@ -13,6 +13,7 @@ use super::headers;
 use super::open::{Clients, Variables, open};
 use super::refusal::Failure;
 use super::runtime;
+use super::second::SecondRequests;
 use super::url::RemoteUrl;
 use super::wire::{AnswerHeaders, Connector, Counters};
 
@@ -20,6 +21,7 @@ pub(super) struct Bucket {
     pub(super) url: RemoteUrl,
     pub(super) clients: Clients,
     pub(super) attempts: Attempts,
+    pub(super) seconds: SecondRequests,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -30,7 +32,8 @@ impl Bucket {
         let connector = Connector { url: url.clone(), counters: Arc::clone(&counters) };
         let clients = open(url, variables, &connector)?;
         let attempts = Attempts::new(url.place());
-        Ok(Self { url: url.clone(), clients, attempts, counters })
+        let seconds = SecondRequests::default();
+        Ok(Self { url: url.clone(), clients, attempts, seconds, counters })
     }
 
     /// The key of an object.

@@ -18,6 +18,7 @@ mod pace;
 mod read;
 mod refusal;
 mod runtime;
+mod second;
 mod store;
 mod upload;
 mod url;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange};
-use tier_types::{Call, ErrorKind, RangeRead, to_u64, to_usize};
+use tier_types::{Call, CallClass, ErrorKind, RangeRead, to_u64, to_usize};
 
 use super::attempts::while_wanted;
 use super::bucket::Bucket;
@@ -126,9 +126,17 @@ pub(super) async fn fetch(
         };
         let answer = bucket
             .attempts
-            .run(call, || async {
-                let got = bucket.clients.backend.get_opts(path, options()).await;
-                got.map_err(|error| Failure::of(&error))
+            .run(call, || {
+                let request = || async {
+                    let got = bucket.clients.backend.get_opts(path, options()).await;
+                    got.map_err(|error| Failure::of(&error))
+                };
+                async move {
+                    match call.class() {
+                        CallClass::Interactive => bucket.seconds.first_of(request).await,
+                        CallClass::Bulk => request().await,
+                    }
+                }
             })
             .await?;
         if answer.range.start != at {

@@ -179,6 +179,29 @@ fn what_is_in_one_bucket_goes_into_another() {
 }
 
 #[test]
+fn a_request_that_takes_longer_than_others_is_made_again() {
+    let Some(scene) = Scene::new() else { return };
+    let store = scene.store([]);
+    put(&store, "a", b"hello").unwrap();
+    let reads = |n: u64| {
+        let before = store.counts().n_reads;
+        for _ in 0..n {
+            let mut bytes = [0; 5];
+            store.read_range(&Call::interactive(), &name("a"), 0, &mut bytes).unwrap();
+            assert_eq!(&bytes, b"hello");
+        }
+        store.counts().n_reads - before
+    };
+    // Some of them may be slow by themselves.
+    assert!((40..=42).contains(&reads(40)));
+    scene.proxy.fail([NetworkFault::Hang]);
+    assert_eq!(reads(1), 2, "the second one is answered");
+    let of_bulk = store.counts().n_reads;
+    assert_eq!(read(&store, "a", 5), b"hello");
+    assert_eq!(store.counts().n_reads - of_bulk, 1, "nothing waits for it");
+}
+
+#[test]
 fn a_server_that_hangs_costs_a_reader_its_deadline() {
     let Some(scene) = Scene::new() else { return };
     put(&scene.store([]), "a", b"hello").unwrap();
