@@ -40,7 +40,7 @@ pub use agent::{Answer, TieringOutAgent};
 pub use archived_log::read_archived_log;
 pub use deletions::DeletionQueue;
 pub use error::{AgentError, NotUploaded};
-pub use recaller::{Recaller, RecallerOptions};
+pub use recaller::{FrozenReads, Recaller, RecallerOptions};
 pub use report::{AgentReport, PersistedSnapshot};
 pub use scheduler::{LaneError, LaneStatus, Scheduler, SchedulerStatus};
 pub use stages::{LostAndFound, Stages, Uploaded};

@@ -37,6 +37,11 @@ use answer::{Answer, RecallKey, SharedError};
 use queue::Queue;
 use worker::{Job, RecallJob, Source, Worker};
 
+/// How often a reader that waits for frozen data looks whether it is thawed, and whether it is
+/// itself still wanted.
+const THAW_INTERVAL: Duration = Duration::from_secs(10);
+const CANCEL_INTERVAL: Duration = Duration::from_millis(200);
+
 /// How recalls are made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecallerOptions {
@@ -45,12 +50,24 @@ pub struct RecallerOptions {
     /// How long a reader waits that says nothing of that. What is wanted in bulk waits behind all
     /// readers, and for as long as they keep it waiting.
     pub timeout: Duration,
+    /// What becomes of a reader of frozen data.
+    pub frozen: FrozenReads,
+}
+
+/// What becomes of a reader of data that is to be thawed first, which takes hours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum FrozenReads {
+    /// It is told at once, and reads again later.
+    #[default]
+    Refuse,
+    /// It waits, until it is not wanted any more.
+    Wait,
 }
 
 impl Default for RecallerOptions {
     fn default() -> Self {
         // Most of them wait for a store: two readers in order, with what is read ahead for them.
-        Self { n_threads: 16, timeout: Duration::from_secs(30) }
+        Self { n_threads: 16, timeout: Duration::from_secs(30), frozen: FrozenReads::default() }
     }
 }
 
@@ -60,6 +77,7 @@ pub struct Recaller {
     queue: Arc<Queue<Job>>,
     threads: Vec<JoinHandle<()>>,
     timeout: Duration,
+    frozen: FrozenReads,
 }
 
 impl std::fmt::Debug for Recaller {
@@ -79,7 +97,8 @@ impl Recaller {
         let queue = Arc::new(Queue::new(n_threads));
         let worker = Arc::new(Worker::new(source, Arc::clone(&queue)));
         let (flights, threads) = (SingleFlight::new(), Vec::new());
-        let mut recaller = Self { flights, queue, threads, timeout: options.timeout };
+        let RecallerOptions { timeout, frozen, .. } = options;
+        let mut recaller = Self { flights, queue, threads, timeout, frozen };
         for number in 0..n_threads {
             let worker = Arc::clone(&worker);
             // Should a later thread not start, dropping the recaller ends those that did.
@@ -161,6 +180,39 @@ impl Drop for Recaller {
 
 impl Recall for Recaller {
     fn recall_with(
+        &self,
+        call: &Call<'_>,
+        hint: RecallHint,
+        request: &RecallRequest,
+    ) -> Result<RecalledExtent, PortError> {
+        loop {
+            match self.recall_once(call, hint, request) {
+                Err(error) if self.awaits_thaw(call, error.kind()) => {}
+                answer => return answer,
+            }
+        }
+    }
+}
+
+impl Recaller {
+    /// Waits a while for frozen data. Whether it is to be asked for again.
+    fn awaits_thaw(&self, call: &Call<'_>, kind: ErrorKind) -> bool {
+        let is_frozen = matches!(kind, ErrorKind::Frozen { .. });
+        // What is wanted in bulk is wanted later as well as now.
+        if !is_frozen || self.frozen == FrozenReads::Refuse || call.class() == CallClass::Bulk {
+            return false;
+        }
+        let end = Instant::now() + THAW_INTERVAL;
+        while Instant::now() < end {
+            if call.check(&"a recall").is_err() {
+                return false;
+            }
+            thread::park_timeout(CANCEL_INTERVAL);
+        }
+        true
+    }
+
+    fn recall_once(
         &self,
         call: &Call<'_>,
         hint: RecallHint,

@@ -93,6 +93,7 @@ fn advice(error: &AgentError, kind: ErrorKind) -> &'static str {
             _,
             ErrorKind::Away
             | ErrorKind::Throttled { .. }
+            | ErrorKind::Frozen { .. }
             | ErrorKind::Busy
             | ErrorKind::Failed
             | ErrorKind::Cancelled,

@@ -79,6 +79,7 @@ impl Store {
             // damaged.
             let in_cloud =
                 |damage: Damage| Damage { object: format!("cloud: {}", damage.object), ..damage };
+            checked.frozen.extend(there.frozen);
             checked.damages.extend(there.damages.into_iter().map(in_cloud));
         }
         let taken = if unsafe_now.is_empty() { Ok(()) } else { self.take_back(&unsafe_now) };

@@ -227,11 +227,24 @@ impl Default for Memory {
 pub struct Recall {
     /// How long a reader waits for evicted data.
     pub timeout_seconds: u64,
+    /// What becomes of a reader of data that is to be thawed first.
+    pub frozen: Frozen,
+}
+
+/// What becomes of a reader of data that is to be thawed first, which takes hours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Frozen {
+    /// It gets EAGAIN, and reads again later.
+    #[default]
+    Refuse,
+    /// It waits.
+    Wait,
 }
 
 impl Default for Recall {
     fn default() -> Self {
-        Self { timeout_seconds: 30 }
+        Self { timeout_seconds: 30, frozen: Frozen::default() }
     }
 }
 

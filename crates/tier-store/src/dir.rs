@@ -9,7 +9,7 @@ use tier_persist::{Archive, FilesystemId, History, Keys, NextStep, WriterToken};
 use tier_status::Place;
 use tier_types::{CacheStore, Clock, CloudId, Epoch, ObjectStore, SnapshotId, SystemClock, Xid};
 
-use crate::cloud::{Abilities, Ability, KnownCloud, open_cloud, open_limited};
+use crate::cloud::{Abilities, Ability, KnownCloud, ThawingCloud, Thaws, open_cloud, open_limited};
 use crate::config::{FormerCloud, Verify};
 use crate::identity::load_keys;
 use crate::lock::StoreLock;
@@ -172,6 +172,17 @@ impl StoreDir {
         // digest.
         let local: Arc<dyn ObjectStore> = self.local.clone();
         std::iter::once(local).chain(self.elsewhere()).collect()
+    }
+
+    /// The same for recalls: what is frozen is thawed when it is wanted.
+    pub(crate) fn thawing_copies(&self, thaws: &Arc<Thaws>) -> Vec<Arc<dyn ObjectStore>> {
+        let local: Arc<dyn ObjectStore> = self.local.clone();
+        let elsewhere = self.elsewhere().map(|inner| {
+            let thawing: Arc<dyn ObjectStore> =
+                Arc::new(ThawingCloud { inner, thaws: Arc::clone(thaws) });
+            thawing
+        });
+        std::iter::once(local).chain(elsewhere).collect()
     }
 
     /// The same without the local one.

@@ -12,6 +12,7 @@
 //! | `evict` | the evicter's carried-over candidates |
 //! | `deletions` | what is to be deleted in the cloud |
 //! | `probe.toml` | what the cloud was seen to do |
+//! | `thaws` | frozen objects that were asked for |
 //! | `tmp` | temporary files of net changes |
 //! | `claim` | the claim of a takeover that is under way |
 //! | `rebuilt` | a store that a takeover makes anew, until it takes the place of this one |
@@ -92,6 +93,11 @@ impl Layout {
     /// What the cloud was seen to do.
     pub fn probe(&self) -> PathBuf {
         self.root.join("probe.toml")
+    }
+
+    /// Frozen objects that were asked for.
+    pub fn thaws(&self) -> PathBuf {
+        self.root.join("thaws")
     }
 
     /// Temporary files.

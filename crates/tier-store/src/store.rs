@@ -1,18 +1,23 @@
 //! An open store: a filesystem's two ports, wired to index, recall and agent.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tier_agent::{Recaller, Stages, StatusBook, TieringOutAgent};
-use tier_index::Index;
-use tier_persist::{Archive, History};
+use tier_index::{Extent, ExtentContent, Index, TarballId};
+use tier_persist::{Archive, History, tarball_of};
 use tier_status::StatusSink;
-use tier_types::Recall;
+use tier_types::{ChunkNo, Ino, Recall};
 
+use crate::cloud::Thaws;
 use crate::dir::StoreDir;
 use crate::filesystem::Filesystem;
 use crate::wiring::{open_index, recaller, stages, status_book};
 use crate::{StoreError, index_dirs};
+
+/// Extents that are asked of the index at a time.
+const EXTENTS_PER_READ: usize = 1024;
 
 /// What must hold of the index when a store is open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +33,7 @@ pub struct Store {
     history: Arc<History>,
     book: Arc<StatusBook>,
     recaller: Arc<Recaller>,
+    thaws: Arc<Thaws>,
     filesystem: Filesystem,
     progress: Arc<dyn StatusSink>,
     agent: Mutex<Option<Arc<TieringOutAgent>>>,
@@ -63,13 +69,14 @@ impl Store {
         // Only now, when the last one can be opened, the others go.
         index_dirs::settle(&dir.layout)?;
         let book = Arc::new(status_book(&dir)?);
-        let recaller = Arc::new(recaller(&dir, &index, dir.copies())?);
+        let thaws = Arc::new(Thaws::open(&dir.layout.thaws(), Arc::clone(&dir.clock)));
+        let recaller = Arc::new(recaller(&dir, &index, dir.thawing_copies(&thaws))?);
         let agent = Mutex::new(None);
         let history = Arc::new(History::new(index));
         if mode == OpenMode::Current {
             dir.catch_up(&history)?;
         }
-        Ok(Self { history, book, recaller, filesystem, progress, agent, mode, dir })
+        Ok(Self { history, book, recaller, thaws, filesystem, progress, agent, mode, dir })
     }
 
     /// The store's directory, settings, keys and object stores.
@@ -105,6 +112,28 @@ impl Store {
     /// The way back for evicted data, for the filesystem to ask.
     pub fn recall(&self) -> Arc<dyn Recall> {
         self.recaller.clone()
+    }
+
+    /// The tarballs that were frozen and are being thawed.
+    pub fn thawing(&self) -> BTreeSet<TarballId> {
+        self.thaws.thawing().iter().filter_map(tarball_of).collect()
+    }
+
+    /// Whether evicted data of an inode is being thawed, of which these tarballs are.
+    pub fn is_thawing(&self, ino: Ino, thawing: &BTreeSet<TarballId>) -> Result<bool, StoreError> {
+        let mut from = ChunkNo::new(0);
+        loop {
+            let page = self.index().extents(ino, from, EXTENTS_PER_READ)?;
+            let is_there = |extent: &Extent| match extent.content {
+                ExtentContent::Data(data) => thawing.contains(&data.location.tarball),
+                ExtentContent::Hole | ExtentContent::Lost => false,
+            };
+            match page.last() {
+                _ if page.iter().any(is_there) => return Ok(true),
+                Some(last) => from = last.chunks.end(),
+                None => return Ok(false),
+            }
+        }
     }
 
     /// The snapshots that the index includes. A manifest or a tarball that the local store has lost

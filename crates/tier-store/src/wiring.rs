@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tier_agent::{
-    DeletionQueue, Floor, Recaller, RecallerOptions, StatusBook, StorePorts, StoreStages,
+    DeletionQueue, Floor, FrozenReads, Recaller, RecallerOptions, StatusBook, StorePorts,
+    StoreStages,
 };
 use tier_evict::{AgeAndSize, Evicter};
 use tier_index::{Index, IndexOptions};
@@ -13,7 +14,7 @@ use tier_persist::{Fetcher, FetcherOptions, History, PersistOptions, Persister};
 use tier_status::StatusSink;
 use tier_types::{Epoch, ObjectStore, SnapshotId, Xid, to_usize};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::dir::StoreDir;
 use crate::filesystem::Filesystem;
 use crate::room::RoomAsking;
@@ -55,7 +56,12 @@ pub(crate) fn recaller(
     // ago.
     let fetcher = Fetcher::new(dir.filesystem, Arc::clone(index), keys, copies, options);
     let timeout = Duration::from_secs(dir.config.recall.timeout_seconds);
-    Ok(Recaller::start(fetcher, RecallerOptions { timeout, ..RecallerOptions::default() })?)
+    let frozen = match dir.config.recall.frozen {
+        config::Frozen::Refuse => FrozenReads::Refuse,
+        config::Frozen::Wait => FrozenReads::Wait,
+    };
+    let options = RecallerOptions { timeout, frozen, ..RecallerOptions::default() };
+    Ok(Recaller::start(fetcher, options)?)
 }
 
 fn persister(dir: &StoreDir, filesystem: &Filesystem, index: &Arc<Index>) -> Persister {

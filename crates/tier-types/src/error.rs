@@ -29,6 +29,11 @@ pub enum ErrorKind {
         /// From now.
         after: Option<Duration>,
     },
+    /// It must be thawed first, which takes hours: about so long from now, if that was begun.
+    Frozen {
+        /// From now.
+        within: Option<Duration>,
+    },
     /// The other side refuses: the operator has to do something.
     Denied,
     /// Another object has the name, or another writer was faster.

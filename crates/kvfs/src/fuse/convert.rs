@@ -65,6 +65,10 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::TooManyLinks => Errno::EMLINK,
         FsError::NoXattr => Errno::ENODATA,
         FsError::Cold { .. } => Errno::EAGAIN,
+        // It comes by itself, after hours.
+        FsError::Recall { source, .. } if matches!(source.kind(), ErrorKind::Frozen { .. }) => {
+            Errno::EAGAIN
+        }
         FsError::Interrupted => Errno::EINTR,
         FsError::Extents { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
             Errno::ENOSPC

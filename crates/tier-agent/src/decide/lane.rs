@@ -118,6 +118,7 @@ pub fn rest_after(failure: &Failure, n_failures: u32, retry_interval: Duration) 
         ErrorKind::Damaged
         | ErrorKind::Missing
         | ErrorKind::WrongKey
+        | ErrorKind::Frozen { .. }
         | ErrorKind::Denied
         | ErrorKind::Conflict => {
             let rest = retry_interval.saturating_mul(OPERATOR_FACTOR);

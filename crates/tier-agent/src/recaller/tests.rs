@@ -105,7 +105,11 @@ impl Source for Frames {
 }
 
 fn start(n_threads: usize, source: Frames) -> Recaller {
-    let options = RecallerOptions { n_threads, timeout: Duration::from_hours(1) };
+    let options = RecallerOptions {
+        n_threads,
+        timeout: Duration::from_hours(1),
+        ..RecallerOptions::default()
+    };
     Recaller::start_with(source, options).unwrap()
 }
 
@@ -278,7 +282,8 @@ fn a_fetch_that_panics_fails_its_own_readers_only() {
 #[test]
 fn a_reader_waits_no_longer_than_its_deadline() {
     let (source, go) = Frames::new().0.gated();
-    let options = RecallerOptions { n_threads: 1, timeout: Duration::ZERO };
+    let options =
+        RecallerOptions { n_threads: 1, timeout: Duration::ZERO, ..RecallerOptions::default() };
     let recaller = Recaller::start_with(source, options).unwrap();
     for _ in 0..2 {
         let error = recaller.recall(&request(2)).unwrap_err();

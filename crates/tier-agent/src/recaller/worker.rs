@@ -154,7 +154,7 @@ impl<S: Source> Worker<S> {
             let Some(in_flight) = in_flight.unless_abandoned() else { continue };
             match fetched {
                 // What the store said is said to all.
-                Err(error) if error.kind.may_pass() => in_flight.settle(Err(error.clone())),
+                Err(error) if is_of_store(error.kind) => in_flight.settle(Err(error.clone())),
                 // Each hears what becomes of its own.
                 Ok(()) | Err(_) => drop(self.answer(Placed { request, place, in_flight })),
             }
@@ -221,6 +221,11 @@ impl<S: Source> Worker<S> {
         };
         self.finish(frame, &fetched);
     }
+}
+
+/// Whether an error would be that of each request for the frame.
+fn is_of_store(kind: ErrorKind) -> bool {
+    kind.may_pass() || matches!(kind, ErrorKind::Frozen { .. })
 }
 
 /// What a step for a request came to; a panic is an error of it.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tier_agent::{Recaller, RecallerOptions};
 use tier_persist::{Fetcher, FetcherOptions};
@@ -52,7 +51,7 @@ fn a_panic_while_fetching_fails_that_recall_and_no_other() {
     let (index, keys) = (Arc::clone(&harness.live().index), Arc::clone(&harness.keys));
     let fetcher = Fetcher::new(harness.filesystem, index, keys, vec![Arc::new(store)], options);
     // One thread: if the panic ended it, nothing would come any more.
-    let options = RecallerOptions { n_threads: 1, timeout: Duration::from_secs(30) };
+    let options = RecallerOptions { n_threads: 1, ..RecallerOptions::default() };
     let recaller = Recaller::start(fetcher, options).unwrap();
     let request = RecallRequest { ino, chunks: ChunkRange::ALL, data_xid };
 

@@ -4,18 +4,21 @@
 //! directory begins at once. What is removed meanwhile is left out. JSON is one array, with each
 //! name as text and as bytes, because a name need not be text.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Result;
-use kvfs::{FsError, Kvfs};
+use kvfs::{FsError, Heat};
 use serde_json::{Value, json};
+use tier_index::TarballId;
 use tier_types::{FileAttr, FileKind};
 
 use super::flush;
 use crate::args::LsArgs;
 use crate::console::output;
 use crate::context::Context;
+use crate::open_store::OpenStore;
 use crate::transfer::walk;
 
 pub(super) fn run(context: &Context, args: &LsArgs) -> Result<()> {
@@ -25,11 +28,12 @@ pub(super) fn run(context: &Context, args: &LsArgs) -> Result<()> {
     let mut out = console.out();
     // JSON is one array, so that rows are held to the end; text is printed as it comes.
     let mut rows = Vec::new();
+    let tiers = Tiers { store: &store, thawing: store.store.thawing() };
     let mut visit = |name: &[u8], attr: &FileAttr| -> Result<()> {
         if console.json() {
-            rows.push(row_json(&store.fs, name, attr)?);
+            rows.push(row_json(name, attr, &tiers.of(attr)?));
         } else if args.long {
-            writeln!(out, "{}", row_text(&store.fs, name, attr)?)?;
+            writeln!(out, "{}", row_text(name, attr, &tiers.of(attr)?))?;
         } else {
             writeln!(out, "{}", output::name(name))?;
         }
@@ -55,16 +59,32 @@ pub(super) fn run(context: &Context, args: &LsArgs) -> Result<()> {
     flush(out)
 }
 
-/// The tier of a file's data.
-fn tier(fs: &Kvfs, attr: &FileAttr) -> Result<String> {
-    // Only a regular file has data that can be evicted, and an empty one has none to be anywhere.
-    let has_data = matches!(attr.kind, FileKind::Regular) && attr.size_bytes > 0;
-    Ok(if has_data { fs.heat(attr.ino)?.to_string() } else { "-".into() })
+/// The tiers of files' data.
+struct Tiers<'a> {
+    store: &'a OpenStore,
+    /// Tarballs that are being thawed.
+    thawing: BTreeSet<TarballId>,
 }
 
-fn row_text(fs: &Kvfs, name: &[u8], attr: &FileAttr) -> Result<String> {
+impl Tiers<'_> {
+    fn of(&self, attr: &FileAttr) -> Result<String> {
+        let OpenStore { fs, store, .. } = self.store;
+        // Only a regular file has data that can be evicted, and an empty one has none to be
+        // anywhere.
+        if !matches!(attr.kind, FileKind::Regular) || attr.size_bytes == 0 {
+            return Ok("-".into());
+        }
+        let heat = fs.heat(attr.ino)?;
+        let may_thaw = matches!(heat, Heat::Cold | Heat::Mixed) && !self.thawing.is_empty();
+        match may_thaw && store.is_thawing(attr.ino, &self.thawing)? {
+            true => Ok("thawing".into()),
+            false => Ok(heat.to_string()),
+        }
+    }
+}
+
+fn row_text(name: &[u8], attr: &FileAttr, tier: &str) -> String {
     let kind = kind_letter(&attr.kind);
-    let tier = tier(fs, attr)?;
     let time = attr.modified.to_string();
     let mut row = format!(
         "{kind}{:04o} {:>3} {:>6} {:>6} {:>12} {time} {tier:<5} {}",
@@ -78,11 +98,11 @@ fn row_text(fs: &Kvfs, name: &[u8], attr: &FileAttr) -> Result<String> {
     if let FileKind::Symlink(target) = &attr.kind {
         row.push_str(&format!(" -> {}", output::name(target)));
     }
-    Ok(row)
+    row
 }
 
-fn row_json(fs: &Kvfs, name: &[u8], attr: &FileAttr) -> Result<Value> {
-    Ok(json!({
+fn row_json(name: &[u8], attr: &FileAttr, tier: &str) -> Value {
+    json!({
         // JSON texts are UTF-8, which a name need not be; the bytes next to it are exact.
         "name": String::from_utf8_lossy(name),
         "name_bytes": name,
@@ -94,8 +114,8 @@ fn row_json(fs: &Kvfs, name: &[u8], attr: &FileAttr) -> Result<Value> {
         "gid": attr.gid,
         "size": attr.size_bytes,
         "modified": attr.modified.to_string(),
-        "tier": tier(fs, attr)?,
-    }))
+        "tier": tier,
+    })
 }
 
 fn kind_letter(kind: &FileKind) -> char {

@@ -46,6 +46,7 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<()> {
         "objects": report.n_objects,
         "bytes": report.bytes,
         "members": report.n_members,
+        "frozen": report.frozen.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "damages": damages,
         "unsafe_snapshots": unsafe_now.iter().map(|snapshot| snapshot.get()).collect::<Vec<_>>(),
         "not_recorded": not_recorded,
@@ -57,6 +58,12 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<()> {
         output::bytes(report.bytes),
         report.damages.len()
     ));
+    if !report.frozen.is_empty() {
+        text.push_str(&format!(
+            "{} of them are frozen in the cloud: only their length was compared.\n",
+            report.frozen.len()
+        ));
+    }
     if let Some(error) = &not_recorded {
         text.push_str(&format!(
             "It could not be recorded of all of these that they are not safe: {error}. Repeat this \

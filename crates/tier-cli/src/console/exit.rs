@@ -54,6 +54,7 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
             ErrorKind::WrongKey
             | ErrorKind::Away
             | ErrorKind::Throttled { .. }
+            | ErrorKind::Frozen { .. }
             | ErrorKind::Denied
             | ErrorKind::Conflict
             | ErrorKind::NoSpace

@@ -149,7 +149,7 @@ impl Store {
     }
 }
 
-fn find(directory: &Path, found: &mut Vec<PathBuf>) {
+pub(crate) fn find(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() { find(&path, found) } else { found.push(path) }

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use tier_testkit::servers::{S3rver, Seaweed};
+use tier_testkit::servers::{Moto, S3rver, Seaweed};
 
-use crate::harness::{Run, assert_same, command, make_tree};
+use crate::harness::{Run, assert_same, command, find, make_tree};
 
 /// A directory with a tree, an identity, and keys for the server.
 struct Scene {
@@ -114,6 +114,42 @@ fn over_a_bucket_that_ignores_conditions_a_takeover_is_the_operators_word() {
     assert!(refused.err.contains("does not honour conditions"), "{}", refused.err);
     scene.tier(&["takeover", "DIR/new", "--force"]).ok();
     scene.check_export("new", "out of a writer");
+}
+
+/// The names of the tarballs that lie in a store.
+fn tarballs(scene: &Scene, store: &str) -> Vec<String> {
+    let root = scene.path(store).join("tarballs");
+    let mut found = Vec::new();
+    find(&root, &mut found);
+    found.retain(|path| path.to_string_lossy().contains(".tar.zst"));
+    found.iter().map(|path| path.strip_prefix(&root).unwrap().display().to_string()).collect()
+}
+
+#[test]
+fn what_is_frozen_is_thawed_when_it_is_read() {
+    let Some(server) = Moto::start() else { return };
+    let url = server.make_bucket("bucket");
+    let scene = Scene { keys: Moto::ENVIRONMENT.to_vec(), ..Scene::new(url) };
+    scene.init("store").ok();
+    fs::write(scene.path("tree").join("large"), tier_testkit::noise(3 << 20, 1)).unwrap();
+    scene.tier(&["import", "DIR/store", "DIR/tree"]).ok();
+    scene.tier(&["snapshot", "DIR/store"]).ok();
+    for tarball in tarballs(&scene, "store") {
+        server.freeze("bucket", &tarball);
+    }
+    scene.tier(&["evict", "DIR/store", "--all"]).ok();
+    let verified = scene.tier(&["verify", "DIR/store"]).ok();
+    assert!(verified.contains("are frozen in the cloud"), "{verified}");
+    let refused = scene.tier(&["cat", "DIR/store", "/large"]);
+    assert_eq!(refused.code, 1, "{}", refused.err);
+    assert!(refused.err.contains("being thawed, which takes up to 5 h more"), "{}", refused.err);
+    let listed = scene.tier(&["ls", "DIR/store", "/", "-l"]).ok();
+    let large = listed.lines().find(|line| line.ends_with("large")).unwrap();
+    assert!(large.contains(" thawing "), "{large}");
+    // The server thaws at once.
+    scene.check_export("store", "out");
+    let listed = scene.tier(&["ls", "DIR/store", "/", "-l"]).ok();
+    assert!(!listed.contains("thawing"), "{listed}");
 }
 
 /// A command that fails once, with one message that says what to do, and leaves nothing.

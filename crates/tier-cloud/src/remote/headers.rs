@@ -5,13 +5,19 @@
 //! <https://cloud.google.com/storage/docs/xml-api/reference-headers>,
 //! <https://learn.microsoft.com/rest/api/storageservices/get-blob-properties>.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use object_store::HeaderMap;
 use tier_types::{ObjectChecksum, StorageClass};
 
-/// Classes of S3 that are read only after a restore.
-const FROZEN: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+/// What the providers say of how long thawing takes at most, at the standard price:
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html>,
+/// <https://learn.microsoft.com/azure/storage/blobs/archive-rehydrate-overview>.
+const FLEXIBLE: Duration = Duration::from_hours(5);
+const DEEP: Duration = Duration::from_hours(12);
+const AZURE: Duration = Duration::from_hours(15);
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
@@ -38,15 +44,22 @@ pub(super) fn checksum(headers: &HeaderMap) -> Option<ObjectChecksum> {
 
 /// How soon an object can be read.
 pub(super) fn class(headers: &HeaderMap) -> StorageClass {
-    let is_s3 = text(headers, "x-amz-storage-class").is_some_and(|class| FROZEN.contains(&class));
-    // An object that is thawed can be read for as long as it says.
-    let is_thawed = text(headers, "x-amz-restore")
-        .is_some_and(|restore| restore.contains("ongoing-request=\"false\""));
-    let is_intelligent = text(headers, "x-amz-archive-status").is_some();
-    let is_azure = text(headers, "x-ms-access-tier") == Some("Archive");
-    match (is_s3 && !is_thawed) || is_intelligent || is_azure {
-        true => StorageClass::Frozen,
-        false => StorageClass::Online,
+    let is = |name: &str, value: &str| text(headers, name) == Some(value);
+    let within = match () {
+        () if is("x-amz-storage-class", "GLACIER") => FLEXIBLE,
+        () if is("x-amz-storage-class", "DEEP_ARCHIVE") => DEEP,
+        // Of a class that moves objects by itself.
+        () if is("x-amz-archive-status", "ARCHIVE_ACCESS") => FLEXIBLE,
+        () if is("x-amz-archive-status", "DEEP_ARCHIVE_ACCESS") => DEEP,
+        () if is("x-ms-access-tier", "Archive") => AZURE,
+        () => return StorageClass::Online,
+    };
+    match text(headers, "x-amz-restore") {
+        // An object that is thawed can be read for as long as it says.
+        Some(restore) if restore.contains("ongoing-request=\"false\"") => StorageClass::Online,
+        Some(_) => StorageClass::Thawing { within },
+        None if text(headers, "x-ms-archive-status").is_some() => StorageClass::Thawing { within },
+        None => StorageClass::Frozen { within },
     }
 }
 
@@ -83,15 +96,18 @@ mod tests {
 
     #[test]
     fn a_frozen_object_is_told_apart_from_a_thawed_one() {
-        let frozen = ("x-amz-storage-class", "DEEP_ARCHIVE");
-        assert_eq!(class(&headers(&[frozen])), StorageClass::Frozen);
+        let (frozen, within) = (("x-amz-storage-class", "DEEP_ARCHIVE"), DEEP);
+        assert_eq!(class(&headers(&[frozen])), StorageClass::Frozen { within });
         let thawing = ("x-amz-restore", "ongoing-request=\"true\"");
-        assert_eq!(class(&headers(&[frozen, thawing])), StorageClass::Frozen);
+        assert_eq!(class(&headers(&[frozen, thawing])), StorageClass::Thawing { within });
         let thawed = ("x-amz-restore", "ongoing-request=\"false\", expiry-date=\"later\"");
         assert_eq!(class(&headers(&[frozen, thawed])), StorageClass::Online);
         let instant = ("x-amz-storage-class", "GLACIER_IR");
         assert_eq!(class(&headers(&[instant])), StorageClass::Online);
-        assert_eq!(class(&headers(&[("x-ms-access-tier", "Archive")])), StorageClass::Frozen);
+        let (azure, within) = (("x-ms-access-tier", "Archive"), AZURE);
+        assert_eq!(class(&headers(&[azure])), StorageClass::Frozen { within });
+        let thawing = ("x-ms-archive-status", "rehydrate-pending-to-hot");
+        assert_eq!(class(&headers(&[azure, thawing])), StorageClass::Thawing { within });
         assert_eq!(class(&headers(&[("x-ms-access-tier", "Cool")])), StorageClass::Online);
     }
 }

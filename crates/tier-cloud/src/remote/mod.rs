@@ -20,6 +20,7 @@ mod refusal;
 mod runtime;
 mod second;
 mod store;
+mod thaw;
 mod upload;
 mod url;
 mod wire;

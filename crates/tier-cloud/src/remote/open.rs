@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::client::HttpConnector;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::list::PaginatedListStore;
 use object_store::multipart::MultipartStore;
@@ -20,6 +21,7 @@ use object_store::{
 use tier_types::{ErrorKind, PortError};
 
 use super::refusal::Failure;
+use super::thaw::Thawer;
 use super::url::{Provider, RemoteUrl};
 use super::wire::Connector;
 
@@ -41,6 +43,8 @@ pub(super) struct Clients {
     pub(super) backend: Arc<dyn Backend>,
     /// Asks for what the store knows of an object: its checksum as well.
     pub(super) asker: Arc<dyn Backend>,
+    /// `None` at a provider that has no class of frozen objects.
+    pub(super) thawer: Option<Arc<Thawer>>,
 }
 
 /// Names and values of variables of the environment.
@@ -66,7 +70,7 @@ pub(super) fn open(
     let opened = match url.provider {
         Provider::S3 => s3(url, variables, connector),
         Provider::Gcs => gcs(url, variables, connector).map(Clients::of_one),
-        Provider::Azure => azure(url, variables, connector).map(Clients::of_one),
+        Provider::Azure => azure(url, variables, connector),
     };
     opened.map_err(|error| {
         let message = format!("cannot use {url}: {}", Failure::of(&error).text);
@@ -76,7 +80,7 @@ pub(super) fn open(
 
 impl Clients {
     fn of_one(backend: Arc<dyn Backend>) -> Self {
-        Self { asker: Arc::clone(&backend), backend }
+        Self { asker: Arc::clone(&backend), backend, thawer: None }
     }
 }
 
@@ -107,10 +111,10 @@ fn s3(
         builder = builder.with_endpoint(endpoint);
     }
     let asker = builder.clone().with_client_options(options.clone().with_default_headers(headers));
-    Ok(Clients {
-        backend: Arc::new(builder.with_client_options(options).build()?),
-        asker: Arc::new(asker.build()?),
-    })
+    let client = connector.connect(&options)?;
+    let backend = Arc::new(builder.with_client_options(options).build()?);
+    let thawer = Thawer::of_s3(url, client, Arc::clone(&backend));
+    Ok(Clients { backend, asker: Arc::new(asker.build()?), thawer: Some(Arc::new(thawer)) })
 }
 
 fn is_no_place_s3(key: AmazonS3ConfigKey) -> bool {
@@ -152,7 +156,7 @@ fn azure(
     url: &RemoteUrl,
     variables: &Variables,
     connector: &Connector,
-) -> object_store::Result<Arc<dyn Backend>> {
+) -> object_store::Result<Clients> {
     let of_place =
         [AzureConfigKey::AccountName, AzureConfigKey::ContainerName, AzureConfigKey::Endpoint];
     let settings = settings(variables, "AZURE_", |key| {
@@ -172,7 +176,10 @@ fn azure(
     if let Some(endpoint) = url.parameter("endpoint") {
         builder = builder.with_endpoint(endpoint.to_owned());
     }
-    Ok(Arc::new(builder.build()?))
+    let client = connector.connect(&client_options(url, variables)?)?;
+    let backend = Arc::new(builder.build()?);
+    let thawer = Thawer::of_azure(url, client, Arc::clone(&backend));
+    Ok(Clients { thawer: Some(Arc::new(thawer)), ..Clients::of_one(backend) })
 }
 
 /// What the environment says of keys and the like.

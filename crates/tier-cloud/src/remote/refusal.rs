@@ -63,6 +63,9 @@ impl Refusal {
         if self.is_one_of(&QUOTA) || self.status == 507 {
             return ErrorKind::NoSpace;
         }
+        if self.is_one_of(&FROZEN) {
+            return ErrorKind::Frozen { within: None };
+        }
         match self.status {
             404 if self.is_one_of(&NO_BUCKET) => ErrorKind::Denied,
             404 | 410 => ErrorKind::Missing,
@@ -93,6 +96,9 @@ impl Refusal {
         if self.is_one_of(&NO_BUCKET) {
             return "; make the bucket, or correct the URL";
         }
+        if self.is_one_of(&FROZEN) {
+            return "; it is frozen";
+        }
         if self.is_one_of(&CLOCK) {
             return "; set this machine's clock";
         }
@@ -114,6 +120,9 @@ const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "AccountIsDis
 const QUOTA: [&str; 3] = ["QuotaExceeded", "AccountLimitExceeded", "XMinioStorageFull"];
 const BUSY: [&str; 4] = ["SlowDown", "ServerBusy", "RequestThrottled", "ThrottlingException"];
 const CLOCK: [&str; 2] = ["RequestTimeTooSkewed", "RequestExpired"];
+/// An object of a class that cannot be read at once.
+const FROZEN: [&str; 4] =
+    ["InvalidObjectState", "ObjectNotInActiveTierError", "BlobArchived", "BlobBeingRehydrated"];
 /// What arrived is not what was sent.
 const CHANGED: [&str; 3] = ["BadDigest", "XAmzContentSHA256Mismatch", "Md5Mismatch"];
 const REGION: [&str; 3] =
@@ -203,8 +212,8 @@ impl Failure {
     }
 
     /// What an error of the library comes from.
-    pub(super) fn of(error: &object_store::Error) -> Self {
-        let mut last: &(dyn Error + 'static) = error;
+    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
+        let mut last = error;
         let mut causes = vec![last];
         while let Some(cause) = last.source() {
             causes.push(cause);

@@ -1,11 +1,12 @@
 //! The port over a provider's client.
 
 use std::fmt;
+use std::time::Duration;
 
 use object_store::path::Path;
 use tier_types::{
     Call, Created, ErrorKind, ListPage, ObjectContent, ObjectMetadata, ObjectName, ObjectStore,
-    ObjectVersion, PortError, RangeRead,
+    ObjectVersion, PortError, RangeRead, StorageClass,
 };
 
 use crate::conflict;
@@ -261,6 +262,25 @@ impl ObjectStore for RemoteStore {
     ) -> Result<ListPage, PortError> {
         let listed = runtime::run(list::page(&self.bucket, &self.listings, call, prefix, after));
         listed.map_err(|failure| self.failed("list", &format!("{prefix}*"), &failure))
+    }
+
+    fn thaw(&self, call: &Call<'_>, name: &ObjectName) -> Result<Option<Duration>, PortError> {
+        let within = match self.metadata(call, name)?.class {
+            StorageClass::Online => return Ok(None),
+            StorageClass::Thawing { within } => return Ok(Some(within)),
+            StorageClass::Frozen { within } => within,
+        };
+        let Some(thawer) = &self.bucket.clients.thawer else { return Ok(Some(within)) };
+        let path = self.bucket.path(name);
+        let asked = runtime::run(self.bucket.attempts.run(call, || thawer.ask(&path)));
+        match asked {
+            Ok(()) => Ok(Some(within)),
+            // Another store of this archive has asked meanwhile.
+            Err(failure) if failure.kind == ErrorKind::Away && failure.is_answered => {
+                Ok(Some(within))
+            }
+            Err(failure) => Err(self.failed("thaw", name, &failure)),
+        }
     }
 
     fn refuses_changed(&self, call: &Call<'_>, name: &ObjectName) -> Result<bool, PortError> {

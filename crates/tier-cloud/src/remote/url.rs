@@ -12,6 +12,7 @@
 
 use std::fmt;
 
+use object_store::path::Path;
 use tier_types::{ErrorKind, ObjectName, PortError};
 
 /// The service that has the objects.
@@ -168,6 +169,30 @@ impl RemoteUrl {
             Provider::Gcs => host == "storage.googleapis.com",
             Provider::Azure => host.ends_with(".blob.core.windows.net"),
         }
+    }
+
+    /// Where an object is, for a request that is made without the library. Keys have no characters
+    /// that a URL must not have.
+    pub(super) fn object(&self, path: &Path) -> String {
+        let bucket = &self.bucket;
+        let is_virtual = self.parameter("style") == Some("virtual");
+        let root = match (self.provider, self.parameter("endpoint")) {
+            (Provider::S3, Some(endpoint)) if is_virtual => endpoint.to_owned(),
+            (_, Some(endpoint)) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
+            (Provider::S3, None) => {
+                let region = self.parameter("region").unwrap_or("us-east-1");
+                match is_virtual {
+                    true => format!("https://{bucket}.s3.{region}.amazonaws.com"),
+                    false => format!("https://s3.{region}.amazonaws.com/{bucket}"),
+                }
+            }
+            (Provider::Gcs, None) => format!("https://storage.googleapis.com/{bucket}"),
+            (Provider::Azure, None) => {
+                let account = self.parameter("account").unwrap_or_default();
+                format!("https://{account}.blob.core.windows.net/{bucket}")
+            }
+        };
+        format!("{root}/{path}")
     }
 
     /// What an operator knows the place by, without parameters.

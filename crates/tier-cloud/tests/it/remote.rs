@@ -3,7 +3,7 @@
 use tier_cloud::{RemoteStore, RemoteUrl};
 use tier_testkit::contract;
 use tier_testkit::servers::{Azurite, S3rver, Seaweed};
-use tier_types::{Call, Created, ObjectName, ObjectStore};
+use tier_types::{Call, Created, ErrorKind, ObjectName, ObjectStore, StorageClass};
 
 /// The store at a URL, with keys.
 pub(crate) fn open(url: &str, environment: &[(&str, &str)]) -> RemoteStore {
@@ -37,6 +37,30 @@ fn some_stores_refuse_what_changed_on_its_way() {
         let store = open(&server.make_container("container"), &Azurite::ENVIRONMENT);
         assert!(!refuses(&store), "the library sends no checksum");
     }
+}
+
+#[test]
+fn what_is_frozen_says_so_and_is_thawed_once() {
+    let Some(server) = Azurite::start() else { return };
+    let store = open(&server.make_container("container"), &Azurite::ENVIRONMENT);
+    let (call, name) = (Call::bulk(), ObjectName::new("a/b").unwrap());
+    store.put(&call, &name, &&b"hello"[..]).unwrap();
+    assert_eq!(store.thaw(&call, &name).unwrap(), None, "it can be read");
+    server.freeze("container", "a/b");
+    let class = || store.metadata(&call, &name).unwrap().class;
+    let StorageClass::Frozen { within } = class() else { panic!("{:?}", class()) };
+    let error = store.read_range(&call, &name, 0, &mut [0]).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Frozen { .. }), "{error}");
+    let streamed = store.stream(&call, &name, 0, &mut |_| Ok(())).unwrap_err();
+    assert!(matches!(streamed.kind(), ErrorKind::Frozen { .. }), "{streamed}");
+    assert_eq!(store.thaw(&call, &name).unwrap(), Some(within));
+    // The emulator may thaw it at once.
+    let n_writes = store.counts().n_writes;
+    if class() != StorageClass::Online {
+        assert_eq!(class(), StorageClass::Thawing { within });
+        assert_eq!(store.thaw(&call, &name).unwrap(), Some(within));
+    }
+    assert_eq!(store.counts().n_writes, n_writes, "it is not asked for again");
 }
 
 #[test]

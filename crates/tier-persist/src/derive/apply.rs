@@ -378,6 +378,7 @@ fn if_damage(error: PersistError, name: &ObjectName) -> Result<(), PersistError>
         | ErrorKind::Busy
         | ErrorKind::Away
         | ErrorKind::Throttled { .. }
+        | ErrorKind::Frozen { .. }
         | ErrorKind::Denied
         | ErrorKind::Conflict
         | ErrorKind::NoSpace

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use tier_types::{
-    Call, ErrorKind, Ino, ObjectChecksum, ObjectName, ObjectStore, PortError, RangeRead,
+    Call, ErrorKind, HasKind, Ino, ObjectChecksum, ObjectName, ObjectStore, PortError, RangeRead,
     SnapshotId, to_u64, to_usize,
 };
 
@@ -35,6 +35,8 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Members checked, if data was read.
     pub n_members: u64,
+    /// Objects that are frozen, of which nothing but the length was compared.
+    pub frozen: BTreeSet<ObjectName>,
     /// What is damaged or missing.
     pub damages: Vec<Damage>,
     /// The snapshots that it belongs to.
@@ -199,7 +201,8 @@ impl Archive<'_> {
         for tarball in &manifest.tarballs {
             watch.check_stop()?;
             let name = tarball.object_name(self.filesystem());
-            let known = report.damages.iter().any(|damage| damage.object == name.as_str());
+            let known = report.damages.iter().any(|damage| damage.object == name.as_str())
+                || report.frozen.contains(&name);
             // A damaged object is listed once; reading its members would only say it again.
             if !known {
                 let compared = self.compare_members(tarball, link.chunk_bytes);
@@ -265,9 +268,13 @@ fn note(
     object: &ObjectName,
     checked: Result<(), PersistError>,
 ) -> Result<(), PersistError> {
-    // What is no damage (the store is away, the key is wrong) ends the verification.
-    if let Err(error) = checked {
-        report.damages.push(Damage::of(object, error)?);
+    match checked {
+        Ok(()) => {}
+        Err(error) if matches!(error.kind(), ErrorKind::Frozen { .. }) => {
+            report.frozen.insert(object.clone());
+        }
+        // What is no damage (the store is away, the key is wrong) ends the verification.
+        Err(error) => report.damages.push(Damage::of(object, error)?),
     }
     Ok(())
 }

@@ -247,6 +247,7 @@ impl<'a> Claims<'a> {
                 ErrorKind::Busy
                 | ErrorKind::Away
                 | ErrorKind::Throttled { .. }
+                | ErrorKind::Frozen { .. }
                 | ErrorKind::Denied
                 | ErrorKind::Conflict
                 | ErrorKind::NoSpace

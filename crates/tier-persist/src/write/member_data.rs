@@ -73,6 +73,7 @@ impl Cause {
             | ErrorKind::Busy
             | ErrorKind::Away
             | ErrorKind::Throttled { .. }
+            | ErrorKind::Frozen { .. }
             | ErrorKind::Denied
             | ErrorKind::Conflict
             | ErrorKind::NoSpace

@@ -10,8 +10,11 @@ pub(crate) mod id;
 mod known;
 mod place;
 mod probe;
+mod thaws;
 
 pub(crate) use known::KnownCloud;
 pub use probe::{Abilities, Ability};
+
+pub(crate) use thaws::{ThawingCloud, Thaws};
 
 pub(crate) use place::{completed, make_cloud, may_be_made, open_cloud, open_limited};

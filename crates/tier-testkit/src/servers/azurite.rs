@@ -39,6 +39,15 @@ impl Azurite {
         Some(Self { _server: server, port })
     }
 
+    /// Moves a blob to the class that cannot be read at once.
+    pub fn freeze(&self, container: &str, key: &str) {
+        let request = format!("PUT /{ACCOUNT}/{container}/{key}?comp=tier&{SIGNATURE}");
+        let headers =
+            [("x-ms-access-tier", "Archive".to_owned()), ("x-ms-version", "2020-02-10".to_owned())];
+        let moved = http::status_with(self.port, &request, &headers);
+        assert_eq!(moved.as_deref(), Some("200"), "{key} is frozen");
+    }
+
     /// Makes a container, and returns its URL.
     pub fn make_container(&self, container: &str) -> String {
         let make = format!("PUT /{ACCOUNT}/{container}?restype=container&{SIGNATURE}");

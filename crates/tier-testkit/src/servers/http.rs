@@ -6,10 +6,17 @@ use std::time::Duration;
 
 /// The status with which a server answers a request without content.
 pub(super) fn status(port: u16, request: &str) -> Option<String> {
+    status_with(port, request, &[])
+}
+
+/// The same with these headers.
+pub(super) fn status_with(port: u16, request: &str, headers: &[(&str, String)]) -> Option<String> {
+    let headers: String =
+        headers.iter().map(|(name, value)| format!("\r\n{name}: {value}")).collect();
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let head = "Host: localhost\r\nContent-Length: 0\r\nConnection: close";
-    stream.write_all(format!("{request} HTTP/1.1\r\n{head}\r\n\r\n").as_bytes()).ok()?;
+    stream.write_all(format!("{request} HTTP/1.1\r\n{head}{headers}\r\n\r\n").as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     Some(answer.strip_prefix("HTTP/1.1 ")?.get(..3)?.to_owned())

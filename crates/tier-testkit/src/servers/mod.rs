@@ -10,12 +10,14 @@
 
 mod azurite;
 mod http;
+mod moto;
 mod process;
 mod proxy;
 mod s3rver;
 mod seaweed;
 
 pub use azurite::Azurite;
+pub use moto::Moto;
 pub use proxy::{NetworkFault, Proxy};
 pub use s3rver::S3rver;
 pub use seaweed::Seaweed;

@@ -1,5 +1,7 @@
 //! Stores over another store.
 
+use std::time::Duration;
+
 use crate::PortError;
 
 use super::call::Call;
@@ -97,6 +99,10 @@ pub trait StoreLayer: Send + Sync {
         self.inner().delete(call, name, only)
     }
 
+    fn thaw(&self, call: &Call<'_>, name: &ObjectName) -> Result<Option<Duration>, PortError> {
+        self.inner().thaw(call, name)
+    }
+
     fn refuses_changed(&self, call: &Call<'_>, name: &ObjectName) -> Result<bool, PortError> {
         self.inner().refuses_changed(call, name)
     }
@@ -164,6 +170,10 @@ impl<L: StoreLayer> ObjectStore for L {
         only: Option<&ObjectVersion>,
     ) -> Result<(), PortError> {
         StoreLayer::delete(self, call, name, only)
+    }
+
+    fn thaw(&self, call: &Call<'_>, name: &ObjectName) -> Result<Option<Duration>, PortError> {
+        StoreLayer::thaw(self, call, name)
     }
 
     fn refuses_changed(&self, call: &Call<'_>, name: &ObjectName) -> Result<bool, PortError> {

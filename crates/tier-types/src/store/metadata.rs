@@ -1,5 +1,7 @@
 //! What a store says of an object besides its bytes.
 
+use std::time::Duration;
+
 use super::name::ObjectName;
 
 /// What a store says of an object. None of it is trusted where bytes are at stake; it is what
@@ -30,8 +32,16 @@ pub enum ObjectChecksum {
 pub enum StorageClass {
     /// At once.
     Online,
-    /// After it was thawed, which takes minutes or hours.
-    Frozen,
+    /// After it was thawed, which takes about so long.
+    Frozen {
+        /// From when that is asked for.
+        within: Duration,
+    },
+    /// It is being thawed.
+    Thawing {
+        /// From when that was asked for.
+        within: Duration,
+    },
 }
 
 /// Names one of the objects that a name has had: equal only for the same one, or for one with equal

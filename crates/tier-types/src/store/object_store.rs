@@ -1,5 +1,7 @@
 //! The port itself; the module above says what holds for all of it.
 
+use std::time::Duration;
+
 use crate::{ErrorKind, PortError};
 
 use super::call::Call;
@@ -76,6 +78,13 @@ pub trait ObjectStore: Send + Sync {
         name: &ObjectName,
         only: Option<&ObjectVersion>,
     ) -> Result<(), PortError>;
+
+    /// Has a frozen object made readable, unless that was asked for before. About how long it takes
+    /// from now; `None` if it can be read.
+    fn thaw(&self, call: &Call<'_>, name: &ObjectName) -> Result<Option<Duration>, PortError> {
+        // A store that freezes nothing.
+        self.metadata(call, name).map(|_| None)
+    }
 
     /// Whether the store itself refuses an object whose bytes changed on their way to it: tried
     /// with one of this name, which nothing else has and which is gone afterwards. A store of which

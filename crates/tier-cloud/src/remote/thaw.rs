@@ -1,0 +1,87 @@
+//! Thawing objects of a class that cannot be read at once.
+//!
+//! The library has no request for it, so that it is made and signed here, with the library's own
+//! signature: S3's restore of an object and Azure's change of a blob's tier.
+//!
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_RestoreObject.html>,
+//! <https://learn.microsoft.com/rest/api/storageservices/set-blob-tier>.
+
+use std::sync::Arc;
+
+use http::Request;
+use object_store::aws::{AmazonS3, AwsAuthorizer};
+use object_store::azure::{AzureAuthorizer, MicrosoftAzure};
+use object_store::client::{HttpClient, HttpRequest, HttpRequestBody};
+use object_store::path::Path;
+
+use super::refusal::Failure;
+use super::url::RemoteUrl;
+
+/// So long an object of S3 can be read when it was thawed: long enough that a recall of a large
+/// tree, which is asked for again, finds what it asked for before.
+const DAYS: u32 = 7;
+
+/// Asks for an object to be thawed.
+pub(super) struct Thawer {
+    url: RemoteUrl,
+    client: HttpClient,
+    keys: Keys,
+}
+
+enum Keys {
+    S3(Arc<AmazonS3>),
+    Azure(Arc<MicrosoftAzure>),
+}
+
+impl Thawer {
+    pub(super) fn of_s3(url: &RemoteUrl, client: HttpClient, keys: Arc<AmazonS3>) -> Self {
+        Self { url: url.clone(), client, keys: Keys::S3(keys) }
+    }
+
+    pub(super) fn of_azure(url: &RemoteUrl, client: HttpClient, keys: Arc<MicrosoftAzure>) -> Self {
+        Self { url: url.clone(), client, keys: Keys::Azure(keys) }
+    }
+
+    pub(super) async fn ask(&self, path: &Path) -> Result<(), Failure> {
+        let mut request = self.request(path)?;
+        match &self.keys {
+            Keys::S3(client) => {
+                let keys = client.credentials().get_credential().await;
+                let keys = keys.map_err(|error| Failure::of(&error))?;
+                let region = self.url.parameter("region").unwrap_or("us-east-1");
+                let signed =
+                    AwsAuthorizer::new(&keys, "s3", region).try_authorize(&mut request, None);
+                signed.map_err(|error| Failure::of(&error))?;
+            }
+            Keys::Azure(client) => {
+                let keys = client.credentials().get_credential().await;
+                let keys = keys.map_err(|error| Failure::of(&error))?;
+                let account = self.url.parameter("account").unwrap_or_default();
+                let signed = AzureAuthorizer::new(&keys, account).try_authorize(&mut request);
+                signed.map_err(|error| Failure::of(&error))?;
+            }
+        }
+        let answered = self.client.execute(request).await;
+        answered.map(drop).map_err(|error| Failure::of(&error))
+    }
+
+    fn request(&self, path: &Path) -> Result<HttpRequest, Failure> {
+        let place = self.url.object(path);
+        let built = match self.keys {
+            Keys::S3(_) => {
+                let body = format!(
+                    "<RestoreRequest xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+                     <Days>{DAYS}</Days><GlacierJobParameters><Tier>Standard</Tier>\
+                     </GlacierJobParameters></RestoreRequest>"
+                );
+                let request = Request::post(format!("{place}?restore="));
+                request.header("content-length", body.len()).body(HttpRequestBody::from(body))
+            }
+            Keys::Azure(_) => Request::put(format!("{place}?comp=tier"))
+                .header("x-ms-access-tier", "Hot")
+                .header("content-length", 0)
+                .body(HttpRequestBody::empty()),
+        };
+        built.map_err(|error| Failure::new(tier_types::ErrorKind::Failed, error.to_string()))
+    }
+}
