@@ -59,6 +59,7 @@ pub use read::listing::{list_members, write_tar};
 pub use read::objects::{
     DataObject, SnapshotObjects, each_data_object, is_known_kind, tarball_of, tarballs_in,
 };
+pub use read::recall_plan::{PlannedExtent, PlannedTarball, RecallPlan};
 pub use write::checkpoint::{CheckpointReport, CheckpointRequest};
 pub use write::options::PersistOptions;
 pub use write::persister::Persister;

@@ -58,10 +58,30 @@ impl Kvfs {
     /// Brings all evicted data of a file back, behind what readers wait for. Returns the bytes that
     /// came; it ends with [`FsError::Interrupted`] when `stop` becomes true.
     pub fn recall_file(&self, ino: Ino, stop: &AtomicBool) -> Result<u64, FsError> {
+        self.recall_range(ino, ChunkRange::ALL, stop)
+    }
+
+    /// The evicted runs of a file.
+    pub fn cold_runs(&self, ino: Ino) -> impl Iterator<Item = Result<ChunkRun, FsError>> {
+        let is_cold = |run: &Result<ChunkRun, FsError>| {
+            run.as_ref().map_or(true, |run| run.state == ChunkState::Cold)
+        };
+        self.reader().all_runs(ino, ChunkNo::new(0)).filter(is_cold)
+    }
+
+    /// The same for a part of a file.
+    pub fn recall_range(
+        &self,
+        ino: Ino,
+        range: ChunkRange,
+        stop: &AtomicBool,
+    ) -> Result<u64, FsError> {
         let call = Call::bulk().cancelled_by(stop);
         let mut bytes = 0;
-        for run in self.reader().all_runs(ino, ChunkNo::new(0)) {
+        for run in self.reader().all_runs(ino, range.start()) {
             let run = run?;
+            let Some(chunks) = run.chunks.intersection(range) else { break };
+            let run = ChunkRun { chunks, ..run };
             // A small file comes with its neighbours, and nothing behind it is wanted.
             let run_bytes = run.chunks.len().saturating_mul(u64::from(self.chunk_bytes));
             let is_long = run_bytes >= SEQUENTIAL_BYTES_MIN;

@@ -77,6 +77,9 @@ pub(crate) struct RecallArgs {
     /// Files or directories.
     #[arg(required = true)]
     pub(crate) paths: Vec<OsString>,
+    /// Only say what would be read, and about how long that takes; one part of it is read for that.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Keep files or directories from being evicted.

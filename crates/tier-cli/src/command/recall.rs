@@ -1,42 +1,252 @@
 //! `tier recall`: brings files back before they are read.
 //!
-//! Files come one after the other, each with its extents in order, which is the order in which they
-//! lie in tarballs. What came stays in the key-value store, as after a read, until it is evicted
-//! again; that costs nothing as long as it is not changed. A stop leaves what came by then.
+//! What is wanted is sorted by where it lies ([`RecallPlan`]) and brought back in that order, by
+//! several threads: each frame of a tarball is read once, whichever files have a part in it, and
+//! the next ones are read ahead. A large tree is planned and brought back piece by piece, so that
+//! the plan has a bound. What came stays in the key-value store, as after a read, until it is
+//! evicted again; that costs nothing as long as it is not changed. A stop leaves what came by then.
+//!
+//! What is frozen in the cloud is asked for, all of it, and named at the end: it comes by the same
+//! command hours later.
 
-use anyhow::{Context as _, Result};
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use kvfs::FsError;
+use parking_lot::Mutex;
 use serde_json::json;
-use tier_types::FileKind;
+use tier_persist::{PlannedExtent, PlannedTarball, RecallPlan};
+use tier_types::{Call, ErrorKind, FileAttr, FileKind, HasKind, Ino};
 
 use crate::args::RecallArgs;
-use crate::console::output;
+use crate::console::{ProgressBar, StopGuard, output};
 use crate::context::Context;
-use crate::transfer::walk;
+use crate::open_store::OpenStore;
+use crate::transfer::{walk, worker_pool};
+
+/// Parts of files in a plan: some 20 MiB of memory.
+const N_PLANNED_MAX: usize = 200_000;
+/// Threads that bring back: what they wait for is read ahead by others.
+const N_THREADS: NonZeroUsize = NonZeroUsize::new(4).unwrap();
+/// Frames that are read ahead at a time, at most: so many come in the time of one.
+const N_AT_A_TIME: u32 = 8;
 
 pub(super) fn run(context: &Context, args: &RecallArgs) -> Result<()> {
-    let store = context.open_to_write(&args.store)?;
+    let store = &*context.open_to_write(&args.store)?;
     let stop = context.console.stop()?;
-    let bar = context.console.progress("recalling");
-    let (mut n_files, mut bytes) = (0_u64, 0_u64);
+    let mut recall = Recalling {
+        store,
+        stop: &stop,
+        bar: context.console.progress("recalling"),
+        is_dry: args.dry_run,
+        plan: RecallPlan::default(),
+        names: BTreeMap::new(),
+        wanted: Wanted::default(),
+        done: Done::default(),
+    };
     for path in &args.paths {
         let start = walk::resolve(&store.fs, path)?;
         walk::tree(&store.fs, start, |name, attr| {
             // Looked at here as well: where all is resident, nothing below looks at the flag.
             stop.check()?;
-            if matches!(attr.kind, FileKind::Regular) {
-                let failed = || format!("cannot recall {}/{}", path.display(), output::name(name));
-                let came = store.fs.recall_file(attr.ino, stop.flag()).with_context(failed)?;
-                // A file that was resident all along is not counted: nothing came for it.
-                n_files += u64::from(came > 0);
-                bytes += came;
-                bar.files_and_bytes(n_files, bytes);
-            }
-            Ok(())
+            let name = || format!("{}/{}", path.display(), output::name(name));
+            if matches!(attr.kind, FileKind::Regular) { recall.add(attr, name) } else { Ok(()) }
         })?;
     }
+    recall.carry_out()?;
+    assert_eq!(recall.plan.n_extents(), 0, "nothing that was planned is left");
     // Without the sync a crash could lose what came, and it would be fetched again.
     store.fs.fsync()?;
-    drop(bar);
-    let text = format!("Recalled {} in {n_files} files.\n", output::bytes(bytes));
-    context.console.report(&json!({ "files": n_files, "bytes": bytes }), &text)
+    recall.report(context)
+}
+
+/// What a plan reads.
+#[derive(Default)]
+struct Wanted {
+    n_files: u64,
+    n_tarballs: u64,
+    /// Of tarballs that lie here.
+    local_bytes: u64,
+    cloud_bytes: u64,
+    /// Each of a frame.
+    n_requests: u64,
+    /// How long one took.
+    sample: Option<Duration>,
+}
+
+/// What came.
+#[derive(Default)]
+struct Done {
+    bytes: AtomicU64,
+    frozen: Mutex<Frozen>,
+}
+
+#[derive(Default)]
+struct Frozen {
+    n_extents: u64,
+    within: Duration,
+}
+
+struct Recalling<'a> {
+    store: &'a OpenStore,
+    stop: &'a StopGuard,
+    bar: ProgressBar,
+    is_dry: bool,
+    plan: RecallPlan,
+    /// Of the files in the plan.
+    names: BTreeMap<Ino, String>,
+    wanted: Wanted,
+    done: Done,
+}
+
+impl Recalling<'_> {
+    /// Plans a file.
+    fn add(&mut self, attr: &FileAttr, name: impl Fn() -> String) -> Result<()> {
+        let OpenStore { fs, store, .. } = self.store;
+        let failed = || format!("cannot recall {}", name());
+        let before = self.plan.n_extents();
+        let mut is_cold = false;
+        for run in fs.cold_runs(attr.ino) {
+            let run = run.with_context(failed)?;
+            is_cold = true;
+            if !self.plan.add(store.index(), attr.ino, &run).with_context(failed)? && !self.is_dry {
+                // It says why, unless it changed meanwhile.
+                let came = fs.recall_range(attr.ino, run.chunks, self.stop.flag());
+                self.note(attr.ino, came).with_context(failed)?;
+            }
+        }
+        self.wanted.n_files += u64::from(is_cold);
+        if self.plan.n_extents() > before {
+            self.names.insert(attr.ino, name());
+        }
+        if self.plan.n_extents() >= N_PLANNED_MAX { self.carry_out() } else { Ok(()) }
+    }
+
+    fn note(&self, ino: Ino, came: Result<u64, FsError>) -> Result<()> {
+        match came {
+            Ok(bytes) => {
+                let bytes = self.done.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+                self.bar.text(|| self.wanted.progress(bytes));
+                Ok(())
+            }
+            // Removed meanwhile.
+            Err(FsError::NotFound) => Ok(()),
+            Err(error) => {
+                if let ErrorKind::Frozen { within } = error.kind() {
+                    let mut frozen = self.done.frozen.lock();
+                    frozen.n_extents += 1;
+                    frozen.within = frozen.within.max(within.unwrap_or_default());
+                    return Ok(());
+                }
+                let name = self.names.get(&ino).cloned().unwrap_or_default();
+                Err(error).with_context(|| format!("cannot recall {name}"))
+            }
+        }
+    }
+
+    /// Brings back what is planned so far.
+    fn carry_out(&mut self) -> Result<()> {
+        self.estimate()?;
+        let extents = self.plan.take();
+        if !self.is_dry {
+            let this = &*self;
+            let recall = |(): &mut (), PlannedExtent { ino, chunks }| {
+                this.stop.check()?;
+                this.note(ino, this.store.fs.recall_range(ino, chunks, this.stop.flag()))
+            };
+            let failure = worker_pool::Failure::default();
+            worker_pool::run(
+                N_THREADS,
+                &failure,
+                || (),
+                recall,
+                |jobs| extents.into_iter().try_for_each(|extent| jobs.submit(extent)),
+            )?;
+        }
+        self.names.clear();
+        Ok(())
+    }
+
+    fn estimate(&mut self) -> Result<()> {
+        let dir = self.store.store.dir();
+        let tarballs = self.plan.tarballs(self.store.store.index(), dir.filesystem)?;
+        for PlannedTarball { name, n_frames, bytes } in tarballs {
+            self.wanted.n_tarballs += 1;
+            if dir.local.metadata(&Call::bulk(), &name).is_ok() {
+                self.wanted.local_bytes += bytes;
+                continue;
+            }
+            self.wanted.cloud_bytes += bytes;
+            self.wanted.n_requests += n_frames;
+            if let Some(cloud) =
+                dir.cloud.as_ref().filter(|_| self.is_dry && self.wanted.sample.is_none())
+            {
+                let (began, bytes_max) = (Instant::now(), bytes.div_ceil(n_frames.max(1)));
+                let mut buffer = vec![0; tier_types::to_usize(bytes_max)];
+                // One that is frozen or away tells nothing, and is met again.
+                let read = cloud.store.read_range(&Call::bulk(), &name, 0, &mut buffer);
+                self.wanted.sample = read.ok().map(|()| began.elapsed());
+            }
+        }
+        Ok(())
+    }
+
+    fn report(self, context: &Context) -> Result<()> {
+        let Self { wanted, done, bar, is_dry, .. } = self;
+        drop(bar);
+        let (bytes, frozen) = (done.bytes.into_inner(), done.frozen.into_inner());
+        let json = json!({
+            "files": wanted.n_files,
+            "bytes": bytes,
+            "tarballs": wanted.n_tarballs,
+            "local_bytes": wanted.local_bytes,
+            "cloud_bytes": wanted.cloud_bytes,
+            "requests": wanted.n_requests,
+            "seconds": wanted.time().as_secs(),
+            "frozen_parts": frozen.n_extents,
+        });
+        let text = match is_dry {
+            true => wanted.text(),
+            false => {
+                format!("Recalled {} in {} files.\n", output::bytes(bytes), wanted.n_files)
+            }
+        };
+        context.console.report(&json, &text)?;
+        if frozen.n_extents > 0 {
+            let hours = frozen.within.as_secs().div_ceil(3600);
+            bail!(
+                "{} parts of files are frozen in the cloud and being thawed, which takes up to \
+                 {hours} h: repeat this then",
+                frozen.n_extents
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Wanted {
+    /// About how long it takes, if one request after another takes as long as one did.
+    fn time(&self) -> Duration {
+        let n_requests = u32::try_from(self.n_requests).unwrap_or(u32::MAX);
+        self.sample.unwrap_or_default() * n_requests / N_AT_A_TIME
+    }
+
+    fn text(&self) -> String {
+        let Self { n_files, n_tarballs, local_bytes, cloud_bytes, n_requests, .. } = self;
+        format!(
+            "{n_files} files lie in {n_tarballs} tarballs: {} here, and {} in the cloud, in \
+             {n_requests} requests; about {} s.\n",
+            output::bytes(*local_bytes),
+            output::bytes(*cloud_bytes),
+            self.time().as_secs().max(1)
+        )
+    }
+
+    fn progress(&self, bytes: u64) -> String {
+        let planned = output::bytes(self.local_bytes + self.cloud_bytes);
+        format!("{} of about {planned} as it is stored", output::bytes(bytes))
+    }
 }

@@ -10,7 +10,7 @@ mod import;
 mod in_room;
 pub(crate) mod readable;
 pub(crate) mod walk;
-mod worker_pool;
+pub(crate) mod worker_pool;
 pub(crate) mod xattrs;
 
 pub(crate) use self::copied::Copied;

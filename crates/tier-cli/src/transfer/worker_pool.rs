@@ -30,7 +30,7 @@ const N_AHEAD: usize = 16;
 /// Each worker makes its own `state`, and does its jobs by `work`. Returns what `walk` does, when
 /// all jobs are done. Whether one of them failed, `failure` says meanwhile: what waits for long has
 /// a reason to end then.
-pub(super) fn run<J: Send, S, T>(
+pub(crate) fn run<J: Send, S, T>(
     n_threads: NonZeroUsize,
     failure: &Failure,
     state: impl Fn() -> S + Sync,
@@ -84,13 +84,13 @@ pub(super) fn run<J: Send, S, T>(
 
 /// The first error of a walk or its workers, or a panic of one.
 #[derive(Default)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     has_failed: AtomicBool,
     first: Mutex<Option<Error>>,
 }
 
 impl Failure {
-    pub(super) fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed)
     }
 
@@ -108,7 +108,7 @@ impl Failure {
 }
 
 /// The workers, as the walk sees them.
-pub(super) enum Submitter<'a, J> {
+pub(crate) enum Submitter<'a, J> {
     /// Jobs are done where they are submitted.
     Inline(&'a mut dyn FnMut(J) -> Result<()>),
     Threads {
@@ -119,7 +119,7 @@ pub(super) enum Submitter<'a, J> {
 
 impl<J> Submitter<'_, J> {
     /// Has a job done. Waits while too many others wait. An error says that it will not be done.
-    pub(super) fn submit(&mut self, job: J) -> Result<()> {
+    pub(crate) fn submit(&mut self, job: J) -> Result<()> {
         self.check()?;
         match self {
             Self::Inline(work) => work(job),
@@ -132,7 +132,7 @@ impl<J> Submitter<'_, J> {
     }
 
     /// An error if a worker has failed: then the walk need not go on.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         match self {
             Self::Threads { shared, .. } if shared.failure.has_failed() => {
                 bail!("a worker has failed")
@@ -143,7 +143,7 @@ impl<J> Submitter<'_, J> {
 }
 
 /// What the workers have in common.
-pub(super) struct Shared<'a> {
+pub(crate) struct Shared<'a> {
     failure: &'a Failure,
     /// Jobs that were submitted and are not done.
     n_pending: AtomicU64,

@@ -134,12 +134,14 @@ fn what_is_frozen_is_thawed_when_it_is_read() {
     fs::write(scene.path("tree").join("large"), tier_testkit::noise(3 << 20, 1)).unwrap();
     scene.tier(&["import", "DIR/store", "DIR/tree"]).ok();
     scene.tier(&["snapshot", "DIR/store"]).ok();
-    for tarball in tarballs(&scene, "store") {
-        server.freeze("bucket", &tarball);
-    }
+    let tarballs = tarballs(&scene, "store");
+    let freeze = || tarballs.iter().for_each(|tarball| server.freeze("bucket", tarball));
+    freeze();
     scene.tier(&["evict", "DIR/store", "--all"]).ok();
     let verified = scene.tier(&["verify", "DIR/store"]).ok();
     assert!(verified.contains("are frozen in the cloud"), "{verified}");
+    let planned = scene.tier(&["recall", "DIR/store", "/", "--dry-run"]).ok();
+    assert!(planned.contains("in the cloud, in "), "{planned}");
     let refused = scene.tier(&["cat", "DIR/store", "/large"]);
     assert_eq!(refused.code, 1, "{}", refused.err);
     assert!(refused.err.contains("being thawed, which takes up to 5 h more"), "{}", refused.err);
@@ -147,6 +149,13 @@ fn what_is_frozen_is_thawed_when_it_is_read() {
     let large = listed.lines().find(|line| line.ends_with("large")).unwrap();
     assert!(large.contains(" thawing "), "{large}");
     // The server thaws at once.
+    scene.tier(&["cat", "DIR/store", "/large"]).ok();
+    freeze();
+    scene.tier(&["evict", "DIR/store", "--all"]).ok();
+    let recalled = scene.tier(&["recall", "DIR/store", "/"]);
+    assert_eq!(recalled.code, 1, "{}", recalled.out);
+    assert!(recalled.err.contains("repeat this then"), "{}", recalled.err);
+    scene.tier(&["recall", "DIR/store", "/"]).ok();
     scene.check_export("store", "out");
     let listed = scene.tier(&["ls", "DIR/store", "/", "-l"]).ok();
     assert!(!listed.contains("thawing"), "{listed}");

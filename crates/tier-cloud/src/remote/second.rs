@@ -22,7 +22,7 @@ const N_TIMES_MIN: usize = 20;
 /// One request of so many may be a second one.
 const N_FOR_A_SECOND: u64 = 20;
 /// Shorter times are no sign of anything.
-const PATIENCE_MIN: Duration = Duration::from_millis(20);
+const HEDGE_DELAY_MIN: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Default)]
 pub(super) struct SecondRequests(Mutex<Seen>);
@@ -44,7 +44,7 @@ impl Seen {
     }
 
     /// How long a request may take before it is made once more; `None` for as long as it likes.
-    fn patience(&self) -> Option<Duration> {
+    fn hedge_delay(&self) -> Option<Duration> {
         let may_ask = self.n_second.saturating_mul(N_FOR_A_SECOND) < self.n_first;
         if self.times.len() < N_TIMES_MIN || !may_ask {
             return None;
@@ -52,7 +52,7 @@ impl Seen {
         let mut times: Vec<_> = self.times.iter().copied().collect();
         let place = times.len() * 95 / 100;
         let (_, slow, _) = times.select_nth_unstable(place);
-        Some((*slow).max(PATIENCE_MIN))
+        Some((*slow).max(HEDGE_DELAY_MIN))
     }
 }
 
@@ -63,12 +63,12 @@ impl SecondRequests {
         request: impl Fn() -> F,
     ) -> Result<T, Failure> {
         let began = Instant::now();
-        let patience = {
+        let hedge_delay = {
             let mut seen = self.0.lock();
             seen.n_first += 1;
-            seen.patience()
+            seen.hedge_delay()
         };
-        let answer = self.answer(&request, patience).await;
+        let answer = self.answer(&request, hedge_delay).await;
         if answer.is_ok() {
             self.0.lock().note(began.elapsed());
         }
@@ -78,15 +78,15 @@ impl SecondRequests {
     async fn answer<T, F: Future<Output = Result<T, Failure>>>(
         &self,
         request: &impl Fn() -> F,
-        patience: Option<Duration>,
+        hedge_delay: Option<Duration>,
     ) -> Result<T, Failure> {
         let mut first = pin!(request());
-        let Some(patience) = patience else { return first.await };
-        if let Ok(answer) = tokio::time::timeout(patience, first.as_mut()).await {
+        let Some(hedge_delay) = hedge_delay else { return first.await };
+        if let Ok(answer) = tokio::time::timeout(hedge_delay, first.as_mut()).await {
             return answer;
         }
         self.0.lock().n_second += 1;
-        tracing::debug!(?patience, "a read is asked for a second time");
+        tracing::debug!(?hedge_delay, "a read is asked for a second time");
         match select(first, pin!(request())).await {
             Either::Left((Ok(answer), _)) | Either::Right((Ok(answer), _)) => Ok(answer),
             Either::Left((Err(_), second)) => second.await,
@@ -112,12 +112,12 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_the_time_of_nearly_all() {
-        assert_eq!(seen(19).patience(), None, "too few to tell");
-        assert_eq!(seen(100).patience(), Some(5 * USUAL));
+    fn the_delay_is_the_time_of_nearly_all() {
+        assert_eq!(seen(19).hedge_delay(), None, "too few to tell");
+        assert_eq!(seen(100).hedge_delay(), Some(5 * USUAL));
         let mut fast = seen(10_000);
         (0..N_TIMES_MAX).for_each(|_| fast.note(Duration::from_micros(50)));
-        assert_eq!(fast.patience(), Some(PATIENCE_MIN), "what was long ago does not count");
+        assert_eq!(fast.hedge_delay(), Some(HEDGE_DELAY_MIN), "what was long ago does not count");
         assert_eq!(fast.times.len(), N_TIMES_MAX);
     }
 
@@ -127,8 +127,8 @@ mod tests {
         let mut n_second = 0;
         for _ in 0..1000 {
             seen.n_first += 1;
-            n_second += u64::from(seen.patience().is_some());
-            seen.n_second += u64::from(seen.patience().is_some());
+            n_second += u64::from(seen.hedge_delay().is_some());
+            seen.n_second += u64::from(seen.hedge_delay().is_some());
         }
         assert_eq!(n_second, 1100 / N_FOR_A_SECOND);
     }

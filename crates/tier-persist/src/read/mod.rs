@@ -26,6 +26,7 @@ pub(crate) mod listing;
 pub(crate) mod metadata;
 pub(crate) mod objects;
 pub(crate) mod packed;
+pub(crate) mod recall_plan;
 pub(crate) mod scanner;
 pub(crate) mod small;
 pub(crate) mod tarball_reader;
