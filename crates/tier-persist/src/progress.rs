@@ -37,6 +37,11 @@ impl<'a> Watch<'a> {
         self.0.as_ref().map_or(call, |watcher| call.cancelled_by(watcher.stop))
     }
 
+    /// The stop flag, for threads that do a part of the work.
+    pub(crate) fn stop(&self) -> Option<&'a AtomicBool> {
+        self.0.as_ref().map(|watcher| watcher.stop)
+    }
+
     /// An error if a stop was asked for.
     pub fn check_stop(&self) -> Result<(), PersistError> {
         // Relaxed: the flag guards no data, and a stop that is seen a little later does no harm.

@@ -6,7 +6,8 @@
 //! entry: it would also find what was written wrongly. Damage is a result and not an error, so that
 //! one damaged object does not hide the next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 
 use tier_types::{
     Call, ErrorKind, HasKind, Ino, ObjectChecksum, ObjectName, ObjectStore, PortError, RangeRead,
@@ -17,9 +18,11 @@ use crate::damage::Damage;
 use crate::error::PersistError;
 use crate::format::digest::Sha256Stream;
 use crate::format::names::PackedKind;
+use crate::format::packed::PackedObject;
 use crate::format::tarball::row::TarballObject;
 use crate::format::tarball::toc::entry::TocEntry;
 use crate::progress::Watch;
+use crate::read::ahead::read_ahead;
 use crate::read::chain::Archive;
 use crate::read::contents::read_table;
 use crate::read::link::{ChainLink, StoredObject};
@@ -81,6 +84,24 @@ pub fn check_object(
     Ok(())
 }
 
+/// Steps whose objects are checked in one go.
+const N_STEPS_AT_A_TIME: usize = 64;
+
+/// An object that is to be checked.
+struct ToCheck {
+    /// The step that wrote it.
+    snapshot: SnapshotId,
+    object: StoredObject,
+    /// If it is to be read as well.
+    reading: Option<Reading>,
+}
+
+/// What an object is read as.
+enum Reading {
+    Tarball { tarball: TarballObject, chunk_bytes: u32 },
+    Packed(PackedObject),
+}
+
 /// Of an object that arrived by its checksum so many bytes are read, at each of three places.
 const SAMPLE_BYTES: u64 = 4096;
 
@@ -122,95 +143,105 @@ pub fn check_sample(
 }
 
 impl Archive<'_> {
-    /// Checks every object of every snapshot in the archive's own store: there, with the right
-    /// length and digest; with `read_data` also every byte decrypted and decompressed, every member
-    /// parsed, and the tables of contents compared with the members. Damage is reported, not an
-    /// error; `watch` hears the length of each object done.
+    /// Checks every object of every snapshot in the archive's own store, several at a time: there,
+    /// with the right length and digest; with `read_data` also every byte decrypted and
+    /// decompressed, every member parsed, and the tables of contents compared with the members.
+    /// Damage is reported, not an error; `watch` hears the length of each object done.
     pub fn verify(
         &self,
         read_data: bool,
         watch: &mut Watch<'_>,
     ) -> Result<VerifyReport, PersistError> {
         let mut report = VerifyReport::default();
-        for link in self.links() {
-            let n_damages = report.damages.len();
-            self.verify_step(link, read_data, watch, &mut report)?;
-            if report.damages.len() > n_damages {
-                report.damaged.insert(link.summary.snapshot);
+        for links in self.links().chunks(N_STEPS_AT_A_TIME) {
+            let mut to_check = Vec::new();
+            for link in links {
+                self.list_step(link, read_data, &mut to_check, &mut report)?;
             }
+            let stop = watch.stop();
+            let check = |number: usize| Ok((number, self.check(to_check.get(number), stop)?));
+            read_ahead(to_check.len(), &check, &mut |(number, checked)| {
+                watch.check_stop()?;
+                let Some(ToCheck { snapshot, object, .. }) = to_check.get(number) else {
+                    return Err(PersistError::Pipeline);
+                };
+                report.n_objects += 1;
+                // A manifest may say any length, with which the object was compared.
+                report.bytes = report.bytes.saturating_add(object.content.len_bytes);
+                let counted = checked.map(|n_members| report.n_members += n_members);
+                note(&mut report, *snapshot, &object.name, counted)?;
+                watch.report(object.content.len_bytes);
+                Ok(())
+            })?;
         }
         let VerifyReport { n_objects, bytes, ref damages, .. } = report;
         tracing::info!(n_objects, bytes, n_damages = damages.len(), read_data, "archive verified");
         Ok(report)
     }
 
-    fn verify_step(
+    /// Lists what a step wrote.
+    fn list_step(
         &self,
         link: &ChainLink,
         read_data: bool,
-        watch: &mut Watch<'_>,
+        to_check: &mut Vec<ToCheck>,
         report: &mut VerifyReport,
     ) -> Result<(), PersistError> {
-        // A manifest that no store has says nothing of the others: it is the damage.
+        let (snapshot, chunk_bytes) = (link.summary.snapshot, link.chunk_bytes);
         let manifest = link.object(self.filesystem());
-        match self.objects(link.summary.snapshot) {
+        let objects = match self.objects(snapshot) {
+            // A manifest that no store has says nothing of the others: it is the damage.
             Err(error) if is_of_the_object(&error) => {
                 report.n_objects += 1;
-                return note(report, &manifest.name, Err(error));
+                return note(report, snapshot, &manifest.name, Err(error));
             }
-            objects => {
-                for object in objects?.own() {
-                    watch.check_stop()?;
-                    report.n_objects += 1;
-                    // A manifest may say any length; the object is compared with it below.
-                    report.bytes = report.bytes.saturating_add(object.content.len_bytes);
-                    let checked = check_object(&watch.call(), self.store(), object);
-                    note(report, &object.name, checked)?;
-                    watch.report(object.content.len_bytes);
-                }
+            objects => objects?,
+        };
+        let mut readings = BTreeMap::new();
+        if read_data {
+            let manifest = self.manifest(link)?;
+            for tarball in manifest.tarballs {
+                let name = tarball.object_name(self.filesystem());
+                readings.insert(name, Reading::Tarball { tarball, chunk_bytes });
+            }
+            for packed in manifest.packed {
+                readings.insert(packed.object_name(self.filesystem()), Reading::Packed(packed));
             }
         }
-        if read_data { self.read_members(link, watch, report) } else { Ok(()) }
+        // What is of earlier steps is read with them.
+        to_check.extend(objects.own().map(|object| ToCheck {
+            snapshot,
+            object: object.clone(),
+            reading: readings.remove(&object.name),
+        }));
+        Ok(())
     }
 
-    fn read_members(
+    /// The members that were read of an object, or what is wrong with it. What is damaged is not
+    /// read: that would only say it again.
+    fn check(
         &self,
-        link: &ChainLink,
-        watch: &Watch<'_>,
-        report: &mut VerifyReport,
-    ) -> Result<(), PersistError> {
-        let manifest = self.manifest(link)?;
+        to_check: Option<&ToCheck>,
+        stop: Option<&AtomicBool>,
+    ) -> Result<Result<u64, PersistError>, PersistError> {
+        let ToCheck { object, reading, .. } = to_check.ok_or(PersistError::Pipeline)?;
+        let call = stop.map_or(Call::bulk(), |stop| Call::bulk().cancelled_by(stop));
+        if let Err(error) = check_object(&call, self.store(), object) {
+            return Ok(Err(error));
+        }
         let stores = [self.store()];
         let source = self.tarballs_in(&stores);
-        let number = (manifest.epoch, manifest.snapshot);
-        // What is of earlier steps was read with them.
-        let own =
-            manifest.packed.iter().filter(|o| (o.name.id.epoch, o.name.id.snapshot) == number);
-        for object in own {
-            watch.check_stop()?;
-            let name = object.object_name(self.filesystem());
-            if !report.damages.iter().any(|damage| damage.object == name.as_str()) {
-                let read = match object.name.kind {
-                    PackedKind::Inodes => source.read_inodes(object).map(drop),
-                    PackedKind::Steps => source.read_steps(object).map(drop),
-                    PackedKind::Segment => source.read_packed(object).map(drop),
-                };
-                note(report, &name, read)?;
+        Ok(match reading {
+            None => Ok(0),
+            Some(Reading::Tarball { tarball, chunk_bytes }) => {
+                self.compare_members(tarball, *chunk_bytes)
             }
-        }
-        for tarball in &manifest.tarballs {
-            watch.check_stop()?;
-            let name = tarball.object_name(self.filesystem());
-            let known = report.damages.iter().any(|damage| damage.object == name.as_str())
-                || report.frozen.contains(&name);
-            // A damaged object is listed once; reading its members would only say it again.
-            if !known {
-                let compared = self.compare_members(tarball, link.chunk_bytes);
-                let counted = compared.map(|n_members| report.n_members += n_members);
-                note(report, &name, counted)?;
-            }
-        }
-        Ok(())
+            Some(Reading::Packed(packed)) => match packed.name.kind {
+                PackedKind::Inodes => source.read_inodes(packed).map(|_| 0),
+                PackedKind::Steps => source.read_steps(packed).map(|_| 0),
+                PackedKind::Segment => source.read_packed(packed).map(|_| 0),
+            },
+        })
     }
 
     /// The members of a tarball, which must be what its table of contents says. Only the copy in
@@ -265,6 +296,7 @@ impl ScanVisitor for Digester {
 
 fn note(
     report: &mut VerifyReport,
+    snapshot: SnapshotId,
     object: &ObjectName,
     checked: Result<(), PersistError>,
 ) -> Result<(), PersistError> {
@@ -274,7 +306,10 @@ fn note(
             report.frozen.insert(object.clone());
         }
         // What is no damage (the store is away, the key is wrong) ends the verification.
-        Err(error) => report.damages.push(Damage::of(object, error)?),
+        Err(error) => {
+            report.damages.push(Damage::of(object, error)?);
+            report.damaged.insert(snapshot);
+        }
     }
     Ok(())
 }
