@@ -53,6 +53,7 @@ pub(crate) fn full(root: &Path) -> Result<()> {
     fuzz::fuzz(root, &[])?;
     workspace.filled_disk()?;
     space::space(root)?;
+    space::cluster(root)?;
     workspace.mutants()
 }
 

@@ -31,7 +31,10 @@ cargo xtask bench       measure against other programs; cargo xtask bench help s
 cargo xtask fuzz [SECONDS] [TARGET]…  every decoder for 60 seconds each
 cargo xtask posix       pjdfstest and fsx on a mount
 cargo xtask real        programs that people use on a mount, hot and evicted; backups of cold files
-cargo xtask space       20 GB through a store on a disk of 2.5 GB, its cloud away for two minutes
+cargo xtask space       20 GB through a store on a disk of 2.5 GB, its cloud away for two minutes;
+                        once into a directory, and once into a bucket
+cargo xtask cluster     a distributed object store whose servers fail, two machines that use it, and
+                        200 kills of uploads (root, network namespaces)
 cargo xtask stress      stress-ng's stressors of filesystems on a mount, hot and evicted
 cargo xtask soak [MINUTES]  a store that may take a quarter of its data, killed every few seconds
 cargo xtask setup       install what is missing, compile RocksDB once for all
@@ -63,6 +66,7 @@ fn run() -> Result<()> {
         "real" => real::real(&root),
         "posix" => posix::posix(&root),
         "space" => space::space(&root),
+        "cluster" => space::cluster(&root),
         "stress" => stress::stress(&root),
         "soak" => space::soak(&root, rest),
         "layering" => layering::check(&root),

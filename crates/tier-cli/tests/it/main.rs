@@ -7,6 +7,8 @@ mod checkpoint;
 #[cfg(test)]
 mod cloud;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod crowd;
 #[cfg(test)]
 mod damage;
@@ -14,6 +16,8 @@ mod damage;
 mod demo;
 #[cfg(test)]
 mod endless;
+#[cfg(test)]
+mod far;
 #[cfg(test)]
 mod fragile_disk;
 #[cfg(test)]
@@ -64,5 +68,7 @@ mod space;
 mod texts;
 #[cfg(test)]
 mod twins;
+#[cfg(test)]
+mod upload_kills;
 #[cfg(test)]
 mod work;

@@ -45,6 +45,15 @@ impl fmt::Debug for RemoteStore {
     }
 }
 
+impl Drop for RemoteStore {
+    fn drop(&mut self) {
+        let counts = self.counts();
+        if counts.n_requests() > 0 {
+            tracing::debug!(?counts, "requests to {}", self.bucket.url.place());
+        }
+    }
+}
+
 impl RemoteStore {
     /// The objects at a URL. Nothing is asked of it. Keys come from the environment; an error says
     /// which setting cannot be used.

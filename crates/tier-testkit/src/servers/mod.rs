@@ -10,6 +10,7 @@
 
 mod azurite;
 mod http;
+mod line;
 mod moto;
 mod process;
 mod proxy;
@@ -17,6 +18,7 @@ mod s3rver;
 mod seaweed;
 
 pub use azurite::Azurite;
+pub use line::Line;
 pub use moto::Moto;
 pub use proxy::{NetworkFault, Proxy};
 pub use s3rver::S3rver;

@@ -9,6 +9,8 @@ use std::thread;
 
 use parking_lot::Mutex;
 
+use super::line::{Direction, Line};
+
 /// What becomes of the next connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NetworkFault {
@@ -37,11 +39,17 @@ struct Network {
     is_away: AtomicBool,
     has_ended: AtomicBool,
     n_connections: AtomicU64,
+    line: Option<[Direction; 2]>,
 }
 
 impl Proxy {
     /// A way to the server at a port of this machine.
     pub fn to(server: u16) -> Self {
+        Self::over(server, None)
+    }
+
+    /// The same, over a line.
+    pub fn over(server: u16, line: Option<Line>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let network = Arc::new(Network {
@@ -51,6 +59,7 @@ impl Proxy {
             is_away: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
             n_connections: AtomicU64::new(0),
+            line: line.map(|line| [Direction::new(line), Direction::new(line)]),
         });
         let accepting = Arc::clone(&network);
         thread::spawn(move || {
@@ -82,6 +91,12 @@ impl Proxy {
     pub fn set_away(&self, is_away: bool) {
         self.network.is_away.store(is_away, Ordering::SeqCst);
         self.network.hang_up();
+    }
+
+    /// Bytes that went over the line to the server, and back.
+    pub fn carried_bytes(&self) -> [u64; 2] {
+        let line = self.network.line.as_ref();
+        line.map_or([0, 0], |line| line.each_ref().map(Direction::carried_bytes))
     }
 
     /// Connections so far, also those that failed.
@@ -124,8 +139,24 @@ impl Network {
             Some(NetworkFault::Hang) => io::copy(&mut client, &mut io::sink()).map(drop),
             Some(NetworkFault::Cut(bytes)) => self.forward(&client, u64::MAX, bytes),
             Some(NetworkFault::CutRequest(bytes)) => self.forward(&client, bytes, u64::MAX),
-            None => self.forward(&client, u64::MAX, u64::MAX),
+            None => match &self.line {
+                None => self.forward(&client, u64::MAX, u64::MAX),
+                Some(line) => self.carry(&client, line),
+            },
         }
+    }
+
+    /// Carries all over a line.
+    fn carry(&self, client: &TcpStream, [there, back]: &[Direction; 2]) -> io::Result<()> {
+        let server = TcpStream::connect(("127.0.0.1", self.server))?;
+        server.set_nodelay(true)?;
+        client.set_nodelay(true)?;
+        self.open.lock().push(server.try_clone()?);
+        thread::scope(|scope| {
+            scope.spawn(|| there.carry(client, &server));
+            back.carry(&server, client);
+        });
+        Ok(())
     }
 
     /// Carries so many bytes to the server, and so many back.

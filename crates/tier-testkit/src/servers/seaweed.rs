@@ -57,6 +57,13 @@ impl Seaweed {
         self.url(bucket)
     }
 
+    /// When an object was written; `None` if it is not there.
+    pub fn written(&self, bucket: &str, key: &str) -> Option<String> {
+        let head = http::head(self.filer, &format!("HEAD /buckets/{bucket}/{key}"))?;
+        let written = head.lines().find_map(|line| line.strip_prefix("Last-Modified: "));
+        written.filter(|_| head.starts_with("HTTP/1.1 200")).map(str::to_owned)
+    }
+
     /// The URL of a bucket, whether there is one or not.
     pub fn url(&self, bucket: &str) -> String {
         Self::url_at(self.port, bucket)

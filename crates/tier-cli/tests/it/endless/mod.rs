@@ -7,8 +7,10 @@
 //! `TIER_ENDLESS_DISK_MB`, `TIER_ENDLESS_DATA_MB`, `TIER_ENDLESS_FILE_MB` (the largest file),
 //! `TIER_ENDLESS_AWAY_SECONDS` and `TIER_ENDLESS_SEED` say how much of it there is; with
 //! `TIER_ENDLESS_TARBALL_BYTES=0` tarballs are as long as a store makes them unless told otherwise.
-//! With `--nocapture` it tells how it goes.
+//! `TIER_ENDLESS_CLOUD=seaweed` takes a bucket for the cloud. With `--nocapture` it tells how it
+//! goes.
 
+mod cloud;
 mod content;
 mod worker;
 
@@ -21,10 +23,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tier_testkit::servers::Seaweed;
+
 use crate::full_disk::disk::LoopDisk;
 use crate::full_disk::mounted::Mounted;
-use crate::harness::tier;
+use crate::harness::{Run, command};
 use crate::random::{number, seed};
+use cloud::Cloud;
 use worker::{Shared, Worker};
 
 const MB: u64 = 1 << 20;
@@ -63,7 +68,7 @@ fn set_tarball_bytes(store: &Path, bytes: u64) {
 }
 
 /// The cloud goes away while data is written, and comes back.
-fn take_cloud_away(cloud: &Path, sizes: Sizes, shared: &Shared) {
+fn take_cloud_away(cloud: &Cloud, sizes: Sizes, shared: &Shared) {
     let (_never, timer) = mpsc::channel::<()>();
     // Nothing is sent: this waits for the time to pass.
     let wait = |time: Duration| {
@@ -72,9 +77,8 @@ fn take_cloud_away(cloud: &Path, sizes: Sizes, shared: &Shared) {
     while shared.written.load(Ordering::SeqCst) < sizes.data_bytes / 3 && !shared.is_over() {
         wait(Duration::from_millis(50));
     }
-    let elsewhere = cloud.with_extension("away");
     shared.is_away.store(true, Ordering::SeqCst);
-    fs::rename(cloud, &elsewhere).unwrap();
+    cloud.set_away(true);
     let begin = Instant::now();
     let n_reads = shared.n_hot_reads.load(Ordering::SeqCst);
     while begin.elapsed() < sizes.away && !shared.has_failed() {
@@ -84,7 +88,7 @@ fn take_cloud_away(cloud: &Path, sizes: Sizes, shared: &Shared) {
     while shared.n_hot_reads.load(Ordering::SeqCst) < n_reads + 10 && !shared.has_failed() {
         wait(Duration::from_millis(5));
     }
-    fs::rename(&elsewhere, cloud).unwrap();
+    cloud.set_away(false);
     shared.is_away.store(false, Ordering::SeqCst);
 }
 
@@ -116,20 +120,19 @@ fn a_disk_never_fills_as_long_as_the_cloud_has_room() {
     println!("TIER_ENDLESS_SEED={seed}, {sizes:?}");
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = LoopDisk::new(dir.path(), sizes.disk_bytes) else { return };
-    let (store, cloud) = (disk.path().join("store"), dir.path().join("cloud"));
+    let store = disk.path().join("store");
+    let Some(cloud) = Cloud::of_environment(dir.path()) else { return };
     let on = dir.path().join("mnt");
     fs::create_dir(&on).unwrap();
-    tier(&[
-        "init",
-        &store.display().to_string(),
-        "--cloud",
-        &format!("file://{}", cloud.display()),
-    ])
-    .ok();
+    let tier = |args: &[&str]| {
+        let mut command = command(args);
+        Run::of(&command.envs(Seaweed::ENVIRONMENT).output().unwrap()).ok()
+    };
+    tier(&["init", &store.display().to_string(), "--cloud", &cloud.url()]);
     if sizes.tarball_bytes > 0 {
         set_tarball_bytes(&store, sizes.tarball_bytes);
     }
-    let mounted = Mounted::new(&store, &on);
+    let mounted = Mounted::with_keys(&store, &on, &Seaweed::ENVIRONMENT);
     let shared = Shared {
         left: AtomicU64::new(sizes.data_bytes),
         file_bytes_max: sizes.file_bytes_max,
@@ -160,6 +163,6 @@ fn a_disk_never_fills_as_long_as_the_cloud_has_room() {
         worker.unwrap().compare_all();
     }
     mounted.unmount();
-    tier(&["fsck", &store.display().to_string()]).ok();
+    tier(&["fsck", &store.display().to_string()]);
     assert!(!AtomicBool::into_inner(shared.failed), "a worker failed");
 }

@@ -19,8 +19,20 @@ pub(crate) struct Mounted {
 
 impl Mounted {
     pub(crate) fn new(store: &Path, on: &Path) -> Self {
+        Self::with_keys(store, on, &[])
+    }
+
+    /// With keys for its cloud.
+    pub(crate) fn with_keys(store: &Path, on: &Path, keys: &[(&str, &str)]) -> Self {
         let args = ["mount", &store.display().to_string(), &on.display().to_string()];
-        let mut child = command(&args).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = command(&args);
+        command.envs(keys.iter().copied());
+        Self::started_by(command, on)
+    }
+
+    /// By this command.
+    pub(crate) fn started_by(mut command: Command, on: &Path) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let said = Arc::new(Mutex::new(String::new()));
         // What comes before that it is mounted may be warnings.
