@@ -66,8 +66,9 @@ pub enum FrozenReads {
 
 impl Default for RecallerOptions {
     fn default() -> Self {
-        // Most of them wait for a store: two readers in order, with what is read ahead for them.
-        Self { n_threads: 16, timeout: Duration::from_secs(30), frozen: FrozenReads::default() }
+        // Most of them wait for a store: for a reader in order, with what is read ahead for it, and
+        // some others.
+        Self { n_threads: 24, timeout: Duration::from_secs(30), frozen: FrozenReads::default() }
     }
 }
 

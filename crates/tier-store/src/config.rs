@@ -216,7 +216,7 @@ impl Default for Memory {
             kvs_write_buffer: 48 << 20,
             index_cache: 16 << 20,
             index_write_buffer: 16 << 20,
-            frame_cache: 16 << 20,
+            frame_cache: 48 << 20,
         }
     }
 }

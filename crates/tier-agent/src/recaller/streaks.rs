@@ -3,8 +3,9 @@
 //! Frames of a large file lie behind each other in a tarball, and so do those of the small files of
 //! a tree. A reader is known by what it asks for: a frame that lies just behind the last one goes
 //! on with a streak. From its second frame on so many are read ahead that the answers of a store
-//! that is far away come while the reader is at those before: two, then twice as many with each
-//! further frame, up to a limit. A reader that says that it reads all of a file begins with two.
+//! that is far away come while the reader is at those before: twice as many as it has read, up to a
+//! limit, so that a reader that ends early has not cost more than that. A reader that says that it
+//! reads all of a file begins with two.
 
 use std::collections::VecDeque;
 
@@ -14,8 +15,12 @@ use tier_types::RecallHint;
 /// Streaks that are remembered: readers that go on at the same time.
 const N_STREAKS_MAX: usize = 64;
 
-const N_AHEAD_FIRST: u32 = 2;
-const N_AHEAD_MAX: u32 = 8;
+/// Frames ahead for each that was read.
+const N_AHEAD_OF_ONE: u32 = 2;
+/// From one frame of a streak to the next.
+const DISTANCE_MAX: u32 = 3;
+/// As many as a line of 200 MB in a second carries in a tenth of one, as frames are long usually.
+const N_AHEAD_MAX: u32 = 20;
 
 /// The streaks of the moment.
 #[derive(Default)]
@@ -37,8 +42,9 @@ impl Streaks {
     /// Notes that a reader asks for a frame. Returns those that are to be read ahead now.
     pub(super) fn note(&mut self, frame: FrameId, hint: RecallHint) -> Vec<FrameId> {
         let known = self.recent.iter().enumerate().find_map(|(place, streak)| {
-            // A frame or two may hold nothing that the reader wants.
-            let n = frame.distance_from(streak.last).filter(|n| *n <= streak.n_ahead.max(1))?;
+            // A frame or two may hold nothing that the reader wants. At random, many would lie
+            // within what is read ahead.
+            let n = frame.distance_from(streak.last).filter(|n| *n <= DISTANCE_MAX)?;
             Some((place, n, *streak))
         });
         if let Some((place, ..)) = known {
@@ -46,13 +52,13 @@ impl Streaks {
         }
         let mut streak = match known {
             None => {
-                let n_ahead = if hint == RecallHint::Sequential { N_AHEAD_FIRST } else { 0 };
+                let n_ahead = if hint == RecallHint::Sequential { N_AHEAD_OF_ONE } else { 0 };
                 Streak { last: frame, n_asked: 0, n_ahead }
             }
             Some((_, n, streak)) => {
                 let n_ahead = match n {
                     0 => streak.n_ahead,
-                    _ => (streak.n_ahead * 2).clamp(N_AHEAD_FIRST, N_AHEAD_MAX),
+                    _ => (streak.n_ahead + N_AHEAD_OF_ONE).min(N_AHEAD_MAX),
                 };
                 Streak { last: frame, n_asked: streak.n_asked.saturating_sub(n), n_ahead }
             }
@@ -93,9 +99,12 @@ mod tests {
         assert_eq!(ahead(&mut streaks, 4), [5, 6]);
         assert_eq!(ahead(&mut streaks, 4), [], "the same one again");
         assert_eq!(ahead(&mut streaks, 5), [7, 8, 9]);
-        assert_eq!(ahead(&mut streaks, 6), [10, 11, 12, 13, 14]);
-        assert_eq!(ahead(&mut streaks, 7), [15]);
-        assert_eq!(ahead(&mut streaks, 9), [16, 17], "one was passed over");
+        assert_eq!(ahead(&mut streaks, 6), [10, 11, 12]);
+        assert_eq!(ahead(&mut streaks, 8), [13, 14, 15, 16], "one was passed over");
+        for number in 9..100 {
+            ahead(&mut streaks, number);
+        }
+        assert_eq!(ahead(&mut streaks, 100), [120], "no more than the limit");
     }
 
     #[test]
