@@ -11,7 +11,7 @@ use tier_types::{
 use crate::core::{Core, ROWS_BYTES};
 use crate::space::Purpose;
 use crate::store::{Counters, DataSums, FILE_BYTES_MAX, RunState};
-use crate::tx::ListKind;
+use crate::tx::{Draft, ListKind};
 
 /// What a row of a chunk map takes.
 const RUN_BYTES: u64 = 64;
@@ -55,29 +55,32 @@ impl Core {
             }
         }
         batch.extend(never_written(at, ChunkNo::END));
-        self.put_runs(&inode.attr, batch)?;
         tracing::debug!(%ino, n_links = inode.links.len(), "restored");
-        self.put_state(inode, DataSums::default().changed_by(&sums))
+        self.put_state(inode, batch, DataSums::default().changed_by(&sums))
     }
 
     fn put_runs(&self, attr: &FileAttr, runs: Vec<ChunkRun>) -> Result<(), PortError> {
         let (ino, file_bytes, chunk_bytes) = (attr.ino, attr.size_bytes, self.chunk_bytes);
         let permit = self.admit(Purpose::Growth, ROWS_BYTES + to_u64(runs.len()) * RUN_BYTES)?;
         self.committer.commit(permit, 0, move |draft| {
-            for ChunkRun { chunks, state, data_xid } in runs {
-                draft.counters.gain(state, chunks.len_bytes(chunk_bytes, file_bytes));
-                draft.put_run(ino, chunks.start(), RunState { state, data_xid });
-            }
+            draft_runs(draft, ino, file_bytes, chunk_bytes, runs);
         })?;
         Ok(())
     }
 
+    /// The last runs of an inode, and its attributes.
+    ///
     /// The places of restored entries in their listings count from the first one up. There are
     /// never more names than transactions that made them, so that later entries, whose place is by
     /// their transaction, come after them.
-    fn put_state(&self, inode: &InodeState, sums: DataSums) -> Result<(), PortError> {
-        let permit = self.admit(Purpose::Growth, ROWS_BYTES)?;
-        let inode = inode.clone();
+    fn put_state(
+        &self,
+        inode: &InodeState,
+        runs: Vec<ChunkRun>,
+        sums: DataSums,
+    ) -> Result<(), PortError> {
+        let permit = self.admit(Purpose::Growth, ROWS_BYTES + to_u64(runs.len()) * RUN_BYTES)?;
+        let (inode, chunk_bytes) = (inode.clone(), self.chunk_bytes);
         let first_cookie = {
             let mut last = self.restored_cookies.lock();
             let first = *last + 1;
@@ -86,6 +89,7 @@ impl Core {
         };
         self.committer.commit(permit, 0, move |draft| {
             let ino = inode.attr.ino;
+            draft_runs(draft, ino, inode.attr.size_bytes, chunk_bytes, runs);
             for (link, cookie) in inode.links.iter().zip(first_cookie..) {
                 draft.add_name_at(ino, link, cookie);
             }
@@ -103,6 +107,13 @@ impl Core {
             draft.put_new_inode(&inode.attr);
         })?;
         Ok(())
+    }
+}
+
+fn draft_runs(draft: &mut Draft, ino: Ino, file_bytes: u64, chunk_bytes: u32, runs: Vec<ChunkRun>) {
+    for ChunkRun { chunks, state, data_xid } in runs {
+        draft.counters.gain(state, chunks.len_bytes(chunk_bytes, file_bytes));
+        draft.put_run(ino, chunks.start(), RunState { state, data_xid });
     }
 }
 
