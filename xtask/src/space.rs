@@ -1,5 +1,5 @@
-//! The disk that never fills, at its full size, the soak, for as long as is wanted, and the cluster.
-//! The test run has smaller ones of the same tests, but for the cluster.
+//! The disk that never fills, at its full size, the soak, for as long as is wanted, and the
+//! cluster. The test run has smaller ones of the same tests, but for the cluster.
 
 use std::path::Path;
 use std::process::Command;

@@ -58,7 +58,20 @@ fn install_wheels(directory: &Path, wheels: &[&str]) -> Result<()> {
     run("a virtual environment", make.args(["-m", "venv", "--clear"]).arg(directory))?;
     let mut pip = Command::new(directory.join("bin").join("pip"));
     pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(wheels);
-    run(&format!("installing {}", wheels.join(", ")), &mut pip)
+    run(&format!("installing {}", wheels.join(", ")), &mut pip)?;
+    link_fake_gcs(directory)
+}
+
+/// One of the wheels has its program beside the modules, under the name of the machine's kind.
+fn link_fake_gcs(directory: &Path) -> Result<()> {
+    let mut find = Command::new("find");
+    find.arg(directory.join("lib")).args(["-name", "fake-gcs-server-linux-*", "-type", "f"]);
+    let found = find.output().context("cannot look for fake-gcs-server")?;
+    let found = String::from_utf8_lossy(&found.stdout);
+    let program = found.lines().next().context("the wheel has no fake-gcs-server")?;
+    let link = directory.join("bin").join("fake-gcs-server");
+    std::os::unix::fs::symlink(program, &link)
+        .with_context(|| format!("cannot make {}", link.display()))
 }
 
 fn install_modules(directory: &Path, modules: &[&str]) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use tier_testkit::servers::{Moto, S3rver, Seaweed};
+use tier_testkit::servers::{Azurite, FakeGcs, Moto, S3rver, Seaweed};
 
 use crate::harness::{Run, assert_same, command, find, make_tree};
 
@@ -35,7 +35,8 @@ impl Scene {
         let mut command = command(&args.iter().map(String::as_str).collect::<Vec<_>>());
         // Whatever the environment says of a cloud is another one's.
         let inherited = std::env::vars().map(|(name, _)| name);
-        for name in inherited.filter(|name| name.starts_with("AWS_")) {
+        let places = ["AWS_", "AZURE_", "GOOGLE_"];
+        for name in inherited.filter(|name| places.iter().any(|place| name.starts_with(place))) {
             command.env_remove(name);
         }
         Run::of(&command.envs(self.keys.iter().copied()).output().unwrap())
@@ -54,7 +55,25 @@ impl Scene {
 #[test]
 fn a_store_lives_in_a_bucket() {
     let Some(server) = Seaweed::start() else { return };
-    let scene = Scene::new(server.make_bucket("bucket").replace("bucket?", "bucket/some/prefix?"));
+    lives(&Scene::new(server.make_bucket("bucket").replace("bucket?", "bucket/some/prefix?")));
+}
+
+#[test]
+fn a_store_lives_in_a_container_of_azure() {
+    let Some(server) = Azurite::start() else { return };
+    let scene = Scene::new(server.make_container("container"));
+    lives(&Scene { keys: Azurite::ENVIRONMENT.to_vec(), ..scene });
+}
+
+#[test]
+fn a_store_lives_in_a_bucket_of_google() {
+    let Some(server) = FakeGcs::start() else { return };
+    let scene = Scene::new(server.bucket());
+    lives(&Scene { keys: FakeGcs::ENVIRONMENT.to_vec(), ..scene });
+}
+
+/// The life of a store, whose directory is lost in the middle.
+fn lives(scene: &Scene) {
     scene.init("store").ok();
     // Larger than what goes up in one request.
     let noise = tier_testkit::noise(40 << 20, 1);

@@ -2,7 +2,7 @@
 
 use tier_cloud::{RemoteStore, RemoteUrl};
 use tier_testkit::contract;
-use tier_testkit::servers::{Azurite, S3rver, Seaweed};
+use tier_testkit::servers::{Azurite, FakeGcs, S3rver, Seaweed};
 use tier_types::{Call, Created, ErrorKind, ObjectName, ObjectStore, StorageClass};
 
 /// The store at a URL, with keys.
@@ -17,6 +17,34 @@ fn seaweedfs_keeps_the_contract() {
     let Some(server) = Seaweed::start() else { return };
     let store = open(&server.make_bucket("bucket"), &Seaweed::ENVIRONMENT);
     contract::check_object_store(&store);
+}
+
+#[test]
+fn google_keeps_the_contract() {
+    let Some(server) = FakeGcs::start() else { return };
+    let store = open(&server.bucket(), &FakeGcs::ENVIRONMENT);
+    contract::check_object_store(&store);
+}
+
+#[test]
+fn large_objects_go_up_in_parts_everywhere() {
+    let content = tier_testkit::noise(17 << 20, 1);
+    let put = |store: &dyn ObjectStore| {
+        let name = ObjectName::new("large").unwrap();
+        store.put(&Call::bulk(), &name, &content.as_slice()).unwrap();
+        let mut bytes = vec![0; content.len()];
+        store.read_range(&Call::bulk(), &name, 0, &mut bytes).unwrap();
+        assert!(bytes == content, "{}", store.url());
+    };
+    if let Some(server) = FakeGcs::start() {
+        put(&open(&server.bucket(), &FakeGcs::ENVIRONMENT));
+    }
+    if let Some(server) = Azurite::start() {
+        put(&open(&server.make_container("container"), &Azurite::ENVIRONMENT));
+    }
+    if let Some(server) = S3rver::start() {
+        put(&open(&server.bucket(), &S3rver::ENVIRONMENT));
+    }
 }
 
 #[test]

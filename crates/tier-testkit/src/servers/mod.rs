@@ -9,6 +9,7 @@
 )]
 
 mod azurite;
+mod gcs;
 mod http;
 mod line;
 mod moto;
@@ -18,6 +19,7 @@ mod s3rver;
 mod seaweed;
 
 pub use azurite::Azurite;
+pub use gcs::FakeGcs;
 pub use line::Line;
 pub use moto::Moto;
 pub use proxy::{NetworkFault, Proxy};
