@@ -188,6 +188,8 @@ impl HttpService for Wire {
         let ends_upload = request.method().as_str() == "POST"
             && request.uri().query().is_some_and(|query| query.contains("uploadId="));
         counters.note_request(&request);
+        // The query has no secrets: signatures are in headers.
+        tracing::trace!(method = %request.method(), uri = %request.uri(), "request");
         if let Some(Arriving(bytes)) = request.extensions_mut().remove() {
             *request.body_mut() = bytes.into();
         }

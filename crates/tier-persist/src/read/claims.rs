@@ -283,7 +283,7 @@ impl<'a> Claims<'a> {
 #[cfg(test)]
 mod tests {
     use tier_testkit::MemoryStore;
-    use tier_types::{ObjectMetadata, StoreLayer, Timestamp};
+    use tier_types::{StoreLayer, Timestamp};
 
     use super::*;
     use crate::format::claim::WriterToken;
@@ -331,7 +331,13 @@ mod tests {
             &self.0
         }
 
-        fn metadata(&self, _: &Call<'_>, name: &ObjectName) -> Result<ObjectMetadata, PortError> {
+        fn stream(
+            &self,
+            _: &Call<'_>,
+            name: &ObjectName,
+            _: u64,
+            _: &mut dyn FnMut(&[u8]) -> Result<(), PortError>,
+        ) -> Result<(), PortError> {
             Err(PortError::new(ErrorKind::Missing, name.to_string()))
         }
     }

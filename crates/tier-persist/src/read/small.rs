@@ -1,6 +1,6 @@
 //! Small objects, which are read as a whole: manifests and claims.
 
-use tier_types::{Call, ErrorKind, HasKind, ObjectName, ObjectStore, to_usize};
+use tier_types::{Call, ErrorKind, HasKind, ObjectName, ObjectStore, PortError, to_u64};
 
 use crate::error::PersistError;
 
@@ -11,13 +11,17 @@ pub(crate) fn read_small(
     name: &ObjectName,
     bytes_max: u64,
 ) -> Result<Vec<u8>, PersistError> {
-    let len_bytes = store.metadata(call, name).map_err(PersistError::Store)?.len_bytes;
-    // Before as much is allocated: the store says this, and nothing has vouched for it yet.
-    if len_bytes > bytes_max {
-        return Err(PersistError::damaged(name, "it is larger than any may be"));
-    }
-    let mut bytes = vec![0; to_usize(len_bytes)];
-    store.read_range(call, name, 0, &mut bytes).map_err(PersistError::Store)?;
+    let mut bytes = Vec::new();
+    // One request. What comes is kept as it comes: nothing has vouched for a length yet.
+    let read = store.stream(call, name, 0, &mut |piece| {
+        if to_u64(bytes.len() + piece.len()) > bytes_max {
+            let message = format!("object {name} is larger than any may be");
+            return Err(PortError::new(ErrorKind::Damaged, message));
+        }
+        bytes.extend_from_slice(piece);
+        Ok(())
+    });
+    read.map_err(PersistError::Store)?;
     Ok(bytes)
 }
 
