@@ -10,7 +10,7 @@ use tier_persist::{
     CheckedContent, Claims, PersistError, StoredObject, check_object, check_sample,
 };
 use tier_status::{Event, StatusSink};
-use tier_types::{Call, CloudPlace, ErrorKind, HasKind, ObjectStore};
+use tier_types::{Call, CloudPlace, ErrorKind, HasKind, ObjectChecksum, ObjectStore};
 
 use super::context::StageContext;
 use super::ports::Arrival;
@@ -90,6 +90,9 @@ impl<'a> CloudWriter<'a> {
         match check_object(&call, self.cloud, object) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::Missing => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Frozen { .. }) => {
+                return self.check_frozen(object, error.into());
+            }
             // The name is this object's alone, so that nothing else is lost with what has it; and
             // it is removed only if there is a whole one to put in its place.
             Err(error) if error.kind() == ErrorKind::Damaged => {
@@ -108,6 +111,19 @@ impl<'a> CloudWriter<'a> {
         let len_bytes = content.len_bytes;
         tracing::debug!(%name, len_bytes, elapsed = ?start.elapsed(), "object uploaded and verified");
         Ok(())
+    }
+
+    /// Whether an object that was frozen before it was compared is what it must be. If the store
+    /// says no checksum of it, it is thawed to be compared.
+    fn check_frozen(&self, object: &StoredObject, error: AgentError) -> Result<(), AgentError> {
+        let call = self.call();
+        let found = self.cloud.metadata(&call, &object.name)?;
+        if found.checksum == Some(ObjectChecksum::Sha256(object.content.sha256)) {
+            return Ok(());
+        }
+        let within = self.cloud.thaw(&call, &object.name)?;
+        tracing::warn!(name = %object.name, ?within, "it is thawed to be compared");
+        Err(error)
     }
 
     /// The store that has an object: the local one, or a cloud that this store had before.

@@ -19,10 +19,10 @@ use kvfs::FsError;
 use parking_lot::Mutex;
 use serde_json::json;
 use tier_persist::{PlannedExtent, PlannedTarball, RecallPlan};
-use tier_types::{Call, ErrorKind, FileAttr, FileKind, HasKind, Ino};
+use tier_types::{Call, ChunkRun, ErrorKind, FileAttr, FileKind, HasKind, Ino, with_causes};
 
 use crate::args::RecallArgs;
-use crate::console::{ProgressBar, StopGuard, output};
+use crate::console::{DamageFound, ProgressBar, StopGuard, output};
 use crate::context::Context;
 use crate::open_store::OpenStore;
 use crate::transfer::{walk, worker_pool};
@@ -82,6 +82,8 @@ struct Wanted {
 struct Done {
     bytes: AtomicU64,
     frozen: Mutex<Frozen>,
+    /// Files that are damaged, and why.
+    failed: Mutex<BTreeMap<String, String>>,
 }
 
 #[derive(Default)]
@@ -103,59 +105,77 @@ struct Recalling<'a> {
 }
 
 impl Recalling<'_> {
-    /// Plans a file.
+    /// Plans a file, and brings back what is planned when that is much.
     fn add(&mut self, attr: &FileAttr, name: impl Fn() -> String) -> Result<()> {
         let OpenStore { fs, store, .. } = self.store;
-        let failed = || format!("cannot recall {}", name());
-        let before = self.plan.n_extents();
         let mut is_cold = false;
         for run in fs.cold_runs(attr.ino) {
-            let run = run.with_context(failed)?;
+            let mut rest = Some(run.with_context(|| format!("cannot recall {}", name()))?);
             is_cold = true;
-            if !self.plan.add(store.index(), attr.ino, &run).with_context(failed)? && !self.is_dry {
-                // It says why, unless it changed meanwhile.
-                let came = fs.recall_range(attr.ino, run.chunks, self.stop.flag());
-                self.note(attr.ino, came).with_context(failed)?;
+            self.names.entry(attr.ino).or_insert_with(&name);
+            while let Some(run) = rest {
+                self.stop.check()?;
+                let planned = self.plan.add(store.index(), attr.ino, &run, N_PLANNED_MAX);
+                let (left, is_planned) =
+                    planned.with_context(|| format!("cannot recall {}", name()))?;
+                if !is_planned && !self.is_dry {
+                    // It says why, unless it changed meanwhile.
+                    let came = fs.recall_range(attr.ino, run.chunks, self.stop.flag());
+                    self.note(attr.ino, came)?;
+                }
+                rest = left.map(|chunks| ChunkRun { chunks, ..run });
+                if self.plan.n_extents() >= N_PLANNED_MAX {
+                    self.carry_out()?;
+                    self.names.insert(attr.ino, name());
+                }
             }
         }
         self.wanted.n_files += u64::from(is_cold);
-        if self.plan.n_extents() > before {
-            self.names.insert(attr.ino, name());
-        }
-        if self.plan.n_extents() >= N_PLANNED_MAX { self.carry_out() } else { Ok(()) }
+        Ok(())
     }
 
     fn note(&self, ino: Ino, came: Result<u64, FsError>) -> Result<()> {
-        match came {
+        let error = match came {
             Ok(bytes) => {
                 let bytes = self.done.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
                 self.bar.text(|| self.wanted.progress(bytes));
-                Ok(())
+                return Ok(());
             }
             // Removed meanwhile.
-            Err(FsError::NotFound) => Ok(()),
-            Err(error) => {
-                if let ErrorKind::Frozen { within } = error.kind() {
-                    let mut frozen = self.done.frozen.lock();
-                    frozen.n_extents += 1;
-                    frozen.within = frozen.within.max(within.unwrap_or_default());
-                    return Ok(());
-                }
-                let name = self.names.get(&ino).cloned().unwrap_or_default();
-                Err(error).with_context(|| format!("cannot recall {name}"))
-            }
+            Err(FsError::NotFound) => return Ok(()),
+            Err(error) => error,
+        };
+        if let ErrorKind::Frozen { within } = error.kind() {
+            let mut frozen = self.done.frozen.lock();
+            frozen.n_extents += 1;
+            frozen.within = frozen.within.max(within.unwrap_or_default());
+            return Ok(());
         }
+        let name = self.names.get(&ino).cloned().unwrap_or_default();
+        if error.kind().is_of_object() {
+            // The others are whole.
+            self.done.failed.lock().insert(name, with_causes(&error));
+            return Ok(());
+        }
+        Err(error).with_context(|| format!("cannot recall {name}"))
     }
 
     /// Brings back what is planned so far.
     fn carry_out(&mut self) -> Result<()> {
-        self.estimate()?;
+        // What is damaged is met again where it matters.
+        if let Err(error) = self.estimate() {
+            tracing::warn!("how much there is to read is not known: {error:#}");
+        }
         let extents = self.plan.take();
         if !self.is_dry {
             let this = &*self;
             let recall = |(): &mut (), PlannedExtent { ino, chunks }| {
                 this.stop.check()?;
-                this.note(ino, this.store.fs.recall_range(ino, chunks, this.stop.flag()))
+                let recall = || this.store.fs.recall_range(ino, chunks, this.stop.flag());
+                // What changed since it was planned is looked up anew.
+                let is_gone = |came: &Result<u64, FsError>| matches!(came, Err(e) if e.kind() == ErrorKind::Missing);
+                let came = Some(recall()).filter(|came| !is_gone(came)).unwrap_or_else(recall);
+                this.note(ino, came)
             };
             let failure = worker_pool::Failure::default();
             worker_pool::run(
@@ -197,7 +217,9 @@ impl Recalling<'_> {
     fn report(self, context: &Context) -> Result<()> {
         let Self { wanted, done, bar, is_dry, .. } = self;
         drop(bar);
-        let (bytes, frozen) = (done.bytes.into_inner(), done.frozen.into_inner());
+        let Done { bytes, frozen, failed } = done;
+        let (bytes, frozen, failed) =
+            (bytes.into_inner(), frozen.into_inner(), failed.into_inner());
         let json = json!({
             "files": wanted.n_files,
             "bytes": bytes,
@@ -207,14 +229,21 @@ impl Recalling<'_> {
             "requests": wanted.n_requests,
             "seconds": wanted.time().as_secs(),
             "frozen_parts": frozen.n_extents,
+            "failed": failed,
         });
-        let text = match is_dry {
+        let mut text = match is_dry {
             true => wanted.text(),
             false => {
                 format!("Recalled {} in {} files.\n", output::bytes(bytes), wanted.n_files)
             }
         };
+        for (name, error) in &failed {
+            text.push_str(&format!("Not recalled: {name}: {error}\n"));
+        }
         context.console.report(&json, &text)?;
+        if !failed.is_empty() {
+            bail!(DamageFound(format!("{} files could not be recalled", failed.len())));
+        }
         if frozen.n_extents > 0 {
             let hours = frozen.within.as_secs().div_ceil(3600);
             bail!(

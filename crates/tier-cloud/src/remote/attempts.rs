@@ -44,6 +44,7 @@ struct State {
     away: Option<Away>,
     /// The store asked to be left alone until then.
     resting_until: Option<Instant>,
+    answered_at: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +70,11 @@ impl Attempts {
         wait_until(call, self.pace.bytes(call.class(), bytes, Instant::now())).await
     }
 
+    /// Whether bytes have to wait for each other.
+    pub(super) fn is_paced(&self, call: &Call<'_>) -> bool {
+        call.class() == CallClass::Bulk && self.pace.limits_bytes()
+    }
+
     /// Runs a request until it succeeds, or cannot, or has been tried often enough.
     pub(super) async fn run<T, F: Future<Output = Result<T, Failure>>>(
         &self,
@@ -85,16 +91,22 @@ impl Attempts {
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
             self.rest(call).await?;
+            let began = Instant::now();
             let answer = match call.class() {
                 CallClass::Bulk => while_wanted(call, request()).await,
                 CallClass::Interactive => {
                     let answer = tokio::time::timeout(READER_TIME, while_wanted(call, request()));
-                    let Ok(answer) = answer.await else {
-                        // Others would wait as long, and to no avail.
-                        self.note_away(is_probe, HANGS);
-                        return Err(Failure::new(ErrorKind::Away, HANGS));
-                    };
-                    answer
+                    let hangs = Failure::new(ErrorKind::Away, HANGS);
+                    match answer.await {
+                        Ok(answer) => answer,
+                        // It is one connection, or one server of many.
+                        Err(_) if self.has_answered_since(began) => Err(hangs),
+                        Err(_) => {
+                            // Others would wait as long, and to no avail.
+                            self.note_away(is_probe, HANGS);
+                            return Err(hangs);
+                        }
+                    }
                 }
             };
             let failure = match answer {
@@ -183,8 +195,14 @@ impl Attempts {
         Err(Failure::new(ErrorKind::Away, text))
     }
 
+    fn has_answered_since(&self, began: Instant) -> bool {
+        self.state.lock().answered_at.is_some_and(|answered_at| answered_at > began)
+    }
+
     fn note_answer(&self) {
-        if let Some(away) = self.state.lock().away.take() {
+        let mut state = self.state.lock();
+        state.answered_at = Some(Instant::now());
+        if let Some(away) = state.away.take() {
             let seconds = away.since.elapsed().as_secs();
             tracing::info!(seconds, "{} is back", self.place);
         }

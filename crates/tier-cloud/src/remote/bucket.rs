@@ -15,7 +15,7 @@ use super::refusal::Failure;
 use super::runtime;
 use super::second::SecondRequests;
 use super::url::RemoteUrl;
-use super::wire::{AnswerHeaders, Connector, Counters};
+use super::wire::{AnswerHeaders, Connector, Counters, Tampering};
 
 pub(super) struct Bucket {
     pub(super) url: RemoteUrl,
@@ -23,17 +23,23 @@ pub(super) struct Bucket {
     pub(super) attempts: Attempts,
     pub(super) seconds: SecondRequests,
     pub(super) counters: Arc<Counters>,
+    pub(super) tampering: Tampering,
 }
 
 impl Bucket {
     pub(super) fn open(url: &RemoteUrl, variables: &Variables) -> Result<Self, PortError> {
         runtime::start()?;
         let counters = Arc::new(Counters::default());
-        let connector = Connector { url: url.clone(), counters: Arc::clone(&counters) };
+        let tampering = Tampering::default();
+        let connector = Connector {
+            url: url.clone(),
+            counters: Arc::clone(&counters),
+            tampering: tampering.clone(),
+        };
         let clients = open(url, variables, &connector)?;
         let attempts = Attempts::new(url.place());
         let seconds = SecondRequests::default();
-        Ok(Self { url: url.clone(), clients, attempts, seconds, counters })
+        Ok(Self { url: url.clone(), clients, attempts, seconds, counters, tampering })
     }
 
     /// The key of an object.

@@ -41,6 +41,10 @@ impl Pace {
         Self { limits, booked: Mutex::default() }
     }
 
+    pub(super) fn limits_bytes(&self) -> bool {
+        self.limits.bytes_per_second_max > 0
+    }
+
     /// Books a request. Until when it has to wait.
     pub(super) fn request(&self, class: CallClass, now: Instant) -> Option<Instant> {
         let rate = u64::from(self.limits.requests_per_second_max);

@@ -16,6 +16,8 @@ use super::wire::ANSWER_TIME;
 const GAP_BYTES_MAX: u64 = 256 << 10;
 /// One request brings no more, so that several can share the line.
 const REQUEST_BYTES_MAX: u64 = 16 << 20;
+/// Of what has to wait so much is asked for at a time.
+const PACED_BYTES: u64 = 8 << 20;
 /// How often an answer may break off before its first byte.
 const N_EMPTY_ANSWERS_MAX: u32 = 3;
 /// Requests at a time for the ranges of one call.
@@ -104,8 +106,7 @@ pub(super) async fn ranges(
 /// Takes the pieces of an answer.
 type Take<'a> = dyn FnMut(&[u8]) -> Result<(), Failure> + 'a;
 
-/// Brings a range whole, or all from an offset on (`u64::MAX` as its end). An answer that breaks
-/// off is gone on with: only attempts without any progress count.
+/// Brings a range whole, or all from an offset on (`u64::MAX` as its end).
 pub(super) async fn fetch(
     bucket: &Bucket,
     call: &Call<'_>,
@@ -113,10 +114,41 @@ pub(super) async fn fetch(
     bytes: Range<u64>,
     take: &mut Take<'_>,
 ) -> Result<(), Failure> {
+    let mut version = None;
+    if !bucket.attempts.is_paced(call) {
+        bucket.attempts.pace(call, bytes.end.saturating_sub(bytes.start).min(PACED_BYTES)).await?;
+        return fetch_at_once(bucket, call, path, bytes, &mut version, take).await;
+    }
+    // Where bytes have to wait they do so before they are asked for, and no answer is left open.
+    let end = match bytes.end {
+        u64::MAX => bucket.ask(call, path).await?.len_bytes,
+        end => end,
+    };
+    if bytes.start > end {
+        return Err(Failure::new(ErrorKind::Damaged, "it ends too early"));
+    }
+    let mut at = bytes.start;
+    while at < end {
+        let step = at..end.min(at + PACED_BYTES);
+        bucket.attempts.pace(call, step.end - step.start).await?;
+        at = step.end;
+        fetch_at_once(bucket, call, path, step, &mut version, take).await?;
+    }
+    Ok(())
+}
+
+/// The same in one request, if nothing fails. An answer that breaks off is gone on with: only
+/// attempts without any progress count. Pieces of two versions would be no object at all.
+async fn fetch_at_once(
+    bucket: &Bucket,
+    call: &Call<'_>,
+    path: &Path,
+    bytes: Range<u64>,
+    version: &mut Option<String>,
+    take: &mut Take<'_>,
+) -> Result<(), Failure> {
     let is_open = bytes.end == u64::MAX;
     let mut at = bytes.start;
-    // Pieces of two objects would be no object at all.
-    let mut version: Option<String> = None;
     let mut n_empty_answers = 0;
     loop {
         let options = || GetOptions {
@@ -144,10 +176,10 @@ pub(super) async fn fetch(
         }
         let end = if is_open { answer.meta.size } else { bytes.end };
         // A store may not heed the condition.
-        if version.is_some() && version != answer.meta.e_tag {
+        if version.is_some() && *version != answer.meta.e_tag {
             return Err(Failure::new(ErrorKind::Damaged, "it became another object meanwhile"));
         }
-        version = version.or_else(|| answer.meta.e_tag.clone());
+        *version = version.take().or_else(|| answer.meta.e_tag.clone());
         let (before, mut pieces) = (at, answer.into_stream());
         let broken = loop {
             let piece = while_wanted(call, async {
@@ -164,7 +196,6 @@ pub(super) async fn fetch(
                 Ok(Some(piece)) => {
                     take(&piece)?;
                     at += to_u64(piece.len());
-                    bucket.attempts.pace(call, to_u64(piece.len())).await?;
                 }
                 Ok(None) => break None,
                 Err(failure) => break Some(failure),

@@ -123,6 +123,8 @@ const CLOCK: [&str; 2] = ["RequestTimeTooSkewed", "RequestExpired"];
 /// An object of a class that cannot be read at once.
 const FROZEN: [&str; 4] =
     ["InvalidObjectState", "ObjectNotInActiveTierError", "BlobArchived", "BlobBeingRehydrated"];
+/// Thawing is under way.
+const ASKED: [&str; 2] = ["RestoreAlreadyInProgress", "BlobBeingRehydrated"];
 /// What arrived is not what was sent.
 const CHANGED: [&str; 3] = ["BadDigest", "XAmzContentSHA256Mismatch", "Md5Mismatch"];
 const REGION: [&str; 3] =
@@ -197,18 +199,24 @@ impl Error for NoKeys {}
 
 /// A request that brought nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are told apart where they are asked for")]
 pub(super) struct Failure {
     pub(super) kind: ErrorKind,
     /// A range that begins behind the end of the object.
     pub(super) is_behind_end: bool,
     /// Whether the store has answered, if only to refuse.
     pub(super) is_answered: bool,
+    /// The store does not take the content of the request.
+    pub(super) is_unfit: bool,
+    /// Thawing was asked for before.
+    pub(super) is_asked: bool,
     pub(super) text: String,
 }
 
 impl Failure {
     pub(super) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
-        Self { kind, is_behind_end: false, is_answered: false, text: text.into() }
+        let (is_behind_end, is_answered, is_unfit, is_asked) = Default::default();
+        Self { kind, is_behind_end, is_answered, is_unfit, is_asked, text: text.into() }
     }
 
     /// What an error of the library comes from.
@@ -221,9 +229,14 @@ impl Failure {
         }
         let refusal = causes.iter().find_map(|cause| cause.downcast_ref::<Refusal>());
         if let Some(refusal) = refusal {
-            let is_behind_end = refusal.status == 416;
-            let failure = Self::new(refusal.kind(), refusal.to_string());
-            return Self { is_behind_end, is_answered: true, ..failure };
+            return Self {
+                is_behind_end: refusal.status == 416,
+                is_answered: true,
+                // Whichever word it has for it.
+                is_unfit: refusal.status == 400 || refusal.is_one_of(&CHANGED),
+                is_asked: refusal.is_one_of(&ASKED),
+                ..Self::new(refusal.kind(), refusal.to_string())
+            };
         }
         if let Some(keys) = causes.iter().find_map(|cause| cause.downcast_ref::<NoKeys>()) {
             return Self::new(keys.kind(), keys.to_string());

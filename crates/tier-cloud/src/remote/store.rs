@@ -172,11 +172,10 @@ impl ObjectStore for RemoteStore {
         let bytes = upload::piece(call, content, 0, content.len_bytes());
         let bytes = bytes.map_err(|error| self.put_failed(name, error))?;
         // Sent again after a lost acknowledgement it finds itself, of the same length.
-        let sent = async {
+        let sent = self.bucket.attempts.run(call, || async {
             self.bucket.attempts.pace(call, content.len_bytes()).await?;
-            let create = || upload::create(&self.bucket, &path, bytes.clone());
-            self.bucket.attempts.run(call, create).await
-        };
+            upload::create(&self.bucket, &path, bytes.clone()).await
+        });
         match runtime::run(sent).map_err(|failure| self.failed("put", name, &failure))? {
             Put::Done => Ok(()),
             Put::Taken => {
@@ -281,15 +280,15 @@ impl ObjectStore for RemoteStore {
         };
         let Some(thawer) = &self.bucket.clients.thawer else { return Ok(Some(within)) };
         let path = self.bucket.path(name);
-        let asked = runtime::run(self.bucket.attempts.run(call, || thawer.ask(&path)));
-        match asked {
-            Ok(()) => Ok(Some(within)),
-            // Another store of this archive has asked meanwhile.
-            Err(failure) if failure.kind == ErrorKind::Away && failure.is_answered => {
-                Ok(Some(within))
+        let asked = self.bucket.attempts.run(call, || async {
+            match thawer.ask(&path).await {
+                // Another store of this archive has asked meanwhile.
+                Err(failure) if failure.is_asked => Ok(()),
+                asked => asked,
             }
-            Err(failure) => Err(self.failed("thaw", name, &failure)),
-        }
+        });
+        let asked = runtime::run(asked);
+        asked.map(|()| Some(within)).map_err(|failure| self.failed("thaw", name, &failure))
     }
 
     fn refuses_changed(&self, call: &Call<'_>, name: &ObjectName) -> Result<bool, PortError> {

@@ -43,7 +43,15 @@ impl Thawer {
     }
 
     pub(super) async fn ask(&self, path: &Path) -> Result<(), Failure> {
-        let mut request = self.request(path)?;
+        match self.ask_for(path, Some(DAYS)).await {
+            // An object of a class that moves objects by itself stays thawed, and takes no number.
+            Err(failure) if failure.is_unfit => self.ask_for(path, None).await,
+            asked => asked,
+        }
+    }
+
+    async fn ask_for(&self, path: &Path, days: Option<u32>) -> Result<(), Failure> {
+        let mut request = self.request(path, days)?;
         match &self.keys {
             Keys::S3(client) => {
                 let keys = client.credentials().get_credential().await;
@@ -65,13 +73,14 @@ impl Thawer {
         answered.map(drop).map_err(|error| Failure::of(&error))
     }
 
-    fn request(&self, path: &Path) -> Result<HttpRequest, Failure> {
+    fn request(&self, path: &Path, days: Option<u32>) -> Result<HttpRequest, Failure> {
         let place = self.url.object(path);
         let built = match self.keys {
             Keys::S3(_) => {
+                let days = days.map_or(String::new(), |days| format!("<Days>{days}</Days>"));
                 let body = format!(
                     "<RestoreRequest xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
-                     <Days>{DAYS}</Days><GlacierJobParameters><Tier>Standard</Tier>\
+                     {days}<GlacierJobParameters><Tier>Standard</Tier>\
                      </GlacierJobParameters></RestoreRequest>"
                 );
                 let request = Request::post(format!("{place}?restore="));

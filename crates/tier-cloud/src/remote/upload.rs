@@ -11,7 +11,6 @@ use tier_types::{Call, ErrorKind, ObjectContent, PortError, to_u64, to_usize};
 
 use super::bucket::Bucket;
 use super::refusal::Failure;
-use super::wire::Arriving;
 
 /// Objects up to this many bytes are sent in one request, from memory.
 const SINGLE_BYTES_MAX: u64 = 16 << 20;
@@ -73,30 +72,34 @@ pub(super) async fn create(bucket: &Bucket, path: &Path, bytes: Bytes) -> Result
     }
 }
 
-/// Sends an object of which one byte changes behind the signature. Whether the store refuses it.
+/// Sends an object, and a part of one, whose content changes behind the signature. Whether the store
+/// refuses both: they may be taken by different code of it.
 pub(super) async fn refuses_changed(
     bucket: &Bucket,
     call: &Call<'_>,
     path: &Path,
 ) -> Result<bool, Failure> {
-    let (sent, arriving) = (Bytes::from_static(b"as it was"), Bytes::from_static(b"as it is!"));
-    assert_eq!(sent.len(), arriving.len(), "the length alone would give it away");
-    let put = bucket.attempts.run_once(call, async {
-        let mut options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        options.extensions.insert(Arriving(arriving));
-        let payload = PutPayload::from_bytes(sent);
-        let put = bucket.clients.backend.put_opts(path, payload, options).await;
-        put.map_err(|error| Failure::of(&error))
-    });
-    match put.await {
-        Ok(_) => Ok(false),
-        // In whichever words; before this one others were taken.
-        Err(failure) if failure.is_answered => match bucket.ask(call, path).await {
-            Err(Failure { kind: ErrorKind::Missing, .. }) => Ok(true),
-            asked => asked.map(|_| false),
-        },
+    let content = Bytes::from_static(b"as it was sent");
+    bucket.tampering.set(Some(path.to_string()));
+    let whole = create(bucket, path, content.clone());
+    let whole = bucket.attempts.run_once(call, whole).await.map(drop);
+    let backend = &bucket.clients.backend;
+    let part = async {
+        let begun = backend.create_multipart(path).await;
+        let upload = begun.map_err(|error| Failure::of(&error))?;
+        let part = backend.put_part(path, &upload, 0, PutPayload::from_bytes(content)).await;
+        // Nothing is left of it in any case.
+        drop(backend.abort_multipart(path, &upload).await);
+        part.map(drop).map_err(|error| Failure::of(&error))
+    };
+    let part = bucket.attempts.run_once(call, part).await;
+    bucket.tampering.set(None);
+    let is_refused = |sent: Result<(), Failure>| match sent {
+        Ok(()) => Ok(false),
+        Err(failure) if failure.is_unfit => Ok(true),
         Err(failure) => Err(failure),
-    }
+    };
+    Ok(is_refused(whole)? && is_refused(part)?)
 }
 
 /// Sends an object in parts, each of which is read again when it is sent again. What fails leaves
@@ -145,10 +148,10 @@ async fn send_parts(
     let send = |number: u64| async move {
         let offset = number * part_bytes;
         let bytes = piece(call, content, offset, part_bytes.min(len_bytes - offset))?;
-        bucket.attempts.pace(call, to_u64(bytes.len())).await?;
         let sent = bucket.attempts.run(call, || {
             let payload = PutPayload::from_bytes(bytes.clone());
             async {
+                bucket.attempts.pace(call, to_u64(payload.content_length())).await?;
                 let part = bucket.clients.backend.put_part(path, upload, to_usize(number), payload);
                 part.await.map_err(|error| Failure::of(&error))
             }

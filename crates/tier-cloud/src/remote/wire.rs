@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use object_store::ClientOptions;
 use object_store::HeaderMap;
@@ -18,6 +17,7 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
     ReqwestConnector,
 };
+use parking_lot::Mutex;
 use tier_types::to_u64;
 
 use super::refusal::{NoKeys, Refusal};
@@ -110,15 +110,32 @@ impl Counters {
 #[derive(Clone, Debug)]
 pub(super) struct AnswerHeaders(pub(super) HeaderMap);
 
-/// What arrives in place of the content of a request, as if it had changed on its way.
-#[derive(Clone, Debug)]
-pub(super) struct Arriving(pub(super) Bytes);
+/// The key of the object whose content arrives as another one, as if it had changed on its way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tampering(Arc<Mutex<Option<String>>>);
+
+impl Tampering {
+    pub(super) fn set(&self, key: Option<String>) {
+        *self.0.lock() = key;
+    }
+
+    /// Exchanges the content of a request, behind its signature.
+    fn tamper(&self, request: &mut HttpRequest) {
+        let key = self.0.lock().clone();
+        let is_it = key.is_some_and(|key| request.uri().path().ends_with(&key));
+        if is_it && request.method().as_str() == "PUT" {
+            let other = vec![b'!'; request.body().content_length()];
+            *request.body_mut() = other.into();
+        }
+    }
+}
 
 /// Makes the clients of a store, and of the services that give out its keys.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     pub(super) url: RemoteUrl,
     pub(super) counters: Arc<Counters>,
+    pub(super) tampering: Tampering,
 }
 
 impl HttpConnector for Connector {
@@ -190,9 +207,7 @@ impl HttpService for Wire {
         counters.note_request(&request);
         // The query has no secrets: signatures are in headers.
         tracing::trace!(method = %request.method(), uri = %request.uri(), "request");
-        if let Some(Arriving(bytes)) = request.extensions_mut().remove() {
-            *request.body_mut() = bytes.into();
-        }
+        self.connector.tampering.tamper(&mut request);
         let mut answer = self.send(request).await?;
         if !answer.status().is_success() {
             return Err(HttpError::new(HttpErrorKind::Unknown, refusal(answer).await));

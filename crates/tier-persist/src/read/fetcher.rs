@@ -13,12 +13,13 @@
 //! all of it, and reads nothing again.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tier_index::{Extent, ExtentContent, Index, Location, TarballId};
 use tier_types::{
-    Call, ErrorKind, HasKind, ObjectName, ObjectStore, RecallRequest, RecalledExtent, to_usize,
+    Call, ErrorKind, HasKind, ObjectName, ObjectStore, PortError, RecallRequest, RecalledExtent,
+    to_usize,
 };
 
 use crate::error::PersistError;
@@ -308,6 +309,7 @@ impl Fetcher {
         open: impl Fn(Vec<u8>) -> Result<T, PersistError>,
     ) -> Result<(T, usize), PersistError> {
         let mut first_error = None;
+        let mut frozen_in = None;
         for (store, objects) in self.stores.iter().enumerate() {
             match tarball.read(objects.as_ref(), number).and_then(&open) {
                 Ok(opened) => return Ok((opened, store)),
@@ -316,12 +318,20 @@ impl Fetcher {
                 Err(error) => {
                     let name = &tarball.name;
                     tracing::debug!(%name, frame = number, store, %error, "cannot read a frame");
+                    if matches!(error.kind(), ErrorKind::Frozen { within: None }) {
+                        frozen_in = frozen_in.or(Some(objects));
+                    }
                     let missing = |e: &PersistError| e.kind() == ErrorKind::Missing;
                     if first_error.as_ref().is_none_or(missing) {
                         first_error = Some(error);
                     }
                 }
             }
+        }
+        // Only now: another copy would have cost nothing.
+        if let Some(objects) = frozen_in {
+            let thawed = objects.thaw(&Call::interactive(), &tarball.name);
+            return Err(PersistError::Store(thaw_error(&tarball.name, thawed)));
         }
         Err(first_error.unwrap_or_else(|| PersistError::Missing(tarball.name.to_string())))
     }
@@ -344,6 +354,20 @@ impl Fetcher {
         self.tarballs.lock().insert(key, &tarball, 1);
         Ok(tarball)
     }
+}
+
+/// The error of a read of a frozen object, which was asked for.
+fn thaw_error(name: &ObjectName, thawed: Result<Option<Duration>, PortError>) -> PortError {
+    let within = match thawed {
+        Ok(within) => within.unwrap_or_default(),
+        Err(error) => return error,
+    };
+    let hours = within.as_secs().div_ceil(3600);
+    let message = format!(
+        "{name} is frozen in the cloud and being thawed, which takes up to {hours} h more: read it \
+         again then"
+    );
+    PortError::new(ErrorKind::Frozen { within: Some(within) }, message)
 }
 
 /// A tarball of which the index gave the row.

@@ -45,13 +45,20 @@ pub struct PlannedTarball {
 }
 
 impl RecallPlan {
-    /// Adds an evicted run of a file. Whether all of it is planned: what the archive does not have
-    /// as it was evicted cannot be recalled, or changed meanwhile.
-    pub fn add(&mut self, index: &Index, ino: Ino, run: &ChunkRun) -> Result<bool, PersistError> {
+    /// Adds an evicted run of a file from its start on, until the plan is full. What is left of it,
+    /// and whether all before that is planned: what the archive does not have as it was evicted
+    /// cannot be recalled, or changed meanwhile.
+    pub fn add(
+        &mut self,
+        index: &Index,
+        ino: Ino,
+        run: &ChunkRun,
+        n_extents_max: usize,
+    ) -> Result<(Option<ChunkRange>, bool), PersistError> {
         let (mut from, mut n_planned) = (run.chunks.start(), 0);
-        while from < run.chunks.end() {
+        while from < run.chunks.end() && self.extents.len() < n_extents_max {
             let page = index.extents(ino, from, EXTENTS_PER_READ)?;
-            let Some(last) = page.last() else { break };
+            let Some(last) = page.last() else { return Ok((None, false)) };
             for extent in &page {
                 let ExtentContent::Data(data) = extent.content else { continue };
                 let chunks = extent.chunks.intersection(run.chunks);
@@ -63,7 +70,9 @@ impl RecallPlan {
             assert!(last.chunks.end() > from, "a page goes on");
             from = last.chunks.end();
         }
-        Ok(n_planned == run.chunks.len())
+        let left = ChunkRange::new(from.min(run.chunks.end()), run.chunks.end());
+        let n_left = left.map_or(0, ChunkRange::len);
+        Ok((left, n_planned + n_left == run.chunks.len()))
     }
 
     /// Parts of files in it.

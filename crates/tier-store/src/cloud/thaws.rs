@@ -1,11 +1,12 @@
-//! Frozen objects that were asked for, and a cloud that asks for them when they are read.
+//! Frozen objects that were asked for, and a cloud that knows of them.
 //!
 //! Thawing takes hours and costs money, so that what was asked for is written down: a later process
-//! does not ask again, and can say which files are on their way. While an object is being thawed
-//! the cloud is asked for it now and then only; what is read meanwhile is refused at once.
+//! can say which files are on their way. While an object is being thawed its cloud is asked for it
+//! now and then only; what is read meanwhile is refused at once.
 //!
 //! The file has a line for each object: when it was asked for (seconds of Unix time), how long that
-//! takes at most (seconds), and its name. What cannot be read of it is asked for again.
+//! takes at most (seconds), its name, and the URL of its cloud: another one may have it as well.
+//! What cannot be read of it is asked for again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,8 +31,11 @@ pub(crate) struct Thaws {
     path: PathBuf,
     clock: Arc<dyn Clock>,
     /// `None` until the file was read.
-    asked: Mutex<Option<BTreeMap<ObjectName, Asked>>>,
+    asked: Mutex<Option<Book>>,
 }
+
+/// By name, and by the URL of the cloud.
+type Book = BTreeMap<(ObjectName, String), Asked>;
 
 #[derive(Clone, Copy)]
 struct Asked {
@@ -44,16 +48,22 @@ struct Asked {
 
 impl Asked {
     fn left(&self, now: i64) -> Duration {
-        let passed = u64::try_from(now - self.at).unwrap_or(0);
+        let passed = u64::try_from(now.saturating_sub(self.at)).unwrap_or(0);
         self.within.saturating_sub(Duration::from_secs(passed))
+    }
+
+    /// Whether it may have come, gone unread, and be frozen again.
+    fn is_over(&self, now: i64) -> bool {
+        self.left(now).is_zero()
     }
 }
 
-fn parse(line: &str) -> Option<(ObjectName, Asked)> {
-    let mut words = line.splitn(3, ' ');
+fn parse(line: &str) -> Option<((ObjectName, String), Asked)> {
+    let mut words = line.splitn(4, ' ');
     let at = words.next()?.parse().ok()?;
     let within = Duration::from_secs(words.next()?.parse().ok()?);
-    Some((ObjectName::new(words.next()?)?, Asked { at, within, looked_until: None }))
+    let (name, url) = (ObjectName::new(words.next()?)?, words.next()?.to_owned());
+    Some(((name, url), Asked { at, within, looked_until: None }))
 }
 
 impl Thaws {
@@ -62,7 +72,7 @@ impl Thaws {
         Self { path: path.to_path_buf(), clock, asked: Mutex::default() }
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<ObjectName, Asked>, i64) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut Book, i64) -> T) -> T {
         let mut asked = self.asked.lock();
         let asked = asked.get_or_insert_with(|| {
             let text = fs::read_to_string(&self.path).unwrap_or_default();
@@ -72,35 +82,32 @@ impl Thaws {
     }
 
     /// How long an object still takes of which the cloud need not be asked now.
-    fn refused(&self, name: &ObjectName) -> Option<Duration> {
+    fn refused(&self, object: &(ObjectName, String)) -> Option<Duration> {
         self.with(|asked, now| {
-            let one = asked.get(name)?;
+            let one = asked.get(object)?;
             one.looked_until.filter(|until| *until > Instant::now()).map(|_| one.left(now))
         })
     }
 
-    /// Notes that objects were asked for, each with how long that takes.
-    pub(crate) fn note(&self, names: impl IntoIterator<Item = (ObjectName, Duration)>) {
+    /// Notes that an object was asked for, which takes so long.
+    fn note(&self, object: (ObjectName, String), within: Duration) {
         self.with(|asked, now| {
-            let mut is_new = false;
-            for (name, within) in names {
-                let until = Instant::now() + (within / N_LOOKS).min(LOOK_INTERVAL_MAX);
-                let one = asked.entry(name).or_insert_with(|| {
-                    is_new = true;
-                    Asked { at: now, within, looked_until: None }
-                });
-                one.looked_until = Some(until);
+            let looked_until = Some(Instant::now() + (within / N_LOOKS).min(LOOK_INTERVAL_MAX));
+            let known = asked.get_mut(&object).filter(|one| !one.is_over(now));
+            if let Some(one) = known {
+                one.looked_until = looked_until;
+                return;
             }
-            if is_new {
-                self.write(asked);
-            }
+            asked.retain(|_, one| !one.is_over(now));
+            asked.insert(object, Asked { at: now, within, looked_until });
+            self.write(asked);
         });
     }
 
     /// Notes that an object can be read.
-    fn forget(&self, name: &ObjectName) {
+    fn forget(&self, object: &(ObjectName, String)) {
         self.with(|asked, _| {
-            if asked.remove(name).is_some() {
+            if asked.remove(object).is_some() {
                 self.write(asked);
             }
         });
@@ -109,15 +116,16 @@ impl Thaws {
     /// Objects that are on their way.
     pub(crate) fn thawing(&self) -> Vec<ObjectName> {
         self.with(|asked, now| {
-            let under_way = asked.iter().filter(|(_, one)| !one.left(now).is_zero());
-            under_way.map(|(name, _)| name.clone()).collect()
+            let under_way = asked.iter().filter(|(_, one)| !one.is_over(now));
+            under_way.map(|((name, _), _)| name.clone()).collect()
         })
     }
 
     /// What is not written down is asked for again, which is no reason to fail.
-    fn write(&self, asked: &BTreeMap<ObjectName, Asked>) {
-        let lines =
-            asked.iter().map(|(name, one)| format!("{} {} {name}\n", one.at, one.within.as_secs()));
+    fn write(&self, asked: &Book) {
+        let lines = asked.iter().map(|((name, url), one)| {
+            format!("{} {} {name} {url}\n", one.at, one.within.as_secs())
+        });
         let text: String = lines.collect();
         if let Err(error) = durable::replace(&self.path, text.as_bytes()) {
             tracing::warn!("what is being thawed is not written down: {}", with_causes(&error));
@@ -125,46 +133,30 @@ impl Thaws {
     }
 }
 
-/// Objects of a cloud, of which frozen ones are thawed when they are read.
+/// Objects of a cloud, with what is known of those that are being thawed.
 pub(crate) struct ThawingCloud {
     pub(crate) inner: Arc<dyn ObjectStore>,
     pub(crate) thaws: Arc<Thaws>,
 }
 
-fn frozen(name: &ObjectName, left: Duration) -> PortError {
-    let hours = left.as_secs().div_ceil(3600);
-    let message = format!(
-        "{name} is frozen in the cloud and being thawed, which takes up to {hours} h more: read it \
-         again then"
-    );
-    PortError::new(ErrorKind::Frozen { within: Some(left) }, message)
-}
-
 impl ThawingCloud {
-    fn read<T>(
+    fn read(
         &self,
-        call: &Call<'_>,
         name: &ObjectName,
-        read: impl FnOnce() -> Result<T, PortError>,
-    ) -> Result<T, PortError> {
-        if let Some(left) = self.thaws.refused(name) {
-            return Err(frozen(name, left));
+        read: impl FnOnce() -> Result<(), PortError>,
+    ) -> Result<(), PortError> {
+        let object = (name.clone(), self.inner.url());
+        if let Some(left) = self.thaws.refused(&object) {
+            let hours = left.as_secs().div_ceil(3600);
+            let message = format!(
+                "{name} is frozen in the cloud and being thawed, which takes up to {hours} h more: \
+                 read it again then"
+            );
+            return Err(PortError::new(ErrorKind::Frozen { within: Some(left) }, message));
         }
-        match read() {
-            Err(error) if matches!(error.kind(), ErrorKind::Frozen { .. }) => {
-                // Thawed between the two, it can be read next time.
-                let within = self.inner.thaw(call, name)?.unwrap_or_default();
-                tracing::info!(%name, ?within, "an object is being thawed");
-                self.thaws.note([(name.clone(), within)]);
-                Err(frozen(name, self.thaws.refused(name).unwrap_or(within)))
-            }
-            read => {
-                if read.is_ok() {
-                    self.thaws.forget(name);
-                }
-                read
-            }
-        }
+        read()?;
+        self.thaws.forget(&object);
+        Ok(())
     }
 }
 
@@ -179,7 +171,7 @@ impl StoreLayer for ThawingCloud {
         name: &ObjectName,
         ranges: &mut [RangeRead<'_>],
     ) -> Result<(), PortError> {
-        self.read(call, name, || self.inner.read_ranges(call, name, ranges))
+        self.read(name, || self.inner.read_ranges(call, name, ranges))
     }
 
     fn stream(
@@ -189,7 +181,16 @@ impl StoreLayer for ThawingCloud {
         offset_bytes: u64,
         take: &mut dyn FnMut(&[u8]) -> Result<(), PortError>,
     ) -> Result<(), PortError> {
-        self.read(call, name, || self.inner.stream(call, name, offset_bytes, take))
+        self.read(name, || self.inner.stream(call, name, offset_bytes, take))
+    }
+
+    fn thaw(&self, call: &Call<'_>, name: &ObjectName) -> Result<Option<Duration>, PortError> {
+        let within = self.inner.thaw(call, name)?;
+        if let Some(within) = within {
+            tracing::info!(%name, ?within, "an object is being thawed");
+            self.thaws.note((name.clone(), self.inner.url()), within);
+        }
+        Ok(within)
     }
 }
 
@@ -250,13 +251,18 @@ mod tests {
             ThawingCloud { inner: store.clone(), thaws }
         };
         let read = |cloud: &ThawingCloud| {
-            ObjectStore::read_range(cloud, &CALL, &name, 0, &mut [0]).map_err(|e| e.kind())
+            let read = ObjectStore::read_range(cloud, &CALL, &name, 0, &mut [0]);
+            // As a reader does that finds it nowhere else.
+            read.map_err(|error| {
+                let ErrorKind::Frozen { within } = error.kind() else { panic!("{error}") };
+                within.or_else(|| ObjectStore::thaw(cloud, &CALL, &name).unwrap())
+            })
         };
         let counts = || [&store.n_reads, &store.n_thaws].map(|count| count.load(Ordering::Relaxed));
         let cloud = open();
         assert_eq!(cloud.thaws.thawing(), []);
         for _ in 0..3 {
-            assert_eq!(read(&cloud), Err(ErrorKind::Frozen { within: Some(HOURS) }));
+            assert_eq!(read(&cloud), Err(Some(HOURS)));
         }
         assert_eq!(counts(), [1, 1]);
         assert_eq!(cloud.thaws.thawing(), std::slice::from_ref(&name));
@@ -275,8 +281,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("thaws");
         let clock = Arc::new(VirtualClock::at(1_000_000));
-        fs::write(&path, "torn\n999000 3600 a\n900000 3600 b\n1 2\n5 -5 c\n").unwrap();
+        fs::write(&path, "torn\n999000 3600 a s3://b\n900000 3600 b s3://b\n1 2\n5 -5 c s3://b\n")
+            .unwrap();
         let thaws = Thaws::open(&path, clock);
-        assert_eq!(thaws.thawing(), [ObjectName::new("a").unwrap()]);
+        let [a, b] = ["a", "b"].map(|name| ObjectName::new(name).unwrap());
+        assert_eq!(thaws.thawing(), std::slice::from_ref(&a));
+        // Asked for anew, it is on its way again; what is over is struck out.
+        thaws.note((b.clone(), "s3://b".into()), HOURS);
+        assert_eq!(thaws.thawing(), [a.clone(), b.clone()]);
+        assert_eq!(thaws.refused(&(b.clone(), "s3://b".into())), Some(HOURS));
+        assert_eq!(thaws.refused(&(b, "s3://other".into())), None, "another copy may be at hand");
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
     }
 }
