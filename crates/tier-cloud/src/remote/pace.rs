@@ -72,6 +72,7 @@ fn book(
     let is_reader = class == CallClass::Interactive;
     let ends = begins + takes.min(Duration::from_hours(1));
     *booked = Some(if is_reader { ends.min(begins.max(now + DEBT_MAX)) } else { ends });
+    assert!(begins >= now, "nothing is booked in the past");
     let waits_until = begins.checked_sub(BURST).filter(|until| *until > now);
     waits_until.filter(|_| !is_reader)
 }

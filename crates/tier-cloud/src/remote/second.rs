@@ -51,6 +51,7 @@ impl Seen {
         }
         let mut times: Vec<_> = self.times.iter().copied().collect();
         let place = times.len() * 95 / 100;
+        assert!(place < times.len(), "it is a time that was seen");
         let (_, slow, _) = times.select_nth_unstable(place);
         Some((*slow).max(HEDGE_DELAY_MIN))
     }

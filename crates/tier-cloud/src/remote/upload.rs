@@ -72,15 +72,15 @@ pub(super) async fn create(bucket: &Bucket, path: &Path, bytes: Bytes) -> Result
     }
 }
 
-/// Sends an object, and a part of one, whose content changes behind the signature. Whether the store
-/// refuses both: they may be taken by different code of it.
+/// Sends an object, and a part of one, whose content changes behind the signature. Whether the
+/// store refuses both: they may be taken by different code of it.
 pub(super) async fn refuses_changed(
     bucket: &Bucket,
     call: &Call<'_>,
     path: &Path,
 ) -> Result<bool, Failure> {
     let content = Bytes::from_static(b"as it was sent");
-    bucket.tampering.set(Some(path.to_string()));
+    bucket.tampering.begin(path.as_ref());
     let whole = create(bucket, path, content.clone());
     let whole = bucket.attempts.run_once(call, whole).await.map(drop);
     let backend = &bucket.clients.backend;
@@ -93,7 +93,7 @@ pub(super) async fn refuses_changed(
         part.map(drop).map_err(|error| Failure::of(&error))
     };
     let part = bucket.attempts.run_once(call, part).await;
-    bucket.tampering.set(None);
+    bucket.tampering.end(path.as_ref());
     let is_refused = |sent: Result<(), Failure>| match sent {
         Ok(()) => Ok(false),
         Err(failure) if failure.is_unfit => Ok(true),

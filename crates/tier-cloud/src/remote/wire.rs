@@ -5,6 +5,7 @@
 //! kept beside it. A request has the time that its bytes take on a slow line, and an answer must
 //! begin within that.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -110,19 +111,24 @@ impl Counters {
 #[derive(Clone, Debug)]
 pub(super) struct AnswerHeaders(pub(super) HeaderMap);
 
-/// The key of the object whose content arrives as another one, as if it had changed on its way.
+/// The keys of objects whose content arrives as another one, as if it had changed on its way.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tampering(Arc<Mutex<Option<String>>>);
+pub(super) struct Tampering(Arc<Mutex<HashSet<String>>>);
 
 impl Tampering {
-    pub(super) fn set(&self, key: Option<String>) {
-        *self.0.lock() = key;
+    pub(super) fn begin(&self, key: &str) {
+        self.0.lock().insert(key.to_owned());
+    }
+
+    pub(super) fn end(&self, key: &str) {
+        let was_there = self.0.lock().remove(key);
+        assert!(was_there, "what has begun ends once");
     }
 
     /// Exchanges the content of a request, behind its signature.
     fn tamper(&self, request: &mut HttpRequest) {
-        let key = self.0.lock().clone();
-        let is_it = key.is_some_and(|key| request.uri().path().ends_with(&key));
+        let path = request.uri().path();
+        let is_it = self.0.lock().iter().any(|key| path.ends_with(key));
         if is_it && request.method().as_str() == "PUT" {
             let other = vec![b'!'; request.body().content_length()];
             *request.body_mut() = other.into();
