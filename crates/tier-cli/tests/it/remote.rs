@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use tier_testkit::servers::{Azurite, FakeGcs, Moto, S3rver, Seaweed};
+use tier_testkit::servers::{Azurite, FakeGcs, Moto, NetworkFault, Proxy, S3rver, Seaweed};
 
 use crate::harness::{Run, assert_same, command, find, make_tree};
 
@@ -187,6 +187,40 @@ fn refused(scene: &Scene, why: &str) {
     let last = run.err.lines().last().unwrap();
     assert!(last.starts_with("tier: ") && last.contains(why), "{}", run.err);
     assert!(!scene.path("refused").exists(), "nothing is made");
+}
+
+#[test]
+fn what_a_provider_refuses_is_told_with_what_to_do() {
+    let Some(server) = Seaweed::start() else { return };
+    server.make_bucket("bucket");
+    let proxy = Proxy::to(server.port());
+    let scene = Scene::new(Seaweed::url_at(proxy.port(), "bucket"));
+    for (status, code, why) in [
+        ("403", "RequestTimeTooSkewed", "set this machine's clock"),
+        ("301", "PermanentRedirect", "is the region of the URL right"),
+        ("400", "AuthorizationHeaderMalformed", "is the region of the URL right"),
+        ("404", "NoSuchBucket", "make the bucket, or correct the URL"),
+        ("403", "QuotaExceeded", "the quota is used up"),
+    ] {
+        let body = format!("<Error><Code>{code}</Code></Error>");
+        let head = format!("Content-Length: {}\r\nConnection: close", body.len());
+        let answer = format!("HTTP/1.1 {status} Because\r\n{head}\r\n\r\n{body}");
+        proxy.fail([NetworkFault::Answer(answer)]);
+        refused(&scene, why);
+    }
+    // A quota that is full later keeps nothing but uploads.
+    scene.init("store").ok();
+    scene.tier(&["import", "DIR/store", "DIR/tree"]).ok();
+    let body = "<Error><Code>QuotaExceeded</Code></Error>";
+    let head = format!("Content-Length: {}\r\nConnection: close", body.len());
+    let answer = format!("HTTP/1.1 403 Because\r\n{head}\r\n\r\n{body}");
+    proxy.fail(vec![NetworkFault::Answer(answer); 40]);
+    let snapshot = scene.tier(&["snapshot", "DIR/store"]);
+    assert_eq!(snapshot.code, 1, "{}", snapshot.out);
+    assert!(snapshot.err.contains("the quota is used up"), "{}", snapshot.err);
+    let status = scene.tier(&["status", "DIR/store"]).ok();
+    assert!(status.contains("the quota is used up"), "{status}");
+    scene.check_export("store", "out");
 }
 
 #[test]
