@@ -268,11 +268,14 @@ impl Failure {
     }
 }
 
-/// What is wrong with a certificate, wherever in an error that is.
+/// What is wrong with a certificate, wherever in an error that is. An error of I/O does not count
+/// what it is made of among its causes, and may be made of another one.
 fn certificate_error(cause: &(dyn Error + 'static)) -> Option<String> {
-    let of_io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    let inner = of_io.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let error = cause.downcast_ref::<rustls::Error>().or(inner)?;
+    let mut inner = cause;
+    while let Some(of_io) = inner.downcast_ref::<std::io::Error>() {
+        inner = of_io.get_ref()?;
+    }
+    let error = inner.downcast_ref::<rustls::Error>()?;
     let rustls::Error::InvalidCertificate(problem) = error else { return None };
     Some(problem.to_string())
 }
@@ -280,6 +283,17 @@ fn certificate_error(cause: &(dyn Error + 'static)) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_is_found_in_errors_of_errors() {
+        let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+        let inner = std::io::Error::new(std::io::ErrorKind::InvalidData, expired);
+        let failure = Failure::of(&std::io::Error::other(inner));
+        assert_eq!(failure.kind, ErrorKind::Denied, "{}", failure.text);
+        assert!(failure.text.contains("its certificate is not accepted"), "{}", failure.text);
+        let other = Failure::of(&std::io::Error::other("a cable"));
+        assert_eq!(other.kind, ErrorKind::Failed, "{}", other.text);
+    }
 
     fn refusal(status: u16, code: &str) -> Refusal {
         let body = format!(
