@@ -41,7 +41,7 @@ mod takeover;
 mod wiring;
 
 pub use audit::{AuditReport, RepairReport};
-pub use cloud::{Abilities, Ability};
+pub use cloud::{Abilities, Ability, RestoreProgress};
 pub use clouds::{AddedCloud, CloudCheck, add_cloud, check_cloud, forget_cloud};
 pub use config::{Atime, Cloud, Config, FormerCloud, Verify};
 pub use create::{NewStore, PreparedStore};

@@ -12,6 +12,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tier_agent::{StatusBook, read_archived_log};
 use tier_cloud::DirStore;
@@ -25,7 +26,7 @@ use tier_types::{
     Recall, SnapshotId, StoredContent, SystemClock, Xid,
 };
 
-use crate::cloud::{completed, id, open_cloud};
+use crate::cloud::{CountedCloud, RestoreProgress, completed, id, open_cloud};
 use crate::config::{Cloud, Config};
 use crate::create::{NewStore, prepare_directory};
 use crate::identity::read_identity;
@@ -109,16 +110,16 @@ pub trait RestoreTarget {
     }
 }
 
-/// Makes a store at `path`, which must be empty if it is there. `progress` hears the number of
-/// inodes so far.
+/// Makes a store at `path`, which must be empty if it is there.
 pub fn restore(
     path: &Path,
     source: &RestoreSource,
     target: &mut dyn RestoreTarget,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(RestoreProgress),
 ) -> Result<RestoreReport, StoreError> {
     let source = &RestoreSource { cloud: completed(&source.cloud)?, ..source.clone() };
-    let cloud = open_cloud(&source.cloud)?;
+    let cloud = Arc::new(CountedCloud::new(open_cloud(&source.cloud)?));
+    let progress = &mut |n_inodes| progress(cloud.progress(n_inodes));
     let mut keys = read_identity(&source.identity)?;
     for recipient in &source.recipients {
         keys.add_recipient(recipient)?;
@@ -222,10 +223,12 @@ fn fill(
 ) -> Result<Filled, StoreError> {
     let index = open_index(&index_dirs::current(layout)?, config)?;
     let spill_dir = layout.root();
+    // Objects are read before an inode can be put back.
+    let (stop, mut read) = (AtomicBool::new(false), |_| progress(0));
     let salvaged = archive.salvage_index(
         &index,
         &|segments, range, show| read_archived_log(spill_dir, segments, range, show),
-        &mut Watch::default(),
+        &mut Watch::new(&stop, &mut read),
     )?;
     let instance = target.create(layout.root(), config, floor)?;
     let restored = archive.restore_into(&index, instance.as_ref(), &salvaged, progress)?;

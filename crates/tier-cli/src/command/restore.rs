@@ -7,12 +7,12 @@ use kvfs::{Kvfs, NoArchive};
 use serde_json::json;
 use tempfile::TempDir;
 use tier_persist::{Damage, FilesystemId};
-use tier_store::{RestoreReport, RestoreSource};
+use tier_store::{RestoreProgress, RestoreReport, RestoreSource};
 use tier_types::{Epoch, SnapshotId};
 
 use super::lost;
 use crate::args::RestoreArgs;
-use crate::console::DamageFound;
+use crate::console::{DamageFound, output};
 use crate::context::Context;
 use crate::open_store::{OpenStore, RestoredFilesystem};
 
@@ -77,7 +77,10 @@ pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<(RestoreR
         incomplete: args.incomplete,
     };
     let bar = context.console.progress("restoring");
-    let mut progress = |n_inodes| bar.files_and_bytes(n_inodes, 0);
+    let mut progress = |RestoreProgress { n_inodes, bytes, n_calls }| {
+        let read = output::bytes(bytes);
+        bar.text(|| format!("{n_inodes} inodes; {read} came in {n_calls} requests"));
+    };
     let mut target = RestoredFilesystem::default();
     let report = tier_store::restore(&args.store, &source, &mut target, &mut progress)?;
     // Everything else of the snapshot is there; these have lost ranges, an older state, or none.

@@ -6,12 +6,15 @@
 //! a cloud has an [identity](id), an object of its own, which a store remembers and
 //! [compares](KnownCloud) before it relies on the place.
 
+mod counted;
 pub(crate) mod id;
 mod known;
 mod place;
 mod probe;
 mod thaws;
 
+pub(crate) use counted::CountedCloud;
+pub use counted::RestoreProgress;
 pub(crate) use known::KnownCloud;
 pub use probe::{Abilities, Ability};
 
