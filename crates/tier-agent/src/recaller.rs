@@ -37,9 +37,7 @@ use answer::{Answer, RecallKey, SharedError};
 use queue::Queue;
 use worker::{Job, RecallJob, Source, Worker};
 
-/// How often a reader that waits for frozen data looks whether it is thawed, and whether it is
-/// itself still wanted.
-const THAW_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a reader that waits for frozen data looks whether it is itself still wanted.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How recalls are made.
@@ -61,7 +59,10 @@ pub enum FrozenReads {
     #[default]
     Refuse,
     /// It waits, until it is not wanted any more.
-    Wait,
+    Wait {
+        /// How often it looks whether the data is there.
+        interval: Duration,
+    },
 }
 
 impl Default for RecallerOptions {
@@ -198,17 +199,17 @@ impl Recall for Recaller {
 impl Recaller {
     /// Waits a while for frozen data. Whether it is to be asked for again.
     fn awaits_thaw(&self, call: &Call<'_>, kind: ErrorKind) -> bool {
-        let is_frozen = matches!(kind, ErrorKind::Frozen { .. });
+        let FrozenReads::Wait { interval } = self.frozen else { return false };
         // What is wanted in bulk is wanted later as well as now.
-        if !is_frozen || self.frozen == FrozenReads::Refuse || call.class() == CallClass::Bulk {
+        if !matches!(kind, ErrorKind::Frozen { .. }) || call.class() == CallClass::Bulk {
             return false;
         }
-        let end = Instant::now() + THAW_INTERVAL;
+        let end = Instant::now() + interval;
         while Instant::now() < end {
             if call.check(&"a recall").is_err() {
                 return false;
             }
-            thread::park_timeout(CANCEL_INTERVAL);
+            thread::park_timeout(interval.min(CANCEL_INTERVAL));
         }
         true
     }

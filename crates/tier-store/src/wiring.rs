@@ -43,6 +43,9 @@ pub fn status_book(dir: &StoreDir) -> Result<StatusBook, StoreError> {
     Ok(StatusBook::open(&dir.layout.status(), Arc::clone(&dir.clock))?)
 }
 
+/// How often a reader that waits for frozen data looks whether it is there.
+const THAW_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The way back for evicted data, which looks for tarballs in these stores.
 pub(crate) fn recaller(
     dir: &StoreDir,
@@ -58,7 +61,7 @@ pub(crate) fn recaller(
     let timeout = Duration::from_secs(dir.config.recall.timeout_seconds);
     let frozen = match dir.config.recall.frozen {
         config::Frozen::Refuse => FrozenReads::Refuse,
-        config::Frozen::Wait => FrozenReads::Wait,
+        config::Frozen::Wait => FrozenReads::Wait { interval: THAW_INTERVAL },
     };
     let options = RecallerOptions { timeout, frozen, ..RecallerOptions::default() };
     Ok(Recaller::start(fetcher, options)?)

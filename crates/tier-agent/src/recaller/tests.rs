@@ -1,6 +1,7 @@
 //! Unit tests of the recaller, with a source that a test makes up.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::Scope;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -46,6 +47,8 @@ struct Frames {
     gate: Option<Receiver<()>>,
     error: Option<(ErrorKind, &'static str)>,
     panics_at: u64,
+    /// Fetches that find frozen data.
+    n_frozen: AtomicU64,
     cached: Mutex<Vec<u32>>,
 }
 
@@ -53,7 +56,8 @@ impl Frames {
     fn new() -> (Self, Receiver<Read>) {
         let (begun, reads) = unbounded();
         let cached = Mutex::default();
-        (Self { begun, gate: None, error: None, panics_at: u64::MAX, cached }, reads)
+        let (n_frozen, panics_at) = (AtomicU64::new(0), u64::MAX);
+        (Self { begun, gate: None, error: None, panics_at, n_frozen, cached }, reads)
     }
 
     fn gated(self) -> (Self, Sender<()>) {
@@ -91,6 +95,9 @@ impl Source for Frames {
     fn fetch(&self, request: &RecallRequest, place: &u32) -> Result<RecalledExtent, PortError> {
         assert_ne!(request.ino.get(), self.panics_at, "told to");
         self.read(Read::For(request.ino.get()), *place);
+        if self.n_frozen.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_ok() {
+            return Err(PortError::new(ErrorKind::Frozen { within: None }, "frozen"));
+        }
         if let Some((kind, message)) = self.error {
             let cause = std::io::Error::other("no route");
             return Err(PortError::new(kind, message).with_source(cause));
@@ -128,6 +135,31 @@ fn a_reader_gets_what_was_fetched() {
     let recaller = start(1, Frames::new().0);
     let recalled = recaller.recall(&request(2)).unwrap();
     assert_eq!((recalled.chunks(), recalled.bytes()), (request(2).chunks, &[7; 4][..]));
+}
+
+#[test]
+fn a_reader_of_frozen_data_waits_if_that_is_wanted() {
+    let start = |frozen| {
+        let source = Frames { n_frozen: AtomicU64::new(3), ..Frames::new().0 };
+        let options = RecallerOptions { n_threads: 1, frozen, ..RecallerOptions::default() };
+        Recaller::start_with(source, options).unwrap()
+    };
+    let is_frozen = |error: &PortError| matches!(error.kind(), ErrorKind::Frozen { within: None });
+    let refusing = start(FrozenReads::Refuse);
+    assert!(is_frozen(&refusing.recall(&request(2)).unwrap_err()));
+    let waiting = start(FrozenReads::Wait { interval: Duration::from_millis(1) });
+    assert_eq!(waiting.recall(&request(2)).unwrap().bytes(), [7; 4]);
+    // What is wanted in bulk is wanted later as well, and what is not wanted any more ends.
+    let waiting = start(FrozenReads::Wait { interval: Duration::from_hours(1) });
+    assert!(is_frozen(&bulk(&waiting, 2).unwrap_err()));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let call = Call::interactive().cancelled_by(&stop);
+        let reader =
+            scope.spawn(move || waiting.recall_with(&call, RecallHint::Unknown, &request(2)));
+        stop.store(true, Relaxed);
+        reader.join().unwrap().unwrap_err();
+    });
 }
 
 #[test]
@@ -310,7 +342,7 @@ fn a_reader_that_is_gone_waits_no_longer_and_its_request_is_dropped() {
             let gone = scope
                 .spawn(move || recaller.recall_with(&call, RecallHint::Unknown, &request(300)));
             wait_for_readers(recaller, 2);
-            is_gone.store(true, Ordering::Relaxed);
+            is_gone.store(true, Relaxed);
             assert_eq!(gone.join().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
         });
         scope.spawn(move || recaller.recall(&request(100)).unwrap());

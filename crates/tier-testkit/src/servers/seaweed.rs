@@ -36,7 +36,7 @@ impl Seaweed {
                 "-logtostderr=true server -dir={dir} -ip=127.0.0.1 -ip.bind=127.0.0.1 \
                  -master.port={master} -master.port.grpc={master_rpc} -master.telemetry=false \
                  -master.volumeSizeLimitMB=128 -volume.port={volume} \
-                 -volume.port.grpc={volume_rpc} -volume.max=64 -volume.minFreeSpacePercent=0 \
+                 -volume.port.grpc={volume_rpc} -volume.max=400 -volume.minFreeSpacePercent=0 \
                  -filer=true -filer.port={filer} -filer.port.grpc={filer_rpc} -s3=true \
                  -s3.port={port} -s3.port.grpc={port_rpc} -s3.port.iceberg=0 -s3.port.lance=0 \
                  -s3.config={identities}"
