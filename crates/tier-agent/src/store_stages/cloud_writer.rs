@@ -38,20 +38,24 @@ impl<'a> CloudWriter<'a> {
         Some(Self { context, cloud: store, place, arrival, stop })
     }
 
-    /// Does something with each object, several at a time. The first error lets no more begin.
+    /// Does something with each object, several at a time. The first error lets no more begin, but
+    /// for one of a frozen object.
     pub(super) fn each<'o>(
         &self,
         objects: impl Iterator<Item = &'o StoredObject> + Send,
         work: &(dyn Fn(&StoredObject) -> Result<(), AgentError> + Sync),
     ) -> Result<(), AgentError> {
         let left = Mutex::new(objects);
-        let failed = Mutex::new(None);
+        let (failed, frozen) = (Mutex::new(None), Mutex::new(None));
         let work_off = || {
             while failed.lock().is_none() {
                 let Some(object) = left.lock().next() else { return };
-                if let Err(error) = check_stop(self.stop).and_then(|()| work(object)) {
-                    failed.lock().get_or_insert(error);
-                }
+                let done = check_stop(self.stop).and_then(|()| work(object));
+                let Err(error) = done else { continue };
+                // It was asked for, as the others are to be: that takes hours.
+                let is_frozen = matches!(error.kind(), ErrorKind::Frozen { .. });
+                let kept = if is_frozen { &frozen } else { &failed };
+                kept.lock().get_or_insert(error);
             }
         };
         thread::scope(|scope| {
@@ -68,7 +72,7 @@ impl<'a> CloudWriter<'a> {
             return Err(error);
         }
         assert!(left.into_inner().next().is_none(), "none is left if none has failed");
-        Ok(())
+        frozen.into_inner().map_or(Ok(()), Err)
     }
 
     /// Records that an object was put and compared.

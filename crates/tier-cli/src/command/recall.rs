@@ -240,17 +240,22 @@ impl Recalling<'_> {
         for (name, error) in &failed {
             text.push_str(&format!("Not recalled: {name}: {error}\n"));
         }
+        let hours = frozen.within.as_secs().div_ceil(3600);
+        let thawing = format!(
+            "{} parts of files are frozen in the cloud and being thawed, which takes up to {hours} \
+             h: repeat this then",
+            frozen.n_extents
+        );
+        let is_thawing = frozen.n_extents > 0;
+        if is_thawing && !failed.is_empty() {
+            text.push_str(&format!("{thawing}\n"));
+        }
         context.console.report(&json, &text)?;
         if !failed.is_empty() {
             bail!(DamageFound(format!("{} files could not be recalled", failed.len())));
         }
-        if frozen.n_extents > 0 {
-            let hours = frozen.within.as_secs().div_ceil(3600);
-            bail!(
-                "{} parts of files are frozen in the cloud and being thawed, which takes up to \
-                 {hours} h: repeat this then",
-                frozen.n_extents
-            );
+        if is_thawing {
+            bail!(thawing);
         }
         Ok(())
     }

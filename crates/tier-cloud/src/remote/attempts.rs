@@ -82,7 +82,7 @@ impl Attempts {
         mut request: impl FnMut() -> F,
     ) -> Result<T, Failure> {
         let is_probe = self.admit()?;
-        let n_attempts = match (is_probe, call.class()) {
+        let mut n_attempts = match (is_probe, call.class()) {
             // One question tells whether it is back.
             (true, _) => 1,
             (false, CallClass::Interactive) => N_ATTEMPTS_INTERACTIVE,
@@ -100,7 +100,10 @@ impl Attempts {
                     match answer.await {
                         Ok(answer) => answer,
                         // It is one connection, or one server of many.
-                        Err(_) if self.has_answered_since(began) => Err(hangs),
+                        Err(_) if self.has_answered_since(began) => {
+                            n_attempts = n_attempts.min(attempt + 1);
+                            Err(hangs)
+                        }
                         Err(_) => {
                             // Others would wait as long, and to no avail.
                             self.note_away(is_probe, HANGS);
@@ -130,7 +133,7 @@ impl Attempts {
                     Some(Instant::now() + after.min(LONGEST_PAUSE * 6));
             }
             if attempt >= n_attempts {
-                if !failure.is_answered {
+                if !failure.is_answered && !self.has_answered_since(began) {
                     self.note_away(is_probe, &failure.text);
                 }
                 return Err(failure);

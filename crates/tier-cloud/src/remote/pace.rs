@@ -22,6 +22,8 @@ pub struct RateLimits {
 const BURST: Duration = Duration::from_millis(250);
 /// What readers used keeps the others waiting for no longer.
 const DEBT_MAX: Duration = Duration::from_secs(5);
+/// Nor does what was booked and not sent, because a store was away.
+const BOOKED_MAX: Duration = Duration::from_mins(2);
 
 #[derive(Debug, Default)]
 pub(super) struct Pace {
@@ -70,8 +72,9 @@ fn book(
     let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
     let begins = booked.map_or(now, |booked| booked.max(now));
     let is_reader = class == CallClass::Interactive;
-    let ends = begins + takes.min(Duration::from_hours(1));
-    *booked = Some(if is_reader { ends.min(begins.max(now + DEBT_MAX)) } else { ends });
+    let most = if is_reader { DEBT_MAX } else { BOOKED_MAX };
+    let ends = begins + takes.min(BOOKED_MAX);
+    *booked = Some(ends.min(begins.max(now + most)));
     assert!(begins >= now, "nothing is booked in the past");
     let waits_until = begins.checked_sub(BURST).filter(|until| *until > now);
     waits_until.filter(|_| !is_reader)

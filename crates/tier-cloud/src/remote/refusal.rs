@@ -232,8 +232,9 @@ impl Failure {
             return Self {
                 is_behind_end: refusal.status == 416,
                 is_answered: true,
-                // Whichever word it has for it.
-                is_unfit: refusal.status == 400 || refusal.is_one_of(&CHANGED),
+                // Whichever word it has for it, if that is none for something else.
+                is_unfit: refusal.is_one_of(&CHANGED)
+                    || (refusal.status == 400 && refusal.kind() == ErrorKind::Failed),
                 is_asked: refusal.is_one_of(&ASKED),
                 ..Self::new(refusal.kind(), refusal.to_string())
             };

@@ -83,23 +83,35 @@ pub(super) async fn refuses_changed(
     bucket.tampering.begin(path.as_ref());
     let whole = create(bucket, path, content.clone());
     let whole = bucket.attempts.run_once(call, whole).await.map(drop);
-    let backend = &bucket.clients.backend;
-    let part = async {
-        let begun = backend.create_multipart(path).await;
-        let upload = begun.map_err(|error| Failure::of(&error))?;
-        let part = backend.put_part(path, &upload, 0, PutPayload::from_bytes(content)).await;
-        // Nothing is left of it in any case.
-        drop(backend.abort_multipart(path, &upload).await);
-        part.map(drop).map_err(|error| Failure::of(&error))
-    };
-    let part = bucket.attempts.run_once(call, part).await;
+    let part = bucket.attempts.run_once(call, put_one_part(bucket, path, content)).await;
     bucket.tampering.end(path.as_ref());
     let is_refused = |sent: Result<(), Failure>| match sent {
-        Ok(()) => Ok(false),
-        Err(failure) if failure.is_unfit => Ok(true),
-        Err(failure) => Err(failure),
+        Err(failure) if !failure.is_answered => Err(failure),
+        sent => Ok(sent.is_err_and(|failure| failure.is_unfit)),
     };
-    Ok(is_refused(whole)? && is_refused(part)?)
+    if !is_refused(whole)? || !is_refused(part?)? {
+        return Ok(false);
+    }
+    match bucket.ask(call, path).await {
+        Err(Failure { kind: ErrorKind::Missing, .. }) => Ok(true),
+        // It was taken all the same.
+        asked => asked.map(|_| false),
+    }
+}
+
+/// What becomes of a part of an object that is not ended.
+async fn put_one_part(
+    bucket: &Bucket,
+    path: &Path,
+    content: Bytes,
+) -> Result<Result<(), Failure>, Failure> {
+    let backend = &bucket.clients.backend;
+    let begun = backend.create_multipart(path).await;
+    let upload = begun.map_err(|error| Failure::of(&error))?;
+    let part = backend.put_part(path, &upload, 0, PutPayload::from_bytes(content)).await;
+    // Nothing is left of it in any case.
+    drop(backend.abort_multipart(path, &upload).await);
+    Ok(part.map(drop).map_err(|error| Failure::of(&error)))
 }
 
 /// Sends an object in parts, each of which is read again when it is sent again. What fails leaves

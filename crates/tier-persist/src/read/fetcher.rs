@@ -309,7 +309,7 @@ impl Fetcher {
         open: impl Fn(Vec<u8>) -> Result<T, PersistError>,
     ) -> Result<(T, usize), PersistError> {
         let mut first_error = None;
-        let mut frozen_in = None;
+        let (mut frozen_in, mut passes) = (None, None);
         for (store, objects) in self.stores.iter().enumerate() {
             match tarball.read(objects.as_ref(), number).and_then(&open) {
                 Ok(opened) => return Ok((opened, store)),
@@ -318,8 +318,13 @@ impl Fetcher {
                 Err(error) => {
                     let name = &tarball.name;
                     tracing::debug!(%name, frame = number, store, %error, "cannot read a frame");
-                    if matches!(error.kind(), ErrorKind::Frozen { within: None }) {
+                    let kind = error.kind();
+                    if kind == (ErrorKind::Frozen { within: None }) {
                         frozen_in = frozen_in.or(Some(objects));
+                    } else if kind.may_pass() || matches!(kind, ErrorKind::Frozen { .. }) {
+                        // It comes from there.
+                        passes = Some(error);
+                        continue;
                     }
                     let missing = |e: &PersistError| e.kind() == ErrorKind::Missing;
                     if first_error.as_ref().is_none_or(missing) {
@@ -327,6 +332,9 @@ impl Fetcher {
                     }
                 }
             }
+        }
+        if let Some(error) = passes {
+            return Err(error);
         }
         // Only now: another copy would have cost nothing.
         if let Some(objects) = frozen_in {

@@ -185,12 +185,12 @@ impl StoreLayer for ThawingCloud {
     }
 
     fn thaw(&self, call: &Call<'_>, name: &ObjectName) -> Result<Option<Duration>, PortError> {
-        let within = self.inner.thaw(call, name)?;
-        if let Some(within) = within {
-            tracing::info!(%name, ?within, "an object is being thawed");
-            self.thaws.note((name.clone(), self.inner.url()), within);
-        }
-        Ok(within)
+        let Some(within) = self.inner.thaw(call, name)? else { return Ok(None) };
+        tracing::info!(%name, ?within, "an object is being thawed");
+        let object = (name.clone(), self.inner.url());
+        self.thaws.note(object.clone(), within);
+        // It may have been asked for before.
+        Ok(Some(self.thaws.refused(&object).unwrap_or(within)))
     }
 }
 
