@@ -106,6 +106,16 @@ impl PortError {
         Self { kind, content: Content::Message { message: message.into(), source: None } }
     }
 
+    /// The error of a read of a frozen object, which was asked for and is there after so long.
+    pub fn frozen(name: &dyn fmt::Display, within: Duration) -> Self {
+        let hours = within.as_secs().div_ceil(3600);
+        let message = format!(
+            "{name} is frozen in the cloud and being thawed, which takes up to {hours} h more: \
+             read it again then"
+        );
+        Self::new(ErrorKind::Frozen { within: Some(within) }, message)
+    }
+
     /// The same with its cause, whose text the message does not repeat.
     #[must_use]
     pub fn with_source(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {

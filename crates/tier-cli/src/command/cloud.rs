@@ -1,6 +1,6 @@
 //! `tier cloud`: the clouds of a store.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tier_persist::Head;
 use tier_store::{
@@ -72,7 +72,7 @@ pub(super) fn check(context: &Context, args: &CloudCheckArgs) -> Result<()> {
     let dir = store.store.dir();
     let check = check_cloud(dir)?;
     let CloudCheck { found, is_known, abilities, fenced, heads, n_unread } = &check;
-    let url = dir.config.cloud_url().unwrap_or_default();
+    let url = dir.config.cloud_url().context("this store has no cloud")?;
     let identity = found.map_or("none".into(), |id| id.to_string());
     let mut text = format!("cloud        {url}\nidentity     {identity}\n");
     text.push_str(match (is_known, dir.writer.is_some()) {

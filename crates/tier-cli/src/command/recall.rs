@@ -89,7 +89,8 @@ struct Done {
 #[derive(Default)]
 struct Frozen {
     n_extents: u64,
-    within: Duration,
+    /// The longest time that was said.
+    within: Option<Duration>,
 }
 
 struct Recalling<'a> {
@@ -134,6 +135,7 @@ impl Recalling<'_> {
         Ok(())
     }
 
+    #[expect(clippy::expect_used, reason = "a file has its name before it is planned")]
     fn note(&self, ino: Ino, came: Result<u64, FsError>) -> Result<()> {
         let error = match came {
             Ok(bytes) => {
@@ -148,13 +150,13 @@ impl Recalling<'_> {
         if let ErrorKind::Frozen { within } = error.kind() {
             let mut frozen = self.done.frozen.lock();
             frozen.n_extents += 1;
-            frozen.within = frozen.within.max(within.unwrap_or_default());
+            frozen.within = frozen.within.max(within);
             return Ok(());
         }
-        let name = self.names.get(&ino).cloned().unwrap_or_default();
+        let name = self.names.get(&ino).expect("what is planned has a name");
         if error.kind().is_of_object() {
             // The others are whole.
-            self.done.failed.lock().insert(name, with_causes(&error));
+            self.done.failed.lock().insert(name.clone(), with_causes(&error));
             return Ok(());
         }
         Err(error).with_context(|| format!("cannot recall {name}"))
@@ -227,7 +229,7 @@ impl Recalling<'_> {
             "local_bytes": wanted.local_bytes,
             "cloud_bytes": wanted.cloud_bytes,
             "requests": wanted.n_requests,
-            "seconds": wanted.time().as_secs(),
+            "seconds": wanted.time().map(|time| time.as_secs()),
             "frozen_parts": frozen.n_extents,
             "failed": failed,
         });
@@ -240,10 +242,11 @@ impl Recalling<'_> {
         for (name, error) in &failed {
             text.push_str(&format!("Not recalled: {name}: {error}\n"));
         }
-        let hours = frozen.within.as_secs().div_ceil(3600);
+        let hours = frozen.within.map(|within| within.as_secs().div_ceil(3600));
+        let takes = hours.map_or("hours".into(), |hours| format!("up to {hours} h"));
         let thawing = format!(
-            "{} parts of files are frozen in the cloud and being thawed, which takes up to {hours} \
-             h: repeat this then",
+            "{} parts of files are frozen in the cloud and being thawed, which takes {takes}: \
+             repeat this then",
             frozen.n_extents
         );
         let is_thawing = frozen.n_extents > 0;
@@ -262,20 +265,21 @@ impl Recalling<'_> {
 }
 
 impl Wanted {
-    /// About how long it takes, if one request after another takes as long as one did.
-    fn time(&self) -> Duration {
-        let n_requests = u32::try_from(self.n_requests).unwrap_or(u32::MAX);
-        self.sample.unwrap_or_default() * n_requests / N_AT_A_TIME
+    /// About how long it takes, if one request after another takes as long as one did; `None` if
+    /// that is not known.
+    fn time(&self) -> Option<Duration> {
+        self.sample?.checked_mul(u32::try_from(self.n_requests).ok()?).map(|all| all / N_AT_A_TIME)
     }
 
     fn text(&self) -> String {
         let Self { n_files, n_tarballs, local_bytes, cloud_bytes, n_requests, .. } = self;
         format!(
             "{n_files} files lie in {n_tarballs} tarballs: {} here, and {} in the cloud, in \
-             {n_requests} requests; about {} s.\n",
+             {n_requests} requests{}.\n",
             output::bytes(*local_bytes),
             output::bytes(*cloud_bytes),
-            self.time().as_secs().max(1)
+            self.time()
+                .map_or(String::new(), |time| { format!("; about {} s", time.as_secs().max(1)) })
         )
     }
 

@@ -97,7 +97,7 @@ fn s3(
         settings.fold(AmazonS3Builder::new(), |b, (key, value)| b.with_config(key, value));
     let mut builder = builder
         .with_bucket_name(&url.bucket)
-        .with_region(url.parameter("region").unwrap_or("us-east-1"))
+        .with_region(url.region())
         .with_virtual_hosted_style_request(url.parameter("style") == Some("virtual"))
         // The store compares what arrives with it.
         .with_checksum_algorithm(Checksum::SHA256)

@@ -56,16 +56,15 @@ impl Thawer {
             Keys::S3(client) => {
                 let keys = client.credentials().get_credential().await;
                 let keys = keys.map_err(|error| Failure::of(&error))?;
-                let region = self.url.parameter("region").unwrap_or("us-east-1");
-                let signed =
-                    AwsAuthorizer::new(&keys, "s3", region).try_authorize(&mut request, None);
+                let signed = AwsAuthorizer::new(&keys, "s3", self.url.region())
+                    .try_authorize(&mut request, None);
                 signed.map_err(|error| Failure::of(&error))?;
             }
             Keys::Azure(client) => {
                 let keys = client.credentials().get_credential().await;
                 let keys = keys.map_err(|error| Failure::of(&error))?;
-                let account = self.url.parameter("account").unwrap_or_default();
-                let signed = AzureAuthorizer::new(&keys, account).try_authorize(&mut request);
+                let authorizer = AzureAuthorizer::new(&keys, self.url.account());
+                let signed = authorizer.try_authorize(&mut request);
                 signed.map_err(|error| Failure::of(&error))?;
             }
         }

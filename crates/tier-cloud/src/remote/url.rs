@@ -157,6 +157,17 @@ impl RemoteUrl {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// The region, of S3.
+    pub(super) fn region(&self) -> &str {
+        self.parameter("region").unwrap_or("us-east-1")
+    }
+
+    /// The account, of Azure.
+    #[expect(clippy::expect_used, reason = "a place of Azure without one is not opened")]
+    pub(super) fn account(&self) -> &str {
+        self.parameter("account").expect("it was opened with an account")
+    }
+
     /// Whether a host has the objects, and does not give out keys for them.
     pub(super) fn has_host(&self, host: &str) -> bool {
         if let Some(endpoint) = self.parameter("endpoint") {
@@ -180,7 +191,7 @@ impl RemoteUrl {
             (Provider::S3, Some(endpoint)) if is_virtual => endpoint.to_owned(),
             (_, Some(endpoint)) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
             (Provider::S3, None) => {
-                let region = self.parameter("region").unwrap_or("us-east-1");
+                let region = self.region();
                 match is_virtual {
                     true => format!("https://{bucket}.s3.{region}.amazonaws.com"),
                     false => format!("https://s3.{region}.amazonaws.com/{bucket}"),
@@ -188,7 +199,7 @@ impl RemoteUrl {
             }
             (Provider::Gcs, None) => format!("https://storage.googleapis.com/{bucket}"),
             (Provider::Azure, None) => {
-                let account = self.parameter("account").unwrap_or_default();
+                let account = self.account();
                 format!("https://{account}.blob.core.windows.net/{bucket}")
             }
         };

@@ -24,6 +24,8 @@ pub struct CheckedContent<'a> {
 struct Seen {
     len_bytes: u64,
     stream: ContentStream,
+    /// All of it was what it must be.
+    is_whole: bool,
 }
 
 impl std::fmt::Debug for CheckedContent<'_> {
@@ -36,6 +38,12 @@ impl<'a> CheckedContent<'a> {
     /// The object as this store has it.
     pub fn new(store: &'a dyn ObjectStore, object: &'a StoredObject) -> Self {
         Self { store, object, seen: Mutex::default() }
+    }
+
+    /// Whether all of it was read in order, and was what it must be. If not, only what reads back
+    /// what was put can tell.
+    pub fn was_compared(&self) -> bool {
+        self.seen.lock().is_whole
     }
 
     fn damaged(&self) -> PortError {
@@ -63,12 +71,13 @@ impl ObjectContent for CheckedContent<'_> {
         if seen.len_bytes == offset_bytes && !buffer.is_empty() {
             seen.stream.update(buffer);
             seen.len_bytes += to_u64(buffer.len());
-            if seen.len_bytes == self.object.content.len_bytes
-                && std::mem::take(&mut seen.stream).finish() != self.object.content
-            {
-                // Read once more from the start, it is compared once more.
-                seen.len_bytes = 0;
-                return Err(self.damaged());
+            if seen.len_bytes == self.object.content.len_bytes {
+                seen.is_whole = std::mem::take(&mut seen.stream).finish() == self.object.content;
+                if !seen.is_whole {
+                    // Read once more from the start, it is compared once more.
+                    seen.len_bytes = 0;
+                    return Err(self.damaged());
+                }
             }
         }
         Ok(())
@@ -107,6 +116,12 @@ mod tests {
         let content = CheckedContent::new(&store, &object);
         for (offset, len) in [(0, 60), (0, 60), (60, 40), (50, 50), (0, 10)] {
             content.read_at(&call, offset, &mut vec![0; len]).unwrap();
+        }
+        assert!(content.was_compared());
+        let content = CheckedContent::new(&store, &object);
+        for (offset, len) in [(60, 40), (0, 60)] {
+            content.read_at(&call, offset, &mut vec![0; len]).unwrap();
+            assert!(!content.was_compared(), "the end came before the start");
         }
     }
 }

@@ -13,7 +13,7 @@
 //! all of it, and reads nothing again.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tier_index::{Extent, ExtentContent, Index, Location, TarballId};
@@ -320,7 +320,7 @@ impl Fetcher {
                     tracing::debug!(%name, frame = number, store, %error, "cannot read a frame");
                     let kind = error.kind();
                     if kind == (ErrorKind::Frozen { within: None }) {
-                        frozen_in = frozen_in.or(Some(objects));
+                        frozen_in = frozen_in.or(Some((store, objects)));
                     } else if kind.may_pass() || matches!(kind, ErrorKind::Frozen { .. }) {
                         // It comes from there.
                         passes = Some(error);
@@ -337,9 +337,16 @@ impl Fetcher {
             return Err(error);
         }
         // Only now: another copy would have cost nothing.
-        if let Some(objects) = frozen_in {
+        if let Some((store, objects)) = frozen_in {
             let thawed = objects.thaw(&Call::interactive(), &tarball.name);
-            return Err(PersistError::Store(thaw_error(&tarball.name, thawed)));
+            return match thawed.map_err(PersistError::Store)? {
+                Some(within) => Err(PersistError::Store(PortError::frozen(&tarball.name, within))),
+                // It was thawed between the two.
+                None => {
+                    let opened = tarball.read(objects.as_ref(), number).and_then(&open)?;
+                    Ok((opened, store))
+                }
+            };
         }
         Err(first_error.unwrap_or_else(|| PersistError::Missing(tarball.name.to_string())))
     }
@@ -362,20 +369,6 @@ impl Fetcher {
         self.tarballs.lock().insert(key, &tarball, 1);
         Ok(tarball)
     }
-}
-
-/// The error of a read of a frozen object, which was asked for.
-fn thaw_error(name: &ObjectName, thawed: Result<Option<Duration>, PortError>) -> PortError {
-    let within = match thawed {
-        Ok(within) => within.unwrap_or_default(),
-        Err(error) => return error,
-    };
-    let hours = within.as_secs().div_ceil(3600);
-    let message = format!(
-        "{name} is frozen in the cloud and being thawed, which takes up to {hours} h more: read it \
-         again then"
-    );
-    PortError::new(ErrorKind::Frozen { within: Some(within) }, message)
 }
 
 /// A tarball of which the index gave the row.

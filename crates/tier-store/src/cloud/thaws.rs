@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tier_types::{
-    Call, Clock, ErrorKind, ObjectName, ObjectStore, PortError, RangeRead, StoreLayer, with_causes,
+    Call, Clock, ObjectName, ObjectStore, PortError, RangeRead, StoreLayer, with_causes,
 };
 
 use crate::durable;
@@ -32,6 +32,8 @@ pub(crate) struct Thaws {
     clock: Arc<dyn Clock>,
     /// `None` until the file was read.
     asked: Mutex<Option<Book>>,
+    /// Held while the file is written. Readers do not wait for that.
+    writing: Mutex<()>,
 }
 
 /// By name, and by the URL of the cloud.
@@ -69,13 +71,18 @@ fn parse(line: &str) -> Option<((ObjectName, String), Asked)> {
 impl Thaws {
     /// The book in a file, which need not be there, and is read when it is first needed.
     pub(crate) fn open(path: &Path, clock: Arc<dyn Clock>) -> Self {
-        Self { path: path.to_path_buf(), clock, asked: Mutex::default() }
+        Self { path: path.to_path_buf(), clock, asked: Mutex::default(), writing: Mutex::default() }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Book, i64) -> T) -> T {
         let mut asked = self.asked.lock();
         let asked = asked.get_or_insert_with(|| {
-            let text = fs::read_to_string(&self.path).unwrap_or_default();
+            let text = fs::read_to_string(&self.path).unwrap_or_else(|error| {
+                if error.kind() != std::io::ErrorKind::NotFound {
+                    tracing::warn!("what is being thawed cannot be read: {error}");
+                }
+                String::new()
+            });
             text.lines().filter_map(parse).collect()
         });
         work(asked, self.clock.now().seconds)
@@ -91,26 +98,27 @@ impl Thaws {
 
     /// Notes that an object was asked for, which takes so long.
     fn note(&self, object: (ObjectName, String), within: Duration) {
-        self.with(|asked, now| {
+        let is_new = self.with(|asked, now| {
             let looked_until = Some(Instant::now() + (within / N_LOOKS).min(LOOK_INTERVAL_MAX));
             let known = asked.get_mut(&object).filter(|one| !one.is_over(now));
             if let Some(one) = known {
                 one.looked_until = looked_until;
-                return;
+                return false;
             }
             asked.retain(|_, one| !one.is_over(now));
             asked.insert(object, Asked { at: now, within, looked_until });
-            self.write(asked);
+            true
         });
+        if is_new {
+            self.write();
+        }
     }
 
     /// Notes that an object can be read.
     fn forget(&self, object: &(ObjectName, String)) {
-        self.with(|asked, _| {
-            if asked.remove(object).is_some() {
-                self.write(asked);
-            }
-        });
+        if self.with(|asked, _| asked.remove(object)).is_some() {
+            self.write();
+        }
     }
 
     /// Objects that are on their way.
@@ -122,11 +130,15 @@ impl Thaws {
     }
 
     /// What is not written down is asked for again, which is no reason to fail.
-    fn write(&self, asked: &Book) {
-        let lines = asked.iter().map(|((name, url), one)| {
-            format!("{} {} {name} {url}\n", one.at, one.within.as_secs())
+    fn write(&self) {
+        // Taken before the book is looked at: an older state never replaces a newer one.
+        let _writing = self.writing.lock();
+        let text: String = self.with(|asked, _| {
+            let lines = asked.iter().map(|((name, url), one)| {
+                format!("{} {} {name} {url}\n", one.at, one.within.as_secs())
+            });
+            lines.collect()
         });
-        let text: String = lines.collect();
         if let Err(error) = durable::replace(&self.path, text.as_bytes()) {
             tracing::warn!("what is being thawed is not written down: {}", with_causes(&error));
         }
@@ -147,12 +159,7 @@ impl ThawingCloud {
     ) -> Result<(), PortError> {
         let object = (name.clone(), self.inner.url());
         if let Some(left) = self.thaws.refused(&object) {
-            let hours = left.as_secs().div_ceil(3600);
-            let message = format!(
-                "{name} is frozen in the cloud and being thawed, which takes up to {hours} h more: \
-                 read it again then"
-            );
-            return Err(PortError::new(ErrorKind::Frozen { within: Some(left) }, message));
+            return Err(PortError::frozen(name, left));
         }
         read()?;
         self.thaws.forget(&object);
@@ -199,6 +206,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use tier_testkit::{MemoryStore, VirtualClock};
+    use tier_types::ErrorKind;
 
     use super::*;
 
